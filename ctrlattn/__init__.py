@@ -1,0 +1,43 @@
+"""A transformer is a feedback automaton over depth: predict, compare, control, normalise.
+
+Every public name, and the room it lives in. Names load on first use (PEP 562), so that `import ctrlattn`
+brings in neither torch nor matplotlib nor python-control nor transformers.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "predictors": (
+        "read",
+        "CausalMean",
+        "FixedAttention",
+        "SoftmaxAttention",
+        "AssociativeMemory",
+        "BilateralFilter",
+    ),
+    "controllers": ("PID", "LTIController"),
+    "normalizers": ("rms_norm", "layer_norm", "unit_norm"),
+    "loop": ("Loop", "simulate", "Trajectory"),
+    "linear": ("pass_operator", "mode", "loop_transfer", "linearize"),
+    "stability": ("stability_interval", "stability_set", "gain_margin", "margins", "Margins"),
+    "frequency": ("sensitivity", "complementary_sensitivity"),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULES = ("presets", "results", "signals", "plots", "checkpoints", "config")
+
+__all__ = sorted([*_HOME, *_MODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"ctrlattn.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"ctrlattn.{name}")
+    raise AttributeError(f"module 'ctrlattn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

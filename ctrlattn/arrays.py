@@ -1,0 +1,161 @@
+"""xp = namespace(x): one implementation, two array kinds.
+
+numpy and torch agree on most spellings; this file holds the few on which they differ. The arguments decide
+which library computes: nothing here is global, and nothing is copied from one kind or device to another.
+"""
+
+import sys
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or torch.Tensor: the user's choice, kept from input to output
+
+
+def is_torch(x: Any) -> bool:
+    """True for a torch tensor; never imports torch (no tensor exists before someone else did)."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_array(x: Any) -> bool:
+    """True for a numpy array or a torch tensor."""
+    return isinstance(x, np.ndarray) or is_torch(x)
+
+
+def namespace(*arrays: Array) -> ModuleType:
+    """The library of the arrays, numpy or torch, after checking that all are of one kind.
+
+    Parameters
+    ----------
+    *arrays : numpy.ndarray or torch.Tensor
+        All of one kind, one floating (or complex) dtype and one device.
+
+    Raises
+    ------
+    TypeError
+        Something that is not an array, an integer dtype, or a mixture of kinds, dtypes or devices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> namespace(np.ones(3), np.zeros((2, 3))).__name__
+    'numpy'
+    """
+    first = arrays[0]
+    for x in arrays:
+        if not is_array(x):
+            raise TypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
+        if is_torch(x) != is_torch(first):
+            raise TypeError("numpy and torch arrays are mixed: convert one of them (Loop.to moves a whole loop)")
+        if x.dtype != first.dtype:
+            raise TypeError(f"dtypes are mixed: {first.dtype} and {x.dtype}; convert one of them")
+        if is_torch(x) and x.device != first.device:
+            raise TypeError(f"devices are mixed: {first.device} and {x.device}; move one of them")
+    if is_torch(first):
+        import torch
+
+        if not (first.dtype.is_floating_point or first.dtype.is_complex):
+            raise TypeError(f"a signal must be floating point, got {first.dtype}: use x.double()")
+        return torch
+    if not np.issubdtype(first.dtype, np.inexact):
+        raise TypeError(f"a signal must be floating point, got {first.dtype}: use x.astype(float)")
+    return np
+
+
+def like(value: Any, template: Array) -> Array:
+    """`value` as an array of the kind, dtype and device of `template`."""
+    if is_torch(template):
+        import torch
+
+        source = value if is_torch(value) else torch.as_tensor(np.asarray(value))
+        return source.to(dtype=template.dtype, device=template.device)
+    return np.asarray(to_numpy(value), dtype=template.dtype)
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """A numpy view or copy of any array, for analysis and output; gradients are left behind."""
+    return x.detach().cpu().numpy() if is_torch(x) else np.asarray(x)
+
+
+def move(thing: Any, template: Array) -> Any:
+    """`thing` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template."""
+    if is_array(thing):
+        return like(thing, template)
+    if is_dataclass(thing) and not isinstance(thing, type):
+        return replace(thing, **{f.name: move(getattr(thing, f.name), template) for f in fields(thing) if f.init})
+    if isinstance(thing, partial):
+        moved = {name: move(value, template) for name, value in thing.keywords.items()}
+        return partial(thing.func, *move(thing.args, template), **moved)
+    if type(thing) in (list, tuple):
+        return type(thing)(move(item, template) for item in thing)
+    return thing
+
+
+def require_finite(name: str, x: Array) -> None:
+    """Raise ValueError that names the first NaN or infinity of `x`; silent inside a function transform.
+
+    A batched tensor of `torch.func.vmap` has no single truth value: there the check is left to the caller.
+    """
+    xp = namespace(x)
+    bad = ~xp.isfinite(x)
+    try:
+        found = bool(bad.any())
+    except RuntimeError:
+        return
+    if found:
+        where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
+        raise ValueError(f"{name} must be finite: found {to_numpy(x)[where]} at index {where}")
+
+
+def machine_epsilon(x: Array) -> float:
+    """The spacing of floating-point numbers at 1 for the dtype of `x`."""
+    return float(namespace(x).finfo(x.dtype).eps)
+
+
+def arange(n: int, template: Array) -> Array:
+    """0, 1, ..., n - 1 with the kind, dtype and device of `template`."""
+    if is_torch(template):
+        import torch
+
+        return torch.arange(n, dtype=template.dtype, device=template.device)
+    return np.arange(n, dtype=template.dtype)
+
+
+def softmax(scores: Array) -> Array:
+    """exp(s_j) / sum_j exp(s_j) over the last axis.
+
+    >>> import numpy as np
+    >>> softmax(np.zeros(4)).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    xp = namespace(scores)
+    if xp is not np:
+        return xp.softmax(scores, -1)
+    powers = np.exp(scores - np.amax(scores, axis=-1, keepdims=True))
+    return powers / np.sum(powers, axis=-1, keepdims=True)
+
+
+def attention_weights(q: Array, k: Array, *, scale: float, bias: Array | None = None) -> Array:
+    """softmax(scale q k^T + bias), shapes (..., m, d), (..., n, d) -> (..., m, n); a bias of -inf hides a key."""
+    scores = scale * (q @ k.swapaxes(-1, -2))
+    return softmax(scores if bias is None else scores + bias)
+
+
+def attend(q: Array, k: Array, v: Array, *, scale: float, bias: Array | None = None) -> Array:
+    """softmax(scale q k^T + bias) v: scaled_dot_product_attention in torch, the formula in numpy."""
+    xp = namespace(q, k, v)
+    if xp is np:
+        return attention_weights(q, k, scale=scale, bias=bias) @ v
+    batch = xp.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    q, k, v = (t.expand(*batch, *t.shape[-2:]) for t in (q, k, v))
+    return xp.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+def causal_bias(n: int, template: Array) -> Array:
+    """(n, n): 0 where key <= query, -inf where the key lies in the future."""
+    i = arange(n, template)
+    return namespace(template).where(i[None, :] <= i[:, None], 0.0 * i, -float("inf"))

@@ -1,0 +1,295 @@
+"""u = C(z) e: a SISO discrete-time LTI system applied elementwise to the error.
+
+A controller is a pair of pure functions, init(e_0) -> state and step(e, state) -> (u, state), and the same
+system as linear algebra: realization() -> (A, B, C, D) and fraction() -> (num, den). `Loop` lets it act from
+layer 1 on; `init` receives the error of layer 0.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+
+from ctrlattn.arrays import Array, namespace
+
+if TYPE_CHECKING:
+    import control
+
+ControllerState = tuple[Array, ...]
+Realization = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Fraction = tuple[np.ndarray, np.ndarray]
+Form = Literal["printed", "ema"]
+
+
+@runtime_checkable
+class Controller(Protocol):
+    """What a Loop and the linear analysis need from a controller."""
+
+    def init(self, e: Array) -> ControllerState: ...
+
+    def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]: ...
+
+    def realization(self) -> Realization: ...
+
+    def fraction(self) -> Fraction: ...
+
+
+@dataclass(frozen=True, eq=False)
+class PID:
+    """PID over depth, in two laws that are two different controllers.
+
+    form="printed", the law of the paper, for layers k >= 1::
+
+        u_k = kp e_k + ki sum_{m=1..k} e_m + kd (e_k - e_{k-1})
+        C(z) = kp + ki z/(z-1) + kd (z-1)/z
+
+    form="ema", the law of the code in circulation (the integral leaks and is read one layer late, the
+    derivative acts one layer late)::
+
+        u_k = kp e_k + ki s_{k-1} + kd (e_{k-1} - e_{k-2}),    s_k = g e_k + (1-g) s_{k-1},    s_0 = 0
+        C(z) = kp + ki g/(z-1+g) + kd (z-1)/z^2
+
+    Every memory of a past error starts at e_0 and the integral at 0, as in the papers. At layer 1 the
+    derivative of the ema form is therefore 0.
+
+    Parameters
+    ----------
+    kp, ki, kd : float
+        Gains; the sampling time is one layer.
+    form : "printed" or "ema"
+    ema : float
+        g in (0, 1], the weight of the newest error; used by form="ema" alone.
+
+    Raises
+    ------
+    ValueError
+        An unknown form, a gain that is not finite, g outside (0, 1].
+
+    References
+    ----------
+    Nguyen, Uribe, Nguyen, Baraniuk, PIDformer: Transformer Meets Control Theory, ICML 2024,
+    arXiv 2402.15989, section 3. The ema form: as implemented in code that accompanies the paper.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pid, e = PID(0.8, 0.5, 0.05), np.ones(1)
+    >>> u, state = pid.step(e, pid.init(e))
+    >>> u.tolist()
+    [1.3]
+    """
+
+    kp: float = 0.0
+    ki: float = 0.0
+    kd: float = 0.0
+    form: Form = field(default="printed", kw_only=True)
+    ema: float = field(default=0.3, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.form not in get_args(Form):
+            raise ValueError(f'form must be "printed" or "ema", got {self.form!r}')
+        for name in ("kp", "ki", "kd"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        if not 0 < self.ema <= 1:
+            raise ValueError(f"ema must lie in (0, 1], got {self.ema}")
+
+    def init(self, e: Array) -> ControllerState:
+        """Memory after layer 0, whose error is `e`: (integral, e_0), and e_{-1} = e_0 in the ema form."""
+        zero = namespace(e).zeros_like(e)
+        return (zero, e) if self.form == "printed" else (zero, e, e)
+
+    def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
+        """Control of one layer k >= 1 and the memory for the next; shapes as `e`."""
+        if self.form == "printed":
+            integral, previous = state
+            integral = integral + e
+            u = self.kp * e + self.ki * integral + self.kd * (e - previous)
+            return u, (integral, e)
+        average, previous, before = state
+        u = self.kp * e + self.ki * average + self.kd * (previous - before)
+        return u, (self.ema * e + (1 - self.ema) * average, e, previous)
+
+    def realization(self) -> Realization:
+        """(A, B, C, D) of C(z); the memory of a term whose gain is 0 is left out.
+
+        An unused integrator would be an unobservable pole at z = 1 that no gain can move.
+        """
+        a = np.zeros((3, 3))
+        if self.form == "printed":  # memory: integral, previous error
+            a[0, 0] = 1.0
+            b = np.array([1.0, 1.0, 0.0])
+            c = np.array([self.ki, -self.kd, 0.0])
+            d = self.kp + self.ki + self.kd
+            used = [self.ki != 0, self.kd != 0, False]
+        else:  # memory: moving average, previous error, the one before
+            a[0, 0], a[2, 1] = 1.0 - self.ema, 1.0
+            b = np.array([self.ema, 1.0, 0.0])
+            c = np.array([self.ki, self.kd, -self.kd])
+            d = self.kp
+            used = [self.ki != 0, self.kd != 0, self.kd != 0]
+        return a[np.ix_(used, used)], b[used, None], c[None, used], np.array([[d]])
+
+    def fraction(self) -> Fraction:
+        """(num, den) of C(z), descending powers of z."""
+        z = np.array([1.0, 0.0])
+        if self.form == "printed":
+            integral = (self.ki * z, np.array([1.0, -1.0]))
+            derivative = (self.kd * np.array([1.0, -1.0]), z)
+        else:
+            integral = (np.array([self.ki * self.ema]), np.array([1.0, self.ema - 1.0]))
+            derivative = (self.kd * np.array([1.0, -1.0]), np.array([1.0, 0.0, 0.0]))
+        num, den = np.array([self.kp]), np.array([1.0])
+        for gain, (term_num, term_den) in ((self.ki, integral), (self.kd, derivative)):
+            if gain != 0:
+                num = np.polyadd(np.polymul(num, term_den), np.polymul(term_num, den))
+                den = np.polymul(den, term_den)
+        return num, den
+
+    def transfer_function(self) -> "control.TransferFunction":
+        """C(z) as a python-control object with dt = 1; what `step` does from zero state.
+
+        >>> float(PID(0.6).transfer_function().dcgain())
+        0.6
+        """
+        return _transfer_function(self)
+
+
+@dataclass(frozen=True, eq=False)
+class LTIController:
+    """Any SISO discrete-time LTI system as the controller: s' = A s + B e, u = C s + D e, elementwise.
+
+    Parameters
+    ----------
+    system : control.StateSpace or control.TransferFunction
+        One input, one output, dt = 1 (one layer); dt = True (any sampling time) is accepted, and dt = None for
+        a static gain. Its coefficients are extracted once; it starts at zero state with layer 1.
+
+    Raises
+    ------
+    TypeError
+        Not a state space or a transfer function.
+    ValueError
+        Continuous time, another sampling time, MIMO, improper, or coefficients that are not finite.
+
+    Examples
+    --------
+    >>> import control, numpy as np
+    >>> integrator = LTIController(control.tf([1, 0], [1, -1], 1))
+    >>> e = np.ones(1)
+    >>> u, state = integrator.step(e, integrator.init(e))
+    >>> integrator.step(e, state)[0].tolist()
+    [2.0]
+    """
+
+    system: Any
+    _realization: Realization = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_realization", _extract(self.system))
+        for name, matrix in zip("ABCD", self._realization, strict=True):
+            if not np.all(np.isfinite(matrix)):
+                raise ValueError(f"the controller's {name} must be finite")
+
+    def init(self, e: Array) -> ControllerState:
+        """Zero state, one array shaped as `e` for each order of the system."""
+        zero = namespace(e).zeros_like(e)
+        return (zero,) * len(self._realization[0])
+
+    def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
+        """u = C s + D e and the next state, by a loop over the small order."""
+        a, b, c, d = (matrix.tolist() for matrix in self._realization)
+        u = _combine(d[0][0] * e, c[0], state)
+        return u, tuple(_combine(b_i[0] * e, a_i, state) for a_i, b_i in zip(a, b, strict=True))
+
+    def realization(self) -> Realization:
+        """(A, B, C, D) of the system, as given."""
+        return self._realization
+
+    def fraction(self) -> Fraction:
+        """(num, den) of C(z), descending powers of z."""
+        from scipy.signal import ss2tf
+
+        a, b, c, d = self._realization
+        if not len(a):
+            return d[0], np.ones(1)
+        num, den = ss2tf(a, b, c, d)
+        return num[0], den
+
+    def transfer_function(self) -> "control.TransferFunction":
+        """C(z) as a python-control object with dt = 1."""
+        return _transfer_function(self)
+
+
+def as_controller(controller: Any) -> Any:
+    """A controller as it is, a python-control system as an LTIController; anything else is a TypeError."""
+    if controller is None or isinstance(controller, Controller):
+        return controller
+    if hasattr(controller, "ninputs") and hasattr(controller, "dt"):
+        return LTIController(controller)
+    raise TypeError(
+        "controller must be a PID, an LTIController or a python-control StateSpace/TransferFunction with dt = 1, "
+        f"got {type(controller).__name__}"
+    )
+
+
+def _combine(start: Array, coefficients: list[float], state: ControllerState) -> Array:
+    """start + sum_j c_j s_j, skipping zeros; no in-place operation, so that gradients flow."""
+    for coefficient, s in zip(coefficients, state, strict=True):
+        if coefficient != 0.0:
+            start = start + coefficient * s
+    return start
+
+
+def _extract(system: Any) -> Realization:
+    is_state_space = all(hasattr(system, name) for name in "ABCD")
+    if not is_state_space and not (hasattr(system, "num") and hasattr(system, "den")):
+        raise TypeError(f"expected a control.StateSpace or control.TransferFunction, got {type(system).__name__}")
+    if (system.ninputs, system.noutputs) != (1, 1):
+        raise ValueError(
+            f"a controller acts on each element of the error: it must be SISO, got {system.ninputs} inputs and "
+            f"{system.noutputs} outputs"
+        )
+    realization = _matrices(system) if is_state_space else _companion(system.num[0][0], system.den[0][0])
+    _require_layer_time(system.dt, static=len(realization[0]) == 0)
+    return realization
+
+
+def _require_layer_time(dt: Any, *, static: bool) -> None:
+    if dt == 1 or (static and dt in (None, 0)):  # dt = True compares equal to 1
+        return
+    if dt == 0 or dt is None:
+        raise ValueError(
+            "a controller over depth is discrete: got a continuous-time system (dt = 0) or one without a time base; "
+            "use control.sample_system(system, 1) or give dt=1"
+        )
+    raise ValueError(f"the sampling time of a controller is one layer: dt must be 1, got {dt}")
+
+
+def _matrices(system: Any) -> Realization:
+    a, b, c, d = (np.asarray(getattr(system, name), dtype=float) for name in "ABCD")
+    order = len(a)
+    return a.reshape(order, order), b.reshape(order, 1), c.reshape(1, order), d.reshape(1, 1)
+
+
+def _companion(num: Any, den: Any) -> Realization:
+    from scipy.signal import tf2ss
+
+    num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
+    if len(num) > len(den):
+        raise ValueError(
+            f"the controller is improper (degree {len(num) - 1} over {len(den) - 1}): it would need the error of a "
+            "later layer"
+        )
+    if len(den) == 1:
+        gain = num[0] / den[0] if len(num) else 0.0
+        return np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), np.array([[gain]])
+    return tf2ss(num if len(num) else [0.0], den)
+
+
+def _transfer_function(controller: Controller) -> "control.TransferFunction":
+    import control
+
+    num, den = controller.fraction()
+    return control.tf(num, den, 1, inputs="error", outputs="control")

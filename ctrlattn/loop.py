@@ -1,0 +1,305 @@
+"""x' = normalize(skip x + feedback y + u),  y = predict(x),  e = beta r - x,  u = C(z) e: the feedback loop.
+
+The only place where feedback closes, and the only scan over layers.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from ctrlattn.arrays import Array, move, namespace, require_finite
+from ctrlattn.controllers import ControllerState, as_controller
+
+DIAGRAM = r"""
+    r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
+                       ▲ −                          ▼
+                       └──── x ◄── z⁻¹ ◄── Norm ◄──(+)◄── skip · x
+                             │                      ▲
+                             └──► Predictor ── y ───┘ feedback · y
+"""
+
+Order = Literal["parallel", "sequential"]
+Record = Literal["all", "last"]
+
+
+class LoopState(NamedTuple):
+    """What a loop carries from layer to layer beside x."""
+
+    reference: Array  # r, before the gain beta
+    controller: ControllerState | None  # None until a controller has met its first error
+    acting: bool  # False at layer 0, where no controller acts
+
+
+class Signals(NamedTuple):
+    """The signals inside one layer, each shaped as x."""
+
+    prediction: Array
+    error: Array
+    control: Array
+
+
+class Trajectory(NamedTuple):
+    """What `simulate` records.
+
+    With record="all" state is (layers + 1, ..., n, d) and the others (layers, ..., n, d); with record="last"
+    state is the final one, (..., n, d), and the others are None.
+    """
+
+    state: Array
+    prediction: Array | None
+    error: Array | None
+    control: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """One layer as a feedback loop; depth is time.
+    {diagram}
+        x' = normalize(skip x + feedback y + u),  y = predict(x),  e = beta r - x,  u = controller(e)
+
+        Parameters
+        ----------
+        predictor : callable
+            (..., n, d) -> (..., n, d); see ctrlattn.predictors.
+        skip : float
+            Gain of the residual connection.
+        feedback : float
+            Gain of the prediction: -1 subtracts it (negative feedback), +1 is the usual transformer.
+        controller : PID, LTIController or python-control system with dt = 1, optional
+            Acts from layer 1 on; SISO, applied to each element of the error.
+        reference_gain : float
+            beta; the reference r is the state at layer 0 unless `simulate` is given another.
+        normalizer : callable, optional
+            Applied to each token of the result, or with normalize_input to the predictor's input.
+        order : "parallel" or "sequential"
+            parallel (Jacobi): all tokens are predicted from the old state. sequential (Gauss-Seidel): the
+            prediction for token i reads the tokens before it as already updated in this layer.
+        normalize_input : bool
+            Pre-norm: the predictor reads normalize(x), the result is not normalised.
+        hold_first : bool
+            Token 0 is never updated.
+
+        Raises
+        ------
+        TypeError
+            A predictor, normalizer or controller of the wrong kind.
+        ValueError
+            A gain that is not finite, an unknown order, sequential order with a predictor that is not causal.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ctrlattn import CausalMean
+        >>> loop = Loop(CausalMean(), order="sequential")
+        >>> x = np.array([[1.0], [1.0], [1.0]])
+        >>> loop.step(x, loop.init(x))[0].ravel().tolist()
+        [1.0, 0.0, 0.5]
+    """
+
+    predictor: Any
+    _: KW_ONLY
+    skip: float = 1.0
+    feedback: float = -1.0
+    controller: Any = None
+    reference_gain: float = 1.0
+    normalizer: Any = None
+    order: Order = "parallel"
+    normalize_input: bool = False
+    hold_first: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.predictor):
+            raise TypeError(f"predictor must be a callable x -> y, got {type(self.predictor).__name__}")
+        if self.normalizer is not None and not callable(self.normalizer):
+            raise TypeError(f"normalizer must be a callable x -> x or None, got {type(self.normalizer).__name__}")
+        if self.normalize_input and self.normalizer is None:
+            raise ValueError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
+        for name in ("skip", "feedback", "reference_gain"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        object.__setattr__(self, "controller", as_controller(self.controller))
+        if self.order not in get_args(Order):
+            raise ValueError(f'order must be "parallel" or "sequential", got {self.order!r}')
+        if self.order == "sequential" and not getattr(self.predictor, "causal", False):
+            raise ValueError(
+                "sequential order updates the tokens from left to right, so the prediction for a token may read "
+                f"only tokens up to it: {self.predictor!r} is not causal (a predictor says so by causal = True)"
+            )
+
+    def init(self, x: Array, reference: Array | None = None) -> LoopState:
+        """The state before layer 0; `reference` is r, x itself unless given. Checks shapes and kinds."""
+        return _start(x, reference)
+
+    def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
+        """One layer: (x, state) -> (x', state', signals). Pure; compiles with fullgraph=True."""
+        e = self.reference_gain * state.reference - x
+        u, memory = self._control(e, state)
+        advance = self._sequential if self.order == "sequential" else self._parallel
+        new, y = advance(x, u)
+        return new, LoopState(state.reference, memory, acting=True), Signals(y, e, u)
+
+    def to(self, like: Array) -> "Loop":
+        """The same loop with every array it holds of the kind, dtype and device of `like`."""
+        return move(self, like)
+
+    def _control(self, e: Array, state: LoopState) -> tuple[Array, ControllerState | None]:
+        if self.controller is None:
+            return namespace(e).zeros_like(e), state.controller
+        memory = self.controller.init(e) if state.controller is None else state.controller
+        if not state.acting:
+            return namespace(e).zeros_like(e), memory
+        return self.controller.step(e, memory)
+
+    def _compare(self, x: Array, y: Array, u: Array) -> Array:
+        """The comparator node and the norm behind it."""
+        new = self.skip * x + self.feedback * y + u
+        return new if self.normalizer is None or self.normalize_input else self.normalizer(new)
+
+    def _read(self, x: Array) -> Array:
+        """What the predictor sees."""
+        return self.normalizer(x) if self.normalize_input else x
+
+    def _parallel(self, x: Array, u: Array) -> tuple[Array, Array]:
+        y = self.predictor(self._read(x))
+        if tuple(y.shape) != tuple(x.shape):
+            raise ValueError(f"the predictor must keep the shape {tuple(x.shape)}, it returned {tuple(y.shape)}")
+        new = self._compare(x, y, u)
+        if self.hold_first:
+            new = namespace(x).concatenate([x[..., :1, :], new[..., 1:, :]], -2)
+        return new, y
+
+    def _sequential(self, x: Array, u: Array) -> tuple[Array, Array]:
+        xp = namespace(x)
+        updated: list[Array] = []
+        predicted: list[Array] = []
+        for i in range(x.shape[-2]):
+            token = x[..., i : i + 1, :]
+            # The prefix as this pass has left it, and the token itself as the last pass left it.
+            y = self._predict_last(self._read(xp.concatenate([*updated, token], -2)))
+            held = self.hold_first and i == 0
+            updated.append(token if held else self._compare(token, y, u[..., i : i + 1, :]))
+            predicted.append(y)
+        return xp.concatenate(updated, -2), xp.concatenate(predicted, -2)
+
+    def _predict_last(self, prefix: Array) -> Array:
+        if hasattr(self.predictor, "last"):
+            return self.predictor.last(prefix)
+        return self.predictor(prefix)[..., -1:, :]
+
+
+def simulate(
+    loop: Loop | Sequence[Loop],
+    x: Array,
+    layers: int,
+    *,
+    reference: Array | None = None,
+    disturbance: Array | None = None,
+    record: Record = "all",
+) -> Trajectory:
+    """Run the loop over depth: x_{k+1} = normalize(skip x_k + feedback y_k + u_k) + w_k.
+    {diagram}
+        Parameters
+        ----------
+        loop : Loop or sequence of Loop
+            One loop for all layers, or one a layer (a time-varying network; the controller's state carries across).
+        x : (..., n, d)
+            State at layer 0, numpy or torch.
+        layers : int
+            Number of layers.
+        reference : (..., n, d), optional
+            r; None: x.
+        disturbance : (layers, ..., n, d), optional
+            w, added to the state that layer k hands on.
+        record : "all" or "last"
+
+        Returns
+        -------
+        Trajectory
+            Arrays of the kind, dtype and device of `x`.
+
+        Raises
+        ------
+        TypeError
+            Mixed kinds, dtypes or devices; integers.
+        ValueError
+            Shapes that do not fit, no token, NaN or infinity in x, reference or disturbance, a sequence of loops
+            whose length is not `layers`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ctrlattn import CausalMean
+        >>> run = simulate(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2)
+        >>> run.state.shape, run.state[-1].ravel().round(3).tolist()
+        ((3, 4, 1), [1.0, -1.0, 0.5, 0.333])
+    """
+    loops = _one_a_layer(loop, layers)
+    if record not in get_args(Record):
+        raise ValueError(f'record must be "all" or "last", got {record!r}')
+    carried = _start(x, reference)
+    for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
+        if signal is not None:
+            xp = namespace(x, signal)
+            require_finite(name, signal)
+    if disturbance is not None and tuple(disturbance.shape) != (layers, *x.shape):
+        raise ValueError(
+            f"disturbance must be (layers, ..., n, d) = {(layers, *x.shape)}, got {tuple(disturbance.shape)}"
+        )
+    states, recorded = [x], []
+    for k, layer in enumerate(loops):
+        x, carried, inside = layer.step(x, carried)
+        x = x if disturbance is None else x + disturbance[k]
+        if record == "all":
+            states.append(x)
+            recorded.append(inside)
+    if record == "last":
+        return Trajectory(x, None, None, None)
+    if not recorded:
+        empty = xp.stack(states)[:0]
+        return Trajectory(xp.stack(states), empty, empty, empty)
+    return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
+
+
+for _documented in (Loop, simulate):
+    if _documented.__doc__:  # absent under python -OO
+        _documented.__doc__ = _documented.__doc__.replace("{diagram}", DIAGRAM)
+
+
+def require_single_loop(loop: Any, quantity: str) -> Loop:
+    """The loop itself; a ValueError where a sequence of loops meets a quantity defined for LTI systems only."""
+    if isinstance(loop, Loop):
+        return loop
+    if isinstance(loop, Sequence) and all(isinstance(item, Loop) for item in loop):
+        raise ValueError(
+            f"{quantity} is defined for one linear time-invariant loop, not for a sequence of {len(loop)} different "
+            "layers: analyse one layer (frozen or weight-tied), or simulate the sequence"
+        )
+    raise TypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
+
+
+def _one_a_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
+    if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+        raise ValueError(f"layers must be a whole number >= 0, got {layers!r}")
+    if isinstance(loop, Loop):
+        return [loop] * layers
+    loops = list(loop)
+    for k, item in enumerate(loops):
+        if not isinstance(item, Loop):
+            raise TypeError(f"loop {k} of the sequence is a {type(item).__name__}, not a Loop")
+    if len(loops) != layers:
+        raise ValueError(f"a sequence needs one loop a layer: {len(loops)} loops for {layers} layers")
+    return loops
+
+
+def _start(x: Array, reference: Array | None) -> LoopState:
+    """The state before layer 0, after checking the shapes and kinds of x and r."""
+    namespace(x)
+    if x.ndim < 2 or x.shape[-2] == 0 or x.shape[-1] == 0:
+        raise ValueError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")
+    if reference is None:
+        return LoopState(x, None, acting=False)
+    namespace(x, reference)
+    if tuple(reference.shape) != tuple(x.shape):
+        raise ValueError(f"the reference must be shaped as x, {tuple(x.shape)}, got {tuple(reference.shape)}")
+    return LoopState(reference, None, acting=False)

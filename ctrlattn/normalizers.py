@@ -1,0 +1,85 @@
+"""x <- x / size(x) per token: root-mean-square norm, layer norm, unit norm.
+
+Each acts on the last axis alone, so that a token is normalised the same in any order of updates. Weights are
+bound with functools.partial(rms_norm, weight=w).
+"""
+
+from ctrlattn.arrays import Array, machine_epsilon, namespace
+
+
+def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None) -> Array:
+    """x / sqrt(mean(x^2) + eps) * weight, over the last axis.
+
+    Parameters
+    ----------
+    x : (..., n, d)
+    weight : (d,), optional
+    eps : float, optional
+        None: machine epsilon of the dtype, as in torch.nn.functional.rms_norm.
+
+    References
+    ----------
+    Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv 1910.07467, equation 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rms_norm(np.array([3.0, -3.0])).round(12).tolist()
+    [1.0, -1.0]
+    """
+    xp = namespace(x)
+    eps = machine_epsilon(x) if eps is None else eps
+    return _scaled(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
+
+
+def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5) -> Array:
+    """(x - mean) / sqrt(var + eps) * weight + bias, over the last axis; the variance divides by d.
+
+    Parameters
+    ----------
+    x : (..., n, d)
+    weight, bias : (d,), optional
+    eps : float
+        Default as in torch.nn.functional.layer_norm.
+
+    References
+    ----------
+    Ba, Kiros, Hinton, Layer Normalization, arXiv 1607.06450, equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> layer_norm(np.array([1.0, 3.0]), eps=0.0).tolist()
+    [-1.0, 1.0]
+    """
+    xp = namespace(x)
+    centred = x - xp.mean(x, -1, keepdims=True)
+    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
+    return y if bias is None else y + bias
+
+
+def unit_norm(x: Array, *, eps: float | None = None) -> Array:
+    """x / sqrt(|x|^2 + eps^2), over the last axis: the point of the unit sphere; 0 stays 0.
+
+    Parameters
+    ----------
+    x : (..., n, d)
+    eps : float, optional
+        None: machine epsilon of the dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unit_norm(np.array([3.0, 4.0])).tolist()
+    [0.6, 0.8]
+    """
+    xp = namespace(x)
+    eps = machine_epsilon(x) if eps is None else eps
+    return x / xp.sqrt(xp.sum(x * x, -1, keepdims=True) + eps * eps)
+
+
+def _scaled(x: Array, weight: Array | None) -> Array:
+    if weight is None:
+        return x
+    namespace(x, weight)
+    return x * weight

@@ -1,0 +1,116 @@
+"""Named loops, each with its source: the notes' automaton, the residual transformer, NeuTRENO, both PIDformer laws."""
+
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from ctrlattn.controllers import PID
+from ctrlattn.loop import Loop
+from ctrlattn.normalizers import rms_norm
+from ctrlattn.predictors import CausalMean, SoftmaxAttention
+
+
+class Preset(NamedTuple):
+    """A named loop with one line of description and where it comes from."""
+
+    loop: Loop
+    summary: str
+    source: str
+
+
+def _value_dynamics(**changes: Any) -> Loop:
+    """PIDformer's setting: the state is the value, without residual stream; bidirectional as in DeiT."""
+    return Loop(SoftmaxAttention(causal=False), skip=0.0, feedback=1.0, **changes)
+
+
+_AUTOMATON = Loop(CausalMean(), skip=1.0, feedback=-1.0, order="sequential", hold_first=True)
+_KP, _KI, _KD = 0.8, 0.5, 0.05  # the published gains
+
+_PRESETS = {
+    "prediction-error": Preset(
+        _AUTOMATON,
+        "prediction-error automaton: each token minus the mean of the updated tokens before it",
+        "the notes this project began with, N1",
+    ),
+    "prediction-error-rms": Preset(
+        replace(_AUTOMATON, normalizer=rms_norm),
+        "the same, each updated token RMS-normalised",
+        "the notes this project began with, N2",
+    ),
+    "residual": Preset(
+        Loop(SoftmaxAttention(), skip=1.0, feedback=1.0),
+        "residual transformer without norm: x + attention(x), positive feedback",
+        "Vaswani et al., arXiv 1706.03762, section 3.1",
+    ),
+    "comparator": Preset(
+        Loop(SoftmaxAttention(), skip=1.0, feedback=-1.0),
+        "the residual add as comparator: x - attention(x), negative feedback",
+        "the notes this project began with, N1",
+    ),
+    "softmax": Preset(
+        _value_dynamics(),
+        "value dynamics of softmax attention alone: v <- A v",
+        "Nguyen et al., arXiv 2402.15989, section 2",
+    ),
+    "neutreno": Preset(
+        _value_dynamics(controller=PID(0.6)),
+        "proportional control towards the first value: v <- A v + 0.6 (v_0 - v)",
+        "Nguyen, Nguyen, Baraniuk, NeuTRENO, arXiv 2312.00751; alpha = 0.6 as for DeiT",
+    ),
+    "pidformer-printed": Preset(
+        _value_dynamics(controller=PID(_KP, _KI, _KD)),
+        "PIDformer's law as printed: exact integral, gains .8/.5/.05, reference v_0",
+        "Nguyen et al., arXiv 2402.15989, section 3",
+    ),
+    "pidformer-ema": Preset(
+        _value_dynamics(controller=PID(_KP, _KI, _KD, form="ema", ema=0.3), reference_gain=0.1),
+        "PIDformer's law as code in circulation computes it: leaky integral read one layer late, reference 0.1 v_0",
+        "code that accompanies arXiv 2402.15989; gains .8/.5/.05, beta .1, g .3",
+    ),
+}
+
+
+def names() -> list[str]:
+    """The names that `get` knows.
+
+    >>> "pidformer-printed" in names()
+    True
+    """
+    return list(_PRESETS)
+
+
+def get(name: str, *, predictor: Any = None) -> Loop:
+    """The loop of that name, with another predictor where one is given.
+
+    Parameters
+    ----------
+    name : str
+        One of `names()`.
+    predictor : callable, optional
+        Replaces the preset's own, for instance FixedAttention of a recorded matrix.
+
+    Raises
+    ------
+    ValueError
+        An unknown name; the message suggests the nearest.
+
+    Examples
+    --------
+    >>> get("neutreno").controller.kp
+    0.6
+    """
+    loop = describe(name).loop
+    return loop if predictor is None else replace(loop, predictor=predictor)
+
+
+def describe(name: str) -> Preset:
+    """The loop with its summary and source.
+
+    >>> describe("neutreno").loop.skip
+    0.0
+    """
+    if name in _PRESETS:
+        return _PRESETS[name]
+    nearest = get_close_matches(str(name), _PRESETS, n=1)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(_PRESETS)}"
+    raise ValueError(f"unknown preset {name!r}: {hint}")
