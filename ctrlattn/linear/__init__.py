@@ -1,0 +1,8 @@
+"""From a loop to a linear system: per attention mode, per pass, or by autodiff. From here on it is control theory."""
+
+from ctrlattn.linear.linearize import linearize
+from ctrlattn.linear.modes import loop_transfer, mode, open_loop_pole
+from ctrlattn.linear.operators import pass_operator
+from ctrlattn.linear.response import StepMetrics, step_metrics
+
+__all__ = ["StepMetrics", "linearize", "loop_transfer", "mode", "open_loop_pole", "pass_operator", "step_metrics"]

@@ -1,0 +1,128 @@
+"""d(x', s') = A d(x, s) + B d(r, w): the Jacobian of one layer of any loop, by autodiff in float64."""
+
+from typing import Any
+
+import control
+import numpy as np
+
+from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.loop import Loop, LoopState, require_single_loop
+
+
+def linearize(
+    loop: Loop, x: Array, *, reference: Array | None = None, memory: tuple[Array, ...] | None = None
+) -> control.StateSpace:
+    """Linearise one layer of the loop, its controller acting, at the state x.
+
+    With s the controller's memory and w a disturbance added to the state:
+    d(x', s') = A d(x, s) + B d(r, w),  y = x.
+
+    Parameters
+    ----------
+    loop : Loop
+        Any loop whose predictor and normalizer accept torch tensors (all named ones do), in either order.
+    x : (n, d)
+        Operating point, numpy or torch; no batch.
+    reference : (n, d), optional
+        r; None: x.
+    memory : tuple of (n, d), optional
+        Controller memory at the operating point; None: as after layer 0 at x. It matters only where a normalizer
+        makes the layer depend on the control.
+
+    Returns
+    -------
+    control.StateSpace
+        dt = 1. States "x[i,j]", then "s0[i,j]", "s1[i,j]", ...; inputs "r[i,j]", then "w[i,j]"; outputs "y[i,j]", with
+        token i and feature j. The size is (1 + memories) n d: dense, for small signals.
+
+    Raises
+    ------
+    ValueError
+        A batch of signals, a sequence of loops.
+    TypeError
+        A predictor that does not run on torch tensors.
+
+    Notes
+    -----
+    Exact to rounding (reverse-mode differentiation), where python-control's `linearize` takes one-sided finite
+    differences and drops the signal names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrlattn import CausalMean, Loop
+    >>> system = linearize(Loop(CausalMean()), np.ones((2, 1)))
+    >>> system.A.tolist(), system.state_labels
+    ([[1.0, 0.0], [-1.0, 1.0]], ['x[0,0]', 'x[1,0]'])
+    """
+    import torch
+
+    require_single_loop(loop, "linearize")
+    if x.ndim != 2:
+        raise ValueError(f"linearize takes one signal (n, d), got shape {tuple(x.shape)}: linearise one at a time")
+    point, target = (_double(value) for value in (x, x if reference is None else reference))
+    double = loop.to(point)
+    start = double.init(point, target)
+    state = _acting(double, point, start, memory)
+    signals = (point, *state, target, torch.zeros_like(point))
+    blocks = _jacobian(double, signals, len(state))
+    size, order = point.numel(), 1 + len(state)
+    matrix = np.block([[b.reshape(size, size) for b in row] for row in blocks])
+    a, b = matrix[:, : order * size], matrix[:, order * size :]
+    c = np.eye(size, order * size)
+    return control.ss(
+        a,
+        b,
+        c,
+        np.zeros((size, 2 * size)),
+        1,
+        states=_labels(["x", *(f"s{i}" for i in range(len(state)))], x),
+        inputs=_labels(["r", "w"], x),
+        outputs=_labels(["y"], x),
+        remove_useless_states=False,
+    )
+
+
+def _double(x: Array) -> Any:
+    """A float64 torch copy on the CPU: analysis has one precision."""
+    import torch
+
+    return torch.tensor(to_numpy(x), dtype=torch.float64)
+
+
+def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | None) -> tuple[Any, ...]:
+    """Controller memory at the operating point, () without controller."""
+    if loop.controller is None:
+        return ()
+    fresh = loop.controller.init(loop.reference_gain * start.reference - x)
+    if memory is None:
+        return fresh
+    if len(memory) != len(fresh):
+        raise ValueError(f"the controller keeps {len(fresh)} memories, got {len(memory)}")
+    return tuple(_double(m) for m in memory)
+
+
+def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[np.ndarray]]:
+    """Blocks d(x', s')_i / d(signal)_j."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    def layer(x: Any, *rest: Any) -> tuple[Any, ...]:
+        memory, (reference, disturbance) = rest[:memories], rest[memories:]
+        state = LoopState(reference, tuple(memory) if loop.controller is not None else None, acting=True)
+        new, carried, _ = loop.step(x, state)
+        return (new + disturbance, *(carried.controller or ()))
+
+    with sdpa_kernel(SDPBackend.MATH):
+        try:
+            rows = torch.func.jacrev(layer, argnums=tuple(range(len(signals))))(*signals)
+        except (TypeError, AttributeError) as error:
+            raise TypeError(
+                f"linearize differentiates with torch: {loop.predictor!r} must accept torch tensors ({error})"
+            ) from error
+    return [[to_numpy(block) for block in row] for row in rows]
+
+
+def _labels(letters: list[str], x: Array) -> list[str]:
+    n, d = x.shape
+    return [f"{letter}[{i},{j}]" for letter in letters for i in range(n) for j in range(d)]

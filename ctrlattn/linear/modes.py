@@ -1,0 +1,169 @@
+"""x' = alpha x + u, u = C(z)(beta r - x), alpha = skip + feedback a: one SISO loop for each attention eigenvalue a.
+
+Valid where the same attention matrix acts in every layer (frozen or weight-tied), in parallel order and without
+a norm; identity values, or a times the eigenvalue of the value-output map.
+"""
+
+from typing import Any, Literal, get_args
+
+import control
+import numpy as np
+
+from ctrlattn.controllers import PID, Realization
+from ctrlattn.loop import DIAGRAM, Loop, require_single_loop
+
+Breaking = Literal["control", "prediction"]
+
+
+def open_loop_pole(loop: Loop, a: Any) -> Any:
+    """alpha = skip + feedback a: where mode a has its pole before a controller acts; a number or an array.
+
+    >>> from ctrlattn import CausalMean, Loop
+    >>> open_loop_pole(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25)
+    0.75
+    """
+    return loop.skip + loop.feedback * a
+
+
+def mode(loop: Loop, a: complex) -> control.StateSpace:
+    """The closed loop of one attention mode, from beta r to the state.
+    {diagram}
+        x_{k+1} = alpha x_k + u_k,  u = C(z)(beta r - x),  alpha = skip + feedback a.
+
+        With the printed PID law its characteristic polynomial is
+        z^3 + (kp + ki + kd - 1 - alpha) z^2 + (alpha - kp - 2 kd) z + kd. A gain of 0 leaves its state out.
+
+        Parameters
+        ----------
+        loop : Loop
+            Parallel order, no normalizer, no held token; the predictor is not used.
+        a : real or complex
+            Eigenvalue of the attention matrix (times that of the value-output map where values are projected).
+
+        Returns
+        -------
+        control.StateSpace
+            dt = 1, input "reference" (beta r), output "state". A complex `a` gives the real realisation on
+            (Re x, Im x), with two inputs and two outputs: its poles are those of alpha and of its conjugate.
+
+        Raises
+        ------
+        ValueError
+            A loop that is not linear and time-invariant, or a value of `a` that is not finite.
+
+        Examples
+        --------
+        >>> from ctrlattn import CausalMean, Loop
+        >>> mode(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25).poles().tolist()
+        [(0.75+0j)]
+    """
+    _require_linear(loop, "mode")
+    eigenvalue = _real_matrix(a)
+    one = np.eye(len(eigenvalue))
+    alpha = loop.skip * one + loop.feedback * eigenvalue
+    a_c, b_c, c_c, d_c = (np.kron(m, one) for m in _realization(loop))
+    matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
+    into = np.vstack([d_c, b_c])
+    out = np.hstack([one, np.zeros_like(c_c)])
+    return _named(matrix, into, out, np.zeros_like(one), "reference", "state")
+
+
+def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.StateSpace:
+    """The loop transfer L(z) of one mode; the closed loop is 1 + L(z) = 0.
+
+    at="control": broken at the controller, L = C(z)/(z - alpha); zero without a controller.
+    at="prediction": broken at the prediction, with the controller's loop closed,
+    L = -feedback a / (z - skip + C(z)); without a controller the residual integrator -feedback a / (z - skip).
+    The two are never the same thing: their margins answer different questions (gain of the controller, gain of
+    the attention).
+
+    Parameters
+    ----------
+    loop, a
+        As for `mode`.
+    at : "control" or "prediction"
+
+    Returns
+    -------
+    control.StateSpace
+        dt = 1; a complex `a` gives the real 2 x 2 realisation.
+
+    Raises
+    ------
+    ValueError
+        As `mode`; an unknown breaking point.
+
+    Examples
+    --------
+    >>> from ctrlattn import CausalMean, Loop
+    >>> L = loop_transfer(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.5, at="prediction")
+    >>> L(-1.0).real.round(12)  # 0.5 / (z - 1) at z = -1
+    np.float64(-0.25)
+    """
+    _require_linear(loop, "loop_transfer")
+    if at not in get_args(Breaking):
+        raise ValueError(f'at must be "control" or "prediction", got {at!r}')
+    eigenvalue = _real_matrix(a)
+    one = np.eye(len(eigenvalue))
+    a_c, b_c, c_c, d_c = (np.kron(m, one) for m in _realization(loop))
+    if at == "control":  # e -> controller -> plant 1/(z - alpha) -> x
+        alpha = loop.skip * one + loop.feedback * eigenvalue
+        matrix = np.block([[alpha, c_c], [np.zeros_like(b_c), a_c]])
+        into = np.vstack([d_c, b_c])
+        out = np.hstack([one, np.zeros_like(c_c)])
+        return _named(matrix, into, out, np.zeros_like(one), "error", "state")
+    # y -> x with x' = skip x + feedback y - C x, then -a x back to where y entered.
+    matrix = np.block([[loop.skip * one - d_c, c_c], [-b_c, a_c]])
+    into = np.vstack([loop.feedback * one, np.zeros_like(b_c)])
+    out = np.hstack([-eigenvalue, np.zeros_like(c_c)])
+    return _named(matrix, into, out, np.zeros_like(one), "prediction", "return")
+
+
+def _require_linear(loop: Loop, quantity: str) -> None:
+    require_single_loop(loop, quantity)
+    if loop.order == "sequential":
+        raise ValueError(
+            f"{quantity}: a sequential pass has no scalar modes, it couples the tokens within a layer; "
+            "use pass_operator for its matrix"
+        )
+    if loop.normalizer is not None:
+        raise ValueError(f"{quantity}: a loop with a normalizer is nonlinear; use linearize at a state")
+    if loop.hold_first:
+        raise ValueError(f"{quantity}: a held first token does not follow the modes; use pass_operator or linearize")
+
+
+def _real_matrix(a: complex) -> np.ndarray:
+    """The eigenvalue as a real matrix: (1, 1), or [[re, -im], [im, re]] where it is complex."""
+    if np.ndim(a) != 0:
+        raise ValueError(f"a must be one eigenvalue, got an array of shape {np.shape(a)}")
+    value = complex(a)
+    if not np.isfinite(value):
+        raise ValueError(f"the eigenvalue a must be finite, got {a}")
+    if not np.iscomplexobj(a):
+        return np.array([[value.real]])
+    return np.array([[value.real, -value.imag], [value.imag, value.real]])
+
+
+def _realization(loop: Loop) -> Realization:
+    return (loop.controller or PID()).realization()
+
+
+def _named(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str) -> control.StateSpace:
+    """python-control object with named signals; re and im parts for a complex mode."""
+    parts = [""] if len(d) == 1 else [" (re)", " (im)"]
+    names = [f"{'x' if i == 0 else f's{i - 1}'}{part}" for i in range(len(a) // len(d)) for part in parts]
+    return control.ss(
+        a,
+        b,
+        c,
+        d,
+        1,
+        inputs=[source + p for p in parts],
+        outputs=[target + p for p in parts],
+        states=names,
+        remove_useless_states=False,
+    )
+
+
+if mode.__doc__:  # absent under python -OO
+    mode.__doc__ = mode.__doc__.replace("{diagram}", DIAGRAM)

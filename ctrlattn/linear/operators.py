@@ -1,0 +1,64 @@
+"""L with x' = L x: the (n, n) matrix of one layer of a linear loop, found by running the layer on the identity.
+
+One sequential pass of the automaton is (I + g M)^-1, one parallel pass I - g M, with M the strict causal mean.
+"""
+
+import numpy as np
+
+from ctrlattn.loop import Loop, require_single_loop
+
+_TOLERANCE = 1e-9
+
+
+def pass_operator(loop: Loop, n: int) -> np.ndarray:
+    """The matrix of one layer of a linear loop on n tokens.
+
+    Column j is the layer's answer to the unit signal at token j, so that the same code that simulates also gives
+    the operator, in either order. Superposition is verified on a random probe.
+
+    Parameters
+    ----------
+    loop : Loop
+        A linear predictor that acts alike on every feature (CausalMean, FixedAttention of one head), no
+        normalizer, no controller.
+    n : int
+        Number of tokens.
+
+    Returns
+    -------
+    (n, n) float64
+
+    Raises
+    ------
+    ValueError
+        A normalizer, a controller, or a layer that is not the same linear map on every feature.
+
+    Examples
+    --------
+    >>> from ctrlattn import CausalMean, Loop
+    >>> pass_operator(Loop(CausalMean(), order="sequential"), 3)
+    array([[ 1. ,  0. ,  0. ],
+           [-1. ,  1. ,  0. ],
+           [ 0. , -0.5,  1. ]])
+    """
+    require_single_loop(loop, "pass_operator")
+    if loop.normalizer is not None:
+        raise ValueError("pass_operator: a loop with a normalizer is nonlinear; use linearize at a state")
+    if loop.controller is not None:
+        raise ValueError("pass_operator: a controller has memory, one layer is no matrix; use mode or linearize")
+    if n < 1:
+        raise ValueError(f"n must be at least 1 token, got {n}")
+    loop = loop.to(np.empty(0))
+    matrix = _layer(loop, np.eye(n))
+    probe = np.random.default_rng(0).standard_normal((n, n))
+    expected, found = matrix @ probe, _layer(loop, probe)
+    if not np.max(np.abs(found - expected)) <= _TOLERANCE * max(1.0, np.max(np.abs(expected))):
+        raise ValueError(
+            f"pass_operator: {loop.predictor!r} is not one linear map of the tokens, the same for every feature "
+            "(softmax attention depends on the signal: freeze its weights in FixedAttention, one head at a time)"
+        )
+    return matrix
+
+
+def _layer(loop: Loop, x: np.ndarray) -> np.ndarray:
+    return loop.step(x, loop.init(x))[0]

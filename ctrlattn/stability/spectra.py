@@ -1,0 +1,46 @@
+"""Eigenvalues of attention matrices, structure first: a causal matrix has its diagonal as spectrum."""
+
+import numpy as np
+
+from ctrlattn.arrays import Array, require_finite, to_numpy
+
+
+def attention_spectrum(matrices: Array) -> np.ndarray:
+    """Eigenvalues of attention matrices.
+
+    A lower triangular (causal) matrix gives its diagonal, exactly: the weight that each token gives to itself.
+    `eigvals` is used for the others alone, since on clustered eigenvalues of a triangular matrix it lies.
+
+    Parameters
+    ----------
+    matrices : (..., n, n)
+        numpy or torch; computed in float64.
+
+    Returns
+    -------
+    (..., n) complex128
+        In the order of the tokens for causal matrices, else by descending modulus.
+
+    Raises
+    ------
+    ValueError
+        Matrices that are not square or not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> attention_spectrum(np.array([[1.0, 0.0], [0.7, 0.3]])).tolist()
+    [(1+0j), (0.3+0j)]
+    """
+    a = to_numpy(matrices).astype(np.float64)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
+        raise ValueError(f"attention matrices are (..., n, n), got shape {a.shape}")
+    require_finite("the attention matrices", a)
+    flat = a.reshape(-1, *a.shape[-2:])
+    causal = np.all(np.triu(flat, 1) == 0, axis=(-2, -1))
+    spectra = np.diagonal(flat, axis1=-2, axis2=-1).astype(complex)
+    if not causal.all():
+        general = np.linalg.eigvals(flat[~causal])
+        order = np.argsort(-np.abs(general), axis=-1, kind="stable")
+        spectra[~causal] = np.take_along_axis(general, order, -1)
+    return spectra.reshape(a.shape[:-1])
