@@ -1,0 +1,270 @@
+"""The walls of docs/architecture.md: who may import whom, what no file may do, and what every test must do."""
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import ctrlattn
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "ctrlattn"
+
+# A room imports from its own step or from steps above it, never from below.
+FLOW = (
+    ("arrays", "files", "kernels"),
+    ("predictors", "controllers", "normalizers"),
+    ("loop",),
+    ("stream", "presets", "memory", "config", "results", "signals"),
+    ("linear",),
+    ("stability",),
+    ("frequency",),
+    ("design",),
+    ("checkpoints", "nn"),
+    ("sweep",),
+    ("plots",),
+    ("report", "cli"),
+)
+STEP = {room: step for step, rooms in enumerate(FLOW) for room in rooms}
+
+# Loaded with the module: elsewhere the import stands inside the function that needs it.
+WALLS_AT_MODULE_LEVEL = {
+    "torch": {"nn", "checkpoints"},
+    "control": {"linear", "stability", "frequency", "design"},
+    "transformers": {"checkpoints"},
+}
+# Nowhere else, not even inside a function.
+WALLS = {
+    "matplotlib": {"plots"},
+    "numba": {"kernels"},
+    "typer": {"cli"},
+    "transformers": {"checkpoints"},
+    "jinja2": {"report"},
+    "plotly": {"report"},
+    "pydantic": {"config", "cli", "sweep"},
+}
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "loop")
+RECORDS = {"Trajectory", "Margins"}  # made by simulate and margins, whose examples show them
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def scripts() -> list[Path]:
+    return sorted((ROOT / "simulations").rglob("*.py"))
+
+
+def suite() -> list[Path]:
+    return sorted((ROOT / "tests").rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
+
+
+def room_of(path: Path) -> str:
+    """ctrlattn/loop.py -> loop, ctrlattn/plots/style.py -> plots, ctrlattn/__init__.py -> ""."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def called(node: ast.Call) -> str:
+    """The last name of what is called: f(), a.f() -> f."""
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def imports(node: ast.AST, *, top: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """Every import that runs, and whether it runs when the module is loaded."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child, top
+        elif _is_type_checking(child):
+            continue
+        else:
+            inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(child, top=top and not inside)
+
+
+def libraries(node: ast.Import | ast.ImportFrom) -> set[str]:
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return {name.split(".")[0] for name in names}
+
+
+def rooms_imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    """Rooms of ctrlattn behind an import; a public name counts as its room, __version__ as none."""
+    if isinstance(node, ast.Import):
+        dotted = [alias.name.split(".") for alias in node.names]
+        return {parts[1] for parts in dotted if parts[0] == "ctrlattn" and len(parts) > 1}
+    parts = (node.module or "").split(".")
+    if parts[0] != "ctrlattn":
+        return set()
+    if len(parts) > 1:
+        return {parts[1]}
+    names = {alias.name for alias in node.names} - {"__version__"}
+    return {ctrlattn._HOME.get(name, name).split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_every_module_has_a_room_and_says_what_it_is(path):
+    assert room_of(path) in {*STEP, ""}, f"give {name_of(path)} a place in FLOW and in docs/architecture.md"
+    assert (ast.get_docstring(parse(path)) or "").strip(), "the first line of a module is its equation, or what it is"
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_imports_never_run_backwards(path):
+    room = room_of(path)
+    for node, _ in imports(parse(path)):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"line {node.lineno}: relative import"
+        for other in rooms_imported(node):
+            assert room == "" or STEP[other] <= STEP[room], f"line {node.lineno}: {room} imports {other}"
+
+
+def test_rooms_do_not_import_in_circles():
+    graph: dict[str, set[str]] = {}
+    for path in modules():
+        found = {other for node, _ in imports(parse(path)) for other in rooms_imported(node)}
+        graph.setdefault(room_of(path), set()).update(found - {room_of(path)})
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(graph) <= set(order)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_libraries_stay_behind_their_walls(path):
+    room = room_of(path)
+    for node, at_module_level in imports(parse(path)):
+        for library in libraries(node):
+            allowed = WALLS.get(library, {room})
+            if at_module_level:
+                allowed = allowed & WALLS_AT_MODULE_LEVEL.get(library, {room})
+            assert room in allowed, f"line {node.lineno}: {library} belongs to {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if room_of(p) != "cli"], ids=name_of)
+def test_only_the_command_line_prints(path):
+    lines = [node.lineno for node in ast.walk(parse(path)) if isinstance(node, ast.Call) and called(node) == "print"]
+    assert not lines
+
+
+def unsafe(node: ast.AST) -> str | None:
+    """Why a node is not allowed anywhere, or None."""
+    if isinstance(node, ast.Import | ast.ImportFrom) and libraries(node) & UNSAFE_MODULES:
+        return "unpickling runs code"
+    if not isinstance(node, ast.Call):
+        return None
+    if isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec", "compile", "__import__"}:
+        return f"{node.func.id} runs text as code"
+    dotted = ast.unparse(node.func)
+    if dotted in {"os.system", "os.popen", "subprocess.getoutput"}:
+        return f"{dotted} runs a shell"
+    given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+    if dotted == "torch.load" and given.get("weights_only") != "True":
+        return "torch.load needs weights_only=True"
+    for name in ("shell", "trust_remote_code", "allow_pickle"):
+        if given.get(name, "False") != "False":
+            return f"{name}={given[name]}"
+    return None
+
+
+@pytest.mark.parametrize("path", [*modules(), *scripts()], ids=name_of)
+def test_nothing_runs_foreign_code(path):
+    found = [(node.lineno, why) for node in ast.walk(parse(path)) if (why := unsafe(node))]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "eval('1')",
+        "run(c, shell=True)",
+        "load(m, trust_remote_code=x)",
+        "torch.load(f)",
+        "os.system(c)",
+    ],
+)
+def test_the_unsafe_is_recognised(line):
+    assert any(unsafe(node) for node in ast.walk(ast.parse(line)))
+
+
+def in_place(node: ast.AST) -> Iterator[tuple[int, str]]:
+    """Operations that would overwrite a signal and break its gradient."""
+    for child in ast.iter_child_nodes(node):
+        # Coefficients of a small numpy matrix, which no gradient passes through.
+        if isinstance(child, ast.FunctionDef) and child.name == "realization":
+            continue
+        if isinstance(child, ast.AugAssign):
+            yield child.lineno, ast.unparse(child)
+        if isinstance(child, ast.Assign) and any(isinstance(target, ast.Subscript) for target in child.targets):
+            yield child.lineno, ast.unparse(child)
+        if isinstance(child, ast.Call) and (
+            re.fullmatch(r"[a-z]\w*[a-z0-9]_", called(child)) or "out" in {keyword.arg for keyword in child.keywords}
+        ):
+            yield child.lineno, ast.unparse(child)
+        yield from in_place(child)
+
+
+@pytest.mark.parametrize("room", SIGNAL_ROOMS)
+def test_signals_are_never_overwritten(room):
+    assert list(in_place(parse(PACKAGE / f"{room}.py"))) == []
+
+
+@pytest.mark.parametrize("line", ["x += 1", "x[0] = y", "x.add_(y)", "np.add(x, y, out=x)"])
+def test_overwriting_is_recognised(line):
+    assert list(in_place(ast.parse(line)))
+
+
+@pytest.mark.parametrize("name", ctrlattn.__all__)
+def test_public_names_resolve_and_are_documented(name):
+    public = getattr(ctrlattn, name)
+    text = public.__doc__ or ""
+    assert text.strip(), f"{name} has no docstring"
+    is_module = name in ctrlattn._MODULES
+    assert is_module or name in RECORDS or ">>>" in text, f"{name} has no example"
+
+
+def asserting(tree: ast.Module) -> set[str]:
+    """Functions of a file that assert, raise, or call one that does."""
+    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    calls = {name: {called(n) for n in ast.walk(f) if isinstance(n, ast.Call)} for name, f in functions.items()}
+    found = {name for name, f in functions.items() if any(isinstance(n, ast.Assert) for n in ast.walk(f))}
+    found |= {name for name, names in calls.items() if any(_asserts(called_name) for called_name in names)}
+    while more := {name for name, names in calls.items() if names & found} - found:
+        found |= more
+    return found
+
+
+def _asserts(name: str) -> bool:
+    return name.startswith(("assert_", "check_")) or name in {"raises", "warns", "fail"}
+
+
+@pytest.mark.parametrize("path", [p for p in suite() if p.name.startswith("test_")], ids=name_of)
+def test_every_test_asserts_something(path):
+    tree = parse(path)
+    written = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
+    assert written - asserting(tree) == set()
+
+
+@pytest.mark.parametrize("path", suite(), ids=name_of)
+def test_no_comparison_is_dropped(path):
+    silent = {"allclose", "isclose", "array_equal", "equal", "gradcheck", "gradgradcheck"}
+    statements = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Expr)]
+    dropped = [s.lineno for s in statements if isinstance(s.value, ast.Call) and called(s.value) in silent]
+    assert not dropped, "its answer is thrown away: write assert, or numpy.testing.assert_allclose"
+
+
+@pytest.mark.parametrize("path", [*modules(), *scripts()], ids=name_of)
+def test_no_file_grows_into_two(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450

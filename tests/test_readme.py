@@ -1,0 +1,63 @@
+"""What the README and the docs promise: their examples run, their links lead somewhere, tables name real files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks() -> list:
+    """Every ```python block, named by its page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, match.start(1)) + 1
+            found.append(pytest.param("\n" * (line - 1) + match[1], page, id=f"{page.name}:{line}"))
+    return found
+
+
+@pytest.mark.parametrize(("code", "page"), blocks())
+def test_examples_run(code, page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "assert " in code, "an example shows its result in an assert, so that it cannot go stale"
+    exec(compile(code, str(page), "exec"), {"__name__": "example"})
+
+
+def test_the_readme_has_three_examples():
+    assert sum(page.values[1].name == "README.md" for page in blocks()) >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
+    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("ending", ["--out report", "-m pytest"])
+def test_ci_finds_the_readme_commands(ending):
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.startswith("python3 -m venv ") and line.endswith(ending)]) == 1
+
+
+def notation() -> list[tuple[str, str]]:
+    """(name in code, file) of each row of docs/notation.md."""
+    rows = re.findall(r"^\|(.+)\|$", (ROOT / "docs" / "notation.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cells = [[cell.strip() for cell in row.split("|")] for row in rows]
+    return [(row[1].strip("`"), row[3].strip("`")) for row in cells if row[3].strip("`").endswith((".py", "/"))]
+
+
+def test_notation_has_rows():
+    assert len(notation()) > 20
+
+
+@pytest.mark.parametrize(("name", "file"), notation())
+def test_notation_names_what_is_there(name, file):
+    place = ROOT / "ctrlattn" / file
+    sources = [place] if place.is_file() else list(place.rglob("*.py"))
+    pattern = re.compile(rf"\b{re.escape(name)}\b")
+    assert any(pattern.search(source.read_text(encoding="utf-8")) for source in sources)
