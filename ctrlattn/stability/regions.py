@@ -81,7 +81,7 @@ def stability_set(controller: Any) -> list[Interval]:
     controller = as_controller(controller)
     critical = _critical_alphas(*controller.fraction())
     # |alpha| beyond all critical values is unstable: one pole follows alpha.
-    stable = is_stable(controller, (critical[:-1] + critical[1:]) / 2) if len(critical) > 1 else []
+    stable = is_stable(controller, (critical[:-1] + critical[1:]) / 2)
     found: list[Interval] = []
     for low, high, inside in zip(critical[:-1], critical[1:], stable, strict=True):
         if not inside:

@@ -1,0 +1,115 @@
+"""What the report is about: the loops compared and the networks whose signals drive them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import presets
+from ctrlattn.loop import Loop, simulate
+from ctrlattn.normalizers import rms_norm
+from ctrlattn.predictors import FixedAttention
+from ctrlattn.stability import attention_spectrum
+
+DEFAULT_PRESETS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Loops by name and, by name, the recorded texts of each network; the first network is the main one."""
+
+    loops: Mapping[str, Loop]
+    networks: Mapping[str, Sequence[Any]]
+
+    @property
+    def network(self) -> str:
+        """Name of the main network."""
+        return next(iter(self.networks))
+
+    @property
+    def texts(self) -> Sequence[Any]:
+        """Recorded texts of the main network, one Dataset each."""
+        return self.networks[self.network]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers of the main network."""
+        return int(self.texts[0].sizes["layer"])
+
+    @cached_property
+    def linear(self) -> dict[str, Loop]:
+        """The loops to which linear time-invariant analysis applies."""
+        return {name: loop for name, loop in self.loops.items() if why_not_linear(loop) is None}
+
+    @cached_property
+    def controlled(self) -> dict[str, Loop]:
+        """The linear loops that have a controller."""
+        return {name: loop for name, loop in self.linear.items() if loop.controller is not None}
+
+    @cached_property
+    def spectra(self) -> dict[str, np.ndarray]:
+        """Eigenvalues of every recorded attention matrix, (modes,) for each network."""
+        return {
+            name: np.concatenate([attention_spectrum(text["attention"].to_numpy()).ravel() for text in texts])
+            for name, texts in self.networks.items()
+        }
+
+    @cached_property
+    def average_mode(self) -> float:
+        """Mean eigenvalue of the main network's attention; complex pairs make it real."""
+        return float(self.spectra[self.network].mean().real)
+
+    @cached_property
+    def drivable(self) -> dict[str, Loop]:
+        """The loops that the main network's attention can drive: sequential order needs causal matrices."""
+        causal = all(is_causal(text) for text in self.texts)
+        return {name: loop for name, loop in self.loops.items() if causal or loop.order == "parallel"}
+
+    @cached_property
+    def trajectories(self) -> dict[str, list[np.ndarray]]:
+        """States of each drivable loop on each text, (depth, token, feature), layer l attending as recorded."""
+        return {
+            name: [simulate(self.driven(loop, text), start(text), self.layers).state for text in self.texts]
+            for name, loop in self.drivable.items()
+        }
+
+    def driven(self, loop: Loop, text: Any) -> list[Loop]:
+        """The loop as a time-varying network: layer l attends as recorded in layer l."""
+        matrices = text["attention"].to_numpy().astype(np.float64)
+        return [replace(loop, predictor=FixedAttention(matrix)) for matrix in matrices]
+
+
+def start(text: Any) -> np.ndarray:
+    """The state at layer 0: the recorded embeddings with every token at RMS 1, or Gaussian where none were recorded."""
+    if "state" in text:
+        return rms_norm(text["state"].to_numpy()[0].astype(np.float64))
+    heads, tokens = text.sizes["head"], text.sizes["query"]
+    return np.random.default_rng(0).standard_normal((tokens, 16 * heads))
+
+
+def is_causal(text: Any) -> bool:
+    """Whether no recorded attention matrix looks at a later token."""
+    return bool(np.all(np.triu(text["attention"].to_numpy(), 1) == 0))
+
+
+def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> dict[str, Loop]:
+    """Presets and configured loops by name; the published quartet where nothing is asked for."""
+    chosen = list(names or ()) or ([] if configured else list(DEFAULT_PRESETS))
+    loops = {name: presets.get(name) for name in chosen}
+    clash = loops.keys() & configured.keys()
+    if clash:
+        raise ValueError(f"a configuration has the name of a preset: {', '.join(sorted(clash))}; rename the file")
+    return {**loops, **configured}
+
+
+def why_not_linear(loop: Loop) -> str | None:
+    """Why linear time-invariant analysis does not apply to the loop, or None where it does."""
+    if loop.normalizer is not None:
+        return "it is normalised"
+    if loop.order == "sequential":
+        return "it updates the tokens one after another"
+    if loop.hold_first:
+        return "token 0 is held"
+    return None

@@ -1,0 +1,57 @@
+"""Numbers as a person reads them: percentages, shares with their interval, counts with their noun."""
+
+import math
+
+
+def percent(share: float) -> str:
+    """
+    >>> percent(0.4567), percent(0.0004), percent(0.0)
+    ('46 %', '0.04 %', '0 %')
+    """
+    if math.isnan(share):
+        return "undefined"
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 1 or value == 0 else f"{value:.2g} %"
+
+
+def share_with_interval(hits: int, trials: int) -> str:
+    """The share with its 95 % Wilson score interval.
+
+    >>> share_with_interval(200, 200)
+    '100 % (95 % interval 98 to 100 %)'
+    """
+    z = 1.959963984540054
+    share = hits / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return f"{percent(share)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def count(number: int, noun: str) -> str:
+    """
+    >>> count(1, "layer"), count(3, "layer")
+    ('1 layer', '3 layers')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def listed(words: list[str]) -> str:
+    """
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """
+    >>> number(3.14159), number(math.inf), number(math.nan), number(12345.6)
+    ('3.14', '∞', 'undefined', '1.23e+04')
+    """
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.2e}"
+    return text.replace("-", "−") if text.startswith("-") else text

@@ -1,0 +1,185 @@
+"""write(out): signals and loops -> sections -> report.html, figures, results.nc, summary.json, each written whole."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctrlattn import __version__, config, plots, results, signals
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.report import interactive as plotly_panes
+from ctrlattn.report.material import Material, named_loops
+from ctrlattn.report.page import render
+from ctrlattn.report.section import Section
+from ctrlattn.report.sections import automaton, comparison, feedback, frequency, spectra, time, tokens
+
+SECTIONS = (automaton, feedback, spectra, time, frequency, tokens, comparison)
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the page is, and its numbers."""
+
+    path: Path
+    summary: dict[str, Any]
+
+
+def write(
+    out: str | Path,
+    *,
+    presets: Sequence[str] | None = None,
+    configurations: Sequence[str | Path] | None = None,
+    signals_file: str | Path | None = None,
+    recorded: Sequence[Any] | None = None,
+    interactive: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Write the report of loops driven by the signals of a real network.
+
+    Parameters
+    ----------
+    out : path
+        Directory for report.html, figures/, results.nc and summary.json; made if absent.
+    presets : names, optional
+        Loops to compare; None and no configuration: softmax, NeuTRENO and both PIDformer laws.
+    configurations : paths of TOML files, optional
+        Further loops, named after their files.
+    signals_file : path, optional
+        Recorded signals (see ctrlattn.signals); None: those that ship with the package.
+    recorded : Datasets of checkpoints.tap, optional
+        Signals of a checkpoint, one Dataset a text; excludes `signals_file`.
+    interactive : bool
+        Add plotly panes (the page grows by about 5 MB and stays self-contained).
+    progress : callable, optional
+        Called with the name of each step.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        Unknown presets, faulty configurations or signals, an output directory that cannot be written.
+
+    Examples
+    --------
+    >>> import ctrlattn.report, tempfile
+    >>> ctrlattn.report.write(tempfile.mkdtemp(), presets=["no-such-loop"])
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown preset 'no-such-loop': ...
+    """
+    tell = progress or (lambda step: None)
+    folder = output_directory(out)
+    loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
+    tell("reading the signals")
+    material = Material(loops, _networks(signals_file, recorded))
+    sections = []
+    for room in SECTIONS:
+        tell(room.__name__.rpartition(".")[2])
+        sections.append(room.section(material))
+    summary = _summary(material, sections)
+    tell("drawing")
+    drawings = _save_figures(output_directory(folder / "figures"), sections)
+    tell("writing")
+    _save_results(folder / "results.nc", sections, summary)
+    _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    # The page comes last: where it stands, everything it speaks of stands beside it.
+    panes = plotly_panes.panes(material) if interactive else {}
+    _save_text(folder / "report.html", _page(material, sections, drawings, panes))
+    return Report(folder / "report.html", summary)
+
+
+def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
+    """Recorded texts by network; the shipped ones where nothing is given."""
+    if signals_file is not None and recorded is not None:
+        raise ValueError("give either a signals file or a checkpoint, not both")
+    if recorded is not None:
+        found = [list(recorded)]
+    elif signals_file is not None:
+        found = [signals.load(signals_file)]
+    else:
+        found = [signals.load_shipped(name) for name in signals.shipped()]
+    return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in found}
+
+
+def _summary(material: Material, sections: Sequence[Section]) -> dict[str, Any]:
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "ctrlattn": __version__,
+        "networks": {name: len(texts) for name, texts in material.networks.items()},
+        "loops": {name: config.loop_to_dict(loop) for name, loop in material.loops.items()},
+        **{section.key: section.numbers for section in sections},
+    }
+    return _json_ready(facts)
+
+
+def _json_ready(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become the strings "inf", "-inf" and "nan"."""
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(item) for item in value]
+    if hasattr(value, "item"):
+        return _json_ready(value.item() if value.ndim == 0 else value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
+    """PNG and SVG files; returns the markup to inline."""
+    drawings = {}
+    for section in sections:
+        for picture in section.pictures:
+            plots.save(picture.figure, folder / picture.name)
+            drawings[picture.name] = plots.to_svg(picture.figure)
+    return drawings
+
+
+def _save_results(path: Path, sections: Sequence[Section], summary: Mapping[str, Any]) -> None:
+    import xarray as xr
+
+    variables = {name: variable for section in sections for name, variable in section.variables.items()}
+    attrs = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, "loops": json.dumps(summary["loops"])}
+    results.save(path, xr.Dataset(variables, attrs=attrs))
+
+
+def _save_text(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _page(
+    material: Material, sections: Sequence[Section], drawings: Mapping[str, str], panes: Mapping[str, str]
+) -> str:
+    return render(
+        sections,
+        title="Attention as a feedback loop",
+        lead=(
+            f"What the attention of {material.network} does as a feedback system over depth, and what "
+            f"{len(material.loops)} controllers would make of it. Layers are time steps; the residual add is the "
+            "comparator."
+        ),
+        networks=[_describe(name, texts) for name, texts in material.networks.items()],
+        compared=", ".join(material.loops),
+        provenance={
+            f"{name}: {key}": str(value)
+            for name, texts in material.networks.items()
+            for key, value in texts[0].attrs.items()
+            if key not in {"text", "causal", "schema_version"}
+        },
+        drawings=drawings,
+        interactive=panes,
+    )
+
+
+def _describe(name: str, texts: Sequence[Any]) -> dict[str, Any]:
+    sizes = texts[0].sizes
+    tokens = [[str(t) for t in text["text"].to_numpy()] for text in texts if "text" in text.coords]
+    summary = f"{sizes['layer']} layers, {sizes['head']} heads, {len(texts)} recorded texts"
+    return {"name": name, "summary": summary, "texts": tokens}
