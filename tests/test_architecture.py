@@ -268,3 +268,11 @@ def test_no_comparison_is_dropped(path):
 @pytest.mark.parametrize("path", [*modules(), *scripts()], ids=name_of)
 def test_no_file_grows_into_two(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+
+
+def test_ruff_is_pinned_once():
+    pinned = re.search(r"ruff==([\d.]+)", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    hook = re.search(
+        r"ruff-pre-commit\n\s+rev: v([\d.]+)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    )
+    assert pinned[1] == hook[1]

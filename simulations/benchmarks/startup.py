@@ -3,7 +3,8 @@
     python simulations/benchmarks/startup.py            # medians of several runs, written beside this file
     python simulations/benchmarks/startup.py --once     # one run each, for CI
 
-The file cache is warm: the first run of each is thrown away. Peak memory is the largest resident set of the process.
+The file cache is warm: the first run of each is thrown away. Peak memory is the largest resident set of the process;
+this script imports nothing large, since at exec a child inherits the peak of its parent.
 """
 
 import argparse
