@@ -39,8 +39,8 @@ def section(material: Material) -> Section:
         sentences=_sentences(verdicts),
         caveat=(
             "Intervals, poles, T(1) and settling are those of frozen modes (linear, time-invariant); the cosine is "
-            "simulated with the recorded matrices, layer after layer. A verdict speaks of the value chain alone, not of "
-            "a trained network around it."
+            "simulated with the recorded matrices, layer after layer. A verdict speaks of the value chain alone, not "
+            "of a trained network around it."
         ),
         tables=(Table(HEADER, tuple(rows), f"Loops driven by {material.network}"),),
         numbers=verdicts,

@@ -36,7 +36,8 @@ def section(material: Material) -> Section:
         title="The sign and gain of the feedback in a real network",
         sentences=(
             "The gain of a sublayer F on a token x of the residual stream is ⟨F(x), x⟩ / ⟨x, x⟩. Below zero it "
-            "subtracts from the state what is there (negative feedback, the comparator of the notes), above zero it adds.",
+            "subtracts from the state what is there (negative feedback, the comparator of the notes), above zero it "
+            "adds.",
             *(_sentence(name, found) for name, found in gains.items()),
         ),
         pictures=pictures,
@@ -67,8 +68,8 @@ def _sentence(name: str, gains: dict[str, np.ndarray]) -> str:
         low, high = int(np.argmin(median)), int(np.argmax(median))
         parts.append(
             f"{kind}: median gain negative in {negative} of {count(len(median), 'layer')}; most negative in layer "
-            f"{low} ({number(median[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of tokens), most positive "
-            f"in layer {high} ({number(median[high])})"
+            f"{low} ({number(median[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of tokens), "
+            f"most positive in layer {high} ({number(median[high])})"
         )
     return f"{name}. {listed(parts) if len(parts) == 1 else '; '.join(parts)}."
 

@@ -142,8 +142,9 @@ def _sentences(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst
         f"The controller's gain could grow by a factor of {say({n: number(m.gain_margin) for n, m in found.items()})} "
         "before the loop oscillates.",
         "Over the real spectrum the worst Ms among the stable modes is "
-        f"{say({n: number(w['ms']) for n, w in worst.items()})}; with the unstable ones counted ({say({n: percent(w['unstable']) for n, w in worst.items()})}) it is infinite "
-        "wherever there is one.",
+        + say({n: number(w["ms"]) for n, w in worst.items()})
+        + f"; with the unstable ones counted ({say({n: percent(w['unstable']) for n, w in worst.items()})}) it is "
+        "infinite wherever there is one.",
     )
 
 
