@@ -1,0 +1,129 @@
+"""source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrlattn.checkpoints.families import Family, family_of
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network ready for analysis: evaluation mode, attention matrices available."""
+
+    model: Any
+    tokenizer: Any | None
+    family: Family
+    source: str
+
+
+def load(
+    source: Any,
+    *,
+    gguf_file: str | None = None,
+    tokenizer: Any | None = None,
+    family: Family | None = None,
+    allow_download: bool = False,
+    dtype: str = "float32",
+) -> Checkpoint:
+    """Load a transformers checkpoint for analysis.
+
+    Nothing in a checkpoint is executed: `trust_remote_code` is never set, and pickled weights are read by torch with
+    weights_only=True.
+
+    Parameters
+    ----------
+    source : path, hub id or transformers model
+        A directory with config.json, a .gguf file or a directory with one, a name on the hub, or a model object.
+    gguf_file : str, optional
+        Name of the GGUF file inside the directory.
+    tokenizer : optional
+        For a model object.
+    family : Family, optional
+        Where the signals are, for a network whose `model_type` is not in ctrlattn.checkpoints.FAMILIES.
+    allow_download : bool
+        Whether a hub id may be fetched; otherwise only what is in the local cache.
+    dtype : "float32" or "float64"
+        For sources on disk; a model object is switched to eager attention and evaluation mode and otherwise left alone.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    ValueError
+        A missing directory or file, missing, truncated or foreign weights, an unknown family, an unknown dtype.
+
+    Examples
+    --------
+    >>> load("no/such/directory")
+    Traceback (most recent call last):
+    ...
+    ValueError: no/such/directory: no such directory...
+    """
+    if isinstance(source, torch.nn.Module):
+        return _from_model(source, tokenizer, family)
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    name, gguf = _locate(str(source), gguf_file)
+    try:
+        return _from_pretrained(name, gguf, family, allow_download, _DTYPES[dtype])
+    except Exception as error:
+        # transformers, safetensors and gguf raise their own kinds for a damaged file: one line for all of them.
+        known = isinstance(error, OSError | ValueError | KeyError | RuntimeError | EOFError | ImportError)
+        if not known and type(error).__name__ not in {"SafetensorError", "UnpicklingError"}:
+            raise
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ValueError(f"{source}: cannot load this checkpoint: {reason or type(error).__name__}") from error
+
+
+def _from_model(model: Any, tokenizer: Any | None, family: Family | None) -> Checkpoint:
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "model_type"):
+        raise ValueError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
+    family = family or family_of(config.model_type)
+    model.set_attn_implementation("eager")
+    return Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__))
+
+
+def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
+    """(directory or hub id, name of the GGUF file in it or None)."""
+    path = Path(source)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ValueError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
+        return str(path.parent), path.name
+    if path.is_dir():
+        found = sorted(p.name for p in path.glob("*.gguf"))
+        if gguf_file is not None and gguf_file not in found:
+            raise ValueError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(found) or 'none'}")
+        if (path / "config.json").exists() or gguf_file is not None:
+            return source, gguf_file
+        if len(found) == 1:
+            return source, found[0]
+        raise ValueError(f"{source}: neither config.json nor exactly one .gguf file there ({len(found)} found)")
+    if source.count("/") > 1 or path.is_absolute() or source.startswith(("." + os.sep, "~")) or not source:
+        raise ValueError(f"{source}: no such directory or file")
+    return source, gguf_file
+
+
+def _from_pretrained(
+    name: str, gguf: str | None, family: Family | None, allow_download: bool, dtype: torch.dtype
+) -> Checkpoint:
+    import transformers
+
+    where: dict[str, Any] = {"local_files_only": not allow_download}
+    if gguf is not None:
+        where["gguf_file"] = gguf
+    config = transformers.AutoConfig.from_pretrained(name, **where)
+    family = family or family_of(config.model_type)
+    loader = transformers.AutoModelForCausalLM if family.causal else transformers.AutoModel
+    model = loader.from_pretrained(name, dtype=dtype, attn_implementation="eager", **where)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+    return Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}")

@@ -1,0 +1,299 @@
+"""Recorded signals of real networks: one xarray.Dataset a text, many texts in one .npz, and the shipped ones.
+
+Schema of a Dataset (version 1). Dims: layer (L), depth (L + 1), token (n), feature (d), head, query (n), key (n).
+
+    attention      (layer, head, query, key)     attention matrices, rows sum to 1
+    state          (depth, token, feature)       residual stream; depth l is what layer l reads
+    mid            (layer, token, feature)       residual stream between the attention and the MLP sublayer
+    attention_out  (layer, token, feature)       what the attention sublayer adds to the stream
+    mlp_out        (layer, token, feature)       what the MLP sublayer adds to it
+
+Coordinate text (token): the token strings. Attributes: model, norm ("pre" or "post"), causal (0 or 1), schema_version
+and provenance. Only attention is required; whoever needs the rest checks for it. For norm = "pre"
+
+    mid_l = state_l + attention_out_l,   state_{l+1} = mid_l + mlp_out_l
+
+The .npz: `meta`, a JSON text {"model": ..., "norm": ..., "causal": ..., ...}, and for text i = 0, 1, ... the arrays
+`i/attention`, `i/state`, `i/mid`, `i/attention_out`, `i/mlp_out` and `i/text` (strings), all but the first optional. A
+pre-norm file may give `i/embedding` (n, d) in place of state and mid: they are rebuilt by the running sum above.
+Never pickled.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrlattn.arrays import Array, namespace
+from ctrlattn.files import atomic
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCHEMA_VERSION = 1
+VARIABLES = {
+    "attention": ("layer", "head", "query", "key"),
+    "state": ("depth", "token", "feature"),
+    "mid": ("layer", "token", "feature"),
+    "attention_out": ("layer", "token", "feature"),
+    "mlp_out": ("layer", "token", "feature"),
+}
+_ROW_SUM = 2e-2  # float16 rounds each of n weights
+
+
+def feedback_gain(x: Array, contribution: Array) -> Array:
+    """Gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
+
+    Negative: the sublayer pushes against the state (negative feedback, the comparator of the notes); positive: it
+    pushes along it; 0: what it adds is new. A zero token has gain 0.
+
+    Parameters
+    ----------
+    x : (..., n, d)
+        Residual stream that the sublayer adds to.
+    contribution : (..., n, d)
+        F(x), as added.
+
+    Returns
+    -------
+    (..., n)
+
+    Raises
+    ------
+    ValueError
+        Different shapes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> feedback_gain(np.array([[1.0, 2.0]]), np.array([[-0.5, -1.0]])).tolist()
+    [-0.5]
+    """
+    xp = namespace(x, contribution)
+    if tuple(x.shape) != tuple(contribution.shape):
+        raise ValueError(f"state {tuple(x.shape)} and contribution {tuple(contribution.shape)} differ in shape")
+    size = xp.sum(x * x, -1)
+    zero = size == 0
+    return xp.sum(contribution * x, -1) / xp.where(zero, xp.ones_like(size), size)
+
+
+def dataset(
+    arrays: dict[str, np.ndarray], *, tokens: Sequence[str] | None = None, attrs: dict[str, Any]
+) -> "xr.Dataset":
+    """A Dataset of the schema from plain arrays, checked; state and mid are rebuilt from `embedding` where given.
+
+    Parameters
+    ----------
+    arrays : dict
+        "attention" and any of the other variables, or "embedding" (n, d) in place of state and mid.
+    tokens : strings, optional
+    attrs : dict
+        With "model", "norm" and "causal".
+
+    Raises
+    ------
+    ValueError
+        A missing, misshapen, or non-finite array, attention that is negative or whose rows do not sum to 1; the
+        message names the array.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = dataset({"attention": np.ones((2, 1, 1, 1))}, attrs={"model": "toy", "norm": "pre", "causal": 1})
+    >>> dict(one.sizes)
+    {'layer': 2, 'head': 1, 'query': 1, 'key': 1}
+    """
+    import xarray as xr
+
+    arrays = _rebuilt(dict(arrays))
+    _check(arrays, tokens)
+    variables: dict[str, Any] = {name: (VARIABLES[name], value) for name, value in arrays.items()}
+    coords = {} if tokens is None else {"text": ("token", np.array(list(tokens), dtype=str))}
+    return xr.Dataset(variables, coords=coords, attrs={"schema_version": SCHEMA_VERSION, **attrs})
+
+
+def save(path: str | os.PathLike[str], texts: Sequence["xr.Dataset"]) -> None:
+    """Write texts of one network to a .npz, atomically; float16 where that is enough.
+
+    Attention and contributions are stored in float16 (relative error 5e-4; a contribution beyond its range stays
+    float32), the stream of a pre-norm network by its embeddings in float32, from which it is rebuilt on loading.
+
+    Parameters
+    ----------
+    path : path ending in .npz
+    texts : sequence of Dataset
+        All of one network.
+
+    Raises
+    ------
+    ValueError
+        Nothing to save.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "toy.npz"
+    >>> attrs = {"model": "toy", "norm": "pre", "causal": 1}
+    >>> save(path, [dataset({"attention": np.ones((2, 1, 1, 1))}, attrs=attrs)])
+    >>> load(path)[0].attrs["model"]
+    'toy'
+    """
+    if not texts:
+        raise ValueError("there is no text to save")
+    attrs = {key: value for key, value in texts[0].attrs.items() if key != "text"}
+    stored: dict[str, np.ndarray] = {"meta": np.array(json.dumps(attrs, default=str))}
+    for i, text in enumerate(texts):
+        stored |= {f"{i}/{name}": value for name, value in _compact(text).items()}
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **stored)  # type: ignore[arg-type]
+
+
+def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
+    """Read the texts of a .npz (layout in the module's docstring); attention rows are renormalised in float64.
+
+    Raises
+    ------
+    ValueError
+        A file that is missing, corrupt, pickled or of another layout; the message names file and array.
+
+    Examples
+    --------
+    >>> load("no-such-file.npz")
+    Traceback (most recent call last):
+    ...
+    ValueError: no-such-file.npz: no such file
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise ValueError("a single array, not an .npz of recorded signals")
+            stored = {name: archive[name] for name in archive.files}
+        return _texts(stored)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
+        raise ValueError(f"{path}: not a file of recorded signals: {reason}") from error
+
+
+def shipped() -> list[str]:
+    """Names of the recordings inside the package, the main one first.
+
+    >>> shipped()
+    ['smollm2-135m', 'minilm-l6']
+    """
+    return ["smollm2-135m", "minilm-l6"]
+
+
+def load_shipped(name: str) -> list["xr.Dataset"]:
+    """Texts of a shipped recording; provenance and licence in ctrlattn/data/README.md.
+
+    Raises
+    ------
+    ValueError
+        An unknown name.
+
+    Examples
+    --------
+    >>> load_shipped("minilm-l6")[0].sizes["layer"]
+    6
+    """
+    if name not in shipped():
+        raise ValueError(f"unknown recording {name!r}: shipped are {', '.join(shipped())}")
+    with resources.as_file(resources.files("ctrlattn") / "data" / f"{name}.npz") as path:
+        return load(path)
+
+
+def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """state and mid by the running sum of the contributions, in float64, where only the embedding is given."""
+    if "embedding" not in arrays:
+        return arrays
+    embedding = arrays.pop("embedding")
+    missing = [name for name in ("attention_out", "mlp_out") if name not in arrays]
+    if missing:
+        raise ValueError(f"embedding needs {' and '.join(missing)} to rebuild the residual stream")
+    attention_out, mlp_out = (arrays[name].astype(np.float64) for name in ("attention_out", "mlp_out"))
+    if embedding.shape != attention_out.shape[1:] or attention_out.shape != mlp_out.shape:
+        raise ValueError(
+            f"embedding {embedding.shape}, attention_out {attention_out.shape} and mlp_out {mlp_out.shape} do not fit"
+        )
+    start = embedding.astype(np.float64)
+    state = np.concatenate([start[None], start + np.cumsum(attention_out + mlp_out, axis=0)])
+    return {**arrays, "state": state, "mid": state[:-1] + attention_out}
+
+
+def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
+    unknown = sorted(arrays.keys() - VARIABLES.keys())
+    if unknown:
+        raise ValueError(f"unknown array {unknown[0]!r}: known are {', '.join(VARIABLES)}, embedding and text")
+    if "attention" not in arrays:
+        raise ValueError("the array 'attention' (layer, head, query, key) is missing")
+    sizes: dict[str, int] = {}
+    for name, value in arrays.items():
+        if value.ndim != len(VARIABLES[name]) or 0 in value.shape:
+            raise ValueError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
+        if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value)):
+            raise ValueError(f"{name} must hold finite floating-point numbers")
+        found = dict(zip(VARIABLES[name], value.shape, strict=True))
+        # One count of tokens and of layers, whatever the dim is called there.
+        found["token"] = found.pop("query", found.get("token", 0))
+        found["token (key)"] = found.pop("key", found["token"])
+        found["layer"] = found.pop("depth", found.get("layer", 0) + 1) - 1
+        for dim, size in found.items():
+            expected = sizes.setdefault(dim.partition(" ")[0], size)
+            if size != expected:
+                raise ValueError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")
+    if tokens is not None and len(tokens) != sizes["token"]:
+        raise ValueError(f"text names {len(tokens)} tokens, the arrays have {sizes['token']}")
+    attention = arrays["attention"]
+    if np.any(attention < 0):
+        raise ValueError("attention must not be negative")
+    worst = float(np.max(np.abs(attention.sum(axis=-1, dtype=np.float64) - 1)))
+    if worst > _ROW_SUM:
+        raise ValueError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")
+
+
+def _texts(stored: dict[str, np.ndarray]) -> list["xr.Dataset"]:
+    if "meta" not in stored:
+        raise ValueError("the array 'meta' (a JSON text) is missing")
+    attrs = json.loads(str(stored["meta"]))
+    if not isinstance(attrs, dict):
+        raise ValueError("meta must be a JSON object")
+    numbers = sorted({int(name.partition("/")[0]) for name in stored if name != "meta"})
+    if not numbers or numbers != list(range(len(numbers))):
+        raise ValueError("texts must be numbered 0/, 1/, ...")
+    return [_text(stored, f"{i}/", attrs) for i in numbers]
+
+
+def _text(stored: dict[str, np.ndarray], prefix: str, attrs: dict[str, Any]) -> "xr.Dataset":
+    arrays = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+    tokens = [str(token) for token in arrays.pop("text")] if "text" in arrays else None
+    try:
+        one = dataset(arrays, tokens=tokens, attrs=attrs)
+    except ValueError as error:
+        raise ValueError(f"text {prefix[:-1]}: {error}") from error
+    weights = one["attention"].astype(np.float64)
+    return one.assign(attention=weights / weights.sum("key"))
+
+
+def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
+    """The arrays of one text as they are stored."""
+    arrays = {str(name): text[name].to_numpy() for name in text.data_vars}
+    halved = ("attention", "attention_out", "mlp_out")
+    found: dict[str, np.ndarray] = {name: _half(arrays[name]) for name in halved if name in arrays}
+    if text.attrs.get("norm") == "pre" and {"state", "attention_out", "mlp_out"} <= arrays.keys():
+        found["embedding"] = arrays["state"][0].astype(np.float32)
+    else:
+        found |= {name: _half(arrays[name]) for name in ("state", "mid") if name in arrays}
+    if "text" in text.coords:
+        found["text"] = text["text"].to_numpy().astype(str)
+    return found
+
+
+def _half(value: np.ndarray) -> np.ndarray:
+    """float16, or float32 where that would overflow."""
+    return value.astype(np.float16 if np.max(np.abs(value)) < 6e4 else np.float32)
