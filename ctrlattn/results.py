@@ -1,0 +1,203 @@
+"""Trajectory -> xarray.Dataset -> one netCDF file and back; two results compared.
+
+state (depth, ..., token, feature); prediction, error, control (layer, ..., token, feature)
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrlattn import __version__, config
+from ctrlattn.arrays import to_numpy
+from ctrlattn.files import atomic
+from ctrlattn.loop import Loop, Trajectory
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SCHEMA_VERSION = 1
+
+
+def to_xarray(
+    trajectory: Trajectory, *, loop: Loop | None = None, seed: int | None = None, tokens: list[str] | None = None
+) -> "xr.Dataset":
+    """Label a trajectory: dims depth, layer, batch..., token, feature.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        numpy or torch; with record="last" there is the state alone, without depth.
+    loop : Loop, optional
+        Its TOML goes into the attributes.
+    seed : int, optional
+    tokens : strings, optional
+        Coordinate `text` on the tokens.
+
+    Returns
+    -------
+    xarray.Dataset
+        attrs: schema_version, ctrlattn, configuration, seed.
+
+    Raises
+    ------
+    ValueError
+        A number of token names that does not fit; a loop that a file cannot hold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrlattn import presets, simulate
+    >>> loop = presets.get("prediction-error")
+    >>> to_xarray(simulate(loop, np.ones((3, 2)), 4), loop=loop)["state"].dims
+    ('depth', 'token', 'feature')
+    """
+    import xarray as xr
+
+    arrays = {name: to_numpy(value) for name, value in trajectory._asdict().items() if value is not None}
+    recorded = len(arrays) > 1
+    batch = tuple(f"batch_{i}" for i in range(arrays["state"].ndim - 2 - recorded))
+    variables: dict[str, Any] = {}
+    for name, value in arrays.items():
+        time = ("depth" if name == "state" else "layer",) if recorded else ()
+        variables[name] = ((*time, *batch, "token", "feature"), value, {"long_name": name, "units": "1"})
+    labelled = xr.Dataset(variables, attrs={"schema_version": SCHEMA_VERSION, "ctrlattn": __version__})
+    if recorded:
+        labelled = labelled.assign_coords(
+            depth=("depth", np.arange(labelled.sizes["depth"]), {"units": "layer"}),
+            layer=("layer", np.arange(labelled.sizes["layer"]), {"units": "layer"}),
+        )
+    if tokens is not None:
+        if len(tokens) != labelled.sizes["token"]:
+            raise ValueError(f"{len(tokens)} token names for {labelled.sizes['token']} tokens")
+        labelled = labelled.assign_coords(text=("token", np.array(tokens, dtype=str)))
+    if loop is not None:
+        labelled.attrs["configuration"] = config.dumps(loop)
+    if seed is not None:
+        labelled.attrs["seed"] = seed
+    return labelled
+
+
+def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
+    """Write a Dataset to one netCDF file (h5netcdf), whole or not at all; complex numbers round-trip.
+
+    Raises
+    ------
+    OSError
+        The directory does not exist or is not writable.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, xarray as xr
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.nc"
+    >>> save(path, xr.Dataset({"z": ("mode", [1 + 2j])}))
+    >>> load(path)["z"].item()
+    (1+2j)
+    """
+    with atomic(path) as temporary:
+        result.to_netcdf(temporary, engine="h5netcdf")
+
+
+def load(path: str | os.PathLike[str]) -> "xr.Dataset":
+    """Read a netCDF file into memory.
+
+    Raises
+    ------
+    ValueError
+        A file that is missing or is not netCDF 4.
+
+    Examples
+    --------
+    >>> load("no-such-file.nc")
+    Traceback (most recent call last):
+    ...
+    ValueError: no-such-file.nc: no such file
+    """
+    import xarray as xr
+
+    if not os.path.exists(path):
+        raise ValueError(f"{path}: no such file")
+    try:
+        return xr.load_dataset(path, engine="h5netcdf")
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise ValueError(f"{path}: not a netCDF file that can be read: {reason}") from error
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One variable in two results."""
+
+    absolute: float  # largest |a - b|; inf where only one of them is finite or the shapes differ
+    relative: float  # the same over the largest |a|
+    first: int | None  # first depth or layer at which they differ; None where they are equal or have no depth
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results held side by side."""
+
+    differences: dict[str, Difference]
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
+    attributes: dict[str, tuple[str, str]]  # those that differ, as text
+
+    @property
+    def largest(self) -> float:
+        """Largest relative difference; inf where a variable is missing on one side."""
+        if self.only_a or self.only_b:
+            return float("inf")
+        return max((d.relative for d in self.differences.values()), default=0.0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts and numbers."""
+        return {**asdict(self), "largest": self.largest}
+
+
+def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
+    """Largest differences of each variable, what only one has, and the attributes that differ.
+
+    Two NaN, or two equal infinities, at the same place are equal.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> one = xr.Dataset({"y": ("depth", [1.0, 2.0])})
+    >>> compare(one, one + 1.0).differences["y"]
+    Difference(absolute=1.0, relative=0.5, first=0, note='')
+    """
+    names = [str(name) for name in a.data_vars if name in b.data_vars]
+    keys = sorted({*map(str, a.attrs), *map(str, b.attrs)})
+    pairs = {key: (str(a.attrs.get(key, "absent")), str(b.attrs.get(key, "absent"))) for key in keys}
+    return Comparison(
+        differences={name: _difference(a[name], b[name]) for name in names},
+        only_a=tuple(str(name) for name in a.data_vars if name not in b.data_vars),
+        only_b=tuple(str(name) for name in b.data_vars if name not in a.data_vars),
+        attributes={key: pair for key, pair in pairs.items() if pair[0] != pair[1]},
+    )
+
+
+def _difference(a: "xr.DataArray", b: "xr.DataArray") -> Difference:
+    if a.dims != b.dims or a.shape != b.shape:
+        note = f"shapes differ: {dict(a.sizes)} and {dict(b.sizes)}"
+        return Difference(float("inf"), float("inf"), None, note)
+    x, y = a.to_numpy(), b.to_numpy()
+    if x.dtype.kind not in "fciub" or y.dtype.kind not in "fciub":
+        same = bool(np.array_equal(x, y))
+        return Difference(
+            0.0 if same else float("inf"), 0.0 if same else float("inf"), None, "" if same else "texts differ"
+        )
+    equal = (x == y) | ((x != x) & (y != y))
+    if equal.all():
+        return Difference(0.0, 0.0, None)
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(np.subtract(x, y, dtype=np.result_type(x, y, np.float32)))
+    distance = np.where(equal, 0.0, np.where(np.isfinite(distance), distance, np.inf))
+    finite = np.abs(x[np.isfinite(x)])
+    scale = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    first = None
+    if a.dims and a.dims[0] in ("depth", "layer"):
+        first = int(np.flatnonzero(~equal.reshape(len(equal), -1).all(axis=1))[0])
+    return Difference(float(distance.max()), float(distance.max()) / scale, first)
