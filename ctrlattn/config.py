@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import tomli_w
@@ -148,6 +148,16 @@ def loop_to_dict(loop: Loop) -> dict[str, Any]:
         "controller": "none" if loop.controller is None else _controller_to_dict(loop.controller),
         "normalizer": "none" if loop.normalizer is None else _normalizer_to_dict(loop.normalizer),
     }
+
+
+def kinds() -> dict[str, list[str]]:
+    """The kinds that each part of a loop may have in a file.
+
+    >>> kinds()["controllers"]
+    ['pid', 'lti', 'none']
+    """
+    unions = {"predictors": _AnyPredictor, "controllers": _AnyController, "normalizers": _AnyNormalizer}
+    return {part: [_kind(model) for model in get_args(get_args(union)[0])] for part, union in unions.items()}
 
 
 # --- arrays

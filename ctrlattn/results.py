@@ -3,7 +3,9 @@
 state (depth, ..., token, feature); prediction, error, control (layer, ..., token, feature)
 """
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -177,6 +179,23 @@ def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
         only_b=tuple(str(name) for name in b.data_vars if name not in a.data_vars),
         attributes={key: pair for key, pair in pairs.items() if pair[0] != pair[1]},
     )
+
+
+def json_ready(value: Any) -> Any:
+    """Plain JSON values: arrays become lists, and infinities and NaN, which JSON has not, the strings "inf" and "nan".
+
+    >>> json_ready({"gain": float("inf"), "z": np.ones(2)})
+    {'gain': 'inf', 'z': [1.0, 1.0]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return json_ready(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _difference(a: "xr.DataArray", b: "xr.DataArray") -> Difference:

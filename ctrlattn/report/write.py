@@ -1,7 +1,6 @@
 """write(out): signals and loops -> sections -> report.html, figures, results.nc, summary.json, each written whole."""
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ def write(
     signals_file: str | Path | None = None,
     recorded: Sequence[Any] | None = None,
     interactive: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Write the report of loops driven by the signals of a real network.
 
@@ -54,7 +53,7 @@ def write(
     interactive : bool
         Add plotly panes (the page grows by about 5 MB and stays self-contained).
     progress : callable, optional
-        Called with the name of each step.
+        Called with the name of a step, the number of steps done and their total.
 
     Returns
     -------
@@ -73,24 +72,23 @@ def write(
     ...
     ValueError: unknown preset 'no-such-loop': ...
     """
-    tell = progress or (lambda step: None)
     folder = output_directory(out)
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
-    tell("reading the signals")
     material = Material(loops, _networks(signals_file, recorded))
+    tell = progress or (lambda step, done, total: None)
     sections = []
-    for room in SECTIONS:
-        tell(room.__name__.rpartition(".")[2])
+    for done, room in enumerate(SECTIONS):
+        tell(room.__name__.rpartition(".")[2], done, len(SECTIONS) + 1)
         sections.append(room.section(material))
     summary = _summary(material, sections)
-    tell("drawing")
+    tell("pictures and files", len(SECTIONS), len(SECTIONS) + 1)
     drawings = _save_figures(output_directory(folder / "figures"), sections)
-    tell("writing")
     _save_results(folder / "results.nc", sections, summary)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     # The page comes last: where it stands, everything it speaks of stands beside it.
     panes = plotly_panes.panes(material) if interactive else {}
     _save_text(folder / "report.html", _page(material, sections, drawings, panes))
+    tell("done", len(SECTIONS) + 1, len(SECTIONS) + 1)
     return Report(folder / "report.html", summary)
 
 
@@ -115,20 +113,7 @@ def _summary(material: Material, sections: Sequence[Section]) -> dict[str, Any]:
         "loops": {name: config.loop_to_dict(loop) for name, loop in material.loops.items()},
         **{section.key: section.numbers for section in sections},
     }
-    return _json_ready(facts)
-
-
-def _json_ready(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become the strings "inf", "-inf" and "nan"."""
-    if isinstance(value, Mapping):
-        return {str(key): _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
-    if hasattr(value, "item"):
-        return _json_ready(value.item() if value.ndim == 0 else value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+    return results.json_ready(facts)
 
 
 def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
