@@ -132,6 +132,13 @@ def test_imports_never_run_backwards(path):
             assert room == "" or STEP[other] <= STEP[room], f"line {node.lineno}: {room} imports {other}"
 
 
+def test_the_page_shows_the_same_flow():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = re.search(r"```text\n(arrays .*?)```", page, re.DOTALL)[1]
+    drawn = [set(re.split(r"\s{3,}", line)[0].split()) for line in drawing.splitlines()]
+    assert drawn == [set(rooms) for rooms in FLOW]
+
+
 def test_rooms_do_not_import_in_circles():
     graph: dict[str, set[str]] = {}
     for path in modules():
@@ -267,7 +274,7 @@ def test_no_comparison_is_dropped(path):
 
 @pytest.mark.parametrize("path", [*modules(), *scripts()], ids=name_of)
 def test_no_file_grows_into_two(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 500
 
 
 def test_ruff_is_pinned_once():
