@@ -122,7 +122,7 @@ def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
     for section in sections:
         for picture in section.pictures:
             plots.save(picture.figure, folder / picture.name)
-            drawings[picture.name] = plots.to_svg(picture.figure)
+            drawings[picture.name] = plots.to_svg(picture.figure, picture.name)
     return drawings
 
 

@@ -1,0 +1,225 @@
+"""Pictures in the complex plane: attention spectra over stability regions, Nyquist, root locus, poles and zeros."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, legend, styles, themed
+
+_CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+_MODE_LOOKS = (
+    {"marker": "o", "color": "#1f4e79"},
+    {"marker": "x", "color": "#c05a00"},
+    {"marker": "+", "color": "#444"},
+)
+
+
+@themed
+def spectrum_over_regions(
+    eigenvalues: Mapping[str, np.ndarray],
+    regions: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    shares: Mapping[str, Mapping[str, float]],
+) -> Figure:
+    """Eigenvalues of real attention matrices over each controller's stability region; unstable area hatched.
+
+    Parameters
+    ----------
+    eigenvalues : network -> complex (modes,)
+    regions : loop -> (re (m,), im (k,), stable (k, m) bool)
+        The plane sampled on a grid.
+    shares : loop -> {network -> share of unstable modes}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> plane = (np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), np.ones((3, 3), bool))
+    >>> drawn = spectrum_over_regions({"net": np.zeros(2)}, {"neutreno": plane}, shares={"neutreno": {"net": 0.0}})
+    >>> drawn.axes[0].get_xlabel()
+    'Re a'
+    """
+    columns = min(len(regions), 2)
+    rows = -(-len(regions) // columns)
+    drawn = figure(height=0.9 + 2.9 * rows)
+    panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in panels.flat[len(regions) :]:
+        ax.set_visible(False)
+    for ax, (name, (re, im, stable)) in zip(panels.flat, regions.items(), strict=False):
+        ax.contourf(re, im, stable.astype(float), levels=[-0.5, 0.5], colors=["#f3f4f6"], hatches=["////"])
+        ax.contour(re, im, stable.astype(float), levels=[0.5], colors=["black"], linewidths=1.1)
+        ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
+        for (network, modes), look in zip(eigenvalues.items(), _MODE_LOOKS * 9, strict=False):
+            ax.plot(
+                modes.real, modes.imag, linestyle="none", markersize=3.0, alpha=0.6, rasterized=True,
+                label=escape(network), **look,
+            )  # fmt: skip
+        told = ", ".join(f"{100 * share:.0f} %" for share in shares[name].values())
+        ax.set_title(f"{escape(name)}: unstable {told}")
+        ax.set(xlim=(re[0], re[-1]), ylim=(im[0], im[-1]), aspect="equal")
+    for ax in panels[-1]:
+        ax.set_xlabel("Re a")
+    for ax in panels[:, 0]:
+        ax.set_ylabel("Im a")
+    handles, _ = panels[0, 0].get_legend_handles_labels()
+    area = Patch(facecolor="#f3f4f6", hatch="////", edgecolor="#b3bac4", label="unstable")
+    drawn.legend(handles=[*handles, area], loc="outside lower left", ncols=3, markerscale=2)
+    return drawn
+
+
+@themed
+def nyquist(
+    omega: np.ndarray,
+    responses: Mapping[str, np.ndarray],
+    *,
+    margins: Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """L(e^{iw}) for w > 0 and its mirror image, with -1, the unit circle and the disks of the modulus margins.
+
+    Parameters
+    ----------
+    omega : (m,), ascending, rad/layer
+    responses : name -> complex (m,)
+    margins : name -> ctrlattn.Margins, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.linspace(0.1, np.pi, 9)
+    >>> nyquist(w, {"neutreno": 0.6 / (np.exp(1j * w) - 0.5)}).get_xlabel()
+    'Re L'
+    """
+    ax = axes_of(ax, height=4.6)
+    ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), label="unit circle")
+    for name, look in styles(list(responses)).items():
+        curve = np.asarray(responses[name])
+        found = (margins or {}).get(name)
+        note = "" if found is None else f": {_margin_words(found)}"
+        line = {**look, "marker": "None"}
+        ax.plot(curve.real, curve.imag, label=escape(name) + note, **line)
+        ax.plot(curve.real, -curve.imag, **{**line, "linewidth": 0.8})
+        _arrow(ax, curve, look["color"])
+        if found is not None and np.isfinite(found.modulus_margin):
+            disk = -1 + found.modulus_margin * _CIRCLE
+            ax.plot(disk.real, disk.imag, color=look["color"], linewidth=0.7, linestyle=(0, (1, 1.5)))
+    ax.plot(-1, 0, "+", color="black", markersize=11, markeredgewidth=1.8)
+    ax.annotate("−1", (-1, 0), textcoords="offset points", xytext=(5, 5))
+    ax.set(xlim=(-2.6, 2.6), ylim=(-2.0, 2.0), aspect="equal", xlabel="Re L", ylabel="Im L")
+    ax.set_title("Nyquist curve; dotted: disk of the modulus margin around −1")
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=1, borderaxespad=0)
+    return ax
+
+
+@themed
+def root_locus(
+    gains: np.ndarray,
+    poles: np.ndarray,
+    zeros: Any = (),
+    *,
+    marks: Mapping[str, Any] | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Closed-loop poles as the overall gain grows, in the z-plane; the unit circle is the border of stability.
+
+    Parameters
+    ----------
+    gains : (m,), ascending
+    poles : complex (m, order)
+    zeros : complex, optional
+        Where branches end.
+    marks : label -> poles, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> k = np.linspace(0, 2, 5)
+    >>> root_locus(k, (0.5 - 0.6 * k)[:, None]).get_xlabel()
+    'Re z'
+    """
+    ax = axes_of(ax, height=4.2)
+    _z_grid(ax)
+    for i, branch in enumerate(np.asarray(poles).T):
+        ax.plot(branch.real, branch.imag, color=COLOURS[i % len(COLOURS)], linewidth=1.8)
+    start = np.asarray(poles)[0]
+    ax.plot(start.real, start.imag, "x", color="black", markersize=7, label=f"gain {gains[0]:g}")
+    ends = np.atleast_1d(np.asarray(zeros, dtype=complex))
+    if ends.size:
+        ax.plot(ends.real, ends.imag, "o", color="black", fillstyle="none", markersize=7, label="zeros")
+    for (label, values), marker in zip((marks or {}).items(), "sDv^", strict=False):
+        points = np.asarray(values)
+        ax.plot(points.real, points.imag, marker, color="black", markersize=5, label=escape(label))
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", xlabel="Re z", ylabel="Im z", title=escape(title))
+    legend(ax)
+    return ax
+
+
+@themed
+def pole_zero(poles: Mapping[str, Any], zeros: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
+    """Poles (filled) and zeros (circles) in the z-plane, with lines of equal damping and natural frequency.
+
+    Examples
+    --------
+    >>> pole_zero({"neutreno": [-0.1]}, {"neutreno": []}).get_ylabel()
+    'Im z'
+    """
+    ax = axes_of(ax, height=4.2)
+    _z_grid(ax)
+    for name, look in styles(list(poles)).items():
+        p, z = (np.atleast_1d(np.asarray(points.get(name, []), dtype=complex)) for points in (poles, zeros))
+        shape = {"color": look["color"], "marker": look["marker"], "linestyle": "none"}
+        ax.plot(p.real, p.imag, markersize=6.5, label=f"{escape(name)}: poles", **shape)
+        if z.size:
+            ax.plot(z.real, z.imag, "o", color=look["color"], fillstyle="none", markersize=11)
+    ax.plot([], [], "o", color=GREY, fillstyle="none", markersize=9, linestyle="none", label="zeros")
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", xlabel="Re z", ylabel="Im z")
+    ax.set_title("Closed-loop poles and zeros of the average mode")
+    legend(ax)
+    return ax
+
+
+def _z_grid(ax: Axes) -> None:
+    """Unit circle, and z = exp(s) for constant damping ratio and for constant natural frequency (rad/layer)."""
+    ax.grid(False)
+    ax.plot(_CIRCLE.real, _CIRCLE.imag, color="black", linewidth=1.1)
+    style = {"color": "#c9ced6", "linewidth": 0.7, "zorder": 0}
+    for damping in (0.1, 0.3, 0.5, 0.7, 0.9):
+        imaginary = np.linspace(0, np.pi, 120)
+        z = np.exp(-imaginary * damping / np.sqrt(1 - damping**2) + 1j * imaginary)
+        ax.plot(z.real, z.imag, **style)
+        ax.plot(z.real, -z.imag, **style)
+        ax.annotate(f"{damping:g}", (z.real[24], z.imag[24]), fontsize=6.5, color=GREY)
+    for frequency, label in ((np.pi / 4, "π/4"), (np.pi / 2, "π/2"), (3 * np.pi / 4, "3π/4")):
+        angle = np.linspace(np.pi / 2, np.pi, 60)
+        z = np.exp(frequency * np.exp(1j * angle))
+        ax.plot(z.real, z.imag, **style)
+        ax.plot(z.real, -z.imag, **style)
+        edge = 1.1 * np.exp(1j * frequency)
+        ax.annotate(label, (edge.real, edge.imag), fontsize=7.5, color=GREY, ha="center", va="center")
+    ax.annotate("π rad/layer", (-1.05, 0.06), fontsize=7.5, color=GREY, ha="right")
+
+
+def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
+    """An arrow in the direction of growing frequency, where the curve is inside the frame."""
+    inside = np.flatnonzero(np.abs(curve) < 1.6)
+    if len(inside) < 4:
+        return
+    i = int(inside[len(inside) // 3])
+    j = min(i + 1, len(curve) - 1)
+    ax.annotate(
+        "", (curve[j].real, curve[j].imag), (curve[i].real, curve[i].imag),
+        arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1.4},
+    )  # fmt: skip
+
+
+def _margin_words(found: Any) -> str:
+    if not found.stable:
+        return "unstable"
+    return (
+        f"gain {found.gain_margin:.2f}, phase {found.phase_margin:.0f}°, delay {found.delay_margin:.2f} layers, "
+        f"modulus {found.modulus_margin:.2f}"
+    )

@@ -1,0 +1,179 @@
+"""One look for all pictures: Petroff's ten colours, a marker and a dash for every curve, deterministic files.
+
+Colours alone never carry meaning, so that each picture can be read in grey.
+"""
+
+import io
+import os
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
+from itertools import cycle
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctrlattn.files import atomic
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Petroff, Accessible color sequences for data visualization, arXiv 2107.02270, ten-colour cycle.
+COLOURS = (
+    "#3f90da", "#bd1f01", "#94a4a2", "#832db6", "#ffa90e", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
+# Softmax, NeuTRENO and the two PIDformer laws look the same in every picture; other loops take what is left.
+_KNOWN = {
+    "softmax": ("#717581", "o", (0, (1, 1.2))),
+    "neutreno": ("#3f90da", "s", (0, (5, 1.5))),
+    "pidformer-printed": ("#bd1f01", "^", "solid"),
+    "pidformer-ema": ("#832db6", "D", (0, (4, 1.2, 1, 1.2))),
+}
+_MARKERS = ("o", "v", "P", "X", "<", ">", "*", "h", "d", "p")
+_DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
+GREY = "#6b7280"
+_RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e7ec",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.6,
+    "hatch.color": "#b3bac4",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ctrlattn",
+    "figure.dpi": 110,
+    "savefig.dpi": 160,
+}
+
+
+def themed(draw: Callable[P, R]) -> Callable[P, R]:
+    """Draw in our look; the user's own rcParams come back afterwards."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(_RC), warnings.catch_warnings():
+            # A token in a script that the font lacks is shown as a box in PNG and by the browser's font in SVG.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def figure(width: float = 7.2, height: float = 3.4) -> Figure:
+    """A figure that pyplot does not know of; sizes in inches.
+
+    >>> figure().get_size_inches().tolist()
+    [7.2, 3.4]
+    """
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
+    """The given axes, or the only axes of a new figure."""
+    return figure(height=height).add_subplot() if ax is None else ax
+
+
+def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and dash by name; a preset keeps its own in every picture."""
+    taken = {_KNOWN[name][0] for name in names if name in _KNOWN}
+    free = cycle([colour for colour in COLOURS if colour not in taken])
+    others = [name for name in names if name not in _KNOWN]
+    looks = {
+        name: (colour, marker, dash)
+        for name, colour, marker, dash in zip(others, free, cycle(_MARKERS), cycle(_DASHES), strict=False)
+    }
+    looks |= {name: _KNOWN[name] for name in names if name in _KNOWN}
+    return {name: {"color": c, "marker": m, "linestyle": d} for name, (c, m, d) in looks.items()}
+
+
+def sparse_markers(points: int, index: int, count: int = 12) -> dict[str, Any]:
+    """About `count` markers a curve, shifted from curve to curve so that they do not hide each other."""
+    step = max(points // count, 1)
+    return {"markevery": (index * step // 4 % step if step > 1 else 0, step)}
+
+
+def escape(label: str) -> str:
+    """A label that matplotlib shows literally: no mathtext, no line breaks, no unprintable characters."""
+    return "".join(ch if ch.isprintable() else "·" for ch in label).replace("$", r"\$")
+
+
+def decibel(magnitude: Any) -> np.ndarray:
+    """20 log10 |x| in dB; zero becomes a gap, not a warning."""
+    size = np.abs(np.asarray(magnitude))
+    return np.where(size > 0, 20 * np.log10(np.where(size > 0, size, 1.0)), np.nan)
+
+
+def nyquist_line(ax: Axes, limit: float = np.pi, unit: str = "layer") -> None:
+    """The highest frequency there is, marked on the frequency axis."""
+    ax.axvline(limit, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
+    ax.set_xlim(0, limit * 1.02)
+    ax.set_xticks(np.arange(5) * limit / 4, ["0", "π/4", "π/2", "3π/4", "π"])
+    ax.set_xlabel(f"Frequency (rad/{unit}), Nyquist at π")
+
+
+def legend(ax: Axes, **options: Any) -> None:
+    """A legend below the axes, where it can hide nothing."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        columns = min(len(handles), 3)
+        ax.legend(
+            handles, labels, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=columns, borderaxespad=0, **options
+        )
+
+
+@themed
+def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write path.png and path.svg, each whole or not at all; equal figures give equal files.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path without suffix
+
+    Returns
+    -------
+    (png, svg)
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> [p.suffix for p in save(Figure((2, 2)), tempfile.mkdtemp() + "/empty")]
+    ['.png', '.svg']
+    """
+    png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
+    with atomic(png) as temporary:
+        figure.savefig(temporary, metadata={"Software": None})
+    with atomic(svg) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+    return png, svg
+
+
+@themed
+def to_svg(figure: Figure, prefix: str) -> str:
+    """The figure as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
+
+    Examples
+    --------
+    >>> to_svg(Figure((2, 2)), "one")[:4]
+    '<svg'
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda found: f"{found[1]}{prefix}-", text[text.index("<svg") :])
