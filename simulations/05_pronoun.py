@@ -186,8 +186,7 @@ def verdict(numbers):
     for g, group in product(("-1", "+1"), ("the notes", *GROUPS)):
         for name, r in numbers[group][g].items():
             lines.append(f"{g} {r['solved']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {r['strict']:.3f} {group}: {name}")
-    for g, seen in numbers["observed"].items():
-        lines.append(f"{g}: length of the probe after its first context read {seen['length']:.3f}")
+    lines += [f"{g}: the first context read leaves length {r['length']:.3f}" for g, r in numbers["observed"].items()]
     for entry in numbers["chosen"]:
         lines.append(f"{list(entry.values())[:8]}: {entry['solved']:.3f}, unseen pairs {entry['unseen']:.3f}")
     worked = [signs for signs, r in numbers["signs"].items() if r["solved"] > 0.5]
