@@ -26,7 +26,7 @@ _ROOMS = {
     "frequency": ("sensitivity", "complementary_sensitivity"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("presets", "results", "signals", "plots", "checkpoints", "config")
+_MODULES = ("presets", "memory", "config", "results", "signals", "plots", "checkpoints")
 
 __all__ = sorted([*_HOME, *_MODULES])
 

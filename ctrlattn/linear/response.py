@@ -11,14 +11,14 @@ BAND = 0.05  # half-width of the settling band, as a share of the whole change
 class StepMetrics:
     """Time-domain figures of one response over depth; nan where a figure has no meaning."""
 
-    final: float  # y at the last layer
+    final: float  # where it ends
     settling: float  # layers until the response stays within 5 % of its change around the final value
     overshoot: float  # how far it goes beyond the final value, as a share of its change
     steady_state_error: float  # target - final
     diverged: bool  # it grew away instead of settling
 
 
-def step_metrics(response: np.ndarray, target: float) -> StepMetrics:
+def step_metrics(response: np.ndarray, target: float, *, final: float | None = None) -> StepMetrics:
     """Figures of a response that starts at y_0 and should reach `target`.
 
     The change is |final - y_0|; the band is 5 % of it on either side of the final value. A response that still
@@ -29,6 +29,8 @@ def step_metrics(response: np.ndarray, target: float) -> StepMetrics:
     ----------
     response : (layers + 1,)
     target : float
+    final : float, optional
+        Where the response is known to end (the static gain of a stable loop); None: its last value.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def step_metrics(response: np.ndarray, target: float) -> StepMetrics:
         raise ValueError(f"a response is (layers + 1,), got shape {y.shape}")
     if not np.all(np.isfinite(y)):
         return StepMetrics(float(y[-1]), np.inf, np.nan, np.nan, diverged=True)
-    final = float(y[-1])
+    final = float(y[-1]) if final is None else final
     change = abs(final - y[0])
     deviation = np.abs(y - final)
     late = len(y) - max(len(y) // 4, 1)

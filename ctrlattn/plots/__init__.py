@@ -1,8 +1,8 @@
 """Pictures: plain arrays in, matplotlib figures or axes out. Nothing is shown, nothing is registered with pyplot."""
 
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
-from ctrlattn.plots.plane import nyquist, pole_zero, root_locus, spectrum_over_regions
-from ctrlattn.plots.style import figure, save, to_svg
+from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
+from ctrlattn.plots.style import figure, figure_of, save, to_svg
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 
 __all__ = [
@@ -10,10 +10,12 @@ __all__ = [
     "diversity",
     "feedback_gain",
     "figure",
+    "figure_of",
     "gang_of_four",
     "heatmap",
     "nyquist",
     "pole_zero",
+    "root_loci",
     "root_locus",
     "save",
     "similarity",

@@ -42,8 +42,8 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
     Examples
     --------
     >>> import numpy as np
-    >>> [ax.get_title() for ax in feedback_gain({"attention": np.zeros((2, 3))}, title="toy").axes]
-    ['attention']
+    >>> [ax.get_xlabel() for ax in feedback_gain({"attention": np.zeros((2, 3))}, title="toy").axes]
+    ['Layer']
     """
     drawn = figure(height=1.1 + 1.9 * len(gains))
     drawn.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
@@ -57,7 +57,10 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
         ax.plot(layer, middle, "D", color="black", markersize=3.6, label="median")
         ax.axhline(0.0, color="black", linewidth=0.9)
         span = max(float(np.max(np.abs([low, high]))), 1e-12)
-        ax.set_ylim(-1.08 * span if low.min() < 0 else -0.15 * span, 1.08 * span if high.max() > 0 else 0.15 * span)
+        if span > 20 * float(np.median(np.maximum(np.abs(low), np.abs(high)))):
+            # One massive activation must not flatten all other layers: linear near 0, logarithmic beyond.
+            ax.set_yscale("symlog", linthresh=0.2, linscale=1.5)
+        ax.set_ylim(-1.2 * span if low.min() < -0.1 * span else -0.2 * span, 1.2 * span)
         ax.set_title(escape(kind))
         ax.set_ylabel("Gain ⟨F(x),x⟩/⟨x,x⟩")
         ax.text(0.995, 0.03, "below 0: negative feedback", transform=ax.transAxes, ha="right", fontsize=8, color=GREY)

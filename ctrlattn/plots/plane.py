@@ -30,14 +30,14 @@ def spectrum_over_regions(
     Parameters
     ----------
     eigenvalues : network -> complex (modes,)
-    regions : loop -> (re (m,), im (k,), stable (k, m) bool)
-        The plane sampled on a grid.
+    regions : loop -> (re (m,), im (k,), radius (k, m))
+        Largest closed-loop pole in modulus on a grid of the plane; above 1 is unstable.
     shares : loop -> {network -> share of unstable modes}
 
     Examples
     --------
     >>> import numpy as np
-    >>> plane = (np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), np.ones((3, 3), bool))
+    >>> plane = (np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), np.zeros((3, 3)))
     >>> drawn = spectrum_over_regions({"net": np.zeros(2)}, {"neutreno": plane}, shares={"neutreno": {"net": 0.0}})
     >>> drawn.axes[0].get_xlabel()
     'Re a'
@@ -48,16 +48,17 @@ def spectrum_over_regions(
     panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in panels.flat[len(regions) :]:
         ax.set_visible(False)
-    for ax, (name, (re, im, stable)) in zip(panels.flat, regions.items(), strict=False):
-        ax.contourf(re, im, stable.astype(float), levels=[-0.5, 0.5], colors=["#f3f4f6"], hatches=["////"])
-        ax.contour(re, im, stable.astype(float), levels=[0.5], colors=["black"], linewidths=1.1)
+    for ax, (name, (re, im, radius)) in zip(panels.flat, regions.items(), strict=False):
+        if radius.max() > 1:
+            ax.contourf(re, im, radius, levels=[1.0, radius.max()], colors=["#f3f4f6"], hatches=["////"])
+            ax.contour(re, im, radius, levels=[1.0], colors=["black"], linewidths=1.1)
         ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)))
         for (network, modes), look in zip(eigenvalues.items(), _MODE_LOOKS * 9, strict=False):
             ax.plot(
                 modes.real, modes.imag, linestyle="none", markersize=3.0, alpha=0.6, rasterized=True,
                 label=escape(network), **look,
             )  # fmt: skip
-        told = ", ".join(f"{100 * share:.0f} %" for share in shares[name].values())
+        told = ", ".join(f"{100 * share:.2g} %" for share in shares[name].values())
         ax.set_title(f"{escape(name)}: unstable {told}")
         ax.set(xlim=(re[0], re[-1]), ylim=(im[0], im[-1]), aspect="equal")
     for ax in panels[-1]:
@@ -159,6 +160,39 @@ def root_locus(
 
 
 @themed
+def root_loci(
+    gains: np.ndarray,
+    poles: Mapping[str, np.ndarray],
+    zeros: Mapping[str, Any],
+    *,
+    marks: Mapping[str, Mapping[str, Any]],
+) -> Figure:
+    """`root_locus` of several loops side by side; arguments by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> k = np.linspace(0, 2, 5)
+    >>> len(root_loci(k, {"a": (0.5 - k)[:, None]}, {"a": []}, marks={"a": {}}).axes)
+    1
+    """
+    columns = min(len(poles), 3)
+    rows = -(-len(poles) // columns)
+    drawn = figure(width=max(3.4 * columns, 4.2), height=3.3 * rows + 0.3)
+    panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in panels.flat[len(poles) :]:
+        ax.set_visible(False)
+    for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
+        root_locus(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
+        ax.get_legend().remove()
+    handles = {
+        label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    drawn.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=4)
+    return drawn
+
+
+@themed
 def pole_zero(poles: Mapping[str, Any], zeros: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """Poles (filled) and zeros (circles) in the z-plane, with lines of equal damping and natural frequency.
 
@@ -186,7 +220,7 @@ def _z_grid(ax: Axes) -> None:
     """Unit circle, and z = exp(s) for constant damping ratio and for constant natural frequency (rad/layer)."""
     ax.grid(False)
     ax.plot(_CIRCLE.real, _CIRCLE.imag, color="black", linewidth=1.1)
-    style = {"color": "#c9ced6", "linewidth": 0.7, "zorder": 0}
+    style: dict[str, Any] = {"color": "#c9ced6", "linewidth": 0.7, "zorder": 0}
     for damping in (0.1, 0.3, 0.5, 0.7, 0.9):
         imaginary = np.linspace(0, np.pi, 120)
         z = np.exp(-imaginary * damping / np.sqrt(1 - damping**2) + 1j * imaginary)
@@ -219,7 +253,8 @@ def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
 def _margin_words(found: Any) -> str:
     if not found.stable:
         return "unstable"
-    return (
+    words = (
         f"gain {found.gain_margin:.2f}, phase {found.phase_margin:.0f}°, delay {found.delay_margin:.2f} layers, "
         f"modulus {found.modulus_margin:.2f}"
     )
+    return words.replace("inf", "∞")

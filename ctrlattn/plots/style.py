@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import cycle
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -28,16 +28,17 @@ COLOURS = (
     "#3f90da", "#bd1f01", "#94a4a2", "#832db6", "#ffa90e", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 # Softmax, NeuTRENO and the two PIDformer laws look the same in every picture; other loops take what is left.
-_KNOWN = {
+_KNOWN: dict[str, tuple[str, str, Any]] = {
+    "the network itself": ("#000000", "p", "solid"),
     "softmax": ("#717581", "o", (0, (1, 1.2))),
     "neutreno": ("#3f90da", "s", (0, (5, 1.5))),
     "pidformer-printed": ("#bd1f01", "^", "solid"),
     "pidformer-ema": ("#832db6", "D", (0, (4, 1.2, 1, 1.2))),
 }
 _MARKERS = ("o", "v", "P", "X", "<", ">", "*", "h", "d", "p")
-_DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
+_DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 GREY = "#6b7280"
-_RC = {
+_RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -87,6 +88,11 @@ def figure(width: float = 7.2, height: float = 3.4) -> Figure:
 def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
     """The given axes, or the only axes of a new figure."""
     return figure(height=height).add_subplot() if ax is None else ax
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that holds the axes."""
+    return cast(Figure, ax.figure)
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:

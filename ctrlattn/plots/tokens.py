@@ -35,12 +35,12 @@ def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, hig
     n = len(labels)
     drawn = figure(width=max(7.2, 2.6 * len(matrices)), height=3.1)
     panels = np.atleast_1d(drawn.subplots(1, len(matrices), sharey=True))
-    image = None
+    image: Any = None
     for ax, (title, matrix) in zip(panels, matrices.items(), strict=True):
         image = ax.imshow(matrix, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
         ax.set_title(escape(title))
         ax.grid(False)
-        ticks = np.arange(0, n, max(1, n // _MANY_LABELS))
+        ticks = range(0, n, max(1, n // _MANY_LABELS))
         ax.set_xticks(ticks, [escape(labels[i]) for i in ticks], rotation=90 if max(map(len, labels)) > 2 else 0)
         ax.set_yticks(ticks, [escape(labels[i]) for i in ticks])
         if highlight is not None:

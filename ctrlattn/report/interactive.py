@@ -55,7 +55,9 @@ def _plane(material: Material, figure: "Figure") -> "Figure":
 
 def _steps(material: Material, figure: "Figure") -> "Figure":
     for name, loop in material.linear.items():
-        figure.add_scatter(y=step_response(loop, material), mode="lines+markers", name=name)
+        figure.add_scatter(
+            y=step_response(loop, material.average_mode, material.layers), mode="lines+markers", name=name
+        )
     return figure.update_layout(xaxis_title="layer", yaxis_title="response to a unit reference", height=420)
 
 

@@ -20,7 +20,8 @@ def render(
     lead: str,
     networks: Sequence[Mapping[str, Any]],
     compared: str,
-    provenance: Mapping[str, str],
+    provenance: Mapping[str, Mapping[str, str]],
+    configurations: Mapping[str, str],
     drawings: Mapping[str, str],
     interactive: Mapping[str, str],
 ) -> str:
@@ -35,6 +36,7 @@ def render(
         networks=networks,
         compared=compared,
         provenance=provenance,
+        configurations=configurations,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         interactive={name: Markup(html) for name, html in interactive.items()},
         symbols=SYMBOLS,

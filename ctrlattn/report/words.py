@@ -4,28 +4,29 @@ import math
 
 
 def percent(share: float) -> str:
-    """
+    r"""A share in percent; the space does not break.
+
     >>> percent(0.4567), percent(0.0004), percent(0.0)
-    ('46 %', '0.04 %', '0 %')
+    ('46\xa0%', '0.04\xa0%', '0\xa0%')
     """
     if math.isnan(share):
         return "undefined"
     value = 100 * share
-    return f"{value:.0f} %" if value >= 1 or value == 0 else f"{value:.2g} %"
+    return f"{value:.0f}\xa0%" if value >= 1 or value == 0 else f"{value:.2g}\xa0%"
 
 
 def share_with_interval(hits: int, trials: int) -> str:
-    """The share with its 95 % Wilson score interval.
+    r"""The share with its 95 % Wilson score interval.
 
     >>> share_with_interval(200, 200)
-    '100 % (95 % interval 98 to 100 %)'
+    '100\xa0% (95\xa0% interval 98 to 100\xa0%)'
     """
     z = 1.959963984540054
     share = hits / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    return f"{percent(share)} (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{percent(share)} (95\xa0% interval {100 * low:.0f} to {100 * high:.0f}\xa0%)"
 
 
 def count(number: int, noun: str) -> str:

@@ -152,12 +152,8 @@ def _page(
         ),
         networks=[_describe(name, texts) for name, texts in material.networks.items()],
         compared=", ".join(material.loops),
-        provenance={
-            f"{name}: {key}": str(value)
-            for name, texts in material.networks.items()
-            for key, value in texts[0].attrs.items()
-            if key not in {"text", "causal", "schema_version"}
-        },
+        provenance={name: _provenance(texts[0]) for name, texts in material.networks.items()},
+        configurations={name: config.dumps(loop) for name, loop in material.loops.items()},
         drawings=drawings,
         interactive=panes,
     )
@@ -168,3 +164,8 @@ def _describe(name: str, texts: Sequence[Any]) -> dict[str, Any]:
     tokens = [[str(t) for t in text["text"].to_numpy()] for text in texts if "text" in text.coords]
     summary = f"{sizes['layer']} layers, {sizes['head']} heads, {len(texts)} recorded texts"
     return {"name": name, "summary": summary, "texts": tokens}
+
+
+def _provenance(text: Any) -> dict[str, str]:
+    hidden = {"text", "causal", "schema_version", "model"}
+    return {str(key): str(value) for key, value in text.attrs.items() if key not in hidden}

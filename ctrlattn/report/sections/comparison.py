@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.frequency import mean_cosine
-from ctrlattn.linear import open_loop_pole, step_metrics
 from ctrlattn.loop import Loop
 from ctrlattn.report.material import Material, why_not_linear
 from ctrlattn.report.section import Section, Table
 from ctrlattn.report.sections.spectra import interval_text, radius, unstable_share
-from ctrlattn.report.sections.time import step_response
+from ctrlattn.report.sections.time import mode_metrics, static_gain
 from ctrlattn.report.words import listed, number, percent
 
 HEADER = (
@@ -55,9 +54,8 @@ def _row(name: str, loop: Loop, material: Material) -> tuple[tuple[str, ...], tu
         return nothing, (f"no linear verdict: {reason}", "warn")
     modes = material.spectra[material.network]
     share, largest = unstable_share(loop, modes), float(radius(loop, modes).max())
-    response = step_response(loop, material)
-    metrics = step_metrics(response, 1.0)
-    gain = final_value(loop, material.average_mode)
+    metrics = mode_metrics(loop, material)
+    gain = static_gain(loop, material.average_mode)
     cells = (
         interval_text(loop),
         percent(share),
@@ -67,18 +65,6 @@ def _row(name: str, loop: Loop, material: Material) -> tuple[tuple[str, ...], tu
         number(cosine),
     )
     return cells, _verdict(loop, share, gain)
-
-
-def final_value(loop: Loop, a: float) -> float:
-    """T(1) = C(1)/(1 - alpha + C(1)) of one mode: the share of the reference that is reached."""
-    if loop.controller is None:
-        return 0.0
-    num, den = loop.controller.fraction()
-    top, bottom = float(np.sum(num)), float(np.sum(den))
-    alpha = float(open_loop_pole(loop, a))
-    # Multiplied by den(1), which is 0 for an integrator.
-    whole = (1 - alpha) * bottom + top
-    return top / whole if whole != 0 else float("nan")
 
 
 def _verdict(loop: Loop, share: float, gain: float) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.report.material import Material
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import count, listed, number, percent
+from ctrlattn.report.words import count, number, percent
 from ctrlattn.signals import feedback_gain
 
 SUBLAYERS = {"attention": ("state", "attention_out"), "MLP": ("mid", "mlp_out")}
@@ -67,11 +67,11 @@ def _sentence(name: str, gains: dict[str, np.ndarray]) -> str:
         negative = int(np.sum(median < 0))
         low, high = int(np.argmin(median)), int(np.argmax(median))
         parts.append(
-            f"{kind}: median gain negative in {negative} of {count(len(median), 'layer')}; most negative in layer "
+            f"{kind}, median gain negative in {negative} of {count(len(median), 'layer')}; most negative in layer "
             f"{low} ({number(median[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of tokens), "
             f"most positive in layer {high} ({number(median[high])})"
         )
-    return f"{name}. {listed(parts) if len(parts) == 1 else '; '.join(parts)}."
+    return f"{name}: {'; '.join(parts)}."
 
 
 def _numbers(gains: dict[str, np.ndarray]) -> dict[str, Any]:

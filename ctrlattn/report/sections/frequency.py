@@ -16,7 +16,7 @@ from ctrlattn.report.words import listed, number, percent
 from ctrlattn.stability import Margins, margins, spectral_radius
 
 OMEGA = np.linspace(0.0, np.pi, 257)  # rad/layer, Nyquist frequency included
-GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 240)])
+GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
 QUANTILES = (0.05, 0.95)
 CAVEAT = (
     "Frequency responses, margins, root loci and poles belong to one frozen attention mode acting alike in every layer "
@@ -99,7 +99,9 @@ def _responses(average: dict[str, np.ndarray], worst: dict[str, dict[str, Any]])
             title=f"|{letter}|: average mode, and 5 to 95 % of the real modes",
         )
         drawn.append(
-            Picture(f"bode-{letter.lower()}", f"Magnitude of {letter} over frequency in rad/layer", axes.figure)
+            Picture(
+                f"bode-{letter.lower()}", f"Magnitude of {letter} over frequency in rad/layer", plots.figure_of(axes)
+            )
         )
     return tuple(drawn)
 
@@ -118,18 +120,22 @@ def _loops(loops: dict[str, Loop], a: float, found: dict[str, Margins]) -> tuple
         {name: system.zeros() for name, system in closed.items()},
     )
     return (
-        Picture("nyquist", "Nyquist curves of the average mode with their margins", nyquist.figure),
+        Picture("nyquist", "Nyquist curves of the average mode with their margins", plots.figure_of(nyquist)),
         Picture("gang-of-four", "Gang of four of the average mode: S, T, PS and CS", plots.gang_of_four(inside, four)),
-        *(_root_locus(name, L) for name, L in transfers.items()),
-        Picture("pole-zero", "Closed-loop poles and zeros of the average mode in the z-plane", poles_and_zeros.figure),
+        _root_loci(transfers),
+        Picture(
+            "pole-zero",
+            "Closed-loop poles and zeros of the average mode in the z-plane",
+            plots.figure_of(poles_and_zeros),
+        ),
     )
 
 
-def _root_locus(name: str, transfer: control.StateSpace) -> Picture:
-    loci = control.root_locus_map(transfer, gains=GAINS).loci
-    one = control.feedback(transfer, 1).poles()
-    axes = plots.root_locus(GAINS, loci, transfer.zeros(), marks={"gain 1": one}, title=f"Root locus: {name}")
-    return Picture(f"root-locus-{name}", f"Root locus of {name} in the overall controller gain", axes.figure)
+def _root_loci(transfers: dict[str, control.StateSpace]) -> Picture:
+    loci = {name: control.root_locus_map(L, gains=GAINS).loci for name, L in transfers.items()}
+    marks = {name: {"gain 1": control.feedback(L, 1).poles()} for name, L in transfers.items()}
+    drawn = plots.root_loci(GAINS, loci, {name: L.zeros() for name, L in transfers.items()}, marks=marks)
+    return Picture("root-locus", "Root locus of each loop in the overall gain of its controller", drawn)
 
 
 def _sentences(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst: dict[str, Any]) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ import numpy as np
 
 from ctrlattn import plots
 from ctrlattn.controllers import PID
+from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 from ctrlattn.report.material import Material
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability import closed_loop_poles, is_stable, stability_set
+from ctrlattn.stability import is_stable, spectral_radius, stability_set
 
 MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 CAVEAT = (
@@ -53,8 +54,7 @@ def unstable_share(loop: Loop, modes: np.ndarray) -> float:
 
 def radius(loop: Loop, modes: np.ndarray) -> np.ndarray:
     """Largest closed-loop pole of each mode, in modulus."""
-    alpha = loop.skip + loop.feedback * modes
-    return np.abs(closed_loop_poles(loop.controller or PID(), alpha)).max(axis=-1)
+    return spectral_radius(loop.controller, open_loop_pole(loop, modes))
 
 
 def intervals(loop: Loop) -> list[tuple[float, float]]:
@@ -69,7 +69,7 @@ def intervals(loop: Loop) -> list[tuple[float, float]]:
 def _region(loop: Loop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     re, im = np.linspace(-1.5, 2.2, 149), np.linspace(-1.4, 1.4, 113)
     grid = re[None, :] + 1j * im[:, None]
-    return re, im, is_stable(loop.controller or PID(), loop.skip + loop.feedback * grid)
+    return re, im, spectral_radius(loop.controller, open_loop_pole(loop, grid))
 
 
 def _where(material: Material) -> str:

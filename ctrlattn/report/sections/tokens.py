@@ -78,17 +78,17 @@ def _pictures(
         Picture(
             "token-response",
             f"Gain of {material.network}'s attention over the frequency along the tokens",
-            plots.token_response(OMEGA, response).figure,
+            plots.figure_of(plots.token_response(OMEGA, response)),
         ),
         Picture(
             "diversity-cosine",
             "Mean pairwise cosine of the tokens over depth",
-            plots.diversity(depth, cosine, ylabel="Mean pairwise cosine").figure,
+            plots.figure_of(plots.diversity(depth, cosine, ylabel="Mean pairwise cosine")),
         ),
         Picture(
             "diversity-rank",
             "Participation rank of the tokens over depth",
-            plots.diversity(depth, rank, ylabel="Participation rank").figure,
+            plots.figure_of(plots.diversity(depth, rank, ylabel="Participation rank")),
         ),
     )
 
