@@ -116,7 +116,7 @@ def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[
     with sdpa_kernel(SDPBackend.MATH):
         try:
             rows = torch.func.jacrev(layer, argnums=tuple(range(len(signals))))(*signals)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, RuntimeError) as error:
             raise TypeError(
                 f"linearize differentiates with torch: {loop.predictor!r} must accept torch tensors ({error})"
             ) from error

@@ -62,7 +62,8 @@ def step_metrics(response: np.ndarray, target: float, *, final: float | None = N
         return StepMetrics(final, 0.0, 0.0, target - final, diverged=False)
     outside = np.flatnonzero(deviation > BAND * change)
     settling = float(outside[-1] + 1) if len(outside) else 0.0
-    diverged = bool(np.max(deviation[late:]) > 2 * np.max(deviation[:late], initial=0.0))
+    travelled = np.abs(y - y[0])
+    diverged = bool(np.max(travelled[late:]) > 2 * np.max(travelled[:late], initial=0.0))
     if settling >= late:
         return StepMetrics(final, np.inf, np.nan, target - final, diverged=diverged)
     beyond = np.max((y - final) * np.sign(final - y[0]))

@@ -178,7 +178,7 @@ def root_loci(
     """
     columns = min(len(poles), 3)
     rows = -(-len(poles) // columns)
-    drawn = figure(width=max(3.4 * columns, 4.2), height=3.3 * rows + 0.3)
+    drawn = figure(height=(3.0 if columns > 2 else 3.8) * rows + 0.3)
     panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in panels.flat[len(poles) :]:
         ax.set_visible(False)

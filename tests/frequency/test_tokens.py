@@ -1,0 +1,71 @@
+"""Along the tokens: gains on waves and on differences, cosine and rank, against brute force and exact cases."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
+
+RNG = np.random.default_rng(0)
+
+
+def test_gain_on_waves():
+    matrix = RNG.random((3, 6, 6))
+    w = np.array([0.0, 0.7, np.pi])
+    waves = np.exp(1j * np.outer(np.arange(6), w))
+    expected = np.linalg.norm(matrix @ waves, axis=-2) / np.linalg.norm(waves, axis=-2)
+    assert_allclose(token_frequency_response(matrix, w), expected, rtol=1e-12)
+    rows = matrix / matrix.sum(-1, keepdims=True)
+    assert_allclose(token_frequency_response(rows, w)[:, 0], 1.0)
+    assert_allclose(token_frequency_response(np.eye(5), w), 1.0)
+
+
+def test_difference_gain_is_the_rms_gain_on_random_differences(xp):
+    matrix = RNG.random((7, 7))
+    x = RNG.standard_normal((7, 200_000))
+    x = x - x.mean(axis=0)
+    y = matrix @ x
+    y = y - y.mean(axis=0)
+    measured = np.sqrt(np.sum(y**2) / np.sum(x**2))
+    assert_allclose(difference_gain(xp.asarray(matrix)), measured, rtol=5e-3)
+
+
+def test_difference_gain_exact_cases():
+    assert difference_gain(np.full((4, 4), 0.25)) == 0.0
+    assert_allclose(difference_gain(2.5 * np.eye(4)), 2.5)
+    assert np.isnan(difference_gain(np.ones((1, 1))))
+    assert difference_gain(np.stack([np.eye(3), np.zeros((3, 3))])).tolist() == [1.0, 0.0]
+
+
+def test_mean_cosine_against_all_pairs(xp):
+    x = RNG.standard_normal((2, 5, 4))
+    unit = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    pairs = [[unit[b, i] @ unit[b, j] for i in range(5) for j in range(5) if i != j] for b in range(2)]
+    assert_allclose(np.asarray(mean_cosine(xp.asarray(x))), np.mean(pairs, axis=1), atol=1e-14)
+
+
+def test_mean_cosine_exact_cases(xp):
+    assert_allclose(float(mean_cosine(xp.ones((4, 3), dtype=xp.float64))), 1.0)
+    assert float(mean_cosine(xp.zeros((4, 3), dtype=xp.float64))) == 0.0
+    assert np.isnan(float(mean_cosine(xp.ones((1, 3), dtype=xp.float64))))
+    assert_allclose(float(mean_cosine(xp.asarray(np.array([[1.0, 2.0], [-1.0, -2.0]])))), -1.0)
+
+
+@given(n=st.integers(1, 6), d=st.integers(1, 6), seed=st.integers(0, 999))
+def test_participation_rank_by_singular_values(n, d, seed):
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    s = np.linalg.svd(x, compute_uv=False)
+    assert_allclose(participation_rank(x), np.sum(s**2) ** 2 / np.sum(s**4), rtol=1e-10)
+
+
+def test_participation_rank_exact_cases(xp):
+    assert_allclose(float(participation_rank(xp.eye(5, dtype=xp.float64))), 5.0)
+    assert float(participation_rank(xp.zeros((4, 3), dtype=xp.float64))) == 0.0
+
+
+def test_not_finite():
+    for function in (difference_gain, lambda a: token_frequency_response(a, np.zeros(1))):
+        with pytest.raises(ValueError, match="finite"):
+            function(np.full((2, 2), np.nan))

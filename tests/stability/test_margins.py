@@ -1,0 +1,116 @@
+"""Margins by their definition: put the margin into the loop and a pole lies on the unit circle."""
+
+import warnings
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, gain_margin, loop_transfer, margins
+
+
+def radius(system):
+    return np.abs(control.feedback(system, 1).poles()).max()
+
+
+def oracle(system):
+    """python-control's margins; it divides by zero at the pole of an integrator."""
+    with warnings.catch_warnings(action="ignore"):
+        return control.stability_margins(system)
+
+
+LOOPS = {
+    "residual integrator": control.tf([0.5], [1, -1], 1),
+    "leaky": control.tf([0.5], [1, -0.7], 1),
+    "delayed": control.tf([0.3], [1, -1, 0, 0], 1),
+    "resonant": control.tf([0.2, 0.1], [1, -1.2, 0.9], 1),
+    "printed PID": loop_transfer(Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05)), 0.6),
+    "ema PID": loop_transfer(
+        Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05, form="ema")), 0.3
+    ),
+    "conditionally stable": control.tf(np.poly([0.6, 0.7]) * 0.6, np.poly([1, 1, 1.05]), 1),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_gain_margin_puts_a_pole_on_the_circle(name):
+    found = margins(LOOPS[name])
+    if not found.stable:
+        assert np.isnan(found.gain_margin)
+        return
+    for factor in (found.gain_margin, found.gain_reduction):
+        if np.isfinite(factor) and factor > 0:
+            poles = control.feedback(factor * LOOPS[name], 1).poles()
+            assert_allclose(np.abs(np.abs(poles) - 1).min(), 0.0, atol=1e-6)
+    assert radius(LOOPS[name]) < 1
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_phase_delay_and_modulus_margin_by_their_definition(name):
+    found, L = margins(LOOPS[name]), LOOPS[name]
+    if not found.stable:
+        return
+    w = np.concatenate([np.linspace(1e-5, np.pi, 50_001), [found.modulus_frequency, found.gain_crossover]])
+    w = w[np.isfinite(w) & (w > 0)]
+    response = L(np.exp(1j * w))
+    assert_allclose(found.modulus_margin, np.abs(1 + response).min(), rtol=1e-7)
+    if np.isfinite(found.phase_margin):
+        turned = [np.abs(1 + response * np.exp(s * 1j * np.radians(found.phase_margin))).min() for s in (1, -1)]
+        assert min(turned) < 1e-6
+        smaller = [np.abs(1 + response * np.exp(s * 0.98j * np.radians(found.phase_margin))).min() for s in (1, -1)]
+        assert min(smaller) > 1e-4
+    if np.isfinite(found.delay_margin):
+        assert np.abs(1 + response * np.exp(-1j * w * found.delay_margin)).min() < 1e-4
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0, -0.4])
+def test_the_crossing_at_minus_one_that_python_control_loses(p):
+    L = control.tf([0.5], [1, -p], 1)
+    assert_allclose(gain_margin(L), (1 + p) / 0.5, rtol=1e-12)
+    assert_allclose(radius((1 + p) / 0.5 * L), 1.0, rtol=1e-12)
+    assert oracle(L)[0] == np.inf  # the trap: if this fails, it was mended upstream
+
+
+def test_residual_integrator():
+    found = margins(LOOPS["residual integrator"])
+    assert_allclose(
+        [found.gain_margin, found.phase_crossover, found.phase_margin, found.modulus_margin],
+        [4.0, np.pi, 75.5224878, 0.75],
+        rtol=1e-8,
+    )
+    assert_allclose(found.delay_margin, np.radians(found.phase_margin) / found.gain_crossover, rtol=1e-12)
+
+
+def test_phase_margins_agree_with_python_control_where_it_is_right():
+    for name in ("residual integrator", "delayed", "printed PID"):
+        _, pm, sm, _, _, _ = oracle(LOOPS[name])
+        found = margins(LOOPS[name])
+        assert_allclose(found.phase_margin, pm, rtol=1e-6)
+        assert_allclose(found.modulus_margin, sm, rtol=1e-4)
+
+
+def test_gain_margin_of_the_published_law_follows_from_its_interval():
+    # p(-1) = 0 is the lower end of the interval: at gain K, alpha = K (P + I/2 + 2D) - 1.
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
+    assert_allclose(gain_margin(loop_transfer(loop, 0.6)), 1.6 / 1.15, rtol=1e-10)
+
+
+def test_degenerate_loops():
+    nothing = margins(control.ss([], [], [], 0.0, 1))
+    assert (nothing.stable, nothing.gain_margin, nothing.phase_margin, nothing.modulus_margin) == (
+        True, np.inf, np.inf, 1.0,
+    )  # fmt: skip
+    assert gain_margin(control.tf([0.5], [1.0], 1)) == np.inf
+    assert_allclose(gain_margin(control.tf([-0.5], [1.0], 1)), 2.0)
+    assert np.isnan(gain_margin(control.tf([5.0], [1, -1], 1)))
+    assert margins(loop_transfer(Loop(CausalMean()), 0.5)).gain_margin is not None
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="continuous"):
+        margins(control.tf([1], [1, 1]))
+    with pytest.raises(ValueError, match="SISO"):
+        margins(control.ss(0.5 * np.eye(2), np.eye(2), np.eye(2), 0, 1))
+    with pytest.raises(TypeError, match="StateSpace or TransferFunction"):
+        margins(np.eye(2))

@@ -1,0 +1,147 @@
+"""Exact stable sets against brute-force eigenvalue scans, and the numbers of THEORY 4."""
+
+import control
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, LTIController, mode, stability_interval, stability_set
+from ctrlattn.stability import closed_loop_poles, is_stable, region_boundary, spectral_radius
+
+AWAY = 1e-6  # distance from the boundary beyond which no mismatch is allowed
+
+
+def scan(controller, alpha):
+    """Stability by the eigenvalues of the mode's state matrix, the independent second method."""
+    a, b, c, d = controller.realization()
+    big = np.zeros((len(alpha), len(a) + 1, len(a) + 1))
+    big[:, 0, 0] = alpha - d[0, 0]
+    big[:, 0, 1:], big[:, 1:, :1], big[:, 1:, 1:] = c, -b, a
+    return np.abs(np.linalg.eigvals(big)).max(axis=-1) < 1
+
+
+def mismatches(controller, intervals, alpha):
+    inside = np.zeros(len(alpha), bool)
+    near = np.zeros(len(alpha), bool)
+    for low, high in intervals:
+        inside |= (alpha > low) & (alpha < high)
+        near |= (np.abs(alpha - low) < AWAY) | (np.abs(alpha - high) < AWAY)
+    return int(np.sum((inside != scan(controller, alpha)) & ~near))
+
+
+def test_printed_interval_equals_an_eigenvalue_scan_on_20000_random_gains():
+    rng = np.random.default_rng(11)
+    wrong = 0
+    for p, i, d in rng.uniform([-2, -1, -1.4], [3, 5, 1.4], (20_000, 3)):
+        low, high = stability_interval(PID(p, i, d))
+        intervals = [] if np.isnan(low) else [(low, high)]
+        around = np.array([low, high] if intervals else [1.0 + p, p - 1.0])
+        alpha = np.concatenate([rng.uniform(-4, 5, 6), around - 1e-4, around + 1e-4, [around.mean()]])
+        wrong += mismatches(PID(p, i, d), intervals, alpha)
+    assert wrong == 0
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+def test_stable_set_equals_an_eigenvalue_scan(form):
+    rng = np.random.default_rng(12)
+    grid = np.linspace(-6, 8, 141)
+    wrong = 0
+    for p, i, d, g in rng.uniform([-2, -1, -2, 0.02], [3, 4, 2, 1], (1500, 4)):
+        controller = PID(p, i, d, form=form, ema=g)
+        wrong += mismatches(controller, stability_set(controller), grid)
+    assert wrong == 0
+
+
+def test_stable_set_of_random_lti_controllers_including_unions():
+    rng = np.random.default_rng(13)
+    grid = np.linspace(-8, 8, 321)
+    wrong, unions = 0, 0
+    for _ in range(1500):
+        order = int(rng.integers(0, 5))
+        num, den = rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order))
+        controller = LTIController(control.tf(num, den, 1))
+        found = stability_set(controller)
+        unions += len(found) > 1
+        wrong += mismatches(controller, found, grid)
+    assert wrong == 0
+    assert unions > 0  # the case that one interval cannot describe does occur
+
+
+def test_printed_closed_form_equals_the_general_method():
+    rng = np.random.default_rng(14)
+    for p, i, d in rng.uniform([-1, 0, -0.95], [2, 3, 0.95], (500, 3)):
+        general = stability_set(PID(p, i, d))
+        low, high = stability_interval(PID(p, i, d))
+        if np.isnan(low):
+            assert general == []
+        else:
+            assert_allclose(general, [(low, high)], atol=1e-9)
+
+
+def test_published_gains():
+    assert_allclose(stability_interval(PID(0.8, 0.5, 0.05)), [0.15, 1.8 + 0.5 * 0.05 / 1.05], rtol=1e-14)
+    assert_allclose(stability_interval(PID(0.8, 0.5, 0.05, form="ema")), [-0.388, 2.041], atol=6e-4)
+    assert_allclose(stability_interval(PID(0.6)), [-0.4, 1.6], rtol=1e-14)
+
+
+@given(d=st.floats(-0.9, 0.9), p=st.floats(-3, 3), excess=st.floats(0.01, 5))
+def test_empty_beyond_four_times_one_plus_d(d, p, excess):
+    assert np.isnan(stability_interval(PID(p, 4 * (1 + d) + excess, d))).all()
+    assert not np.isnan(stability_interval(PID(p, 4 * (1 + d) * 0.99, d))).any()
+
+
+def test_degenerate_controllers():
+    assert_allclose(stability_interval(PID()), [-1, 1])
+    assert np.isnan(stability_interval(PID(0.5, -0.1))).all()
+    assert np.isnan(stability_interval(PID(0.0, 0.0, 1.0))).all()
+    assert_allclose(stability_set(control.tf([2.0], [1.0], 1)), [(1, 3)])
+    assert stability_set(control.tf([1.0], [1, -2], 1)) == []
+    # A mode of the controller outside the circle that the loop cannot move: never stable.
+    assert stability_set(control.tf([1, -2], [1, -2], 1)) == []
+    delay = stability_set(control.tf([0.5], [1, 0], 1))  # z (z - alpha) + 0.5
+    assert_allclose(delay, [(-1.5, 1.5)], atol=1e-12)
+
+
+def test_union_is_refused_as_one_interval():
+    rng = np.random.default_rng(13)
+    while True:
+        order = int(rng.integers(2, 5))
+        controller = control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1)
+        if len(stability_set(controller)) > 1:
+            break
+    with pytest.raises(ValueError, match="stability_set"):
+        stability_interval(controller)
+
+
+@given(p=st.floats(0, 2), i=st.floats(0, 2), d=st.floats(0, 0.8), w=st.floats(0.05, 3.1))
+def test_a_pole_lies_on_the_circle_along_the_boundary(p, i, d, w):
+    alpha = region_boundary(PID(p, i, d), np.array([w]))
+    z = np.exp(1j * w)
+    expected = z + p + (i * z / (z - 1) if i else 0) + d * (1 - 1 / z)
+    assert_allclose(alpha[0], expected, atol=1e-9)
+    poles = closed_loop_poles(PID(p, i, d), alpha)[0]
+    assert_allclose(np.abs(poles - z).min(), 0.0, atol=1e-5)
+
+
+def test_boundary_is_infinite_at_an_integrator():
+    assert np.isinf(region_boundary(PID(0.0, 0.5), np.array([0.0])).real).all()
+
+
+@settings(max_examples=30)
+@given(p=st.floats(-1, 2), i=st.floats(0, 2), d=st.floats(-0.5, 0.5), a=st.floats(-2, 2))
+def test_poles_are_those_of_mode(p, i, d, a):
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(p, i, d))
+    assert_allclose(np.poly(closed_loop_poles(PID(p, i, d), a)), np.poly(mode(loop, a).A), atol=1e-8)
+
+
+def test_shapes_and_bad_alpha():
+    alpha = np.array([[0.1, 0.5 + 0.2j], [2.5, 0.2]])
+    assert closed_loop_poles(PID(0.8, 0.5, 0.05), alpha).shape == (2, 2, 3)
+    assert spectral_radius(None, alpha).shape == is_stable(None, alpha).shape == (2, 2)
+    assert_allclose(spectral_radius(None, alpha), np.abs(alpha))
+    with pytest.raises(ValueError, match="finite"):
+        closed_loop_poles(PID(), np.nan)
+    with pytest.raises(TypeError, match="controller must be"):
+        stability_set("pid")
