@@ -169,8 +169,9 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
     ValueError: no-such-file.npz: no such file
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ValueError("a single array, not an .npz of recorded signals")
             stored = {name: archive[name] for name in archive.files}
         return _texts(stored)
