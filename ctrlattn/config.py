@@ -467,7 +467,7 @@ def _normalizer_to_dict(normalizer: Any) -> dict[str, Any]:
         raise ValueError(f"normalizer {normalizer!r} is not one of ctrlattn.normalizers: a file cannot hold it")
     plain = {
         key: value if isinstance(value, bool | int | float) else _array_to_plain(value, f"normalizer.{key}")
-        for key, value in bound.items()
+        for key, value in sorted(bound.items())
         if value is not None
     }
     return {"kind": name, **plain}

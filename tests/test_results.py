@@ -1,0 +1,96 @@
+"""Trajectories as Datasets and netCDF files, and the comparison of two results."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_array_equal
+
+from ctrlattn import config, presets, results, simulate
+
+X = np.random.default_rng(0).standard_normal((4, 3))
+LOOP = presets.get("pidformer-ema")
+
+
+def test_labels_and_attributes(xp):
+    run = simulate(LOOP, xp.asarray(X), 5)
+    found = results.to_xarray(run, loop=LOOP, seed=7, tokens=["a", "b", "<i>", "д"])
+    assert found["state"].dims == ("depth", "token", "feature")
+    assert found["error"].dims == ("layer", "token", "feature")
+    assert_array_equal(found["state"], np.asarray(run.state))
+    assert (found.attrs["seed"], found.attrs["schema_version"]) == (7, 1)
+    assert config.dumps(config.loads(found.attrs["configuration"]).loop) == config.dumps(LOOP)
+    assert found["text"].to_numpy().tolist() == ["a", "b", "<i>", "д"]
+
+
+def test_batches_and_last_only():
+    batch = np.random.default_rng(0).standard_normal((2, 5, 4, 3))
+    assert results.to_xarray(simulate(LOOP, batch, 2))["state"].dims == (
+        "depth",
+        "batch_0",
+        "batch_1",
+        "token",
+        "feature",
+    )
+    last = results.to_xarray(simulate(LOOP, batch, 2, record="last"))
+    assert dict(last["state"].sizes) == {"batch_0": 2, "batch_1": 5, "token": 4, "feature": 3}
+    with pytest.raises(ValueError, match="2 token names for 4 tokens"):
+        results.to_xarray(simulate(LOOP, X, 1), tokens=["a", "b"])
+
+
+def test_file_round_trip_with_complex_numbers(tmp_path):
+    found = results.to_xarray(simulate(LOOP, X, 3), loop=LOOP)
+    found["poles"] = ("mode", np.array([1 + 2j, -0.5j, np.inf]))
+    found["gap"] = ("mode", np.array([np.nan, -np.inf, 0.0]))
+    results.save(tmp_path / "a.nc", found)
+    back = results.load(tmp_path / "a.nc")
+    assert results.compare(found, back).largest == 0.0
+    assert back.attrs["configuration"] == found.attrs["configuration"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "text.nc").write_text("hello")
+    (tmp_path / "empty.nc").write_bytes(b"")
+    for name, word in {"text.nc": "not a netCDF", "empty.nc": "not a netCDF", "absent.nc": "no such file"}.items():
+        with pytest.raises(ValueError, match=word):
+            results.load(tmp_path / name)
+    with pytest.raises(OSError, match=r".*"):
+        results.save(tmp_path / "no" / "a.nc", xr.Dataset())
+
+
+def test_nothing_half_written_when_writing_fails(tmp_path):
+    with pytest.raises((TypeError, ValueError)):
+        results.save(tmp_path / "a.nc", xr.Dataset({"bad": ("x", np.array([object()]))}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_says_where_two_runs_part():
+    a = results.to_xarray(simulate(LOOP, X, 6), loop=LOOP)
+    push = np.zeros((6, 4, 3))
+    push[3, 2, 1] = 0.5
+    b = results.to_xarray(simulate(LOOP, X, 6, disturbance=push), loop=presets.get("softmax"))
+    found = results.compare(a, b)
+    assert found.differences["state"].first == 4
+    assert found.differences["error"].first == 4
+    assert found.differences["state"].absolute >= 0.5
+    assert list(found.attributes) == ["configuration"]
+
+
+def test_compare_shapes_missing_and_not_finite():
+    a = xr.Dataset({"x": ("depth", [1.0, np.nan, np.inf]), "only": ("k", [1.0]), "t": ("k", ["a"])})
+    same = results.compare(a, a.copy())
+    assert same.largest == 0.0
+    b = xr.Dataset({"x": ("depth", [1.0, 2.0, np.inf]), "t": ("k", ["b"])})
+    found = results.compare(a, b)
+    assert found.only_a == ("only",)
+    assert found.differences["x"].absolute == np.inf
+    assert found.differences["x"].first == 1
+    assert found.differences["t"].note == "texts differ"
+    assert found.largest == np.inf
+    other = results.compare(a[["x"]], xr.Dataset({"x": ("depth", [1.0])}))
+    assert "shapes differ" in other.differences["x"].note
+
+
+def test_compare_of_zeros_is_absolute():
+    zero, one = xr.Dataset({"x": ("k", [0.0])}), xr.Dataset({"x": ("k", [1e-3])})
+    assert results.compare(zero, one).largest == 1e-3
