@@ -97,6 +97,8 @@ def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -
     if signals_file is not None and recorded is not None:
         raise ValueError("give either a signals file or a checkpoint, not both")
     if recorded is not None:
+        if not recorded:
+            raise ValueError("there is no text among the recorded signals")
         found = [list(recorded)]
     elif signals_file is not None:
         found = [signals.load(signals_file)]

@@ -30,7 +30,7 @@ def draw(name, names):
             dict.fromkeys(names, PLANE),
             shares={n: {"net": 0.004} for n in names},
         ),
-        "time_response": lambda: plots.time_response(dict.fromkeys(names, 0.5 ** k), ylabel="State", reference=1.0),
+        "time_response": lambda: plots.time_response(dict.fromkeys(names, 0.5**k), ylabel="State", reference=1.0),
         "bode": lambda: plots.bode_magnitude(
             W, dict.fromkeys(names, S), bands={n: np.stack([abs(S) / 2, abs(S)]) for n in names}, ylabel="|S| (dB)"
         ),

@@ -1,0 +1,266 @@
+"""The report: numbers against their definition, a page without any request, hostile text, no half-written file."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import config, presets, results, signals, simulate
+from ctrlattn.predictors import FixedAttention
+from ctrlattn.report import write
+from ctrlattn.report.material import Material, named_loops, start, why_not_linear
+from ctrlattn.report.sections import automaton, comparison, feedback, frequency, spectra, time, tokens
+
+
+def recording(causal=True, layers=3, heads=2, n=5, **attrs):
+    rng = np.random.default_rng(4)
+    scores = rng.random((layers, heads, n, n)) + 0.05
+    scores = np.tril(scores) if causal else scores
+    d = 4 * heads
+    arrays = {
+        "attention": scores / scores.sum(-1, keepdims=True),
+        "embedding": rng.standard_normal((n, d)),
+        "attention_out": rng.standard_normal((layers, n, d)),
+        "mlp_out": rng.standard_normal((layers, n, d)),
+    }
+    words = ["<script>alert(1)</script>", "a&b", '"', "$x$", "д"][:n]
+    return signals.dataset(
+        arrays, tokens=words, attrs={"model": "toy <b>net</b>", "norm": "pre", "causal": int(causal), **attrs}
+    )
+
+
+@pytest.fixture(scope="module")
+def material():
+    return Material(named_loops(None, {}), {"toy": [recording()], "other": [recording(causal=False)]})
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    signals.save(folder / "toy.npz", [recording(), recording(n=4)])
+    (folder / "mine.toml").write_text(config.dumps(presets.get("prediction-error-rms")))
+    steps = []
+    written = write(
+        folder / "out",
+        presets=["neutreno", "pidformer-printed"],
+        configurations=[folder / "mine.toml"],
+        signals_file=folder / "toy.npz",
+        progress=lambda step, done, total: steps.append((done, total)),
+    )
+    return written, steps
+
+
+class Resources(HTMLParser):
+    """Everything in a page that a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.scripts = [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "action") or (name == "href" and tag in ("link", "use", "image")):
+                self.found.append(value)
+            if name == "xlink:href":
+                self.found.append(value)
+
+
+def test_files_and_progress(report):
+    written, steps = report
+    folder = written.path.parent
+    assert sorted(p.name for p in folder.iterdir()) == ["figures", "report.html", "results.nc", "summary.json"]
+    pictures = {p.stem for p in (folder / "figures").iterdir()}
+    assert {
+        "automaton",
+        "feedback",
+        "spectra",
+        "time-real",
+        "time-average",
+        "bode-s",
+        "nyquist",
+        "root-locus",
+    } <= pictures
+    assert all((folder / "figures" / f"{p}{suffix}").exists() for p in pictures for suffix in (".png", ".svg"))
+    assert steps[0][0] == 0
+    assert steps[-1] == (steps[-1][1], steps[-1][1])
+
+
+def test_page_asks_for_nothing_from_outside(report):
+    page = report[0].path.read_text(encoding="utf-8")
+    resources = Resources()
+    resources.feed(page)
+    assert all(value.startswith(("#", "data:")) for value in resources.found)
+    assert resources.scripts == 0
+    assert not re.search(r"@import|url\((?!#)", page)
+
+
+def test_hostile_text_is_escaped(report):
+    page = report[0].path.read_text(encoding="utf-8")
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "toy &lt;b&gt;net&lt;/b&gt;" in page
+
+
+def test_every_section_answers_in_order_with_numbers(report):
+    page = report[0].path.read_text(encoding="utf-8")
+    order = [page.index(f'<section id="{key}"') for key in
+             ("automaton", "feedback", "spectra", "time", "frequency", "tokens", "comparison")]  # fmt: skip
+    assert order == sorted(order)
+    assert page.count("Valid within limits") >= 4
+    assert page.count('role="img"') == page.count("<svg")
+    for symbol, word in (("✗", "unstable"), ("△", "no linear verdict")):
+        assert re.search(f"{symbol} [^<]*{word}", page)
+
+
+def test_summary_is_plain_json_and_results_hold_the_same_numbers(report):
+    written, _ = report
+    summary = json.loads((written.path.parent / "summary.json").read_text(encoding="utf-8"))
+    assert summary == written.summary
+    found = results.load(written.path.parent / "results.nc")
+    eigenvalues = found["attention_eigenvalues_0"].to_numpy()
+    share = np.mean((eigenvalues.real <= 0.15) | (eigenvalues.real >= 1.8 + 0.025 / 1.05))
+    assert_allclose(summary["spectra"]["unstable_share"]["pidformer-printed"]["toy <b>net</b>"], share)
+    assert config.loads(config.dumps(presets.get("neutreno"))).loop.controller.kp == 0.6
+    assert set(summary["loops"]) == {"neutreno", "pidformer-printed", "mine"}
+
+
+def test_same_input_gives_the_same_page(report, tmp_path):
+    written, _ = report
+    folder = written.path.parent.parent
+    again = write(
+        tmp_path / "again",
+        presets=["neutreno", "pidformer-printed"],
+        configurations=[folder / "mine.toml"],
+        signals_file=folder / "toy.npz",
+    )
+    assert again.path.read_bytes() == written.path.read_bytes()
+
+
+def test_time_response_is_the_simulation_with_recorded_matrices(material):
+    (text,) = material.texts
+    loop = material.loops["pidformer-ema"]
+    x = start(text)
+    loops = [presets.get("pidformer-ema", predictor=FixedAttention(a)) for a in text["attention"].to_numpy()]
+    run = simulate(loops, x, 3)
+    expected = np.sum(run.state * x, -1) / np.sum(x * x, -1)
+    found = time.section(material)
+    assert_allclose(
+        found.variables["time_response_real"][1][list(material.loops).index("pidformer-ema")],
+        np.median(expected, axis=1),
+        atol=1e-12,
+    )
+    assert found.numbers["average"]["pidformer-ema"]["final"] == pytest.approx(
+        time.static_gain(loop, material.average_mode)
+    )
+
+
+def test_static_gain_is_that_of_the_mode():
+    from ctrlattn import mode
+
+    for name in ("neutreno", "pidformer-printed", "pidformer-ema"):
+        loop = presets.get(name)
+        assert_allclose(time.static_gain(loop, 0.4), float(np.real(mode(loop, 0.4).dcgain())), atol=1e-12)
+    assert time.static_gain(presets.get("softmax"), 0.4) == 0.0
+
+
+def test_unstable_share_and_intervals(material):
+    modes = np.array([0.1, 0.2, 1.0, 1.9, 0.5 + 0.1j])
+    assert spectra.unstable_share(presets.get("pidformer-printed"), modes) == 0.4
+    assert spectra.unstable_share(presets.get("softmax"), np.array([1.0, 0.5])) == 0.0  # consensus is marginal
+    assert_allclose(spectra.intervals(presets.get("comparator")), [(0.0, 2.0)])  # 0 < g < 2 with identity values
+    assert_allclose(spectra.intervals(presets.get("residual")), [(-2.0, 0.0)])
+    frozen = config.loads('[loop]\npreset = "softmax"\nskip = 0.5\nfeedback = 0.0').loop
+    assert spectra.intervals(frozen) == [(-np.inf, np.inf)]
+
+
+def test_worst_case_covers_every_stable_mode(material):
+    loop, modes = presets.get("pidformer-ema"), material.spectra["other"]
+    found = frequency.worst_case(loop, modes)
+    assert found["ms"] >= found["s"].max()
+    none = frequency.worst_case(presets.get("pidformer-printed"), np.array([0.0]))
+    assert (none["unstable"], np.isnan(none["ms"])) == (1.0, True)
+
+
+def test_feedback_gains_of_each_sublayer(material):
+    gains = feedback.network_gains(material.texts)
+    x, f = (material.texts[0][name].to_numpy() for name in ("mid", "mlp_out"))
+    assert_allclose(gains["MLP"], np.sum(x * f, -1) / np.sum(x * x, -1), atol=1e-12)
+    assert gains["attention"].shape == (3, 5)
+
+
+def test_automaton_section_states_what_it_counts():
+    section = automaton.section(None)
+    assert section.numbers["d_is_nearest"]["plain"] > 0.95
+    assert section.numbers["control_all_distinct"]["RMS norm"] < 0.5
+
+
+def test_attention_alone_is_enough(tmp_path):
+    full = recording(causal=False)
+    bare = signals.dataset(
+        {"attention": full["attention"].to_numpy()}, attrs={"model": "bare", "norm": "pre", "causal": 0}
+    )
+    written = write(tmp_path, recorded=[bare], presets=["softmax", "prediction-error"])
+    page = written.path.read_text(encoding="utf-8")
+    assert "no gain can be measured" in page
+    assert "None of the loops has a controller" in page
+
+
+def test_one_token_one_layer(tmp_path):
+    written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)])
+    assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
+
+
+def test_diversity_curves(material):
+    section = tokens.section(material)
+    assert set(section.numbers["mean_cosine_at_the_end"]) == {"the network itself", *material.loops}
+    assert comparison.section(material).tables[0].rows[0][0] == "softmax"
+
+
+def test_why_not_linear():
+    reasons = {name: why_not_linear(presets.get(name)) for name in presets.names()}
+    assert reasons["softmax"] is None
+    assert "one after another" in reasons["prediction-error"]
+    assert "normalised" in reasons["prediction-error-rms"]
+
+
+def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, recorded=[recording()], presets=["neutreno"])
+    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "results.nc").exists()
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_bad_input(tmp_path):
+    (tmp_path / "neutreno.toml").write_text(config.dumps(presets.get("softmax")))
+    (tmp_path / "file").write_text("")
+    for arguments, word in (
+        ({"presets": ["neutrino"]}, "did you mean 'neutreno'"),
+        ({"presets": ["neutreno"], "configurations": [tmp_path / "neutreno.toml"]}, "rename the file"),
+        ({"signals_file": tmp_path / "absent.npz"}, "no such file"),
+        ({"signals_file": tmp_path / "a.npz", "recorded": [recording()]}, "not both"),
+        ({"recorded": []}, "no text"),
+    ):
+        with pytest.raises(ValueError, match=word):
+            write(tmp_path / "out", **arguments)
+    with pytest.raises(ValueError, match="cannot write to the output directory"):
+        write(tmp_path / "file" / "out")
+
+
+def test_interactive_panes_are_inlined_once(tmp_path):
+    pytest.importorskip("plotly")
+    written = write(tmp_path, recorded=[recording()], presets=["neutreno"], interactive=True)
+    page = written.path.read_text(encoding="utf-8")
+    assert 3e6 < len(page) < 9e6
+    resources = Resources()
+    resources.feed(page)
+    assert all(value.startswith(("#", "data:")) for value in resources.found)
+    assert page.count("plotly-graph-div") >= 3

