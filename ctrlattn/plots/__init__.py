@@ -2,7 +2,7 @@
 
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
-from ctrlattn.plots.style import figure, figure_of, save, to_svg
+from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "figure_of",
     "gang_of_four",
     "heatmap",
+    "inline_svg",
     "nyquist",
     "pole_zero",
     "root_loci",
@@ -21,6 +22,5 @@ __all__ = [
     "similarity",
     "spectrum_over_regions",
     "time_response",
-    "to_svg",
     "token_response",
 ]

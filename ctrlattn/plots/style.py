@@ -3,11 +3,11 @@
 Colours alone never carry meaning, so that each picture can be read in grey.
 """
 
-import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import cycle
 from pathlib import Path
@@ -165,21 +165,30 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
     with atomic(png) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
-    with atomic(svg) as temporary:
+    with atomic(svg) as temporary, _layout_kept(figure):
         figure.savefig(temporary, metadata={"Date": None})
     return png, svg
 
 
-@themed
-def to_svg(figure: Figure, prefix: str) -> str:
-    """The figure as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
+def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
+    """An SVG file as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
 
     Examples
     --------
-    >>> to_svg(Figure((2, 2)), "one")[:4]
+    >>> import tempfile
+    >>> inline_svg(save(Figure((2, 2)), tempfile.mkdtemp() + "/empty")[1], "one")[:4]
     '<svg'
     """
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
+    text = Path(path).read_text(encoding="utf-8")
     return re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda found: f"{found[1]}{prefix}-", text[text.index("<svg") :])
+
+
+@contextmanager
+def _layout_kept(figure: Figure) -> Iterator[None]:
+    """Draw with the layout of the last drawing: solving for it again takes longer than the drawing itself."""
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")
+    try:
+        yield
+    finally:
+        figure.set_layout_engine(engine)

@@ -123,8 +123,8 @@ def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
     drawings = {}
     for section in sections:
         for picture in section.pictures:
-            plots.save(picture.figure, folder / picture.name)
-            drawings[picture.name] = plots.to_svg(picture.figure, picture.name)
+            _, svg = plots.save(picture.figure, folder / picture.name)
+            drawings[picture.name] = plots.inline_svg(svg, picture.name)
     return drawings
 
 

@@ -62,13 +62,19 @@ ALL = (
     "names", [["neutreno"], ["softmax", "pidformer-ema", "mine", "yours"], NASTY], ids=["1", "4", "nasty"]
 )
 def test_every_picture_draws_and_is_written_the_same_twice(name, names, tmp_path):
-    first, second = (plots.to_svg(draw(name, names), "p") for _ in range(2))
-    assert first == second
-    assert first.startswith("<svg")
-    png, svg = plots.save(draw(name, names), tmp_path / "picture")
+    (png, svg), again = (plots.save(draw(name, names), tmp_path / stem) for stem in ("picture", "again"))
     assert png.read_bytes()[:4] == b"\x89PNG"
-    assert "<svg" in svg.read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["picture.png", "picture.svg"]
+    assert [p.read_bytes() for p in (png, svg)] == [p.read_bytes() for p in again]
+    assert plots.inline_svg(svg, "p").startswith("<svg")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.png", "again.svg", "picture.png", "picture.svg"]
+
+
+def test_saving_keeps_the_figure_adaptable(tmp_path):
+    figure = draw("bode", ["neutreno"])
+    engine = figure.get_layout_engine()
+    plots.save(figure, tmp_path / "a")
+    assert figure.get_layout_engine() is engine
+    assert engine.adjust_compatible
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -85,17 +91,21 @@ def test_units():
     assert "rad/token" in draw("token_response", ["a"]).axes[0].get_xlabel()
 
 
-def test_labels_are_shown_literally_and_escaped_in_svg():
-    svg = plots.to_svg(plots.similarity({"x": np.eye(3)}, ["$a_1$", "<b>", "&"]), "s")
+def inlined(figure, prefix, folder):
+    return plots.inline_svg(plots.save(figure, folder / prefix)[1], prefix)
+
+
+def test_labels_are_shown_literally_and_escaped_in_svg(tmp_path):
+    svg = inlined(plots.similarity({"x": np.eye(3)}, ["$a_1$", "<b>", "&"]), "s", tmp_path)
     assert "$a_1$" in svg
     assert "&lt;b&gt;" in svg
     assert "<b>" not in svg
 
 
-def test_ids_of_two_inlined_pictures_do_not_clash():
+def test_ids_of_two_inlined_pictures_do_not_clash(tmp_path):
     import re
 
-    one, two = (plots.to_svg(draw("spectrum", ["a"]), prefix) for prefix in ("one", "two"))
+    one, two = (inlined(draw("spectrum", ["a"]), prefix, tmp_path) for prefix in ("one", "two"))
     ids = [set(re.findall(r'\bid="([^"]+)"', svg)) for svg in (one, two)]
     assert not ids[0] & ids[1]
     for svg, found in zip((one, two), ids, strict=True):

@@ -1,9 +1,8 @@
 """S = 1/(1 + L), T = 1 - S over depth: each controller's robustness, per mode and worst case over the real spectrum."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import control
 import numpy as np
 
 from ctrlattn import plots
@@ -14,6 +13,9 @@ from ctrlattn.report.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import listed, number, percent
 from ctrlattn.stability import Margins, margins, spectral_radius
+
+if TYPE_CHECKING:
+    import control
 
 OMEGA = np.linspace(0.0, np.pi, 257)  # rad/layer, Nyquist frequency included
 GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
@@ -131,7 +133,9 @@ def _loops(loops: dict[str, Loop], a: float, found: dict[str, Margins]) -> tuple
     )
 
 
-def _root_loci(transfers: dict[str, control.StateSpace]) -> Picture:
+def _root_loci(transfers: dict[str, "control.StateSpace"]) -> Picture:
+    import control
+
     loci = {name: control.root_locus_map(L, gains=GAINS).loci for name, L in transfers.items()}
     marks = {name: {"gain 1": control.feedback(L, 1).poles()} for name, L in transfers.items()}
     drawn = plots.root_loci(GAINS, loci, {name: L.zeros() for name, L in transfers.items()}, marks=marks)

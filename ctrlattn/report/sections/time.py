@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from typing import Any
 
-import control
 import numpy as np
 
 from ctrlattn import plots
@@ -58,6 +57,8 @@ def section(material: Material) -> Section:
 
 def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
     """State of mode a from rest, its reference beta r stepping to 1, (layers + 1,)."""
+    import control
+
     return control.step_response(mode(loop, a), timepts=np.arange(layers + 1)).outputs
 
 
