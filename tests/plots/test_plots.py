@@ -74,7 +74,6 @@ def test_saving_keeps_the_figure_adaptable(tmp_path):
     engine = figure.get_layout_engine()
     plots.save(figure, tmp_path / "a")
     assert figure.get_layout_engine() is engine
-    assert engine.adjust_compatible
 
 
 @pytest.mark.parametrize("name", ALL)
