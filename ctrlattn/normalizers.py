@@ -1,7 +1,8 @@
 """x <- x / size(x) per token: root-mean-square norm, layer norm, unit norm.
 
 Each acts on the last axis alone, so that a token is normalised the same in any order of updates. Weights are
-bound with functools.partial(rms_norm, weight=w).
+bound with functools.partial(rms_norm, weight=w). An epsilon is made a Python number first: a numpy scalar would turn
+float32 signals into float64.
 """
 
 from ctrlattn.arrays import Array, machine_epsilon, namespace
@@ -17,6 +18,11 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     eps : float, optional
         None: machine epsilon of the dtype, as in torch.nn.functional.rms_norm.
 
+    Raises
+    ------
+    ValueError
+        A weight that is not (d,).
+
     References
     ----------
     Zhang and Sennrich, Root Mean Square Layer Normalization, arXiv 1910.07467, equation 4.
@@ -28,7 +34,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     [1.0, -1.0]
     """
     xp = namespace(x)
-    eps = machine_epsilon(x) if eps is None else eps
+    eps = machine_epsilon(x) if eps is None else float(eps)
     return _scaled(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
 
 
@@ -42,6 +48,11 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     eps : float
         Default as in torch.nn.functional.layer_norm.
 
+    Raises
+    ------
+    ValueError
+        A weight or bias that is not (d,).
+
     References
     ----------
     Ba, Kiros, Hinton, Layer Normalization, arXiv 1607.06450, equation 3.
@@ -54,8 +65,8 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     """
     xp = namespace(x)
     centred = x - xp.mean(x, -1, keepdims=True)
-    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
-    return y if bias is None else y + bias
+    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + float(eps)), weight)
+    return y if bias is None else y + _feature_vector("bias", bias, x)
 
 
 def unit_norm(x: Array, *, eps: float | None = None) -> Array:
@@ -74,12 +85,17 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
     [0.6, 0.8]
     """
     xp = namespace(x)
-    eps = machine_epsilon(x) if eps is None else eps
+    eps = machine_epsilon(x) if eps is None else float(eps)
     return x / xp.sqrt(xp.sum(x * x, -1, keepdims=True) + eps * eps)
 
 
 def _scaled(x: Array, weight: Array | None) -> Array:
-    if weight is None:
-        return x
-    namespace(x, weight)
-    return x * weight
+    return x if weight is None else x * _feature_vector("weight", weight, x)
+
+
+def _feature_vector(name: str, vector: Array, x: Array) -> Array:
+    """The vector itself, once it has one number a feature; another shape might broadcast over the tokens."""
+    namespace(x, vector)
+    if tuple(vector.shape) != (x.shape[-1],):
+        raise ValueError(f"{name} must have shape {(x.shape[-1],)}, one number a feature, got {tuple(vector.shape)}")
+    return vector
