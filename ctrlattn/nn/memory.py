@@ -1,0 +1,200 @@
+"""q <- unit(q + g read(q, K, V)), q <- unit(q + g read(q, X, X)), q <- unit(q + g read(q, V, K)), K and V learned.
+
+The layer of `ctrlattn.memory.read_layer` as a torch module, and a language model made of such layers. The sign g is no
+gauge here, as it is where an output projection is learned: V is also the key of the third read, and the second read has
+no weights at all.
+"""
+
+import math
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+
+from ctrlattn.arrays import attend, causal_bias
+from ctrlattn.loop import Loop
+from ctrlattn.memory import read_layer
+from ctrlattn.normalizers import unit_norm
+from ctrlattn.predictors import AssociativeMemory, read
+
+
+class ReadLayer(torch.nn.Module):
+    """Association, context, MLP: the three loops of `ctrlattn.memory.read_layer` with everything in them learned.
+
+        q <- unit(q + g read(q, K, V))            association
+        q <- unit(q + g read(q, X, X))            context: the tokens strictly before
+        q <- unit(q + g read(q, V, K))            MLP: the same memory, keys and values exchanged
+
+    Parameters
+    ----------
+    dim, slots : int
+        d and m: keys and values are (m, d), drawn as random points near the unit sphere.
+    sign : float
+        g, the feedback of all three loops.
+    temperature, context_temperature : float
+        Where the learned temperatures start; the third read has that of the first.
+    seed : int
+        Of the keys and values.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a sign that is not finite, a temperature that is not positive.
+
+    References
+    ----------
+    The notes this project began with, N7.
+
+    Examples
+    --------
+    >>> layer = ReadLayer(8, 3)
+    >>> layer(torch.ones(2, 5, 8)).shape
+    torch.Size([2, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        slots: int,
+        *,
+        sign: float = -1.0,
+        temperature: float = 0.1,
+        context_temperature: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _require_sizes(dim=dim, slots=slots)
+        if not math.isfinite(sign):
+            raise ValueError(f"sign must be finite, usually -1 or +1, got {sign}")
+        self.sign = sign
+        rng = np.random.default_rng(seed)
+        self.keys, self.values = _points(rng, slots, dim), _points(rng, slots, dim)
+        self.log_temperature = _logarithm("temperature", temperature)
+        self.log_context_temperature = _logarithm("context_temperature", context_temperature)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One layer, (..., n, d) -> (..., n, d)."""
+        recall = partial(_read, log_temperature=self.log_temperature)
+        predictors = (
+            partial(recall, keys=self.keys, values=self.values),
+            partial(_read_before, log_temperature=self.log_context_temperature),
+            partial(recall, keys=self.values, values=self.keys),
+        )
+        for predictor in predictors:
+            loop = Loop(predictor, feedback=self.sign, normalizer=unit_norm)
+            x, _, _ = loop.step(x, loop.init(x))
+        return x
+
+    def loops(self) -> tuple[Loop, Loop, Loop]:
+        """What has been learned, as the three loops of `read_layer`: for simulation and analysis, without gradient."""
+        keys, values = self.keys.detach(), self.values.detach()
+        memory = AssociativeMemory(keys, values, temperature=math.exp(self.log_temperature.item()))
+        context_temperature = math.exp(self.log_context_temperature.item())
+        return read_layer(memory, context_temperature=context_temperature, feedback=self.sign)
+
+
+class ReadTransformer(torch.nn.Module):
+    """A language model made of `read` alone: x_0 = unit(E[token] + P[position]), layers, logits = x E^T / temperature.
+
+    Parameters
+    ----------
+    vocabulary, dim, slots, layers : int
+        Number of tokens, d, slots of each layer's memory, number of layers.
+    context : int
+        Longest sequence, the number of learned positions.
+    sign : float
+        -1 subtracts what is read, +1 adds it.
+    temperature, context_temperature : float
+        Where the learned temperatures start.
+    seed : int
+        Of all parameters.
+
+    Raises
+    ------
+    ValueError
+        A size below 1, a sign that is not finite, a temperature that is not positive; at the call, a sequence longer
+        than the context or a token outside the vocabulary.
+
+    References
+    ----------
+    The notes this project began with, N7: "only reads from two kinds of memory, and nothing more".
+
+    Examples
+    --------
+    >>> model = ReadTransformer(vocabulary=5, dim=8, slots=3, layers=2, context=4)
+    >>> model(torch.tensor([[0, 4, 2]])).shape
+    torch.Size([1, 3, 5])
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        dim: int,
+        slots: int,
+        layers: int,
+        *,
+        context: int,
+        sign: float = -1.0,
+        temperature: float = 0.1,
+        context_temperature: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _require_sizes(vocabulary=vocabulary, dim=dim, layers=layers, context=context)
+        rng = np.random.default_rng(seed)
+        self.tokens, self.positions = _points(rng, vocabulary, dim), _points(rng, context, dim)
+        self.log_temperature = _logarithm("temperature", temperature)
+        options = {"sign": sign, "temperature": temperature, "context_temperature": context_temperature}
+        seeds = rng.integers(2**32, size=layers)
+        self.layers = torch.nn.ModuleList(ReadLayer(dim, slots, **options, seed=int(s)) for s in seeds)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """The state at layer 0, (..., n) -> (..., n, d)."""
+        n, context, vocabulary = ids.shape[-1], len(self.positions), len(self.tokens)
+        if n > context:
+            raise ValueError(f"the sequence has {n} tokens, the model {context} positions")
+        if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary):
+            raise ValueError(f"token ids must lie in 0 ... {vocabulary - 1}, got {int(ids.min())} ... {int(ids.max())}")
+        return unit_norm(self.tokens[ids] + self.positions[:n])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, (..., n) -> (..., n, vocabulary)."""
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x)
+        return x * torch.exp(-self.log_temperature) @ self.tokens.mT
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Three loops a layer: `simulate(model.loops(), model.embed(ids), 3 * layers)` computes what the model does."""
+        return tuple(loop for layer in self.layers for loop in cast(ReadLayer, layer).loops())
+
+
+def _read(x: torch.Tensor, *, keys: torch.Tensor, values: torch.Tensor, log_temperature: torch.Tensor) -> torch.Tensor:
+    """read(x, K, V) whose temperature has a gradient: it divides the query, since `read` takes a plain number."""
+    return read(x * torch.exp(-log_temperature), keys, values)
+
+
+def _read_before(x: torch.Tensor, *, log_temperature: torch.Tensor) -> torch.Tensor:
+    """read(x_i, X, X) with X = x_0 ... x_{i-1}; nothing for the first token."""
+    earlier, query = x[..., :-1, :], x[..., 1:, :] * torch.exp(-log_temperature)
+    y = attend(query, earlier, earlier, scale=1.0, bias=causal_bias(earlier.shape[-2], x))
+    return torch.cat([torch.zeros_like(x[..., :1, :]), y], -2)
+
+
+def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
+    """(n, d) Gaussian vectors of expected squared length 1."""
+    return torch.nn.Parameter(torch.as_tensor(rng.standard_normal((n, dim)) / math.sqrt(dim), dtype=torch.float32))
+
+
+def _logarithm(name: str, value: float) -> torch.nn.Parameter:
+    """What is learned of a temperature, so that it stays positive."""
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be positive and finite, got {value}")
+    return torch.nn.Parameter(torch.tensor(math.log(value)))
+
+
+def _require_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {size!r}")
