@@ -1,0 +1,408 @@
+"""y_i = sum_j w_ij x_j,  w_ij ~ exp(-|x_i - x_j|^2 / 2 s^2 - |p_i - p_j|^2 / 2 s_p^2): attention is a bilateral filter.
+
+The notes' claim N6, on a photograph that scikit-image ships; pixels are tokens, h = sqrt(2) s in either kernel.
+
+What it shows. The predictor `BilateralFilter` is the textbook filter, and scikit-image's `denoise_bilateral` with a box
+window, to the width of its bins. One-dimensional and causal it is softmax attention whose queries are its keys, if all
+tokens are equally long; otherwise a bias by key is missing, and attention leans to the bright. Frozen, it has a real
+spectrum, in [0, 1] without a window; a window makes it negative, and with it unstable a sharpening loop that would be
+stable. As feedback, +1 smooths and -1 sharpens, and a proportional controller on x_0 holds either.
+
+What it does not show. With a spatial Gaussian the two differ, not by attention's fault: scikit-image (0.26) reads its
+table of (win + 1)^2 distances with rows of win entries, so that the kernel's centre lies elsewhere; a brute-force
+filter that misreads likewise agrees with it. It also divides colour distances by the number of channels. The spectrum
+is that of frozen weights: the Jacobian of the filter that looks again in each layer has eigenvalues near 2 at edges,
+and a loop that is stable frozen need not settle. At strong noise a Gaussian blur denoises as well or better.
+Images are continued by reflection in each comparison (scikit-image's mode="symmetric"), so that every pixel counts.
+
+    python simulations/06_bilateral.py [--full] --out DIR
+"""
+
+import argparse
+import json
+import sys
+from itertools import product
+
+import control
+import numpy as np
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
+from scipy.stats import t as student
+
+from ctrlattn import PID, BilateralFilter, FixedAttention, Loop, SoftmaxAttention, linearize, mode, read, simulate
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.plots.style import figure, styles, themed
+from ctrlattn.stability import attention_spectrum, stability_interval
+
+try:
+    import skimage
+    from skimage import data
+    from skimage.restoration import denoise_bilateral
+except ImportError:
+    skimage = None
+MISSING = "simulations/06_bilateral.py compares with scikit-image, which is not installed: pip install scikit-image"
+
+SIGMA, SPATIAL, RADIUS = 0.1, 1.5, 4  # deviations of gray values and of pixels; of every window that is compared
+FLAT = 1e8  # spatial deviation whose table is 1 to rounding: a box window
+SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose parameters never test
+# What the selection draws choose from: range deviations in units of the noise, spatial deviations, those of the blur.
+RANGES, SPATIALS = (1.5, 2.5, 4.0), (0.7, 1.0, 1.5, 2.5)
+BLURS = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 2.5)
+FILTERS = ("predictor", "scikit-image", "predictor, box", "scikit-image, box", "scikit-image, its best")
+SHOWN = ("noisy", "predictor", "scikit-image", "blur")
+NOISES = (0.05, 0.1, 0.2)
+LOOPS = {  # skip, feedback, proportional gain on r - x
+    "smoothing": (0.0, 1.0, 0.0),
+    "smoothing, held": (0.0, 1.0, 0.5),
+    "sharpening": (2.0, -1.0, 0.0),
+    "sharpening, held": (2.0, -1.0, 1.5),
+    "half sharpening, held": (1.5, -0.5, 0.8),
+}
+EDGE = (2.0, -1.0, 1.1)  # alpha in [1, 2] lies inside the stable (0.1, 2.1), alpha with a window does not
+
+
+def crop(row, column, size, block=1):
+    """A square of the photograph, gray values in [0, 1], each the mean of block x block pixels."""
+    side = size * block
+    square = data.camera()[row : row + side, column : column + side] / 255.0
+    return square.reshape(size, block, size, block).mean((1, 3))
+
+
+def images(size):
+    """Head and camera, every pixel a mean of 4 x 4; the face as photographed."""
+    return {"head": crop(70, 180, size, 4), "face": crop(100, 220, size)}
+
+
+def predictor(shape, sigma=SIGMA, spatial=None, **options):
+    """The package's filter on an image, from standard deviations."""
+    h = None if spatial is None else np.sqrt(2) * spatial
+    return BilateralFilter(np.sqrt(2) * sigma, spatial_bandwidth=h, grid=shape[:2], **options)
+
+
+def tokens(image):
+    """(height, width) or (height, width, channels) -> (n, channels)."""
+    return image.reshape(image.shape[0] * image.shape[1], -1)
+
+
+def padded(image, mode="symmetric", **options):
+    return np.pad(image, [(RADIUS, RADIUS)] * 2 + [(0, 0)] * (image.ndim - 2), mode=mode, **options)
+
+
+def ours(image, sigma, spatial=None):
+    """The predictor on the image continued by reflection; only the image is kept."""
+    wide = padded(image)
+    result = predictor(wide.shape, sigma, spatial, radius=RADIUS)(tokens(wide))
+    return result.reshape(wide.shape)[RADIUS:-RADIUS, RADIUS:-RADIUS]
+
+
+def theirs(image, sigma, spatial=None, bins=10**6):
+    """scikit-image on image + 1: below 0 its table of gray values is scaled otherwise than it is read."""
+    options = {"sigma_color": sigma, "sigma_spatial": spatial or FLAT, "win_size": 2 * RADIUS + 1, "mode": "symmetric"}
+    return denoise_bilateral(image + 1, bins=bins, channel_axis=None if image.ndim == 2 else -1, **options) - 1
+
+
+def table(spatial, misread=False):
+    """Spatial weights of a window; misread: of a table with one more row and column, read with too short rows."""
+    offsets, width = np.arange(-RADIUS - misread, RADIUS + 1), 2 * RADIUS + 1
+    weights = np.exp(-(offsets[:, None] ** 2 + offsets**2) / (2 * (spatial or FLAT) ** 2))
+    return weights.ravel()[: width * width].reshape(width, width)
+
+
+def textbook(image, weights, **border):
+    """Tomasi and Manduchi's formula, pixel after pixel: the oracle."""
+    wide, result = padded(image, **border), np.empty_like(image)
+    for i, j in product(*map(range, image.shape[:2])):
+        patch = wide[i : i + 2 * RADIUS + 1, j : j + 2 * RADIUS + 1].reshape(weights.size, -1)
+        closeness = np.exp(-np.sum((patch - image[i, j]) ** 2, -1) / (2 * SIGMA**2)) * weights.ravel()
+        result[i, j] = (closeness @ patch / closeness.sum()).reshape(image[i, j].shape)
+    return result
+
+
+def gap(a, b):
+    return float(np.max(np.abs(a - b)))
+
+
+def equalities(gray):
+    """Largest differences: predictor and textbook, predictor and scikit-image, and what explains the rest."""
+    colour = data.astronaut()[60 : 60 + len(gray), 200 : 200 + len(gray)] / 255.0
+    found = {"textbook": {}, "bins": {}, "gaussian": {}}
+    for (name, x), spatial in product({"gray": gray, "colour": colour}.items(), (None, SPATIAL)):
+        alone = predictor(x.shape, SIGMA, spatial, radius=RADIUS)(tokens(x)).reshape(x.shape)
+        # A pixel a million away has weight 0: as if nothing lay beyond the border.
+        expected = textbook(x, table(spatial), mode="constant", constant_values=1e6)
+        found["textbook"][f"{name}, {'spatial Gaussian' if spatial else 'box'}"] = gap(alone, expected)
+    for bins in (10**k for k in range(3, 8)):
+        found["bins"][str(bins)] = gap(ours(gray, SIGMA), theirs(gray, SIGMA, bins=bins))
+    for spatial in (1.0, 1.5, 3.0):
+        other, misread = theirs(gray, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
+        centre = np.sum((np.indices(misread.shape) - RADIUS) * misread, (1, 2)) / misread.sum()
+        differences = {
+            "predictor": gap(ours(gray, SIGMA, spatial), other),
+            "misread": gap(textbook(gray, misread), other),
+        }
+        found["gaussian"][str(spatial)] = differences | {"centre": centre.tolist()}
+    other = theirs(colour, SIGMA, bins=10**7)
+    return found | {"colour": {str(k): gap(ours(colour, SIGMA * k), other) for k in (1, 3)}}
+
+
+def causal(seed, sigma=0.25, noise=0.1, length=128):
+    """One row of the photograph as a signal: the one-sided filter and attention with tied query and key."""
+    clean = data.camera()[150, 180 : 180 + length, None] / 255.0
+    row = clean + noise * np.random.default_rng((seed, TEST)).standard_normal(clean.shape)
+    filtered = BilateralFilter(np.sqrt(2) * sigma, causal=True)
+    attention = SoftmaxAttention(temperature=sigma**2)  # h^2 / 2
+    circle = np.hstack([np.cos(row), np.sin(row)])  # equally long tokens
+    query, keys = np.hstack([row, np.ones_like(row)]), np.hstack([row, -(row**2) / 2])
+    past = [read(query[i], keys[: i + 1], row[: i + 1], temperature=sigma**2) for i in range(length)]
+    found = {
+        "equal norms": gap(filtered(circle), attention(circle)),
+        "other norms": gap(filtered(row), attention(row)),
+        "bias": float(np.mean(attention(row) - filtered(row))),
+        "with the bias": gap(filtered(row), np.stack(past)),
+    }
+    return found, {"noisy": row, "photograph": clean, "causal filter": filtered(row), "tied attention": attention(row)}
+
+
+def psnr(clean, image):
+    """Peak signal-to-noise ratio in dB, the peak being 1."""
+    return float(-10 * np.log10(np.mean((clean - image) ** 2)))
+
+
+def interval(values):
+    """Mean and 95 % t-interval."""
+    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return {"mean": np.mean(values), "low": np.mean(values) - half, "high": np.mean(values) + half}
+
+
+def denoising(clean, noise, seed, draws):
+    """PSNR of each filter at parameters that other draws chose, and its difference to the blur, draw by draw."""
+
+    def noisy(word, count):
+        return [clean + noise * w for w in np.random.default_rng((seed, word)).standard_normal((count, *clean.shape))]
+
+    def best(filtered, grid):
+        return filtered, max(grid, key=lambda p: sum(psnr(clean, filtered(x, *p)) for x in chosen))
+
+    def blur(x, spatial):
+        return gaussian_filter(x, spatial, mode="reflect")  # scipy's word for "symmetric"
+
+    chosen, tested = noisy(SELECTION, max(draws // 5, 1)), noisy(TEST, draws)
+    box = [(k * noise, None) for k in RANGES]
+    kernel = [(k * noise, spatial) for k, spatial in product(RANGES, SPATIALS)]
+    filters = {"noisy": (lambda x: x, ()), "blur": best(blur, [(s,) for s in BLURS])}
+    filters |= {"predictor": best(ours, kernel), "predictor, box": best(ours, box)}
+    filters |= {f"scikit-image{end}": (theirs, filters[f"predictor{end}"][1]) for end in ("", ", box")}
+    filters["scikit-image, its best"] = best(theirs, kernel + box)
+    scores = {name: [psnr(clean, f(x, *p)) for x in tested] for name, (f, p) in filters.items()}
+    over = {name: interval(np.subtract(s, scores["blur"])) for name, s in scores.items()}
+    found = {n: {"parameters": list(filters[n][1]), **interval(s), "over blur": over[n]} for n, s in scores.items()}
+    return found, {"noisy": tested[0], **{name: filters[name][0](tested[0], *filters[name][1]) for name in SHOWN[1:]}}
+
+
+def symmetric(weights):
+    """W = D^-1 K with K symmetric and K_ii = 1 is similar to D^1/2 W D^-1/2; returns it and sqrt(D)."""
+    root = 1 / np.sqrt(np.diagonal(weights))
+    return weights * root[:, None] / root, root
+
+
+def spectra(image):
+    """Eigenvalues of the frozen filter by two methods, without and with windows; a causal one has its diagonal."""
+    kinds = {"no window": {}, "spatial Gaussian": {"spatial": SPATIAL}, "causal": {"causal": True}}
+    kinds |= {f"box, radius {r}": {"radius": r} for r in (1, 2, 4)}
+    kinds |= {f"Gaussian cut at {r}": {"spatial": SPATIAL, "radius": r} for r in (3, 4)}
+    found, shown = {}, {}
+    for name, options in kinds.items():
+        weights = predictor(image.shape, **options).weights(tokens(image))[0]
+        a = attention_spectrum(weights)
+        shown[name] = np.sort(a.real)[::-1]
+        other = np.diagonal(weights) if name == "causal" else np.linalg.eigvalsh(symmetric(weights)[0])
+        found[name] = {"low": a.real.min(), "high": a.real.max(), "imaginary": np.max(np.abs(a.imag))}
+        found[name]["methods"] = gap(np.sort(other)[::-1], shown[name])
+    return found, shown
+
+
+def closed(filtered, skip, gain, kp):
+    return Loop(filtered, skip=skip, feedback=gain, controller=PID(kp) if kp else None)
+
+
+def frozen(image, gains, layers, **options):
+    """The filter of the first layer kept: alpha, where it is stable, the growth, and how far modes are from `mode`."""
+    weights = predictor(image.shape, **options).weights(tokens(image))[0]
+    loop = closed(FixedAttention(weights), *gains)
+    state = simulate(loop, tokens(image), layers).state[..., 0]
+    similar, root = symmetric(weights)
+    a, vectors = np.linalg.eigh(similar)
+    modes, deviation = (state * root) @ vectors, 0.0  # coordinates in the left eigenvectors, (layers + 1, n)
+    for j in np.linspace(0, len(a) - 1, 5).astype(int):
+        held = np.full(layers + 1, modes[0, j])
+        expected = control.forced_response(mode(loop, a[j]), inputs=held, X0=modes[:1, j]).outputs
+        deviation = max(deviation, gap(modes[:, j], expected) / np.max(np.abs(modes)))
+    steps = np.linalg.norm(np.diff(state, axis=0), axis=1)
+    alpha = loop.skip + loop.feedback * a
+    found = {"alpha": [alpha.min(), alpha.max()], "stable for": list(stability_interval(PID(gains[2])))}
+    return found | {"radius": np.max(np.abs(alpha - gains[2])), "growth": steps[-1] / steps[-2], "modes": deviation}
+
+
+def jacobian(x, shape):
+    """Eigenvalues of dy/dx of the filter that looks at x, not of its weights alone."""
+    return np.linalg.eigvals(linearize(Loop(predictor(shape, spatial=SPATIAL), skip=0.0, feedback=1.0), x).A)
+
+
+def halo(image, sigma):
+    """How far one sharpening layer leaves the gray values of the 9 x 9 pixels around."""
+    loop = closed(predictor(image.shape, sigma, SPATIAL), *LOOPS["sharpening"])
+    sharp = simulate(loop, tokens(image), 1).state[-1].reshape(image.shape)
+    return float(np.max([sharp - maximum_filter(image, 9), minimum_filter(image, 9) - sharp]))
+
+
+def feedback(image, layers=40):
+    """The loops with the filter looking again in each layer, their frozen modes, and the poles where they end."""
+    found, shown, small = {}, {}, images(24)["head"][4:20, 4:20]
+    for name, gains in LOOPS.items():
+        loops = (closed(predictor(x.shape, spatial=SPATIAL), *gains) for x in (image, small))
+        state, part = (simulate(loop, tokens(x), layers).state for loop, x in zip(loops, (image, small), strict=True))
+        poles = gains[0] + gains[1] * jacobian(part[-1], small.shape) - gains[2]
+        found[name] = {
+            "frozen": frozen(image, gains, layers, spatial=SPATIAL),
+            "contrast": (state.std((1, 2)) / image.std()).tolist(),
+            "last step": gap(part[-1], part[-2]),
+            "radius": np.max(np.abs(poles)),
+        }
+        shown[name] = state[-1].reshape(image.shape)
+    found = {"loops": found, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
+    found["jacobian"] = np.max(jacobian(tokens(small), small.shape).real)
+    windows = {"no window": {"spatial": SPATIAL}, "box, radius 2": {"radius": 2}}
+    return found | {"edge": {name: frozen(image, EDGE, 100, **options) for name, options in windows.items()}}, shown
+
+
+def measure(seed, full):
+    """Every number of this scene, and what is drawn beside them."""
+    size, draws = (48, 20) if full else (24, 3)
+    pictures = images(size)
+    cases = {f"{name}, {noise}": (x, noise, seed, draws) for (name, x), noise in product(pictures.items(), NOISES)}
+    denoised = {name: denoising(*case) for name, case in cases.items()}
+    found = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"])}
+    found["feedback"] = feedback(pictures["head"])
+    numbers = {"scikit-image": skimage.__version__, "seed": seed, "draws": draws, "equal": equalities(pictures["head"])}
+    numbers |= {"denoising": {name: n for name, (n, _) in denoised.items()}}
+    shown = {"images": {"photograph": pictures["head"], **denoised["head, 0.1"][1]}}
+    return numbers | {k: n for k, (n, _) in found.items()}, shown | {k: s for k, (_, s) in found.items()}
+
+
+def verdict(numbers):
+    """The scene in words, from its numbers."""
+    equal, row, loops = numbers["equal"], numbers["causal"], numbers["feedback"]
+    lines = [
+        f"predictor and textbook formula differ by {max(equal['textbook'].values()):.0e} at most",
+        f"predictor and scikit-image {numbers['scikit-image']} with a box window differ by "
+        + ", ".join(f"{g:.0e} at {bins} bins" for bins, g in equal["bins"].items()),
+    ]
+    for spatial, g in equal["gaussian"].items():
+        lines.append(
+            f"spatial deviation {spatial}: scikit-image differs from the predictor by {g['predictor']:.2g}, from a "
+            f"filter with misread table by {g['misread']:.0e}; that is centred at {np.round(g['centre'], 2).tolist()}"
+        )
+    lines.append(
+        f"colour: scikit-image differs by {equal['colour']['1']:.2g}, at 3 deviations {equal['colour']['3']:.0e}"
+    )
+    lines.append(
+        f"causal: tied attention equals the filter to {row['equal norms']:.0e} on equally long tokens, else differs by "
+        f"{row['other norms']:.2g} ({row['bias']:+.2g} on average); with the bias by key {row['with the bias']:.0e}"
+    )
+    lines.append(f"PSNR in dB over {numbers['draws']} draws, and over the blur [95 % interval]:")
+    for case, scores in numbers["denoising"].items():
+        lines.append(f"  {case}: noisy {scores['noisy']['mean']:.2f}, blur {scores['blur']['mean']:.2f}")
+        over = "{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+        lines += [f"    {n} {scores[n]['mean']:.2f}, {over.format(**scores[n]['over blur'])}" for n in FILTERS]
+    for name, s in numbers["spectrum"].items():
+        lines.append(f"spectrum, {name}: [{s['low']:.2g}, {s['high']:.6f}], imaginary parts {s['imaginary']:.0e}")
+    for name, r in loops["loops"].items():
+        lines.append(
+            f"{name}: largest pole {r['frozen']['radius']:.3f} frozen, {r['radius']:.3f} looking again, where the last "
+            f"step is {r['last step']:.0e} and contrast x {r['contrast'][-1]:.2f}"
+        )
+    for name, r in loops["edge"].items():
+        text = "frozen sharpening held by {}, {}: alpha in [{:.2f}, {:.2f}], stable for ({:.2f}, {:.2f}), growth {:.3f}"
+        lines.append(text.format(EDGE[2], name, *r["alpha"], *r["stable for"], r["growth"]))
+    lines.append(f"largest eigenvalue of the filter's Jacobian {loops['jacobian']:.2f}, of its weights 1")
+    text = "one sharpening layer leaves the gray values around by {bilateral:.2f}, without range kernel by {linear:.2f}"
+    return [*lines, text.format(**loops["halo"])]
+
+
+def show(axes, image, title):
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+    axes.set(title=title, xlabel="pixel", ylabel="pixel")
+    axes.grid(False)
+
+
+def curves(axes, looks, lines, **labels):
+    for name, line in lines.items():
+        axes.plot(line, label=name, **{**looks[name], "marker": None})
+    axes.set(**labels)
+    axes.legend()
+
+
+@themed
+def draw(numbers, shown):
+    """Pictures, kernels, the causal row, PSNR, spectra; where the loops end, and how they get there."""
+    whole = figure(19, 11)
+    axes = whole.subplot_mosaic("ABCDEF;GGHHII;JKLMNO", height_ratios=(1, 1.25, 1))
+    scores = numbers["denoising"]["head, 0.1"]
+    for place, (name, image) in zip("ABCDE", shown["images"].items(), strict=True):
+        show(axes[place], image, name if place == "A" else f"{name}, {scores[name]['mean']:.1f} dB")
+    kernel = table(SPATIAL, misread=True)
+    axes["F"].imshow(kernel, cmap="Greys", extent=(-RADIUS - 0.5, RADIUS + 0.5, RADIUS + 0.5, -RADIUS - 0.5))
+    axes["F"].contour(*np.meshgrid(*[np.arange(-RADIUS, RADIUS + 1)] * 2), table(SPATIAL), (0.1, 0.5, 0.9), colors="C0")
+    axes["F"].set(title="spatial table as read (grey), meant (lines)", xlabel="offset (pixel)", ylabel="offset (pixel)")
+    axes["F"].grid(False)
+    row, kinds = shown["causal"], shown["spectrum"]
+    labels = {
+        "xlabel": "pixel of one row",
+        "ylabel": "gray value",
+        "title": "causal, one-dimensional, of unequal tokens",
+    }
+    curves(axes["G"], styles(list(row)), row, **labels)
+    for k, name in enumerate(FILTERS):
+        over = [case[name]["over blur"] for case in numbers["denoising"].values()]
+        middle, low, high = np.array([[o[key] for key in ("mean", "low", "high")] for o in over]).T
+        look = styles(FILTERS)[name] | {"linestyle": "none", "capsize": 3, "label": name}
+        axes["H"].errorbar(np.arange(len(over)) + 0.12 * (k - 2), middle, (middle - low, high - middle), **look)
+    axes["H"].set_xticks(range(len(numbers["denoising"])), numbers["denoising"])
+    axes["H"].axhline(0, color="black", linewidth=1)
+    title = f"denoising, mean of {numbers['draws']} draws (95 %)"
+    axes["H"].set(title=title, xlabel="picture, noise", ylabel="PSNR over the best Gaussian blur (dB)")
+    axes["H"].legend()
+    names = ("spatial Gaussian", "box, radius 1", "box, radius 2", "box, radius 4", "causal")
+    labels = {"title": "spectrum of the frozen filter", "xlabel": "mode", "ylabel": "eigenvalue a"}
+    curves(axes["I"], styles(names), {name: np.sort(kinds[name])[::-1] for name in names}, **labels)
+    axes["I"].axhline(0, color="black", linewidth=1)
+    for place, (name, image) in zip("JKLMN", shown["feedback"].items(), strict=True):
+        show(axes[place], image, f"{name}: layer 40")
+    loops = numbers["feedback"]["loops"]
+    labels = {"title": "loops", "xlabel": "layer", "ylabel": "contrast / contrast of the photograph"}
+    curves(axes["O"], styles(list(loops)), {name: r["contrast"] for name, r in loops.items()}, yscale="log", **labels)
+    return whole
+
+
+def main(out, seed=0, full=False):
+    """Measure, draw, write bilateral.json and bilateral.png under `out`; returns the numbers."""
+    if skimage is None:
+        raise ImportError(MISSING)
+    folder, (numbers, shown) = output_directory(out), measure(seed, full)
+    numbers["verdict"] = verdict(numbers)
+    with atomic(folder / "bilateral.json") as path:
+        path.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    with atomic(folder / "bilateral.png") as path:
+        draw(numbers, shown).savefig(path, dpi=80)
+    return numbers
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="48 x 48 pixels instead of 24 x 24, 20 draws instead of 3")
+    options = parser.parse_args()
+    if skimage is None:
+        print(MISSING, file=sys.stderr)
+        sys.exit(2)
+    print("\n".join(main(options.out, options.seed, options.full)["verdict"]))
