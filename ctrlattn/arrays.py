@@ -4,6 +4,7 @@ numpy and torch agree on most spellings; this file holds the few on which they d
 which library computes: nothing here is global, and nothing is copied from one kind or device to another.
 """
 
+import math
 import sys
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
@@ -111,6 +112,32 @@ def require_finite(name: str, x: Array) -> None:
         raise ValueError(f"{name} must be finite: found {to_numpy(x)[where]} at index {where}")
 
 
+def require_tokens(x: Array) -> None:
+    """Raise unless `x` is a signal, (..., tokens, features) with at least one of each."""
+    namespace(x)
+    if x.ndim < 2 or x.shape[-2] == 0 or x.shape[-1] == 0:
+        raise ValueError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")
+
+
+def require_number(name: str, value: Any) -> Any:
+    """The finite number itself; one of numpy as a Python float, which leaves float32 signals float32.
+
+    A torch scalar stays what it is, since it may carry a gradient.
+
+    >>> import numpy as np
+    >>> require_number("kp", np.float64(0.5))
+    0.5
+    """
+    number = value.detach() if is_torch(value) else value
+    try:
+        finite = math.isfinite(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not finite:
+        raise ValueError(f"{name} must be finite, got {value}")
+    return value if is_torch(value) else float(value)
+
+
 def machine_epsilon(x: Array) -> float:
     """The spacing of floating-point numbers at 1 for the dtype of `x`."""
     return float(namespace(x).finfo(x.dtype).eps)
@@ -125,6 +152,22 @@ def arange(n: int, template: Array) -> Array:
     return np.arange(n, dtype=template.dtype)
 
 
+def running_sum(x: Array) -> Array:
+    """x_0 + ... + x_i for every token i; float32 is summed in float64, since numpy adds one token after another."""
+    xp = namespace(x)
+    return xp.cumsum(x, -2) if xp is not np else np.cumsum(x, -2, dtype=_wide(x)).astype(x.dtype)
+
+
+def token_sum(x: Array) -> Array:
+    """The sum over all tokens, (..., 1, d), summed as `running_sum` is."""
+    xp = namespace(x)
+    return x.sum(-2, keepdims=True) if xp is not np else np.sum(x, -2, keepdims=True, dtype=_wide(x)).astype(x.dtype)
+
+
+def _wide(x: np.ndarray) -> Any:
+    return np.promote_types(x.dtype, np.float64)
+
+
 def softmax(scores: Array) -> Array:
     """exp(s_j) / sum_j exp(s_j) over the last axis.
 
@@ -135,6 +178,8 @@ def softmax(scores: Array) -> Array:
     xp = namespace(scores)
     if xp is not np:
         return xp.softmax(scores, -1)
+    if np.iscomplexobj(scores):
+        raise TypeError("softmax needs real scores: attention is not defined for a complex signal")
     powers = np.exp(scores - np.amax(scores, axis=-1, keepdims=True))
     return powers / np.sum(powers, axis=-1, keepdims=True)
 

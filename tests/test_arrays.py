@@ -20,8 +20,12 @@ from ctrlattn.arrays import (
     move,
     namespace,
     require_finite,
+    require_number,
+    require_tokens,
+    running_sum,
     softmax,
     to_numpy,
+    token_sum,
 )
 
 
@@ -117,6 +121,48 @@ def test_finite_values_pass_also_inside_a_function_transform():
     npt.assert_array_equal(torch.func.vmap(checked)(torch.ones(3, 2)).numpy(), 2 * np.ones((3, 2)))
 
 
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2), np.float64(2), np.array(2.0), np.int64(2)])
+def test_a_number_of_numpy_becomes_pythons(number):
+    assert type(require_number("kp", number)) is float
+    assert require_number("kp", number) == 2.0
+
+
+def test_a_scalar_tensor_keeps_its_gradient():
+    gain = torch.tensor(0.5, requires_grad=True)
+    assert require_number("kp", gain) is gain
+
+
+@pytest.mark.parametrize("thing", ["a", None, [1.0], np.ones(2), torch.ones(2), 1j])
+def test_what_is_no_number_is_named(thing):
+    with pytest.raises(TypeError, match=r"^kp must be a number, got "):
+        require_number("kp", thing)
+
+
+@pytest.mark.parametrize("number", [math.nan, -math.inf, np.float64(math.inf), torch.tensor(math.nan)])
+def test_a_number_must_be_finite(number):
+    with pytest.raises(ValueError, match=r"^kp must be finite, got "):
+        require_number("kp", number)
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 2), (2, 0), (5, 0, 2)])
+def test_a_signal_has_tokens_and_features(xp, shape):
+    with pytest.raises(ValueError, match=r"a signal is \(..., tokens, features\) .* got shape \("):
+        require_tokens(xp.zeros(shape))
+    require_tokens(xp.zeros((0, 2, 3)))  # an empty batch has signals of a shape
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_over_tokens_keep_their_digits(xp, dtype):
+    x = like(np.full((2, 100_000, 1), 0.1), xp.zeros(1, dtype=getattr(xp, dtype)))
+    exact = float(x[0, 0, 0]) * 100_000
+    assert running_sum(x).dtype == token_sum(x).dtype == x.dtype
+    assert tuple(token_sum(x).shape) == (2, 1, 1)
+    tolerance = 2e-7 if dtype == "float32" else 1e-11
+    npt.assert_allclose(to_numpy(running_sum(x))[:, -1, 0], exact, rtol=tolerance)
+    npt.assert_allclose(to_numpy(token_sum(x)).ravel(), exact, rtol=max(tolerance, 1e-11))
+    npt.assert_allclose(to_numpy(running_sum(x))[0, :3, 0], float(x[0, 0, 0]) * np.arange(1, 4), rtol=1e-7)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_small_spellings_agree(xp, dtype):
     x = xp.ones((2, 3), dtype=getattr(xp, dtype))
@@ -137,6 +183,11 @@ def test_softmax_is_its_formula_also_far_from_zero(xp, dtype):
 
 def test_softmax_of_a_hidden_score_is_zero(xp):
     assert softmax(xp.asarray([0.0, -math.inf, 0.0])).tolist() == [0.5, 0.0, 0.5]
+
+
+def test_softmax_of_complex_scores_is_refused():
+    with pytest.raises(TypeError, match="needs real scores"):
+        softmax(np.ones(2, complex))
 
 
 def literal_attend(q, k, v, scale, bias):
