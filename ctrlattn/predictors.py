@@ -18,10 +18,15 @@ from ctrlattn.arrays import (
     attention_weights,
     causal_bias,
     is_array,
+    is_torch,
     like,
     namespace,
     require_finite,
+    require_number,
+    require_tokens,
+    running_sum,
     to_numpy,
+    token_sum,
 )
 
 
@@ -46,7 +51,7 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
     Raises
     ------
     ValueError
-        Shapes that do not fit, an empty memory, a temperature that is not positive.
+        Shapes that do not fit, an empty memory, a temperature that is not positive, a sink that is not finite.
 
     References
     ----------
@@ -66,12 +71,13 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
             "keys (..., n, d) and values (..., n, p) must share n >= 1, "
             f"got {tuple(keys.shape)} and {tuple(values.shape)}"
         )
-    if query.shape[-1] != keys.shape[-1]:
-        raise ValueError(f"query has {query.shape[-1]} features, the keys have {keys.shape[-1]}")
-    _require_positive("temperature", temperature)
+    if query.ndim == 0 or query.shape[-1] != keys.shape[-1]:
+        raise ValueError(f"a query for keys of {keys.shape[-1]} features has as many, got {tuple(query.shape)}")
+    temperature = _require_positive("temperature", temperature)
     if query.ndim == 1:
         return read(query[None, :], keys, values, temperature=temperature, sink=sink)[..., 0, :]
     if sink is not None:
+        sink = require_number("sink", sink)
         # One more feature, 1 in the query and `sink` in the null key alone, gives that key its similarity.
         query = xp.concatenate([query, xp.ones_like(query[..., :1])], -1)
         null_key = xp.concatenate([xp.zeros_like(keys[..., :1, :]), sink * xp.ones_like(keys[..., :1, :1])], -1)
@@ -97,15 +103,16 @@ class CausalMean:
     causal = True
 
     def __call__(self, x: Array) -> Array:
+        require_tokens(x)
         xp = namespace(x)
         counts = arange(x.shape[-2], x)[1:, None]
-        means = xp.cumsum(x[..., :-1, :], -2) / counts
+        means = running_sum(x[..., :-1, :]) / counts
         return xp.concatenate([xp.zeros_like(x[..., :1, :]), means], -2)
 
     def last(self, x: Array) -> Array:
         """Mean of all tokens but the last, (..., 1, d); zero for a single token."""
-        earlier = x[..., :-1, :]
-        return namespace(x).sum(earlier, -2, keepdims=True) / max(earlier.shape[-2], 1)
+        require_tokens(x)
+        return token_sum(x[..., :-1, :]) / max(x.shape[-2] - 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,25 +143,31 @@ class FixedAttention:
     def __post_init__(self) -> None:
         shape = tuple(getattr(self.matrix, "shape", ()))
         if len(shape) not in (2, 3) or shape[-1] != shape[-2] or 0 in shape:
-            raise ValueError(f"an attention matrix is (n, n) or (heads, n, n), got shape {shape}")
+            kind = type(self.matrix).__name__
+            raise ValueError(f"an attention matrix is an array (n, n) or (heads, n, n), got {kind} of shape {shape}")
         require_finite("the attention matrix", self.matrix)
         causal = bool(np.all(np.triu(to_numpy(self.matrix), 1) == 0))
         object.__setattr__(self, "causal", causal)
 
     def __call__(self, x: Array) -> Array:
-        namespace(x, self.matrix)
-        n = self.matrix.shape[-1]
-        if x.shape[-2] != n:
-            raise ValueError(f"the attention matrix is for {n} tokens, the signal has {x.shape[-2]}")
+        require_tokens(x)
+        if x.shape[-2] != self.matrix.shape[-1]:
+            raise ValueError(
+                f"the attention matrix is for {self.matrix.shape[-1]} tokens, the signal has {x.shape[-2]}"
+            )
         return self._apply(self.matrix, x)
 
     def last(self, x: Array) -> Array:
         """Row i = n_x - 1 of A on the prefix x_0 ... x_i."""
+        require_tokens(x)
         i = x.shape[-2] - 1
+        if i >= self.matrix.shape[-1]:
+            raise ValueError(f"the attention matrix is for {self.matrix.shape[-1]} tokens, the prefix has {i + 1}")
         return self._apply(self.matrix[..., i : i + 1, : i + 1], x)
 
     @staticmethod
     def _apply(rows: Array, x: Array) -> Array:
+        namespace(x, rows)
         if rows.ndim == 2:
             return rows @ x
         return _merge_heads(rows @ _split_heads(x, rows.shape[0]))
@@ -206,16 +219,16 @@ class SoftmaxAttention:
                 raise ValueError(f"{name} must be a matrix (d_in, d_out), got {type(w).__name__} of shape {shape}")
             if w is not None:
                 require_finite(name, w)
-        if self.heads < 1:
-            raise ValueError(f"heads must be at least 1, got {self.heads}")
+        if not _is_count(self.heads):
+            raise ValueError(f"heads must be a whole number of at least 1, got {self.heads!r}")
         if self.temperature is not None:
-            _require_positive("temperature", self.temperature)
+            object.__setattr__(self, "temperature", _require_positive("temperature", self.temperature))
         if self.strict and not self.causal:
             raise ValueError("strict=True hides the token itself and the future: it needs causal=True")
 
     def __call__(self, x: Array) -> Array:
         q, k, v = self._project(x)
-        y = attend(q, k, v, scale=self._scale(q), bias=self._bias(x))
+        y = attend(q, k, v, scale=self._scale(q, k), bias=self._bias(x))
         if self.strict:
             y = y * _not_first(x)
         return self._output(y)
@@ -223,30 +236,29 @@ class SoftmaxAttention:
     def weights(self, x: Array) -> Array:
         """The attention matrices, (..., n, d) -> (..., heads, n, n); rows sum to 1 (strict: row 0 is zero)."""
         q, k, _ = self._project(x)
-        weights = attention_weights(q, k, scale=self._scale(q), bias=self._bias(x))
+        weights = attention_weights(q, k, scale=self._scale(q, k), bias=self._bias(x))
         return weights * _not_first(x) if self.strict else weights
 
     def last(self, x: Array) -> Array:
         """Prediction of the last token from the tokens up to it (strict: before it)."""
+        require_tokens(x)
         context = x[..., :-1, :] if self.strict else x
         if context.shape[-2] == 0:
             return 0.0 * self._output(self._heads(x, self.wv))
         q = self._heads(x[..., -1:, :], self.wq)
         k, v = self._heads(context, self.wk), self._heads(context, self.wv)
-        return self._output(attend(q, k, v, scale=self._scale(q)))
+        return self._output(attend(q, k, v, scale=self._scale(q, k)))
 
     def _project(self, x: Array) -> tuple[Array, Array, Array]:
+        require_tokens(x)
         return self._heads(x, self.wq), self._heads(x, self.wk), self._heads(x, self.wv)
 
     def _heads(self, x: Array, w: Array | None) -> Array:
-        if w is None:
-            return _split_heads(x, self.heads)
-        namespace(x, w)
-        if x.shape[-1] != w.shape[0]:
-            raise ValueError(f"the projection takes {w.shape[0]} features, the signal has {x.shape[-1]}")
-        return _split_heads(x @ w, self.heads)
+        return _split_heads(_times(x, w), self.heads)
 
-    def _scale(self, q: Array) -> float:
+    def _scale(self, q: Array, k: Array) -> float:
+        if q.shape[-1] != k.shape[-1]:
+            raise ValueError(f"queries have {q.shape[-1]} features a head, keys {k.shape[-1]}: wq and wk must agree")
         return 1.0 / (math.sqrt(q.shape[-1]) if self.temperature is None else self.temperature)
 
     def _bias(self, x: Array) -> Array | None:
@@ -261,8 +273,7 @@ class SoftmaxAttention:
         return namespace(x).where(hidden, -float("inf"), bias)
 
     def _output(self, y: Array) -> Array:
-        y = _merge_heads(y)
-        return y if self.wo is None else y @ self.wo
+        return _times(_merge_heads(y), self.wo)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,11 +282,17 @@ class AssociativeMemory:
 
     Parameters
     ----------
-    keys : (m, d)
-    values : (m, d)
+    keys : (m, d) or (..., m, d)
+        With batch dimensions, one memory for each signal of a batch.
+    values : (m, d) or (..., m, d)
     temperature : float
     sink : float, optional
         See `read`.
+
+    Raises
+    ------
+    ValueError
+        Keys and values that are not matrices with one value a key, or not finite; a temperature that is not positive.
 
     References
     ----------
@@ -296,15 +313,17 @@ class AssociativeMemory:
     causal = True
 
     def __post_init__(self) -> None:
-        _require_positive("temperature", self.temperature)
+        object.__setattr__(self, "temperature", _require_positive("temperature", self.temperature))
+        if self.sink is not None:
+            object.__setattr__(self, "sink", require_number("sink", self.sink))
         for name in ("keys", "values"):
             memory = getattr(self, name)
-            if not is_array(memory) or memory.ndim != 2 or 0 in memory.shape:
+            if not is_array(memory) or memory.ndim < 2 or 0 in memory.shape:
                 shape = tuple(getattr(memory, "shape", ()))
-                raise ValueError(f"{name} must be a matrix (slots, d), got {type(memory).__name__} of shape {shape}")
+                raise ValueError(f"{name} must be (..., slots, d), got {type(memory).__name__} of shape {shape}")
             require_finite(name, memory)
-        if self.keys.shape[0] != self.values.shape[0]:
-            raise ValueError(f"{self.keys.shape[0]} keys but {self.values.shape[0]} values: one value a key")
+        if self.keys.shape[-2] != self.values.shape[-2]:
+            raise ValueError(f"{self.keys.shape[-2]} keys but {self.values.shape[-2]} values: one value a key")
 
     def __call__(self, x: Array) -> Array:
         return read(x, self.keys, self.values, temperature=self.temperature, sink=self.sink)
@@ -354,24 +373,37 @@ class BilateralFilter:
     grid: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        _require_positive("bandwidth", self.bandwidth)
+        object.__setattr__(self, "bandwidth", _require_positive("bandwidth", self.bandwidth))
         if self.spatial_bandwidth is not None:
-            _require_positive("spatial_bandwidth", self.spatial_bandwidth)
+            spatial = _require_positive("spatial_bandwidth", self.spatial_bandwidth)
+            object.__setattr__(self, "spatial_bandwidth", spatial)
         if self.radius is not None and not self.radius >= 0:
             raise ValueError(f"radius must not be negative, got {self.radius}")
-        if self.grid is not None and (len(self.grid) != 2 or min(self.grid) < 1):
-            raise ValueError(f"grid must be (height, width), got {self.grid}")
+        if self.grid is not None and not (_is_pair(self.grid) and all(_is_count(side) for side in self.grid)):
+            raise ValueError(f"grid must be (height, width) in whole pixels, got {self.grid!r}")
 
     def __call__(self, x: Array) -> Array:
-        return attend(x, x, x, scale=self._scale, bias=self._bias(x))
+        z = self._centred(x)
+        return attend(z, z, x, scale=self._scale, bias=self._bias(z))
 
     def weights(self, x: Array) -> Array:
         """The filter's matrix as attention matrices of one head, (..., n, d) -> (..., 1, n, n)."""
-        return attention_weights(x, x, scale=self._scale, bias=self._bias(x))[..., None, :, :]
+        z = self._centred(x)
+        return attention_weights(z, z, scale=self._scale, bias=self._bias(z))[..., None, :, :]
 
     def last(self, x: Array) -> Array:
         """The filtered last token."""
-        return attend(x[..., -1:, :], x, x, scale=self._scale, bias=self._bias(x, queries=slice(-1, None)))
+        z = self._centred(x)
+        return attend(z[..., -1:, :], z, x, scale=self._scale, bias=self._bias(z, queries=slice(-1, None)))
+
+    @staticmethod
+    def _centred(x: Array) -> Array:
+        """x minus the mean token, which changes no distance and keeps 2 x.x' - |x'|^2 from cancelling.
+
+        The weights do not depend on the mean, so no gradient passes through it: a causal filter stays exactly causal.
+        """
+        require_tokens(x)
+        return x - token_sum(x.detach() if is_torch(x) else x) / x.shape[-2]
 
     @property
     def _scale(self) -> float:
@@ -404,6 +436,16 @@ class BilateralFilter:
         return i // width, i % width
 
 
+def _times(x: Array, w: Array | None) -> Array:
+    """x W; None is the identity."""
+    if w is None:
+        return x
+    namespace(x, w)
+    if x.shape[-1] != w.shape[0]:
+        raise ValueError(f"the projection takes {w.shape[0]} features, the signal has {x.shape[-1]}")
+    return x @ w
+
+
 def _split_heads(x: Array, heads: int) -> Array:
     """(..., n, h p) -> (..., h, n, p)."""
     if x.shape[-1] % heads:
@@ -422,6 +464,17 @@ def _not_first(x: Array) -> Array:
     return like(np.arange(x.shape[-2]) > 0, x)[:, None]
 
 
-def _require_positive(name: str, value: Any) -> None:
-    if not (value > 0 and math.isfinite(value)):
+def _require_positive(name: str, value: Any) -> Any:
+    number = require_number(name, value)
+    if not number > 0:
         raise ValueError(f"{name} must be positive and finite, got {value}")
+    return number
+
+
+def _is_count(value: Any) -> bool:
+    """A whole number of at least 1; True is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
