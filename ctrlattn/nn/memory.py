@@ -12,11 +12,11 @@ from typing import cast
 import numpy as np
 import torch
 
-from ctrlattn.arrays import attend, causal_bias
+from ctrlattn.arrays import causal_bias, softmax
 from ctrlattn.loop import Loop
 from ctrlattn.memory import read_layer
 from ctrlattn.normalizers import unit_norm
-from ctrlattn.predictors import AssociativeMemory, read
+from ctrlattn.predictors import AssociativeMemory
 
 
 class ReadLayer(torch.nn.Module):
@@ -171,14 +171,15 @@ class ReadTransformer(torch.nn.Module):
 
 
 def _read(x: torch.Tensor, *, keys: torch.Tensor, values: torch.Tensor, log_temperature: torch.Tensor) -> torch.Tensor:
-    """read(x, K, V) whose temperature has a gradient: it divides the query, since `read` takes a plain number."""
-    return read(x * torch.exp(-log_temperature), keys, values)
+    """`ctrlattn.read` with a temperature that has a gradient, which the fused kernel behind `read` does not give."""
+    return softmax(x * torch.exp(-log_temperature) @ keys.mT) @ values
 
 
 def _read_before(x: torch.Tensor, *, log_temperature: torch.Tensor) -> torch.Tensor:
     """read(x_i, X, X) with X = x_0 ... x_{i-1}; nothing for the first token."""
-    earlier, query = x[..., :-1, :], x[..., 1:, :] * torch.exp(-log_temperature)
-    y = attend(query, earlier, earlier, scale=1.0, bias=causal_bias(earlier.shape[-2], x))
+    earlier = x[..., :-1, :]
+    scores = x[..., 1:, :] * torch.exp(-log_temperature) @ earlier.mT
+    y = softmax(scores + causal_bias(earlier.shape[-2], x)) @ earlier
     return torch.cat([torch.zeros_like(x[..., :1, :]), y], -2)
 
 

