@@ -5,13 +5,12 @@ system as linear algebra: realization() -> (A, B, C, D) and fraction() -> (num, 
 layer 1 on; `init` receives the error of layer 0.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace
+from ctrlattn.arrays import Array, namespace, require_number
 
 if TYPE_CHECKING:
     import control
@@ -63,6 +62,8 @@ class PID:
 
     Raises
     ------
+    TypeError
+        A gain that is not a number.
     ValueError
         An unknown form, a gain that is not finite, g outside (0, 1].
 
@@ -89,9 +90,8 @@ class PID:
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
             raise ValueError(f'form must be "printed" or "ema", got {self.form!r}')
-        for name in ("kp", "ki", "kd"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        for name in ("kp", "ki", "kd", "ema"):
+            object.__setattr__(self, name, require_number(name, getattr(self, name)))
         if not 0 < self.ema <= 1:
             raise ValueError(f"ema must lie in (0, 1], got {self.ema}")
 
@@ -224,6 +224,8 @@ class LTIController:
 
 def as_controller(controller: Any) -> Any:
     """A controller as it is, a python-control system as an LTIController; anything else is a TypeError."""
+    if isinstance(controller, type):  # it has all methods of a controller
+        raise TypeError(f"controller is the class {controller.__name__}: make one, such as {controller.__name__}(...)")
     if controller is None or isinstance(controller, Controller):
         return controller
     if hasattr(controller, "ninputs") and hasattr(controller, "dt"):
