@@ -6,13 +6,13 @@ What it shows. The predictor `BilateralFilter` is the textbook filter, and sciki
 window, to the width of its bins. One-dimensional and causal it is softmax attention whose queries are its keys, if all
 tokens are equally long; otherwise a bias by key is missing, and attention leans to the bright. Frozen, it has a real
 spectrum, in [0, 1] without a window; a window makes it negative, and with it unstable a sharpening loop that would be
-stable. As feedback, +1 smooths and -1 sharpens, and a proportional controller on x_0 holds either.
+stable. As feedback, +1 smooths and -1 sharpens, and a proportional controller keeps either near x_0.
 
 What it does not show. With a spatial Gaussian the two differ, not by attention's fault: scikit-image (0.26) reads its
 table of (win + 1)^2 distances with rows of win entries, so that the kernel's centre lies elsewhere; a brute-force
-filter that misreads likewise agrees with it. It also divides colour distances by the number of channels. The spectrum
-is that of frozen weights: the Jacobian of the filter that looks again in each layer has eigenvalues near 2 at edges,
-and a loop that is stable frozen need not settle. At strong noise a Gaussian blur denoises as well or better.
+filter that misreads likewise agrees with it. The spectrum is that of frozen weights: where the filter looks again in
+each layer, its Jacobian has eigenvalues well above 1 at edges, and a loop that is stable frozen need not settle. At
+strong noise a Gaussian blur denoises as well, and a box window is worse than a blur in most cases.
 Images are continued by reflection in each comparison (scikit-image's mode="symmetric"), so that every pixel counts.
 
     python simulations/06_bilateral.py [--full] --out DIR
@@ -48,8 +48,7 @@ SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose para
 RANGES, SPATIALS = (1.5, 2.5, 4.0), (0.7, 1.0, 1.5, 2.5)
 BLURS = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 2.5)
 FILTERS = ("predictor", "scikit-image", "predictor, box", "scikit-image, box", "scikit-image, its best")
-SHOWN = ("noisy", "predictor", "scikit-image", "blur")
-NOISES = (0.05, 0.1, 0.2)
+SHOWN, NOISES = ("noisy", "predictor", "scikit-image", "blur"), (0.05, 0.1, 0.2)
 LOOPS = {  # skip, feedback, proportional gain on r - x
     "smoothing": (0.0, 1.0, 0.0),
     "smoothing, held": (0.0, 1.0, 0.5),
@@ -72,32 +71,28 @@ def images(size):
     return {"head": crop(70, 180, size, 4), "face": crop(100, 220, size)}
 
 
-def predictor(shape, sigma=SIGMA, spatial=None, **options):
-    """The package's filter on an image, from standard deviations."""
+def predictor(image, sigma=SIGMA, spatial=None, **options):
+    """The package's filter for an image of this size, from standard deviations."""
     h = None if spatial is None else np.sqrt(2) * spatial
-    return BilateralFilter(np.sqrt(2) * sigma, spatial_bandwidth=h, grid=shape[:2], **options)
+    return BilateralFilter(np.sqrt(2) * sigma, spatial_bandwidth=h, grid=image.shape, **options)
 
 
 def tokens(image):
-    """(height, width) or (height, width, channels) -> (n, channels)."""
-    return image.reshape(image.shape[0] * image.shape[1], -1)
-
-
-def padded(image, mode="symmetric", **options):
-    return np.pad(image, [(RADIUS, RADIUS)] * 2 + [(0, 0)] * (image.ndim - 2), mode=mode, **options)
+    """(height, width) -> (n, 1)."""
+    return image.reshape(-1, 1)
 
 
 def ours(image, sigma, spatial=None):
     """The predictor on the image continued by reflection; only the image is kept."""
-    wide = padded(image)
-    result = predictor(wide.shape, sigma, spatial, radius=RADIUS)(tokens(wide))
+    wide = np.pad(image, RADIUS, mode="symmetric")
+    result = predictor(wide, sigma, spatial, radius=RADIUS)(tokens(wide))
     return result.reshape(wide.shape)[RADIUS:-RADIUS, RADIUS:-RADIUS]
 
 
 def theirs(image, sigma, spatial=None, bins=10**6):
     """scikit-image on image + 1: below 0 its table of gray values is scaled otherwise than it is read."""
     options = {"sigma_color": sigma, "sigma_spatial": spatial or FLAT, "win_size": 2 * RADIUS + 1, "mode": "symmetric"}
-    return denoise_bilateral(image + 1, bins=bins, channel_axis=None if image.ndim == 2 else -1, **options) - 1
+    return denoise_bilateral(image + 1, bins=bins, **options) - 1
 
 
 def table(spatial, misread=False):
@@ -109,11 +104,11 @@ def table(spatial, misread=False):
 
 def textbook(image, weights, **border):
     """Tomasi and Manduchi's formula, pixel after pixel: the oracle."""
-    wide, result = padded(image, **border), np.empty_like(image)
-    for i, j in product(*map(range, image.shape[:2])):
-        patch = wide[i : i + 2 * RADIUS + 1, j : j + 2 * RADIUS + 1].reshape(weights.size, -1)
-        closeness = np.exp(-np.sum((patch - image[i, j]) ** 2, -1) / (2 * SIGMA**2)) * weights.ravel()
-        result[i, j] = (closeness @ patch / closeness.sum()).reshape(image[i, j].shape)
+    wide, result = np.pad(image, RADIUS, **border), np.empty_like(image)
+    for i, j in np.ndindex(image.shape):
+        patch = wide[i : i + 2 * RADIUS + 1, j : j + 2 * RADIUS + 1]
+        both = np.exp(-((patch - image[i, j]) ** 2) / (2 * SIGMA**2)) * weights
+        result[i, j] = np.sum(both * patch) / np.sum(both)
     return result
 
 
@@ -121,27 +116,23 @@ def gap(a, b):
     return float(np.max(np.abs(a - b)))
 
 
-def equalities(gray):
+def equalities(image):
     """Largest differences: predictor and textbook, predictor and scikit-image, and what explains the rest."""
-    colour = data.astronaut()[60 : 60 + len(gray), 200 : 200 + len(gray)] / 255.0
     found = {"textbook": {}, "bins": {}, "gaussian": {}}
-    for (name, x), spatial in product({"gray": gray, "colour": colour}.items(), (None, SPATIAL)):
-        alone = predictor(x.shape, SIGMA, spatial, radius=RADIUS)(tokens(x)).reshape(x.shape)
+    for name, spatial in (("box", None), ("spatial Gaussian", SPATIAL)):
+        alone = predictor(image, spatial=spatial, radius=RADIUS)(tokens(image)).reshape(image.shape)
         # A pixel a million away has weight 0: as if nothing lay beyond the border.
-        expected = textbook(x, table(spatial), mode="constant", constant_values=1e6)
-        found["textbook"][f"{name}, {'spatial Gaussian' if spatial else 'box'}"] = gap(alone, expected)
+        found["textbook"][name] = gap(alone, textbook(image, table(spatial), constant_values=1e6))
     for bins in (10**k for k in range(3, 8)):
-        found["bins"][str(bins)] = gap(ours(gray, SIGMA), theirs(gray, SIGMA, bins=bins))
+        found["bins"][str(bins)] = gap(ours(image, SIGMA), theirs(image, SIGMA, bins=bins))
     for spatial in (1.0, 1.5, 3.0):
-        other, misread = theirs(gray, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
-        centre = np.sum((np.indices(misread.shape) - RADIUS) * misread, (1, 2)) / misread.sum()
-        differences = {
-            "predictor": gap(ours(gray, SIGMA, spatial), other),
-            "misread": gap(textbook(gray, misread), other),
+        other, misread = theirs(image, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
+        found["gaussian"][str(spatial)] = {
+            "predictor": gap(ours(image, SIGMA, spatial), other),
+            "misread": gap(textbook(image, misread, mode="symmetric"), other),
+            "centre": (np.sum((np.indices(misread.shape) - RADIUS) * misread, (1, 2)) / misread.sum()).tolist(),
         }
-        found["gaussian"][str(spatial)] = differences | {"centre": centre.tolist()}
-    other = theirs(colour, SIGMA, bins=10**7)
-    return found | {"colour": {str(k): gap(ours(colour, SIGMA * k), other) for k in (1, 3)}}
+    return found
 
 
 def causal(seed, sigma=0.25, noise=0.1, length=128):
@@ -211,7 +202,7 @@ def spectra(image):
     kinds |= {f"Gaussian cut at {r}": {"spatial": SPATIAL, "radius": r} for r in (3, 4)}
     found, shown = {}, {}
     for name, options in kinds.items():
-        weights = predictor(image.shape, **options).weights(tokens(image))[0]
+        weights = predictor(image, **options).weights(tokens(image))[0]
         a = attention_spectrum(weights)
         shown[name] = np.sort(a.real)[::-1]
         other = np.diagonal(weights) if name == "causal" else np.linalg.eigvalsh(symmetric(weights)[0])
@@ -221,12 +212,12 @@ def spectra(image):
 
 
 def closed(filtered, skip, gain, kp):
-    return Loop(filtered, skip=skip, feedback=gain, controller=PID(kp) if kp else None)
+    return Loop(filtered, skip=skip, feedback=gain, controller=PID(kp))
 
 
 def frozen(image, gains, layers, **options):
     """The filter of the first layer kept: alpha, where it is stable, the growth, and how far modes are from `mode`."""
-    weights = predictor(image.shape, **options).weights(tokens(image))[0]
+    weights = predictor(image, **options).weights(tokens(image))[0]
     loop = closed(FixedAttention(weights), *gains)
     state = simulate(loop, tokens(image), layers).state[..., 0]
     similar, root = symmetric(weights)
@@ -242,144 +233,120 @@ def frozen(image, gains, layers, **options):
     return found | {"radius": np.max(np.abs(alpha - gains[2])), "growth": steps[-1] / steps[-2], "modes": deviation}
 
 
-def jacobian(x, shape):
+def jacobian(x, image):
     """Eigenvalues of dy/dx of the filter that looks at x, not of its weights alone."""
-    return np.linalg.eigvals(linearize(Loop(predictor(shape, spatial=SPATIAL), skip=0.0, feedback=1.0), x).A)
+    return np.linalg.eigvals(linearize(Loop(predictor(image, spatial=SPATIAL), skip=0.0, feedback=1.0), x).A)
 
 
 def halo(image, sigma):
     """How far one sharpening layer leaves the gray values of the 9 x 9 pixels around."""
-    loop = closed(predictor(image.shape, sigma, SPATIAL), *LOOPS["sharpening"])
+    loop = closed(predictor(image, sigma, SPATIAL), *LOOPS["sharpening"])
     sharp = simulate(loop, tokens(image), 1).state[-1].reshape(image.shape)
     return float(np.max([sharp - maximum_filter(image, 9), minimum_filter(image, 9) - sharp]))
 
 
 def feedback(image, layers=40):
     """The loops with the filter looking again in each layer, their frozen modes, and the poles where they end."""
-    found, shown, small = {}, {}, images(24)["head"][4:20, 4:20]
+    loops, shown, small = {}, {}, images(24)["head"][4:20, 4:20]  # a Jacobian is dense, and slow to come by
     for name, gains in LOOPS.items():
-        loops = (closed(predictor(x.shape, spatial=SPATIAL), *gains) for x in (image, small))
-        state, part = (simulate(loop, tokens(x), layers).state for loop, x in zip(loops, (image, small), strict=True))
-        poles = gains[0] + gains[1] * jacobian(part[-1], small.shape) - gains[2]
-        found[name] = {
-            "frozen": frozen(image, gains, layers, spatial=SPATIAL),
-            "contrast": (state.std((1, 2)) / image.std()).tolist(),
-            "last step": gap(part[-1], part[-2]),
-            "radius": np.max(np.abs(poles)),
-        }
+        state = simulate(closed(predictor(image, spatial=SPATIAL), *gains), tokens(image), layers).state
+        part = simulate(closed(predictor(small, spatial=SPATIAL), *gains), tokens(small), layers).state
+        poles = gains[0] + gains[1] * jacobian(part[-1], small) - gains[2]
         shown[name] = state[-1].reshape(image.shape)
-    found = {"loops": found, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
-    found["jacobian"] = np.max(jacobian(tokens(small), small.shape).real)
-    windows = {"no window": {"spatial": SPATIAL}, "box, radius 2": {"radius": 2}}
-    return found | {"edge": {name: frozen(image, EDGE, 100, **options) for name, options in windows.items()}}, shown
+        loops[name] = {"frozen": frozen(image, gains, layers, spatial=SPATIAL), "last step": gap(part[-1], part[-2])}
+        loops[name] |= {"radius": np.max(np.abs(poles)), "contrast": (state.std((1, 2)) / image.std()).tolist()}
+    found = {"loops": loops, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
+    found["edge"] = {"no window": frozen(image, EDGE, 100, spatial=SPATIAL)}
+    found["edge"]["box, radius 2"] = frozen(image, EDGE, 100, radius=2)
+    return found | {"jacobian": np.max(jacobian(tokens(small), small).real)}, shown
 
 
 def measure(seed, full):
     """Every number of this scene, and what is drawn beside them."""
     size, draws = (48, 20) if full else (24, 3)
     pictures = images(size)
-    cases = {f"{name}, {noise}": (x, noise, seed, draws) for (name, x), noise in product(pictures.items(), NOISES)}
-    denoised = {name: denoising(*case) for name, case in cases.items()}
-    found = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"])}
-    found["feedback"] = feedback(pictures["head"])
-    numbers = {"scikit-image": skimage.__version__, "seed": seed, "draws": draws, "equal": equalities(pictures["head"])}
+    head, cases = pictures["head"], product(pictures.items(), NOISES)
+    denoised = {f"{name}, {noise}": denoising(x, noise, seed, draws) for (name, x), noise in cases}
+    found = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"]), "feedback": feedback(head)}
+    numbers = {"scikit-image": skimage.__version__, "seed": seed, "draws": draws, "equal": equalities(head)}
     numbers |= {"denoising": {name: n for name, (n, _) in denoised.items()}}
-    shown = {"images": {"photograph": pictures["head"], **denoised["head, 0.1"][1]}}
+    shown = {"photograph": head, "denoising": denoised["head, 0.1"][1]}
     return numbers | {k: n for k, (n, _) in found.items()}, shown | {k: s for k, (_, s) in found.items()}
 
 
 def verdict(numbers):
     """The scene in words, from its numbers."""
     equal, row, loops = numbers["equal"], numbers["causal"], numbers["feedback"]
-    lines = [
-        f"predictor and textbook formula differ by {max(equal['textbook'].values()):.0e} at most",
-        f"predictor and scikit-image {numbers['scikit-image']} with a box window differ by "
-        + ", ".join(f"{g:.0e} at {bins} bins" for bins, g in equal["bins"].items()),
-    ]
+    lines = [f"predictor and textbook formula differ by {max(equal['textbook'].values()):.0e} at most"]
+    bins = ", ".join(f"{g:.0e} at {bins} bins" for bins, g in equal["bins"].items())
+    lines.append(f"predictor and scikit-image {numbers['scikit-image']} with a box window differ by {bins}")
+    text = "spatial deviation {}: scikit-image {:.2g} off the predictor, {:.0e} off a kernel centred at {:.1f}, {:.1f}"
     for spatial, g in equal["gaussian"].items():
-        lines.append(
-            f"spatial deviation {spatial}: scikit-image differs from the predictor by {g['predictor']:.2g}, from a "
-            f"filter with misread table by {g['misread']:.0e}; that is centred at {np.round(g['centre'], 2).tolist()}"
-        )
-    lines.append(
-        f"colour: scikit-image differs by {equal['colour']['1']:.2g}, at 3 deviations {equal['colour']['3']:.0e}"
-    )
-    lines.append(
-        f"causal: tied attention equals the filter to {row['equal norms']:.0e} on equally long tokens, else differs by "
-        f"{row['other norms']:.2g} ({row['bias']:+.2g} on average); with the bias by key {row['with the bias']:.0e}"
-    )
-    lines.append(f"PSNR in dB over {numbers['draws']} draws, and over the blur [95 % interval]:")
+        lines.append(text.format(spatial, g["predictor"], g["misread"], *g["centre"]))
+    text = "causal: tied attention is {:.0e} from the filter on equal norms, {:.2g} on others ({:+.2g} on average)"
+    lines.append(f"{text}, {{:.0e}} with the bias by key".format(*row.values()))
+    lines.append(f"PSNR over the best Gaussian blur in dB, {numbers['draws']} draws [95 % interval]:")
     for case, scores in numbers["denoising"].items():
-        lines.append(f"  {case}: noisy {scores['noisy']['mean']:.2f}, blur {scores['blur']['mean']:.2f}")
-        over = "{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-        lines += [f"    {n} {scores[n]['mean']:.2f}, {over.format(**scores[n]['over blur'])}" for n in FILTERS]
+        over = {name: scores[name]["over blur"] for name in FILTERS}
+        words = [f"{name} {o['mean']:+.2f} [{o['low']:+.2f}, {o['high']:+.2f}]" for name, o in over.items()]
+        lines.append(f"  {case}: {'; '.join(words)}")
     for name, s in numbers["spectrum"].items():
         lines.append(f"spectrum, {name}: [{s['low']:.2g}, {s['high']:.6f}], imaginary parts {s['imaginary']:.0e}")
+    text = "{}: largest pole {:.3f} frozen, {:.3f} looking again, where the last step is {:.0e} and contrast x {:.2f}"
     for name, r in loops["loops"].items():
-        lines.append(
-            f"{name}: largest pole {r['frozen']['radius']:.3f} frozen, {r['radius']:.3f} looking again, where the last "
-            f"step is {r['last step']:.0e} and contrast x {r['contrast'][-1]:.2f}"
-        )
+        lines.append(text.format(name, r["frozen"]["radius"], r["radius"], r["last step"], r["contrast"][-1]))
+    text = "frozen sharpening held by {}, {}: alpha in [{:.2f}, {:.2f}], stable for ({:.2f}, {:.2f}), growth {:.3f}"
     for name, r in loops["edge"].items():
-        text = "frozen sharpening held by {}, {}: alpha in [{:.2f}, {:.2f}], stable for ({:.2f}, {:.2f}), growth {:.3f}"
         lines.append(text.format(EDGE[2], name, *r["alpha"], *r["stable for"], r["growth"]))
     lines.append(f"largest eigenvalue of the filter's Jacobian {loops['jacobian']:.2f}, of its weights 1")
     text = "one sharpening layer leaves the gray values around by {bilateral:.2f}, without range kernel by {linear:.2f}"
     return [*lines, text.format(**loops["halo"])]
 
 
-def show(axes, image, title):
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-    axes.set(title=title, xlabel="pixel", ylabel="pixel")
-    axes.grid(False)
-
-
-def curves(axes, looks, lines, **labels):
-    for name, line in lines.items():
-        axes.plot(line, label=name, **{**looks[name], "marker": None})
+def curves(axes, lines, **labels):
+    """Lines told apart by colour and dash."""
+    for name, look in styles(list(lines)).items():
+        axes.plot(lines[name], label=name, **{**look, "marker": None})
     axes.set(**labels)
     axes.legend()
 
 
 @themed
 def draw(numbers, shown):
-    """Pictures, kernels, the causal row, PSNR, spectra; where the loops end, and how they get there."""
-    whole = figure(19, 11)
+    """Pictures and the kernel; the causal row, PSNR, spectra; where the loops end, and how they get there."""
+    whole, cases = figure(19, 11), numbers["denoising"]
     axes = whole.subplot_mosaic("ABCDEF;GGHHII;JKLMNO", height_ratios=(1, 1.25, 1))
-    scores = numbers["denoising"]["head, 0.1"]
-    for place, (name, image) in zip("ABCDE", shown["images"].items(), strict=True):
-        show(axes[place], image, name if place == "A" else f"{name}, {scores[name]['mean']:.1f} dB")
-    kernel = table(SPATIAL, misread=True)
-    axes["F"].imshow(kernel, cmap="Greys", extent=(-RADIUS - 0.5, RADIUS + 0.5, RADIUS + 0.5, -RADIUS - 0.5))
-    axes["F"].contour(*np.meshgrid(*[np.arange(-RADIUS, RADIUS + 1)] * 2), table(SPATIAL), (0.1, 0.5, 0.9), colors="C0")
-    axes["F"].set(title="spatial table as read (grey), meant (lines)", xlabel="offset (pixel)", ylabel="offset (pixel)")
-    axes["F"].grid(False)
-    row, kinds = shown["causal"], shown["spectrum"]
-    labels = {
-        "xlabel": "pixel of one row",
-        "ylabel": "gray value",
-        "title": "causal, one-dimensional, of unequal tokens",
-    }
-    curves(axes["G"], styles(list(row)), row, **labels)
+    pictures = {"photograph": shown["photograph"]}
+    pictures |= {f"{n}, {cases['head, 0.1'][n]['mean']:.1f} dB": x for n, x in shown["denoising"].items()}
+    pictures |= {f"{name}, layer 40": x for name, x in shown["feedback"].items()}
+    for place, (name, image) in zip("ABCDEJKLMN", pictures.items(), strict=True):
+        axes[place].imshow(image, cmap="gray", vmin=0, vmax=1)
+        axes[place].set(title=name, xlabel="pixel", ylabel="pixel")
+    at = np.arange(-RADIUS, RADIUS + 1)
+    axes["F"].pcolormesh(at, at, table(SPATIAL, misread=True), cmap="Greys")
+    axes["F"].contour(at, at, table(SPATIAL), (0.1, 0.5, 0.9), colors="C0")
+    axes["F"].set(title="kernel read (grey), meant", xlabel="offset (pixel)", ylabel="offset (pixel)", aspect="equal")
+    axes["F"].invert_yaxis()
+    for place in "ABCDEFJKLMN":
+        axes[place].grid(False)
+    labels = {"xlabel": "pixel of one row", "ylabel": "gray value"}
+    curves(axes["G"], shown["causal"], title="one-sided, one-dimensional, norms unequal", **labels)
+    looks = styles(FILTERS)
     for k, name in enumerate(FILTERS):
-        over = [case[name]["over blur"] for case in numbers["denoising"].values()]
-        middle, low, high = np.array([[o[key] for key in ("mean", "low", "high")] for o in over]).T
-        look = styles(FILTERS)[name] | {"linestyle": "none", "capsize": 3, "label": name}
-        axes["H"].errorbar(np.arange(len(over)) + 0.12 * (k - 2), middle, (middle - low, high - middle), **look)
-    axes["H"].set_xticks(range(len(numbers["denoising"])), numbers["denoising"])
-    axes["H"].axhline(0, color="black", linewidth=1)
+        over = [[case[name]["over blur"][key] for key in ("mean", "low", "high")] for case in cases.values()]
+        middle, low, high = np.transpose(over)
+        look = looks[name] | {"linestyle": "none", "capsize": 3, "label": name}
+        axes["H"].errorbar(np.arange(len(over)) + 0.14 * (k - 2), middle, (middle - low, high - middle), **look)
+    axes["H"].set_xticks(range(len(cases)), cases)
     title = f"denoising, mean of {numbers['draws']} draws (95 %)"
-    axes["H"].set(title=title, xlabel="picture, noise", ylabel="PSNR over the best Gaussian blur (dB)")
+    axes["H"].set(title=title, xlabel="picture, noise deviation", ylabel="PSNR over the best Gaussian blur (dB)")
     axes["H"].legend()
-    names = ("spatial Gaussian", "box, radius 1", "box, radius 2", "box, radius 4", "causal")
-    labels = {"title": "spectrum of the frozen filter", "xlabel": "mode", "ylabel": "eigenvalue a"}
-    curves(axes["I"], styles(names), {name: np.sort(kinds[name])[::-1] for name in names}, **labels)
-    axes["I"].axhline(0, color="black", linewidth=1)
-    for place, (name, image) in zip("JKLMN", shown["feedback"].items(), strict=True):
-        show(axes[place], image, f"{name}: layer 40")
-    loops = numbers["feedback"]["loops"]
-    labels = {"title": "loops", "xlabel": "layer", "ylabel": "contrast / contrast of the photograph"}
-    curves(axes["O"], styles(list(loops)), {name: r["contrast"] for name, r in loops.items()}, yscale="log", **labels)
+    lines = {n: a for n, a in shown["spectrum"].items() if "cut" not in n and n != "no window"}
+    curves(axes["I"], lines, title="spectrum of the frozen filter", xlabel="mode", ylabel="eigenvalue a")
+    for place in "HI":
+        axes[place].axhline(0, color="black", linewidth=1)
+    lines = {name: r["contrast"] for name, r in numbers["feedback"]["loops"].items()}
+    curves(axes["O"], lines, title="loops", xlabel="layer", ylabel="contrast / contrast at layer 0")
     return whole
 
 
@@ -400,7 +367,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="48 x 48 pixels instead of 24 x 24, 20 draws instead of 3")
+    parser.add_argument(
+        "--full", action="store_true", help="48 x 48 pixels instead of 24 x 24, 20 draws instead of 3; minutes"
+    )
     options = parser.parse_args()
     if skimage is None:
         print(MISSING, file=sys.stderr)
