@@ -21,6 +21,7 @@ _ROOMS = {
     "controllers": ("PID", "LTIController"),
     "normalizers": ("rms_norm", "layer_norm", "unit_norm"),
     "loop": ("Loop", "simulate", "Trajectory"),
+    "streaming": ("stream",),
     "linear": ("pass_operator", "mode", "loop_transfer", "linearize"),
     "stability": ("stability_interval", "stability_set", "gain_margin", "margins", "Margins"),
     "frequency": ("sensitivity", "complementary_sensitivity"),

@@ -3,13 +3,14 @@
 The only place where feedback closes, and the only scan over layers.
 """
 
-import math
+import operator
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-from ctrlattn.arrays import Array, move, namespace, require_finite
+from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, require_tokens
 from ctrlattn.controllers import ControllerState, as_controller
+from ctrlattn.sequential import is_running, run_passes
 
 DIAGRAM = r"""
     r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
@@ -83,7 +84,7 @@ class Loop:
         Raises
         ------
         TypeError
-            A predictor, normalizer or controller of the wrong kind.
+            A predictor, normalizer or controller of the wrong kind, a gain that is not a number.
         ValueError
             A gain that is not finite, an unknown order, sequential order with a predictor that is not causal.
 
@@ -109,22 +110,21 @@ class Loop:
     hold_first: bool = False
 
     def __post_init__(self) -> None:
-        if not callable(self.predictor):
-            raise TypeError(f"predictor must be a callable x -> y, got {type(self.predictor).__name__}")
-        if self.normalizer is not None and not callable(self.normalizer):
-            raise TypeError(f"normalizer must be a callable x -> x or None, got {type(self.normalizer).__name__}")
+        _require_function("predictor", self.predictor)
+        if self.normalizer is not None:
+            _require_function("normalizer", self.normalizer)
         if self.normalize_input and self.normalizer is None:
             raise ValueError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
         for name in ("skip", "feedback", "reference_gain"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+            object.__setattr__(self, name, require_number(name, getattr(self, name)))
         object.__setattr__(self, "controller", as_controller(self.controller))
         if self.order not in get_args(Order):
             raise ValueError(f'order must be "parallel" or "sequential", got {self.order!r}')
         if self.order == "sequential" and not getattr(self.predictor, "causal", False):
             raise ValueError(
                 "sequential order updates the tokens from left to right, so the prediction for a token may read "
-                f"only tokens up to it: {self.predictor!r} is not causal (a predictor says so by causal = True)"
+                f"only tokens up to it: {type(self.predictor).__name__} is not causal (a predictor says so by "
+                "causal = True)"
             )
 
     def init(self, x: Array, reference: Array | None = None) -> LoopState:
@@ -133,8 +133,7 @@ class Loop:
 
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
         """One layer: (x, state) -> (x', state', signals). Pure; compiles with fullgraph=True."""
-        e = self.reference_gain * state.reference - x
-        u, memory = self._control(e, state)
+        e, u, memory = self.control(x, state)
         advance = self._sequential if self.order == "sequential" else self._parallel
         new, y = advance(x, u)
         return new, LoopState(state.reference, memory, acting=True), Signals(y, e, u)
@@ -143,42 +142,48 @@ class Loop:
         """The same loop with every array it holds of the kind, dtype and device of `like`."""
         return move(self, like)
 
-    def _control(self, e: Array, state: LoopState) -> tuple[Array, ControllerState | None]:
+    def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:
+        """(e, u, memory of the controller): e = beta r - x, u = C(z) e, and u = 0 at layer 0."""
+        e = self.reference_gain * state.reference - x
         if self.controller is None:
-            return namespace(e).zeros_like(e), state.controller
+            return e, namespace(e).zeros_like(e), state.controller
         memory = self.controller.init(e) if state.controller is None else state.controller
         if not state.acting:
-            return namespace(e).zeros_like(e), memory
-        return self.controller.step(e, memory)
+            return e, namespace(e).zeros_like(e), memory
+        return e, *self.controller.step(e, memory)
 
-    def _compare(self, x: Array, y: Array, u: Array) -> Array:
-        """The comparator node and the norm behind it."""
-        new = self.skip * x + self.feedback * y + u
-        return new if self.normalizer is None or self.normalize_input else self.normalizer(new)
+    def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
+        """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
+        new = _times(self.skip, x) + _times(self.feedback, y)
+        new = new if u is None else new + u
+        if self.normalizer is None or self.normalize_input:
+            return new
+        return _like_input("normalizer", self.normalizer(new), new)
 
-    def _read(self, x: Array) -> Array:
-        """What the predictor sees."""
-        return self.normalizer(x) if self.normalize_input else x
+    def seen(self, x: Array) -> Array:
+        """What the predictor sees: x, or normalize(x) with normalize_input."""
+        return _like_input("normalizer", self.normalizer(x), x) if self.normalize_input else x
 
     def _parallel(self, x: Array, u: Array) -> tuple[Array, Array]:
-        y = self.predictor(self._read(x))
-        if tuple(y.shape) != tuple(x.shape):
-            raise ValueError(f"the predictor must keep the shape {tuple(x.shape)}, it returned {tuple(y.shape)}")
-        new = self._compare(x, y, u)
+        y = _like_input("predictor", self.predictor(self.seen(x)), x)
+        new = self.compare(x, y, u)
         if self.hold_first:
             new = namespace(x).concatenate([x[..., :1, :], new[..., 1:, :]], -2)
         return new, y
 
     def _sequential(self, x: Array, u: Array) -> tuple[Array, Array]:
+        if is_running(self):
+            states, predictions = run_passes(self, x, 1, control=None if self.controller is None else u, record=True)
+            return states[1], predictions[0]  # type: ignore[index]
         xp = namespace(x)
         updated: list[Array] = []
         predicted: list[Array] = []
         for i in range(x.shape[-2]):
             token = x[..., i : i + 1, :]
             # The prefix as this pass has left it, and the token itself as the last pass left it.
-            y = self._predict_last(self._read(xp.concatenate([*updated, token], -2)))
+            y = _like_input("predictor", self._predict_last(self.seen(xp.concatenate([*updated, token], -2))), token)
             held = self.hold_first and i == 0
-            updated.append(token if held else self._compare(token, y, u[..., i : i + 1, :]))
+            updated.append(token if held else self.compare(token, y, u[..., i : i + 1, :]))
             predicted.append(y)
         return xp.concatenate(updated, -2), xp.concatenate(predicted, -2)
 
@@ -221,10 +226,10 @@ def simulate(
         Raises
         ------
         TypeError
-            Mixed kinds, dtypes or devices; integers.
+            Mixed kinds, dtypes or devices, also between x and what a predictor or normalizer returns; integers.
         ValueError
             Shapes that do not fit, no token, NaN or infinity in x, reference or disturbance, a sequence of loops
-            whose length is not `layers`.
+            whose length is not `layers` or whose controllers cannot share one memory.
 
         Examples
         --------
@@ -234,6 +239,7 @@ def simulate(
         >>> run.state.shape, run.state[-1].ravel().round(3).tolist()
         ((3, 4, 1), [1.0, -1.0, 0.5, 0.333])
     """
+    layers = require_layers(layers)
     loops = _one_a_layer(loop, layers)
     if record not in get_args(Record):
         raise ValueError(f'record must be "all" or "last", got {record!r}')
@@ -242,10 +248,14 @@ def simulate(
         if signal is not None:
             xp = namespace(x, signal)
             require_finite(name, signal)
+    if not isinstance(loop, Loop):
+        _require_one_memory(loops, x)
     if disturbance is not None and tuple(disturbance.shape) != (layers, *x.shape):
         raise ValueError(
             f"disturbance must be (layers, ..., n, d) = {(layers, *x.shape)}, got {tuple(disturbance.shape)}"
         )
+    if isinstance(loop, Loop) and layers > 0 and is_running(loop) and loop.controller is None and disturbance is None:
+        return _all_passes(loop, x, layers, carried, record)
     states, recorded = [x], []
     for k, layer in enumerate(loops):
         x, carried, inside = layer.step(x, carried)
@@ -259,6 +269,22 @@ def simulate(
         empty = xp.stack(states)[:0]
         return Trajectory(xp.stack(states), empty, empty, empty)
     return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
+
+
+def _times(gain: Any, x: Array) -> Array:
+    """gain x, without the operation for the gains 1 and -1 of most loops."""
+    if isinstance(gain, float) and abs(gain) == 1.0:
+        return x if gain == 1.0 else -x
+    return gain * x
+
+
+def _all_passes(loop: Loop, x: Array, layers: int, carried: LoopState, record: Record) -> Trajectory:
+    """What `simulate` returns for a loop whose passes need not wait for each other."""
+    states, predictions = run_passes(loop, x, layers, record=record == "all")
+    if record == "last":
+        return Trajectory(states, None, None, None)
+    errors = loop.reference_gain * carried.reference - states[:-1]
+    return Trajectory(states, predictions, errors, namespace(x).zeros_like(errors))
 
 
 for _documented in (Loop, simulate):
@@ -278,25 +304,65 @@ def require_single_loop(loop: Any, quantity: str) -> Loop:
     raise TypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
 
 
-def _one_a_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
-    if isinstance(layers, bool) or not isinstance(layers, int) or layers < 0:
+def require_layers(layers: Any) -> int:
+    """A whole number of layers >= 0, of Python or numpy; anything else is a ValueError."""
+    try:
+        count = -1 if isinstance(layers, bool) else operator.index(layers)
+    except TypeError:
+        count = -1
+    if count < 0:
         raise ValueError(f"layers must be a whole number >= 0, got {layers!r}")
+    return count
+
+
+def _one_a_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
     if isinstance(loop, Loop):
         return [loop] * layers
-    loops = list(loop)
-    for k, item in enumerate(loops):
+    if not isinstance(loop, Sequence):
+        raise TypeError(f"simulate takes a Loop or a sequence of them, one a layer, got {type(loop).__name__}")
+    for k, item in enumerate(loop):
         if not isinstance(item, Loop):
             raise TypeError(f"loop {k} of the sequence is a {type(item).__name__}, not a Loop")
-    if len(loops) != layers:
-        raise ValueError(f"a sequence needs one loop a layer: {len(loops)} loops for {layers} layers")
-    return loops
+    if len(loop) != layers:
+        raise ValueError(f"a sequence needs one loop a layer: {len(loop)} loops for {layers} layers")
+    return list(loop)
+
+
+def _require_one_memory(loops: list[Loop], x: Array) -> None:
+    """The state of the controller carries across the layers, so what one leaves the next must be able to read."""
+    controllers = {k: loop.controller for k, loop in enumerate(loops) if loop.controller is not None}
+    memories = {k: (type(c).__name__, len(c.init(x))) for k, c in controllers.items()}
+    first = next(iter(memories), 0)
+    for k, memory in memories.items():
+        if memory != memories[first]:
+            raise ValueError(
+                "the controller's state carries across the layers, so all controllers of a sequence must be of one "
+                f"kind and order: layer {first} has {_in_words(memories[first])}, layer {k} {_in_words(memory)}"
+            )
+
+
+def _in_words(memory: tuple[str, int]) -> str:
+    return f"{memory[0]} with {memory[1]} memories"
+
+
+def _require_function(name: str, function: Any) -> None:
+    if isinstance(function, type):
+        raise TypeError(f"{name} is the class {function.__name__}: make one, such as {function.__name__}(...)")
+    if not callable(function):
+        raise TypeError(f"{name} must be a callable (..., n, d) -> (..., n, d), got {type(function).__name__}")
+
+
+def _like_input(name: str, result: Array, x: Array) -> Array:
+    """What a predictor or normalizer returned, once it has the kind, dtype, device and shape of `x`."""
+    namespace(x, result)
+    if tuple(result.shape) != tuple(x.shape):
+        raise ValueError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
+    return result
 
 
 def _start(x: Array, reference: Array | None) -> LoopState:
     """The state before layer 0, after checking the shapes and kinds of x and r."""
-    namespace(x)
-    if x.ndim < 2 or x.shape[-2] == 0 or x.shape[-1] == 0:
-        raise ValueError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")
+    require_tokens(x)
     if reference is None:
         return LoopState(x, None, acting=False)
     namespace(x, reference)

@@ -17,8 +17,9 @@ PACKAGE = ROOT / "ctrlattn"
 FLOW = (
     ("arrays", "files", "kernels"),
     ("predictors", "controllers", "normalizers"),
+    ("sequential",),
     ("loop",),
-    ("stream", "presets", "memory", "config", "results", "signals"),
+    ("streaming", "presets", "memory", "config", "results", "signals"),
     ("linear",),
     ("stability",),
     ("frequency",),
@@ -47,7 +48,7 @@ WALLS = {
     "pydantic": {"config", "cli", "sweep"},
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "loop")
+SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "sequential", "loop")
 RECORDS = {"Trajectory", "Margins"}  # made by simulate and margins, whose examples show them
 
 

@@ -1,0 +1,200 @@
+"""Sequential order, all passes at once: token i in pass p needs token i - 1 in pass p and token i in pass p - 1.
+
+The literal loop visits pass after pass, token after token. With a running mean as prediction nothing else is needed,
+so that all (pass, token) pairs with i + p = t are independent: n + passes - 1 steps instead of n * passes, a wavefront,
+differentiable and on any device. Where no gradient flows, a compiled sweep over the tokens does the same, faster.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.arrays import Array, arange, is_torch, machine_epsilon, namespace, to_numpy
+from ctrlattn.normalizers import rms_norm, unit_norm
+from ctrlattn.predictors import CausalMean
+
+if TYPE_CHECKING:
+    from ctrlattn.kernels import Scaling
+    from ctrlattn.loop import Loop
+
+# Below this many updated numbers loading the compiled code takes longer than it saves.
+_WORTH_COMPILING = 2**18
+
+
+class Passes(NamedTuple):
+    """States from x on, (passes + 1, ..., n, d), and predictions, (passes, ..., n, d); or the last state and None."""
+
+    states: Array
+    predictions: Array | None
+
+
+def is_running(loop: "Loop") -> bool:
+    """Whether a pass of the loop needs no more of the earlier tokens than their sum.
+
+    >>> from ctrlattn import CausalMean, Loop
+    >>> is_running(Loop(CausalMean(), order="sequential"))
+    True
+    """
+    return loop.order == "sequential" and type(loop.predictor) is CausalMean
+
+
+def run_passes(loop: "Loop", x: Array, passes: int, *, control: Array | None = None, record: bool = False) -> Passes:
+    """All passes of a running loop, compiled where that is possible and worth it.
+
+    Parameters
+    ----------
+    loop : Loop
+        One for which `is_running`.
+    x : (..., n, d)
+    passes : int
+        At least 1.
+    control : (..., n, d), optional
+        u, for a single pass.
+    record : bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrlattn import CausalMean, Loop
+    >>> run_passes(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
+    [1.0, -1.0, 0.5, 0.333]
+    """
+    if np.prod(x.shape) * passes >= _WORTH_COMPILING and is_compilable(loop, x, control):
+        return _compiled(loop, x, passes, control, record)
+    return wavefront(loop, x, passes, control=control, record=record)
+
+
+def wavefront(loop: "Loop", x: Array, passes: int, *, control: Array | None = None, record: bool = False) -> Passes:
+    """All passes of a running loop by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrlattn import CausalMean, Loop
+    >>> wavefront(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
+    [1.0, -1.0, 0.5, 0.333]
+    """
+    xp, n = namespace(x), x.shape[-2]
+    # How many tokens came before each of the tokens n - 1, ..., 1, 0; a mean of none is 0.
+    before = xp.clip(n - 1.0 - arange(n, x), 1.0, None)[:, None]
+    nothing = xp.zeros_like(x[..., :1, :])
+    tokens, controls = _tokens(x), None if control is None else _tokens(control)
+    sums = handed = x[..., :0, :]  # a row for each pass at work: the sum of its tokens, and the token it has just done
+    fronts, predicted, done = [], [], []
+    for t in range(n + passes - 1):
+        first, last = max(0, t - n + 1), min(t, passes - 1)  # pass p works on token t - p
+        handed = handed if t < passes else handed[..., :-1, :]  # the last pass hands on to nobody
+        entering = xp.concatenate([tokens[t], handed], -2) if t < n else handed
+        sums = xp.concatenate([sums, nothing], -2) if t < passes else sums
+        sums = sums[..., 1:, :] if t >= n else sums
+        y = sums / before[n - 1 - t + first : n - t + last]
+        handed = loop.compare(entering, y, None if controls is None else controls[t])
+        if loop.hold_first and t < passes:
+            handed = xp.concatenate([handed[..., :-1, :], entering[..., -1:, :]], -2)
+        sums = sums + loop.seen(handed)
+        if record:
+            fronts.append(handed)
+            predicted.append(y)
+        elif t >= passes - 1:
+            done.append(handed[..., -1:, :])
+    if not record:
+        return Passes(xp.concatenate(done, -2), None)
+    states = _by_pass(fronts, n, passes)
+    return Passes(xp.concatenate([x[None], states], 0), _by_pass(predicted, n, passes))
+
+
+def _tokens(x: Array) -> Sequence[Array]:
+    """(..., n, d) -> n tokens (..., 1, d); split at once, since a slice a step costs a full gradient a step."""
+    return x.split(1, -2) if is_torch(x) else [x[..., i : i + 1, :] for i in range(x.shape[-2])]
+
+
+def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
+    """Fronts t = 0, 1, ... of (..., passes at work, d) -> (passes, ..., n, d)."""
+    xp = namespace(*fronts)
+    sizes = np.array([front.shape[-2] for front in fronts])
+    starts = np.concatenate([[0], np.cumsum(sizes)])[:-1]
+    i, p = np.arange(n)[None, :], np.arange(passes)[:, None]
+    # Row of (pass p, token i) among all rows: front i + p begins with pass max(0, i + p - n + 1).
+    rows = (starts[i + p] + p - np.maximum(0, i + p - n + 1)).ravel()
+    flat = xp.concatenate(fronts, -2)
+    picked = flat[..., rows if xp is np else xp.as_tensor(rows, device=flat.device), :]
+    return xp.moveaxis(picked.reshape(*flat.shape[:-2], passes, n, flat.shape[-1]), -3, 0)
+
+
+def is_compilable(loop: "Loop", x: Array, *others: Array | None) -> bool:
+    """Whether the compiled sweep may stand in: a norm it knows, plain numbers in main memory, no gradient."""
+    if is_torch(loop.skip) or is_torch(loop.feedback):
+        return False
+    if loop.normalizer is not None and scaling_of(loop, x) is None:
+        return False
+    arrays = [a for a in (x, *others) if a is not None]
+    if not is_torch(x):
+        return all(type(a) is np.ndarray and a.dtype in (np.float32, np.float64) for a in arrays)
+    return all(_is_plain_tensor(a) for a in arrays)
+
+
+def _is_plain_tensor(x: Any) -> bool:
+    import torch
+
+    if torch.compiler.is_compiling() or type(x) is not torch.Tensor or x.device.type != "cpu":
+        return False
+    if x.dtype not in (torch.float32, torch.float64) or (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    if torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
+        return False
+    try:
+        x.data_ptr()  # a tensor of vmap or jacrev has none
+    except RuntimeError:
+        return False
+    return True
+
+
+def scaling_of(loop: "Loop", x: Array) -> "Scaling | None":
+    """What the compiled sweep must know of the loop's norm; None for a norm that it does not know."""
+    from ctrlattn.kernels import Scaling
+
+    known = {rms_norm: lambda eps: (1.0 / x.shape[-1], eps), unit_norm: lambda eps: (1.0, eps * eps)}
+    norm = loop.normalizer
+    options = dict(norm.keywords) if isinstance(norm, partial) and not norm.args else {}
+    function = norm.func if isinstance(norm, partial) and not norm.args else norm
+    if function not in known:
+        return None
+    weight = options.get("weight")
+    if weight is not None and (loop.normalize_input or tuple(weight.shape) != (x.shape[-1],)):
+        return None
+    if weight is not None and is_torch(weight) and weight.requires_grad:
+        return None
+    eps = options.get("eps")
+    power, floor = known[function](machine_epsilon(x) if eps is None else float(eps))
+    return Scaling(power, floor, None if weight is None else to_numpy(weight), loop.normalize_input)
+
+
+def _compiled(loop: "Loop", x: Array, passes: int, control: Array | None, record: bool) -> Passes:
+    from ctrlattn.kernels import sweep
+
+    flat, u = _batch(x), None if control is None else _batch(control)
+    states, predictions = sweep(
+        flat, np.zeros((len(flat), passes, x.shape[-1]), flat.dtype), control=u, **sweep_options(loop, x), record=record
+    )
+    if predictions is None:
+        return Passes(_unbatch(states, x)[0], None)
+    return Passes(_unbatch(states, x), _unbatch(predictions, x))
+
+
+def sweep_options(loop: "Loop", x: Array) -> dict[str, Any]:
+    """The loop's gains, norm and held token as the compiled sweep takes them."""
+    scaling = None if loop.normalizer is None else scaling_of(loop, x)
+    return {"skip": loop.skip, "feedback": loop.feedback, "scaling": scaling, "hold_first": loop.hold_first}
+
+
+def _batch(x: Array) -> np.ndarray:
+    """(..., n, d) -> (batch, n, d) as numpy, without a copy where the memory is in order."""
+    return np.ascontiguousarray(to_numpy(x)).reshape(-1, *x.shape[-2:])
+
+
+def _unbatch(result: np.ndarray, template: Array) -> Array:
+    """(k, batch, n, d) -> (k, ..., n, d) of the kind of `template`; the memory is shared."""
+    shaped = result.reshape(len(result), *template.shape)
+    return namespace(template).from_numpy(shaped) if is_torch(template) else shaped

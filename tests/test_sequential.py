@@ -1,0 +1,176 @@
+"""All passes at once equal pass after pass: the wavefront and the compiled sweep against the literal order."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, layer_norm, rms_norm, sequential, simulate, unit_norm
+
+WEIGHT = np.random.default_rng(1).standard_normal(4) + 2.0
+NORMS = [
+    None, rms_norm, unit_norm, layer_norm,
+    partial(rms_norm, weight=WEIGHT), partial(rms_norm, eps=1e-3), partial(unit_norm, eps=0.1),
+]  # fmt: skip
+
+
+class Literal:
+    """The causal mean as a predictor of nobody's acquaintance: token after token, pass after pass."""
+
+    causal = True
+
+    def __call__(self, x):
+        return CausalMean()(x)
+
+    def last(self, prefix):
+        return CausalMean().last(prefix)
+
+
+def loops():
+    return st.builds(
+        Loop,
+        st.just(CausalMean()),
+        skip=st.sampled_from([1.0, 0.9]),
+        feedback=st.sampled_from([-1.0, 1.0, 0.4]),
+        normalizer=st.sampled_from(NORMS),
+        order=st.just("sequential"),
+        hold_first=st.booleans(),
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(loops(), st.booleans(), st.integers(1, 9), st.integers(1, 7), st.sampled_from([(), (2,), (2, 3)]))
+def test_both_ways_equal_the_literal_order(loop, pre, n, passes, batch):
+    loop = replace(loop, normalize_input=pre and loop.normalizer is not None)
+    x = np.random.default_rng(n * passes).standard_normal((*batch, n, 4))
+    expected = simulate(replace(loop, predictor=Literal()), x, passes)
+    size = np.max(np.abs(expected.state))
+    ways = [sequential.wavefront]
+    if sequential.is_compilable(loop, x):
+        ways.append(compiled)
+    for way in ways:
+        found = way(loop, x, passes, record=True)
+        assert_allclose(found.states, expected.state, rtol=0, atol=1e-12 * size)
+        assert_allclose(found.predictions, expected.prediction, rtol=0, atol=1e-12 * size)
+        assert_allclose(way(loop, x, passes).states, expected.state[-1], rtol=0, atol=1e-12 * size)
+        assert way(loop, x, passes).predictions is None
+
+
+def compiled(loop, x, passes, *, control=None, record=False):
+    """The compiled sweep, however small the work."""
+    return sequential._compiled(loop, x, passes, control, record)
+
+
+def test_the_compiled_sweep_knows_what_it_may_do():
+    x = np.ones((3, 4))
+    automaton = Loop(CausalMean(), order="sequential")
+    known = [None, rms_norm, unit_norm, partial(rms_norm, weight=WEIGHT)]
+    assert all(sequential.is_compilable(replace(automaton, normalizer=norm), x) for norm in known)
+    assert not sequential.is_compilable(replace(automaton, normalizer=layer_norm), x)
+    assert not sequential.is_compilable(replace(automaton, normalizer=partial(rms_norm, weight=WEIGHT[:2])), x)
+    assert not sequential.is_compilable(automaton, x.astype(np.float16))
+    assert not sequential.is_running(Loop(Literal(), order="sequential"))
+    assert not sequential.is_running(Loop(CausalMean()))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use of jacfwd
+def test_gradients_and_transforms_take_the_wavefront():
+    torch = pytest.importorskip("torch")
+    automaton = Loop(CausalMean(), order="sequential")
+    x = torch.ones(3, 4, dtype=torch.float64)
+    assert sequential.is_compilable(automaton, x)
+    assert not sequential.is_compilable(automaton, x.clone().requires_grad_())
+    assert not sequential.is_compilable(automaton, x.to("meta"))
+    assert not sequential.is_compilable(replace(automaton, skip=torch.tensor(1.0)), x)
+    with torch.no_grad():
+        assert sequential.is_compilable(automaton, x.clone().requires_grad_())
+    seen = []
+
+    def probe(t):
+        seen.append(sequential.is_compilable(automaton, t))
+        return t
+
+    torch.func.jacrev(probe)(x)
+    torch.func.jacfwd(probe)(x)
+    torch.vmap(probe)(x[None])
+    assert seen == [False] * 3
+
+
+@pytest.mark.parametrize("norm", [None, rms_norm, layer_norm], ids=["plain", "rms", "layer"])
+@pytest.mark.parametrize("pre", [False, True])
+def test_gradients_pass_gradcheck(norm, pre):
+    torch = pytest.importorskip("torch")
+    if pre and norm is None:
+        pytest.skip("nothing to normalise")
+    loop = Loop(CausalMean(), normalizer=norm, normalize_input=pre, order="sequential", hold_first=True)
+    x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: simulate(loop, t, 3, record="last").state, x)
+    assert torch.autograd.gradcheck(lambda t: simulate(loop, t, 2)[:3], x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("norm", [None, rms_norm])
+def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, norm):
+    loop = Loop(CausalMean(), normalizer=norm, order="sequential", hold_first=True)
+    x = np.random.default_rng(0).standard_normal((3, 700, 16)).astype(dtype)
+    signal = x if xp is np else xp.from_numpy(x)
+    assert x.size * 9 >= sequential._WORTH_COMPILING
+    run = simulate(loop, signal, 9)
+    expected = sequential.wavefront(loop, x.astype(np.float64), 9, record=True)
+    tolerance = (1e-12 if dtype == np.float64 else 1e-5) * np.max(np.abs(expected.states))
+    assert run.state.dtype == signal.dtype
+    assert isinstance(run.state, type(signal))
+    assert_allclose(np.asarray(run.state), expected.states, rtol=0, atol=tolerance)
+    assert_allclose(np.asarray(run.prediction), expected.predictions, rtol=0, atol=tolerance)
+    assert_allclose(np.asarray(run.error), x - np.asarray(run.state)[:-1], rtol=0, atol=1e-6)
+    assert not np.any(np.asarray(run.control))
+    last = simulate(loop, signal, 9, record="last").state
+    assert_allclose(np.asarray(last), np.asarray(run.state[-1]), rtol=0, atol=tolerance)
+
+
+def test_a_controller_and_a_disturbance_take_one_layer_after_the_other():
+    loop = Loop(CausalMean(), order="sequential", controller=PID(0.3, 0.1, 0.05), reference_gain=0.5)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2, 600, 256)), rng.standard_normal((3, 2, 600, 256))
+    expected = simulate(replace(loop, predictor=Literal()), x, 3, disturbance=w)
+    found = simulate(loop, x, 3, disturbance=w)
+    for a, b in zip(found, expected, strict=True):
+        assert_allclose(a, b, rtol=0, atol=1e-12 * np.max(np.abs(expected.state)))
+
+
+def test_memory_in_any_order_is_read_right():
+    loop = Loop(CausalMean(), normalizer=rms_norm, order="sequential")
+    x = np.random.default_rng(0).standard_normal((2, 9, 7, 4))
+    for view in (np.swapaxes(x, 0, 2), x[..., ::2, :], x[..., ::-1], np.asfortranarray(x)):
+        before = view.copy()
+        found = compiled(loop, view, 3, record=True)
+        assert_allclose(found.states, sequential.wavefront(loop, view, 3, record=True).states, rtol=0, atol=1e-13)
+        assert np.array_equal(view, before)
+
+
+@pytest.mark.parametrize("asked", ["1", "2", "", "many"])
+def test_threads_share_a_batch_and_change_nothing(asked):
+    code = (
+        "import json, sys, numpy as np\n"
+        "from ctrlattn import CausalMean, Loop, rms_norm, sequential\n"
+        "from ctrlattn.kernels import causal_mean\n"
+        "x = np.random.default_rng(0).standard_normal((9, 300, 40))\n"
+        "loop = Loop(CausalMean(), normalizer=rms_norm, order='sequential')\n"
+        "found = sequential.run_passes(loop, x, 5).states\n"
+        "same = np.array_equal(found, np.stack([sequential._compiled(loop, s, 5, None, False).states for s in x]))\n"
+        "print(json.dumps([bool(same), causal_mean._threads()]))"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": asked}
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    same, threads = json.loads(found.stdout)
+    assert same
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert threads == (min(int(asked), available) if asked.isdigit() else available)
