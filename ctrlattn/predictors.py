@@ -450,12 +450,12 @@ def _split_heads(x: Array, heads: int) -> Array:
     """(..., n, h p) -> (..., h, n, p)."""
     if x.shape[-1] % heads:
         raise ValueError(f"{heads} heads do not divide {x.shape[-1]} features")
-    return namespace(x).moveaxis(x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads), -2, -3)
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
 
 def _merge_heads(x: Array) -> Array:
     """(..., h, n, p) -> (..., n, h p)."""
-    joined = namespace(x).moveaxis(x, -3, -2)
+    joined = x.swapaxes(-3, -2)
     return joined.reshape(*joined.shape[:-2], joined.shape[-2] * joined.shape[-1])
 
 
