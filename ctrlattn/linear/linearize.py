@@ -32,8 +32,9 @@ def linearize(
     Returns
     -------
     control.StateSpace
-        dt = 1. States "x[i,j]", then "s0[i,j]", "s1[i,j]", ...; inputs "r[i,j]", then "w[i,j]"; outputs "y[i,j]", with
-        token i and feature j. The size is (1 + memories) n d: dense, for small signals.
+        dt = 1. States "x[i,j]", then "s0[i,j]", "s1[i,j]", ... (a memory that no gain reads is left
+        out); inputs "r[i,j]", then "w[i,j]"; outputs "y[i,j]", with token i and feature j. The size is
+        (1 + memories) n d: dense, for small signals.
 
     Raises
     ------
@@ -65,9 +66,11 @@ def linearize(
     start = double.init(point, target)
     state = _acting(double, point, start, memory)
     signals = (point, *state, target, torch.zeros_like(point))
-    blocks = _jacobian(double, signals, len(state))
-    size, order = point.numel(), 1 + len(state)
-    matrix = np.block([[b.reshape(size, size) for b in row] for row in blocks])
+    size = point.numel()
+    blocks = np.array([[b.reshape(size, size) for b in row] for row in _jacobian(double, signals, len(state))])
+    kept = _read_memories(blocks, len(state))
+    order = len(kept)
+    matrix = np.block([[blocks[i, j] for j in (*kept, -2, -1)] for i in kept])
     a, b = matrix[:, : order * size], matrix[:, order * size :]
     c = np.eye(size, order * size)
     return control.ss(
@@ -76,11 +79,20 @@ def linearize(
         c,
         np.zeros((size, 2 * size)),
         1,
-        states=_labels(["x", *(f"s{i}" for i in range(len(state)))], x),
+        states=_labels(["x", *(f"s{i - 1}" for i in kept[1:])], x),
         inputs=_labels(["r", "w"], x),
         outputs=_labels(["y"], x),
         remove_useless_states=False,
     )
+
+
+def _read_memories(blocks: np.ndarray, memories: int) -> list[int]:
+    """The state x, 0, and the memories that reach it: an integral that nobody reads would be a pole at 1."""
+    kept, others = [0], list(range(1, memories + 1))
+    while found := [j for j in others if np.any(blocks[kept, j])]:
+        kept += found
+        others = [j for j in others if j not in found]
+    return sorted(kept)
 
 
 def _double(x: Array) -> Any:

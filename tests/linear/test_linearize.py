@@ -91,10 +91,18 @@ def test_float32_input_is_linearised_in_float64():
 
 
 def test_signal_names_are_kept():
-    system = linearize(Loop(CausalMean(), controller=PID(0.5)), np.ones((2, 1)))
+    system = linearize(Loop(CausalMean(), controller=PID(0.5, 0.2, 0.1)), np.ones((2, 1)))
     assert system.state_labels == ["x[0,0]", "x[1,0]", "s0[0,0]", "s0[1,0]", "s1[0,0]", "s1[1,0]"]
     assert system.input_labels == ["r[0,0]", "r[1,0]", "w[0,0]", "w[1,0]"]
     assert (system.output_labels, system.dt) == (["y[0,0]", "y[1,0]"], 1)
+
+
+@pytest.mark.parametrize(("pid", "memories"), [(PID(0.5), []), (PID(0.5, kd=0.1), ["s1"]), (PID(0.5, 0.2), ["s0"])])
+def test_a_memory_that_no_gain_reads_is_no_pole(pid, memories):
+    system = linearize(Loop(FixedAttention(np.array([[0.4]])), skip=0.0, feedback=1.0, controller=pid), np.ones((1, 1)))
+    assert system.state_labels == ["x[0,0]", *(f"{name}[0,0]" for name in memories)]
+    expected = mode(Loop(FixedAttention(np.array([[0.4]])), skip=0.0, feedback=1.0, controller=pid), 0.4).poles()
+    assert_allclose(np.sort(system.poles()), np.sort(expected), atol=1e-12)
 
 
 def test_reference_and_memory_enter_where_a_norm_makes_them_matter():
