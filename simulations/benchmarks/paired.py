@@ -1,0 +1,47 @@
+"""Two ways timed in turn, so that what else the machine does falls on both; the ratio of the medians."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def alternate(first: Callable[[], Any], second: Callable[[], Any], times: int) -> tuple[list[float], list[float]]:
+    """Seconds of `times` calls of each, in turn, after one of each that warms caches and compiles."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for call in (first, second):
+        call()
+    for _ in range(times):
+        for call, found in zip((first, second), seconds, strict=True):
+            start = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ms(seconds: list[float]) -> float:
+    """Median in milliseconds, three significant digits."""
+    return float(f"{1e3 * statistics.median(seconds):.3g}")
+
+
+def in_threads(script: str, threads: int, *arguments: str) -> Any:
+    """What `script --worker ...` prints as JSON, in a process of its own with that many threads for every library."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    command = [sys.executable, script, "--worker", *arguments]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if found.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{found.stderr}")
+    return json.loads(found.stdout.splitlines()[-1])
+
+
+def write(folder: Path, name: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """results/<name>.json, and the rows on the screen."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    for row in rows:
+        print(", ".join(f"{key} {value}" for key, value in row.items()))
