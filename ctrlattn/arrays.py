@@ -23,8 +23,8 @@ def is_torch(x: Any) -> bool:
 
 
 def is_array(x: Any) -> bool:
-    """True for a numpy array or a torch tensor."""
-    return isinstance(x, np.ndarray) or is_torch(x)
+    """True for a numpy array or a torch tensor; not for a masked array or a matrix, whose operators mean otherwise."""
+    return is_torch(x) or (isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray | np.matrix))
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -64,6 +64,8 @@ def namespace(*arrays: Array) -> ModuleType:
         return torch
     if not np.issubdtype(first.dtype, np.inexact):
         raise TypeError(f"a signal must be floating point, got {first.dtype}: use x.astype(float)")
+    if not first.dtype.isnative:  # as read from some files; numpy computes in the other byte order
+        raise TypeError(f"a signal must be in the byte order of this machine, got {first.dtype}: use x.astype(float)")
     return np
 
 
@@ -79,7 +81,10 @@ def like(value: Any, template: Array) -> Array:
 
 def to_numpy(x: Any) -> np.ndarray:
     """A numpy view or copy of any array, for analysis and output; gradients are left behind."""
-    return x.detach().cpu().numpy() if is_torch(x) else np.asarray(x)
+    if not is_torch(x):
+        return np.asarray(x)
+    x = x.detach().cpu()
+    return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()  # numpy has no bfloat16
 
 
 def move(thing: Any, template: Array) -> Any:
@@ -137,6 +142,8 @@ def require_number(name: str, value: Any) -> Any:
         finite = math.isfinite(number)
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} must be a number, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be finite, got an integer beyond the largest float") from None
     if not finite:
         raise ValueError(f"{name} must be finite, got {value}")
     return value if is_torch(value) else float(value)

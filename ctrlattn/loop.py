@@ -354,7 +354,10 @@ def _require_function(name: str, function: Any) -> None:
 
 def _like_input(name: str, result: Array, x: Array) -> Array:
     """What a predictor or normalizer returned, once it has the kind, dtype, device and shape of `x`."""
-    namespace(x, result)
+    try:
+        namespace(x, result)
+    except TypeError as error:
+        raise TypeError(f"the {name} must return a signal like its input: {error}") from None
     if tuple(result.shape) != tuple(x.shape):
         raise ValueError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
     return result

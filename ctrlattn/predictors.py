@@ -25,7 +25,6 @@ from ctrlattn.arrays import (
     require_number,
     require_tokens,
     running_sum,
-    to_numpy,
     token_sum,
 )
 
@@ -146,7 +145,10 @@ class FixedAttention:
             kind = type(self.matrix).__name__
             raise ValueError(f"an attention matrix is an array (n, n) or (heads, n, n), got {kind} of shape {shape}")
         require_finite("the attention matrix", self.matrix)
-        causal = bool(np.all(np.triu(to_numpy(self.matrix), 1) == 0))
+        try:
+            causal = bool((namespace(self.matrix).triu(self.matrix, 1) == 0).all())
+        except RuntimeError:  # inside torch.func.vmap a matrix has no single truth value
+            causal = False
         object.__setattr__(self, "causal", causal)
 
     def __call__(self, x: Array) -> Array:

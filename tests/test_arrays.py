@@ -52,6 +52,11 @@ def test_the_arguments_decide_the_library(xp):
         (([1.0, 2.0],), "expected a numpy array or a torch tensor, got list"),
         ((np.ones(2), 1.0), "expected a numpy array or a torch tensor, got float"),
         ((None,), "got NoneType"),
+        ((np.ma.masked_array(np.ones(2), [0, 1]),), "got MaskedArray"),
+        (
+            (np.ones(2, np.dtype(float).newbyteorder()),),
+            r"byte order of this machine, got [<>]f8: use x.astype\(float\)",
+        ),
     ],
 )
 def test_a_mixture_is_refused_in_words(arrays, message):
@@ -70,6 +75,13 @@ def test_like_takes_kind_dtype_and_device_of_the_template(value, template):
 
 def test_like_moves_to_another_device():
     assert like(np.ones(2), torch.zeros(1, device="meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_to_numpy_reads_every_precision(dtype):
+    npt.assert_array_equal(to_numpy(torch.tensor([0.5, -2.0], dtype=dtype)), [0.5, -2.0])
+    with pytest.raises(ValueError, match=r"x must be finite: found nan at index \(1,\)"):
+        require_finite("x", torch.tensor([0.5, math.nan], dtype=dtype))
 
 
 def test_to_numpy_leaves_the_gradient_behind():
@@ -138,8 +150,8 @@ def test_what_is_no_number_is_named(thing):
         require_number("kp", thing)
 
 
-@pytest.mark.parametrize("number", [math.nan, -math.inf, np.float64(math.inf), torch.tensor(math.nan)])
-def test_a_number_must_be_finite(number):
+@pytest.mark.parametrize("number", [math.nan, -math.inf, np.float64(math.inf), torch.tensor(math.nan), 10**400])
+def test_a_number_is_finite(number):
     with pytest.raises(ValueError, match=r"^kp must be finite, got "):
         require_number("kp", number)
 

@@ -476,7 +476,7 @@ def test_a_predictor_keeps_the_shape(order, values, error, message):
     ("result", "error", "message"),
     [
         (lambda x: x[..., :1], ValueError, r"must keep the shape \(5, 4\), it returned \(5, 1\)"),
-        (lambda x: x.tolist(), TypeError, "got list"),
+        (lambda x: x.tolist(), TypeError, "must return a signal like its input: .* got list"),
         (lambda x: torch.as_tensor(x), TypeError, "numpy and torch arrays are mixed"),
         (lambda x: np.float32(x), TypeError, "dtypes are mixed"),
     ],

@@ -305,6 +305,16 @@ def test_recorded_weights_reproduce_the_attention_they_were_recorded_from(xp):
     npt.assert_allclose(to_numpy(frozen(x)), to_numpy(softmax_attention(x)), rtol=1e-13, atol=1e-15)
 
 
+def test_fixed_attention_can_be_differentiated_by_its_matrix_and_mapped_over_it():
+    # y = A x: dy_ik / dA_jl = x_lk if i = j
+    a, x = torch.as_tensor(np.tril(draws(3, 3))), torch.as_tensor(draws(3, 2))
+    expected = torch.einsum("ij,lk->ikjl", torch.eye(3).double(), x)
+    npt.assert_allclose(torch.func.jacrev(lambda a: FixedAttention(a)(x))(a).numpy(), expected.numpy(), atol=1e-15)
+    mapped = torch.func.vmap(lambda a: FixedAttention(a)(x))(torch.stack([a, 2 * a]))
+    npt.assert_allclose(mapped.numpy(), torch.stack([a @ x, 2 * a @ x]).numpy(), rtol=1e-14)
+    assert FixedAttention(a.bfloat16()).causal
+
+
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
