@@ -1,0 +1,37 @@
+"""docs/gallery.md says what the scenes say of themselves, and shows a picture and a verdict of each."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "simulations" / "gallery.py"
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    specification = importlib.util.spec_from_file_location("gallery", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_what_the_scenes_say(gallery):
+    page = gallery.PAGE.read_text(encoding="utf-8")
+    assert gallery.page(gallery.told(page)) == page, "run python simulations/gallery.py DIR"
+
+
+def test_every_scene_has_its_picture_and_verdict(gallery):
+    told = gallery.told(gallery.PAGE.read_text(encoding="utf-8"))
+    for scene in gallery.scenes():
+        assert told[scene.name].startswith("- "), f"{scene.name} has no verdict: run it at full size"
+        picture = gallery.PICTURES / f"{scene.name}.png"
+        assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_scene_without_results_keeps_its_verdict(gallery, tmp_path):
+    assert gallery.verdict(tmp_path, "operator") is None
+    (tmp_path / "operator.json").write_text('{"verdict": ["a < b & c > d"]}')
+    lines = gallery.verdict(tmp_path, "operator")
+    assert lines == "- a &lt; b &amp; c > d\n"
+    assert gallery.told(gallery.page({"operator": lines}))["operator"] == lines
