@@ -22,6 +22,7 @@ import math
 import sys
 from collections import namedtuple
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from ctrlattn.files import atomic, output_directory
 
 Size = namedtuple("Size", "train held seeds slots temperatures steps layers")
 SMALL = Size(16, 4, 2, [4, 16], [0.03, 0.3, 3.0], 8, [2])
-FULL = Size(160, 40, 5, [4, 16, 64, 128, 192], [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], 150, [0, 1, 2, 3, 4, 5])
+FULL = Size(160, 40, 5, [4, 16, 64, 128, 192], [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0], 100, [0, 1, 2, 3, 4, 5])
 LAYER = 2  # where memories are fitted; bound and linear map are computed for every layer of the size
 COLD = 0.03  # a temperature at which a memory still looks up: few slots answer
 COLUMNS = ("error", "attention moved", "slots read")
@@ -122,7 +123,7 @@ def refine(x, target, keys, temperature, steps, rng, *, free):
     optimizer = torch.optim.Adam(groups)
     x_all, target_all = torch.as_tensor(x), torch.as_tensor(target)
     for _ in range(steps):
-        some = torch.as_tensor(rng.choice(len(x), min(2048, len(x)), replace=False))
+        some = torch.as_tensor(rng.choice(len(x), min(1024, len(x)), replace=False))
         weights = softmax(x_all[some] @ keys.mT * torch.exp(-log_t))
         loss = torch.mean((target_all[some] - weights @ values_for(weights, target_all[some])) ** 2)
         optimizer.zero_grad()
@@ -246,7 +247,7 @@ def verdict(numbers):
     """The scene in words, from its numbers."""
     lines = [f"layer {numbers['layer']}, {numbers['size']['seeds']} seeds: |x W - (x + f(x))| / |x W|, held-out tokens"]
     kinds = ("bound", "linear", "hot", "trained", "trained cold", "constant")
-    for kind, add in ((kind, add) for add in (True, False) for kind in kinds):
+    for add, kind in product((True, False), kinds):
         found = pick(numbers, kind, add).items()
         row = ", ".join(f"{m}: {r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for m, r in found)
         lines.append(f"{kind:12} {'x + f(x)' if add else 'f(x) alone'}: {row}")
@@ -259,6 +260,11 @@ def verdict(numbers):
     for kind in ("pairs shuffled", "features shuffled"):
         (m, r), floor = next(iter(pick(numbers, kind).items())), next(iter(pick(numbers, f"{kind}: bound").values()))
         lines.append(f"control, {kind}, {m} slots: {r['mean']:.3f}, bound {floor['mean']:.3f}")
+    curves = (pick(numbers, "linear"), pick(numbers, "trained"), pick(numbers, "trained", add=False))
+    linear, added, alone = (np.array([r["mean"] for r in curve.values()]) for curve in curves)
+    nearer, easier, n = np.sum(linear < added), np.sum(alone < added), len(added)
+    lines.append(f"a linear map of the memory's size is nearer than the trained memory at {nearer} of {n} sizes")
+    lines.append(f"f(x) alone is nearer to x W than x + f(x), where f has to take x away, at {easier} of {n} sizes")
     for f in numbers["layers"]:
         need = f"10 % error needs {f['slots']} slots or more ({f['slots alone']} for f alone)"
         facts = f"|xW - x| / |xW| = {f['change']:.2f}, rank of W {f['rank']}"
@@ -286,9 +292,12 @@ def draw(numbers):
         over_temperature.axhline(pick(numbers, "bound")[m]["mean"], color="k", lw=0.6, ls=":")
     error = "error |xW - (x + f(x))| / |xW|"
     over_slots.set(xlabel="slots m (rank of the linear map)", ylabel=error, xscale="log", title="held-out tokens")
-    over_temperature.set(xlabel="temperature / mean |x|²", ylabel=error, title="keys: random tokens; dotted: bounds")
+    over_temperature.set(xlabel="temperature / mean |x|²", ylabel=error, title="random tokens as keys; dotted: bounds")
     attention.set(xlabel="slots m (rank of the linear map)", ylabel="share of attention moved", xscale="log")
     attention.set(title="what the error does to attention", ylim=(0, None))
+    for axes in (over_slots, attention):
+        axes.set_xticks(numbers["size"]["slots"], numbers["size"]["slots"])
+        axes.minorticks_off()
     for axes in (over_slots, over_temperature, attention):
         axes.legend(fontsize=8)
     return figure

@@ -248,11 +248,12 @@ def draw(numbers):
         ends.plot(np.full(len(m["losses"]), i), m["losses"], marker, color=colour, alpha=0.5)
         half = [[m["mean"] - m["low"]], [m["high"] - m["mean"]]]
         ends.errorbar(i + 0.2, m["mean"], half, color=colour, marker=marker, capsize=4)
-        rates.semilogx([float(r) for r in m["search"]], m["search"].values(), color=colour, ls=line, marker=marker)
+        tried = [(float(rate), loss) for rate, loss in m["search"].items() if loss < 1e3]
+        rates.semilogx(*zip(*tried, strict=True), color=colour, ls=line, marker=marker)
     for (name, loss), line in zip(numbers["counting"].items(), ("--", ":"), strict=True):
         for axes in (curves, ends):
             axes.axhline(loss, color="k", lw=0.8, ls=line)
-        ends.annotate(f"{name} counts", (0.99, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+        ends.annotate(f"{name} counts", (0.5, loss), textcoords="offset points", xytext=(0, 2), ha="center", fontsize=8)
     ends.set_xticks(range(len(numbers["models"])), numbers["models"])
     curves.set(xlabel="training step", ylabel="loss, part one (nats a character)", title="mean and range of the seeds")
     ends.set(ylabel="loss, part two (nats a character)", title="seeds, mean and 95 % interval")
