@@ -88,7 +88,10 @@ def to_numpy(x: Any) -> np.ndarray:
 
 
 def move(thing: Any, template: Array) -> Any:
-    """`thing` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template."""
+    """`thing` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template.
+
+    What a torch module or a closure holds stays: move a module by its own `to` first.
+    """
     if is_array(thing):
         return like(thing, template)
     if is_dataclass(thing) and not isinstance(thing, type):

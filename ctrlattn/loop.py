@@ -139,7 +139,7 @@ class Loop:
         return new, LoopState(state.reference, memory, acting=True), Signals(y, e, u)
 
     def to(self, like: Array) -> "Loop":
-        """The same loop with every array it holds of the kind, dtype and device of `like`."""
+        """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""
         return move(self, like)
 
     def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:
