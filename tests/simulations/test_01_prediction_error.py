@@ -22,7 +22,7 @@ def scene():
 def test_the_loop_is_the_code_of_the_notes(scene, variant):
     import torch
 
-    x = scene.embed(scene.NOTES, 3, 64, 5)
+    x = scene.embed(scene.NOTES, 30, 64, 5)  # enough numbers for the compiled sweep
     found = scene.after(scene.VARIANTS[variant], x)
     first = 0 if "0 too" in variant else 1
     for draw, after in zip(x, found, strict=True):
