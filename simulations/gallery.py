@@ -25,6 +25,7 @@ Every scene of `simulations/` at full size: its own words, its picture, and the 
 written by `simulations/gallery.py` from the results of `python simulations/NN_name.py --full --out DIR`; the numbers
 behind a picture are in the JSON file that the scene writes beside it.
 """
+LINES = 80  # of a verdict; a scene begins with its claims
 VERDICT = re.compile(r"<!-- verdict: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 
@@ -61,7 +62,8 @@ def verdict(folder: Path, name: str) -> str | None:
     if not path.exists():
         return None
     lines = json.loads(path.read_text(encoding="utf-8"))["verdict"]
-    return "".join(f"- {_shown(line)}\n" for line in lines)
+    rest = [f"... and {len(lines) - LINES} lines more in {name}.json"] if len(lines) > LINES else []
+    return "```text\n" + "".join(f"{line}\n" for line in (*lines[:LINES], *rest)) + "```\n"
 
 
 def _shown(text: str) -> str:

@@ -24,7 +24,7 @@ def test_the_page_is_what_the_scenes_say(gallery):
 def test_every_scene_has_its_picture_and_verdict(gallery):
     told = gallery.told(gallery.PAGE.read_text(encoding="utf-8"))
     for scene in gallery.scenes():
-        assert told[scene.name].startswith("- "), f"{scene.name} has no verdict: run it at full size"
+        assert told[scene.name].startswith("```text\n"), f"{scene.name} has no verdict: run it at full size"
         picture = gallery.PICTURES / f"{scene.name}.png"
         assert picture.read_bytes()[:4] == b"\x89PNG"
 
@@ -33,5 +33,13 @@ def test_a_scene_without_results_keeps_its_verdict(gallery, tmp_path):
     assert gallery.verdict(tmp_path, "operator") is None
     (tmp_path / "operator.json").write_text('{"verdict": ["a < b & c > d"]}')
     lines = gallery.verdict(tmp_path, "operator")
-    assert lines == "- a &lt; b &amp; c > d\n"
+    assert lines == "```text\na < b & c > d\n```\n"
     assert gallery.told(gallery.page({"operator": lines}))["operator"] == lines
+
+
+def test_a_long_verdict_is_cut_and_says_so(gallery, tmp_path):
+    lines = [f"line {k}" for k in range(gallery.LINES + 3)]
+    (tmp_path / "operator.json").write_text(f'{{"verdict": {lines}}}'.replace("'", '"'))
+    shown = gallery.verdict(tmp_path, "operator").splitlines()
+    assert shown[1] == "line 0"
+    assert shown[-2] == "... and 3 lines more in operator.json"
