@@ -200,7 +200,7 @@ def measure(seed, full):
     known, few = {"draws": 1000 if full else 60, "seed": seed}, {"draws": 100 if full else 10, "seed": seed}
     curve = CURVE if full else (0, 5, 15, 25, 40)
     shares = {f"d = {d}": rates(NOTES, (3, 7), curve, d=d, **known) for d in ((8, 64, 512) if full else (8, 64))}
-    shares["orthogonal, d = 64"] = rates(NOTES, (3, 7), curve, orthogonal=True, **known)
+    shares["orthogonal (all draws alike), d = 64"] = rates(NOTES, (3, 7), curve, orthogonal=True, **known)
     shares["all distinct, d = 64"] = rates(CONTROLS["all distinct"], (3, 7), curve, **known)
     due = {m: rates([*("ABCD" * m)[:m], "E"], range(m % 4, m, 4), **few) for m in range(4, 17 if full else 9)}
     return {
