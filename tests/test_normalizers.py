@@ -65,6 +65,14 @@ def test_unit_norm_gives_points_of_the_sphere(xp, dtype):
     npt.assert_allclose(to_numpy(y), expected, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
+@pytest.mark.parametrize("eps", [None, 1e-3])
+def test_the_epsilon_of_unit_norm_is_a_length(xp, eps):
+    # A token as long as eps comes out with length 1 / sqrt(2).
+    size = np.finfo(float).eps if eps is None else eps
+    y = to_numpy(unit_norm(like(size * np.array([[0.6, 0.8]]), xp.zeros(1, dtype=xp.float64)), eps=eps))
+    npt.assert_allclose(y, np.array([[0.6, 0.8]]) / math.sqrt(2), rtol=1e-14)
+
+
 @pytest.mark.parametrize("norm", [rms_norm, layer_norm, unit_norm])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_zero_token_stays_zero_and_does_not_touch_its_neighbour(xp, norm, dtype):
