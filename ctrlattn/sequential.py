@@ -5,6 +5,7 @@ so that all (pass, token) pairs with i + p = t are independent: n + passes - 1 s
 differentiable and on any device. Where no gradient flows, a compiled sweep over the tokens does the same, faster.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,7 +62,7 @@ def run_passes(loop: "Loop", x: Array, passes: int, *, control: Array | None = N
     >>> run_passes(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
     [1.0, -1.0, 0.5, 0.333]
     """
-    if np.prod(x.shape) * passes >= _WORTH_COMPILING and is_compilable(loop, x, control):
+    if math.prod(x.shape) * passes >= _WORTH_COMPILING and is_compilable(loop, x, control):
         return _compiled(loop, x, passes, control, record)
     return wavefront(loop, x, passes, control=control, record=record)
 
@@ -120,7 +121,8 @@ def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
     rows = (starts[i + p] + p - np.maximum(0, i + p - n + 1)).ravel()
     flat = xp.concatenate(fronts, -2)
     picked = flat[..., rows if xp is np else xp.as_tensor(rows, device=flat.device), :]
-    return xp.moveaxis(picked.reshape(*flat.shape[:-2], passes, n, flat.shape[-1]), -3, 0)
+    move = xp.moveaxis if xp is np else xp.movedim  # which vmap knows
+    return move(picked.reshape(*flat.shape[:-2], passes, n, flat.shape[-1]), -3, 0)
 
 
 def is_compilable(loop: "Loop", x: Array, *others: Array | None) -> bool:
@@ -176,7 +178,7 @@ def _compiled(loop: "Loop", x: Array, passes: int, control: Array | None, record
 
     flat, u = _batch(x), None if control is None else _batch(control)
     states, predictions = sweep(
-        flat, np.zeros((len(flat), passes, x.shape[-1]), flat.dtype), control=u, **sweep_options(loop, x), record=record
+        flat, np.zeros((len(flat), passes, x.shape[-1])), control=u, **sweep_options(loop, x), record=record
     )
     if predictions is None:
         return Passes(_unbatch(states, x)[0], None)

@@ -4,6 +4,7 @@ A sequential loop whose prediction is a running mean is a recurrent filter along
 numbers, and its work for a token do not grow with the context.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -114,9 +115,9 @@ class Stream:
     def _sums_as(self, form: type, x: Array) -> Any:
         """The sums in the form that a push needs; a gradient may begin or end between two tokens."""
         if self._sums is None:
-            self._sums = np.zeros((x[..., 0, 0].reshape(-1).shape[0], self._layers, x.shape[-1]), to_numpy(x).dtype)
+            self._sums = np.zeros((math.prod(x.shape[:-2]), self._layers, x.shape[-1]))
         if form is list and not isinstance(self._sums, list):
             self._sums = [like(self._sums[:, k], x).reshape(x.shape) for k in range(self._layers)]
         elif form is np.ndarray and isinstance(self._sums, list):
-            self._sums = np.stack([to_numpy(s).reshape(-1, x.shape[-1]) for s in self._sums], 1)
+            self._sums = np.stack([to_numpy(s).reshape(-1, x.shape[-1]) for s in self._sums], 1).astype(np.float64)
         return self._sums

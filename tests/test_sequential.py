@@ -174,3 +174,20 @@ def test_threads_share_a_batch_and_change_nothing(asked):
     assert same
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert threads == (min(int(asked), available) if asked.isdigit() else available)
+
+
+def test_a_long_sum_of_equal_numbers_stays_right_in_float32():
+    x = np.full((100_000, 4), 0.1, dtype=np.float32)
+    found = simulate(Loop(CausalMean(), order="sequential"), x, 1, record="last").state
+    exact = np.array([x[0], 0 * x[0], *np.broadcast_to(x[0] / 2, (len(x) - 2, 4))])
+    assert_allclose(found, exact, rtol=0, atol=2e-8)  # 3.8e-4 of .1, when the sum itself was float32
+
+
+def test_it_compiles_whole_and_maps_over_a_batch():
+    torch = pytest.importorskip("torch")
+    loop = Loop(CausalMean(), order="sequential", normalizer=rms_norm)
+    x = torch.randn(3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    step = torch.compile(loop.step, fullgraph=True, backend="eager")
+    assert torch.equal(step(x, loop.init(x))[0], loop.step(x, loop.init(x))[0])
+    mapped = torch.vmap(lambda s: simulate(loop, s, 3, record="last").state)(x)
+    assert_allclose(mapped.numpy(), simulate(loop, x, 3, record="last").state.numpy(), rtol=0, atol=1e-13)

@@ -44,8 +44,9 @@ def sweep(
     Parameters
     ----------
     x : (batch, n, d), float32 or float64, C-contiguous
-    sums : (batch, passes, d), C-contiguous
-        Sum over the tokens before `start` as each pass left them; zeros for a new sequence.
+    sums : (batch, passes, d), float64
+        Sum over the tokens before `start` as each pass left them; zeros for a new sequence. All inside is float64: a
+        sum of many equal float32 numbers stops growing long before their mean is right.
     skip, feedback : float
     scaling : Scaling, optional
     control : (batch, n, d), optional
@@ -62,11 +63,11 @@ def sweep(
         The state after the last pass, (1, batch, n, d), and None; with `record` the states from x on,
         (passes + 1, batch, n, d), and what was predicted in each pass, (passes, batch, n, d).
     """
-    batch, passes, dtype = len(x), sums.shape[1], x.dtype.type
+    batch, passes = x.shape[0], sums.shape[1]
     states = np.empty((passes + 1 if record else 1, *x.shape), x.dtype)
     predictions = np.empty((passes, *x.shape), x.dtype) if record else None
     power, eps, weight, pre = scaling or (None, 1.0, None, False)
-    gains = (dtype(skip), dtype(feedback), None if power is None else dtype(power), dtype(eps))
+    gains = (float(skip), float(feedback), None if power is None else float(power), float(eps))
 
     def run(part: slice) -> None:
         _sweep_batch(
@@ -97,8 +98,8 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
     """One sequence after the other; rows of zeros frame the sums, for the steps in which a token begins or ends."""
     batch, n, d = x.shape
     passes = sums.shape[1]
-    rows = np.zeros((passes + 4, d), x.dtype)
-    work = np.zeros((2, d), x.dtype)
+    rows = np.zeros((passes + 4, d))
+    work = np.zeros((2, d))
     # Looked up, so that the compiler tests three rows for overlap, not the range of all steps, which does overlap.
     place = np.arange(passes + 4)
     for b in range(batch):
@@ -120,7 +121,7 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _hold_token(x, b, rows, states, predictions, power, eps, pre):
     """Token 0 as it is: after every pass, and in every sum."""
-    one = square = x[b, 0, 0] - x[b, 0, 0] + 1
+    one = square = 1.0
     for j in range(x.shape[2]):
         square += x[b, 0, j] * x[b, 0, j]
     _, enters = _factors(square - one, power, eps, pre, one)
@@ -136,8 +137,7 @@ def _two_plain_tokens(x, b, i, rows, work, states, predictions, control, skip, f
     """Without a norm nothing waits: both tokens in the same pass, the second with the first already in the sum."""
     d, passes, pair = x.shape[2], rows.shape[0] - 4, i + 1 < x.shape[1]
     recorded = states.shape[0] > 1
-    zero = x[b, i, 0] - x[b, i, 0]
-    one = zero + 1
+    zero, one = 0.0, 1.0
     second, enters = (i + 1, one) if pair else (i, zero)
     mean_0 = one / index if index > 0 else zero
     mean_1 = one / (index + 1)
@@ -181,8 +181,7 @@ def _two_tokens(
     """
     d, passes, pair = x.shape[2], rows.shape[0] - 4, i + 1 < x.shape[1]
     recorded = states.shape[0] > 1
-    zero = x[b, i, 0] - x[b, i, 0]
-    one = zero + 1
+    zero, one = 0.0, 1.0
     mean_0 = one / index if index > 0 else zero
     mean_1 = one / (index + 1) if pair else zero
     gain_0, gain_1 = feedback * mean_0, feedback * mean_1
