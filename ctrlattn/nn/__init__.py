@@ -1,5 +1,25 @@
-"""Torch modules for training: the transformer made of `read` alone."""
+"""Torch modules for training: controlled attention in a ViT and a language model; the transformer made of `read`."""
 
+from ctrlattn.nn.attention import ControlledAttention, DepthState
+from ctrlattn.nn.blocks import Block, configuration
+from ctrlattn.nn.gains import Actuator, LearnedPID, stable_spread
+from ctrlattn.nn.lm import ControlledLM
 from ctrlattn.nn.memory import ReadLayer, ReadTransformer
+from ctrlattn.nn.vit import ControlledViT, deit_base_patch16_224, deit_small_patch16_224, deit_tiny_patch16_224
 
-__all__ = ["ReadLayer", "ReadTransformer"]
+__all__ = [
+    "Actuator",
+    "Block",
+    "ControlledAttention",
+    "ControlledLM",
+    "ControlledViT",
+    "DepthState",
+    "LearnedPID",
+    "ReadLayer",
+    "ReadTransformer",
+    "configuration",
+    "deit_base_patch16_224",
+    "deit_small_patch16_224",
+    "deit_tiny_patch16_224",
+    "stable_spread",
+]
