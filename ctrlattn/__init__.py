@@ -23,7 +23,19 @@ _ROOMS = {
     "loop": ("Loop", "simulate", "Trajectory"),
     "streaming": ("stream",),
     "linear": ("pass_operator", "mode", "loop_transfer", "linearize"),
-    "stability": ("stability_interval", "stability_set", "gain_margin", "margins", "Margins"),
+    "stability": (
+        "stability_interval",
+        "stability_set",
+        "gain_margin",
+        "margins",
+        "Margins",
+        "kreiss_constant",
+        "pseudospectral_radius",
+        "pseudospectral_abscissa",
+        "numerical_radius",
+        "distance_to_instability",
+        "transient_growth",
+    ),
     "frequency": ("sensitivity", "complementary_sensitivity"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

@@ -4,5 +4,16 @@ from ctrlattn.linear.linearize import linearize
 from ctrlattn.linear.modes import loop_transfer, mode, open_loop_pole
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.linear.response import StepMetrics, step_metrics
+from ctrlattn.linear.triangular import poles, token_system
 
-__all__ = ["StepMetrics", "linearize", "loop_transfer", "mode", "open_loop_pole", "pass_operator", "step_metrics"]
+__all__ = [
+    "StepMetrics",
+    "linearize",
+    "loop_transfer",
+    "mode",
+    "open_loop_pole",
+    "pass_operator",
+    "poles",
+    "step_metrics",
+    "token_system",
+]

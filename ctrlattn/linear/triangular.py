@@ -1,0 +1,132 @@
+"""A = P' (block triangular) P: poles are those of the diagonal blocks, never `eigvals` of the whole.
+
+A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` lies by (1e-16)^(1/n).
+"""
+
+from typing import Any
+
+import control
+import numpy as np
+
+from ctrlattn.arrays import require_finite, to_numpy
+from ctrlattn.controllers import PID
+from ctrlattn.linear.operators import pass_operator
+from ctrlattn.loop import Loop, require_single_loop
+
+
+def poles(system: Any) -> np.ndarray:
+    """Poles of a state space, or eigenvalues of a matrix, from its irreducible diagonal blocks.
+
+    States that feed each other in a circle make a block (a strongly connected part of the graph of A); between the
+    blocks A is triangular in some order, whatever the order of the states. A zero has to be an exact zero.
+
+    Parameters
+    ----------
+    system : control.StateSpace or (n, n) array
+
+    Returns
+    -------
+    (n,) complex128
+        By descending modulus. A triangular matrix gives its diagonal, exactly.
+
+    Raises
+    ------
+    ValueError
+        Not square, or not finite.
+
+    Examples
+    --------
+    >>> poles(np.array([[0.5, 0.0], [7.0, 0.5]])).tolist()
+    [(0.5+0j), (0.5+0j)]
+    """
+    a = to_numpy(system.A if isinstance(system, control.StateSpace) else system)
+    if a.ndim != 2 or a.shape[0] != a.shape[1]:
+        raise ValueError(f"poles are of a square matrix (n, n), got shape {a.shape}")
+    if a.size == 0:
+        return np.empty(0, complex)
+    a = a if np.iscomplexobj(a) else a.astype(float)
+    require_finite("the matrix of poles", a)
+    found = np.concatenate([np.linalg.eigvals(a[np.ix_(i, i)]) if len(i) > 1 else a[i, i] for i in diagonal_blocks(a)])
+    return found.astype(complex)[np.argsort(-np.abs(found), kind="stable")]
+
+
+def is_triangular(a: np.ndarray) -> bool:
+    """Whether a matrix is upper or lower triangular, exactly.
+
+    >>> is_triangular(np.tril(np.ones((3, 3)))), is_triangular(np.ones((2, 2)))
+    (True, False)
+    """
+    return not (np.any(np.tril(a, -1)) and np.any(np.triu(a, 1)))
+
+
+def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
+    """Indices of the irreducible diagonal blocks: each a strongly connected part of the graph of a.
+
+    >>> [block.tolist() for block in diagonal_blocks(np.array([[1.0, 2, 0], [3, 4, 0], [5, 6, 7]]))]
+    [[0, 1], [2]]
+    """
+    if is_triangular(a):
+        return list(np.arange(len(a))[:, None])
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    count, label = connected_components(csr_array(a != 0), directed=True, connection="strong")
+    order = np.argsort(label, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(label, minlength=count))[:-1])
+    return sorted(parts, key=lambda part: int(part[0]))
+
+
+def token_system(loop: Loop, n: int) -> control.StateSpace:
+    """One layer of a linear loop on n tokens of one feature: the whole loop is this system (x) identity(d).
+
+    The same matrix acts on every feature, so that n tokens of d features need n (1 + memories) states and never
+    (n d)^2 numbers. States go token by token, x and its controller's memories together: for a causal predictor A is
+    block lower triangular, and its poles are those of the n small diagonal blocks, one attention mode each.
+
+    Parameters
+    ----------
+    loop : Loop
+        A linear predictor that acts alike on every feature, no normalizer, either order; a controller needs
+        parallel order.
+    n : int
+
+    Returns
+    -------
+    control.StateSpace
+        dt = 1, inputs "r[i]" (beta r), outputs "y[i]".
+
+    Raises
+    ------
+    ValueError
+        A loop that is not linear and time-invariant, a controller in sequential order.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> system = token_system(Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5)), 100)
+    >>> system.nstates, len(poles(system))
+    (200, 200)
+    """
+    require_single_loop(loop, "token_system")
+    if loop.controller is not None and (loop.order == "sequential" or loop.hold_first):
+        raise ValueError(
+            "token_system: with a controller it takes parallel order and no held token; use linearize at a state"
+        )
+    plant = pass_operator(Loop(
+        loop.predictor, skip=loop.skip, feedback=loop.feedback, normalizer=loop.normalizer, order=loop.order,
+        hold_first=loop.hold_first,
+    ), n)  # fmt: skip
+    a_c, b_c, c_c, d_c = (loop.controller or PID()).realization()
+    width, one = 1 + len(a_c), np.eye(n)
+    # kron(tokens, memories): state i * width + j is memory j - 1 of token i.
+    corner = np.zeros((width, width))
+    corner[0, 0] = 1.0
+    memory = np.block([[-d_c, c_c], [-b_c, a_c]])
+    matrix = np.kron(plant, corner) + np.kron(one, memory)
+    into = np.kron(one, np.vstack([d_c, b_c]))
+    out = np.kron(one, np.eye(1, width))
+    names = [f"{'x' if j == 0 else f's{j - 1}'}[{i}]" for i in range(n) for j in range(width)]
+    return control.ss(
+        matrix, into, out, np.zeros((n, n)), 1, states=names, inputs=[f"r[{i}]" for i in range(n)],
+        outputs=[f"y[{i}]" for i in range(n)], remove_useless_states=False,
+    )  # fmt: skip

@@ -1,0 +1,148 @@
+"""sigma_min(zI - A) = eps along |z| = r or Re z = x: the crossings are eigenvalues of one matrix of order 2n.
+
+With (zI - A) v = eps u and (zI - A)* u = eps v: on a vertical line iy is an eigenvalue of a Hamiltonian matrix, on a
+circle e^{it} of a symplectic pencil, outward along a ray the level itself of a third. All crossings are found at once,
+which makes the algorithms built on them global (Byers 1988; Boyd and Balakrishnan 1990; Mengi and Overton 2005).
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+# An eigenvalue this near to the line counts as on it: one too many costs an evaluation, one too few the answer.
+_NEAR = 1e-6
+_ROUNDS = 60
+
+
+def at(level: float, position: float, continuous: bool) -> complex:
+    """The point of the line: r e^{it}, or x + iy."""
+    return complex(level, position) if continuous else level * np.exp(1j * position)
+
+
+def sigma_min(a: np.ndarray, z: complex) -> float:
+    """Smallest singular value of zI - A.
+
+    >>> sigma_min(np.diag([1.0, 3.0]), 2.5)
+    0.5
+    """
+    return float(np.linalg.svd(z * np.eye(len(a)) - a, compute_uv=False)[-1])
+
+
+def least_sigma(
+    a: np.ndarray, level: float, continuous: bool, starts: list[float], rtol: float = 1e-10
+) -> tuple[float, float]:
+    """(min of sigma_min(zI - A) along the line, its position); 1/min is the H-infinity norm of the resolvent there.
+
+    Boyd and Balakrishnan: where the smallest value so far is crossed, the middles of the intervals below it are the
+    next candidates; without a crossing the value is the minimum, to a relative `rtol`.
+    """
+    probes = sorted({*starts, *((0.0,) if continuous else (0.0, 0.5 * np.pi, np.pi, 1.5 * np.pi))})
+
+    def value(position: float) -> float:
+        return sigma_min(a, at(level, position, continuous))
+
+    def crossed(height: float, away: float) -> np.ndarray:
+        return crossings(a, level, height, continuous, away)
+
+    return _descend(value, crossed, probes, rtol, None if continuous else 2 * np.pi)
+
+
+def _descend(
+    value: Callable[[float], float],
+    crossed: Callable[[float, float], np.ndarray],
+    probes: list[float],
+    rtol: float,
+    period: float | None,
+) -> tuple[float, float]:
+    """Global minimum of a function of which all crossings of a level are known."""
+    values = [value(p) for p in probes]
+    best, where, away = min(values), probes[int(np.argmin(values))], probes[int(np.argmax(values))]
+    for _ in range(_ROUNDS):
+        if best <= 0.0:
+            return 0.0, where
+        found = crossed(best * (1 - rtol), away)
+        candidates = [*middles(found, period), *found]
+        tried = [value(p) for p in candidates]
+        if not tried or min(tried) >= best * (1 - rtol):
+            return best, where
+        best, where = min(tried), candidates[int(np.argmin(tried))]
+    raise ArithmeticError(f"the level sets have not settled within {_ROUNDS} rounds: the matrix is too ill-conditioned")
+
+
+def middles(positions: np.ndarray, period: float | None) -> np.ndarray:
+    """Between each two neighbours, on a line or (period) round a circle; one crossing on a circle: opposite it.
+
+    >>> middles(np.array([0.0, 1.0, 3.0]), None).tolist()
+    [0.5, 2.0]
+    """
+    if len(positions) == 0:
+        return positions
+    if period is None:
+        return (positions[:-1] + positions[1:]) / 2
+    return (positions + np.append(positions[1:], positions[0] + period)) / 2
+
+
+def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: float = np.pi) -> np.ndarray:
+    """Positions on the line at which eps is some singular value of zI - A, ascending.
+
+    `away`: a position on the circle that is no crossing; a real A takes 0 or pi with less work.
+    """
+    n, one = len(a), np.eye(len(a))
+    if continuous:
+        shifted = a - level * one
+        hamiltonian = np.block([[shifted, -eps * one], [eps * one, -shifted.conj().T]])
+        found = scipy.linalg.eigvals(hamiltonian, overwrite_a=True, check_finite=False)
+        scale = max(np.max(np.abs(found)), 1e-300)
+        return np.sort(found.imag[np.abs(found.real) <= _NEAR * scale])
+    zero = np.zeros((n, n))
+    p = np.block([[-eps * one, a], [level * one, zero]])
+    q = np.block([[zero, level * one], [a.conj().T, -eps * one]])
+    return unit_eigenvalues(p, q, away)
+
+
+def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
+    """Angles in [0, 2 pi) of the eigenvalues of p - lambda q on the unit circle, ascending.
+
+    Cayley transform lambda = -pole (1 + mu)/(1 - mu) about a point e^{i away} that is no eigenvalue: a standard
+    eigenproblem, several times as fast as QZ.
+    """
+    turned = complex(np.exp(1j * away))
+    pole = turned.real if abs(turned.imag) < 1e-12 else turned  # real matrices stay real
+    try:
+        mu = scipy.linalg.eigvals(np.linalg.solve(p - pole * q, p + pole * q), overwrite_a=True, check_finite=False)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = -pole * (1 + mu) / (1 - mu)
+    except np.linalg.LinAlgError:  # an eigenvalue after all
+        found = scipy.linalg.eigvals(p, q, check_finite=False)
+    with np.errstate(invalid="ignore"):
+        on = np.isfinite(found) & (np.abs(np.abs(found) - 1) <= _NEAR)
+    return np.sort(np.mod(np.angle(found[on]), 2 * np.pi))
+
+
+def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> float:
+    """Largest level at which sigma_min(zI - A) <= eps at this position (angle, or imaginary part); -inf if nowhere."""
+    one = np.eye(len(a))
+    turned = a - 1j * position * one if continuous else np.exp(-1j * position) * a
+    found = scipy.linalg.eigvals(np.block([[turned, -eps * one], [-eps * one, turned.conj().T]]), check_finite=False)
+    scale = max(np.max(np.abs(found)), 1e-300)
+    near = np.sort(found.real[np.abs(found.imag) <= _NEAR * scale])[::-1]
+    for level in near:
+        if sigma_min(a, at(level, position, continuous)) <= 1.001 * eps + 1e-13 * scale:
+            return _polish(turned, eps, float(level))
+    return -np.inf
+
+
+def _polish(turned: np.ndarray, eps: float, level: float) -> float:
+    """Newton on sigma_min(level I - turned) = eps, as long as it comes nearer."""
+    one, best, miss = np.eye(len(turned)), level, np.inf
+    for _ in range(6):
+        u, s, vh = np.linalg.svd(level * one - turned)
+        if not abs(s[-1] - eps) < miss:
+            break
+        best, miss = level, abs(s[-1] - eps)
+        slope = (u[:, -1].conj() @ vh[-1].conj()).real
+        if abs(slope) < 1e-12:
+            break
+        level = level - float(s[-1] - eps) / float(slope)
+    return best

@@ -1,0 +1,201 @@
+"""The Kreiss constant against closed forms, against sup (rho_eps - 1)/eps, and where it is infinite."""
+
+import math
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import (
+    CausalMean,
+    FixedAttention,
+    Loop,
+    kreiss_constant,
+    linearize,
+    numerical_radius,
+    pass_operator,
+    pseudospectral_abscissa,
+    pseudospectral_radius,
+    transient_growth,
+)
+
+
+def closed_form(a, c):
+    """THEORY 5, for [[a, c], [0, a]]."""
+    return c / (4 * (1 - a)) + (1 - a) / c if c >= 2 * (1 - a) else 1.0
+
+
+def grcar(n):
+    return np.triu(np.tril(np.ones((n, n)), 3)) - np.eye(n, k=-1)
+
+
+def rotated(a, seed=0, dtype=float):
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.standard_normal(a.shape) + (1j * rng.standard_normal(a.shape) if dtype is complex else 0))[0]
+    return q @ a @ q.conj().T
+
+
+@pytest.mark.parametrize("a", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("c", [0.001, 0.1, 1.0, 50.0])
+def test_the_exact_case_in_both_domains_triangular_and_rotated(a, c):
+    matrix = np.array([[a, c], [0.0, a]])
+    expected = closed_form(a, c)
+    assert_allclose(kreiss_constant(matrix), expected, rtol=1e-8)
+    assert_allclose(kreiss_constant(matrix.T), expected, rtol=1e-8)
+    assert_allclose(kreiss_constant(matrix - np.eye(2), continuous=True), expected, rtol=1e-8)
+    if expected < 1e4:
+        assert_allclose(kreiss_constant(rotated(matrix)), expected, rtol=1e-7)
+        assert_allclose(kreiss_constant(rotated(matrix, dtype=complex)), expected, rtol=1e-7)
+
+
+def test_complex_poles_turn_and_do_not_matter():
+    matrix = np.array([[0.9, 1.0], [0.0, 0.9]])
+    assert_allclose(kreiss_constant(matrix * np.exp(0.7j)), closed_form(0.9, 1.0), rtol=1e-8)
+    shifted = matrix - np.eye(2) + 3j * np.eye(2)
+    assert_allclose(kreiss_constant(shifted, continuous=True), closed_form(0.9, 1.0), rtol=1e-8)
+
+
+def test_the_largest_of_several_peaks_is_found():
+    # Two blocks whose resolvents peak at different distances and angles: the constant is the larger of the two.
+    one, two = np.array([[0.5, 3.0], [0.0, 0.5]]), np.array([[0.99, 0.1], [0.0, 0.99]]) * np.exp(2.1j)
+    both = np.block([[one, np.zeros((2, 2))], [np.zeros((2, 2)), two]])
+    expected = max(closed_form(0.5, 3.0), closed_form(0.99, 0.1))
+    assert closed_form(0.99, 0.1) > closed_form(0.5, 3.0) > 1.5
+    assert_allclose(kreiss_constant(both), expected, rtol=1e-8)
+    assert_allclose(kreiss_constant(rotated(both, dtype=complex)), expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_two_definitions_agree(continuous, dtype):
+    """sup over z of distance times resolvent = sup over eps of (rho_eps - 1)/eps."""
+    rng = np.random.default_rng(3)
+    size = rng.standard_normal((8, 8)) + (1j * rng.standard_normal((8, 8)) if dtype is complex else 0)
+    matrix = rotated(np.triu(size, 1) + np.diag(rng.uniform(-0.9, 0.9, 8)), dtype=dtype)
+    if continuous:
+        matrix = matrix - 1.2 * np.eye(8)
+    outermost, border = (pseudospectral_abscissa, 0.0) if continuous else (pseudospectral_radius, 1.0)
+    found = kreiss_constant(matrix, continuous=continuous)
+    ratios = [(outermost(matrix, eps) - border) / eps for eps in np.geomspace(1e-5, 10, 80)]
+    assert max(ratios) <= found * (1 + 1e-9)
+    assert_allclose(max(ratios), found, rtol=5e-3)
+    assert found > 1.5
+
+
+def test_it_bounds_the_growth():
+    matrix = grcar(32) / 2.9
+    growth = transient_growth(matrix, 300)
+    assert growth.lower <= growth.peak <= growth.upper
+    assert growth.lower == kreiss_constant(matrix) > 1.4
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.zeros((1, 1)), np.zeros((3, 3)), np.eye(1), -np.eye(2), np.eye(9, k=1), np.roll(np.eye(5), 1, 0),
+               np.diag([0.99, 0.2]), np.array([[1j]])],
+    ids=["0", "zeros", "integrator", "pole at -1", "delays", "permutation", "normal", "i"],
+)  # fmt: skip
+def test_contractions_have_exactly_one(matrix):
+    assert kreiss_constant(matrix) == 1.0
+    assert numerical_radius(matrix) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.array([[1.0, 0.0], [-1.0, 1.0]]),
+        rotated(np.array([[1.0, 1.0], [0.0, 1.0]])),
+        np.array([[1.0000001]]),
+        np.array([[2.0]]),
+        np.array([[-1.0, 3.0, 0.0], [0.0, 0.5, 1.0], [0.0, 0.0, -1.0]]),
+        np.array([[1j, 1e-3], [0.0, 1j]]),
+        rotated(0.5 * np.eye(64) + np.eye(64, k=1)),  # rounding makes it unstable, and that is what is stored
+    ],
+    ids=["2 tokens", "rotated", "outside", "2", "at -1, through another", "at i", "rotated Jordan block"],
+)
+def test_infinite_is_said(matrix):
+    assert kreiss_constant(matrix) == math.inf
+
+
+def test_the_automaton_has_none():
+    for n in (2, 3, 40):
+        assert kreiss_constant(pass_operator(Loop(CausalMean(), order="sequential"), n)) == math.inf
+    assert kreiss_constant(pass_operator(Loop(CausalMean(), order="sequential"), 1)) == 1.0
+
+
+def test_infinite_in_continuous_time():
+    assert kreiss_constant(np.eye(2, k=1), continuous=True) == math.inf  # a double integrator
+    assert kreiss_constant(np.array([[1e-6]]), continuous=True) == math.inf
+    assert kreiss_constant(np.zeros((2, 2)), continuous=True) == 1.0
+
+
+def test_simple_poles_on_the_border_are_no_jordan_block():
+    # diag(1, -1) in a skew basis: the limit at the circle is the norm of the spectral projector, sqrt(1 + (c/2)^2).
+    c = 5.0
+    found = kreiss_constant(np.array([[1.0, c], [0.0, -1.0]]))
+    assert_allclose(found, math.hypot(1.0, c / 2), rtol=1e-4)
+    # An undamped oscillator, projector norm 1.25.
+    assert_allclose(kreiss_constant(np.array([[0.0, 1.0], [-4.0, 0.0]]), continuous=True), 1.25, rtol=1e-4)
+    two_equal = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.5]])
+    assert 1.0 < kreiss_constant(two_equal) < 10.0
+
+
+def test_attention_is_power_bounded():
+    """A row-stochastic matrix has a simple eigenvalue 1; its powers are row-stochastic, so K <= sqrt(n)."""
+    weights = np.tril(np.random.default_rng(0).random((12, 12)))
+    weights /= weights.sum(1, keepdims=True)
+    assert 1.0 < kreiss_constant(weights) <= math.sqrt(12)
+
+
+def test_scale_of_continuous_time_does_not_matter():
+    matrix = np.array([[-1.0, 5.0], [0.0, -1.0]])
+    expected = closed_form(0.0, 5.0)
+    for scale in (1e-9, 1.0, 1e9):
+        assert_allclose(kreiss_constant(scale * matrix, continuous=True), expected, rtol=1e-8)
+
+
+def test_systems_bring_their_time_domain():
+    matrix = np.array([[-0.25, 2.0], [0.0, -0.25]])
+    b, c = np.ones((2, 1)), np.ones((1, 2))
+    discrete, continuous = (control.ss(matrix, b, c, 0, dt) for dt in (1, 0))
+    assert_allclose(kreiss_constant(discrete), kreiss_constant(matrix), rtol=1e-12)
+    assert_allclose(kreiss_constant(continuous), kreiss_constant(matrix, continuous=True), rtol=1e-12)
+    assert abs(kreiss_constant(discrete) - kreiss_constant(continuous)) > 0.05
+    system = linearize(Loop(FixedAttention(np.array([[0.5, 0.0], [4.0, 0.5]]))), np.ones((2, 1)))
+    assert_allclose(kreiss_constant(system), closed_form(0.5, 4.0), rtol=1e-8)
+
+
+def test_torch_and_integers_are_read():
+    torch = pytest.importorskip("torch")
+    assert_allclose(kreiss_constant(torch.tensor([[0.5, 2.0], [0.0, 0.5]])), 1.25, rtol=1e-8)
+    assert kreiss_constant(np.array([[0, 1], [0, 0]])) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "word"),
+    [
+        (np.ones((2, 3)), ValueError, "square"),
+        (np.empty((0, 0)), ValueError, "n >= 1"),
+        (np.array([[np.nan]]), ValueError, "finite"),
+        (np.array([[np.inf, 0], [0, 0]]), ValueError, "finite"),
+        (np.array([["a"]]), TypeError, "numbers"),
+        (np.broadcast_to(0.0, (5000, 5000)), ValueError, "n <= 1000"),
+        ([Loop(CausalMean())] * 2, ValueError, "sequence of 2"),
+        (Loop(CausalMean()), TypeError, "pass_operator"),
+        (control.tf([1], [1, 0.5], 1), TypeError, "StateSpace"),
+    ],
+    ids=["shape", "empty", "nan", "inf", "text", "5000", "sequence", "loop", "tf"],
+)
+def test_refused(given, error, word):
+    with pytest.raises(error, match=word):
+        kreiss_constant(given)
+
+
+def test_a_flag_that_contradicts_the_system():
+    with pytest.raises(ValueError, match="contradicts"):
+        kreiss_constant(control.ss([[0.5]], [[1]], [[1]], 0, 1), continuous=True)
+
+
+def test_what_double_precision_cannot_tell_is_an_error():
+    with pytest.raises(ArithmeticError, match="cannot tell"):
+        kreiss_constant(0.5 * np.eye(64) + np.eye(64, k=1))

@@ -1,0 +1,66 @@
+"""Numerical radius: closed forms, the automaton, and against a fine grid of angles."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import CausalMean, Loop, numerical_radius, pass_operator
+from ctrlattn.stability import numerical_abscissa
+
+
+def on_a_grid(a, angles=3600):
+    turned = np.exp(1j * np.linspace(0, 2 * np.pi, angles))[:, None, None] * a
+    return np.linalg.eigvalsh((turned + turned.conj().swapaxes(-1, -2)) / 2).max()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20])
+def test_delays(n):
+    """A chain of n delays has the disk of radius cos(pi/(n + 1))."""
+    assert_allclose(numerical_radius(np.eye(n, k=1)), np.cos(np.pi / (n + 1)), atol=1e-12)
+    assert_allclose(numerical_radius(-1j * np.eye(n, k=-1)), np.cos(np.pi / (n + 1)), atol=1e-12)
+
+
+def test_the_automaton():
+    """1.5591 in sequential order, 1.5 in parallel, for many tokens."""
+    assert_allclose(numerical_radius(pass_operator(Loop(CausalMean(), order="sequential"), 200)), 1.5591, atol=5e-5)
+    assert_allclose(numerical_radius(pass_operator(Loop(CausalMean()), 200)), 1.5, atol=5e-5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_no_angle_of_a_grid_gives_more(seed, dtype):
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((6, 6)) + (1j * rng.standard_normal((6, 6)) if dtype is complex else 0)
+    found, grid = numerical_radius(a), on_a_grid(a)
+    assert grid <= found * (1 + 1e-12)
+    assert_allclose(grid, found, rtol=1e-5)
+    powers = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(1, 9)]
+    assert np.all(powers <= 2 * found ** np.arange(1, 9) * (1 + 1e-9))  # Berger
+
+
+def test_normal_and_degenerate():
+    assert_allclose(numerical_radius(np.diag([0.5, -0.8, 0.7j])), 0.8, rtol=1e-12)
+    assert_allclose(numerical_radius(np.array([[0.3, 2.0], [0.0, 0.3]])), 1.3, rtol=1e-12)  # a + c/2
+    assert numerical_radius(np.zeros((3, 3))) == 0.0
+    assert_allclose(numerical_radius(np.array([[-3.0]])), 3.0)
+    assert_allclose(numerical_radius(np.roll(np.eye(7), 1, 0) * np.exp(0.3j)), 1.0, rtol=1e-12)
+
+
+def test_abscissa_is_the_initial_growth():
+    import scipy.linalg
+
+    a = np.array([[-1.0, 5.0], [0.0, -2.0]])
+    step = 1e-6
+    grown = np.log(np.linalg.norm(scipy.linalg.expm(step * a), 2)) / step
+    assert_allclose(numerical_abscissa(a), grown, rtol=1e-4)
+
+
+def test_refused():
+    continuous, discrete = (control.ss([[0.5]], [[1]], [[1]], 0, dt) for dt in (0, 1))
+    with pytest.raises(ValueError, match="use numerical_abscissa"):
+        numerical_radius(continuous)
+    with pytest.raises(ValueError, match="use numerical_radius"):
+        numerical_abscissa(discrete)
+    with pytest.raises(ValueError, match="n <= 2000"):
+        numerical_radius(-np.broadcast_to(1.0, (5000, 5000)))

@@ -1,0 +1,72 @@
+"""Growth of powers against matrix_power and expm, between its bounds."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+from numpy.testing import assert_allclose
+
+from ctrlattn import CausalMean, Loop, kreiss_constant, pass_operator, transient_growth
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_norms_of_powers(dtype):
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((5, 5)) * 0.4 + (1j * rng.standard_normal((5, 5)) * 0.2 if dtype is complex else 0)
+    found = transient_growth(a, 12, bounds=False)
+    expected = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(13)]
+    assert_allclose(found.norms, expected, rtol=1e-10)
+    assert math.isnan(found.lower)
+    assert np.all(found.asymptotic <= found.norms * (1 + 1e-9))
+
+
+def test_continuous_time():
+    a = np.array([[-0.5, 6.0], [0.0, -0.7]])
+    found = transient_growth(a, 40, continuous=True, interval=0.1)
+    expected = [np.linalg.norm(scipy.linalg.expm(a * t), 2) for t in found.times]
+    assert_allclose(found.norms, expected, rtol=1e-10)
+    assert_allclose(found.times[-1], 4.0)
+    assert np.all(found.asymptotic <= found.norms + 1e-12)
+    assert np.all(found.norms <= found.ceiling + 1e-12)
+    assert found.lower <= found.peak * (1 + 1e-3) <= found.upper
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kreiss_matrix_theorem(seed):
+    rng = np.random.default_rng(seed)
+    a = np.triu(rng.standard_normal((8, 8)), 1) + np.diag(rng.uniform(-0.95, 0.95, 8))
+    found = transient_growth(a, 400)
+    assert 1.0 < found.lower <= found.peak <= found.upper
+    assert found.lower == kreiss_constant(a)
+    assert_allclose(found.upper, math.e * 8 * found.lower)
+    assert np.all(found.norms <= found.ceiling * (1 + 1e-12))
+    assert found.norms[int(found.peak_time)] == found.peak
+
+
+def test_the_automaton_grows_without_bound_though_all_its_poles_are_one():
+    found = transient_growth(pass_operator(Loop(CausalMean(), order="sequential"), 64), 5)
+    assert_allclose(found.norms[[1, 2, 5]], [1.657, 2.603, 7.621], atol=6e-4)
+    assert np.all(found.asymptotic == 1.0)
+    assert found.lower == found.upper == math.inf
+
+
+def test_degenerate():
+    delays = transient_growth(np.eye(3, k=1), 6)
+    assert delays.norms.tolist() == [1, 1, 1, 0, 0, 0, 0]
+    assert transient_growth(np.zeros((2, 2)), 0).norms.tolist() == [1.0]
+    unstable = transient_growth(np.array([[10.0]]), 400)
+    assert_allclose(unstable.norms[300], 1e300, rtol=1e-9)
+    assert unstable.norms[-1] == unstable.asymptotic[-1] == math.inf
+    shrinking = transient_growth(np.array([[1e-3]]), 200, bounds=False)
+    assert_allclose(shrinking.norms[100], 1e-300, rtol=1e-9)
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="whole number"):
+        transient_growth(np.eye(2), -1)
+    with pytest.raises(ValueError, match="interval"):
+        transient_growth(np.eye(2), 3, continuous=True, interval=0.0)
+    with pytest.raises(ValueError, match="n <= 1000"):
+        transient_growth(np.zeros((1200, 1200)), 1)
+    assert transient_growth(np.zeros((1200, 1200)), 1, bounds=False).norms.tolist() == [1.0, 0.0]
