@@ -18,13 +18,14 @@ class Preset(NamedTuple):
     source: str
 
 
-def _value_dynamics(**changes: Any) -> Loop:
+def _value_dynamics(*, causal: bool = False, **changes: Any) -> Loop:
     """PIDformer's setting: the state is the value, without residual stream; bidirectional as in DeiT."""
-    return Loop(SoftmaxAttention(causal=False), skip=0.0, feedback=1.0, **changes)
+    return Loop(SoftmaxAttention(causal=causal), skip=0.0, feedback=1.0, **changes)
 
 
 _AUTOMATON = Loop(CausalMean(), skip=1.0, feedback=-1.0, order="sequential", hold_first=True)
-_KP, _KI, _KD = 0.8, 0.5, 0.05  # the published gains
+_IMAGES = (0.8, 0.5, 0.05)  # the published gains: DeiT on ImageNet, Segmenter on ADE20K
+_TEXT = (0.4, 0.5, 0.1)  # WikiText-103, as remembered by a reader of the paper: low confidence
 
 _PRESETS = {
     "prediction-error": Preset(
@@ -58,16 +59,36 @@ _PRESETS = {
         "Nguyen, Nguyen, Baraniuk, NeuTRENO, arXiv 2312.00751; alpha = 0.6 as for DeiT",
     ),
     "pidformer-printed": Preset(
-        _value_dynamics(controller=PID(_KP, _KI, _KD)),
+        _value_dynamics(controller=PID(*_IMAGES)),
         "PIDformer's law as printed: exact integral, gains .8/.5/.05, reference v_0",
         "Nguyen et al., arXiv 2402.15989, section 3",
     ),
     "pidformer-ema": Preset(
-        _value_dynamics(controller=PID(_KP, _KI, _KD, form="ema", ema=0.3), reference_gain=0.1),
+        _value_dynamics(controller=PID(*_IMAGES, form="ema", ema=0.3), reference_gain=0.1),
         "PIDformer's law as code in circulation computes it: leaky integral read one layer late, reference 0.1 v_0",
         "code that accompanies arXiv 2402.15989; gains .8/.5/.05, beta .1, g .3",
     ),
+    "neutreno-text": Preset(
+        _value_dynamics(causal=True, controller=PID(0.4)),
+        "NeuTRENO as for language: v <- A v + 0.4 (v_0 - v), causal",
+        "Nguyen, Nguyen, Baraniuk, NeuTRENO, arXiv 2312.00751; alpha = 0.4 as for WikiText-103",
+    ),
+    "pidformer-printed-text": Preset(
+        _value_dynamics(causal=True, controller=PID(*_TEXT), reference_gain=0.3),
+        "PIDformer's law as printed with the gains for language, .4/.5/.1, causal, reference 0.3 v_0",
+        "arXiv 2402.15989, WikiText-103; gains and beta from memory, low confidence",
+    ),
+    "pidformer-ema-text": Preset(
+        _value_dynamics(causal=True, controller=PID(*_TEXT, form="ema", ema=0.3), reference_gain=0.3),
+        "PIDformer's law as code computes it with the gains for language, .4/.5/.1, causal, reference 0.3 v_0",
+        "code that accompanies arXiv 2402.15989; gains and beta from memory, low confidence",
+    ),
 }
+
+# The configurations of the papers, each law beside its relative.
+PUBLISHED = (
+    "neutreno", "pidformer-printed", "pidformer-ema", "neutreno-text", "pidformer-printed-text", "pidformer-ema-text",
+)  # fmt: skip
 
 
 def names() -> list[str]:

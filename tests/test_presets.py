@@ -15,6 +15,9 @@ NAMES = {
     "neutreno",
     "pidformer-printed",
     "pidformer-ema",
+    "neutreno-text",
+    "pidformer-printed-text",
+    "pidformer-ema-text",
 }
 
 
@@ -47,6 +50,9 @@ TABLE = {
     "neutreno": (0.0, 1.0, 1.0, "parallel", False, False),
     "pidformer-printed": (0.0, 1.0, 1.0, "parallel", False, False),
     "pidformer-ema": (0.0, 1.0, 0.1, "parallel", False, False),
+    "neutreno-text": (0.0, 1.0, 1.0, "parallel", False, True),
+    "pidformer-printed-text": (0.0, 1.0, 0.3, "parallel", False, True),
+    "pidformer-ema-text": (0.0, 1.0, 0.3, "parallel", False, True),
 }
 
 

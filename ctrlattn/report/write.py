@@ -12,9 +12,18 @@ from ctrlattn.report import interactive as plotly_panes
 from ctrlattn.report.material import Material, named_loops
 from ctrlattn.report.page import render
 from ctrlattn.report.section import Section
-from ctrlattn.report.sections import automaton, comparison, feedback, frequency, spectra, time, tokens
+from ctrlattn.report.sections import (
+    automaton,
+    comparison,
+    configurations,
+    feedback,
+    frequency,
+    spectra,
+    time,
+    tokens,
+)
 
-SECTIONS = (automaton, feedback, spectra, time, frequency, tokens, comparison)
+SECTIONS = (automaton, feedback, spectra, time, frequency, tokens, comparison, configurations)
 SCHEMA_VERSION = 1
 
 

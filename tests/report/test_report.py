@@ -12,7 +12,16 @@ from ctrlattn import config, presets, results, signals, simulate
 from ctrlattn.predictors import FixedAttention
 from ctrlattn.report import write
 from ctrlattn.report.material import Material, named_loops, start, why_not_linear
-from ctrlattn.report.sections import automaton, comparison, feedback, frequency, spectra, time, tokens
+from ctrlattn.report.sections import (
+    automaton,
+    comparison,
+    configurations,
+    feedback,
+    frequency,
+    spectra,
+    time,
+    tokens,
+)
 
 
 def recording(causal=True, layers=3, heads=2, n=5, **attrs):
@@ -108,7 +117,8 @@ def test_hostile_text_is_escaped(report):
 def test_every_section_answers_in_order_with_numbers(report):
     page = report[0].path.read_text(encoding="utf-8")
     order = [page.index(f'<section id="{key}"') for key in
-             ("automaton", "feedback", "spectra", "time", "frequency", "tokens", "comparison")]  # fmt: skip
+             ("automaton", "feedback", "spectra", "time", "frequency", "tokens", "comparison",
+              "configurations")]  # fmt: skip
     assert order == sorted(order)
     assert page.count("Valid within limits") >= 4
     assert page.count('role="img"') == page.count("<svg")
@@ -264,3 +274,21 @@ def test_interactive_panes_are_inlined_once(tmp_path):
     resources.feed(page)
     assert all(value.startswith(("#", "data:")) for value in resources.found)
     assert page.count("plotly-graph-div") >= 3
+
+
+def test_published_configurations_are_judged_on_the_recorded_modes(material):
+    found = configurations.section(material)
+    table = found.tables[0]
+    assert [row[0] for row in table.rows] == list(presets.PUBLISHED)
+    printed, ema = found.numbers["pidformer-printed"], found.numbers["pidformer-ema"]
+    assert_allclose(printed["interval"], (0.15, 1.8238), atol=1e-4)
+    modes = material.spectra["toy"].real
+    assert printed["outside"]["toy"] == np.mean((modes < 0.15) | (modes > 1.8239))
+    worst = modes.min()
+    b = 1 - worst + 0.8
+    assert_allclose(printed["largest_step"]["toy"], (-b + np.sqrt(b * b + 4 * 0.5 * 0.95)) / 0.5, rtol=1e-6)
+    assert np.isnan(ema["largest_step"]["toy"])
+    assert printed["steady_state_error"] == pytest.approx(0, abs=1e-9)
+    a = material.average_mode
+    assert ema["steady_state_error"] == pytest.approx(1 - 1.3 / (1 - a + 1.3))
+    assert "residual stream" in found.caveat
