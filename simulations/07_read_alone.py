@@ -31,6 +31,7 @@ from scipy.stats import t as student
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.files import atomic, output_directory
+from ctrlattn.frequency import mean_cosine
 from ctrlattn.nn import ReadTransformer
 
 Size = namedtuple("Size", "dim layers heads context batch steps windows searched seeds")
@@ -81,12 +82,15 @@ class Ordinary(torch.nn.Module):
                 last = name.endswith(("out_proj.weight", "linear2.weight"))
                 torch.nn.init.normal_(weight, std=0.02 / math.sqrt(2 * layers) if last else 0.02)
 
-    def forward(self, ids):
+    def state(self, ids):
         n = ids.shape[-1]
         x = self.tokens[ids] + self.positions[:n]
         for layer in self.layers:
             x = layer(x, src_mask=self.mask[:n, :n], is_causal=True)
-        return self.norm(x) @ self.tokens.T
+        return self.norm(x)
+
+    def forward(self, ids):
+        return self.state(ids) @ self.tokens.T
 
 
 def build(name, vocabulary, size, seed):
@@ -124,9 +128,17 @@ def held_out(model, ids, size):
     return float(np.nan_to_num(np.mean(losses), nan=1e3, posinf=1e3))
 
 
+def similarity(model, ids, size):
+    """Mean cosine between the tokens of a window after the last layer: 1 is oversmoothing."""
+    starts = np.linspace(0, len(ids) - size.context - 1, 16).astype(int)
+    with torch.no_grad():
+        return float(mean_cosine(model.state(windows(ids, starts, size)[0])).mean())
+
+
 def train(name, rate, seed, parts, vocabulary, size):
-    """One run: losses on both held-out parts, the curve on part one, seconds a step."""
+    """One run: losses on both held-out parts, the curve on part one, similarity of the tokens before and after."""
     model, rng = build(name, vocabulary, size, seed), np.random.default_rng(seed)
+    cosine = {"before": similarity(model, parts["two"], size)}
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     warm = max(size.steps // 10, 1)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -145,7 +157,8 @@ def train(name, rate, seed, parts, vocabulary, size):
             curve.append([step, held_out(model, parts["one"], size)])
     seconds = (time.perf_counter() - began) / size.steps
     losses = {part: held_out(model, parts[part], size) for part in ("one", "two")}
-    return {**losses, "curve": curve, "parameters": count(model), "seconds_per_step": seconds}
+    cosine["after"] = similarity(model, parts["two"], size)
+    return {**losses, "cosine": cosine, "curve": curve, "parameters": count(model), "seconds_per_step": seconds}
 
 
 def kept(folder, name, rate, seed, parts, vocabulary, size):
@@ -211,6 +224,7 @@ def measure(folder, seed, size):
             "rate": rate,
             "losses": [r["two"] for r in runs],
             **mean_interval([r["two"] for r in runs]),
+            "cosine": {when: float(np.mean([r["cosine"][when] for r in runs])) for when in ("before", "after")},
             "curves": [r["curve"] for r in runs],
             "seconds_per_step": float(np.median([r["seconds_per_step"] for r in runs])),
         }
@@ -227,6 +241,10 @@ def verdict(numbers):
     for name, m in models.items():
         cost = f"{m['parameters']} parameters, rate {m['rate']:g}, {m['seconds_per_step']:.3f} s a step"
         lines.append(f"{name:8} {m['mean']:.3f} [{m['low']:.3f}, {m['high']:.3f}], {cost}")
+        before, after = m["cosine"].values()
+        lines.append(
+            f"{name:8} mean cosine between tokens after the last layer: {before:.3f} untrained, {after:.3f} trained"
+        )
     lines.append("counting " + ", ".join(f"{k} {v:.3f}" for k, v in numbers["counting"].items()))
     for pair, d in numbers["differences"].items():
         a, b = pair.split(" minus ")

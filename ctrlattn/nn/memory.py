@@ -158,12 +158,16 @@ class ReadTransformer(torch.nn.Module):
             raise ValueError(f"token ids must lie in 0 ... {vocabulary - 1}, got {int(ids.min())} ... {int(ids.max())}")
         return unit_norm(self.tokens[ids] + self.positions[:n])
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, (..., n) -> (..., n, vocabulary)."""
+    def state(self, ids: torch.Tensor) -> torch.Tensor:
+        """The state after the last layer, (..., n) -> (..., n, d)."""
         x = self.embed(ids)
         for layer in self.layers:
             x = layer(x)
-        return x * torch.exp(-self.log_temperature) @ self.tokens.mT
+        return x
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, (..., n) -> (..., n, vocabulary)."""
+        return self.state(ids) * torch.exp(-self.log_temperature) @ self.tokens.mT
 
     def loops(self) -> tuple[Loop, ...]:
         """Three loops a layer: `simulate(model.loops(), model.embed(ids), 3 * layers)` computes what the model does."""

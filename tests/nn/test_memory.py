@@ -23,6 +23,7 @@ def test_the_module_is_the_sequence_of_loops(sign):
     trained = model(sign)
     with torch.no_grad():
         final = simulate(trained.loops(), trained.embed(IDS), 9, record="last").state
+        npt.assert_allclose(trained.state(IDS), final, rtol=0, atol=1e-12)
         logits = final @ trained.tokens.T / torch.exp(trained.log_temperature)
         npt.assert_allclose(trained(IDS), logits, rtol=0, atol=1e-12)
 

@@ -89,7 +89,7 @@ def test_the_scene_writes_its_table_and_resumes(scene, monkeypatch, tmp_path):
     numbers = scene.main(tmp_path, seed=1)
     assert {p.name for p in tmp_path.iterdir()} == {"read_alone.json", "read_alone.png", "read_alone_runs"}
     assert json.loads((tmp_path / "read_alone.json").read_text(encoding="utf-8")) == numbers
-    assert len(numbers["verdict"]) == 8
+    assert len(numbers["verdict"]) == 11
     for model in numbers["models"].values():
         assert len(model["losses"]) == 2
         assert model["low"] <= model["mean"] <= model["high"]
