@@ -6,6 +6,7 @@ from ctrlattn.nn.gains import Actuator, LearnedPID, stable_spread
 from ctrlattn.nn.lm import ControlledLM
 from ctrlattn.nn.memory import ReadLayer, ReadTransformer
 from ctrlattn.nn.vit import ControlledViT, deit_base_patch16_224, deit_small_patch16_224, deit_tiny_patch16_224
+from ctrlattn.nn.wrap import Places, Wrapped, wrap
 
 __all__ = [
     "Actuator",
@@ -15,11 +16,14 @@ __all__ = [
     "ControlledViT",
     "DepthState",
     "LearnedPID",
+    "Places",
     "ReadLayer",
     "ReadTransformer",
+    "Wrapped",
     "configuration",
     "deit_base_patch16_224",
     "deit_small_patch16_224",
     "deit_tiny_patch16_224",
     "stable_spread",
+    "wrap",
 ]

@@ -85,8 +85,7 @@ class ControlledAttention(torch.nn.Module):
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
         self.causal, self.dropout = causal, dropout
         self.controller = as_controller(controller)
-        # A value chain: no residual connection, and what attention returns is the next state's input.
-        self.loop = Loop(_attention, skip=0.0, feedback=1.0, controller=self.controller, reference_gain=reference_gain)
+        self.loop = value_loop(self.controller, reference_gain)
         self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
         self.proj = torch.nn.Linear(dim, dim)
 
@@ -128,7 +127,7 @@ class ControlledAttention(torch.nn.Module):
         if past is not None and not self.causal:
             raise ValueError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
         q, k, v = self._project(x)
-        u, depth_state = self._control(v, depth_state)
+        u, depth_state = control_values(self.loop, self._repeat(v), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
         heads = (t.transpose(-2, -3) for t in (q, self._repeat(k), self._repeat(v)))
@@ -148,20 +147,6 @@ class ControlledAttention(torch.nn.Module):
         counts = (self.heads, self.kv_heads, self.kv_heads)
         parts = self.qkv(x).split([count * self.head_dim for count in counts], -1)
         return [part.unflatten(-1, (count, self.head_dim)) for part, count in zip(parts, counts, strict=True)]
-
-    def _control(self, v: torch.Tensor, depth_state: DepthState | None) -> tuple[torch.Tensor | None, DepthState]:
-        v = self._repeat(v)
-        if depth_state is None:
-            depth_state = DepthState(v, None, acting=False)
-        if depth_state.reference.shape != v.shape:
-            raise ValueError(
-                f"depth_state has v_0 of shape {tuple(depth_state.reference.shape)}, the values of this layer are "
-                f"{tuple(v.shape)}: layers of one chain need the same batch, tokens, heads and head size"
-            )
-        if self.controller is None:
-            return None, depth_state._replace(acting=True)
-        _, u, memory = self.loop.control(v, depth_state)
-        return (u if depth_state.acting else None), DepthState(depth_state.reference, memory, acting=True)
 
     def _repeat(self, t: torch.Tensor) -> torch.Tensor:
         """Heads of keys or values, each as often as there are query heads for it."""
@@ -189,6 +174,42 @@ class ControlledAttention(torch.nn.Module):
         own = torch.ones(n, seen, dtype=torch.bool, device=device).triu(seen - n)
         past = torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n)
         return (past & visible) | (past & own), False
+
+
+def value_loop(controller: Any, reference_gain: float) -> Loop:
+    """The loop that values run over depth: no residual connection, what attention returns is the next state."""
+    return Loop(_attention, skip=0.0, feedback=1.0, controller=controller, reference_gain=reference_gain)
+
+
+def control_values(
+    loop: Loop, v: torch.Tensor, depth_state: DepthState | None
+) -> tuple[torch.Tensor | None, DepthState]:
+    """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
+
+    Raises
+    ------
+    ValueError
+        Values of another shape than v_0.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> loop, v = value_loop(PID(0.5), 1.0), torch.ones(1, 1, 1, 1)
+    >>> u, state = control_values(loop, 2 * v, None)
+    >>> control_values(loop, v, state)[0].item()
+    0.5
+    """
+    if depth_state is None:
+        depth_state = DepthState(v, None, acting=False)
+    if depth_state.reference.shape != v.shape:
+        raise ValueError(
+            f"depth_state has v_0 of shape {tuple(depth_state.reference.shape)}, the values of this layer are "
+            f"{tuple(v.shape)}: layers of one chain need the same batch, tokens, heads and head size"
+        )
+    if loop.controller is None:
+        return None, depth_state._replace(acting=True)
+    _, u, memory = loop.control(v, depth_state)
+    return (u if depth_state.acting else None), DepthState(depth_state.reference, memory, acting=True)
 
 
 def _attention(x: torch.Tensor) -> torch.Tensor:

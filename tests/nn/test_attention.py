@@ -1,4 +1,4 @@
-"""The controlled module against PIDFORMER.md's equations, against the Loop, and against itself in other forms."""
+"""The controlled module against the published equations, against the Loop, and against itself in other forms."""
 
 import control
 import numpy as np
@@ -38,7 +38,7 @@ def run(modules, x, **options):
 
 
 def published(modules, x, law, beta):
-    """PIDFORMER.md, written out: explicit attention matrices, and the sums over layers as they are printed."""
+    """Both laws of PIDformer and NeuTRENO, written out: explicit attention matrices, and the sums over layers as they are printed."""
     dim, heads = modules[0].proj.in_features, modules[0].heads
     values, errors, averages = [], [], []
     for layer, module in enumerate(modules):
