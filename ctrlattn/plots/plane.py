@@ -154,7 +154,7 @@ def root_locus(
     for (label, values), marker in zip((marks or {}).items(), "sDv^", strict=False):
         points = np.asarray(values)
         ax.plot(points.real, points.imag, marker, color="black", markersize=5, label=escape(label))
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", xlabel="Re z", ylabel="Im z", title=escape(title))
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z", title=escape(title))
     legend(ax)
     return ax
 
@@ -185,6 +185,7 @@ def root_loci(
     for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
         root_locus(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
         ax.get_legend().remove()
+        ax.label_outer()
     handles = {
         label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
@@ -210,7 +211,7 @@ def pole_zero(poles: Mapping[str, Any], zeros: Mapping[str, Any], *, ax: Axes | 
         if z.size:
             ax.plot(z.real, z.imag, "o", color=look["color"], fillstyle="none", markersize=11)
     ax.plot([], [], "o", color=GREY, fillstyle="none", markersize=9, linestyle="none", label="zeros")
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", xlabel="Re z", ylabel="Im z")
+    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z")
     ax.set_title("Closed-loop poles and zeros of the average mode")
     legend(ax)
     return ax
@@ -226,7 +227,8 @@ def _z_grid(ax: Axes) -> None:
         z = np.exp(-imaginary * damping / np.sqrt(1 - damping**2) + 1j * imaginary)
         ax.plot(z.real, z.imag, **style)
         ax.plot(z.real, -z.imag, **style)
-        ax.annotate(f"{damping:g}", (z.real[24], z.imag[24]), fontsize=6.5, color=GREY)
+        if damping in (0.1, 0.5, 0.9):
+            ax.annotate(f"{damping:g}", (z.real[24], z.imag[24]), fontsize=6.5, color=GREY)
     for frequency, label in ((np.pi / 4, "π/4"), (np.pi / 2, "π/2"), (3 * np.pi / 4, "3π/4")):
         angle = np.linspace(np.pi / 2, np.pi, 60)
         z = np.exp(frequency * np.exp(1j * angle))
@@ -234,7 +236,8 @@ def _z_grid(ax: Axes) -> None:
         ax.plot(z.real, -z.imag, **style)
         edge = 1.1 * np.exp(1j * frequency)
         ax.annotate(label, (edge.real, edge.imag), fontsize=7.5, color=GREY, ha="center", va="center")
-    ax.annotate("π rad/layer", (-1.05, 0.06), fontsize=7.5, color=GREY, ha="right")
+    ax.annotate("π", (-1.05, 0.06), fontsize=7.5, color=GREY, ha="right")
+    ax.set_xlabel("Re z (angles in rad/layer)")
 
 
 def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
