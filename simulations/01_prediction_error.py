@@ -20,8 +20,6 @@ for this scene: no language statistics.
     python simulations/01_prediction_error.py [--full] --out DIR
 """
 
-import argparse
-import json
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import product
@@ -29,10 +27,10 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from scene import command, save
 from scipy.stats import binomtest
 
 from ctrlattn import presets, rms_norm, simulate
-from ctrlattn.files import atomic, output_directory
 
 PASSES = 15
 RMS = presets.get("prediction-error-rms")
@@ -345,19 +343,10 @@ def draw(numbers):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write prediction_error.json and prediction_error.png under `out`; returns the numbers."""
-    folder, numbers = output_directory(out), measure(seed, full)
+    numbers = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "prediction_error.json") as path:
-        path.write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
-    with atomic(folder / "prediction_error.png") as path:
-        draw(numbers).savefig(path, dpi=100)
-    return numbers
+    return save(out, "prediction_error", numbers, draw(numbers))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="1,000 draws instead of 60, d = 512, up to 512 tokens")
-    options = parser.parse_args()
-    print("\n".join(main(options.out, options.seed, options.full)["verdict"]))
+    command(main, __doc__, full="1,000 draws instead of 60, d = 512, up to 512 tokens")

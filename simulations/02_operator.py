@@ -16,8 +16,6 @@ from p <= 1024, and the attractor is where random starts end, with the Jacobian 
     python simulations/02_operator.py [--full] --out DIR
 """
 
-import argparse
-import json
 import math
 from dataclasses import replace
 from itertools import accumulate, product
@@ -25,9 +23,9 @@ from itertools import accumulate, product
 import numpy as np
 from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
+from scene import command, save
 
 from ctrlattn import CausalMean, Loop, linearize, pass_operator, rms_norm, simulate, stream
-from ctrlattn.files import atomic, output_directory
 
 SEQUENTIAL = Loop(CausalMean(), order="sequential")
 ORDERS = {"sequential": SEQUENTIAL, "parallel": Loop(CausalMean())}
@@ -329,19 +327,10 @@ def draw(numbers):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write operator.json and operator.png under `out`; returns the numbers."""
-    folder, numbers = output_directory(out), measure(seed, full)
+    numbers = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "operator.json") as path:
-        path.write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
-    with atomic(folder / "operator.png") as path:
-        draw(numbers).savefig(path, dpi=100)
-    return numbers
+    return save(out, "operator", numbers, draw(numbers))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="256 tokens instead of 64, powers to 1024 instead of 128")
-    options = parser.parse_args()
-    print("\n".join(main(options.out, options.seed, options.full)["verdict"]))
+    command(main, __doc__, full="256 tokens instead of 64, powers to 1024 instead of 128")

@@ -22,18 +22,16 @@ reproduced; their attention resembles +1 (so their formulas are written) at the 
     python simulations/05_pronoun.py [--full] [--search] --out DIR
 """
 
-import argparse
-import json
 from collections import namedtuple
 from dataclasses import replace
 from itertools import chain, product
 
 import numpy as np
 from matplotlib.figure import Figure
+from scene import command, save
 from scipy.stats import binomtest
 
 from ctrlattn import simulate, unit_norm
-from ctrlattn.files import atomic, output_directory
 from ctrlattn.memory import parse_relations, read_layer, relation_memory
 
 SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose never test
@@ -226,24 +224,22 @@ def draw(numbers):
     return figure
 
 
-def main(out, seed=0, full=False):
-    """Measure, draw, write pronoun.json and pronoun.png under `out`; returns the numbers."""
-    folder, numbers = output_directory(out), measure(seed, full)
+def main(out, seed=0, full=False, choose=False):
+    """Measure, draw, write pronoun.json and pronoun.png under `out`; returns the numbers.
+
+    With `choose` the search for the configurations runs first and is printed.
+    """
+    for structure in product((-1.0, 1.0), (True, False), (True, False)) if choose else ():
+        print(search(*structure, seed=seed))
+    numbers = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "pronoun.json") as path:
-        path.write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
-    with atomic(folder / "pronoun.png") as path:
-        draw(numbers).savefig(path, dpi=100)
-    return numbers
+    return save(out, "pronoun", numbers, draw(numbers))
+
+
+def with_search(parser):
+    parser.add_argument("--search", action="store_true", dest="choose", help="first choose the configurations again")
+    return parser
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="400 draws instead of 10, and d = 512")
-    parser.add_argument("--search", action="store_true", help="first choose the configurations again")
-    options = parser.parse_args()
-    for structure in product((-1.0, 1.0), (True, False), (True, False)) if options.search else ():
-        print(search(*structure, seed=options.seed))
-    print("\n".join(main(options.out, options.seed, options.full)["verdict"]))
+    command(main, __doc__, full="400 draws instead of 10, and d = 512", more=with_search)

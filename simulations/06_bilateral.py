@@ -18,18 +18,15 @@ Images are continued by reflection in each comparison (scikit-image's mode="symm
     python simulations/06_bilateral.py [--full] --out DIR
 """
 
-import argparse
-import json
-import sys
 from itertools import product
 
 import control
 import numpy as np
+from scene import command, save
 from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter
 from scipy.stats import t as student
 
 from ctrlattn import PID, BilateralFilter, FixedAttention, Loop, SoftmaxAttention, linearize, mode, read, simulate
-from ctrlattn.files import atomic, output_directory
 from ctrlattn.plots.style import figure, styles, themed
 from ctrlattn.stability import attention_spectrum, stability_interval
 
@@ -352,26 +349,15 @@ def draw(numbers, shown):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write bilateral.json and bilateral.png under `out`; returns the numbers."""
-    if skimage is None:
-        raise ImportError(MISSING)
-    folder, (numbers, shown) = output_directory(out), measure(seed, full)
+    numbers, shown = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "bilateral.json") as path:
-        path.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    with atomic(folder / "bilateral.png") as path:
-        draw(numbers, shown).savefig(path, dpi=80)
-    return numbers
+    return save(out, "bilateral", numbers, draw(numbers, shown), dpi=80)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--full", action="store_true", help="48 x 48 pixels instead of 24 x 24, 20 draws instead of 3; minutes"
+    command(
+        main,
+        __doc__,
+        full="48 x 48 pixels instead of 24 x 24, 20 draws instead of 3; minutes",
+        missing=MISSING if skimage is None else None,
     )
-    options = parser.parse_args()
-    if skimage is None:
-        print(MISSING, file=sys.stderr)
-        sys.exit(2)
-    print("\n".join(main(options.out, options.seed, options.full)["verdict"]))

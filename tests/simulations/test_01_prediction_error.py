@@ -2,20 +2,9 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "simulations" / "01_prediction_error.py"
-
-
-@pytest.fixture(scope="module")
-def scene():
-    specification = importlib.util.spec_from_file_location("prediction_error_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("variant", ["plain", "RMS", "RMS, token 0 too"])

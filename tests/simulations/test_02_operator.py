@@ -1,9 +1,7 @@
 """The operator of one pass: each statement of the theory by a second method, and the scene end to end."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +10,6 @@ from scipy.optimize import minimize_scalar
 from scipy.sparse.linalg import svds
 
 from ctrlattn import pass_operator, simulate
-
-SCRIPT = Path(__file__).parents[2] / "simulations" / "02_operator.py"
-
-
-@pytest.fixture(scope="module")
-def scene():
-    specification = importlib.util.spec_from_file_location("operator_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

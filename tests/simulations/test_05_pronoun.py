@@ -1,21 +1,8 @@
 """The pronoun task: the criterion by hand, the stored configuration on fresh draws, the scene end to end."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
-import pytest
-
-SCRIPT = Path(__file__).parents[2] / "simulations" / "05_pronoun.py"
-
-
-@pytest.fixture(scope="module")
-def scene():
-    specification = importlib.util.spec_from_file_location("pronoun_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_both_sentences_must_be_right_and_the_pronoun_does_not_compete(scene):

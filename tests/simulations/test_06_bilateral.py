@@ -1,6 +1,5 @@
 """The bilateral scene: equalities at small size, the spectrum of a known image, the loops' verdicts, end to end."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -13,21 +12,9 @@ from numpy.testing import assert_allclose
 SCRIPT = Path(__file__).parents[2] / "simulations" / "06_bilateral.py"
 
 
-def load():
-    specification = importlib.util.spec_from_file_location("bilateral_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def scene():
-    pytest.importorskip("skimage")
-    return load()
-
-
 @pytest.fixture(scope="module")
 def numbers(scene, tmp_path_factory):
+    pytest.importorskip("skimage")
     folder = tmp_path_factory.mktemp("bilateral") / "out"
     result = scene.main(folder, seed=3)
     assert sorted(p.name for p in folder.iterdir()) == ["bilateral.json", "bilateral.png"]
@@ -129,7 +116,7 @@ def test_where_a_loop_settles_is_told_by_the_jacobian_not_by_the_frozen_spectrum
 
 def test_without_scikit_image_it_says_so_in_one_line(tmp_path):
     code = (
-        "import sys, runpy; sys.modules['skimage'] = None; "
+        f"import sys, runpy; sys.modules['skimage'] = None; sys.path.insert(0, {str(SCRIPT.parent)!r}); "
         f"sys.argv = ['scene', '--out', {str(tmp_path / 'out')!r}]; "
         f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
     )

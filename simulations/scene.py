@@ -1,0 +1,38 @@
+"""What every scene does at its end: write its numbers and its picture, print its verdict."""
+
+import argparse
+import json
+import sys
+
+from ctrlattn.files import atomic, output_directory
+
+
+def save(out, name, numbers, figure, dpi=100):
+    """Write <name>.json and <name>.png under `out`, each whole or not at all; returns the numbers."""
+    folder = output_directory(out)
+    with atomic(folder / f"{name}.json") as path:
+        path.write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
+    with atomic(folder / f"{name}.png") as path:
+        figure.savefig(path, dpi=dpi)
+    return numbers
+
+
+def command(main, description, full, more=None, missing=None):
+    """Run main(out, seed, full) from the command line and print its verdict; bad input is one line and exit code 2.
+
+    `full` says what --full adds; `more`, if given, takes the parser and adds what one scene alone has; `missing` says
+    which package is not installed, None where all are.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--out", required=True, help="directory of the results; made if absent")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help=full)
+    options = vars((more or (lambda same: same))(parser).parse_args())
+    try:
+        if missing is not None:
+            raise ValueError(missing)
+        output_directory(options["out"])  # before the work, not after
+        print("\n".join(main(**options)["verdict"]))
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
