@@ -32,11 +32,12 @@ _ROOMS = {
         "kreiss_constant",
         "pseudospectral_radius",
         "pseudospectral_abscissa",
+        "pseudospectrum",
         "numerical_radius",
         "distance_to_instability",
         "transient_growth",
     ),
-    "frequency": ("sensitivity", "complementary_sensitivity"),
+    "frequency": ("sensitivity", "complementary_sensitivity", "frequency_response"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 _MODULES = ("presets", "memory", "config", "results", "signals", "plots", "checkpoints")

@@ -8,6 +8,7 @@ from ctrlattn.frequency.depth import (
     sensitivity_peaks,
     sensitivity_response,
 )
+from ctrlattn.frequency.response import frequency_response
 from ctrlattn.frequency.tokens import (
     difference_gain,
     mean_cosine,
@@ -19,6 +20,7 @@ __all__ = [
     "Peaks",
     "complementary_sensitivity",
     "difference_gain",
+    "frequency_response",
     "gang_of_four",
     "mean_cosine",
     "participation_rank",

@@ -9,6 +9,7 @@ from ctrlattn.stability.pseudospectra import (
     pseudospectral_abscissa,
     pseudospectral_radius,
 )
+from ctrlattn.stability.pseudospectrum import pseudospectrum
 from ctrlattn.stability.regions import (
     closed_loop_poles,
     is_stable,
@@ -37,6 +38,7 @@ __all__ = [
     "numerical_radius",
     "pseudospectral_abscissa",
     "pseudospectral_radius",
+    "pseudospectrum",
     "region_boundary",
     "spectral_radius",
     "stability_interval",
