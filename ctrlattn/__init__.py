@@ -22,7 +22,7 @@ _ROOMS = {
     "normalizers": ("rms_norm", "layer_norm", "unit_norm"),
     "loop": ("Loop", "simulate", "Trajectory"),
     "streaming": ("stream",),
-    "linear": ("pass_operator", "mode", "loop_transfer", "linearize"),
+    "linear": ("pass_operator", "mode", "loop_transfer", "linearize", "jacobian_operator"),
     "stability": (
         "stability_interval",
         "stability_set",

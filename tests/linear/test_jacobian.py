@@ -1,0 +1,138 @@
+"""Products with the Jacobian against the whole Jacobian, finite differences and linearize."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse.linalg import eigs, svds
+
+from ctrlattn import (
+    AssociativeMemory,
+    CausalMean,
+    FixedAttention,
+    Loop,
+    SoftmaxAttention,
+    jacobian_operator,
+    layer_norm,
+    linearize,
+    pass_operator,
+    presets,
+    rms_norm,
+    simulate,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
+X = np.random.default_rng(0).standard_normal((6, 3))
+MEMORY = AssociativeMemory(np.eye(3), np.arange(9.0).reshape(3, 3), temperature=0.7)
+LOOPS = {
+    "softmax": Loop(SoftmaxAttention()),
+    "heads": Loop(SoftmaxAttention(heads=3), skip=0.9, feedback=0.5, normalizer=rms_norm),
+    "pre-norm": Loop(SoftmaxAttention(causal=False), feedback=1.0, normalizer=layer_norm, normalize_input=True),
+    "sequential": Loop(CausalMean(), normalizer=rms_norm, order="sequential"),
+    "memory": Loop(MEMORY, feedback=1.0),
+}
+
+
+def layer(loop):
+    return lambda x: loop.to(x).step(x, loop.init(x))[0]
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_equals_linearize(name):
+    # One layer at layer 0: no controller acts, r = x is held.
+    found = jacobian_operator(layer(LOOPS[name]), X)
+    whole = linearize(LOOPS[name], X).A
+    assert found.shape == (18, 18)
+    assert_allclose(found @ np.eye(18), whole, atol=1e-12)
+    assert_allclose(found.T @ np.eye(18), whole.T, atol=1e-12)
+    assert_allclose(found.rmatvec(np.arange(18.0)), whole.T @ np.arange(18.0), atol=1e-11)
+
+
+def test_many_layers_against_finite_differences():
+    loop = presets.get("prediction-error-rms")
+
+    def deep(x):
+        return simulate(loop, x, 4, record="last").state
+
+    found = jacobian_operator(deep, X)
+    v = np.random.default_rng(1).standard_normal(X.size)
+    step = 1e-6
+    numeric = (deep(X + step * v.reshape(X.shape)) - deep(X - step * v.reshape(X.shape))).ravel() / (2 * step)
+    assert_allclose(found @ v, numeric, atol=1e-7 * np.abs(numeric).max())
+    w = np.random.default_rng(2).standard_normal(X.size)
+    assert_allclose(w @ (found @ v), (found.T @ w) @ v, rtol=1e-11)
+
+
+def test_numpy_and_torch_points_keep_their_dtype(xp):
+    x = X.astype(np.float32)
+    point = x if xp is np else xp.from_numpy(x)
+    found = jacobian_operator(layer(LOOPS["softmax"]), point)
+    assert found.dtype == np.float32
+    assert (found @ np.ones(18, np.float32)).dtype == np.float32
+    assert_allclose(found @ np.eye(18), linearize(LOOPS["softmax"], X).A, atol=1e-4)
+    assert np.array_equal(np.asarray(point), x)
+
+
+def test_maps_between_shapes():
+    import torch
+
+    found = jacobian_operator(lambda x: torch.stack([x.sum(), (x**2).sum()]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert found.shape == (2, 4)
+    assert_allclose(found @ np.eye(4), [[1, 1, 1, 1], [2, 4, 6, 8]])
+    scalar = jacobian_operator(lambda x: (x**3).sum(), np.array(2.0))
+    assert_allclose(scalar @ np.ones(1), [12.0])
+
+
+def test_without_a_forward_mode_the_reverse_mode_does_it_twice():
+    import torch
+
+    class Square(torch.autograd.Function):
+        """No jvp is written, so that torch refuses forward mode."""
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return x**2
+
+        @staticmethod
+        def setup_context(context, inputs, output):
+            context.save_for_backward(*inputs)
+
+        @staticmethod
+        def backward(context, gradient):
+            return 2 * context.saved_tensors[0] * gradient
+
+    found = jacobian_operator(Square.apply, np.array([1.0, 2.0, 3.0]))
+    assert_allclose(found @ np.eye(3), np.diag([2.0, 4.0, 6.0]))
+
+
+def test_what_scipy_makes_of_it():
+    n = 400
+    found = jacobian_operator(layer(Loop(CausalMean(), order="sequential")), np.ones((n, 1)))
+    top = svds(found, k=1, return_singular_vectors=False, rng=0)
+    assert_allclose(top, np.linalg.norm(pass_operator(Loop(CausalMean(), order="sequential"), n), 2), rtol=1e-8)
+    matrix = np.diag(np.linspace(0.1, 1.0, 40))
+    mixed = jacobian_operator(layer(Loop(FixedAttention(matrix), skip=0.0, feedback=1.0)), np.ones((40, 1)))
+    assert_allclose(eigs(mixed, k=1, v0=np.ones(40), return_eigenvectors=False), [1.0], atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "error", "word"),
+    [
+        (lambda x: x, [1.0], TypeError, "numpy array"),
+        (lambda x: x, np.array([1, 2]), TypeError, "floating"),
+        (lambda x: x, np.array([1j]), TypeError, "real maps"),
+        (lambda x: x, np.array([np.nan]), ValueError, "finite"),
+        (lambda x: np.sin(np.asarray(x)), np.ones(2), TypeError, "torch"),
+        (lambda x: (x, x), np.ones(2), TypeError, "array"),
+    ],
+    ids=["list", "integers", "complex", "nan", "numpy alone", "two"],
+)
+def test_refused(f, x, error, word):
+    with pytest.raises(error, match=word):
+        jacobian_operator(f, x)
+
+
+def test_complex_vectors_are_refused():
+    with pytest.raises(TypeError, match="real"):
+        jacobian_operator(lambda x: 2 * x, np.ones(2)) @ np.array([1j, 0])
