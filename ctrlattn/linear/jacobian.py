@@ -107,10 +107,10 @@ def _plain_attention() -> Any:
 def _shaped(vector: np.ndarray, template: Any) -> Any:
     import torch
 
-    array = np.ascontiguousarray(np.asarray(vector).reshape(tuple(template.shape)))
+    array = np.ascontiguousarray(vector)
     if np.iscomplexobj(array):
         raise TypeError("this Jacobian is real: apply it to the real and the imaginary part one by one")
-    return torch.as_tensor(array).to(dtype=template.dtype, device=template.device)
+    return torch.as_tensor(array).to(dtype=template.dtype, device=template.device).reshape(template.shape)
 
 
 def _flat(result: Any) -> np.ndarray:
