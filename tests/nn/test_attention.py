@@ -38,7 +38,7 @@ def run(modules, x, **options):
 
 
 def published(modules, x, law, beta):
-    """Both laws of PIDformer and NeuTRENO, written out: explicit attention matrices, and the sums over layers as they are printed."""
+    """The laws written out: explicit attention matrices, and the sums over layers as they are printed."""
     dim, heads = modules[0].proj.in_features, modules[0].heads
     values, errors, averages = [], [], []
     for layer, module in enumerate(modules):

@@ -1,0 +1,176 @@
+"""What control over depth costs: a training step of a controlled layer against the same layer without control.
+
+    python simulations/benchmarks/controlled_attention.py            # medians of alternating runs, one and two threads
+    python simulations/benchmarks/controlled_attention.py --once     # small, one run each, for CI
+
+A step is forward and backward of one layer in the middle of a network, qkv and proj included: gradients flow to its
+input, its weights, v_0 and the controller's memory, and come back from its output and from the memory it hands on.
+3 heads of 64 features. "literal" is the same layer with softmax(q k^T) written out. Peak memory is that of a process of
+its own, above what it holds before, for one layer (its depth state included) and for a chain of layers.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from paired import alternate, in_threads, median_ms, write
+
+LAWS = ("pidformer-printed", "pidformer-ema")
+SIZES = ((2, 1024), (8, 197))
+LIMITS = {("eager", 1024): 1.15, ("compiled", 1024): 1.10, ("eager", 197): 1.25}
+MEMORY_LIMIT, LITERAL_AT_LEAST, CHAIN = 1.3, 2, 12
+
+
+def layer(law: str | None, *, literal: bool = False):
+    """A DeiT-tiny attention layer under a published law, or without control."""
+    import torch
+
+    from ctrlattn.nn import ControlledAttention, configuration
+
+    class Literal(ControlledAttention):
+        def attend(self, q, k, v, *, mask, is_causal):
+            return torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1) @ v
+
+    torch.manual_seed(0)
+    options = configuration(law or "softmax")
+    options.pop("feedback")
+    return (Literal if literal else ControlledAttention)(192, 3, **options)
+
+
+def training_step(module, batch: int, n: int, run=None):
+    """A function of no arguments: forward and backward of a layer that follows two others."""
+    import torch
+
+    x = torch.randn(batch, n, 192, requires_grad=True)
+    with torch.no_grad():
+        _, state = module(x)
+        _, state = module(x, state)
+    leaves = [t.detach().clone().requires_grad_() for t in (state.reference, *(state.controller or ()))]
+    state = state._replace(reference=leaves[0], controller=tuple(leaves[1:]) or None)
+    back = [torch.randn(batch, n, 192), *(torch.randn_like(t) for t in leaves[1:])]
+    inputs = [x, *leaves, *module.parameters()]
+
+    def step():
+        y, after = (module if run is None else run)(x, state)
+        return torch.autograd.grad([y, *(after.controller or ())], inputs, back, allow_unused=True)
+
+    return step
+
+
+def times(small: bool) -> list[dict[str, object]]:
+    """Every law, size and mode, in turn with the layer without control."""
+    import torch
+
+    repeat, sizes = (1, ((2, 64),)) if small else (15, SIZES)
+    modes = ["eager", "compiled"] if shutil.which("g++") or shutil.which("clang++") else ["eager"]
+    rows = []
+    for batch, n in sizes:
+        for law in LAWS:
+            for mode in modes[:1] if small and law != LAWS[0] else modes:
+                torch.compiler.reset()
+                modules = layer(law), layer(None)
+                runs = [torch.compile(m) if mode == "compiled" else m for m in modules]
+                ours, other = (training_step(m, batch, n, r) for m, r in zip(modules, runs, strict=True))
+                what = f"{law}, {mode}, n = {n}, batch {batch}, against no control"
+                rows.append(row(what, *alternate(ours, other, repeat), LIMITS.get((mode, n), "")))
+        for law in LAWS:
+            ours, other = (training_step(layer(law, literal=k), batch, n) for k in (False, True))
+            seconds = alternate(ours, other, repeat)
+            what = f"{law}, literal formulation against ours, n = {n}, batch {batch}"
+            rows.append(row(what, *seconds[::-1], f">= {LITERAL_AT_LEAST}" if n == 1024 else "", "literal"))
+    return [{"threads": torch.get_num_threads(), **found} for found in rows]
+
+
+def row(what: str, first: list[float], second: list[float], limit: object, of: str = "ours") -> dict[str, object]:
+    """Median ratio of the pairs: each pair ran at the same moment, whatever else the machine did."""
+    ratios = np.array(first) / np.array(second)
+    quarter = [float(f"{q:.3g}") for q in np.quantile(ratios, [0.25, 0.75])]
+    return {
+        "what": what,
+        "first (ms)": median_ms(first),
+        "second (ms)": median_ms(second),
+        "ratio": float(f"{np.median(ratios):.3g}"),
+        "quartiles": f"{quarter[0]} to {quarter[1]}",
+        "limit": limit,
+    }
+
+
+def peak(law: str, n: int, depth: int) -> dict[str, float]:
+    """MB that a training step of `depth` layers adds to this process."""
+    import torch
+
+    name = None if law == "none" else law
+    training_step(layer(name), 1, 16)()
+    modules = [layer(name) for _ in range(depth)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if depth == 1:
+        training_step(modules[0], 2, n)()
+    else:
+        x, state = torch.randn(2, n, 192, requires_grad=True), None
+        for module in modules:
+            x, state = module(x, state)
+        x.sum().backward()
+    return {"megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+
+
+def memory(small: bool) -> list[dict[str, object]]:
+    """Peak against n, and the exponent of its growth."""
+    sizes, laws = ((512, 1024), LAWS[:1]) if small else ((512, 1024, 2048, 4096), LAWS)
+    # glibc otherwise keeps freed blocks, and holes between layers would count as theirs.
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
+    rows = []
+    for depth in (1,) if small else (1, CHAIN):
+        found = {
+            law: [in_threads(__file__, 1, "--peak", law, str(n), str(depth))["megabytes"] for n in sizes]
+            for law in ("none", *laws)
+        }
+        for law in laws:
+            exponent = np.polyfit(np.log(sizes), np.log(found[law]), 1)[0]
+            rows.append(
+                {
+                    "layers": depth,
+                    "law": law,
+                    "n": f"{sizes[0]} to {sizes[-1]}",
+                    "peak (MB)": ", ".join(f"{m:.3g}" for m in found[law]),
+                    "without control (MB)": ", ".join(f"{m:.3g}" for m in found["none"]),
+                    "largest ratio": float(f"{np.max(np.array(found[law]) / found['none']):.3g}"),
+                    "ratio at the largest n": float(f"{found[law][-1] / found['none'][-1]:.3g}"),
+                    "exponent": round(float(exponent), 2),
+                    "limit": MEMORY_LIMIT,
+                }
+            )
+    return rows
+
+
+def load_average() -> str:
+    """What else the machine did, over the last minute."""
+    return f"{os.getloadavg()[0]:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
+    parser.add_argument("--once", action="store_true", help="small, one run each")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        found = peak(arguments.peak[0], *map(int, arguments.peak[1:])) if arguments.peak else times(arguments.once)
+        print(json.dumps(found))
+        return
+    extra = ["--once"] if arguments.once else []
+    load = load_average()
+    rows = [r for threads in (1, 2) for r in in_threads(__file__, threads, *extra)]
+    machine = {**describe(), "load before": load, "date": time.strftime("%Y-%m-%d")}
+    write(arguments.out, "controlled_attention", machine, rows)
+    write(arguments.out, "controlled_attention_memory", machine, memory(arguments.once))
+
+
+if __name__ == "__main__":
+    main()
