@@ -22,8 +22,6 @@ a W is not said. Keys begin at random tokens; a better local optimum may exist, 
     python simulations/04_query_memory.py [--full] --out DIR
 """
 
-import argparse
-import json
 import math
 import sys
 from collections import namedtuple
@@ -34,12 +32,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scene import command, save
 from scipy.linalg import null_space
 from scipy.stats import t as student
 
 from ctrlattn import AssociativeMemory, checkpoints
 from ctrlattn.arrays import attention_weights, softmax
-from ctrlattn.files import atomic, output_directory
 
 Size = namedtuple("Size", "train held seeds slots temperatures steps layers")
 SMALL = Size(16, 4, 2, [4, 16], [0.03, 0.3, 3.0], 8, [2])
@@ -311,20 +309,11 @@ def draw(numbers):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write query_memory.json and query_memory.png under `out`; returns the numbers."""
-    folder, numbers = output_directory(out), measure(seed, FULL if full else SMALL)
+    numbers = measure(seed, FULL if full else SMALL)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "query_memory.json") as path:
-        path.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    with atomic(folder / "query_memory.png") as path:
-        draw(numbers).savefig(path, dpi=100)
-    return numbers
+    return save(out, "query_memory", numbers, draw(numbers))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="to 192 slots, 5 seeds, all layers")
-    options = parser.parse_args()
-    lines = [f"not run: {', '.join(absent())} not installed"] if absent() else []
-    print("\n".join(lines or main(options.out, options.seed, options.full)["verdict"]))
+    missing = f"not installed: {', '.join(absent())}" if absent() else None
+    command(main, __doc__, full="to 192 slots, 5 seeds, all layers", missing=missing)

@@ -6,7 +6,7 @@ and +1, beside an ordinary pre-norm transformer of the same number of parameters
 batches of a seed, have the same optimizer, number of steps and rule for the learning rate: three rates, extended while
 the best one is the last. The rate is chosen on one part of the held-out text, losses are reported on another.
 
-What it shows, --full. With feedback -1 `read` alone ends at 1.739 [1.658, 1.819] nats a character, the ordinary model at
+What it shows, --full. With feedback -1 `read` alone ends at 1.739 [1.658, 1.819] nats a character, the ordinary one at
 1.702 [1.688, 1.716]: no difference beyond the seeds, which is not equality. Four seeds of five are within .02 of the
 ordinary mean, one was held up (1.854). With +1, the notes' sign, it stays at 2.322, worse than counting pairs of
 characters (2.257), and its tokens grow more alike: mean cosine after the last layer .48, with -1 .27.
@@ -20,7 +20,6 @@ learned positions and tied output, which the notes do not have; the ordinary one
 Every run is kept in DIR/read_alone_runs; a run that is there with the same settings is not repeated.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -32,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from scene import command, save
 from scipy.stats import t as student
 from torch.nn.functional import cross_entropy
 
@@ -287,22 +287,12 @@ def draw(numbers):
 
 def main(out, seed=0, full=False):
     """Train what is missing, draw, write read_alone.json and read_alone.png under `out`; returns the numbers."""
-    folder = output_directory(out)
-    numbers = measure(output_directory(folder / "read_alone_runs"), seed, FULL if full else SMALL)
+    runs = output_directory(Path(out) / "read_alone_runs")
+    numbers = measure(runs, seed, FULL if full else SMALL)
     numbers["verdict"] = verdict(numbers)
-    with atomic(folder / "read_alone.json") as path:
-        path.write_text(json.dumps(numbers, indent=1), encoding="utf-8")
-    with atomic(folder / "read_alone.png") as path:
-        draw(numbers).savefig(path, dpi=100)
-    return numbers
+    return save(out, "read_alone", numbers, draw(numbers))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--full", action="store_true", help="d = 64, 4 layers, 600 steps, 5 seeds")
-    options = parser.parse_args()
-    installed = find_spec(PACKAGE) is not None
-    lines = main(options.out, options.seed, options.full)["verdict"] if installed else [f"not run: {ABSENT}"]
-    print("\n".join(lines))
+    missing = ABSENT if find_spec(PACKAGE) is None else None
+    command(main, __doc__, full="d = 64, 4 layers, 600 steps, 5 seeds", missing=missing)

@@ -1,8 +1,6 @@
 """The bound on a memory of m slots, the memory that is a linear map, the fit, and the scene on the real network."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import numpy.testing as npt
@@ -11,16 +9,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ctrlattn import AssociativeMemory, checkpoints  # noqa: E402  (after the skip)
-
-SCRIPT = Path(__file__).parents[2] / "simulations" / "04_query_memory.py"
-
-
-@pytest.fixture(scope="module")
-def scene():
-    specification = importlib.util.spec_from_file_location("query_memory_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -1,24 +1,13 @@
 """The trained scene: a fair match by parameters and batches, parts that do not overlap, runs that are not repeated."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-SCRIPT = Path(__file__).parents[2] / "simulations" / "07_read_alone.py"
 TINY = {"dim": 8, "layers": 1, "heads": 2, "context": 8, "batch": 4, "steps": 10, "windows": 16, "searched": 1}
-
-
-@pytest.fixture(scope="module")
-def scene():
-    specification = importlib.util.spec_from_file_location("read_alone_scene", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("size", ["SMALL", "FULL"])
