@@ -1,6 +1,7 @@
 """Pictures: plain arrays in, matplotlib figures or axes out. Nothing is shown, nothing is registered with pyplot."""
 
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
+from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
@@ -16,6 +17,7 @@ __all__ = [
     "inline_svg",
     "nyquist",
     "pole_zero",
+    "pseudospectrum_contours",
     "root_loci",
     "root_locus",
     "save",
@@ -23,4 +25,5 @@ __all__ = [
     "spectrum_over_regions",
     "time_response",
     "token_response",
+    "transient_growth",
 ]
