@@ -1,0 +1,128 @@
+"""Frequency response and pseudospectra against python-control and against an SVD a point.
+
+    python simulations/benchmarks/state_space.py            # medians of alternating runs, one and two threads
+    python simulations/benchmarks/state_space.py --once     # small, one run each, for CI
+
+Both sides are timed in turn in one process. Each row says how far the two answers lie apart and stops the run where
+that is more than allowed. python-control takes slycot where it is installed, and the row says which it had.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import describe
+from paired import alternate, in_threads, median_ms, write
+
+LIMITS = {"general": 14, "upper triangular": 40, "lower triangular": 40}
+
+
+def worker(small: bool) -> dict[str, list[dict[str, object]]]:
+    """All rows for the threads of this process."""
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    n, frequencies, times = (80, 20, 1) if small else (1000, 200, 3)
+    rows = [against_python_control(kind, n, frequencies, times) for kind in LIMITS]
+    size, points, times = (48, 8, 1) if small else (256, 100, 1)
+    rows += [against_svd(kind, size, points, times) for kind in matrices(2)]
+    rows += [kreiss(24 if small else 100)]
+    return {"rows": [{"threads": threads, **row} for row in rows]}
+
+
+def against_python_control(kind: str, n: int, frequencies: int, times: int) -> dict[str, object]:
+    """An 8 x 8 discrete system of n states: ours against the method of python-control's own system."""
+    import control
+
+    from ctrlattn import frequency_response
+
+    rng = np.random.default_rng(0)
+    dense = 0.9 * rng.standard_normal((n, n)) / np.sqrt(n)
+    a = {"general": dense, "upper triangular": np.triu(dense), "lower triangular": np.tril(dense)}[kind]
+    system = control.ss(a, rng.standard_normal((n, 8)), rng.standard_normal((8, n)), np.zeros((8, 8)), 1)
+    omega = np.linspace(0.01, 3.1, frequencies)
+    expected, found = system.frequency_response(omega).complex, frequency_response(system, omega).complex
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    require(difference <= 1e-10, kind, difference)
+    ours, theirs = alternate(lambda: frequency_response(system, omega), lambda: system.frequency_response(omega), times)
+    slycot = "with slycot" if importlib.util.find_spec("slycot") else "without slycot"
+    what = f"frequency response, {kind} A, n = {n}, 8 x 8, {frequencies} frequencies"
+    return row(what, ours, theirs, f"python-control {slycot}", LIMITS[kind], difference)
+
+
+def matrices(n: int) -> dict[str, np.ndarray]:
+    """Non-normal, normal and defective ones, since the number of Lanczos steps depends on the matrix."""
+    from ctrlattn import CausalMean, Loop, pass_operator
+
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return {
+        "random": rng.standard_normal((n, n)) / np.sqrt(n),
+        "Grcar": (np.triu(np.tril(np.ones((n, n)), 3)) - np.eye(n, k=-1)) / 2,
+        "one pass of the automaton": pass_operator(Loop(CausalMean(), order="sequential"), n),
+        "symmetric, equidistant spectrum": q @ np.diag(np.linspace(-1, 1, n)) @ q.T,
+    }
+
+
+def against_svd(kind: str, n: int, points: int, times: int) -> dict[str, object]:
+    """sigma_min on a grid; the SVDs are timed on every tenth row of it and scaled."""
+    from ctrlattn import pseudospectrum
+    from ctrlattn.stability.pseudospectrum import by_svd
+
+    a = matrices(n)[kind]
+    # Not symmetric about the real axis: no point is another one's mirror image, which would cost nothing.
+    im = np.linspace(-1.9, 2.1, points)
+    grid = np.linspace(-2, 2, points)[None, :] + 1j * im[:, None]
+    some = grid[:: max(points // 10, 1)]
+    expected, found = by_svd(a, some.ravel()), pseudospectrum(a, grid)[:: max(points // 10, 1)].ravel()
+    difference = np.max(np.abs(found - expected) / np.maximum(expected, 1e-12 * np.linalg.norm(a, 2)))
+    require(difference <= 1e-3, kind, difference)
+    ours, theirs = alternate(lambda: pseudospectrum(a, grid), lambda: by_svd(a, some.ravel()), times)
+    scaled = [seconds * grid.size / some.size for seconds in theirs]
+    what = f"pseudospectrum {points} x {points}, n = {n}, {kind}"
+    return row(what, ours, scaled, f"an SVD a point ({some.size} of them, scaled)", 10, difference)
+
+
+def kreiss(n: int) -> dict[str, object]:
+    """One Kreiss constant; nobody else has it to compare with."""
+    from ctrlattn import kreiss_constant
+
+    a = 0.6 * np.random.default_rng(0).standard_normal((n, n)) / np.sqrt(n)
+    kreiss_constant(a[:8, :8])
+    start = time.perf_counter()
+    value = kreiss_constant(a)
+    return {
+        "what": f"Kreiss constant, random, n = {n}: {value:.6f}",
+        "ours (ms)": median_ms([time.perf_counter() - start]),
+    }
+
+
+def require(holds: bool, kind: str, difference: float) -> None:
+    if not holds:
+        raise SystemExit(f"{kind}: the two answers lie {difference:.1e} apart")
+
+
+def row(what, ours, theirs, other, limit, difference) -> dict[str, object]:
+    a, b = median_ms(ours), median_ms(theirs)
+    return {"what": what, "ours (ms)": a, "other (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
+            "difference": f"{difference:.0e}", "other": other}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
+    parser.add_argument("--once", action="store_true", help="small, one run each")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(worker(arguments.once)))
+        return
+    extra = ["--once"] if arguments.once else []
+    found = [in_threads(__file__, threads, *extra) for threads in (1, 2)]
+    write(arguments.out, "state_space", describe(), [row for result in found for row in result["rows"]])
+
+
+if __name__ == "__main__":
+    main()
