@@ -34,7 +34,9 @@ class LearnedPID(torch.nn.Module):
         gains = start + theta                           without a region
         gains = start (1 + spread tanh theta)           inside a box that is stable for every mode of the region
 
-    One instance given to all layers is shared; one instance a layer learns its own gains.
+    One instance given to all layers is shared (a state dict then names its parameter in every block); one instance a
+    layer learns its own gains. The region speaks of the value chain v <- A v + u: in a trained network, which projects
+    again at every layer, alpha is an eigenvalue of attention times one of W_O W_V.
 
     Parameters
     ----------

@@ -1,14 +1,16 @@
 """ViT and language model: timm's names and counts, decoding, the sign as a gauge, loading, and learning."""
 
 import copy
+from functools import partial
 
 import numpy.testing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn import PID, presets  # noqa: E402  (after the skip)
+from ctrlattn import PID, presets, rms_norm  # noqa: E402  (after the skip)
 from ctrlattn.nn import (  # noqa: E402
+    Actuator,
     Block,
     ControlledLM,
     ControlledViT,
@@ -146,6 +148,28 @@ def test_negating_the_output_projection_undoes_the_sign_bit_for_bit(norm, placem
         sign = -1.0 if "attn.proj" in name else 1.0
         npt.assert_array_equal(a.detach(), sign * b.detach(), err_msg=name)
     npt.assert_array_equal(minus(images).detach(), plus(images).detach())
+
+
+def test_the_comparator_transformer_is_x_minus_attention():
+    torch.manual_seed(0)
+    x, block = torch.randn(2, 5, 8, dtype=torch.float64), {}
+    for placement in ("pre", "post"):
+        torch.manual_seed(1)
+        block[placement] = Block(8, 2, 16, feedback=-1.0, norm="rms", placement=placement).double()
+    norm = partial(rms_norm, eps=1e-6)  # weights are 1
+    attn, mlp = block["pre"].attn, block["pre"].mlp
+    between = x - attn(norm(x))[0]
+    npt.assert_allclose(block["pre"](x)[0].detach(), (between + mlp(norm(between))).detach(), rtol=0, atol=1e-14)
+    attn, mlp = block["post"].attn, block["post"].mlp
+    between = norm(x - attn(x)[0])
+    npt.assert_allclose(block["post"](x)[0].detach(), norm(between + mlp(between)).detach(), rtol=0, atol=1e-14)
+
+
+def test_a_schedule_over_depth_is_an_actuator_a_layer():
+    images = torch.randn(2, 1, 8, 8)
+    scheduled = vit(controller=[Actuator(CODE, gain=f) for f in (1.0, 0.5, 0.0)])
+    fixed = vit(controller=[PID(f * 0.8, f * 0.5, f * 0.05, form="ema") for f in (1.0, 0.5, 0.0)])
+    npt.assert_allclose(scheduled(images).detach(), fixed(images).detach(), rtol=0, atol=1e-6)
 
 
 def test_the_sign_is_seen_where_the_projection_is_the_same():
