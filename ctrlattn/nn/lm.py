@@ -23,7 +23,7 @@ class ControlledLM(Network):
         Sizes: 128, 16, 8 (of 16 features) and 2048 unless given.
     dropout : float
     controller : optional
-        One for all layers, or a sequence with one a layer; see ControlledAttention.
+        One for all layers, or a sequence with one a layer; see ControlledViT.
     depth_scaled : bool
         Initial weights of what enters the stream times 1/sqrt(2 depth).
     **block
