@@ -36,6 +36,11 @@ _ROOMS = {
         "numerical_radius",
         "distance_to_instability",
         "transient_growth",
+        "lyapunov_exponents",
+        "layer_map",
+        "fixed_point",
+        "continue_fixed_point",
+        "bifurcation_diagram",
     ),
     "frequency": ("sensitivity", "complementary_sensitivity", "frequency_response"),
 }

@@ -1,0 +1,138 @@
+"""J(x) V, column by column, without ever forming J: forward derivatives of a map, by torch or by differences.
+
+torch: forward-mode autodiff (`torch.func.jvp`, mapped over the directions), exact to rounding. numpy: what the caller
+gives as `jvp`, or central differences, of relative accuracy eps^(2/3), 4e-11 in float64; where the two sides differ
+by more than a smooth map could (a kink, such as that of the tent map), the right-hand side counts.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.arrays import Array, is_array, is_torch, like, machine_epsilon, namespace, require_finite, to_numpy
+
+Step = Callable[[Array], Array]
+Jvp = Callable[[Array, Array], Array]
+
+
+class Tangent:
+    """One map and its derivatives: `advance(step, x, frame)` -> (f(x), J(x) frame), frame (N, k) float64 of numpy."""
+
+    def __init__(self, x: Array, jvp: Jvp | None) -> None:
+        self.jvp = jvp
+        self.eps = machine_epsilon(x)
+        exact = jvp is not None or is_torch(x)
+        # Below this share of its column, a part of J V that remains after projection is rounding.
+        self.lost = 16 * length(x) ** 0.5 * self.eps
+        # Below this share of the longest column it is the error of the differences.
+        self.noise = 0.0 if exact else 1e2 * self.eps ** (2 / 3)
+        self.size = 0.0  # of the states so far: the length of a difference step is relative to it
+        self.stretch = 0.0  # of the directions so far: what a kink is compared with
+
+    def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
+        """f(x) and J(x) V."""
+        if not frame.shape[1]:
+            return _checked(step(x), x), frame
+        if self.jvp is None and is_torch(x):
+            new, moved = _forward(step, x, frame)
+        else:
+            new = _checked(step(x), x)
+            moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
+        return new, to_numpy(moved).reshape(frame.shape[1], -1).T.astype(np.float64)
+
+    def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        self.size = max(self.size, float(np.max(np.abs(x), initial=0.0)))
+        h = self.eps ** (1 / 3) * (self.size or 1.0)
+        moved = []
+        for v in frame.T:
+            longest = float(np.max(np.abs(v), initial=0.0)) or 1.0
+            d = h / longest
+            by = like(d * v.reshape(x.shape), x)
+            ahead, behind = _checked(step(x + by), x), _checked(step(x - by), x)
+            right, left = (ahead - new) / d, (new - behind) / d
+            sides = max(float(np.linalg.norm(right)), float(np.linalg.norm(left)))
+            self.stretch = max(self.stretch, sides)
+            kink = np.linalg.norm(right - left) > 1e-2 * sides and sides > 1e-2 * self.stretch
+            moved.append(right if kink else (ahead - behind) / (2 * d))
+        return np.stack(moved) if moved else np.zeros((0, x.size))
+
+
+def as_state(x: Any) -> Array:
+    """A point of the state space: an array as it is, a number or list as float64; not empty, finite."""
+    x = x if is_array(x) else np.asarray(x, dtype=float)
+    xp = namespace(x)
+    if 0 in tuple(x.shape):
+        raise ValueError(f"the state must hold at least one number, got shape {tuple(x.shape)}")
+    require_finite("the state", x)
+    return x.detach() if xp is not np else x
+
+
+def length(x: Array) -> int:
+    """How many numbers a state holds."""
+    return int(np.prod(tuple(x.shape), dtype=int))
+
+
+def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array, np.ndarray]:
+    """f(x) and the whole J(x), (N, N) float64.
+
+    >>> dense_jacobian(lambda x: x * x, np.array([1.0, 3.0]))[1].round(6).tolist()
+    [[2.0, 0.0], [0.0, 6.0]]
+    """
+    return Tangent(x, jvp).advance(step, x, np.eye(length(x)))
+
+
+def _checked(new: Any, x: Array) -> Array:
+    new = np.asarray(new) if isinstance(new, np.generic) else new  # numpy turns an array of no dimension into this
+    if not is_array(new) or is_torch(new) != is_torch(x) or tuple(new.shape) != tuple(x.shape):
+        found = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
+        raise ValueError(
+            f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {found}"
+        )
+    return new
+
+
+def _given(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
+    """The caller's derivative: jvp(x, directions), both shaped (k, *x.shape)."""
+    directions = like(frame.T.reshape(-1, *x.shape), x)
+    moved = jvp(x, directions)
+    if tuple(moved.shape) != tuple(directions.shape):
+        raise ValueError(
+            f"jvp(x, directions) must return J(x) times each direction, {tuple(directions.shape)}: "
+            f"got {tuple(moved.shape)}"
+        )
+    return moved
+
+
+def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    directions = like(frame.T.copy(), x).reshape(-1, *x.shape)
+
+    def pushed(v: Any) -> tuple[Any, Any]:
+        found: Any = torch.func.jvp(lambda t: _checked(step(t), x), (x,), (v,))
+        return found[0], found[1]
+
+    # The fused attention of the CPU has no forward derivative; its formula has.
+    _prepare_forward()
+    mapped: Any = torch.func.vmap(pushed, out_dims=(None, 0))  # type: ignore[arg-type]
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        try:
+            new, moved = mapped(directions)
+        except RuntimeError:  # a step that cannot be mapped over is differentiated direction by direction
+            pairs = [pushed(v) for v in directions]
+            new, moved = pairs[0][0], torch.stack([pair[1] for pair in pairs])
+    return new.detach(), moved.detach()
+
+
+@cache
+def _prepare_forward() -> None:
+    """The first forward derivative compiles what torch itself has deprecated, and warns; no user need hear it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
