@@ -95,7 +95,7 @@ def test_report_writes_what_it_says(tmp_path):
     found = command("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json", timeout=300)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["loops"].keys() == {"neutreno"}
-    assert "8/8" in found.stderr
+    assert "done" in found.stderr
     assert (tmp_path / "r" / "report.html").stat().st_size > 100_000
 
 
@@ -142,7 +142,7 @@ def test_an_interrupt_leaves_no_half_written_page(tmp_path):
     )  # fmt: skip
     with process:
         for line in process.stderr:  # the first step has begun
-            if "0/8" in line:
+            if " 0/" in line:
                 break
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)

@@ -140,7 +140,7 @@ def root_locus(
     >>> import numpy as np
     >>> k = np.linspace(0, 2, 5)
     >>> root_locus(k, (0.5 - 0.6 * k)[:, None]).get_xlabel()
-    'Re z'
+    'Re z (angles in rad/layer)'
     """
     ax = axes_of(ax, height=4.2)
     _z_grid(ax)

@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from ctrlattn import PID, stability_interval
 from ctrlattn.stability import closed_loop_poles
-from ctrlattn.stability.steps import largest_stable_step, with_step
+from ctrlattn.stability.steps import _by_bisection, largest_stable_step, with_step
 
 
 def closed_form(pid, alpha):
     b = 1 - alpha + pid.kp
-    if pid.ki == 0:
-        return 2 * (1 - pid.kd) / b
     return (-b + math.sqrt(b * b + 4 * pid.ki * (1 - pid.kd))) / pid.ki
 
 
@@ -23,7 +21,8 @@ def closed_form(pid, alpha):
 @given(st.floats(0.05, 2), st.floats(0.01, 4), st.floats(0, 0.9), st.floats(-1, 1))
 def test_one_real_mode_is_the_closed_form(kp, ki, kd, a):
     pid = PID(kp, ki, kd)
-    assert largest_stable_step(pid, a) == pytest.approx(closed_form(pid, a), rel=1e-6)
+    assert largest_stable_step(pid, a) == pytest.approx(closed_form(pid, a), rel=1e-9)
+    assert _by_bisection(pid, np.array([a])) == pytest.approx(closed_form(pid, a), rel=1e-6)
 
 
 def test_no_integral_and_no_gain():
