@@ -1,10 +1,19 @@
 """Which attention modes a controller leaves stable, and how far a loop is from instability."""
 
 from ctrlattn.stability.bifurcation import Bifurcation, bifurcation_diagram
+from ctrlattn.stability.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
 from ctrlattn.stability.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
+from ctrlattn.stability.gramians import (
+    Truncation,
+    balanced_truncation,
+    controllability_gramian,
+    hankel_singular_values,
+    observability_gramian,
+)
 from ctrlattn.stability.kreiss import kreiss_constant
 from ctrlattn.stability.lyapunov import Convergence, convergence, kaplan_yorke_dimension, lyapunov_exponents
-from ctrlattn.stability.margins import Margins, gain_margin, margins
+from ctrlattn.stability.margins import Crossings, Margins, crossings, gain_margin, margins
+from ctrlattn.stability.norms import PeakGain, h2_norm, hinf_norm, peak_gain
 from ctrlattn.stability.numerical_range import numerical_abscissa, numerical_radius
 from ctrlattn.stability.pseudospectra import (
     distance_to_instability,
@@ -28,28 +37,43 @@ from ctrlattn.stability.transients import TransientGrowth, transient_growth
 __all__ = [
     "Bifurcation",
     "Branch",
+    "ChannelMargins",
     "Convergence",
+    "Crossings",
+    "DiskMargin",
     "FixedPoint",
     "Margins",
+    "PeakGain",
     "TransientGrowth",
+    "Truncation",
     "attention_spectrum",
+    "balanced_truncation",
     "bifurcation_diagram",
     "closed_loop_poles",
     "continue_fixed_point",
+    "controllability_gramian",
     "convergence",
+    "crossings",
+    "disk_margin",
     "distance_to_instability",
     "fixed_point",
     "gain_margin",
+    "h2_norm",
+    "hankel_singular_values",
     "henrici_departure",
+    "hinf_norm",
     "is_stable",
     "kaplan_yorke_dimension",
     "kreiss_constant",
     "largest_stable_step",
     "layer_map",
+    "loop_margins",
     "lyapunov_exponents",
     "margins",
     "numerical_abscissa",
     "numerical_radius",
+    "observability_gramian",
+    "peak_gain",
     "pseudospectral_abscissa",
     "pseudospectral_radius",
     "pseudospectrum",

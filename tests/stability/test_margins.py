@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, Loop, gain_margin, loop_transfer, margins
+from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins
 
 
 def radius(system):
@@ -96,6 +96,56 @@ def test_gain_margin_of_the_published_law_follows_from_its_interval():
     assert_allclose(gain_margin(loop_transfer(loop, 0.6)), 1.6 / 1.15, rtol=1e-10)
 
 
+def test_published_continuous_loop():
+    found = margins(control.tf(25, [1, 10, 10, 10]))
+    assert_allclose([found.gain_margin, found.phase_crossover], [3.6, np.sqrt(10)], rtol=1e-12)
+    assert_allclose([found.phase_margin, found.gain_crossover], [29.1104, 1.7844], atol=5e-5)
+    assert_allclose(found.delay_margin, 0.2847, atol=5e-5)
+    poles = control.feedback(found.gain_margin * control.tf(25, [1, 10, 10, 10]), 1).poles()
+    assert_allclose(poles.real.max(), 0.0, atol=1e-12)
+
+
+CONTINUOUS = {
+    "published": control.tf(25, [1, 10, 10, 10]),
+    "double integrator with lead": control.tf([1, 0.3], [1, 2, 0, 0]),
+    "conditionally stable": 3 * control.tf([1, 4, 4], [1, 0, 0, 0]),
+    "slow": control.tf(25e-9, [1, 10e-3, 10e-6, 10e-9]),
+    "direct term": control.tf([-0.5, 1], [1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", CONTINUOUS)
+def test_continuous_margins_by_their_definition(name):
+    L = CONTINUOUS[name]
+    found, all_of_them = margins(L), crossings(L)
+    assert found.stable
+    num, den = L.num[0][0], L.den[0][0]
+    scale = np.polyval(np.abs(den), 1.0)
+    for frequency, factor in zip(all_of_them.gain_frequency, all_of_them.gain_factor, strict=True):
+        if np.isfinite(frequency):
+            assert_allclose(
+                np.polyval(den, 1j * frequency) + factor * np.polyval(num, 1j * frequency), 0, atol=1e-9 * scale
+            )
+    for frequency, phase, delay in zip(*all_of_them[2:], strict=True):
+        turned = L(1j * frequency) * np.exp(-1j * np.radians(phase))
+        assert_allclose(turned, -1, rtol=1e-6)
+        if frequency > 0:
+            assert_allclose(L(1j * frequency) * np.exp(-1j * frequency * delay), -1, rtol=1e-6)
+    w = np.logspace(-6, 4, 200_001)
+    assert_allclose(found.modulus_margin, np.abs(1 + L(1j * w)).min(), rtol=1e-6)
+
+
+def test_every_crossing_is_listed():
+    L = CONTINUOUS["conditionally stable"]  # 3 (s + 2)^2 / s^3: real at w = 2, for K = 1/3
+    found = crossings(L)
+    assert_allclose([found.gain_frequency, found.gain_factor], [[2.0], [1 / 3]], rtol=1e-9)
+    assert_allclose(margins(L).gain_reduction, 1 / 3, rtol=1e-9)
+    # 2 sin-like loop: z^-4 is real and negative at odd multiples of pi/4, each with the factor 2.
+    found = crossings(control.tf([0.5], [1, 0, 0, 0, 0], 1))
+    assert_allclose(found.gain_frequency, [np.pi / 4, 3 * np.pi / 4], rtol=1e-9)
+    assert_allclose(found.gain_factor, [2, 2], rtol=1e-9)
+
+
 def test_degenerate_loops():
     nothing = margins(control.ss([], [], [], 0.0, 1))
     assert (nothing.stable, nothing.gain_margin, nothing.phase_margin, nothing.modulus_margin) == (
@@ -108,8 +158,14 @@ def test_degenerate_loops():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match="continuous"):
-        margins(control.tf([1], [1, 1]))
+    with pytest.raises(ValueError, match="time base"):
+        margins(control.tf([1], [1, 1], None))
+    with pytest.raises(ValueError, match="improper"):
+        margins(control.tf([1, 0, 0], [1, 1], 1))
+    with pytest.raises(ValueError, match="sequence of 2 different layers"):
+        margins([Loop(CausalMean())] * 2)
+    with pytest.raises(ValueError, match="differ from the state space"):
+        margins(control.ss(np.diag(np.linspace(0.5, 0.99, 60)), np.ones((60, 1)), np.ones((1, 60)), 0, 1))
     with pytest.raises(ValueError, match="SISO"):
         margins(control.ss(0.5 * np.eye(2), np.eye(2), np.eye(2), 0, 1))
     with pytest.raises(TypeError, match="StateSpace or TransferFunction"):

@@ -1,0 +1,134 @@
+"""Disk margins: published numbers, the definition (a pole on the boundary), brute force inside the disk."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, disk_margin, loop_margins, loop_transfer, margins
+from ctrlattn.stability import hinf_norm
+
+THIRD_ORDER = control.tf(25, [1, 10, 10, 10])
+SATELLITE = control.ss([[0, 10], [-10, 0]], np.eye(2), [[1, 10], [-10, 1]], 0)
+
+
+def gain(matrix):
+    return control.ss([], [], [], np.atleast_2d(matrix))
+
+
+def discrete(seed, channels, n=5):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, n))
+    a *= 0.7 / np.abs(np.linalg.eigvals(a)).max()
+    return control.ss(a, 0.3 * rng.normal(size=(n, channels)), 0.3 * rng.normal(size=(channels, n)), 0, 1)
+
+
+def closed_radius(system, factors):
+    """Spectral radius of the loop with every channel multiplied by a complex factor; D = 0."""
+    return np.abs(np.linalg.eigvals(system.A - system.B @ np.diag(factors) @ system.C)).max()
+
+
+def test_published_siso():
+    # Seiler, Packard, Gahinet 2020: 0.46, 4.05 dB, 25.8 degrees; MATLAB's disk margin .458.
+    found = disk_margin(THIRD_ORDER)
+    assert_allclose(found.margin, 0.458, atol=5e-4)
+    assert_allclose(20 * np.log10(found.gain_high), 4.05, atol=5e-3)
+    assert_allclose(found.phase, 25.8, atol=5e-3)
+    assert_allclose(found.gain_low * found.gain_high, 1.0, rtol=1e-12)
+
+
+def test_published_spinning_satellite():
+    found = disk_margin(SATELLITE * gain(np.eye(2)))
+    assert_allclose(found.margin, 0.0998, atol=5e-5)
+    assert_allclose(found.attained, found.margin, rtol=2e-6)
+    other = gain([[1, -2], [0, 1]])
+    for loop in (SATELLITE * other, other * SATELLITE):
+        found = disk_margin(loop)
+        assert_allclose(found.margin, 0.3754, rtol=3e-3)  # published; 0.37615 here, and attained:
+        assert_allclose(found.attained, found.margin, rtol=2e-6)
+
+
+def test_satellite_loops_look_harmless_one_at_a_time():
+    # Exactly: with the other loop closed each channel is 1/s.
+    for found in loop_margins(SATELLITE * gain(np.eye(2))):
+        assert found.classical.gain_margin == np.inf
+        assert_allclose(found.classical.phase_margin, 90.0, rtol=1e-6)
+        assert_allclose(found.disk.margin, 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("skew", [-1.0, -0.5, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("system", [control.tf([0.5], [1, -1], 1), THIRD_ORDER], ids=["dt", "ct"])
+def test_siso_definition(system, skew):
+    found = disk_margin(system, skew=skew)
+    w = found.frequency
+    point = 1j * w if system.dt == 0 else np.exp(1j * w)
+    f = found.perturbation[0]
+    assert_allclose(np.polyval(system.den[0][0], point) + f * np.polyval(system.num[0][0], point), 0.0, atol=1e-7)
+    delta = (f - 1) / ((1 + skew) / 2 * f + (1 - skew) / 2)
+    assert_allclose(abs(delta), found.margin, rtol=1e-5)
+
+
+def test_the_ends_of_the_skew_are_s_and_t():
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
+    system = loop_transfer(loop, 0.6)
+    closed = control.feedback(system, 1)
+    assert_allclose(disk_margin(system, skew=1.0).margin, margins(system).modulus_margin, rtol=1e-5)
+    assert_allclose(disk_margin(system, skew=1.0).margin, 1 / hinf_norm(1 - closed), rtol=1e-5)
+    assert_allclose(disk_margin(system, skew=-1.0).margin, 1 / hinf_norm(closed), rtol=1e-5)
+
+
+def test_gains_and_phases_of_the_disk_are_safe():
+    system = control.tf([0.5], [1, -1], 1)
+    found, classical = disk_margin(system), margins(system)
+    assert found.gain_high <= classical.gain_margin
+    assert found.phase <= classical.phase_margin
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_mimo_definition_and_brute_force(channels, seed):
+    system = discrete(seed, channels)
+    found = disk_margin(system)
+    if found.margin == 0.0:
+        assert closed_radius(system, np.ones(channels)) >= 1
+        return
+    assert found.margin <= found.attained
+    response = system(np.exp(1j * found.frequency))
+    assert_allclose(np.linalg.det(np.eye(channels) + np.diag(found.perturbation) @ response), 0.0, atol=1e-9)
+    assert_allclose(closed_radius(system, found.perturbation), 1.0, atol=1e-6)
+    rng = np.random.default_rng(seed)
+    size = 0.999 * found.margin * np.exp(2j * np.pi * rng.random((3000, channels)))
+    factors = (1 + size / 2) / (1 - size / 2)
+    assert max(closed_radius(system, f) for f in factors) < 1
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_bound_is_attained_up_to_three_channels(seed):
+    found = disk_margin(discrete(seed, 3))
+    assert_allclose(found.attained, found.margin, rtol=1e-3)
+
+
+def test_one_complex_mode():
+    a = 0.4 + 0.3j  # L = 0.5/(z - a), closed pole a - 0.5 f
+    found = disk_margin(([[a]], [[1.0]], [[0.5]], [[0.0]]))
+    assert_allclose(abs(a - 0.5 * found.perturbation[0]), 1.0, rtol=1e-9)
+    delta = found.margin * np.exp(2j * np.pi * np.arange(2000) / 2000)
+    f = (1 + delta / 2) / (1 - delta / 2)
+    assert_allclose(np.abs(a - 0.5 * f).max(), 1.0, rtol=1e-4)
+
+
+def test_degenerate():
+    nothing = disk_margin(control.ss([], [], [], [[0.0]], 1), skew=-1.0)
+    assert (nothing.margin, nothing.phase, nothing.gain_high) == (np.inf, 180.0, np.inf)
+    assert_allclose(disk_margin(control.ss([], [], [], [[0.0]], 1)).margin, 2.0, rtol=1e-6)  # S = 1, T = 0: |S - T|/2
+    assert disk_margin(control.tf([5.0], [1, -1], 1)).margin == 0.0
+    assert disk_margin(control.ss(0.5, 1.0, 1e-9, 0, 1)).gain_high > 1e5
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="own input"):
+        disk_margin(control.ss(0.5, [[1.0, 0.0]], 1.0, [[0.0, 0.0]], 1))
+    with pytest.raises(ValueError, match="algebraic"):
+        disk_margin(control.ss(0.5, 1.0, 1.0, -1.0, 1))
+    with pytest.raises(ValueError, match="tol"):
+        disk_margin(THIRD_ORDER, tol=0.0)

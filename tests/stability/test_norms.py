@@ -1,0 +1,149 @@
+"""Norms against closed forms, published numbers, and a fine grid."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, h2_norm, hinf_norm, loop_transfer, mode
+from ctrlattn.stability import peak_gain
+
+# python-control's sysnorm_test.py, "random system generated in MATLAB", with MATLAB's norms.
+A = [[-1.017041847539126, -0.224182952826418, 0.042538079149249],
+     [-0.310374015319095, -0.516461581407780, -0.119195790221750],
+     [-1.452723568727942, 1.7995860837102088, -1.491935830615152]]  # fmt: skip
+B = [[0.312858596637428, -0.164879019209038], [-0.864879917324456, 0.627707287528727],
+     [-0.030051296196269, 1.093265669039484]]  # fmt: skip
+C = [[1.109273297614398, 0.077359091130425, -1.113500741486764],
+     [-0.863652821988714, -1.214117043615409, -0.006849328103348]]  # fmt: skip
+MATLAB = control.ss(A, B, C, np.zeros((2, 2)))
+SAMPLED = control.sample_system(control.tf([1], [1, 1]), 0.1)
+
+
+def grid_peak(system, points=20_001):
+    w = np.linspace(0, np.pi, points)
+    return max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * v))), 2) for v in w)
+
+
+def random_system(rng, n, m, radius=0.95):
+    a = rng.normal(size=(n, n))
+    a *= radius / np.abs(np.linalg.eigvals(a)).max()
+    return control.ss(a, rng.normal(size=(n, m)), rng.normal(size=(m, n)), rng.normal(size=(m, m)), 1)
+
+
+def test_published_numbers():
+    assert_allclose(h2_norm(MATLAB), 2.237461821810309, rtol=1e-12)
+    assert_allclose(hinf_norm(MATLAB), 4.276759162964244, rtol=1e-12)
+    sampled = control.sample_system(MATLAB, 0.1)
+    assert_allclose(h2_norm(sampled), 0.707434962289554, rtol=1e-11)
+    assert_allclose(hinf_norm(sampled), 4.276759162964228, rtol=1e-11)
+    assert_allclose(h2_norm(control.tf([1], [1, 1])), np.sqrt(0.5), rtol=1e-14)
+
+
+def test_the_published_discrete_h2_norm_is_right_to_seven_digits():
+    # 1/(s + 1) held and sampled at 0.1: (1 - a)/sqrt(1 - a^2), a = e^-0.1, which is sqrt(tanh(0.05)).
+    assert_allclose(h2_norm(SAMPLED), np.sqrt(np.tanh(0.05)), rtol=1e-13)
+    assert_allclose(h2_norm(SAMPLED), 0.223513699524858, rtol=2e-8)
+
+
+def test_h2_norm_of_the_proportional_loop_is_its_impulse_response():
+    system = mode(Loop(CausalMean(), controller=PID(0.6)), 0.3)
+    _, impulse = control.impulse_response(system, np.arange(400))
+    assert_allclose(h2_norm(system), np.linalg.norm(impulse), rtol=1e-12)
+
+
+@pytest.mark.parametrize("delays", [0, 1, 5])
+def test_poles_at_zero_change_no_norm(delays):
+    system = control.tf([1.0], np.poly([0.8] + [0.0] * delays), 1)
+    assert_allclose(hinf_norm(system), 5.0, rtol=1e-9)
+    assert_allclose(h2_norm(system), 1 / 0.6, rtol=1e-12)
+
+
+def test_a_pure_delay_has_norm_one():
+    assert_allclose(hinf_norm(control.tf([1], [1, 0, 0, 0], 1)), 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 20])
+@pytest.mark.parametrize("m", [1, 3])
+def test_the_peak_is_that_of_a_grid_and_never_below_it(n, m):
+    system = random_system(np.random.default_rng(10 * n + m), n, m)
+    found = peak_gain(system)
+    on_grid = grid_peak(system, 2001)
+    assert on_grid <= found.upper
+    # Each one is the value at a frequency, so that a fine grid about it cannot be beaten either.
+    assert_allclose(np.linalg.norm(np.atleast_2d(system(np.exp(1j * found.frequency))), 2), found.value, rtol=1e-10)
+    near = found.frequency + np.linspace(-1e-3, 1e-3, 401)
+    assert max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * w))), 2) for w in near) <= found.upper
+
+
+def test_a_needle_that_a_grid_misses():
+    r, w = 1 - 1e-7, 1.2345678
+    system = control.tf([1.0], np.real(np.poly([r * np.exp(1j * w), r * np.exp(-1j * w), 0.5])), 1)
+    z = np.exp(1j * w)
+    at_pole = 1 / abs((z - r * z) * (z - r * np.conj(z)) * (z - 0.5))
+    assert_allclose(hinf_norm(system), at_pole, rtol=1e-5)
+    assert grid_peak(system, 2001) < 0.01 * at_pole
+
+
+def test_continuous_resonance_and_direct_term_at_infinity():
+    zeta = 0.05
+    assert_allclose(hinf_norm(control.tf([1], [1, 2 * zeta, 1])), 1 / (2 * zeta * np.sqrt(1 - zeta**2)), rtol=1e-9)
+    found = peak_gain(control.tf([2.0, 1.0], [1.0, 1.0]))
+    assert (found.value, found.frequency) == (2.0, np.inf)
+
+
+def test_time_scale_does_not_matter_in_continuous_time():
+    for scale in (1e-6, 1.0, 1e6):
+        system = control.ss(scale * np.array(A), scale * np.array(B), C, np.zeros((2, 2)))
+        assert_allclose(hinf_norm(system), 4.276759162964244, rtol=1e-9)
+        assert_allclose(h2_norm(system), np.sqrt(scale) * 2.237461821810309, rtol=1e-9)
+
+
+def test_all_pass_is_flat():
+    zero_pole = control.tf([-0.5, 1], [1, -0.5], 1)
+    assert_allclose(hinf_norm(zero_pole), 1.0, rtol=1e-9)
+
+
+def test_complex_mode_equals_its_real_form():
+    a = 0.4 + 0.3j
+    loop = Loop(CausalMean(), controller=PID(0.5, 0.2, 0.05))
+    real = loop_transfer(Loop(CausalMean()), a, at="prediction")
+    assert_allclose(h2_norm((np.array([[a]]), [[1.0]], [[1.0]], [[0.0]])), 1 / np.sqrt(1 - abs(a) ** 2), rtol=1e-12)
+    assert_allclose(hinf_norm((np.array([[a]]), [[1.0]], [[1.0]], [[0.0]])), 1 / (1 - abs(a)), rtol=1e-9)
+    closed = mode(loop, a)
+    half = (closed.A[::2, ::2] + 1j * closed.A[1::2, ::2], closed.B[::2, :1], closed.C[:1, ::2], closed.D[:1, :1])
+    assert_allclose(hinf_norm(half), hinf_norm(closed), rtol=1e-8)
+    assert real.noutputs == 2
+
+
+def test_unstable_marginal_static_and_zero():
+    assert hinf_norm(control.tf([1], [1, -1], 1)) == np.inf
+    assert h2_norm(control.tf([1], [1, -2], 1)) == np.inf
+    assert hinf_norm(control.tf([1], [1, 0, 1])) == np.inf
+    assert h2_norm(control.tf([1.0, 0], [1.0, 1.0])) == np.inf  # continuous, with a direct term
+    static = control.ss([], [], [], [[3.0, 4.0]], 1)
+    assert_allclose((hinf_norm(static), h2_norm(static)), (5.0, 5.0))
+    zero = control.ss(0.5, 0.0, 1.0, 0.0, 1)
+    assert (hinf_norm(zero), h2_norm(zero)) == (0.0, 0.0)
+
+
+def test_a_transfer_matrix_needs_no_slycot():
+    system = control.tf([[[1.0], [0.0]], [[0.5], [2.0]]], [[[1, -0.5], [1.0]], [[1, 0.2], [1.0]]], 1)
+    assert_allclose(hinf_norm(system), grid_peak(system), rtol=1e-6)
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="improper"):
+        hinf_norm(control.tf([1, 0, 0], [1, 0.5], 1))
+    with pytest.raises(ValueError, match="must be finite"):
+        h2_norm(([[np.nan]], [[1.0]], [[1.0]], [[0.0]]))
+    with pytest.raises(TypeError, match="loop_transfer"):
+        hinf_norm(Loop(CausalMean()))
+    with pytest.raises(ValueError, match="sequence of 2 different layers"):
+        hinf_norm([Loop(CausalMean())] * 2)
+    with pytest.raises(ValueError, match="tol"):
+        hinf_norm(MATLAB, tol=0.0)
+    with pytest.raises(TypeError, match="matrices"):
+        hinf_norm(np.eye(2))
+    with pytest.raises(ValueError, match=r"\(n, n\)"):
+        hinf_norm((np.eye(2), np.ones((3, 1)), np.ones((1, 2)), 0.0))
