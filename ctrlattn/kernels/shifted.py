@@ -17,7 +17,7 @@ import numba
 import numpy as np
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
-BLOCK = 48
+BLOCK = 32
 SHIFTS = 16  # at once: enough for the vector units, few enough for the cache
 
 
@@ -236,27 +236,36 @@ def _back(w_re, w_im, a_re, a_im, d_re, d_im, x_re, x_im):
             x_im[n - 1, c - 1, s] = k_im
 
 
-def largest_eigenvalue(apply: Callable[[Parts], Parts], start: Parts, rtol: float, steps: int) -> np.ndarray:
+def largest_eigenvalue(
+    apply: Callable[[Parts, np.ndarray], Parts], start: Parts, rtol: float, steps: int
+) -> np.ndarray:
     """Largest eigenvalue of a Hermitian positive operator for each shift, (shifts,), by Lanczos without a stored basis.
 
-    start: (n, 1, shifts) of norm 1. A shift is done when the square root changes by less than `rtol` twice in a row.
+    apply(q, which) takes the vectors of the shifts `which`; start: (n, 1, shifts) of norm 1. A shift is done when its
+    square root changes by less than `rtol` twice in a row, and leaves when a quarter of the others are done too.
     """
     count = start.re.shape[2]
+    which, result = np.arange(count), np.zeros(count)
     alpha, beta = np.zeros((steps, count)), np.zeros((steps, count))
     q, before = start, Parts(np.zeros_like(start.re), np.zeros_like(start.im))
     top, quiet = np.zeros(count), np.zeros(count, int)
     for k in range(steps):
-        w = apply(q)
-        _orthogonalise(*w, *q, *before, beta[k - 1] if k else np.zeros(count), alpha[k], beta[k])
+        w = apply(q, which)
+        last = beta[k - 1] if k else np.zeros(len(which))
+        _orthogonalise(w.re, w.im, q.re, q.im, before.re, before.im, last, alpha[k], beta[k])
         found = largest_of_tridiagonal(alpha[: k + 1], beta[:k])
-        change = np.abs(found - top) <= 2 * rtol * found
-        # Nothing is left to find, or it overflows.
-        over = ~np.isfinite(found) | (beta[k] <= 1e-14 * found)
-        quiet, top = np.where(change, quiet + 1, 0), found
-        if np.all((quiet >= 2) | over):
-            break
+        quiet = np.where(np.abs(found - top) <= 2 * rtol * found, quiet + 1, 0)
+        top, result[which] = found, found
         q, before = w, q
-    return top
+        # Enough is found, or nothing is left to find, or it overflows.
+        going = (quiet < 2) & np.isfinite(found) & (beta[k] > 1e-14 * found)
+        if not np.any(going):
+            break
+        if np.count_nonzero(going) <= 0.75 * len(which):
+            which, top, quiet = which[going], top[going], quiet[going]
+            alpha, beta = (np.compress(going, part, axis=1) for part in (alpha, beta))
+            q, before = (Parts(*(np.compress(going, plane, axis=2) for plane in part)) for part in (q, before))
+    return result
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -304,7 +313,7 @@ def largest_of_tridiagonal(alpha, beta):
             continue
         for _ in range(60):
             middle = 0.5 * (low + high)
-            if high - low <= 1e-14 * abs(high):
+            if high - low <= 1e-12 * abs(high):
                 break
             above, pivot = True, middle - alpha[0, s]
             for i in range(1, k):

@@ -15,6 +15,7 @@ from ctrlattn.stability.state_matrix import state_matrix
 _SMALL = 40  # below, an SVD a point is as fast
 _LARGEST = 3000
 _STEPS = 100
+_BATCH = 64
 
 
 def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
@@ -88,15 +89,15 @@ def _by_lanczos(t: np.ndarray, points: np.ndarray, rtol: float) -> np.ndarray:
     start = rng.standard_normal((2, len(t)))
     start /= np.linalg.norm(start)
     values = np.empty(len(points))
-    # Points in one batch wait for the slowest: neighbours on the plane need about the same number of steps.
-    for first in range(0, len(points), 2 * shifted.SHIFTS):
-        z = points[first : first + 2 * shifted.SHIFTS]
+    # Neighbours on the plane need about the same number of steps.
+    for first in range(0, len(points), _BATCH):
+        z = points[first : first + _BATCH]
 
-        def inverse(q: Any, z: np.ndarray = z) -> Any:
+        def inverse(q: Any, which: np.ndarray, z: np.ndarray = z) -> Any:
             x = shifted.Parts(*(np.ascontiguousarray(part[::-1]) for part in q))
-            shifted.solve_triangular(adjoint, z.conj(), x)
+            shifted.solve_triangular(adjoint, z[which].conj(), x)
             x = shifted.Parts(*(np.ascontiguousarray(part[::-1]) for part in x))
-            shifted.solve_triangular(upper, z, x)
+            shifted.solve_triangular(upper, z[which], x)
             return x
 
         begin = shifted.Parts(*(np.repeat(part[:, None, None], len(z), axis=2) for part in start))
