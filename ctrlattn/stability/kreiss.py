@@ -99,7 +99,8 @@ def _search(a: np.ndarray, found: np.ndarray, reach: float, on_border: bool, con
         if sigma <= 100 * len(a) * EPS * (level + np.linalg.norm(a, 2)):
             raise ArithmeticError(
                 f"kreiss_constant: at distance {_gain(t, continuous):.1e} from the border of stability the resolvent "
-                f"exceeds {1 / max(sigma, 1e-300):.1e}, where double precision cannot tell the constant from infinity"
+                f"exceeds {1 / max(sigma, 1e-300):.1e}, where double precision cannot tell the constant from infinity; "
+                "transient_growth(..., bounds=False) measures the growth itself"
             )
         return _Node(t, -math.log(sigma), position, math.log(_gain(t, continuous)) - math.log(sigma))
 
