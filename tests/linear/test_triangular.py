@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, FixedAttention, Loop, LTIController, linearize, mode, pass_operator, rms_norm
+from ctrlattn import (
+    PID,
+    CausalMean,
+    FixedAttention,
+    Loop,
+    LTIController,
+    SoftmaxAttention,
+    linearize,
+    mode,
+    pass_operator,
+    rms_norm,
+)
 from ctrlattn.linear import poles, token_system
 from ctrlattn.linear.triangular import diagonal_blocks
 
@@ -99,3 +110,14 @@ def test_any_controller_and_many_tokens():
 def test_refused(loop, word):
     with pytest.raises(ValueError, match=word):
         token_system(loop, 4)
+
+
+def test_a_nonlinear_causal_loop_is_found_block_triangular_over_its_tokens():
+    """The zeros of a causal Jacobian are exact, so that each token's own block gives d of the poles."""
+    x = np.random.default_rng(0).standard_normal((7, 3))
+    for loop in (Loop(SoftmaxAttention(), normalizer=rms_norm), Loop(CausalMean(), normalizer=rms_norm)):
+        jacobian = linearize(loop, x).A
+        parts = diagonal_blocks(jacobian)
+        assert all(len({int(i) // 3 for i in part}) == 1 for part in parts)  # no block reaches over two tokens
+        expected = np.concatenate([np.linalg.eigvals(jacobian[i : i + 3, i : i + 3]) for i in range(0, 21, 3)])
+        assert_allclose(np.sort(np.abs(poles(jacobian))), np.sort(np.abs(expected)), atol=1e-9)
