@@ -50,6 +50,7 @@ _ROOMS = {
         "bifurcation_diagram",
     ),
     "frequency": ("sensitivity", "complementary_sensitivity", "frequency_response"),
+    "design": ("tune", "Spec", "judge"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 _MODULES = ("presets", "memory", "config", "results", "signals", "plots", "checkpoints")

@@ -1,0 +1,17 @@
+"""Gains from a specification, certified for every mode of a measured spectrum; what published gains achieve there."""
+
+from ctrlattn.design.judgement import Judgement, judge, judge_published
+from ctrlattn.design.performance import Performance, performance
+from ctrlattn.design.tuning import Design, Spec, TradeOff, tune
+
+__all__ = [
+    "Design",
+    "Judgement",
+    "Performance",
+    "Spec",
+    "TradeOff",
+    "judge",
+    "judge_published",
+    "performance",
+    "tune",
+]

@@ -1,0 +1,132 @@
+"""Which specification do given gains meet on a measured spectrum, and which gains would meet more?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import presets
+from ctrlattn.controllers import PID
+from ctrlattn.design.performance import MEASURES, Performance, performance
+from ctrlattn.design.tuning import Design, Spec, tune
+from ctrlattn.loop import Loop
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a loop achieves on a spectrum, and what the same law with other gains would."""
+
+    controller: PID
+    performance: Performance
+    meets: Spec | None  # the sharpest specification that every mode meets; None where a mode is unstable
+    stable_part: Spec | None  # the same over the modes that are stable; None where none is
+    better: Design | None  # gains of the same law and terms that meet it on every mode, with room
+    why_not: str  # what binds where there are none
+
+    def in_words(self) -> str:
+        """One line: what is met, what would meet more."""
+        c = self.controller
+        said = f"kp {c.kp:g}, ki {c.ki:g}, kd {c.kd:g} ({c.form}): "
+        if self.meets is None:
+            said += f"unstable on {1 - self.performance.stable_share:.1%} of the modes"
+        else:
+            said += "every mode meets " + _figures(self.meets.asked())
+        if self.better is None:
+            return f"{said}; {self.why_not}"
+        g = self.better.controller
+        achieved = {k: v for k, v in self.better.performance.worst().items() if k in self.better.spec.asked()}
+        return f"{said}; kp {g.kp:.3g}, ki {g.ki:.3g}, kd {g.kd:.3g} meet {_figures(achieved)} on all of them"
+
+
+def judge(loop: Loop, spectrum: Any, *, improve: bool = True, seed: int = 0) -> Judgement:
+    """The specification that a loop's gains meet on a spectrum; and, with improve, gains that meet it with room.
+
+    Where a mode is unstable, the specification to improve on is what the gains achieve over their stable modes: it is
+    asked of every mode. Of the two margins only the modulus margin is asked, since the disk margin follows it.
+
+    Parameters
+    ----------
+    loop : Loop
+        With a PID controller.
+    spectrum : real or complex, any shape
+    improve : bool
+        Search for better gains of the same law, with the same terms.
+    seed : int
+
+    Returns
+    -------
+    Judgement
+
+    Raises
+    ------
+    TypeError
+        A loop whose controller is no PID.
+
+    Examples
+    --------
+    >>> found = judge(presets.get("neutreno"), [0.0, 0.5, 1.0], improve=False)
+    >>> round(found.meets.steady_state_error, 6), found.meets.settling
+    (0.625, 6.0)
+    """
+    if not isinstance(loop.controller, PID):
+        raise TypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
+    found = performance(loop, spectrum)
+    part = _achieved(found.where(found.stable)) if found.stable.any() else None
+    meets = part if found.stable.all() else None
+    better, why_not = None, "" if improve else "no other gains were looked for"
+    if improve:
+        terms = "".join(t for t, gain in zip("PID", _gains(loop.controller), strict=True) if gain != 0) or "P"
+        goal = part or Spec(modulus_margin=0.1)
+        try:
+            better = tune(
+                loop, spectrum, goal, terms=terms, form=loop.controller.form, ema=loop.controller.ema, seed=seed
+            )
+        except ValueError as error:
+            why_not = str(error)
+    return Judgement(loop.controller, found, meets, part, better, why_not)
+
+
+def judge_published(
+    spectra: Mapping[str, Any],
+    names: Sequence[str] = presets.PUBLISHED,
+    *,
+    improve: bool = True,
+    seed: int = 0,
+) -> dict[str, dict[str, Judgement]]:
+    """`judge` for each published configuration on each spectrum: name -> network -> Judgement.
+
+    Parameters
+    ----------
+    spectra : network -> eigenvalues of its attention
+    names : names of presets with a PID controller
+    improve, seed : as for `judge`
+
+    Examples
+    --------
+    >>> found = judge_published({"uniform": [0.0, 1.0]}, ["pidformer-printed"], improve=False)
+    >>> found["pidformer-printed"]["uniform"].in_words()
+    'kp 0.8, ki 0.5, kd 0.05 (printed): unstable on 50.0% of the modes; no other gains were looked for'
+    """
+    return {
+        name: {
+            network: judge(presets.get(name), spectrum, improve=improve, seed=seed)
+            for network, spectrum in spectra.items()
+        }
+        for name in names
+    }
+
+
+def _achieved(found: Performance) -> Spec | None:
+    """The worst figures as a specification; an infinite or vanishing one is no requirement."""
+    worst = found.worst()
+    kept = {k: v for k, v in worst.items() if k != "disk_margin" and np.isfinite(v) and (v > 0 or "margin" not in k)}
+    return Spec(**{k: 0.0 if k == "steady_state_error" and v < 1e-9 else v for k, v in kept.items()}) if kept else None
+
+
+def _gains(pid: PID) -> tuple[float, float, float]:
+    return pid.kp, pid.ki, pid.kd
+
+
+def _figures(values: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {values[name]:.3g}" for name in MEASURES if name in values)

@@ -1,0 +1,205 @@
+"""T = num/p, S = (z - alpha) den/p, p = (z - alpha) den + num: what one controller does to every mode of a spectrum.
+
+Step response of T (from beta r to the state, at rest before), margins of the loop broken at the controller.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.controllers import PID
+from ctrlattn.linear import mode, open_loop_pole
+from ctrlattn.linear.response import BAND
+from ctrlattn.loop import Loop
+from ctrlattn.stability import spectral_radius
+
+MEASURES = ("modulus_margin", "disk_margin", "settling", "overshoot", "steady_state_error")
+_GOLDEN = (5**0.5 - 1) / 2
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Figures of one loop for each distinct mode; margins 0 and the others inf where the mode is unstable."""
+
+    a: np.ndarray  # (m,) complex: eigenvalues of attention, distinct
+    count: np.ndarray  # (m,) int: how often each occurs in the spectrum
+    radius: np.ndarray  # (m,) largest modulus of its closed-loop poles
+    modulus_margin: np.ndarray  # (m,) min |1 + L| = 1/Ms
+    disk_margin: np.ndarray  # (m,) balanced: 1/max |S - 1/2|
+    settling: np.ndarray  # (m,) layers until the step response stays within 5 % of its end
+    overshoot: np.ndarray  # (m,) share of the end by which it goes beyond it
+    steady_state_error: np.ndarray  # (m,) |1 - T(1)|
+
+    @property
+    def stable(self) -> np.ndarray:
+        """(m,) bool."""
+        return self.radius < 1
+
+    @property
+    def stable_share(self) -> float:
+        """Share of the spectrum, occurrences counted, that the loop leaves stable."""
+        return float(np.sum(self.count[self.stable]) / np.sum(self.count))
+
+    def worst(self) -> dict[str, float]:
+        """The worst mode of each figure."""
+        smallest = {"modulus_margin", "disk_margin"}
+        return {name: float((np.min if name in smallest else np.max)(getattr(self, name))) for name in MEASURES}
+
+    def where(self, chosen: np.ndarray) -> "Performance":
+        """The same for the chosen modes alone."""
+        return Performance(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
+
+def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000, points: int = 1025) -> Performance:
+    """Stability, margins and step response of every mode of a measured spectrum.
+
+    Parameters
+    ----------
+    loop : Loop
+        As for `mode`: parallel order, no normalizer, no held token. The predictor is not used.
+    spectrum : real or complex, any shape
+        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices. Both of a complex pair.
+    horizon : int
+        Layers in which the response has to settle; else settling is inf.
+    points : int
+        Frequencies from 0 to pi (and to -pi for complex modes) among which a peak is bracketed before it is refined to
+        1e-9. A peak narrower than pi/points can be missed: that of a pole nearer to the circle than that.
+
+    Returns
+    -------
+    Performance
+
+    Raises
+    ------
+    ValueError
+        A loop that is not linear and time-invariant; no mode, or one that is not finite.
+
+    Examples
+    --------
+    >>> from ctrlattn import presets
+    >>> found = performance(presets.get("neutreno"), [0.0, 0.5, 1.0]).worst()
+    >>> round(found["steady_state_error"], 6), round(found["modulus_margin"], 6)  # 1 - .6/1.6; 1 - .6 at a = 0, z = -1
+    (0.625, 0.4)
+    """
+    a, count = np.unique(modes_of(loop, spectrum), return_counts=True)
+    num, den = (loop.controller or PID()).fraction()
+    num = np.pad(np.asarray(num, dtype=float), (max(len(den) - len(num), 0), 0))
+    alpha = open_loop_pole(loop, a)
+    radius = spectral_radius(loop.controller, alpha)
+    good = radius < 1
+    measures = {name: np.full(len(a), 0.0 if "margin" in name else np.inf) for name in MEASURES}
+    for chosen in np.array_split(np.flatnonzero(good), max(int(good.sum()) // _CHUNK, 1)):
+        for name, values in _measured(num, den, alpha[chosen], horizon, points).items():
+            measures[name][chosen] = values
+    return Performance(a, count, radius, **measures)
+
+
+def modes_of(loop: Loop, spectrum: Any) -> np.ndarray:
+    """The eigenvalues, flat and complex, checked with the loop they belong to."""
+    mode(loop, 1.0)  # refuses what has no modes, and says why
+    a = np.asarray(spectrum).astype(complex).ravel()
+    if not len(a) or not np.all(np.isfinite(a)):
+        raise ValueError("a spectrum needs at least one eigenvalue, all of them finite")
+    return a
+
+
+def closed_polynomial(num: np.ndarray, den: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """(z - alpha) den + num, monic: (..., order + 1), over the common shape of num (..., order) and alpha (...)."""
+    num = np.asarray(num) / den[0]
+    den = den / den[0]
+    moved = np.append(den, 0.0) - np.asarray(alpha)[..., None] * np.append(0.0, den)
+    return moved + np.concatenate([np.zeros((*num.shape[:-1], 1)), num], -1)
+
+
+def reflection(p: np.ndarray) -> np.ndarray:
+    """Largest |reflection coefficient| of monic polynomials, (..., order + 1) -> (...).
+
+    Below 1 if and only if all roots are inside the circle (Schur, Cohn); infinite where the recursion divides by 0.
+    """
+    p = np.asarray(p, dtype=complex)
+    largest = np.zeros(p.shape[:-1])
+    with np.errstate(all="ignore"):
+        while p.shape[-1] > 1:
+            k = p[..., -1:]
+            largest = np.fmax(largest, np.abs(k[..., 0]))
+            p = ((p - k * np.conj(p[..., ::-1])) / (1 - np.abs(k) ** 2))[..., :-1]
+            largest = np.where(np.all(np.isfinite(p), axis=-1), largest, np.inf)
+    return largest
+
+
+def step_responses(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, layers: int) -> np.ndarray:
+    """y_0 ... y_layers of T = num/p for a unit step of beta r, from rest: (layers + 1, ...)."""
+    p = closed_polynomial(num, den, alpha)
+    driven = np.cumsum(np.broadcast_to(np.asarray(num) / den[0], (*p.shape[:-1], np.shape(num)[-1])), axis=-1)
+    order = p.shape[-1] - 1
+    y = [np.zeros(p.shape[:-1], dtype=p.dtype)]
+    for k in range(1, layers + 1):
+        new = driven[..., min(k, order) - 1]
+        for j in range(1, min(k, order) + 1):
+            new = new - p[..., j] * y[k - j]
+        y.append(new)
+    return np.stack(y)
+
+
+def settled(y: np.ndarray, final: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(settling, overshoot) of responses (layers + 1, ...), by the band of `step_metrics`; of complex ones by modulus.
+
+    Settling is inf for a response that leaves the band within the last eighth. Overshoot is measured along the end.
+    """
+    size = np.abs(final)
+    outside = np.abs(y - final) > BAND * size + 1e-12
+    last = len(y) - np.argmax(outside[::-1], axis=0)
+    settling = np.where(outside.any(axis=0), last, 0).astype(float)
+    settling = np.where(settling > len(y) - max(len(y) // 8, 1), np.inf, settling)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beyond = np.max((y * np.conj(final)).real, axis=0) / size**2 - 1
+    overshoot = np.where(size > 1e-12, np.maximum(beyond, 0.0), 0.0)
+    return settling, np.where(overshoot < 1e-9, 0.0, overshoot)
+
+
+def static_gain(num: np.ndarray, den: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """T(1) = C(1)/(1 - alpha + C(1)), multiplied by den(1), which is 0 for an integrator."""
+    top = np.sum(num, axis=-1)
+    return top / ((1 - alpha) * np.sum(den) + top)
+
+
+def sensitivities(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, omega: np.ndarray) -> np.ndarray:
+    """S(e^{iw}) over the common shape of num[..., 0], alpha and omega."""
+    z = np.exp(1j * omega)
+    plant = (z - alpha) * np.polyval(den, z)
+    return plant / (plant + np.polyval(np.moveaxis(np.asarray(num), -1, 0), z))
+
+
+def _measured(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, horizon: int, points: int) -> dict[str, np.ndarray]:
+    final = static_gain(num, den, alpha)
+    settling, overshoot = settled(step_responses(num, den, alpha, horizon), final)
+    bare = not np.any(num)  # no controller: S = 1, and a cancelled pole of the plant must not say otherwise
+    return {
+        "modulus_margin": np.ones(len(alpha)) if bare else 1 / _peak(num, den, alpha, 0.0, points),
+        "disk_margin": np.full(len(alpha), 2.0) if bare else 1 / _peak(num, den, alpha, 0.5, points),
+        "settling": settling,
+        "overshoot": overshoot,
+        "steady_state_error": np.abs(1 - final),
+    }
+
+
+def _peak(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, shift: float, points: int) -> np.ndarray:
+    """max |S - shift| over the circle, by a grid and golden section for all modes at once."""
+
+    def gain(omega: np.ndarray) -> np.ndarray:
+        return np.abs(sensitivities(num, den, alpha[:, None], omega) - shift)
+
+    omega = np.linspace(0.0 if np.all(alpha.imag == 0) else -np.pi, np.pi, points)
+    spacing = omega[1] - omega[0]
+    grid = gain(omega[None, :])
+    best = np.max(grid, axis=1)
+    middle = omega[np.argmax(grid, axis=1)][:, None]
+    low, high = middle - spacing, middle + spacing
+    for _ in range(40):
+        width = _GOLDEN * (high - low)
+        left, right = high - width, low + width
+        rising = gain(left) < gain(right)
+        low, high = np.where(rising, left, low), np.where(rising, high, right)
+    return np.maximum(best, gain((low + high) / 2)[:, 0])

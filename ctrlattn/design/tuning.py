@@ -1,0 +1,366 @@
+"""max over gains of min over requirements of slack, worst over a measured spectrum: PID gains from a specification.
+
+slack = value/asked - 1 for a margin, 1 - value/asked for the others: 0 just meets, 1 is twice as good. A seeded global
+search (differential evolution) on a few modes; every mode is certified, and what fails joins the search.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.arrays import require_number
+from ctrlattn.controllers import PID, Form
+from ctrlattn.design.performance import (
+    MEASURES,
+    Performance,
+    closed_polynomial,
+    modes_of,
+    performance,
+    reflection,
+    sensitivities,
+    settled,
+    static_gain,
+    step_responses,
+)
+from ctrlattn.linear import open_loop_pole
+from ctrlattn.loop import Loop
+
+BOUNDS = {"P": (-2.0, 3.0), "I": (1e-3, 4.0), "D": (-0.95, 0.95)}
+_UNITS = {"modulus_margin": "", "disk_margin": "", "settling": " layers", "overshoot": "", "steady_state_error": ""}
+_FLOOR = {"settling": 1.0, "overshoot": 0.05, "steady_state_error": 0.01}  # what a requirement of 0 is measured in
+_EXACT = 1e-9  # an error or overshoot below it is none
+_MOST = 1.0  # slack beyond which a requirement no longer steers the search
+_MODES, _ROUNDS, _GENERATIONS, _POPULATION = 12, 4, 60, 48
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What every mode has to meet; None: not asked.
+
+    Parameters
+    ----------
+    modulus_margin : at least, in (0, 1]
+        min |1 + L| = 1/Ms.
+    disk_margin : at least, in (0, 2]
+        Balanced.
+    settling : at most, layers
+        Until the step response stays within 5 % of its end.
+    overshoot : at most, share of the end
+    steady_state_error : at most
+        |1 - T(1)|.
+
+    Raises
+    ------
+    TypeError, ValueError
+        No requirement, or one that is out of range.
+
+    Examples
+    --------
+    >>> Spec(modulus_margin=0.5, settling=10).asked()
+    {'modulus_margin': 0.5, 'settling': 10.0}
+    """
+
+    modulus_margin: float | None = None
+    disk_margin: float | None = None
+    settling: float | None = None
+    overshoot: float | None = None
+    steady_state_error: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.asked().items():
+            object.__setattr__(self, name, require_number(name, value))
+            low, high = {"modulus_margin": (0, 1), "disk_margin": (0, 2)}.get(name, (-1e-300, np.inf))
+            if not low < getattr(self, name) <= high:
+                wanted = f"in (0, {high}]" if "margin" in name else "not negative"
+                raise ValueError(f"{name} must be {wanted}, got {value}")
+        if not self.asked():
+            raise ValueError(f"a specification asks for at least one of {', '.join(MEASURES)}")
+
+    def asked(self) -> dict[str, float]:
+        """The requirements that are there."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    def slack(self, values: Any) -> dict[str, np.ndarray]:
+        """How far each requirement is met, from a mapping or object with its measures; negative where it is not."""
+        found = {}
+        for name, limit in self.asked().items():
+            value = np.asarray(values[name] if isinstance(values, dict) else getattr(values, name), dtype=float)
+            if "margin" in name:
+                found[name] = value / limit - 1
+                continue
+            room = (limit - value) / max(limit, _FLOOR[name])
+            found[name] = np.where(value <= min(limit, _EXACT), 1.0, room)
+        return found
+
+
+class TradeOff(NamedTuple):
+    """Gains of which none is better in both measures, all meeting the other requirements; certified on all modes."""
+
+    gains: np.ndarray  # (q, 3): kp, ki, kd
+    values: dict[str, np.ndarray]  # each measure, worst mode, (q,)
+
+
+@dataclass(frozen=True)
+class Design:
+    """Gains found for a specification, and the certificate."""
+
+    controller: PID
+    loop: Loop  # the loop with that controller
+    spec: Spec
+    performance: Performance  # the certificate: every mode of the spectrum, by its own figures
+    trade_off: TradeOff  # margin against settling
+
+    @property
+    def slack(self) -> dict[str, float]:
+        """Of each requirement, at its worst mode."""
+        return {name: float(np.min(value)) for name, value in self.spec.slack(self.performance).items()}
+
+    @property
+    def binding(self) -> str:
+        """The requirement with the least slack."""
+        return min(self.slack, key=self.slack.__getitem__)
+
+
+def tune(
+    loop: Loop,
+    spectrum: Any,
+    spec: Spec,
+    *,
+    terms: str = "PID",
+    form: Form = "printed",
+    ema: float = 0.3,
+    bounds: dict[str, tuple[float, float]] | None = None,
+    seed: int = 0,
+) -> Design:
+    """PID gains that meet a specification in every mode of a spectrum, by the largest common factor there is room for.
+
+    Parameters
+    ----------
+    loop : Loop
+        As for `mode`; its controller is replaced.
+    spectrum : real or complex, any shape
+        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices.
+    spec : Spec
+    terms : "P", "I", "PI", "PD", "PID", ...
+        The terms that may be used.
+    form, ema : as for `PID`
+    bounds : term -> (low, high), optional
+        Where the gains are looked for; the default is P in [-2, 3], I in [0.001, 4], D in [-0.95, 0.95].
+    seed : int
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    ValueError
+        A specification that no gains within the bounds were found to meet; the message names the requirements that
+        bind, how near the best gains came, and which single one would have to go.
+
+    Examples
+    --------
+    >>> from ctrlattn import presets
+    >>> found = tune(presets.get("neutreno"), [0.0, 0.5, 1.0], Spec(modulus_margin=0.6), terms="P")
+    >>> found.controller.ki, found.slack["modulus_margin"] > 0
+    (0.0, True)
+    """
+    modes = np.unique(modes_of(loop, spectrum))
+    problem = _Problem(loop, modes, spec, _terms(terms), form, ema, {**BOUNDS, **(bounds or {})})
+    found = problem.search(seed)
+    if found.slack < 0:
+        raise ValueError(_infeasible(problem, found, seed))
+    better = replace(loop, controller=found.controller)
+    return Design(found.controller, better, spec, performance(better, spectrum), problem.trade_off(found))
+
+
+class _Found(NamedTuple):
+    controller: PID
+    slack: float
+    worst: dict[str, float]
+
+
+@dataclass
+class _Problem:
+    """The search: gains -> worst slack on a few modes, all gains of a generation at once."""
+
+    loop: Loop
+    modes: np.ndarray
+    spec: Spec
+    terms: str
+    form: Form
+    ema: float
+    bounds: dict[str, tuple[float, float]]
+
+    def __post_init__(self) -> None:
+        self.box = np.array([self.bounds[term] for term in self.terms], dtype=float)
+        if not (np.all(np.isfinite(self.box)) and np.all(self.box[:, 0] < self.box[:, 1])):
+            raise ValueError(f"bounds must be term -> (low, high), finite and low < high, got {self.bounds}")
+        # C = sum of gains times terms: over one denominator, the numerator is linear in the gains.
+        parts = [
+            PID(*(float(t == term) for t in "PID"), form=self.form, ema=self.ema).fraction() for term in self.terms
+        ]
+        self.den: np.ndarray = np.ones(1)
+        for _, den in parts:
+            self.den = np.polymul(self.den, den)
+        rest = [np.polymul(num, np.polydiv(self.den, den)[0]) for num, den in parts]
+        self.basis = np.stack([np.pad(num, (len(self.den) - len(num), 0)) for num in rest])
+        asked = self.spec.asked().get("settling", 40.0)
+        self.layers = int(np.clip(3 * asked, 32, 400))
+        self.seen: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
+
+    def controller(self, gains: np.ndarray) -> PID:
+        given = dict(zip(self.terms, (float(g) for g in gains), strict=True))
+        return PID(*(given.get(term, 0.0) for term in "PID"), form=self.form, ema=self.ema)
+
+    def measures(self, gains: np.ndarray, modes: np.ndarray, points: int) -> dict[str, np.ndarray]:
+        """Worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
+        num = (gains @ self.basis)[:, None, :]
+        alpha = open_loop_pole(self.loop, modes)
+        p = closed_polynomial(num, self.den, alpha)
+        penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
+        with np.errstate(all="ignore"):
+            final = static_gain(num, self.den, alpha)
+            y = step_responses(num, self.den, alpha, self.layers)
+            late, overshoot = settled(y, final)
+            size = np.abs(y[-1] - final) / np.abs(final)
+            late = np.where(np.isfinite(late), late, self.layers * (1 + np.clip(size, 0, 10)))
+            omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
+            s = sensitivities(num[..., None, :], self.den, alpha[:, None], omega)
+            found = {
+                "modulus_margin": 1 / np.max(np.abs(s), axis=(-2, -1)),
+                "disk_margin": 1 / np.max(np.abs(s - 0.5), axis=(-2, -1)),
+                "settling": np.max(late, axis=-1),
+                "overshoot": np.max(overshoot, axis=-1),
+                "steady_state_error": np.max(np.abs(1 - final), axis=-1),
+            }
+        return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in found.items()}}
+
+    def objective(self, gains: np.ndarray, modes: np.ndarray, points: int, spec: Spec) -> np.ndarray:
+        """What is minimised, for gains (terms, candidates): minus the least slack, far above 0 where unstable."""
+        measured = self.measures(gains.T, modes, points)
+        self.seen.append((gains.T.copy(), measured))
+        return np.where(measured["penalty"] < 0, -_least(spec.slack(measured)), 1e3 + measured["penalty"])
+
+    def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Found:
+        """Best gains, certified on all modes; rounds add the modes that fail."""
+        from scipy.optimize import differential_evolution
+
+        spec = spec or self.spec
+        few, points = _spread(self.modes), 97
+        best: _Found | None = None
+        for _ in range(_ROUNDS):
+            result = differential_evolution(
+                lambda g, few=few, points=points: self.objective(g, few, points, spec),
+                self.box,
+                popsize=max(_POPULATION // len(self.terms), 5),
+                maxiter=generations,
+                init="sobol",
+                rng=np.random.default_rng(seed),
+                vectorized=True,
+                updating="deferred",
+                polish=False,
+                tol=1e-6,
+            )
+            controller = self.controller(result.x)
+            everywhere = performance(replace(self.loop, controller=controller), self.modes)
+            found = _Found(controller, float(_least(spec.slack(everywhere.worst()))), everywhere.worst())
+            best = found if best is None or found.slack > best.slack else best
+            if found.slack >= min(-result.fun, 0.0) - 1e-3:
+                break
+            few, points = np.union1d(few, _worst_modes(everywhere, spec)), 2 * points
+        assert best is not None
+        return best
+
+    def trade_off(self, found: _Found, most: int = 8) -> TradeOff:
+        """Margin against settling among all gains met on the way, the other requirements kept."""
+        gains = np.vstack([g for g, _ in self.seen])
+        measured = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
+        margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
+        others = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
+
+        def kept(values: Any) -> np.ndarray:
+            """Whether the other requirements are met."""
+            slack = Spec(**others).slack(values).values() if others else ()
+            return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
+
+        good = (measured["penalty"] < 0) & kept(measured) & (measured["settling"] < self.layers)
+        front = _front(gains[good], measured[margin][good], measured["settling"][good], most)
+        controllers = [found.controller, *(self.controller(g) for g in front)]
+        worst = [found.worst]
+        worst += [
+            performance(replace(self.loop, controller=c), self.modes, points=257).worst() for c in controllers[1:]
+        ]
+        order: list[int] = []
+        for i in sorted(range(len(worst)), key=lambda i: (worst[i]["settling"], -worst[i][margin])):
+            rises = not order or worst[i][margin] > worst[order[-1]][margin]
+            if rises and np.isfinite(worst[i]["settling"]) and kept(worst[i]):
+                order.append(i)
+        values = {name: np.array([worst[i][name] for i in order]) for name in MEASURES}
+        return TradeOff(np.array([[c.kp, c.ki, c.kd] for c in (controllers[i] for i in order)]), values)
+
+
+def _terms(terms: str) -> str:
+    if not terms or len(set(terms)) != len(terms) or set(terms) - set("PID"):
+        raise ValueError(f'terms must be of the letters P, I, D, such as "PI", got {terms!r}')
+    return "".join(t for t in "PID" if t in terms)
+
+
+def _least(slack: dict[str, np.ndarray]) -> np.ndarray:
+    """The least slack; beyond _MOST the mean breaks the tie."""
+    stacked = np.stack([np.minimum(np.asarray(v, dtype=float), _MOST) for v in slack.values()])
+    return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)
+
+
+def _spread(modes: np.ndarray) -> np.ndarray:
+    """A few modes that stand for all: the ends of the spectrum in eight directions, and quantiles of its real part."""
+    turns = np.exp(2j * np.pi * np.arange(8) / 8)
+    ends = [int(np.argmax((modes * np.conj(t)).real)) for t in turns]
+    order = np.argsort(modes.real, kind="stable")
+    inside = order[np.linspace(0, len(modes) - 1, _MODES).astype(int)]
+    return modes[np.unique(np.concatenate([ends, inside]))]
+
+
+def _worst_modes(found: Performance, spec: Spec) -> np.ndarray:
+    """The worst mode of each requirement, and the least stable one."""
+    at = [int(np.argmin(slack)) for slack in spec.slack(found).values()]
+    return found.a[[*at, int(np.argmax(found.radius))]]
+
+
+def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: int) -> np.ndarray:
+    """For each settling time the gains of the largest margin, where no shorter time has as large a one."""
+    kept, best = [], 0.0
+    for i in np.lexsort((-margin, np.ceil(settling))):
+        if margin[i] > best + 1e-3:
+            kept.append(i)
+            best = margin[i]
+    if len(kept) > most:
+        kept = [kept[i] for i in np.unique(np.linspace(0, len(kept) - 1, most).astype(int))]
+    return gains[kept]
+
+
+def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
+    """Which requirement binds: the unmet ones at the best gains, and those without which the rest can be met."""
+    asked = problem.spec.asked()
+    slack = {name: float(value) for name, value in problem.spec.slack(found.worst).items()}
+    binding = [name for name, value in slack.items() if value <= min(slack.values()) + 0.05]
+    near = ", ".join(
+        f"{name} {found.worst[name]:.3g} (asked {'>=' if 'margin' in name else '<='} {asked[name]:.3g}{_UNITS[name]})"
+        for name in binding
+    )
+    alone = []
+    for name in asked if len(asked) > 1 else ():
+        rest = Spec(**{k: v for k, v in asked.items() if k != name})
+        if problem.search(seed, rest, _GENERATIONS // 2).slack >= 0:
+            alone.append(name)
+    relief = (
+        f"without {' or without '.join(alone)} the rest can be met" if alone else "no single one of them is to blame"
+    )
+    if len(asked) == 1:
+        relief = "it is the only requirement"
+    c = found.controller
+    return (
+        f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
+        f"{len(problem.modes)} modes. Binding: {near}, at kp = {c.kp:.3g}, ki = {c.ki:.3g}, kd = {c.kd:.3g}; {relief}."
+    )

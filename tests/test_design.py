@@ -1,0 +1,214 @@
+"""Performance against the loop itself and exact margins; designs against a second method; clear refusals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, FixedAttention, Loop, loop_transfer, margins, presets, rms_norm, simulate
+from ctrlattn.design import Spec, judge, judge_published, performance, tune
+from ctrlattn.design.performance import reflection
+from ctrlattn.frequency import sensitivity_response
+from ctrlattn.linear import step_metrics
+from ctrlattn.stability import closed_loop_poles, disk_margin, is_stable
+
+SPECTRUM = np.array([0.02, 0.1, 0.3, 0.6, 1.0])
+COMPLEX = np.array([1.0, 0.4 + 0.3j, 0.4 - 0.3j, -0.2])
+LAWS = [PID(0.6), PID(0.4, 0.3), PID(0.4, 0.2, -0.1), PID(0.8, 0.5, 0.05, form="ema"), PID(0.1, 0.4, 0.2, form="ema")]
+
+
+def value_loop(pid):
+    return Loop(CausalMean(), skip=0.0, feedback=1.0, controller=pid)
+
+
+def stepped(pid, a, layers):
+    """The response of the loop itself to a unit reference, from rest, from layer 1 on: no transfer function."""
+    if np.iscomplexobj(a) and complex(a).imag:
+        matrix = np.array([[a.real, -a.imag], [a.imag, a.real]])
+    else:
+        matrix = np.array([[complex(a).real]])
+    x = np.zeros((len(matrix), 1))
+    loop = Loop(FixedAttention(matrix), skip=0.0, feedback=1.0, controller=pid)
+    target = np.zeros_like(x)
+    target[0] = 1.0
+    state = loop.init(x, target)._replace(controller=tuple(np.zeros_like(x) for _ in pid.init(x)), acting=True)
+    y = [0j]
+    for _ in range(layers):
+        x, state, _ = loop.step(x, state)
+        y.append(x[0, 0] + 1j * (x[1, 0] if len(x) > 1 else 0.0))
+    return np.array(y)
+
+
+@pytest.mark.parametrize("pid", LAWS, ids=str)
+def test_real_modes_against_exact_margins_and_the_stepped_loop(pid):
+    found = performance(value_loop(pid), SPECTRUM)
+    for i, a in enumerate(found.a.real):
+        transfer = loop_transfer(value_loop(pid), a)
+        assert_allclose(found.modulus_margin[i], margins(transfer).modulus_margin, rtol=1e-7)
+        assert_allclose(found.disk_margin[i], disk_margin(transfer).margin, rtol=1e-5)
+        y = stepped(pid, a, 600).real
+        expected = step_metrics(y, 1.0)
+        assert found.settling[i] == expected.settling
+        assert_allclose(found.overshoot[i], expected.overshoot, atol=1e-8)
+        assert_allclose(found.steady_state_error[i], abs(expected.steady_state_error), atol=1e-8)
+
+
+@pytest.mark.parametrize("pid", LAWS, ids=str)
+def test_complex_modes_by_a_fine_grid_and_the_stepped_loop(pid):
+    found = performance(value_loop(pid), COMPLEX)
+    omega = np.linspace(-np.pi, np.pi, 40_001)
+    for i, a in enumerate(found.a):
+        assert found.radius[i] == np.abs(closed_loop_poles(pid, a)).max()
+        if not found.stable[i]:
+            continue
+        s = sensitivity_response(pid, a, omega)
+        assert_allclose(found.modulus_margin[i], 1 / np.abs(s).max(), rtol=1e-6)
+        assert_allclose(found.disk_margin[i], 1 / np.abs(s - 0.5).max(), rtol=1e-6)
+        y = stepped(pid, a, 900)
+        outside = np.flatnonzero(np.abs(y - y[-1]) > 0.05 * np.abs(y[-1]))
+        assert found.settling[i] == outside[-1] + 1
+        assert_allclose(found.steady_state_error[i], abs(1 - y[-1]), atol=1e-8)
+
+
+def test_unstable_modes_are_infinitely_bad_and_counted():
+    found = performance(presets.get("pidformer-printed"), [0.05, 0.05, 0.5, 0.9])
+    assert found.count.tolist() == [2, 1, 1]
+    assert found.stable_share == 0.5
+    assert found.worst() == {
+        "modulus_margin": 0.0,
+        "disk_margin": 0.0,
+        "settling": np.inf,
+        "overshoot": np.inf,
+        "steady_state_error": np.inf,
+    }
+    part = found.where(found.stable).worst()
+    assert 0 < part["modulus_margin"] < 1
+
+
+def test_no_controller_reaches_nothing():
+    found = performance(value_loop(None), [0.3])
+    assert (found.modulus_margin[0], found.disk_margin[0], found.steady_state_error[0]) == (1.0, 2.0, 1.0)
+
+
+def test_reflection_coefficients_agree_with_roots():
+    rng = np.random.default_rng(0)
+    roots = rng.uniform(0, 1.4, (300, 4)) * np.exp(2j * np.pi * rng.random((300, 4)))
+    p = np.array([np.poly(r) for r in roots])
+    assert_allclose(reflection(p) < 1, np.abs(roots).max(1) < 1)
+    assert not reflection(np.array([1.0, 0.0, 1.0])) < 1  # on the circle
+
+
+@pytest.mark.parametrize(
+    ("terms", "form", "spec"),
+    [
+        ("P", "printed", Spec(modulus_margin=0.6, settling=10)),
+        ("PI", "printed", Spec(disk_margin=0.4, settling=20, steady_state_error=0)),
+        ("PD", "printed", Spec(modulus_margin=0.7, settling=6)),
+        ("PID", "ema", Spec(modulus_margin=0.5, overshoot=0.2, steady_state_error=0.7)),
+    ],
+)
+def test_tuned_gains_meet_the_specification_by_a_second_method(terms, form, spec):
+    modes = np.concatenate([np.linspace(0, 1, 60), [0.3 + 0.2j, 0.3 - 0.2j]])
+    found = tune(value_loop(None), modes, spec, terms=terms, form=form)
+    pid = found.controller
+    assert all(slack >= 0 for slack in found.slack.values())
+    assert [pid.kp == 0, pid.ki == 0, pid.kd == 0] == [t not in terms for t in "PID"]
+    assert np.all(is_stable(pid, modes))
+    omega = np.linspace(-np.pi, np.pi, 8001)
+    s = sensitivity_response(pid, modes, omega)
+    assert 1 / np.abs(s).max() >= (spec.modulus_margin or 0)
+    assert 1 / np.abs(s - 0.5).max() >= (spec.disk_margin or 0)
+    for a in modes[::6]:
+        y = stepped(pid, a, 400)
+        if spec.settling:
+            late = y[int(spec.settling) :]
+            assert np.all(np.abs(late - y[-1]) <= 0.05 * np.abs(y[-1]) + 1e-9)
+        if spec.overshoot is not None:
+            assert np.max((y * np.conj(y[-1])).real) <= (1 + spec.overshoot) * abs(y[-1]) ** 2 + 1e-9
+        if spec.steady_state_error is not None:
+            assert abs(1 - y[-1]) <= spec.steady_state_error + 1e-8
+
+
+def test_the_best_proportional_margin_is_where_theory_puts_it():
+    # P alone on one mode alpha: |S| is largest at z = -1, so the modulus margin is 1 - kp/(1 + alpha); error
+    # (1 - alpha)/(1 - alpha + kp) <= e asks for kp = (1 - alpha)(1 - e)/e at least. Both meet in one gain.
+    alpha, e = 0.5, 0.6
+    kp = (1 - alpha) * (1 - e) / e
+    margin = 1 - kp / (1 + alpha)
+    found = tune(value_loop(None), [alpha], Spec(modulus_margin=margin - 1e-3, steady_state_error=e + 1e-3), terms="P")
+    assert_allclose(found.controller.kp, kp, atol=5e-3)
+    with pytest.raises(ValueError, match=r"Binding: .*without modulus_margin or without steady_state_error"):
+        tune(value_loop(None), [alpha], Spec(modulus_margin=margin + 0.02, steady_state_error=e - 0.01), terms="P")
+
+
+def test_the_trade_off_is_one():
+    found = tune(value_loop(None), SPECTRUM, Spec(modulus_margin=0.4, settling=20), terms="PI")
+    curve = found.trade_off
+    assert len(curve.gains) >= 4
+    assert np.all(np.diff(curve.values["settling"]) > 0)
+    assert np.all(np.diff(curve.values["modulus_margin"]) > 0)
+    for gains, margin in zip(curve.gains, curve.values["modulus_margin"], strict=True):
+        exact = min(margins(loop_transfer(value_loop(PID(*gains)), a)).modulus_margin for a in SPECTRUM)
+        assert_allclose(margin, exact, rtol=1e-5)
+
+
+def test_the_same_seed_the_same_gains():
+    spec = Spec(modulus_margin=0.5, settling=15)
+    first, again = (tune(value_loop(None), SPECTRUM, spec, terms="PD", seed=3).controller for _ in range(2))
+    assert (first.kp, first.kd) == (again.kp, again.kd)
+
+
+def test_infeasible_names_what_binds():
+    with pytest.raises(
+        ValueError, match=r"Binding: steady_state_error .*without steady_state_error the rest can be met"
+    ):
+        tune(value_loop(None), SPECTRUM, Spec(modulus_margin=0.6, steady_state_error=0.05), terms="P")
+    # No strictly proper loop has |S| below 1 everywhere: a modulus margin of 1 with any gain at all.
+    with pytest.raises(ValueError, match="it is the only requirement"):
+        tune(value_loop(None), [0.5, 0.9], Spec(steady_state_error=0.0), terms="P")
+
+
+def test_published_gains_are_judged():
+    found = judge_published({"a": [0.0, 0.3, 1.0]}, ["neutreno", "pidformer-printed"], improve=False)
+    p = found["neutreno"]["a"]
+    assert_allclose([p.meets.modulus_margin, p.meets.steady_state_error], [0.4, 1 - 0.6 / 1.6])
+    printed = found["pidformer-printed"]["a"]
+    assert printed.meets is None
+    assert printed.stable_part.steady_state_error == 0.0
+    assert "unstable on 33.3% of the modes" in printed.in_words()
+
+
+def test_better_gains_are_better_in_everything():
+    found = judge(presets.get("pidformer-ema"), SPECTRUM)
+    assert found.better is not None, found.why_not
+    was, now = found.performance.worst(), found.better.performance.worst()
+    assert now["modulus_margin"] >= was["modulus_margin"]
+    assert all(now[k] <= was[k] + 1e-9 for k in ("settling", "overshoot", "steady_state_error"))
+    x = np.ones((len(SPECTRUM), 1))
+    run = simulate(replace(found.better.loop, predictor=FixedAttention(np.diag(SPECTRUM)), reference_gain=1.0), x, 60)
+    assert np.all(np.abs(1 - run.state[-1]) <= was["steady_state_error"] + 1e-6)
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="at least one of"):
+        Spec()
+    with pytest.raises(ValueError, match=r"modulus_margin must be in \(0, 1\]"):
+        Spec(modulus_margin=1.5)
+    with pytest.raises(ValueError, match="settling must be not negative"):
+        Spec(settling=-1)
+    with pytest.raises(TypeError, match="overshoot must be a number"):
+        Spec(overshoot="small")
+    spec = Spec(modulus_margin=0.5)
+    with pytest.raises(ValueError, match="letters P, I, D"):
+        tune(value_loop(None), [0.5], spec, terms="PX")
+    with pytest.raises(ValueError, match="at least one eigenvalue"):
+        tune(value_loop(None), [], spec)
+    with pytest.raises(ValueError, match="finite"):
+        tune(value_loop(None), [np.nan], spec)
+    with pytest.raises(ValueError, match="low < high"):
+        tune(value_loop(None), [0.5], spec, bounds={"P": (1.0, 0.0)})
+    with pytest.raises(ValueError, match="normalizer"):
+        performance(replace(value_loop(PID(0.5)), normalizer=rms_norm), [0.5])
+    with pytest.raises(TypeError, match="PID gains"):
+        judge(value_loop(None), [0.5])
