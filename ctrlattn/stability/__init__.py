@@ -1,8 +1,10 @@
 """Which attention modes a controller leaves stable, and how far a loop is from instability."""
 
 from ctrlattn.stability.bifurcation import Bifurcation, bifurcation_diagram
+from ctrlattn.stability.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
 from ctrlattn.stability.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
 from ctrlattn.stability.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
+from ctrlattn.stability.gain_polynomials import PoleSensitivity, pole_sensitivity, root_locus
 from ctrlattn.stability.gramians import (
     Truncation,
     balanced_truncation,
@@ -44,6 +46,7 @@ __all__ = [
     "FixedPoint",
     "Margins",
     "PeakGain",
+    "PoleSensitivity",
     "TransientGrowth",
     "Truncation",
     "attention_spectrum",
@@ -57,7 +60,12 @@ __all__ = [
     "disk_margin",
     "distance_to_instability",
     "fixed_point",
+    "gain_boundary",
+    "gain_intervals",
+    "gain_lines",
     "gain_margin",
+    "gain_radius",
+    "gain_region",
     "h2_norm",
     "hankel_singular_values",
     "henrici_departure",
@@ -74,10 +82,12 @@ __all__ = [
     "numerical_radius",
     "observability_gramian",
     "peak_gain",
+    "pole_sensitivity",
     "pseudospectral_abscissa",
     "pseudospectral_radius",
     "pseudospectrum",
     "region_boundary",
+    "root_locus",
     "spectral_radius",
     "stability_interval",
     "stability_set",

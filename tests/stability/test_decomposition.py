@@ -1,0 +1,177 @@
+"""D-decomposition against the closed form of the printed law, poles on a grid, and the equations themselves."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, gain_intervals, gain_region, pole_sensitivity, rms_norm, stability_set
+from ctrlattn.stability import closed_loop_poles, gain_boundary, gain_lines, gain_radius, root_locus, stability_interval
+
+CHAIN = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
+EMA = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05, form="ema"))
+PAIRS = [("kp", "ki"), ("kp", "kd"), ("ki", "kd"), ("kd", "ki"), ("skip", "kp"), ("feedback", "ki")]
+
+
+def inside(intervals, value):
+    return any(low < value < high for low, high in intervals)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("kd", [0.0, 0.05, 0.3])
+def test_printed_law_by_its_closed_form(alpha, kd):
+    # P + I/2 + 2D - 1 < alpha < 1 + P + I D/(1 + D): linear in I at fixed P.
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, kd))
+    for kp in (-0.3, 0.1, 0.8):
+        high = 2 * (alpha + 1 - kp - 2 * kd)
+        low = max(0.0, (alpha - 1 - kp) * (1 + kd) / kd if kd else (0.0 if alpha < 1 + kp else np.inf))
+        found = gain_intervals(loop, ("kp", "ki"), alpha, kp)
+        if low >= high:
+            assert found == []
+        else:
+            assert_allclose(found, [(low, high)], atol=1e-9)
+
+
+@pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
+@pytest.mark.parametrize("axes", PAIRS, ids=str)
+@pytest.mark.parametrize(
+    "spectrum", [0.5, 0.3 + 0.4j, [0.9, 0.4, 0.2 - 0.3j, 0.2 + 0.3j]], ids=["real", "complex", "4"]
+)
+def test_slices_are_the_region_that_poles_say(loop, axes, spectrum):
+    grid = np.linspace(-1.5, 2.5, 161) + 1e-4
+    for first in (-0.21, 0.03, 0.47, 1.1):
+        slices = gain_intervals(loop, axes, spectrum, first)
+        radius = gain_radius(loop, axes, spectrum, np.stack([np.full(len(grid), first), grid], axis=-1))
+        clear = np.abs(radius - 1) > 1e-6
+        told = np.array([inside(slices, g) for g in grid])
+        assert np.array_equal(told[clear], radius[clear] < 1)
+        for end in np.ravel(slices):
+            if np.isfinite(end):
+                at_end = gain_radius(loop, axes, spectrum, [first, end])
+                assert_allclose(at_end, 1.0, atol=1e-5)  # a repeated root moves by the root of the rounding
+
+
+def test_gains_are_those_of_the_loop():
+    alpha = 0.3
+    radius = gain_radius(CHAIN, ("kp", "ki"), alpha, [0.8, 0.5])
+    assert_allclose(radius, np.abs(closed_loop_poles(PID(0.8, 0.5, 0.05), alpha)).max(), rtol=1e-9)
+    low, high = stability_interval(PID(0.8, 0.5, 0.05))
+    found = gain_intervals(CHAIN, ("kp", "feedback"), 1.0, 0.8)  # a = 1: the second gain is alpha itself
+    assert_allclose(found, [(low, high)], rtol=1e-9)
+
+
+def test_a_spectrum_is_the_intersection_of_its_modes():
+    spectrum = np.array([0.1, 0.4, 0.8, 0.1 + 0.5j])
+    together = gain_intervals(CHAIN, ("kp", "ki"), spectrum, 0.4)
+    each = [gain_intervals(CHAIN, ("kp", "ki"), a, 0.4)[0] for a in spectrum]
+    assert_allclose(together, [(max(e[0] for e in each), min(e[1] for e in each))], rtol=1e-9)
+
+
+@pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
+@pytest.mark.parametrize("axes", PAIRS, ids=str)
+def test_the_curve_has_its_pole_where_it_says(a, axes):
+    omega = np.array([0.3, 1.0, 2.2, -0.7])
+    for w, gains in zip(omega, gain_boundary(EMA, axes, a, omega), strict=True):
+        if np.all(np.isfinite(gains)):
+            values = dict(zip(axes, gains, strict=True))
+            pid = PID(**{k: values.get(k, getattr(EMA.controller, k)) for k in ("kp", "ki", "kd")}, form="ema")
+            alpha = values.get("skip", 0.0) + values.get("feedback", 1.0) * a
+            poles = closed_loop_poles(pid, alpha)
+            assert_allclose(np.abs(poles - np.exp(1j * w)).min(), 0.0, atol=1e-9)
+
+
+def test_lines_of_the_printed_law():
+    # z = 1: I = 0. z = -1: P + I/2 + 2D = 1 + alpha.
+    lines = gain_lines(CHAIN, ("kp", "ki"), 0.5)
+    assert_allclose(lines[0], (0.0, 1.0, 0.0), atol=1e-12)
+    assert_allclose(lines[1], np.array([1.0, 0.5, 1.4]) / np.hypot(1, 0.5), rtol=1e-12)
+    assert gain_lines(CHAIN, ("kp", "ki"), 0.5 + 0.2j)[1:] == []  # a complex mode meets -1 at a point
+
+
+def test_any_lti_controller_and_any_two_systems():
+    notch = control.tf([1.0, -0.4], [1.0, 0.3], 1)
+    lag = control.tf([0.2], [1.0, -0.7], 1)
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=control.tf([0.1], [1.0, -0.2], 1))
+    for first in (-0.3, 0.2):
+        for low, high in gain_intervals(loop, (notch, lag), 0.6, first):
+            for end in (low, high):
+                total = loop.controller.transfer_function() + first * notch + end * lag
+                poles = control.feedback(total * control.tf([1], [1, -0.6], 1), 1).poles()
+                assert_allclose(np.abs(np.abs(poles) - 1).min(), 0.0, atol=1e-6)
+
+
+def test_random_controllers_and_unions_agree_with_the_set_of_stable_alpha():
+    # The second gain is alpha itself: another algorithm (Chebyshev series, real modes only) gives the same intervals.
+    rng, unions = np.random.default_rng(19), 0
+    for _ in range(100):
+        order = int(rng.integers(2, 5))
+        controller = control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1)
+        expected = stability_set(controller)
+        loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=controller)
+        found = gain_intervals(loop, ("skip", "feedback"), 1.0, 0.0)
+        assert len(found) == len(expected)
+        assert_allclose(found, np.reshape(expected, np.shape(found)), atol=1e-6)
+        unions += len(found) > 1
+    assert unions > 0
+
+
+def test_a_gain_that_moves_nothing():
+    loop = Loop(CausalMean(), skip=0.5, controller=PID(0.0))
+    assert gain_intervals(loop, ("kp", "feedback"), 0.0, 0.2) == [(-np.inf, np.inf)]
+    assert gain_intervals(loop, ("kp", "feedback"), 0.0, 1.7) == []
+
+
+def test_region_is_its_slices():
+    first = np.linspace(0, 1, 5)
+    region = gain_region(CHAIN, ("kp", "ki"), [0.5, 0.2], first)
+    assert region == [gain_intervals(CHAIN, ("kp", "ki"), [0.5, 0.2], value) for value in first]
+
+
+@pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
+@pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
+def test_pole_sensitivity_against_differences(loop, a):
+    gains = ("kp", "ki", "kd", "skip", "feedback")
+    found = pole_sensitivity(loop, a, gains)
+    step = 1e-6
+    now = np.array([0.8, 0.5, 0.05, 0.0, 1.0])
+    for i in range(len(gains)):
+        ends = []
+        for sign in (1, -1):
+            g = now + sign * step * np.eye(5)[i]
+            poles = closed_loop_poles(PID(*g[:3], form=loop.controller.form), g[3] + g[4] * a)
+            ends.append(poles[np.argmin(np.abs(poles[:, None] - found.poles[None, :]), axis=0)])
+        assert_allclose(found.derivative[:, i], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+def test_a_repeated_pole_has_no_derivative():
+    # z^2 - alpha z + g with alpha = 0.6, g = 0.09: a double pole at 0.3.
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=control.tf([0.09], [1.0, 0.0], 1))
+    assert np.all(np.isinf(pole_sensitivity(loop, 0.6, [control.tf([1.0], [1.0], 1)]).derivative))
+
+
+def test_branches_of_the_root_locus_do_not_jump():
+    at = np.linspace(0, 1.5, 600)
+    branches = root_locus(CHAIN, "kp", 0.5, at)
+    for k in (0, 299, 599):
+        expected = closed_loop_poles(PID(at[k], 0.5, 0.05), 0.5)
+        assert_allclose(np.sort_complex(branches[k]), np.sort_complex(expected), atol=1e-9)
+    assert np.abs(np.diff(branches, axis=0)).max() < 0.1
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="two different gains"):
+        gain_intervals(CHAIN, ("kp", "kp"), 0.5, 0.0)
+    with pytest.raises(ValueError, match="one of"):
+        gain_intervals(CHAIN, ("kp", "ema"), 0.5, 0.0)
+    with pytest.raises(ValueError, match="finite"):
+        gain_intervals(CHAIN, ("kp", "ki"), [np.nan], 0.0)
+    with pytest.raises(ValueError, match="finite"):
+        gain_intervals(CHAIN, ("kp", "ki"), 0.5, np.inf)
+    with pytest.raises(ValueError, match="sequence of 2 different layers"):
+        gain_intervals([CHAIN, CHAIN], ("kp", "ki"), 0.5, 0.0)
+    with pytest.raises(ValueError, match="normalizer"):
+        gain_intervals(Loop(CausalMean(), normalizer=rms_norm), ("kp", "ki"), 0.5, 0.0)
+    with pytest.raises(ValueError, match="gains of a PID"):
+        gain_intervals(
+            Loop(CausalMean(), controller=control.tf([0.1], [1.0, -0.2], 1)), ("kp", "ki"), 0.5, 0.0
+        )  # fmt: skip
