@@ -185,21 +185,24 @@ class LTIController:
 
     system: Any
     _realization: Realization = field(init=False, repr=False)
+    # The same numbers as plain floats, which torch.compile takes for constants.
+    _numbers: tuple[list[list[float]], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_realization", _extract(self.system))
         for name, matrix in zip("ABCD", self._realization, strict=True):
             if not np.all(np.isfinite(matrix)):
                 raise ValueError(f"the controller's {name} must be finite")
+        object.__setattr__(self, "_numbers", tuple(matrix.tolist() for matrix in self._realization))
 
     def init(self, e: Array) -> ControllerState:
         """Zero state, one array shaped as `e` for each order of the system."""
         zero = namespace(e).zeros_like(e)
-        return (zero,) * len(self._realization[0])
+        return (zero,) * len(self._numbers[0])
 
     def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
         """u = C s + D e and the next state, by a loop over the small order."""
-        a, b, c, d = (matrix.tolist() for matrix in self._realization)
+        a, b, c, d = self._numbers
         u = _combine(d[0][0] * e, c[0], state)
         return u, tuple(_combine(b_i[0] * e, a_i, state) for a_i, b_i in zip(a, b, strict=True))
 

@@ -144,7 +144,7 @@ class Loop:
 
     def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:
         """(e, u, memory of the controller): e = beta r - x, u = C(z) e, and u = 0 at layer 0."""
-        e = self.reference_gain * state.reference - x
+        e = _times(self.reference_gain, state.reference) - x
         if self.controller is None:
             return e, namespace(e).zeros_like(e), state.controller
         memory = self.controller.init(e) if state.controller is None else state.controller

@@ -348,7 +348,10 @@ def test_numbers_of_numpy_keep_float32():
     assert all(signal.dtype == np.float32 for signal in simulate(loop, np.float32(draws(N, D)), 3))
 
 
-@pytest.mark.parametrize("options", [OPTIONS["norm"], OPTIONS["pid"]], ids=["parallel", "controlled"])
+LTI = {"controller": control.ss([[0.5, 1.0], [0.0, 0.2]], [[1.0], [1.0]], [[0.2, 0.0]], [[0.1]], 1)}
+
+
+@pytest.mark.parametrize("options", [OPTIONS["norm"], OPTIONS["pid"], LTI], ids=["parallel", "controlled", "LTI"])
 def test_a_step_compiles_into_one_graph(options):
     loop = Loop(SoftmaxAttention(heads=2), **options)
     step = torch.compile(loop.step, fullgraph=True, backend="aot_eager")
