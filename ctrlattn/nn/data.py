@@ -111,9 +111,9 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
         raise ValueError(f"{name}: pixels must lie in [0, 1], got {pixels.min():g} ... {pixels.max():g}")
     x, y = torch.as_tensor(pixels, dtype=torch.float32)[:, None], torch.as_tensor(labels, dtype=torch.long)
     cuts = (slice(train), slice(train, train + valid), slice(train + valid, None))
-    parts = [Part(x[cut], y[cut]) for cut in cuts]
-    seen = parts[0].inputs
-    return Data(name, int(y.max()) + 1, *parts, mean=seen.mean().item(), deviation=seen.std().item() or 1.0)
+    learnt, checked, tested = (Part(x[cut], y[cut]) for cut in cuts)
+    mean, deviation = learnt.inputs.mean().item(), learnt.inputs.std().item()
+    return Data(name, int(y.max()) + 1, learnt, checked, tested, mean, deviation or 1.0)
 
 
 def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -> Data:
@@ -145,9 +145,8 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
     known, ids = np.unique(list(text), return_inverse=True)
     pieces = np.array_split(ids, blocks)
     kept = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
-    return Data(
-        name, len(known), *(_windows(np.concatenate(p), context, n) for p, n in zip(kept, windows, strict=True))
-    )
+    cut = [_windows(np.concatenate(p), context, n) for p, n in zip(kept, windows, strict=True)]
+    return Data(name, len(known), cut[0], cut[1], cut[2])
 
 
 def _windows(ids: np.ndarray, context: int, count: int) -> Part:

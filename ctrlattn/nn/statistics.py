@@ -178,4 +178,5 @@ def _sign_flip(d: np.ndarray, direction: Direction) -> float:
         drawn = np.random.default_rng(0).choice((-1, 1), size=(100_000, len(d)))
         signs = np.concatenate([np.ones((1, len(d)), dtype=int), drawn])
     sums, tolerance = signs @ d, 1e-12 * np.abs(d).sum()
-    return _tail(*(float(np.mean(part >= -tolerance)) for part in (sums - d.sum(), d.sum() - sums)), direction)
+    upper, lower = (float(np.mean(excess >= -tolerance)) for excess in (sums - d.sum(), d.sum() - sums))
+    return _tail(upper, lower, direction)

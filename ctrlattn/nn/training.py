@@ -118,8 +118,7 @@ def _network(settings: Settings, data: Data, options: dict[str, Any]) -> Network
     if data.is_text:
         return ControlledLM(data.classes, dropout=0.0, **options)
     channels, side = data.train.inputs.shape[1:3]
-    shape = {"image": side, "patch": settings.patch, "channels": channels, "classes": data.classes}
-    return ControlledViT(**shape, **options)
+    return ControlledViT(image=side, patch=settings.patch, channels=channels, classes=data.classes, **options)
 
 
 def flipped(model: Network) -> Network:
@@ -212,8 +211,9 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     scores = {"loss": loss, "clean": accuracy(x)}
     scores |= {f"noise_{s:g}": accuracy(noisy(x, s, generator)) for s in NOISES}
     scores |= {f"fgsm_{s:g}": accuracy(fgsm(classify, x, y, s / 255)) for s in STRENGTHS}
-    attack = {"steps": PGD_STEPS, "generator": generator}
-    scores |= {f"pgd_{s:g}": accuracy(pgd(classify, x, y, s / 255, **attack)) for s in PGD_STRENGTHS}
+    for strength in PGD_STRENGTHS:
+        attacked = pgd(classify, x, y, strength / 255, steps=PGD_STEPS, generator=generator)
+        scores[f"pgd_{strength:g}"] = accuracy(attacked)
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return scores
