@@ -6,8 +6,8 @@ and +1, beside an ordinary pre-norm transformer of the same number of parameters
 batches of a seed, have the same optimizer, number of steps and rule for the learning rate: three rates, extended while
 the best one is the last. The rate is chosen on one part of the held-out text, losses are reported on another.
 
-What it shows, --full. With feedback -1 `read` alone ends at 1.739 [1.658, 1.819] nats a character, the ordinary one at
-1.702 [1.688, 1.716]: no difference beyond the seeds, which is not equality. Four seeds of five are within .02 of the
+What it shows, --full. With feedback -1 `read` alone ends at 1.739 [1.658, 1.819] nats a character, the ordinary model
+at 1.702 [1.688, 1.716]: no difference beyond the seeds, which is not equality. Four seeds of five are within .02 of the
 ordinary mean, one was held up (1.854). With +1, the notes' sign, it stays at 2.322, worse than counting pairs of
 characters (2.257), and its tokens grow more alike: mean cosine after the last layer .48, with -1 .27.
 
@@ -243,6 +243,8 @@ def verdict(numbers):
     """The scene in words, from its numbers."""
     size, models = numbers["size"], numbers["models"]
     lines = [f"{size['seeds']} seeds, {size['steps']} steps; loss on held-out part two in nats a character [95 %]"]
+    if size["steps"] < FULL.steps:
+        lines[0] += "; too short a run to say anything of either kind"
     for name, m in models.items():
         cost = f"{m['parameters']} parameters, rate {m['rate']:g}, {m['seconds_per_step']:.3f} s a step"
         lines.append(f"{name:8} {m['mean']:.3f} [{m['low']:.3f}, {m['high']:.3f}], {cost}")
