@@ -1,0 +1,119 @@
+"""mean [95 % interval] of each arm and of its difference, the tests, the published figures beside them: a table."""
+
+from pathlib import Path
+from typing import Any
+
+from ctrlattn.files import atomic
+
+# PIDformer - softmax on ImageNet-1k, DeiT-tiny, top-1 in points/100; attack budget 1/255 (arXiv 2402.15989, table 1).
+PUBLISHED = {
+    "clean": ("72.17 → 73.13", 0.0096),
+    "noise": ("69.20 → 70.87", 0.0167),
+    "fgsm": ("33.64 → 38.52", 0.0488),
+    "pgd": ("12.02 → 15.08", 0.0306),
+    "perplexity": ("34.29 → 33.45", -0.84),
+    "attention_similarity_slope": (".58 rising to .80 → .74 falling to .15 by layer 8, then .43", None),
+}
+
+
+def published(score: str) -> tuple[str, float | None] | None:
+    """What the paper reports for the score or its family, and the difference.
+
+    >>> published("fgsm_16")
+    ('33.64 → 38.52', 0.0488)
+    """
+    return PUBLISHED.get(score, PUBLISHED.get(score.split("_")[0]))
+
+
+def shown(result: dict[str, Any]) -> list[str]:
+    """Scores worth a row: those that were tested, or, where no test was fixed, all of the trained networks."""
+    tested = list(dict.fromkeys(test["score"] for test in result["tests"] if test["factor"] == 1))
+    every = next(iter(result["arms"].values()))
+    return tested or [score for score in every if not score.startswith("untrained.") and score != "loss"]
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """The comparison in Markdown."""
+    return [*_arms(result), "", *_differences(result), *_tests(result), *_published(result)]
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """The same as a file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text("\n".join(lines(result)) + "\n", encoding="utf-8")
+
+
+def interval(row: dict[str, Any]) -> str:
+    """mean [low, high], or the mean alone where one seed has no interval.
+
+    >>> interval({"mean": 0.5, "low": 0.25, "high": 0.75}), interval({"mean": 0.5, "low": "nan", "high": "nan"})
+    ('0.500 [0.250, 0.750]', '0.500')
+    """
+    mean, low, high = (float(row[key]) for key in ("mean", "low", "high"))
+    return f"{_number(mean)}" if low != low else f"{_number(mean)} [{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if 0.01 <= abs(value) < 100 or value == 0 else f"{value:.4g}"
+
+
+def _arms(result: dict[str, Any]) -> list[str]:
+    arms = [Path(arm).stem for arm in result["arms"]]
+    rows = [f"Mean over {len(result['plan']['seeds'])} seeds [95 % interval].", ""]
+    rows += ["| score | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
+    for score in next(iter(result["arms"].values())):
+        rows.append(f"| {score} | " + " | ".join(interval(found[score]) for found in result["arms"].values()) + " |")
+    statuses = [", ".join(f"{s.count(one)} {one}" for one in dict.fromkeys(s)) for s in result["status"].values()]
+    return [*rows, "| runs | " + " | ".join(statuses) + " |"]
+
+
+def _differences(result: dict[str, Any]) -> list[str]:
+    if not result["differences"]:
+        return []
+    against = Path(result["plan"]["against"]).stem
+    arms = [Path(arm).stem for arm in result["differences"]]
+    rows = [f"Difference from {against}, paired by seed [95 % interval].", ""]
+    rows += ["| score | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
+    for score in shown(result):
+        cells = [interval(found[score]) for found in result["differences"].values()]
+        rows.append(f"| {score} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _tests(result: dict[str, Any]) -> list[str]:
+    if not result["tests"]:
+        return []
+    rows = ["", f"Tests fixed before the runs: Student's, paired, Holm over {len(result['tests'])}.", ""]
+    level = f"holds at {result['plan']['alpha']:g}"
+    rows += [
+        f"| claim | difference [95 %] | p | p, Holm | p, sign flips | {level} | seeds for 80 % |",
+        "|---" * 7 + "|",
+    ]
+    for t in result["tests"]:
+        sign = {"less": "<", "greater": ">"}.get(t["direction"], "≠")
+        factor = "" if t["factor"] == 1 else f"{t['factor']:g} × "
+        claim = f"{t['arm']}: {t['score']} {sign} {factor}{result['plan']['against']}"
+        seeds = "more than 100,000" if t["seeds_for_this"] == "inf" else t["seeds_for_this"]
+        against = (t["direction"] == "less") == (t["mean"] > 0) and t["direction"] != "two-sided"
+        chance = "other direction" if against else seeds
+        values = " | ".join(f"{t[key]:.2g}" for key in ("p", "p_holm", "p_sign_flip"))
+        rows.append(f"| {claim} | {interval(t)} | {values} | {'yes' if t['holds'] else 'no'} | {chance} |")
+    return rows
+
+
+def _published(result: dict[str, Any]) -> list[str]:
+    arms = [arm for arm in result["differences"] if "pidformer" in arm]
+    rows = [(score, published(score)) for score in shown(result) if published(score)]
+    if not arms or not rows:
+        return []
+    text = result["plan"]["data"] == "text"
+    source = "WikiText-103, 16 layers, words" if text else "ImageNet-1k, DeiT-tiny, top-1, attack budget 1/255"
+    found = ["", f"Beside the published figures ({source}; arXiv 2402.15989): other data, size and budgets.", ""]
+    found += ["| score | published | " + " | ".join(f"{Path(a).stem}, here" for a in arms) + " |"]
+    found += ["|---" * (len(arms) + 2) + "|"]
+    for score, claim in rows:
+        assert claim is not None
+        cells = " | ".join(interval(result["differences"][arm][score]) for arm in arms)
+        change = "" if claim[1] is None else f" ({claim[1]:+g})"
+        found.append(f"| {score} | {claim[0]}{change} | {cells} |")
+    return found
