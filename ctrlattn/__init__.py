@@ -46,6 +46,9 @@ _ROOMS = {
         "gain_intervals",
         "gain_region",
         "pole_sensitivity",
+        "circle_criterion",
+        "describing_function",
+        "contraction_certificate",
         "lyapunov_exponents",
         "layer_map",
         "fixed_point",
@@ -56,7 +59,7 @@ _ROOMS = {
     "design": ("tune", "Spec", "judge"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("presets", "memory", "config", "results", "signals", "plots", "checkpoints")
+_MODULES = ("presets", "memory", "config", "results", "signals", "plots", "checkpoints", "nn")
 
 __all__ = sorted([*_HOME, *_MODULES])
 

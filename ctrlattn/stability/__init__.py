@@ -1,6 +1,7 @@
 """Which attention modes a controller leaves stable, and how far a loop is from instability."""
 
 from ctrlattn.stability.bifurcation import Bifurcation, bifurcation_diagram
+from ctrlattn.stability.contraction import Contraction, contraction_certificate, sector_form
 from ctrlattn.stability.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
 from ctrlattn.stability.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
 from ctrlattn.stability.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
@@ -32,6 +33,16 @@ from ctrlattn.stability.regions import (
     stability_interval,
     stability_set,
 )
+from ctrlattn.stability.sectors import (
+    CircleCriterion,
+    LimitCycle,
+    circle_criterion,
+    describing_function,
+    limit_cycles,
+    normalizer_sector,
+    sector_limit,
+    softmax_sector,
+)
 from ctrlattn.stability.spectra import attention_spectrum
 from ctrlattn.stability.steps import largest_stable_step, with_step
 from ctrlattn.stability.transients import TransientGrowth, transient_growth
@@ -40,10 +51,13 @@ __all__ = [
     "Bifurcation",
     "Branch",
     "ChannelMargins",
+    "CircleCriterion",
+    "Contraction",
     "Convergence",
     "Crossings",
     "DiskMargin",
     "FixedPoint",
+    "LimitCycle",
     "Margins",
     "PeakGain",
     "PoleSensitivity",
@@ -52,11 +66,14 @@ __all__ = [
     "attention_spectrum",
     "balanced_truncation",
     "bifurcation_diagram",
+    "circle_criterion",
     "closed_loop_poles",
     "continue_fixed_point",
+    "contraction_certificate",
     "controllability_gramian",
     "convergence",
     "crossings",
+    "describing_function",
     "disk_margin",
     "distance_to_instability",
     "fixed_point",
@@ -75,9 +92,11 @@ __all__ = [
     "kreiss_constant",
     "largest_stable_step",
     "layer_map",
+    "limit_cycles",
     "loop_margins",
     "lyapunov_exponents",
     "margins",
+    "normalizer_sector",
     "numerical_abscissa",
     "numerical_radius",
     "observability_gramian",
@@ -88,6 +107,9 @@ __all__ = [
     "pseudospectrum",
     "region_boundary",
     "root_locus",
+    "sector_form",
+    "sector_limit",
+    "softmax_sector",
     "spectral_radius",
     "stability_interval",
     "stability_set",

@@ -1,0 +1,162 @@
+"""Sectors by the slopes they bound, the circle criterion by closed forms and simulation, harmonic balance by orbits."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import (
+    PID,
+    CausalMean,
+    Loop,
+    circle_criterion,
+    crossings,
+    gain_margin,
+    layer_norm,
+    loop_transfer,
+    rms_norm,
+    unit_norm,
+)
+from ctrlattn.arrays import softmax
+from ctrlattn.stability import describing_function, limit_cycles, normalizer_sector, sector_limit, softmax_sector
+
+LAG = control.tf([1], [1, -0.5], 1)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_slopes_of_softmax(temperature):
+    low, high = softmax_sector(temperature)
+    rng = np.random.default_rng(0)
+    v, w = rng.normal(scale=3, size=(2, 5000, 4))
+    d_out = softmax(v / temperature) - softmax(w / temperature)
+    inner, size = np.sum(d_out * (v - w), -1), np.sum(d_out**2, -1)
+    assert np.all(inner * high >= size * (1 - 1e-12))  # <dp, dv> >= |dp|^2 / high
+    assert low == 0.0
+    p = np.array([0.5, 0.5, 0.0])
+    assert_allclose(np.linalg.eigvalsh(np.diag(p) - np.outer(p, p)).max() / temperature, high, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("norm", "size"),
+    [
+        (rms_norm, lambda v: np.sqrt(np.mean(v**2, -1))),
+        (unit_norm, lambda v: np.linalg.norm(v, axis=-1)),
+        (layer_norm, lambda v: np.std(v, axis=-1)),
+    ],
+    ids=["rms", "unit", "layer"],
+)
+@pytest.mark.parametrize("lowest", [0.2, 1.0])
+def test_slopes_of_norms_on_a_set_that_is_not_convex(norm, size, lowest):
+    _, high = normalizer_sector(lowest)
+    rng = np.random.default_rng(1)
+    v, w = rng.normal(scale=lowest * 2, size=(2, 200_000, 3))
+    kept = np.minimum(size(v), size(w)) >= lowest
+    v, w = v[kept], w[kept]
+    d_out = norm(v, eps=0.0) - norm(w, eps=0.0)
+    ratio = np.sum(d_out * (v - w), -1) * high / np.maximum(np.sum(d_out**2, -1), 1e-300)
+    assert ratio.min() >= 1 - 1e-9
+    assert ratio.min() < 1.5  # and it is nearly met
+
+
+def test_epsilon_makes_the_sector_global():
+    _, high = normalizer_sector(0.0, eps=0.04)
+    v, w = np.random.default_rng(2).normal(scale=0.3, size=(2, 50_000, 3))
+    d_out = rms_norm(v, eps=0.04) - rms_norm(w, eps=0.04)
+    assert np.all(np.sum(d_out * (v - w), -1) * high >= np.sum(d_out**2, -1) * (1 - 1e-12))
+
+
+def test_limit_of_a_lag_is_its_gain_margin():
+    assert_allclose(sector_limit(LAG), gain_margin(LAG), rtol=1e-8)
+    assert not circle_criterion(LAG, 0.0, 1.5001).holds
+    assert circle_criterion(LAG, -0.49, 1.49).holds  # |0.5 - s| < 1 for s in (-0.5, 1.5)
+    assert_allclose(circle_criterion(LAG, -0.5, 1.5).gain, 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_limit_is_minus_one_over_the_smallest_real_part(seed):
+    rng = np.random.default_rng(seed)
+    system = control.tf(rng.normal(size=3), np.poly(rng.uniform(-0.9, 0.9, 3)), 1)
+    smallest = system(np.exp(1j * np.linspace(0, np.pi, 200_001))).real.min()
+    assert_allclose(sector_limit(system), -1 / smallest, rtol=1e-6)
+    assert sector_limit(system) <= crossings(system).gain_factor.min() * (1 + 1e-8)
+
+
+def test_continuous_passive_loop_takes_any_gain():
+    assert sector_limit(control.tf([1], [1, 1])) == np.inf
+    assert_allclose(sector_limit(control.tf([1], [1, 2, 1])), 8.0, rtol=1e-6)  # min Re 1/(1 + iw)^2 = -1/8
+
+
+def test_a_switching_gain_inside_the_sector_is_harmless_and_outside_not():
+    rng = np.random.default_rng(3)
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
+    system = loop_transfer(loop, 0.6)
+    limit = circle_criterion(system, 0.8, 1.2)
+    assert limit.holds
+    x = np.ones((3, 1))
+    for gain in rng.choice([0.8, 1.2], 3000):
+        x = (system.A - gain * system.B @ system.C) @ x
+    assert np.abs(x).max() < 1e-12
+    assert not circle_criterion(system, 0.8, 1.5).holds  # beyond the gain margin, 1.391
+
+
+def test_several_channels_and_refusals():
+    square = control.ss(0.5 * np.eye(2), np.eye(2), np.eye(2), 0, 1)
+    assert_allclose(sector_limit(square), 1.5, rtol=1e-8)
+    assert np.isnan(sector_limit(control.tf([1], [1, -2], 1)))
+    with pytest.raises(ValueError, match="low <= high"):
+        circle_criterion(LAG, 1.0, 0.0)
+    with pytest.raises(ValueError, match="both 0"):
+        normalizer_sector(0.0)
+    with pytest.raises(ValueError, match="positive"):
+        softmax_sector(0.0)
+
+
+def test_describing_functions_by_their_closed_forms():
+    a = np.array([0.5, 1.0, 3.0])
+    assert_allclose(describing_function(lambda v: v**3, a), 0.75 * a**2, rtol=1e-12)
+    assert_allclose(describing_function(np.sign, a), 4 / (np.pi * a), rtol=1e-6)
+    inverse = np.minimum(1 / a, 1.0)
+    saturation = 2 / np.pi * (np.arcsin(inverse) + inverse * np.sqrt(1 - inverse**2))
+    assert_allclose(describing_function(lambda v: np.clip(v, -1, 1), a), saturation, rtol=1e-6)
+    assert_allclose(describing_function(np.sign, a, omega=np.pi), 1 / a)
+    with pytest.raises(ValueError, match="positive"):
+        describing_function(np.sign, 0.0)
+
+
+def test_the_norm_of_one_direction_is_a_relay():
+    def norm(v):
+        return rms_norm(np.asarray(v)[..., None], eps=0.0)[..., 0]
+
+    assert_allclose(describing_function(norm, 2.0), 4 / (2 * np.pi), rtol=1e-6)
+
+
+def test_two_cycles_are_exact():
+    system = control.tf([2.5], [1, -0.5], 1)  # x' = 0.5 x - 2.5 tanh(x)
+    (found,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 100))
+    assert found.exact
+    x = np.array(0.3)
+    for _ in range(2000):
+        x = 0.5 * x - 2.5 * np.tanh(x)
+    assert_allclose(abs(x), found.amplitude, rtol=1e-9)
+
+
+def test_a_slow_cycle_is_predicted_to_a_few_per_cent():
+    # Resonant, so that harmonics are small: x'' damped rotation pushed over the circle by the saturation.
+    system = control.tf([0.35], np.poly(0.9 * np.exp([0.4j, -0.4j])).real, 1)
+    (found,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 200))
+    assert not found.exact
+    den = system.den[0][0]
+    v = [0.1, 0.2]
+    for _ in range(4000):
+        v.append(-den[1] * v[-1] - den[2] * v[-2] - 0.35 * np.tanh(v[-2]))
+    tail = np.array(v[-1000:])
+    assert_allclose(np.sqrt(2) * np.std(tail), found.amplitude, rtol=0.05)
+    turns = np.sum((tail[1:] > 0) & (tail[:-1] <= 0))
+    assert_allclose(2 * np.pi * turns / len(tail), found.frequency, rtol=0.05)
+
+
+def test_harmonic_balance_refuses_what_has_a_mean():
+    with pytest.raises(ValueError, match="odd"):
+        limit_cycles(LAG, np.exp, [0.1, 1.0])
+    with pytest.raises(ValueError, match="ascending"):
+        limit_cycles(LAG, np.tanh, [1.0, 0.1])
