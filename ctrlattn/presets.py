@@ -1,4 +1,4 @@
-"""Named loops, each with its source: the notes' automaton, the residual transformer, NeuTRENO, both PIDformer laws."""
+"""Named loops, each with its source: the notes' automaton and reads, residual transformer, NeuTRENO, PIDformer laws."""
 
 from dataclasses import replace
 from difflib import get_close_matches
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ctrlattn.controllers import PID
 from ctrlattn.loop import Loop
-from ctrlattn.normalizers import rms_norm
+from ctrlattn.normalizers import rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean, SoftmaxAttention
 
 
@@ -67,6 +67,16 @@ _PRESETS = {
         _value_dynamics(controller=PID(*_IMAGES, form="ema", ema=0.3), reference_gain=0.1),
         "PIDformer's law as code in circulation computes it: leaky integral read one layer late, reference 0.1 v_0",
         "code that accompanies arXiv 2402.15989; gains .8/.5/.05, beta .1, g .3",
+    ),
+    "read": Preset(
+        Loop(SoftmaxAttention(strict=True, temperature=0.2), normalizer=unit_norm),
+        "one read of the transformer made of `read` alone, subtracted; with memories as predictors three are a layer",
+        "the notes this project began with, N7; a whole layer: ctrlattn.memory.read_layer",
+    ),
+    "read-plus": Preset(
+        Loop(SoftmaxAttention(strict=True, temperature=0.2), feedback=1.0, normalizer=unit_norm),
+        "the same, added, as the notes write it",
+        "the notes this project began with, N7; a whole layer: ctrlattn.memory.read_layer",
     ),
     "neutreno-text": Preset(
         _value_dynamics(causal=True, controller=PID(0.4)),

@@ -4,7 +4,8 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from ctrlattn import PID, CausalMean, FixedAttention, Loop, SoftmaxAttention, presets, simulate
+from ctrlattn import PID, AssociativeMemory, CausalMean, FixedAttention, Loop, SoftmaxAttention, presets, simulate
+from ctrlattn.memory import exchange, read_layer
 
 NAMES = {
     "prediction-error",
@@ -15,6 +16,8 @@ NAMES = {
     "neutreno",
     "pidformer-printed",
     "pidformer-ema",
+    "read",
+    "read-plus",
     "neutreno-text",
     "pidformer-printed-text",
     "pidformer-ema-text",
@@ -50,6 +53,8 @@ TABLE = {
     "neutreno": (0.0, 1.0, 1.0, "parallel", False, False),
     "pidformer-printed": (0.0, 1.0, 1.0, "parallel", False, False),
     "pidformer-ema": (0.0, 1.0, 0.1, "parallel", False, False),
+    "read": (1.0, -1.0, 1.0, "parallel", False, True),
+    "read-plus": (1.0, 1.0, 1.0, "parallel", False, True),
     "neutreno-text": (0.0, 1.0, 1.0, "parallel", False, True),
     "pidformer-printed-text": (0.0, 1.0, 0.3, "parallel", False, True),
     "pidformer-ema-text": (0.0, 1.0, 0.3, "parallel", False, True),
@@ -123,3 +128,12 @@ def test_a_predictor_that_does_not_fit_is_refused():
 def test_an_unknown_name_suggests_the_nearest(function, name, message):
     with pytest.raises(ValueError, match=message):
         function(name)
+
+
+@pytest.mark.parametrize(("name", "feedback"), [("read", -1.0), ("read-plus", 1.0)])
+def test_three_reads_are_a_layer_made_of_read_alone(name, feedback):
+    memory = AssociativeMemory(draws(6, 4), draws(6, 4, seed=1), temperature=0.3, sink=0.2)
+    three = [presets.get(name, predictor=memory), presets.get(name), presets.get(name, predictor=exchange(memory))]
+    layer = read_layer(memory, context_temperature=0.2, feedback=feedback)
+    x = draws(5, 4, seed=2)
+    npt.assert_array_equal(simulate(three, x, 3).state, simulate(layer, x, 3).state)
