@@ -12,6 +12,8 @@ from ctrlattn.design.performance import MEASURES, Performance, performance
 from ctrlattn.design.tuning import Design, Spec, tune
 from ctrlattn.loop import Loop
 
+_RESCUE = {"modulus_margin": 0.1, "settling": 100.0}  # asked of gains that replace unstable ones
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -21,7 +23,7 @@ class Judgement:
     performance: Performance
     meets: Spec | None  # the sharpest specification that every mode meets; None where a mode is unstable
     stable_part: Spec | None  # the same over the modes that are stable; None where none is
-    better: Design | None  # gains of the same law and terms that meet it on every mode, with room
+    better: Design | None  # gains of the same law that are at least as good in everything, on every mode
     why_not: str  # what binds where there are none
 
     def in_words(self) -> str:
@@ -35,15 +37,18 @@ class Judgement:
         if self.better is None:
             return f"{said}; {self.why_not}"
         g = self.better.controller
-        achieved = {k: v for k, v in self.better.performance.worst().items() if k in self.better.spec.asked()}
+        achieved = {k: v for k, v in self.better.performance.worst().items() if k != "disk_margin"}
         return f"{said}; kp {g.kp:.3g}, ki {g.ki:.3g}, kd {g.kd:.3g} meet {_figures(achieved)} on all of them"
 
 
-def judge(loop: Loop, spectrum: Any, *, improve: bool = True, seed: int = 0) -> Judgement:
+def judge(
+    loop: Loop, spectrum: Any, *, improve: bool = True, terms: Sequence[str] = ("PID", "PD"), seed: int = 0
+) -> Judgement:
     """The specification that a loop's gains meet on a spectrum; and, with improve, gains that meet it with room.
 
-    Where a mode is unstable, the specification to improve on is what the gains achieve over their stable modes: it is
-    asked of every mode. Of the two margins only the modulus margin is asked, since the disk margin follows it.
+    To improve is to be at least as good in every figure, in the worst mode. Where a mode is unstable, it is to be
+    stable on all of them: with a modulus margin of 0.1, within 100 layers, and with the error that the gains keep over
+    their stable modes. Of the two margins only the modulus margin is asked, since the disk margin follows it.
 
     Parameters
     ----------
@@ -51,7 +56,10 @@ def judge(loop: Loop, spectrum: Any, *, improve: bool = True, seed: int = 0) -> 
         With a PID controller.
     spectrum : real or complex, any shape
     improve : bool
-        Search for better gains of the same law, with the same terms.
+        Search for better gains of the same law.
+    terms : sequence of str
+        The terms that the better gains may use, tried in turn: with the printed law any integral, however small, has
+        a slow mode of its own, so that PID does not contain PD.
     seed : int
 
     Returns
@@ -76,14 +84,7 @@ def judge(loop: Loop, spectrum: Any, *, improve: bool = True, seed: int = 0) -> 
     meets = part if found.stable.all() else None
     better, why_not = None, "" if improve else "no other gains were looked for"
     if improve:
-        terms = "".join(t for t, gain in zip("PID", _gains(loop.controller), strict=True) if gain != 0) or "P"
-        goal = part or Spec(modulus_margin=0.1)
-        try:
-            better = tune(
-                loop, spectrum, goal, terms=terms, form=loop.controller.form, ema=loop.controller.ema, seed=seed
-            )
-        except ValueError as error:
-            why_not = str(error)
+        better, why_not = _better(loop, spectrum, meets or _rescue(part), terms, seed)
     return Judgement(loop.controller, found, meets, part, better, why_not)
 
 
@@ -92,6 +93,7 @@ def judge_published(
     names: Sequence[str] = presets.PUBLISHED,
     *,
     improve: bool = True,
+    terms: Sequence[str] = ("PID", "PD"),
     seed: int = 0,
 ) -> dict[str, dict[str, Judgement]]:
     """`judge` for each published configuration on each spectrum: name -> network -> Judgement.
@@ -100,7 +102,7 @@ def judge_published(
     ----------
     spectra : network -> eigenvalues of its attention
     names : names of presets with a PID controller
-    improve, seed : as for `judge`
+    improve, terms, seed : as for `judge`
 
     Examples
     --------
@@ -110,7 +112,7 @@ def judge_published(
     """
     return {
         name: {
-            network: judge(presets.get(name), spectrum, improve=improve, seed=seed)
+            network: judge(presets.get(name), spectrum, improve=improve, terms=terms, seed=seed)
             for network, spectrum in spectra.items()
         }
         for name in names
@@ -124,8 +126,21 @@ def _achieved(found: Performance) -> Spec | None:
     return Spec(**{k: 0.0 if k == "steady_state_error" and v < 1e-9 else v for k, v in kept.items()}) if kept else None
 
 
-def _gains(pid: PID) -> tuple[float, float, float]:
-    return pid.kp, pid.ki, pid.kd
+def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
+    """The first design that meets the goal; else why the last one does not."""
+    why_not = "no terms to try"
+    for chosen in terms:
+        try:
+            law = {"form": loop.controller.form, "ema": loop.controller.ema}
+            return tune(loop, spectrum, goal, terms=chosen, seed=seed, **law), ""
+        except ValueError as error:
+            why_not = f"no {chosen} gains found at least as good in everything: {str(error).partition('Binding: ')[2]}"
+    return None, why_not
+
+
+def _rescue(part: Spec | None) -> Spec:
+    """What is asked where the gains leave a mode unstable."""
+    return Spec(**_RESCUE, steady_state_error=None if part is None else part.steady_state_error)
 
 
 def _figures(values: dict[str, float]) -> str:

@@ -362,5 +362,6 @@ def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
     c = found.controller
     return (
         f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
-        f"{len(problem.modes)} modes. Binding: {near}, at kp = {c.kp:.3g}, ki = {c.ki:.3g}, kd = {c.kd:.3g}; {relief}."
+        f"{len(problem.modes)} modes. Binding: {near}; nearest were kp = {c.kp:.3g}, ki = {c.ki:.3g}, "
+        f"kd = {c.kd:.3g}; {relief}"
     )

@@ -1,13 +1,17 @@
 """Pictures: plain arrays in, matplotlib figures or axes out. Nothing is shown, nothing is registered with pyplot."""
 
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
+from ctrlattn.plots.design import certificate, trade_off
+from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectrum
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 
 __all__ = [
+    "bifurcation",
     "bode_magnitude",
+    "certificate",
     "diversity",
     "feedback_gain",
     "figure",
@@ -15,6 +19,7 @@ __all__ = [
     "gang_of_four",
     "heatmap",
     "inline_svg",
+    "lyapunov_spectrum",
     "nyquist",
     "pole_zero",
     "pseudospectrum_contours",
@@ -25,5 +30,6 @@ __all__ = [
     "spectrum_over_regions",
     "time_response",
     "token_response",
+    "trade_off",
     "transient_growth",
 ]

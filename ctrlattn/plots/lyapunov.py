@@ -1,0 +1,143 @@
+"""Lyapunov exponents as they converge, and bifurcation diagrams: numbers of `stability.lyapunov` and `.bifurcation`."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, themed
+
+_LABELLED = 6  # more curves than this are told apart by place alone
+
+
+@themed
+def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "layer") -> Figure:
+    """The running estimate of each exponent, and where it ended with the range of its second half.
+
+    Parameters
+    ----------
+    running : (steps, k)
+        From `lyapunov_exponents(..., history=True)`; -inf is drawn as a mark at the foot.
+    title : str
+    unit : str
+        What one step is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [ax.get_xlabel() for ax in lyapunov_spectrum(np.full((9, 2), 0.5)).axes]
+    ['Steps averaged (layers)', 'Exponent, by size']
+    """
+    running = np.asarray(running, dtype=float)
+    drawn = figure(height=3.2)
+    left, right = drawn.subplots(1, 2, width_ratios=(1.6, 1.0))
+    steps = np.arange(1, len(running) + 1)
+    finite = np.where(np.isfinite(running), running, np.nan)
+    few = running.shape[1] <= _LABELLED
+    for j in range(running.shape[1]):
+        colour = COLOURS[j % len(COLOURS)] if few else GREY
+        left.plot(steps, finite[:, j], color=colour, linewidth=1.4 if few else 0.8)
+        if few and np.isfinite(finite[-1, j]):
+            left.annotate(f" {j + 1}", (steps[-1], finite[-1, j]), va="center", fontsize=8.5, color=colour)
+    left.set_xscale("log")
+    left.axhline(0.0, color="black", linewidth=0.9)
+    left.set(
+        xlabel=f"Steps averaged ({unit}s)",
+        ylabel=f"Running estimate (nats/{unit})",
+        title=escape(title or "Convergence"),
+    )
+    _ended(right, finite, unit)
+    return drawn
+
+
+def _ended(ax: Axes, finite: np.ndarray, unit: str) -> None:
+    """The last estimates in order, with the range of the second half, and marks for exponents of -inf."""
+    rank = np.arange(1, finite.shape[1] + 1)
+    half = finite[len(finite) // 2 :]
+    there = np.isfinite(finite[-1])
+    if there.any():
+        low, high = half[:, there].min(0), half[:, there].max(0)
+        ax.vlines(rank[there], low, high, color=GREY, linewidth=3.0, label="range, second half")
+        ax.plot(rank[there], finite[-1, there], "D", color="black", markersize=3.8, label="estimate")
+    if not there.all():
+        foot = ax.get_ylim()[0]
+        ax.plot(rank[~there], np.full(int(np.sum(~there)), foot), "v", color=COLOURS[1], label="−∞", clip_on=False)
+    ax.axhline(0.0, color="black", linewidth=0.9)
+    ax.set_xlim(0.5, finite.shape[1] + 0.5)
+    ax.set_xticks(rank if len(rank) <= 10 else np.unique(np.linspace(1, len(rank), 6).astype(int)))
+    ax.set(xlabel="Exponent, by size", ylabel=f"Exponent (nats/{unit})", title="Spectrum")
+    ax.legend(loc="best", fontsize=8)
+
+
+@themed
+def bifurcation(
+    gains: np.ndarray,
+    values: np.ndarray,
+    *,
+    exponent: np.ndarray | None = None,
+    branches: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...] = (),
+    marks: tuple[tuple[str, float], ...] = (),
+    xlabel: str = "Gain",
+    ylabel: str = "State",
+    title: str = "",
+) -> Figure:
+    """Where the state ends up, gain by gain; below it the largest Lyapunov exponent.
+
+    Parameters
+    ----------
+    gains : (m,)
+    values : (m, keep)
+        nan where the state left the floats: shaded.
+    exponent : (m,), optional
+    branches : of (gain, value, stable), each (p,)
+        Fixed points: a full line where stable, a dashed one where not.
+    marks : of (kind, gain)
+        Bifurcations, as `continue_fixed_point` names them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> bifurcation(np.linspace(0, 1, 3), np.zeros((3, 4))).axes[0].get_ylabel()
+    'State'
+    """
+    gains, values = np.asarray(gains, dtype=float), np.asarray(values, dtype=float)
+    drawn = figure(height=3.4 if exponent is None else 4.8)
+    ratios = [2.0] if exponent is None else [2.0, 1.0]
+    panels = drawn.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    ax = panels[0]
+    ax.plot(
+        np.repeat(gains, values.shape[1]),
+        values.ravel(),
+        ".",
+        color="black",
+        markersize=1.2,
+        markeredgewidth=0,
+        rasterized=True,
+    )
+    for gain, value, stable in branches:
+        ax.plot(gain, np.where(stable, value, np.nan), color=COLOURS[0], linewidth=1.8)
+        # From the point before it loses stability, so that the two lines meet.
+        off = ~stable | np.append(~stable[1:], False) | np.append(False, ~stable[:-1])
+        ax.plot(gain, np.where(off, value, np.nan), color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 2)))
+    for kind, where in marks:
+        for panel in panels:
+            panel.axvline(where, color=GREY, linewidth=0.9, linestyle=(0, (2, 2)))
+        ax.annotate(f" {kind} {where:.4g}", (where, 1.0), xycoords=("data", "axes fraction"), va="top", fontsize=8)
+    _shade_lost(panels, gains, np.isnan(values).any(axis=1))
+    ax.set(ylabel=ylabel, title=escape(title))
+    if exponent is not None:
+        size = np.asarray(exponent, dtype=float)
+        low = axes_of(panels[1])
+        low.plot(gains, np.where(np.isfinite(size), size, np.nan), color=COLOURS[3], linewidth=1.0)
+        low.axhline(0.0, color="black", linewidth=0.9)
+        low.set_ylabel("Exponent (nats/step)")
+    panels[-1].set_xlabel(xlabel)
+    return drawn
+
+
+def _shade_lost(panels: np.ndarray, gains: np.ndarray, lost: np.ndarray) -> None:
+    if not lost.any():
+        return
+    width = float(np.min(np.diff(np.sort(gains)))) if len(gains) > 1 else 1.0
+    for panel in panels:
+        for gain in gains[lost]:
+            panel.axvspan(gain - width / 2, gain + width / 2, facecolor="#eef1f4", edgecolor="none", zorder=0)
