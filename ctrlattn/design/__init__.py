@@ -2,6 +2,7 @@
 
 from ctrlattn.design.judgement import Judgement, judge, judge_published
 from ctrlattn.design.performance import Performance, performance
+from ctrlattn.design.quadratic import lqr, lqr_margin
 from ctrlattn.design.tuning import Design, Spec, TradeOff, tune
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "TradeOff",
     "judge",
     "judge_published",
+    "lqr",
+    "lqr_margin",
     "performance",
     "tune",
 ]
