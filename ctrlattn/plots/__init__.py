@@ -5,6 +5,7 @@ from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectrum
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
+from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 
@@ -16,11 +17,14 @@ __all__ = [
     "feedback_gain",
     "figure",
     "figure_of",
+    "gain_regions",
     "gang_of_four",
+    "harmonic_balance",
     "heatmap",
     "inline_svg",
     "lyapunov_spectrum",
     "nyquist",
+    "nyquist_disk",
     "pole_zero",
     "pseudospectrum_contours",
     "root_loci",
