@@ -32,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Test:
+class Claim:
     """One question fixed before the runs: is arm - factor * against less, or greater, than 0?"""
 
     arm: str
@@ -62,7 +62,7 @@ class Plan:
     alpha: float = 0.05
     correction: str = "holm"
     settings: dict[str, Any] = field(default_factory=dict)
-    tests: tuple[Test, ...] = ()
+    tests: tuple[Claim, ...] = ()
 
     def settings_of(self, arm: str, seed: int) -> Settings:
         """Of one run; what the plan leaves open is that of the data set."""
@@ -126,8 +126,8 @@ def read_plan(path: Path, data: str) -> Plan:
         if found.pop("data", data) != data:
             raise ValueError(f"this is no plan for {data}")
         for k, test in enumerate(found.get("tests", [])):
-            _require_known(f"tests[{k}]", test, {f.name for f in fields(Test)})
-        tests = tuple(Test(**test) for test in found.pop("tests", []))
+            _require_known(f"tests[{k}]", test, {f.name for f in fields(Claim)})
+        tests = tuple(Claim(**test) for test in found.pop("tests", []))
         lists = {name: tuple(found.pop(name)) for name in ("arms", "seeds") if name in found}
         return plan_of(data, tests=tests, **lists, **found)
     except (ValueError, TypeError) as error:

@@ -94,9 +94,10 @@ def build(settings: Settings, data: Data) -> Network:
 
     Examples
     --------
-    >>> from ctrlattn.nn.data import load
-    >>> sum(p.numel() for p in build(Settings("neutreno", 0, depth=1, dim=6), load("digits")).parameters())
-    467
+    >>> from ctrlattn.nn.data import images
+    >>> data = images("black", np.zeros((3, 8, 8)), np.array([0, 1, 1]), train=1, valid=1)
+    >>> sum(p.numel() for p in build(Settings("neutreno", 0, depth=1, dim=6), data).parameters())
+    518
     """
     options: dict[str, Any] = {
         **options_of(settings.arm, text=data.is_text),
@@ -231,10 +232,11 @@ def train(
 
     Examples
     --------
-    >>> from ctrlattn.nn.data import load
-    >>> run = train(Settings("softmax", 0, epochs=1, depth=2, dim=6), load("digits"))
-    >>> len(run["losses"]), run["where"]
-    (1, None)
+    >>> from ctrlattn.nn.data import images
+    >>> data = images("black", np.zeros((9, 4, 4)), np.arange(9) % 2, train=5, valid=2)
+    >>> run = train(Settings("softmax", 0, epochs=1, depth=2, dim=6), data)
+    >>> len(run["losses"]), run["status"]
+    (1, 'no learning')
     """
     model = build(settings, data)
     watched = data.prepare(data.test.inputs[:WATCHED])
