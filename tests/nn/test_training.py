@@ -315,3 +315,13 @@ def test_a_real_training_on_real_images():
     assert run["scores"]["clean"] > run["scores"]["fgsm_8"] > run["scores"]["fgsm_32"]
     # FGSM is one point of the ball in which PGD searches.
     assert run["scores"]["pgd_8"] <= run["scores"]["fgsm_8"] + 0.02
+
+
+def test_the_tuned_arm_meets_its_specification():
+    from ctrlattn.design import Spec, performance
+
+    loop = config.load(PLAN.with_name("tuned.toml")).loop
+    found = performance(loop, np.linspace(0.0, 1.0, 21))
+    spec = Spec(modulus_margin=0.4, settling=8, steady_state_error=0.0)
+    assert all(np.min(slack) >= -1e-9 for slack in spec.slack(found).values())
+    assert options_of(str(PLAN.with_name("tuned.toml")))["controller"].kp == loop.controller.kp
