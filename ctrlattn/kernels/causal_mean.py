@@ -109,7 +109,7 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
             _hold_token(x, b, rows, states, predictions, power, eps, pre)
         for i in range(first, n, 2):
             if power is None:  # decided when the kernel is compiled, as every branch on None
-                _two_plain_tokens(x, b, i, rows, work, states, predictions, control, skip, feedback, start + i)
+                _two_plain_tokens(x, b, i, rows, place, work, states, predictions, control, skip, feedback, start + i)
             else:
                 _two_tokens(
                     x, b, i, rows, place, work, states, predictions, control, weight, skip, feedback, power, eps, pre,
@@ -133,14 +133,16 @@ def _hold_token(x, b, rows, states, predictions, power, eps, pre):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _two_plain_tokens(x, b, i, rows, work, states, predictions, control, skip, feedback, index):
-    """Without a norm nothing waits: both tokens in the same pass, the second with the first already in the sum."""
+def _two_plain_tokens(x, b, i, rows, place, work, states, predictions, control, skip, feedback, index):
+    """Without a norm nothing waits: both tokens in the same pass, the second with the first already in the sum.
+
+    Where no pass between is asked for, three passes are done while the tokens are at hand.
+    """
     d, passes, pair = x.shape[2], rows.shape[0] - 4, i + 1 < x.shape[1]
     recorded = states.shape[0] > 1
-    zero, one = 0.0, 1.0
-    second, enters = (i + 1, one) if pair else (i, zero)
-    mean_0 = one / index if index > 0 else zero
-    mean_1 = one / (index + 1)
+    second, enters = (i + 1, 1.0) if pair else (i, 0.0)
+    mean_0 = 1.0 / index if index > 0 else 0.0
+    mean_1 = 1.0 / (index + 1)
     gain_0, gain_1 = feedback * mean_0, feedback * mean_1
     for j in range(d):
         work[0, j] = x[b, i, j]
@@ -148,7 +150,19 @@ def _two_plain_tokens(x, b, i, rows, work, states, predictions, control, skip, f
         if recorded:
             states[0, b, i, j] = x[b, i, j]
             states[0, b, second, j] = x[b, second, j]
-    for p in range(passes):
+    done = 0
+    if not recorded and control is None:
+        while done + 3 <= passes:
+            p, q, r = place[done + 2], place[done + 3], place[done + 4]
+            for j in range(d):
+                token_0, token_1 = work[0, j], work[1, j]
+                rows[p, j], token_0, token_1 = _pass(rows[p, j], token_0, token_1, skip, gain_0, gain_1, enters)
+                rows[q, j], token_0, token_1 = _pass(rows[q, j], token_0, token_1, skip, gain_0, gain_1, enters)
+                rows[r, j], token_0, token_1 = _pass(rows[r, j], token_0, token_1, skip, gain_0, gain_1, enters)
+                work[0, j] = token_0
+                work[1, j] = token_1
+            done += 3
+    for p in range(done, passes):
         for j in range(d):
             total = rows[p + 2, j]
             token_0 = skip * work[0, j] + gain_0 * total
@@ -164,10 +178,23 @@ def _two_plain_tokens(x, b, i, rows, work, states, predictions, control, skip, f
             rows[p + 2, j] = total + token_1 * enters
             work[0, j] = token_0
             work[1, j] = token_1
-        if recorded or p == passes - 1:
+        if recorded:
             for j in range(d):
-                states[p + 1 if recorded else 0, b, second, j] = work[1, j]
-                states[p + 1 if recorded else 0, b, i, j] = work[0, j]
+                states[p + 1, b, second, j] = work[1, j]
+                states[p + 1, b, i, j] = work[0, j]
+    if not recorded:
+        for j in range(d):
+            states[0, b, second, j] = work[1, j]
+            states[0, b, i, j] = work[0, j]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+def _pass(total, token_0, token_1, skip, gain_0, gain_1, enters):
+    """One feature of two tokens through one pass: (its sum, both tokens)."""
+    token_0 = skip * token_0 + gain_0 * total
+    total += token_0
+    token_1 = skip * token_1 + gain_1 * total
+    return total + token_1 * enters, token_0, token_1
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")

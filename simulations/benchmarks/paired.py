@@ -11,16 +11,23 @@ from pathlib import Path
 from typing import Any
 
 
-def alternate(first: Callable[[], Any], second: Callable[[], Any], times: int) -> tuple[list[float], list[float]]:
-    """Seconds of `times` calls of each, in turn, after one of each that warms caches and compiles."""
+def alternate(
+    first: Callable[[], Any], second: Callable[[], Any], times: int, calls: int = 1
+) -> tuple[list[float], list[float]]:
+    """Seconds a call in `times` turns of each, after one call of each that warms caches and compiles.
+
+    A turn of the first is `calls` calls on end: what takes a millisecond cannot be timed by one call after a second
+    of other work.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
     for call in (first, second):
         call()
     for _ in range(times):
-        for call, found in zip((first, second), seconds, strict=True):
+        for call, found, count in ((first, seconds[0], calls), (second, seconds[1], 1)):
             start = time.perf_counter()
-            call()
-            found.append(time.perf_counter() - start)
+            for _ in range(count):
+                call()
+            found.append((time.perf_counter() - start) / count)
     return seconds
 
 

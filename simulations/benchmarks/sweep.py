@@ -68,7 +68,7 @@ def against_notes(kind: str, dtype: str, n: int, times: int) -> dict[str, object
     (loop, norm), x = loop_of(kind), signal(n, 64, dtype=dtype)
     tensor = torch.from_numpy(x)
     ours, theirs = alternate(
-        lambda: simulate(loop, x, PASSES, record="last"), lambda: notes_loop(tensor, norm), max(times, 1)
+        lambda: simulate(loop, x, PASSES, record="last"), lambda: notes_loop(tensor, norm), times, calls=20
     )
     expected = notes_loop(tensor, norm).numpy()
     difference = np.max(np.abs(simulate(loop, x, PASSES, record="last").state - expected)) / np.max(np.abs(expected))
