@@ -14,6 +14,7 @@ from scipy.linalg import qr
 from ctrlattn.stability.realization import Realization, realization, to_control
 
 _EPS = float(np.finfo(float).eps)
+_LARGEST = 3000
 
 
 class Truncation(NamedTuple):
@@ -168,8 +169,18 @@ def controllability_factor(g: Realization) -> np.ndarray:
     return f
 
 
+def require_dense(g: Realization, quantity: str) -> None:
+    """Raise ValueError where dense doubling would take hours."""
+    if len(g.a) > _LARGEST:
+        raise ValueError(
+            f"{quantity} works with dense matrices of the size of the state: it takes at most {_LARGEST} states, got "
+            f"{len(g.a)}; where the loop acts alike on all features, take the system of one feature"
+        )
+
+
 def _stable(system: Any, quantity: str, continuous: bool) -> Realization:
     g = realization(system, quantity, continuous=continuous)
+    require_dense(g, quantity)
     if not g.is_stable():
         raise ValueError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
     return g

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import eigvals
 
-from ctrlattn.stability.gramians import controllability_factor
+from ctrlattn.stability.gramians import controllability_factor, require_dense
 from ctrlattn.stability.realization import Realization, realization
+from ctrlattn.stability.state_matrix import require_size
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
 _NEAR = 1e-3
+_LARGEST = 1000
 
 
 class PeakGain(NamedTuple):
@@ -55,6 +57,7 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
     1.154700538379
     """
     g = realization(system, "h2_norm", continuous=continuous)
+    require_dense(g, "h2_norm")
     if not g.is_stable() or (g.continuous and np.any(g.d)):
         return math.inf
     direct = np.linalg.norm(g.d)
@@ -78,7 +81,9 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
     Raises
     ------
     TypeError, ValueError
-        As `realization`; a tol that is not in [1e-12, 1).
+        As `realization`; a tol that is not in [1e-12, 1); more than 1000 states.
+    ArithmeticError
+        A matrix whose stability rounding decides, see `Realization.is_stable`.
 
     References
     ----------
@@ -113,6 +118,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     if not 1e-12 <= tol < 1:
         raise ValueError(f"tol must lie in [1e-12, 1), got {tol}")
     g = realization(system, "hinf_norm", continuous=continuous)
+    require_size(len(g.a), _LARGEST, "hinf_norm", "Reduce the order with balanced_truncation.")
     if not g.is_stable():
         return PeakGain(math.inf, math.nan, math.inf)
     return level_set_peak(g, tol)

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
+from scipy.linalg import matrix_balance
 
 from ctrlattn.arrays import to_numpy
 from ctrlattn.loop import Loop, require_single_loop
 
+_SURE = 1e-8  # relative distance from the boundary beyond which a well-conditioned eigenvalue is no matter of rounding
 _PROPER = "the transfer function is improper (degree {} over {}): it has no state space and no finite norm"
 
 
@@ -33,11 +35,36 @@ class Realization(NamedTuple):
         return self.c @ np.linalg.solve(point * np.eye(len(self.a)) - self.a, self.b) + self.d
 
     def is_stable(self) -> bool:
-        """All eigenvalues of A strictly inside the unit circle (left half plane), hidden ones too."""
-        if not len(self.a):
+        """All eigenvalues of A strictly inside the unit circle (left half plane), hidden ones too.
+
+        Raises ArithmeticError where a change of A in its last digit decides: eigenvalues of a dense, nearly defective
+        matrix lie. A triangular matrix has its diagonal.
+        """
+        a = self.a
+        if not len(a):
             return True
-        poles = np.linalg.eigvals(self.a)
-        return bool(np.max(poles.real) < 0) if self.continuous else bool(np.max(np.abs(poles)) < 1)
+        if not np.any(np.triu(a, 1)) or not np.any(np.tril(a, -1)):
+            return bool(np.max(self._growth(np.diagonal(a))) < 0)
+        poles = np.linalg.eigvals(a)
+        growth = self._growth(poles)
+        first = int(np.argmax(growth))
+        if abs(growth[first]) > _SURE * abs(poles[first]):
+            self._require_decided(poles[first])
+        return bool(growth[first] < 0)
+
+    def _growth(self, poles: np.ndarray) -> np.ndarray:
+        return poles.real if self.continuous else np.abs(poles) - 1
+
+    def _require_decided(self, pole: complex) -> None:
+        """The distance from a singular zI - A on the boundary, next to the pole, is above rounding."""
+        balanced = matrix_balance(self.a, permute=False)[0]
+        point = 1j * pole.imag if self.continuous else np.exp(1j * np.angle(pole))
+        smallest = np.linalg.svd(point * np.eye(len(balanced)) - balanced, compute_uv=False)[-1]
+        if smallest <= np.finfo(float).eps * np.linalg.norm(balanced, 2):
+            raise ArithmeticError(
+                f"stability cannot be decided in double precision: the computed eigenvalue {pole:.4g} is so sensitive "
+                "that rounding moves it across the boundary. Give the system in triangular (modal) form"
+            )
 
     def real(self) -> bool:
         return not any(np.iscomplexobj(m) for m in self[:4])

@@ -100,6 +100,8 @@ def test_delays_and_hidden_states():
 
 
 def test_refused():
+    with pytest.raises(ValueError, match="at most 3000 states"):
+        hankel_singular_values((np.eye(3001), np.ones((3001, 1)), np.ones((1, 3001)), [[0.0]]))
     with pytest.raises(ValueError, match="stable"):
         controllability_gramian(control.tf([1], [1, -1], 1))
     with pytest.raises(ValueError, match="either"):

@@ -132,7 +132,28 @@ def test_a_transfer_matrix_needs_no_slycot():
     assert_allclose(hinf_norm(system), grid_peak(system), rtol=1e-6)
 
 
+def test_a_jordan_block_in_triangular_form_and_hidden_by_a_rotation():
+    n = 64
+    block = 0.5 * np.eye(n) + np.eye(n, k=1)
+    ends = np.eye(n)[:, -1:], np.eye(n)[:1], [[0.0]]
+    assert_allclose(hinf_norm((block, *ends)), 2.0**n, rtol=1e-9)  # 1/(z - 0.5)^64 at z = 1
+    q, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))
+    with pytest.raises(ArithmeticError, match="cannot be decided"):  # eigvals finds poles outside the circle
+        hinf_norm((q @ block @ q.T, q @ ends[0], ends[1] @ q.T, ends[2]))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_units_of_the_states_do_not_matter(scale):
+    system = random_system(np.random.default_rng(7), 6, 2)
+    t = scale ** np.linspace(0, 1, 6)
+    scaled = (system.A * t[:, None] / t, system.B * t[:, None], system.C / t, system.D)
+    assert_allclose(hinf_norm(scaled), hinf_norm(system), rtol=1e-8)
+    assert_allclose(h2_norm(scaled), h2_norm(system), rtol=1e-8)
+
+
 def test_refused():
+    with pytest.raises(ValueError, match="n <= 1000"):
+        hinf_norm((0.5 * np.eye(1001), np.ones((1001, 1)), np.ones((1, 1001)), [[0.0]]))
     with pytest.raises(ValueError, match="improper"):
         hinf_norm(control.tf([1, 0, 0], [1, 0.5], 1))
     with pytest.raises(ValueError, match="must be finite"):
