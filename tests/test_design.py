@@ -11,7 +11,7 @@ from ctrlattn.design import Spec, judge, judge_published, lqr, lqr_margin, perfo
 from ctrlattn.design.performance import reflection
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import step_metrics
-from ctrlattn.stability import closed_loop_poles, disk_margin, is_stable
+from ctrlattn.stability import closed_loop_poles, disk_margin, is_stable, stability_interval
 
 SPECTRUM = np.array([0.02, 0.1, 0.3, 0.6, 1.0])
 COMPLEX = np.array([1.0, 0.4 + 0.3j, 0.4 - 0.3j, -0.2])
@@ -69,6 +69,19 @@ def test_complex_modes_by_a_fine_grid_and_the_stepped_loop(pid):
         outside = np.flatnonzero(np.abs(y - y[-1]) > 0.05 * np.abs(y[-1]))
         assert found.settling[i] == outside[-1] + 1
         assert_allclose(found.steady_state_error[i], abs(1 - y[-1]), atol=1e-8)
+
+
+def test_narrow_peaks_near_the_circle_are_found():
+    pid = PID(0.8, 0.5, 0.05)  # stable above 0.15 only; its poles cross at -1
+    modes = [0.15 + 1e-6, 0.16, 1.82, 1.8238]
+    found = performance(value_loop(pid), modes)
+    exact = [margins(loop_transfer(value_loop(pid), a)).modulus_margin for a in modes]
+    assert_allclose(found.modulus_margin, exact, rtol=1e-6)
+    leaky = PID(0.2, 1.2, 0.1, form="ema")  # and a pair that crosses at an angle
+    high = stability_interval(leaky)[1]
+    modes = [high - 1e-5, high - 1e-3]
+    exact = [margins(loop_transfer(value_loop(leaky), a)).modulus_margin for a in sorted(modes)]
+    assert_allclose(performance(value_loop(leaky), modes).modulus_margin, exact, rtol=1e-5)
 
 
 def test_unstable_modes_are_infinitely_bad_and_counted():

@@ -132,7 +132,7 @@ def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: i
     for chosen in terms:
         try:
             law = {"form": loop.controller.form, "ema": loop.controller.ema}
-            return tune(loop, spectrum, goal, terms=chosen, seed=seed, **law), ""
+            return tune(loop, spectrum, goal, terms=chosen, seed=seed, curve=False, **law), ""
         except ValueError as error:
             why_not = f"no {chosen} gains found at least as good in everything: {str(error).partition('Binding: ')[2]}"
     return None, why_not
@@ -144,4 +144,9 @@ def _rescue(part: Spec | None) -> Spec:
 
 
 def _figures(values: dict[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {values[name]:.3g}" for name in MEASURES if name in values)
+    return ", ".join(f"{name.replace('_', ' ')} {_rounded(values[name]):.3g}" for name in MEASURES if name in values)
+
+
+def _rounded(value: float) -> float:
+    """An error of rounding is none."""
+    return value if value > 1e-9 else 0.0

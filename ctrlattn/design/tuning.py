@@ -109,7 +109,7 @@ class Design:
     loop: Loop  # the loop with that controller
     spec: Spec
     performance: Performance  # the certificate: every mode of the spectrum, by its own figures
-    trade_off: TradeOff  # margin against settling
+    trade_off: TradeOff | None  # margin against settling; None where it was not asked for
 
     @property
     def slack(self) -> dict[str, float]:
@@ -131,6 +131,7 @@ def tune(
     form: Form = "printed",
     ema: float = 0.3,
     bounds: dict[str, tuple[float, float]] | None = None,
+    curve: bool = True,
     seed: int = 0,
 ) -> Design:
     """PID gains that meet a specification in every mode of a spectrum, by the largest common factor there is room for.
@@ -147,6 +148,8 @@ def tune(
     form, ema : as for `PID`
     bounds : term -> (low, high), optional
         Where the gains are looked for; the default is P in [-2, 3], I in [0.001, 4], D in [-0.95, 0.95].
+    curve : bool
+        Also the trade-off curve, whose every point is certified on all modes.
     seed : int
 
     Returns
@@ -172,7 +175,9 @@ def tune(
     if found.slack < 0:
         raise ValueError(_infeasible(problem, found, seed))
     better = replace(loop, controller=found.controller)
-    return Design(found.controller, better, spec, performance(better, spectrum), problem.trade_off(found))
+    return Design(
+        found.controller, better, spec, performance(better, spectrum), problem.trade_off(found) if curve else None
+    )
 
 
 class _Found(NamedTuple):
@@ -289,9 +294,7 @@ class _Problem:
         front = _front(gains[good], measured[margin][good], measured["settling"][good], most)
         controllers = [found.controller, *(self.controller(g) for g in front)]
         worst = [found.worst]
-        worst += [
-            performance(replace(self.loop, controller=c), self.modes, points=257).worst() for c in controllers[1:]
-        ]
+        worst += [performance(replace(self.loop, controller=c), self.modes).worst() for c in controllers[1:]]
         order: list[int] = []
         for i in sorted(range(len(worst)), key=lambda i: (worst[i]["settling"], -worst[i][margin])):
             rises = not order or worst[i][margin] > worst[order[-1]][margin]
