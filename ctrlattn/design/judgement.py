@@ -134,7 +134,7 @@ def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: i
             law = {"form": loop.controller.form, "ema": loop.controller.ema}
             return tune(loop, spectrum, goal, terms=chosen, seed=seed, curve=False, **law), ""
         except ValueError as error:
-            why_not = f"no {chosen} gains found at least as good in everything: {str(error).partition('Binding: ')[2]}"
+            why_not = f"no {chosen} gains found at least as good in everything: {str(error).partition('Not met: ')[2]}"
     return None, why_not
 
 

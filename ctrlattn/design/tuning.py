@@ -344,10 +344,10 @@ def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: in
 
 
 def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
-    """Which requirement binds: the unmet ones at the best gains, and those without which the rest can be met."""
+    """What the best gains do not meet, and which requirements bind: those without which the rest can be met."""
     asked = problem.spec.asked()
     slack = {name: float(value) for name, value in problem.spec.slack(found.worst).items()}
-    binding = [name for name, value in slack.items() if value <= min(slack.values()) + 0.05]
+    binding = [name for name, value in slack.items() if value <= max(min(slack.values()) + 0.05, 1e-3)]
     near = ", ".join(
         f"{name} {found.worst[name]:.3g} (asked {'>=' if 'margin' in name else '<='} {asked[name]:.3g}{_UNITS[name]})"
         for name in binding
@@ -357,14 +357,14 @@ def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
         rest = Spec(**{k: v for k, v in asked.items() if k != name})
         if problem.search(seed, rest, _GENERATIONS // 2).slack >= 0:
             alone.append(name)
-    relief = (
-        f"without {' or without '.join(alone)} the rest can be met" if alone else "no single one of them is to blame"
-    )
+    relief = "no single requirement binds: without any one of them the rest cannot be met either"
+    if alone:
+        relief = f"{' or '.join(alone)} binds: without it the rest can be met"
     if len(asked) == 1:
         relief = "it is the only requirement"
     c = found.controller
     return (
         f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
-        f"{len(problem.modes)} modes. Binding: {near}; nearest were kp = {c.kp:.3g}, ki = {c.ki:.3g}, "
+        f"{len(problem.modes)} modes. Not met: {near}, at the nearest gains, kp = {c.kp:.3g}, ki = {c.ki:.3g}, "
         f"kd = {c.kd:.3g}; {relief}"
     )

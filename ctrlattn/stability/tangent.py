@@ -64,6 +64,8 @@ def as_state(x: Any) -> Array:
     """A point of the state space: an array as it is, a number or list as float64; not empty, finite."""
     x = x if is_array(x) else np.asarray(x, dtype=float)
     xp = namespace(x)
+    if "complex" in str(x.dtype):
+        raise TypeError(f"the state must be real, got {x.dtype}: stack its real and imaginary parts")
     if 0 in tuple(x.shape):
         raise ValueError(f"the state must hold at least one number, got shape {tuple(x.shape)}")
     require_finite("the state", x)

@@ -174,6 +174,18 @@ def test_kinks_and_critical_points_of_differences():
     assert abs(jacobian[0, 0]) < 1e-4
 
 
+def test_degenerate_maps():
+    assert lyapunov_exponents(lambda x: 0 * x, np.ones(3), 4).tolist() == [-math.inf] * 3
+    delay = np.array([[0.0, 1.0], [0.0, 0.0]])
+    assert lyapunov_exponents(lambda x: delay @ x, np.ones(2), 4, k=1).tolist() == [-math.inf]
+    assert_allclose(lyapunov_exponents(lambda x: 1.0 * x, np.array(2.0), 4), [0.0], atol=1e-9)
+    # A large triangular map, of which two directions are pushed.
+    matrix = np.diag(np.full(2000, 0.5)) + np.diag(np.full(1999, 1e-3), 1)
+    matrix[0, 0], matrix[1, 1] = 0.9, 0.8
+    found = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2000), 20, k=2, jvp=lambda x, v: v @ matrix.T)
+    assert_allclose(found, np.log([0.9, 0.8]), atol=1e-9)
+
+
 def test_refused():
     with pytest.raises(ValueError, match=r"k must lie in 1\.\.2"):
         lyapunov_exponents(henon, np.zeros(2), 10, k=3)
@@ -187,6 +199,8 @@ def test_refused():
         lyapunov_exponents(henon, np.zeros(2), 5, jvp=lambda x, v: v[0])
     with pytest.raises(ValueError, match="finite"):
         lyapunov_exponents(henon, np.array([np.nan, 0.0]), 5)
+    with pytest.raises(TypeError, match="must be real"):
+        lyapunov_exponents(lambda x: 1j * x, np.ones(2, dtype=complex), 5)
     with pytest.raises(TypeError, match="floating point"):
         lyapunov_exponents(henon, np.array([1, 0]), 5)
     with pytest.raises(ValueError, match="running estimate"):
