@@ -210,6 +210,7 @@ def train(
     depth_scaled: Annotated[
         bool | None, typer.Option("--depth-scaled", help="Initial output weights times 1/sqrt(2 depth).")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 2,
     as_json: AsJSON = False,
 ) -> None:
     """Train several attention laws on the same footing, attack them, and compare them seed by seed.
@@ -243,7 +244,7 @@ def train(
             arms = tuple(configs or comparison.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
             chosen = comparison.plan_of(data, arms=arms, seeds=numbers, against=arms[0], settings=settings)
-        result = comparison.compare(chosen, out, _show_progress)
+        result = comparison.compare(chosen, out, _show_progress, workers=workers)
         table.write(out / "table.md", result)
         save(compared(result, table.shown(result)), out / "comparison")
         if as_json:

@@ -8,7 +8,9 @@ import json
 import math
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +136,13 @@ def read_plan(path: Path, data: str) -> Plan:
         raise ValueError(f"{path}: {error}") from error
 
 
-def compare(plan: Plan, folder: Path, progress: Progress = lambda step, done, total: None) -> dict[str, Any]:
+def compare(
+    plan: Plan, folder: Path, progress: Progress = lambda step, done, total: None, *, workers: int = 1
+) -> dict[str, Any]:
     """Train what is missing under `folder`/runs, then the table: `folder`/comparison.json.
 
-    Weights go to `folder`/weights as safetensors. Two processes may work on one folder; a run both miss is done twice.
+    Weights go to `folder`/weights as safetensors. With several workers each is a process with one thread, which is
+    faster than several threads where the network is small.
 
     Returns
     -------
@@ -149,10 +154,13 @@ def compare(plan: Plan, folder: Path, progress: Progress = lambda step, done, to
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for one in settings:
         build(one, data)  # a fault of the sizes shows before the first hour
+    if workers > 1:
+        _share(settings, plan.data, runs_folder, weights, progress, workers)
     runs = []
     for done, one in enumerate(settings):
         step = f"{Path(one.arm).stem}, seed {one.seed}"
-        progress(step, done, len(settings))
+        if workers == 1:
+            progress(step, done, len(settings))
 
         def line(text: str, step: str = step, done: int = done) -> None:
             progress(f"{step}: {text}", done, len(settings))
@@ -166,6 +174,24 @@ def compare(plan: Plan, folder: Path, progress: Progress = lambda step, done, to
     with atomic(folder / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
+
+
+def _share(settings: list[Settings], data: str, runs: Path, weights: Path, progress: Progress, workers: int) -> None:
+    """Fill the folder of runs from several processes; what is there is passed over."""
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        waiting = {pool.submit(_one, one, data, runs, weights): one for one in settings}
+        for done, finished in enumerate(as_completed(waiting)):
+            finished.result()
+            progress(f"{Path(waiting[finished].arm).stem}, seed {waiting[finished].seed}", done + 1, len(settings))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one(settings: Settings, data: str, runs: Path, weights: Path) -> None:
+    kept(runs, weights, settings, load(data))
 
 
 def kept(

@@ -79,7 +79,7 @@ def load(name: str) -> Data:
 
 
 def _digits() -> Data:
-    """The last 360 images are tested: other hands than those that wrote the first ones."""
+    """The last 360 images, in the order they ship, are tested: harder than random ones, which mix the writers."""
     found = _module("sklearn.datasets", "scikit-learn").load_digits()
     return images("digits", found.images / 16.0, found.target, train=1287, valid=150)
 

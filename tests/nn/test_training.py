@@ -195,6 +195,21 @@ def test_a_comparison_goes_on_where_it_was_killed(tmp_path, small_data, monkeypa
     assert len(compare(other, tmp_path)["curves"]["softmax"]["losses"]) == 1
 
 
+def test_processes_find_what_one_process_finds(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    plan = plan_of("digits", arms=("softmax", "neutreno"), seeds=(0,), settings={**SMALL, "epochs": 1, "batch": 64})
+    seen = []
+    try:
+        alone = compare(plan, tmp_path / "alone")
+    finally:
+        torch.set_num_threads(threads)
+    shared = compare(plan, tmp_path / "shared", lambda *step: seen.append(step), workers=2)
+    assert shared == alone
+    assert {step[0] for step in seen} >= {"softmax, seed 0", "neutreno, seed 0", "compared"}
+
+
 def test_weights_come_back_as_the_network_that_was_scored(tmp_path, small_data):
     from safetensors.torch import load_file
 
@@ -276,7 +291,7 @@ def test_a_plan_with_a_fault_says_where(tmp_path, text, message):
 
 def test_the_command_compares(tmp_path, small_data):
     arguments = ["train", "digits", "--configs", "softmax", "--configs", "pidformer-ema", "--seeds", "2"]
-    sizes = ["--epochs", "1", "--depth", "2", "--width", "6", "--out", str(tmp_path / "out")]
+    sizes = ["--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1", "--out", str(tmp_path / "out")]
     found = CliRunner().invoke(app, [*arguments, *sizes, "--json"])
     assert found.exit_code == 0, found.output
     result = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
@@ -299,7 +314,7 @@ def test_the_command_compares(tmp_path, small_data):
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, message):
-    found = CliRunner().invoke(app, ["train", *arguments, "--out", str(tmp_path / "out")])
+    found = CliRunner().invoke(app, ["train", *arguments, "--workers", "1", "--out", str(tmp_path / "out")])
     assert found.exit_code == 2
     told = found.stderr.strip().splitlines()[-1]
     assert told.startswith("ctrlattn: ")
