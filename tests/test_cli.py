@@ -136,8 +136,12 @@ def test_unwritable_directory(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_leaves_no_half_written_page(tmp_path):
+    # A process that a shell started in the background ignores interrupts, and so would its children.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", "from ctrlattn.cli import main; main()", "report", "--out", str(tmp_path / "r")],
+        [sys.executable, "-c", code, "report", "--out", str(tmp_path / "r")],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with process:
