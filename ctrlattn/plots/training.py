@@ -45,7 +45,7 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
             values = np.asarray(result["curves"][arm][name], dtype=float)
             every = max(len(values) // 8, 1)
             ax.plot(np.arange(len(values)) + start, values, **looks[arm], markevery=every, label=escape(_short(arm)))
-        ax.set(xlabel=across, ylabel=title)
+        ax.set(xlabel=across, ylabel=title, yscale="log" if name == "losses" else "linear")
     ax = drawn.axes[3]
     others = [arm for arm in arms if arm in result["differences"]]
     for k, arm in enumerate(others):
