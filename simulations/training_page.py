@@ -110,6 +110,11 @@ def verdict(result):
     diverged = "; ".join(f"{arm}: {', '.join(found)}" for arm, found in failed.items() if found)
     planned = tomllib.loads(PLAN.read_text(encoding="utf-8"))["arms"]
     missing = [arm for arm in planned if arm not in result["arms"]]
+    added = [Path(arm).stem for arm in result["arms"] if arm not in planned]
+    if added:
+        said.append(
+            f"- Added after the plan, on the same seeds, shown with intervals and not tested: {', '.join(added)}."
+        )
     if missing:
         said.append(f"- Planned, but not run yet: {', '.join(missing)}; no test needs them.")
     return [*said, f"- Runs that did not learn: {diverged or 'none'}."]
