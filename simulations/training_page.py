@@ -112,9 +112,7 @@ def verdict(result):
     missing = [arm for arm in planned if arm not in result["arms"]]
     added = [Path(arm).stem for arm in result["arms"] if arm not in planned]
     if added:
-        said.append(
-            f"- Added after the plan, on the same seeds, shown with intervals and not tested: {', '.join(added)}."
-        )
+        said.append(f"- Added after the plan, on the same seeds, with intervals and no test: {', '.join(added)}.")
     if missing:
         said.append(f"- Planned, but not run yet: {', '.join(missing)}; no test needs them.")
     return [*said, f"- Runs that did not learn: {diverged or 'none'}."]
