@@ -15,11 +15,10 @@ import os
 import resource
 import shutil
 import time
-from pathlib import Path
 
 import numpy as np
 from machine import describe
-from paired import alternate, in_threads, median_ms, write
+from paired import alternate, in_threads, median_ms, parser_of, write
 
 LAWS = ("pidformer-printed", "pidformer-ema")
 SIZES = ((2, 1024), (8, 197))
@@ -154,10 +153,7 @@ def load_average() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
-    parser.add_argument("--once", action="store_true", help="small, one run each")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser = parser_of(__doc__)
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:

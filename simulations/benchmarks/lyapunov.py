@@ -8,13 +8,11 @@ sign, and a recurrent tanh network. The other way forms the whole Jacobian by to
 frame. Both take the same QR of the same 8 columns, and must grow alike.
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 from machine import describe
-from paired import alternate, in_threads, median_ms, write
+from paired import alternate, in_threads, median_ms, parser_of, write
 
 K, LIMIT, TOLERANCE = 8, 7, 1e-8
 
@@ -102,11 +100,7 @@ def worker(small: bool) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
-    parser.add_argument("--once", action="store_true", help="small, one run each")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     if arguments.worker:
         print(json.dumps(worker(arguments.once)))
         return

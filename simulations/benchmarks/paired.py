@@ -1,5 +1,6 @@
 """Two ways timed in turn, so that what else the machine does falls on both; the ratio of the medians."""
 
+import argparse
 import json
 import os
 import statistics
@@ -29,6 +30,15 @@ def alternate(
                 call()
             found.append((time.perf_counter() - start) / count)
     return seconds
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark can be asked for; --worker is a process that `in_threads` has started."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
+    parser.add_argument("--once", action="store_true", help="small, one run each")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser
 
 
 def median_ms(seconds: list[float]) -> float:

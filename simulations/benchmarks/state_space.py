@@ -7,16 +7,14 @@ Both sides are timed in turn in one process. Each row says how far the two answe
 that is more than allowed. python-control takes slycot where it is installed, and the row says which it had.
 """
 
-import argparse
 import importlib.util
 import json
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 from machine import describe
-from paired import alternate, in_threads, median_ms, write
+from paired import alternate, in_threads, median_ms, parser_of, write
 
 LIMITS = {"general": 14, "upper triangular": 40, "lower triangular": 40}
 
@@ -111,11 +109,7 @@ def row(what, ours, theirs, other, limit, difference) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
-    parser.add_argument("--once", action="store_true", help="small, one run each")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     if arguments.worker:
         print(json.dumps(worker(arguments.once)))
         return

@@ -7,14 +7,12 @@ The notes' loop is theirs word for word, in torch: for p in range(15): for i in 
 torch.sum(X[0:i], dim=0) / i), with torch's own rms_norm. With gradients it runs on a copy that autograd follows.
 """
 
-import argparse
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 from machine import describe
-from paired import alternate, in_threads, median_ms, write
+from paired import alternate, in_threads, median_ms, parser_of, write
 
 PASSES = 15
 LIMITS = {("plain", "float64"): (1200, 1e-12), ("RMS", "float64"): (1000, 1e-12), ("RMS", "float32"): ("", 1e-5)}
@@ -185,11 +183,7 @@ def growth(small: bool) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
-    parser.add_argument("--once", action="store_true", help="small, one run each")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser_of(__doc__).parse_args()
     if arguments.worker:
         print(json.dumps(worker(arguments.once)))
         return

@@ -14,8 +14,7 @@ from ctrlattn.report.section import Section, Table
 from ctrlattn.report.sections.spectra import interval_text, unstable_share
 from ctrlattn.report.sections.time import mode_metrics
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability import stability_interval
-from ctrlattn.stability.steps import largest_stable_step
+from ctrlattn.stability import largest_stable_step, stability_interval
 
 CAVEAT = (
     "Theory of the value chain as published: frozen attention, no residual stream, no re-projection, no norm. The "
