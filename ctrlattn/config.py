@@ -416,6 +416,8 @@ def _fault(item: Any) -> str:
     path = [str(part) for part in item["loc"] if part not in _KINDS and not str(part).startswith("function-")]
     name, value = ".".join(path) or "file", item["input"]
     if item["type"] == "extra_forbidden":
+        if len(path) == 1 and path[0] in _Loop.model_fields:
+            return f"{name}: belongs below [loop]"
         nearest = get_close_matches(path[-1], _KEYS, n=1)
         return f"{name}: unknown key" + (f", did you mean {nearest[0]!r}?" if nearest else "")
     if item["type"] in ("union_tag_invalid", "union_tag_not_found"):

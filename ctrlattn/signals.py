@@ -170,6 +170,9 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
     """
     try:
         with open(path, "rb") as file:
+            # numpy takes whatever it does not know for a pickle.
+            if not file.peek(6).startswith((b"PK", b"\x93NUMPY", b"\x80")):
+                raise ValueError("no .npz archive")
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
                 raise ValueError("a single array, not an .npz of recorded signals")

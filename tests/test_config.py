@@ -174,3 +174,8 @@ def test_what_a_file_cannot_hold():
     }.items():
         with pytest.raises(ValueError, match=word):
             config.dumps(loop)
+
+
+def test_a_key_outside_its_table_is_told_where_it_belongs():
+    with pytest.raises(ValueError, match=r"feedback: belongs below \[loop\]"):
+        config.loads("feedback = 1.0")

@@ -169,3 +169,10 @@ def test_feedback_gain_kinds_and_degenerate_cases(xp):
     assert np.asarray(found).tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="differ in shape"):
         signals.feedback_gain(x, f[:1])
+
+
+def test_a_file_of_something_else_is_not_called_pickled(tmp_path):
+    path = tmp_path / "notes.npz"
+    path.write_text("garbage")
+    with pytest.raises(ValueError, match=r"notes.npz: not a file of recorded signals: no .npz archive"):
+        signals.load(path)
