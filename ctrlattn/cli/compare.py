@@ -1,0 +1,47 @@
+"""`ctrlattn compare`: two results side by side."""
+
+from difflib import unified_diff
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json
+
+EXAMPLES = "Example:  ctrlattn compare a.nc b.nc --tolerance 1e-9"
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.nc", help="A result of `simulate` or `report`.")],
+    b: Annotated[Path, typer.Argument(metavar="B.nc", help="The result to hold against it.")],
+    tolerance: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Exit with 1 if a variable differs by more, relative to its largest value."),
+    ] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Hold two results side by side: largest differences, where they part, what only one of them has."""
+    with one_line_errors():
+        from ctrlattn import results
+
+        found = results.compare(results.load(a), results.load(b))
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            _print_comparison(found)
+    if tolerance is not None and found.largest > tolerance:
+        typer.echo(f"differ by {found.largest:.3g}, more than {tolerance:.3g}", err=True)
+        raise typer.Exit(1)
+
+
+def _print_comparison(found: Any) -> None:
+    for name, d in found.differences.items():
+        where = "" if d.first is None else f", from layer {d.first} on"
+        verdict = "equal" if d.absolute == 0 else f"differs by {d.absolute:.3g} ({d.relative:.3g} relative){where}"
+        typer.echo(f"{name}: {d.note or verdict}")
+    for side, names in (("first", found.only_a), ("second", found.only_b)):
+        if names:
+            typer.echo(f"only in the {side}: {', '.join(names)}")
+    for key, (one, other) in found.attributes.items():
+        changes = list(unified_diff(one.splitlines(), other.splitlines(), lineterm="", n=0))[2:]
+        typer.echo(f"attribute {key}: " + "; ".join(line for line in changes if line[:2] != "@@" and line[1:]))

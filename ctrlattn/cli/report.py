@@ -1,0 +1,84 @@
+"""`ctrlattn report`: a page on what attention does as a feedback loop."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+
+EXAMPLES = (
+    "Examples:  ctrlattn report   |   ctrlattn report --out here -p neutreno -p pidformer-printed   |   "
+    "ctrlattn report --checkpoint path/to/model --text 'The cat sat on the mat.'"
+)
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; made if absent.")] = Path("report"),
+    preset: Annotated[
+        list[str] | None, typer.Option("--preset", "-p", help="Loop to compare, by name (repeatable); see `list`.")
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option("--config", "-c", help="Loop to compare, from a TOML file (repeatable).")
+    ] = None,
+    signals: Annotated[
+        Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Text for --checkpoint; @FILE reads a file (repeatable).")
+    ] = None,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Let a hub id of --checkpoint be fetched.")
+    ] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Add plotly panes (the page grows by about 5 MB).")
+    ] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Write a page that tells what attention does as a feedback loop, on signals of a real network.
+
+    Without arguments it needs no network access: the signals ship inside the package. It writes report.html (one
+    self-contained file), figures/ (PNG and SVG), results.nc and summary.json.
+    """
+    with one_line_errors():
+        from ctrlattn.files import output_directory
+        from ctrlattn.presets import describe
+
+        output_directory(out)
+        for name in preset or ():
+            describe(name)
+        if signals is not None and checkpoint is not None:
+            raise ValueError("give either --signals or --checkpoint, not both")
+        if text and checkpoint is None:
+            raise ValueError("--text goes with --checkpoint")
+        recorded = None if checkpoint is None else _record(checkpoint, text or [], allow_download)
+
+        from ctrlattn.report import write
+
+        written = write(
+            out,
+            presets=preset,
+            configurations=config,
+            signals_file=signals,
+            recorded=recorded,
+            interactive=interactive,
+            progress=show_progress,
+        )
+        if as_json:
+            print_json(written.summary)
+        else:
+            typer.echo(written.path)
+
+
+def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:
+    if not texts:
+        raise ValueError("--checkpoint needs at least one --text")
+    words = [text_of(text) for text in texts]
+    checkpoint = load_checkpoint(source, allow_download=allow_download)
+
+    from ctrlattn import checkpoints
+
+    return [checkpoints.tap(checkpoint, text) for text in words]

@@ -1,0 +1,68 @@
+"""`ctrlattn simulate`: one loop on a seeded signal."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, given, one_line_errors, print_json
+
+EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc"
+
+
+def simulate(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="Name of a preset, or a configuration.")],
+    layers: Annotated[int | None, typer.Option(min=0, help="Layers (time steps).")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of the seeded Gaussian signal.")] = None,
+    features: Annotated[int | None, typer.Option(min=1, help="Features of the signal.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the signal.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="netCDF file for the trajectory.")] = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Simulate one loop on a seeded Gaussian signal and show how its state develops over depth."""
+    with one_line_errors():
+        import numpy as np
+
+        from ctrlattn import results
+        from ctrlattn.loop import simulate as run
+
+        loop, plan = _loop_of(source)
+        layers, tokens = given(layers, plan.layers), given(tokens, plan.tokens)
+        features, seed = given(features, plan.features), given(seed, plan.seed)
+        if out is not None and not out.parent.is_dir():
+            raise ValueError(f"{out}: the directory {out.parent} does not exist")
+        x = np.random.default_rng(seed).standard_normal((tokens, features))
+        with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
+            trajectory = run(loop, x, layers)
+            rms = np.sqrt(np.mean(trajectory.state**2, axis=(-2, -1)))
+            error = np.sqrt(np.mean((loop.reference_gain * x - trajectory.state) ** 2, axis=(-2, -1)))
+        cosine = [_mean_cosine(state) for state in trajectory.state]
+        if out is not None:
+            results.save(out, results.to_xarray(trajectory, loop=loop, seed=seed))
+        if as_json:
+            facts = {"source": source, "layers": layers, "tokens": tokens, "features": features, "seed": seed}
+            print_json({**facts, "rms": rms, "rms_error": error, "mean_cosine": cosine, "out": out and str(out)})
+            return
+        typer.echo("layer   RMS state   RMS error   mean cosine")
+        for k, row in enumerate(zip(rms, error, cosine, strict=True)):
+            typer.echo(f"{k:5d}   {row[0]:9.4g}   {row[1]:9.4g}   {row[2]:11.4f}")
+        if out is not None:
+            typer.echo(out)
+
+
+def _loop_of(source: str) -> tuple[Any, Any]:
+    from ctrlattn import config, presets
+
+    if source.endswith(".toml"):
+        found = config.load(source)
+        return found.loop, found.simulation
+    return presets.get(source), config.Simulation()
+
+
+def _mean_cosine(state: Any) -> float:
+    import numpy as np
+
+    from ctrlattn.frequency import mean_cosine
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(mean_cosine(state))

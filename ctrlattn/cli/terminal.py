@@ -1,0 +1,62 @@
+"""What every command does in the same way: one-line errors, a progress bar on stderr, JSON on stdout."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
+
+
+class one_line_errors:
+    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug and keeps its trace."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ValueError | TypeError | OSError):
+            typer.echo(f"ctrlattn: {error}", err=True)
+            raise typer.Exit(2) from error
+
+
+def load_checkpoint(source: str, **options: Any) -> Any:
+    """checkpoints.load(source, ...), announced on stderr; says what to install where transformers is missing."""
+    try:
+        from ctrlattn import checkpoints
+    except ImportError as error:
+        raise ValueError('a checkpoint needs transformers: pip install "ctrlattn[hf]"') from error
+    typer.echo(f"ctrlattn: loading {source}", err=True)
+    return checkpoints.load(source, **options)
+
+
+def text_of(argument: str) -> str:
+    """The text itself, or the content of the file after an @."""
+    text = Path(argument[1:]).read_text(encoding="utf-8") if argument.startswith("@") else argument
+    if not text.strip():
+        raise ValueError(f"--text {argument!r} is empty")
+    return text.strip()
+
+
+def given(value: Any, otherwise: Any) -> Any:
+    """What the user gave, or else what holds otherwise."""
+    return otherwise if value is None else value
+
+
+def print_json(facts: Any) -> None:
+    """Facts on stdout; NaN and infinities become null."""
+    from ctrlattn.results import json_ready
+
+    typer.echo(json.dumps(json_ready(facts), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_progress(step: str, done: int, total: int) -> None:
+    """A bar on stderr: redrawn in place on a terminal, one line a step elsewhere."""
+    bar = "█" * round(20 * done / total)
+    line = f"ctrlattn [{bar:<20}] {done}/{total} {step}"
+    if sys.stderr.isatty():
+        typer.echo(f"\r\x1b[2K{line}", err=True, nl=done == total)
+    else:
+        typer.echo(line, err=True)

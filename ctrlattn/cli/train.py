@@ -1,0 +1,81 @@
+"""`ctrlattn train`: attention laws trained on the same footing."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_progress
+
+EXAMPLES = (
+    "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
+    "--seeds 10   |   ctrlattn train digits --plan simulations/configs/train_digits.toml --out here"
+)
+
+
+def train(
+    data: Annotated[str, typer.Argument(metavar="digits|mnist5k|text", help="What to train on.")],
+    configs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--configs", help="Arm, by name of a preset or a TOML file (repeatable); the first is the reference."
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from --first on.")] = None,
+    first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun goes on there.")] = Path(
+        "train"
+    ),
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="TOML file with arms, seeds, settings and the tests fixed beforehand.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Layers.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Features of a token.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    norm: Annotated[str | None, typer.Option(help="layer, rms or none.")] = None,
+    depth_scaled: Annotated[
+        bool | None, typer.Option("--depth-scaled", help="Initial output weights times 1/sqrt(2 depth).")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 2,
+    as_json: AsJSON = False,
+) -> None:
+    """Train several attention laws on the same footing, attack them, and compare them seed by seed.
+
+    It writes runs/ (one file a run: a killed comparison goes on), weights/ (safetensors), comparison.json, table.md and
+    comparison.png. By default: softmax twice, NeuTRENO, both PIDformer laws and the comparator, five seeds.
+    """
+    with one_line_errors():
+        from ctrlattn.files import output_directory
+
+        output_directory(out)
+        changes = {
+            "epochs": epochs,
+            "depth": depth,
+            "dim": width,
+            "rate": rate,
+            "norm": norm,
+            "depth_scaled": depth_scaled,
+        }
+        settings = {name: value for name, value in changes.items() if value is not None}
+        if plan is not None and (configs or seeds or first or settings):
+            raise ValueError("--plan says what is compared, and when it was fixed: give no other option beside it")
+
+        from ctrlattn.nn import comparison, table
+        from ctrlattn.plots import save
+        from ctrlattn.plots.training import compared
+
+        if plan is not None:
+            chosen = comparison.read_plan(plan, data)
+        else:
+            arms = tuple(configs or comparison.ARMS)
+            numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
+            chosen = comparison.plan_of(data, arms=arms, seeds=numbers, against=arms[0], settings=settings)
+        result = comparison.compare(chosen, out, show_progress, workers=workers)
+        table.write(out / "table.md", result)
+        save(compared(result, table.shown(result)), out / "comparison")
+        if as_json:
+            print_json(result)
+        else:
+            typer.echo("\n".join(table.lines(result)))
+            typer.echo(out / "comparison.json")
