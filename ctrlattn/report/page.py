@@ -1,6 +1,7 @@
 """Sections -> one self-contained HTML page: inlined SVG, no external request, every text escaped."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
@@ -13,17 +14,21 @@ from ctrlattn.report.section import Section
 SYMBOLS = {"good": "✓", "warn": "△", "bad": "✗"}
 
 
+@dataclass(frozen=True)
+class Heading:
+    """What stands around the sections: what the page is about, what was measured, where it comes from."""
+
+    title: str
+    lead: str
+    networks: Sequence[Mapping[str, Any]]  # name, summary, texts (each a list of tokens)
+    compared: str = ""
+    provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # facts by name
+    listings: Mapping[str, str] = field(default_factory=dict)  # preformatted texts by name, folded away
+    listings_title: str = ""
+
+
 def render(
-    sections: Sequence[Section],
-    *,
-    title: str,
-    lead: str,
-    networks: Sequence[Mapping[str, Any]],
-    compared: str,
-    provenance: Mapping[str, Mapping[str, str]],
-    configurations: Mapping[str, str],
-    drawings: Mapping[str, str],
-    interactive: Mapping[str, str],
+    sections: Sequence[Section], heading: Heading, *, drawings: Mapping[str, str], interactive: Mapping[str, str]
 ) -> str:
     """The page as text; `drawings` and `interactive` are markup of our own making, everything else is escaped."""
     environment = jinja2.Environment(
@@ -31,12 +36,7 @@ def render(
     )
     return environment.get_template("page.html.j2").render(
         sections=sections,
-        title=title,
-        lead=lead,
-        networks=networks,
-        compared=compared,
-        provenance=provenance,
-        configurations=configurations,
+        heading=heading,
         drawings={name: Markup(svg) for name, svg in drawings.items()},
         interactive={name: Markup(html) for name, html in interactive.items()},
         symbols=SYMBOLS,

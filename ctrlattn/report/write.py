@@ -1,17 +1,15 @@
 """write(out): signals and loops -> sections -> report.html, figures, results.nc, summary.json, each written whole."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctrlattn import __version__, config, plots, results, signals
-from ctrlattn.files import atomic, output_directory
+from ctrlattn import config, signals
+from ctrlattn.files import output_directory
 from ctrlattn.report import interactive as plotly_panes
+from ctrlattn.report.folder import Report, save
 from ctrlattn.report.material import Material, named_loops
-from ctrlattn.report.page import render
-from ctrlattn.report.section import Section
+from ctrlattn.report.page import Heading
 from ctrlattn.report.sections import (
     automaton,
     comparison,
@@ -24,15 +22,6 @@ from ctrlattn.report.sections import (
 )
 
 SECTIONS = (automaton, feedback, spectra, time, frequency, tokens, comparison, configurations)
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Report:
-    """Where the page is, and its numbers."""
-
-    path: Path
-    summary: dict[str, Any]
 
 
 def write(
@@ -89,16 +78,12 @@ def write(
     for done, room in enumerate(SECTIONS):
         tell(room.__name__.rpartition(".")[2], done, len(SECTIONS) + 1)
         sections.append(room.section(material))
-    summary = _summary(material, sections)
+    facts = _facts(material)
     tell("pictures and files", len(SECTIONS), len(SECTIONS) + 1)
-    drawings = _save_figures(output_directory(folder / "figures"), sections)
-    _save_results(folder / "results.nc", sections, summary)
-    _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    # The page comes last: where it stands, everything it speaks of stands beside it.
     panes = plotly_panes.panes(material) if interactive else {}
-    _save_text(folder / "report.html", _page(material, sections, drawings, panes))
+    written = save(folder, _heading(material), sections, facts, interactive=panes)
     tell("done", len(SECTIONS) + 1, len(SECTIONS) + 1)
-    return Report(folder / "report.html", summary)
+    return written
 
 
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
@@ -116,45 +101,15 @@ def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -
     return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in found}
 
 
-def _summary(material: Material, sections: Sequence[Section]) -> dict[str, Any]:
-    facts = {
-        "schema_version": SCHEMA_VERSION,
-        "ctrlattn": __version__,
+def _facts(material: Material) -> dict[str, Any]:
+    return {
         "networks": {name: len(texts) for name, texts in material.networks.items()},
         "loops": {name: config.loop_to_dict(loop) for name, loop in material.loops.items()},
-        **{section.key: section.numbers for section in sections},
     }
-    return results.json_ready(facts)
 
 
-def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
-    """PNG and SVG files; returns the markup to inline."""
-    drawings = {}
-    for section in sections:
-        for picture in section.pictures:
-            _, svg = plots.save(picture.figure, folder / picture.name)
-            drawings[picture.name] = plots.inline_svg(svg, picture.name)
-    return drawings
-
-
-def _save_results(path: Path, sections: Sequence[Section], summary: Mapping[str, Any]) -> None:
-    import xarray as xr
-
-    variables = {name: variable for section in sections for name, variable in section.variables.items()}
-    attrs = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, "loops": json.dumps(summary["loops"])}
-    results.save(path, xr.Dataset(variables, attrs=attrs))
-
-
-def _save_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _page(
-    material: Material, sections: Sequence[Section], drawings: Mapping[str, str], panes: Mapping[str, str]
-) -> str:
-    return render(
-        sections,
+def _heading(material: Material) -> Heading:
+    return Heading(
         title="Attention as a feedback loop",
         lead=(
             f"What the attention of {material.network} does as a feedback system over depth, and what "
@@ -164,9 +119,8 @@ def _page(
         networks=[_describe(name, texts) for name, texts in material.networks.items()],
         compared=", ".join(material.loops),
         provenance={name: _provenance(texts[0]) for name, texts in material.networks.items()},
-        configurations={name: config.dumps(loop) for name, loop in material.loops.items()},
-        drawings=drawings,
-        interactive=panes,
+        listings={name: config.dumps(loop) for name, loop in material.loops.items()},
+        listings_title="The loops compared, as TOML (ctrlattn report --config)",
     )
 
 
