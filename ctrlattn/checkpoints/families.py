@@ -1,57 +1,262 @@
-"""Where the signals of a layer are, per family: one row of a table for each kind of network.
+"""x + F(x): where in a network its sublayers F are, what stream x each reads, and which module's output it adds.
 
-Another family takes one such row, `load(source, family=Family(...))`: whether its norms come before ("pre") or after
-("post") the sublayer, whether it is causal, the path of its list of layers, and three places inside a layer.
+One row of a table a family. Another family takes one such row, `load(source, family=Family(...))`. A path is a chain of
+attributes; "a|b" is the first of them that exists, where versions of transformers differ.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, Literal
 
-Side = Literal["input", "output"]
+Kind = Literal["attention", "mlp"]
+KINDS: tuple[Kind, ...] = ("attention", "mlp")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Paths inside a layer to one of its sublayers.
+
+    Attributes
+    ----------
+    norm : str
+        Pre-norm: the norm that the stream goes through first. Post-norm: the norm of stream + contribution.
+    module : str
+        What is replaced when the sublayer is dropped.
+    out : str
+        The module whose output is added to the stream; "" where that is `module` itself.
+    stream : str
+        A module whose input is the stream; "" where that is `norm` (pre-norm).
+    """
+
+    norm: str
+    module: str
+    out: str = ""
+    stream: str = ""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Places in a network of one architecture; paths are attribute paths, sides say which tensor is meant."""
+    """Where the signals of one architecture are.
+
+    Attributes
+    ----------
+    name : str
+    norm : "pre" or "post"
+        Whether a sublayer reads the normed stream, x + F(norm(x)), or the sum is normed, norm(x + F(x)).
+    causal : bool
+        Whether a token sees only those before it.
+    layers : str
+        From the base model to its list of layers.
+    attention, mlp : Place
+    matrix : str
+        Inside a layer: the module whose second output is the attention matrix.
+    value, output : str
+        Inside a layer: the linear maps W_V (or the fused W_QKV) and W_O.
+    fused : "", "blocks" or "interleaved"
+        W_V alone; q, k, v as three blocks (GPT-2); q, k, v of a head beside each other (GPT-NeoX).
+    parallel : str
+        Name of the configuration's flag that says attention and MLP read the same stream; "" for never.
+
+    Examples
+    --------
+    >>> FAMILIES["gemma3_text"].attention.out
+    'post_attention_layernorm'
+    """
 
     name: str
     norm: Literal["pre", "post"]
     causal: bool
-    layers: str  # from the base model to its list of layers
-    attention: str  # inside a layer: the module whose second output is the attention matrix
-    attention_out: str  # the module whose output is added to the stream
-    mid: tuple[str, Side]  # the stream between the sublayers
-    mlp_out: str  # the module whose output is added to the stream
+    layers: str
+    attention: Place
+    mlp: Place
+    matrix: str
+    value: str
+    output: str
+    fused: Literal["", "blocks", "interleaved"] = ""
+    parallel: str = ""
 
     def layers_of(self, model: Any) -> list[Any]:
         """The layers of a model of this family, with or without a head on it."""
-        return list(attrgetter(self.layers)(model.base_model))
+        return list(at(model.base_model, self.layers))
+
+
+@dataclass(frozen=True, eq=False)
+class Sublayer:
+    """One F of the stream x -> x + F(x), as modules of a live network.
+
+    Attributes
+    ----------
+    layer : int
+    kind : "attention" or "mlp"
+    norm, module, out, stream : modules
+        As in `Place`: `stream` is a module whose first input is x, `out` the module whose (first) output is F(x).
+    path, out_path : str
+        From the layer to `module` and to `out`.
+    parallel : bool
+        Whether the other sublayer of the layer reads the same x, so that both are added at once.
+    """
+
+    layer: int
+    kind: Kind
+    norm: Any
+    module: Any
+    out: Any
+    stream: Any
+    path: str
+    out_path: str
+    parallel: bool
+
+
+_LLAMA = Family(
+    name="llama",
+    norm="pre",
+    causal=True,
+    layers="layers",
+    attention=Place(norm="input_layernorm", module="self_attn"),
+    mlp=Place(norm="post_attention_layernorm", module="mlp"),
+    matrix="self_attn",
+    value="self_attn.v_proj",
+    output="self_attn.o_proj",
+)
+_GEMMA2 = replace(
+    _LLAMA,
+    name="gemma2",
+    attention=Place(norm="input_layernorm", module="self_attn", out="post_attention_layernorm"),
+    mlp=Place(norm="pre_feedforward_layernorm", module="mlp", out="post_feedforward_layernorm"),
+)
+_GPT2 = Family(
+    name="gpt2",
+    norm="pre",
+    causal=True,
+    layers="h",
+    attention=Place(norm="ln_1", module="attn"),
+    mlp=Place(norm="ln_2", module="mlp"),
+    matrix="attn",
+    value="attn.c_attn",
+    output="attn.c_proj",
+    fused="blocks",
+)
+_NEOX = Family(
+    name="gpt_neox",
+    norm="pre",
+    causal=True,
+    layers="layers",
+    attention=Place(norm="input_layernorm", module="attention"),
+    mlp=Place(norm="post_attention_layernorm", module="mlp"),
+    matrix="attention",
+    value="attention.query_key_value",
+    output="attention.dense",
+    fused="interleaved",
+    parallel="use_parallel_residual",
+)
+_BERT = Family(
+    name="bert",
+    norm="post",
+    causal=False,
+    layers="encoder.layer",
+    attention=Place(norm="attention.output.LayerNorm", module="attention.output.dense", stream="attention"),
+    mlp=Place(norm="output.LayerNorm", module="output.dense", stream="intermediate"),
+    matrix="attention.self",
+    value="attention.self.value",
+    output="attention.output.dense",
+)
+_VIT = Family(
+    name="vit",
+    norm="pre",
+    causal=False,
+    layers="layers|encoder.layer",
+    attention=Place(norm="layernorm_before", module="attention"),
+    mlp=Place(norm="layernorm_after", module="mlp|output.dense"),
+    matrix="attention.attention|attention",
+    value="attention.v_proj|attention.attention.value",
+    output="attention.o_proj|attention.output.dense",
+)
+
+
+def _named(family: Family, *names: str) -> dict[str, Family]:
+    return {name: replace(family, name=name) for name in names}
 
 
 FAMILIES = {
-    "llama": Family(
-        name="llama",
-        norm="pre",
-        causal=True,
-        layers="layers",
-        attention="self_attn",
-        attention_out="self_attn",
-        mid=("post_attention_layernorm", "input"),
-        mlp_out="mlp",
-    ),
-    "bert": Family(
-        name="bert",
-        norm="post",
-        causal=False,
-        layers="encoder.layer",
-        attention="attention.self",
-        attention_out="attention.output.dense",
-        mid=("attention", "output"),
-        mlp_out="output.dense",
-    ),
+    **_named(_LLAMA, "llama", "mistral", "qwen2", "qwen3", "gemma", "smollm3"),
+    **_named(_GEMMA2, "gemma2", "gemma3_text"),
+    **_named(_GPT2, "gpt2"),
+    **_named(_NEOX, "gpt_neox"),
+    **_named(_BERT, "bert", "roberta", "xlm-roberta"),
+    **_named(_VIT, "vit", "deit"),
 }
+
+
+def at(module: Any, path: str) -> Any:
+    """What a path leads to; the first of "a|b" that exists.
+
+    Raises
+    ------
+    ValueError
+        None of them exists.
+
+    Examples
+    --------
+    >>> at(1j, "size|real")
+    0.0
+    """
+    return attrgetter(_existing(module, path))(module)
+
+
+def _existing(module: Any, path: str) -> str:
+    """The first alternative of a path that exists."""
+    for one in path.split("|"):
+        try:
+            attrgetter(one)(module)
+        except AttributeError:
+            continue
+        return one
+    raise ValueError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
+
+
+def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
+    """Both sublayers of every layer, in order of depth.
+
+    Raises
+    ------
+    ValueError
+        A family that does not fit the model; the message names the layer and what is not there.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> [(one.layer, one.kind, one.path) for one in sublayers(FAMILIES["gpt2"], transformers.GPT2Model(config))]
+    [(0, 'attention', 'attn'), (0, 'mlp', 'mlp'), (1, 'attention', 'attn'), (1, 'mlp', 'mlp')]
+    """
+    parallel = bool(family.parallel and getattr(model.config, family.parallel, False))
+    try:
+        layers = family.layers_of(model)
+        return tuple(
+            _sublayer(layer, i, kind, getattr(family, kind), parallel)
+            for i, layer in enumerate(layers)
+            for kind in KINDS
+        )
+    except ValueError as error:
+        raise ValueError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
+
+
+def _sublayer(layer: Any, i: int, kind: Kind, place: Place, parallel: bool) -> Sublayer:
+    path = _existing(layer, place.module)
+    out_path = _existing(layer, place.out) if place.out else path
+    norm = at(layer, place.norm)
+    return Sublayer(
+        layer=i,
+        kind=kind,
+        norm=norm,
+        module=at(layer, path),
+        out=at(layer, out_path),
+        stream=at(layer, place.stream) if place.stream else norm,
+        path=path,
+        out_path=out_path,
+        parallel=parallel,
+    )
 
 
 def family_of(model_type: str) -> Family:
@@ -66,5 +271,6 @@ def family_of(model_type: str) -> Family:
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise ValueError(
         f"unknown model family {model_type!r}: {hint}known are {', '.join(FAMILIES)}; for another one give "
-        "load(source, family=ctrlattn.checkpoints.Family(...)): where its layers, attention and contributions are"
+        "load(source, family=ctrlattn.checkpoints.Family(...)): where its layers, norms and contributions are; where "
+        "only the name differs, dataclasses.replace(FAMILIES['llama'], name=...)"
     )

@@ -7,19 +7,61 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.families import Family, family_of
+from ctrlattn.checkpoints.families import KINDS, Family, Kind, Sublayer, family_of, sublayers
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_ATTENTION = ("eager", "sdpa")
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A network ready for analysis: evaluation mode, attention matrices available."""
+    """A network ready for analysis, in evaluation mode."""
 
     model: Any
     tokenizer: Any | None
     family: Family
     source: str
+
+    @property
+    def layers(self) -> list[Any]:
+        """The layers as modules of transformers."""
+        return self.family.layers_of(self.model)
+
+    @property
+    def width(self) -> int:
+        """d, features of the stream."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def heads(self) -> int:
+        """Query heads of a layer."""
+        return int(self.model.config.get_text_config().num_attention_heads)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        config = self.model.config.get_text_config()
+        both_ways = getattr(config, "use_bidirectional_attention", False)
+        return (self.family.causal and not both_ways) or bool(getattr(config, "is_decoder", False))
+
+    def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
+        """Sublayers in order of depth, of one kind or all; looked up anew, so that replaced modules are found.
+
+        Raises
+        ------
+        ValueError
+            An unknown kind, or a model that the family does not fit.
+        """
+        if kind is not None and kind not in KINDS:
+            raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+        return tuple(one for one in sublayers(self.family, self.model) if kind in (None, one.kind))
+
+    def layer_index(self, layer: int) -> int:
+        """`layer`, checked to be one of 0 ... layers - 1."""
+        count = len(self.layers)
+        if not 0 <= layer < count:
+            raise ValueError(f"layer must be one of 0 ... {count - 1}, got {layer}")
+        return int(layer)
 
 
 def load(
@@ -30,6 +72,7 @@ def load(
     family: Family | None = None,
     allow_download: bool = False,
     dtype: str = "float32",
+    attention: str = "eager",
 ) -> Checkpoint:
     """Load a transformers checkpoint for analysis.
 
@@ -49,7 +92,9 @@ def load(
     allow_download : bool
         Whether a hub id may be fetched; otherwise only what is in the local cache.
     dtype : "float32" or "float64"
-        For sources on disk; a model object is switched to eager attention and evaluation mode and otherwise left alone.
+        For sources on disk; a model object is switched to `attention` and evaluation mode and otherwise left alone.
+    attention : "eager" or "sdpa"
+        Eager attention has its matrices at hand; sdpa is faster, and `tap` switches for the time it needs.
 
     Returns
     -------
@@ -58,7 +103,8 @@ def load(
     Raises
     ------
     ValueError
-        A missing directory or file, missing, truncated or foreign weights, an unknown family, an unknown dtype.
+        A missing directory or file, missing, truncated or foreign weights, an unknown family or
+        one that does not fit, an unknown dtype or attention.
 
     Examples
     --------
@@ -67,13 +113,15 @@ def load(
     ...
     ValueError: no/such/directory: no such directory...
     """
+    if attention not in _ATTENTION:
+        raise ValueError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
     if isinstance(source, torch.nn.Module):
-        return _from_model(source, tokenizer, family)
+        return _from_model(source, tokenizer, family, attention)
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
     try:
-        return _from_pretrained(name, gguf, family, allow_download, _DTYPES[dtype])
+        return _from_pretrained(name, gguf, family, allow_download, _DTYPES[dtype], attention)
     except Exception as error:
         # transformers, safetensors and gguf raise their own kinds for a damaged file: one line for all of them.
         known = isinstance(error, OSError | ValueError | KeyError | RuntimeError | EOFError | ImportError)
@@ -83,13 +131,19 @@ def load(
         raise ValueError(f"{source}: cannot load this checkpoint: {reason or type(error).__name__}") from error
 
 
-def _from_model(model: Any, tokenizer: Any | None, family: Family | None) -> Checkpoint:
+def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attention: str) -> Checkpoint:
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise ValueError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
     family = family or family_of(config.model_type)
-    model.set_attn_implementation("eager")
-    return Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__))
+    model.set_attn_implementation(attention)
+    return _fitting(Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__)))
+
+
+def _fitting(checkpoint: Checkpoint) -> Checkpoint:
+    if not checkpoint.sublayers():
+        raise ValueError(f"{checkpoint.source}: the network has no layer")
+    return checkpoint
 
 
 def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
@@ -114,7 +168,7 @@ def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
 
 
 def _from_pretrained(
-    name: str, gguf: str | None, family: Family | None, allow_download: bool, dtype: torch.dtype
+    name: str, gguf: str | None, family: Family | None, allow_download: bool, dtype: torch.dtype, attention: str
 ) -> Checkpoint:
     import transformers
 
@@ -124,6 +178,6 @@ def _from_pretrained(
     config = transformers.AutoConfig.from_pretrained(name, **where)
     family = family or family_of(config.model_type)
     loader = transformers.AutoModelForCausalLM if family.causal else transformers.AutoModel
-    model = loader.from_pretrained(name, dtype=dtype, attn_implementation="eager", **where)
+    model = loader.from_pretrained(name, dtype=dtype, attn_implementation=attention, **where)
     tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
-    return Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}")
+    return _fitting(Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}"))

@@ -5,14 +5,14 @@ Bare forward hooks, removed again whatever happens; no tapping library.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ctrlattn import signals
-from ctrlattn.checkpoints.families import Family
+from ctrlattn.checkpoints.families import at
+from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
 if TYPE_CHECKING:
@@ -49,45 +49,38 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     >>> dict(recorded["attention"].sizes)
     {'layer': 2, 'head': 2, 'query': 3, 'key': 3}
     """
-    tokens = _ids(checkpoint, ids)
-    layers = checkpoint.family.layers_of(checkpoint.model)
+    inputs = inputs_of(checkpoint, ids)
     recorded: dict[str, dict[int, torch.Tensor]] = {name: {} for name in (*signals.VARIABLES, "end")}
-    with _hooks(checkpoint.family, layers, recorded), torch.no_grad():
-        # use_cache=False: a live cache would be appended to, and the layer could not be called again.
-        arguments = {"use_cache": False} if checkpoint.family.causal else {}
-        checkpoint.model(input_ids=tokens, **arguments)
-    arrays = {name: _stack(values) for name, values in recorded.items() if name != "end"}
+    with _matrices(checkpoint.model), _hooks(checkpoint, recorded), torch.no_grad():
+        checkpoint.model(**inputs)
+    arrays = {name: _stack(values) for name, values in recorded.items() if values and name != "end"}
     arrays["state"] = np.concatenate([arrays["state"], _stack(recorded["end"])])
-    return signals.dataset(arrays, tokens=_strings(checkpoint, tokens), attrs=_attrs(checkpoint, tokens))
-
-
-def _ids(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
-    if isinstance(ids, str):
-        if checkpoint.tokenizer is None:
-            raise ValueError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
-        ids = checkpoint.tokenizer(ids)["input_ids"]
-    tokens = torch.as_tensor(np.asarray(ids), dtype=torch.long)
-    tokens = tokens[None] if tokens.ndim == 1 else tokens
-    if tokens.ndim != 2 or tokens.shape[0] != 1:
-        raise ValueError(f"tap records one text at a time: ids (n,) or (1, n), got shape {tuple(tokens.shape)}")
-    if tokens.shape[1] == 0:
-        raise ValueError("the text has no token")
-    vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
-    if tokens.min() < 0 or tokens.max() >= vocabulary:
-        raise ValueError(
-            f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
-        )
-    return tokens.to(checkpoint.model.device)
+    if checkpoint.sublayers()[0].parallel:
+        arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
+    return signals.dataset(arrays, tokens=_names(checkpoint, inputs), attrs=_attrs(checkpoint, inputs))
 
 
 @contextmanager
-def _hooks(family: Family, layers: list[Any], recorded: dict[str, dict[int, torch.Tensor]]) -> Iterator[None]:
+def _matrices(model: Any) -> Iterator[None]:
+    """Eager attention, which has its matrices, for the time of a pass."""
+    before = model.config._attn_implementation
+    if before == "eager":
+        yield
+        return
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def _hooks(checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]) -> Iterator[None]:
     handles = []
     try:
-        for i, layer in enumerate(layers):
-            for module, hook, on_input in _places(family, layer, i, recorded, last=i == len(layers) - 1):
-                register = module.register_forward_pre_hook if on_input else module.register_forward_hook
-                handles.append(register(hook, with_kwargs=True))
+        for module, hook, on_input in _places(checkpoint, recorded):
+            register = module.register_forward_pre_hook if on_input else module.register_forward_hook
+            handles.append(register(hook, with_kwargs=True))
         yield
     finally:
         for handle in handles:
@@ -95,21 +88,18 @@ def _hooks(family: Family, layers: list[Any], recorded: dict[str, dict[int, torc
 
 
 def _places(
-    family: Family, layer: Any, i: int, recorded: dict[str, dict[int, torch.Tensor]], *, last: bool
+    checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]
 ) -> Iterator[tuple[Any, Callable[..., None], bool]]:
-    """(module, hook, is it a pre-hook) for every signal of layer i."""
-    mid, side = family.mid
-    yield layer, _keep_input(recorded["state"], i), True
-    yield (
-        attrgetter(mid)(layer),
-        (_keep_input if side == "input" else _keep_output)(recorded["mid"], i),
-        side == "input",
-    )
-    yield attrgetter(family.attention)(layer), _keep_output(recorded["attention"], i, part=1), False
-    yield attrgetter(family.attention_out)(layer), _keep_output(recorded["attention_out"], i), False
-    yield attrgetter(family.mlp_out)(layer), _keep_output(recorded["mlp_out"], i), False
-    if last:
-        yield layer, _keep_output(recorded["end"], i), False
+    """(module, hook, is it a pre-hook) for every signal."""
+    layers = checkpoint.layers
+    for i, layer in enumerate(layers):
+        yield layer, _keep_input(recorded["state"], i), True
+        yield at(layer, checkpoint.family.matrix), _keep_matrix(recorded["attention"], i, checkpoint.heads), False
+    yield layers[-1], _keep_output(recorded["end"], len(layers)), False
+    for one in checkpoint.sublayers():
+        yield one.out, _keep_output(recorded[f"{one.kind}_out"], one.layer), False
+        if one.kind == "mlp" and not one.parallel:
+            yield one.stream, _keep_input(recorded["mid"], one.layer), True
 
 
 def _keep_input(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
@@ -120,9 +110,21 @@ def _keep_input(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
     return hook
 
 
-def _keep_output(store: dict[int, torch.Tensor], i: int, part: int = 0) -> Callable[..., None]:
+def _keep_output(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        store[i] = (output[part] if isinstance(output, tuple) else output).detach()
+        store[i] = (output[0] if isinstance(output, tuple) else output).detach()
+
+    return hook
+
+
+def _keep_matrix(store: dict[int, torch.Tensor], i: int, heads: int) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        matrix = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if matrix is None:
+            # Attention was replaced by something that reads each token alone.
+            x = args[0] if args else kwargs["hidden_states"]
+            matrix = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand(1, heads, -1, -1)
+        store[i] = matrix.detach()
 
     return hook
 
@@ -132,20 +134,24 @@ def _stack(values: dict[int, torch.Tensor]) -> np.ndarray:
     return torch.cat([values[i] for i in sorted(values)]).cpu().numpy()
 
 
-def _strings(checkpoint: Checkpoint, tokens: torch.Tensor) -> list[str]:
-    if checkpoint.tokenizer is None:
-        return [str(i) for i in tokens[0].tolist()]
-    return [checkpoint.tokenizer.decode([i]) for i in tokens[0].tolist()]
+def _names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str] | None:
+    """Token strings; of an image the class tokens and the (row, column) of each patch."""
+    if "pixel_values" in inputs:
+        return None
+    tokens = inputs["input_ids"][0].tolist()
+    return [str(i) if checkpoint.tokenizer is None else checkpoint.tokenizer.decode([i]) for i in tokens]
 
 
-def _attrs(checkpoint: Checkpoint, tokens: torch.Tensor) -> dict[str, Any]:
+def _attrs(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]:
     family = checkpoint.family
-    text = "" if checkpoint.tokenizer is None else checkpoint.tokenizer.decode(tokens[0].tolist())
+    tokenizer = checkpoint.tokenizer if "input_ids" in inputs else None
+    text = "" if tokenizer is None else tokenizer.decode(inputs["input_ids"][0].tolist())
     return {
         "model": checkpoint.source.rstrip("/").rpartition("/")[2],
         "family": family.name,
         "norm": family.norm,
-        "causal": int(family.causal),
+        "causal": int(checkpoint.causal),
+        "parallel": int(checkpoint.sublayers()[0].parallel),
         "dtype": str(next(checkpoint.model.parameters()).dtype).removeprefix("torch."),
         "text": text,
     }

@@ -126,13 +126,13 @@ def test_bad_sources(tmp_path):
     tiny("llama-lm").save_pretrained(broken)
     (broken / "model.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{}")
     unknown = tmp_path / "unknown"
-    transformers.GPT2Config(n_layer=1).save_pretrained(unknown)
+    transformers.CTRLConfig(n_layer=1).save_pretrained(unknown)
     for source, word in {
         tmp_path / "absent": "no such directory",
         tmp_path / "file.txt": ".gguf",
         tmp_path / "empty": "neither config.json",
         broken: "cannot load",
-        unknown: "unknown model family 'gpt2'",
+        unknown: "unknown model family 'ctrl'",
         "some-org/not-in-the-cache": "cannot load",
     }.items():
         with pytest.raises(ValueError, match=word) as caught:
@@ -148,21 +148,16 @@ def test_bad_sources(tmp_path):
 
 def test_another_family_takes_a_few_lines():
     torch.manual_seed(0)
-    config = transformers.MistralConfig(
-        vocab_size=40,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        intermediate_size=24,
+    config = transformers.OlmoConfig(
+        vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24
     )
-    model = transformers.MistralModel(config).double()
-    with pytest.raises(ValueError, match="unknown model family 'mistral'"):
+    model = transformers.OlmoModel(config).double()
+    with pytest.raises(ValueError, match="unknown model family 'olmo'"):
         checkpoints.load(model)
     from dataclasses import replace
 
-    mistral = replace(checkpoints.FAMILIES["llama"], name="mistral")
-    text = checkpoints.tap(checkpoints.load(model, family=mistral), IDS)
+    olmo = replace(checkpoints.FAMILIES["llama"], name="olmo")
+    text = checkpoints.tap(checkpoints.load(model, family=olmo), IDS)
     assert_allclose(text["state"][1:], text["mid"].to_numpy() + text["mlp_out"].to_numpy(), atol=1e-13)
 
 

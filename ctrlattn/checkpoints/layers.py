@@ -1,0 +1,102 @@
+"""f_l(h) = what layer l makes of the stream h, every other argument as in the pass that was recorded."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ctrlattn.checkpoints.inputs import inputs_of
+from ctrlattn.checkpoints.load import Checkpoint
+
+LayerFunction = Callable[[torch.Tensor], torch.Tensor]
+# A live cache would be appended to by the second call: the value stays right and the Jacobian is silently wrong.
+_NO_CACHE = {"use_cache": False, "past_key_values": None, "past_key_value": None, "layer_past": None}
+
+
+def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerFunction, torch.Tensor]:
+    """A layer as a function of its stream, and the stream it has in the network for this text.
+
+    Exactly the layer that the network runs: masks, positions and rotations are those of the recorded pass. The cache
+    is always off, and attention runs through the math kernel, which forward-mode derivatives need.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : int
+        0 ... layers - 1.
+    ids : (n,) token ids, str, or image
+        As in `tap`.
+
+    Returns
+    -------
+    f : callable, (..., n, d) -> (..., n, d)
+        At most one batch dimension; differentiable in both modes, and under `torch.func.vmap`.
+    h : (n, d)
+        Stream that the layer reads, detached.
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there; bad ids.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> f, h = layer_function(checkpoints.load(transformers.GPT2Model(config)), 1, [1, 2, 3])
+    >>> tuple(h.shape), tuple(f(h).shape)
+    ((3, 8), (3, 8))
+    """
+    return layer_functions(checkpoint, ids, layers=(checkpoint.layer_index(layer),))[0]
+
+
+def layer_functions(
+    checkpoint: Checkpoint, ids: Any, *, layers: tuple[int, ...] | None = None
+) -> list[tuple[LayerFunction, torch.Tensor]]:
+    """`layer_function` of several layers (default: all) from one forward pass.
+
+    Raises
+    ------
+    ValueError
+        As for `layer_function`.
+    """
+    wanted = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
+    calls: dict[int, dict[str, Any]] = {}
+    modules = checkpoint.layers
+    handles = [modules[i].register_forward_pre_hook(_catch(calls, i), with_kwargs=True) for i in wanted]
+    try:
+        with torch.no_grad():
+            checkpoint.model(**inputs_of(checkpoint, ids))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [_recalled(modules[i], calls[i]) for i in wanted]
+
+
+def _catch(calls: dict[int, dict[str, Any]], i: int) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # By name: families pass the stream, the cache and the mask in different places.
+        bound = inspect.signature(module.forward).bind(*args, **kwargs)
+        named = dict(bound.arguments)
+        for parameter in bound.signature.parameters.values():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named |= named.pop(parameter.name, {})
+        calls[i] = {name: _NO_CACHE.get(name, value) for name, value in named.items()}
+
+    return hook
+
+
+def _recalled(module: Any, arguments: dict[str, Any]) -> tuple[LayerFunction, torch.Tensor]:
+    first = next(iter(arguments))
+    stream = arguments.pop(first)
+
+    def layer(h: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            out = module(**{first: h if h.ndim == 3 else h[None]}, **arguments)
+        out = out[0] if isinstance(out, tuple) else out
+        return out if h.ndim == 3 else out[0]
+
+    return layer, stream[0].detach()
