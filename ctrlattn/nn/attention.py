@@ -126,11 +126,11 @@ class ControlledAttention(torch.nn.Module):
             raise ValueError(f"tokens must have {self.proj.in_features} features, got shape {tuple(x.shape)}")
         if past is not None and not self.causal:
             raise ValueError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
-        q, k, v = self._project(x)
-        u, depth_state = control_values(self.loop, self._repeat(v), depth_state)
+        q, k, v = self.project(x)
+        u, depth_state = control_values(self.loop, self.repeat(v), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
-        heads = (t.transpose(-2, -3) for t in (q, self._repeat(k), self._repeat(v)))
+        heads = (t.transpose(-2, -3) for t in (q, self.repeat(k), self.repeat(v)))
         y = self.attend(*heads, mask=mask, is_causal=is_causal).transpose(-2, -3)
         y = y if u is None else y + u
         return self.proj(y.flatten(-2)), depth_state, (k, v)
@@ -142,13 +142,13 @@ class ControlledAttention(torch.nn.Module):
         dropout = self.dropout if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
 
-    def _project(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def project(self, x: torch.Tensor) -> list[torch.Tensor]:
         """q, k, v, token by token, (..., n, heads or kv_heads, D)."""
         counts = (self.heads, self.kv_heads, self.kv_heads)
         parts = self.qkv(x).split([count * self.head_dim for count in counts], -1)
         return [part.unflatten(-1, (count, self.head_dim)) for part, count in zip(parts, counts, strict=True)]
 
-    def _repeat(self, t: torch.Tensor) -> torch.Tensor:
+    def repeat(self, t: torch.Tensor) -> torch.Tensor:
         """Heads of keys or values, each as often as there are query heads for it."""
         return t if self.kv_heads == self.heads else t.repeat_interleave(self.heads // self.kv_heads, -2)
 

@@ -25,8 +25,8 @@ def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
     (torch.Size([1, 2, 3, 3]), [0.5, 0.5, 0.0])
     """
     attention, n = block.attn, x.shape[-2]
-    q, k, _ = attention._project(block.norm1(x) if block.placement == "pre" else x)
-    q, k = (t.transpose(-2, -3) for t in (q, attention._repeat(k)))
+    q, k, _ = attention.project(block.norm1(x) if block.placement == "pre" else x)
+    q, k = (t.transpose(-2, -3) for t in (q, attention.repeat(k)))
     identity = torch.eye(n, dtype=x.dtype, device=x.device).expand(*q.shape[:-1], n)
     return attention.attend(q, k, identity, mask=None, is_causal=attention.causal)
 
