@@ -287,6 +287,8 @@ def verdict(numbers):
     arms, seeds = numbers["arms"], numbers["seeds"]
     layers = len(arms[ARMS[0]]["trained"]["growth"]["stream"]) - 1
     lines = [*_claims(arms)]
+    if numbers["images"] < FULL.images:
+        lines.append("a small run: it shows that the scene runs, nothing about trained networks")
     lines.append(
         f"{len(seeds)} seeds, {numbers['images']} images, {numbers['directions']} directions each; factors over "
         f"{layers} layers (values: {layers - 1}), mean [95 % over seeds] of the logarithm"
