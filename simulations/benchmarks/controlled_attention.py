@@ -63,7 +63,7 @@ def training_step(module, batch: int, n: int, run=None):
 
 
 def attention_alone(batch: int, n: int):
-    """Forward and backward of attention without qkv and proj, literal and as a kernel: a bound on what they can differ."""
+    """Forward and backward of attention without qkv and proj, literal and as a kernel: what the two can differ by."""
     import torch
 
     q, k, v = (torch.randn(batch, 3, n, 64, requires_grad=True) for _ in range(3))
