@@ -25,6 +25,7 @@ FLOW = (
     ("frequency",),
     ("design",),
     ("checkpoints", "nn"),
+    ("observers",),
     ("sweep",),
     ("plots",),
     ("report", "cli"),
@@ -33,7 +34,7 @@ STEP = {room: step for step, rooms in enumerate(FLOW) for room in rooms}
 
 # Loaded with the module: elsewhere the import stands inside the function that needs it.
 WALLS_AT_MODULE_LEVEL = {
-    "torch": {"nn", "checkpoints"},
+    "torch": {"nn", "checkpoints", "observers"},
     "control": {"linear", "stability", "frequency", "design"},
     "transformers": {"checkpoints"},
 }

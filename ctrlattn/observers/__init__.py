@@ -1,0 +1,18 @@
+"""Sparse observers: from a signal of a real network, the few causes behind it."""
+
+from ctrlattn.observers.dictionary import Dictionary, load, save
+from ctrlattn.observers.stream import SIGNALS, Stream, observe, windows
+from ctrlattn.observers.training import Settings, Training, train
+
+__all__ = [
+    "SIGNALS",
+    "Dictionary",
+    "Settings",
+    "Stream",
+    "Training",
+    "load",
+    "observe",
+    "save",
+    "train",
+    "windows",
+]

@@ -1,0 +1,221 @@
+"""z = TopK(E(x - b) + c) or ReLU(E(x - b) + c), x̂ = zD + b, |D_i| = 1: the few causes behind a signal, estimated.
+
+An observer: from a signal of the loop it estimates which of many directions D_i, its features, are present, and how
+much. x is the signal less its mean, over its size, both measured once before training.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import embedding_bag, linear, normalize
+
+from ctrlattn.files import atomic
+
+FORMAT = "ctrlattn observer 1"
+
+
+class Codes(NamedTuple):
+    """The features that are present in each of m examples, strongest first; the others are 0."""
+
+    values: torch.Tensor  # (m, k)
+    features: torch.Tensor  # (m, k), indices
+
+
+class Dictionary(torch.nn.Module):
+    """A sparse autoencoder with `features` directions for signals of `width` elements, float32.
+
+    Parameters
+    ----------
+    width, features : int
+    k : int or None
+        At most k features an example, the largest (TopK); None: every positive one (ReLU), whose number the penalty of
+        the training holds down.
+    seed : int
+        Of the random directions. The encoder starts as the decoder's transpose.
+
+    Attributes
+    ----------
+    encoder, decoder : (features, width)
+        Rows; those of the decoder have length 1.
+    threshold : (features,)
+        c, added to what the encoder sees.
+    bias : (width,)
+        b.
+    mean, size : (width,), scalar
+        The signal's units: x = (signal - mean)/size. `measure` sets them.
+
+    Raises
+    ------
+    ValueError
+        Sizes that are not positive, k beyond the number of features.
+
+    References
+    ----------
+    Cunningham et al., Sparse Autoencoders Find Highly Interpretable Features in Language Models, ICLR 2024,
+    arXiv 2309.08600, section 2 (ReLU, L1, rows of length 1). Gao et al., Scaling and evaluating sparse autoencoders,
+    arXiv 2406.04093, section 2.3 (TopK) and appendix A (initialisation).
+
+    Examples
+    --------
+    >>> dictionary = Dictionary(4, 8, k=2)
+    >>> x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    >>> int(dictionary.encode(x).count_nonzero(dim=-1).max()), tuple(dictionary(x).shape)
+    (2, (5, 4))
+    """
+
+    mean: torch.Tensor
+    size: torch.Tensor
+
+    def __init__(self, width: int, features: int, *, k: int | None = None, seed: int = 0) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("features", features), ("k", 1 if k is None else k)):
+            if int(value) != value or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {value}")
+        if k is not None and k > features:
+            raise ValueError(f"k must be at most the number of features, {features}, got {k}")
+        self.k = k
+        directions = torch.randn(features, width, generator=torch.Generator().manual_seed(seed))
+        self.decoder = torch.nn.Parameter(normalize(directions))
+        self.encoder = torch.nn.Parameter(self.decoder.detach().clone())
+        self.threshold = torch.nn.Parameter(torch.zeros(features))
+        self.bias = torch.nn.Parameter(torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("size", torch.ones(()))
+
+    @property
+    def features(self) -> int:
+        """Number of directions."""
+        return int(self.decoder.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Elements of a signal."""
+        return int(self.decoder.shape[1])
+
+    def measure(self, signal: torch.Tensor) -> None:
+        """Take mean and size from a sample (m, width): mean square 1 an element afterwards.
+
+        Raises
+        ------
+        ValueError
+            Another width, a signal that is not finite or that does not vary.
+        """
+        self._require_width(signal)
+        mean = signal.mean(0)
+        size = (signal - mean).square().mean().sqrt()
+        if not torch.isfinite(size) or size <= 0:
+            raise ValueError(f"the signal must be finite and must vary, its standard deviation is {float(size)}")
+        self.mean.copy_(mean)
+        self.size.copy_(size)
+
+    def scaled(self, signal: torch.Tensor) -> torch.Tensor:
+        """x, the signal in the dictionary's units."""
+        self._require_width(signal)
+        return (signal - self.mean) / self.size
+
+    def unscaled(self, x: torch.Tensor) -> torch.Tensor:
+        """The signal of x."""
+        return x * self.size + self.mean
+
+    def response(self, x: torch.Tensor) -> torch.Tensor:
+        """E(x - b) + c, (..., features): what the nonlinearity decides upon."""
+        return linear(x - self.bias, self.encoder, self.threshold)
+
+    def codes(self, response: torch.Tensor, k: int | None = None) -> Codes:
+        """The k largest responses (default: the dictionary's k), those below 0 as 0."""
+        k = k or self.k
+        if k is None:
+            raise ValueError("a ReLU dictionary has no k: give one")
+        values, indices = response.topk(k, dim=-1)
+        return Codes(values.relu(), indices)
+
+    def combine(self, codes: Codes) -> torch.Tensor:
+        """zD of sparse codes (m, k), (m, width); only the rows that are present are read."""
+        return embedding_bag(codes.features, self.decoder, per_sample_weights=codes.values, mode="sum")
+
+    def encode(self, signal: torch.Tensor) -> torch.Tensor:
+        """z, (..., features), mostly 0."""
+        response = self.response(self.scaled(signal))
+        if self.k is None:
+            return response.relu()
+        codes = self.codes(response)
+        return torch.zeros_like(response).scatter(-1, codes.features, codes.values)
+
+    def decode(self, z: torch.Tensor) -> torch.Tensor:
+        """The signal that the codes z (..., features) stand for."""
+        return self.unscaled(z @ self.decoder + self.bias)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        """The reconstruction, (..., width) as the signal."""
+        if self.k is None:
+            return self.decode(self.encode(signal))
+        codes = self.codes(self.response(self.scaled(signal.reshape(-1, signal.shape[-1]))))
+        return self.unscaled(self.combine(codes) + self.bias).reshape(signal.shape)
+
+    def _require_width(self, signal: torch.Tensor) -> None:
+        if signal.shape[-1] != self.width:
+            raise ValueError(f"the dictionary is for signals of {self.width} elements, got {signal.shape[-1]}")
+
+
+def save(path: str | os.PathLike[str], dictionary: Dictionary, facts: Mapping[str, Any] | None = None) -> None:
+    """Write a safetensors file, whole or not at all; `facts` (JSON) say where the dictionary comes from.
+
+    >>> import tempfile
+    >>> save(tempfile.mkdtemp() + "/d.safetensors", Dictionary(3, 6, k=1), {"layer": 2})
+    """
+    from safetensors.torch import save_file
+
+    about = {"format": FORMAT, "k": dictionary.k, "facts": dict(facts or {})}
+    with atomic(path) as temporary:
+        save_file(
+            {name: value.contiguous() for name, value in dictionary.state_dict().items()},
+            temporary,
+            metadata={"observer": json.dumps(about)},
+        )
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
+    """The dictionary and the facts that `save` wrote.
+
+    Raises
+    ------
+    ValueError
+        No such file, a damaged one, or a file of something else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/d.safetensors"
+    >>> save(path, Dictionary(3, 6, k=1), {"layer": 2})
+    >>> dictionary, facts = load(path)
+    >>> dictionary.k, facts
+    (1, {'layer': 2})
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        about = json.loads(metadata["observer"])
+        if about["format"] != FORMAT:
+            raise ValueError(about["format"])
+        features, width = tensors["decoder"].shape
+        dictionary = Dictionary(width, features, k=about["k"])
+        dictionary.load_state_dict(tensors)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: no dictionary of observers.save in this file") from error
+    return dictionary, about["facts"]
+
+
+def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file; a ValueError in one line where that is not one."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error

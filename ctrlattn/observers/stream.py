@@ -1,0 +1,272 @@
+"""error_i = state_i - (state_1 + ... + state_{i-1})/(i - 1): the signals of one layer, window by window over a text.
+
+    state       what the layer reads
+    prediction  what its attention adds
+    error       the state minus its prediction from context, the mean of the tokens before it (N1's expression)
+    mid         state + prediction, the sum that N1 speaks of: what the MLP reads
+    mlp         what the MLP adds
+
+The tokens that a tokenizer puts around a text, and the first four of a decoder's window, are neither examples nor
+context: there decoders keep activations a hundred times the size of others (the first token always, the second at
+times). The token after them has no context, and is no example of any signal, so that all have the same examples.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints import Checkpoint
+from ctrlattn.checkpoints.inputs import inputs_of
+from ctrlattn.predictors import CausalMean
+
+SIGNALS = ("state", "prediction", "error", "mid", "mlp")
+_CHUNK = 1 << 16  # characters read at a time
+_LEAD = 4  # tokens of a decoder's window that are left out
+
+
+class Window(NamedTuple):
+    """How a checkpoint's tokenizer dresses a text: what comes before and behind, and the first token that is kept."""
+
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+    first: int
+
+    def kept(self, length: int) -> slice:
+        """The tokens of a window of `length` that are examples or context."""
+        return slice(self.first, length - len(self.behind))
+
+
+class _Seen(Exception):
+    """The layer has been seen; what follows is not needed."""
+
+
+def window_of(checkpoint: Checkpoint) -> Window:
+    """Special tokens around a text, and the first token that is kept.
+
+    Raises
+    ------
+    ValueError
+        A network without a tokenizer.
+    """
+    if checkpoint.tokenizer is None:
+        raise ValueError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
+    bare = checkpoint.tokenizer("a", add_special_tokens=False)["input_ids"]
+    full = checkpoint.tokenizer("a")["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    before, behind = tuple(full[:start]), tuple(full[start + len(bare) :])
+    return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
+
+
+def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) -> Iterator[np.ndarray]:
+    """The text of a UTF-8 file as windows of `context` token ids, special tokens included; the rest is left out.
+
+    The file is read piece by piece: a text of any length takes the same memory.
+
+    Raises
+    ------
+    ValueError
+        No such file, no UTF-8, too few tokens for one window, a context that leaves no example.
+    """
+    dress, tokenizer = window_of(checkpoint), checkpoint.tokenizer
+    assert tokenizer is not None
+    body = context - len(dress.before) - len(dress.behind)
+    if len(range(*dress.kept(context).indices(context))) < 2:
+        raise ValueError(f"a context of {context} tokens leaves no example")
+    ids: list[int] = []
+    found = False
+    for text in _pieces(Path(path)):
+        ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for start in range(0, len(ids) - body + 1, body):
+            found = True
+            yield np.array([*dress.before, *ids[start : start + body], *dress.behind])
+        ids = ids[len(ids) // body * body :]
+    if not found:
+        raise ValueError(f"{path}: {len(ids)} tokens, too few for one window of {body}")
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    """Pieces of a text that end at the end of a line."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with path.open(encoding="utf-8") as file:
+            while lines := file.readlines(_CHUNK):
+                yield "".join(lines)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:
+    """Signals of a layer on several windows, each (windows, examples, d); the network runs no further than the layer.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids : (windows, n) token ids
+        As `windows` makes them.
+    layer : int
+        0 ... layers - 1.
+    wanted : names among `SIGNALS`
+
+    Raises
+    ------
+    ValueError
+        Another signal or layer; "mid" where attention and MLP are not one after the other around a pre-norm.
+    """
+    require_signals(checkpoint, wanted)
+    index = checkpoint.layer_index(layer)
+    seen: dict[str, torch.Tensor] = {}
+    state_only = set(wanted) <= {"state", "error"}
+    with torch.no_grad(), _watching(checkpoint, index, seen, state_only), suppress(_Seen):
+        checkpoint.model(**inputs_of(checkpoint, ids, batch=True))
+    kept = window_of(checkpoint).kept(np.shape(ids)[1])
+    seen = {name: value[:, kept] for name, value in seen.items()}
+    return {name: _signal(name, seen)[:, 1:] for name in wanted}
+
+
+def _signal(name: str, seen: dict[str, torch.Tensor]) -> torch.Tensor:
+    if name == "error":
+        return seen["state"] - CausalMean()(seen["state"])
+    return seen["state"] + seen["prediction"] if name == "mid" else seen[name]
+
+
+def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
+    """A ValueError where a signal is not known or not there."""
+    for name in names:
+        if name not in SIGNALS:
+            raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}")
+    if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
+        raise ValueError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
+
+
+@contextmanager
+def _watching(checkpoint: Checkpoint, layer: int, seen: dict[str, torch.Tensor], state_only: bool) -> Iterator[None]:
+    def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen["state"] = stream_of(args, kwargs)
+        if state_only:
+            raise _Seen
+
+    def after(module: Any, args: Any, output: Any) -> None:
+        raise _Seen
+
+    def add(name: str) -> Callable[..., None]:
+        def hook(module: Any, args: Any, output: Any) -> None:
+            seen[name] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    block = checkpoint.layers[layer]
+    handles = [block.register_forward_pre_hook(read, with_kwargs=True)]
+    try:
+        for one, name in zip(pair(checkpoint, layer), ("prediction", "mlp"), strict=True):
+            handles.append(one.out.register_forward_hook(add(name)))
+        handles.append(block.register_forward_hook(after))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
+    """Attention and MLP of a layer."""
+    return checkpoint.sublayers("attention")[layer], checkpoint.sublayers("mlp")[layer]
+
+
+def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """What a layer was called with: Llama passes the stream by name, BERT by position."""
+    stream: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return stream
+
+
+class Stream:
+    """Examples of the signals of one layer, block by block over a text that is read again when it ends.
+
+    In every ten windows the last is held out. Memory: one block.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : path of a UTF-8 text
+    layer : int
+    signals : names among `SIGNALS`
+    size : int
+        Examples a block, about: a whole number of windows.
+    context : int
+        Tokens a window.
+    together : int
+        Windows in one call of the network.
+
+    Raises
+    ------
+    ValueError
+        As for `windows` and `observe`.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        path: str | os.PathLike[str],
+        layer: int,
+        signals: tuple[str, ...],
+        *,
+        size: int = 32_768,
+        context: int = 128,
+        together: int = 16,
+    ) -> None:
+        require_signals(checkpoint, signals)
+        self.checkpoint, self.path, self.signals = checkpoint, Path(path), signals
+        self.layer = checkpoint.layer_index(layer)
+        self.context, self.together = context, together
+        kept = window_of(checkpoint).kept(context)
+        self.each = len(range(*kept.indices(context))) - 1  # examples a window
+        if self.each < 1:
+            raise ValueError(f"a context of {context} tokens leaves no example")
+        self.count = max(1, round(size / self.each))  # windows a block
+        self._next, self._iterator = 0, self._training()
+
+    def block(self, number: int) -> dict[str, torch.Tensor]:
+        """The examples of block 0, 1, ..., each signal (m, d)."""
+        ids = self.ids(number)
+        parts = [
+            observe(self.checkpoint, ids[i : i + self.together], self.layer, self.signals)
+            for i in range(0, len(ids), self.together)
+        ]
+        return {name: torch.cat([part[name].flatten(0, 1) for part in parts]) for name in self.signals}
+
+    def ids(self, number: int) -> np.ndarray:
+        """Windows of a block, (windows, context); going back begins at the start of the text."""
+        if number != self._next:
+            self._iterator = self._training()
+            for _ in range(number * self.count):
+                next(self._iterator)
+        self._next = number + 1
+        return np.stack([next(self._iterator) for _ in range(self.count)])
+
+    def held_out(self, count: int) -> np.ndarray:
+        """The first `count` windows that are held out, or as many as there are, (windows, context).
+
+        Raises
+        ------
+        ValueError
+            The text has fewer than ten windows.
+        """
+        found = []
+        for i, ids in enumerate(windows(self.checkpoint, self.path, self.context)):
+            if i % 10 == 9:
+                found.append(ids)
+            if len(found) == count:
+                break
+        if not found:
+            raise ValueError(f"{self.path}: fewer than ten windows of {self.context} tokens: none to hold out")
+        return np.stack(found)
+
+    def _training(self) -> Iterator[np.ndarray]:
+        while True:
+            for i, ids in enumerate(windows(self.checkpoint, self.path, self.context)):
+                if i % 10 != 9:
+                    yield ids

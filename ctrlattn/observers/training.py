@@ -1,0 +1,311 @@
+"""min |x - zD - b|² (+ penalty |z|₁): a dictionary learned block by block from a stream, dead features revived.
+
+A block is as many examples as fit in memory; it is shuffled, passed through some times, and forgotten. What a block
+holds depends on its number alone, so that a training that was killed goes on after its last whole block, bit for bit.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn.functional import normalize
+
+from ctrlattn.files import atomic
+from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
+
+Blocks = Callable[[int], torch.Tensor]
+Progress = Callable[[str, int, int], None]
+_AUXILIARY = 1 / 32  # weight of the dead features' share, as published
+_BETAS = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a dictionary is trained.
+
+    Parameters
+    ----------
+    features : int
+    k : int or None
+        TopK with k, or ReLU with `penalty`.
+    blocks : int
+        Blocks of the stream that are used.
+    passes : int
+        How often each block is passed through.
+    batch : int
+        Examples a step.
+    rate : float
+        Of Adam; constant, and linearly to 0 over the last fifth.
+    penalty : float
+        Weight of the mean L1 norm of z; ReLU only.
+    dead_after : int
+        Examples without it after which a feature counts as dead and is revived.
+    seed : int
+        Of the directions and of the order.
+
+    Raises
+    ------
+    ValueError
+        A number out of range.
+
+    Examples
+    --------
+    >>> Settings(features=16, k=2).batch
+    512
+    """
+
+    features: int
+    k: int | None = 32
+    blocks: int = 8
+    passes: int = 2
+    batch: int = 512
+    rate: float = 1e-3
+    penalty: float = 0.0
+    dead_after: int = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("features", "blocks", "passes", "batch", "dead_after"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.rate < math.inf:
+            raise ValueError(f"rate must be positive and finite, got {self.rate}")
+        if not 0 <= self.penalty < math.inf:
+            raise ValueError(f"penalty must be finite and not negative, got {self.penalty}")
+        if self.k is not None and self.penalty:
+            raise ValueError(f"penalty belongs to ReLU (k=None); TopK holds {self.k} features as it is")
+
+
+class Progressed(NamedTuple):
+    """What one block showed."""
+
+    explained: float  # share of the variance, mean over the block while it was learned from
+    dead: float  # share of features
+    active: float  # features present, mean
+
+
+class Training:
+    """A dictionary on its way: `learn` takes one block after the other, `save` and `resume` stand between blocks.
+
+    Parameters
+    ----------
+    width : int
+        Elements of a signal.
+    settings : Settings
+
+    References
+    ----------
+    Gao et al., arXiv 2406.04093, appendix A: tied initialisation, unit-norm decoder with the gradient along it taken
+    off, AuxK (dead features reconstruct the error that is left, weight 1/32). Bricken et al., Towards Monosemanticity,
+    Transformer Circuits 2023, appendix "Neuron Resampling": dead ReLU features start again at examples that are badly
+    reconstructed.
+
+    Examples
+    --------
+    >>> training = Training(4, Settings(features=8, k=2, blocks=1, batch=8))
+    >>> shown = training.learn(torch.randn(64, 4, generator=torch.Generator().manual_seed(0)))
+    >>> training.done, shown.active <= 2
+    (1, True)
+    """
+
+    def __init__(self, width: int, settings: Settings) -> None:
+        self.settings = settings
+        self.dictionary = Dictionary(width, settings.features, k=settings.k, seed=settings.seed)
+        self.optimizer = torch.optim.Adam(self.dictionary.parameters(), lr=settings.rate, betas=_BETAS, fused=True)
+        self.idle = torch.zeros(settings.features, dtype=torch.long)  # examples since a feature was last present
+        self.done = 0  # blocks
+
+    def learn(self, signal: torch.Tensor) -> Progressed:
+        """Learn from the next block, (m, width).
+
+        Raises
+        ------
+        ValueError
+            Another width, an empty or non-finite block; a training that is over.
+        """
+        if self.done >= self.settings.blocks:
+            raise ValueError(f"this training is over: it was for {self.settings.blocks} blocks")
+        if signal.ndim != 2 or len(signal) < 2 or not torch.isfinite(signal).all():
+            raise ValueError(f"a block is (examples, width), finite, at least 2 examples; got {tuple(signal.shape)}")
+        if self.done == 0:
+            self.dictionary.measure(signal)
+        generator = torch.Generator().manual_seed(1_000_003 * (self.settings.seed + 1) + self.done)
+        total, present, steps = 0.0, 0.0, 0
+        for _ in range(self.settings.passes):
+            for rows in torch.randperm(len(signal), generator=generator).split(self.settings.batch):
+                unexplained, active = self._step(self.dictionary.scaled(signal[rows]))
+                total, present, steps = total + unexplained, present + active, steps + 1
+        dead = float((self.idle > self.settings.dead_after).float().mean())
+        if self.settings.k is None:
+            self._resample(signal[torch.randperm(len(signal), generator=generator)[:8192]])
+        self.done += 1
+        return Progressed(1 - total / steps, dead, present / steps)
+
+    def _step(self, x: torch.Tensor) -> tuple[float, float]:
+        self._set_rate()
+        for parameter in self.dictionary.parameters():
+            parameter.grad = None
+        response = self.dictionary.response(x)
+        codes, rest, extra = self._topk(x, response) if self.settings.k is not None else self._relu(x, response)
+        loss = rest.square().mean() + extra
+        loss.backward()
+        self._keep_unit_gradient()
+        self.optimizer.step()
+        with torch.no_grad():
+            self.dictionary.decoder.copy_(normalize(self.dictionary.decoder))
+            present = self._count(codes, len(x))
+            variance = (x - x.mean(0)).square().mean()
+            return float(rest.square().mean() / variance), present
+
+    def _topk(self, x: torch.Tensor, response: torch.Tensor) -> tuple[Codes, torch.Tensor, Any]:
+        codes = self.dictionary.codes(response)
+        rest = x - self.dictionary.combine(codes) - self.dictionary.bias
+        dead = (self.idle > self.settings.dead_after).nonzero().ravel()
+        return codes, rest, self._auxiliary(response, rest.detach(), dead) if len(dead) else 0.0
+
+    def _auxiliary(self, response: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+        """AuxK: the dead features explain what the living ones leave."""
+        among = self.dictionary.codes(response[:, dead], min(self.dictionary.width // 2 or 1, len(dead)))
+        found = self.dictionary.combine(Codes(among.values, dead[among.features]))
+        return _AUXILIARY * (rest - found).square().mean() / rest.square().mean().clamp_min(1e-12)
+
+    def _relu(self, x: torch.Tensor, response: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        z = response.relu()
+        rest = x - z @ self.dictionary.decoder - self.dictionary.bias
+        # Both terms are per element, so that one penalty means the same at any width.
+        return z, rest, self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
+
+    def _keep_unit_gradient(self) -> None:
+        """No gradient along a row: its length is not free."""
+        rows, gradient = self.dictionary.decoder, self.dictionary.decoder.grad
+        assert gradient is not None
+        gradient -= (gradient * rows.detach()).sum(-1, keepdim=True) * rows.detach()
+
+    def _count(self, codes: Any, examples: int) -> float:
+        """Mean number of features present; the idle ones grow older."""
+        self.idle += examples
+        if isinstance(codes, Codes):
+            on = codes.values > 0
+            self.idle[codes.features[on]] = 0
+            return float(on.sum() / examples)
+        self.idle[(codes > 0).any(0)] = 0
+        return float((codes > 0).sum() / examples)
+
+    def _resample(self, signal: torch.Tensor) -> None:
+        """Dead ReLU features point at badly reconstructed examples, a fifth as sensitive as the living."""
+        dead = (self.idle > self.settings.dead_after).nonzero().ravel()
+        # Not at the end, when they could not learn any more.
+        if not len(dead) or self.done + 1 >= 0.8 * self.settings.blocks:
+            return
+        with torch.no_grad():
+            own = self.dictionary
+            x = own.scaled(signal)
+            rest = x - own.response(x).relu() @ own.decoder - own.bias
+            generator = torch.Generator().manual_seed(1_000_003 * (self.settings.seed + 1) - self.done - 1)
+            chosen = torch.multinomial(rest.square().sum(-1).square() + 1e-12, len(dead), True, generator=generator)
+            directions = normalize(rest[chosen])
+            living = (self.idle <= self.settings.dead_after).nonzero().ravel()
+            length = own.encoder[living].norm(dim=-1).mean() if len(living) else torch.ones(())
+            own.decoder[dead] = directions
+            own.encoder[dead] = 0.2 * length * directions
+            own.threshold[dead] = 0.0
+            for parameter in (own.decoder, own.encoder, own.threshold):
+                for name in ("exp_avg", "exp_avg_sq"):
+                    self.optimizer.state[parameter][name][dead] = 0.0
+        self.idle[dead] = 0
+
+    def _set_rate(self) -> None:
+        """Constant, and linearly to 0 over the last fifth of the blocks."""
+        left = 1 - self.done / self.settings.blocks
+        self.optimizer.param_groups[0]["lr"] = self.settings.rate * min(1.0, 5 * left)
+
+    def save(self, path: Path) -> None:
+        """Everything that `resume` needs, as safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {f"dictionary.{name}": value for name, value in self.dictionary.state_dict().items()}
+        for name, parameter in self.dictionary.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"adam.{name}.{key}"] = value
+        about = {"settings": asdict(self.settings), "width": self.dictionary.width, "done": self.done}
+        with atomic(path) as temporary:
+            save_file({**tensors, "idle": self.idle}, temporary, metadata={"training": json.dumps(about)})
+
+    @classmethod
+    def resume(cls, path: Path, width: int, settings: Settings) -> "Training":
+        """What `save` wrote, to go on with.
+
+        Raises
+        ------
+        ValueError
+            No such file, a damaged one, or a training with other settings.
+        """
+        tensors, metadata = read_tensors(path)
+        if "training" not in metadata:
+            raise ValueError(f"{path}: no training of observers in this file")
+        about = json.loads(metadata["training"])
+        if about["settings"] != asdict(settings) or about["width"] != width:
+            other = {f.name for f in fields(settings) if about["settings"].get(f.name) != getattr(settings, f.name)}
+            raise ValueError(f"{path}: a training with other settings: {', '.join(sorted(other)) or 'width'}")
+        training = cls(width, settings)
+        training.done, training.idle = about["done"], tensors["idle"]
+        own = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}
+        training.dictionary.load_state_dict(own)
+        for name, parameter in training.dictionary.named_parameters():
+            start = f"adam.{name}."
+            training.optimizer.state[parameter] = {
+                key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)
+            }
+        return training
+
+
+def train(
+    blocks: Blocks, settings: Settings, *, state: Path | None = None, progress: Progress | None = None
+) -> tuple[Dictionary, list[Progressed]]:
+    """Train a dictionary on blocks 0, 1, ... of a stream.
+
+    Parameters
+    ----------
+    blocks : callable
+        Number of a block -> its examples (m, width).
+    settings : Settings
+    state : path, optional
+        Written after every block; where it is there already, the training goes on from it.
+    progress : callable, optional
+        Called with a line, blocks done and their number.
+
+    Returns
+    -------
+    (dictionary, what each block of this call showed)
+
+    Raises
+    ------
+    ValueError
+        As for `Training`.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> dictionary, shown = train(lambda block: torch.randn(64, 4, generator=generator), Settings(8, 2, blocks=2))
+    >>> len(shown)
+    2
+    """
+    training: Training | None = None
+    shown: list[Progressed] = []
+    if state is not None and state.exists():
+        width = read_tensors(state)[0]["dictionary.bias"].numel()
+        training = Training.resume(state, width, settings)
+    while training is None or training.done < settings.blocks:
+        signal = blocks(0 if training is None else training.done)
+        training = training or Training(signal.shape[-1], settings)
+        shown.append(training.learn(signal))
+        if state is not None:
+            training.save(state)
+        if progress is not None:
+            told = f"explained {shown[-1].explained:.3f}, L0 {shown[-1].active:.1f}, dead {shown[-1].dead:.1%}"
+            progress(told, training.done, settings.blocks)
+    return training.dictionary.eval(), shown

@@ -1,0 +1,192 @@
+"""A dictionary whose true features are known is found again; codes, units and files do what they say."""
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from torch.nn.functional import normalize  # noqa: E402  (after the skip)
+
+from ctrlattn.observers import Dictionary, Settings, Training, load, save, train  # noqa: E402
+
+WIDTH, TRUE, PRESENT = 32, 64, 3
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def directions(count=TRUE, width=WIDTH, seed=0):
+    return normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)))
+
+
+def examples(block, size=4096, true=None):
+    """Sums of three known directions with coefficients in [0.5, 1.5)."""
+    true = directions() if true is None else true
+    generator = torch.Generator().manual_seed(1000 + block)
+    chosen = torch.rand(size, len(true), generator=generator).topk(PRESENT, -1).indices
+    coefficients = 0.5 + torch.rand(size, PRESENT, generator=generator)
+    return torch.zeros(size, len(true)).scatter(1, chosen, coefficients) @ true
+
+
+def recovered(dictionary, true):
+    """Share of the true directions that some feature has to a cosine of 0.95."""
+    return float(((true @ dictionary.decoder.detach().T).amax(1) > 0.95).float().mean())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(TRUE, PRESENT, blocks=8, passes=4, batch=256, rate=3e-3, dead_after=2000),
+        Settings(TRUE, None, blocks=8, passes=4, batch=256, rate=3e-3, dead_after=2000, penalty=0.5),
+    ],
+    ids=["TopK", "ReLU"],
+)
+def test_known_features_are_recovered(settings):
+    dictionary, shown = train(examples, settings)
+    assert recovered(dictionary, directions()) > 0.95
+    assert recovered(Dictionary(WIDTH, TRUE, k=PRESENT, seed=5), directions()) < 0.05  # the control: untrained
+    assert shown[-1].explained > 0.9
+    assert shown[-1].dead < 0.05
+    assert torch.allclose(dictionary.decoder.norm(dim=-1), torch.ones(TRUE), atol=1e-5)
+
+
+def test_topk_keeps_the_k_largest_and_nothing_negative():
+    dictionary = Dictionary(WIDTH, 40, k=4, seed=1)
+    x = examples(0, 50)
+    z, response = dictionary.encode(x), dictionary.response(x)
+    largest = response.topk(4).values
+    assert torch.equal(z.topk(4).values, largest.relu())
+    assert z.count_nonzero(-1).max() <= 4
+    assert (z >= 0).all()
+    assert torch.allclose(dictionary(x), dictionary.decode(z), atol=1e-5)  # sparse and dense sums
+
+
+def test_a_signal_is_measured_in_its_own_units():
+    training = Training(WIDTH, Settings(8, 2, blocks=1, batch=512))
+    x = examples(0) * 37 + 5
+    training.learn(x)
+    scaled = training.dictionary.scaled(x)
+    assert abs(float(scaled.square().mean()) - 1) < 1e-4
+    assert scaled.mean(0).abs().max() < 1e-4
+    assert torch.allclose(training.dictionary.unscaled(scaled), x, atol=1e-3)
+
+
+def test_the_encoder_starts_as_the_decoder_of_unit_rows():
+    dictionary = Dictionary(5, 7, seed=3)
+    assert torch.equal(dictionary.encoder, dictionary.decoder)
+    assert torch.allclose(dictionary.decoder.norm(dim=-1), torch.ones(7))
+
+
+def test_auxk_revives_features_that_nothing_excites():
+    def dead_at_the_end(dead_after):
+        settings = Settings(TRUE, PRESENT, blocks=6, passes=2, batch=256, rate=3e-3, dead_after=dead_after)
+        training = Training(WIDTH, settings)
+        with torch.no_grad():  # half of the features begin far below the others
+            training.dictionary.threshold[: TRUE // 2] = -6.0
+        for block in range(settings.blocks):
+            training.learn(examples(block))
+        return float((training.idle > 3000).float().mean())
+
+    assert dead_at_the_end(10**9) > 0.4  # the control: nothing counts as dead, nothing is revived
+    assert dead_at_the_end(1000) < 0.1
+
+
+def test_dead_relu_features_start_again():
+    settings = Settings(TRUE, None, blocks=8, passes=2, batch=256, rate=3e-3, dead_after=2000, penalty=0.3)
+    training = Training(WIDTH, settings)
+    with torch.no_grad():
+        training.dictionary.threshold[: TRUE // 2] = -50.0
+    first = training.learn(examples(0))
+    for block in range(1, 8):
+        last = training.learn(examples(block))
+    assert first.dead > 0.4
+    assert last.dead < 0.05
+
+
+def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
+    settings = Settings(TRUE, PRESENT, blocks=4, passes=1, batch=128, dead_after=500)
+    whole, _ = train(examples, settings)
+    path = tmp_path / "state.safetensors"
+
+    def killed(block):
+        if block == 2:
+            raise KeyboardInterrupt
+        return examples(block)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(killed, settings, state=path)
+    asked, told = [], []
+    resumed, shown = train(
+        lambda block: (asked.append(block), examples(block))[1],
+        settings,
+        state=path,
+        progress=lambda line, done, total: told.append((done, total)),
+    )
+    assert asked == [2, 3]
+    assert told == [(3, 4), (4, 4)]
+    assert len(shown) == 2
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    )
+    with pytest.raises(ValueError, match="other settings: rate"):
+        train(examples, Settings(TRUE, PRESENT, blocks=4, passes=1, batch=128, dead_after=500, rate=0.1), state=path)
+
+
+def test_files_hold_the_whole_dictionary(tmp_path):
+    path = tmp_path / "d.safetensors"
+    dictionary, _ = train(examples, Settings(16, 2, blocks=1, passes=1))
+    save(path, dictionary, {"layer": 3, "signal": "error"})
+    back, facts = load(path)
+    assert facts == {"layer": 3, "signal": "error"}
+    assert torch.equal(back(examples(1)), dictionary(examples(1)))
+    assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
+
+
+def test_foreign_and_damaged_files_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(ValueError, match="no such file"):
+        load(path)
+    path.write_bytes(b"\x00" * 20)
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load(path)
+    save_file({"decoder": torch.ones(2, 2)}, path, metadata={"observer": json.dumps({"format": "other"})})
+    with pytest.raises(ValueError, match="no dictionary of observers"):
+        load(path)
+    with pytest.raises(ValueError, match="no training of observers"):
+        Training.resume(path, 2, Settings(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dictionary(0, 4), "width must be a positive whole number, got 0"),
+        (lambda: Dictionary(4, 4, k=5), "k must be at most the number of features, 4, got 5"),
+        (lambda: Dictionary(4, 4).codes(torch.ones(1, 4)), "has no k"),
+        (lambda: Dictionary(4, 4)(torch.ones(2, 3)), "signals of 4 elements, got 3"),
+        (lambda: Dictionary(4, 4).measure(torch.ones(5, 4)), "must vary"),
+        (lambda: Settings(4, 2, blocks=0), "blocks must be at least 1"),
+        (lambda: Settings(4, 2, rate=float("nan")), "rate must be positive and finite"),
+        (lambda: Settings(4, 2, penalty=1.0), "penalty belongs to ReLU"),
+        (lambda: Training(4, Settings(4, 2)).learn(torch.full((9, 4), torch.nan)), "finite"),
+        (lambda: Training(4, Settings(4, 2)).learn(torch.ones(4)), "a block is"),
+    ],
+)
+def test_bad_input_is_told(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_training_ends():
+    training = Training(WIDTH, Settings(8, 2, blocks=1))
+    training.learn(examples(0, 64))
+    with pytest.raises(ValueError, match="for 1 blocks"):
+        training.learn(examples(1, 64))
