@@ -11,6 +11,7 @@ from ctrlattn.checkpoints.families import KINDS, Family, Kind, Sublayer, family_
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
+_LONGEST = 300  # characters of somebody else's message
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +77,8 @@ def load(
 ) -> Checkpoint:
     """Load a transformers checkpoint for analysis.
 
-    Nothing in a checkpoint is executed: `trust_remote_code` is never set, and pickled weights are read by torch with
-    weights_only=True.
+    Nothing in a checkpoint is executed: `trust_remote_code` is always False, and pickled weights are read by torch with
+    weights_only=True. A GGUF file is dequantised on reading, which takes many times longer than reading safetensors.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def load(
     gguf_file : str, optional
         Name of the GGUF file inside the directory.
     tokenizer : optional
-        For a model object.
+        For a model object, or in place of the one beside the weights. A directory may have none: give token ids then.
     family : Family, optional
         Where the signals are, for a network whose `model_type` is not in ctrlattn.checkpoints.FAMILIES.
     allow_download : bool
@@ -103,7 +104,7 @@ def load(
     Raises
     ------
     ValueError
-        A missing directory or file, missing, truncated or foreign weights, an unknown family or
+        A missing directory or file; missing, truncated, foreign or non-finite weights; an unknown family or
         one that does not fit, an unknown dtype or attention.
 
     Examples
@@ -121,14 +122,24 @@ def load(
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
     try:
-        return _from_pretrained(name, gguf, family, allow_download, _DTYPES[dtype], attention)
+        return _from_pretrained(name, gguf, tokenizer, family, allow_download, _DTYPES[dtype], attention)
+    except MemoryError:
+        raise
     except Exception as error:
-        # transformers, safetensors and gguf raise their own kinds for a damaged file: one line for all of them.
-        known = isinstance(error, OSError | ValueError | KeyError | RuntimeError | EOFError | ImportError)
-        if not known and type(error).__name__ not in {"SafetensorError", "UnpicklingError"}:
-            raise
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ValueError(f"{source}: cannot load this checkpoint: {reason or type(error).__name__}") from error
+        # A damaged file raises whatever its bytes lead to (struct.error, ZeroDivisionError ...): one line for all.
+        raise ValueError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "custom code" in text:
+        return "it needs code of its own, which is never executed"
+    if "weights_only" in text:
+        return "its pickled weights hold more than tensors, and are never unpickled"
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    if isinstance(error, OSError | ValueError) or type(error).__name__ == "SafetensorError":
+        return text
+    return f"a damaged or incomplete file ({type(error).__name__}: {text})"
 
 
 def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attention: str) -> Checkpoint:
@@ -141,8 +152,13 @@ def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attent
 
 
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
-        raise ValueError(f"{checkpoint.source}: the network has no layer")
+        raise ValueError("the network has no layer")
+    for name, weight in checkpoint.model.named_parameters():
+        if weight.device.type != "meta" and not torch.isfinite(weight).all():
+            count = int((~torch.isfinite(weight)).sum())
+            raise ValueError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
     return checkpoint
 
 
@@ -168,16 +184,48 @@ def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
 
 
 def _from_pretrained(
-    name: str, gguf: str | None, family: Family | None, allow_download: bool, dtype: torch.dtype, attention: str
+    name: str,
+    gguf: str | None,
+    tokenizer: Any | None,
+    family: Family | None,
+    allow_download: bool,
+    dtype: torch.dtype,
+    attention: str,
 ) -> Checkpoint:
     import transformers
 
-    where: dict[str, Any] = {"local_files_only": not allow_download}
+    # False, not left out: without it transformers asks on the terminal whether to run the code of a checkpoint.
+    where: dict[str, Any] = {"local_files_only": not allow_download, "trust_remote_code": False}
     if gguf is not None:
         where["gguf_file"] = gguf
     config = transformers.AutoConfig.from_pretrained(name, **where)
     family = family or family_of(config.model_type)
-    loader = transformers.AutoModelForCausalLM if family.causal else transformers.AutoModel
-    model = loader.from_pretrained(name, dtype=dtype, attn_implementation=attention, **where)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+    # A decoder saved without its head ("LlamaModel") would get a random one.
+    headless = any(one.endswith("Model") and "Head" not in one for one in config.architectures or ())
+    loader: Any = transformers.AutoModelForCausalLM if family.causal and not headless else transformers.AutoModel
+    options = {"config": config, "dtype": dtype, "attn_implementation": attention}
+    model, info = loader.from_pretrained(
+        name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
+    )
+    _complete(info)
+    if tokenizer is None and _has_tokenizer(name, gguf, model):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
     return _fitting(Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}"))
+
+
+def _complete(info: dict[str, Any]) -> None:
+    """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
+    for name, found, wanted in sorted(info["mismatched_keys"]):
+        raise ValueError(f"the weight {name} is {tuple(found)} in the file, config.json wants {tuple(wanted)}")
+    # Only the pooler, which no layer reads, may be missing.
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
+
+
+def _has_tokenizer(name: str, gguf: str | None, model: Any) -> bool:
+    """Images have none, and a directory may come without one."""
+    if model.main_input_name == "pixel_values":
+        return False
+    files = [path.name for path in Path(name).glob("*")]
+    return not files or gguf is not None or any("token" in file or "vocab" in file for file in files)

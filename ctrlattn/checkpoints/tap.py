@@ -3,7 +3,7 @@
 Bare forward hooks, removed again whatever happens; no tapping library.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,24 +20,28 @@ if TYPE_CHECKING:
 
 
 def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
-    """Record the residual stream, the contributions and the attention matrices of one text.
+    """Record the residual stream, the contributions and the attention matrices of one text or image.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-    ids : (n,) or (1, n) token ids, or a str
-        A str is tokenized with the checkpoint's tokenizer, special tokens included.
+    ids : (n,) or (1, n) token ids, a str, or an image (channels, height, width)
+        A str is tokenized with the checkpoint's tokenizer, special tokens included; pixel values come normalised as
+        the network wants them.
 
     Returns
     -------
     xarray.Dataset
         Schema of `ctrlattn.signals`. For pre-norm families mid = state + attention_out and the next state =
-        mid + mlp_out, to rounding; for post-norm (BERT) each is the norm of that sum.
+        mid + mlp_out, to rounding; for post-norm (BERT) each is the norm of that sum. Where attention and MLP read the
+        same stream (attribute parallel = 1) mid is that sum too, though no module reads it. A layer whose attention
+        was replaced by something without a matrix has the identity: each token reads itself.
 
     Raises
     ------
     ValueError
-        No token, ids outside the vocabulary, several texts at once, a str without a tokenizer, weights that give NaN.
+        No token, ids outside the vocabulary, several texts at once, a str without a tokenizer, signals that are not
+        finite.
 
     Examples
     --------
@@ -134,12 +138,20 @@ def _stack(values: dict[int, torch.Tensor]) -> np.ndarray:
     return torch.cat([values[i] for i in sorted(values)]).cpu().numpy()
 
 
-def _names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str] | None:
-    """Token strings; of an image the class tokens and the (row, column) of each patch."""
+def _names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
+    """Token strings; of an image the class tokens and "row,column" of each patch."""
     if "pixel_values" in inputs:
-        return None
+        return _patches(checkpoint.model, inputs["pixel_values"].shape[-2:])
     tokens = inputs["input_ids"][0].tolist()
     return [str(i) if checkpoint.tokenizer is None else checkpoint.tokenizer.decode([i]) for i in tokens]
+
+
+def _patches(model: Any, size: Sequence[int]) -> list[str]:
+    patch = model.config.patch_size
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    rows, columns = size[0] // height, size[1] // width
+    extra = ["[CLS]", "[DIST]"] if hasattr(model.base_model.embeddings, "distillation_token") else ["[CLS]"]
+    return extra + [f"{row},{column}" for row in range(rows) for column in range(columns)]
 
 
 def _attrs(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -158,3 +158,79 @@ def test_a_dropped_sublayer_adds_nothing(checkpoint):
         assert np.all(text[f"{one.kind}_out"].to_numpy()[1] == 0)
         assert np.any(text[f"{one.kind}_out"].to_numpy()[2] != 0)
         setattr(holder, name, before)
+
+
+class InventedConfig(transformers.PretrainedConfig):
+    model_type = "invented"
+    hidden_size, num_attention_heads = 6, 2
+
+
+class Mix(torch.nn.Module):
+    """One fixed attention matrix for both heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.v, self.o = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6)
+
+    def forward(self, hidden_states):
+        n = hidden_states.shape[1]
+        matrix = torch.full((1, 2, n, n), 1 / n, dtype=hidden_states.dtype)
+        v = self.v(hidden_states).unflatten(-1, (2, 3)).transpose(1, 2)
+        return self.o((matrix @ v).transpose(1, 2).flatten(2)), matrix
+
+
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before, self.between = torch.nn.LayerNorm(6), torch.nn.LayerNorm(6)
+        self.mix, self.think = Mix(), torch.nn.Linear(6, 6)
+
+    def forward(self, hidden_states):
+        x = hidden_states + self.mix(self.before(hidden_states))[0]
+        return x + self.think(self.between(x))
+
+
+class Invented(transformers.PreTrainedModel):
+    config_class = InventedConfig
+    _supports_sdpa = True
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.words, self.blocks = torch.nn.Embedding(9, 6), torch.nn.ModuleList([Block(), Block()])
+        self.post_init()
+
+    def get_input_embeddings(self):
+        return self.words
+
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        for block in self.blocks:
+            x = block(hidden_states=x)
+        return x
+
+
+def test_an_invented_network_is_registered_in_a_few_lines():
+    torch.manual_seed(0)
+    model = Invented(InventedConfig()).double()
+    with pytest.raises(ValueError, match="unknown model family 'invented'"):
+        checkpoints.load(model)
+    family = checkpoints.Family(
+        name="invented",
+        norm="pre",
+        causal=False,
+        layers="blocks",
+        attention=checkpoints.Place(norm="before", module="mix"),
+        mlp=checkpoints.Place(norm="between", module="think"),
+        matrix="mix",
+        value="mix.v",
+        output="mix.o",
+    )
+    checkpoint = checkpoints.load(model, family=family)
+    text = checkpoints.tap(checkpoint, [1, 2, 3, 4])
+    assert_allclose(text["mid"], text["state"].to_numpy()[:-1] + text["attention_out"].to_numpy(), atol=1e-14)
+    assert_allclose(text["state"][1:], text["mid"].to_numpy() + text["mlp_out"].to_numpy(), atol=1e-14)
+    maps = checkpoints.value_output(checkpoint, 0, fold_norm=True)
+    x = text["state"].to_numpy()[0]
+    v = np.einsum("hpd,jd->hjp", maps.value, x / x.std(-1, keepdims=True)) + maps.value_bias[:, None]
+    y = np.einsum("hdp,hjp->d", maps.output, v) / 4 + maps.output_bias
+    assert_allclose(text["attention_out"][0], np.broadcast_to(y, (4, 6)), atol=1e-3)

@@ -1,0 +1,206 @@
+"""Load: every way in, and one clear line for everything that is no network."""
+
+import json
+import pickle
+import shutil
+import sys
+
+import pytest
+from numpy.testing import assert_array_equal
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
+TEXT = {"vocab_size": 40, **SIZES}
+IDS = [3, 1, 4, 1, 5, 9]
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("llama")
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT)).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def broken(llama, tmp_path):
+    """A copy to break."""
+    return shutil.copytree(llama, tmp_path / "copy")
+
+
+def configure(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_directory_gives_the_model_again(llama):
+    loaded = checkpoints.load(llama)
+    assert loaded.tokenizer is None
+    assert (loaded.width, loaded.heads, loaded.causal, len(loaded.layers)) == (16, 4, True, 3)
+    model = transformers.LlamaForCausalLM.from_pretrained(llama)
+    again = checkpoints.load(model)
+    assert_array_equal(checkpoints.tap(loaded, IDS)["state"], checkpoints.tap(again, IDS)["state"])
+
+
+def test_a_tokenizer_beside_the_weights_is_read(broken):
+    words = broken / "vocab.txt"
+    words.write_text("\n".join(["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"abcdefghij"]))
+    transformers.BertTokenizer(str(words)).save_pretrained(broken)
+    assert checkpoints.tap(checkpoints.load(broken), "a b").sizes["token"] == 4
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_dtype_and_attention(llama, dtype, attention):
+    model = checkpoints.load(llama, dtype=dtype, attention=attention).model
+    assert model.dtype is getattr(torch, dtype)
+    assert model.config._attn_implementation == attention
+
+
+def test_a_decoder_saved_without_its_head_gets_no_random_one(tmp_path):
+    transformers.LlamaModel(transformers.LlamaConfig(**TEXT)).save_pretrained(tmp_path)
+    assert type(checkpoints.load(tmp_path).model).__name__ == "LlamaModel"
+
+
+def test_images_need_no_tokenizer(tmp_path):
+    transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=8, patch_size=4)).save_pretrained(tmp_path)
+    assert not checkpoints.load(tmp_path).causal
+
+
+def test_who_sees_only_what_was_before():
+    bert = transformers.BertConfig(**TEXT, is_decoder=True)
+    gemma = transformers.Gemma3TextConfig(**TEXT, num_key_value_heads=2, head_dim=4, use_bidirectional_attention=True)
+    assert checkpoints.load(transformers.BertLMHeadModel(bert)).causal
+    assert not checkpoints.load(transformers.Gemma3TextModel(gemma)).causal
+
+
+def test_sublayers_of_one_kind(llama):
+    checkpoint = checkpoints.load(llama)
+    assert [one.layer for one in checkpoint.sublayers("mlp")] == [0, 1, 2]
+    assert checkpoint.sublayers("attention")[2].norm is checkpoint.layers[2].input_layernorm
+    with pytest.raises(ValueError, match="attention or mlp"):
+        checkpoint.sublayers("norm")
+
+
+def one_line(source, word, **options):
+    with pytest.raises(ValueError, match=word) as caught:
+        checkpoints.load(source, **options)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ("{", "JSON"),
+        ("{}", "model_type"),
+        ({"hidden_size": "x"}, "hidden_size"),
+        ({"num_attention_heads": 3}, "multiple"),
+        ({"num_hidden_layers": 5}, "18 weights are missing"),
+        ({"hidden_size": 32}, r"\(40, 16\) in the file"),
+        ({"num_hidden_layers": 0}, "no layer"),
+        ({"model_type": "ctrl"}, "unknown model family 'ctrl'"),
+    ],
+)
+def test_a_configuration_that_does_not_fit(broken, config, word):
+    if isinstance(config, str):
+        (broken / "config.json").write_text(config)
+    else:
+        configure(broken, **config)
+    one_line(broken, word)
+
+
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.99])
+def test_truncated_weights(broken, left):
+    file = broken / "model.safetensors"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left * len(whole)) if isinstance(left, float) else left])
+    one_line(broken, "cannot load")
+
+
+def test_missing_weights(broken):
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00001-of-00002.safetensors"}}
+    (broken / "model.safetensors").unlink()
+    one_line(broken, "no file named model.safetensors")
+    (broken / "model.safetensors.index.json").write_text(json.dumps(index))
+    one_line(broken, "model-00001-of-00002.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"no GGUF", b"GGUF" + bytes(40), b"GGUF\x03\0\0\0" + b"\xff" * 40])
+def test_a_damaged_gguf_file(broken, content):
+    (broken / "config.json").unlink()
+    (broken / "a.gguf").write_bytes(content)
+    one_line(broken / "a.gguf", "cannot load")
+
+
+def test_nan_weights_are_named(broken):
+    model = transformers.LlamaForCausalLM.from_pretrained(broken)
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, :2] = float("nan")
+    one_line(model, r"layers.1.mlp.up_proj.weight is not finite in 2 of 384 values")
+    model.save_pretrained(broken)
+    one_line(broken, "layers.1.mlp.up_proj.weight")
+
+
+def test_code_of_a_checkpoint_is_neither_run_nor_asked_for(broken, monkeypatch):
+    def asked(prompt=""):
+        raise AssertionError("transformers asks whether to run foreign code")
+
+    monkeypatch.setattr("builtins.input", asked)
+    (broken / "evil.py").write_text("raise SystemExit('executed')")
+    configure(broken, model_type="evil", auto_map={"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"})
+    one_line(broken, "never executed")
+    assert "evil" not in sys.modules
+
+
+def test_pickled_code_is_not_run(broken):
+    class Evil:
+        def __reduce__(self):
+            return sys.exit, ("executed",)
+
+    (broken / "model.safetensors").unlink()
+    (broken / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Evil()}))
+    one_line(broken, "never unpickled")
+
+
+def test_no_such_source(tmp_path, llama):
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for source, word in {
+        tmp_path / "absent": "no such directory",
+        tmp_path / "file.txt": ".gguf",
+        tmp_path / "empty": "neither config.json",
+        "some-org/not-in-the-cache": "cannot load",
+    }.items():
+        one_line(source, word)
+    one_line(llama, "float32, float64", dtype="float7")
+    one_line(llama, "eager or sdpa", attention="flash")
+    one_line(llama, "GGUF files: none", gguf_file="a.gguf")
+    one_line(torch.nn.Linear(2, 2), "no transformers model")
+
+
+def test_an_unknown_family_says_what_to_register():
+    torch.manual_seed(0)
+    opt = transformers.OPTModel(transformers.OPTConfig(**TEXT))
+    one_line(opt, r"'opt': .*Family\(\.\.\.\)")
+    olmo = transformers.OlmoConfig(**TEXT)
+    one_line(transformers.OlmoModel(olmo), "known are llama, mistral")
+    wrong = checkpoints.FAMILIES["gpt2"]
+    one_line(transformers.OlmoModel(olmo), "'gpt2' does not fit OlmoModel: OlmoModel has no h", family=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("lama", "llama"), ("gemma3text", "gemma3_text"), ("gptneox", "gpt_neox")]
+)
+def test_the_nearest_family_is_named(name, nearest):
+    with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
+        checkpoints.families.family_of(name)
