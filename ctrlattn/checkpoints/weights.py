@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.families import Family, at
+from ctrlattn.checkpoints.families import at
 from ctrlattn.checkpoints.load import Checkpoint
 
 
@@ -74,26 +74,25 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     weight_o, bias_o = _linear(at(module, family.output))
     weight_qkv, bias_qkv = _linear(at(module, family.value))
     size = weight_o.shape[1] // heads
-    weight_v, bias_v = (value_rows(family, rows, heads, size) for rows in (weight_qkv, bias_qkv))
+    weight_v, bias_v = (value_rows(family.fused, rows, heads, size) for rows in (weight_qkv, bias_qkv))
     weight_v, bias_v = (np.repeat(rows, heads // len(rows), axis=0) for rows in (weight_v, bias_v))
     weight_o = np.moveaxis(weight_o.reshape(len(weight_o), heads, size), 1, 0)
     maps = ValueOutput(weight_v, weight_o, bias_v, bias_o)
     return _folded(checkpoint, index, maps) if fold_norm else maps
 
 
-def value_rows(family: Family, rows: Any, heads: int, size: int) -> Any:
+def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
     """The rows of v in a projection (features out, ...), as (value heads, size, ...); numpy or torch.
 
-    >>> from ctrlattn.checkpoints import FAMILIES
-    >>> value_rows(FAMILIES["gpt_neox"], np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1
+    >>> value_rows("interleaved", np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1
     [[4, 5], [10, 11]]
-    >>> value_rows(FAMILIES["gpt2"], np.arange(12), 2, 2).tolist()  # q0 q1 k0 k1 v0 v1
+    >>> value_rows("blocks", np.arange(12), 2, 2).tolist()  # q0 q1 k0 k1 v0 v1
     [[8, 9], [10, 11]]
     """
-    if family.fused == "interleaved":
+    if fused == "interleaved":
         return rows.reshape(heads, 3, size, *rows.shape[1:])[:, 2]
-    rest = rows[heads * size :] if family.fused == "blocks" else rows
-    values = rest[len(rest) // 2 :] if family.fused == "blocks" else rest
+    rest = rows[heads * size :] if fused == "blocks" else rows
+    values = rest[len(rest) // 2 :] if fused == "blocks" else rest
     return values.reshape(-1, size, *rows.shape[1:])
 
 

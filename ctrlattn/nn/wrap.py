@@ -5,38 +5,28 @@ bias), one adds the control before the output projection. What passes from layer
 """
 
 import threading
-from operator import attrgetter
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 
+from ctrlattn.checkpoints.families import FAMILIES, at
+from ctrlattn.checkpoints.weights import value_rows
 from ctrlattn.controllers import as_controller
 from ctrlattn.nn.attention import DepthState, control_values, value_loop
 
 
 class Places(NamedTuple):
-    """Attribute paths: from the base model to its list of layers; inside a layer, to two linear maps."""
+    """Attribute paths: from the base model to its list of layers; inside a layer, to two linear maps.
+
+    The table of `ctrlattn.checkpoints.FAMILIES` has them for the families it knows. `fused` says how q, k and v lie in
+    one map, as there: "" (v alone), "blocks" or "interleaved".
+    """
 
     layers: str
     value: str
     output: str
-
-
-_LLAMA = Places("layers", "self_attn.v_proj", "self_attn.o_proj")
-_BERT = Places("encoder.layer", "attention.self.value", "attention.output.dense")
-_VIT = Places("layers", "attention.v_proj", "attention.o_proj")
-_OLDER_VIT = Places("encoder.layer", "attention.attention.value", "attention.output.dense")
-
-PLACES = {
-    "llama": (_LLAMA,),
-    "mistral": (_LLAMA,),
-    "qwen2": (_LLAMA,),
-    "bert": (_BERT,),
-    "roberta": (_BERT,),
-    "vit": (_VIT, _OLDER_VIT),
-    "deit": (_VIT, _OLDER_VIT),
-}
+    fused: str = ""
 
 
 class Wrapped:
@@ -48,12 +38,11 @@ class Wrapped:
         heads, base = model.config.num_attention_heads, model.base_model
         begin = base.register_forward_pre_hook(self._begin)
         self._hooks = [begin, base.register_forward_hook(self._end, always_call=True)]
-        for layer in attrgetter(places.layers)(base):
-            value, output = attrgetter(places.value)(layer), attrgetter(places.output)(layer)
-            size = output.in_features // heads
-            counts = (value.out_features // size, heads)
+        for layer in at(base, places.layers):
+            value, output = at(layer, places.value), at(layer, places.output)
+            size = _features(output)[0] // heads
             self._hooks += [
-                value.register_forward_hook(self._reader(size, counts)),
+                value.register_forward_hook(self._reader(places.fused, size, heads)),
                 output.register_forward_pre_hook(self._adder()),
             ]
 
@@ -77,7 +66,7 @@ class Wrapped:
     def _end(self, module: Any, arguments: Any, output: Any) -> None:
         self._pass.open, self._pass.depth_state, self._pass.control = False, None, None
 
-    def _reader(self, size: int, counts: tuple[int, int]) -> Any:
+    def _reader(self, fused: str, size: int, heads: int) -> Any:
         """v of this layer, repeated to the query heads, and what the controller makes of it."""
 
         def read(module: Any, arguments: Any, v: torch.Tensor) -> None:
@@ -86,8 +75,8 @@ class Wrapped:
                     "a wrapped layer was called outside a forward pass of its model (alone, or again by gradient "
                     "checkpointing): its control depends on the layers before; remove the controller first"
                 )
-            v = v.unflatten(-1, (counts[0], size))
-            v = v if counts[0] == counts[1] else v.repeat_interleave(counts[1] // counts[0], -2)
+            v = value_rows(fused, v.movedim(-1, 0), heads, size).movedim((0, 1), (-2, -1))
+            v = v if v.shape[-2] == heads else v.repeat_interleave(heads // v.shape[-2], -2)
             state: DepthState | None = self._pass.depth_state
             self._pass.control, self._pass.depth_state = control_values(self.loop, v, state)
 
@@ -113,7 +102,8 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
     Parameters
     ----------
     model : transformers model
-        BERT, RoBERTa, ViT, DeiT, Llama, Mistral or Qwen2, with or without a head; a Checkpoint's `.model`.
+        Of a family in `ctrlattn.checkpoints.FAMILIES` (Llama, Mistral, Qwen, Gemma, GPT-2, GPT-NeoX, BERT, RoBERTa,
+        ViT, DeiT ...), with or without a head; a Checkpoint's `.model`.
     controller : PID, LTIController, LearnedPID, Actuator or python-control system with dt = 1
     reference_gain : float
         beta.
@@ -160,34 +150,42 @@ def _places_of(model: Any, places: Places | None) -> Places:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind is None:
         raise ValueError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
-    candidates = (places,) if places is not None else PLACES.get(kind, ())
-    if not candidates:
+    if places is None and kind not in FAMILIES:
         raise ValueError(
-            f"unknown architecture {kind!r}: known are {', '.join(PLACES)}; for another one give places=Places(layers, "
-            "value, output), the attribute paths of its layers and of two linear maps inside each"
+            f"unknown architecture {kind!r}: known are {', '.join(FAMILIES)}; for another one give places=Places("
+            "layers, value, output), the attribute paths of its layers and of two linear maps inside each"
         )
-    missing = []
-    for candidate in candidates:
-        fault = _fault(model, candidate)
-        if fault is None:
-            return candidate
-        missing.append(fault)
-    raise ValueError(f"{type(model).__name__} cannot be wrapped: {missing[0]}")
+    if places is None:
+        family = FAMILIES[kind]
+        places = Places(family.layers, family.value, family.output, family.fused)
+    fault = _fault(model, places)
+    if fault is not None:
+        raise ValueError(f"{type(model).__name__} cannot be wrapped: {fault}")
+    return places
+
+
+def _features(linear: Any) -> tuple[int, int]:
+    """(in, out) of a linear map or of a Conv1D of GPT-2; (0, 0) for anything else."""
+    if hasattr(linear, "in_features"):
+        return linear.in_features, linear.out_features
+    return getattr(linear, "nx", 0), getattr(linear, "nf", 0)
 
 
 def _fault(model: Any, places: Places) -> str | None:
     """What is not where `places` says, or None."""
     try:
-        layers = list(attrgetter(places.layers)(model.base_model))
-        maps = [(attrgetter(places.value)(layer), attrgetter(places.output)(layer)) for layer in layers]
-    except AttributeError as error:
+        layers = list(at(model.base_model, places.layers))
+        maps = [(at(layer, places.value), at(layer, places.output)) for layer in layers]
+    except ValueError as error:
         return f"{places} does not fit ({error})"
     if not maps:
         return "it has no layer"
-    if not all(hasattr(v, "out_features") and hasattr(o, "in_features") for v, o in maps):
+    if not all(_features(one)[0] for pair in maps for one in pair):
         return f"{places.value} and {places.output} must be linear maps"
     heads = model.config.num_attention_heads
-    value, output = maps[0][0].out_features, maps[0][1].in_features
+    value, output = _features(maps[0][0])[1], _features(maps[0][1])[0]
+    if places.fused:
+        return None if value == 3 * output else f"{places.value} has {value} features where q, k, v take {3 * output}"
     if output % heads or value % (output // heads) or output % value:
         return f"{value} value features and {output} of {heads} heads do not divide into heads of one size"
     return None

@@ -26,6 +26,9 @@ FAMILIES = {
     "llama": lambda t: t.LlamaForCausalLM(t.LlamaConfig(**TEXT, num_key_value_heads=2)),
     "mistral": lambda t: t.MistralModel(t.MistralConfig(**TEXT, num_key_value_heads=1)),
     "qwen2": lambda t: t.Qwen2Model(t.Qwen2Config(**TEXT, num_key_value_heads=4)),
+    "gemma3_text": lambda t: t.Gemma3TextModel(t.Gemma3TextConfig(**TEXT, num_key_value_heads=2, head_dim=6)),
+    "gpt2": lambda t: t.GPT2LMHeadModel(t.GPT2Config(**TEXT, bos_token_id=0, eos_token_id=0)),
+    "gpt_neox": lambda t: t.GPTNeoXModel(t.GPTNeoXConfig(**TEXT)),
 }
 
 
@@ -183,5 +186,7 @@ def test_what_cannot_be_wrapped_says_why():
         wrap(model, PRINTED, places=Places("layers", "a", "b"))
     with pytest.raises(ValueError, match="must be linear maps"):
         wrap(model, PRINTED, places=Places("encoder.layer", "attention", "output"))
+    with pytest.raises(ValueError, match="16 features where q, k, v take 48"):
+        wrap(model, PRINTED, places=Places("encoder.layer", "attention.self.value", "attention.output.dense", "blocks"))
     with wrap(model, PRINTED), pytest.raises(RuntimeError, match="outside a forward pass"):
         model.encoder.layer[0](torch.ones(1, 3, 16, dtype=torch.float64))
