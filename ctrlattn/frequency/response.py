@@ -4,6 +4,7 @@ Triangular A (causal attention) needs no reduction; any other A is brought to He
 transformation, as backward stable as a solve at each frequency. No eigenvectors, which a defective A does not have.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.loop import Loop, require_single_loop
 
 _SMALL = 48  # below, one batched solve is as fast and needs no compiled code
+_LOST = 1e-6  # relative accuracy below which the caller is told
 _AT_A_POLE = complex(np.inf, np.nan)  # as python-control says it
 
 
@@ -42,6 +44,12 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
     ValueError
         Frequencies that are not finite or not one-dimensional, a matrix with NaN or infinity, a sequence of loops.
 
+    Warns
+    -----
+    RuntimeWarning
+        Where the resolvent is so large that rounding of A leaves fewer than six digits: no method has more, but
+        triangular A by back substitution, which never warns.
+
     References
     ----------
     Laub, IEEE Trans. Automatic Control 26 (1981) 407; Henry, The shifted Hessenberg system solve computation, 1994.
@@ -64,12 +72,35 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
             f"frequency_response takes a linear system of python-control, got {type(system).__name__}: "
             "mode(loop, a), loop_transfer or linearize make one of a Loop"
         )
-    points = np.exp(1j * w * control.timebase(system)) if system.isdtime(strict=True) else 1j * w
+    points = _on_circle(w * control.timebase(system)) if system.isdtime(strict=True) else 1j * w
     values = transfer_values(system.A, system.B, system.C, system.D, points)
+    _warn_of_lost_digits(system, w, values)
     return control.FrequencyResponseData(
         values, w, return_magphase=True, squeeze=squeeze, dt=system.dt, sysname=system.name,
         inputs=system.input_labels, outputs=system.output_labels, plot_type="bode",
     )  # fmt: skip
+
+
+def _warn_of_lost_digits(system: control.StateSpace, omega: np.ndarray, values: np.ndarray) -> None:
+    """||G - D|| <= ||C|| ||(zI - A)^-1|| ||B||, and a relative error eps ||A|| ||(zI - A)^-1|| cannot be avoided."""
+    size = np.linalg.norm(system.B) * np.linalg.norm(system.C)
+    if not values.size or size == 0 or is_triangular(system.A):
+        return
+    gains = np.linalg.norm(values - system.D[:, :, None], axis=(0, 1))
+    lost = np.where(np.isfinite(gains), gains, 0.0) / size * np.finfo(float).eps * np.linalg.norm(system.A)
+    worst = int(np.argmax(lost))
+    if lost[worst] > _LOST:
+        warnings.warn(
+            f"frequency_response: at {omega[worst]:.4g} rad rounding of A alone changes the result by a share of "
+            f"{min(lost[worst], 1.0):.0e} or more; give the system in triangular (modal) form",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _on_circle(angle: np.ndarray) -> np.ndarray:
+    """e^{iw}, exactly -1 at the Nyquist frequency: a pole there is one."""
+    return np.where(np.abs(angle) == np.pi, -1.0, np.exp(1j * angle))
 
 
 def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -17,9 +17,11 @@ from ctrlattn.controllers import PID
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.loop import Loop, require_single_loop
 from ctrlattn.predictors import AssociativeMemory
-from ctrlattn.stability.norms import level_set_peak
+from ctrlattn.stability.norms import level_set_peak, require_pencil
 from ctrlattn.stability.realization import Realization, realization, square
 from ctrlattn.stability.sectors import normalizer_sector, softmax_sector
+
+_FLOOR = 1e-3
 
 
 class Contraction(NamedTuple):
@@ -45,14 +47,15 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     Returns
     -------
     Contraction
-        A rate of 1 or more certifies nothing but a bound of the growth.
+        A rate of 1 or more certifies nothing but a bound of the growth. Below 1/1000 of the norms of the matrices
+        no smaller rate is looked for.
 
     Raises
     ------
     TypeError, ValueError
         As `realization`; continuous time, complex, a direct term, a sector that is none.
     ArithmeticError
-        The Riccati solution does not pass the check (badly scaled matrices).
+        No Riccati solution passes the check (badly scaled matrices).
 
     References
     ----------
@@ -70,10 +73,12 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
         raise ValueError("contraction_certificate takes a real discrete-time system without a direct term")
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or not len(g.a):
         raise ValueError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
+    require_pencil(g, "contraction_certificate")
     centre, half = (low + high) / 2, (high - low) / 2
     shifted = Realization(g.a - centre * g.b @ g.c, half * g.b, g.c, g.d, False)
     rate = _smallest_rate(shifted, tol)
-    for widened in (1.0, 1 + tol, 1 + 30 * tol, 1 + 1e3 * tol):  # the bound itself is attained by no finite metric
+    # The bound itself is attained by no finite metric; one of a nearly nilpotent loop is beyond double precision.
+    for widened in (1.0, 1 + tol, 1 + 30 * tol, 1 + 1e3 * tol, *np.geomspace(1.02, 2 / _FLOOR, 40).tolist()):
         found = _metric(shifted, rate * widened)
         if found is not None:
             return Contraction(rate * widened, *found)
@@ -153,7 +158,8 @@ def _smallest_rate(g: Realization, tol: float) -> float:
     radius = float(np.max(np.abs(np.linalg.eigvals(g.a))))
     good = max(float(np.linalg.norm(g.a, 2) + np.linalg.norm(g.b, 2) * np.linalg.norm(g.c, 2)), 1e-12) * (1 + tol)
     bad = radius
-    while good - bad > tol * good / 2:
+    floor = _FLOOR * good  # a pure delay contracts at any rate above 0, each with its own metric
+    while good - bad > tol * good / 2 and good > floor:
         middle = (good + bad) / 2
         good, bad = (middle, bad) if _bounded(g, middle) else (good, middle)
     return good

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
 from ctrlattn.stability.margins import Margins, margins
-from ctrlattn.stability.norms import level_crossings, level_set_peak
+from ctrlattn.stability.norms import level_crossings, level_set_peak, require_pencil
 from ctrlattn.stability.realization import Realization, negative_feedback, realization, square, to_control
 
 
@@ -79,6 +79,7 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     if not 1e-9 <= tol <= 1e-1 or not math.isfinite(skew):
         raise ValueError(f"tol must lie in [1e-9, 1e-1] and skew be finite, got tol={tol}, skew={skew}")
     loop = square(realization(system, "disk_margin", continuous=continuous), "disk_margin")
+    require_pencil(loop, "disk_margin")
     s = negative_feedback(loop, "disk_margin")
     channels = len(s.d)
     if not s.is_stable():
@@ -122,6 +123,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
     [4.0, 3.0]
     """
     loop = square(realization(system, "loop_margins"), "loop_margins")
+    require_pencil(loop, "loop_margins")
     dt = getattr(system, "dt", None)
     dt = dt if dt is not None else (0 if loop.continuous else 1)
     broken = (to_control(_others_closed(loop, i), dt) for i in range(len(loop.d)))

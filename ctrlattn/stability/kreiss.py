@@ -16,7 +16,7 @@ from ctrlattn.stability.numerical_range import numerical_abscissa, numerical_rad
 from ctrlattn.stability.pseudospectra import outer_positions
 from ctrlattn.stability.state_matrix import EPS, require_size, state_matrix
 
-_LARGEST = 1000
+LARGEST = 1000
 # Relative width of the certificate by number of evaluations: a constant that is flat towards the border takes many.
 _RTOL, _SCHEDULE = 1e-8, ((80, 1e-8), (160, 1e-6), (320, 1e-4), (640, 1e-3))
 _ON_BORDER = 1e-10  # eigenvalues this near to the border count as on it; those of a triangular matrix are exact
@@ -73,7 +73,7 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     inf
     """
     a, continuous = state_matrix(A, "kreiss_constant", continuous)
-    require_size(len(a), _LARGEST, "kreiss_constant", "transient_growth(..., bounds=False) measures the growth itself")
+    require_size(len(a), LARGEST, "kreiss_constant", "transient_growth(..., bounds=False) measures the growth itself")
     found = poles(a)
     outside = np.max(found.real) if continuous else np.max(np.abs(found)) - 1
     scale = max(float(np.linalg.norm(a, 2)), EPS) if continuous else 1.0

@@ -18,6 +18,7 @@ from ctrlattn.stability import axis, circle
 from ctrlattn.stability.realization import realization
 
 _ON_CIRCLE = 1e-9
+_LARGEST = 300  # states whose polynomials are tried at all
 _ACCURATE = 1e-6  # relative difference of polynomials and state space that is still taken for the same system
 
 
@@ -178,6 +179,13 @@ def _fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
     continuous = system.dt == 0
     if isinstance(system, control.StateSpace) and system.nstates == 0:
         return system.D[0], np.ones(1), continuous, 1.0
+    if isinstance(system, control.StateSpace):
+        realization(system, "margins")  # finite, before python-control computes zeros
+        if system.nstates > _LARGEST:
+            raise ValueError(
+                f"margins work with the transfer polynomials, which lose their digits long before order "
+                f"{system.nstates}: use disk_margin or hinf_norm, or reduce the order with balanced_truncation"
+            )
     fraction = system if isinstance(system, control.TransferFunction) else control.tf(system)
     num, den = (np.trim_zeros(np.asarray(p[0][0], dtype=float), "f") for p in (fraction.num, fraction.den))
     if not (np.all(np.isfinite(num)) and np.all(np.isfinite(den))):

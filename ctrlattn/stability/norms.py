@@ -118,10 +118,15 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     if not 1e-12 <= tol < 1:
         raise ValueError(f"tol must lie in [1e-12, 1), got {tol}")
     g = realization(system, "hinf_norm", continuous=continuous)
-    require_size(len(g.a), _LARGEST, "hinf_norm", "Reduce the order with balanced_truncation.")
+    require_pencil(g, "hinf_norm")
     if not g.is_stable():
         return PeakGain(math.inf, math.nan, math.inf)
     return level_set_peak(g, tol)
+
+
+def require_pencil(g: Realization, quantity: str) -> None:
+    """Raise ValueError where the pencil of `level_crossings` would take hours."""
+    require_size(len(g.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
 
 
 def level_set_peak(g: Realization, tol: float) -> PeakGain:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from scipy.linalg import matrix_balance
+from scipy.linalg import eig, matrix_balance
 
 from ctrlattn.arrays import to_numpy
 from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.stability.state_matrix import require_scale
 
 _SURE = 1e-8  # relative distance from the boundary beyond which a well-conditioned eigenvalue is no matter of rounding
 _PROPER = "the transfer function is improper (degree {} over {}): it has no state space and no finite norm"
@@ -52,7 +53,7 @@ class Realization(NamedTuple):
             self._require_decided(poles[first])
         return bool(growth[first] < 0)
 
-    def _growth(self, poles: np.ndarray) -> np.ndarray:
+    def _growth(self, poles: Any) -> Any:
         return poles.real if self.continuous else np.abs(poles) - 1
 
     def _require_decided(self, pole: complex) -> None:
@@ -60,7 +61,9 @@ class Realization(NamedTuple):
         balanced = matrix_balance(self.a, permute=False)[0]
         point = 1j * pole.imag if self.continuous else np.exp(1j * np.angle(pole))
         smallest = np.linalg.svd(point * np.eye(len(balanced)) - balanced, compute_uv=False)[-1]
-        if smallest <= np.finfo(float).eps * np.linalg.norm(balanced, 2):
+        rounding = np.finfo(float).eps * np.linalg.norm(balanced, 2)
+        # The distance is also 0 where another pole lies on the boundary in this direction: then ask the pole itself.
+        if smallest <= rounding and 10 * len(balanced) * rounding >= _cosine(balanced, pole) * abs(self._growth(pole)):
             raise ArithmeticError(
                 f"stability cannot be decided in double precision: the computed eigenvalue {pole:.4g} is so sensitive "
                 "that rounding moves it across the boundary. Give the system in triangular (modal) form"
@@ -138,6 +141,13 @@ def to_control(found: Realization, dt: Any) -> control.StateSpace:
     return control.ss(*found[:4], dt, remove_useless_states=False)
 
 
+def _cosine(a: np.ndarray, pole: complex) -> float:
+    """|y* x| of the unit left and right eigenvectors: a change E of A moves the eigenvalue by ||E||/cosine, about."""
+    values, left, right = eig(a, left=True)
+    at = int(np.argmin(np.abs(values - pole)))
+    return float(np.abs(np.vdot(left[:, at], right[:, at])))
+
+
 def _matrix(value: Any) -> np.ndarray:
     m = to_numpy(value)
     m = m.astype(np.complex128 if np.iscomplexobj(m) else np.float64)
@@ -155,6 +165,7 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
     for name, x in zip("ABCD", (a, b, c, d), strict=True):
         if not np.all(np.isfinite(x)):
             raise ValueError(f"{quantity}: {name} must be finite")
+        require_scale(f"{quantity}: {name}", x)
     return Realization(a, b, c, d, continuous)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from ctrlattn.stability.margins import crossings
-from ctrlattn.stability.norms import level_set_peak
+from ctrlattn.stability.norms import level_set_peak, require_pencil
 from ctrlattn.stability.realization import Realization, negative_feedback, realization, square
 
 _SAMPLES = 4096
@@ -119,6 +119,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"a sector needs finite low <= high, got [{low}, {high}]")
     g = square(realization(system, "circle_criterion", continuous=continuous), "circle_criterion")
+    require_pencil(g, "circle_criterion")
     shifted = _around(g, (low + high) / 2, "circle_criterion")
     if not shifted.is_stable():
         return CircleCriterion(False, math.inf, math.nan)

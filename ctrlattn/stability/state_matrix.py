@@ -10,6 +10,7 @@ from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.loop import Loop, require_single_loop
 
 EPS = float(np.finfo(float).eps)
+_LARGEST_ENTRY = 1e120  # its square, and products of a few of them, are still floats
 
 
 def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> tuple[np.ndarray, bool]:
@@ -40,6 +41,7 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
         raise TypeError(f"{quantity} takes a matrix of numbers, got {a.dtype}")
     a = a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
     require_finite(f"the matrix of {quantity}", a)
+    require_scale(f"the matrix of {quantity}", a)
     return a, bool(continuous)
 
 
@@ -56,6 +58,13 @@ def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
     if isinstance(given, control.StateSpace) and given.dt not in (0, None):
         raise ValueError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
     return state_matrix(given, quantity, True)[0]
+
+
+def require_scale(name: str, matrix: np.ndarray) -> None:
+    """Raise ValueError where squares of entries would overflow and a result silently be infinite or zero."""
+    largest = float(np.max(np.abs(matrix), initial=0.0))
+    if largest > _LARGEST_ENTRY:
+        raise ValueError(f"{name} has an entry of {largest:.1e}: rescale the states, so that all are below 1e120")
 
 
 def require_size(n: int, largest: int, quantity: str, instead: str) -> None:

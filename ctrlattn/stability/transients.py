@@ -6,18 +6,24 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ctrlattn.arrays import require_number
 from ctrlattn.linear.triangular import poles
 from ctrlattn.loop import require_layers
-from ctrlattn.stability.kreiss import kreiss_constant
+from ctrlattn.stability.kreiss import LARGEST, kreiss_constant
 from ctrlattn.stability.numerical_range import numerical_abscissa, numerical_radius
-from ctrlattn.stability.state_matrix import state_matrix
+from ctrlattn.stability.state_matrix import require_size, state_matrix
+
+_DENSE = 400
 
 
 @dataclass(frozen=True, eq=False)
 class TransientGrowth:
-    """How much a linear system amplifies before it settles; bounds are nan where they were not asked for."""
+    """How much a linear system amplifies before it settles; bounds are nan where they were not asked for.
+
+    Nor where rounding hides the Kreiss constant (`lower`, `upper`).
+    """
 
     norms: np.ndarray  # (steps + 1,): ||A^k||, or ||e^{A k interval}||
     times: np.ndarray  # (steps + 1,): k, or k interval
@@ -68,6 +74,8 @@ def transient_growth(
     """
     a, continuous = state_matrix(A, "transient_growth", continuous)
     steps = require_layers(steps)
+    if bounds:
+        require_size(len(a), LARGEST, "transient_growth", "With bounds=False it measures the norms alone.")
     interval = float(require_number("interval", interval))
     if interval <= 0:
         raise ValueError(f"interval must be positive, got {interval}")
@@ -79,7 +87,7 @@ def transient_growth(
         rate = np.exp(np.max(found.real)) if continuous else np.max(np.abs(found))
         asymptotic = rate**times
         if bounds:
-            lower = kreiss_constant(a, continuous=continuous)
+            lower = _kreiss_or_nan(a, continuous)
             ceiling = np.exp(numerical_abscissa(a) * times) if continuous else 2.0 * numerical_radius(a) ** times
             ceiling[0] = 1.0
     peak = int(np.argmax(norms))
@@ -88,12 +96,32 @@ def transient_growth(
     )
 
 
+def _norm(a: np.ndarray) -> float:
+    """||A||_2: all singular values of a small matrix, the largest one by Lanczos of a large one."""
+    if len(a) <= _DENSE or not np.any(a):
+        return float(np.linalg.norm(a, 2))
+    start = np.random.default_rng(0).standard_normal(len(a))
+    gram = LinearOperator(a.shape, matvec=lambda v: a.conj().T @ (a @ v), dtype=a.dtype)
+    try:
+        return math.sqrt(float(eigsh(gram, k=1, v0=start, return_eigenvectors=False)[0]))
+    except ArpackNoConvergence:
+        return float(np.linalg.norm(a, 2))
+
+
+def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
+    """The norms are known even where rounding hides the constant."""
+    try:
+        return kreiss_constant(a, continuous=continuous)
+    except ArithmeticError:
+        return math.nan
+
+
 def _norms(a: np.ndarray, steps: int) -> np.ndarray:
     """Norms of powers; each is scaled to norm 1 before the next product, so that none overflows on the way."""
     power, log_size, norms = np.eye(len(a), dtype=a.dtype), 0.0, [1.0]
     for _ in range(steps):
         power = a @ power
-        size = float(np.linalg.norm(power, 2))
+        size = _norm(power)
         if size == 0.0:
             norms += [0.0] * (steps + 1 - len(norms))
             break

@@ -49,7 +49,9 @@ def test_a_defective_matrix():
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
     turned = control.ss(q @ block.A @ q.T, q @ block.B, block.C @ q.T, 0, 1)
     right = np.abs(np.exp(1j * W) - a) > 0.9  # where rounding of the rotated matrix is not magnified
-    assert_allclose(frequency_response(turned, W).complex[:, 0][:, right], expected[:, right], atol=1e-8)
+    with pytest.warns(RuntimeWarning, match="rounding of A alone"):
+        found = frequency_response(turned, W).complex[:, 0]
+    assert_allclose(found[:, right], expected[:, right], atol=1e-8)
 
 
 def test_complex_matrices():
@@ -74,7 +76,7 @@ def test_a_pole_on_the_grid_is_infinite(n):
     assert np.isnan(found[0].imag)
     assert np.isfinite(found[1])
     alternating = frequency_response(control.ss([[-1.0]], [[1.0]], [[1.0]], 0, 1), [np.pi]).complex
-    assert np.abs(alternating[0]) > 1e15
+    assert np.isinf(alternating[0])  # z = -1 exactly
 
 
 def test_delays_gains_and_nothing():

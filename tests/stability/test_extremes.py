@@ -1,0 +1,279 @@
+"""Small, singular, defective, marginal, complex, broken and huge inputs: each quantity against its own definition.
+
+The definitions are evaluated on a grid of frequencies (which never exceeds a peak and comes near it) or term by term.
+"""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import ctrlattn
+from ctrlattn import stability
+from ctrlattn.stability import peak_gain
+from ctrlattn.stability.realization import Realization
+
+OMEGA = np.linspace(-np.pi, np.pi, 2049)
+CIRCLE = np.exp(1j * OMEGA)
+
+
+def jordan(n, a):
+    return a * np.eye(n) + np.eye(n, k=1)
+
+
+STABLE = {
+    "one state": np.array([[0.5]]),
+    "negative": np.array([[-0.5]]),
+    "two states": np.array([[0.5, 1.0], [0.0, 0.25]]),
+    "zero": np.zeros((1, 1)),
+    "zeros": np.zeros((3, 3)),
+    "tiny": np.array([[1e-300]]),
+    "delays": np.eye(4, k=-1),
+    "repeated": jordan(4, 0.3),
+    "rotation": 0.9 * np.array([[0.0, -1.0], [1.0, 0.0]]),
+    "complex": np.array([[0.3 + 0.4j, 1.0], [0.0, -0.2j]]),
+    "large entry": np.array([[0.5, 1e6], [0.0, -0.5]]),
+}
+MARGINAL = {
+    "integrator": np.array([[1.0]]),
+    "alternating": np.array([[-1.0]]),
+    "two integrators": jordan(2, 1.0),
+    "turning": np.array([[0.0, -1.0], [1.0, 0.0]]),
+}
+EVERY = {**STABLE, **MARGINAL, "unstable": np.array([[2.0]])}
+
+
+def chain(a):
+    """(A, B, C, D): in at the last state, out at the first, so that a chain is passed from end to end."""
+    n = len(a)
+    return a, np.eye(n)[:, -1:], np.eye(n)[:1], np.zeros((1, 1))
+
+
+def response(a):
+    a, b, c, _ = chain(a)
+    return np.array([(c @ np.linalg.solve(z * np.eye(len(a)) - a, b))[0, 0] for z in CIRCLE])
+
+
+def impulse(a, steps=4000):
+    a, b, c, _ = chain(a)
+    found = []
+    for _ in range(steps):
+        found.append((c @ b)[0, 0])
+        b = a @ b
+    return np.array(found)
+
+
+def sigma_min(a, z):
+    return np.linalg.svd(np.asarray(z)[:, None, None] * np.eye(len(a)) - a, compute_uv=False)[:, -1]
+
+
+@pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
+def test_quantities_of_a_matrix(a):
+    turned = [np.linalg.eigvalsh((z * a + (z * a).conj().T) / 2)[-1] for z in CIRCLE]
+    assert_allclose(stability.numerical_radius(a), max(turned), rtol=1e-5, atol=1e-300)
+    assert_allclose(stability.numerical_abscissa(a), turned[1024], rtol=1e-12, atol=1e-300)
+    schur = np.linalg.norm(a) ** 2 - np.linalg.norm(ctrlattn.linear.poles(a)) ** 2
+    assert_allclose(stability.henrici_departure(a), np.sqrt(max(schur, 0.0)), rtol=1e-9, atol=1e-7)
+    grid = np.array([0.0, 1.5 - 0.5j, 0.3j])
+    assert_allclose(stability.pseudospectrum(a, grid), sigma_min(a, grid), rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
+def test_the_pseudospectral_radius_is_the_last_circle_that_meets_the_set(a):
+    eps = 1e-3
+    radius = stability.pseudospectral_radius(a, eps)
+    fine = np.exp(1j * np.linspace(-np.pi, np.pi, 16385))
+    assert np.min(sigma_min(a, radius * fine)) <= eps * 1.05
+    assert np.min(sigma_min(a, radius * (1 + 1e-6) * fine)) >= eps
+
+
+@pytest.mark.parametrize("a", STABLE.values(), ids=STABLE)
+def test_kreiss_and_growth_of_stable_matrices(a):
+    found = stability.transient_growth(a, 30)
+    powers = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(31)]
+    assert_allclose(found.norms, powers, rtol=1e-9, atol=1e-290)
+    assert found.lower <= found.peak * (1 + 1e-9) <= found.upper * (1 + 1e-8)
+    largest = max((r - 1) / np.min(sigma_min(a, r * CIRCLE[::32])) for r in 1 + np.geomspace(1e-3, 1e3, 60))
+    assert largest <= stability.kreiss_constant(a) * (1 + 1e-9)
+    assert stability.kreiss_constant(a) <= max(1.0, largest) * 1.02
+    assert_allclose(stability.distance_to_instability(a), np.min(sigma_min(a, CIRCLE)), rtol=1e-4)
+
+
+def test_kreiss_on_the_border():
+    for name in ("integrator", "alternating", "turning"):
+        assert_allclose(stability.kreiss_constant(MARGINAL[name]), 1.0, rtol=1e-9, err_msg=name)
+    assert stability.kreiss_constant(MARGINAL["two integrators"]) == np.inf
+    assert stability.kreiss_constant(np.array([[2.0]])) == np.inf
+    assert all(stability.distance_to_instability(a) < 1e-15 for a in MARGINAL.values())
+
+
+@pytest.mark.parametrize("a", STABLE.values(), ids=STABLE)
+def test_norms_and_gramians_of_stable_systems(a):
+    system = chain(a)
+    h = impulse(a)
+    assert_allclose(stability.h2_norm(system), np.linalg.norm(h), rtol=1e-8, atol=1e-250)
+    peak = np.max(np.abs(response(a)))
+    assert peak * (1 - 1e-12) <= peak_gain(system).upper
+    assert_allclose(stability.hinf_norm(system), peak, rtol=1e-4, atol=1e-250)
+    p, q = stability.controllability_gramian(system), stability.observability_gramian(system)
+    b, c = system[1], system[2]
+    assert_allclose(a @ p @ a.conj().T + b @ b.conj().T, p, atol=1e-11 * np.linalg.norm(p))
+    assert_allclose(a.conj().T @ q @ a + c.conj().T @ c, q, atol=1e-11 * np.linalg.norm(q))
+    products = np.sort(np.abs(np.linalg.eigvals(p @ q)))[::-1]
+    assert_allclose(stability.hankel_singular_values(system) ** 2, products, atol=1e-9 * max(products[0], 1e-200))
+
+
+@pytest.mark.parametrize("a", {**MARGINAL, "unstable": np.array([[2.0]])}.values())
+def test_what_does_not_converge_says_so(a):
+    assert stability.h2_norm(chain(a)) == np.inf
+    assert stability.hinf_norm(chain(a)) == np.inf
+    for quantity in (
+        stability.controllability_gramian,
+        stability.observability_gramian,
+        stability.hankel_singular_values,
+    ):
+        with pytest.raises(ValueError, match="on or beyond the boundary"):
+            quantity(chain(a))
+
+
+@pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
+def test_disk_margin_against_the_grid(a):
+    gain = 0.2 / (1 + np.abs(a).max())  # small enough for most to be stable
+    a, b, c, d = chain(a)
+    system = (a, gain * b, c, d)
+    closed = np.max(np.abs(np.linalg.eigvals(a - gain * b @ c)))
+    found = stability.disk_margin(system)
+    if closed >= 1 - 1e-12:
+        assert found.margin == 0
+        return
+    z = CIRCLE[np.min(np.abs(CIRCLE[:, None] - np.linalg.eigvals(a)), axis=1) > 1e-9]
+    loop = gain * np.array([(c @ np.linalg.solve(p * np.eye(len(a)) - a, b))[0, 0] for p in z])
+    assert_allclose(found.margin, 1 / np.max(np.abs(1 / (1 + loop) - 0.5)), rtol=1e-4)
+    if np.isrealobj(a):
+        real = control.ss(*system, 1, remove_useless_states=False)
+        modulus = stability.margins(real).modulus_margin
+        assert_allclose(modulus, np.min(np.abs(1 + loop)), rtol=1e-4)
+        assert_allclose(stability.loop_margins(real)[0].classical.modulus_margin, modulus)
+
+
+def test_a_pole_on_the_circle_beside_one_outside_is_no_matter_of_rounding():
+    """Poles 1.2 and 1 in one direction: the distance there is 0, the pole 1.2 is certain."""
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    a = q @ np.diag([1.2, 1.0, 0.3, -0.5]) @ q.T
+    assert not Realization(a, q[:, :1], q[:1], np.zeros((1, 1)), False).is_stable()
+    hidden = np.linalg.qr(np.random.default_rng(1).standard_normal((30, 30)))[0]
+    with pytest.raises(ArithmeticError, match="cannot be decided"):
+        Realization(hidden @ jordan(30, 0.9) @ hidden.T, q, q, q, False).is_stable()
+
+
+@pytest.mark.parametrize("a", [a for a in EVERY.values() if np.isrealobj(a)])
+def test_frequency_response_is_the_solve_at_each_frequency(a):
+    omega = np.append(np.linspace(-3, 3, 600), [0.0, np.pi])  # the last two are poles of the integrators
+    z = np.exp(1j * np.sort(omega))
+    found = ctrlattn.frequency_response(control.ss(*chain(a), 1, remove_useless_states=False), omega).complex
+    regular = np.min(np.abs(z[:, None] - np.linalg.eigvals(a)), axis=1) > 1e-9
+    expected = [np.linalg.solve(p * np.eye(len(a)) - a, np.eye(len(a))[:, -1])[0] for p in z[regular]]
+    assert_allclose(found[regular], expected, rtol=1e-10, atol=1e-14)
+    assert np.all(np.isinf(found[~regular].real))
+
+
+def test_lost_digits_of_a_frequency_response_are_told():
+    n = 60
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
+    turned = control.ss(q @ jordan(n, 0.5) @ q.T, q, q.T, 0, 1)
+    with pytest.warns(RuntimeWarning, match="rounding of A alone"):
+        ctrlattn.frequency_response(turned, [0.1])
+    ctrlattn.frequency_response(control.ss(jordan(n, 0.5), np.eye(n), np.eye(n), 0, 1), [0.1])  # back substitution
+
+
+@pytest.mark.parametrize("a", STABLE.values(), ids=STABLE)
+def test_circle_criterion_and_contraction(a):
+    gain = 0.05 / (1 + np.abs(a).max())
+    a, b, c, d = chain(a)
+    system = (a, gain * b, c, d)
+    g = gain * response(a)
+    found = stability.circle_criterion(system, 0.0, 1.0)
+    assert_allclose(found.gain, 0.5 * np.max(np.abs(g / (1 + 0.5 * g))), rtol=1e-4, atol=1e-250)
+    if np.iscomplexobj(a):
+        with pytest.raises(ValueError, match="real"):
+            stability.contraction_certificate(system, 0.0, 1.0)
+        return
+    certificate = stability.contraction_certificate(system, 0.0, 1.0)
+    p, rng = certificate.metric, np.random.default_rng(0)
+    for slope in (0.0, 1.0, *rng.uniform(0, 1, 5)):  # a linear loop of the sector must shrink as certified
+        closed = a - slope * gain * b @ c
+        assert np.max(np.linalg.eigvalsh(closed.T @ p @ closed - certificate.rate**2 * p)) <= 1e-12
+
+
+OF_A_MATRIX = {
+    "kreiss_constant": stability.kreiss_constant,
+    "pseudospectral_radius": lambda a: stability.pseudospectral_radius(a, 1e-3),
+    "pseudospectral_abscissa": lambda a: stability.pseudospectral_abscissa(a, 1e-3),
+    "numerical_radius": stability.numerical_radius,
+    "distance_to_instability": stability.distance_to_instability,
+    "transient_growth": lambda a: stability.transient_growth(a, 3),
+    "pseudospectrum": lambda a: stability.pseudospectrum(a, np.array([1.0j])),
+    "numerical_abscissa": stability.numerical_abscissa,
+    "henrici_departure": stability.henrici_departure,
+    "poles": ctrlattn.linear.poles,
+}
+OF_A_SYSTEM = {
+    "h2_norm": stability.h2_norm,
+    "hinf_norm": stability.hinf_norm,
+    "disk_margin": stability.disk_margin,
+    "loop_margins": stability.loop_margins,
+    "controllability_gramian": stability.controllability_gramian,
+    "observability_gramian": stability.observability_gramian,
+    "hankel_singular_values": stability.hankel_singular_values,
+    "balanced_truncation": lambda g: stability.balanced_truncation(g, 1),
+    "circle_criterion": lambda g: stability.circle_criterion(g, 0.0, 0.1),
+    "sector_limit": stability.sector_limit,
+    "contraction_certificate": lambda g: stability.contraction_certificate(g, 0.0, 0.1),
+    "margins": stability.margins,
+    "crossings": stability.crossings,
+    "gain_margin": stability.gain_margin,
+    "limit_cycles": lambda g: stability.limit_cycles(g, np.tanh, np.array([0.5, 1.0])),
+    "frequency_response": lambda g: ctrlattn.frequency_response(g, [1.0]),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("quantity", [*OF_A_MATRIX.values(), *OF_A_SYSTEM.values()], ids=[*OF_A_MATRIX, *OF_A_SYSTEM])
+def test_not_finite(quantity, value):
+    a = np.array([[0.5, value], [0.0, 0.5]])
+    given = a if quantity in OF_A_MATRIX.values() else control.ss(*chain(a), 1, remove_useless_states=False)
+    with pytest.raises(ValueError, match=r"finite|NaN"):
+        quantity(given)
+
+
+@pytest.mark.parametrize("quantity", list(OF_A_MATRIX.values())[:9], ids=list(OF_A_MATRIX)[:9])
+def test_entries_whose_squares_overflow(quantity):
+    with pytest.raises(ValueError, match="rescale the states"):
+        quantity(np.array([[0.5, 1e200], [0.0, 0.5]]))
+    with pytest.raises(ValueError, match="rescale the states"):
+        stability.h2_norm(chain(np.array([[0.5, 1e200], [0.0, 0.5]])))
+
+
+@pytest.fixture(scope="module")
+def huge():
+    """5,000 states that know nothing of each other, as a matrix and as a system."""
+    a = np.diag(np.linspace(-0.9, 0.9, 5000))
+    return a, control.StateSpace(*chain(a), 1, remove_useless_states=False)
+
+
+@pytest.mark.parametrize("name", [*list(OF_A_MATRIX)[:6], *list(OF_A_SYSTEM)[:13]])
+def test_5000_states_are_refused_where_dense_algebra_would_take_hours(name, huge):
+    with pytest.raises(ValueError, match="5000"):
+        {**OF_A_MATRIX, **OF_A_SYSTEM}[name](huge[name in OF_A_SYSTEM])
+
+
+def test_5000_states_where_structure_answers(huge):
+    assert_allclose(ctrlattn.linear.poles(huge[0])[:2], [-0.9, 0.9])
+    response = ctrlattn.frequency_response(huge[1], [1.0, 2.0]).complex
+    assert_allclose(response, 0.0, atol=1e-300)  # no way leads from the last state to the first
+
+
+def test_the_norm_of_a_large_power_is_that_of_all_singular_values():
+    a = ctrlattn.pass_operator(ctrlattn.Loop(ctrlattn.CausalMean(), order="sequential"), 420)
+    expected = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(4)]
+    assert_allclose(stability.transient_growth(a, 3, bounds=False).norms, expected, rtol=1e-12)
