@@ -1,4 +1,7 @@
-"""Named loops, each with its source: the notes' automaton and reads, residual transformer, NeuTRENO, PIDformer laws."""
+"""Named loops, each with its source: the notes' automaton and reads, residual transformer, PIDformer and relatives.
+
+Relatives that are another attention matrix, not another loop, are mixings: `ctrlattn.nn.relatives`.
+"""
 
 from dataclasses import replace
 from difflib import get_close_matches
@@ -6,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ctrlattn.controllers import PID
 from ctrlattn.loop import Loop
-from ctrlattn.normalizers import rms_norm, unit_norm
+from ctrlattn.normalizers import layer_norm, rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean, SoftmaxAttention
 
 
@@ -77,6 +80,16 @@ _PRESETS = {
         Loop(SoftmaxAttention(strict=True, temperature=0.2), feedback=1.0, normalizer=unit_norm),
         "the same, added, as the notes write it",
         "the notes this project began with, N7; a whole layer: ctrlattn.memory.read_layer",
+    ),
+    "contranorm": Preset(
+        Loop(SoftmaxAttention(causal=False), skip=1.0, feedback=-0.1, normalizer=layer_norm),
+        "ContraNorm: LN(x - s softmax(x x^T / t) x), negative feedback that keeps tokens apart; s = .1, t = sqrt(d)",
+        "Guo et al., ContraNorm, arXiv 2303.06562; s and t are this package's",
+    ),
+    "pid-steering": Preset(
+        Loop(SoftmaxAttention(), skip=1.0, feedback=1.0, controller=PID(1.4, 0.1, 0.05)),
+        "PID on the residual stream towards a reference: modes 1 + a, stable if gains are neither small nor large",
+        "after PID steering, arXiv 2510.04309, which steers along one direction; the gains are this package's",
     ),
     "neutreno-text": Preset(
         _value_dynamics(causal=True, controller=PID(0.4)),

@@ -5,7 +5,10 @@ import numpy.testing as npt
 import pytest
 
 from ctrlattn import PID, AssociativeMemory, CausalMean, FixedAttention, Loop, SoftmaxAttention, presets, simulate
+from ctrlattn.linear import open_loop_pole
 from ctrlattn.memory import exchange, read_layer
+from ctrlattn.normalizers import layer_norm
+from ctrlattn.stability import spectral_radius, stability_interval
 
 NAMES = {
     "prediction-error",
@@ -18,6 +21,8 @@ NAMES = {
     "pidformer-ema",
     "read",
     "read-plus",
+    "contranorm",
+    "pid-steering",
     "neutreno-text",
     "pidformer-printed-text",
     "pidformer-ema-text",
@@ -55,6 +60,8 @@ TABLE = {
     "pidformer-ema": (0.0, 1.0, 0.1, "parallel", False, False),
     "read": (1.0, -1.0, 1.0, "parallel", False, True),
     "read-plus": (1.0, 1.0, 1.0, "parallel", False, True),
+    "contranorm": (1.0, -0.1, 1.0, "parallel", False, False),
+    "pid-steering": (1.0, 1.0, 1.0, "parallel", False, True),
     "neutreno-text": (0.0, 1.0, 1.0, "parallel", False, True),
     "pidformer-printed-text": (0.0, 1.0, 0.3, "parallel", False, True),
     "pidformer-ema-text": (0.0, 1.0, 0.3, "parallel", False, True),
@@ -137,3 +144,34 @@ def test_three_reads_are_a_layer_made_of_read_alone(name, feedback):
     layer = read_layer(memory, context_temperature=0.2, feedback=feedback)
     x = draws(5, 4, seed=2)
     npt.assert_array_equal(simulate(three, x, 3).state, simulate(layer, x, 3).state)
+
+
+def cosine(x):
+    x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    n = len(x)
+    return ((x @ x.T).sum() - n) / (n * (n - 1))
+
+
+def test_contranorm_is_its_formula_and_keeps_tokens_apart():
+    loop, x = presets.get("contranorm"), 0.2 * draws(6, 8) + draws(1, 8)
+    weights = np.exp(x @ x.T / np.sqrt(8))
+    expected = layer_norm(x - 0.1 * weights / weights.sum(-1, keepdims=True) @ x)
+    npt.assert_allclose(simulate(loop, x, 1, record="last").state, expected, rtol=1e-12, atol=1e-13)
+    # The sign is what does it: added instead of subtracted, the tokens grow more alike than the norm leaves them.
+    apart, together = (
+        simulate(Loop(loop.predictor, skip=1.0, feedback=f, normalizer=layer_norm), x, 8, record="last").state
+        for f in (-0.1, 0.1)
+    )
+    assert cosine(apart) < cosine(layer_norm(x)) < cosine(together)
+
+
+def test_steering_is_stable_on_condition():
+    loop, modes = presets.get("pid-steering"), np.linspace(0.0, 1.0, 21)
+    low, high = stability_interval(loop.controller)
+    assert low < open_loop_pole(loop, 0.0)
+    assert open_loop_pole(loop, 1.0) < high
+    # x <- x + a x + P (r - x): z = 1 + a - P, stable for a < P < 2 + a and for no other P.
+    for kp, stable in ((1.5, True), (0.9, False), (2.1, False)):
+        radius = spectral_radius(PID(kp), open_loop_pole(loop, modes))
+        npt.assert_allclose(radius, abs(1 + modes - kp), rtol=0, atol=1e-12)
+        assert (radius.max() < 1) == stable

@@ -4,6 +4,7 @@ The state of the controlled loop is the value v of one layer, the reference that
 and memory are those of `Loop.control`; what one layer hands to the next is returned, never kept on the module.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ctrlattn.controllers import as_controller
 from ctrlattn.loop import Loop, LoopState
+from ctrlattn.nn.relatives import Mixing
 
 DepthState = LoopState  # v_0 and the memory of the controller, (..., n, heads, D) each
 Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
@@ -42,6 +44,8 @@ class ControlledAttention(torch.nn.Module):
         the error is taken.
     dropout : float
         Of the attention weights, in training.
+    mixing : module, optional
+        Another attention law in the place of softmax(q k^T / sqrt(D)) v, made for this layer; see nn.relatives.
 
     Raises
     ------
@@ -78,12 +82,16 @@ class ControlledAttention(torch.nn.Module):
         causal: bool = False,
         kv_heads: int | None = None,
         dropout: float = 0.0,
+        mixing: Any = None,
     ) -> None:
         super().__init__()
         kv_heads = heads if kv_heads is None else kv_heads
         _require_heads(dim, heads, kv_heads)
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
         self.causal, self.dropout = causal, dropout
+        self.mixing: Mixing | None = mixing
+        if mixing is not None and causal and not mixing.masks:
+            raise ValueError(f"{type(mixing).__name__} mixes all tokens: it has no causal form")
         self.controller = as_controller(controller)
         self.loop = value_loop(self.controller, reference_gain)
         self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
@@ -127,13 +135,26 @@ class ControlledAttention(torch.nn.Module):
         if past is not None and not self.causal:
             raise ValueError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
         q, k, v = self.project(x)
-        u, depth_state = control_values(self.loop, self.repeat(v), depth_state)
+        if padding is not None and self.mixing is not None and not self.mixing.masks:
+            raise ValueError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
+        own, first = v, depth_state
+        v = v if self.mixing is None or first is None else self.mixing.values(v, self._unrepeated(first.reference))
+        u, depth_state = control_values(self.loop, self.repeat(own), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
         heads = (t.transpose(-2, -3) for t in (q, self.repeat(k), self.repeat(v)))
-        y = self.attend(*heads, mask=mask, is_causal=is_causal).transpose(-2, -3)
+        y = self.mix(*heads, mask=mask, is_causal=is_causal)
+        y = (y if self.mixing is None else self.mixing.finish(y)).transpose(-2, -3)
         y = y if u is None else y + u
         return self.proj(y.flatten(-2)), depth_state, (k, v)
+
+    def mix(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
+    ) -> torch.Tensor:
+        """A v, linear in v, whatever law A is; all (..., heads, n, D)."""
+        if self.mixing is None:
+            return self.attend(q, k, v, mask=mask, is_causal=is_causal)
+        return self.mixing(partial(self.attend, mask=mask, is_causal=is_causal), q, k, v)
 
     def attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
@@ -151,6 +172,10 @@ class ControlledAttention(torch.nn.Module):
     def repeat(self, t: torch.Tensor) -> torch.Tensor:
         """Heads of keys or values, each as often as there are query heads for it."""
         return t if self.kv_heads == self.heads else t.repeat_interleave(self.heads // self.kv_heads, -2)
+
+    def _unrepeated(self, t: torch.Tensor) -> torch.Tensor:
+        """Undo `repeat`."""
+        return t[..., :: self.heads // self.kv_heads, :]
 
     def _mask(
         self, n: int, seen: int, padding: torch.Tensor | None, device: torch.device

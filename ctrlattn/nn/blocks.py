@@ -6,6 +6,7 @@ Blocks of a vision transformer and of a language model are the same; names are t
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
@@ -14,6 +15,7 @@ import torch
 from ctrlattn import presets
 from ctrlattn.loop import Loop
 from ctrlattn.nn.attention import ControlledAttention, DepthState, Past
+from ctrlattn.nn.relatives import RELATIVES
 
 Norm = Literal["layer", "rms", "none"]
 Placement = Literal["pre", "post"]
@@ -180,8 +182,10 @@ class Network(torch.nn.Module):
                     torch.nn.init.zeros_(module.bias)
 
 
-def stack(depth: int, controller: Any, **options: Any) -> torch.nn.ModuleList:
+def stack(depth: int, controller: Any, mixing: Any = None, **options: Any) -> torch.nn.ModuleList:
     """`depth` blocks; one controller for all, or a sequence with one for each (None: none at that layer).
+
+    mixing is a class of nn.relatives; every layer makes its own.
 
     >>> len(stack(3, None, dim=8, heads=2, hidden=16))
     3
@@ -190,30 +194,40 @@ def stack(depth: int, controller: Any, **options: Any) -> torch.nn.ModuleList:
     each = list(controller) if isinstance(controller, Sequence) else [controller] * depth
     if len(each) != depth:
         raise ValueError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
-    blocks = torch.nn.ModuleList(Block(controller=item, **options) for item in each)
+    heads = options["heads"]
+    made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
+    blocks = torch.nn.ModuleList(Block(controller=c, mixing=m, **options) for c, m in zip(each, made, strict=True))
     _require_one_memory(blocks)
     return blocks
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """What a preset asks of ControlledViT or ControlledLM: controller, reference_gain and feedback.
+    """What a preset or a relative asks of ControlledViT or ControlledLM: controller, reference_gain and feedback.
 
     A preset of value dynamics (softmax, neutreno, both PIDformer laws) is control inside attention; one with a residual
-    connection (comparator) is a sign on the stream.
+    connection (comparator) is a sign on the stream. A relative (attnscale, centered, shaped, differential,
+    value-residual, sinkformer) is another attention law, `mixing`, without control.
 
     Raises
     ------
     ValueError
-        An unknown preset, or one that has no such network: sequential order, or a normalizer of its own.
+        An unknown name, or a preset that has no such network: sequential order, a normalizer of its own, or control
+        of the stream.
 
     Examples
     --------
     >>> configuration("pidformer-ema")["reference_gain"], configuration("comparator")["feedback"]
     (0.1, -1.0)
     """
+    if name in RELATIVES:
+        return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
+    if name not in presets.names() and (nearest := get_close_matches(str(name), RELATIVES, n=1)):
+        raise ValueError(f"unknown preset {name!r}: did you mean {nearest[0]!r}?")
     loop = presets.get(name)
     if loop.order == "sequential" or loop.normalizer is not None:
         raise ValueError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
+    if loop.skip != 0 and loop.controller is not None:
+        raise ValueError(f"preset {name!r} controls the stream: these networks control values alone")
     feedback = 1.0 if loop.skip == 0 else loop.feedback
     return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": feedback}
 

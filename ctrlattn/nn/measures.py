@@ -28,7 +28,7 @@ def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
     q, k, _ = attention.project(block.norm1(x) if block.placement == "pre" else x)
     q, k = (t.transpose(-2, -3) for t in (q, attention.repeat(k)))
     identity = torch.eye(n, dtype=x.dtype, device=x.device).expand(*q.shape[:-1], n)
-    return attention.attend(q, k, identity, mask=None, is_causal=attention.causal)
+    return attention.mix(q, k, identity, mask=None, is_causal=attention.causal)
 
 
 def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

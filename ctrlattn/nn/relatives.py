@@ -1,0 +1,315 @@
+"""y = finish(mix(A) v): what PIDformer is compared with, as mixings; Sinkhorn; the second-order loop.
+
+    attnscale        A <- 1/n + (1 + w_h)(A - 1/n)
+    centered         A <- A - 1/n
+    shaped           A <- I + A - 1/n
+    differential     A <- A_1 - lambda A_2;  y <- (1 - lambda_init) RMSnorm_head(y)
+    value-residual   v <- (v_0 + v)/2 before A
+    sinkformer       A <- Sinkhorn(q k^T / sqrt(D)), doubly stochastic
+
+1/n is uniform attention over what a token sees. A mixing is given to a network as `mixing=AttnScale`; a layer makes its
+own, `AttnScale(layer, heads, head_dim)`. ContraNorm and PID steering are loops: see `presets`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Mixing(Protocol):
+    """What stands in the place of softmax attention; all arrays (..., heads, n, D) but in `values`."""
+
+    masks: bool  # whether `read` hides what a mask hides
+
+    def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor: ...
+
+    def __call__(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor: ...
+
+    def finish(self, y: torch.Tensor) -> torch.Tensor: ...
+
+
+class _Plain(torch.nn.Module):
+    """Values and output as they are."""
+
+    masks = True
+
+    def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
+        """v, (..., n, heads, D)."""
+        return v
+
+    def finish(self, y: torch.Tensor) -> torch.Tensor:
+        """y, (..., heads, n, D)."""
+        return y
+
+
+class AttnScale(_Plain):
+    """A v <- mean + (1 + w)(A v - mean): what is not the mean is amplified by a learned w a head, 0 at first.
+
+    Parameters
+    ----------
+    layer, heads, head_dim : int
+
+    References
+    ----------
+    Wang, Zheng, Chen, Wang, Anti-oversmoothing in deep vision transformers via the Fourier domain analysis, ICLR 2022,
+    arXiv 2203.05962, section 4.
+
+    Examples
+    --------
+    >>> mixing = AttnScale(0, 2, 4)
+    >>> v = torch.tensor([1.0, 3.0]).reshape(1, 1, 2, 1)
+    >>> def read(q, k, v):
+    ...     return v if q.any() else v.mean(-2, keepdim=True).expand(v.shape)
+    >>> mixing.w.data.fill_(1.0).tolist(), mixing(read, v, v, v)[0, 0].flatten().tolist()
+    ([1.0, 1.0], [0.0, 4.0])
+    """
+
+    def __init__(self, layer: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(heads))
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        mean = uniform(read, q, k, v)
+        return mean + (1 + self.w[:, None, None]) * (read(q, k, v) - mean)
+
+
+class Centered(_Plain):
+    """A v - mean: the constant mode is removed.
+
+    References
+    ----------
+    Ali, Galanti, Wolf, Centered self-attention layers, arXiv 2306.01610.
+
+    Examples
+    --------
+    >>> v = torch.ones(1, 1, 3, 1)
+    >>> Centered(0, 1, 1)(lambda q, k, v: v, v, v, v).flatten().tolist()
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, layer: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        return read(q, k, v) - uniform(read, q, k, v)
+
+
+class Shaped(_Plain):
+    """v + A v - mean: the identity, and of attention what is not uniform.
+
+    The gains of the three parts are 1 as in the paper's formula; its temperature is left to the query weights.
+
+    References
+    ----------
+    Noci et al., The shaped transformer: attention models in the infinite depth-and-width limit, arXiv 2306.17759.
+
+    Examples
+    --------
+    >>> v = torch.tensor([1.0, 2.0]).reshape(1, 1, 2, 1)
+    >>> Shaped(0, 1, 1)(lambda q, k, v: v, v, v, v).flatten().tolist()
+    [1.0, 2.0]
+    """
+
+    def __init__(self, layer: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        own = v[..., -q.shape[-2] :, :]  # with a cache there are more values than queries, which are the last
+        return own + read(q, k, v) - uniform(read, q, k, v)
+
+
+class Differential(_Plain):
+    """(A_1 - lambda A_2) v, each from one half of the features of q and k; then (1 - lambda_init) RMSnorm a head.
+
+        lambda = exp(l_q1 l_k1) - exp(l_q2 l_k2) + lambda_init,    lambda_init = .8 - .6 exp(-.3 layer)
+
+    The first l are normal with deviation .1, of a generator of their own, so that the other weights of a seed are those
+    of every other arm. In the paper a head has twice the features instead of half a head two reads.
+
+    Raises
+    ------
+    ValueError
+        An odd number of features a head.
+
+    References
+    ----------
+    Ye et al., Differential transformer, arXiv 2410.05258, section 2.1.
+
+    Examples
+    --------
+    >>> round(Differential(0, 1, 4).initial, 12), Differential(0, 1, 4).amount().shape
+    (0.2, torch.Size([]))
+    """
+
+    def __init__(self, layer: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        if head_dim % 2:
+            raise ValueError(f"differential attention splits q and k of a head in two: {head_dim} features are odd")
+        self.initial = 0.8 - 0.6 * math.exp(-0.3 * layer)
+        generator = torch.Generator(device="cpu").manual_seed(layer)
+        drawn = 0.1 * torch.randn(4, head_dim // 2, generator=generator, device="cpu")
+        self.vectors = torch.nn.Parameter(drawn)  # l_q1, l_k1, l_q2, l_k2
+        self.norm = torch.nn.RMSNorm(head_dim, eps=1e-5)
+
+    def amount(self) -> torch.Tensor:
+        """lambda, a scalar."""
+        q1, k1, q2, k2 = self.vectors.unbind()
+        return (q1 @ k1).exp() - (q2 @ k2).exp() + self.initial
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
+        return read(q1, k1, v) - self.amount() * read(q2, k2, v)
+
+    def finish(self, y: torch.Tensor) -> torch.Tensor:
+        """(1 - lambda_init) RMSnorm(y), head by head."""
+        return (1 - self.initial) * self.norm(y)
+
+
+class ValueResidual(_Plain):
+    """v <- (v_0 + v)/2 before A.
+
+    References
+    ----------
+    Zhou et al., Value residual learning, arXiv 2410.17897 (ResFormer, its identity variant).
+
+    Examples
+    --------
+    >>> ValueResidual(1, 1, 1).values(torch.ones(1), torch.zeros(1)).item()
+    0.5
+    """
+
+    def __init__(self, layer: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+
+    def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor:
+        """(v_0 + v)/2."""
+        return (v0 + v) / 2
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        return read(q, k, v)
+
+
+class Sinkformer(_Plain):
+    """Sinkhorn(q k^T / sqrt(D)) v: rows and columns of attention normalised in turn. It allocates n x n.
+
+    References
+    ----------
+    Sander, Ablin, Blondel, Peyré, Sinkformers: transformers with doubly stochastic attention, arXiv 2110.11773,
+    section 3. The number of steps is this package's.
+
+    Examples
+    --------
+    >>> v = torch.eye(3)[None, None]
+    >>> Sinkformer(0, 1, 3)(None, v, v, v).sum(-1).allclose(torch.ones(3))
+    True
+    """
+
+    masks = False
+
+    def __init__(self, layer: int, heads: int, head_dim: int, *, steps: int = 9) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """(..., heads, n, D) -> (..., heads, n, D)."""
+        return sinkhorn(q @ k.mT / math.sqrt(q.shape[-1]), self.steps) @ v
+
+
+RELATIVES: dict[str, type[_Plain]] = {
+    "attnscale": AttnScale,
+    "centered": Centered,
+    "shaped": Shaped,
+    "differential": Differential,
+    "value-residual": ValueResidual,
+    "sinkformer": Sinkformer,
+}
+
+
+def uniform(read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The mean of the values that each token sees: what a query of zeros reads."""
+    return read(torch.zeros_like(q), k, v)
+
+
+def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
+    """exp(logits), rows and columns normalised in turn, rows first: steps = 1 is softmax, many doubly stochastic.
+
+    Parameters
+    ----------
+    logits : (..., n, n)
+    steps : int
+        Normalisations, >= 1; an odd number ends with the rows.
+
+    Raises
+    ------
+    ValueError
+        steps below 1, a matrix that is not square.
+
+    References
+    ----------
+    Sinkhorn, A relationship between arbitrary positive matrices and doubly stochastic matrices, 1964; projection of the
+    stream mixing of manifold-constrained hyper-connections, arXiv 2512.24880: a doubly stochastic matrix has norm 1,
+    and products of them are doubly stochastic, so that no number of layers amplifies.
+
+    Examples
+    --------
+    >>> sinkhorn(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), 1).tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    """
+    if steps < 1 or logits.shape[-1] != logits.shape[-2]:
+        raise ValueError(f"sinkhorn takes square matrices and at least one step, got {tuple(logits.shape)} and {steps}")
+    for k in range(steps):
+        logits = logits - logits.logsumexp(-1 if k % 2 == 0 else -2, keepdim=True)
+    return logits.exp()
+
+
+def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layers: int, step: float) -> torch.Tensor:
+    """vel <- vel + t (predict(x) - x);  x <- x + t vel: attention as a force, a loop of second order.
+
+    A mode a of attention has the polynomial z^2 - (2 - t^2 (1 - a)) z + 1: its poles have product 1, so that it swings
+    and is neither damped nor smoothed, while t^2 (1 - a) < 4.
+
+    Parameters
+    ----------
+    predict : callable
+        (..., n, d) -> (..., n, d), for instance SoftmaxAttention.
+    x : (..., n, d)
+    layers : int
+    step : float
+        t; 0 is the identity.
+
+    Returns
+    -------
+    (layers + 1, ..., n, d)
+
+    Raises
+    ------
+    ValueError
+        A step that is not finite, layers below 0.
+
+    References
+    ----------
+    Noguchi, Kawahara, Wavy transformer, arXiv 2508.12787, for the wave equation; Nguyen et al., Momentum transformer,
+    arXiv 2208.00579, for momentum over depth. The discretisation is this package's: semi-implicit Euler.
+
+    Examples
+    --------
+    >>> x = torch.tensor([[1.0]])
+    >>> wave(lambda x: 0 * x, x, 6, 1.0).flatten().tolist()  # a = 0, t = 1: z^2 - z + 1, a circle in six layers
+    [1.0, 0.0, -1.0, -1.0, 0.0, 1.0, 1.0]
+    """
+    if not math.isfinite(step) or layers < 0:
+        raise ValueError(f"a finite step and layers >= 0 are needed, got {step} and {layers}")
+    states, velocity = [x], torch.zeros_like(x)
+    for _ in range(layers):
+        velocity = velocity + step * (predict(states[-1]) - states[-1])
+        states.append(states[-1] + step * velocity)
+    return torch.stack(states)
