@@ -1,17 +1,21 @@
 """Sparse observers: from a signal of a real network, the few causes behind it."""
 
 from ctrlattn.observers.dictionary import Dictionary, load, save
+from ctrlattn.observers.replacement import Recovered, recover, replaced
 from ctrlattn.observers.stream import SIGNALS, Stream, observe, windows
 from ctrlattn.observers.training import Settings, Training, train
 
 __all__ = [
     "SIGNALS",
     "Dictionary",
+    "Recovered",
     "Settings",
     "Stream",
     "Training",
     "load",
     "observe",
+    "recover",
+    "replaced",
     "save",
     "train",
     "windows",

@@ -14,14 +14,6 @@ from ctrlattn.observers import Dictionary, Settings, Training, load, save, train
 WIDTH, TRUE, PRESENT = 32, 64, 3
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def directions(count=TRUE, width=WIDTH, seed=0):
     return normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)))
 

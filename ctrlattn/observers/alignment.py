@@ -1,0 +1,210 @@
+"""svcca = mean canonical correlation of two feature spaces; rsa = correlation of their distances; and their control.
+
+Two networks read the same text. Their tokens differ, so features are compared word by word: the largest activation on
+a word's tokens. Features are paired by correlation; what the pairing means is told by the same measure after the pairs
+are drawn at random.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import rankdata
+
+
+def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]]) -> list[np.ndarray]:
+    """For each text, the number of the word (counted over all texts) that each token lies in; -1: in none.
+
+    Parameters
+    ----------
+    texts : strings
+        Words are what white space separates.
+    tokens : for each text the (start, end) of its tokens, as a fast tokenizer's offset_mapping gives them
+
+    Examples
+    --------
+    >>> word_rows(["to be"], [[(0, 0), (0, 2), (2, 4), (4, 5)]])[0].tolist()
+    [-1, 0, 1, 1]
+    """
+    found, first = [], 0
+    for text, spans in zip(texts, tokens, strict=True):
+        starts = [i for i, ch in enumerate(text) if not ch.isspace() and (i == 0 or text[i - 1].isspace())]
+        word_at = np.cumsum(np.isin(np.arange(len(text)), starts)) - 1
+        visible = np.array([not ch.isspace() for ch in text], dtype=bool)
+        rows = np.full(len(spans), -1)
+        for i, (start, end) in enumerate(spans):
+            inside = np.flatnonzero(visible[start:end])  # a token may begin with the space before its word
+            if len(inside):
+                rows[i] = first + word_at[start + inside[0]]
+        found.append(rows)
+        first += len(starts)
+    return found
+
+
+def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
+    """Largest value on the tokens of each word, (words, features); nan for a word without token.
+
+    >>> by_word(np.array([[1.0], [3.0], [2.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
+    [3.0, 2.0]
+    """
+    found = np.full((words, values.shape[1]), -np.inf)
+    kept = rows >= 0
+    np.maximum.at(found, rows[kept], values[kept])
+    return np.where(np.isneginf(found), np.nan, found)
+
+
+def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every column of a (m, p) with every one of b (m, q), (p, q); 0 for a constant column."""
+    _require_rows(a, b)
+    return _standard(a).T @ _standard(b) / len(a)
+
+
+def _standard(x: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(0)
+    size = centred.std(0)
+    return np.where(size > 1e-12, centred / np.where(size > 1e-12, size, 1.0), 0.0)
+
+
+class Pairs(NamedTuple):
+    """Features of one network with their nearest in the other."""
+
+    first: np.ndarray  # (pairs,) indices
+    second: np.ndarray  # (pairs,) indices
+    correlation: np.ndarray  # (pairs,)
+
+
+def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
+    """Each feature of a with the feature of b that correlates most, several to one allowed, as published.
+
+    Parameters
+    ----------
+    a, b : (m, p), (m, q)
+        Activations on the same m words.
+    least : float
+        Pairs below this correlation are left out.
+
+    References
+    ----------
+    Lan et al., Sparse Autoencoders Reveal Universal Feature Spaces Across Large Language Models, arXiv 2410.06981,
+    section 3.
+
+    Examples
+    --------
+    >>> a = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
+    >>> paired(a, a[:, ::-1]).second.tolist()
+    [1, 0]
+    """
+    found = correlations(a, b)
+    second = found.argmax(1)
+    best = found[np.arange(len(second)), second]
+    kept = np.flatnonzero(best >= least)
+    return Pairs(kept, second[kept], best[kept])
+
+
+def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99) -> float:
+    """Mean canonical correlation of two sets of rows (p, d) and (p, e), each cut to `share` of its variance.
+
+    1 for spaces that are linear images of each other; of p rows of noise it is not 0 but about sqrt of dimensions/p,
+    which is why the control belongs to it.
+
+    Raises
+    ------
+    ValueError
+        Different numbers of rows, fewer than three, a share outside (0, 1].
+
+    References
+    ----------
+    Raghu et al., SVCCA, NeurIPS 2017, arXiv 1706.05806, section 2.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((50, 3))
+    >>> round(svcca(x, x @ [[0, 1, 0], [2, 0, 0], [0, 0, 3]] + 1), 6)
+    1.0
+    """
+    _require_rows(a, b)
+    if len(a) < 3:
+        raise ValueError(f"at least three rows are needed, got {len(a)}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share}")
+    q, r = _main_directions(a, share), _main_directions(b, share)
+    if not q.shape[1] or not r.shape[1]:
+        return float("nan")
+    found = np.linalg.svd(q.T @ r, compute_uv=False)
+    return float(np.clip(found, 0, 1).mean())
+
+
+def _main_directions(x: np.ndarray, share: float) -> np.ndarray:
+    """Orthonormal scores (rows, c) of the principal directions that hold `share` of the variance."""
+    u, s, _ = np.linalg.svd(np.asarray(x, dtype=np.float64) - np.mean(x, axis=0), full_matrices=False)
+    s = np.where(s > 1e-10 * max(s[0], 1e-300), s, 0.0)
+    if not s.any():
+        return u[:, :0]
+    held = np.cumsum(s**2) / np.sum(s**2)
+    count = min(int(np.searchsorted(held, share - 1e-12)) + 1, int(np.count_nonzero(s)))
+    return u[:, :count]
+
+
+def rsa(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman correlation of the pairwise distances (1 - cosine) of the rows of a (p, d) and of b (p, e).
+
+    Raises
+    ------
+    ValueError
+        Different numbers of rows, fewer than three.
+
+    References
+    ----------
+    Kriegeskorte et al., Representational similarity analysis, Frontiers in Systems Neuroscience 2, 2008.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((20, 3))
+    >>> round(rsa(x, 2 * x[:, ::-1]), 6)
+    1.0
+    """
+    _require_rows(a, b)
+    if len(a) < 3:
+        raise ValueError(f"at least three rows are needed, got {len(a)}")
+    first, second = (rankdata(_distances(x)) for x in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _distances(x: np.ndarray) -> np.ndarray:
+    rows = np.asarray(x, dtype=np.float64)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+    # Rounded, so that ties stay ties in both spaces.
+    return np.round(1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)], 12)
+
+
+class Likeness(NamedTuple):
+    """A measure of two paired feature spaces, and the same after the pairs were drawn at random."""
+
+    value: float
+    random: np.ndarray  # (draws,)
+    p: float  # share of draws at least as large, the observed one counted
+
+
+def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, seed: int = 0) -> Likeness:
+    """`svcca` or `rsa` of paired rows, with random pairings of the same rows as the control.
+
+    References
+    ----------
+    Lan et al., arXiv 2410.06981, section 3 (random pairings).
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).standard_normal((30, 4))
+    >>> found = likeness(rsa, x, x, draws=19)
+    >>> round(found.value, 6), found.p
+    (1.0, 0.05)
+    """
+    rng = np.random.default_rng(seed)
+    value = measure(a, b)
+    random = np.array([measure(a, b[rng.permutation(len(b))]) for _ in range(draws)])
+    return Likeness(value, random, (1 + int(np.sum(random >= value))) / (draws + 1))
+
+
+def _require_rows(a: np.ndarray, b: np.ndarray) -> None:
+    if len(a) != len(b):
+        raise ValueError(f"the two have {len(a)} and {len(b)} rows: they must be of the same words or pairs")

@@ -1,0 +1,138 @@
+"""signal <- f(signal) inside the network: what it loses when a layer's signal is only what an observer saw of it.
+
+recovered = (loss(mean) - loss(x̂))/(loss(mean) - loss(x)): 1 nothing is lost, 0 no better than the signal's mean
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints import Checkpoint, evaluate
+from ctrlattn.observers.dictionary import Dictionary
+from ctrlattn.observers.stream import pair, require_signals, stream_of, window_of
+from ctrlattn.predictors import CausalMean
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Recovered(NamedTuple):
+    """Mean next-token loss, nats a token, and the share of it that the reconstruction recovers."""
+
+    clean: float
+    reconstructed: float
+    mean: float  # the signal's mean in its place
+    zero: float  # nothing in its place
+    share: float  # of the loss that the mean costs
+    share_of_zero: float  # of the loss that nothing costs, as often published
+    standard_error: float  # of reconstructed - clean, over windows
+
+
+@contextmanager
+def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function) -> Iterator[None]:
+    """The network with `function` (windows, examples, d) applied to a signal of a layer, for the time of the block.
+
+    Examples are the same tokens that an observer learns from; every other token keeps its signal. An error is replaced
+    with its prediction kept: state = prediction + function(error).
+
+    Raises
+    ------
+    ValueError
+        As for `observe`.
+    """
+    require_signals(checkpoint, (signal,))
+    index = checkpoint.layer_index(layer)
+    window = window_of(checkpoint)
+    block, (attention, mlp) = checkpoint.layers[index], pair(checkpoint, index)
+    held: dict[str, torch.Tensor] = {}
+
+    def put(x: torch.Tensor) -> torch.Tensor:
+        kept = window.kept(x.shape[1])
+        return _with_rows(x, kept, _changed(signal, x[:, kept], function))
+
+    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        x = stream_of(args, kwargs)
+        held["state"] = x
+        if signal not in ("state", "error"):
+            return None
+        return ((put(x), *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": put(x)})
+
+    def added(module: Any, args: Any, output: Any) -> Any:
+        y = output[0] if isinstance(output, tuple) else output
+        new = put(held["state"] + y) - held["state"] if signal == "mid" else put(y)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    handles = [block.register_forward_pre_hook(before, with_kwargs=True)]
+    try:
+        if signal in ("prediction", "mid", "mlp"):
+            handles.append((mlp if signal == "mlp" else attention).out.register_forward_hook(added))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
+    """New values of the kept tokens; the first of them has no context and stays as it is."""
+    context = CausalMean()(x) if signal == "error" else torch.zeros_like(x)
+    new = context[:, 1:] + function((x - context)[:, 1:])
+    return torch.cat([x[:, :1], new.to(x.dtype)], 1)
+
+
+def _with_rows(x: torch.Tensor, rows: slice, new: torch.Tensor) -> torch.Tensor:
+    return torch.cat([x[:, : rows.start], new, x[:, rows.stop :]], 1)
+
+
+def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, layer: int, signal: str) -> Recovered:
+    """How much of the loss survives when a signal is replaced by its reconstruction.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        A causal network with its head.
+    dictionary : Dictionary
+        Of that signal.
+    ids : (windows, n) token ids
+        Windows that the dictionary was not trained on.
+    layer : int
+    signal : str
+
+    Raises
+    ------
+    ValueError
+        As for `checkpoints.evaluate` and `observe`.
+
+    References
+    ----------
+    Bricken et al., Towards Monosemanticity, Transformer Circuits 2023, "loss recovered" (zero in the signal's place).
+    Gao et al., arXiv 2406.04093, section 4.1 (downstream loss).
+    """
+    functions: dict[str, Function] = {
+        "reconstructed": dictionary,
+        "mean": lambda x: dictionary.mean.expand_as(x),
+        "zero": torch.zeros_like,
+    }
+    clean = evaluate(checkpoint, ids)
+    losses = {name: _loss(checkpoint, ids, layer, signal, function) for name, function in functions.items()}
+    mean = {name: float(values.mean()) for name, values in losses.items()}
+    lost = losses["reconstructed"] - clean.window_losses
+    spread = float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan")
+    return Recovered(
+        clean=clean.loss,
+        **mean,
+        share=_share(mean["mean"], mean["reconstructed"], clean.loss),
+        share_of_zero=_share(mean["zero"], mean["reconstructed"], clean.loss),
+        standard_error=spread,
+    )
+
+
+def _share(floor: float, found: float, clean: float) -> float:
+    """nan where replacing the signal costs nothing."""
+    return (floor - found) / (floor - clean) if floor > clean else float("nan")
+
+
+def _loss(checkpoint: Checkpoint, ids: np.ndarray, layer: int, signal: str, function: Function) -> np.ndarray:
+    with replaced(checkpoint, layer, signal, function):
+        return evaluate(checkpoint, ids).window_losses
