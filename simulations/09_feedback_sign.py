@@ -30,6 +30,7 @@ import numpy as np
 import torch
 import transformers
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from scene import command, save
 from scipy.stats import t as student
 
@@ -186,7 +187,7 @@ def layers_of(runs):
         arrays = {key: np.array([one[key] for one in windows]) for key in ("gain", "negative", "share", "slope")}
         layers = arrays["gain"].shape[1]
         found[condition] = {
-            key: dict(zip(("mean", "low", "high"), np.moveaxis(interval(a, layers), -1, 1).tolist(), strict=True))
+            key: dict(zip(("mean", "low", "high"), np.array(interval(a, layers)).tolist(), strict=True))
             for key, a in arrays.items()
         }
     return found
@@ -288,6 +289,18 @@ def verdict(networks):
     return lines
 
 
+def scale_of(axes):
+    """Linear to 0.1, logarithmic beyond: first layers are ten times the others."""
+    reach = max(abs(end) for end in axes.get_ylim())
+    if reach > 0.2:
+        axes.set_yscale("symlog", linthresh=0.1)
+        ticks = [v for v in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 50, 100) if v <= reach]
+        ticks = [-v for v in ticks[::-1]] + [0] + ticks
+        axes.set_yticks([v for v in ticks if axes.get_ylim()[0] <= v <= axes.get_ylim()[1]])
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+
+
 def draw(networks):
     """Gain over depth with its controls; the same of the trained network by source; every head."""
     figure = Figure(figsize=(4.6 * len(networks), 9.5), layout="constrained")
@@ -307,15 +320,15 @@ def draw(networks):
             )
         for axes in (top, middle):
             axes.axhline(0.0, color="k", lw=0.8)
-            axes.set_yscale("symlog", linthresh=0.1)
-            axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x>")
+            scale_of(axes)
+            axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x> (1)")
         heads = np.array(one["head_gain"]).T
         limit = np.quantile(np.abs(heads), 0.98)
         image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8)
         bottom.set(xlabel="layer", ylabel="head", title="every head, trained")
-        top.set_title(f"{name}: attention, mean and 95 % interval")
-        middle.set_title("trained, by the token it comes from (sum of heads)")
+        top.set_title(f"{name}: gain of attention")
+        middle.set_title("trained, by the token it comes from")
     rows[0, 0].legend(fontsize=8)
     rows[1, 0].legend(fontsize=8)
     return figure

@@ -25,7 +25,7 @@ from ctrlattn.controllers import PID
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
 from ctrlattn.linear import jacobian_operator, open_loop_pole
 from ctrlattn.signals import feedback_gain
-from ctrlattn.stability import attention_spectrum, spectral_radius
+from ctrlattn.stability import attention_spectrum, spectral_radius, stability_set
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -192,6 +192,11 @@ def attention(measured: Measured) -> "xr.Dataset":
             ("preset", "layer", "head"),
             unstable,
             "share of attention modes unstable in the preset's loop",
+        ),
+        stable_interval=(
+            ("preset", "end"),
+            np.array([_interval(name) for name in LOOPS]),
+            "ends of the real attention eigenvalues for which the preset's loop is stable",
         ),
         difference_gain=(("layer", "head"), smoothing, "gain on differences between tokens (below 1: low-pass)"),
         token_response=(("layer", "head", "omega"), response, "gain on waves along the tokens"),
@@ -387,6 +392,13 @@ def _positive(x: np.ndarray) -> np.ndarray:
 def _radius(name: str, modes: np.ndarray) -> np.ndarray:
     loop = presets.get(name)
     return spectral_radius(loop.controller or PID(), open_loop_pole(loop, modes))
+
+
+def _interval(name: str) -> tuple[float, float]:
+    """Lowest and highest real eigenvalue a with a stable loop, alpha = skip + feedback a."""
+    loop = presets.get(name)
+    ends = [(end - loop.skip) / loop.feedback for pair in stability_set(loop.controller or PID()) for end in pair]
+    return (min(ends), max(ends)) if ends else (float("nan"), float("nan"))
 
 
 def _token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
