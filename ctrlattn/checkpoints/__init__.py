@@ -1,5 +1,7 @@
 """Real networks as control loops: load a transformers checkpoint and record its signals."""
 
+from ctrlattn.checkpoints.compensate import Calibration
+from ctrlattn.checkpoints.drop import drop
 from ctrlattn.checkpoints.evaluate import Evaluation, evaluate, perplexity
 from ctrlattn.checkpoints.families import FAMILIES, Family, Place, Sublayer
 from ctrlattn.checkpoints.heads import head_contributions
@@ -9,11 +11,15 @@ from ctrlattn.checkpoints.layers import layer_function, layer_functions
 from ctrlattn.checkpoints.load import Checkpoint, load
 from ctrlattn.checkpoints.parts import Effort
 from ctrlattn.checkpoints.profile import feedback_profile
+from ctrlattn.checkpoints.save import is_changed, open_changed, save
+from ctrlattn.checkpoints.streaming import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.tap import tap
 from ctrlattn.checkpoints.weights import ValueOutput, value_output
 
 __all__ = [
     "FAMILIES",
+    "STATISTICS",
+    "Calibration",
     "Checkpoint",
     "Effort",
     "Evaluation",
@@ -21,15 +27,21 @@ __all__ = [
     "Place",
     "Sublayer",
     "ValueOutput",
+    "drop",
     "evaluate",
     "feedback_profile",
     "head_contributions",
     "importance",
+    "is_changed",
     "layer_function",
     "layer_functions",
     "layer_jacobian",
     "load",
+    "open_changed",
     "perplexity",
+    "save",
+    "stream",
+    "summaries",
     "tap",
     "value_output",
 ]

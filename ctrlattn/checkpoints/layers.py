@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ctrlattn.checkpoints.hooks import first, hooked
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
@@ -66,13 +67,8 @@ def layer_functions(
     wanted = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
     calls: dict[int, dict[str, Any]] = {}
     modules = checkpoint.layers
-    handles = [modules[i].register_forward_pre_hook(_catch(calls, i), with_kwargs=True) for i in wanted]
-    try:
-        with torch.no_grad():
-            checkpoint.model(**inputs_of(checkpoint, ids))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked([(modules[i], _catch(calls, i), True) for i in wanted]), torch.no_grad():
+        checkpoint.model(**inputs_of(checkpoint, ids))
     return [_recalled(modules[i], calls[i]) for i in wanted]
 
 
@@ -90,13 +86,12 @@ def _catch(calls: dict[int, dict[str, Any]], i: int) -> Callable[..., None]:
 
 
 def _recalled(module: Any, arguments: dict[str, Any]) -> tuple[LayerFunction, torch.Tensor]:
-    first = next(iter(arguments))
-    stream = arguments.pop(first)
+    name = next(iter(arguments))
+    stream = arguments.pop(name)
 
     def layer(h: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(SDPBackend.MATH):
-            out = module(**{first: h if h.ndim == 3 else h[None]}, **arguments)
-        out = out[0] if isinstance(out, tuple) else out
-        return out if h.ndim == 3 else out[0]
+            out = module(**{name: h if h.ndim == 3 else h[None]}, **arguments)
+        return first(out) if h.ndim == 3 else first(out)[0]
 
     return layer, stream[0].detach()

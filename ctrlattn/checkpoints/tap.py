@@ -4,7 +4,6 @@ Bare forward hooks, removed again whatever happens; no tapping library.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 
 from ctrlattn import signals
 from ctrlattn.checkpoints.families import at
+from ctrlattn.checkpoints.hooks import Hook, attention, first, hooked, stream_of
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
@@ -55,46 +55,17 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     """
     inputs = inputs_of(checkpoint, ids)
     recorded: dict[str, dict[int, torch.Tensor]] = {name: {} for name in (*signals.VARIABLES, "end")}
-    with _matrices(checkpoint.model), _hooks(checkpoint, recorded), torch.no_grad():
+    with attention(checkpoint.model, "eager"), hooked(_places(checkpoint, recorded)), torch.no_grad():
         checkpoint.model(**inputs)
     arrays = {name: _stack(values) for name, values in recorded.items() if values and name != "end"}
     arrays["state"] = np.concatenate([arrays["state"], _stack(recorded["end"])])
     if checkpoint.sublayers()[0].parallel:
         arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
-    return signals.dataset(arrays, tokens=_names(checkpoint, inputs), attrs=_attrs(checkpoint, inputs))
+    return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attributes(checkpoint, inputs))
 
 
-@contextmanager
-def _matrices(model: Any) -> Iterator[None]:
-    """Eager attention, which has its matrices, for the time of a pass."""
-    before = model.config._attn_implementation
-    if before == "eager":
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
-@contextmanager
-def _hooks(checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]) -> Iterator[None]:
-    handles = []
-    try:
-        for module, hook, on_input in _places(checkpoint, recorded):
-            register = module.register_forward_pre_hook if on_input else module.register_forward_hook
-            handles.append(register(hook, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _places(
-    checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]
-) -> Iterator[tuple[Any, Callable[..., None], bool]]:
-    """(module, hook, is it a pre-hook) for every signal."""
+def _places(checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]) -> Iterator[Hook]:
+    """A hook for every signal."""
     layers = checkpoint.layers
     for i, layer in enumerate(layers):
         yield layer, _keep_input(recorded["state"], i), True
@@ -108,15 +79,14 @@ def _places(
 
 def _keep_input(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # Llama passes the stream by name, BERT by position.
-        store[i] = (args[0] if args else kwargs["hidden_states"]).detach()
+        store[i] = stream_of(args, kwargs).detach()
 
     return hook
 
 
 def _keep_output(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        store[i] = (output[0] if isinstance(output, tuple) else output).detach()
+        store[i] = first(output).detach()
 
     return hook
 
@@ -126,7 +96,7 @@ def _keep_matrix(store: dict[int, torch.Tensor], i: int, heads: int) -> Callable
         matrix = output[1] if isinstance(output, tuple) and len(output) > 1 else None
         if matrix is None:
             # Attention was replaced by something that reads each token alone.
-            x = args[0] if args else kwargs["hidden_states"]
+            x = stream_of(args, kwargs)
             matrix = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand(1, heads, -1, -1)
         store[i] = matrix.detach()
 
@@ -138,7 +108,7 @@ def _stack(values: dict[int, torch.Tensor]) -> np.ndarray:
     return torch.cat([values[i] for i in sorted(values)]).cpu().numpy()
 
 
-def _names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
+def token_names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
     """Token strings; of an image the class tokens and "row,column" of each patch."""
     if "pixel_values" in inputs:
         return _patches(checkpoint.model, inputs["pixel_values"].shape[-2:])
@@ -154,7 +124,8 @@ def _patches(model: Any, size: Sequence[int]) -> list[str]:
     return extra + [f"{row},{column}" for row in range(rows) for column in range(columns)]
 
 
-def _attrs(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]:
+def attributes(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What a Dataset says of its network; "text" is empty where none is known."""
     family = checkpoint.family
     tokenizer = checkpoint.tokenizer if "input_ids" in inputs else None
     text = "" if tokenizer is None else tokenizer.decode(inputs["input_ids"][0].tolist())
