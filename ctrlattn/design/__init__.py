@@ -3,16 +3,19 @@
 from ctrlattn.design.judgement import Judgement, judge, judge_published
 from ctrlattn.design.performance import Performance, performance
 from ctrlattn.design.quadratic import lqr, lqr_margin
+from ctrlattn.design.shaping import Shaped, loop_shaping
 from ctrlattn.design.tuning import Design, Spec, TradeOff, tune
 
 __all__ = [
     "Design",
     "Judgement",
     "Performance",
+    "Shaped",
     "Spec",
     "TradeOff",
     "judge",
     "judge_published",
+    "loop_shaping",
     "lqr",
     "lqr_margin",
     "performance",

@@ -5,6 +5,7 @@ frequency is pi rad/layer, a sign change from layer to layer.
 """
 
 import math
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import control
@@ -14,6 +15,8 @@ from ctrlattn.controllers import PID, as_controller
 from ctrlattn.linear import mode
 from ctrlattn.loop import DIAGRAM, Loop
 from ctrlattn.stability import is_stable
+from ctrlattn.stability.norms import largest_gain, level_crossings, level_set_peak
+from ctrlattn.stability.realization import Realization
 
 _BANDWIDTH = 1 / math.sqrt(2)  # -3 dB
 
@@ -184,11 +187,8 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     return plant * bottom / (plant * bottom + np.polyval(num, z))
 
 
-def sensitivity_peaks(controller: Any, alpha: complex, *, points: int = 4096) -> Peaks:
-    """Ms, Mt and the bandwidth of one mode, on a grid of `points` frequencies from 0 to pi, both ends included.
-
-    A grid finds a peak to within its curvature times the square of the spacing; the exact 1/Ms of a real mode is
-    the modulus margin, `margins(loop_transfer(loop, a))`.
+def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:
+    """Ms, Mt and the bandwidth of one mode, by level sets: no grid that a narrow peak could slip through.
 
     Parameters
     ----------
@@ -199,6 +199,16 @@ def sensitivity_peaks(controller: Any, alpha: complex, *, points: int = 4096) ->
     Returns
     -------
     Peaks
+        ms and mt to 2e-9.
+
+    Raises
+    ------
+    ValueError
+        An alpha that is not finite.
+
+    References
+    ----------
+    Astrom and Murray, Feedback Systems, 2nd edition, section 12.2; the level sets: `stability.hinf_norm`.
 
     Examples
     --------
@@ -208,17 +218,22 @@ def sensitivity_peaks(controller: Any, alpha: complex, *, points: int = 4096) ->
     """
     if not is_stable(controller, alpha):
         return Peaks(math.inf, math.nan, math.inf, math.nan, math.nan)
-    omega = np.linspace(0.0, math.pi, points)
-    s = sensitivity_response(controller, alpha, omega)
-    if np.iscomplexobj(alpha):
-        mirrored = sensitivity_response(controller, np.conj(alpha), omega)
-        s = np.where(np.abs(mirrored) > np.abs(s), mirrored, s)
-    t = np.abs(1 - s)
-    s = np.abs(s)
-    at_s, at_t = int(np.argmax(s)), int(np.argmax(t))
-    above = np.flatnonzero(s > _BANDWIDTH)
-    bandwidth = float(omega[above[0]]) if len(above) else math.pi
-    return Peaks(float(s[at_s]), float(omega[at_s]), float(t[at_t]), float(omega[at_t]), bandwidth)
+    a_c, b_c, c_c, d_c = (as_controller(controller) or PID()).realization()
+    matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
+    into, out = np.vstack([d_c, b_c]), np.eye(1, len(matrix))
+    t = Realization(matrix, into, out, np.zeros((1, 1)), False)
+    s = Realization(matrix, into, -out, np.ones((1, 1)), False)
+    of_s, of_t = (level_set_peak(system, 1e-9) for system in (s, t))
+    return Peaks(of_s.value, abs(of_s.frequency), of_t.value, abs(of_t.frequency), _bandwidth(s))
+
+
+def _bandwidth(s: Realization) -> float:
+    """Where |S|, of either sign of the frequency, first exceeds -3 dB."""
+    edges = np.unique(np.concatenate([[0.0, math.pi], np.abs(level_crossings(s, _BANDWIDTH))]))
+    for low, high in pairwise(edges):
+        if max(largest_gain(s, sign * (low + high) / 2) for sign in (1, -1)) > _BANDWIDTH:
+            return float(low)
+    return math.pi
 
 
 for _documented in (complementary_sensitivity, sensitivity, gang_of_four):

@@ -6,6 +6,7 @@ from ctrlattn.stability.decomposition import gain_boundary, gain_intervals, gain
 from ctrlattn.stability.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
 from ctrlattn.stability.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
 from ctrlattn.stability.gain_polynomials import PoleSensitivity, pole_sensitivity, root_locus
+from ctrlattn.stability.gap import nu_gap
 from ctrlattn.stability.gramians import (
     Truncation,
     balanced_truncation,
@@ -97,6 +98,7 @@ __all__ = [
     "lyapunov_exponents",
     "margins",
     "normalizer_sector",
+    "nu_gap",
     "numerical_abscissa",
     "numerical_radius",
     "observability_gramian",

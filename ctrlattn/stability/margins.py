@@ -111,7 +111,7 @@ def margins(system: Any) -> Margins:
     >>> found.gain_margin, round(found.phase_margin, 2), found.modulus_margin
     (4.0, 75.52, 0.75)
     """
-    num, den, continuous, unit = _fraction(system)
+    num, den, continuous, unit = loop_fraction(system)
     closed = np.polyadd(num, den)
     if not _stable(closed, den, continuous):
         return Margins(False, *[math.nan] * 8)
@@ -151,7 +151,7 @@ def crossings(system: Any) -> Crossings:
     >>> found.gain_factor.tolist(), found.gain_frequency.round(4).tolist(), found.phase.round(2).tolist()
     ([4.0], [3.1416], [75.52])
     """
-    num, den, continuous, unit = _fraction(system)
+    num, den, continuous, unit = loop_fraction(system)
     frequency, factor = _real_axis(num, den, continuous)
     hit = factor > 0
     order = np.argsort(frequency[hit], kind="stable")
@@ -163,7 +163,7 @@ def crossings(system: Any) -> Crossings:
     )  # fmt: skip
 
 
-def _fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
+def loop_fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
     """(num, den, continuous, unit): in continuous time s is measured in units of a typical pole."""
     if isinstance(system, list | tuple) and any(isinstance(item, Loop) for item in system):
         realization(system, "margins")  # names what is valid instead

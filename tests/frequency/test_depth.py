@@ -102,16 +102,31 @@ def test_no_controller_is_one_everywhere():
 def test_ms_is_the_inverse_modulus_margin(controller, alpha):
     peaks = sensitivity_peaks(controller, alpha)
     exact = margins(loop_transfer(loop_of(controller), alpha))
-    assert_allclose(peaks.ms, 1 / exact.modulus_margin, rtol=1e-5)
+    assert_allclose(peaks.ms, 1 / exact.modulus_margin, rtol=1e-8)
+    assert_allclose(peaks.ms_frequency, exact.modulus_frequency, atol=1e-3)
     w = np.linspace(0, np.pi, 5001)
     assert_allclose(peaks.mt, np.abs(1 - sensitivity_response(controller, alpha, w)).max(), rtol=1e-5)
 
 
 def test_bandwidth_is_where_s_reaches_minus_three_db():
-    peaks = sensitivity_peaks(PID(0.8, 0.5, 0.05), 0.6, points=40_001)
+    peaks = sensitivity_peaks(PID(0.8, 0.5, 0.05), 0.6)
     at = np.abs(sensitivity_response(PID(0.8, 0.5, 0.05), 0.6, [peaks.bandwidth]))
-    assert_allclose(at, 1 / np.sqrt(2), rtol=1e-3)
+    assert_allclose(at, 1 / np.sqrt(2), rtol=1e-9)
+    below = np.abs(sensitivity_response(PID(0.8, 0.5, 0.05), 0.6, np.linspace(0, 0.999 * peaks.bandwidth, 200)))
+    assert np.all(below < 1 / np.sqrt(2))
     assert sensitivity_peaks(PID(0.1), 0.5).bandwidth == 0.0
+
+
+def test_a_peak_narrower_than_any_grid():
+    """P alone at the edge: pole 1e-7 inside z = -1, |S| = |z - alpha| / 1e-7 there."""
+    alpha, kp = 0.5, 1.5 - 1e-7
+    peaks = sensitivity_peaks(PID(kp), alpha)
+    assert_allclose(peaks.ms, (1 + alpha) / 1e-7, rtol=1e-6)
+    assert_allclose(peaks.ms_frequency, np.pi)
+
+
+def test_without_a_controller_nothing_is_reached():
+    assert sensitivity_peaks(None, 0.3) == (1.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_unstable_loop_has_no_peak():

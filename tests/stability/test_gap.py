@@ -1,0 +1,76 @@
+"""nu-gap: closed form, a fine grid, the theorem it exists for, and the winding condition."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.stability import nu_gap
+
+Z = np.exp(1j * np.linspace(0, np.pi, 40_001)[1:])
+
+
+def first_order(alpha, gain=1.0):
+    return control.tf(gain, [1, -alpha], 1)
+
+
+def chordal(one, other):
+    p, q = one(Z), other(Z)
+    return np.max(np.abs(p - q) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(q) ** 2)))
+
+
+@pytest.mark.parametrize("alpha", [-0.8, 0.0, 0.4, 0.99, 1.0])
+@pytest.mark.parametrize("beta", [-1.0, 0.3, 0.7])
+def test_two_modes_against_a_grid(alpha, beta):
+    one, other = first_order(alpha), first_order(beta)
+    found = nu_gap(one, other)
+    assert_allclose(found, nu_gap(other, one), atol=1e-9)
+    assert_allclose(found, chordal(one, other), atol=2e-4)
+
+
+def test_the_same_plant_has_no_gap_and_gains_have_their_chord():
+    assert nu_gap(first_order(0.5), first_order(0.5)) == 0
+    # Static gains p and q: |p - q| / sqrt((1 + p^2)(1 + q^2)).
+    found = nu_gap(control.ss([], [], [], [[2.0]], 1), control.ss([], [], [], [[0.5]], 1))
+    assert_allclose(found, 1.5 / np.sqrt(5 * 1.25), rtol=1e-12)
+
+
+def test_an_integrator_and_its_neighbours_are_near_whatever_the_side():
+    """1/(z - 1) against 1/(z - 1 -+ e): one stable, one unstable, both near; open-loop norms say infinity."""
+    for alpha in (0.99, 1.01):
+        assert nu_gap(first_order(1.0), first_order(alpha)) < 0.011
+
+
+def test_the_winding_condition():
+    # Small chordal distance, but a pole 1.3 no loop around 0.01/(z - 0.5) needs to see.
+    stable = first_order(0.5, 0.01)
+    hidden = control.tf(np.polyadd([0.01, -0.013], [1e-4, -5e-5]), np.polymul([1, -0.5], [1, -1.3]), 1)
+    assert chordal(stable, hidden) < 0.02
+    assert nu_gap(stable, hidden) == 1.0
+
+
+def test_what_is_nearer_than_the_margin_is_stabilised():
+    rng, near, far = np.random.default_rng(0), 0, 0
+    plant, controller = first_order(0.8), control.tf([0.5, -0.3], [1, -1], 1)
+    p, c = plant(Z), controller(Z)
+    margin = np.min(np.abs(1 + p * c) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(c) ** 2)))
+    for _ in range(400):
+        other = control.tf(rng.normal(1, 0.4, 2), np.poly([0.8 + rng.normal(0, 0.3), rng.uniform(-0.9, 0.9)]), 1)
+        stable = np.abs(control.feedback(other * controller, 1).poles()).max() < 1
+        gap = nu_gap(plant, other)
+        near += gap < margin
+        far += not stable
+        assert stable or gap >= margin - 1e-4
+        if gap < margin:
+            q = other(Z)
+            kept = np.min(np.abs(1 + q * c) / np.sqrt((1 + np.abs(q) ** 2) * (1 + np.abs(c) ** 2)))
+            assert kept >= np.sin(np.arcsin(margin) - np.arcsin(gap)) - 1e-4
+    assert near > 20
+    assert far > 20  # the claim was put to the test
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="discrete"):
+        nu_gap(control.tf(1, [1, 1]), control.tf(1, [1, 1]))
+    with pytest.raises(TypeError, match="StateSpace or TransferFunction"):
+        nu_gap(first_order(0.5), 3.0)
