@@ -35,7 +35,7 @@ class Eigenvalues(NamedTuple):
 
 
 class Departure(NamedTuple):
-    """||J'J - JJ'||_F / ||J - I||_F^2 by random probes: 0 for a normal operator, at most sqrt(2)."""
+    """||G'G - GG'||_F / (sqrt(2) ||G'G||_F), G = J - I, by random probes: 0 for a normal operator, at most 1."""
 
     value: float
     standard_error: float
@@ -204,22 +204,24 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
 
 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
-    """How far a square operator is from normal: ||J'J - JJ'||_F / ||J - I||_F^2, from |.. v|^2 of random v.
+    """How far a square operator is from normal: ||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I.
 
-    The identity, which a residual connection adds, commutes with everything: it neither adds to the commutator nor
-    hides it in the ratio.
+    ||G'G - GG'||^2 = 2 ||G'G||^2 - 2 ||G^2||^2 in the Frobenius norm, so that it is sqrt(1 - ||G^2||^2 / ||G'G||^2),
+    two traces by random probes. The identity, which a residual connection adds, commutes with everything: J is normal
+    if and only if G is, and with J in place of G it would hide the rest.
 
     Parameters
     ----------
     operator : (n, n) LinearOperator
     probes : int
-        At least 2; each costs two products with J and two with J'.
+        At least 2; each costs two products with J and one with J'.
     seed : int
 
     Returns
     -------
     Departure
-        0 also for J = I.
+        0 for a normal operator, 1 where what G makes it takes to 0 again (G^2 = 0), sqrt(1/2) for a large matrix of
+        independent random entries; 0 for J = I. The standard error is a jackknife's over the probes.
 
     Raises
     ------
@@ -233,26 +235,26 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     Examples
     --------
     >>> from scipy.sparse.linalg import aslinearoperator
-    >>> departure(aslinearoperator(np.array([[2.0, 1.0], [1.0, 0.0]]))).value
-    0.0
+    >>> departure(aslinearoperator(np.array([[1.0, 5.0], [0.0, 1.0]]))).value
+    1.0
     """
     if operator.shape[0] != operator.shape[1] or probes < 2:
         raise ValueError(f"wanted are a square operator and at least 2 probes, got {operator.shape} and {probes}")
-    commuted, moved = [], []
+    twice, back = [], []
     for v in _random(operator, probes, seed):
-        ahead, back = operator @ v, operator.T @ v
-        commuted.append(float(np.sum((operator.T @ ahead - operator @ back) ** 2, dtype=np.float64)))
-        moved.append(float(np.sum((ahead - v) ** 2, dtype=np.float64)))
-    size = float(np.mean(moved))
-    if size == 0.0:
+        moved = operator @ v - v
+        twice.append(float(np.sum((operator @ moved - moved) ** 2, dtype=np.float64)))
+        back.append(float(np.sum((operator.T @ moved - moved) ** 2, dtype=np.float64)))
+    if sum(back) == 0.0:
         return Departure(0.0, 0.0, probes)
-    n = operator.shape[0]
-    # v has unit length: n |M v|^2 is ||M||_F^2 on average.
-    value = math.sqrt(n * float(np.mean(commuted))) / (n * size)
-    if value == 0.0:
-        return Departure(0.0, 0.0, probes)
-    relative = float(np.std(commuted, ddof=1) / np.mean(commuted) / math.sqrt(probes)) / 2
-    return Departure(value, value * relative, probes)
+
+    def value(kept: np.ndarray) -> float:
+        below = float(np.array(back)[kept].sum())
+        return math.sqrt(max(0.0, 1.0 - float(np.array(twice)[kept].sum()) / below)) if below else 0.0
+
+    without = np.array([value(np.arange(probes) != i) for i in range(probes)])
+    error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))
+    return Departure(value(np.arange(probes) >= 0), error, probes)
 
 
 def _random(operator: LinearOperator, count: int, seed: int) -> np.ndarray:

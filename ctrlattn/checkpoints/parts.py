@@ -16,6 +16,7 @@ from ctrlattn import presets
 from ctrlattn.checkpoints.exponents import depth_exponents
 from ctrlattn.checkpoints.gain import departure, eigenvalues, random_gain, singular_triplets
 from ctrlattn.checkpoints.heads import SOURCES, head_feedback
+from ctrlattn.checkpoints.jacobian import recorded_jacobian
 from ctrlattn.checkpoints.layers import LayerFunction, layer_functions
 from ctrlattn.checkpoints.load import Checkpoint
 from ctrlattn.checkpoints.sinks import attention_sink, massive_activation, ordinary_tokens
@@ -23,7 +24,7 @@ from ctrlattn.checkpoints.tap import tap
 from ctrlattn.checkpoints.value_maps import value_gains
 from ctrlattn.controllers import PID
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
-from ctrlattn.linear import jacobian_operator, open_loop_pole
+from ctrlattn.linear import open_loop_pole
 from ctrlattn.signals import feedback_gain
 from ctrlattn.stability import attention_spectrum, spectral_radius, stability_set
 
@@ -59,11 +60,11 @@ class Effort:
 
     probes: int = 4
     singular: int = 4
-    lanczos: int = 10
-    arnoldi: int = 16
-    commutator: int = 3
+    lanczos: int = 12
+    arnoldi: int = 20
+    commutator: int = 4
     exponents: int = 4
-    sweeps: int = 3
+    sweeps: int = 4
 
     def __post_init__(self) -> None:
         least = {"commutator": 2, "lanczos": self.singular}
@@ -101,8 +102,8 @@ class Measured:
         return np.asarray(self.recorded["state"].to_numpy(), dtype=np.float64)
 
     def jacobian(self, layer: int) -> LinearOperator:
-        """Of one layer; costs one evaluation of it."""
-        return jacobian_operator(*self.functions[layer])
+        """Of one layer; costs one evaluation of it and one product."""
+        return recorded_jacobian(*self.functions[layer])
 
     def sublayer(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
         """(stream that it reads, contribution), each (L, n, d)."""
@@ -260,7 +261,7 @@ def gain(measured: Measured) -> "xr.Dataset":
     pair = ("layer", "layer_to")
     return _dataset(
         measured,
-        {"forward": 1.0, "jvp": effort.probes + steps, "vjp": steps},
+        {"forward": 1.0, "jvp": effort.probes + steps, "vjp": steps + 1},
         random_gain=(("layer", "probe"), np.stack([typical for typical, _ in found]), "|Jv|/|v| of a random direction"),
         sigma=(("layer", "singular"), np.stack([t.values for t in triplets]), "singular value of the layer's Jacobian"),
         sigma_error=(("layer", "singular"), np.stack([t.errors for t in triplets]), "residual of the singular value"),
@@ -302,11 +303,11 @@ def nonnormality(measured: Measured) -> "xr.Dataset":
     value, standard = over(departures, "value", "standard_error")
     return _dataset(
         measured,
-        {"forward": 1.0, "jvp": steps + 2.0 * effort.commutator, "vjp": 2.0 * effort.commutator},
+        {"forward": 1.0, "jvp": steps + 2.0 * effort.commutator, "vjp": effort.commutator + 1.0},
         spectral_radius=(*radius, "spectral radius of the layer's Jacobian (largest Ritz value)"),
         spectral_radius_error=(*error, "residual of that Ritz value"),
         numerical_radius=(*numerical, "lower bound of the numerical radius of the layer's Jacobian"),
-        departure=(*value, "departure from normality, ||J'J - JJ'|| / ||J - I||^2"),
+        departure=(*value, "departure from normality, 0 (normal) to 1, of J - I"),
         departure_error=(*standard, "standard error of the departure over the probes"),
     )
 
@@ -315,7 +316,8 @@ def exponents(measured: Measured) -> "xr.Dataset":
     """Finite-time Lyapunov exponents of the whole depth."""
     effort, layers = measured.effort, len(measured.functions)
     k = min(effort.exponents, measured.functions[0][1].numel())
-    total = (2 * effort.sweeps - 1) * layers
+    visits = 2.0 * effort.sweeps - 1  # of each layer, which is recorded anew
+    total = int(visits) * layers
     done = iter(range(1, total + 2))
 
     def lazily(i: int) -> Callable[[], LinearOperator]:
@@ -329,7 +331,7 @@ def exponents(measured: Measured) -> "xr.Dataset":
     tokens = _token_energy(found.right, measured.functions[0][1].shape[0])
     return _dataset(
         measured,
-        {"forward": 2.0 * effort.sweeps - 1, "jvp": k * effort.sweeps, "vjp": k * (effort.sweeps - 1.0)},
+        {"forward": visits, "jvp": k * effort.sweeps, "vjp": k * (effort.sweeps - 1.0) + visits},
         exponent=(("exponent_index",), found.exponents, "finite-time Lyapunov exponent over depth", "nat/layer"),
         exponent_rate=(("layer", "exponent_index"), found.rates, "growth of that direction in one layer", "nat"),
         exponent_change=(("exponent_index",), found.changes, "change of the exponent in the last sweep", "nat/layer"),

@@ -182,8 +182,9 @@ def token_filter(profile: "xr.Dataset") -> Figure:
     omega = profile["omega"].to_numpy()
     response = decibel(profile["token_response"].median("head").to_numpy())
     scale = ScalarMappable(Normalize(0, max(len(response) - 1, 1)), "cividis")
+    colours = scale.to_rgba(np.arange(len(response)))
     for i, curve in enumerate(response):
-        left.plot(omega, curve, color=scale.to_rgba(i), linewidth=1.0)
+        left.plot(omega, curve, color=colours[i], linewidth=1.0)
     left.axhline(0.0, color="black", linewidth=0.9)
     nyquist_line(left, unit="token")
     left.set(ylabel="Gain (dB)", title="Waves along the tokens, median head")
@@ -323,8 +324,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
     left.legend(loc="best", fontsize=8)
     departure, spread = profile["departure"].to_numpy(), profile["departure_error"].to_numpy()
     right.errorbar(layers, departure, spread, color=COLOURS[2], marker="D", linewidth=1.2, capsize=2)
-    right.set(xlabel="Layer", ylabel="‖JᵀJ − JJᵀ‖ / ‖J − I‖²", title="Departure from normality")
-    right.set_ylim(bottom=0.0)
+    right.set(xlabel="Layer", ylabel="0: normal, 1: (J − I)² = 0", title="Departure from normality", ylim=(0, 1.02))
     return drawn
 
 

@@ -8,6 +8,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.jacobian import recorded_jacobian  # noqa: E402
+from ctrlattn.linear import jacobian_operator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
@@ -41,6 +43,19 @@ def test_products_are_central_differences(name, layer):
         central = ((f(h + by) - f(h - by)) / (2 * step)).numpy().ravel()
     assert np.linalg.norm(jacobian @ v - central) <= 2e-3 * np.linalg.norm(central)
     assert_allclose(w @ (jacobian @ v), v @ (jacobian.T @ w), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_forward_mode_says_the_same(name):
+    checkpoint = tiny(name)
+    recorded = checkpoints.layer_jacobian(checkpoint, 1, IDS)
+    forward = jacobian_operator(*checkpoints.layer_function(checkpoint, 1, IDS))
+    assert_allclose(recorded @ np.eye(40), forward @ np.eye(40), rtol=0, atol=1e-5)
+
+
+def test_a_layer_that_returns_nan_is_told():
+    with pytest.raises(ValueError, match="finite"):
+        recorded_jacobian(lambda h: h / 0, torch.zeros(2, 3))
 
 
 def test_a_cache_in_the_configuration_does_not_change_it():

@@ -120,9 +120,11 @@ def test_cost_is_counted():
     assert list(cost) == list(PARTS)
     assert cost["feedback"] == {"forward": 1.0, "jvp": 0.0, "vjp": 0.0, "forward_passes": 1.0}
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
-    assert cost["gain"] == {"forward": 2.0, "jvp": 5.0, "vjp": 3.0, "forward_passes": 20.0}
-    assert cost["nonnormality"] == {"forward": 1.0, "jvp": 8.0, "vjp": 4.0, "forward_passes": 29.0}
-    assert cost["exponents"] == {"forward": 3.0, "jvp": 4.0, "vjp": 2.0, "forward_passes": 17.0}
+    assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 5.0, "vjp": 4.0}
+    assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 1.0, "jvp": 8.0, "vjp": 3.0}
+    assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 3.0, "jvp": 4.0, "vjp": 5.0}
+    for one in cost.values():
+        assert one["forward_passes"] == pytest.approx(one["forward"] + 1.2 * one["jvp"] + 1.4 * one["vjp"])
 
 
 def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
