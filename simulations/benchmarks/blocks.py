@@ -1,0 +1,174 @@
+"""A loop and a chain of layers, simulated by ctrlattn and drawn as blocks with `control.interconnect`.
+
+    python simulations/benchmarks/blocks.py            # medians of alternating runs, one thread
+    python simulations/benchmarks/blocks.py --once     # small, one run each, for CI
+
+The drawing is the one that costs python-control least: three blocks for the loop (predictor, controller with its
+comparator, layer), one a layer for the chain; each block computes with the functions of this package. Both sides must
+give the same numbers. Making the drawing is not timed. Of the chain it is also counted how often a layer is evaluated
+for one signal, where once a layer is enough.
+"""
+
+import json
+
+import numpy as np
+from machine import describe
+from paired import alternate, in_threads, median_ms, parser_of, write
+
+TOLERANCE = 1e-9
+LIMITS = {"loop": 10, "chain": 50}
+
+
+def attention(features: int, rng: np.random.Generator):
+    """Causal softmax attention with random projections."""
+    from ctrlattn import SoftmaxAttention
+
+    wq, wk, wv = (rng.standard_normal((features, features)) / features**0.5 for _ in range(3))
+    return SoftmaxAttention(wq, wk, wv)
+
+
+def the_loop(features: int):
+    """RMS-normalised attention under the published PID law."""
+    from ctrlattn import PID, Loop, rms_norm
+
+    predictor = attention(features, np.random.default_rng(0))
+    return Loop(predictor, skip=1.0, feedback=-0.5, controller=PID(0.3, 0.1, 0.05), normalizer=rms_norm)
+
+
+def drawn_loop(loop, shape: tuple[int, int]):
+    """Predictor, controller and layer as three blocks of n d signals each."""
+    import control
+
+    size, pid = shape[0] * shape[1], loop.controller
+    names = {key: [f"{key}[{i}]" for i in range(size)] for key in "rxyu"}
+
+    def law(x, w):  # memories: the integral, the last error
+        e = w[:size] - w[size:]
+        return pid.kp * e + pid.ki * (x[:size] + e) + pid.kd * (e - x[size:])
+
+    def remember(x, w):
+        e = w[:size] - w[size:]
+        return np.concatenate([x[:size] + e, e])
+
+    def layer(x, w):
+        moved = loop.skip * x + loop.feedback * w[:size] + w[size:]
+        return loop.normalizer(moved.reshape(shape)).ravel()
+
+    common = {"dt": 1}
+    predictor = control.nlsys(
+        None, lambda t, x, w, p: loop.predictor(w.reshape(shape)).ravel(), inputs=names["x"], outputs=names["y"],
+        name="predictor", **common,
+    )  # fmt: skip
+    controller = control.nlsys(
+        lambda t, x, w, p: remember(x, w), lambda t, x, w, p: law(x, w), inputs=[*names["r"], *names["x"]],
+        outputs=names["u"], states=2 * size, name="controller", **common,
+    )  # fmt: skip
+    layers = control.nlsys(
+        lambda t, x, w, p: layer(x, w), lambda t, x, w, p: x, inputs=[*names["y"], *names["u"]], outputs=names["x"],
+        states=size, name="layer", **common,
+    )  # fmt: skip
+    return control.interconnect([layers, controller, predictor], inputs=names["r"], outputs=names["x"])
+
+
+def against_a_drawn_loop(tokens: int, features: int, layers: int, times: int) -> dict[str, object]:
+    """One controlled loop over its layers."""
+    import control
+
+    from ctrlattn import simulate
+
+    loop, shape = the_loop(features), (tokens, features)
+    start = loop.normalizer(np.random.default_rng(1).standard_normal(shape))
+    drawn, flat = drawn_loop(loop, shape), start.ravel()
+    inputs = np.repeat(flat[:, None], layers + 1, axis=1)
+    state = np.concatenate([flat, np.zeros_like(flat), np.zeros_like(flat)])  # e_0 = 0: nothing acts at layer 0
+
+    def ours():
+        return simulate(loop, start, layers).state
+
+    def theirs():
+        return control.input_output_response(drawn, np.arange(layers + 1), inputs, initial_state=state).outputs
+
+    difference = largest(theirs().T.reshape(-1, *shape), ours())
+    what = f"a controlled loop, {tokens} tokens x {features} features, {layers} layers, as 3 blocks"
+    return row(what, *alternate(ours, theirs, times), LIMITS["loop"], difference)
+
+
+def drawn_chain(loops, shape: tuple[int, int], evaluated: list[int]):
+    """One static block a layer, in series; each evaluation is noted."""
+    import control
+
+    size = shape[0] * shape[1]
+
+    def block(i, loop):
+        def through(t, x, w, p):
+            evaluated.append(i)
+            z = w.reshape(shape)
+            return loop.normalizer(loop.skip * z + loop.feedback * loop.predictor(z)).ravel()
+
+        names = [[f"x{j}[{k}]" for k in range(size)] for j in (i, i + 1)]
+        return control.nlsys(None, through, inputs=names[0], outputs=names[1], name=f"layer {i}", dt=1)
+
+    blocks = [block(i, loop) for i, loop in enumerate(loops)]
+    ends = [[f"x{i}[{k}]" for k in range(size)] for i in (0, len(loops))]
+    return control.interconnect(blocks, inputs=ends[0], outputs=ends[1])
+
+
+def against_a_drawn_chain(depth: int, tokens: int, features: int, signals: int, times: int) -> dict[str, object]:
+    """Layers that differ, in series: each time step of the drawing is one signal through all of them."""
+    import control
+
+    from ctrlattn import Loop, rms_norm, simulate
+
+    rng, shape = np.random.default_rng(0), (tokens, features)
+    loops = [Loop(attention(features, rng), skip=1.0, feedback=1.0, normalizer=rms_norm) for _ in range(depth)]
+    x = rng.standard_normal((signals, *shape))
+    evaluated: list[int] = []
+    drawn, flat = drawn_chain(loops, shape, evaluated), x.reshape(signals, -1).T
+
+    def ours():
+        return [simulate(loops, one, depth, record="last").state for one in x]
+
+    def theirs():
+        return control.input_output_response(drawn, np.arange(signals), flat).outputs
+
+    evaluated.clear()
+    difference = largest(theirs().T.reshape(-1, *shape), np.stack(ours()))
+    each = len(evaluated) / signals
+    what = f"a chain of {depth} layers as {depth} blocks, {tokens} tokens x {features} features, {signals} signals"
+    found = row(what, *alternate(ours, theirs, times), LIMITS["chain"], difference)
+    return {**found, "layers evaluated a signal": f"{depth} against {each:.0f}"}
+
+
+def largest(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the largest number; too much of it ends the run."""
+    difference = float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+    if not difference <= TOLERANCE:
+        raise SystemExit(f"the two simulations differ by {difference:.1e}, allowed {TOLERANCE:.0e}")
+    return difference
+
+
+def row(what, ours, theirs, limit, difference) -> dict[str, object]:
+    a, b = median_ms(ours), median_ms(theirs)
+    return {"what": what, "ours (ms)": a, "interconnect (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": limit,
+            "difference": f"{difference:.0e}"}  # fmt: skip
+
+
+def worker(small: bool) -> list[dict[str, object]]:
+    rows = [against_a_drawn_loop(*((6, 4, 10) if small else (64, 32, 100)), 1 if small else 3)]
+    # One drawing of 16 layers of the loop's 64 x 32 signals would need a connection matrix of 8 GiB.
+    for tokens, features in [(4, 2)] if small else [(8, 4), (16, 8), (16, 16), (32, 16)]:
+        rows.append(against_a_drawn_chain(4 if small else 16, tokens, features, 2 if small else 5, 1 if small else 5))
+    return [{"threads": 1, **found} for found in rows]
+
+
+def main() -> None:
+    arguments = parser_of(__doc__).parse_args()
+    if arguments.worker:
+        print(json.dumps(worker(arguments.once)))
+        return
+    extra = ["--once"] if arguments.once else []
+    write(arguments.out, "blocks", describe(), in_threads(__file__, 1, *extra))
+
+
+if __name__ == "__main__":
+    main()
