@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn import __version__
-from ctrlattn.cli import compare, listing, report, simulate, train
+from ctrlattn.cli import analyze, compare, listing, observe, report, simulate, train
 
 app = typer.Typer(
     name="ctrlattn",
@@ -50,6 +50,8 @@ app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=simulate.EXAMPLES)(simulate.simulate)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=train.EXAMPLES)(train.train)
+app.command(epilog=observe.EXAMPLES)(observe.observe)
+app.command(epilog=analyze.EXAMPLES)(analyze.analyze)
 app.command("list")(listing.list_)
 
 __all__ = ["app", "main"]

@@ -3,6 +3,7 @@
 from ctrlattn.observers.dictionary import Dictionary, load, save
 from ctrlattn.observers.replacement import Recovered, recover, replaced
 from ctrlattn.observers.stream import SIGNALS, Stream, observe, windows
+from ctrlattn.observers.study import Study, study
 from ctrlattn.observers.training import Settings, Training, train
 
 __all__ = [
@@ -11,12 +12,14 @@ __all__ = [
     "Recovered",
     "Settings",
     "Stream",
+    "Study",
     "Training",
     "load",
     "observe",
     "recover",
     "replaced",
     "save",
+    "study",
     "train",
     "windows",
 ]

@@ -205,7 +205,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
         dictionary.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path}: no dictionary of observers.save in this file") from error
-    return dictionary, about["facts"]
+    return dictionary.eval().requires_grad_(False), about["facts"]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

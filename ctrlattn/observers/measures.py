@@ -170,7 +170,7 @@ def top_texts(
     --------
     >>> class Letters:
     ...     def decode(self, ids):
-    ...         return chr(97 + ids[0])
+    ...         return "".join(chr(97 + i) for i in ids)
     >>> z = torch.tensor([[[0.0], [2.0], [1.0]]])
     >>> top_texts(z, np.array([[0, 1, 2]]), Letters(), [0], around=1)[0].examples[0]
     Example(tokens=('a', 'b', 'c'), activations=(0.0, 2.0, 1.0))
@@ -189,5 +189,15 @@ def top_texts(
 
 def _example(activation: torch.Tensor, ids: np.ndarray, tokenizer: Any, around: int) -> Example:
     top = int(activation.argmax())
-    rows = range(max(0, top - around), min(len(ids), top + around + 1))
-    return Example(tuple(str(tokenizer.decode([int(ids[i])])) for i in rows), tuple(float(activation[i]) for i in rows))
+    rows = slice(max(0, top - around), min(len(ids), top + around + 1))
+    return Example(_pieces(tokenizer, ids[rows].tolist()), tuple(activation[rows].tolist()))
+
+
+def _pieces(tokenizer: Any, ids: list[int]) -> tuple[str, ...]:
+    """What each token adds to the text: a token alone may not say whether a space stands before it."""
+    found, before = [], ""
+    for i, one in enumerate(ids):
+        after = str(tokenizer.decode(ids[: i + 1]))
+        found.append(after[len(before) :] if after.startswith(before) else str(tokenizer.decode([one])))
+        before = after
+    return tuple(found)

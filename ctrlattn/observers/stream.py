@@ -247,6 +247,10 @@ class Stream:
         self._next = number + 1
         return np.stack([next(self._iterator) for _ in range(self.count)])
 
+    def tokens(self, ids: np.ndarray) -> np.ndarray:
+        """Ids of the tokens that are examples, of windows (windows, context)."""
+        return ids[:, window_of(self.checkpoint).kept(ids.shape[1])][:, 1:]
+
     def held_out(self, count: int) -> np.ndarray:
         """The first `count` windows that are held out, or as many as there are, (windows, context).
 

@@ -6,8 +6,8 @@ holds depends on its number alone, so that a training that was killed goes on af
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,8 +223,8 @@ class Training:
         left = 1 - self.done / self.settings.blocks
         self.optimizer.param_groups[0]["lr"] = self.settings.rate * min(1.0, 5 * left)
 
-    def save(self, path: Path) -> None:
-        """Everything that `resume` needs, as safetensors."""
+    def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
+        """Everything that `resume` needs, as safetensors; `facts` say what it is trained on."""
         from safetensors.torch import save_file
 
         tensors = {f"dictionary.{name}": value for name, value in self.dictionary.state_dict().items()}
@@ -232,26 +232,29 @@ class Training:
             for key, value in self.optimizer.state[parameter].items():
                 tensors[f"adam.{name}.{key}"] = value
         about = {"settings": asdict(self.settings), "width": self.dictionary.width, "done": self.done}
+        about["facts"] = dict(facts or {})
         with atomic(path) as temporary:
             save_file({**tensors, "idle": self.idle}, temporary, metadata={"training": json.dumps(about)})
 
     @classmethod
-    def resume(cls, path: Path, width: int, settings: Settings) -> "Training":
+    def resume(cls, path: Path, settings: Settings, facts: Mapping[str, Any] | None = None) -> "Training":
         """What `save` wrote, to go on with.
 
         Raises
         ------
         ValueError
-            No such file, a damaged one, or a training with other settings.
+            No such file, a damaged one, or a training with other settings or on something else.
         """
         tensors, metadata = read_tensors(path)
         if "training" not in metadata:
             raise ValueError(f"{path}: no training of observers in this file")
         about = json.loads(metadata["training"])
-        if about["settings"] != asdict(settings) or about["width"] != width:
-            other = {f.name for f in fields(settings) if about["settings"].get(f.name) != getattr(settings, f.name)}
-            raise ValueError(f"{path}: a training with other settings: {', '.join(sorted(other)) or 'width'}")
-        training = cls(width, settings)
+        wanted = {**asdict(settings), **(facts or {})}
+        there = {**about["settings"], **about["facts"]}
+        other = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
+        if other:
+            raise ValueError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
+        training = cls(about["width"], settings)
         training.done, training.idle = about["done"], tensors["idle"]
         own = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}
         training.dictionary.load_state_dict(own)
@@ -264,7 +267,12 @@ class Training:
 
 
 def train(
-    blocks: Blocks, settings: Settings, *, state: Path | None = None, progress: Progress | None = None
+    blocks: Blocks,
+    settings: Settings,
+    *,
+    state: Path | None = None,
+    facts: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Dictionary, list[Progressed]]:
     """Train a dictionary on blocks 0, 1, ... of a stream.
 
@@ -275,6 +283,8 @@ def train(
     settings : Settings
     state : path, optional
         Written after every block; where it is there already, the training goes on from it.
+    facts : mapping, optional
+        What is learned from (JSON): a training is not taken up on something else.
     progress : callable, optional
         Called with a line, blocks done and their number.
 
@@ -297,15 +307,14 @@ def train(
     training: Training | None = None
     shown: list[Progressed] = []
     if state is not None and state.exists():
-        width = read_tensors(state)[0]["dictionary.bias"].numel()
-        training = Training.resume(state, width, settings)
+        training = Training.resume(state, settings, facts)
     while training is None or training.done < settings.blocks:
         signal = blocks(0 if training is None else training.done)
         training = training or Training(signal.shape[-1], settings)
         shown.append(training.learn(signal))
         if state is not None:
-            training.save(state)
+            training.save(state, facts)
         if progress is not None:
             told = f"explained {shown[-1].explained:.3f}, L0 {shown[-1].active:.1f}, dead {shown[-1].dead:.1%}"
             progress(told, training.done, settings.blocks)
-    return training.dictionary.eval(), shown
+    return training.dictionary.eval().requires_grad_(False), shown

@@ -127,8 +127,10 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
-    with pytest.raises(ValueError, match="other settings: rate"):
+    with pytest.raises(ValueError, match="differs in rate:"):
         train(examples, Settings(TRUE, PRESENT, blocks=4, passes=1, batch=128, dead_after=500, rate=0.1), state=path)
+    with pytest.raises(ValueError, match="differs in layer:"):
+        train(examples, settings, state=path, facts={"layer": 2})
 
 
 def test_files_hold_the_whole_dictionary(tmp_path):
@@ -154,7 +156,7 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no dictionary of observers"):
         load(path)
     with pytest.raises(ValueError, match="no training of observers"):
-        Training.resume(path, 2, Settings(2, 1))
+        Training.resume(path, Settings(2, 1))
 
 
 @pytest.mark.parametrize(

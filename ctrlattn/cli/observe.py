@@ -1,0 +1,69 @@
+"""`ctrlattn observe`: the few causes behind a signal of a real network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress
+
+EXAMPLES = (
+    "Examples:  ctrlattn observe path/to/model --layer 12 --signal error --text novel.txt   |   "
+    "ctrlattn observe path/to/model --layer 3 --text novel.txt --features 1024 --tokens 50000 --out here"
+)
+
+
+def observe(
+    source: Annotated[str, typer.Argument(help="transformers directory, .gguf file or hub id.")],
+    layer: Annotated[int, typer.Option(help="Layer, 0 the first.")],
+    text: Annotated[Path, typer.Option("--text", help="UTF-8 text to learn from; a tenth of it is held out.")],
+    signal: Annotated[str, typer.Option(help="state, prediction, error, mid or mlp.")] = "state",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Directory to write to; a killed training goes on there.")
+    ] = Path("observe"),
+    features: Annotated[int, typer.Option(min=1, help="Directions of the dictionary.")] = 4096,
+    k: Annotated[int, typer.Option(min=0, help="Features an example (TopK); 0: ReLU with --penalty.")] = 32,
+    penalty: Annotated[float, typer.Option(help="Weight of the L1 norm; ReLU only.")] = 0.0,
+    tokens: Annotated[int, typer.Option(min=100, help="Tokens to learn from, about.")] = 400_000,
+    context: Annotated[int, typer.Option(min=8, help="Tokens a window.")] = 128,
+    held_out: Annotated[int, typer.Option(min=1, help="Windows to measure on.")] = 64,
+    shown: Annotated[int, typer.Option(min=1, help="Features to show the texts of.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the dictionary and of the order.")] = 0,
+    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Learn a sparse dictionary of one signal of one layer, and show what its features stand for.
+
+    It writes report.html (explained variance beside principal components, loss recovered), features.html (the texts
+    that excite each feature, tokens shaded), dictionary.safetensors, figures/, results.nc and summary.json.
+    """
+    with one_line_errors():
+        from ctrlattn.files import output_directory
+
+        output_directory(out)
+        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
+
+        from ctrlattn.observers import study
+        from ctrlattn.report import features as pages
+
+        found = study(
+            checkpoint,
+            text,
+            layer,
+            signal,
+            out,
+            features=features,
+            k=k or None,
+            penalty=penalty,
+            tokens=tokens,
+            seed=seed,
+            context=context,
+            held_out=held_out,
+            shown=shown,
+            progress=show_progress,
+        )
+        written = pages.write(out, found)
+        if as_json:
+            print_json(written.summary)
+        else:
+            typer.echo(written.path)

