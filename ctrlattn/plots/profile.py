@@ -221,13 +221,12 @@ def diversity(profile: "xr.Dataset") -> Figure:
         ax = panels[0 if name.startswith("mean") else 1]
         look = looks[label]
         ax.plot(depth, profile[name], label=label, **look, **sparse_markers(len(depth), list(looks).index(label)))
-    panels[1].set_yscale("log")
+    _log_scale(panels[1], *(profile[name].to_numpy() for name in labels if name.startswith("effective")))
     size = np.quantile(profile["stream_rms"].to_numpy(), (0.05, 0.5, 0.95, 1.0), axis=1)
     panels[2].fill_between(depth, size[0], size[2], color=COLOURS[0], alpha=0.25, linewidth=0, label="90 % of tokens")
     panels[2].plot(depth, size[1], color=COLOURS[0], marker="o", label="median", **sparse_markers(len(depth), 0))
     panels[2].plot(depth, size[3], color=COLOURS[1], linestyle=(0, (5, 1.5)), label="largest token")
-    if size.min() > 0:
-        panels[2].set_yscale("log")
+    _log_scale(panels[2], size)
     for ax, label in zip(panels, ("Mean cosine", "Effective rank", "RMS of the stream"), strict=True):
         ax.set(xlabel="Depth (layers)", ylabel=label)
         ax.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), borderaxespad=0, fontsize=8)
@@ -257,8 +256,7 @@ def sinks(profile: "xr.Dataset") -> Figure:
     for name, look in styles([f"token {t}" for t in found]).items():
         there = token == int(name.split()[1])
         right.plot(depth[there], ratio[there], look["marker"], color=look["color"], label=name)
-    if np.isfinite(ratio).all() and ratio.max() > 10:
-        right.set_yscale("log")
+    _log_scale(right, ratio)
     right.set(xlabel="Depth (layers)", ylabel="Largest norm / median norm", title="Massive activation")
     if len(found) <= 8:
         right.legend(loc="best", fontsize=8)
@@ -287,7 +285,7 @@ def gains(profile: "xr.Dataset") -> Figure:
         left.plot(layers, sigma[:, j], color=GREY, linewidth=0.8, label="next σ" if j == 1 else None)
     left.plot(layers, np.sqrt(np.mean(probes**2, axis=-1)), color=COLOURS[0], marker="o", label="random direction")
     left.axhline(1.0, color="black", linewidth=0.9)
-    left.set_yscale("log")
+    _log_scale(left, sigma, probes)
     left.set(xlabel="Layer", ylabel="Gain of a layer", title="Typical and worst gain")
     left.legend(loc="best", fontsize=8)
     _map(middle, profile["alignment"].to_numpy(), "Overlap", limits=(0.0, 1.0))
@@ -374,6 +372,12 @@ def _map(
     ax.grid(False)
     clipped = diverging and limit is None
     ax.figure.colorbar(image, ax=ax, label=label, extend="both" if clipped else "neither")
+
+
+def _log_scale(ax: Axes, *values: np.ndarray) -> None:
+    """Logarithmic where every value is positive."""
+    if all(np.all(np.isfinite(v)) and np.all(v > 0) for v in values):
+        ax.set_yscale("log")
 
 
 def _signed_scale(ax: Axes) -> None:
