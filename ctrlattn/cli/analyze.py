@@ -1,0 +1,60 @@
+"""`ctrlattn analyze`: what the layers of a checkpoint do as a feedback system."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+
+EXAMPLES = (
+    "Examples:  ctrlattn analyze path/to/model --text @news.txt   |   ctrlattn analyze model.gguf --text 'A cat sat.' "
+    "--parts feedback --parts heads"
+)
+
+
+def analyze(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
+    text: Annotated[str, typer.Option("--text", help="The text it reads; @FILE reads a file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun goes on there.")] = Path(
+        "analysis"
+    ),
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the text that are read, at most.")] = 256,
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parts",
+            help="What is measured (repeatable): feedback, heads, value_output, attention, diversity, sinks, gain, "
+            "nonnormality, exponents; default: everything.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random directions.")] = 0,
+    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Measure sign and gain of the feedback of every sublayer and head, spectra, sinks, gains and growth over depth.
+
+    It writes report.html (one self-contained file), figures/, results.nc, summary.json, and parts/ (one file a part: a
+    run that was stopped goes on).
+    """
+    with one_line_errors():
+        from ctrlattn.files import output_directory
+
+        output_directory(out)
+        words = text_of(text)
+        checkpoint = load_checkpoint(source, allow_download=allow_download)
+
+        from ctrlattn import checkpoints
+        from ctrlattn.report.analysis.write import write_analysis
+
+        if checkpoint.tokenizer is None:
+            raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+        ids = checkpoint.tokenizer(words, truncation=True, max_length=tokens)["input_ids"]
+        profile = checkpoints.feedback_profile(
+            checkpoint, ids, parts=parts, store=out / "parts", seed=seed, progress=show_progress
+        )
+        written = write_analysis(out, profile)
+        if as_json:
+            print_json(written.summary)
+        else:
+            typer.echo(written.path)

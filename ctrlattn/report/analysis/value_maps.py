@@ -1,0 +1,50 @@
+"""eig(W_O W_V): the gain that multiplies every attention mode of a head."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.report.analysis.pick import largest, variables
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import number, percent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def sections(profile: "xr.Dataset") -> list[Section]:
+    """The maps of all heads."""
+    if "value_eigenvalue" not in profile:
+        return []
+    modes = profile["value_eigenvalue"].to_numpy()
+    positive, norm = profile["value_positive"].to_numpy(), profile["value_norm"].to_numpy()
+    radius = np.abs(modes).max(axis=-1)
+    big = largest(radius)
+    left = float(np.mean(modes.real < 0))
+    return [
+        Section(
+            key="value_output",
+            title="The gain of the attention modes: eigenvalues of W_O W_V",
+            sentences=(
+                "What a head adds is A x W_V W_O: an attention mode a of a head meets the eigenvalues of its W_O W_V "
+                "(the norm's weights folded in), so that a·λ is the gain of that mode. Negative real parts are "
+                "negative feedback whatever the tokens are.",
+                f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
+                f"{percent(float(np.mean(positive < 0)))} of the heads are negative on the whole (sum of the real "
+                f"parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer {big[0]}.",
+                f"The maps are far from normal: the largest singular value of a head exceeds its spectral radius by "
+                f"{number(float(np.median(norm / np.where(radius > 0, radius, np.nan))))} times in the median.",
+            ),
+            pictures=(
+                Picture("value-output", "Eigenvalues of W_O W_V in the complex plane, and the sign of every head",
+                        plots.profile.value_maps(profile)),
+            ),
+            numbers={
+                "negative_share": left,
+                "negative_share_of_heads": float(np.mean(positive < 0)),
+                "largest_modulus": float(radius[big]),
+            },
+            variables=variables(profile, ("value_eigenvalue", "value_trace", "value_positive", "value_norm")),
+        )
+    ]  # fmt: skip
