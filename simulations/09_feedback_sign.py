@@ -149,6 +149,7 @@ def measure(checkpoint, ids):
         "slope": found["predictor_gain"].to_numpy().tolist(),
         "head": found["head_gain"].astype(float).median("token").to_numpy().tolist(),
         "source": found["head_source_gain"].to_numpy().tolist(),
+        "together": found["source_gain"].to_numpy().tolist(),
     }
 
 
@@ -224,6 +225,8 @@ def judge(runs):
     others = np.array([others_of(one["source"]) for one in runs["trained"]])
     _, others_low, others_high = interval(others, count)
     text = differences(runs, "source", others_of, count)["permuted tokens"]
+    together = interval(np.array([others_of(one["together"]) for one in runs["trained"]]), layers)
+    layer_text = differences(runs, "together", others_of, layers)["permuted tokens"]
     return {
         "layers": layers,
         "negative": np.flatnonzero(negative).tolist(),
@@ -231,6 +234,10 @@ def judge(runs):
         "more negative than every control": np.flatnonzero(more_negative).tolist(),
         "predicts more than every control": np.flatnonzero(more_share).tolist(),
         "negative-feedback predictor": np.flatnonzero(negative & more_negative & more_share).tolist(),
+        "part from other tokens negative": np.flatnonzero(together[2] < 0).tolist(),
+        "part from other tokens positive": np.flatnonzero(together[1] > 0).tolist(),
+        "that part more negative than on permuted tokens": np.flatnonzero(layer_text[2] < 0).tolist(),
+        "that part more positive than on permuted tokens": np.flatnonzero(layer_text[1] > 0).tolist(),
         "heads": count,
         "negative heads": int(np.sum(head_high < 0)),
         "positive heads": int(np.sum(head_low > 0)),
@@ -248,12 +255,12 @@ def judge(runs):
 
 def summary(runs):
     """Everything of one network that goes into the JSON."""
-    source = {c: np.mean([one["source"] for one in windows], axis=0) for c, windows in runs.items()}
+    source = {c: np.mean([one["together"] for one in windows], axis=0) for c, windows in runs.items()}
     return {
         "windows": len(runs["trained"]),
         "layers": layers_of(runs),
         "head_gain": np.mean([one["head"] for one in runs["trained"]], axis=0).tolist(),
-        "source_gain": {c: dict(zip(SOURCES, s.sum(1).T.tolist(), strict=True)) for c, s in source.items()},
+        "source_gain": {c: dict(zip(SOURCES, s.T.tolist(), strict=True)) for c, s in source.items()},
         "judgement": judge(runs),
     }
 
@@ -279,6 +286,10 @@ def verdict(networks):
             f"predicts more of the state than they do in {spans(j['predicts more than every control'])} (share of the "
             f"variance {share.min():.3f} to {share.max():.3f}, median {np.median(share):.3f})",
             f"{name}: a negative-feedback predictor by all three in layers {spans(j['negative-feedback predictor'])}",
+            f"{name}: the part from other tokens is negative in layers {spans(j['part from other tokens negative'])}, "
+            f"positive in {spans(j['part from other tokens positive'])}; against permuted tokens more negative in "
+            f"{spans(j['that part more negative than on permuted tokens'])}, more positive in "
+            f"{spans(j['that part more positive than on permuted tokens'])}",
             f"{name}: of {j['heads']} heads {j['negative heads']} are negative and {j['positive heads']} positive; the "
             f"part from other tokens is negative in {j['heads whose part from other tokens is negative']}, positive in "
             f"{j['heads whose part from other tokens is positive']}; of the former "

@@ -150,6 +150,11 @@ def heads(measured: Measured) -> "xr.Dataset":
             np.median(sources, axis=-1),
             "median over the tokens of a head's gain by the token that it comes from",
         ),
+        source_gain=(
+            ("layer", "source"),
+            np.median(sources.sum(axis=1), axis=-1),
+            "median over the tokens of the gain of all heads together by the token that it comes from",
+        ),
         head_negative_share=(("layer", "head"), np.mean(gain < 0, -1), "share of tokens with negative feedback"),
         head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),
         source=("source", np.array(SOURCES), "token that the contribution comes from"),

@@ -68,7 +68,7 @@ def heads(profile: "xr.Dataset") -> Figure:
     --------
     >>> import xarray as xr
     >>> some = xr.Dataset({"head_gain": (("layer", "head", "token"), np.zeros((3, 2, 4))),
-    ...     "head_source_gain": (("layer", "head", "source"), np.zeros((3, 2, 3)))},
+    ...     "source_gain": (("layer", "source"), np.zeros((3, 3)))},
     ...     coords={"source": ["self", "first", "others"]})
     >>> [ax.get_xlabel() for ax in heads(some).axes[:2]]
     ['Layer', 'Layer']
@@ -81,12 +81,12 @@ def heads(profile: "xr.Dataset") -> Figure:
     sources = [str(name) for name in profile["source"].to_numpy()]
     words = {"self": "the token itself", "first": "the first token", "others": "the other tokens"}
     for i, (name, look) in enumerate(styles(sources).items()):
-        parts = profile["head_source_gain"].sel(source=name).sum("head").to_numpy()
+        parts = profile["source_gain"].sel(source=name).to_numpy()
         layers = np.arange(len(parts))
         bottom.plot(layers, parts, label=words.get(name, name), **look, **sparse_markers(len(parts), i))
     bottom.axhline(0.0, color="black", linewidth=0.9)
     _signed_scale(bottom)
-    bottom.set(xlabel="Layer", ylabel="Gain, sum of heads", title="What attention adds along a token comes from")
+    bottom.set(xlabel="Layer", ylabel="Median gain, all heads", title="What attention adds along a token comes from")
     bottom.legend(loc="best", ncols=3)
     return drawn
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, results, signals  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.heads import head_feedback  # noqa: E402
 from ctrlattn.checkpoints.parts import PARTS  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
@@ -54,6 +55,14 @@ def test_feedback_is_the_gain_of_the_recorded_contributions(profiled):
     assert_allclose(found["negative_share"], (found["feedback_gain"] < 0).mean("token"))
     middle = found["feedback_gain_quantile"].sel(quantile=0.5)
     assert_allclose(middle, np.median(found["feedback_gain"], axis=-1))
+
+
+def test_the_sources_of_all_heads_together(profiled):
+    checkpoint, found = profiled
+    text = checkpoints.tap(checkpoint, IDS)
+    sources = head_feedback(checkpoint, 1, text).sources.sum(0)
+    assert_allclose(found["source_gain"][1], np.median(sources, axis=-1))
+    assert_allclose(found["head_gain"][1], head_feedback(checkpoint, 1, text).gain, rtol=1e-6)
 
 
 def test_the_predicted_share_is_that_of_a_least_squares_line(profiled):

@@ -21,6 +21,7 @@ def runs(scene, trained, others, share=0.5, heads=0.0):
             "slope": [[-1.0, 0.0]],
             "head": [[gain + heads, 0.1 + abs(gain)]],
             "source": [[[0.0, 0.0, gain], [0.0, 0.0, 0.1 + abs(gain)]]],
+            "together": [[0.0, 0.0, gain]],
         }
 
     found = {"trained": [one(gain, share + 0.01 * i) for i, gain in enumerate(trained)]}
@@ -42,6 +43,8 @@ def test_a_layer_is_a_predictor_only_where_all_three_hold(scene):
     assert judged["negative-feedback predictor"] == [0]
     assert (judged["negative heads"], judged["positive heads"]) == (1, 1)
     assert judged["heads whose part from other tokens is negative"] == 1
+    assert judged["part from other tokens negative"] == [0]
+    assert judged["that part more negative than on permuted tokens"] == [0]
     assert judged["of the former, more negative than on permuted tokens"] == 1
     # Negative, but no more than the controls are; or no better a predictor.
     same = scene.judge(runs(scene, negative, negative))
