@@ -90,7 +90,7 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
         raise TypeError("loop_shaping needs a weight: the controller one would like to have, such as PID(0.3, 0.3)")
     w = control.ss(*as_controller(weight).realization(), 1, remove_useless_states=False)
     plant = control.ss(float(open_loop_pole(loop, a)), 1.0, 1.0, 0.0, 1) * w
-    k, largest = _robust(*(np.asarray(m) for m in (plant.A, plant.B, plant.C, plant.D)), excess)
+    k, largest = _robust(plant.A, plant.B, plant.C, plant.D, excess)
     controller = LTIController(w * control.ss(k[0], k[1], -k[2], -k[3], 1, remove_useless_states=False))
     return Shaped(controller, replace(loop, controller=controller), plant, largest / excess, largest)
 

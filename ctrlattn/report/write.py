@@ -14,14 +14,18 @@ from ctrlattn.report.sections import (
     automaton,
     comparison,
     configurations,
+    design,
     feedback,
     frequency,
     spectra,
     time,
     tokens,
+    transients,
 )
 
-SECTIONS = (automaton, feedback, spectra, time, frequency, tokens, comparison, configurations)
+SECTIONS = (
+    automaton, feedback, spectra, transients, time, frequency, tokens, comparison, configurations, design,
+)  # fmt: skip
 
 
 def write(

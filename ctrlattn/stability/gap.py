@@ -52,7 +52,8 @@ def nu_gap(one: Any, other: Any) -> float:
         raise ValueError("nu_gap compares discrete plants (dt = 1), got a continuous one: sample it first")
     if not _winds_as_it_must(n, d, m, h):
         return 1.0
-    top = circle.squared_modulus(np.polysub(np.polymul(n, h), np.polymul(m, d)))
+    apart = np.polyadd(np.polymul(n, h), np.polymul(-m, d))
+    top = circle.squared_modulus(apart)
     squares = [circle.squared_modulus(p) for p in (n, d, m, h)]
     bottom = chebyshev.chebmul(chebyshev.chebadd(*squares[:2]), chebyshev.chebadd(*squares[2:]))
     slope = chebyshev.chebsub(

@@ -1,0 +1,76 @@
+"""The sections on transients and on design against second computations, for causal and for bidirectional attention."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import FixedAttention, presets, signals, simulate
+from ctrlattn.report.material import Material, named_loops
+from ctrlattn.report.sections import design, transients
+from ctrlattn.stability import closed_loop_poles
+
+
+def recording(causal, seed=4, layers=2, heads=2, n=5):
+    rng = np.random.default_rng(seed)
+    scores = rng.random((layers, heads, n, n)) + 0.05
+    scores = np.tril(scores) if causal else scores
+    d = 4 * heads
+    arrays = {
+        "attention": scores / scores.sum(-1, keepdims=True),
+        "embedding": rng.standard_normal((n, d)),
+        "attention_out": rng.standard_normal((layers, n, d)),
+        "mlp_out": rng.standard_normal((layers, n, d)),
+    }
+    return signals.dataset(arrays, tokens=list("abcde")[:n], attrs={"model": "toy", "norm": "pre", "causal": causal})
+
+
+@pytest.fixture(params=[True, False], ids=["causal", "bidirectional"], scope="module")
+def material(request):
+    return Material(named_loops(None, {}), {"toy": [recording(int(request.param))]})
+
+
+def test_amplification_is_that_of_the_simulated_loop(material):
+    """Every unit disturbance at rest, simulated: the columns of the map whose norm is asked."""
+    for name in ("softmax", "neutreno", "pidformer-printed", "pidformer-ema"):
+        growth, stable = transients.amplification(material.loops[name], material)
+        assert growth.shape == (4, material.layers + 1)
+        for i, matrix in enumerate(material.texts[0]["attention"].to_numpy().astype(float).reshape(-1, 5, 5)):
+            loop = replace(material.loops[name], predictor=FixedAttention(matrix))
+            push = np.zeros((material.layers + 1, 5, 5))
+            push[0] = np.eye(5)  # one column a token; layer 0 itself moves nothing, all being at rest
+            run = simulate(loop, np.zeros((5, 5)), material.layers + 1, reference=np.zeros((5, 5)), disturbance=push)
+            assert_allclose(growth[i], [np.linalg.norm(x, 2) for x in run.state[1:]], rtol=1e-9)
+            poles = closed_loop_poles(loop.controller, loop.skip + loop.feedback * np.linalg.eigvals(matrix))
+            assert stable[i] == (np.abs(poles).max() <= 1 + 1e-9)
+
+
+def test_transients_says_what_it_counted(material):
+    found = transients.section(material)
+    assert_allclose(found.numbers["automaton_growth"][[1, 5]], [1.657, 7.621], atol=0.02)
+    assert found.numbers["automaton_radius_after_disturbance"] > 1.1
+    assert {picture.name for picture in found.pictures} >= {"pseudospectrum", "automaton-growth", "disturbance"}
+    assert len(found.sentences) == 1 + len(material.linear)
+
+
+def test_gains_of_the_region_leave_all_modes_stable(material):
+    found = design.section(material)
+    spectrum = material.spectra["toy"]
+    assert found.numbers["gains_confirmed_on_all_modes"]["printed law"] > 0.9
+    for law, name in design.LAWS.items():
+        numbers = found.numbers["designed"][law]
+        if "not_met" in numbers:
+            continue
+        assert numbers["modulus_margin"] >= design.MARGIN - 1e-6
+        pid = replace(presets.get(name).controller, kp=numbers["kp"], ki=numbers["ki"], kd=numbers["kd"])
+        assert np.abs(closed_loop_poles(pid, spectrum)).max() < 1
+    assert any("kp" in numbers for numbers in found.numbers["designed"].values())
+    assert {picture.name for picture in found.pictures} >= {"gain-regions", "trade-off", "disk-margin"}
+
+
+def test_a_report_without_linear_loops():
+    material = Material(named_loops(["prediction-error-rms"], {}), {"toy": [recording(1)]})
+    assert len(transients.section(material).sentences) == 1
+    names = {picture.name for picture in design.section(material).pictures}
+    assert "disk-margin" not in names
