@@ -104,8 +104,9 @@ def _keep_matrix(store: dict[int, torch.Tensor], i: int, heads: int) -> Callable
 
 
 def _stack(values: dict[int, torch.Tensor]) -> np.ndarray:
-    """Layers in order, the batch of one taken off."""
-    return torch.cat([values[i] for i in sorted(values)]).cpu().numpy()
+    """Layers in order, the batch of one taken off; numpy has no bfloat16."""
+    stacked = torch.cat([values[i] for i in sorted(values)])
+    return stacked.to(torch.promote_types(stacked.dtype, torch.float32)).numpy(force=True)
 
 
 def token_names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:

@@ -1,8 +1,10 @@
 """A layer called again by itself: the same value, the right Jacobian, no cache that grows."""
 
+import itertools
+
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -46,11 +48,14 @@ def given(checkpoint):
 
 
 def test_each_layer_gives_the_next_stream_again(checkpoint):
-    text = checkpoints.tap(checkpoint, given(checkpoint))
-    for i, (f, h) in enumerate(checkpoints.layer_functions(checkpoint, given(checkpoint))):
-        assert_allclose(h, text["state"][i], rtol=0, atol=1e-6)  # eager softmax is float32, sdpa is not
+    functions = checkpoints.layer_functions(checkpoint, given(checkpoint))
+    for (f, h), (_, after) in itertools.pairwise(functions):
         for _ in range(2):  # a live cache would give another answer the second time
-            assert_allclose(f(h).detach(), text["state"][i + 1], rtol=0, atol=1e-5)
+            assert_allclose(f(h).detach(), after, rtol=0, atol=1e-13 * after.abs().max().item())
+    state = checkpoints.tap(checkpoint, given(checkpoint))["state"]
+    f, h = functions[-1]
+    assert_allclose(h, state[-2], rtol=0, atol=1e-6)  # eager softmax, which tap takes, is float32, that of sdpa is not
+    assert_allclose(f(h).detach(), state[-1], rtol=0, atol=1e-5)
 
 
 def test_jacobian_products_are_finite_differences(checkpoint):
@@ -74,16 +79,35 @@ def test_a_batch_of_streams_is_each_alone(checkpoint):
         assert_allclose(both[1], f(2 * h), rtol=0, atol=1e-6 * both.abs().max().item())
 
 
-def test_a_cache_that_the_configuration_wants_stays_off():
-    checkpoint = checkpoints.load(MODELS["llama"](transformers).double())
-    checkpoint.model.config.use_cache = True
+def jacobian(f, h):
+    return torch.autograd.functional.jacobian(f, h).reshape(h.numel(), h.numel())
+
+
+def test_a_live_cache_is_not_called_again(monkeypatch):
+    """The arguments of a pass with a cache, called again as they are, give a wrong Jacobian; ours the right one."""
+    checkpoint, caught = checkpoints.load(MODELS["llama"](transformers).double(), attention="sdpa"), {}
     f, h = checkpoints.layer_function(checkpoint, 0, IDS)
-    assert_array_equal(f(h).detach(), f(h).detach())
-    dense = torch.func.jacrev(f)(h).detach().reshape(h.numel(), h.numel())
-    once_more = torch.func.jacrev(f)(h).detach().reshape(h.numel(), h.numel())
-    assert_array_equal(dense, once_more)
-    blocks = dense.reshape(len(IDS), 8, len(IDS), 8).abs().sum((1, 3))
-    assert torch.all(torch.triu(blocks, 1) == 0)  # causal: with a live cache every token sees all of the old ones
+    expected = jacobian(f, h)
+    blocks = expected.reshape(len(IDS), 8, len(IDS), 8).abs().sum((1, 3))
+    assert torch.all(torch.triu(blocks, 1) == 0)  # causal
+
+    def with_a_cache(checkpoint, ids):
+        return {"input_ids": torch.tensor([ids]), "use_cache": True}
+
+    def keep(module, args, kwargs):
+        caught.update(kwargs, hidden_states=args[0])
+
+    monkeypatch.setattr("ctrlattn.checkpoints.layers.inputs_of", with_a_cache)
+    layer = checkpoint.layers[0]
+    hook = layer.register_forward_pre_hook(keep, with_kwargs=True)
+    ours, _ = checkpoints.layer_function(checkpoint, 0, IDS)
+    hook.remove()
+    assert caught["past_key_values"] is not None
+    caught.pop("hidden_states")
+    naive = jacobian(lambda x: layer(x[None], **caught)[0], h)
+    assert torch.linalg.norm(naive - expected) > 1e-2 * torch.linalg.norm(expected)
+    for _ in range(2):
+        assert_allclose(jacobian(ours, h), expected, rtol=0, atol=1e-14)
 
 
 def test_hooks_go_and_layers_are_checked():

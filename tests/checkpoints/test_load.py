@@ -71,6 +71,16 @@ def test_a_decoder_saved_without_its_head_gets_no_random_one(tmp_path):
     assert type(checkpoints.load(tmp_path).model).__name__ == "LlamaModel"
 
 
+def test_a_hub_id_is_taken_from_the_local_cache(llama, tmp_path, monkeypatch):
+    cache = tmp_path / "hub" / "models--org--name"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(llama, cache / "snapshots" / ("0" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    words = transformers.BertTokenizer(vocab={"[UNK]": 0, "a": 1})
+    assert checkpoints.load("org/name", tokenizer=words).source == "org/name"
+
+
 def test_images_need_no_tokenizer(tmp_path):
     transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=8, patch_size=4)).save_pretrained(tmp_path)
     assert not checkpoints.load(tmp_path).causal

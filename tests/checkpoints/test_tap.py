@@ -86,6 +86,14 @@ def test_bad_ids(ids, word):
         checkpoints.tap(checkpoints.load(tiny("llama")), ids)
 
 
+def test_bfloat16_is_recorded_in_float32():
+    text = checkpoints.tap(checkpoints.load(tiny("llama").bfloat16()), IDS)
+    assert {text[name].dtype for name in text.data_vars} == {np.dtype("float32")}
+    assert text.attrs["dtype"] == "bfloat16"
+    plain = checkpoints.tap(checkpoints.load(tiny("llama")), IDS)
+    assert_allclose(text["state"], plain["state"], atol=0.05 * np.abs(plain["state"]).max().item())
+
+
 def test_an_activation_that_is_not_finite_is_told():
     model = tiny("llama")
     with torch.no_grad():
