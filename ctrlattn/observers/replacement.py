@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint, evaluate
+from ctrlattn.checkpoints.hooks import Hook, first, hooked, stream_of
 from ctrlattn.observers.dictionary import Dictionary
-from ctrlattn.observers.stream import pair, require_signals, stream_of, window_of
+from ctrlattn.observers.stream import pair, require_signals, window_of
 from ctrlattn.predictors import CausalMean
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -59,19 +60,16 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
             return None
         return ((put(x), *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": put(x)})
 
-    def added(module: Any, args: Any, output: Any) -> Any:
-        y = output[0] if isinstance(output, tuple) else output
+    def added(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+        y = first(output)
         new = put(held["state"] + y) - held["state"] if signal == "mid" else put(y)
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
-    handles = [block.register_forward_pre_hook(before, with_kwargs=True)]
-    try:
-        if signal in ("prediction", "mid", "mlp"):
-            handles.append((mlp if signal == "mlp" else attention).out.register_forward_hook(added))
+    places: list[Hook] = [(block, before, True)]
+    if signal in ("prediction", "mid", "mlp"):
+        places.append(((mlp if signal == "mlp" else attention).out, added, False))
+    with hooked(places):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:

@@ -13,7 +13,7 @@ times). The token after them has no context, and is no example of any signal, so
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint
+from ctrlattn.checkpoints.hooks import first, hooked, stream_of
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.predictors import CausalMean
 
@@ -144,43 +145,37 @@ def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
         raise ValueError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
 
 
-@contextmanager
-def _watching(checkpoint: Checkpoint, layer: int, seen: dict[str, torch.Tensor], state_only: bool) -> Iterator[None]:
+def _watching(
+    checkpoint: Checkpoint, layer: int, seen: dict[str, torch.Tensor], state_only: bool
+) -> AbstractContextManager[None]:
     def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         seen["state"] = stream_of(args, kwargs)
         if state_only:
             raise _Seen
 
-    def after(module: Any, args: Any, output: Any) -> None:
+    def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
         raise _Seen
 
     def add(name: str) -> Callable[..., None]:
-        def hook(module: Any, args: Any, output: Any) -> None:
-            seen[name] = output[0] if isinstance(output, tuple) else output
+        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+            seen[name] = first(output)
 
         return hook
 
-    block = checkpoint.layers[layer]
-    handles = [block.register_forward_pre_hook(read, with_kwargs=True)]
-    try:
-        for one, name in zip(pair(checkpoint, layer), ("prediction", "mlp"), strict=True):
-            handles.append(one.out.register_forward_hook(add(name)))
-        handles.append(block.register_forward_hook(after))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    block, (attention, mlp) = checkpoint.layers[layer], pair(checkpoint, layer)
+    return hooked(
+        [
+            (block, read, True),
+            (attention.out, add("prediction"), False),
+            (mlp.out, add("mlp"), False),
+            (block, after, False),
+        ]
+    )
 
 
 def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
     """Attention and MLP of a layer."""
     return checkpoint.sublayers("attention")[layer], checkpoint.sublayers("mlp")[layer]
-
-
-def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """What a layer was called with: Llama passes the stream by name, BERT by position."""
-    stream: torch.Tensor = args[0] if args else kwargs["hidden_states"]
-    return stream
 
 
 class Stream:

@@ -63,7 +63,7 @@ class Settings:
     blocks: int = 8
     passes: int = 2
     batch: int = 512
-    rate: float = 1e-3
+    rate: float = 2e-3
     penalty: float = 0.0
     dead_after: int = 20_000
     seed: int = 0

@@ -1,0 +1,262 @@
+"""c_{l+1} = a_l c_l + w_l + u_l, u = C(z)(r - c): a feature's direction f as an output c = f·x, led to a set-point.
+
+Layers are time steps. Each layer reads c, and what the law asks for is added to what the layer hands on, x <- x + u f,
+on every token but those that a decoder's window begins with. A constant push is the open loop; P, PI and PID close it.
+As everywhere in this package a controller acts from the second layer on, its memories beginning at the first.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
+from ctrlattn.checkpoints.hooks import Hook, first, hooked, stream_of
+from ctrlattn.design.performance import settled
+from ctrlattn.loop import Loop, LoopState
+from ctrlattn.observers.stream import window_of
+from ctrlattn.predictors import FixedAttention
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """What is done to the output.
+
+    Parameters
+    ----------
+    controller : PID, LTIController or None
+        Closes the loop.
+    push : float
+        Added whatever the output is: the open loop.
+    once : bool
+        The push at the first layer alone, not at every one.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> Law(PID(0.5, 0.1)).push
+    0.0
+    """
+
+    controller: Any = None
+    push: float = 0.0
+    once: bool = False
+
+
+class Plant(NamedTuple):
+    """What layers do to an output when nobody steers."""
+
+    alpha: np.ndarray  # (layers,): how much of a small push on every token survives a layer
+    output: np.ndarray  # (layers + 1,): mean output
+    spread: np.ndarray  # (layers + 1,): standard deviation over tokens
+
+    @property
+    def disturbance(self) -> np.ndarray:
+        """w, (layers,): what each layer adds by itself."""
+        return self.output[1:] - self.alpha * self.output[:-1]
+
+
+class Response(NamedTuple):
+    """An output under a law, over depth, and what it costs."""
+
+    output: np.ndarray  # (layers + 1,): mean over tokens, from the first steered layer to the end
+    reached: float  # mean at the end
+    error: float  # (set-point - reached)/(set-point - unsteered end): the share that is missing
+    spread: float  # standard deviation over tokens at the end
+    overshoot: float  # beyond the set-point, share of the way to it
+    settling: float  # layers until the mean stays within 5 % of the way; inf: it does not
+    loss: float  # next-token loss above the unsteered, nats a token
+    loss_error: float  # standard error over windows
+
+
+@contextmanager
+def steered(
+    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, *, start: int = 0
+) -> Iterator[dict[int, list[torch.Tensor]]]:
+    """The network under a law, for the time of the block.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    direction : (d,)
+        f; its length does not count.
+    law : Law
+    setpoint : float
+        r, in units of the stream.
+    start : int
+        First layer of the loop.
+
+    Yields
+    ------
+    dict
+        Depth -> outputs of the kept tokens, (windows, tokens) for every pass that the network has made.
+
+    Raises
+    ------
+    ValueError
+        A direction of another width, zero or not finite; a layer that is not there.
+
+    References
+    ----------
+    Nguyen et al., Activation Steering with a Feedback Controller, arXiv 2510.04309: steering by a constant direction is
+    proportional control and leaves a steady-state error; integral and derivative over layers. There the error is a
+    difference of class means, here the output is measured on the very text.
+    """
+    f = _unit(checkpoint, direction)
+    loop = _loop(law)
+    begin, layers = checkpoint.layer_index(start), checkpoint.layers
+    window = window_of(checkpoint)
+    held: dict[str, Any] = {}
+    outputs: dict[int, list[torch.Tensor]] = {depth: [] for depth in range(begin, len(layers) + 1)}
+
+    def before(depth: int) -> Any:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = stream_of(args, kwargs)
+            c = (x[:, window.kept(x.shape[1])] @ f)[..., None]
+            if depth == begin:
+                held["state"] = loop.init(c, torch.full_like(c, setpoint))
+            outputs[depth].append(c[..., 0])
+            state = held["state"]
+            _, u, memory = loop.control(c, state)
+            held["state"] = LoopState(state.reference, memory, acting=True)
+            held["u"] = u + (law.push if depth == begin or not law.once else 0.0)
+
+        return hook
+
+    def after(depth: int) -> Any:
+        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
+            x = first(output)
+            kept = window.kept(x.shape[1])
+            new = torch.cat([x[:, : kept.start], x[:, kept] + held["u"] * f, x[:, kept.stop :]], 1)
+            if depth == len(layers) - 1:
+                outputs[depth + 1].append(new[:, kept] @ f)
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        return hook
+
+    places: list[Hook] = []
+    for depth in range(begin, len(layers)):
+        places += [(layers[depth], before(depth), True), (layers[depth], after(depth), False)]
+    with torch.no_grad(), hooked(places):
+        yield outputs
+
+
+def _loop(law: Law) -> Loop:
+    """The closed loop of the output; its predictor stands for the layer and is never asked."""
+    return Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0, controller=law.controller)
+
+
+def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
+    parameter = next(checkpoint.model.parameters())
+    f = torch.as_tensor(np.asarray(direction), dtype=parameter.dtype, device=parameter.device)
+    if f.shape != (checkpoint.width,) or not torch.isfinite(f).all() or not f.any():
+        raise ValueError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
+    return normalize(f, dim=0)
+
+
+def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0, share: float = 0.05) -> Plant:
+    """The plant: every layer is pushed along f, all kept tokens at once, and its output compared with that unpushed.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    direction : (d,)
+    ids : (windows, n)
+    start : int
+    share : float
+        Size of the push, of the root mean square length of the stream.
+
+    Raises
+    ------
+    ValueError
+        As for `steered`.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> identify(checkpoints.load(transformers.GPT2Model(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2))),
+    ...          [1.0], [[1, 2]])
+    Traceback (most recent call last):
+    ...
+    ValueError: a direction is (8,), finite and not zero; got (1,)
+    """
+    f = _unit(checkpoint, direction)
+    window, index = window_of(checkpoint), checkpoint.layer_index(start)
+    kept = window.kept(np.shape(ids)[1])
+    alphas, outputs = [], []
+    with torch.no_grad():
+        for one in ids:
+            survived, seen = [], []
+            for layer, h in layer_functions(checkpoint, one, layers=tuple(range(index, len(checkpoint.layers)))):
+                size = share * float(h[kept].square().sum(-1).mean().sqrt())
+                pushed = h.clone()
+                pushed[kept] += size * f
+                after = layer(h)
+                survived.append(float(((layer(pushed) - after)[kept] @ f).mean()) / size)
+                seen.append((h[kept] @ f).numpy())
+            alphas.append(survived)
+            outputs.append([*seen, (after[kept] @ f).numpy()])
+    c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
+    return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
+
+
+def respond(checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, ids: Any, *, start: int = 0) -> Response:
+    """An output under a law on some windows: how near, how fast, at what cost.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        A causal network with its head.
+    direction, law, setpoint, start : as for `steered`
+    ids : (windows, n)
+        Text on which nothing was chosen.
+
+    Raises
+    ------
+    ValueError
+        As for `steered` and `checkpoints.evaluate`.
+    """
+    with steered(checkpoint, direction, Law(), setpoint, start=start) as outputs:
+        clean = evaluate(checkpoint, ids)
+    unsteered = float(torch.cat(outputs[len(checkpoint.layers)]).mean())
+    with steered(checkpoint, direction, law, setpoint, start=start) as outputs:
+        lossy = evaluate(checkpoint, ids)
+    tokens = [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
+    mean = np.array([one.mean() for one in tokens])
+    settling, overshoot = settled(mean - mean[0], np.asarray(setpoint - mean[0]))
+    lost = lossy.window_losses - clean.window_losses
+    return Response(
+        output=mean,
+        reached=float(mean[-1]),
+        error=float((setpoint - mean[-1]) / (setpoint - unsteered)),
+        spread=float(tokens[-1].std()),
+        overshoot=float(overshoot),
+        settling=float(settling),
+        loss=float(lost.mean()),
+        loss_error=float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan"),
+    )
+
+
+def calibrate(
+    checkpoint: Checkpoint, direction: Any, setpoint: float, ids: Any, *, start: int = 0, once: bool = False
+) -> Law:
+    """The constant push that brings the mean to the set-point on these windows, by three steps of the secant method."""
+
+    def end(push: float) -> float:
+        with steered(checkpoint, direction, Law(push=push, once=once), setpoint, start=start) as outputs:
+            evaluate(checkpoint, ids)
+        return float(torch.cat(outputs[len(checkpoint.layers)]).mean())
+
+    before, value = 0.0, end(0.0)
+    push = (setpoint - value) / (1 if once else len(checkpoint.layers) - start)
+    for _ in range(3):
+        found = end(push)
+        if found == value:
+            break
+        before, push, value = push, push + (setpoint - found) * (push - before) / (found - value), found
+    return Law(push=push, once=once)

@@ -1,0 +1,124 @@
+"""Steering a network whose layers add nothing is `simulate` of the loop; a pushed layer gives its Jacobian's answer."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ctrlattn import PID, FixedAttention, Loop, checkpoints, simulate  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints import layer_jacobian  # noqa: E402
+from ctrlattn.observers import windows  # noqa: E402
+from ctrlattn.observers.steering import Law, calibrate, identify, respond, steered  # noqa: E402
+
+DEPTH = 6
+F = np.linspace(-1, 2, 16)
+
+
+@pytest.fixture
+def ids(tiny, text):
+    return np.stack(list(islice(windows(tiny, text, 16), 3)))
+
+
+@pytest.fixture(scope="module")
+def idle(words):
+    """Six layers that add nothing."""
+    config = transformers.LlamaConfig(
+        vocab_size=41, hidden_size=16, num_hidden_layers=DEPTH, num_attention_heads=2, intermediate_size=8
+    )
+    model = transformers.LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(torch.randn(41, 16, generator=torch.Generator().manual_seed(0)))
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    return checkpoints.load(model, tokenizer=words)
+
+
+@pytest.mark.parametrize("controller", [PID(0.4), PID(0.3, 0.2), PID(0.3, 0.2, 0.1), PID(0.3, 0.2, 0.1, form="ema")])
+@pytest.mark.parametrize("start", [0, 2])
+def test_layers_that_add_nothing_leave_the_loop_itself(idle, ids, controller, start):
+    with steered(idle, F, Law(controller), 3.0, start=start) as outputs:
+        checkpoints.evaluate(idle, ids)
+    c = np.stack([torch.cat(outputs[depth]).numpy() for depth in sorted(outputs)])
+    loop = Loop(FixedAttention(np.zeros((12, 12))), controller=controller)
+    x = c[0][..., None].astype(float)
+    expected = simulate(loop, x, DEPTH - start, reference=np.full_like(x, 3.0)).state[..., 0]
+    assert_allclose(c, expected, atol=1e-4)
+
+
+def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids):
+    clean = checkpoints.tap(idle, ids[0])["state"].to_numpy()
+    with steered(idle, F, Law(push=2.0), 0.0):
+        pushed = checkpoints.tap(idle, ids[0])["state"].to_numpy()
+    assert_allclose(pushed[:, :4], clean[:, :4], atol=1e-6)
+    unit = F / np.linalg.norm(F)
+    assert_allclose(
+        pushed[1:-1, 4:] - clean[1:-1, 4:],
+        np.arange(1, DEPTH)[:, None, None] * 2 * unit + 0 * clean[1:-1, 4:],
+        atol=1e-5,
+    )
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in idle.model.modules())
+
+
+def test_a_push_at_every_layer_or_once_reaches_the_set_point(idle, ids):
+    every, once = (calibrate(idle, F, 5.0, ids, once=one) for one in (False, True))
+    assert_allclose(once.push, every.push * DEPTH, rtol=1e-4)
+    for law in (every, once):
+        found = respond(idle, F, law, 5.0, ids)
+        assert_allclose(found.reached, 5.0, atol=1e-4)
+        assert_allclose(found.error, 0.0, atol=1e-4)
+    assert respond(idle, F, once, 5.0, ids).settling == 1
+    assert_allclose(respond(idle, F, Law(), 5.0, ids).error, 1.0, atol=1e-6)
+
+
+def test_integral_action_removes_what_a_constant_disturbance_leaves(idle, ids):
+    def end(controller):
+        return respond(idle, F, Law(controller, push=-1.0), 4.0, ids).error * (4.0 - unsteered)
+
+    unsteered = respond(idle, F, Law(), 4.0, ids).reached
+    # P: c' = c + kp (r - c) - 1 rests at r - 1/kp; with I the rest is 0, which six layers only approach.
+    assert_allclose(end(PID(0.9)), 1 / 0.9, rtol=0.01)
+    assert abs(end(PID(0.9, 0.5))) < 0.2
+
+
+def test_overshoot_is_told(idle, ids):
+    assert respond(idle, F, Law(PID(1.6)), 4.0, ids).overshoot > 0.3
+    assert respond(idle, F, Law(PID(0.6)), 4.0, ids).overshoot == 0
+
+
+def test_the_plant_is_the_jacobian_along_the_direction(tiny, ids):
+    found = identify(tiny, F, ids[:1], start=1, share=1e-3)
+    unit = F / np.linalg.norm(F)
+    push = np.zeros((16, 16))
+    push[4:] = unit
+    for layer, alpha in zip((1, 2), found.alpha, strict=True):
+        moved = (layer_jacobian(tiny, layer, ids[0]) @ push.ravel()).reshape(16, 16)
+        assert_allclose(alpha, (moved[4:] @ unit).mean(), atol=2e-3)
+    state = checkpoints.tap(tiny, ids[0])["state"].to_numpy()
+    assert_allclose(found.output, (state[1:, 4:] @ unit).mean(1), atol=1e-5)
+    assert_allclose(found.output[1:], found.alpha * found.output[:-1] + found.disturbance)
+
+
+def test_loss_is_above_the_unsteered(tiny, ids):
+    found = respond(tiny, F, Law(PID(0.5)), 6.0, ids)
+    with steered(tiny, F, Law(PID(0.5)), 6.0):
+        lossy = checkpoints.evaluate(tiny, ids).loss
+    assert_allclose(found.loss, lossy - checkpoints.evaluate(tiny, ids).loss, atol=1e-6)
+    assert found.loss_error > 0
+
+
+@pytest.mark.parametrize(
+    ("direction", "start", "message"),
+    [
+        (np.zeros(16), 0, "finite and not zero"),
+        (np.ones(3), 0, r"a direction is \(16,\)"),
+        (F, 9, "layer must be one of"),
+    ],
+)
+def test_bad_input_is_told(tiny, direction, start, message):
+    with pytest.raises(ValueError, match=message), steered(tiny, direction, Law(), 1.0, start=start):
+        pass
