@@ -284,6 +284,11 @@ def gain(measured: Measured) -> "xr.Dataset":
             "overlap of left singular vectors of a layer with right ones of another",
         ),
         right_alignment=(pair, _overlap(right, right), "overlap of the right singular vectors of two layers"),
+        feature_alignment=(
+            pair,
+            _overlap(_directions(left, n), _directions(right, n)),
+            "the same as alignment for the leading feature directions, whatever tokens they are on",
+        ),
     )
 
 
@@ -412,6 +417,15 @@ def _token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
     """Share of each token in the square of each vector (m, n d) -> (m, n)."""
     square = np.sum(vectors.astype(np.float64).reshape(len(vectors), n, -1) ** 2, axis=-1)
     return square / _positive(square.sum(-1, keepdims=True))
+
+
+def _directions(vectors: np.ndarray, n: int) -> np.ndarray:
+    """(L, k, n d) -> (L, k, d): orthonormal feature directions that hold most of each layer's k vectors."""
+    found = []
+    for some in vectors:
+        rows = some.reshape(-1, some.shape[-1] // n).astype(np.float64)
+        found.append(np.linalg.eigh(rows.T @ rows)[1][:, -len(some) :].T)
+    return np.array(found)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -95,6 +95,9 @@ def heads(profile: "xr.Dataset") -> Figure:
 def value_maps(profile: "xr.Dataset") -> Figure:
     """Eigenvalues of W_O W_V of all heads in the complex plane, and the sign of each head.
 
+    Where the stream was measured (part `diversity`) and a norm stands before the attention, each is divided by the
+    median size that this norm measures: the gain of an attention mode of eigenvalue 1.
+
     Examples
     --------
     >>> import xarray as xr
@@ -106,6 +109,10 @@ def value_maps(profile: "xr.Dataset") -> Figure:
     drawn = figure(height=3.9)
     plane, signs = drawn.subplots(1, 2, width_ratios=(1.25, 1.0))
     modes = profile["value_eigenvalue"].to_numpy()
+    scaled = "stream_rms" in profile and profile.attrs.get("norm") == "pre"
+    if scaled:
+        size = np.median(profile["stream_rms"].to_numpy()[:-1], axis=-1)[:, None, None]
+        modes = modes / np.where(size > 0, size, 1.0)
     layer = np.broadcast_to(np.arange(len(modes))[:, None, None], modes.shape)
     points = plane.scatter(
         modes.real.ravel(), modes.imag.ravel(), c=layer.ravel(), s=3, cmap="cividis", linewidths=0, rasterized=True
@@ -117,11 +124,12 @@ def value_maps(profile: "xr.Dataset") -> Figure:
     plane.axvline(0.0, color="black", linewidth=0.9)
     plane.set(
         xlim=(-1.05 * reach, 1.05 * reach), ylim=(-1.05 * reach, 1.05 * reach), xlabel="Real part",
-        ylabel="Imaginary part", title="Eigenvalues of $W_O W_V$" + (f" ({outside} outside)" if outside else ""),
+        ylabel="Imaginary part",
+        title="$W_O W_V$" + (" over the size of x" if scaled else "") + (f", {outside} outside" if outside else ""),
     )  # fmt: skip
     plane.set_aspect("equal")
     _map(signs, profile["value_positive"].to_numpy(), "Σ Re λ / Σ |λ|", diverging=True, limit=1.0)
-    signs.set(xlabel="Head", ylabel="Layer", title="Erases (−1) or copies (+1)")
+    signs.set(xlabel="Head", ylabel="Layer", title="Each head: −1 erases, +1 copies")
     return drawn
 
 
@@ -272,7 +280,8 @@ def gains(profile: "xr.Dataset") -> Figure:
     >>> import xarray as xr
     >>> some = xr.Dataset({"random_gain": (("layer", "probe"), np.ones((3, 2))),
     ...     "sigma": (("layer", "singular"), np.ones((3, 2))),
-    ...     "alignment": (("layer", "layer_to"), np.eye(3)), "right_alignment": (("layer", "layer_to"), np.eye(3))})
+    ...     "alignment": (("layer", "layer_to"), np.eye(3)),
+    ...     "feature_alignment": (("layer", "layer_to"), np.eye(3))})
     >>> gains(some).axes[0].get_ylabel()
     'Gain of a layer'
     """
@@ -288,10 +297,14 @@ def gains(profile: "xr.Dataset") -> Figure:
     _log_scale(left, sigma, probes)
     left.set(xlabel="Layer", ylabel="Gain of a layer", title="Typical and worst gain")
     left.legend(loc="best", fontsize=8)
-    _map(middle, profile["alignment"].to_numpy(), "Overlap", limits=(0.0, 1.0))
-    middle.set(xlabel="Layer that amplifies", ylabel="Layer that it comes from", title="Out of one, into another")
-    _map(right, profile["right_alignment"].to_numpy(), "Overlap", limits=(0.0, 1.0))
-    right.set(xlabel="Layer", ylabel="Layer", title="What both amplify")
+    for ax, name, title in (
+        (middle, "alignment", "Out of one, into another"),
+        (right, "feature_alignment", "Features only"),
+    ):
+        overlap = profile[name].to_numpy()
+        off = overlap[~np.eye(len(overlap), dtype=bool)]
+        _map(ax, overlap, "Overlap", limits=(0.0, max(0.05, float(np.max(off, initial=0.0)))))
+        ax.set(xlabel="Layer that amplifies", ylabel="Layer that it comes from", title=title)
     return drawn
 
 
@@ -318,6 +331,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
         layers, radius - error, radius + error, color=COLOURS[0], alpha=0.2, linewidth=0, label="its residual"
     )
     left.axhline(1.0, color="black", linewidth=0.9)
+    _log_scale(left, radius - error, profile["numerical_radius"].to_numpy())
     left.set(xlabel="Layer", ylabel="Size", title="Three sizes of a Jacobian")
     left.legend(loc="best", fontsize=8)
     departure, spread = profile["departure"].to_numpy(), profile["departure_error"].to_numpy()

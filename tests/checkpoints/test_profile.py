@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, results, signals  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.heads import head_feedback  # noqa: E402
-from ctrlattn.checkpoints.parts import PARTS  # noqa: E402
+from ctrlattn.checkpoints.parts import PARTS, _directions, _overlap  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
@@ -95,7 +95,18 @@ def test_alignment_of_singular_vectors_is_one_with_itself_and_bounded(profiled):
     _, found = profiled
     assert_allclose(np.diag(found["right_alignment"]), 1.0, atol=1e-5)
     assert_allclose(found["right_alignment"], found["right_alignment"].T, atol=1e-6)
+    assert np.all((found["feature_alignment"] >= 0) & (found["feature_alignment"] <= 1 + 1e-9))
     assert np.all((found["alignment"] >= 0) & (found["alignment"] <= 1 + 1e-5))
+
+
+def test_feature_directions_do_not_depend_on_the_token():
+    """The same direction on different tokens: unrelated as streams, the same as features."""
+    one, two = np.zeros((2, 1, 1, 5, 8))
+    one[0, 0, 1, 3] = 1.0
+    two[0, 0, 4, 3] = -1.0
+    flat = [v.reshape(1, 1, 40) for v in (one, two)]
+    assert_allclose(_overlap(*flat), 0.0)
+    assert_allclose(_overlap(*(_directions(v, 5) for v in flat)), 1.0)
 
 
 def test_unstable_modes_are_counted_by_their_poles(profiled):
