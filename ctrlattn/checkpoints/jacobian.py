@@ -85,13 +85,16 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
         raise ValueError("a Jacobian needs a finite stream: this layer reads or returns NaN or infinity")
     push = torch.func.vjp(lambda w: pull(w)[0], torch.zeros_like(value))[1]
 
+    # numpy has no bfloat16.
+    wide = h.dtype if h.dtype == torch.float64 else torch.float32
+
     def product(mapped: Any, like: torch.Tensor, vector: np.ndarray) -> np.ndarray:
         given = torch.as_tensor(np.ascontiguousarray(vector)).to(like).reshape(like.shape)
-        return np.asarray(mapped(given)[0].detach().cpu().numpy()).ravel()
+        return np.asarray(mapped(given)[0].detach().to("cpu", wide).numpy()).ravel()
 
     return LinearOperator(
         (value.numel(), h.numel()),
         matvec=lambda v: product(push, h, v),
         rmatvec=lambda w: product(pull, value, w),
-        dtype=np.dtype(str(h.dtype).removeprefix("torch.")),
+        dtype=np.dtype(str(wide).removeprefix("torch.")),
     )

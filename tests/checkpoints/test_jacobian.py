@@ -53,6 +53,14 @@ def test_forward_mode_says_the_same(name):
     assert_allclose(recorded @ np.eye(40), forward @ np.eye(40), rtol=0, atol=1e-5)
 
 
+def test_a_network_in_bfloat16_has_products_in_float32():
+    double = tiny("llama")
+    exact = checkpoints.layer_jacobian(double, 1, IDS) @ np.eye(40)
+    rounded = checkpoints.layer_jacobian(checkpoints.load(double.model.to(torch.bfloat16)), 1, IDS)
+    assert rounded.dtype == np.float32
+    assert np.linalg.norm(rounded @ np.eye(40, dtype=np.float32) - exact) < 0.1 * np.linalg.norm(exact)
+
+
 def test_a_layer_that_returns_nan_is_told():
     with pytest.raises(ValueError, match="finite"):
         recorded_jacobian(lambda h: h / 0, torch.zeros(2, 3))

@@ -191,6 +191,16 @@ def test_progress_counts_to_the_end():
         assert done[-1][0] == done[-1][1]
 
 
+def test_an_image_network_on_its_patches():
+    torch.manual_seed(0)
+    sizes = {key: value for key, value in SIZES.items() if key != "vocab_size"}
+    model = transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=8, patch_size=4))
+    image = np.random.default_rng(0).standard_normal((3, 8, 8))
+    found = checkpoints.feedback_profile(checkpoints.load(model), image, parts=["feedback", "heads", "gain"])
+    assert dict(found["head_gain"].sizes) == {"layer": 3, "head": 2, "token": 5}
+    assert np.isfinite(found["sigma"]).all()
+
+
 def test_one_token_has_no_differences():
     parts = ["feedback", "heads", "attention", "diversity", "sinks", "gain"]
     found = checkpoints.feedback_profile(tiny(), [7], parts=parts)
