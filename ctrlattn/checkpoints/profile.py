@@ -78,7 +78,8 @@ def feedback_profile(
     Raises
     ------
     ValueError
-        An unknown part, bad ids, weights that give NaN.
+        An unknown part, bad ids, weights that give NaN; a part that a network does not have, such as `heads` where
+        the attention of a layer was dropped: leave it out of `parts`.
 
     References
     ----------
@@ -132,7 +133,10 @@ def _part(measured: Measured, name: str, folder: Path | None, mark: str) -> "xr.
             measured.report(name, 1, 1)
             return kept
     measured.report(name, 0, 1)
-    found = PARTS[name](measured).assign_attrs(fingerprint=mark)
+    try:
+        found = PARTS[name](measured).assign_attrs(fingerprint=mark)
+    except ValueError as error:
+        raise ValueError(f"part {name!r} of the profile cannot be measured: {error}") from error
     measured.report(name, 1, 1)
     if path is not None:
         results.save(path, found)

@@ -225,6 +225,20 @@ def test_bad_ids_are_told_before_the_work():
     assert told == []
 
 
+def test_a_part_that_the_network_does_not_have_is_told_by_name():
+    checkpoint = tiny()
+
+    class Zero(torch.nn.Module):
+        def forward(self, hidden_states, **_):
+            return torch.zeros_like(hidden_states), None
+
+    checkpoint.model.model.layers[1].self_attn = Zero()
+    with pytest.raises(ValueError, match="part 'value_output' of the profile cannot be measured: .*o_proj"):
+        checkpoints.feedback_profile(checkpoint, IDS, parts=["value_output"])
+    found = checkpoints.feedback_profile(checkpoint, IDS, parts=["gain", "exponents"])
+    assert np.isfinite(found["exponent"]).all()
+
+
 def test_nan_weights_are_told():
     checkpoint = tiny()
     with torch.no_grad():
