@@ -233,7 +233,7 @@ def test_a_part_that_the_network_does_not_have_is_told_by_name():
             return torch.zeros_like(hidden_states), None
 
     checkpoint.model.model.layers[1].self_attn = Zero()
-    with pytest.raises(ValueError, match="part 'value_output' of the profile cannot be measured: .*o_proj"):
+    with pytest.raises(ValueError, match=r"part 'value_output' of the profile cannot be measured: .*o_proj"):
         checkpoints.feedback_profile(checkpoint, IDS, parts=["value_output"])
     found = checkpoints.feedback_profile(checkpoint, IDS, parts=["gain", "exponents"])
     assert np.isfinite(found["exponent"]).all()
