@@ -3,7 +3,9 @@
 One forward-mode pass for J v, one reverse-mode pass for J' w; memory of one evaluation of f, never (n d)^2.
 """
 
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -90,11 +92,22 @@ def _push(f: Callable[[Array], Array], point: Any, v: Any, pull: Any, value: Any
     """J v by forward mode; where an operation has none, J v = d(J' w)'v / dw."""
     import torch
 
+    prepare_forward()
     try:
         with _plain_attention():
             return torch.func.jvp(f, (point,), (v,))[1]
     except (NotImplementedError, RuntimeError):
         return torch.func.vjp(lambda w: pull(w)[0], torch.zeros_like(value))[1](v)[0]
+
+
+@cache
+def prepare_forward() -> None:
+    """The first forward derivative compiles what torch itself has deprecated, and warns; no user need hear it."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 def _plain_attention() -> Any:

@@ -1,5 +1,6 @@
 """Which attention modes a controller leaves stable, and how far a loop is from instability."""
 
+from ctrlattn.stability.attention import AttentionContraction, attention_contraction, attention_lipschitz
 from ctrlattn.stability.bifurcation import Bifurcation, bifurcation_diagram
 from ctrlattn.stability.contraction import Contraction, contraction_certificate, sector_form
 from ctrlattn.stability.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
@@ -49,6 +50,7 @@ from ctrlattn.stability.steps import largest_stable_step, with_step
 from ctrlattn.stability.transients import TransientGrowth, transient_growth
 
 __all__ = [
+    "AttentionContraction",
     "Bifurcation",
     "Branch",
     "ChannelMargins",
@@ -64,6 +66,8 @@ __all__ = [
     "PoleSensitivity",
     "TransientGrowth",
     "Truncation",
+    "attention_contraction",
+    "attention_lipschitz",
     "attention_spectrum",
     "balanced_truncation",
     "bifurcation_diagram",

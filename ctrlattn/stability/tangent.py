@@ -5,14 +5,13 @@ gives as `jvp`, or central differences, of relative accuracy eps^(2/3), 4e-11 in
 by more than a smooth map could (a kink, such as that of the tent map), the right-hand side counts.
 """
 
-import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ctrlattn.arrays import Array, is_array, is_torch, like, machine_epsilon, namespace, require_finite, to_numpy
+from ctrlattn.linear.jacobian import prepare_forward
 
 Step = Callable[[Array], Array]
 Jvp = Callable[[Array, Array], Array]
@@ -119,7 +118,7 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
         return found[0], found[1]
 
     # The fused attention of the CPU has no forward derivative; its formula has.
-    _prepare_forward()
+    prepare_forward()
     mapped: Any = torch.func.vmap(pushed, out_dims=(None, 0))  # type: ignore[arg-type]
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         try:
@@ -128,13 +127,3 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
             pairs = [pushed(v) for v in directions]
             new, moved = pairs[0][0], torch.stack([pair[1] for pair in pairs])
     return new.detach(), moved.detach()
-
-
-@cache
-def _prepare_forward() -> None:
-    """The first forward derivative compiles what torch itself has deprecated, and warns; no user need hear it."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))

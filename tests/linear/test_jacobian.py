@@ -20,7 +20,6 @@ from ctrlattn import (
     simulate,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 X = np.random.default_rng(0).standard_normal((6, 3))
 MEMORY = AssociativeMemory(np.eye(3), np.arange(9.0).reshape(3, 3), temperature=0.7)
 LOOPS = {

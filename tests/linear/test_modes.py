@@ -129,3 +129,12 @@ def test_signals_are_named():
     system = mode(printed(0.8, 0.5, 0.05), 0.5)
     assert (system.dt, system.input_labels, system.output_labels) == (1, ["reference"], ["state"])
     assert mode(printed(0.8, 0.5, 0.05), 0.5j).output_labels == ["state (re)", "state (im)"]
+
+
+def test_without_a_reference_a_mode_fades_by_its_pole():
+    """r = 0, alpha = 0.5: x_k = 0.5^k x_0, in simulation and as the free response of the mode."""
+    loop, x = Loop(FixedAttention(np.array([[0.5]])), skip=0.0, feedback=1.0), np.array([[3.0]])
+    run = simulate(loop, x, 10, reference=np.zeros((1, 1)))
+    assert_allclose(run.state[:, 0, 0], 3.0 * 0.5 ** np.arange(11), rtol=1e-15)
+    free = control.initial_response(mode(loop, 0.5), np.arange(11), 3.0)
+    assert_allclose(free.outputs, run.state[:, 0, 0], rtol=1e-15)

@@ -168,3 +168,14 @@ def test_refused():
         hinf_norm(np.eye(2))
     with pytest.raises(ValueError, match=r"\(n, n\)"):
         hinf_norm((np.eye(2), np.ones((3, 1)), np.ones((1, 2)), 0.0))
+
+
+def test_slicot_ab13dd():
+    """Three lightly damped oscillators: norm 0.5000000000D+06 at 0.1414213562D+01 (SLICOT, example of AB13DD)."""
+    blocks = [[[0, 1], [-0.5, -2e-4]], [[0, 1], [-1, -2e-5]], [[0, 1], [-2, -2e-6]]]
+    matrix = np.zeros((6, 6))
+    for i, block in enumerate(blocks):
+        matrix[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = block
+    one = np.array([[1.0, 0, 1, 0, 1, 0]])
+    found = peak_gain((matrix, one.T, one, np.zeros((1, 1))), continuous=True)
+    assert_allclose([found.value, found.frequency], [0.5e6, 1.414213562], rtol=1e-9)

@@ -1,0 +1,111 @@
+"""The Lipschitz constant of attention against differentiated and simulated signals; contraction against its promise."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, CausalMean, Loop, SoftmaxAttention, jacobian_operator, rms_norm, simulate
+from ctrlattn.stability import attention_contraction, attention_lipschitz
+
+N, D = 5, 4
+
+
+def attention(seed, heads=1, size=1.0, **options):
+    rng = np.random.default_rng(seed)
+    wq, wk, wv, wo = (size * rng.standard_normal((D, D)) / np.sqrt(D) for _ in range(4))
+    return SoftmaxAttention(wq, wk, wv, wo, heads=heads, **options)
+
+
+def in_ball(rng, radius, corners=False):
+    x = rng.standard_normal((N, D))
+    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    return radius * x / length * (1.0 if corners else rng.uniform(0, 1, (N, 1)) ** (1 / D))
+
+
+def longest(x):
+    return np.linalg.norm(x, axis=-1).max()
+
+
+def largest_stretch(predictor, x, rng, rounds=30):
+    """max |J dx| / max |dx| over tokens, by ascent: dx from the longest row's sensitivity, each token of length 1."""
+    in_torch = Loop(predictor).to(torch.zeros(1, dtype=torch.float64)).predictor
+    jacobian, best = jacobian_operator(in_torch, x), 0.0
+    dx = rng.standard_normal((N, D))
+    for _ in range(rounds):
+        dx = dx / np.maximum(np.linalg.norm(dx, axis=-1, keepdims=True), 1e-12)
+        moved = (jacobian @ dx.ravel()).reshape(N, D)
+        best = max(best, longest(moved))
+        row = int(np.argmax(np.linalg.norm(moved, axis=-1)))
+        back = np.zeros((N, D))
+        back[row] = moved[row]
+        dx = (jacobian.T @ back.ravel()).reshape(N, D)
+    return best
+
+
+@pytest.mark.parametrize("radius", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(
+    "options", [{}, {"causal": False}, {"heads": 2}, {"strict": True}, {"temperature": 0.5}], ids=str
+)
+def test_no_point_of_the_ball_stretches_more(options, radius):
+    rng = np.random.default_rng(1)
+    for seed in range(4):
+        predictor = attention(seed, **options)
+        bound = attention_lipschitz(predictor, radius)
+        found = max(largest_stretch(predictor, in_ball(rng, radius, corners=i % 2), rng) for i in range(4))
+        assert found <= bound * (1 + 1e-9)
+        for _ in range(20):
+            x, y = in_ball(rng, radius), in_ball(rng, radius, corners=True)
+            assert longest(predictor(x) - predictor(y)) <= bound * longest(x - y) * (1 + 1e-9)
+
+
+def test_it_is_sharp_on_small_balls_and_grows_with_the_square_of_the_radius():
+    predictor = attention(0)
+    small = attention_lipschitz(predictor, 1e-9)
+    assert_allclose(small, np.linalg.norm(predictor.wv @ predictor.wo, 2))
+    assert_allclose(largest_stretch(predictor, np.zeros((N, D)), np.random.default_rng(0)), small, rtol=1e-6)
+    one, two = (attention_lipschitz(predictor, r) - small for r in (1.0, 2.0))
+    assert_allclose(two, 4 * one)
+
+
+def test_the_constant_of_a_small_ball_fails_on_a_large_one():
+    """Identity projections, two keys R and -R beside a query at 0: the answer to a move of the query grows with R^2."""
+    predictor, radius = SoftmaxAttention(causal=False, temperature=1.0), 5.0
+    x = np.array([[0.0], [radius], [-radius]])
+    jacobian = jacobian_operator(predictor, x) @ np.eye(3)
+    # Covariance of the tokens under equal weights, 2 R^2/3, and 1/3 for its own share as a value.
+    assert_allclose(jacobian[0, 0], 2 * radius**2 / 3 + 1 / 3)
+    assert jacobian[0, 0] > attention_lipschitz(predictor, 1.0, features=1)
+    assert jacobian[0, 0] <= attention_lipschitz(predictor, radius, features=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_two_simulations_approach_each_other_as_promised(seed):
+    rng, radius = np.random.default_rng(seed), 1.0
+    loop = Loop(attention(seed, size=0.6), skip=0.7, feedback=-0.4, controller=PID(0.5), reference_gain=0.5)
+    found = attention_contraction(loop, radius)
+    assert found.holds(radius)
+    x, y, r = (in_ball(rng, radius, corners=True) for _ in range(3))
+    one, two = (simulate(loop, start, 12, reference=r).state for start in (x, y))
+    apart = [longest(a - b) for a, b in zip(one, two, strict=True)]
+    assert all(after <= found.rate * before + 1e-15 for before, after in pairwise(apart[1:]))
+    assert max(longest(state) for state in one[2:]) <= found.reach + 1e-12
+
+
+def test_averaging_alone_never_contracts():
+    assert attention_contraction(Loop(SoftmaxAttention(), skip=0.0, feedback=1.0), 0.5, features=3).rate >= 1
+
+
+def test_refused():
+    with pytest.raises(TypeError, match="SoftmaxAttention"):
+        attention_lipschitz(CausalMean(), 1.0)
+    with pytest.raises(ValueError, match="give features"):
+        attention_lipschitz(SoftmaxAttention(), 1.0)
+    with pytest.raises(ValueError, match="not negative"):
+        attention_lipschitz(attention(0), -1.0)
+    with pytest.raises(ValueError, match="without a normalizer"):
+        attention_contraction(Loop(attention(0), normalizer=rms_norm), 1.0)
+    with pytest.raises(ValueError, match="kp alone"):
+        attention_contraction(Loop(attention(0), controller=PID(0.5, 0.1)), 1.0)
