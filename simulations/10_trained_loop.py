@@ -225,7 +225,7 @@ def _found(folder):
     for arm in ARMS:
         for path in sorted(folder.glob(f"runs/digits_{arm}_[0-9]*.json")):
             settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            own = {name: settings[name] for name in Settings.__dataclass_fields__}
+            own = {name: settings[name] for name in Settings.__dataclass_fields__ if name in settings}
             rows.append((arm, own["seed"], Settings(**own), folder / "weights" / f"{path.stem}.safetensors"))
     complete = {s for _, s, _, _ in rows if sum(s == other for _, other, _, _ in rows) == len(ARMS)}
     if not complete:

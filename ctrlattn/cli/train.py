@@ -9,12 +9,19 @@ from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_prog
 
 EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
-    "--seeds 10   |   ctrlattn train digits --plan simulations/configs/train_digits.toml --out here"
+    "--seeds 10   |   ctrlattn train digits --plan simulations/configs/train_digits.toml --out here   |   "
+    "torchrun --nproc-per-node 8 --no-python ctrlattn train --data imagenet --seeds 1"
 )
 
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="digits|mnist5k|text", help="What to train on.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[digits|mnist5k|text]", help="What to train on, unless --data says it.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Directory of images: <class>/ in it, or train/<class>/ and val/<class>/."),
+    ] = None,
     configs: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,17 +44,31 @@ def train(
     depth_scaled: Annotated[
         bool | None, typer.Option("--depth-scaled", help="Initial output weights times 1/sqrt(2 depth).")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes with one thread each.")] = 2,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs of a step, over all processes.")] = None,
+    patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch, pixels.")] = None,
+    image: Annotated[
+        int | None, typer.Option(min=1, help="Side to which the images of --data are scaled, pixels.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Device; by default the GPU for --data where there is one, else cpu.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes with one thread each, one a run; 2, and 1 for --data.")
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
     """Train several attention laws on the same footing, attack them, and compare them seed by seed.
 
     It writes runs/ (one file a run: a killed comparison goes on), weights/ (safetensors), comparison.json, table.md and
-    comparison.png. By default: softmax twice, NeuTRENO, both PIDformer laws and the comparator, five seeds.
+    comparison.png. By default: softmax twice, NeuTRENO, both PIDformer laws and the comparator, five seeds. With
+    --data the sizes are those of DeiT-tiny on ImageNet; under torchrun the processes share every batch.
     """
     with one_line_errors():
         from ctrlattn.files import output_directory
 
+        if (name is None) == (data is None):
+            raise ValueError("say what to train on: digits, mnist5k, text, or --data DIR, and one of them")
+        source = str(name if data is None else data)
         output_directory(out)
         changes = {
             "epochs": epochs,
@@ -56,6 +77,9 @@ def train(
             "rate": rate,
             "norm": norm,
             "depth_scaled": depth_scaled,
+            "batch": batch,
+            "patch": patch,
+            "image": image,
         }
         settings = {name: value for name, value in changes.items() if value is not None}
         if plan is not None and (configs or seeds or first or settings):
@@ -66,12 +90,16 @@ def train(
         from ctrlattn.plots.training import compared
 
         if plan is not None:
-            chosen = comparison.read_plan(plan, data)
+            chosen = comparison.read_plan(plan, source)
         else:
             arms = tuple(configs or comparison.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
-            chosen = comparison.plan_of(data, arms=arms, seeds=numbers, against=arms[0], settings=settings)
-        result = comparison.compare(chosen, out, show_progress, workers=workers)
+            chosen = comparison.plan_of(source, arms=arms, seeds=numbers, against=arms[0], settings=settings)
+        where = device or ("cpu" if data is None else None)
+        workers = workers or (2 if data is None else 1)
+        result = comparison.compare(chosen, out, show_progress, workers=workers, device=where)
+        if result is None:  # not the first of the processes that torchrun started
+            return
         table.write(out / "table.md", result)
         save(compared(result, table.shown(result)), out / "comparison")
         if as_json:

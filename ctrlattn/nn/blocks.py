@@ -44,6 +44,25 @@ class MLP(torch.nn.Module):
         return self.drop(self.fc2(self.drop(torch.nn.functional.gelu(self.fc1(x)))))
 
 
+def drop_path(y: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+    """What a sublayer adds, left out for whole samples with chance `rate`, otherwise divided by 1 - rate; (N, ...).
+
+    References
+    ----------
+    Huang et al., Deep networks with stochastic depth, arXiv 1603.09382; in DeiT's recipe, arXiv 2012.12877, table 9.
+
+    Examples
+    --------
+    >>> y = torch.ones(4, 2)
+    >>> drop_path(y, 0.5, False) is y, sorted(set(drop_path(y, 0.5, True).flatten().tolist()) | {0.0, 2.0})
+    (True, [0.0, 2.0])
+    """
+    if rate == 0.0 or not training:
+        return y
+    kept = torch.rand(y.shape[:1], dtype=y.dtype, device=y.device) >= rate
+    return y * kept.reshape(-1, *[1] * (y.ndim - 1)) / (1 - rate)
+
+
 class Block(torch.nn.Module):
     """One layer: controlled attention and MLP on a residual stream, attention entering with gain g.
 
@@ -65,13 +84,16 @@ class Block(torch.nn.Module):
         Attention and MLP read the same stream, as in GPT-NeoX; pre-norm only.
     dropout : float
         Of the attention weights, of what attention returns and in the MLP.
+    drop_path : float
+        Chance that a sample passes a sublayer by in training; the controller's memory runs on.
     **attention
-        To ControlledAttention: controller, reference_gain, causal, kv_heads, qkv_bias.
+        To ControlledAttention: controller, reference_gain, causal, kv_heads, qkv_bias, mixing.
 
     Raises
     ------
     ValueError
-        An unknown norm or placement, parallel with post-norm, and what ControlledAttention refuses.
+        An unknown norm or placement, parallel with post-norm, a drop_path outside [0, 1), and what ControlledAttention
+        refuses.
 
     References
     ----------
@@ -96,6 +118,7 @@ class Block(torch.nn.Module):
         placement: Placement = "pre",
         parallel: bool = False,
         dropout: float = 0.0,
+        drop_path: float = 0.0,
         **attention: Any,
     ) -> None:
         super().__init__()
@@ -105,7 +128,9 @@ class Block(torch.nn.Module):
             raise ValueError(f'placement must be "pre" or "post", got {placement!r}')
         if parallel and placement == "post":
             raise ValueError("parallel attention and MLP read the stream before either: placement must be 'pre'")
-        self.placement, self.parallel = placement, parallel
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must lie in [0, 1), got {drop_path}")
+        self.placement, self.parallel, self.drop_path = placement, parallel, float(drop_path)
         self.norm1, self.norm2 = _NORMS[norm](dim), _NORMS[norm](dim)
         self.attn = ControlledAttention(dim, heads, dropout=dropout, **attention)
         self.mlp, self.drop = MLP(dim, hidden, dropout), torch.nn.Dropout(dropout)
@@ -129,11 +154,14 @@ class Block(torch.nn.Module):
         """As forward, for tokens that follow those of `past`; also returns all keys and values."""
         pre = self.placement == "pre"
         y, depth_state, past = self.attn.decode(self.norm1(x) if pre else x, depth_state, past, padding=padding)
-        mixed = self.stream.compare(x, self.drop(y))
+        mixed = self.stream.compare(x, self._passed(self.drop(y)))
         if pre:
-            return mixed + self.mlp(self.norm2(x if self.parallel else mixed)), depth_state, past
+            return mixed + self._passed(self.mlp(self.norm2(x if self.parallel else mixed))), depth_state, past
         mixed = self.norm1(mixed)
-        return self.norm2(mixed + self.mlp(mixed)), depth_state, past
+        return self.norm2(mixed + self._passed(self.mlp(mixed))), depth_state, past
+
+    def _passed(self, y: torch.Tensor) -> torch.Tensor:
+        return drop_path(y, self.drop_path, self.training)
 
 
 class Network(torch.nn.Module):
@@ -182,10 +210,13 @@ class Network(torch.nn.Module):
                     torch.nn.init.zeros_(module.bias)
 
 
-def stack(depth: int, controller: Any, mixing: Any = None, **options: Any) -> torch.nn.ModuleList:
+def stack(
+    depth: int, controller: Any, mixing: Any = None, drop_path: float = 0.0, **options: Any
+) -> torch.nn.ModuleList:
     """`depth` blocks; one controller for all, or a sequence with one for each (None: none at that layer).
 
-    mixing is a class of nn.relatives; every layer makes its own.
+    mixing is a class of nn.relatives; every layer makes its own. drop_path is that of the last layer: it grows linearly
+    from 0 at the first, as in DeiT's recipe.
 
     >>> len(stack(3, None, dim=8, heads=2, hidden=16))
     3
@@ -196,7 +227,10 @@ def stack(depth: int, controller: Any, mixing: Any = None, **options: Any) -> to
         raise ValueError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
     heads = options["heads"]
     made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
-    blocks = torch.nn.ModuleList(Block(controller=c, mixing=m, **options) for c, m in zip(each, made, strict=True))
+    rates = [drop_path * k / max(depth - 1, 1) for k in range(depth)]
+    blocks = torch.nn.ModuleList(
+        Block(controller=c, mixing=m, drop_path=rate, **options) for c, m, rate in zip(each, made, rates, strict=True)
+    )
     _require_one_memory(blocks)
     return blocks
 

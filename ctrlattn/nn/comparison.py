@@ -18,7 +18,9 @@ import numpy as np
 import torch
 
 from ctrlattn.files import atomic, output_directory
+from ctrlattn.nn import processes
 from ctrlattn.nn.data import Data, load
+from ctrlattn.nn.folders import Images, folder
 from ctrlattn.nn.statistics import holm, paired, seeds_needed
 from ctrlattn.nn.training import Settings, build, options_of, train
 from ctrlattn.results import json_ready
@@ -29,6 +31,12 @@ SIZES: dict[str, dict[str, Any]] = {
     "mnist5k": {"patch": 4, "epochs": 8},
     "text": {"epochs": 4, "batch": 32},
 }
+
+# A directory: DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT's recipe.
+DIRECTORY: dict[str, Any] = {
+    "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
+    "initial": "deit", "drop_path": 0.1,
+}  # fmt: skip
 
 Progress = Callable[[str, int, int], None]
 
@@ -68,11 +76,11 @@ class Plan:
 
     def settings_of(self, arm: str, seed: int) -> Settings:
         """Of one run; what the plan leaves open is that of the data set."""
-        return Settings(arm=arm, seed=seed, **{**SIZES[self.data], **self.settings})
+        return Settings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings})
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
-    """A plan for one of the data sets, checked.
+    """A plan for one of the data sets, or for a directory of images, checked.
 
     Raises
     ------
@@ -86,8 +94,8 @@ def plan_of(data: str, **changes: Any) -> Plan:
     ...
     ValueError: unknown preset 'softmx': did you mean 'softmax'?
     """
-    if data not in SIZES:
-        raise ValueError(f"unknown data {data!r}: known are {', '.join(SIZES)}")
+    if data not in SIZES and not Path(data).is_dir():
+        raise ValueError(f"unknown data {data!r}: known are {', '.join(SIZES)}, and a directory of images")
     plan = Plan(data, **changes)
     for arm in plan.arms:
         options_of(arm, text=data == "text")
@@ -101,7 +109,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise ValueError(f'correction must be "holm", got {plan.correction!r}')
     _require_known("settings", plan.settings, {f.name for f in fields(Settings)} - {"arm", "seed"})
     for name, value in plan.settings.items():
-        if isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
+        if name != "drop_path" and isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
             raise ValueError(f"settings: {name} must be positive, got {value}")
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
@@ -137,25 +145,46 @@ def read_plan(path: Path, data: str) -> Plan:
 
 
 def compare(
-    plan: Plan, folder: Path, progress: Progress = lambda step, done, total: None, *, workers: int = 1
-) -> dict[str, Any]:
-    """Train what is missing under `folder`/runs, then the table: `folder`/comparison.json.
+    plan: Plan,
+    out: Path,
+    progress: Progress = lambda step, done, total: None,
+    *,
+    workers: int = 1,
+    device: str | None = "cpu",
+) -> dict[str, Any] | None:
+    """Train what is missing under `out`/runs, then the table: `out`/comparison.json.
 
-    Weights go to `folder`/weights as safetensors. With several workers each is a process with one thread, which is
-    faster than several threads where the network is small.
+    Weights go to `out`/weights as safetensors. With several workers each is a process with one thread, which is
+    faster than several threads where the network is small. Processes that torchrun started share every batch instead.
+
+    Parameters
+    ----------
+    device : str, optional
+        None: the GPU of this process where there is one.
 
     Returns
     -------
-    dict
+    dict, or None in all but the first of several processes
         plan, runs, arms (scores with intervals), differences (from `against`), tests, settings, chance.
     """
-    runs_folder, weights = output_directory(folder / "runs"), output_directory(folder / "weights")
-    data = load(plan.data)
+    with processes.group():
+        return _compare(plan, out, progress, workers if processes.count() == 1 else 1, processes.device(device))
+
+
+def data_of(plan: Plan) -> Data:
+    """The data that a plan names."""
+    return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)
+
+
+def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
+    progress = progress if processes.rank() == 0 else lambda step, done, total: None
+    runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
+    data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for one in settings:
         build(one, data)  # a fault of the sizes shows before the first hour
     if workers > 1:
-        _share(settings, plan.data, runs_folder, weights, progress, workers)
+        _share(settings, plan, runs_folder, weights, progress, workers)
     runs = []
     for done, one in enumerate(settings):
         step = f"{Path(one.arm).stem}, seed {one.seed}"
@@ -165,24 +194,28 @@ def compare(
         def line(text: str, step: str = step, done: int = done) -> None:
             progress(f"{step}: {text}", done, len(settings))
 
-        run = kept(runs_folder, weights, one, data, line)
+        run = kept(runs_folder, weights, one, data, line, device)
+        if processes.rank() > 0:
+            continue
         if run["status"] != "learned":
             line(f"{run['status']}" + (f" ({run['where']}; the last good weights are kept)" if run["where"] else ""))
         runs.append(run)
+    if processes.rank() > 0:
+        return None
     progress("compared", len(settings), len(settings))
     result = json_ready({**summarise(plan, runs), "chance": data.chance()})
-    with atomic(folder / "comparison.json") as path:
+    with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result
 
 
-def _share(settings: list[Settings], data: str, runs: Path, weights: Path, progress: Progress, workers: int) -> None:
+def _share(settings: list[Settings], plan: Plan, runs: Path, weights: Path, progress: Progress, workers: int) -> None:
     """Fill the folder of runs from several processes; what is there is passed over."""
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     )
     try:
-        waiting = {pool.submit(_one, one, data, runs, weights): one for one in settings}
+        waiting = {pool.submit(_one, one, plan, runs, weights): one for one in settings}
         for done, finished in enumerate(as_completed(waiting)):
             finished.result()
             progress(f"{Path(waiting[finished].arm).stem}, seed {waiting[finished].seed}", done + 1, len(settings))
@@ -190,23 +223,35 @@ def _share(settings: list[Settings], data: str, runs: Path, weights: Path, progr
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _one(settings: Settings, data: str, runs: Path, weights: Path) -> None:
-    kept(runs, weights, settings, load(data))
+def _one(settings: Settings, plan: Plan, runs: Path, weights: Path) -> None:
+    kept(runs, weights, settings, data_of(plan))
 
 
 def kept(
-    runs: Path, weights: Path, settings: Settings, data: Data, progress: Callable[[str], None] = lambda line: None
+    runs: Path,
+    weights: Path,
+    settings: Settings,
+    data: Data,
+    progress: Callable[[str], None] = lambda line: None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The run from its file if it was made with the same settings, otherwise trained and written there."""
     identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
     if settings.arm.endswith(".toml"):
         identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")
+    if isinstance(data.train.inputs, Images):
+        identity["images"] = [len(part.targets) for part in (data.train, data.valid, data.test)]
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
     file = runs / f"{name}.json"
-    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8"))).get("settings") == identity:
+    found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    # What a run of an earlier version did not say yet was as it is by default.
+    same = {**asdict(Settings("", 0)), **found.get("settings", {})} == identity
+    if processes.agreed(same, torch.device("cpu") if device is None else device):
         return found
-    run = {"settings": identity, **train(settings, data, weights=weights / f"{name}.safetensors", progress=progress)}
-    run = json_ready(run)
+    trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
+    if processes.rank() > 0:
+        return {}
+    run = json_ready({"settings": identity, **trained})
     with atomic(file) as path:
         path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")
     return run

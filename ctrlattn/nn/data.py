@@ -1,9 +1,12 @@
 """(train, valid, test) of data that a package ships: digits, 5,000 MNIST images, the characters of a book.
 
+Images of a directory are in `folders`.
+
 The parts are the same whatever the seed of a run: a seed decides initial weights and order, never what is tested.
 """
 
 import math
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +19,25 @@ NAMES = ("digits", "mnist5k", "text")
 
 
 class Part(NamedTuple):
-    """Images (N, 1, side, side) in [0, 1] and labels (N,); or characters (N, n) and those that follow (N, n)."""
+    """Images (N, 1, side, side) in [0, 1] and labels (N,); or characters (N, n) and those that follow (N, n).
 
-    inputs: torch.Tensor
+    Images of a directory (`folders.Images`) are indexed in the same way.
+    """
+
+    inputs: Any
     targets: torch.Tensor
+
+    def take(self, rows: Any, draws: np.ndarray) -> "Part":
+        """Some rows; images of a directory cut and mirrored by five random numbers of [0, 1) each, (rows, 5)."""
+        rows = torch.as_tensor(rows)
+        drawn = getattr(self.inputs, "drawn", None)
+        inputs = self.inputs[rows] if drawn is None else drawn(rows, draws)
+        return Part(inputs, self.targets[rows])
+
+    def batches(self, size: int) -> Iterator["Part"]:
+        """All rows, `size` at a time, in their order."""
+        for start in range(0, len(self.targets), size):
+            yield Part(self.inputs[start : start + size], self.targets[start : start + size])
 
 
 class Data(NamedTuple):
@@ -30,8 +48,8 @@ class Data(NamedTuple):
     train: Part
     valid: Part
     test: Part
-    mean: float = 0.0
-    deviation: float = 1.0
+    mean: float | tuple[float, ...] = 0.0  # one number, or one a colour
+    deviation: float | tuple[float, ...] = 1.0
 
     @property
     def is_text(self) -> bool:
@@ -40,7 +58,13 @@ class Data(NamedTuple):
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
         """What the network reads: (x - mean) / deviation of the training images; characters as they are."""
-        return inputs if self.is_text else (inputs - self.mean) / self.deviation
+        if self.is_text:
+            return inputs
+        mean, deviation = (
+            value if isinstance(value, float) else inputs.new_tensor(value)[:, None, None]
+            for value in (self.mean, self.deviation)
+        )
+        return (inputs - mean) / deviation
 
     def chance(self) -> float:
         """Loss of knowing nothing but how frequent each class is, nats: -sum p log p."""

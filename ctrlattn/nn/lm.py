@@ -27,7 +27,8 @@ class ControlledLM(Network):
     depth_scaled : bool
         Initial weights of what enters the stream times 1/sqrt(2 depth).
     **block
-        See Block and ControlledAttention: reference_gain, feedback, norm, placement, parallel, kv_heads, qkv_bias.
+        See Block and ControlledAttention: reference_gain, feedback, norm, placement, parallel, kv_heads, qkv_bias,
+        mixing, drop_path.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from ctrlattn import config, presets
 from ctrlattn.files import atomic
+from ctrlattn.nn import processes
 from ctrlattn.nn.attacks import fgsm, noisy, pgd
 from ctrlattn.nn.blocks import Network, configuration
 from ctrlattn.nn.data import Data, Part, perplexity
@@ -27,6 +28,7 @@ AGAIN, FLIPPED = "softmax-again", "softmax-flipped"
 NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
 PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
 WATCHED = 128  # inputs whose signals are measured over depth
+AT_ONCE = 512  # inputs that are evaluated together
 
 Progress = Callable[[str], None]
 
@@ -53,6 +55,8 @@ class Settings:
     batch: int = 64
     rate: float = 3e-3
     decay: float = 0.05
+    drop_path: float = 0.0  # stochastic depth of the last layer
+    image: int = 224  # pixels to which images of a directory are scaled; others come as they are
 
 
 class Fit(NamedTuple):
@@ -101,7 +105,7 @@ def build(settings: Settings, data: Data) -> Network:
     """
     options: dict[str, Any] = {
         **options_of(settings.arm, text=data.is_text),
-        **{name: getattr(settings, name) for name in ("depth", "dim", "heads", "norm", "depth_scaled")},
+        **{name: getattr(settings, name) for name in ("depth", "dim", "heads", "norm", "depth_scaled", "drop_path")},
         "hidden": settings.ratio * settings.dim,
     }
     if settings.initial not in ("fan-in", "deit"):
@@ -134,7 +138,9 @@ def flipped(model: Network) -> Network:
 def fit(model: Network, data: Data, settings: Settings, progress: Progress = lambda line: None) -> Fit:
     """Train in place: AdamW, linear warm-up over a tenth of the steps, cosine to zero, gradients clipped at norm 1.
 
-    A loss that is not finite ends it; the network is then that of the last epoch whose losses all were.
+    A loss that is not finite ends it; the network is then that of the last epoch whose losses all were. Of several
+    processes (`processes.group`) each takes its share of every batch; the result is that of one, but for the samples
+    that drop_path leaves out.
 
     Returns
     -------
@@ -142,7 +148,16 @@ def fit(model: Network, data: Data, settings: Settings, progress: Progress = lam
         status "learned", "no learning" (last epoch above 0.9 of the loss of knowing nothing), "exploded" (above 1.5)
         or "not finite".
     """
+    place = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        torch.manual_seed(_seed(settings) + 7919 * processes.rank())  # of drop_path, the one draw that torch makes
+        return _fit(model, data, settings, progress)
+
+
+def _fit(model: Network, data: Data, settings: Settings, progress: Progress) -> Fit:
     order = np.random.default_rng(_seed(settings))
+    cuts = np.random.default_rng((_seed(settings), 1))
+    together = processes.shared(model)
     steps = -(-len(data.train.targets) // settings.batch)
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate_curve(settings.epochs * steps))
@@ -152,8 +167,10 @@ def fit(model: Network, data: Data, settings: Settings, progress: Progress = lam
     for epoch in range(settings.epochs):
         seen = []
         for step, rows in enumerate(np.array_split(order.permutation(len(data.train.targets)), steps)):
-            loss = loss_of(model, data, Part(*(part[torch.as_tensor(rows)] for part in data.train)))
-            seen.append(loss.item())
+            mine, draws = (processes.share_of(each) for each in (rows, cuts.random((len(rows), 5))))
+            loss = loss_of(together, data, data.train.take(mine, draws))
+            loss = loss * processes.weight_of(rows) if processes.count() > 1 else loss
+            seen.append(processes.mean(loss))
             if not math.isfinite(seen[-1]):
                 model.load_state_dict(good)
                 where = f"epoch {epoch + 1}, step {step + 1} of {steps}: the loss is {seen[-1]}"
@@ -164,8 +181,7 @@ def fit(model: Network, data: Data, settings: Settings, progress: Progress = lam
             optimizer.step()
             schedule.step()
         losses.append(float(np.mean(seen)))
-        with torch.no_grad():
-            valid.append(loss_of(model, data, data.valid).item())
+        valid.append(mean_loss(model, data, data.valid))
         good = _copy(model) if math.isfinite(valid[-1]) else good
         progress(f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, held out {valid[-1]:.3f}")
     return Fit(losses, valid, status_of(losses, data.chance()), None)
@@ -181,9 +197,21 @@ def status_of(losses: list[float], chance: float) -> str:
     return "exploded" if last > 1.5 * chance else "no learning" if last > 0.9 * chance else "learned"
 
 
-def loss_of(model: Network, data: Data, part: Part) -> torch.Tensor:
-    """Mean cross-entropy of a part, nats."""
-    return cross_entropy(model(data.prepare(part.inputs)).flatten(0, -2), part.targets.flatten())
+def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
+    """Mean cross-entropy of a part, nats, where the network is."""
+    place = next(model.parameters()).device
+    inputs, targets = part.inputs.to(place), part.targets.to(place)
+    return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
+
+
+@torch.no_grad()
+def mean_loss(model: Network, data: Data, part: Part) -> float:
+    """Mean cross-entropy of a part in evaluation, nats, AT_ONCE inputs at a time."""
+    was_training = model.training
+    model.eval()
+    parts = [(loss_of(model, data, some).item(), len(some.targets)) for some in part.batches(AT_ONCE)]
+    model.train(was_training)
+    return parts[0][0] if len(parts) == 1 else sum(loss * n for loss, n in parts) / sum(n for _, n in parts)
 
 
 def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
@@ -193,37 +221,53 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     for every network of a seed.
     """
     model.eval()
-    with torch.no_grad():
-        loss = float(loss_of(model, data, data.test))
+    loss = mean_loss(model, data, data.test)
     if data.is_text:
         return {"loss": loss, "perplexity": perplexity(loss)}
-    x, y = data.test
+    generator = torch.Generator().manual_seed(seed)
+    right: dict[str, int] = {}
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for some in data.test.batches(AT_ONCE):
+        for name, hits in _right(model, data, some, generator).items():
+            right[name] = right.get(name, 0) + hits
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in right.items()}}
+
+
+def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
+    """How many images of a part are classified rightly, clean and under each disturbance."""
+    place = next(model.parameters()).device
+    x, y = part.inputs.to(place), part.targets.to(place)
 
     def classify(images: torch.Tensor) -> torch.Tensor:
         return model(data.prepare(images))
 
-    def accuracy(images: torch.Tensor) -> float:
+    def hits(images: torch.Tensor) -> int:
         with torch.no_grad():
-            return float((classify(images).argmax(-1) == y).double().mean())
+            return int((classify(images).argmax(-1) == y).sum())
 
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    scores = {"loss": loss, "clean": accuracy(x)}
-    scores |= {f"noise_{s:g}": accuracy(noisy(x, s, generator)) for s in NOISES}
-    scores |= {f"fgsm_{s:g}": accuracy(fgsm(classify, x, y, s / 255)) for s in STRENGTHS}
+    found = {"clean": hits(x)}
+    found |= {f"noise_{s:g}": hits(noisy(x, s, generator)) for s in NOISES}
+    found |= {f"fgsm_{s:g}": hits(fgsm(classify, x, y, s / 255)) for s in STRENGTHS}
     for strength in PGD_STRENGTHS:
         attacked = pgd(classify, x, y, strength / 255, steps=PGD_STEPS, generator=generator)
-        scores[f"pgd_{strength:g}"] = accuracy(attacked)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return scores
+        found[f"pgd_{strength:g}"] = hits(attacked)
+    return found
 
 
 def train(
-    settings: Settings, data: Data, *, weights: Path | None = None, progress: Progress = lambda line: None
+    settings: Settings,
+    data: Data,
+    *,
+    weights: Path | None = None,
+    progress: Progress = lambda line: None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """One run: built, measured, trained, measured, scored; weights as safetensors where a path is given.
+
+    Of several processes all train, and process 0 measures, scores and writes; the others return an empty dict.
 
     Returns
     -------
@@ -238,10 +282,12 @@ def train(
     >>> len(run["losses"]), run["status"]
     (1, 'no learning')
     """
-    model = build(settings, data)
-    watched = data.prepare(data.test.inputs[:WATCHED])
+    model = build(settings, data).to(device)
+    watched = data.prepare(data.test.inputs[:WATCHED].to(device))
     before = over_depth(model, watched)
     found = fit(model, data, settings, progress)
+    if processes.rank() > 0:
+        return {}
     if weights is not None:
         from safetensors.torch import save_model
 

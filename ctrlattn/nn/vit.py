@@ -43,6 +43,10 @@ class ControlledViT(Network):
         same form there, as a LearnedPID would have no gradient, which DistributedDataParallel refuses.
     reference_gain, feedback, norm, placement, parallel, dropout, qkv_bias, kv_heads
         See Block and ControlledAttention. `configuration("pidformer-ema")` and its like give the first three.
+    mixing : class of nn.relatives, optional
+        Another attention law.
+    drop_path : float
+        Stochastic depth of the last layer, growing linearly from 0 at the first; .1 in DeiT's recipe.
     depth_scaled : bool
         Initial weights of what enters the stream times 1/sqrt(2 depth).
 

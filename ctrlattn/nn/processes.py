@@ -1,0 +1,109 @@
+"""grad = sum over processes of n_p/n grad_p: several processes share every batch, as torchrun starts them.
+
+A run in several processes is the run of one: each takes every P-th row of a batch, DistributedDataParallel adds the
+gradients. Started by hand there is one process, and nothing here does anything.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+# One process scores while the others wait for it.
+_PATIENCE = timedelta(days=2)
+
+
+def count() -> int:
+    """How many processes share a batch.
+
+    >>> count()
+    1
+    """
+    return distributed.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """Which of them this is; 0 writes and prints."""
+    return distributed.get_rank() if _together() else 0
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """Join the processes that torchrun started, over nccl where there are GPUs, over gloo otherwise."""
+    if _together() or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield
+        return
+    if not distributed.is_available():
+        raise ValueError("this torch was built without torch.distributed: start one process")
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def device(name: str | None = None) -> torch.device:
+    """The device of that name, or the GPU of this process, or the CPU.
+
+    Raises
+    ------
+    ValueError
+        A device that torch does not have here.
+
+    Examples
+    --------
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    if name is None:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+    return found
+
+
+def shared(model: torch.nn.Module) -> torch.nn.Module:
+    """The model as its processes train it together, or as it is."""
+    if count() == 1:
+        return model
+    place = next(model.parameters()).device
+    return torch.nn.parallel.DistributedDataParallel(model, device_ids=[place] if place.type == "cuda" else None)
+
+
+def share_of(rows: Any) -> Any:
+    """The rows of a batch that are this process's; a process for which none are left takes the first."""
+    return rows[rank() :: count()] if len(rows) > rank() else rows[:1]
+
+
+def weight_of(rows: Any) -> float:
+    """What the mean loss over this process's rows is multiplied by, so that the mean over processes is the batch's."""
+    return count() * len(rows[rank() :: count()]) / len(rows)
+
+
+def mean(value: torch.Tensor) -> float:
+    """Mean over the processes of a scalar."""
+    if count() == 1:
+        return float(value.item())
+    total = value.detach().clone()
+    distributed.all_reduce(total)
+    return float(total.item()) / count()
+
+
+def agreed(flag: bool, place: torch.device) -> bool:
+    """What process 0 says."""
+    if count() == 1:
+        return flag
+    said = torch.tensor(float(flag), device=place)
+    distributed.broadcast(said, 0)
+    return bool(said.item())
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized()
