@@ -336,6 +336,8 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
     left.legend(loc="best", fontsize=8)
     departure, spread = profile["departure"].to_numpy(), profile["departure_error"].to_numpy()
     right.errorbar(layers, departure, spread, color=COLOURS[2], marker="D", linewidth=1.2, capsize=2)
+    right.axhline(np.sqrt(0.5), color="black", linewidth=0.9, linestyle=(0, (2, 2)))
+    right.annotate("independent random entries", (0, np.sqrt(0.5)), va="bottom", fontsize=8)
     right.set(xlabel="Layer", ylabel="0: normal, 1: (J − I)² = 0", title="Departure from normality", ylim=(0, 1.02))
     return drawn
 
