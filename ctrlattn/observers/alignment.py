@@ -101,11 +101,11 @@ def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
     return Pairs(kept, second[kept], best[kept])
 
 
-def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99) -> float:
+def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None = None) -> float:
     """Mean canonical correlation of two sets of rows (p, d) and (p, e), each cut to `share` of its variance.
 
-    1 for spaces that are linear images of each other; of p rows of noise it is not 0 but about sqrt of dimensions/p,
-    which is why the control belongs to it.
+    1 for spaces that are linear images of each other. Of p rows of noise it is not 0, and 1 where p is no more than the
+    number of directions: `most` cuts that number, and the control belongs to the measure.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99) -> float:
         raise ValueError(f"at least three rows are needed, got {len(a)}")
     if not 0 < share <= 1:
         raise ValueError(f"share must lie in (0, 1], got {share}")
-    q, r = _main_directions(a, share), _main_directions(b, share)
+    q, r = _main_directions(a, share)[:, :most], _main_directions(b, share)[:, :most]
     if not q.shape[1] or not r.shape[1]:
         return float("nan")
     found = np.linalg.svd(q.T @ r, compute_uv=False)

@@ -5,7 +5,7 @@ on every token but those that a decoder's window begins with. A constant push is
 As everywhere in this package a controller acts from the second layer on, its memories beginning at the first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -205,14 +205,17 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 
 
-def respond(checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, ids: Any, *, start: int = 0) -> Response:
-    """An output under a law on some windows: how near, how fast, at what cost.
+def respond(
+    checkpoint: Checkpoint, direction: Any, laws: Mapping[str, Law], setpoint: float, ids: Any, *, start: int = 0
+) -> dict[str, Response]:
+    """An output under several laws on some windows: how near, how fast, at what cost.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         A causal network with its head.
-    direction, law, setpoint, start : as for `steered`
+    direction, setpoint, start : as for `steered`
+    laws : name -> Law
     ids : (windows, n)
         Text on which nothing was chosen.
 
@@ -221,20 +224,32 @@ def respond(checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, i
     ValueError
         As for `steered` and `checkpoints.evaluate`.
     """
-    with steered(checkpoint, direction, Law(), setpoint, start=start) as outputs:
-        clean = evaluate(checkpoint, ids)
-    unsteered = float(torch.cat(outputs[len(checkpoint.layers)]).mean())
+    clean, output = _run(checkpoint, direction, Law(), setpoint, ids, start)
+    unsteered = float(output[-1].mean())
+    found = {}
+    for name, law in laws.items():
+        losses, output = _run(checkpoint, direction, law, setpoint, ids, start)
+        found[name] = _response(output, losses - clean, setpoint, unsteered)
+    return found
+
+
+def _run(
+    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, ids: Any, start: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(loss of each window, outputs of the tokens by depth)."""
     with steered(checkpoint, direction, law, setpoint, start=start) as outputs:
-        lossy = evaluate(checkpoint, ids)
-    tokens = [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
-    mean = np.array([one.mean() for one in tokens])
+        losses = evaluate(checkpoint, ids).window_losses
+    return losses, [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
+
+
+def _response(output: list[np.ndarray], lost: np.ndarray, setpoint: float, unsteered: float) -> Response:
+    mean = np.array([one.mean() for one in output])
     settling, overshoot = settled(mean - mean[0], np.asarray(setpoint - mean[0]))
-    lost = lossy.window_losses - clean.window_losses
     return Response(
         output=mean,
         reached=float(mean[-1]),
         error=float((setpoint - mean[-1]) / (setpoint - unsteered)),
-        spread=float(tokens[-1].std()),
+        spread=float(output[-1].std()),
         overshoot=float(overshoot),
         settling=float(settling),
         loss=float(lost.mean()),
@@ -248,9 +263,7 @@ def calibrate(
     """The constant push that brings the mean to the set-point on these windows, by three steps of the secant method."""
 
     def end(push: float) -> float:
-        with steered(checkpoint, direction, Law(push=push, once=once), setpoint, start=start) as outputs:
-            evaluate(checkpoint, ids)
-        return float(torch.cat(outputs[len(checkpoint.layers)]).mean())
+        return float(_run(checkpoint, direction, Law(push=push, once=once), setpoint, ids, start)[1][-1].mean())
 
     before, value = 0.0, end(0.0)
     push = (setpoint - value) / (1 if once else len(checkpoint.layers) - start)

@@ -27,6 +27,7 @@ from ctrlattn.observers.training import Progress, Settings, train
 
 _BLOCK = 16_384  # examples
 _CONTEXT = 128  # tokens a window
+_RECOVERED = 16  # windows: each costs four passes of the whole network
 
 
 class Study(NamedTuple):
@@ -38,7 +39,7 @@ class Study(NamedTuple):
     counts: tuple[int, ...]  # numbers of features or components
     curve: tuple[Quality, ...]  # by counts
     principal: np.ndarray  # explained by principal components, by counts
-    recovered: Recovered | None  # None: the network predicts no next token
+    recovered: Recovered | None  # on at most 16 windows; None: the network predicts no next token
     purity: np.ndarray  # (features,)
     purity_of_random: np.ndarray  # (features,): the same with the tokens in random order
     texts: tuple[FeatureTexts, ...]
@@ -110,7 +111,7 @@ def study(
         counts=counts,
         curve=tuple(curve(dictionary, examples.flatten(0, 1), counts)),
         principal=principal_curve(stream.block(0)[signal], examples.flatten(0, 1), counts),
-        recovered=recover(checkpoint, dictionary, held, layer, signal) if predicts(checkpoint) else None,
+        recovered=recover(checkpoint, dictionary, held[:_RECOVERED], layer, signal) if predicts(checkpoint) else None,
         purity=purity,
         purity_of_random=random,
         texts=_texts(dictionary, examples, stream.tokens(held), checkpoint.tokenizer, _drawn(found, shown, seed)),

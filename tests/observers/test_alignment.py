@@ -38,6 +38,12 @@ def test_the_cut_keeps_the_stated_share(x):
     assert svcca(spread, noise) < 0.3
 
 
+def test_as_many_directions_as_rows_fit_anything():
+    a, b = (np.random.default_rng(seed).standard_normal((20, 30)) for seed in (0, 1))
+    assert_allclose(svcca(a, b, share=1.0), 1, atol=1e-8)  # why a control is needed
+    assert svcca(a, b, most=2) < 0.7
+
+
 def test_rsa_is_the_rank_correlation_of_cosine_distances(x):
     from scipy.spatial.distance import pdist
 

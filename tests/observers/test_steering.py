@@ -55,39 +55,36 @@ def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids):
     with steered(idle, F, Law(push=2.0), 0.0):
         pushed = checkpoints.tap(idle, ids[0])["state"].to_numpy()
     assert_allclose(pushed[:, :4], clean[:, :4], atol=1e-6)
-    unit = F / np.linalg.norm(F)
-    assert_allclose(
-        pushed[1:-1, 4:] - clean[1:-1, 4:],
-        np.arange(1, DEPTH)[:, None, None] * 2 * unit + 0 * clean[1:-1, 4:],
-        atol=1e-5,
-    )
+    change = (pushed - clean)[1:-1, 4:]
+    expected = np.arange(1, DEPTH)[:, None, None] * 2 * F / np.linalg.norm(F)
+    assert_allclose(change, np.broadcast_to(expected, change.shape), atol=1e-5)
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in idle.model.modules())
 
 
 def test_a_push_at_every_layer_or_once_reaches_the_set_point(idle, ids):
     every, once = (calibrate(idle, F, 5.0, ids, once=one) for one in (False, True))
     assert_allclose(once.push, every.push * DEPTH, rtol=1e-4)
-    for law in (every, once):
-        found = respond(idle, F, law, 5.0, ids)
+    laws = {"every": every, "once": once, "none": Law()}
+    told = respond(idle, F, laws, 5.0, ids)
+    for found in (told["every"], told["once"]):
         assert_allclose(found.reached, 5.0, atol=1e-4)
         assert_allclose(found.error, 0.0, atol=1e-4)
-    assert respond(idle, F, once, 5.0, ids).settling == 1
-    assert_allclose(respond(idle, F, Law(), 5.0, ids).error, 1.0, atol=1e-6)
+    assert told["once"].settling == 1
+    assert_allclose(told["none"].error, 1.0, atol=1e-6)
 
 
 def test_integral_action_removes_what_a_constant_disturbance_leaves(idle, ids):
-    def end(controller):
-        return respond(idle, F, Law(controller, push=-1.0), 4.0, ids).error * (4.0 - unsteered)
-
-    unsteered = respond(idle, F, Law(), 4.0, ids).reached
+    laws = {name: Law(one, push=-1.0) for name, one in (("P", PID(0.9)), ("PI", PID(0.9, 0.5)))}
+    found = respond(idle, F, laws, 4.0, ids)
     # P: c' = c + kp (r - c) - 1 rests at r - 1/kp; with I the rest is 0, which six layers only approach.
-    assert_allclose(end(PID(0.9)), 1 / 0.9, rtol=0.01)
-    assert abs(end(PID(0.9, 0.5))) < 0.2
+    assert_allclose(4.0 - found["P"].reached, 1 / 0.9, rtol=0.01)
+    assert abs(4.0 - found["PI"].reached) < 0.2
 
 
 def test_overshoot_is_told(idle, ids):
-    assert respond(idle, F, Law(PID(1.6)), 4.0, ids).overshoot > 0.3
-    assert respond(idle, F, Law(PID(0.6)), 4.0, ids).overshoot == 0
+    found = respond(idle, F, {"fast": Law(PID(1.6)), "slow": Law(PID(0.6))}, 4.0, ids)
+    assert found["fast"].overshoot > 0.3
+    assert found["slow"].overshoot == 0
 
 
 def test_the_plant_is_the_jacobian_along_the_direction(tiny, ids):
@@ -104,7 +101,7 @@ def test_the_plant_is_the_jacobian_along_the_direction(tiny, ids):
 
 
 def test_loss_is_above_the_unsteered(tiny, ids):
-    found = respond(tiny, F, Law(PID(0.5)), 6.0, ids)
+    found = respond(tiny, F, {"P": Law(PID(0.5))}, 6.0, ids)["P"]
     with steered(tiny, F, Law(PID(0.5)), 6.0):
         lossy = checkpoints.evaluate(tiny, ids).loss
     assert_allclose(found.loss, lossy - checkpoints.evaluate(tiny, ids).loss, atol=1e-6)
