@@ -12,7 +12,7 @@ from ctrlattn.report.words import number, percent
 if TYPE_CHECKING:
     import xarray as xr
 
-_VARIABLES = ("attention_eigenvalue", "unstable_share", "difference_gain", "token_response")
+_VARIABLES = ("attention_eigenvalue", "unstable_share", "stable_interval", "difference_gain", "token_response")
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
@@ -33,7 +33,8 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 f"Of {modes.size} attention eigenvalues {percent(float(np.mean(modes.real < 0.15)))} have a real part "
                 f"below .15. Share of modes that would be unstable in the loop of: {told}.",
                 "A head passes differences between tokens with a gain below 1 where it is a low-pass: the median gain "
-                f"is {number(float(np.median(smoothing)))}; the median head is no low-pass in {layers(high)}.",
+                f"is {number(float(np.median(smoothing)))}; the median head is a low-pass in "
+                f"{f'every layer but {layers(high)}' if high.size else 'every layer'}.",
             ),
             pictures=(
                 Picture("attention-modes", "Eigenvalues of the attention matrices and the stability region",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _GAIN = (
     "random_gain", "sigma", "sigma_error", "worst_token", "worst_token_share", "amplified_token", "left_right_cosine",
-    "alignment", "right_alignment",
+    "alignment", "right_alignment", "feature_alignment",
 )  # fmt: skip
 _NORMALITY = (
     "spectral_radius", "spectral_radius_error", "numerical_radius", "departure", "departure_error",
@@ -40,6 +40,8 @@ def _gain(profile: "xr.Dataset") -> Section:
     top = int(worst.argmax())
     align = profile["alignment"].to_numpy()
     following = float(np.mean(np.diagonal(align, 1))) if len(align) > 1 else float("nan")
+    features = profile["feature_alignment"].to_numpy()
+    shared = float(np.mean(np.diagonal(features, 1))) if len(features) > 1 else float("nan")
     return Section(
         key="gain",
         title="Typical and worst gain of a layer",
@@ -50,13 +52,19 @@ def _gain(profile: "xr.Dataset") -> Section:
             f"{top}, where {percent(float(profile['worst_token_share'][top]))} of that direction lies on "
             f"{token(profile, profile['worst_token'][top])}.",
             "The direction that a layer makes largest meets the directions that the next layer amplifies with an "
-            f"overlap of {number(following)} in the mean (1: the same space; unrelated ones have about 0).",
+            f"overlap of {number(following)} in the mean (1: the same space; unrelated ones have about 0); as "
+            f"directions of features, whatever tokens they lie on, of {number(shared)}.",
         ),
         pictures=(
             Picture("gain", "Typical and worst gain of every layer, and the overlap of leading directions of layers",
                     plots.profile.gains(profile)),
         ),
-        numbers={"typical": typical, "worst": worst, "mean_overlap_with_next": following},
+        numbers={
+            "typical": typical,
+            "worst": worst,
+            "mean_overlap_with_next": following,
+            "mean_feature_overlap_with_next": shared,
+        },
         variables=variables(profile, _GAIN),
     )  # fmt: skip
 

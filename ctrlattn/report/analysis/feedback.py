@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.report.analysis.pick import largest, layers, variables
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import number, percent
+from ctrlattn.report.words import count, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,7 +17,8 @@ _SUBLAYER = (
     "feedback_gain", "feedback_cosine", "feedback_gain_quantile", "negative_share", "contribution_ratio",
     "predictor_gain", "predicted_share", "left_out",
 )  # fmt: skip
-_HEAD = ("head_gain", "head_source_gain", "head_negative_share", "head_ratio")
+_HEAD = ("head_gain", "head_source_gain", "source_gain", "head_negative_share", "head_ratio")
+_SOURCES = {"self": "the token itself", "first": "the first token", "others": "the other tokens"}
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
@@ -74,7 +75,7 @@ def _predicted(profile: "xr.Dataset") -> str:
     share = profile["predicted_share"].to_numpy()
     layer, kind = largest(share)
     left = int(profile["left_out"])
-    without = f" (without the {left} tokens of massive norm)" if left else ""
+    without = f" (without {count(left, 'token')} of massive norm)" if left else ""
     return (
         f"As a predictor of the state, up to one gain for all features{without}: the most is explained in layer "
         f"{layer} by {'attention' if kind == 0 else 'the MLP'}, {percent(share[layer, kind])} of the variance; the "
@@ -87,9 +88,7 @@ def _heads(profile: "xr.Dataset") -> Section:
     gain = profile["head_gain"].median("token").to_numpy()
     low, high = tuple(map(int, np.unravel_index(gain.argmin(), gain.shape))), largest(gain)
     negative = float(np.mean(gain < 0))
-    by_source = profile["head_source_gain"].to_numpy().mean(axis=(0, 1))
-    sources = [str(s) for s in profile["source"].to_numpy()]
-    parts = ", ".join(f"{name} {number(value, 3)}" for name, value in zip(sources, by_source, strict=True))
+    sources = {str(name): profile["source_gain"].sel(source=name).to_numpy() for name in profile["source"].to_numpy()}
     return Section(
         key="heads",
         title="The feedback of each head",
@@ -97,7 +96,9 @@ def _heads(profile: "xr.Dataset") -> Section:
             f"A head's median gain is negative in {percent(negative)} of the {gain.size} heads. Head {low[1]} of layer "
             f"{low[0]} pushes hardest against the state ({number(gain[low])}), head {high[1]} of layer {high[0]} "
             f"hardest along it ({number(gain[high])}).",
-            f"By the token that a contribution comes from, the mean over heads of the median gain is: {parts}.",
+            "What all heads together add along a token, by the token that it comes from: "
+            + "; ".join(f"{_SOURCES.get(name, name)}, {_span(gains)}" for name, gains in sources.items())
+            + ".",
         ),
         pictures=(
             Picture("heads", "Median feedback gain of every head, layers by heads", plots.profile.heads(profile)),
@@ -105,7 +106,15 @@ def _heads(profile: "xr.Dataset") -> Section:
         numbers={
             "median_gain": gain,
             "negative_share_of_heads": negative,
-            "gain_by_source": dict(zip(sources, by_source, strict=True)),
+            "gain_by_source": sources,
         },
         variables=variables(profile, _HEAD),
+    )
+
+
+def _span(gains: np.ndarray) -> str:
+    low, high = int(gains.argmin()), int(gains.argmax())
+    return (
+        f"between {number(gains[low], 3)} (layer {low}) and {number(gains[high], 3)} (layer {high}), below zero in "
+        f"{count(int(np.sum(gains < 0)), 'layer')}"
     )

@@ -60,11 +60,11 @@ def _sinks(profile: "xr.Dataset") -> Section:
     top = int(ratio.argmax())
     sink, met = most_common(profile["sink_token"].to_numpy())
     massive = np.flatnonzero(ratio > _MASSIVE)
-    span = f"from depth {massive[0]} to {massive[-1]} " if massive.size else ""
+    span = f" from depth {massive[0]} to {massive[-1]}" if massive.size else ""
     which = token(profile, profile["massive_token"][top])
     feature, value = int(profile["massive_feature"][top]), float(profile["massive_value"][top])
     verdict = (
-        f"There is a massive activation {span}: {which}, feature {feature}, value {number(value, 0)}, "
+        f"There is a massive activation{span}: {which}, feature {feature}, value {number(value, 0)}, "
         f"{number(ratio[top], 0)} times the median norm at depth {top}."
         if massive.size
         else f"There is no massive activation: the largest token norm is {number(ratio[top], 1)} times the median."

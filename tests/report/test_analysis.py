@@ -1,0 +1,123 @@
+"""The page of `ctrlattn analyze`: what was measured is told with its numbers, what was not has no section."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints import Effort  # noqa: E402
+from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.report.analysis import pick  # noqa: E402
+from ctrlattn.report.analysis.write import write_analysis  # noqa: E402
+
+KEYS = [
+    "feedback", "heads", "value_output", "attention", "diversity", "sinks", "gain", "nonnormality", "exponents",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def profile():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
+    network = transformers.LlamaModel(
+        transformers.LlamaConfig(**sizes, intermediate_size=24, num_key_value_heads=2)
+    ).double()
+    return checkpoints.feedback_profile(
+        checkpoints.load(network), list(range(12)), effort=Effort(probes=2, singular=2, lanczos=4, sweeps=2)
+    )
+
+
+def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
+    written = write_analysis(tmp_path, profile)
+    page = written.path.read_text(encoding="utf-8")
+    assert re.findall(r'<section id="([^"]+)"', page) == ["material", *KEYS]
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == written.summary
+    kept = results.load(tmp_path / "results.nc")
+    for name in profile.data_vars:
+        assert name in kept, f"{name} was measured and is not in results.nc"
+        np.testing.assert_array_equal(kept[name], profile[name])
+    for picture in re.findall(r'role="img" aria-label="([^"]+)"', page):
+        assert len(picture) > 20
+    assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
+
+
+def test_the_sentences_are_those_of_the_profile(profile, tmp_path):
+    summary = write_analysis(tmp_path, profile).summary
+    gain = profile["feedback_gain"].sel(sublayer="attention").median("token").to_numpy()
+    np.testing.assert_allclose(summary["feedback"]["attention"]["median_gain"], gain)
+    assert summary["attention"]["unstable_share"]["comparator"] == pytest.approx(
+        float(profile["unstable_share"].sel(preset="comparator").mean())
+    )
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    low = int(gain.argmin())
+    assert f"It is lowest in layer {low} ({float(gain[low]):.2f}".replace("-", "−") in page
+
+
+def test_what_was_not_measured_has_no_section(profile, tmp_path):
+    names = [name for name in profile.data_vars if name.startswith("value_")]
+    page = write_analysis(tmp_path, profile[names]).path.read_text(encoding="utf-8")
+    assert re.findall(r'<section id="([^"]+)"', page) == ["material", "value_output"]
+
+
+def test_layers_and_tokens_in_words(profile):
+    assert pick.layers([7, 2, 1, 0]) == "layers 0–2 and 7"
+    assert pick.token(profile, 3).startswith("token 3")
+    assert pick.largest(np.array([[0.0, np.nan], [3.0, 1.0]])) == (1, 0)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """A tiny network on disk, with a tokenizer of whole words."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {word: i for i, word in enumerate(["<unk>", "a", "cat", "sat", "on", "mat"])}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>").save_pretrained(tmp_path / "model")
+    sizes = {"vocab_size": 6, "n_layer": 2, "n_embd": 8, "n_head": 2}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("analyze", saved, "--text", "a cat sat on a mat", "--tokens", 4, "--out", out, "--parts", "feedback")
+    first = run(*arguments, "--json")
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.stdout)["feedback"]["attention"]["median_gain"]
+    part = out / "parts" / "feedback.nc"
+    before = os.stat(part).st_mtime_ns
+    assert results.load(part).sizes["token"] == 4
+    again = run(*arguments, "--parts", "sinks")
+    assert again.exit_code == 0
+    assert os.stat(part).st_mtime_ns == before
+    assert (out / "parts" / "sinks.nc").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--parts": "feedbak"}, "did you mean 'feedback'"),
+        ({"--text": " "}, "is empty"),
+        ({"--text": "@no-such-file.txt"}, "no-such-file.txt"),
+        ({"source": "no/such/model"}, "no such directory"),
+    ],
+)
+def test_the_command_refuses_in_one_line(saved, tmp_path, change, message):
+    options = {"source": saved, "--text": "a cat", "--out": tmp_path / "out", **change}
+    source = options.pop("source")
+    found = run("analyze", source, *[word for option in options.items() for word in option])
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert len([line for line in found.stderr.splitlines() if line.startswith("ctrlattn: ")]) <= 2
