@@ -138,7 +138,8 @@ class ControlledAttention(torch.nn.Module):
         if padding is not None and self.mixing is not None and not self.mixing.masks:
             raise ValueError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
         own, first = v, depth_state
-        v = v if self.mixing is None or first is None else self.mixing.values(v, self._unrepeated(first.reference))
+        if self.mixing is not None and first is not None:
+            v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
         u, depth_state = control_values(self.loop, self.repeat(own), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
@@ -211,6 +212,9 @@ def control_values(
 ) -> tuple[torch.Tensor | None, DepthState]:
     """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
 
+    Under autocast the values come in half precision; error, memory and u are float32, since an integral over the depth
+    of a network loses what is added to it in eight bits.
+
     Raises
     ------
     ValueError
@@ -224,6 +228,8 @@ def control_values(
     >>> control_values(loop, v, state)[0].item()
     0.5
     """
+    if torch.is_autocast_enabled(v.device.type) and v.dtype in (torch.bfloat16, torch.float16):
+        v = v.float()
     if depth_state is None:
         depth_state = DepthState(v, None, acting=False)
     if depth_state.reference.shape != v.shape:

@@ -178,7 +178,8 @@ class Network(torch.nn.Module):
             yield x
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's, with one line for what does not fit.
+        """As torch's, with one line for what does not fit; a shared tensor may stand under one of its names, as
+        safetensors' save_model leaves it.
 
         Raises
         ------
@@ -186,6 +187,10 @@ class Network(torch.nn.Module):
             Missing or unexpected names (if strict), or a shape that differs: the first of them, and how many.
         """
         own = self.state_dict()
+        if strict:
+            given = {_identity(own[name]): value for name, value in state_dict.items() if name in own}
+            twins = {name: given[_identity(t)] for name, t in own.items() if _identity(t) in given}
+            state_dict = {**twins, **state_dict}
         wrong = [
             f"{name} is {tuple(value.shape)}, the network has {tuple(own[name].shape)}"
             for name, value in state_dict.items()
@@ -264,6 +269,11 @@ def configuration(name: str) -> dict[str, Any]:
         raise ValueError(f"preset {name!r} controls the stream: these networks control values alone")
     feedback = 1.0 if loop.skip == 0 else loop.feedback
     return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": feedback}
+
+
+def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:
+    """Two names with the same are one tensor."""
+    return (tensor.data_ptr() or id(tensor)), tuple(tensor.shape)
 
 
 def require_sizes(**sizes: int) -> None:

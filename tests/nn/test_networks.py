@@ -20,6 +20,7 @@ from ctrlattn.nn import (  # noqa: E402
     deit_small_patch16_224,
     deit_tiny_patch16_224,
 )
+from ctrlattn.nn.blocks import drop_path  # noqa: E402
 
 PRINTED, CODE = PID(0.8, 0.5, 0.05), PID(0.8, 0.5, 0.05, form="ema")
 NETWORKS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
@@ -327,3 +328,51 @@ def test_a_state_dict_of_another_shape_is_refused_in_one_line():
         vit().load_state_dict(state)
     with pytest.raises(ValueError, match=r"blocks.0.attn.qkv.bias is not in the network"):
         vit(qkv_bias=False).load_state_dict(vit().state_dict())
+
+
+def test_shared_gains_go_through_safetensors(tmp_path):
+    from safetensors.torch import load_file, load_model, save_model
+
+    path = tmp_path / "shared.safetensors"
+    model, one, two = (vit(seed, controller=LearnedPID(CODE)) for seed in range(3))
+    with torch.no_grad():
+        model.blocks[0].attn.controller.theta.copy_(torch.tensor([0.3, -2.0, 1.0]))
+    save_model(model, str(path))
+    load_model(one, str(path))
+    two.load_state_dict(load_file(path))  # theta stands under one of its three names
+    images = torch.randn(2, 1, 8, 8)
+    for other in (one, two):
+        npt.assert_array_equal(other(images).detach(), model(images).detach())
+        assert other.blocks[0].attn.controller is other.blocks[2].attn.controller
+    own = vit(controller=[LearnedPID(CODE) for _ in range(3)])
+    without = {k: v for k, v in own.state_dict().items() if k != "blocks.1.attn.controller.theta"}
+    with pytest.raises(ValueError, match=r"blocks.1.attn.controller.theta is missing"):
+        own.load_state_dict(without)
+
+
+def test_stochastic_depth_leaves_out_whole_samples_and_is_off_in_evaluation():
+    torch.manual_seed(0)
+    y = torch.randn(4000, 2, 3)
+    dropped = drop_path(y, 0.3, True)
+    kept = (dropped != 0).flatten(1).any(1)
+    npt.assert_allclose(dropped[kept], y[kept] / 0.7, rtol=1e-6)
+    assert abs(kept.float().mean().item() - 0.7) < 0.03  # four deviations of 4000 draws
+    assert drop_path(y, 0.3, False) is y
+    model = vit(drop_path=0.2)
+    assert [block.drop_path for block in model.blocks] == [0.0, 0.1, 0.2]
+    assert [block.drop_path for block in vit(depth=1, drop_path=0.2).blocks] == [0.0]
+    plain, images = vit(), torch.randn(64, 1, 8, 8)
+    npt.assert_array_equal(model.eval()(images).detach(), plain(images).detach())
+    changed = (model.train()(images) != plain(images)).any(1)
+    assert changed.any()
+    with pytest.raises(ValueError, match=r"drop_path must lie in \[0, 1\), got 1.0"):
+        Block(8, 2, 16, drop_path=1.0)
+
+
+def test_a_sample_that_passes_a_layer_by_keeps_its_memory_running():
+    torch.manual_seed(0)
+    block = Block(8, 2, 16, drop_path=0.999, controller=CODE)
+    x = torch.randn(3, 5, 8)
+    after, state = block(x)
+    npt.assert_array_equal(after.detach(), x)  # with this seed every sample passes both sublayers by
+    npt.assert_array_equal(state.reference.detach(), block.eval()(x)[1].reference.detach())

@@ -309,6 +309,11 @@ def test_the_command_compares(tmp_path, small_data):
         (["digits", "--configs", "softmx"], "did you mean 'softmax'"),
         (["digits", "--width", "7"], "7 features, 3 heads"),
         (["digits", "--norm", "batch"], "norm must be one of"),
+        (["no-such-directory"], "unknown data 'no-such-directory'"),
+        (["--data", "no-such-directory"], "known are digits, mnist5k, text, and a directory of images"),
+        (["digits", "--data", "."], "say what to train on"),
+        ([], "say what to train on"),
+        (["digits", "--device", "abacus"], "there is no device 'abacus' here"),
         (["digits", "--plan", "nowhere.toml"], "nowhere.toml: no such file"),
         (["digits", "--plan", str(PLAN), "--epochs", "1"], "give no other option beside it"),
     ],
@@ -340,3 +345,38 @@ def test_the_tuned_arm_meets_its_specification():
     spec = Spec(modulus_margin=0.4, settling=8, steady_state_error=0.0)
     assert all(np.min(slack) >= -1e-9 for slack in spec.slack(found).values())
     assert options_of(str(PLAN.with_name("tuned.toml")))["controller"].kp == loop.controller.kp
+
+
+def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
+    found = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert "no images; expected one folder a class" in found.stderr.strip().splitlines()[-1]
+
+
+def test_a_run_of_a_version_that_knew_fewer_settings_is_not_repeated(tmp_path, small_data, monkeypatch):
+    plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings={**SMALL, "epochs": 1})
+    compare(plan, tmp_path)
+    file = tmp_path / "runs" / "corners_softmax_0.json"
+    run = json.loads(file.read_text(encoding="utf-8"))
+    del run["settings"]["drop_path"], run["settings"]["image"]
+    file.write_text(json.dumps(run), encoding="utf-8")
+    monkeypatch.setattr(comparison, "train", None)
+    compare(plan, tmp_path)
+
+
+def test_parts_are_evaluated_in_pieces(monkeypatch):
+    from ctrlattn.nn import training
+
+    data, model = corners(), build(settings(), corners()).double()
+    data = data._replace(test=data.test._replace(inputs=data.test.inputs.double()))
+    whole = training.mean_loss(model, data, data.test)
+    monkeypatch.setattr(training, "AT_ONCE", 7)
+    npt.assert_allclose(training.mean_loss(model, data, data.test), whole, rtol=1e-12)
+    assert set(score(model, data)) == {"loss", "clean", *(f"noise_{s:g}" for s in training.NOISES),
+        *(f"fgsm_{s:g}" for s in training.STRENGTHS), *(f"pgd_{s:g}" for s in training.PGD_STRENGTHS)}  # fmt: skip
+
+
+def test_stochastic_depth_draws_from_the_seed_of_the_run():
+    runs = [fit(build(settings(drop_path=0.5), corners()), corners(), settings(drop_path=0.5)) for _ in range(2)]
+    assert runs[0].losses == runs[1].losses
+    assert runs[0].losses != fit(build(settings(), corners()), corners(), settings()).losses
