@@ -16,7 +16,7 @@ import numpy as np
 from machine import describe
 from paired import alternate, in_threads, median_ms, parser_of, write
 
-LIMITS = {"general": 14, "upper triangular": 40, "lower triangular": 40}
+LIMITS = {"general": 14, "defective": 14, "upper triangular": 40, "lower triangular": 40}
 
 
 def worker(small: bool) -> dict[str, list[dict[str, object]]]:
@@ -38,7 +38,13 @@ def against_python_control(kind: str, n: int, frequencies: int, times: int) -> d
 
     rng = np.random.default_rng(0)
     dense = 0.9 * rng.standard_normal((n, n)) / np.sqrt(n)
-    a = {"general": dense, "upper triangular": np.triu(dense), "lower triangular": np.tril(dense)}[kind]
+    turn = np.linalg.qr(dense)[0]
+    a = {
+        "general": dense,
+        "defective": turn @ (0.5 * np.eye(n) + 0.3 * np.eye(n, k=1)) @ turn.T,  # one Jordan block, turned
+        "upper triangular": np.triu(dense),
+        "lower triangular": np.tril(dense),
+    }[kind]
     system = control.ss(a, rng.standard_normal((n, 8)), rng.standard_normal((8, n)), np.zeros((8, 8)), 1)
     omega = np.linspace(0.01, 3.1, frequencies)
     expected, found = system.frequency_response(omega).complex, frequency_response(system, omega).complex
@@ -60,6 +66,7 @@ def matrices(n: int) -> dict[str, np.ndarray]:
         "random": rng.standard_normal((n, n)) / np.sqrt(n),
         "Grcar": (np.triu(np.tril(np.ones((n, n)), 3)) - np.eye(n, k=-1)) / 2,
         "one pass of the automaton": pass_operator(Loop(CausalMean(), order="sequential"), n),
+        "Jordan block": 0.5 * np.eye(n) + np.eye(n, k=1),
         "symmetric, equidistant spectrum": q @ np.diag(np.linspace(-1, 1, n)) @ q.T,
     }
 
