@@ -8,6 +8,15 @@ weights as initialised, the trained weights of each layer's matrices permuted (t
 network on permuted tokens. Unit of every interval is a window of text; controls with random weights have one draw a
 window. Intervals are Student's at 95 %, simultaneous over all layers (or heads) of a network by Bonferroni.
 
+What it shows, --full. No layer of the three networks passes all three tests at once (negative, more so than every
+control, predicting more of the state than they do): as a statement about trained attention N1 is not borne out.
+Attention pushes along the state in all 6 layers of MiniLM, 18 of 30 of SmolLM2, 17 of 18 of Gemma-3; with random
+weights in none. The exception is SmolLM2's first layer: gain -.18, nearly all of it from other tokens, 17 % of the
+variance of the state predicted. But it does the same on permuted tokens: what it takes away does not depend on their
+order. In the direction of N1, not of its sign: the part from other tokens is smaller on text than on the same tokens
+permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5), and larger in 4 of MiniLM. From layer 12 on, where
+SmolLM2 has its attention sink, the first token is what feeds back negatively.
+
 What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
 W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here
 is physical. One kind of text and short windows; GGUF weights are quantised.
@@ -30,7 +39,7 @@ import numpy as np
 import torch
 import transformers
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from scene import command, save
 from scipy.stats import t as student
 
@@ -265,6 +274,15 @@ def summary(runs):
     }
 
 
+def rounded(value):
+    """Five digits: a window more moves the third."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
 def spans(numbers):
     """[0, 1, 2, 5] -> 0-2, 5."""
     runs = np.split(np.array(numbers, dtype=int), np.flatnonzero(np.diff(numbers) > 1) + 1)
@@ -333,10 +351,12 @@ def draw(networks):
             axes.axhline(0.0, color="k", lw=0.8)
             scale_of(axes)
             axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x> (1)")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         heads = np.array(one["head_gain"]).T
-        limit = np.quantile(np.abs(heads), 0.98)
+        limit = np.quantile(np.abs(heads), 0.93)  # one layer must not hide the others
         image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-        figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8)
+        figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8, extend="both")
+        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
         bottom.set(xlabel="layer", ylabel="head", title="every head, trained")
         top.set_title(f"{name}: gain of attention")
         middle.set_title("trained, by the token it comes from")
@@ -351,7 +371,7 @@ def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None):
     folder = output_directory(Path(out) / "feedback_sign_runs")
     texts, networks = documents(text, size.windows), {}
     for name, load in sources_of(full, smollm2, gemma3).items():
-        networks[name] = summary(runs_of(folder, name, load, texts, size, seed))
+        networks[name] = rounded(summary(runs_of(folder, name, load, texts, size, seed)))
     numbers = {
         "text": "King James Bible" if text is None else Path(text).name,
         "size": size._asdict(),
