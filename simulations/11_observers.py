@@ -100,9 +100,9 @@ def dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals):
     return {job: load(path)[0] for job, path in jobs.items()}
 
 
-def measured(stream, found, signals):
+def measured(stream, found, signals, windows):
     """One row a dictionary: what it explains of text held out, how sparsely, how easily named."""
-    held = stream.held_out(stream.held)
+    held = stream.held_out(windows)
     tokens = stream.tokens(held).ravel()
     shuffled = np.random.default_rng(0).permutation(tokens)
     x = {signal: observed(stream, held, signal).flatten(0, 1) for signal in {*signals, "state"}}
@@ -347,61 +347,81 @@ def _steering(ax, found):
     ax.legend(loc="best")
 
 
+def controlled(checkpoint, observers, stream, size, folder):
+    """(loss recovered by signal, steering) of one layer; None where the network predicts no next token."""
+    if not predicts(checkpoint):
+        return None
+    held, recovered = stream.held_out(8), {}
+    for signal, own in observers.items():
+        path = folder / f"recovered-{stream.layer}-{signal}.json"
+        told = kept(path, lambda s=signal, d=own: recover(checkpoint, d, held, stream.layer, s)._asdict())
+        recovered[signal] = told
+    if not size.steer:
+        return recovered, []
+    path = folder / f"steering-{stream.layer}.json"
+    return recovered, kept(path, lambda: steering(checkpoint, observers["state"], stream, size.steer))
+
+
+def likenesses(network, found, others, text, size, folder):
+    """Two seeds of one network's state at a layer, and each other network (DIR:LAYER) beside the first seed."""
+    checkpoint, source, name, layer = network
+    pieces = pieces_of(text, size.pieces)
+
+    def told(network, dictionary, layer):
+        return features_by_word(network, dictionary, layer, pieces), dictionary.decoder.numpy()
+
+    def beside(where):
+        place, _, number = str(where).rpartition(":")
+        second = checkpoint if place == str(source) else checkpoints.load(place, attention="sdpa")
+        own = dictionaries(second, names(where, source, name), text, int(number), size, seeds[:1], folder, ("state",))
+        return alike(first, told(second, own["state", seeds[0]], int(number)), size.draws)
+
+    seeds = sorted({seed for _, seed in found})
+    first, again = (told(checkpoint, found["state", seed], layer) for seed in seeds[:2])
+    title = f"two seeds of {name}"
+    likeness_of = {title: kept(folder / f"{title}.json", lambda: alike(first, again, size.draws))}
+    for where in others:
+        title = f"{name} {layer} and {names(where, source, name)} {str(where).rpartition(':')[2]}"
+        likeness_of[title] = kept(folder / f"{title}.json", lambda w=where: beside(w))
+    return likeness_of
+
+
+def names(where, source, name):
+    """What the network DIR:LAYER is called."""
+    place = str(where).rpartition(":")[0]
+    return name if place == str(source) else Path(place).name
+
+
 def main(out, seed=0, full=False, model=None, other=(), text=None):
     """Train, measure, compare, steer; the numbers, which are also written with a picture."""
     size = FULL if full else SMALL
-    folder = output_directory(Path(out) / "observers_runs")
-    text = shipped_text(Path(out)) if text is None else Path(text)
+    text = shipped_text(output_directory(out)) if text is None else Path(text)
+    folder = output_directory(Path(out) / "observers_runs" / f"{'full' if full else 'small'}-{seed}-{text.stem}")
     source = Path(find_spec(MODEL).origin).with_name("model") if model is None else model
-    checkpoint = checkpoints.load(source, attention="sdpa")
     name = Path(source).name if model else "MiniLM"
+    checkpoint = checkpoints.load(source, attention="sdpa")
     signals = SIGNALS if checkpoint.family.norm == "pre" else SIGNALS[:2]
     seeds = range(seed, seed + (3 if full else 2))
     middle = size.layers[len(size.layers) // 2]
-    rows, observers = [], {}
-    for layer in size.layers:
+    numbers = {"size": size._asdict(), "model": name, "rows": [], "not run": []}
+    for layer in sorted(size.layers, key=lambda one: one != middle):
         found = dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals)
-        observers |= {(name, layer, *job): one for job, one in found.items()}
         stream = stream_of(checkpoint, text, layer, size, signals)
-        stream.held = size.held
-        rows += kept(folder / f"rows-{name}-{layer}.json", lambda s=stream, f=found: measured(s, f, signals))
-    numbers = {"size": size._asdict(), "model": name, "rows": rows, "differences": differences(rows), "not run": []}
-
-    stream = stream_of(checkpoint, text, middle, size, ("state",))
-    numbers["recovered"], numbers["steering"] = {}, []
-    if predicts(checkpoint):
-        held = stream.held_out(8)
-        for signal in signals:
-            own = observers[name, middle, signal, seed]
-            numbers["recovered"][signal] = kept(
-                folder / f"recovered-{signal}.json",
-                lambda s=signal, d=own: recover(checkpoint, d, held, middle, s)._asdict(),
-            )
-        if size.steer:
-            own = observers[name, middle, "state", seed]
-            numbers["steering"] = kept(folder / "steering.json", lambda: steering(checkpoint, own, stream, size.steer))
-    else:
+        path = folder / f"rows-{name}-{layer}.json"
+        numbers["rows"] += kept(path, lambda s=stream, f=found: measured(s, f, signals, size.held))
+        if layer != middle:
+            continue
+        first = {signal: one for (signal, number), one in found.items() if number == seed}
+        told = controlled(checkpoint, first, stream, size, folder)
+        numbers["recovered"], numbers["steering"] = told or ({}, [])
+        others = other or ([] if full else [f"{source}:{size.layers[0]}"])
+        network = (checkpoint, source, name, layer)
+        numbers["universality"] = likenesses(network, found, others, text, size, folder)
+    if not predicts(checkpoint):
         numbers["not run"].append("loss recovered and steering: not run, this network predicts no next token")
-
-    pieces = pieces_of(text, size.pieces)
-
-    def told(checkpoint, dictionary, layer):
-        return features_by_word(checkpoint, dictionary, layer, pieces), dictionary.decoder.numpy()
-
-    own = {s: told(checkpoint, observers[name, middle, "state", s], middle) for s in seeds[:2]}
-    numbers["universality"] = {f"two seeds of {name}": alike(own[seeds[0]], own[seeds[1]], size.draws)}
-    for where in other or ([] if full else [f"{source}:{size.layers[0]}"]):
-        place, _, layer = str(where).rpartition(":")
-        second = checkpoint if place == str(source) else checkpoints.load(place, attention="sdpa")
-        label = name if second is checkpoint else Path(place).name
-        if (label, int(layer), "state", seed) not in observers:
-            found = dictionaries(second, label, text, int(layer), size, seeds[:1], folder, ("state",))
-            observers |= {(label, int(layer), *job): one for job, one in found.items()}
-        beside = told(second, observers[label, int(layer), "state", seed], int(layer))
-        title = f"{name} {middle} and {label} {layer}"
-        numbers["universality"][title] = alike(own[seeds[0]], beside, size.draws)
     if full and not other:
         numbers["not run"].append("a second network: not run, none was given")
+    numbers["differences"] = differences(numbers["rows"])
     numbers["verdict"] = verdict(numbers)
     return save(out, "observers", numbers, picture(numbers, size))
 

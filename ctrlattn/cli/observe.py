@@ -23,7 +23,7 @@ def observe(
     ] = Path("observe"),
     features: Annotated[int, typer.Option(min=1, help="Directions of the dictionary.")] = 4096,
     k: Annotated[int, typer.Option(min=0, help="Features an example (TopK); 0: ReLU with --penalty.")] = 32,
-    penalty: Annotated[float, typer.Option(help="Weight of the L1 norm; ReLU only.")] = 0.0,
+    penalty: Annotated[float, typer.Option(help="Weight of the L1 norm, such as 2; ReLU only.")] = 0.0,
     tokens: Annotated[int, typer.Option(min=100, help="Tokens to learn from, about.")] = 400_000,
     context: Annotated[int, typer.Option(min=8, help="Tokens a window.")] = 128,
     held_out: Annotated[int, typer.Option(min=1, help="Windows to measure on.")] = 64,
@@ -40,6 +40,8 @@ def observe(
     with one_line_errors():
         from ctrlattn.files import output_directory
 
+        if not k and not penalty:
+            raise ValueError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
         output_directory(out)
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
 

@@ -92,6 +92,13 @@ def test_pages_are_written_whole(found, tmp_path):
     assert names == {"features.html", "figures", "report.html", "results.nc", "summary.json"}
 
 
+def test_a_relu_dictionary_is_studied_as_well(tiny, text, tmp_path):
+    found = study(tiny, text, 1, "mlp", tmp_path, **{**SMALL, "k": None}, penalty=0.5)
+    assert found.quality.l0 > 0
+    assert found.counts == (1, 2, 4, 8, 16)
+    assert "ReLU with penalty 0.5" in pages.write(tmp_path / "out", found).path.read_text(encoding="utf-8")
+
+
 def test_an_encoder_has_no_loss_to_recover(found, tmp_path):
     written = pages.write(tmp_path / "out", found._replace(recovered=None))
     assert "predicts no next token" in written.path.read_text(encoding="utf-8")
@@ -104,6 +111,7 @@ def test_an_encoder_has_no_loss_to_recover(found, tmp_path):
         (["--signal", "errors"], "signal must be one of"),
         (["--text", "absent.txt"], "no such file"),
         (["--k", "0", "--penalty", "-1"], "penalty must be"),
+        (["--k", "0"], "it needs a --penalty"),
         (["--features", "8", "--k", "9"], "at most the number of features"),
     ],
 )

@@ -51,8 +51,7 @@ def test_all_dictionaries_see_the_same_examples_and_are_kept(scene, network, tex
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.safetensors")} == before
     assert torch.equal(again["error", 1].decoder, found["error", 1].decoder)
     stream = scene.stream_of(network, text, 1, size, scene.SIGNALS)
-    stream.held = 4
-    rows = scene.measured(stream, found, scene.SIGNALS)
+    rows = scene.measured(stream, found, scene.SIGNALS, 4)
     assert len(rows) == 6
     assert all(row["curve"][-1] == row["explained"] for row in rows)
     # A state is its error plus a mean that is kept: what is left of the error is what is left of the state.
