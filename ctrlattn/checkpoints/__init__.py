@@ -1,6 +1,8 @@
 """Real networks as control loops: load a transformers checkpoint and record its signals."""
 
+from ctrlattn.checkpoints.choose import Choice, choose, compensated_drop
 from ctrlattn.checkpoints.compensate import Calibration
+from ctrlattn.checkpoints.cost import Cost, cost
 from ctrlattn.checkpoints.drop import drop
 from ctrlattn.checkpoints.evaluate import Evaluation, evaluate, perplexity
 from ctrlattn.checkpoints.families import FAMILIES, Family, Place, Sublayer
@@ -11,6 +13,7 @@ from ctrlattn.checkpoints.layers import layer_function, layer_functions
 from ctrlattn.checkpoints.load import Checkpoint, load
 from ctrlattn.checkpoints.parts import Effort
 from ctrlattn.checkpoints.profile import feedback_profile
+from ctrlattn.checkpoints.reduction import Reduction, Split, reduce, split_text
 from ctrlattn.checkpoints.save import is_changed, open_changed, save
 from ctrlattn.checkpoints.streaming import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.tap import tap
@@ -21,12 +24,19 @@ __all__ = [
     "STATISTICS",
     "Calibration",
     "Checkpoint",
+    "Choice",
+    "Cost",
     "Effort",
     "Evaluation",
     "Family",
     "Place",
+    "Reduction",
+    "Split",
     "Sublayer",
     "ValueOutput",
+    "choose",
+    "compensated_drop",
+    "cost",
     "drop",
     "evaluate",
     "feedback_profile",
@@ -39,7 +49,9 @@ __all__ = [
     "load",
     "open_changed",
     "perplexity",
+    "reduce",
     "save",
+    "split_text",
     "stream",
     "summaries",
     "tap",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ctrlattn.checkpoints.importance import fast_attention
+from ctrlattn.checkpoints.hooks import attention
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
@@ -141,7 +141,7 @@ def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
     rows = max(1, _LOGITS // (vocabulary * windows.shape[1]))
     losses = []
-    with fast_attention(checkpoint.model), torch.inference_mode():
+    with attention(checkpoint.model, "sdpa"), torch.inference_mode():
         for some in windows.split(rows):
             logits = checkpoint.model(input_ids=some, use_cache=False).logits[:, :-1]
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

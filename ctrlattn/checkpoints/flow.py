@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.families import Family, Sublayer
-from ctrlattn.checkpoints.importance import fast_attention
+from ctrlattn.checkpoints.hooks import attention
 
 _TOKENS = 2048  # in one call of a layer
 _NO_CACHE = {"use_cache": False, "past_key_values": None, "layer_past": None}
@@ -73,7 +73,7 @@ class Flow:
         return seen["u"], seen["y"], seen["x"]
 
     def _call(self, layer: int, stream: torch.Tensor) -> torch.Tensor:
-        with fast_attention(self.model), torch.no_grad():
+        with attention(self.model, "sdpa"), torch.no_grad():
             out = self.family.layers_of(self.model)[layer](stream, **self._calls[len(stream)][layer])
         return out[0] if isinstance(out, tuple) else out
 
@@ -85,7 +85,7 @@ def _arguments(family: Family, model: Any, windows: torch.Tensor, layer: int, *,
     stop = len(layers) - 1 if every else layer
     hooks = [layers[i].register_forward_pre_hook(_catch(found, i, stop), with_kwargs=True) for i in range(stop + 1)]
     try:
-        with fast_attention(model), torch.no_grad():
+        with attention(model, "sdpa"), torch.no_grad():
             model.base_model(input_ids=windows, use_cache=False)
     except _Enough:
         pass

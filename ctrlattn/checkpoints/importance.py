@@ -4,13 +4,13 @@ The norm counts as part of the sublayer, since it goes with it; the residual has
 The mean hides the sublayer that builds a massive activation at one position, so that the maximum stands beside it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.hooks import Hook, attention, first, hooked, stream_of
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
@@ -83,21 +83,21 @@ class _Turns:
         return {"": self.sum / tokens, "_max": self.max}
 
 
-def _pass(checkpoint: Checkpoint, ids: Any, hooks: list[tuple[Any, Callable[..., None], bool]]) -> int:
+def _pass(checkpoint: Checkpoint, ids: Any, hooks: list[Hook]) -> int:
     """The text through the network without its head, some windows at a time; returns the number of tokens."""
     inputs = inputs_of(checkpoint, ids, batch=True)
     key = next(name for name in inputs if name in ("input_ids", "pixel_values"))
     windows = inputs.pop(key)
     rows = max(1, _TOKENS // (windows.shape[1] if windows.ndim == 2 else _TOKENS))
-    with _registered(hooks), fast_attention(checkpoint.model), torch.inference_mode():
+    with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.inference_mode():
         for some in windows.split(rows):
             checkpoint.model.base_model(**{key: some}, **inputs)
     return int(windows.shape[0] if windows.ndim > 2 else windows.numel())
 
 
-def _places(checkpoint: Checkpoint, turns: dict[str, _Turns]) -> list[tuple[Any, Callable[..., None], bool]]:
+def _places(checkpoint: Checkpoint, turns: dict[str, _Turns]) -> list[Hook]:
     """(module, hook, is it a pre-hook) of every sublayer and block."""
-    places: list[tuple[Any, Callable[..., None], bool]] = []
+    places: list[Hook] = []
     post = checkpoint.family.norm == "post"
     for one in checkpoint.sublayers():
         stream: dict[str, torch.Tensor] = {}
@@ -113,45 +113,18 @@ def _places(checkpoint: Checkpoint, turns: dict[str, _Turns]) -> list[tuple[Any,
 
 def _keep(stream: dict[str, torch.Tensor]) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        stream["x"] = args[0] if args else kwargs["hidden_states"]
+        stream["x"] = stream_of(args, kwargs)
 
     return hook
 
 
 def _compare(stream: dict[str, torch.Tensor], turns: _Turns, i: int, *, whole: bool) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        out = output[0] if isinstance(output, tuple) else output
+        out = first(output)
         before = stream.pop("x")
         turns.add(i, before, out if whole else before + out)
 
     return hook
-
-
-@contextmanager
-def _registered(hooks: list[tuple[Any, Callable[..., None], bool]]) -> Iterator[None]:
-    handles = []
-    try:
-        for module, hook, before in hooks:
-            register = module.register_forward_pre_hook if before else module.register_forward_hook
-            handles.append(register(hook, with_kwargs=True))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def fast_attention(model: Any) -> Iterator[None]:
-    """sdpa for the time of a pass that needs no attention matrices."""
-    before = model.config._attn_implementation
-    if before != "eager":
-        yield
-        return
-    model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def _finite(arrays: dict[str, tuple[str, np.ndarray]]) -> None:
