@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn import __version__
-from ctrlattn.cli import analyze, compare, listing, observe, report, simulate, train
+from ctrlattn.cli import analyze, compare, drop, listing, observe, report, simulate, train
 
 app = typer.Typer(
     name="ctrlattn",
@@ -52,6 +52,7 @@ app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=observe.EXAMPLES)(observe.observe)
 app.command(epilog=analyze.EXAMPLES)(analyze.analyze)
+app.command(epilog=drop.EXAMPLES)(drop.drop)
 app.command("list")(listing.list_)
 
 __all__ = ["app", "main"]

@@ -1,6 +1,6 @@
 """Pictures: plain arrays in, matplotlib figures or axes out. Nothing is shown, nothing is registered with pyplot."""
 
-from ctrlattn.plots import profile
+from ctrlattn.plots import profile, reduction
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectrum
@@ -29,6 +29,7 @@ __all__ = [
     "pole_zero",
     "profile",
     "pseudospectrum_contours",
+    "reduction",
     "root_loci",
     "root_locus",
     "save",

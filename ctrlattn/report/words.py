@@ -1,6 +1,7 @@
 """Numbers as a person reads them: percentages, shares with their interval, counts with their noun."""
 
 import math
+from collections.abc import Iterable
 
 
 def percent(share: float) -> str:
@@ -56,3 +57,17 @@ def number(value: float, digits: int = 2) -> str:
         return "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.2e}"
     return text.replace("-", "−") if text.startswith("-") else text
+
+
+def layer_list(numbers: Iterable[int]) -> str:
+    """
+    >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([])
+    ('layer 3', 'layers 0–2 and 5', 'no layer')
+    """
+    chosen = sorted(numbers)
+    if not chosen:
+        return "no layer"
+    starts = [n for n in chosen if n - 1 not in chosen]
+    ends = [n for n in chosen if n + 1 not in chosen]
+    words = [f"{a}–{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True)]
+    return f"layer{'' if len(chosen) == 1 else 's'} {listed(words)}"

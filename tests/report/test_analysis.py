@@ -16,6 +16,7 @@ from ctrlattn.checkpoints import Effort  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.report.analysis import pick  # noqa: E402
 from ctrlattn.report.analysis.write import write_analysis  # noqa: E402
+from ctrlattn.report.words import layer_list  # noqa: E402
 
 KEYS = [
     "feedback", "heads", "value_output", "attention", "diversity", "sinks", "gain", "nonnormality", "exponents",
@@ -67,7 +68,7 @@ def test_what_was_not_measured_has_no_section(profile, tmp_path):
 
 
 def test_layers_and_tokens_in_words(profile):
-    assert pick.layers([7, 2, 1, 0]) == "layers 0–2 and 7"
+    assert layer_list([7, 2, 1, 0]) == "layers 0–2 and 7"
     assert pick.token(profile, 3).startswith("token 3")
     assert pick.largest(np.array([[0.0, np.nan], [3.0, 1.0]])) == (1, 0)
 

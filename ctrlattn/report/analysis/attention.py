@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.analysis.pick import layers, variables
+from ctrlattn.report.analysis.pick import variables
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import number, percent
+from ctrlattn.report.words import layer_list, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +34,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 f"below .15. Share of modes that would be unstable in the loop of: {told}.",
                 "A head passes differences between tokens with a gain below 1 where it is a low-pass: the median gain "
                 f"is {number(float(np.median(smoothing)))}; the median head is a low-pass in "
-                f"{f'every layer but {layers(high)}' if high.size else 'every layer'}.",
+                f"{f'every layer but {layer_list(high)}' if high.size else 'every layer'}.",
             ),
             pictures=(
                 Picture("attention-modes", "Eigenvalues of the attention matrices and the stability region",

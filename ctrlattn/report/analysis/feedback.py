@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.analysis.pick import largest, layers, variables
+from ctrlattn.report.analysis.pick import largest, variables
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import count, number, percent
+from ctrlattn.report.words import count, layer_list, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,7 +65,7 @@ def _sign(profile: "xr.Dataset", kind: str) -> str:
     share = float(np.mean(gain < 0))
     return (
         f"{_NAMES[kind]} is negative feedback on {percent(share)} of all tokens and layers; its median is below zero "
-        f"in {layers(np.flatnonzero(middle < 0))} of {len(middle)}. It is lowest in layer {low} "
+        f"in {layer_list(np.flatnonzero(middle < 0))} of {len(middle)}. It is lowest in layer {low} "
         f"({number(middle[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of the tokens) and highest in "
         f"layer {high} ({number(middle[high])}, negative on {percent(float(np.mean(gain[high] < 0)))})."
     )

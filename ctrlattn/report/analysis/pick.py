@@ -1,4 +1,4 @@
-"""Names out of a profile: which variables a section keeps, and its layers and tokens in words."""
+"""Names out of a profile: which variables a section keeps, and its tokens in words."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.report.section import Variable
-from ctrlattn.report.words import listed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,19 +15,6 @@ def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable
     """Those of the names that were measured, as results.nc keeps them."""
     kept = [name for name in names if name in profile.variables]
     return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in kept}
-
-
-def layers(numbers: Iterable[int]) -> str:
-    """
-    >>> layers([3]), layers([0, 1, 2, 5]), layers([])
-    ('layer 3', 'layers 0–2 and 5', 'no layer')
-    """
-    chosen = sorted(numbers)
-    if not chosen:
-        return "no layer"
-    runs = np.split(np.array(chosen), np.flatnonzero(np.diff(chosen) > 1) + 1)
-    words = [f"{run[0]}–{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    return f"layer{'' if len(chosen) == 1 else 's'} {listed(words)}"
 
 
 def token(profile: "xr.Dataset", index: Any) -> str:

@@ -1,0 +1,99 @@
+"""`ctrlattn drop`: a smaller network that works."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+
+EXAMPLES = (
+    "Examples:  ctrlattn drop path/to/model --attention 8 --text @news.txt   |   ctrlattn drop model.gguf --blocks 2 "
+    "--bare --by importance --text @news.txt   |   ctrlattn drop path/to/model --layers 5 --layers 7 --text @news.txt"
+)
+
+
+def drop(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
+    text: Annotated[str, typer.Option("--text", help="Calibration text; @FILE reads a file.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; model/ in it must be new.")] = Path(
+        "dropped"
+    ),
+    attention: Annotated[int, typer.Option(min=0, help="How many attention layers go.")] = 0,
+    mlp: Annotated[int, typer.Option(min=0, help="How many MLPs go.")] = 0,
+    blocks: Annotated[int, typer.Option(min=0, help="How many whole layers go.")] = 0,
+    layers: Annotated[
+        list[int] | None, typer.Option("--layers", help="These attention layers (repeatable), in place of a number.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            help="loss (least predicted loss with gains in place; attention alone or MLPs alone) or importance (as "
+            "published); default: loss where it applies.",
+        ),
+    ] = None,
+    bare: Annotated[bool, typer.Option("--bare", help="Put nothing in their place.")] = False,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank of the gains; default: full.")] = None,
+    held_out: Annotated[
+        str | None, typer.Option("--held-out", help="Text to judge by; default: the last fifth of --text.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=10, help="Tokens of each text that are read, at most.")] = 16384,
+    window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tokens drawn for the curvature.")] = 0,
+    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Take sublayers out of a checkpoint, fit static gains in their place, and judge the result on held-out text.
+
+    It writes model/ (loads with checkpoints.load; safetensors), report.html, figures/, results.nc and summary.json.
+    """
+    with one_line_errors():
+        from ctrlattn.files import output_directory
+
+        folder = output_directory(out)
+        if (folder / "model").exists():
+            raise ValueError(f"{folder / 'model'}: exists already; name another --out")
+        words, judging = text_of(text), None if held_out is None else text_of(held_out)
+        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
+        if checkpoint.tokenizer is None:
+            raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+
+        from ctrlattn import checkpoints
+        from ctrlattn.report.dropping import write_drop
+
+        counted = {"attention": attention, "mlp": mlp, "blocks": blocks}
+        chosen: dict[str, Any] = {"count": counted}
+        if layers:
+            if any(counted.values()):
+                raise ValueError("--layers says which attention layers go: give no number beside it")
+            chosen = {"layers": {"attention": tuple(layers)}}
+        applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
+        read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]
+        split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
+        found = checkpoints.reduce(
+            checkpoint,
+            split,
+            **chosen,
+            by=by or ("loss" if applies else "importance"),
+            compensate=not bare,
+            rank=rank,
+            seed=seed,
+            progress=show_progress,
+        )
+        checkpoints.save(found.after, folder / "model")
+        show_progress("speed", 0, 1)
+        some = {"intact": found.before, "reduced": found.after}
+        spent = checkpoints.cost(some, split.judge[:1])
+        show_progress("speed", 1, 1)
+        written = write_drop(folder, found, spent)
+        if as_json:
+            print_json(written.summary)
+        else:
+            typer.echo(folder / "model")
+            typer.echo(written.path)
+
+
+def _ids(checkpoint: Any, text: str, most: int) -> list[int]:
+    ids: list[int] = checkpoint.tokenizer(text, truncation=True, max_length=most)["input_ids"]
+    return ids

@@ -1,0 +1,66 @@
+"""Pictures of a network made smaller: importance of its sublayers, and the predicted cost of taking out more."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ctrlattn.plots.style import axes_of, figure, sparse_markers, styles, themed
+
+
+@themed
+def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, ...]]) -> Figure:
+    """Mean (line) and maximum (dots) of 1 - cos(x, x + F), layer by layer; a ring marks what was taken out.
+
+    Parameters
+    ----------
+    scores : attention, mlp, block, and the same with _max -> (layers,)
+    gone : "attention", "mlp", "blocks" -> layers
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> zero = np.zeros(3)
+    >>> names = ("attention", "mlp", "block")
+    >>> drawn = importance({name + end: zero for name in names for end in ("", "_max")}, {"attention": (1,)})
+    >>> [ax.get_xlabel() for ax in drawn.axes]
+    ['Layer', 'Layer', 'Layer']
+    """
+    titles = {"attention": ("Attention", "attention"), "mlp": ("MLP", "mlp"), "block": ("Whole layer", "blocks")}
+    drawn = figure(height=3.2)
+    panels = drawn.subplots(1, 3, sharey=True)
+    look = next(iter(styles(["mean"]).values()))
+    for ax, (name, (title, part)) in zip(panels, titles.items(), strict=True):
+        mean, worst = scores[name], scores[f"{name}_max"]
+        layers = np.arange(len(mean))
+        ax.plot(layers, mean, label="mean over positions", **look, **sparse_markers(len(mean), 0))
+        ax.plot(layers, worst, linestyle="none", marker=".", color="black", markersize=3.5, label="worst position")
+        taken = list(gone.get(part, ()))
+        if taken:
+            ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": "#bd1f01"}
+            ax.plot(taken, mean[taken], linestyle="none", label="taken out", **ring)
+        ax.set(xlabel="Layer", title=title)
+    panels[0].set_ylabel("Importance, 1 − cos")
+    handles = {text: line for ax in panels for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return drawn
+
+
+@themed
+def predicted(cost: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Predicted change of the loss against the number of sublayers that a gain replaces.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> predicted(np.array([0.01, 0.03])).get_ylabel()
+    'Predicted change of the loss (nats/token)'
+    """
+    ax = axes_of(ax, height=3.2)
+    count = np.arange(1, len(cost) + 1)
+    look = next(iter(styles(["predicted"]).values()))
+    ax.plot(count, cost, **look, **sparse_markers(len(count), 0))
+    ax.axhline(0.0, color="black", linewidth=0.9)
+    ax.set(xlabel="Sublayers replaced", ylabel="Predicted change of the loss (nats/token)")
+    return ax

@@ -1,0 +1,211 @@
+"""`ctrlattn drop`: one page on a network that was made smaller, what it lost and what it saves."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.files import output_directory
+from ctrlattn.report.folder import Report, save
+from ctrlattn.report.page import Heading
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, layer_list, listed, number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ctrlattn.checkpoints import Cost, Reduction
+
+_NOUNS = {"attention": "attention layer", "mlp": "MLP", "blocks": "whole layer"}
+_WORDS = {"intact": "whole network", "reduced": "this network", "published": "least important, bare"}
+
+
+def write_drop(out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]") -> Report:
+    """Write the page of a reduction.
+
+    Parameters
+    ----------
+    out : path
+        Directory for report.html, figures/, results.nc and summary.json; made if absent.
+    found : Reduction
+        Of checkpoints.reduce.
+    cost : "intact", "reduced" -> Cost
+        Of checkpoints.cost.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        An output directory that cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> text = checkpoints.split_text(network, list(range(9)) * 6, window=6)
+    >>> found = checkpoints.reduce(network, text, count={"attention": 1})
+    >>> cost = checkpoints.cost({"intact": found.before, "reduced": found.after}, text.judge[:1], repeat=1)
+    >>> write_drop(tempfile.mkdtemp(), found, cost).path.name
+    'report.html'
+    """
+    sections = [_outcome(found), _savings(cost), _importance(found)]
+    if found.choice is not None:
+        sections.append(_choice(found))
+    name = found.before.source.rstrip("/").rpartition("/")[2]
+    facts = {"model": name, "gone": {part: list(gone) for part, gone in found.gone.items()}}
+    heading = Heading(
+        title=f"{name}, made smaller",
+        lead=(
+            f"Without {_gone(found)}; "
+            + ("a static gain, fitted without gradients, stands in for each." if found.compensated else "bare.")
+        ),
+        networks=[
+            {"name": name, "summary": f"{count(found.scores.attrs['tokens'], 'token')} to fit the gains", "texts": []}
+        ],
+        provenance={"Network": {"source": found.before.source, "family": found.before.family.name}},
+    )
+    return save(output_directory(out), heading, sections, {**facts, "compensated": found.compensated})
+
+
+def _gone(found: "Reduction") -> str:
+    """What was taken out, in words."""
+    return listed(
+        [f"{count(len(gone), _NOUNS[part])} ({layer_list(gone)})" for part, gone in found.gone.items() if gone]
+    )
+
+
+def _outcome(found: "Reduction") -> Section:
+    losses = found.losses
+    reduced, published = (losses[name].loss - losses["intact"].loss for name in ("reduced", "published"))
+    paired = losses["reduced"].window_losses - losses["intact"].window_losses
+    windows = len(paired)
+    error = float(paired.std(ddof=1) / np.sqrt(windows)) if windows > 1 else float("nan")
+    rows = tuple(
+        (_WORDS[name], number(one.loss, 3), number(one.standard_error, 3), number(one.perplexity, 2))
+        for name, one in losses.items()
+    )
+    return Section(
+        key="outcome",
+        title="What it lost",
+        sentences=(
+            f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss rises by "
+            f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
+            f"Taking out as many sublayers by least importance and putting nothing in their place, as published, costs "
+            f"{number(published, 3)}.",
+        ),
+        tables=(Table(("network", "loss (nats/token)", "standard error", "perplexity"), rows, "On held-out text"),),
+        numbers={
+            **{name: {"loss": one.loss, "standard_error": one.standard_error} for name, one in losses.items()},
+            "rise": reduced,
+            "rise_standard_error": error,
+        },
+        variables={
+            f"window_loss_{name}": (("window",), one.window_losses, {"units": "nat/token", "long_name": _WORDS[name]})
+            for name, one in losses.items()
+        },
+    )
+
+
+def _savings(cost: "Mapping[str, Cost]") -> Section:
+    before, after = cost["intact"], cost["reduced"]
+    rows = tuple(
+        (
+            _WORDS[name],
+            f"{c.parameters / 1e6:.1f}",
+            f"{c.cache_bytes / 1024:.1f}",
+            f"{c.prefill:.0f}",
+            f"{c.generation:.1f}",
+        )
+        for name, c in cost.items()
+    )
+    return Section(
+        key="savings",
+        title="What it saves",
+        sentences=(
+            f"The KV cache takes {number(100 * (1 - after.cache_bytes / before.cache_bytes), 0)} % less a token, the "
+            f"network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer parameters. On this "
+            f"machine prefill is {number(after.prefill / before.prefill)} times and cached generation "
+            f"{number(after.generation / before.generation)} times as fast.",
+        ),
+        tables=(
+            Table(
+                (
+                    "network",
+                    "parameters (millions)",
+                    "KV cache (KiB/token)",
+                    "prefill (tokens/s)",
+                    "generation (tokens/s)",
+                ),
+                rows,
+                "Measured in turn on this machine",
+            ),
+        ),
+        numbers={name: one._asdict() for name, one in cost.items()},
+    )
+
+
+def _importance(found: "Reduction") -> Section:
+    scores = {str(name): found.scores[name].to_numpy() for name in found.scores.data_vars}
+    peak = int(scores["mlp_max"].argmax())
+    return Section(
+        key="importance",
+        title="Importance of every sublayer",
+        sentences=(
+            "Importance is 1 − cos(x, x + F(x)), averaged over positions; the largest of any position stands beside "
+            "it, since a sublayer may matter at one position alone.",
+            f"The mean is least for {layer_list((int(scores['attention'].argmin()),))} (attention) and "
+            f"{layer_list((int(scores['mlp'].argmin()),))} (MLP); the worst position of an MLP is in layer {peak} "
+            f"({number(scores['mlp_max'][peak])}, where the mean is {number(scores['mlp'][peak])}).",
+        ),
+        pictures=(
+            Picture(
+                "importance",
+                "Importance of attention, MLP and whole layers over depth, with what was taken out",
+                plots.reduction.importance(scores, found.gone),
+            ),
+        ),
+        numbers=scores,
+        variables={
+            f"importance_{name}": (("layer",), values, {"units": "1", "long_name": f"importance, {name}"})
+            for name, values in scores.items()
+        },
+    )
+
+
+def _choice(found: "Reduction") -> Section:
+    choice = found.choice
+    assert choice is not None
+    measured = found.losses["reduced"].loss - found.losses["intact"].loss
+    return Section(
+        key="choice",
+        title="How they were chosen",
+        sentences=(
+            "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
+            f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",
+            f"Predicted for all of them: {number(float(choice.predicted[-1]), 3)} nats a token; measured on the "
+            f"held-out text: {number(measured, 3)}.",
+        ),
+        pictures=(
+            Picture(
+                "predicted",
+                "Predicted change of the loss against the number of sublayers replaced",
+                plots.figure_of(plots.reduction.predicted(choice.predicted)),
+            ),
+        ),
+        caveat="The expansion holds near the whole network: it orders the layers, and understates the cost of many.",
+        numbers={"order": list(choice.order), "predicted": choice.predicted},
+        variables={
+            "predicted_cost": (
+                ("replaced",),
+                choice.predicted,
+                {"units": "nat/token", "long_name": "predicted change"},
+            ),
+            "slope": (("layer",), choice.slope, {"units": "nat/token", "long_name": "first-order change"}),
+        },
+    )
