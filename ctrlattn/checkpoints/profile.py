@@ -13,8 +13,9 @@ Cost in forward passes with Effort()'s defaults, J v counted as 1.2 and J'w as 1
     nonnormality   1                  28     5      42
     exponents      7                  16     19     53
 
-At most: an estimate that has settled stops earlier. `cost` in the attributes counts what was done. On a text of one
-network everything shared (the recorded pass, the layers as functions) is counted in the first part that needs it.
+At most: an estimate that has settled stops earlier. `cost` in the attributes counts what was done; what parts share
+(the recorded pass, the layers as functions) is counted in the first that needs it. SmolLM2-135M with 256 tokens:
+134 forward passes, 124 s of CPU time on one thread, 2.3 GB at the peak.
 """
 
 import hashlib

