@@ -313,7 +313,7 @@ def test_a_shaped_loop_covers_the_modes_within_its_margin():
     ("arguments", "error", "word"),
     [
         ((0.5j, PID(1.0)), ValueError, "one real mode"),
-        ((np.nan, PID(1.0)), ValueError, "one real mode"),
+        ((np.nan, PID(1.0)), ValueError, "finite"),
         ((-1.0, PID(1.0)), ValueError, "z = -1"),
         ((0.5, None), TypeError, "needs a weight"),
     ],

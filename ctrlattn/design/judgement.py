@@ -10,7 +10,7 @@ from ctrlattn import presets
 from ctrlattn.controllers import PID
 from ctrlattn.design.performance import MEASURES, Performance, performance
 from ctrlattn.design.tuning import Design, Spec, tune
-from ctrlattn.loop import Loop
+from ctrlattn.loop import Loop, require_single_loop
 
 _RESCUE = {"modulus_margin": 0.1, "settling": 100.0}  # asked of gains that replace unstable ones
 
@@ -70,6 +70,8 @@ def judge(
     ------
     TypeError
         A loop whose controller is no PID.
+    ValueError
+        A sequence of loops, and as `performance`.
 
     Examples
     --------
@@ -77,6 +79,7 @@ def judge(
     >>> round(found.meets.steady_state_error, 6), found.meets.settling
     (0.625, 6.0)
     """
+    require_single_loop(loop, "judge")
     if not isinstance(loop.controller, PID):
         raise TypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
     found = performance(loop, spectrum)

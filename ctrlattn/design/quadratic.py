@@ -82,5 +82,8 @@ def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -
     weight = np.array([[error + integral, -integral], [-integral, integral]])
     if not integral:
         matrix, into, weight = matrix[:1, :1], into[:1], weight[:1, :1]
-    x = solve_discrete_are(matrix, into, weight, np.array([[control]]))
+    try:
+        x = solve_discrete_are(matrix, into, weight, np.array([[control]]))
+    except np.linalg.LinAlgError as error:
+        raise ValueError(f"lqr: the Riccati equation of alpha = {alpha:g} has no solution: {error}") from error
     return x, (into.T @ x @ matrix / (control + into.T @ x @ into))[0]

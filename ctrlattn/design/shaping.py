@@ -81,8 +81,8 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
     >>> round(shaped.margin, 3), round(shaped.largest, 3)
     (0.543, 0.597)
     """
-    mode(loop, 1.0)
-    if np.iscomplexobj(a) or not np.isfinite(a):
+    mode(loop, a)
+    if np.iscomplexobj(a):
         raise ValueError(f"loop_shaping is for one real mode, got a = {a}")
     if not (math.isfinite(excess) and excess > 1):
         raise ValueError(f"excess must be above 1, got {excess}")
@@ -103,8 +103,13 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
     one = np.eye(len(a))
     s, r = np.eye(d.shape[1]) + d.T @ d, np.eye(d.shape[0]) + d @ d.T
     free = a - b @ np.linalg.solve(s, d.T @ c)
-    x = solve_continuous_are(free, b, c.T @ np.linalg.solve(r, c), s)
-    z = solve_continuous_are(free.T, c.T, b @ np.linalg.solve(s, b.T), r)
+    try:
+        x = solve_continuous_are(free, b, c.T @ np.linalg.solve(r, c), s)
+        z = solve_continuous_are(free.T, c.T, b @ np.linalg.solve(s, b.T), r)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            f"loop_shaping: the Riccati equations of this mode and weight have no solution: {error}"
+        ) from error
     smallest = math.sqrt(1 + float(np.max(np.linalg.eigvals(x @ z).real)))
     gamma = excess * smallest
     f = -np.linalg.solve(s, d.T @ c + b.T @ x)

@@ -173,6 +173,11 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     (..., m) complex
         T is 1 minus it. It is the response of the settled loop: for an unstable mode there is none.
 
+    Raises
+    ------
+    ValueError
+        NaN or infinity.
+
     Examples
     --------
     >>> import numpy as np
@@ -181,6 +186,8 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     """
     num, den = (as_controller(controller) or PID()).fraction()
     z = np.exp(1j * np.asarray(omega, dtype=float))
+    if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(z))):
+        raise ValueError("alpha and omega must be finite")
     plant = z - np.asarray(alpha)[..., None]
     # Multiplied by den, so that a pole of the controller on the circle gives S = 0 and not nan.
     bottom = np.polyval(den, z)

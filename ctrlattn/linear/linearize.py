@@ -5,7 +5,7 @@ from typing import Any
 import control
 import numpy as np
 
-from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.arrays import Array, require_finite, to_numpy
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 
 
@@ -39,7 +39,7 @@ def linearize(
     Raises
     ------
     ValueError
-        A batch of signals, a sequence of loops.
+        A batch of signals, NaN or infinity in x, a sequence of loops.
     TypeError
         A predictor that does not run on torch tensors.
 
@@ -61,6 +61,7 @@ def linearize(
     require_single_loop(loop, "linearize")
     if x.ndim != 2:
         raise ValueError(f"linearize takes one signal (n, d), got shape {tuple(x.shape)}: linearise one at a time")
+    require_finite("x", x)
     point, target = (_double(value) for value in (x, x if reference is None else reference))
     double = loop.to(point)
     start = double.init(point, target)

@@ -169,6 +169,8 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     1.2583
     """
     values = np.sort(np.asarray(exponents, dtype=float))[::-1]
+    if np.any(np.isnan(values)):
+        raise ValueError("kaplan_yorke_dimension: an exponent is not a number")
     sums = np.cumsum(values)
     positive = int(np.sum(sums >= 0))
     if positive in (0, len(values)):

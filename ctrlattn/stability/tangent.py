@@ -39,7 +39,8 @@ class Tangent:
             new, moved = _forward(step, x, frame)
         else:
             new = _checked(step(x), x)
-            moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
+            with np.errstate(over="ignore", invalid="ignore"):  # the caller asks whether all is finite
+                moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
         return new, to_numpy(moved).reshape(frame.shape[1], -1).T.astype(np.float64)
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:

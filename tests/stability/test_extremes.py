@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import ctrlattn
-from ctrlattn import stability
+from ctrlattn import design, frequency, stability
 from ctrlattn.stability import peak_gain
 from ctrlattn.stability.realization import Realization
 
@@ -277,3 +277,63 @@ def test_the_norm_of_a_large_power_is_that_of_all_singular_values():
     a = ctrlattn.pass_operator(ctrlattn.Loop(ctrlattn.CausalMean(), order="sequential"), 420)
     expected = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(4)]
     assert_allclose(stability.transient_growth(a, 3, bounds=False).norms, expected, rtol=1e-12)
+
+
+PID_LOOP = ctrlattn.Loop(ctrlattn.CausalMean(), skip=0.0, feedback=1.0, controller=ctrlattn.PID(0.4, 0.2, 0.05))
+OF_A_LOOP = {
+    "mode": ctrlattn.mode,
+    "loop_transfer": ctrlattn.loop_transfer,
+    "sensitivity": ctrlattn.sensitivity,
+    "gang_of_four": frequency.gang_of_four,
+    "gain_intervals": lambda loop, a: stability.gain_intervals(loop, ("kp", "ki"), a, 0.4),
+    "gain_radius": lambda loop, a: stability.gain_radius(loop, ("kp",), a, [[0.4]]),
+    "root_locus": lambda loop, a: stability.root_locus(loop, "kp", a, [0.0, 1.0]),
+    "performance": design.performance,
+    "lqr": design.lqr,
+    "loop_shaping": lambda loop, a: design.loop_shaping(loop, a, ctrlattn.PID(0.5)),
+    "judge": lambda loop, a: design.judge(loop, a, improve=False),
+    "tune": lambda loop, a: design.tune(loop, a, design.Spec(modulus_margin=0.3)),
+}
+
+
+@pytest.mark.parametrize("quantity", OF_A_LOOP.values(), ids=OF_A_LOOP)
+def test_what_a_mode_is_not(quantity):
+    with pytest.raises(ValueError, match="sequence of 3"):
+        quantity([PID_LOOP] * 3, 0.5)
+    for a in (np.nan, np.inf, np.zeros(0)):
+        with pytest.raises(ValueError, match=r"finite|one eigenvalue|at least one"):
+            quantity(PID_LOOP, a)
+
+
+@pytest.mark.parametrize("quantity", [design.lqr, OF_A_LOOP["loop_shaping"]])
+def test_a_mode_beyond_the_riccati_solver(quantity):
+    with pytest.raises(ValueError, match="no solution"):
+        quantity(PID_LOOP, 1e200)
+
+
+@pytest.mark.parametrize(
+    ("step", "size", "expected"),
+    [
+        (lambda x: 0.5 * x, 1, [np.log(0.5)]),
+        (lambda x: 0.0 * x, 2, [-np.inf, -np.inf]),
+        (lambda x: np.eye(3, k=-1) @ x, 3, [-np.inf] * 3),
+        (lambda x: jordan(3, 0.5) @ x, 3, [np.log(0.5)] * 3),
+    ],
+    ids=["one", "zero", "delays", "repeated"],
+)
+def test_exponents_and_fixed_points_of_degenerate_maps(step, size, expected):
+    assert_allclose(stability.lyapunov_exponents(step, np.zeros(size), 40)[-1], expected[-1], atol=0.2)
+    assert stability.fixed_point(step, np.ones(size) / 8).stable
+
+
+def test_maps_that_leave_the_floats():
+    with pytest.raises(ValueError, match="no longer finite"):
+        stability.lyapunov_exponents(lambda x: 1e200 * x, np.ones(2), 5)
+    with pytest.raises(ArithmeticError, match="no fixed point"):
+        stability.fixed_point(lambda x: np.nan * x, np.ones(2))
+    with pytest.raises(ValueError, match="not a number"):
+        stability.kaplan_yorke_dimension(np.array([np.nan]))
+    with pytest.raises(ValueError, match="x must be finite"):
+        ctrlattn.linearize(PID_LOOP, np.full((2, 1), np.nan))
+    with pytest.raises(ValueError, match="finite"):
+        frequency.sensitivity_response(ctrlattn.PID(0.5), np.nan, [0.0])
