@@ -7,8 +7,9 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import FixedAttention, presets, signals, simulate
+from ctrlattn.frequency import sensitivity_peaks, sensitivity_response
 from ctrlattn.report.material import Material, named_loops
-from ctrlattn.report.sections import design, transients
+from ctrlattn.report.sections import design, frequency, transients
 from ctrlattn.stability import closed_loop_poles
 
 
@@ -74,3 +75,14 @@ def test_a_report_without_linear_loops():
     assert len(transients.section(material).sentences) == 1
     names = {picture.name for picture in design.section(material).pictures}
     assert "disk-margin" not in names
+
+
+def test_the_worst_peak_is_no_grid_point():
+    """Near the edge the peak of a complex mode lies between two frequencies of the picture's grid."""
+    loop = presets.get("neutreno")
+    edge = 0.6 + np.exp(1.2345j) * 0.9999  # closed-loop pole alpha - kp at modulus 0.9999
+    found = frequency.worst_case(loop, np.array([0.2, edge]))
+    exact = sensitivity_peaks(loop.controller, edge)
+    assert_allclose(found["ms"], exact.ms, rtol=1e-6)
+    on_grid = np.abs(sensitivity_response(loop.controller, edge, frequency.OMEGA)).max()
+    assert on_grid < 0.5 * exact.ms
