@@ -117,9 +117,12 @@ def singular_triplets(
         back.append(np.asarray(operator.T @ ahead[-1].astype(operator.dtype), dtype=np.float64))
         found = _triplets(basis, ahead, back, k)
         following, share = _orthogonal(back[-1], basis)
-        settled = len(found.values) == k and np.all(found.errors <= tolerance * found.values[0])
-        if settled or share <= _LOST or len(basis) == min(steps, operator.shape[1]):
+        complete = len(found.values) == k
+        settled = complete and np.all(found.errors <= tolerance * found.values[0])
+        if settled or (complete and share <= _LOST) or len(basis) == min(steps, operator.shape[1]):
             return found
+        if share <= _LOST:  # J'J maps the basis into itself: on from another direction
+            following, _ = _orthogonal(_random(operator, 1, seed + len(basis))[0].astype(np.float64), basis)
         basis.append(following)
 
 

@@ -47,7 +47,10 @@ def test_it_stops_when_it_is_settled_or_the_space_is_used_up():
     found = singular_triplets(aslinearoperator(low), 1, steps=7, tolerance=0.0)
     assert found.steps <= 3
     assert_allclose(found.values, np.linalg.norm(low, 2))
-    assert singular_triplets(aslinearoperator(np.zeros((4, 4))), 2).values.max() == 0.0
+    assert singular_triplets(aslinearoperator(np.zeros((4, 4))), 2).values.tolist() == [0.0, 0.0]
+    identity = singular_triplets(aslinearoperator(np.eye(6)), 3)  # as a layer whose sublayers were dropped
+    assert_allclose(identity.values, [1.0, 1.0, 1.0])
+    assert_allclose(identity.right @ identity.right.T, np.eye(3), atol=1e-12)
 
 
 def test_float32_products_are_enough():
