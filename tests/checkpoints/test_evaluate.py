@@ -52,7 +52,7 @@ def test_sliding_window_predicts_each_token_once_from_what_its_window_holds(n, w
     losses = np.full(n, np.nan)
     for start in [*range(0, n - window, stride), n - window]:
         logits = checkpoint.model(input_ids=torch.as_tensor(ids[start : start + window])[None]).logits[0]
-        logs = torch.log_softmax(logits, -1)
+        logs = torch.log_softmax(logits.detach(), -1)
         for t in range(start + 1, start + window):
             if np.isnan(losses[t]):
                 losses[t] = -logs[t - start - 1, ids[t]]

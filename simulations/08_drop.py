@@ -1,0 +1,279 @@
+"""x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain, N3.
+
+The text is split by document before anything is fitted: calibration (gains), selection (choice of the layers), test
+(losses that are reported, looked at once a configuration). Plays are text of another kind: nothing is fitted to them.
+Compared are attention, MLP and block drops by cosine importance (the published method), attention drops with gains in
+the same layers, and with gains in the layers that `choose` takes from one pass. Increases of the loss are paired,
+window by window, with the whole network.
+
+    python simulations/08_drop.py [--full --source DIR --news FILE --plays FILE] --out DIR
+
+Without --full a tiny random network and a random text show that everything runs, and nothing else. Every configuration
+is kept in DIR/drop_runs; one that is there with the same settings is not repeated.
+"""
+
+import json
+import math
+import os
+import statistics
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import torch
+from scene import command, save
+
+from ctrlattn.checkpoints import Calibration, choose, drop, evaluate, importance, load
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.plots.dropping import dropping
+from ctrlattn.plots.style import figure
+
+Size = namedtuple("Size", "length calibration selection test plays")
+SMALL = Size(length=16, calibration=24, selection=6, test=8, plays=4)
+FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
+PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
+BARE = {"attention": (4, 8, 12, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
+GAINS = {"cosine + gain": (8, 15), "chosen + gain": (8, 15, 4, 12, 10, 20)}
+ABLATIONS = {"rank 255": {"rank": 255}, "penalty 0.01": {"penalty": 0.01}, "2,048 tokens": {"tokens": 2048}}
+NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
+
+
+def split(path, tokenizer, size, seed):
+    """{"calibration", "selection", "test"} -> (windows, length), no document in two of them."""
+    documents = [line.strip() for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
+    order = np.random.default_rng(seed).permutation(len(documents))
+    ends = np.cumsum(list(PARTS.values()))
+    named = dict(zip((*PARTS, "test"), np.split(order, ends), strict=True))
+    parts = {}
+    for name, indices in named.items():
+        ids = [i for k in indices for i in tokenizer(documents[k] + "\n\n", add_special_tokens=False)["input_ids"]]
+        whole = np.array(ids[: len(ids) // size.length * size.length]).reshape(-1, size.length)
+        parts[name] = whole[np.linspace(0, len(whole) - 1, getattr(size, name)).astype(int)]
+    return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
+
+
+def plays(path, tokenizer, size, seed):
+    """Windows from places drawn at random."""
+    text, rng = Path(path).read_text(encoding="utf-8", errors="replace"), np.random.default_rng(seed + 1)
+    room = 12 * size.length
+    starts = np.sort(rng.integers(len(text) // 20, len(text) - room, size.plays))
+    cut = [tokenizer(text[s : s + room], add_special_tokens=False)["input_ids"][2 : 2 + size.length] for s in starts]
+    return np.array(cut)
+
+
+def tiny(seed):
+    """A random network and a random text."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=24, num_hidden_layers=6, num_attention_heads=3, intermediate_size=32,
+        initializer_range=0.3, bos_token_id=0, eos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        checkpoint = load(transformers.LlamaForCausalLM(config), attention="sdpa")
+    rng = np.random.default_rng(seed)
+    texts = {name: rng.integers(64, size=(getattr(SMALL, name), SMALL.length)) for name in SMALL._fields[1:]}
+    return checkpoint, texts, {}
+
+
+class Runs:
+    """Configurations, each kept in a file."""
+
+    def __init__(self, folder, checkpoint, texts, settings):
+        self.folder, self.checkpoint, self.texts, self.settings = folder, checkpoint, texts, settings
+
+    def kept(self, name, make):
+        """The result of that name from its file, or else made and written there."""
+        file = self.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
+        if file.exists() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == self.settings:
+            return found["result"]
+        began = time.perf_counter()
+        result = {**make(), "seconds": time.perf_counter() - began}
+        with atomic(file) as path:
+            path.write_text(json.dumps({"settings": self.settings, "result": result}), encoding="utf-8")
+        print(f"{name}: {result.get('test', '')} {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+        return result
+
+    def losses(self, checkpoint):
+        return {name: evaluate(checkpoint, self.texts[name]).window_losses.tolist() for name in ("test", "plays")}
+
+    def dropped(self, name, compensate=None, **gone):
+        """Increase of the loss by a drop, paired with the whole network."""
+        whole = self.kept("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
+
+        def make():
+            began = time.perf_counter()
+            smaller = drop(self.checkpoint, **gone, compensate=compensate)
+            fit = time.perf_counter() - began
+            more = {part: np.subtract(losses, whole[part]) for part, losses in self.losses(smaller).items()}
+            error = {part: float(d.std(ddof=1) / math.sqrt(len(d))) for part, d in more.items()}
+            numbers = {part: {"increase": float(d.mean()), "standard_error": error[part]} for part, d in more.items()}
+            return {**numbers, "layers": [int(i) for i in sorted(*gone.values())], "fit_seconds": fit}
+
+        return self.kept(name, make)
+
+
+def ranked(runs):
+    """Layers by cosine importance, the least important first; attention, mlp, blocks."""
+
+    def make():
+        scores = importance(runs.checkpoint, runs.texts["calibration"][: max(1, 4096 // runs.settings["length"])])
+        return {"blocks" if k == "block" else k: v.to_numpy().tolist() for k, v in scores.data_vars.items()}
+
+    scores = runs.kept("importance", make)
+    return {kind: np.argsort(scores[kind]).tolist() for kind in BARE}, scores
+
+
+def chosen(runs, count):
+    """The order in which `choose` takes attention layers."""
+
+    def make():
+        found = choose(runs.checkpoint, count, runs.texts["calibration"], runs.texts["selection"])
+        return {"order": list(found.order), "predicted": found.predicted.tolist()}
+
+    return runs.kept("choice", make)
+
+
+def measure(runs):
+    """Every configuration, those first that matter most."""
+    depth = len(runs.checkpoint.layers)
+    order, scores = ranked(runs)
+    largest = min(max(GAINS["chosen + gain"]), depth - 1)
+    choice = chosen(runs, largest)
+    orders = {"cosine + gain": order["attention"], "chosen + gain": choice["order"]}
+    curves = {}
+
+    def note(curve, count, result):
+        curves.setdefault(curve, {})[count] = {part: result[part] for part in ("test", "plays")}
+
+    calibration = Calibration(runs.texts["calibration"])
+    jobs = [("gain", curve, n) for curve in GAINS for n in GAINS[curve]] + [
+        ("bare", k, n) for k in BARE for n in BARE[k]
+    ]
+    jobs.sort(key=lambda job: (job[2] not in (8, 15), job[2]))
+    for how, curve, count in jobs:
+        if count >= depth:
+            continue
+        if how == "bare":
+            result = runs.dropped(f"{curve} {count}", **{curve: order[curve][:count]})
+            note(NAMES[curve], count, result)
+        else:
+            layers = orders[curve][:count]
+            note(curve, count, runs.dropped(f"{curve} {count}", compensate=calibration, attention=layers))
+    eight = choice["order"][: min(8, largest)]
+    return {
+        "curves": curves,
+        "importance": scores,
+        "choice": choice,
+        "ablations": {name: ablated(runs, name, eight, **options) for name, options in ABLATIONS.items()},
+        "bare at the chosen": runs.dropped("bare at the chosen", attention=eight),
+        "speed": runs.kept("speed", lambda: speed(runs, eight)),
+    }
+
+
+def ablated(runs, name, layers, tokens=None, **options):
+    """The same layers with another setting of the gains."""
+    ids = runs.texts["calibration"]
+    ids = ids if tokens is None else ids[: max(1, tokens // ids.shape[1])]
+    width = runs.checkpoint.width
+    if "rank" in options:
+        options["rank"] = min(options["rank"], width // 2 - 1)
+    return runs.dropped(f"ablation {name}", compensate=Calibration(ids, **options), attention=layers)
+
+
+def speed(runs, layers, repeats=3, new=16):
+    """Prefill and generation with a cache in float32, whole and smaller in turn; bytes of the cache."""
+    ids = torch.as_tensor(runs.texts["test"][:1])
+    smaller = drop(runs.checkpoint, attention=layers)
+    models = {"whole": runs.checkpoint.model, "smaller": smaller.model}
+    times = {name: {"prefill": [], "generate": []} for name in models}
+    size = {}
+    for _ in range(repeats):
+        for name, model in models.items():
+            with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+                began = time.perf_counter()
+                cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+                times[name]["prefill"].append(time.perf_counter() - began)
+                held = [t for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values)]
+                size[name] = sum(t.numel() * t.element_size() for t in held)
+                began = time.perf_counter()
+                for _ in range(new):
+                    cache = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).past_key_values
+                times[name]["generate"].append((time.perf_counter() - began) / new)
+    median = {name: {what: statistics.median(t) for what, t in some.items()} for name, some in times.items()}
+    return {"seconds": median, "cache_bytes": size, "prompt": ids.shape[1], "load": os.getloadavg()[0]}
+
+
+def curves_of(numbers, part):
+    """name -> count, increase, standard_error, with nothing dropped at 0."""
+    found = {}
+    for name, points in numbers["curves"].items():
+        some = sorted((int(count), point[part]) for count, point in points.items())
+        found[name] = {
+            "count": [0, *(count for count, _ in some)],
+            **{key: [0.0, *(p[key] for _, p in some)] for key in ("increase", "standard_error")},
+        }
+    return found
+
+
+def draw(numbers):
+    """The curves on both kinds of text."""
+    shown = figure(11, 4.6)
+    left, right = shown.subplots(1, 2)
+    top = 1.5 if numbers["settings"]["source"] != "random" else None
+    dropping(curves_of(numbers, "test"), ax=left, title="news, the kind the gains were fitted to", top=top)
+    dropping(curves_of(numbers, "plays"), ax=right, title="plays", top=top)
+    right.get_legend().remove()
+    return shown
+
+
+def verdict(numbers):
+    """The scene in words, from its numbers."""
+    lines = [f"{numbers['settings']['source']}: increase of the loss in nats a token, two standard errors"]
+    for name, points in numbers["curves"].items():
+        for count in sorted(points, key=int):
+            test, other = (points[count][part] for part in ("test", "plays"))
+            row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
+            lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
+    for name, result in {**numbers["ablations"], "bare": numbers["bare at the chosen"]}.items():
+        lines.append(
+            f"chosen layers, {name}: {result['test']['increase']:+.3f}, plays {result['plays']['increase']:+.3f}"
+        )
+    if numbers["settings"]["source"] == "random":
+        lines.append("a random network on random text: nothing follows from these numbers")
+    return lines
+
+
+def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
+    """Run the scene and write drop.json and drop.png into `out`."""
+    if full and None in (source, news, plays_file):
+        raise ValueError("--full needs --source, --news and --plays: a checkpoint and two texts")
+    folder = output_directory(Path(out) / "drop_runs")
+    if full:
+        checkpoint = load(source, attention="sdpa")
+        texts, documents = split(news, checkpoint.tokenizer, FULL, seed)
+        texts["plays"] = plays(plays_file, checkpoint.tokenizer, FULL, seed)
+    else:
+        checkpoint, texts, documents = tiny(seed)
+    name = Path(checkpoint.source).name if full else "random"
+    settings = {"source": name, "seed": seed, **(FULL if full else SMALL)._asdict(), "torch": str(torch.__version__)}
+    # Products in bfloat16, streams, norms, losses and fits in float32: three times as fast where the processor can.
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=full):
+        numbers = measure(Runs(folder, checkpoint, texts, settings))
+    numbers |= {"settings": settings, "documents": documents}
+    numbers["verdict"] = verdict(numbers)
+    return save(out, "drop", numbers, draw(numbers))
+
+
+def options(parser):
+    parser.add_argument("--source", help="directory of a checkpoint")
+    parser.add_argument("--news", help="text with one document a line")
+    parser.add_argument("--plays", dest="plays_file", help="text of another kind")
+    return parser
+
+
+if __name__ == "__main__":
+    command(main, __doc__, "a real checkpoint on two real texts; about 15 minutes on two free cores", options)
