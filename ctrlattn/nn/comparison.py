@@ -177,6 +177,8 @@ def data_of(plan: Plan) -> Data:
 
 
 def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
+    if workers > 1 and device.type != "cpu":
+        raise ValueError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
     progress = progress if processes.rank() == 0 else lambda step, done, total: None
     runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     data = data_of(plan)

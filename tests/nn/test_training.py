@@ -380,3 +380,10 @@ def test_stochastic_depth_draws_from_the_seed_of_the_run():
     runs = [fit(build(settings(drop_path=0.5), corners()), corners(), settings(drop_path=0.5)) for _ in range(2)]
     assert runs[0].losses == runs[1].losses
     assert runs[0].losses != fit(build(settings(), corners()), corners(), settings()).losses
+
+
+def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):
+    monkeypatch.setattr(comparison.processes, "device", lambda name: torch.device("meta"))
+    plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings=SMALL)
+    with pytest.raises(ValueError, match="2 workers train on the cpu, not on meta: take one worker"):
+        compare(plan, tmp_path, workers=2, device="meta")
