@@ -15,8 +15,10 @@ is kept in DIR/drop_runs; one that is there with the same settings is not repeat
 import json
 import math
 import os
+import re
 import statistics
 import sys
+import textwrap
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -34,9 +36,9 @@ Size = namedtuple("Size", "length calibration selection test plays")
 SMALL = Size(length=16, calibration=24, selection=6, test=8, plays=4)
 FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
 PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
-BARE = {"attention": (4, 8, 12, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
-GAINS = {"cosine + gain": (8, 15), "chosen + gain": (8, 15, 4, 12, 10, 20)}
-ABLATIONS = {"rank 255": {"rank": 255}, "penalty 0.01": {"penalty": 0.01}, "2,048 tokens": {"tokens": 2048}}
+BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
+GAINS = {"cosine + gain": (8, 15), "chosen + gain": (4, 8, 12, 15, 20)}
+ABLATIONS = {"rank 255": {"rank": 255}, "2,048 tokens": {"tokens": 2048}}
 NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
 
 
@@ -46,12 +48,27 @@ def split(path, tokenizer, size, seed):
     order = np.random.default_rng(seed).permutation(len(documents))
     ends = np.cumsum(list(PARTS.values()))
     named = dict(zip((*PARTS, "test"), np.split(order, ends), strict=True))
-    parts = {}
-    for name, indices in named.items():
-        ids = [i for k in indices for i in tokenizer(documents[k] + "\n\n", add_special_tokens=False)["input_ids"]]
+
+    def windows(name, texts):
+        ids = [i for text in texts for i in tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]]
         whole = np.array(ids[: len(ids) // size.length * size.length]).reshape(-1, size.length)
-        parts[name] = whole[np.linspace(0, len(whole) - 1, getattr(size, name)).astype(int)]
+        return whole[np.linspace(0, len(whole) - 1, getattr(size, name)).astype(int)]
+
+    parts = {name: windows(name, [documents[k] for k in indices]) for name, indices in named.items()}
+    for name in PARTS:
+        parts[f"{name}, wrapped"] = windows(name, wrapped([documents[k] for k in named[name]], seed))
     return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
+
+
+def wrapped(documents, seed):
+    """Every other document set in lines, as typed text is, a sentence a paragraph."""
+    rng = np.random.default_rng(seed)
+    widths = rng.integers(35, 75, len(documents))
+    lines = [
+        "\n".join(textwrap.fill(sentence, int(width)) for sentence in re.split(r"(?<=[.?!]) ", document))
+        for document, width in zip(documents, widths, strict=True)
+    ]
+    return [lines[k] if k % 2 else document for k, document in enumerate(documents)]
 
 
 def plays(path, tokenizer, size, seed):
@@ -76,6 +93,7 @@ def tiny(seed):
         checkpoint = load(transformers.LlamaForCausalLM(config), attention="sdpa")
     rng = np.random.default_rng(seed)
     texts = {name: rng.integers(64, size=(getattr(SMALL, name), SMALL.length)) for name in SMALL._fields[1:]}
+    texts |= {f"{name}, wrapped": texts[name] for name in PARTS}
     return checkpoint, texts, {}
 
 
@@ -127,50 +145,57 @@ def ranked(runs):
     return {kind: np.argsort(scores[kind]).tolist() for kind in BARE}, scores
 
 
-def chosen(runs, count):
+def chosen(runs, count, layout=""):
     """The order in which `choose` takes attention layers."""
 
     def make():
-        found = choose(runs.checkpoint, count, runs.texts["calibration"], runs.texts["selection"])
+        found = choose(runs.checkpoint, count, runs.texts[f"calibration{layout}"], runs.texts[f"selection{layout}"])
         return {"order": list(found.order), "predicted": found.predicted.tolist()}
 
-    return runs.kept("choice", make)
+    return runs.kept(f"choice{layout}", make)
 
 
 def measure(runs):
-    """Every configuration, those first that matter most."""
+    """Every configuration."""
     depth = len(runs.checkpoint.layers)
     order, scores = ranked(runs)
     largest = min(max(GAINS["chosen + gain"]), depth - 1)
     choice = chosen(runs, largest)
+    eight = choice["order"][: min(8, largest)]
     orders = {"cosine + gain": order["attention"], "chosen + gain": choice["order"]}
+    calibration = Calibration(runs.texts["calibration"])
     curves = {}
 
-    def note(curve, count, result):
-        curves.setdefault(curve, {})[count] = {part: result[part] for part in ("test", "plays")}
-
-    calibration = Calibration(runs.texts["calibration"])
-    jobs = [("gain", curve, n) for curve in GAINS for n in GAINS[curve]] + [
-        ("bare", k, n) for k in BARE for n in BARE[k]
-    ]
-    jobs.sort(key=lambda job: (job[2] not in (8, 15), job[2]))
-    for how, curve, count in jobs:
+    def run(curve, count):
         if count >= depth:
-            continue
-        if how == "bare":
+            return
+        if curve in BARE:
             result = runs.dropped(f"{curve} {count}", **{curve: order[curve][:count]})
-            note(NAMES[curve], count, result)
         else:
             layers = orders[curve][:count]
-            note(curve, count, runs.dropped(f"{curve} {count}", compensate=calibration, attention=layers))
-    eight = choice["order"][: min(8, largest)]
+            result = runs.dropped(f"{curve} {count}", compensate=calibration, attention=layers)
+        found = {part: result[part] for part in ("test", "plays")}
+        curves.setdefault(NAMES.get(curve, curve), {})[count] = found
+
+    # The numbers of sublayers that most is said about come first, the ends of the curves last.
+    jobs = [(curve, count) for curve, counts in {**GAINS, **BARE}.items() for count in counts]
+    for curve, count in jobs:
+        if count == 8:
+            run(curve, count)
+    lines = chosen(runs, largest, ", wrapped")["order"][: len(eight)]
+    wrapped_text = Calibration(runs.texts["calibration, wrapped"])
+    others = {"wrapped": runs.dropped("wrapped", compensate=wrapped_text, attention=lines)}
+    for curve, count in sorted(jobs, key=lambda job: job[1] != 15):
+        if count != 8:
+            run(curve, count)
     return {
-        "curves": curves,
+        "curves": {name: dict(sorted(points.items())) for name, points in curves.items()},
         "importance": scores,
         "choice": choice,
         "ablations": {name: ablated(runs, name, eight, **options) for name, options in ABLATIONS.items()},
         "bare at the chosen": runs.dropped("bare at the chosen", attention=eight),
         "speed": runs.kept("speed", lambda: speed(runs, eight)),
+        **others,
     }
 
 
@@ -238,7 +263,7 @@ def verdict(numbers):
             test, other = (points[count][part] for part in ("test", "plays"))
             row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
             lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
-    for name, result in {**numbers["ablations"], "bare": numbers["bare at the chosen"]}.items():
+    for name, result in {**numbers["ablations"], **{n: numbers[n] for n in ("wrapped", "bare at the chosen")}}.items():
         lines.append(
             f"chosen layers, {name}: {result['test']['increase']:+.3f}, plays {result['plays']['increase']:+.3f}"
         )

@@ -101,7 +101,11 @@ def outcome(numbers):
 def ablation_lines(numbers):
     rows = ["| gains in the eight chosen layers | news | plays |", "|---|---|---|"]
     main = {"as above": numbers["curves"]["chosen + gain"]["8"], **numbers["ablations"]}
-    for name, result in {**main, "none: dropped bare": numbers["bare at the chosen"]}.items():
+    last = {
+        "half the documents in lines, for calibration and choice": numbers["wrapped"],
+        "none: dropped bare": numbers["bare at the chosen"],
+    }
+    for name, result in {**main, **last}.items():
         rows.append(f"| {name} | {cell(result, 'test')} | {cell(result, 'plays')} |")
     return rows
 
