@@ -41,7 +41,8 @@ def write(out: str | Path, found: "Study") -> Report:
     folder = output_directory(out)
     with atomic(folder / "features.html") as temporary:
         temporary.write_text(features_page(found), encoding="utf-8")
-    return save(folder, _heading(found), [_explained(found), _cost(found), _features(found)], found.facts)
+    sections = [_explained(found), _cost(found), _features(found)]
+    return save(folder, _heading(found), sections, {"dictionary": found.facts})
 
 
 def features_page(found: "Study") -> str:

@@ -88,6 +88,7 @@ def test_pages_are_written_whole(found, tmp_path):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert_allclose(summary["explained"]["explained"], found.quality.explained)
     assert_allclose(summary["cost"]["clean"], found.recovered.clean)
+    assert (summary["dictionary"]["features"], len(summary["features"]["shown"])) == (24, 4)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"features.html", "figures", "report.html", "results.nc", "summary.json"}
 
