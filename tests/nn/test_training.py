@@ -355,13 +355,13 @@ def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
 
 def test_a_run_of_a_version_that_knew_fewer_settings_is_not_repeated(tmp_path, small_data, monkeypatch):
     plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings={**SMALL, "epochs": 1})
-    compare(plan, tmp_path)
+    first = compare(plan, tmp_path)
     file = tmp_path / "runs" / "corners_softmax_0.json"
     run = json.loads(file.read_text(encoding="utf-8"))
     del run["settings"]["drop_path"], run["settings"]["image"]
     file.write_text(json.dumps(run), encoding="utf-8")
     monkeypatch.setattr(comparison, "train", None)
-    compare(plan, tmp_path)
+    assert compare(plan, tmp_path) == first
 
 
 def test_parts_are_evaluated_in_pieces(monkeypatch):
