@@ -4,7 +4,7 @@ Each part is one function (measured network) -> Dataset, with what it cost in pr
 equations is written here: they are called where they live.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn import presets
 from ctrlattn.checkpoints.exponents import depth_exponents
+from ctrlattn.checkpoints.families import at
 from ctrlattn.checkpoints.gain import departure, eigenvalues, random_gain, singular_triplets
 from ctrlattn.checkpoints.heads import SOURCES, head_feedback
 from ctrlattn.checkpoints.jacobian import recorded_jacobian
@@ -139,9 +140,12 @@ def feedback(measured: Measured) -> "xr.Dataset":
 
 
 def heads(measured: Measured) -> "xr.Dataset":
-    """The feedback of every head, by the token it comes from."""
-    found = _each(measured, "heads", lambda i: head_feedback(measured.checkpoint, i, measured.recorded))
-    gain, sources, size = (np.stack([getattr(one, name) for one in found]) for name in ("gain", "sources", "size"))
+    """The feedback of every head, by the token it comes from; nan in a layer whose attention was dropped."""
+    network = measured.checkpoint
+    there = _attending(network)
+    found = _each(measured, "heads", lambda i: head_feedback(network, i, measured.recorded) if there[i] else None)
+    gain, sources, size = _stacked(found)
+    negative = np.where(np.isnan(gain[..., 0]), np.nan, np.mean(gain < 0, axis=-1))
     return _dataset(
         measured,
         head_gain=(("layer", "head", "token"), gain.astype(np.float32), "gain of the feedback of a head"),
@@ -155,24 +159,24 @@ def heads(measured: Measured) -> "xr.Dataset":
             np.median(sources.sum(axis=1), axis=-1),
             "median over the tokens of the gain of all heads together by the token that it comes from",
         ),
-        head_negative_share=(("layer", "head"), np.mean(gain < 0, -1), "share of tokens with negative feedback"),
+        head_negative_share=(("layer", "head"), negative, "share of tokens with negative feedback"),
         head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),
         source=("source", np.array(SOURCES), "token that the contribution comes from"),
     )
 
 
 def value_output(measured: Measured) -> "xr.Dataset":
-    """Eigenvalues, sign and norm of W_O W_V of every head."""
-    count = len(measured.checkpoint.layers)
-    found = [value_gains(measured.checkpoint, layer) for layer in range(count)]
-    stacked = {name: np.stack([getattr(one, name) for one in found]) for name in found[0]._fields}
+    """Eigenvalues, sign and norm of W_O W_V of every head; nan in a layer whose attention was dropped."""
+    there = _attending(measured.checkpoint)
+    found = [value_gains(measured.checkpoint, i) if has else None for i, has in enumerate(there)]
+    modes, trace, positive, norm = _stacked(found)
     where = ("layer", "head")
     return _dataset(
         measured,
-        value_eigenvalue=((*where, "mode"), stacked["eigenvalues"], "eigenvalue of W_O W_V, norm weights folded in"),
-        value_trace=(where, stacked["trace"], "trace of W_O W_V"),
-        value_positive=(where, stacked["positive"], "sum of Re / sum of modulus of the eigenvalues of W_O W_V"),
-        value_norm=(where, stacked["norm"], "largest singular value of W_O W_V"),
+        value_eigenvalue=((*where, "mode"), modes, "eigenvalue of W_O W_V, norm weights folded in"),
+        value_trace=(where, trace, "trace of W_O W_V"),
+        value_positive=(where, positive, "sum of Re / sum of modulus of the eigenvalues of W_O W_V"),
+        value_norm=(where, norm, "largest singular value of W_O W_V"),
     )
 
 
@@ -354,6 +358,28 @@ PARTS: dict[str, Callable[[Measured], "xr.Dataset"]] = {
     part.__name__: part
     for part in (feedback, heads, value_output, attention, diversity, sinks, gain, nonnormality, exponents)
 }
+
+
+def _attending(checkpoint: Checkpoint) -> list[bool]:
+    """Which layers have value and output maps: a dropped or replaced attention has none."""
+    found = [_exists(layer, checkpoint.family.value, checkpoint.family.output) for layer in checkpoint.layers]
+    if not any(found):
+        raise ValueError("no layer has attention")
+    return found
+
+
+def _exists(module: Any, *paths: str) -> bool:
+    try:
+        return all(at(module, path) is not None for path in paths)
+    except ValueError:
+        return False
+
+
+def _stacked(found: Sequence[Any]) -> list[np.ndarray]:
+    """Tuples of arrays, one a layer, stacked field by field; nan where a layer has none."""
+    some = next(one for one in found if one is not None)
+    gap = [np.full_like(values, np.nan) for values in some]
+    return [np.stack(layers) for layers in zip(*(gap if one is None else one for one in found), strict=True)]
 
 
 def _each(measured: Measured, part: str, one: Callable[[int], Any]) -> list[Any]:

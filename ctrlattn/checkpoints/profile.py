@@ -79,8 +79,7 @@ def feedback_profile(
     Raises
     ------
     ValueError
-        An unknown part, bad ids, weights that give NaN; a part that a network does not have, such as `heads` where
-        the attention of a layer was dropped: leave it out of `parts`.
+        An unknown part, bad ids, weights that give NaN; `heads` or `value_output` of a network without any attention.
 
     References
     ----------

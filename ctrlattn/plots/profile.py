@@ -119,8 +119,9 @@ def value_maps(profile: "xr.Dataset") -> Figure:
     )
     drawn.colorbar(points, ax=plane, label="Layer", location="bottom", shrink=0.8)
     # All but the outermost in a thousand, so that one head does not hide the others.
-    reach = float(np.quantile(np.abs(modes), 0.999)) or 1.0
-    outside = int(np.sum(np.abs(modes) > reach * 1.05))
+    there = np.abs(modes[~np.isnan(modes)])
+    reach = (float(np.quantile(there, 0.999)) if there.size else 0.0) or 1.0
+    outside = int(np.sum(there > reach * 1.05))
     plane.axvline(0.0, color="black", linewidth=0.9)
     plane.set(
         xlim=(-1.05 * reach, 1.05 * reach), ylim=(-1.05 * reach, 1.05 * reach), xlabel="Real part",

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ctrlattn import checkpoints, results, signals  # noqa: E402  (after the skip)
+from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.heads import head_feedback  # noqa: E402
 from ctrlattn.checkpoints.parts import PARTS, _directions, _overlap  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
@@ -228,18 +228,22 @@ def test_bad_ids_are_told_before_the_work():
     assert told == []
 
 
-def test_a_part_that_the_network_does_not_have_is_told_by_name():
+def test_a_layer_without_attention_is_a_gap():
     checkpoint = tiny()
-
-    class Zero(torch.nn.Module):
-        def forward(self, hidden_states, **_):
-            return torch.zeros_like(hidden_states), None
-
-    checkpoint.model.model.layers[1].self_attn = Zero()
-    with pytest.raises(ValueError, match=r"part 'value_output' of the profile cannot be measured: .*o_proj"):
-        checkpoints.feedback_profile(checkpoint, IDS, parts=["value_output"])
-    found = checkpoints.feedback_profile(checkpoint, IDS, parts=["gain", "exponents"])
+    whole = checkpoints.feedback_profile(checkpoint, IDS, parts=["heads", "value_output", "attention"])
+    fewer = checkpoints.drop(checkpoint, attention=[1])
+    found = checkpoints.feedback_profile(fewer, IDS)
+    for name in ("head_gain", "head_negative_share", "source_gain", "value_norm", "value_eigenvalue"):
+        assert np.isnan(found[name][1]).all()
+        assert not np.isnan(found[name][[0, 2]]).any()
+    assert_allclose(found["head_gain"][0], whole["head_gain"][0])
     assert np.isfinite(found["exponent"]).all()
+    for picture in ("heads", "value_maps", "feedback"):
+        assert getattr(plots.profile, picture)(found).axes
+    for layer in checkpoint.layers:
+        layer.self_attn = fewer.layers[1].self_attn
+    with pytest.raises(ValueError, match="part 'heads' of the profile cannot be measured: no layer has attention"):
+        checkpoints.feedback_profile(checkpoint, IDS, parts=["heads"])
 
 
 def test_nan_weights_are_told():
