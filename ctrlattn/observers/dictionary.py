@@ -105,6 +105,7 @@ class Dictionary(torch.nn.Module):
             Another width, a signal that is not finite or that does not vary.
         """
         self._require_width(signal)
+        signal = signal.to(self.mean)
         mean = signal.mean(0)
         size = (signal - mean).square().mean().sqrt()
         if not torch.isfinite(size) or size <= 0:
@@ -113,9 +114,9 @@ class Dictionary(torch.nn.Module):
         self.size.copy_(size)
 
     def scaled(self, signal: torch.Tensor) -> torch.Tensor:
-        """x, the signal in the dictionary's units."""
+        """x, the signal in the dictionary's units, dtype and device."""
         self._require_width(signal)
-        return (signal - self.mean) / self.size
+        return (signal.to(self.mean) - self.mean) / self.size
 
     def unscaled(self, x: torch.Tensor) -> torch.Tensor:
         """The signal of x."""

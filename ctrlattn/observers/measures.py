@@ -18,7 +18,7 @@ _ROWS = 2048
 class Quality(NamedTuple):
     """A dictionary on examples that it has not learned from."""
 
-    explained: float  # share of the variance about the training mean
+    explained: float  # share of the variance about the training mean; nan where there is none
     l0: float  # features present, mean
     dead: float  # share of features that no example has
     frequency: np.ndarray  # (features,) share of the examples that have it
@@ -51,7 +51,8 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
             total += float(x.double().square().sum())
             count += (z > 0).sum(0)
     frequency = (count / len(signal)).numpy()
-    return Quality(1 - left / total, float(frequency.sum()), float((frequency == 0).mean()), frequency)
+    explained = 1 - left / total if total else float("nan")
+    return Quality(explained, float(frequency.sum()), float((frequency == 0).mean()), frequency)
 
 
 def coded(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) -> torch.Tensor:

@@ -75,8 +75,8 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
 def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
     """New values of the kept tokens; the first of them has no context and stays as it is."""
     context = CausalMean()(x) if signal == "error" else torch.zeros_like(x)
-    new = context[:, 1:] + function((x - context)[:, 1:])
-    return torch.cat([x[:, :1], new.to(x.dtype)], 1)
+    new = context[:, 1:] + function((x - context)[:, 1:]).to(x)
+    return torch.cat([x[:, :1], new], 1)
 
 
 def _with_rows(x: torch.Tensor, rows: slice, new: torch.Tensor) -> torch.Tensor:

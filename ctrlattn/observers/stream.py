@@ -52,13 +52,15 @@ def window_of(checkpoint: Checkpoint) -> Window:
     Raises
     ------
     ValueError
-        A network without a tokenizer.
+        A network without a tokenizer, or with one that changes a text where it adds special tokens.
     """
     if checkpoint.tokenizer is None:
         raise ValueError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
     bare = checkpoint.tokenizer("a", add_special_tokens=False)["input_ids"]
     full = checkpoint.tokenizer("a")["input_ids"]
-    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
+    if start is None:
+        raise ValueError(f"{checkpoint.source}: the tokenizer does not only add tokens before and behind a text")
     before, behind = tuple(full[:start]), tuple(full[start + len(bare) :])
     return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
 

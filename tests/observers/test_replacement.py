@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
 from ctrlattn.observers import SIGNALS, Dictionary, observe, recover, replaced, windows  # noqa: E402
@@ -51,6 +51,16 @@ def test_the_examples_alone_are_replaced(tiny, ids, signal):
         kept = state[1][4:]
         mean = np.array([kept[:i].mean(0) for i in range(1, len(kept))])
         assert_allclose((after["mid"][1] - after["attention_out"][1])[5:], mean, atol=1e-5)
+
+
+def test_a_network_in_float64_is_observed_in_float32(tiny, words, ids):
+    model = transformers.LlamaForCausalLM(tiny.model.config).double()
+    wide = checkpoints.load(model, tokenizer=words)
+    x = observe(wide, ids, 1, ("state",))["state"].flatten(0, 1)
+    dictionary = Dictionary(16, 4, k=1)
+    dictionary.measure(x)
+    assert (x.dtype, dictionary(x).dtype) == (torch.float64, torch.float32)
+    assert np.isfinite(recover(wide, dictionary, ids, 1, "state").reconstructed)
 
 
 def likely(tiny, ids):
