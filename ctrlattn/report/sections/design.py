@@ -194,7 +194,9 @@ def _pictures(
     published: dict[str, Performance],
     disks: dict[str, Any],
 ) -> tuple[Picture, ...]:
-    marks = {"published": (0.8, 0.5)}
+    gains = presets.get(LAWS["printed law"]).controller
+    assert isinstance(gains, PID)
+    marks = {"published": (gains.kp, gains.ki)}
     plane = plots.gain_regions(FIRST, regions, labels=("kp", "ki"), second=SECOND, marks=marks)
     drawn = [Picture("gain-regions", "Gains kp and ki for which the outermost real modes are stable", plane)]
     curves = {law: found[0].trade_off.values for law, found in designs.items() if not isinstance(found, str)}

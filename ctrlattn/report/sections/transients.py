@@ -18,7 +18,8 @@ PASSES, TOKENS, DISTURBANCE = 15, 12, 1e-3
 RE, IM = np.linspace(-0.4, 2.4, 71), np.linspace(-1.4, 1.4, 71)
 CAVEAT = (
     "Frozen attention: each recorded matrix acts in every layer, one head at a time, without residual stream, "
-    "projections, MLP or norm. Amplification is of the tokens' values from a disturbance at one layer, in the 2-norm."
+    "projections, MLP or norm. Amplification is of the tokens' values from a disturbance at one layer, in the 2-norm. "
+    "A pole on the unit circle, the consensus of plain softmax, counts as stable."
 )
 
 
