@@ -83,7 +83,8 @@ def load(
     Parameters
     ----------
     source : path, hub id or transformers model
-        A directory with config.json, a .gguf file or a directory with one, a name on the hub, or a model object.
+        A directory with config.json (also what `save` wrote), a .gguf file or a directory with one, a name on the hub,
+        or a model object.
     gguf_file : str, optional
         Name of the GGUF file inside the directory.
     tokenizer : optional
@@ -121,7 +122,13 @@ def load(
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
+    # Here, not above: what was saved is made of Checkpoints, so that its module reads this one.
+    from ctrlattn.checkpoints.save import is_changed, open_changed
+
     try:
+        if gguf is None and is_changed(name):
+            options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
+            return _fitting(open_changed(name, tokenizer=tokenizer, family=family, **options))
         return _from_pretrained(name, gguf, tokenizer, family, allow_download, _DTYPES[dtype], attention)
     except MemoryError:
         raise

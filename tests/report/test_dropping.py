@@ -1,0 +1,86 @@
+"""`ctrlattn drop`: the model loads, the page says what it cost, and what cannot be done is refused in one line."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
+
+from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
+from ctrlattn.cli import app  # noqa: E402
+
+WORDS = ["a", "cat", "sat", "on", "the", "mat", "and", "saw", "that", "dog", "run", "to", "me"]
+TEXT = " ".join(WORDS[i * i % 13] for i in range(200))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A tiny network on disk, with a tokenizer of whole words."""
+    folder = tmp_path_factory.mktemp("network") / "model"
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="a"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="a").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=13, n_layer=4, n_embd=8, n_head=2, n_positions=64)
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["drop", *map(str, arguments)])
+
+
+def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path):
+    out = tmp_path / "out"
+    found = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out, "--json")
+    assert found.exit_code == 0, found.output
+    summary = json.loads(found.stdout)
+    assert summary == json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    smaller = checkpoints.load(out / "model")
+    ids = smaller.tokenizer(TEXT)["input_ids"]
+    split = checkpoints.split_text(smaller, ids, window=10)
+    assert checkpoints.evaluate(smaller, split.judge).loss == pytest.approx(summary["outcome"]["reduced"]["loss"])
+    assert list(smaller.model.config.ctrlattn["attention"]) == [str(i) for i in summary["gone"]["attention"]]
+    kept = results.load(out / "results.nc")
+    assert float(kept["window_loss_reduced"].mean()) == pytest.approx(summary["outcome"]["reduced"]["loss"])
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'<section id="([^"]+)"', page) == ["material", "outcome", "savings", "importance", "choice"]
+    assert "The KV cache takes 50 % less a token" in page
+    again = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out)
+    assert again.exit_code == 2
+    assert "exists already" in again.stderr
+
+
+def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path):
+    out = tmp_path / "out"
+    found = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)
+    assert found.exit_code == 0, found.output
+    plain = transformers.AutoModelForCausalLM.from_pretrained(out / "model").eval()
+    ours = checkpoints.load(out / "model").model
+    ids = torch.tensor([[0, 3, 5, 1]])
+    with torch.no_grad():
+        torch.testing.assert_close(plain(ids).logits, ours(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--attention", 1, "--text", "a cat"), "at least 5 are needed"),
+        (("--text", TEXT, "--window", 10), "nothing to drop"),
+        (("--attention", 4, "--text", TEXT, "--window", 10), "1 ... 3"),
+        (("--layers", 9, "--text", TEXT, "--window", 10), "9"),
+        (("--layers", 1, "--mlp", 1, "--text", TEXT, "--window", 10), "no number beside it"),
+        (("--attention", 1, "--by", "luck", "--text", TEXT, "--window", 10), "got 'luck'"),
+        (("--attention", 1, "--text", "@no-such-file"), "no-such-file"),
+    ],
+)
+def test_the_command_refuses_in_one_line(source, tmp_path, arguments, message):
+    found = run(source, *arguments, "--out", tmp_path / "out")
+    assert found.exit_code == 2
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "out" / "model").exists()
