@@ -4,6 +4,7 @@ from ctrlattn.checkpoints.choose import Choice, choose, compensated_drop
 from ctrlattn.checkpoints.compensate import Calibration
 from ctrlattn.checkpoints.cost import Cost, cost
 from ctrlattn.checkpoints.drop import drop
+from ctrlattn.checkpoints.drop_heads import drop_heads, head_importance
 from ctrlattn.checkpoints.evaluate import Evaluation, evaluate, perplexity
 from ctrlattn.checkpoints.families import FAMILIES, Family, Place, Sublayer
 from ctrlattn.checkpoints.heads import head_contributions
@@ -38,9 +39,11 @@ __all__ = [
     "compensated_drop",
     "cost",
     "drop",
+    "drop_heads",
     "evaluate",
     "feedback_profile",
     "head_contributions",
+    "head_importance",
     "importance",
     "is_changed",
     "layer_function",
