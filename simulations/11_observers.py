@@ -277,9 +277,9 @@ def verdict(numbers):
 
 @themed
 def picture(numbers, size):
-    """Curves of the middle layer, differences by layer, likeness of networks, steering."""
-    drawn = figure(width=11.5, height=8.2)
-    panels = list(drawn.subplots(2, 2).flat)
+    """Curves of the middle layer, differences by layer, likeness of networks; a feature steered, its price, plant."""
+    drawn = figure(width=15.5, height=8.2)
+    panels = list(drawn.subplots(2, 3).flat)
     middle = size.layers[len(size.layers) // 2]
     curves, first = {}, min(row["seed"] for row in numbers["rows"])
     for row in numbers["rows"]:
@@ -291,7 +291,14 @@ def picture(numbers, size):
     panels[0].set_title(f"Layer {middle}")
     _differences(panels[1], numbers["differences"])
     _likeness(panels[2], numbers["universality"])
-    _steering(panels[3], numbers["steering"])
+    if not numbers["steering"]:
+        for ax in panels[3:]:
+            ax.axis("off")
+        panels[4].text(0.5, 0.5, "Nothing was steered here", ha="center")
+        return drawn
+    _steered(panels[3], numbers["steering"][0])
+    _price(panels[4], numbers["steering"])
+    _plant(panels[5], numbers["steering"])
     return drawn
 
 
@@ -324,26 +331,48 @@ def _likeness(ax, found):
         ax.plot([one[measure]["highest"] for one in found.values()], y, color=look["color"], marker="|", markersize=12,
                 linestyle="none", label=f"{measure.upper()}, highest of random pairs")  # fmt: skip
     ax.set_yticks(range(len(found)), [name.replace(" and ", "\nand ") for name in found])
-    ax.set_ylim(len(found) - 0.4, -0.6)
+    ax.set_ylim(len(found) - 0.4, -1.0)
     ax.set_xlabel("Likeness of the directions of paired features (1)")
     ax.legend(loc="best")
 
 
-def _steering(ax, found):
-    if not found:
-        ax.axis("off")
-        ax.text(0.5, 0.5, "Nothing to steer:\nthis network predicts no next token", ha="center")
-        return
-    one = found[0]
+def _steered(ax, one):
     looks = styles(list(one["laws"]))
     for law, run in one["laws"].items():
         ax.plot(np.arange(len(run["output"])) + one["start"], run["output"], **looks[law], label=law)
-    ax.axhline(one["setpoint"], color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
     ax.plot(np.arange(len(one["plant"]["output"])) + one["start"], one["plant"]["output"], color="black", linewidth=1.0,
             label="unsteered (calibration text)")  # fmt: skip
+    ax.axhline(one["setpoint"], color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="Depth (layers)", ylabel="Output f·x, mean over tokens (units of the stream)")
+    ax.set_title(f"{one['direction']}; dashed: set-point")
+    ax.legend(loc="best")
+
+
+def _price(ax, found):
+    looks = styles(sorted({law for one in found for law in one["laws"]}, key=list(found[0]["laws"]).index))
+    for law, look in looks.items():
+        runs = [one["laws"][law] for one in found if law in one["laws"]]
+        ax.errorbar(
+            [100 * (1 - run["error"]) for run in runs], [run["loss"] for run in runs], color=look["color"],
+            marker=look["marker"], linestyle="none", yerr=[run["loss_error"] for run in runs], label=law,
+        )  # fmt: skip
+    ax.axvline(100, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
     ax.set(
-        xlabel="Depth (layers)", ylabel="Output f·x, mean over tokens", title=f"{one['direction']}; dashed: set-point"
+        xlabel="Reached at the end (% of the way to the set-point)", ylabel="Loss above the unsteered (nats a token)"
     )
+    ax.set_title("Every direction; bars: standard error over windows")
+    ax.legend(loc="best")
+
+
+def _plant(ax, found):
+    looks = styles([one["direction"] for one in found])
+    for one in found:
+        alpha = one["plant"]["alpha"]
+        ax.plot(np.arange(len(alpha)) + one["start"], alpha, **looks[one["direction"]], label=one["direction"])
+    ax.axhline(1, color=GREY, linewidth=1.0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="Layer", ylabel="Share of a small push that survives the layer")
     ax.legend(loc="best")
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from ctrlattn.plots.style import GREY, axes_of, escape, figure, legend, styles, themed
+from ctrlattn.plots.style import axes_of, escape, legend, styles, themed
 
 
 @themed
@@ -56,34 +55,4 @@ def feature_frequency(frequency: Any, *, ax: Axes | None = None) -> Axes:
         drawn.hist(np.log10(there), bins=30, color=styles(["features"])["features"]["color"], edgecolor="white")
     drawn.xaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
     drawn.set(xlabel=f"Share of the examples (never: {int(np.sum(shares == 0))} features)", ylabel="Features")
-    return drawn
-
-
-@themed
-def steering(runs: Mapping[str, Any], setpoint: float, *, unit: str = "feature along the stream") -> Figure:
-    """A steered feature over depth, and what it costs.
-
-    Parameters
-    ----------
-    runs : law -> mapping with "layers", "output" (mean over tokens, by layer) and "loss" (nats above the unsteered)
-    setpoint : float
-    unit : str
-
-    Examples
-    --------
-    >>> run = {"layers": [1, 2], "output": [0.0, 1.0], "loss": 0.1, "reached": 1.0}
-    >>> len(steering({"P": run}, 1.0).axes)
-    2
-    """
-    looks = styles(list(runs))
-    drawn = figure(width=9.6, height=3.8)
-    left, right = drawn.subplots(1, 2, width_ratios=(1.6, 1))
-    for name, run in runs.items():
-        left.plot(run["layers"], run["output"], **looks[name], label=escape(name))
-        right.plot(run["reached"], run["loss"], color=looks[name]["color"], marker=looks[name]["marker"], markersize=8)
-    left.axhline(setpoint, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
-    left.set(xlabel="Layer", ylabel=escape(unit[:1].upper() + unit[1:]))
-    legend(left)
-    right.axvline(setpoint, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
-    right.set(xlabel="Reached at the last layer", ylabel="Loss above the unsteered (nats a token)")
     return drawn
