@@ -37,6 +37,7 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
     parser.add_argument("--once", action="store_true", help="small, one run each")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the libraries, where it matters")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -121,7 +121,7 @@ def main() -> None:
         print(json.dumps(worker(arguments.once)))
         return
     extra = ["--once"] if arguments.once else []
-    found = [in_threads(__file__, threads, *extra) for threads in (1, 2)]
+    found = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
     write(arguments.out, "state_space", describe(), [row for result in found for row in result["rows"]])
 
 

@@ -88,7 +88,7 @@ def main() -> None:
         print(json.dumps(worker(arguments.once)))
         return
     extra = ["--once"] if arguments.once else []
-    found = [in_threads(__file__, threads, *extra) for threads in (1, 2)]
+    found = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
     write(arguments.out, "tapping", describe(), [row for rows in found for row in rows])
 
 
