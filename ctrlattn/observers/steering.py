@@ -67,15 +67,15 @@ class Response(NamedTuple):
     reached: float  # mean at the end
     error: float  # (set-point - reached)/(set-point - unsteered end): the share that is missing
     spread: float  # standard deviation over tokens at the end
-    overshoot: float  # beyond the set-point, share of the way to it
-    settling: float  # layers until the mean stays within 5 % of the way; inf: it does not
+    overshoot: float  # most beyond the set-point of a depth, share of the whole way
+    settling: float  # layers until the mean stays within 5 % of the way of its set-point; inf: it does not
     loss: float  # next-token loss above the unsteered, nats a token
     loss_error: float  # standard error over windows
 
 
 @contextmanager
 def steered(
-    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, *, start: int = 0
+    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: Any, *, start: int = 0
 ) -> Iterator[dict[int, list[torch.Tensor]]]:
     """The network under a law, for the time of the block.
 
@@ -85,8 +85,8 @@ def steered(
     direction : (d,)
         f; its length does not count.
     law : Law
-    setpoint : float
-        r, in units of the stream.
+    setpoint : float or (layers - start + 1,)
+        r, in units of the stream; one for every depth, such as one that grows with the stream.
     start : int
         First layer of the loop.
 
@@ -98,7 +98,7 @@ def steered(
     Raises
     ------
     ValueError
-        A direction of another width, zero or not finite; a layer that is not there.
+        A direction of another width, zero or not finite; a layer that is not there; a set-point of another length.
 
     References
     ----------
@@ -109,6 +109,7 @@ def steered(
     f = _unit(checkpoint, direction)
     loop = _loop(law)
     begin, layers = checkpoint.layer_index(start), checkpoint.layers
+    wanted = _by_depth(setpoint, len(layers) - begin + 1)
     window = window_of(checkpoint)
     held: dict[str, Any] = {}
     outputs: dict[int, list[torch.Tensor]] = {depth: [] for depth in range(begin, len(layers) + 1)}
@@ -117,12 +118,10 @@ def steered(
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = stream_of(args, kwargs)
             c = (x[:, window.kept(x.shape[1])] @ f)[..., None]
-            if depth == begin:
-                held["state"] = loop.init(c, torch.full_like(c, setpoint))
+            r = torch.full_like(c, wanted[depth - begin])
+            state = loop.init(c, r) if depth == begin else LoopState(r, held["memory"], acting=True)
             outputs[depth].append(c[..., 0])
-            state = held["state"]
-            _, u, memory = loop.control(c, state)
-            held["state"] = LoopState(state.reference, memory, acting=True)
+            _, u, held["memory"] = loop.control(c, state)
             held["u"] = u + (law.push if depth == begin or not law.once else 0.0)
 
         return hook
@@ -143,6 +142,14 @@ def steered(
         places += [(layers[depth], before(depth), True), (layers[depth], after(depth), False)]
     with torch.no_grad(), hooked(places):
         yield outputs
+
+
+def _by_depth(setpoint: Any, depths: int) -> np.ndarray:
+    """One set-point for each depth."""
+    wanted = np.asarray(setpoint, dtype=float)
+    if wanted.shape not in ((), (depths,)) or not np.all(np.isfinite(wanted)):
+        raise ValueError(f"a set-point is one finite number, or one for each of {depths} depths; got {wanted.shape}")
+    return np.broadcast_to(wanted, (depths,))
 
 
 def _loop(law: Law) -> Loop:
@@ -206,7 +213,7 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
 
 
 def respond(
-    checkpoint: Checkpoint, direction: Any, laws: Mapping[str, Law], setpoint: float, ids: Any, *, start: int = 0
+    checkpoint: Checkpoint, direction: Any, laws: Mapping[str, Law], setpoint: Any, ids: Any, *, start: int = 0
 ) -> dict[str, Response]:
     """An output under several laws on some windows: how near, how fast, at what cost.
 
@@ -229,12 +236,12 @@ def respond(
     found = {}
     for name, law in laws.items():
         losses, output = _run(checkpoint, direction, law, setpoint, ids, start)
-        found[name] = _response(output, losses - clean, setpoint, unsteered)
+        found[name] = _response(output, losses - clean, _by_depth(setpoint, len(output)), unsteered)
     return found
 
 
 def _run(
-    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: float, ids: Any, start: int
+    checkpoint: Checkpoint, direction: Any, law: Law, setpoint: Any, ids: Any, start: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """(loss of each window, outputs of the tokens by depth)."""
     with steered(checkpoint, direction, law, setpoint, start=start) as outputs:
@@ -242,13 +249,14 @@ def _run(
     return losses, [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
 
 
-def _response(output: list[np.ndarray], lost: np.ndarray, setpoint: float, unsteered: float) -> Response:
+def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
     mean = np.array([one.mean() for one in output])
-    settling, overshoot = settled(mean - mean[0], np.asarray(setpoint - mean[0]))
+    way = wanted[-1] - mean[0]
+    settling, overshoot = settled(mean - wanted + way, np.asarray(way))
     return Response(
         output=mean,
         reached=float(mean[-1]),
-        error=float((setpoint - mean[-1]) / (setpoint - unsteered)),
+        error=float((wanted[-1] - mean[-1]) / (wanted[-1] - unsteered)),
         spread=float(output[-1].std()),
         overshoot=float(overshoot),
         settling=float(settling),

@@ -108,6 +108,21 @@ def test_loss_is_above_the_unsteered(tiny, ids):
     assert found.loss_error > 0
 
 
+def test_a_set_point_for_each_depth_is_followed(idle, ids):
+    growing = np.linspace(1.0, 4.0, DEPTH + 1)
+    with steered(idle, F, Law(PID(1.0)), growing) as outputs:
+        checkpoints.evaluate(idle, ids)
+    # c' = c + (r - c) = r: each depth has what the depth before it was to have, from the second layer on.
+    for depth in range(2, DEPTH + 1):
+        assert_allclose(torch.cat(outputs[depth]), growing[depth - 1], atol=1e-5)
+    same = respond(idle, F, {"P": Law(PID(0.7))}, np.full(DEPTH + 1, 4.0), ids)["P"]
+    constant = respond(idle, F, {"P": Law(PID(0.7))}, 4.0, ids)["P"]
+    assert_allclose(same.output, constant.output)
+    assert (same.settling, same.overshoot) == (constant.settling, constant.overshoot)
+    with pytest.raises(ValueError, match="for each of 7 depths"), steered(idle, F, Law(), [1.0, 2.0]):
+        pass
+
+
 @pytest.mark.parametrize(
     ("direction", "start", "message"),
     [
