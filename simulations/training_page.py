@@ -2,6 +2,7 @@
 
 ctrlattn train digits --plan simulations/configs/train_digits.toml --out out/train
 python simulations/training_page.py out/train     # keep the numbers and the picture, write the page
+python simulations/training_page.py --deep out/d48 out/d24     # keep those of deep networks, write the page
 python simulations/training_page.py --check       # exit 1 if the page is not that of the numbers kept
 """
 
@@ -23,6 +24,7 @@ PAGE = ROOT / "docs" / "training.md"
 PICTURE = ROOT / "docs" / "images" / "training.png"
 PLAN = ROOT / "simulations" / "configs" / "train_digits.toml"
 KEPT = ROOT / "simulations" / "results" / "train_digits.json"
+DEEP = ROOT / "simulations" / "results" / "train_deep.json"
 HEAD = """# The trained comparison
 
 `ctrlattn train digits` trains softmax attention, NeuTRENO, both laws of PIDformer and the comparator transformer on the
@@ -109,6 +111,42 @@ def scale_lines():
     return "\n\n".join(part if part.startswith(("##", "```")) else fill(part, 120) for part in said.split("\n\n"))
 
 
+def kept_of(folder):
+    """What the page says of one comparison of deep networks."""
+    result = json.loads((Path(folder) / "comparison.json").read_text(encoding="utf-8"))
+    plan = result["plan"]
+    arms = {
+        arm: {
+            "clean": scores["clean"]["mean"],
+            "token_similarity_final": scores["token_similarity_final"]["mean"],
+            "status": result["status"][arm],
+        }
+        for arm, scores in result["arms"].items()
+    }
+    return {"seeds": plan["seeds"], "settings": plan["settings"], "arms": arms}
+
+
+def deep_lines():
+    """Clean accuracy of deep networks, by norm and scale of the first output weights; one seed shows no spread."""
+    kept = json.loads(DEEP.read_text(encoding="utf-8"))
+    arms = list(kept[0]["arms"])
+    rows = [f"| depth | norm | output weights | {' | '.join(arms)} |", "|---" * (3 + len(arms)) + "|"]
+    for one in kept:
+        settings = one["settings"]
+        scaled = "scaled by 1/√(2 depth)" if settings.get("depth_scaled") else "not scaled"
+        cells = [
+            f"{found['clean']:.3f}" if set(found["status"]) == {"learned"} else ", ".join(sorted(set(found["status"])))
+            for found in one["arms"].values()
+        ]
+        rows.append(f"| {settings['depth']} | {settings['norm']} | {scaled} | {' | '.join(cells)} |")
+    seeds = sorted({seed for one in kept for seed in one["seeds"]})
+    said = (
+        f"Clean accuracy of `ctrlattn train digits --depth ... --norm ...` on seed {', '.join(map(str, seeds))} alone: "
+        "no interval, and no claim but what a network does or does not learn. Chance is 0.1."
+    )
+    return ["## Deep networks", "", fill(said, 120), "", *rows]
+
+
 def plan_lines(plan):
     """The tests as they were fixed."""
     rows = [f"{len(plan['tests'])} tests, level {plan['alpha']:g}, Holm's correction, seeds {plan['seeds'][0]} to "]
@@ -189,10 +227,10 @@ def page(result):
         "",
         picture,
     ]
-    return "\n".join([*parts, "", "## Numbers", "", *outcome, "", scale_lines()]) + "\n"
+    return "\n".join([*parts, "", "## Numbers", "", *outcome, "", *deep_lines(), "", scale_lines()]) + "\n"
 
 
-def main(folder=None, check=False):
+def main(folder=None, check=False, deep=()):
     """Write the page, or compare it; returns whether it is that of the numbers kept."""
     if check:
         return PAGE.read_text(encoding="utf-8") == page(json.loads(KEPT.read_text(encoding="utf-8")))
@@ -201,6 +239,9 @@ def main(folder=None, check=False):
         shutil.copyfile(Path(folder) / "comparison.png", PICTURE)
         with atomic(KEPT) as path:
             path.write_text((Path(folder) / "comparison.json").read_text(encoding="utf-8"), encoding="utf-8")
+    if deep:
+        with atomic(DEEP) as path:
+            path.write_text(json.dumps([kept_of(one) for one in deep], indent=1) + "\n", encoding="utf-8")
     with atomic(PAGE) as path:
         path.write_text(page(json.loads(KEPT.read_text(encoding="utf-8"))), encoding="utf-8")
     return True
@@ -209,8 +250,11 @@ def main(folder=None, check=False):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", help="what `ctrlattn train --out` wrote")
+    parser.add_argument("--deep", nargs="+", default=(), help="what it wrote for deep networks, in the page's order")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     sys.exit(
-        0 if main(options.folder, options.check) else "docs/training.md is not that of the numbers: write it again"
+        0
+        if main(options.folder, options.check, options.deep)
+        else "docs/training.md is not that of the numbers: write it again"
     )
