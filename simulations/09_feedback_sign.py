@@ -15,7 +15,9 @@ weights in none. The exception is SmolLM2's first layer: gain -.18, nearly all o
 variance of the state predicted. But it does the same on permuted tokens: what it takes away does not depend on their
 order. In the direction of N1, not of its sign: the part from other tokens is smaller on text than on the same tokens
 permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5), and larger in 4 of MiniLM. From layer 12 on, where
-SmolLM2 has its attention sink, the first token is what feeds back negatively.
+SmolLM2 has its attention sink, the first token is what feeds back negatively. On news (gensim's lee_background, --text)
+the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is smaller on text than on
+permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of MiniLM.
 
 What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
 W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here
