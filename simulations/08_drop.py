@@ -6,6 +6,13 @@ Compared are attention, MLP and block drops by cosine importance (the published 
 the same layers, and with gains in the layers that `choose` takes from one pass. Increases of the loss are paired,
 window by window, with the whole network.
 
+What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs, and half of all
+attention layers with gains cost less than eight without. On plays it wins back next to nothing: the layers that go
+bring what stands elsewhere in the text, and a gain that was fitted to news knows its own token alone. The mean score
+ranks among the least important an MLP without which the network fails; there MLP drops cost more than block drops.
+
+What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
+
     python simulations/08_drop.py [--full --source DIR --news FILE --plays FILE] --out DIR
 
 Without --full a tiny random network and a random text show that everything runs, and nothing else. Every configuration
@@ -38,7 +45,7 @@ FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
 PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
 BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
 GAINS = {"cosine + gain": (8, 15), "chosen + gain": (4, 8, 12, 15, 20)}
-ABLATIONS = {"rank 255": {"rank": 255}, "2,048 tokens": {"tokens": 2048}}
+ABLATIONS = {"rank 255": {"rank": 255}}
 NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
 
 
@@ -56,7 +63,7 @@ def split(path, tokenizer, size, seed):
 
     parts = {name: windows(name, [documents[k] for k in indices]) for name, indices in named.items()}
     for name in PARTS:
-        parts[f"{name}, wrapped"] = windows(name, wrapped([documents[k] for k in named[name]], seed))
+        parts[f"{name}, varied"] = repeated(windows(name, wrapped([documents[k] for k in named[name]], seed)))
     return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
 
 
@@ -71,13 +78,24 @@ def wrapped(documents, seed):
     return [lines[k] if k % 2 else document for k, document in enumerate(documents)]
 
 
+def repeated(windows):
+    """Every other window says its first half again: what only copying from the context predicts."""
+    half = windows.shape[1] // 2
+    return np.array([np.concatenate([w[:half], w[:half]]) if k % 2 else w for k, w in enumerate(windows)])
+
+
 def plays(path, tokenizer, size, seed):
-    """Windows from places drawn at random."""
+    """Windows from places drawn at random, and as many again as half the calibration, none of them near those."""
     text, rng = Path(path).read_text(encoding="utf-8", errors="replace"), np.random.default_rng(seed + 1)
     room = 12 * size.length
     starts = np.sort(rng.integers(len(text) // 20, len(text) - room, size.plays))
-    cut = [tokenizer(text[s : s + room], add_special_tokens=False)["input_ids"][2 : 2 + size.length] for s in starts]
-    return np.array(cut)
+    more = rng.integers(len(text) // 20, len(text) - room, 2 * size.calibration)
+    more = more[np.abs(more[:, None] - starts).min(1) > 2 * room][: size.calibration // 2]
+
+    def cut(start):
+        return tokenizer(text[start : start + room], add_special_tokens=False)["input_ids"][2 : 2 + size.length]
+
+    return np.array([cut(s) for s in starts]), np.array([cut(s) for s in more])
 
 
 def tiny(seed):
@@ -93,7 +111,7 @@ def tiny(seed):
         checkpoint = load(transformers.LlamaForCausalLM(config), attention="sdpa")
     rng = np.random.default_rng(seed)
     texts = {name: rng.integers(64, size=(getattr(SMALL, name), SMALL.length)) for name in SMALL._fields[1:]}
-    texts |= {f"{name}, wrapped": texts[name] for name in PARTS}
+    texts |= {f"{name}, varied": texts[name] for name in PARTS} | {"both kinds": texts["calibration"]}
     return checkpoint, texts, {}
 
 
@@ -182,9 +200,9 @@ def measure(runs):
     for curve, count in jobs:
         if count == 8:
             run(curve, count)
-    lines = chosen(runs, largest, ", wrapped")["order"][: len(eight)]
-    wrapped_text = Calibration(runs.texts["calibration, wrapped"])
-    others = {"wrapped": runs.dropped("wrapped", compensate=wrapped_text, attention=lines)}
+    lines = chosen(runs, largest, ", varied")["order"][: len(eight)]
+    varied = Calibration(runs.texts["calibration, varied"])
+    others = {"varied": runs.dropped("varied", compensate=varied, attention=lines)}
     for curve, count in sorted(jobs, key=lambda job: job[1] != 15):
         if count != 8:
             run(curve, count)
@@ -193,20 +211,21 @@ def measure(runs):
         "importance": scores,
         "choice": choice,
         "ablations": {name: ablated(runs, name, eight, **options) for name, options in ABLATIONS.items()},
+        "both kinds": runs.dropped(
+            "both kinds", compensate=Calibration(runs.texts["both kinds"]), attention=order["attention"][: len(eight)]
+        ),
         "bare at the chosen": runs.dropped("bare at the chosen", attention=eight),
         "speed": runs.kept("speed", lambda: speed(runs, eight)),
         **others,
     }
 
 
-def ablated(runs, name, layers, tokens=None, **options):
+def ablated(runs, name, layers, **options):
     """The same layers with another setting of the gains."""
-    ids = runs.texts["calibration"]
-    ids = ids if tokens is None else ids[: max(1, tokens // ids.shape[1])]
-    width = runs.checkpoint.width
     if "rank" in options:
-        options["rank"] = min(options["rank"], width // 2 - 1)
-    return runs.dropped(f"ablation {name}", compensate=Calibration(ids, **options), attention=layers)
+        options["rank"] = min(options["rank"], runs.checkpoint.width // 2 - 1)
+    calibration = Calibration(runs.texts["calibration"], **options)
+    return runs.dropped(f"ablation {name}", compensate=calibration, attention=layers)
 
 
 def speed(runs, layers, repeats=3, new=16):
@@ -263,10 +282,10 @@ def verdict(numbers):
             test, other = (points[count][part] for part in ("test", "plays"))
             row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
             lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
-    for name, result in {**numbers["ablations"], **{n: numbers[n] for n in ("wrapped", "bare at the chosen")}}.items():
-        lines.append(
-            f"chosen layers, {name}: {result['test']['increase']:+.3f}, plays {result['plays']['increase']:+.3f}"
-        )
+    others = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
+    for name, result in {**numbers["ablations"], **others}.items():
+        test, other = (result[part]["increase"] for part in ("test", "plays"))
+        lines.append(f"eight layers, {name}: {test:+.3f}, plays {other:+.3f}")
     if numbers["settings"]["source"] == "random":
         lines.append("a random network on random text: nothing follows from these numbers")
     return lines
@@ -280,7 +299,8 @@ def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
     if full:
         checkpoint = load(source, attention="sdpa")
         texts, documents = split(news, checkpoint.tokenizer, FULL, seed)
-        texts["plays"] = plays(plays_file, checkpoint.tokenizer, FULL, seed)
+        texts["plays"], others = plays(plays_file, checkpoint.tokenizer, FULL, seed)
+        texts["both kinds"] = np.concatenate([texts["calibration"][::2], others])
     else:
         checkpoint, texts, documents = tiny(seed)
     name = Path(checkpoint.source).name if full else "random"
