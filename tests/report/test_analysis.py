@@ -67,6 +67,17 @@ def test_what_was_not_measured_has_no_section(profile, tmp_path):
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "value_output"]
 
 
+def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    smaller = checkpoints.drop(checkpoints.load(transformers.GPT2LMHeadModel(config)), attention=[0])
+    parts = ["feedback", "heads", "value_output", "attention", "diversity", "sinks"]
+    page = write_analysis(tmp_path, checkpoints.feedback_profile(smaller, [1, 2, 3, 4], parts=parts)).path
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r'<section id="([^"]+)"', text) == ["material", *parts]
+    assert "of layer 0 pushes hardest" not in text
+
+
 def test_layers_and_tokens_in_words(profile):
     assert layer_list([7, 2, 1, 0]) == "layers 0–2 and 7"
     assert pick.token(profile, 3).startswith("token 3")

@@ -80,7 +80,8 @@ def _normality(profile: "xr.Dataset") -> Section:
             f"The spectral radius of a layer's Jacobian is {number(float(np.median(radius)))} in the median, its "
             f"numerical radius at least {number(float(np.median(reach)))}: eigenvalues alone understate what a layer "
             "does to a push.",
-            f"Its departure from normality, ‖JᵀJ − JJᵀ‖ / ‖J − I‖², is {number(float(departure[:third].mean()))} in "
+            "Its departure from normality, ‖GᵀG − GGᵀ‖ / (√2 ‖GᵀG‖) with G = J − I (0 for a normal one, at most 1), "
+            f"is {number(float(departure[:third].mean()))} in "
             f"the first third of the layers and {number(float(departure[-third:].mean()))} in the last.",
         ),
         pictures=(

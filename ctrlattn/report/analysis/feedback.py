@@ -86,8 +86,8 @@ def _predicted(profile: "xr.Dataset") -> str:
 
 def _heads(profile: "xr.Dataset") -> Section:
     gain = profile["head_gain"].median("token").to_numpy()
-    low, high = tuple(map(int, np.unravel_index(gain.argmin(), gain.shape))), largest(gain)
-    negative = float(np.mean(gain < 0))
+    low, high = largest(-gain), largest(gain)
+    negative = float(np.mean(gain[np.isfinite(gain)] < 0))
     sources = {str(name): profile["source_gain"].sel(source=name).to_numpy() for name in profile["source"].to_numpy()}
     return Section(
         key="heads",
@@ -113,7 +113,7 @@ def _heads(profile: "xr.Dataset") -> Section:
 
 
 def _span(gains: np.ndarray) -> str:
-    low, high = int(gains.argmin()), int(gains.argmax())
+    low, high = int(np.nanargmin(gains)), int(np.nanargmax(gains))
     return (
         f"between {number(gains[low], 3)} (layer {low}) and {number(gains[high], 3)} (layer {high}), below zero in "
         f"{count(int(np.sum(gains < 0)), 'layer')}"
