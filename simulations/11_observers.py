@@ -7,6 +7,15 @@ two networks that read the same text are paired word by word, and the spaces of 
 pairs as the control and two seeds of one network as the ceiling. Last a feature becomes an output to be controlled: its
 direction is led to a set-point over depth by a push, by P, PI and PID whose gains `tune` found for the measured plant.
 
+What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. The error is not sparser: as
+many features explain .019 to .028 less of it than of the state, and its features fall no more on one token (layer 20:
+less, by .005 to .022). Features of two networks are alike beyond chance and less than two seeds of one: SVCCA .26 with
+Gemma-3-270M and with MiniLM, .33 between seeds, .16 of random pairs. Led to one set-point at every depth, P, PI and PID
+come near it within three layers, with half to two thirds of the push's spread over tokens, and cost .9 to 3.5 nats a
+token; a push spread over the layers brings the mean there for .05 to .11. With a set-point that grows as the stream
+does the closed loops cost .02 to .10 and miss a third or more of the way: what the last layers add comes too late for
+them, integral or not. No law settles, and derivative action changes nothing to speak of.
+
 What it does not show. Small dictionaries and few tokens against published practice: what a longer training would find
 is not told. Intervals are over seeds of the dictionary, on one text. The share of a feature on its most frequent token
 is a proxy of how easily it is named, not a judgement of meaning. Steering is measured by its output and by the loss,
@@ -343,7 +352,7 @@ def _likeness(ax, found):
         ax.plot([one[measure]["highest"] for one in found.values()], y, color=look["color"], marker="|", markersize=12,
                 linestyle="none", label=f"{measure.upper()}, highest of random pairs")  # fmt: skip
     ax.set_yticks(range(len(found)), [name.replace(" and ", "\nand ") for name in found])
-    ax.set_ylim(len(found) - 0.4, -1.0)
+    ax.set_ylim(len(found) - 0.4, -1.4)
     ax.set_xlabel("Likeness of the directions of paired features (1)")
     ax.legend(loc="best")
 
@@ -351,14 +360,14 @@ def _likeness(ax, found):
 def _steered(ax, one):
     looks = styles(list(one["laws"]))
     for law, run in one["laws"].items():
-        ax.plot(np.arange(len(run["output"])) + one["start"], run["output"], **looks[law], label=law)
+        ax.plot(np.arange(len(run["output"])) + one["start"], run["output"], **looks[law])
     ax.plot(np.arange(len(one["plant"]["output"])) + one["start"], one["plant"]["output"], color="black", linewidth=1.0,
             label="unsteered (calibration text)")  # fmt: skip
     ax.axhline(one["setpoint"], color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(xlabel="Depth (layers)", ylabel="Output f·x, mean over tokens (units of the stream)")
-    ax.set_title(f"{one['direction']}; dashed: set-point")
-    ax.legend(loc="best")
+    ax.set_title(f"{one['direction']}; dashed: set-point; laws as on the right")
+    ax.legend(loc="lower left")  # where no law passes
 
 
 def _price(ax, found):
@@ -430,7 +439,8 @@ def likenesses(network, found, others, text, size, folder):
 def names(where, source, name):
     """What the network DIR:LAYER is called."""
     place = str(where).rpartition(":")[0]
-    return name if place == str(source) else Path(place).name
+    path = Path(place)
+    return name if place == str(source) else path.parent.name if path.name == "model" else path.name
 
 
 def main(out, seed=0, full=False, model=None, other=(), text=None):
