@@ -7,9 +7,10 @@ the same layers, and with gains in the layers that `choose` takes from one pass.
 window by window, with the whole network.
 
 What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs, and half of all
-attention layers with gains cost less than eight without. On plays it wins back next to nothing: the layers that go
-bring what stands elsewhere in the text, and a gain that was fitted to news knows its own token alone. The mean score
-ranks among the least important an MLP without which the network fails; there MLP drops cost more than block drops.
+attention layers with gains cost less than eight without. On plays gains that were fitted to news win back next to
+nothing, and news set in lines or repeating itself does not help; with half of the calibration from plays most is won
+back on both. What a gain knows is its text, so that calibration has to look like what will be read. At eight by the
+mean score, MLP drops cost more than drops of the whole blocks.
 
 What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
 
@@ -248,7 +249,7 @@ def speed(runs, layers, repeats=3, new=16):
                     cache = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).past_key_values
                 times[name]["generate"].append((time.perf_counter() - began) / new)
     median = {name: {what: statistics.median(t) for what, t in some.items()} for name, some in times.items()}
-    return {"seconds": median, "cache_bytes": size, "prompt": ids.shape[1], "load": os.getloadavg()[0]}
+    return {"times": median, "cache_bytes": size, "prompt": ids.shape[1], "load": os.getloadavg()[0]}
 
 
 def curves_of(numbers, part):

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from ctrlattn.plots.style import axes_of, legend, styles, themed
 
@@ -41,5 +42,6 @@ def dropping(
         axes.fill_between(count, mean - 2 * error, mean + 2 * error, color=look["color"], alpha=0.2, linewidth=0)
     axes.set(xlabel="Sublayers that are gone", ylabel="Increase of the loss (nats/token)", title=title)
     axes.set_ylim(bottom=0, top=top)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(axes)
     return axes

@@ -1,0 +1,54 @@
+"""The scene on a random network: parts share no document, runs are not repeated, the page says what is kept."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("transformers")
+
+SCRIPT = Path(__file__).parents[2] / "simulations" / "dropping_page.py"
+
+
+class Words:
+    """A tokenizer that gives every word its number."""
+
+    def __call__(self, text, **options):
+        return {"input_ids": [int(word) for word in text.split()]}
+
+
+def test_no_document_is_in_two_parts(scene, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "PARTS", {"calibration": 5, "selection": 3})
+    lines = [" ".join(str(10 * k + i) for i in range(8)) for k in range(12)]
+    (tmp_path / "news").write_text("\n".join(lines), encoding="utf-8")
+    size = scene.SMALL._replace(length=4, calibration=10, selection=6, test=8)
+    parts, documents = scene.split(tmp_path / "news", Words(), size, seed=0)
+    seen = {name: {int(i) // 10 for i in ids.flat} for name, ids in parts.items()}
+    assert seen == {name: set(some) for name, some in documents.items()}
+    assert sum(len(some) for some in seen.values()) == 12 == len(set().union(*seen.values()))
+
+
+def test_runs_are_kept_and_numbers_are_paired(scene, tmp_path, capsys):
+    first = scene.main(tmp_path)
+    capsys.readouterr()
+    again = scene.main(tmp_path)
+    assert "chosen" not in capsys.readouterr().err  # nothing was run again
+    assert again == first
+    runs = {p.stem: json.loads(p.read_text())["result"] for p in (tmp_path / "drop_runs").glob("*.json")}
+    assert runs["attention_4"]["layers"] == sorted(np.argsort(runs["importance"]["attention"])[:4].tolist())
+    cache = first["speed"]["cache_bytes"]
+    assert cache["smaller"] / cache["whole"] == pytest.approx(1 / 6)  # five layers of six are gone
+
+
+def test_full_needs_its_texts(scene, tmp_path):
+    with pytest.raises(ValueError, match="--full needs --source, --news and --plays"):
+        scene.main(tmp_path, full=True)
+
+
+def test_the_page_is_that_of_the_numbers():
+    specification = importlib.util.spec_from_file_location("dropping_page", SCRIPT)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.main(check=True)
