@@ -35,7 +35,16 @@ import numpy as np
 import torch
 from scene import command, save
 
-from ctrlattn.checkpoints import Calibration, choose, drop, evaluate, importance, load
+from ctrlattn.checkpoints import (
+    Calibration,
+    choose,
+    drop,
+    drop_heads,
+    evaluate,
+    head_importance,
+    importance,
+    load,
+)
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.plots.dropping import dropping
 from ctrlattn.plots.style import figure
@@ -46,6 +55,7 @@ FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
 PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
 BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
 GAINS = {"cosine + gain": (8, 15), "chosen + gain": (4, 8, 12, 15, 20)}
+HEADS = (4, 8)  # times the heads of a layer
 ABLATIONS = {"rank 255": {"rank": 255}}
 NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
 
@@ -138,17 +148,22 @@ class Runs:
         return {name: evaluate(checkpoint, self.texts[name]).window_losses.tolist() for name in ("test", "plays")}
 
     def dropped(self, name, compensate=None, **gone):
-        """Increase of the loss by a drop, paired with the whole network."""
+        """Increase of the loss by a drop."""
+        layers = [int(i) for i in sorted(*gone.values())]
+        return self.compared(name, lambda: drop(self.checkpoint, **gone, compensate=compensate), layers)
+
+    def compared(self, name, change, layers):
+        """Increase of the loss by a change, paired with the whole network."""
         whole = self.kept("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
 
         def make():
             began = time.perf_counter()
-            smaller = drop(self.checkpoint, **gone, compensate=compensate)
+            smaller = change()
             fit = time.perf_counter() - began
             more = {part: np.subtract(losses, whole[part]) for part, losses in self.losses(smaller).items()}
             error = {part: float(d.std(ddof=1) / math.sqrt(len(d))) for part, d in more.items()}
             numbers = {part: {"increase": float(d.mean()), "standard_error": error[part]} for part, d in more.items()}
-            return {**numbers, "layers": [int(i) for i in sorted(*gone.values())], "fit_seconds": fit}
+            return {**numbers, "layers": layers, "fit_seconds": fit}
 
         return self.kept(name, make)
 
@@ -207,6 +222,8 @@ def measure(runs):
     for curve, count in sorted(jobs, key=lambda job: job[1] != 15):
         if count != 8:
             run(curve, count)
+    for layers in HEADS:
+        curves.setdefault("heads, by cosine", {})[layers] = heads(runs, layers * runs.checkpoint.heads)
     return {
         "curves": {name: dict(sorted(points.items())) for name, points in curves.items()},
         "importance": scores,
@@ -219,6 +236,18 @@ def measure(runs):
         "speed": runs.kept("speed", lambda: speed(runs, eight)),
         **others,
     }
+
+
+def heads(runs, count):
+    """As many heads as so many layers have, wherever they are, the least important first."""
+
+    def make():
+        ids = runs.texts["calibration"][: max(1, 4096 // runs.settings["length"])]
+        return {"turn": head_importance(runs.checkpoint, ids)["turn"].to_numpy().tolist()}
+
+    turn = np.array(runs.kept("head importance", make)["turn"])
+    least = [tuple(int(i) for i in np.unravel_index(k, turn.shape)) for k in np.argsort(turn, axis=None)[:count]]
+    return runs.compared(f"heads {count}", lambda: drop_heads(runs.checkpoint, least), least)
 
 
 def ablated(runs, name, layers, **options):

@@ -123,7 +123,8 @@ def open_changed(
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        where = {"config": config, "local_files_only": True, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
     return Checkpoint(model, tokenizer, family, str(folder))
 
 
