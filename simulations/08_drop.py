@@ -247,7 +247,8 @@ def heads(runs, count):
 
     turn = np.array(runs.kept("head importance", make)["turn"])
     least = [tuple(int(i) for i in np.unravel_index(k, turn.shape)) for k in np.argsort(turn, axis=None)[:count]]
-    return runs.compared(f"heads {count}", lambda: drop_heads(runs.checkpoint, least), least)
+    result = runs.compared(f"heads {count}", lambda: drop_heads(runs.checkpoint, least), [list(one) for one in least])
+    return {part: result[part] for part in ("test", "plays")}
 
 
 def ablated(runs, name, layers, **options):
