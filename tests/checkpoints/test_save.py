@@ -19,7 +19,7 @@ def test_a_bare_drop_is_exact_in_plain_transformers_and_drops_again_here(network
     save(smaller, tmp_path / "out")
     plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out", attn_implementation="sdpa")
     torch.testing.assert_close(logits(plain, text), logits(smaller.model, text), rtol=1e-5, atol=1e-5)
-    again = open_changed(tmp_path / "out", attention="sdpa")
+    again = load(tmp_path / "out", attention="sdpa")
     torch.testing.assert_close(logits(again.model, text), logits(smaller.model, text), rtol=0, atol=0)
     assert again.model.config.ctrlattn == smaller.model.config.ctrlattn
     assert sum(p.numel() for p in again.model.parameters()) < sum(p.numel() for p in plain.parameters())
@@ -29,7 +29,7 @@ def test_a_bare_drop_is_exact_in_plain_transformers_and_drops_again_here(network
 def test_gains_come_back_and_plain_transformers_refuses_them(network, text, causal, rank, tmp_path):
     smaller = drop(network(causal, double=False), attention=[0, 2], mlp=[1], compensate=Calibration(text(), rank=rank))
     save(smaller, tmp_path / "out")
-    again = open_changed(tmp_path / "out", attention="sdpa")
+    again = load(tmp_path / "out", attention="sdpa")
     torch.testing.assert_close(logits(again.model, text), logits(smaller.model, text), rtol=0, atol=0)
     assert isinstance(again.model, transformers.PreTrainedModel)
     ids = torch.as_tensor(text(1, 4))
