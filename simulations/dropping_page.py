@@ -20,15 +20,21 @@ KEPT = ROOT / "simulations" / "results" / "drop.json"
 HEAD = """# Dropping sublayers, and putting a static gain in their place
 
 ```python
+import numpy as np
+import transformers
 from ctrlattn import checkpoints
 
-whole = checkpoints.load("path/to/checkpoint", attention="sdpa")
-scores = checkpoints.importance(whole, ids)                     # attention, mlp, block over layer, and _max
-bare = checkpoints.drop(whole, attention=[20, 25, 26])          # shares the weights that are left
-smaller, choice = checkpoints.compensated_drop(whole, 8, calibration_ids, selection_ids)
-checkpoints.evaluate(smaller, test_ids).loss
-checkpoints.save(smaller, "out/smaller")
-checkpoints.drop_heads(whole, [(3, 0), (7, 2)])                 # (layer, head), scored by head_importance
+config = transformers.GPT2Config(vocab_size=50, n_layer=4, n_embd=16, n_head=2)  # or load("path/to/checkpoint")
+whole = checkpoints.load(transformers.GPT2LMHeadModel(config), attention="sdpa")
+calibration, selection, test = np.random.default_rng(0).integers(0, 50, (3, 8, 16))
+
+scores = checkpoints.importance(whole, calibration)  # attention, mlp, block over layer, and _max
+bare = checkpoints.drop(whole, attention=[1, 3])  # shares the weights that are left
+smaller, choice = checkpoints.compensated_drop(whole, 2, calibration, selection)
+assert len(choice.layers) == 2 and scores.sizes["layer"] == 4
+assert checkpoints.evaluate(smaller, test).window_losses.shape == (8,)
+assert checkpoints.save(smaller, "smaller").is_dir()  # checkpoints.load("smaller") gives it back
+fewer_heads = checkpoints.drop_heads(whole, [(3, 0), (2, 1)])  # (layer, head), scored by head_importance
 ```
 
 A dropped attention layer has no part in the KV cache. In its place stands nothing, or a gain: a linear map of the
