@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from ctrlattn import config, presets, results, simulate
 from ctrlattn.cli import app
+from ctrlattn.cli.terminal import file_of, text_of
 
 run = CliRunner()
 
@@ -123,6 +124,19 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
         assert all(word in found.stderr for word in words), found.stderr
         assert "Traceback" not in found.stderr
         assert found.stdout == ""
+
+
+def test_a_text_is_read_from_the_file_that_it_names(tmp_path):
+    path = tmp_path / "a text.txt"
+    path.write_text("  A cat sat.\n", encoding="utf-8")
+    assert text_of(str(path)) == text_of(f"@{path}") == text_of("A cat sat. ") == "A cat sat."
+    assert file_of("A cat sat in a.txt") is None
+    assert text_of("word " * 2000).startswith("word")  # longer than any name of a file
+    path.write_bytes(b"A \xff cat")
+    with pytest.raises(ValueError, match="not a text in UTF-8"):
+        text_of(str(path))
+    with pytest.raises(ValueError, match="no such file"):
+        file_of(str(tmp_path / "absent.txt"))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")

@@ -8,14 +8,14 @@ import typer
 from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
 
 EXAMPLES = (
-    "Examples:  ctrlattn analyze path/to/model --text @news.txt   |   ctrlattn analyze model.gguf --text 'A cat sat.' "
+    "Examples:  ctrlattn analyze path/to/model --text news.txt   |   ctrlattn analyze model.gguf --text 'A cat sat.' "
     "--parts feedback --parts heads"
 )
 
 
 def analyze(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
-    text: Annotated[str, typer.Option("--text", help="The text it reads; @FILE reads a file.")],
+    text: Annotated[str, typer.Option("--text", help="The text it reads; a file, or the text itself.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun goes on there.")] = Path(
         "analysis"
     ),

@@ -8,14 +8,14 @@ import typer
 from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
 
 EXAMPLES = (
-    "Examples:  ctrlattn drop path/to/model --attention 8 --text @news.txt   |   ctrlattn drop model.gguf --blocks 2 "
-    "--bare --by importance --text @news.txt   |   ctrlattn drop path/to/model --layers 5 --layers 7 --text @news.txt"
+    "Examples:  ctrlattn drop path/to/model --attention 8 --text news.txt   |   ctrlattn drop model.gguf --blocks 2 "
+    "--bare --by importance --text news.txt   |   ctrlattn drop path/to/model --layers 5 --layers 7 --text news.txt"
 )
 
 
 def drop(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
-    text: Annotated[str, typer.Option("--text", help="Calibration text; @FILE reads a file.")],
+    text: Annotated[str, typer.Option("--text", help="Calibration text; a file, or the text itself.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; model/ in it must be new.")] = Path(
         "dropped"
     ),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress
+from ctrlattn.cli.terminal import AsJSON, file_of, load_checkpoint, one_line_errors, print_json, show_progress
 
 EXAMPLES = (
     "Examples:  ctrlattn observe path/to/model --layer 12 --signal error --text novel.txt   |   "
@@ -16,7 +16,7 @@ EXAMPLES = (
 def observe(
     source: Annotated[str, typer.Argument(help="transformers directory, .gguf file or hub id.")],
     layer: Annotated[int, typer.Option(help="Layer, 0 the first.")],
-    text: Annotated[Path, typer.Option("--text", help="UTF-8 text to learn from; a tenth of it is held out.")],
+    text: Annotated[str, typer.Option("--text", help="UTF-8 file to learn from; a tenth of it is held out.")],
     signal: Annotated[str, typer.Option(help="state, prediction, error, mid or mlp.")] = "state",
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Directory to write to; a killed training goes on there.")
@@ -43,6 +43,11 @@ def observe(
         if not k and not penalty:
             raise ValueError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
         output_directory(out)
+        file = file_of(text)
+        if file is None:
+            raise ValueError(
+                f"--text names a file, a dictionary needs many thousand tokens; got the text {text[:40]!r}"
+            )
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
 
         from ctrlattn.observers import study
@@ -50,7 +55,7 @@ def observe(
 
         found = study(
             checkpoint,
-            text,
+            file,
             layer,
             signal,
             out,

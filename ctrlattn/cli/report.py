@@ -28,7 +28,7 @@ def report(
         str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
     ] = None,
     text: Annotated[
-        list[str] | None, typer.Option("--text", help="Text for --checkpoint; @FILE reads a file (repeatable).")
+        list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
     ] = None,
     allow_download: Annotated[
         bool, typer.Option("--allow-download", help="Let a hub id of --checkpoint be fetched.")

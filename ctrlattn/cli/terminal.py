@@ -1,6 +1,7 @@
 """What every command does in the same way: one-line errors, a progress bar on stderr, JSON on stdout."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,12 +33,31 @@ def load_checkpoint(source: str, **options: Any) -> Any:
     return checkpoints.load(source, **options)
 
 
+def file_of(argument: str) -> Path | None:
+    """The file that a --text names, as it is or after an @; None where the argument is a text itself."""
+    if argument.startswith("@"):
+        return Path(argument[1:])
+    if os.path.isfile(argument):  # False, not an error, for a text too long to be a name
+        return Path(argument)
+    if not any(character.isspace() for character in argument) and Path(argument).suffix:
+        raise ValueError(f"--text {argument}: no such file, and a single word is no text to measure on")
+    return None
+
+
 def text_of(argument: str) -> str:
-    """The text itself, or the content of the file after an @."""
-    text = Path(argument[1:]).read_text(encoding="utf-8") if argument.startswith("@") else argument
+    """The content of the file that a --text names, or the text itself."""
+    file = file_of(argument)
+    text = argument if file is None else _content(file)
     if not text.strip():
         raise ValueError(f"--text {argument!r} is empty")
     return text.strip()
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def given(value: Any, otherwise: Any) -> Any:

@@ -123,6 +123,7 @@ def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, t
         ({"--parts": "feedbak"}, "did you mean 'feedback'"),
         ({"--text": " "}, "is empty"),
         ({"--text": "@no-such-file.txt"}, "no-such-file.txt"),
+        ({"--text": "no-such-file.txt"}, "no such file"),
         ({"source": "no/such/model"}, "no such directory"),
     ],
 )
