@@ -1,5 +1,6 @@
 """parameters, bytes of KV cache a token, tokens a second in prefill and in cached generation: what a network costs."""
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -10,6 +11,8 @@ import torch
 from ctrlattn.checkpoints.evaluate import windows_of
 from ctrlattn.checkpoints.hooks import attention
 from ctrlattn.checkpoints.load import Checkpoint
+
+_NAMES = ("cache", "past_key_values")  # of the KV cache: from transformers 5.24 on, and before
 
 
 class Cost(NamedTuple):
@@ -78,7 +81,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
             with attention(network.model, "sdpa"), torch.inference_mode():
                 seconds, found = _timed(network, windows[name])
                 prefill[name].append(seconds)
-                size[name] = _bytes(found.past_key_values) / windows[name].numel()
+                size[name] = _bytes(_cache(found)) / windows[name].numel()
                 generation[name].append(_generate(network, found, windows[name], new_tokens))
     return {
         name: Cost(
@@ -97,14 +100,15 @@ def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
 
 def _generate(network: Checkpoint, found: Any, windows: torch.Tensor, count: int) -> float:
     """Seconds of `count` greedy steps from the end of a prefill."""
+    name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
 
     def steps() -> None:
-        logits, cache, seen = found.logits, found.past_key_values, windows.shape[1]
+        logits, cache, seen = found.logits, _cache(found), windows.shape[1]
         for i in range(count):
             token = logits[:, -1:].argmax(-1)
             place = torch.tensor([seen + i], device=token.device)
-            out = network.model(input_ids=token, past_key_values=cache, use_cache=True, position_ids=place[None])
-            logits, cache = out.logits, out.past_key_values
+            out = network.model(input_ids=token, use_cache=True, position_ids=place[None], **{name: cache})
+            logits, cache = out.logits, _cache(out)
 
     return _seconds(steps)[0]
 
@@ -118,6 +122,11 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start, found
+
+
+def _cache(output: Any) -> Any:
+    """Keys and values in what a model returns."""
+    return next(output[name] for name in _NAMES if name in output)
 
 
 def _bytes(cache: Any) -> int:

@@ -1,16 +1,14 @@
 """x_{l+1} = f_l(x_l) for many windows at once: a text on its way through a network that is changed as it goes."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from ctrlattn.checkpoints.families import Family, Sublayer
-from ctrlattn.checkpoints.hooks import attention
+from ctrlattn.checkpoints.hooks import arguments_of, attention
 
 _TOKENS = 2048  # in one call of a layer
-_NO_CACHE = {"use_cache": False, "past_key_values": None, "layer_past": None}
 
 
 class _Enough(Exception):
@@ -97,13 +95,7 @@ def _arguments(family: Family, model: Any, windows: torch.Tensor, layer: int, *,
 
 def _catch(found: list[dict[str, Any]], i: int, stop: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # By name: families pass the stream, the cache and the mask in different places.
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        named = dict(bound.arguments)
-        for parameter in bound.signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                named |= named.pop(parameter.name, {})
-        found[i] = {name: _NO_CACHE.get(name, value) for name, value in named.items()}
+        found[i] = arguments_of(module, args, kwargs)
         if i == stop:
             raise _Enough
 

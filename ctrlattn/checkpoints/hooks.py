@@ -1,8 +1,13 @@
-"""Forward hooks that are gone again afterwards, and the attention kernel for the time of a pass."""
+"""Forward hooks that are gone again afterwards, what a module was called with, the attention kernel of a pass."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+# A live cache would be appended to by a second call: the value stays right and the Jacobian is silently wrong.
+# transformers calls it past_key_values, and cache from 5.24 on.
+_NO_CACHE = {"use_cache": False, **dict.fromkeys(("cache", "past_key_values", "past_key_value", "layer_past"))}
 
 # (module, hook, whether it runs before the module)
 Hook = tuple[Any, Callable[..., None], bool]
@@ -39,6 +44,25 @@ def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 def first(output: Any) -> Any:
     """What a module returns, without the attention matrix or whatever else comes with it."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a module was called with, by name, so that it can be called again: without the cache.
+
+    Families pass the stream, the cache and the mask in different places.
+
+    >>> import torch
+    >>> class Layer(torch.nn.Module):
+    ...     def forward(self, hidden_states, cache=None, **kwargs): ...
+    >>> arguments_of(Layer(), (1, [2]), {"position": 3})
+    {'hidden_states': 1, 'cache': None, 'position': 3}
+    """
+    bound = inspect.signature(module.forward).bind(*args, **kwargs)
+    named = dict(bound.arguments)
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            named |= named.pop(parameter.name, {})
+    return {name: _NO_CACHE.get(name, value) for name, value in named.items()}
 
 
 @contextmanager

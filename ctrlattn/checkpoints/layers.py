@@ -1,19 +1,16 @@
 """f_l(h) = what layer l makes of the stream h, every other argument as in the pass that was recorded."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ctrlattn.checkpoints.hooks import first, hooked
+from ctrlattn.checkpoints.hooks import arguments_of, first, hooked
 from ctrlattn.checkpoints.inputs import inputs_of
 from ctrlattn.checkpoints.load import Checkpoint
 
 LayerFunction = Callable[[torch.Tensor], torch.Tensor]
-# A live cache would be appended to by the second call: the value stays right and the Jacobian is silently wrong.
-_NO_CACHE = {"use_cache": False, "past_key_values": None, "past_key_value": None, "layer_past": None}
 
 
 def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerFunction, torch.Tensor]:
@@ -74,13 +71,7 @@ def layer_functions(
 
 def _catch(calls: dict[int, dict[str, Any]], i: int) -> Callable[..., None]:
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        # By name: families pass the stream, the cache and the mask in different places.
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        named = dict(bound.arguments)
-        for parameter in bound.signature.parameters.values():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                named |= named.pop(parameter.name, {})
-        calls[i] = {name: _NO_CACHE.get(name, value) for name, value in named.items()}
+        calls[i] = arguments_of(module, args, kwargs)
 
     return hook
 
