@@ -11,7 +11,7 @@ from ctrlattn.checkpoints.families import KINDS, Family, Kind, Sublayer, family_
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
-_LONGEST = 300  # characters of somebody else's message
+_LONGEST = 400  # characters of a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +143,14 @@ def _reason(error: Exception) -> str:
         return "it needs code of its own, which is never executed"
     if "weights_only" in text:
         return "its pickled weights hold more than tensors, and are never unpickled"
+    if "couldn't connect" in text:
+        return (
+            "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
+            "allow_download=True, --allow-download on the command line, fetches it"
+        )
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    if isinstance(error, OSError | ValueError) or type(error).__name__ == "SafetensorError":
+    # A GGUF file that ends early gives numpy too few bytes for the shape of a tensor.
+    if isinstance(error, OSError | ValueError) and "reshape" not in text:
         return text
     return f"a damaged or incomplete file ({type(error).__name__}: {text})"
 

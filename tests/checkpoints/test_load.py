@@ -5,6 +5,7 @@ import pickle
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -134,7 +135,7 @@ def test_truncated_weights(broken, left):
     file = broken / "model.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[: int(left * len(whole)) if isinstance(left, float) else left])
-    one_line(broken, "cannot load")
+    one_line(broken, "a damaged or incomplete file")
 
 
 def test_missing_weights(broken):
@@ -150,6 +151,21 @@ def test_a_damaged_gguf_file(broken, content):
     (broken / "config.json").unlink()
     (broken / "a.gguf").write_bytes(content)
     one_line(broken / "a.gguf", "cannot load")
+
+
+def test_a_gguf_file_that_ends_early(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
+    for count in ("context_length", "embedding_length", "block_count", "feed_forward_length", "head_count"):
+        getattr(writer, f"add_{count}")(2)
+    writer.add_tensor("token_embd.weight", np.ones((64, 64), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    whole = (tmp_path / "a.gguf").read_bytes()
+    (tmp_path / "a.gguf").write_bytes(whole[:-4096])
+    one_line(tmp_path / "a.gguf", "a damaged or incomplete file")
 
 
 def test_nan_weights_are_named(broken):
@@ -189,7 +205,7 @@ def test_no_such_source(tmp_path, llama):
         tmp_path / "absent": "no such directory",
         tmp_path / "file.txt": ".gguf",
         tmp_path / "empty": "neither config.json",
-        "some-org/not-in-the-cache": "cannot load",
+        "some-org/not-in-the-cache": "--allow-download",
     }.items():
         one_line(source, word)
     one_line(llama, "float32, float64", dtype="float7")
@@ -198,10 +214,12 @@ def test_no_such_source(tmp_path, llama):
     one_line(torch.nn.Linear(2, 2), "no transformers model")
 
 
-def test_an_unknown_family_says_what_to_register():
+def test_an_unknown_family_says_what_to_register(tmp_path):
     torch.manual_seed(0)
     opt = transformers.OPTModel(transformers.OPTConfig(**TEXT))
     one_line(opt, r"'opt': .*Family\(\.\.\.\)")
+    opt.save_pretrained(tmp_path)  # the advice is whole on the command line too
+    one_line(tmp_path, r"'opt': .*Family\(\.\.\.\).*replace\(FAMILIES\['llama'\], name=\.\.\.\)$")
     olmo = transformers.OlmoConfig(**TEXT)
     one_line(transformers.OlmoModel(olmo), "known are llama, mistral")
     wrong = checkpoints.FAMILIES["gpt2"]
