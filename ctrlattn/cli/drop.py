@@ -86,7 +86,11 @@ def drop(
         some = {"intact": found.before, "reduced": found.after}
         spent = checkpoints.cost(some, split.judge[:1])
         show_progress("speed", 1, 1)
-        written = write_drop(folder, found, spent)
+        show_progress("perplexity", 0, 1)
+        half = {"window": window, "stride": window // 2}  # windows follow one another, so that they are one text again
+        sliding = {name: checkpoints.perplexity(one, split.judge.flatten(), **half) for name, one in some.items()}
+        show_progress("perplexity", 1, 1)
+        written = write_drop(folder, found, spent, sliding)
         if as_json:
             print_json(written.summary)
         else:

@@ -15,13 +15,15 @@ from ctrlattn.report.words import count, layer_list, listed, number
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ctrlattn.checkpoints import Cost, Reduction
+    from ctrlattn.checkpoints import Cost, Evaluation, Reduction
 
 _NOUNS = {"attention": "attention layer", "mlp": "MLP", "blocks": "whole layer"}
 _WORDS = {"intact": "whole network", "reduced": "this network", "published": "least important, bare"}
 
 
-def write_drop(out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]") -> Report:
+def write_drop(
+    out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]", sliding: "Mapping[str, Evaluation]"
+) -> Report:
     """Write the page of a reduction.
 
     Parameters
@@ -32,6 +34,8 @@ def write_drop(out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]") 
         Of checkpoints.reduce.
     cost : "intact", "reduced" -> Cost
         Of checkpoints.cost.
+    sliding : "intact", "reduced" -> Evaluation
+        Of checkpoints.perplexity, on the judging text in one piece.
 
     Returns
     -------
@@ -50,11 +54,13 @@ def write_drop(out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]") 
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
     >>> text = checkpoints.split_text(network, list(range(9)) * 6, window=6)
     >>> found = checkpoints.reduce(network, text, count={"attention": 1})
-    >>> cost = checkpoints.cost({"intact": found.before, "reduced": found.after}, text.judge[:1], repeat=1)
-    >>> write_drop(tempfile.mkdtemp(), found, cost).path.name
+    >>> some = {"intact": found.before, "reduced": found.after}
+    >>> cost = checkpoints.cost(some, text.judge[:1], repeat=1)
+    >>> whole = {name: checkpoints.perplexity(n, text.judge.flatten(), window=6, stride=3) for name, n in some.items()}
+    >>> write_drop(tempfile.mkdtemp(), found, cost, whole).path.name
     'report.html'
     """
-    sections = [_outcome(found), _savings(cost), _importance(found)]
+    sections = [_outcome(found, sliding), _savings(cost), _importance(found)]
     if found.choice is not None:
         sections.append(_choice(found))
     name = found.before.source.rstrip("/").rpartition("/")[2]
@@ -80,14 +86,20 @@ def _gone(found: "Reduction") -> str:
     )
 
 
-def _outcome(found: "Reduction") -> Section:
+def _outcome(found: "Reduction", sliding: "Mapping[str, Evaluation]") -> Section:
     losses = found.losses
     reduced, published = (losses[name].loss - losses["intact"].loss for name in ("reduced", "published"))
     paired = losses["reduced"].window_losses - losses["intact"].window_losses
     windows = len(paired)
     error = float(paired.std(ddof=1) / np.sqrt(windows)) if windows > 1 else float("nan")
     rows = tuple(
-        (_WORDS[name], number(one.loss, 3), number(one.standard_error, 3), number(one.perplexity, 2))
+        (
+            _WORDS[name],
+            number(one.loss, 3),
+            number(one.standard_error, 3),
+            number(one.perplexity, 2),
+            number(sliding[name].perplexity, 2) if name in sliding else "–",
+        )
         for name, one in losses.items()
     )
     return Section(
@@ -98,10 +110,20 @@ def _outcome(found: "Reduction") -> Section:
             f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
             f"Taking out as many sublayers by least importance and putting nothing in their place, as published, costs "
             f"{number(published, 3)}.",
+            f"Read in one piece by a sliding window, {count(sliding['intact'].tokens, 'token')} each predicted once, "
+            f"the perplexity goes from {number(sliding['intact'].perplexity)} to "
+            f"{number(sliding['reduced'].perplexity)}.",
         ),
-        tables=(Table(("network", "loss (nats/token)", "standard error", "perplexity"), rows, "On held-out text"),),
+        tables=(
+            Table(
+                ("network", "loss (nats/token)", "standard error", "perplexity", "perplexity, sliding window"),
+                rows,
+                "On held-out text",
+            ),
+        ),
         numbers={
             **{name: {"loss": one.loss, "standard_error": one.standard_error} for name, one in losses.items()},
+            "sliding_perplexity": {name: one.perplexity for name, one in sliding.items()},
             "rise": reduced,
             "rise_standard_error": error,
         },

@@ -59,15 +59,15 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", "−") if text.startswith("-") else text
 
 
-def layer_list(numbers: Iterable[int]) -> str:
+def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
     """
-    >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([])
-    ('layer 3', 'layers 0–2 and 5', 'no layer')
+    >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")
+    ('layer 3', 'layers 0–2 and 5', 'no depth')
     """
     chosen = sorted(numbers)
     if not chosen:
-        return "no layer"
+        return f"no {noun}"
     starts = [n for n in chosen if n - 1 not in chosen]
     ends = [n for n in chosen if n + 1 not in chosen]
     words = [f"{a}–{b}" if a < b else f"{a}" for a, b in zip(starts, ends, strict=True)]
-    return f"layer{'' if len(chosen) == 1 else 's'} {listed(words)}"
+    return f"{noun}{'' if len(chosen) == 1 else 's'} {listed(words)}"

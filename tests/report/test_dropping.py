@@ -44,6 +44,11 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     ids = smaller.tokenizer(TEXT)["input_ids"]
     split = checkpoints.split_text(smaller, ids, window=10)
     assert checkpoints.evaluate(smaller, split.judge).loss == pytest.approx(summary["outcome"]["reduced"]["loss"])
+    text = split.judge.flatten()
+    sliding = summary["outcome"]["sliding_perplexity"]
+    assert checkpoints.perplexity(smaller, text, window=10, stride=5).perplexity == pytest.approx(sliding["reduced"])
+    whole = checkpoints.load(source)
+    assert checkpoints.perplexity(whole, text, window=10, stride=5).perplexity == pytest.approx(sliding["intact"])
     assert list(smaller.model.config.ctrlattn["attention"]) == [str(i) for i in summary["gone"]["attention"]]
     kept = results.load(out / "results.nc")
     assert float(kept["window_loss_reduced"].mean()) == pytest.approx(summary["outcome"]["reduced"]["loss"])

@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.report.analysis.pick import most_common, token, variables
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import number, percent
+from ctrlattn.report.words import layer_list, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,12 +60,12 @@ def _sinks(profile: "xr.Dataset") -> Section:
     top = int(ratio.argmax())
     sink, met = most_common(profile["sink_token"].to_numpy())
     massive = np.flatnonzero(ratio > _MASSIVE)
-    span = f" from depth {massive[0]} to {massive[-1]}" if massive.size else ""
     which = token(profile, profile["massive_token"][top])
     feature, value = int(profile["massive_feature"][top]), float(profile["massive_value"][top])
     verdict = (
-        f"There is a massive activation{span}: {which}, feature {feature}, value {number(value, 0)}, "
-        f"{number(ratio[top], 0)} times the median norm at depth {top}."
+        f"There is a massive activation, a token of more than {_MASSIVE:.0f} times the median norm, at "
+        f"{layer_list(massive, 'depth')}. It is largest at depth {top}: {which}, feature {feature}, value "
+        f"{number(value, 0)}, {number(ratio[top], 0)} times the median norm."
         if massive.size
         else f"There is no massive activation: the largest token norm is {number(ratio[top], 1)} times the median."
     )

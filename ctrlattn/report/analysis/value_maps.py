@@ -29,9 +29,9 @@ def sections(profile: "xr.Dataset") -> list[Section]:
             title="The gain of the attention modes: eigenvalues of W_O W_V",
             sentences=(
                 "What a head adds is A x W_V W_O: an attention mode a of a head meets the eigenvalues of its W_O W_V "
-                "(the norm's weights folded in), so that a·λ is the gain of that mode. Negative real parts are "
-                "negative feedback whatever the tokens are; in the picture they are "
-                "divided by the size that the norm divides by, where it was measured.",
+                "(the norm's weights folded in), so that a·λ is the gain of that mode: along an eigenvector with a "
+                "negative real part the head is negative feedback. In the picture eigenvalues are divided by the size "
+                "that the norm divides by, where it was measured.",
                 f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
                 f"{percent(float(np.mean(positive[kept] < 0)))} of the heads are negative on the whole (sum of the "
                 f"real parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer "
