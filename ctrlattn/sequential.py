@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from ctrlattn.kernels import Scaling
     from ctrlattn.loop import Loop
 
-# Below this many updated numbers loading the compiled code takes longer than it saves.
+# Below this many updated numbers loading the compiled code takes longer than it saves: of one sequence, whose fronts
+# are short and many, and of a whole batch, whose fronts are long. Where it is compiled anew, ten seconds longer.
 _WORTH_COMPILING = 2**18
+_BATCH_WORTH_COMPILING = 2**24
 
 
 class Passes(NamedTuple):
@@ -62,9 +64,14 @@ def run_passes(loop: "Loop", x: Array, passes: int, *, control: Array | None = N
     >>> run_passes(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
     [1.0, -1.0, 0.5, 0.333]
     """
-    if math.prod(x.shape) * passes >= _WORTH_COMPILING and is_compilable(loop, x, control):
+    if _is_worth_compiling(x, passes) and is_compilable(loop, x, control):
         return _compiled(loop, x, passes, control, record)
     return wavefront(loop, x, passes, control=control, record=record)
+
+
+def _is_worth_compiling(x: Array, passes: int) -> bool:
+    numbers = math.prod(x.shape[-2:]) * passes
+    return numbers >= _WORTH_COMPILING or math.prod(x.shape[:-2]) * numbers >= _BATCH_WORTH_COMPILING
 
 
 def wavefront(loop: "Loop", x: Array, passes: int, *, control: Array | None = None, record: bool = False) -> Passes:

@@ -120,9 +120,9 @@ def test_gradients_pass_gradcheck(norm, pre):
 @pytest.mark.parametrize("norm", [None, rms_norm])
 def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, norm):
     loop = Loop(CausalMean(), normalizer=norm, order="sequential", hold_first=True)
-    x = np.random.default_rng(0).standard_normal((3, 700, 16)).astype(dtype)
+    x = np.random.default_rng(0).standard_normal((3, 2000, 16)).astype(dtype)
     signal = x if xp is np else xp.from_numpy(x)
-    assert x.size * 9 >= sequential._WORTH_COMPILING
+    assert x[0].size * 9 >= sequential._WORTH_COMPILING
     run = simulate(loop, signal, 9)
     expected = sequential.wavefront(loop, x.astype(np.float64), 9, record=True)
     tolerance = (1e-12 if dtype == np.float64 else 1e-5) * np.max(np.abs(expected.states))
@@ -134,6 +134,18 @@ def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, nor
     assert not np.any(np.asarray(run.control))
     last = simulate(loop, signal, 9, record="last").state
     assert_allclose(np.asarray(last), np.asarray(run.state[-1]), rtol=0, atol=tolerance)
+
+
+def test_a_batch_of_short_sequences_loads_no_compiler():
+    script = (
+        "import sys, numpy as np, ctrlattn\n"
+        "x = np.ones((200, 12, 64))\n"
+        "ctrlattn.simulate(ctrlattn.presets.get('prediction-error'), x, 15)\n"
+        "assert 'numba' not in sys.modules\n"
+        "ctrlattn.simulate(ctrlattn.presets.get('prediction-error'), np.ones((1024, 64)), 15)\n"
+        "assert 'numba' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_controller_and_a_disturbance_take_one_layer_after_the_other():
@@ -162,8 +174,9 @@ def test_threads_share_a_batch_and_change_nothing(asked):
         "import json, sys, numpy as np\n"
         "from ctrlattn import CausalMean, Loop, rms_norm, sequential\n"
         "from ctrlattn.kernels import causal_mean\n"
-        "x = np.random.default_rng(0).standard_normal((9, 300, 40))\n"
+        "x = np.random.default_rng(0).standard_normal((9, 1400, 40))\n"
         "loop = Loop(CausalMean(), normalizer=rms_norm, order='sequential')\n"
+        "assert x[0].size * 5 >= sequential._WORTH_COMPILING\n"
         "found = sequential.run_passes(loop, x, 5).states\n"
         "same = np.array_equal(found, np.stack([sequential._compiled(loop, s, 5, None, False).states for s in x]))\n"
         "print(json.dumps([bool(same), causal_mean._threads()]))"
