@@ -7,6 +7,8 @@ import torch
 
 from ctrlattn.checkpoints.load import Checkpoint
 
+_TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
+
 
 def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[str, Any]:
     """Keyword arguments of the model for one text or image, or with `batch` for several of one size.
@@ -22,7 +24,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[
     Raises
     ------
     ValueError
-        No token, ids outside the vocabulary, a str without a tokenizer, a wrong shape, pixels that are not finite.
+        No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
+        wrong shape, pixels that are not finite.
 
     Examples
     --------
@@ -56,7 +59,19 @@ def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
         raise ValueError(
             f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
         )
+    longest = _positions(checkpoint.model)
+    if longest is not None and tokens.shape[1] > longest:
+        raise ValueError(f"{tokens.shape[1]} tokens at once, and the network has positions for {longest}: give fewer")
     return tokens.to(checkpoint.model.device)
+
+
+def _positions(model: Any) -> int | None:
+    """Rows of the table of positions, where they are learned; rotations and sinusoids go on without end."""
+    for name, module in model.base_model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _TABLES:
+            # RoBERTa counts from behind its padding.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
 
 
 def _pixels(checkpoint: Checkpoint, image: Any, batch: bool) -> torch.Tensor:

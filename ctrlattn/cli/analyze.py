@@ -50,6 +50,8 @@ def analyze(
         if checkpoint.tokenizer is None:
             raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
         ids = checkpoint.tokenizer(words, truncation=True, max_length=tokens)["input_ids"]
+        if len(ids) < 2:
+            raise ValueError("--text: a text of one token has nothing to compare: give at least two tokens")
         profile = checkpoints.feedback_profile(
             checkpoint, ids, parts=parts, store=out / "parts", seed=seed, progress=show_progress
         )

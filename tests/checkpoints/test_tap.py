@@ -86,6 +86,24 @@ def test_bad_ids(ids, word):
         checkpoints.tap(checkpoints.load(tiny("llama")), ids)
 
 
+@pytest.mark.parametrize(("name", "longest"), [("gpt2", 8), ("bert", 8), ("roberta", 6), ("llama", None)])
+def test_a_text_longer_than_the_table_of_positions(name, longest):
+    t = transformers
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    more = {"vocab_size": 40, "max_position_embeddings": 8, **sizes}
+    model = {
+        "gpt2": lambda: t.GPT2Model(t.GPT2Config(vocab_size=40, n_positions=8, n_embd=8, n_layer=1, n_head=2)),
+        "bert": lambda: t.BertModel(t.BertConfig(**more)),
+        "roberta": lambda: t.RobertaModel(t.RobertaConfig(**more, pad_token_id=1)),
+        "llama": lambda: t.LlamaModel(t.LlamaConfig(**more)),  # rotations have no end
+    }[name]()
+    checkpoint = checkpoints.load(model)
+    assert checkpoints.tap(checkpoint, [3] * (longest or 20)).sizes["token"] == (longest or 20)
+    if longest is not None:
+        with pytest.raises(ValueError, match=f"positions for {longest}: give fewer"):
+            checkpoints.tap(checkpoint, [3] * (longest + 1))
+
+
 def test_bfloat16_is_recorded_in_float32():
     text = checkpoints.tap(checkpoints.load(tiny("llama").bfloat16()), IDS)
     assert {text[name].dtype for name in text.data_vars} == {np.dtype("float32")}
