@@ -3,6 +3,7 @@
 Step response of T (from beta r to the state, at rest before), margins of the loop broken at the controller.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from ctrlattn.stability import closed_loop_poles
 
 MEASURES = ("modulus_margin", "disk_margin", "settling", "overshoot", "steady_state_error")
 _GOLDEN = (5**0.5 - 1) / 2
+_SHIFTS = np.array([0.0, 0.5])[:, None, None]  # of S: the modulus margin and the balanced disk margin
 _CHUNK, _GRID = 256, 193
 
 
@@ -185,35 +187,47 @@ def _measured(
     enough = 64 + 3 * int(np.log(1e-6) / np.log(max(slowest, 1e-6)))
     final = static_gain(num, den, alpha)
     settling, overshoot = settled(step_responses(num, den, alpha, min(horizon, enough)), final)
-    bare = not np.any(num)  # no controller: S = 1, and a cancelled pole of the plant must not say otherwise
+    # Without a controller S = 1, and a cancelled pole of the plant must not say otherwise.
+    peaks = _peaks(num, den, alpha, poles) if np.any(num) else np.broadcast_to([[1.0], [0.5]], (2, len(alpha)))
     return {
-        "modulus_margin": np.ones(len(alpha)) if bare else 1 / _peak(num, den, alpha, poles, 0.0),
-        "disk_margin": np.full(len(alpha), 2.0) if bare else 1 / _peak(num, den, alpha, poles, 0.5),
+        "modulus_margin": 1 / peaks[0],
+        "disk_margin": 1 / peaks[1],
         "settling": settling,
         "overshoot": overshoot,
         "steady_state_error": np.abs(1 - final),
     }
 
 
-def _peak(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray, shift: float) -> np.ndarray:
-    """max |S - shift| over the circle, all modes at once: golden section from a grid and from the poles' angles."""
+def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray) -> np.ndarray:
+    """max |S| and max |S - 1/2| over the circle, (2, modes): golden section from a grid and from the poles' angles."""
 
-    def gain(omega: np.ndarray) -> np.ndarray:
-        return np.abs(sensitivities(num, den, alpha[:, None], omega) - shift)
-
-    def refined(omega: np.ndarray, width: Any) -> np.ndarray:
-        """The maximum within `width` of the best of omega (m, candidates)."""
-        found = gain(omega)
-        at = np.argmax(found, axis=1)[:, None]
-        middle = np.take_along_axis(np.broadcast_to(omega, found.shape), at, axis=1)
-        low, high = middle - width, middle + width
-        for _ in range(24):  # to 1e-5 of the width, 1e-10 of a smooth peak
-            inner = _GOLDEN * (high - low)
-            left, right = high - inner, low + inner
-            rising = gain(left) < gain(right)
-            low, high = np.where(rising, left, low), np.where(rising, high, right)
-        return np.maximum(np.max(found, axis=1), gain((low + high) / 2)[:, 0])
+    def gains(omega: np.ndarray) -> np.ndarray:
+        return np.abs(sensitivities(num, den, alpha[:, None], omega) - _SHIFTS)
 
     grid = np.linspace(0.0 if np.all(alpha.imag == 0) else -np.pi, np.pi, _GRID)
+    starts = [_best(omega, gains(omega)) for omega in (grid[None, :], np.angle(poles))]
+    middle, found = (np.concatenate(both, axis=-1) for both in zip(*starts, strict=True))
     narrow = 1 - np.abs(poles).max(axis=1)[:, None]
-    return np.maximum(refined(grid[None, :], grid[1] - grid[0]), refined(np.angle(poles), narrow))
+    width = np.concatenate([np.full_like(narrow, grid[1] - grid[0]), narrow], axis=-1)
+    return np.maximum(found, _golden(gains, middle - width, middle + width)).max(axis=-1)
+
+
+def _best(omega: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the largest of found (2, modes, candidates) lies, and how large it is: both (2, modes, 1)."""
+    at = np.argmax(found, axis=-1)[..., None]
+    where = np.take_along_axis(np.broadcast_to(omega, found.shape), at, axis=-1)
+    return where, np.take_along_axis(found, at, axis=-1)
+
+
+def _golden(f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The maximum between low and high where there is one alone, by golden section, one evaluation a step."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = f(left), f(right)
+    for _ in range(24):  # to 1e-5 of the width, 1e-10 of a smooth peak
+        rising = at_left < at_right
+        low, high = np.where(rising, left, low), np.where(rising, high, right)
+        new = np.where(rising, low + _GOLDEN * (high - low), high - _GOLDEN * (high - low))
+        at_new = f(new)
+        left, right = np.where(rising, right, new), np.where(rising, new, left)
+        at_left, at_right = np.where(rising, at_right, at_new), np.where(rising, at_new, at_left)
+    return np.maximum(at_left, at_right)

@@ -1,7 +1,7 @@
 """S = 1/(1 + L), T = 1 - S over depth: each controller's robustness, per mode and worst case over the real spectrum."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +13,7 @@ from ctrlattn.loop import Loop
 from ctrlattn.report.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability import Margins, margins, spectral_radius
-
-if TYPE_CHECKING:
-    import control
+from ctrlattn.stability import Margins, margins, root_locus, spectral_radius
 
 OMEGA = np.linspace(0.0, np.pi, 257)  # rad/layer, Nyquist frequency included
 GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
@@ -126,7 +123,7 @@ def _loops(loops: dict[str, Loop], a: float, found: dict[str, Margins]) -> tuple
     return (
         Picture("nyquist", "Nyquist curves of the average mode with their margins", plots.figure_of(nyquist)),
         Picture("gang-of-four", "Gang of four of the average mode: S, T, PS and CS", plots.gang_of_four(inside, four)),
-        _root_loci(transfers),
+        _root_loci(loops, a),
         Picture(
             "pole-zero",
             "Closed-loop poles and zeros of the average mode in the z-plane",
@@ -135,12 +132,11 @@ def _loops(loops: dict[str, Loop], a: float, found: dict[str, Margins]) -> tuple
     )
 
 
-def _root_loci(transfers: dict[str, "control.StateSpace"]) -> Picture:
-    import control
-
-    loci = {name: control.root_locus_map(L, gains=GAINS).loci for name, L in transfers.items()}
-    marks = {name: {"gain 1": control.feedback(L, 1).poles()} for name, L in transfers.items()}
-    drawn = plots.root_loci(GAINS, loci, {name: L.zeros() for name, L in transfers.items()}, marks=marks)
+def _root_loci(loops: dict[str, Loop], a: float) -> Picture:
+    loci = {name: root_locus(replace(loop, controller=None), loop.controller, a, GAINS) for name, loop in loops.items()}
+    zeros = {name: loop_transfer(loop, a).zeros() for name, loop in loops.items()}
+    marks = {name: {"gain 1": mode(loop, a).poles()} for name, loop in loops.items()}
+    drawn = plots.root_loci(GAINS, loci, zeros, marks=marks)
     return Picture("root-locus", "Root locus of each loop in the overall gain of its controller", drawn)
 
 
