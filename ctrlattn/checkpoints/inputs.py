@@ -25,7 +25,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[
     ------
     ValueError
         No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
-        wrong shape, pixels that are not finite.
+        wrong shape, pixels that are not finite; a network that was put into training mode after it was loaded.
 
     Examples
     --------
@@ -35,6 +35,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[
     >>> inputs_of(checkpoints.load(transformers.GPT2Model(config)), [1, 2])
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
+    if checkpoint.model.training:
+        raise ValueError("the network is in training mode, where dropout would be measured with it: call model.eval()")
     if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
         return {"pixel_values": _pixels(checkpoint, ids, batch)}
     tokens = _tokens(checkpoint, ids, batch)

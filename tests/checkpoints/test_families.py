@@ -1,5 +1,7 @@
 """The table against the networks themselves: every family on a tiny model of its own class, in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -158,6 +160,46 @@ def test_a_dropped_sublayer_adds_nothing(checkpoint):
         assert np.all(text[f"{one.kind}_out"].to_numpy()[1] == 0)
         assert np.any(text[f"{one.kind}_out"].to_numpy()[2] != 0)
         setattr(holder, name, before)
+
+
+PHI = checkpoints.Family(
+    name="phi",
+    norm="pre",
+    causal=True,
+    layers="layers",
+    attention=checkpoints.Place(norm="input_layernorm", module="self_attn"),
+    mlp=checkpoints.Place(norm="input_layernorm", module="mlp"),
+    matrix="self_attn",
+    value="self_attn.v_proj",
+    output="self_attn.dense",
+    parallel="hidden_size",  # always: any value of the configuration that is not 0
+)
+OUTSIDE = {
+    "olmo": (
+        lambda t: t.OlmoForCausalLM(t.OlmoConfig(**GROUPED, eos_token_id=0)),
+        replace(FAMILIES["llama"], name="olmo"),
+    ),
+    "phi": (lambda t: t.PhiForCausalLM(t.PhiConfig(**TEXT)), PHI),
+}
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_family_of_transformers_outside_the_table_takes_a_few_lines(name):
+    """Everything that a family of the table can do: signals, profile, a smaller network that generates."""
+    make, family = OUTSIDE[name]
+    torch.manual_seed(0)
+    model = make(transformers).double()
+    with pytest.raises(ValueError, match=f"unknown model family '{name}'"):
+        checkpoints.load(model)
+    checkpoint = checkpoints.load(model, family=family)
+    text = checkpoints.tap(checkpoint, IDS)
+    after = text["state"].to_numpy()[:-1] + text["attention_out"].to_numpy() + text["mlp_out"].to_numpy()
+    assert_allclose(text["state"][1:], after, rtol=0, atol=1e-14 * np.abs(after).max())
+    assert_allclose(text["state"][:-1], hidden_states(checkpoint)[:-1], rtol=0, atol=1e-14 * np.abs(after).max())
+    found = checkpoints.feedback_profile(checkpoint, IDS, parts=["heads", "value_output", "gain"])
+    assert np.isfinite(found["sigma"]).all()
+    smaller = checkpoints.drop(checkpoint, attention=[1])
+    assert np.all(checkpoints.tap(smaller, IDS)["attention_out"].to_numpy()[1] == 0)
 
 
 class InventedConfig(transformers.PretrainedConfig):

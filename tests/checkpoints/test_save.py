@@ -22,6 +22,10 @@ def test_a_bare_drop_is_exact_in_plain_transformers_and_drops_again_here(network
     again = load(tmp_path / "out", attention="sdpa")
     torch.testing.assert_close(logits(again.model, text), logits(smaller.model, text), rtol=0, atol=0)
     assert again.model.config.ctrlattn == smaller.model.config.ctrlattn
+    ids = torch.as_tensor(text(1, 4))
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    cached, anew = (again.model.generate(ids, use_cache=use, **options) for use in (True, False))
+    assert torch.equal(cached, anew)
     assert sum(p.numel() for p in again.model.parameters()) < sum(p.numel() for p in plain.parameters())
 
 
@@ -33,8 +37,11 @@ def test_gains_come_back_and_plain_transformers_refuses_them(network, text, caus
     torch.testing.assert_close(logits(again.model, text), logits(smaller.model, text), rtol=0, atol=0)
     assert isinstance(again.model, transformers.PreTrainedModel)
     ids = torch.as_tensor(text(1, 4))
-    new = again.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False)
-    assert new.shape == (1, 9)
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    new = again.model.generate(ids, use_cache=True, **options)
+    assert new.shape == (1, 12)
+    assert torch.equal(new, again.model.generate(ids, use_cache=False, **options))
+    assert torch.equal(new, smaller.model.generate(ids, use_cache=True, **options))
     for loader in (transformers.AutoModelForCausalLM, type(smaller.model)):
         with pytest.raises((ValueError, OSError)):
             loader.from_pretrained(tmp_path / "out")

@@ -104,6 +104,16 @@ def test_a_text_longer_than_the_table_of_positions(name, longest):
             checkpoints.tap(checkpoint, [3] * (longest + 1))
 
 
+def test_dropout_is_not_measured():
+    checkpoint = checkpoints.load(tiny("bert").train())
+    assert not checkpoint.model.training
+    twice = [checkpoints.tap(checkpoint, IDS)["state"] for _ in range(2)]
+    assert_allclose(*twice, rtol=0, atol=0)
+    checkpoint.model.train()
+    with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
+        checkpoints.tap(checkpoint, IDS)
+
+
 def test_bfloat16_is_recorded_in_float32():
     text = checkpoints.tap(checkpoints.load(tiny("llama").bfloat16()), IDS)
     assert {text[name].dtype for name in text.data_vars} == {np.dtype("float32")}
