@@ -1,21 +1,25 @@
-"""What watching costs: a forward pass with summary statistics of every sublayer, beside the plain forward pass.
+"""What watching costs: a forward pass with summary statistics or importance, beside the plain forward pass.
 
     python simulations/benchmarks/tapping.py            # alternating runs, one and two threads
     python simulations/benchmarks/tapping.py --once     # small, one run each, for CI
 
-The plain pass is the network's own, without its head, with sdpa attention and without gradients. Both are called in
-turn in one process; the ratio is that of the medians. The weights are random: a forward pass takes as long with them.
+The plain pass is the network's own, without its head, with sdpa attention and without gradients: window by window as
+the summaries take them, all at once as the importance does. Both are called in turn in one process; the ratio is that
+of the medians. The weights are random: a forward pass takes as long with them. Memory is the highest resident set that
+the process has had by then, after summaries of so many texts of 64 tokens.
 """
 
 import json
 import os
+import resource
 
 import numpy as np
 from machine import describe
 from paired import alternate, in_threads, median_ms, parser_of, write
 
-ASKED = 1.1
+ASKED = {"summaries": 1.1, "importance": 1.15}
 WINDOWS, TOKENS = 4, 256
+TEXTS, SHORT = (4, 16, 64), 64
 
 
 def networks(small: bool) -> dict[str, object]:
@@ -41,45 +45,57 @@ def networks(small: bool) -> dict[str, object]:
 
 
 def worker(small: bool) -> list[dict[str, object]]:
-    """A row for each network, with the threads of this process."""
-    times = 1 if small else 15
-    return [
-        {"threads": int(os.environ["OMP_NUM_THREADS"]), **row(f"{name}{' in small' if small else ''}", model, times)}
-        for name, model in networks(small).items()
+    """Rows for each network, with the threads of this process."""
+    threads, made = {"threads": int(os.environ["OMP_NUM_THREADS"])}, networks(small)
+    rows = [
+        row
+        for name, model in made.items()
+        for row in rows_of(f"{name}{' in small' if small else ''}", model, 1 if small else 7)
     ]
+    return [{**threads, **row} for row in rows]
 
 
-def row(name: str, model: object, times: int) -> dict[str, object]:
+def rows_of(name: str, model: object, times: int) -> list[dict[str, object]]:
+    """Memory first, before anything else has made the process larger; then summaries, importance and a whole tap."""
     import torch
 
     from ctrlattn import checkpoints
 
     checkpoint = checkpoints.load(model, attention="sdpa")
+    memory = peaks(checkpoint)
     ids = np.random.default_rng(0).integers(0, 100, (WINDOWS, TOKENS))
     options = {"use_cache": False} if checkpoint.causal else {}
 
-    def plain():
+    def plain(*batches):
         with torch.inference_mode():
-            for window in torch.as_tensor(ids):
-                model.base_model(input_ids=window[None], **options)
+            for batch in batches:
+                model.base_model(input_ids=torch.as_tensor(batch), **options)
 
-    def watched():
-        return checkpoints.summaries(checkpoint, ids, window=TOKENS)
-
-    def recorded():
-        return [checkpoints.tap(checkpoint, window) for window in ids]
-
-    before, during = alternate(plain, watched, times)
-    whole = alternate(plain, recorded, max(times // 5, 1))[1]
-    a, b, c = (median_ms(found) for found in (before, during, whole))
-    return {
-        "what": f"{name}, {WINDOWS} x {TOKENS} tokens",
-        "plain (ms)": a,
-        "summaries (ms)": b,
-        "ratio": float(f"{b / a:.3g}"),
-        "asked": f"< {ASKED}",
-        "tap, all signals and matrices (ms)": c,
+    ways = {
+        "summaries": (ids[:, None], lambda: checkpoints.summaries(checkpoint, ids, window=TOKENS)),
+        "importance": (ids[None], lambda: checkpoints.importance(checkpoint, ids)),
+        "tap, all signals and matrices": (ids[:, None], lambda: [checkpoints.tap(checkpoint, one) for one in ids]),
     }
+    rows = []
+    for way, (batches, watched) in ways.items():
+        before, during = alternate(lambda batches=batches: plain(*batches), watched, times if way in ASKED else 1)
+        a, b = median_ms(before), median_ms(during)
+        asked = f"< {ASKED[way]}" if way in ASKED else ""
+        found = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
+        rows.append({"what": f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", **found})
+    return [*rows, {"what": f"{name}, summaries of texts of {SHORT} tokens", **memory}]
+
+
+def peaks(checkpoint: object) -> dict[str, float]:
+    """Highest resident set of the process so far, in MB, after summaries of more and more texts."""
+    from ctrlattn import checkpoints
+
+    found = {}
+    for count in TEXTS:
+        rng = np.random.default_rng(0)
+        checkpoints.summaries(checkpoint, (rng.integers(0, 100, SHORT) for _ in range(count)), window=SHORT)
+        found[f"{count} texts (MB)"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+    return found
 
 
 def main() -> None:
