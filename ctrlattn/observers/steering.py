@@ -1,8 +1,10 @@
 """c_{l+1} = a_l c_l + w_l + u_l, u = C(z)(r - c): a feature's direction f as an output c = f·x, led to a set-point.
 
 Layers are time steps. Each layer reads c, and what the law asks for is added to what the layer hands on, x <- x + u f,
-on every token but those that a decoder's window begins with. A constant push is the open loop; P, PI and PID close it.
-As everywhere in this package a controller acts from the second layer on, its memories beginning at the first.
+on every token but those that a decoder's window begins with. A constant push is the open loop; P, PI and PID close it;
+pushes made beforehand from the measured plant (`feedforward`) lead the mean along a path, the loop then has only what
+each token has besides. As everywhere in this package a controller acts from the second layer on, its memories beginning
+at the first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,10 +32,8 @@ class Law:
     ----------
     controller : PID, LTIController or None
         Closes the loop.
-    push : float
-        Added whatever the output is: the open loop.
-    once : bool
-        The push at the first layer alone, not at every one.
+    push : float or (layers,)
+        Added whatever the output is, at every layer the same or at each its own: the open loop.
 
     Examples
     --------
@@ -43,8 +43,7 @@ class Law:
     """
 
     controller: Any = None
-    push: float = 0.0
-    once: bool = False
+    push: Any = 0.0
 
 
 class Plant(NamedTuple):
@@ -67,10 +66,12 @@ class Response(NamedTuple):
     reached: float  # mean at the end
     error: float  # (set-point - reached)/(set-point - unsteered end): the share that is missing
     spread: float  # standard deviation over tokens at the end
+    miss: float  # root mean square over tokens of set-point - output at the end, share of the way from the unsteered
     overshoot: float  # most beyond the set-point of a depth, share of the whole way
     settling: float  # layers until the mean stays within 5 % of the way of its set-point; inf: it does not
     loss: float  # next-token loss above the unsteered, nats a token
     loss_error: float  # standard error over windows
+    losses: np.ndarray  # (windows,): that loss of each, to compare laws window by window
 
 
 @contextmanager
@@ -98,7 +99,8 @@ def steered(
     Raises
     ------
     ValueError
-        A direction of another width, zero or not finite; a layer that is not there; a set-point of another length.
+        A direction of another width, zero or not finite; a layer that is not there; a set-point or a push of another
+        length.
 
     References
     ----------
@@ -109,7 +111,8 @@ def steered(
     f = _unit(checkpoint, direction)
     loop = _loop(law)
     begin, layers = checkpoint.layer_index(start), checkpoint.layers
-    wanted = _by_depth(setpoint, len(layers) - begin + 1)
+    wanted = _by_depth(setpoint, len(layers) - begin + 1, "a set-point")
+    push = _by_depth(law.push, len(layers) - begin, "a push")
     window = window_of(checkpoint)
     held: dict[str, Any] = {}
     outputs: dict[int, list[torch.Tensor]] = {depth: [] for depth in range(begin, len(layers) + 1)}
@@ -122,7 +125,7 @@ def steered(
             state = loop.init(c, r) if depth == begin else LoopState(r, held["memory"], acting=True)
             outputs[depth].append(c[..., 0])
             _, u, held["memory"] = loop.control(c, state)
-            held["u"] = u + (law.push if depth == begin or not law.once else 0.0)
+            held["u"] = u + push[depth - begin]
 
         return hook
 
@@ -144,12 +147,12 @@ def steered(
         yield outputs
 
 
-def _by_depth(setpoint: Any, depths: int) -> np.ndarray:
-    """One set-point for each depth."""
-    wanted = np.asarray(setpoint, dtype=float)
-    if wanted.shape not in ((), (depths,)) or not np.all(np.isfinite(wanted)):
-        raise ValueError(f"a set-point is one finite number, or one for each of {depths} depths; got {wanted.shape}")
-    return np.broadcast_to(wanted, (depths,))
+def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
+    """One number for each depth."""
+    values = np.asarray(given, dtype=float)
+    if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
+        raise ValueError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
+    return np.broadcast_to(values, (depths,))
 
 
 def _loop(law: Law) -> Loop:
@@ -236,7 +239,7 @@ def respond(
     found = {}
     for name, law in laws.items():
         losses, output = _run(checkpoint, direction, law, setpoint, ids, start)
-        found[name] = _response(output, losses - clean, _by_depth(setpoint, len(output)), unsteered)
+        found[name] = _response(output, losses - clean, _by_depth(setpoint, len(output), "a set-point"), unsteered)
     return found
 
 
@@ -251,33 +254,66 @@ def _run(
 
 def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
     mean = np.array([one.mean() for one in output])
-    way = wanted[-1] - mean[0]
+    way, raised = wanted[-1] - mean[0], wanted[-1] - unsteered
     settling, overshoot = settled(mean - wanted + way, np.asarray(way))
     return Response(
         output=mean,
         reached=float(mean[-1]),
-        error=float((wanted[-1] - mean[-1]) / (wanted[-1] - unsteered)),
+        error=float((wanted[-1] - mean[-1]) / raised),
         spread=float(output[-1].std()),
+        miss=float(np.sqrt(np.mean((wanted[-1] - output[-1]) ** 2)) / abs(raised)),
         overshoot=float(overshoot),
         settling=float(settling),
         loss=float(lost.mean()),
         loss_error=float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan"),
+        losses=lost,
     )
 
 
-def calibrate(
-    checkpoint: Checkpoint, direction: Any, setpoint: float, ids: Any, *, start: int = 0, once: bool = False
-) -> Law:
-    """The constant push that brings the mean to the set-point on these windows, by three steps of the secant method."""
+def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
+    """u_l = r_{l+1} - a_l r_l - w_l, (layers,): the pushes that lead the mean along r where the plant is what it was.
 
-    def end(push: float) -> float:
-        return float(_run(checkpoint, direction, Law(push=push, once=once), setpoint, ids, start)[1][-1].mean())
+    r_0 does not matter: the output begins where it is. What no pushes made beforehand can know is how a token differs
+    from the mean, how another text does, and what the layers make of the steered stream; that is left to the loop.
+
+    Parameters
+    ----------
+    plant : Plant
+    setpoint : float or (layers + 1,)
+
+    Raises
+    ------
+    ValueError
+        A set-point of another length.
+
+    Examples
+    --------
+    >>> plant = Plant(np.array([0.5, 1.0]), np.array([2.0, 2.0, 3.0]), np.ones(3))
+    >>> feedforward(plant, [0.0, 4.0, 8.0])  # 0.5 * 2 + 1 + 2 = 4, 4 + 1 + 3 = 8
+    array([2., 3.])
+    """
+    wanted = _by_depth(setpoint, len(plant.output), "a set-point")
+    led = np.concatenate([plant.output[:1], wanted[1:]])
+    return led[1:] - plant.alpha * led[:-1] - plant.disturbance
+
+
+def calibrate(
+    checkpoint: Checkpoint, direction: Any, setpoint: float, ids: Any, *, start: int = 0, shape: Any = 1.0
+) -> Law:
+    """The push, a number times `shape`, that brings the mean to the set-point on these windows: three secant steps.
+
+    `shape` is a number or one for each layer: 1 pushes everywhere, (1, 0, 0, ...) at the first layer alone.
+    """
+    unit = _by_depth(shape, len(checkpoint.layers) - checkpoint.layer_index(start), "a shape")
+
+    def end(size: float) -> float:
+        return float(_run(checkpoint, direction, Law(push=size * unit), setpoint, ids, start)[1][-1].mean())
 
     before, value = 0.0, end(0.0)
-    push = (setpoint - value) / (1 if once else len(checkpoint.layers) - start)
+    size = (setpoint - value) / float(unit.sum())
     for _ in range(3):
-        found = end(push)
+        found = end(size)
         if found == value:
             break
-        before, push, value = push, push + (setpoint - found) * (push - before) / (found - value), found
-    return Law(push=push, once=once)
+        before, size, value = size, size + (setpoint - found) * (size - before) / (found - value), found
+    return Law(push=size * unit)

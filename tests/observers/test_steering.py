@@ -12,7 +12,7 @@ transformers = pytest.importorskip("transformers")
 from ctrlattn import PID, FixedAttention, Loop, checkpoints, simulate  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints import layer_jacobian  # noqa: E402
 from ctrlattn.observers import windows  # noqa: E402
-from ctrlattn.observers.steering import Law, calibrate, identify, respond, steered  # noqa: E402
+from ctrlattn.observers.steering import Law, Plant, calibrate, feedforward, identify, respond, steered  # noqa: E402
 
 DEPTH = 6
 F = np.linspace(-1, 2, 16)
@@ -62,8 +62,10 @@ def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids):
 
 
 def test_a_push_at_every_layer_or_once_reaches_the_set_point(idle, ids):
-    every, once = (calibrate(idle, F, 5.0, ids, once=one) for one in (False, True))
-    assert_allclose(once.push, every.push * DEPTH, rtol=1e-4)
+    every, once = (calibrate(idle, F, 5.0, ids, shape=shape) for shape in (1.0, np.eye(DEPTH)[0]))
+    assert_allclose(once.push[0], every.push[0] * DEPTH, rtol=1e-4)
+    assert np.ptp(every.push) == 0
+    assert not once.push[1:].any()
     laws = {"every": every, "once": once, "none": Law()}
     told = respond(idle, F, laws, 5.0, ids)
     for found in (told["every"], told["once"]):
@@ -119,8 +121,48 @@ def test_a_set_point_for_each_depth_is_followed(idle, ids):
     constant = respond(idle, F, {"P": Law(PID(0.7))}, 4.0, ids)["P"]
     assert_allclose(same.output, constant.output)
     assert (same.settling, same.overshoot) == (constant.settling, constant.overshoot)
-    with pytest.raises(ValueError, match="for each of 7 depths"), steered(idle, F, Law(), [1.0, 2.0]):
+    with pytest.raises(ValueError, match="set-point is one finite .* 7 depths"), steered(idle, F, Law(), [1.0, 2.0]):
         pass
+    with pytest.raises(ValueError, match="push is one .* 6 depths"), steered(idle, F, Law(push=[1.0, 2.0]), 1.0):
+        pass
+
+
+def test_feedforward_leads_a_linear_plant_along_its_path():
+    rng = np.random.default_rng(0)
+    alpha, drift, path = rng.uniform(0.8, 1.1, 9), rng.standard_normal(9), rng.standard_normal(10)
+    output = [0.3]
+    for a, w in zip(alpha, drift, strict=True):
+        output.append(a * output[-1] + w)
+    push = feedforward(Plant(alpha, np.array(output), np.ones(10)), path)
+    c = [0.3]
+    for a, w, u in zip(alpha, drift, push, strict=True):
+        c.append(a * c[-1] + w + u)
+    assert_allclose(c[1:], path[1:], atol=1e-12)
+
+
+def test_feedforward_leads_the_mean_and_the_loop_the_tokens(tiny, ids):
+    plant = identify(tiny, F, ids, share=0.01)
+    path = plant.output + np.linspace(0, 0.3, len(plant.output)) * plant.spread[-1]
+    push = feedforward(plant, path)
+    laws = {"none": Law(), "open": Law(push=push), "closed": Law(PID(0.9), push=push)}
+    found = respond(tiny, F, laws, path, ids)
+    # The text is the one that was measured, and 0.3 spreads are nearly linear.
+    assert_allclose(found["open"].output[1:], path[1:], atol=0.03 * plant.spread[-1])
+    assert_allclose(found["none"].output, plant.output, atol=1e-5)
+    assert found["closed"].miss < 0.7 * found["open"].miss
+    assert_allclose(found["closed"].losses.mean(), found["closed"].loss)
+
+
+def test_the_miss_is_that_of_tokens_not_of_their_mean(idle, ids):
+    law = calibrate(idle, F, 5.0, ids)
+    with steered(idle, F, law, 5.0) as outputs:
+        checkpoints.evaluate(idle, ids)
+    last = torch.cat(outputs[DEPTH]).double().numpy()
+    unsteered = (last - law.push.sum()).mean()
+    expected = np.sqrt(((5.0 - last) ** 2).mean()) / (5.0 - unsteered)
+    found = respond(idle, F, {"push": law}, 5.0, ids)["push"]
+    assert_allclose(found.miss, expected, rtol=1e-6)
+    assert abs(found.error) < 1e-4 < found.miss
 
 
 @pytest.mark.parametrize(
