@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from ctrlattn.plots.style import COLOURS, GREY, decibel, figure, legend, nyquist_line, sparse_markers, styles, themed
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _LOOKS = {"attention": (COLOURS[0], "o", "solid"), "mlp": (COLOURS[6], "s", (0, (5, 1.5)))}
 _NAMES = {"attention": "attention", "mlp": "MLP"}
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
+_COUNTED = ("Layer", "Head", "Depth")
 _LINEAR = 0.1  # gains beyond are drawn logarithmically: the first layers are often ten times the others
 
 
@@ -57,7 +58,7 @@ def feedback(profile: "xr.Dataset") -> Figure:
     top.legend(loc="best")
     bottom.set(xlabel="Layer", ylabel="Share", ylim=(-0.03, 1.03))
     bottom.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.3), ncols=2, borderaxespad=0)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -88,7 +89,7 @@ def heads(profile: "xr.Dataset") -> Figure:
     _signed_scale(bottom)
     bottom.set(xlabel="Layer", ylabel="Median gain, all heads", title="What attention adds along a token comes from")
     bottom.legend(loc="best", ncols=3)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -131,7 +132,7 @@ def value_maps(profile: "xr.Dataset") -> Figure:
     plane.set_aspect("equal")
     _map(signs, profile["value_positive"].to_numpy(), "Σ Re λ / Σ |λ|", diverging=True, limit=1.0)
     signs.set(xlabel="Head", ylabel="Layer", title="Each head: −1 erases, +1 copies")
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -171,7 +172,7 @@ def attention_modes(profile: "xr.Dataset") -> Figure:
         right.plot(layers, share, label=name, **looks[name], **sparse_markers(len(layers), names.index(name)))
     right.set(xlabel="Layer", ylabel="Share of modes", title="Unstable in the loop of", ylim=(-0.03, 1.03))
     legend(right)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -200,7 +201,7 @@ def token_filter(profile: "xr.Dataset") -> Figure:
     drawn.colorbar(scale, ax=left, label="Layer", location="bottom", shrink=0.8)
     _map(right, profile["difference_gain"].to_numpy(), "Gain on differences (below 1: low-pass)")
     right.set(xlabel="Head", ylabel="Layer", title="Differences between tokens")
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -239,7 +240,7 @@ def diversity(profile: "xr.Dataset") -> Figure:
     for ax, label in zip(panels, ("Mean cosine", "Effective rank", "RMS of the stream"), strict=True):
         ax.set(xlabel="Depth (layers)", ylabel=label)
         ax.legend(loc="upper left", bbox_to_anchor=(-0.05, -0.2), borderaxespad=0, fontsize=8)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -269,7 +270,7 @@ def sinks(profile: "xr.Dataset") -> Figure:
     right.set(xlabel="Depth (layers)", ylabel="Largest norm / median norm", title="Massive activation")
     if len(found) <= 8:
         right.legend(loc="best", fontsize=8)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -306,7 +307,7 @@ def gains(profile: "xr.Dataset") -> Figure:
         off = overlap[~np.eye(len(overlap), dtype=bool)]
         _map(ax, overlap, "Overlap", limits=(0.0, max(0.05, float(np.max(off, initial=0.0)))))
         ax.set(xlabel="Layer that amplifies", ylabel="Layer that it comes from", title=title)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -340,7 +341,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
     right.axhline(np.sqrt(0.5), color="black", linewidth=0.9, linestyle=(0, (2, 2)))
     right.annotate("independent random entries", (0, np.sqrt(0.5)), va="bottom", fontsize=8)
     right.set(xlabel="Layer", ylabel="0: normal, 1: (J − I)² = 0", title="Departure from normality", ylim=(0, 1.02))
-    return drawn
+    return _whole_numbers(drawn)
 
 
 @themed
@@ -370,7 +371,7 @@ def exponents(profile: "xr.Dataset") -> Figure:
     left.set(xlabel="Layer", ylabel="Growth in one layer (nat)", title="Layer by layer")
     right.set(xlabel="Depth (layers)", ylabel="Growth so far (nat)", title="From the embedding upwards")
     right.legend(loc="best", fontsize=8)
-    return drawn
+    return _whole_numbers(drawn)
 
 
 def _map(
@@ -389,6 +390,15 @@ def _map(
     ax.grid(False)
     clipped = diverging and limit is None
     ax.figure.colorbar(image, ax=ax, label=label, extend="both" if clipped else "neither")
+
+
+def _whole_numbers(drawn: Figure) -> Figure:
+    """No tick between two layers, heads or depths."""
+    for ax in drawn.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if axis.get_label_text().split(" ")[0] in _COUNTED:
+                axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    return drawn
 
 
 def _log_scale(ax: Axes, *values: np.ndarray) -> None:
