@@ -1,27 +1,31 @@
 """g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks (N1)? By layer and head.
 
-The notes say that each token subtracts what the others predict of it. In a trained network that is a measurement: the
-gain g of what attention adds, along the state it adds to, below 0 where it takes away from the state. A head's gain is
-split by the token that it comes from: the token itself (a leak), the first token (where causal networks rest attention
-they do not need), and the others, the only part that can be a prediction. Three controls have the same architecture:
-weights as initialised, the trained weights of each layer's matrices permuted (their distribution kept), and the trained
-network on permuted tokens. Unit of every interval is a window of text; controls with random weights have one draw a
-window. Intervals are Student's at 95 %, simultaneous over all layers (or heads) of a network by Bonferroni.
+The notes say that each token subtracts what the others predict of it. In a trained network that can be measured: the
+gain g of what attention adds, along the state that it adds to, is below 0 where attention takes away from the state.
 
-What it shows, --full. No layer of the three networks passes all three tests at once (negative, more so than every
-control, predicting more of the state than they do): as a statement about trained attention N1 is not borne out.
-Attention pushes along the state in all 6 layers of MiniLM, 18 of 30 of SmolLM2, 17 of 18 of Gemma-3; with random
-weights in none. The exception is SmolLM2's first layer: gain -.18, nearly all of it from other tokens, 17 % of the
-variance of the state predicted. But it does the same on permuted tokens: what it takes away does not depend on their
-order. In the direction of N1, not of its sign: the part from other tokens is smaller on text than on the same tokens
-permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5), and larger in 4 of MiniLM. From layer 12 on, where
-SmolLM2 has its attention sink, the first token is what feeds back negatively. On news (gensim's lee_background, --text)
-the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is smaller on text than on
-permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of MiniLM.
+What it shows, --full: no. A layer would have to pass three tests: its gain is negative, more so than in every control,
+and it predicts more of the state than they do. None of the 54 layers of three networks passes. Attention pushes along
+the state in all 6 layers of MiniLM, 18 of 30 of SmolLM2 and 17 of 18 of Gemma-3; with weights as initialised in none.
+Three layers of SmolLM2 are negative: 6 and 11 by .01, the first by .18, nearly all of it from other tokens, and it
+predicts 17 % of the variance of the state. But the first does the same on permuted tokens: what it takes away does not
+depend on their order.
+
+A trace of N1, in direction and not in sign: the part that comes from other tokens is smaller on text than on the same
+tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In layers 12 to
+20, where SmolLM2 has its attention sink, the first token feeds back negatively. On news (gensim's lee_background,
+--text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is smaller on text than
+on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of MiniLM.
+
+How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
+(where causal networks rest attention they do not need), and the others, the only part that can be a prediction. Three
+controls have the same architecture: weights as initialised, the trained weights of each layer's matrices permuted
+(their distribution kept), and the trained network on permuted tokens. Unit of every interval is a window of text;
+controls with random weights have one draw a window. Intervals are Student's at 95 %, simultaneous over all layers (or
+heads) of a network by Bonferroni.
 
 What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
 W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here
-is physical. One kind of text and short windows; GGUF weights are quantised.
+is physical. Two kinds of text and short windows; GGUF weights are quantised.
 
     python simulations/09_feedback_sign.py [--full [--text FILE] [--smollm2 DIR] [--gemma3 DIR]] --out DIR
 
