@@ -14,6 +14,7 @@ times). The token after them has no context, and is no example of any signal, so
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -142,7 +143,9 @@ def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
     """A ValueError where a signal is not known or not there."""
     for name in names:
         if name not in SIGNALS:
-            raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}")
+            nearest = get_close_matches(str(name), SIGNALS, n=1)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}{hint}")
     if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
         raise ValueError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
 
