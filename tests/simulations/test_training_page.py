@@ -12,10 +12,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def script():
-    specification = importlib.util.spec_from_file_location("training_page", ROOT / "simulations" / "training_page.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "simulations")
+        specification = importlib.util.spec_from_file_location("training_page", ROOT / "simulations/training_page.py")
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        yield module
 
 
 def test_the_page_is_that_of_the_numbers(script):
@@ -59,3 +61,54 @@ def test_the_estimate_counts_the_multiply_adds_of_the_network(script):
         model(torch.zeros(1, 3, 32, 32))
     head = 24  # of one class, which the estimate leaves out
     assert counter.get_total_flops() == 2 * (script.multiply_adds(2, 24, 5) + head)
+
+
+def deep_folder(path, seeds, clean, status="learned", **settings):
+    """What `ctrlattn train` writes, as far as the section of deep networks reads it."""
+    path.mkdir()
+    values = {"values": [clean] * len(seeds)}
+    result = {
+        "plan": {"seeds": seeds, "settings": {"depth": 48, **settings}},
+        "arms": {arm: {"clean": values, "token_similarity_final": values} for arm in ("softmax", "neutreno")},
+        "status": {arm: [status] * len(seeds) for arm in ("softmax", "neutreno")},
+    }
+    (path / "comparison.json").write_text(json.dumps(result), encoding="utf-8")
+    return path
+
+
+def test_seeds_of_deep_networks_are_added_and_those_run_again_replaced(script, tmp_path):
+    deep = script.training_deep
+    first = deep_folder(tmp_path / "a", [100, 101], 0.5, norm="rms")
+    again = deep_folder(tmp_path / "b", [101, 102], 0.9, norm="rms")
+    bare = deep_folder(tmp_path / "c", [100], 0.1, "not finite", norm="none")
+    kept = deep.merged([], [first, again, bare])
+    assert [one["settings"]["norm"] for one in kept] == ["none", "rms"]
+    assert kept[1]["seeds"] == [100, 101, 102]
+    assert kept[1]["arms"]["neutreno"]["clean"] == [0.5, 0.9, 0.9]
+    assert [deep.cell(one["arms"]["softmax"]) for one in kept] == ["1 not finite", "0.767 (0.500 to 0.900)"]
+    said = "\n".join(deep.verdict(kept))
+    assert "2 of 2 runs fail" in said
+    assert "2 of 3 reach 0.75" in said
+    assert "neutreno, norm rms, not scaled, rate 0.003, seed 100 (0.500)" in said
+
+
+def test_other_data_are_kept_without_curves_and_say_how_many_seeds_were_planned(script, tmp_path, monkeypatch):
+    kept = json.loads(script.KEPT.read_text(encoding="utf-8"))
+    kept["plan"] = {**kept["plan"], "data": "text", "seeds": [100, 101]}
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "comparison.json").write_text(json.dumps({**kept, "tests": []}), encoding="utf-8")
+    monkeypatch.setattr(script, "OTHER", {"text": tmp_path / "text.json", "mnist5k": tmp_path / "none.json"})
+    script.keep_also(folder)
+    assert "curves" not in json.loads((tmp_path / "text.json").read_text(encoding="utf-8"))
+    page = "\n".join(script.other_lines())
+    assert "Seeds 100, 101, of 5 that were planned." in page.replace("\n", " ")
+    assert "### mnist5k" not in page
+
+
+@pytest.mark.parametrize("data", ["mnist5k", "text"])
+def test_the_plans_for_other_data_can_be_read(script, data):
+    from ctrlattn.nn.comparison import read_plan
+
+    plan = read_plan(script.plan_of(data), data)
+    assert (len(plan.seeds), len(plan.tests), plan.arms[-1]) == (5, 4, "softmax-again")

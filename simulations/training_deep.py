@@ -1,0 +1,128 @@
+"""comparison.json of deep networks -> their section of docs/training.md: what learns, by norm, scale and rate.
+
+Used by training_page.py; seeds and settings are added to those that are kept.
+"""
+
+import json
+from pathlib import Path
+from textwrap import fill
+
+from ctrlattn.files import atomic
+from ctrlattn.nn.training import Settings
+
+KEPT = Path(__file__).parent / "results" / "train_deep.json"
+SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75
+
+
+def keep(folders):
+    """Add what `ctrlattn train --out` wrote to each of the folders."""
+    if folders:
+        kept = merged(json.loads(KEPT.read_text(encoding="utf-8")), folders)
+        with atomic(KEPT) as path:
+            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def kept_of(folder):
+    """What the page says of one comparison of deep networks: a value a seed."""
+    result = json.loads((Path(folder) / "comparison.json").read_text(encoding="utf-8"))
+    plan = result["plan"]
+    arms = {
+        arm: {**{score: scores[score]["values"] for score in SCORES}, "status": result["status"][arm]}
+        for arm, scores in result["arms"].items()
+    }
+    return {"seeds": plan["seeds"], "settings": plan["settings"], "arms": arms}
+
+
+def with_seeds(old, new):
+    """Two comparisons of the same networks as one; a seed of both is that of the new one."""
+    rows = [(seed, one, k) for one in (old, new) for k, seed in enumerate(one["seeds"])]
+    last = {seed: (one, k) for seed, one, k in rows}
+    arms = {
+        arm: {name: [one["arms"][arm][name][k] for one, k in last.values()] for name in found}
+        for arm, found in new["arms"].items()
+    }
+    return {"seeds": list(last), "settings": new["settings"], "arms": arms}
+
+
+def merged(kept, folders):
+    """The comparisons kept, with those of the folders: more seeds of the same settings, or more settings."""
+    for new in map(kept_of, folders):
+        places = [k for k, old in enumerate(kept) if old["settings"] == new["settings"]]
+        if places:
+            kept = [with_seeds(old, new) if k == places[0] else old for k, old in enumerate(kept)]
+        else:
+            kept = [*kept, new]
+
+    def order(one):
+        settings = one["settings"]
+        return settings["depth"], settings["norm"] != "none", settings.get("depth_scaled", False), rate_of(settings)
+
+    return sorted(kept, key=order)
+
+
+def cell(found):
+    """Mean accuracy of the seeds and its range, or what became of the runs."""
+    counts = {status: found["status"].count(status) for status in dict.fromkeys(found["status"])}
+    if set(counts) != {"learned"}:
+        return ", ".join(f"{n} {status}" for status, n in counts.items())
+    clean = found["clean"]
+    spread = f" ({min(clean):.3f} to {max(clean):.3f})" if len(clean) > 1 else ""
+    return f"{sum(clean) / len(clean):.3f}{spread}"
+
+
+def verdict(kept):
+    """What an independent trial found, beside what came out here."""
+    bare = [one for one in kept if one["settings"]["norm"] == "none" and not one["settings"].get("depth_scaled")]
+    ends = [status for one in bare for found in one["arms"].values() for status in found["status"]]
+    deepest = max(one["settings"]["depth"] for one in kept)
+    held = [one for one in kept if one not in bare and one["settings"]["depth"] == deepest]
+    runs = [
+        (f"{arm}, {name_of(one['settings'])}, seed {seed}", status, clean)
+        for one in held
+        for arm, found in one["arms"].items()
+        if arm != "softmax"
+        for seed, status, clean in zip(one["seeds"], found["status"], found["clean"], strict=True)
+    ]
+    low = [
+        f"{run} ({f'{clean:.3f}' if status == 'learned' else status})"
+        for run, status, clean in runs
+        if status != "learned" or clean < AT_LEAST
+    ]
+    reach = f"{len(runs) - len(low)} of {len(runs)} reach {AT_LEAST}"
+    return [
+        f"- Without norm and with unscaled output weights: {len(ends) - ends.count('learned')} of {len(ends)} runs "
+        "fail (expected: all).",
+        f"- Depth {deepest}, controlled networks with a norm, scaled weights or both: {reach} (expected: all); "
+        f"below it: {'; '.join(low) or 'none'}.",
+    ]
+
+
+def rate_of(settings):
+    """What it was trained with, the default unless it says another."""
+    return f"{settings.get('rate', Settings('', 0).rate):g}"
+
+
+def name_of(settings):
+    """Norm, scale and rate of a deep network in words."""
+    scaled = "scaled" if settings.get("depth_scaled") else "not scaled"
+    return f"norm {settings['norm']}, {scaled}, rate {rate_of(settings)}"
+
+
+def lines():
+    """Clean accuracy of deep networks, by norm and scale of the first output weights."""
+    kept = json.loads(KEPT.read_text(encoding="utf-8"))
+    arms = list(kept[0]["arms"])
+    rows = [f"| depth | norm | output weights | rate | seeds | {' | '.join(arms)} |", "|---" * (5 + len(arms)) + "|"]
+    for one in kept:
+        settings = one["settings"]
+        scaled = "scaled by 1/√(2 depth)" if settings.get("depth_scaled") else "not scaled"
+        cells = [rate_of(settings), str(len(one["seeds"])), *map(cell, one["arms"].values())]
+        rows.append(f"| {settings['depth']} | {settings['norm']} | {scaled} | {' | '.join(cells)} |")
+    seeds = sorted({seed for one in kept for seed in one["seeds"]})
+    said = (
+        "Clean accuracy of `ctrlattn train digits --depth ... --norm ...`, mean over the seeds (lowest to highest), "
+        f"from seed {seeds[0]} on. So few seeds carry no interval: no claim but what a network does or does not learn. "
+        "Chance is 0.1. Expected, of an independent trial: without norm and scaling everything fails; with either the "
+        f"controlled networks reach {AT_LEAST} at depth 48."
+    )
+    return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(kept)]
