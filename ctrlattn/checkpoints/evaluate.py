@@ -105,7 +105,7 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     >>> perplexity(checkpoints.load(model), list(range(9)) * 3, window=8, stride=4).tokens
     26
     """
-    text = windows_of(checkpoint, ids)
+    text = windows_of(checkpoint, ids, cut=True)
     if text.shape[0] != 1:
         raise ValueError(f"one text at a time: ids (n,), got shape {tuple(text.shape)}")
     if not 1 <= stride < window:
@@ -113,6 +113,7 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     n = text.shape[1]
     if n < window:
         raise ValueError(f"the text is shorter than one window: {n} tokens, window {window}")
+    windows_of(checkpoint, text[:, :window])  # a window that the network has no positions for
     losses, done = [], 1
     for start in [*range(0, n - window, stride), n - window]:
         some = _losses(checkpoint, text[:, start : start + window])[0][0]
@@ -123,14 +124,14 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     return Evaluation(loss, found.standard_error, _exp(loss), found.window_losses, n - 1)
 
 
-def windows_of(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
-    """(windows, length) ids of a causal network with a head, checked."""
+def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
+    """(windows, length) ids of a causal network with a head, checked; `cut` as for `inputs_of`."""
     if not checkpoint.causal or checkpoint.model.get_output_embeddings() is None:
         raise ValueError(
             f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
             "wanted is a causal network with its head (a ...ForCausalLM)"
         )
-    tokens = inputs_of(checkpoint, ids, batch=True)["input_ids"]
+    tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
     if tokens.shape[1] < 2:
         raise ValueError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
     return tokens

@@ -10,7 +10,7 @@ from ctrlattn.checkpoints.load import Checkpoint
 _TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
 
 
-def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[str, Any]:
+def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: bool = False) -> dict[str, Any]:
     """Keyword arguments of the model for one text or image, or with `batch` for several of one size.
 
     Parameters
@@ -20,6 +20,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[
         A str is tokenized with the checkpoint's tokenizer, special tokens included.
     batch : bool
         Whether b may be more than one.
+    cut : bool
+        Whether the text is cut into windows before the network reads it: it may then be of any length.
 
     Raises
     ------
@@ -40,6 +42,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False) -> dict[
     if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
         return {"pixel_values": _pixels(checkpoint, ids, batch)}
     tokens = _tokens(checkpoint, ids, batch)
+    if not cut:
+        _fit(checkpoint, tokens.shape[1])
     # use_cache=False: a live cache would be appended to, and the layer could not be called again.
     return {"input_ids": tokens, "use_cache": False} if checkpoint.causal else {"input_ids": tokens}
 
@@ -61,10 +65,13 @@ def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
         raise ValueError(
             f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
         )
-    longest = _positions(checkpoint.model)
-    if longest is not None and tokens.shape[1] > longest:
-        raise ValueError(f"{tokens.shape[1]} tokens at once, and the network has positions for {longest}: give fewer")
     return tokens.to(checkpoint.model.device)
+
+
+def _fit(checkpoint: Checkpoint, count: int) -> None:
+    longest = _positions(checkpoint.model)
+    if longest is not None and count > longest:
+        raise ValueError(f"{count} tokens at once, and the network has positions for {longest}: give fewer")
 
 
 def _positions(model: Any) -> int | None:

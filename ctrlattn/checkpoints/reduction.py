@@ -201,7 +201,7 @@ def least_important(scores: "xr.Dataset", count: Mapping[str, int]) -> dict[str,
 def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch.Tensor:
     if window < 2:
         raise ValueError(f"a window needs at least two tokens, got {window}")
-    tokens = windows_of(checkpoint, ids)
+    tokens = windows_of(checkpoint, ids, cut=True)
     if tokens.shape[0] != 1:
         raise ValueError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
     whole = tokens.shape[1] // window

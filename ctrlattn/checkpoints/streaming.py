@@ -245,7 +245,9 @@ def _window(checkpoint: Checkpoint, window: int | None) -> int:
 def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
     if isinstance(text, str) and checkpoint.tokenizer is not None:
         return np.asarray(checkpoint.tokenizer(text, verbose=False)["input_ids"])
-    return np.atleast_1d(inputs_of(checkpoint, text)["input_ids"][0].numpy(force=True)) if len(text) else np.empty(0)
+    if not len(text):
+        return np.empty(0)
+    return np.atleast_1d(inputs_of(checkpoint, text, cut=True)["input_ids"][0].numpy(force=True))
 
 
 def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:

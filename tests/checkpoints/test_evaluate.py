@@ -61,6 +61,19 @@ def test_sliding_window_predicts_each_token_once_from_what_its_window_holds(n, w
     assert found.loss == pytest.approx(losses[1:].mean(), rel=1e-6)
 
 
+def test_a_long_text_by_windows_that_fit_the_table_of_positions():
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=50, n_embd=8, n_layer=1, n_head=2, n_positions=8)
+    checkpoint = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    ids = np.random.default_rng(0).integers(50, size=60)
+    assert perplexity(checkpoint, ids, window=8, stride=4).tokens == 59
+    assert checkpoints.split_text(checkpoint, ids, window=8).fit.shape == (4, 8)
+    assert checkpoints.summaries(checkpoint, [ids]).attrs["tokens"] == 60
+    for call in (lambda: perplexity(checkpoint, ids, window=9, stride=4), lambda: evaluate(checkpoint, [ids])):
+        with pytest.raises(ValueError, match="positions for 8: give fewer"):
+            call()
+
+
 def test_bad_input_is_one_clear_line():
     checkpoint = llama()
     with pytest.raises(ValueError, match="shorter than one window: 10 tokens, window 16"):
