@@ -121,9 +121,9 @@ def test_a_set_point_for_each_depth_is_followed(idle, ids):
     constant = respond(idle, F, {"P": Law(PID(0.7))}, 4.0, ids)["P"]
     assert_allclose(same.output, constant.output)
     assert (same.settling, same.overshoot) == (constant.settling, constant.overshoot)
-    with pytest.raises(ValueError, match="set-point is one finite .* 7 depths"), steered(idle, F, Law(), [1.0, 2.0]):
+    with pytest.raises(ValueError, match=r"set-point is one finite .* 7 depths"), steered(idle, F, Law(), [1.0, 2.0]):
         pass
-    with pytest.raises(ValueError, match="push is one .* 6 depths"), steered(idle, F, Law(push=[1.0, 2.0]), 1.0):
+    with pytest.raises(ValueError, match=r"push is one .* 6 depths"), steered(idle, F, Law(push=[1.0, 2.0]), 1.0):
         pass
 
 
