@@ -53,6 +53,12 @@ def test_slicot_ab09ad():
     assert_allclose(hankel_singular_values(slicot_ab09ad()), published, atol=5e-5)
 
 
+def test_published_nearly_cancelled_poles():
+    """MATLAB's documentation of balreal: 0.1006, 0.0001, 0.0000 of (s + 10)(s + 20.01)/((s + 5)(s + 9.9)(s + 20.1))."""
+    found = hankel_singular_values(control.zpk([-10, -20.01], [-5, -9.9, -20.1], 1))
+    assert_allclose(found, [0.1006, 0.0001, 0.0], atol=5e-5)
+
+
 @pytest.mark.parametrize("order", [0, 1, 3, 5, 6])
 @pytest.mark.parametrize("make", [slicot_ab09ad, lambda: random_system(3, 8, 1)], ids=["ct", "dt"])
 def test_truncation_keeps_its_bound(make, order):

@@ -47,6 +47,14 @@ def test_slicot_ab13fd():
     assert_allclose(sigma_min(AB13FD, 1j * omega), found)
 
 
+def test_slicot_ab13ed():
+    """The bounds that SLICOT's example of AB13ED prints for a Jordan block A, unstable; -A is as far, and stable."""
+    block = -(0.1 * np.eye(5) + np.eye(5, k=1))
+    found = distance_to_instability(block, continuous=True)
+    assert 0.20929379255e-5 <= found <= 0.20793050504e-4
+    assert_allclose(found, sigma_min(block, 0.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("eps", [1e-6, 1e-2, 1.0])
 def test_normal_matrices_move_by_eps(eps):
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
