@@ -3,7 +3,7 @@
 from ctrlattn.plots import profile, reduction
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
-from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectrum
+from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectra, lyapunov_spectrum
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
 from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
@@ -23,6 +23,7 @@ __all__ = [
     "harmonic_balance",
     "heatmap",
     "inline_svg",
+    "lyapunov_spectra",
     "lyapunov_spectrum",
     "nyquist",
     "nyquist_disk",

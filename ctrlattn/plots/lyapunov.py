@@ -1,10 +1,12 @@
 """Lyapunov exponents as they converge, and bifurcation diagrams: numbers of `stability.lyapunov` and `.bifurcation`."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, themed
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, sparse_markers, styles, themed
 
 _LABELLED = 6  # more curves than this are told apart by place alone
 
@@ -46,6 +48,46 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
         title=escape(title or "Convergence"),
     )
     _ended(right, finite, unit)
+    return drawn
+
+
+@themed
+def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit: str = "layer") -> Figure:
+    """Several systems: the largest exponent of each as it converges, and all where they ended.
+
+    Parameters
+    ----------
+    running : (steps, k) by name
+        From `lyapunov_exponents(..., history=True)`; exponents of -inf are left out.
+    title : str
+    unit : str
+        What one step is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [ax.get_title() for ax in lyapunov_spectra({"a": np.full((9, 2), 0.5)}).axes]
+    ['Largest exponent', 'Spectrum']
+    """
+    drawn = figure(height=3.6)
+    left, right = drawn.subplots(1, 2, width_ratios=(1.4, 1.2))
+    for i, (name, look) in enumerate(styles(list(running)).items()):
+        finite = np.where(np.isfinite(running[name]), running[name], np.nan)
+        steps, rank = np.arange(1, len(finite) + 1), np.arange(1, finite.shape[1] + 1)
+        left.plot(steps, finite[:, 0], label=escape(name), **look, **sparse_markers(len(finite), i))
+        half = finite[len(finite) // 2 :]
+        right.vlines(rank, half.min(axis=0), half.max(axis=0), color=look["color"], linewidth=3.0, alpha=0.35)
+        right.plot(rank, finite[-1], color=look["color"], marker=look["marker"], linestyle="none")
+    for ax in (left, right):
+        ax.axhline(0.0, color="black", linewidth=0.9)
+    left.set(xlabel=f"Steps averaged ({unit}s)", ylabel=f"Running estimate (nats/{unit})", title="Largest exponent")
+    right.set(xlabel="Exponent, by size", ylabel=f"Exponent (nats/{unit})", title="Spectrum")
+    right.annotate("bars: range, second half", (0.02, 0.02), xycoords="axes fraction", fontsize=8, color=GREY)
+    right.xaxis.get_major_locator().set_params(integer=True)
+    if title:
+        drawn.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
+    handles, labels = left.get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower left", ncols=4)
     return drawn
 
 

@@ -15,6 +15,7 @@ from ctrlattn.report.sections import (
     comparison,
     configurations,
     design,
+    exponents,
     feedback,
     frequency,
     spectra,
@@ -24,7 +25,7 @@ from ctrlattn.report.sections import (
 )
 
 SECTIONS = (
-    automaton, feedback, spectra, transients, time, frequency, tokens, comparison, configurations, design,
+    automaton, feedback, spectra, transients, exponents, time, frequency, tokens, comparison, configurations, design,
 )  # fmt: skip
 
 

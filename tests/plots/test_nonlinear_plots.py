@@ -16,6 +16,7 @@ def drawings():
     return {
         "exponents": plots.lyapunov_spectrum(RUNNING, title="$x$"),
         "many": plots.lyapunov_spectrum(np.tile(RUNNING[:, :1], 12)),
+        "several": plots.lyapunov_spectra({"softmax": RUNNING, "one step": RUNNING[:1]}, title="$x$"),
         "bifurcation": plots.bifurcation(GAINS, VALUES),
         "with exponent": plots.bifurcation(
             GAINS, VALUES, exponent=np.full(9, -0.1), branches=(branch,), marks=(("flip", 3.0),)

@@ -117,8 +117,8 @@ def test_hostile_text_is_escaped(report):
 def test_every_section_answers_in_order_with_numbers(report):
     page = report[0].path.read_text(encoding="utf-8")
     order = [page.index(f'<section id="{key}"') for key in
-             ("automaton", "feedback", "spectra", "time", "frequency", "tokens", "comparison",
-              "configurations")]  # fmt: skip
+             ("automaton", "feedback", "spectra", "transients", "exponents", "time", "frequency", "tokens",
+              "comparison", "configurations", "design")]  # fmt: skip
     assert order == sorted(order)
     assert page.count("Valid within limits") >= 4
     assert page.count('role="img"') == page.count("<svg")

@@ -1,4 +1,4 @@
-"""The sections on transients and on design against second computations, for causal and for bidirectional attention."""
+"""Sections on transients, exponents and design against second computations, for causal and bidirectional attention."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from ctrlattn import FixedAttention, presets, signals, simulate
 from ctrlattn.frequency import sensitivity_peaks, sensitivity_response
 from ctrlattn.report.material import Material, named_loops
-from ctrlattn.report.sections import design, frequency, transients
+from ctrlattn.report.sections import design, exponents, frequency, transients
 from ctrlattn.stability import closed_loop_poles
 
 
@@ -55,6 +55,18 @@ def test_transients_says_what_it_counted(material):
     assert len(found.sentences) == 1 + len(material.linear)
 
 
+def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material):
+    """Whatever the order of the chain, all its exponents add up to the mean of ln |det J| over its layers."""
+    found = exponents.section(material)
+    matrices = material.texts[0]["attention"].to_numpy().astype(float)
+    for name, jacobians in {"softmax": matrices, "neutreno": matrices - 0.6 * np.eye(5)}.items():
+        volume = np.linalg.slogdet(jacobians)[1].sum(axis=1).mean()
+        assert_allclose(np.sum(found.numbers[name]), volume, rtol=1e-7)
+        assert found.variables[f"exponents_{list(material.linear).index(name)}"][1].shape == (2, 10)
+    assert found.numbers["pidformer-printed"].shape == (exponents.LARGEST,)
+    assert "factor of" in found.sentences[0]
+
+
 def test_gains_of_the_region_leave_all_modes_stable(material):
     found = design.section(material)
     spectrum = material.spectra["toy"]
@@ -73,6 +85,7 @@ def test_gains_of_the_region_leave_all_modes_stable(material):
 def test_a_report_without_linear_loops():
     material = Material(named_loops(["prediction-error-rms"], {}), {"toy": [recording(1)]})
     assert len(transients.section(material).sentences) == 1
+    assert exponents.section(material).pictures == ()
     names = {picture.name for picture in design.section(material).pictures}
     assert "disk-margin" not in names
 
