@@ -24,6 +24,11 @@ LAWS = ("pidformer-printed", "pidformer-ema")
 SIZES = ((2, 1024), (8, 1024), (2, 197), (8, 197))
 LIMITS = {("eager", 1024): 1.15, ("compiled", 1024): 1.10, ("eager", 197): 1.25}
 MEMORY_LIMIT, LITERAL_AT_LEAST, CHAIN = 1.3, 2, 12
+SECONDS, PAIRS = 6.0, (15, 101)
+# What a training step of one layer holds while the attention kernel goes backward, in tensors of batch x n x d: x, v_0,
+# y and its gradient; q, k, v, what the kernel returned, and the gradients of these four. Under control the caller holds
+# also the memory that came in, what has been handed on and is new, and the gradients of all that was handed on.
+KERNEL, MEMORIES = 12, {"pidformer-printed": (2, 2), "pidformer-ema": (3, 2)}
 
 
 def layer(law: str | None, *, literal: bool = False):
@@ -82,26 +87,48 @@ def times(small: bool) -> list[dict[str, object]]:
     """Every law, size and mode, in turn with the layer without control."""
     import torch
 
-    repeat, sizes = (1, ((2, 64),)) if small else (15, SIZES)
     modes = ["eager", "compiled"] if shutil.which("g++") or shutil.which("clang++") else ["eager"]
     rows = []
-    for batch, n in sizes:
-        for law in LAWS:
-            for mode in modes[:1] if small and law != LAWS[0] else modes:
-                torch.compiler.reset()
-                modules = layer(law), layer(None)
-                runs = [torch.compile(m) if mode == "compiled" else m for m in modules]
-                ours, other = (training_step(m, batch, n, r) for m, r in zip(modules, runs, strict=True))
-                what = f"{law}, {mode}, n = {n}, batch {batch}, against no control"
-                rows.append(row(what, *alternate(ours, other, repeat), LIMITS.get((mode, n), "")))
+    for batch, n in ((2, 64),) if small else SIZES:
+        for mode in modes:
+            rows += against_no_control(mode, batch, n, LAWS[:1] if small else LAWS, small)
         for law in LAWS:
             ours, other = (training_step(layer(law, literal=k), batch, n) for k in (False, True))
-            seconds = alternate(ours, other, repeat)
             what = f"{law}, literal formulation against ours, n = {n}, batch {batch}"
-            rows.append(row(what, *seconds[::-1], f">= {LITERAL_AT_LEAST}" if n == 1024 else ""))
+            rows.append(row(what, *in_turn(other, ours, small), f">= {LITERAL_AT_LEAST}" if n == 1024 else ""))
         what = f"attention alone, literal formulation against scaled_dot_product_attention, n = {n}, batch {batch}"
-        rows.append(row(what, *alternate(*attention_alone(batch, n), repeat), ""))
+        rows.append(row(what, *in_turn(*attention_alone(batch, n), small), ""))
     return [{"threads": torch.get_num_threads(), **found} for found in rows]
+
+
+def against_no_control(mode: str, batch: int, n: int, laws: tuple[str, ...], small: bool) -> list[dict[str, object]]:
+    """Each law beside the layer without control, which is compiled once for all of them."""
+    import torch
+
+    torch.compiler.reset()
+
+    def prepared(law: str | None):
+        module = layer(law)
+        return training_step(module, batch, n, torch.compile(module) if mode == "compiled" else module)
+
+    other = prepared(None)
+    return [
+        row(
+            f"{law}, {mode}, n = {n}, batch {batch}, against no control",
+            *in_turn(prepared(law), other, small),
+            LIMITS.get((mode, n), ""),
+        )
+        for law in laws
+    ]
+
+
+def in_turn(first, second, small: bool) -> tuple[list[float], list[float]]:
+    """Both timed in pairs, as many as fit into SECONDS, within PAIRS; the first calls warm and measure the length."""
+    once = [seconds[0] for seconds in alternate(first, second, 1)]
+    if small:
+        return [once[0]], [once[1]]
+    pairs = min(max(int(SECONDS / sum(once)), PAIRS[0]), PAIRS[1])
+    return alternate(first, second, pairs)
 
 
 def row(what: str, first: list[float], second: list[float], limit: object) -> dict[str, object]:
@@ -149,6 +176,8 @@ def memory(small: bool) -> list[dict[str, object]]:
         }
         for law in laws:
             exponent = np.polyfit(np.log(sizes), np.log(found[law]), 1)[0]
+            ours, none = (found[name][-1] / tensor_megabytes(sizes[-1]) for name in (law, "none"))
+            least = f"{least_tensors(law)} and {KERNEL}, ratio {least_tensors(law) / KERNEL:.2f}" if depth == 1 else ""
             rows.append(
                 {
                     "layers": depth,
@@ -158,11 +187,24 @@ def memory(small: bool) -> list[dict[str, object]]:
                     "without control (MB)": ", ".join(f"{m:.3g}" for m in found["none"]),
                     "largest ratio": float(f"{np.max(np.array(found[law]) / found['none']):.3g}"),
                     "ratio at the largest n": float(f"{found[law][-1] / found['none'][-1]:.3g}"),
+                    "there, in tensors of batch x n x d": f"{ours:.1f} and {none:.1f}",
+                    "least with one call of the kernel": least,
                     "exponent": round(float(exponent), 2),
                     "limit": MEMORY_LIMIT,
                 }
             )
     return rows
+
+
+def least_tensors(law: str) -> int:
+    """What any implementation holds that calls the attention kernel once."""
+    came_in, new = MEMORIES[law]
+    return KERNEL + 2 * came_in + new
+
+
+def tensor_megabytes(n: int) -> float:
+    """Of one (2, n, 192) tensor of float32."""
+    return 2 * n * 192 * 4 / 2**20
 
 
 def load_average() -> str:
@@ -173,17 +215,19 @@ def load_average() -> str:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("times", "memory"), help="one of the two tables")
     arguments = parser.parse_args()
     if arguments.worker:
         found = peak(arguments.peak[0], *map(int, arguments.peak[1:])) if arguments.peak else times(arguments.once)
         print(json.dumps(found))
         return
     extra = ["--once"] if arguments.once else []
-    load = load_average()
-    rows = [r for threads in (1, 2) for r in in_threads(__file__, threads, *extra)]
-    machine = {**describe(), "load before": load, "date": time.strftime("%Y-%m-%d")}
-    write(arguments.out, "controlled_attention", machine, rows)
-    write(arguments.out, "controlled_attention_memory", machine, memory(arguments.once))
+    machine = {**describe(), "load before": load_average(), "date": time.strftime("%Y-%m-%d")}
+    if arguments.only != "memory":
+        rows = [r for threads in (1, 2) for r in in_threads(__file__, threads, *extra)]
+        write(arguments.out, "controlled_attention", machine, rows)
+    if arguments.only != "times":
+        write(arguments.out, "controlled_attention_memory", machine, memory(arguments.once))
 
 
 if __name__ == "__main__":
