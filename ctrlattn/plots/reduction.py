@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ctrlattn.plots.style import axes_of, figure, sparse_markers, styles, themed
 
@@ -62,5 +63,6 @@ def predicted(cost: np.ndarray, *, ax: Axes | None = None) -> Axes:
     look = next(iter(styles(["predicted"]).values()))
     ax.plot(count, cost, **look, **sparse_markers(len(count), 0))
     ax.axhline(0.0, color="black", linewidth=0.9)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="Sublayers replaced", ylabel="Predicted change of the loss (nats/token)")
     return ax
