@@ -6,6 +6,7 @@ from ctrlattn.nn.gains import Actuator, LearnedPID, stable_spread
 from ctrlattn.nn.lm import ControlledLM
 from ctrlattn.nn.memory import ReadLayer, ReadTransformer
 from ctrlattn.nn.relatives import AttnScale, Centered, Differential, Shaped, Sinkformer, ValueResidual
+from ctrlattn.nn.streams import HyperConnection
 from ctrlattn.nn.vit import ControlledViT, deit_base_patch16_224, deit_small_patch16_224, deit_tiny_patch16_224
 from ctrlattn.nn.wrap import Places, Wrapped, wrap
 
@@ -19,6 +20,7 @@ __all__ = [
     "ControlledViT",
     "DepthState",
     "Differential",
+    "HyperConnection",
     "LearnedPID",
     "Places",
     "ReadLayer",
