@@ -188,6 +188,12 @@ def test_minilm_gives_the_shipped_recording_again():
         assert again["text"].to_numpy().tolist() == text["text"].to_numpy().tolist()
         for name in text.data_vars:
             assert_allclose(again[name], text[name], rtol=2e-3, atol=2e-3)
+        # Post-norm: what is passed on is the norm of stream and contribution.
+        state, mid = again["state"].to_numpy(), again["mid"].to_numpy()
+        sums = {"attention": state[:-1] + again["attention_out"].to_numpy(), "mlp": mid + again["mlp_out"].to_numpy()}
+        for kind, after in {"attention": mid, "mlp": state[1:]}.items():
+            for one, x, y in zip(checkpoint.sublayers(kind), sums[kind], after, strict=True):
+                assert_allclose(one.norm(torch.tensor(x)).detach(), y, rtol=0, atol=2e-6 * np.abs(y).max())
 
 
 def text_of(text):
