@@ -5,7 +5,7 @@ same for next tokens drawn from the network itself, whose squares make Fisher's 
 sublayers and all pairs; no sublayer is taken out to find out what that costs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,16 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ctrlattn.checkpoints.compensate import Calibration, Moments
+from ctrlattn.checkpoints.compensate import Calibration, Moments, fitted
 from ctrlattn.checkpoints.drop import drop
 from ctrlattn.checkpoints.evaluate import windows_of
 from ctrlattn.checkpoints.families import Kind, Sublayer
+from ctrlattn.checkpoints.flow import Flow
 from ctrlattn.checkpoints.hooks import Hook, attention, first, hooked, stream_of
 from ctrlattn.checkpoints.load import Checkpoint
 
 _TOKENS = 2048  # in one pass
+_Stand = Callable[[torch.Tensor], torch.Tensor]
 _GRADED = 1024  # in one pass with gradients, which holds every layer's intermediate results
 
 
@@ -61,7 +63,8 @@ def choose(
 ) -> Choice:
     """Which sublayers static gains replace at the least predicted loss: greedy, with the interaction of pairs.
 
-    Costs one forward pass of the calibration text, and one forward with two backward passes of the selection text.
+    Costs one forward pass of the calibration text (about two for gains with memory), and one forward with two backward
+    passes of the selection text.
 
     Parameters
     ----------
@@ -115,7 +118,7 @@ def choose(
         raise ValueError(f"the number of layers to choose must be one of 1 ... {most}, got {count}")
     tell = calibration.progress or (lambda step, done, total: None)
     tell("score", 0, 2)
-    gains = [one.solve(calibration.penalty, calibration.rank) for one in _moments(checkpoint, places, fitting)]
+    gains = _gains(checkpoint, places, fitting, calibration)
     tell("score", 1, 2)
     slope, curvature = _expansion(checkpoint, places, gains, judging, seed)
     tell("score", 2, 2)
@@ -138,6 +141,29 @@ def compensated_drop(
     choice = choose(checkpoint, count, calibration, selection, kind=kind, seed=seed)
     gone = {"attention": choice.layers} if kind == "attention" else {"mlp": choice.layers}
     return drop(checkpoint, **gone, compensate=calibration), choice
+
+
+def _gains(
+    checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor, calibration: Calibration
+) -> list[_Stand]:
+    """What would stand for each sublayer alone."""
+    if not calibration.memory:
+        return [_static(one, calibration) for one in _moments(checkpoint, places, windows)]
+    flow, gains = Flow.start(checkpoint.family, checkpoint.model, windows, 0), list[_Stand]()
+    for i, one in enumerate(places):
+        gains.append(_alone(fitted(checkpoint, one, flow, calibration)))
+        if i + 1 < len(places):
+            flow = flow.after(i)
+    return gains
+
+
+def _static(moments: Moments, calibration: Calibration) -> _Stand:
+    matrix, bias = moments.solve(calibration.penalty, calibration.rank)
+    return lambda u: u @ matrix.to(u).T + bias.to(u)
+
+
+def _alone(gain: torch.nn.Module) -> _Stand:
+    return lambda u: first(gain(u))
 
 
 def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor) -> list[Moments]:
@@ -171,7 +197,7 @@ def _reading(one: Sublayer, i: int, add: Any) -> list[Hook]:
 def _expansion(
     checkpoint: Checkpoint,
     places: tuple[Sublayer, ...],
-    gains: list[tuple[torch.Tensor, torch.Tensor]],
+    gains: list[_Stand],
     windows: torch.Tensor,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +227,7 @@ def _expansion(
 def _probing(
     one: Sublayer,
     i: int,
-    gain: tuple[torch.Tensor, torch.Tensor],
+    gain: _Stand,
     errors: list[torch.Tensor],
     probes: list[torch.Tensor],
 ) -> list[Hook]:
@@ -213,8 +239,8 @@ def _probing(
 
     def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         y, u = first(output), seen.pop("u")
-        matrix, bias = (part.to(y) for part in gain)
-        errors[i] = (u.to(y) @ matrix.T + bias - y).detach()
+        with torch.no_grad():
+            errors[i] = gain(u.to(y)) - y
         probes[i] = torch.zeros_like(y, requires_grad=True)
         changed = y + probes[i]
         return (changed, *output[1:]) if isinstance(output, tuple) else changed

@@ -9,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.families import Family, Kind, sublayers
-from ctrlattn.checkpoints.flow import Flow
-from ctrlattn.checkpoints.structure import Gain, gain_of, put
+from ctrlattn.checkpoints.families import Kind, Sublayer
+from ctrlattn.checkpoints.fit_memory import fit_memory, memory_of
+from ctrlattn.checkpoints.flow import Flow, weights_of
+from ctrlattn.checkpoints.load import Checkpoint
+from ctrlattn.checkpoints.stand_ins import Gain, MemoryGain
+from ctrlattn.checkpoints.structure import Stand, place, stand_in
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,6 +36,9 @@ class Calibration:
         Ridge penalty as a share of the mean square of a feature of u.
     rank : int, optional
         Of the gain: its two factors take 2 d rank numbers instead of d^2. None: full.
+    memory : bool
+        Whether the gain of an attention layer also reads fading averages of the layer's values, see `MemoryGain`: in
+        generation the layer then keeps a state of constant size instead of keys and values.
     progress : callable (step, done, total), optional
         Called after every layer.
 
@@ -45,6 +51,7 @@ class Calibration:
     ids: Any
     penalty: float = 0.1
     rank: int | None = None
+    memory: bool = False
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -90,8 +97,7 @@ class Moments:
         with torch.autocast(u.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
             u, y, x = (one.flatten(0, -2).to(dtype) for one in (u, y, x))
-            size = x.square().mean(-1, keepdim=True)
-            w = torch.where(size > 0, 1 / size, 0)  # a padding token may have no stream at all
+            w = weights_of(x)
             wu = w * u
             sums = (wu.sum(0), (w * y).sum(0), wu.T @ u, wu.T @ y)
             return Moments(float(w.sum(dtype=torch.float64)), *(one.double() for one in sums))
@@ -123,23 +129,43 @@ class Moments:
         return gain.T, mean_y - gain.T @ mean_u
 
 
+def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | None) -> Stand:
+    """What stands for a sublayer of this kind, as its structure will say."""
+    if calibration is None:
+        return None
+    rank = calibration.rank_in(checkpoint.width)
+    return {"rank": rank, **memory_of(checkpoint)} if calibration.memory and kind == "attention" else rank
+
+
 def fit_gains(
-    family: Family, model: Any, gone: dict[Kind, tuple[int, ...]], windows: torch.Tensor, calibration: Calibration
+    checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]], windows: torch.Tensor, calibration: Calibration
 ) -> None:
     """Replace sublayers of a network by gains, in place, layer after layer on the network as it has become by then."""
-    wanted = [one for one in sublayers(family, model) if one.layer in gone[one.kind]]
+    family, model = checkpoint.family, checkpoint.model
+    wanted = [one for one in checkpoint.sublayers() if one.layer in gone[one.kind]]
     first, last = wanted[0].layer, wanted[-1].layer
     flow = Flow.start(family, model, windows, first)
     for layer in range(first, last + 1):
         for one in wanted:
             if one.layer == layer:
-                moments = reduce(add, (Moments.of(*signals) for signals in flow.signals(one)))
-                put(family, model, one, calibration.rank_in(len(moments.u)))
-                assign(gain_of(family, model, layer, one.kind), *moments.solve(calibration.penalty, calibration.rank))
+                place(family, model, one, fitted(checkpoint, one, flow, calibration))
         if layer < last:
             flow = flow.after(layer)
         if calibration.progress is not None:
             calibration.progress("fit", layer + 1 - first, last + 1 - first)
+
+
+def fitted(checkpoint: Checkpoint, one: Sublayer, flow: Flow, calibration: Calibration) -> Gain:
+    """The gain for one sublayer of the layer in front of which the text is; the network is left as it is."""
+    gain = cast(Gain, stand_in(one, settings_of(checkpoint, one.kind, calibration)))
+    signals = flow.signals(one)
+    if isinstance(gain, MemoryGain):
+        fit_memory(gain, checkpoint, one, flow, signals)
+        # What is left is for the static part.
+        signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
+    moments = reduce(add, (Moments.of(*some) for some in signals))
+    assign(gain, *moments.solve(calibration.penalty, calibration.rank))
+    return gain
 
 
 def assign(gain: Gain, matrix: torch.Tensor, bias: torch.Tensor) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ctrlattn.checkpoints.compensate import Calibration, fit_gains
+from ctrlattn.checkpoints.compensate import Calibration, fit_gains, settings_of
 from ctrlattn.checkpoints.evaluate import windows_of
 from ctrlattn.checkpoints.families import KINDS, Kind
 from ctrlattn.checkpoints.load import Checkpoint
@@ -40,7 +40,7 @@ def drop(
     ------
     ValueError
         A layer that is not there or is gone already; nothing named; no attention left; gains for an encoder or a
-        post-norm network; a text that gives no finite gain.
+        post-norm network; a memory behind a norm of the attention's own output; a text that gives no finite gain.
 
     References
     ----------
@@ -59,9 +59,9 @@ def drop(
     gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks)
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else _windows(checkpoint, calibration)
-    rank = None if calibration is None else calibration.rank_in(checkpoint.width)
     before = structure_of(checkpoint.model)
-    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], rank)} for kind in KINDS}
+    kept = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
+    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], kept.get(kind))} for kind in KINDS}
     if len(structure["attention"]) == len(checkpoint.layers):
         raise ValueError(
             f"all {len(checkpoint.layers)} attention layers would be gone: no token would read another, and no cache "
@@ -73,7 +73,7 @@ def drop(
             if one.layer in gone[one.kind]:
                 put(smaller.family, smaller.model, one, None)
     else:
-        fit_gains(smaller.family, smaller.model, gone, windows, calibration)
+        fit_gains(smaller, gone, windows, calibration)
     record(smaller.family, smaller.model, structure)
     return smaller
 

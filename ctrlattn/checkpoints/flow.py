@@ -1,6 +1,6 @@
 """x_{l+1} = f_l(x_l) for many windows at once: a text on its way through a network that is changed as it goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -70,10 +70,38 @@ class Flow:
                 handle.remove()
         return seen["u"], seen["y"], seen["x"]
 
-    def _call(self, layer: int, stream: torch.Tensor) -> torch.Tensor:
-        with attention(self.model, "sdpa"), torch.no_grad():
+    def matrices(self, one: Sublayer, module: Any, batches: int) -> Iterator[torch.Tensor]:
+        """Attention (windows, heads, n, n) of the layer, for the first batches; above the diagonal it means nothing."""
+        seen: dict[str, torch.Tensor] = {}
+
+        def read(module: Any, args: tuple[Any, ...], output: Any) -> None:
+            seen["a"] = output[1]
+            raise _Enough
+
+        for x in self.streams[:batches]:
+            handle = module.register_forward_hook(read)
+            try:
+                self._call(one.layer, x, "eager")
+            except _Enough:
+                pass
+            finally:
+                handle.remove()
+            yield seen.pop("a")
+
+    def _call(self, layer: int, stream: torch.Tensor, how: str = "sdpa") -> torch.Tensor:
+        with attention(self.model, how), torch.no_grad():
             out = self.family.layers_of(self.model)[layer](stream, **self._calls[len(stream)][layer])
         return out[0] if isinstance(out, tuple) else out
+
+
+def weights_of(x: torch.Tensor) -> torch.Tensor:
+    """w_t = 1 / mean square of x_t over its features, (tokens, 1): errors count relative to the stream.
+
+    >>> weights_of(torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist()  # a padding token may have no stream at all
+    [[0.5], [0.0]]
+    """
+    size = x.square().mean(-1, keepdim=True)
+    return torch.where(size > 0, 1 / size, 0)
 
 
 def _arguments(family: Family, model: Any, windows: torch.Tensor, layer: int, *, every: bool) -> list[dict[str, Any]]:

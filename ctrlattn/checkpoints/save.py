@@ -160,7 +160,7 @@ def _structure_in(kept: dict[str, Any]) -> Structure | None:
 
 
 def _has_gains(structure: Structure) -> bool:
-    return any(rank is not None for some in structure.values() for rank in some.values())
+    return any(kept is not None for some in structure.values() for kept in some.values())
 
 
 def _empty(config: Any) -> Any:

@@ -1,7 +1,8 @@
 """x + F(x) -> x + G norm(x) + b: what a network is after sublayers were taken out, and what stands in their place.
 
 A structure is a small dictionary that can be written into config.json under the key "ctrlattn": per kind of sublayer
-the layers that were dropped, and for each the rank of the static gain in its place, null where nothing is there.
+the layers that were dropped, and for each what is in its place: null for nothing, a rank for a static gain, the
+settings of a `MemoryGain`.
 """
 
 import copy
@@ -11,46 +12,11 @@ from typing import Any, cast
 import torch
 
 from ctrlattn.checkpoints.families import KINDS, Family, Kind, Sublayer, at, sublayers
+from ctrlattn.checkpoints.stand_ins import Gain, MemoryGain, Nothing
 
-Structure = dict[Kind, dict[int, int | None]]
+Stand = int | None | dict[str, Any]
+Structure = dict[Kind, dict[int, Stand]]
 KEY = "ctrlattn"
-
-
-class Gain(torch.nn.Module):
-    """y_t = G u_t + b, u the normed stream that the sublayer read: a feedback gain, without a cache.
-
-    Parameters
-    ----------
-    width : int
-        d, features of the stream.
-    rank : int
-        Of G = out @ into; the whole G is stored in `out` where the two factors would be no smaller.
-    pair : bool
-        Whether a second output, None in place of the attention matrix, belongs to the answer.
-    """
-
-    def __init__(self, width: int, rank: int, *, pair: bool):
-        super().__init__()
-        self.pair = pair
-        factored = 2 * rank < width
-        self.into = torch.nn.Linear(width, rank, bias=False) if factored else torch.nn.Identity()
-        self.out = torch.nn.Linear(rank if factored else width, width)
-
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        y = self.out(self.into(hidden_states))
-        return (y, None) if self.pair else y
-
-
-class Nothing(torch.nn.Module):
-    """y = 0."""
-
-    def __init__(self, *, pair: bool):
-        super().__init__()
-        self.pair = pair
-
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        y = torch.zeros_like(hidden_states)
-        return (y, None) if self.pair else y
 
 
 def shared(model: Any) -> Any:
@@ -87,20 +53,30 @@ def record(family: Family, model: Any, structure: Structure) -> None:
     _number_caches(family, model, structure)
 
 
-def put(family: Family, model: Any, one: Sublayer, rank: int | None) -> None:
-    """Replace one sublayer by a gain of this rank, or by nothing."""
+def put(family: Family, model: Any, one: Sublayer, kept: Stand) -> None:
+    """Replace one sublayer by a new gain of these settings, or by nothing."""
+    place(family, model, one, stand_in(one, kept))
+
+
+def stand_in(one: Sublayer, kept: Stand) -> torch.nn.Module:
+    """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
     # Of a post-norm network the last linear map of the sublayer is what is replaced.
     pair = one.kind == "attention" and not isinstance(one.module, torch.nn.Linear)
-    layer = family.layers_of(model)[one.layer]
-    if rank is None:
-        layer.set_submodule(one.path, Nothing(pair=pair))
-        return
+    if kept is None:
+        return Nothing(pair=pair)
     weight = one.norm.weight
-    gain = Gain(weight.shape[0], rank, pair=pair).to(weight)
-    torch.nn.init.zeros_(gain.out.weight)
-    torch.nn.init.zeros_(gain.out.bias)
-    layer.set_submodule(one.path, gain.requires_grad_(False).train(model.training))
-    if one.out_path != one.path:
+    width = weight.shape[0]
+    gain = MemoryGain(width, pair=pair, **kept) if isinstance(kept, dict) else Gain(width, kept, pair=pair)
+    for parameter in gain.requires_grad_(False).parameters():
+        torch.nn.init.zeros_(parameter)
+    return gain.to(weight).train(one.module.training)
+
+
+def place(family: Family, model: Any, one: Sublayer, stand: torch.nn.Module) -> None:
+    """Put it there."""
+    layer = family.layers_of(model)[one.layer]
+    layer.set_submodule(one.path, stand)
+    if isinstance(stand, Gain) and one.out_path != one.path:
         # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm gave.
         layer.set_submodule(one.out_path, torch.nn.Identity())
 
@@ -114,14 +90,14 @@ def gain_of(family: Family, model: Any, layer: int, kind: Kind) -> Gain:
 def _number_caches(family: Family, model: Any, structure: Structure) -> None:
     """Give the first places in the cache, of each type of attention, to the layers that still have attention.
 
-    transformers asks the first layer of the cache, and the first of each type, how many tokens there are: an empty one
-    would say none, and the next token would be given position 0.
+    The next ones go to gains with memory. transformers asks the first layer of the cache, and the first of each type,
+    how many tokens there are: an empty one would say none, and the next token would be given position 0.
     """
     layers, gone = family.layers_of(model), structure["attention"]
     types = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"] * len(layers)
     for name in dict.fromkeys(types):
         places = [i for i, one in enumerate(types) if one == name]
-        live = [i for i in places if i not in gone]
+        live = [i for i in places if i not in gone] + [i for i in places if isinstance(gone.get(i), dict)]
         for place, i in zip(places, live, strict=False):
             for module in layers[i].modules():
                 if hasattr(module, "layer_idx"):

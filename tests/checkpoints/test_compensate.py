@@ -6,7 +6,7 @@ import torch
 
 from ctrlattn.checkpoints import Calibration, drop, evaluate, importance
 from ctrlattn.checkpoints.compensate import Moments, assign
-from ctrlattn.checkpoints.structure import Gain
+from ctrlattn.checkpoints.stand_ins import Gain
 
 
 def signals(n=40, d=5, seed=0):

@@ -1,0 +1,62 @@
+"""past_t of a gain with memory, among the keys and values of a cache: the same size whatever the length of the text."""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+
+class Past(DynamicLayer):
+    """A place in a transformers cache that holds one state instead of keys; it is replaced, not appended to.
+
+    `keys` is that state, so that whatever the cache does with its rows (beams, batches, devices) is done with it too.
+    """
+
+    is_croppable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens = 0
+
+    @property
+    def state(self) -> torch.Tensor | None:
+        return self.keys if self.tokens else None
+
+    def keep(self, state: torch.Tensor, tokens: int) -> None:
+        """The state behind so many further tokens."""
+        if not self.is_initialized:
+            self.lazy_initialization(state, state)
+        self.keys, self.values = state, state[:, :0]
+        self.tokens += tokens
+
+    def get_seq_length(self) -> int:
+        return self.tokens
+
+    def reset(self) -> None:
+        super().reset()
+        self.tokens = 0
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove:
+            raise ValueError("a gain with memory cannot take tokens back: generate without an assistant")
+
+
+def past_in(cache: Any, place: int | None) -> Past:
+    """The place of one gain in a dynamic cache, made where it is not there yet.
+
+    Raises
+    ------
+    ValueError
+        A cache of fixed size, which has no place for a state.
+    """
+    if place is None:
+        raise ValueError("a gain with memory has no place in the cache: it was not put there by drop or load")
+    while len(cache.layers) <= place:
+        cache.layers.append(DynamicLayer())
+    found = cache.layers[place]
+    if isinstance(found, Past):
+        return found
+    if not isinstance(found, DynamicLayer) or found.get_seq_length():
+        raise ValueError(f"a gain with memory needs a dynamic cache, got a place of type {type(found).__name__}")
+    cache.layers[place] = made = Past()
+    return made
