@@ -6,12 +6,14 @@ was killed goes on where it stopped.
 
 import json
 import math
+import os
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, fields
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -213,9 +215,7 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
 
 def _share(settings: list[Settings], plan: Plan, runs: Path, weights: Path, progress: Progress, workers: int) -> None:
     """Fill the folder of runs from several processes; what is there is passed over."""
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
         waiting = {pool.submit(_one, one, plan, runs, weights): one for one in settings}
         for done, finished in enumerate(as_completed(waiting)):
@@ -223,6 +223,19 @@ def _share(settings: list[Settings], plan: Plan, runs: Path, weights: Path, prog
             progress(f"{Path(waiting[finished].arm).stem}, seed {waiting[finished].seed}", done + 1, len(settings))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """One thread; and an end with the process that started it, since a kill of that one does not reach its workers."""
+    torch.set_num_threads(1)
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def _one(settings: Settings, plan: Plan, runs: Path, weights: Path) -> None:

@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +212,48 @@ def test_processes_find_what_one_process_finds(tmp_path):
     shared = compare(plan, tmp_path / "shared", lambda *step: seen.append(step), workers=2)
     assert shared == alone
     assert {step[0] for step in seen} >= {"softmax, seed 0", "neutreno, seed 0", "compared"}
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
+def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tmp_path):
+    # Workers used to go on with what was queued, and then to wait for ever.
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    sizes = ["--epochs", "1", "--depth", "1", "--width", "6", "--batch", "256", "--seeds", "40"]
+    command = [sys.executable, "-c", "from ctrlattn.cli import main; main()", "train", "digits", "--configs", "softmax"]
+    started = subprocess.Popen(
+        [*command, *sizes, "--out", str(tmp_path)], start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until(lambda: started.poll() is None and list(tmp_path.glob("runs/*.json")))
+    started.kill()
+    started.wait()
+    until(lambda: not group_lives(started.pid))
+    kept = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*.json")}
+    assert 0 < len(kept) < 40
+    settings = {"epochs": 1, "depth": 1, "dim": 6, "batch": 256}
+    plan = plan_of("digits", arms=("softmax",), seeds=tuple(range(len(kept) + 1)), settings=settings)
+    compare(plan, tmp_path)
+    assert all((tmp_path / "runs" / name).read_text(encoding="utf-8") == text for name, text in kept.items())
+    found = json.loads(min(kept.values()))
+    fresh = train(plan.settings_of("softmax", found["settings"]["seed"]), load("digits"))
+    npt.assert_allclose(found["losses"], fresh["losses"], rtol=1e-5)
+
+
+def until(fact, seconds=120):
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def group_lives(number):
+    """Whether a process of the group is left."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_weights_come_back_as_the_network_that_was_scored(tmp_path, small_data):
