@@ -158,7 +158,7 @@ def _gains(
 
 
 def _static(moments: Moments, calibration: Calibration) -> _Stand:
-    matrix, bias = moments.solve(calibration.penalty, calibration.rank)
+    matrix, bias = moments.solve(calibration.ridge, calibration.rank)
     return lambda u: u @ matrix.to(u).T + bias.to(u)
 
 

@@ -32,8 +32,9 @@ class Calibration:
     ----------
     ids : (windows, length) token ids
         Some thousand tokens: a gain has as many rows as the stream has features, and needs several times as many.
-    penalty : float
-        Ridge penalty as a share of the mean square of a feature of u.
+    penalty : float, optional
+        Ridge penalty as a share of the mean square of a feature of u. None: 0.1, with memory 1, since little is then
+        left for the static part and text of another kind is read better.
     rank : int, optional
         Of the gain: its two factors take 2 d rank numbers instead of d^2. None: full.
     memory : bool
@@ -49,13 +50,13 @@ class Calibration:
     """
 
     ids: Any
-    penalty: float = 0.1
+    penalty: float | None = None
     rank: int | None = None
     memory: bool = False
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.penalty) and self.penalty > 0):
+        if not (np.isfinite(self.ridge) and self.ridge > 0):
             raise ValueError(f"the penalty must be positive, got {self.penalty}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"the rank of a gain must be at least 1, got {self.rank}")
@@ -64,6 +65,12 @@ class Calibration:
     def of(value: Any) -> "Calibration":
         """A calibration as it is, token ids with the settings that are the default."""
         return value if isinstance(value, Calibration) else Calibration(value)
+
+    @property
+    def ridge(self) -> float:
+        """The penalty, or the usual one."""
+        usual = 1.0 if self.memory else 0.1
+        return usual if self.penalty is None else self.penalty
 
     def rank_in(self, width: int) -> int:
         """The rank in a network of this width."""
@@ -164,7 +171,7 @@ def fitted(checkpoint: Checkpoint, one: Sublayer, flow: Flow, calibration: Calib
         # What is left is for the static part.
         signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
     moments = reduce(add, (Moments.of(*some) for some in signals))
-    assign(gain, *moments.solve(calibration.penalty, calibration.rank))
+    assign(gain, *moments.solve(calibration.ridge, calibration.rank))
     return gain
 
 

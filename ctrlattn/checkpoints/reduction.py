@@ -101,6 +101,7 @@ def reduce(
     by: str = "loss",
     compensate: bool = True,
     rank: int | None = None,
+    memory: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reduction:
@@ -114,13 +115,15 @@ def reduce(
         Of `split_text`.
     count : "attention", "mlp" or "blocks" -> how many
     layers : the same -> which layers; excludes `count`
-    by : "loss" or "importance"
+    by : "loss", "importance" or "worst"
         "loss": those that a gain replaces at the least predicted loss (`choose`; attention or MLP alone, compensated).
-        "importance": the least important ones, as published.
+        "importance": the least important ones, as published; "worst": those of the least maximum over tokens.
     compensate : bool
         Whether gains stand in for them.
     rank : int, optional
         Of the gains; full by default.
+    memory : bool
+        Whether gains of attention layers remember, see `Calibration`.
     seed : int
     progress : callable (step, done, total), optional
 
@@ -148,11 +151,13 @@ def reduce(
     (['intact', 'published', 'reduced'], 1)
     """
     wanted = _wanted(count, layers, by, compensate)
+    if memory and not compensate:
+        raise ValueError("memory belongs to gains: nothing remembers where sublayers are dropped bare")
     tell = progress or (lambda step, done, total: None)
     tell("importance", 0, 1)
     scores = importance(checkpoint, text.fit)
     tell("importance", 1, 1)
-    calibration = Calibration(text.fit, rank=rank, progress=progress)
+    calibration = Calibration(text.fit, rank=rank, memory=memory, progress=progress)
     choice = None
     if layers is not None:
         gone = {part: tuple(sorted(layers.get(part, ()))) for part in PARTS}
@@ -161,7 +166,7 @@ def reduce(
         choice = choose(checkpoint, wanted[part], calibration, text.choose, kind=part, seed=seed)  # type: ignore[arg-type]
         gone = {name: choice.layers if name == part else () for name in PARTS}
     else:
-        gone = least_important(scores, wanted)
+        gone = least_important(scores, wanted, worst=by == "worst")
     after = drop(checkpoint, **gone, compensate=calibration if compensate else None)
     published = drop(checkpoint, **least_important(scores, wanted))
     losses = {}
@@ -172,8 +177,10 @@ def reduce(
     return Reduction(checkpoint, after, gone, compensate, scores, choice, losses)
 
 
-def least_important(scores: "xr.Dataset", count: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The layers of least mean importance, for each of attention, mlp and blocks.
+def least_important(
+    scores: "xr.Dataset", count: Mapping[str, int], *, worst: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """The layers of least mean importance, for each of attention, mlp and blocks; of least maximum where `worst`.
 
     Raises
     ------
@@ -191,7 +198,8 @@ def least_important(scores: "xr.Dataset", count: Mapping[str, int]) -> dict[str,
     for part, number in count.items():
         if number == 0:
             continue
-        order = np.argsort(scores["block" if part == "blocks" else part].to_numpy(), kind="stable")
+        name = ("block" if part == "blocks" else part) + ("_max" if worst else "")
+        order = np.argsort(scores[name].to_numpy(), kind="stable")
         if number > len(order):
             raise ValueError(f"there are {len(order)} layers: {number} of {part} cannot be dropped")
         gone[part] = tuple(sorted(int(i) for i in order[:number]))
@@ -226,8 +234,8 @@ def _wanted(
     wanted = {part: int(number) for part, number in given.items() if number}
     if not wanted or min(wanted.values()) < 0:
         raise ValueError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
-    if by not in ("loss", "importance"):
-        raise ValueError(f"by must be 'loss' or 'importance', got {by!r}")
+    if by not in ("loss", "importance", "worst"):
+        raise ValueError(f"by must be 'loss', 'importance' or 'worst', got {by!r}")
     if layers is None and by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not compensate):
         raise ValueError(
             "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"

@@ -98,5 +98,6 @@ def test_rank_decides_the_number_of_weights(network, text):
 def test_bad_settings_are_one_clear_line(text):
     with pytest.raises(ValueError, match="penalty must be positive, got 0"):
         Calibration(text(), penalty=0)
+    assert [Calibration(text(), memory=how).ridge for how in (False, True)] == [0.1, 1.0]
     with pytest.raises(ValueError, match="rank of a gain must be at least 1, got 0"):
         Calibration(text(), rank=0)

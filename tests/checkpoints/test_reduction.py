@@ -61,6 +61,22 @@ def test_the_least_important_go(network, text):
     assert found.gone["blocks"] == (int(scores["block"].argmin("layer")),)
 
 
+def test_the_least_at_their_worst_position_go(network, text):
+    found = checkpoints.reduce(network, text, count={"mlp": 2, "blocks": 1}, by="worst")
+    order = np.argsort(found.scores["mlp_max"].to_numpy())
+    assert found.gone["mlp"] == tuple(sorted(order[:2]))
+    assert found.gone["blocks"] == (int(found.scores["block_max"].argmin("layer")),)
+
+
+def test_gains_remember_where_asked(network, text):
+    found = checkpoints.reduce(network, text, count={"attention": 2}, memory=True)
+    remembering = checkpoints.Calibration(text.fit, memory=True)
+    by_hand = checkpoints.drop(network, attention=found.gone["attention"], compensate=remembering)
+    judged = checkpoints.evaluate(by_hand, text.judge)
+    assert_allclose(found.losses["reduced"].window_losses, judged.window_losses)
+    assert found.choice.layers == checkpoints.choose(network, 2, remembering, text.choose).layers
+
+
 def test_the_cache_shrinks_by_what_is_gone(network, text):
     smaller = checkpoints.drop(network, attention=[0, 3])
     found = checkpoints.cost({"whole": network, "smaller": smaller}, text.judge[:2], new_tokens=2, repeat=1)
@@ -85,7 +101,14 @@ def test_the_cache_shrinks_by_what_is_gone(network, text):
         (lambda n, t: checkpoints.reduce(n, t, count={"mlp": 9}, by="importance"), "there are 4 layers"),
         (lambda n, t: checkpoints.reduce(n, t, count={"attention": 4}), "1 ... 3, got 4"),
         (lambda n, t: checkpoints.reduce(n, t, layers={"attention": (7,)}), "7"),
-        (lambda n, t: checkpoints.reduce(n, t, count={"mlp": 1}, by="luck"), "'loss' or 'importance', got 'luck'"),
+        (
+            lambda n, t: checkpoints.reduce(n, t, count={"mlp": 1}, by="luck"),
+            "'loss', 'importance' or 'worst', got 'luck'",
+        ),
+        (
+            lambda n, t: checkpoints.reduce(n, t, layers={"mlp": (1,)}, memory=True, compensate=False),
+            "memory belongs to gains",
+        ),
         (lambda n, t: checkpoints.cost({"a": n}, t.judge, repeat=0), "at least 1"),
     ],
 )
