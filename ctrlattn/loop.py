@@ -299,7 +299,8 @@ def require_single_loop(loop: Any, quantity: str) -> Loop:
     if isinstance(loop, Sequence) and all(isinstance(item, Loop) for item in loop):
         raise ValueError(
             f"{quantity} is defined for one linear time-invariant loop, not for a sequence of {len(loop)} different "
-            "layers: analyse one layer (frozen or weight-tied), or simulate the sequence"
+            "layers: analyse one layer (frozen or weight-tied); of layers that differ simulate gives the response, "
+            "lyapunov_exponents over the layer_map of each the growth, jacobian_operator over all of them the gain"
         )
     raise TypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
 

@@ -22,6 +22,7 @@ def open_loop_pole(loop: Loop, a: Any) -> Any:
     >>> open_loop_pole(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25)
     0.75
     """
+    loop = require_single_loop(loop, "open_loop_pole")
     return loop.skip + loop.feedback * a
 
 

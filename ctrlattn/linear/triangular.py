@@ -3,6 +3,7 @@
 A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` lies by (1e-16)^(1/n).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import control
@@ -31,14 +32,20 @@ def poles(system: Any) -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        A Loop, which has the poles of its modes.
     ValueError
-        Not square, or not finite.
+        Not square, or not finite; a sequence of loops.
 
     Examples
     --------
     >>> poles(np.array([[0.5, 0.0], [7.0, 0.5]])).tolist()
     [(0.5+0j), (0.5+0j)]
     """
+    if isinstance(system, Loop):
+        raise TypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
+    if isinstance(system, Sequence) and any(isinstance(item, Loop) for item in system):
+        require_single_loop(system, "poles")
     a = to_numpy(system.A if isinstance(system, control.StateSpace) else system)
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise ValueError(f"poles are of a square matrix (n, n), got shape {a.shape}")

@@ -66,8 +66,8 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
     Examples
     --------
     >>> import numpy as np
-    >>> [ax.get_title() for ax in lyapunov_spectra({"a": np.full((9, 2), 0.5)}).axes]
-    ['Largest exponent', 'Spectrum']
+    >>> [ax.get_xlabel() for ax in lyapunov_spectra({"a": np.full((9, 2), 0.5)}).axes]
+    ['Steps averaged (layers)', 'Exponent, by size']
     """
     drawn = figure(height=3.6)
     left, right = drawn.subplots(1, 2, width_ratios=(1.4, 1.2))

@@ -8,7 +8,7 @@ import numpy as np
 from ctrlattn.arrays import Array, to_numpy
 from ctrlattn.stability.fixed_points import Family
 from ctrlattn.stability.lyapunov import lyapunov_exponents
-from ctrlattn.stability.tangent import Jvp, Step, as_state
+from ctrlattn.stability.tangent import Jvp, Step, as_state, require_callable
 
 
 class Bifurcation(NamedTuple):
@@ -60,6 +60,8 @@ def bifurcation_diagram(
 
     Raises
     ------
+    TypeError
+        A family that is no function.
     ValueError
         No gain, a gain that is not finite, keep < 2, a negative transient.
 
@@ -70,6 +72,7 @@ def bifurcation_diagram(
     >>> found.period.tolist(), round(float(found.values[0, -1]), 6)
     ([1, 2, 4, -1], 0.6)
     """
+    require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
     start = as_state(x)
     gains = np.asarray(gains, dtype=float)
     if gains.ndim != 1 or not len(gains) or not np.all(np.isfinite(gains)):

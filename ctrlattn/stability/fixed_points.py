@@ -13,7 +13,7 @@ import numpy as np
 from ctrlattn.arrays import Array, like, namespace, to_numpy
 from ctrlattn.controllers import PID, LTIController
 from ctrlattn.loop import Loop, LoopState, require_single_loop
-from ctrlattn.stability.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length
+from ctrlattn.stability.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length, require_callable
 
 Family = Callable[[float], Step]
 
@@ -107,6 +107,8 @@ def fixed_point(
 
     Raises
     ------
+    TypeError
+        A step that is no function.
     ValueError
         A state of more than 2000 numbers, whose Jacobian is not formed.
     ArithmeticError
@@ -118,6 +120,7 @@ def fixed_point(
     >>> found.x.round(9).tolist(), found.multipliers.real.round(6).tolist()
     ([0.6], [-0.5])
     """
+    require_callable("step", step, "layer_map(loop, x)[0] is one")
     x = as_state(x)
     _require_small(x)
     tangent, best = Tangent(x, jvp), np.inf
@@ -192,6 +195,7 @@ def continue_fixed_point(
     >>> [(kind, round(gain, 6)) for kind, gain in branch.bifurcations]  # period doubling at r = 3
     [('flip', 3.0)]
     """
+    require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
     start, end = (float(g) for g in gains)
     if start == end or not step_length > 0:
         raise ValueError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ctrlattn.controllers import PID, Fraction, as_controller
 from ctrlattn.linear.modes import mode
-from ctrlattn.loop import Loop
+from ctrlattn.loop import Loop, require_single_loop
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
@@ -40,7 +40,7 @@ class PoleSensitivity(NamedTuple):
 
 def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
     """The polynomials of all modes of a spectrum in the gains `axes`."""
-    mode(loop, 0.0)  # refuses what is not linear and time-invariant, and sequences of loops
+    mode(require_single_loop(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
     a = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
         raise ValueError(f"{quantity}: the spectrum must be finite and have at least one mode")

@@ -4,13 +4,13 @@ Matrix-free: only k directions are pushed through each step, never the whole Jac
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ctrlattn.arrays import Array, to_numpy
-from ctrlattn.stability.tangent import Jvp, Step, Tangent, as_state, length
+from ctrlattn.stability.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
 _ALIGNING = 200  # pushes through a Jacobian that stays where it is, at most
 _ALIGNED = 1e-12
@@ -70,7 +70,7 @@ def lyapunov_exponents(
     Raises
     ------
     TypeError
-        A state of integers.
+        A state of integers; a step that is no function.
     ValueError
         k, steps or transient out of range; a step that returns another shape; a trajectory that leaves the floats.
 
@@ -90,7 +90,9 @@ def lyapunov_exponents(
     size = length(x)
     k = size if k is None else k
     _require_counts(k, size, steps, transient)
-    maps = [step] * (transient + steps) if callable(step) else list(step)
+    maps = list(step) if isinstance(step, Iterable) and not callable(step) else [step] * (transient + steps)
+    for one in maps:
+        require_callable("step", one, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
     if len(maps) != transient + steps:
         raise ValueError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
     tangent = Tangent(x, jvp)

@@ -93,7 +93,8 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     TypeError
         Something else; a loop (take `mode` or `loop_transfer` first).
     ValueError
-        A sequence of loops, an improper transfer function, matrices that do not fit or are not finite.
+        A sequence of loops, an improper transfer function, matrices that do not fit or are not finite, a flag that
+        contradicts the system.
 
     Examples
     --------
@@ -115,6 +116,8 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
             f"{quantity} takes a StateSpace, a TransferFunction or matrices (A, B, C, D), got {type(system).__name__}"
         )
     domain = continuous if system.dt is None else system.dt == 0
+    if continuous and not domain:
+        raise ValueError(f"{quantity}: continuous=True contradicts the system, which is discrete (dt = {system.dt})")
     return _checked(list(matrices), quantity, domain)
 
 

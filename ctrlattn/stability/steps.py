@@ -27,6 +27,8 @@ def with_step(pid: PID, h: float) -> PID:
 
     Raises
     ------
+    TypeError
+        Not a PID.
     ValueError
         The ema form, which is no sampling of a continuous PID; a step that is not positive.
 
@@ -35,6 +37,8 @@ def with_step(pid: PID, h: float) -> PID:
     >>> with_step(PID(0.8, 0.5, 0.05), 0.5).ki
     0.125
     """
+    if not isinstance(pid, PID):
+        raise TypeError(f"a step size belongs to a PID, got {type(pid).__name__}")
     if pid.form != "printed":
         raise ValueError('a step size belongs to the sampled continuous law: it takes form="printed"')
     if not (h > 0 and math.isfinite(h)):

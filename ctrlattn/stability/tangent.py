@@ -72,6 +72,18 @@ def as_state(x: Any) -> Array:
     return x.detach() if xp is not np else x
 
 
+def require_callable(name: str, given: Any, makes: str) -> None:
+    """A TypeError, where what should be a function is none, that says what would make one of a Loop.
+
+    >>> require_callable("step", 0.5, "layer_map(loop, x)[0] is one")
+    Traceback (most recent call last):
+    ...
+    TypeError: step must be a function, got float: layer_map(loop, x)[0] is one
+    """
+    if not callable(given):
+        raise TypeError(f"{name} must be a function, got {type(given).__name__}: {makes}")
+
+
 def length(x: Array) -> int:
     """How many numbers a state holds."""
     return int(np.prod(tuple(x.shape), dtype=int))

@@ -6,6 +6,7 @@ The definitions are evaluated on a grid of frequencies (which never exceeds a pe
 import control
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 
 import ctrlattn
@@ -246,6 +247,23 @@ def test_not_finite(quantity, value):
         quantity(given)
 
 
+@pytest.mark.parametrize(
+    "quantity",
+    [
+        stability.h2_norm, stability.hinf_norm, peak_gain, stability.disk_margin, stability.controllability_gramian,
+        stability.observability_gramian, stability.hankel_singular_values, stability.kreiss_constant,
+        stability.distance_to_instability, stability.sector_limit,
+        lambda g, continuous: stability.circle_criterion(g, 0.0, 1.0, continuous=continuous),
+        lambda g, continuous: stability.transient_growth(g, 3, continuous=continuous),
+    ],
+)  # fmt: skip
+def test_a_flag_that_contradicts_the_system(quantity):
+    discrete = control.ss([[0.5]], [[1.0]], [[1.0]], 0, 1)
+    quantity(discrete, continuous=False)
+    with pytest.raises(ValueError, match="continuous=True contradicts"):
+        quantity(discrete, continuous=True)
+
+
 @pytest.mark.parametrize("quantity", list(OF_A_MATRIX.values())[:9], ids=list(OF_A_MATRIX)[:9])
 def test_entries_whose_squares_overflow(quantity):
     with pytest.raises(ValueError, match="rescale the states"):
@@ -303,6 +321,43 @@ def test_what_a_mode_is_not(quantity):
     for a in (np.nan, np.inf, np.zeros(0)):
         with pytest.raises(ValueError, match=r"finite|one eigenvalue|at least one"):
             quantity(PID_LOOP, a)
+
+
+def test_what_the_refusal_of_a_sequence_offers_is_there():
+    """Response, growth and gain of layers that differ: here linear ones, whose product says all three."""
+    rng = np.random.default_rng(0)
+    matrices = [np.tril(m) / np.tril(m).sum(1, keepdims=True) for m in rng.random((3, 4, 4))]
+    loops = [ctrlattn.Loop(ctrlattn.FixedAttention(m), skip=0.0, feedback=1.0) for m in matrices]
+    with pytest.raises(ValueError, match=r"simulate .* lyapunov_exponents .* layer_map .* jacobian_operator"):
+        ctrlattn.mode(loops, 0.5)
+    product, x = matrices[2] @ matrices[1] @ matrices[0], rng.standard_normal((4, 1))
+    assert_allclose(ctrlattn.simulate(loops, x, 3).state[-1], product @ x, rtol=1e-12)
+    steps = [stability.layer_map(loop, x)[0] for loop in loops]
+    exponents = stability.lyapunov_exponents(steps, stability.layer_map(loops[0], x)[1], 3)
+    assert_allclose(np.sum(exponents), np.log(np.abs(np.linalg.det(product))) / 3, rtol=1e-6)
+    whole = [loop.to(torch.zeros(1, dtype=torch.float64)) for loop in loops]
+    gain = ctrlattn.jacobian_operator(lambda t: ctrlattn.simulate(whole, t, 3, record="last").state, x)
+    assert_allclose(np.linalg.norm(gain @ np.eye(4), 2), np.linalg.norm(product, 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "word"),
+    [
+        (lambda: ctrlattn.linear.poles([PID_LOOP] * 3), "sequence of 3"),
+        (lambda: ctrlattn.linear.poles(PID_LOOP), "mode"),
+        (lambda: ctrlattn.linear.open_loop_pole([PID_LOOP] * 3, 0.5), "sequence of 3"),
+        (lambda: stability.balanced_truncation([PID_LOOP] * 3, 1), "sequence of 3"),
+        (lambda: stability.lyapunov_exponents(PID_LOOP, np.zeros((2, 1)), 3), "layer_map"),
+        (lambda: stability.lyapunov_exponents([PID_LOOP] * 3, np.zeros((2, 1)), 3), "layer_map"),
+        (lambda: stability.fixed_point(PID_LOOP, np.zeros((2, 1))), "layer_map"),
+        (lambda: stability.bifurcation_diagram(PID_LOOP, np.zeros(1), [0.5], observe=float), "layer_map"),
+        (lambda: stability.continue_fixed_point(PID_LOOP, np.zeros(1), (0.0, 1.0)), "layer_map"),
+        (lambda: stability.largest_stable_step(PID_LOOP, 0.5), "a PID, got Loop"),
+    ],
+)
+def test_loops_where_something_else_is_asked(quantity, word):
+    with pytest.raises((TypeError, ValueError), match=word):
+        quantity()
 
 
 @pytest.mark.parametrize("quantity", [design.lqr, OF_A_LOOP["loop_shaping"]])
