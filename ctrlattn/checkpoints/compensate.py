@@ -33,8 +33,8 @@ class Calibration:
     ids : (windows, length) token ids
         Some thousand tokens: a gain has as many rows as the stream has features, and needs several times as many.
     penalty : float, optional
-        Ridge penalty as a share of the mean square of a feature of u. None: 0.1, with memory 1, since little is then
-        left for the static part and text of another kind is read better.
+        Ridge penalty as a share of the mean square of a feature of u. None: 0.1, with memory 1: the more, the less
+        the static part takes from the memory, the closer the fit is to what holds for text of another kind.
     rank : int, optional
         Of the gain: its two factors take 2 d rank numbers instead of d^2. None: full.
     memory : bool

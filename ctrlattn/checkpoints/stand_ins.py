@@ -123,9 +123,12 @@ class Nothing(torch.nn.Module):
 
 def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
     """(batch, n) 1 for a token and 0 for padding, from what attention was given; None where all are tokens."""
-    if not isinstance(mask, torch.Tensor):
+    if mask is None:
         return None
-    if mask.ndim == 4:  # (batch, heads, queries, keys): what the last token sees
-        mask = mask[:, 0, -1]
-        mask = mask if mask.dtype == torch.bool else mask == 0
+    if not isinstance(mask, torch.Tensor):
+        raise ValueError(
+            f"a gain with memory reads a tensor as mask, got {type(mask).__name__}: load with attention sdpa"
+        )
+    if mask.ndim == 4:  # (batch, heads, queries, keys), true or 0 where seen: a token sees itself, none sees padding
+        mask = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1)
     return mask[:, -u.shape[1] :].to(u.dtype).expand(len(u), -1)

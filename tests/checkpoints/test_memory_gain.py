@@ -84,6 +84,21 @@ def test_generation_with_a_cache_is_generation_without(remembering, text, name, 
     assert torch.equal(cached, by_hand)
 
 
+def test_a_window_of_attention_is_not_padding(text):
+    """In a layer whose mask hides what is far back, a memory still has all of it, with and without a cache."""
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "num_key_value_heads": 1}
+    config = transformers.MistralConfig(vocab_size=50, intermediate_size=32, sliding_window=4, pad_token_id=0, **sizes)
+    torch.manual_seed(0)
+    whole = load(transformers.MistralForCausalLM(config).double(), attention="sdpa")
+    smaller = drop(whole, attention=[0, 2], compensate=Calibration(text(60), memory=True))
+    ids = torch.as_tensor(text(2, 20))
+    wanted = logits(smaller.model, ids)
+    with torch.no_grad():
+        out = smaller.model(input_ids=ids[:, :15], use_cache=True)
+        rest = smaller.model(input_ids=ids[:, 15:], use_cache=True, **cached(smaller.model, out.past_key_values))
+    torch.testing.assert_close(torch.cat([out.logits, rest.logits], 1), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_logits_with_a_cache_are_those_without_token_by_token_and_in_parts(remembering, text):
     _, smaller = remembering()
     ids = torch.as_tensor(text(2, 20))
