@@ -46,30 +46,31 @@ def networks(small: bool) -> dict[str, object]:
 
 def worker(small: bool) -> list[dict[str, object]]:
     """Rows for each network, with the threads of this process."""
-    threads, made = {"threads": int(os.environ["OMP_NUM_THREADS"])}, networks(small)
-    rows = [
-        row
-        for name, model in made.items()
-        for row in rows_of(f"{name}{' in small' if small else ''}", model, 1 if small else 7)
-    ]
-    return [{**threads, **row} for row in rows]
+    from ctrlattn import checkpoints
+
+    size = " in small" if small else ""
+    made = {f"{name}{size}": checkpoints.load(model, attention="sdpa") for name, model in networks(small).items()}
+    first = next(iter(made))
+    # Before anything else has made the process larger.
+    rows: list[dict[str, object]] = [{"what": f"{first}, summaries of texts of {SHORT} tokens", **peaks(made[first])}]
+    for name, checkpoint in made.items():
+        rows += rows_of(name, checkpoint, 1 if small else 7)
+    return [{"threads": int(os.environ["OMP_NUM_THREADS"]), **row} for row in rows]
 
 
-def rows_of(name: str, model: object, times: int) -> list[dict[str, object]]:
-    """Memory first, before anything else has made the process larger; then summaries, importance and a whole tap."""
+def rows_of(name: str, checkpoint: object, times: int) -> list[dict[str, object]]:
+    """Summaries, importance and a whole tap beside the plain pass."""
     import torch
 
     from ctrlattn import checkpoints
 
-    checkpoint = checkpoints.load(model, attention="sdpa")
-    memory = peaks(checkpoint)
     ids = np.random.default_rng(0).integers(0, 100, (WINDOWS, TOKENS))
     options = {"use_cache": False} if checkpoint.causal else {}
 
     def plain(*batches):
         with torch.inference_mode():
             for batch in batches:
-                model.base_model(input_ids=torch.as_tensor(batch), **options)
+                checkpoint.model.base_model(input_ids=torch.as_tensor(batch), **options)
 
     ways = {
         "summaries": (ids[:, None], lambda: checkpoints.summaries(checkpoint, ids, window=TOKENS)),
@@ -83,7 +84,7 @@ def rows_of(name: str, model: object, times: int) -> list[dict[str, object]]:
         asked = f"< {ASKED[way]}" if way in ASKED else ""
         found = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
         rows.append({"what": f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", **found})
-    return [*rows, {"what": f"{name}, summaries of texts of {SHORT} tokens", **memory}]
+    return rows
 
 
 def peaks(checkpoint: object) -> dict[str, float]:
