@@ -292,3 +292,30 @@ def test_published_configurations_are_judged_on_the_recorded_modes(material):
     a = material.average_mode
     assert ema["steady_state_error"] == pytest.approx(1 - 1.3 / (1 - a + 1.3))
     assert "residual stream" in found.caveat
+
+
+@pytest.mark.parametrize("name", ["neutreno", "pidformer-ema", "pidformer-printed-text", "pidformer-ema-text"])
+def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, name):
+    # A unit step of the reference through the published law, written out; 1/|1 + C/(z - a)| on the circle.
+    found, a = configurations.section(material).numbers[name], material.average_mode
+    pid = presets.get(name).controller
+    v, integral, before, earlier, path = 0.0, 0.0, 0.0, 0.0, [0.0]
+    for _ in range(1000):
+        e = 1.0 - v
+        if pid.form == "printed":
+            integral += e
+            u = pid.kp * e + pid.ki * integral + pid.kd * (e - before)
+        else:
+            u = pid.kp * e + pid.ki * integral + pid.kd * (before - earlier)
+            integral = 0.3 * e + 0.7 * integral
+        before, earlier = e, before
+        v = a * v + u
+        path.append(v)
+    assert found["steady_state_error"] == pytest.approx(1 - path[-1], abs=1e-9)
+    assert found["settling"] == 1 + np.flatnonzero(np.abs(np.array(path) - path[-1]) > 0.05 * abs(path[-1]))[-1]
+    z = np.exp(1j * np.linspace(1e-4, np.pi, 100_001))
+    if pid.form == "printed":
+        law = pid.kp + pid.ki * z / (z - 1) + pid.kd * (z - 1) / z
+    else:
+        law = pid.kp + pid.ki * 0.3 / (z - 0.7) + pid.kd * (z - 1) / z**2
+    assert found["Ms"] == pytest.approx(np.max(np.abs(1 / (1 + law / (z - a)))), rel=1e-6)
