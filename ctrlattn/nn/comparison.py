@@ -111,8 +111,9 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise ValueError(f'correction must be "holm", got {plan.correction!r}')
     _require_known("settings", plan.settings, {f.name for f in fields(Settings)} - {"arm", "seed"})
     for name, value in plan.settings.items():
-        if name != "drop_path" and isinstance(value, int | float) and not isinstance(value, bool) and not value > 0:
-            raise ValueError(f"settings: {name} must be positive, got {value}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name != "drop_path" and number and not 0 < value < math.inf:
+            raise ValueError(f"settings: {name} must be positive and finite, got {value}")
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
             raise ValueError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")

@@ -322,6 +322,7 @@ def test_the_plan_that_was_fixed_can_be_read():
         ("arms = ['neutreno']", "compared with 'softmax', which is not among neutreno"),
         ("[settings]\nepoch = 3", "settings has no 'epoch'"),
         ("[settings]\nrate = -1.0", "rate must be positive"),
+        ("[settings]\nrate = inf", "rate must be positive and finite, got inf"),
         ("[[tests]]\narm = 'softmax'\nscore = 'clean'\ndirection = 'up'", "less, greater or two-sided"),
         ("[[tests]]\narm = 'softmax'", "missing 2 required"),
         ("arms = ", "no TOML"),
