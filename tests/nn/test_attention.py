@@ -131,6 +131,26 @@ def test_a_chain_of_modules_is_the_loop(name, beta):
     npt.assert_allclose(state.reference.flatten(-2).detach(), v0, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_chain_with_grouped_queries_is_the_loop_of_its_values(name):
+    # Two query heads share one head of values; W_O reads their mean, W_O W_V = I on it.
+    dim, n, layers = 8, 5, 6
+    matrix, x, state = torch.softmax(tokens(n, n, seed=3), -1), tokens(n, dim), None
+    value = torch.linalg.qr(tokens(dim, dim, seed=4))[0][:4]
+    v0 = x @ value.T
+    for _ in range(layers):
+        module = Frozen(dim, 2, kv_heads=1, controller=CONTROLLERS[name], qkv_bias=False).double()
+        module.matrix = matrix
+        with torch.no_grad():
+            module.qkv.weight[-4:] = value
+            module.proj.weight.copy_(torch.cat([value.T, value.T], 1) / 2)
+            module.proj.bias.zero_()
+        x, state = module(x, state)
+    loop = Loop(FixedAttention(matrix), skip=0.0, feedback=1.0, controller=CONTROLLERS[name])
+    npt.assert_allclose((x @ value.T).detach(), simulate(loop, v0, layers).state[-1], rtol=0, atol=1e-12)
+    assert state.reference.shape == (n, 2, 4)
+
+
 @pytest.mark.parametrize(("name", "memories"), [("printed", 2), ("code", 3), ("lti", 2), ("none", 0)])
 def test_the_depth_state_is_v0_and_the_memory(name, memories):
     modules = chain(CONTROLLERS[name])
