@@ -40,8 +40,8 @@ HEAD = """# The trained comparison
 `ctrlattn train digits` trains softmax attention, NeuTRENO, both laws of PIDformer and the comparator transformer on the
 same footing: same data, network, optimizer, rate, number of steps; arms of one seed begin with the same weights and see
 the same batches. Each is then scored once, on the last 360 images in the order they ship. By default five seeds; a
-comparison that was killed goes on where it stopped. The page is written by `simulations/training_page.py` from the
-results of
+comparison that was killed goes on where it stopped; [benchmarks](benchmarks.md#the-trained-comparison) say how long it
+takes. The page is written by `simulations/training_page.py` from the results of
 
 ```bash
 ctrlattn train digits --plan simulations/configs/train_digits.toml
@@ -130,13 +130,18 @@ def keep_also(folder):
 
 def other_lines():
     """The comparisons on other data that have been run."""
-    said = ["## Other data", "", OTHER_HEAD]
+    missing = ", ".join(f"{data} (`{plan_of(data).name}`)" for data, file in OTHER.items() if not file.exists())
+    waiting = f" Planned, but not run yet: {missing}." if missing else ""
+    said = ["## Other data", "", fill(" ".join(OTHER_HEAD.split()) + waiting, 120), ""]
     for data, file in ((data, file) for data, file in OTHER.items() if file.exists()):
         result = json.loads(file.read_text(encoding="utf-8"))
         seeds, planned = (one["seeds"] for one in (result["plan"], tomllib.loads(plan_of(data).read_text("utf-8"))))
         told = f"Seeds {', '.join(map(str, seeds))}, of {len(planned)} that were planned."
         if not result["tests"]:
             told += " The tests of the plan were not made: they need all of them."
+        chance = [result["differences"]["softmax-again"][score] for score in shown(result)]
+        outside = sum(row["low"] > 0 or row["high"] < 0 for row in chance)
+        told += f" Of softmax-again's {len(chance)} intervals {outside} exclude 0, and they are what chance does."
         said += [f"### {data}", "", fill(f"{OTHER_SAID[data]} {told}", 120), "", *lines(result), ""]
     return said[:-1]
 
