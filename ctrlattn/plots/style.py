@@ -187,7 +187,8 @@ def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
 def _layout_kept(figure: Figure) -> Iterator[None]:
     """Draw with the layout of the last drawing: solving for it again takes longer than the drawing itself."""
     engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")
+    with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)  # "none" leaves a placeholder, for whose sake everything is drawn twice
     try:
         yield
     finally:
