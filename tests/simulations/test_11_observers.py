@@ -1,6 +1,4 @@
-"""The scene of observers on a tiny decoder: same examples for all, runs kept, differences by seed, laws in place."""
-
-import json
+"""The scene of observers on a tiny decoder: same examples for all, runs kept, differences by seed."""
 
 import numpy as np
 import pytest
@@ -91,49 +89,3 @@ def test_words_of_a_piece_are_counted_once(scene, network, text, size, tmp_path)
     found = scene.features_by_word(network, dictionary, 1, pieces)
     assert found.shape == (30, 24)
     assert np.isnan(found[:, 0]).reshape(3, 10).tolist() == [[True] * 5 + [False] * 5] * 3
-
-
-@pytest.fixture
-def steered(scene, network, text, size, tmp_path):
-    dictionary = scene.dictionaries(network, "tiny", text, 0, size, [0], tmp_path, ("state",))["state", 0]
-    stream = scene.stream_of(network, text, 0, size, ("state",))
-    return scene.steering(network, dictionary, stream, {"windows": 4, "calibration": 2, "features": 1})
-
-
-def test_every_law_comes_nearer_than_where_it_began(steered):
-    assert len(steered) >= 1
-    for one in steered:
-        laws = set(one["laws"])
-        assert {"push once", "push", "led, path"} <= laws
-        assert {f"{terms}{how}" for terms in ("P", "PI", "PID") for how in (", at once", " led, path")} <= laws | {
-            f"{refused.split()[0]}{how}" for refused in one["refused"] for how in (", at once", " led, path")
-        }
-        for law, run in one["laws"].items():
-            assert abs(run["error"]) < 1, law
-            assert len(run["output"]) == 5
-            assert len(run["losses"]) == 4
-    assert json.dumps(steered)
-
-
-def test_a_path_begins_at_the_mean_and_ends_above_it(scene):
-    from observers_steering import path_of
-
-    from ctrlattn.observers.steering import Plant
-
-    plant = Plant(np.ones(2), np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
-    assert_allclose(path_of(plant), [1, 2 + 2, 3 + 8])
-
-
-def test_the_table_is_over_directions(scene, steered):
-    told = [steered[0], {**steered[0], "direction": "again"}]
-    head, rows = scene.table(told)
-    assert [row[0] for row in rows] == list(steered[0]["laws"])
-    assert {len(row) for row in rows} == {len(head)}
-    by = {row[0]: dict(zip(head, row, strict=True)) for row in rows}
-    assert by["push"]["loss above the push's"] == ""
-    assert by["led, path"]["settled"].partition(",")[0] in ("0 of 2", "2 of 2")
-    run, push = steered[0]["laws"]["led, path"], steered[0]["laws"]["push"]
-    gap = np.mean(run["losses"]) - np.mean(push["losses"])
-    assert by["led, path"]["loss above the push's"] == f"{gap:+.3f} [{gap:+.3f}, {gap:+.3f}]"
-    assert by["led, path"]["tokens miss"] == f"{run['miss']:.0%}"
-    assert scene.table([])[1] == scene.lines([]) == []
