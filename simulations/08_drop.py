@@ -2,15 +2,17 @@
 
 The text is split by document before anything is fitted: calibration (gains), selection (choice of the layers), test
 (losses that are reported, looked at once a configuration). Plays are text of another kind: nothing is fitted to them.
-Compared are attention, MLP and block drops by cosine importance (the published method), attention drops with gains in
-the same layers, and with gains in the layers that `choose` takes from one pass. Increases of the loss are paired,
-window by window, with the whole network.
+Compared are attention, MLP and block drops by cosine importance (the published method; by its mean over tokens and by
+its maximum), attention drops with gains in the same layers, with gains in the layers that `choose` takes from one pass,
+and with gains that keep a fading memory of the values. Increases of the loss are paired, window by window, with the
+whole network. A passage said twice, at two distances, shows what is left of copying from the context.
 
 What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs, and half of all
 attention layers with gains cost less than eight without. On plays gains that were fitted to news win back next to
 nothing, and news set in lines or repeating itself does not help; with half of the calibration from plays most is won
-back on both. What a gain knows is its text, so that calibration has to look like what will be read. At eight by the
-mean score, MLP drops cost more than drops of the whole blocks.
+back on both. What a gain knows is its text. Gains with memory know the layer's own values too: fitted to news they win
+back more than half on plays, and half of all attention costs less on news than with static gains. At eight by the mean
+score, MLP drops cost more than drops of the whole blocks.
 
 What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
 
@@ -24,10 +26,10 @@ import json
 import math
 import os
 import re
-import statistics
 import sys
 import textwrap
 import time
+import zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -35,9 +37,11 @@ import numpy as np
 import torch
 from scene import command, save
 
+from ctrlattn import checkpoints
 from ctrlattn.checkpoints import (
     Calibration,
     choose,
+    cost,
     drop,
     drop_heads,
     evaluate,
@@ -45,6 +49,8 @@ from ctrlattn.checkpoints import (
     importance,
     load,
 )
+from ctrlattn.checkpoints.compensate import settings_of
+from ctrlattn.checkpoints.structure import stand_in
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.plots.dropping import dropping
 from ctrlattn.plots.style import figure
@@ -53,8 +59,15 @@ Size = namedtuple("Size", "length calibration selection test plays")
 SMALL = Size(length=16, calibration=24, selection=6, test=8, plays=4)
 FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
 PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
-BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8), "blocks": (4, 8)}
-GAINS = {"cosine + gain": (8, 15), "chosen + gain": (4, 8, 12, 15, 20)}
+BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8, 15), "blocks": (4, 8, 15)}
+GAINS = {
+    "cosine + gain": (8, 15),
+    "chosen + gain": (4, 8, 12, 15, 20),
+    "cosine + memory": (8,),
+    "chosen + memory": (8, 15),
+}
+GAPS = (64, 448)  # tokens between a passage and its copy
+PASSAGE = 64
 HEADS = (4, 8)  # times the heads of a layer
 ABLATIONS = {"rank 255": {"rank": 255}}
 NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
@@ -147,6 +160,13 @@ class Runs:
     def losses(self, checkpoint):
         return {name: evaluate(checkpoint, self.texts[name]).window_losses.tolist() for name in ("test", "plays")}
 
+    def network(self, name, make):
+        """A smaller network, saved once for these settings and loaded from there."""
+        folder = self.folder / f"{name}-{zlib.crc32(json.dumps(self.settings).encode()):08x}"
+        if not (folder / "config.json").exists():
+            checkpoints.save(make(), folder)
+        return load(folder, attention="sdpa")
+
     def dropped(self, name, compensate=None, **gone):
         """Increase of the loss by a drop."""
         layers = [int(i) for i in sorted(*gone.values())]
@@ -179,14 +199,20 @@ def ranked(runs):
     return {kind: np.argsort(scores[kind]).tolist() for kind in BARE}, scores
 
 
-def chosen(runs, count, layout=""):
+def fitting(runs, text="calibration", memory=False, **options):
+    """A calibration on one of the texts."""
+    return Calibration(runs.texts[text], memory=memory, **options)
+
+
+def chosen(runs, count, layout="", memory=False):
     """The order in which `choose` takes attention layers."""
 
     def make():
-        found = choose(runs.checkpoint, count, runs.texts[f"calibration{layout}"], runs.texts[f"selection{layout}"])
+        how = fitting(runs, f"calibration{layout}", memory)
+        found = choose(runs.checkpoint, count, how, runs.texts[f"selection{layout}"])
         return {"order": list(found.order), "predicted": found.predicted.tolist()}
 
-    return runs.kept(f"choice{layout}", make)
+    return runs.kept(f"choice{layout}{' memory' * memory}", make)
 
 
 def measure(runs):
@@ -196,8 +222,9 @@ def measure(runs):
     largest = min(max(GAINS["chosen + gain"]), depth - 1)
     choice = chosen(runs, largest)
     eight = choice["order"][: min(8, largest)]
-    orders = {"cosine + gain": order["attention"], "chosen + gain": choice["order"]}
-    calibration = Calibration(runs.texts["calibration"])
+    remembered = chosen(runs, largest, memory=True)
+    orders = dict.fromkeys(GAINS, order["attention"])
+    orders |= {"chosen + gain": choice["order"], "chosen + memory": remembered["order"]}
     curves = {}
 
     def run(curve, count):
@@ -206,9 +233,9 @@ def measure(runs):
         if curve in BARE:
             result = runs.dropped(f"{curve} {count}", **{curve: order[curve][:count]})
         else:
-            layers = orders[curve][:count]
-            result = runs.dropped(f"{curve} {count}", compensate=calibration, attention=layers)
-        found = {part: result[part] for part in ("test", "plays")}
+            layers, how = orders[curve][:count], fitting(runs, memory="memory" in curve)
+            result = runs.dropped(f"{curve} {count}", compensate=how, attention=layers)
+        found = {part: result[part] for part in ("test", "plays", "fit_seconds") if part in result}
         curves.setdefault(NAMES.get(curve, curve), {})[count] = found
 
     # The numbers of sublayers that most is said about come first, the ends of the curves last.
@@ -216,11 +243,12 @@ def measure(runs):
     for curve, count in jobs:
         if count == 8:
             run(curve, count)
-    lines = chosen(runs, largest, ", varied")["order"][: len(eight)]
-    varied = Calibration(runs.texts["calibration, varied"])
-    others = {"varied": runs.dropped("varied", compensate=varied, attention=lines)}
-    for curve, count in sorted(jobs, key=lambda job: job[1] != 15):
-        if count != 8:
+    for curve, count in jobs:
+        if count == 15:
+            run(curve, count)
+    at_eight = eights(runs, order, scores, eight, remembered["order"][: len(eight)])
+    for curve, count in jobs:
+        if count not in (8, 15):
             run(curve, count)
     for layers in HEADS:
         curves.setdefault("heads, by cosine", {})[layers] = heads(runs, layers * runs.checkpoint.heads)
@@ -228,14 +256,80 @@ def measure(runs):
         "curves": {name: dict(sorted(points.items())) for name, points in curves.items()},
         "importance": scores,
         "choice": choice,
-        "ablations": {name: ablated(runs, name, eight, **options) for name, options in ABLATIONS.items()},
-        "both kinds": runs.dropped(
-            "both kinds", compensate=Calibration(runs.texts["both kinds"]), attention=order["attention"][: len(eight)]
-        ),
-        "bare at the chosen": runs.dropped("bare at the chosen", attention=eight),
-        "speed": runs.kept("speed", lambda: speed(runs, eight)),
-        **others,
+        "choice with memory": remembered,
+        "parameters": sizes(runs),
+        **at_eight,
     }
+
+
+def eights(runs, order, scores, chosen_eight, remembered):
+    """Whatever is said of eight layers alone."""
+    cosine = order["attention"][: len(chosen_eight)]
+    lines = chosen(runs, min(20, len(runs.checkpoint.layers) - 1), ", varied")["order"][: len(chosen_eight)]
+    return {
+        "copies": copies(runs, cosine, chosen_eight, remembered),
+        "speed": runs.kept("speed", lambda: speed(runs, chosen_eight, remembered)),
+        "by maximum": {kind: worst(runs, kind, scores) for kind in BARE},
+        "MLP alone": [alone(runs, layer) for layer in sorted(order["mlp"][: len(chosen_eight)])],
+        "ablations": {name: ablated(runs, name, chosen_eight, **options) for name, options in ABLATIONS.items()},
+        "varied": runs.dropped("varied", compensate=fitting(runs, "calibration, varied"), attention=lines),
+        "both kinds": runs.dropped("both kinds", compensate=fitting(runs, "both kinds"), attention=cosine),
+        "bare at the chosen": runs.dropped("bare at the chosen", attention=chosen_eight),
+    }
+
+
+def worst(runs, kind, scores):
+    """As many as eight by the maximum of importance over tokens instead of its mean."""
+    turn = np.array(scores["block_max" if kind == "blocks" else f"{kind}_max"])
+    least = [int(i) for i in np.argsort(turn)[: min(8, len(turn) - 1)]]
+    return runs.dropped(f"{kind} by maximum", **{kind: least})
+
+
+def alone(runs, layer):
+    return runs.dropped(f"MLP {layer} alone", mlp=[layer])
+
+
+def remembering(runs, layers):
+    """The network with gains that remember in these layers."""
+    return runs.network(
+        "memory", lambda: drop(runs.checkpoint, attention=layers, compensate=fitting(runs, memory=True))
+    )
+
+
+def copies(runs, cosine, eight, remembered):
+    """Loss of a passage, and of the same passage said again after a gap of other text."""
+
+    def make():
+        def gained():
+            return drop(runs.checkpoint, attention=eight, compensate=fitting(runs))
+
+        found = {
+            "whole": runs.checkpoint,
+            "cosine, bare": drop(runs.checkpoint, attention=cosine),
+            "chosen + gain": runs.network("gain", gained),
+            "chosen + memory": remembering(runs, remembered),
+        }
+        return {name: {str(gap): copied(runs, one, gap) for gap in GAPS} for name, one in found.items()}
+
+    return runs.kept("copies", make)
+
+
+def copied(runs, checkpoint, gap):
+    """Mean loss of a passage when first said and when said again, and the standard errors over texts."""
+    length = min(PASSAGE, runs.settings["length"] // 2)
+    texts = np.asarray(runs.texts["test"])[: runs.settings["test"] // 2 * 2]
+    between = np.resize(np.roll(texts, 1, axis=0), (len(texts), max(gap, 1)))
+    both = torch.as_tensor(np.concatenate([texts[:, :length], between, texts[:, :length]], 1))[::2]
+    with torch.inference_mode():
+        losses = [
+            torch.nn.functional.cross_entropy(
+                checkpoint.model(input_ids=one[None]).logits[0, :-1].float(), one[1:], reduction="none"
+            )
+            for one in both
+        ]
+    each = np.array([[float(x[: length - 1].mean()), float(x[1 - length :].mean())] for x in losses])
+    error = each.std(0, ddof=1) / math.sqrt(len(each))
+    return {"first": each[:, 0].mean(), "again": each[:, 1].mean(), "standard_error": error[1]}
 
 
 def heads(runs, count):
@@ -255,31 +349,33 @@ def ablated(runs, name, layers, **options):
     """The same layers with another setting of the gains."""
     if "rank" in options:
         options["rank"] = min(options["rank"], runs.checkpoint.width // 2 - 1)
-    calibration = Calibration(runs.texts["calibration"], **options)
-    return runs.dropped(f"ablation {name}", compensate=calibration, attention=layers)
+    return runs.dropped(f"ablation {name}", compensate=fitting(runs, **options), attention=layers)
 
 
-def speed(runs, layers, repeats=3, new=16):
-    """Prefill and generation with a cache in float32, whole and smaller in turn; bytes of the cache."""
-    ids = torch.as_tensor(runs.texts["test"][:1])
-    smaller = drop(runs.checkpoint, attention=layers)
-    models = {"whole": runs.checkpoint.model, "smaller": smaller.model}
-    times = {name: {"prefill": [], "generate": []} for name in models}
-    size = {}
-    for _ in range(repeats):
-        for name, model in models.items():
-            with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-                began = time.perf_counter()
-                cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-                times[name]["prefill"].append(time.perf_counter() - began)
-                held = [t for layer in cache.layers if layer.is_initialized for t in (layer.keys, layer.values)]
-                size[name] = sum(t.numel() * t.element_size() for t in held)
-                began = time.perf_counter()
-                for _ in range(new):
-                    cache = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).past_key_values
-                times[name]["generate"].append((time.perf_counter() - began) / new)
-    median = {name: {what: statistics.median(t) for what, t in some.items()} for name, some in times.items()}
-    return {"times": median, "cache_bytes": size, "prompt": ids.shape[1], "load": os.getloadavg()[0]}
+def sizes(runs):
+    """Parameters of one attention layer, and of what stands for it."""
+    one = runs.checkpoint.sublayers("attention")[0]
+    rank = {"rank": min(ABLATIONS["rank 255"]["rank"], runs.checkpoint.width // 2 - 1)}
+    gains = {"gain": {}, "gain of rank 255": rank, "gain with memory": {"memory": True}}
+    modules = {"attention": one.module} | {
+        name: stand_in(one, settings_of(runs.checkpoint, "attention", fitting(runs, **options)))
+        for name, options in gains.items()
+    }
+    return {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+
+
+def speed(runs, layers, remembered):
+    """Prefill and generation with a cache in float32, in turn; parameters; bytes of the cache."""
+    networks = {
+        "whole": runs.checkpoint,
+        "eight layers bare": drop(runs.checkpoint, attention=layers),
+        "eight with memory": remembering(runs, remembered),
+    }
+    ids = runs.texts["test"][:1]
+    with torch.autocast("cpu", enabled=False):
+        found = cost(networks, ids)
+    found = {name: one._asdict() for name, one in found.items()}
+    return {"networks": found, "prompt": ids.shape[1], "load": os.getloadavg()[0], "threads": torch.get_num_threads()}
 
 
 def curves_of(numbers, part):
@@ -314,6 +410,7 @@ def verdict(numbers):
             row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
             lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
     others = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
+    others |= {f"{kind} by maximum, bare": result for kind, result in numbers["by maximum"].items()}
     for name, result in {**numbers["ablations"], **others}.items():
         test, other = (result[part]["increase"] for part in ("test", "plays"))
         lines.append(f"eight layers, {name}: {test:+.3f}, plays {other:+.3f}")

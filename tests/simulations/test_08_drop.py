@@ -3,9 +3,11 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("transformers")
 
@@ -38,8 +40,28 @@ def test_runs_are_kept_and_numbers_are_paired(scene, tmp_path, capsys):
     assert again == first
     runs = {p.stem: json.loads(p.read_text())["result"] for p in (tmp_path / "drop_runs").glob("*.json")}
     assert runs["attention_4"]["layers"] == sorted(np.argsort(runs["importance"]["attention"])[:4].tolist())
-    cache = first["speed"]["cache_bytes"]
-    assert cache["smaller"] / cache["whole"] == pytest.approx(1 / 6)  # five layers of six are gone
+    cache = {name: one["cache_bytes"] for name, one in first["speed"]["networks"].items()}
+    assert cache["eight layers bare"] / cache["whole"] == pytest.approx(1 / 6)  # five layers of six are gone
+    assert cache["eight layers bare"] < cache["eight with memory"]
+    assert first["parameters"]["gain of rank 255"] < first["parameters"]["gain"]
+
+
+def test_a_passage_said_again_is_judged_where_it_stands(scene, tmp_path):
+    """Of a network that copies what came a fixed way before, only the second passage is free."""
+    checkpoint, texts, _ = scene.tiny(0)
+
+    class Copier(torch.nn.Module):
+        def forward(self, input_ids):
+            logits = torch.zeros(*input_ids.shape, 64)
+            back = 8 + 5  # the passage and the gap
+            for t in range(back - 1, input_ids.shape[1]):
+                logits[0, t, input_ids[0, t + 1 - back]] = 50.0
+            return SimpleNamespace(logits=logits)
+
+    runs = scene.Runs(tmp_path, checkpoint, texts, scene.SMALL._asdict())
+    found = scene.copied(runs, SimpleNamespace(model=Copier()), 5)
+    assert found["again"] < 1e-6
+    assert found["first"] == pytest.approx(np.log(64))
 
 
 def test_full_needs_its_texts(scene, tmp_path):
