@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scene import command, save
+from scene import command, numbers_of, save
 
 from ctrlattn import checkpoints
 from ctrlattn.files import atomic, output_directory
@@ -345,7 +345,7 @@ def names(where, source, name):
 
 def main(out, seed=0, full=False, model=None, other=(), text=None, again=None):
     """Train, measure, compare; the numbers, which are also written with a picture."""
-    numbers = found_in(out, seed, full, model, other, text) if again is None else json.loads(Path(again).read_text())
+    numbers = found_in(out, seed, full, model, other, text) if again is None else numbers_of(again)
     numbers["differences"] = differences(numbers["rows"])
     numbers["verdict"] = verdict(numbers)
     return save(out, "observers", json_ready(numbers), picture(numbers))  # nan and inf become words

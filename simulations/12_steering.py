@@ -37,7 +37,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scene import command, save
+from scene import command, numbers_of, save
 
 from ctrlattn import checkpoints
 from ctrlattn.design import Spec, tune
@@ -302,7 +302,7 @@ def found_in(out, seed, full, model, text):
 
 def main(out, seed=0, full=False, model=None, text=None, again=None):
     """Learn, steer, tell; the numbers, which are also written with a picture and a table."""
-    numbers = found_in(out, seed, full, model, text) if again is None else json.loads(Path(again).read_text())
+    numbers = found_in(out, seed, full, model, text) if again is None else numbers_of(again)
     numbers |= {"table": table(numbers["steering"]), "verdict": verdict(numbers)}
     return save(out, "steering", json_ready(numbers), picture(numbers["steering"]))
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from ctrlattn.files import atomic, output_directory
 
@@ -15,6 +16,14 @@ def save(out, name, numbers, figure, dpi=100):
     with atomic(folder / f"{name}.png") as path:
         figure.savefig(path, dpi=dpi)
     return numbers
+
+
+def numbers_of(path):
+    """The numbers that `save` wrote; a ValueError in one line where there are none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: no results of a scene: {error}") from error
 
 
 def command(main, description, full, more=None, missing=None):

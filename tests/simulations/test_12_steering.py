@@ -65,3 +65,14 @@ def test_the_page_is_what_the_kept_results_say(scene, tmp_path):
     assert "\n".join(numbers["verdict"]) in page
     assert all("| " + " | ".join(row) + " |" in page for row in numbers["table"][1])
     assert (tmp_path / "steering.png").stat().st_size > 50_000
+
+
+@pytest.mark.parametrize("content", [None, "no numbers"])
+def test_results_that_are_none_are_told(scene, tmp_path, content):
+    path = tmp_path / "steering.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match="no results of a scene"):
+        scene.main(tmp_path, again=path)
+    with pytest.raises(ValueError, match="--full needs --model"):
+        scene.main(tmp_path, full=True)
