@@ -80,12 +80,17 @@ def split(path, tokenizer, size, seed):
     ends = np.cumsum(list(PARTS.values()))
     named = dict(zip((*PARTS, "test"), np.split(order, ends), strict=True))
 
+    def tokens(texts):
+        return [i for text in texts for i in tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]]
+
     def windows(name, texts):
-        ids = [i for text in texts for i in tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]]
+        ids = tokens(texts)
         whole = np.array(ids[: len(ids) // size.length * size.length]).reshape(-1, size.length)
         return whole[np.linspace(0, len(whole) - 1, getattr(size, name)).astype(int)]
 
     parts = {name: windows(name, [documents[k] for k in indices]) for name, indices in named.items()}
+    first = tokens([documents[k] for k in named["calibration"]])[: 16 * size.length]
+    parts["long"] = np.array(first[: len(first) // 2 * 2]).reshape(2, -1)  # two windows of eight times the length
     for name in PARTS:
         parts[f"{name}, varied"] = repeated(windows(name, wrapped([documents[k] for k in named[name]], seed)))
     return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
@@ -136,6 +141,7 @@ def tiny(seed):
     rng = np.random.default_rng(seed)
     texts = {name: rng.integers(64, size=(getattr(SMALL, name), SMALL.length)) for name in SMALL._fields[1:]}
     texts |= {f"{name}, varied": texts[name] for name in PARTS} | {"both kinds": texts["calibration"]}
+    texts["long"] = texts["calibration"]
     return checkpoint, texts, {}
 
 
@@ -270,6 +276,7 @@ def eights(runs, order, scores, chosen_eight, remembered):
         "copies": copies(runs, cosine, chosen_eight, remembered),
         "speed": runs.kept("speed", lambda: speed(runs, chosen_eight, remembered)),
         "by maximum": {kind: worst(runs, kind, scores) for kind in BARE},
+        "long windows": longer(runs, len(chosen_eight)),
         "MLP alone": [alone(runs, layer) for layer in sorted(order["mlp"][: len(chosen_eight)])],
         "ablations": {name: ablated(runs, name, chosen_eight, **options) for name, options in ABLATIONS.items()},
         "varied": runs.dropped("varied", compensate=fitting(runs, "calibration, varied"), attention=lines),
@@ -283,6 +290,21 @@ def worst(runs, kind, scores):
     turn = np.array(scores["block_max" if kind == "blocks" else f"{kind}_max"])
     least = [int(i) for i in np.argsort(turn)[: min(8, len(turn) - 1)]]
     return runs.dropped(f"{kind} by maximum", **{kind: least})
+
+
+def longer(runs, count):
+    """The least important MLPs by the mean over two long windows, and the one with the worst position alone."""
+
+    def make():
+        scores = importance(runs.checkpoint, runs.texts["long"])
+        return {"mean": scores["mlp"].to_numpy().tolist(), "max": scores["mlp_max"].to_numpy().tolist()}
+
+    scores = runs.kept("importance of long windows", make)
+    least = np.argsort(scores["mean"])[:count].tolist()
+    return {
+        "together": runs.dropped("mlp by long windows", mlp=least),
+        "worst": alone(runs, max(least, key=lambda layer: scores["max"][layer])),
+    }
 
 
 def alone(runs, layer):

@@ -92,10 +92,7 @@ less cost less than eight blocks less (61.9 against 60.7 points), of Mistral-7B 
 
 Scores are those of 16 windows of 256 tokens of news. There the mean takes none of the layers with a position that turns
 by more than 60 degrees (MLPs 0, 10, 11 and 29): the eight are layers side by side, and what they cost together is not
-the sum of what each costs. Scored on two windows of 2,048 tokens the mean does take the MLP of layer 11, which builds
-the massive activation: alone it costs +1.528 ± 0.094 on news, and those eight +9.408 ± 0.375. By the maximum it is
-never taken (12 to 19, on all windows tried). A BOS token in front of each window changes neither eight. So the maximum
-keeps off what must not be dropped, and is no better an order among the rest: `reduce(..., by="worst")` takes it.
+the sum of what each costs.
 """
 COPY_NOTE = """A passage of 64 tokens, other text, and the passage again: loss of the passage, nats a token. What a
 network says of it the second time rests on attention that finds the first.
@@ -170,7 +167,20 @@ def ordering_lines(numbers):
         f"Each of the eight MLPs of least mean importance dropped alone, on news: {each}; {total:+.3f} in sum, "
         f"{together:+.3f} together."
     )
-    return [*rows, "", note]
+    return [*rows, "", note, ORDER_NOTE, *long_lines(numbers["long windows"])]
+
+
+def long_lines(found):
+    together, worst = found["together"], found["worst"]
+    layer, layers = worst["layers"][0], ", ".join(map(str, together["layers"]))
+    return [
+        f"Scored on two windows of 2,048 tokens the eight MLPs by the mean are {layers}: "
+        f"together {cell(together, 'test')} on news. Layer {layer}, which turns a position furthest, costs "
+        f"{cell(worst, 'test')} alone. By the maximum it is never taken: 12 to 19 go on these windows, the short ones, "
+        "and the short ones with a BOS token in front, which changes neither eight. So the maximum keeps off what must "
+        'not be dropped, and is no better an order among the rest; `reduce(..., by="worst")` takes it.',
+        "",
+    ]
 
 
 def copy_lines(copies):
@@ -238,7 +248,7 @@ def page(numbers):
         f"![curves]({PICTURE.relative_to(PAGE.parent).as_posix()})", "", *outcome(numbers), "",
         *curve_lines(numbers["curves"]), "", f"The eight chosen layers: {', '.join(map(str, eight))}; for gains with "
         f"memory: {', '.join(map(str, sorted(numbers['choice with memory']['order'][:8])))}.", "",
-        "## Attention, MLP, blocks: by the mean and by the maximum", "", *ordering_lines(numbers), ORDER_NOTE,
+        "## Attention, MLP, blocks: by the mean and by the maximum", "", *ordering_lines(numbers),
         "## A passage said again", "", COPY_NOTE, *copy_lines(numbers["copies"]), "",
         "## Ablations", "", *ablation_lines(numbers), "", "## Speed", "",
         *speed_lines(numbers["speed"]),

@@ -27,8 +27,9 @@ def test_no_document_is_in_two_parts(scene, tmp_path, monkeypatch):
     (tmp_path / "news").write_text("\n".join(lines), encoding="utf-8")
     size = scene.SMALL._replace(length=4, calibration=10, selection=6, test=8)
     parts, documents = scene.split(tmp_path / "news", Words(), size, seed=0)
-    seen = {name: {int(i) // 10 for i in ids.flat} for name, ids in parts.items() if "varied" not in name}
+    seen = {name: {int(i) // 10 for i in ids.flat} for name, ids in parts.items() if name in documents}
     assert seen == {name: set(some) for name, some in documents.items()}
+    assert {int(i) // 10 for i in parts["long"].flat} <= set(documents["calibration"])
     assert sum(len(some) for some in seen.values()) == 12 == len(set().union(*seen.values()))
 
 
