@@ -40,7 +40,9 @@ class Reduction:
     gone : dict
         "attention", "mlp", "blocks" -> layers.
     compensated : bool
-        Whether static gains stand in for what is gone.
+        Whether gains stand in for what is gone.
+    memory : bool
+        Whether those of attention layers remember.
     scores : xarray.Dataset
         Of `importance`, on the fitting windows.
     choice : Choice or None
@@ -54,6 +56,7 @@ class Reduction:
     after: Checkpoint
     gone: dict[str, tuple[int, ...]]
     compensated: bool
+    memory: bool
     scores: "xr.Dataset"
     choice: Choice | None
     losses: dict[str, Evaluation]
@@ -105,7 +108,7 @@ def reduce(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Reduction:
-    """Choose sublayers, take them out, fit static gains in their place, and judge the result on text it never saw.
+    """Choose sublayers, take them out, fit gains in their place, and judge the result on text it never saw.
 
     Parameters
     ----------
@@ -174,7 +177,7 @@ def reduce(
         tell("judge", done, 3)
         losses[name] = evaluate(network, text.judge)
     tell("judge", 3, 3)
-    return Reduction(checkpoint, after, gone, compensate, scores, choice, losses)
+    return Reduction(checkpoint, after, gone, compensate, memory, scores, choice, losses)
 
 
 def least_important(

@@ -29,12 +29,15 @@ def drop(
         str | None,
         typer.Option(
             "--by",
-            help="loss (least predicted loss with gains in place; attention alone or MLPs alone) or importance (as "
-            "published); default: loss where it applies.",
+            help="loss (least predicted loss with gains in place; attention alone or MLPs alone), importance (least on "
+            "average, as published) or worst (least at any token); default: loss where it applies.",
         ),
     ] = None,
     bare: Annotated[bool, typer.Option("--bare", help="Put nothing in their place.")] = False,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank of the gains; default: full.")] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Gains of attention layers keep a memory of constant size of the text.")
+    ] = False,
     held_out: Annotated[
         str | None, typer.Option("--held-out", help="Text to judge by; default: the last fifth of --text.")
     ] = None,
@@ -78,6 +81,7 @@ def drop(
             by=by or ("loss" if applies else "importance"),
             compensate=not bare,
             rank=rank,
+            memory=memory,
             seed=seed,
             progress=show_progress,
         )

@@ -67,16 +67,23 @@ def write_drop(
     facts = {"model": name, "gone": {part: list(gone) for part, gone in found.gone.items()}}
     heading = Heading(
         title=f"{name}, made smaller",
-        lead=(
-            f"Without {_gone(found)}; "
-            + ("a static gain, fitted without gradients, stands in for each." if found.compensated else "bare.")
-        ),
+        lead=f"Without {_gone(found)}; {_stand(found)}.",
         networks=[
             {"name": name, "summary": f"{count(found.scores.attrs['tokens'], 'token')} to fit the gains", "texts": []}
         ],
         provenance={"Network": {"source": found.before.source, "family": found.before.family.name}},
     )
-    return save(output_directory(out), heading, sections, {**facts, "compensated": found.compensated})
+    return save(
+        output_directory(out), heading, sections, {**facts, "compensated": found.compensated, "memory": found.memory}
+    )
+
+
+def _stand(found: "Reduction") -> str:
+    """What is in their place, in words."""
+    if not found.compensated:
+        return "bare"
+    kind = "gain that keeps a memory of constant size" if found.memory else "static gain"
+    return f"a {kind}, fitted without gradients, stands in for each"
 
 
 def _gone(found: "Reduction") -> str:

@@ -60,6 +60,24 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     assert "exists already" in again.stderr
 
 
+def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):
+    out = tmp_path / "out"
+    found = run(
+        source, "--attention", 1, "--memory", "--by", "worst", "--text", TEXT, "--window", 10, "--out", out, "--json"
+    )
+    assert found.exit_code == 0, found.output
+    summary = json.loads(found.stdout)
+    assert summary["memory"]
+    assert "a gain that keeps a memory of constant size" in (out / "report.html").read_text(encoding="utf-8")
+    (kept,) = checkpoints.load(out / "model").model.config.ctrlattn["attention"].values()
+    assert kept["heads"] == kept["values"]
+    refused = run(
+        source, "--attention", 1, "--memory", "--bare", "--text", TEXT, "--window", 10, "--out", tmp_path / "b"
+    )
+    assert refused.exit_code == 2
+    assert "dropped bare" in refused.stderr
+
+
 def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path):
     out = tmp_path / "out"
     found = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)
