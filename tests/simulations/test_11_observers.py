@@ -1,5 +1,8 @@
 """The scene of observers on a tiny decoder: same examples for all, runs kept, differences by seed."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -89,3 +92,12 @@ def test_words_of_a_piece_are_counted_once(scene, network, text, size, tmp_path)
     found = scene.features_by_word(network, dictionary, 1, pieces)
     assert found.shape == (30, 24)
     assert np.isnan(found[:, 0]).reshape(3, 10).tolist() == [[True] * 5 + [False] * 5] * 3
+
+
+def test_the_page_is_what_the_kept_results_say(scene, tmp_path):
+    root = Path(__file__).parents[2]
+    kept = root / "simulations" / "results" / "observers.json"
+    numbers = scene.main(tmp_path, again=kept)
+    assert numbers == json.loads(kept.read_text(encoding="utf-8"))
+    assert "\n".join(numbers["verdict"]) in (root / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert (tmp_path / "observers.png").stat().st_size > 50_000
