@@ -29,7 +29,8 @@ PLAN = ROOT / "simulations" / "configs" / "train_digits.toml"
 KEPT = ROOT / "simulations" / "results" / "train_digits.json"
 OTHER = {data: KEPT.with_name(f"train_{data}.json") for data in ("mnist5k", "text")}
 OTHER_HEAD = """`ctrlattn train mnist5k` and `ctrlattn train text`, with the sizes that the command has for them. Few
-seeds, for what they cost here: intervals are wide, and where one excludes 0 it may be by chance. No claim is made."""
+seeds, for what they cost here: intervals are wide, and where one excludes 0 it may be by chance. What was claimed
+beforehand is in the tests, where all seeds of a plan were run."""
 OTHER_SAID = {
     "mnist5k": "3,500 images of 28 x 28 pixels to train, 1,000 to test; patches of 4, 8 epochs.",
     "text": "The King James Bible by characters: 4,096 windows of 64 to train, 512 to test; 4 epochs; the gains for "
