@@ -1,6 +1,6 @@
 """Named loops, each with its source: the notes' automaton and reads, residual transformer, PIDformer and relatives.
 
-Relatives that are another attention matrix, not another loop, are mixings: `ctrlattn.nn.relatives`.
+Relatives that are another attention matrix, not another loop, are mixings: `ctrlattn.nn.modules.relatives`.
 """
 
 from dataclasses import replace

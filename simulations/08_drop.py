@@ -49,8 +49,8 @@ from ctrlattn.checkpoints import (
     importance,
     load,
 )
-from ctrlattn.checkpoints.compensate import settings_of
-from ctrlattn.checkpoints.structure import stand_in
+from ctrlattn.checkpoints.network.structure import stand_in
+from ctrlattn.checkpoints.reduce.compensate import settings_of
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.plots.dropping import dropping
 from ctrlattn.plots.style import figure

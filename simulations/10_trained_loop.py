@@ -40,11 +40,11 @@ from scipy.stats import t as student
 
 from ctrlattn.files import output_directory
 from ctrlattn.linear import jacobian_operator
-from ctrlattn.nn.attention import DepthState, control_values
-from ctrlattn.nn.comparison import kept
-from ctrlattn.nn.data import load
-from ctrlattn.nn.measures import attention_matrices
-from ctrlattn.nn.training import Settings, build
+from ctrlattn.nn.experiment.comparison import kept
+from ctrlattn.nn.experiment.data import load
+from ctrlattn.nn.experiment.measures import attention_matrices
+from ctrlattn.nn.experiment.training import Settings, build
+from ctrlattn.nn.modules.attention import DepthState, control_values
 from ctrlattn.plots.style import GREY, figure, styles, themed
 from ctrlattn.stability import spectral_radius
 

@@ -36,7 +36,7 @@ from scene import command, numbers_of, save
 
 from ctrlattn import checkpoints
 from ctrlattn.files import atomic, output_directory
-from ctrlattn.nn.statistics import paired as paired_test
+from ctrlattn.nn.experiment.statistics import paired as paired_test
 from ctrlattn.observers import Settings, Stream, Training, load, measures, observe, recover
 from ctrlattn.observers import save as save_dictionary
 from ctrlattn.observers.alignment import by_word, likeness, paired, rsa, svcca, word_rows

@@ -43,7 +43,7 @@ from ctrlattn import checkpoints
 from ctrlattn.design import Spec, tune
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.loop import Loop
-from ctrlattn.nn.statistics import paired as paired_test
+from ctrlattn.nn.experiment.statistics import paired as paired_test
 from ctrlattn.observers import Settings, Stream, measures, train
 from ctrlattn.observers.steering import Law, calibrate, feedforward, identify, respond
 from ctrlattn.observers.study import observed

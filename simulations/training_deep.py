@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ctrlattn.files import atomic
-from ctrlattn.nn.training import Settings
+from ctrlattn.nn.experiment.training import Settings
 
 KEPT = Path(__file__).parent / "results" / "train_deep.json"
 SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75

@@ -18,9 +18,9 @@ from textwrap import fill
 import training_deep
 
 from ctrlattn.files import atomic
-from ctrlattn.nn.comparison import DIRECTORY
-from ctrlattn.nn.statistics import paired
-from ctrlattn.nn.table import interval, lines, published, shown
+from ctrlattn.nn.experiment.comparison import DIRECTORY
+from ctrlattn.nn.experiment.statistics import paired
+from ctrlattn.nn.experiment.table import interval, lines, published, shown
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "training.md"

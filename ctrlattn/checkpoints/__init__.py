@@ -1,24 +1,24 @@
 """Real networks as control loops: load a transformers checkpoint and record its signals."""
 
-from ctrlattn.checkpoints.choose import Choice, choose, compensated_drop
-from ctrlattn.checkpoints.compensate import Calibration
-from ctrlattn.checkpoints.cost import Cost, cost
-from ctrlattn.checkpoints.drop import drop
-from ctrlattn.checkpoints.drop_heads import drop_heads, head_importance
-from ctrlattn.checkpoints.evaluate import Evaluation, evaluate, perplexity
-from ctrlattn.checkpoints.families import FAMILIES, Family, Place, Sublayer
-from ctrlattn.checkpoints.heads import head_contributions
-from ctrlattn.checkpoints.importance import importance
-from ctrlattn.checkpoints.jacobian import layer_jacobian
-from ctrlattn.checkpoints.layers import layer_function, layer_functions
-from ctrlattn.checkpoints.load import Checkpoint, load
-from ctrlattn.checkpoints.parts import Effort
-from ctrlattn.checkpoints.profile import feedback_profile
-from ctrlattn.checkpoints.reduction import Reduction, Split, reduce, split_text
-from ctrlattn.checkpoints.save import is_changed, open_changed, save
-from ctrlattn.checkpoints.streaming import STATISTICS, stream, summaries
-from ctrlattn.checkpoints.tap import tap
-from ctrlattn.checkpoints.weights import ValueOutput, value_output
+from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, perplexity
+from ctrlattn.checkpoints.measure.heads import head_contributions
+from ctrlattn.checkpoints.measure.importance import importance
+from ctrlattn.checkpoints.measure.jacobian import layer_jacobian
+from ctrlattn.checkpoints.measure.layers import layer_function, layer_functions
+from ctrlattn.checkpoints.measure.parts import Effort
+from ctrlattn.checkpoints.measure.profile import feedback_profile
+from ctrlattn.checkpoints.measure.streaming import STATISTICS, stream, summaries
+from ctrlattn.checkpoints.measure.tap import tap
+from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
+from ctrlattn.checkpoints.network.families import FAMILIES, Family, Place, Sublayer
+from ctrlattn.checkpoints.network.load import Checkpoint, load
+from ctrlattn.checkpoints.network.save import is_changed, open_changed, save
+from ctrlattn.checkpoints.reduce.choose import Choice, choose, compensated_drop
+from ctrlattn.checkpoints.reduce.compensate import Calibration
+from ctrlattn.checkpoints.reduce.cost import Cost, cost
+from ctrlattn.checkpoints.reduce.drop import drop
+from ctrlattn.checkpoints.reduce.drop_heads import drop_heads, head_importance
+from ctrlattn.checkpoints.reduce.reduction import Reduction, Split, reduce, split_text
 
 __all__ = [
     "FAMILIES",

@@ -63,7 +63,7 @@ def drop(
             raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
 
         from ctrlattn import checkpoints
-        from ctrlattn.report.dropping import write_drop
+        from ctrlattn.report.pages.reduction import write_drop
 
         counted = {"attention": attention, "mlp": mlp, "blocks": blocks}
         chosen: dict[str, Any] = {"count": counted}

@@ -51,7 +51,7 @@ def observe(
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
 
         from ctrlattn.observers import study
-        from ctrlattn.report import features as pages
+        from ctrlattn.report.pages import observer as pages
 
         found = study(
             checkpoint,

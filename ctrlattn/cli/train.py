@@ -85,7 +85,7 @@ def train(
         if plan is not None and (configs or seeds or first or settings):
             raise ValueError("--plan says what is compared, and when it was fixed: give no other option beside it")
 
-        from ctrlattn.nn import comparison, table
+        from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.plots import save
         from ctrlattn.plots.training import compared
 

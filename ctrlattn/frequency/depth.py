@@ -13,10 +13,10 @@ import numpy as np
 
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.linear import mode
+from ctrlattn.linear.realization import Realization
 from ctrlattn.loop import DIAGRAM, Loop
 from ctrlattn.stability import is_stable
-from ctrlattn.stability.norms import largest_gain, level_crossings, level_set_peak
-from ctrlattn.stability.realization import Realization
+from ctrlattn.stability.robustness.norms import largest_gain, level_crossings, level_set_peak
 
 _BANDWIDTH = 1 / math.sqrt(2)  # -3 dB
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint, evaluate
-from ctrlattn.checkpoints.hooks import Hook, first, hooked, stream_of
+from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.observers.dictionary import Dictionary
 from ctrlattn.observers.stream import pair, require_signals, window_of
 from ctrlattn.predictors import CausalMean

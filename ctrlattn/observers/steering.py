@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
-from ctrlattn.checkpoints.hooks import Hook, first, hooked, stream_of
+from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.design.performance import settled
 from ctrlattn.loop import Loop, LoopState
 from ctrlattn.observers.stream import window_of

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint
-from ctrlattn.checkpoints.hooks import first, hooked, stream_of
-from ctrlattn.checkpoints.inputs import inputs_of
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.watch import first, hooked, stream_of
 from ctrlattn.predictors import CausalMean
 
 SIGNALS = ("state", "prediction", "error", "mid", "mlp")

@@ -1,33 +1,8 @@
 """Which attention modes a controller leaves stable, and how far a loop is from instability."""
 
-from ctrlattn.stability.attention import AttentionContraction, attention_contraction, attention_lipschitz
-from ctrlattn.stability.bifurcation import Bifurcation, bifurcation_diagram
-from ctrlattn.stability.contraction import Contraction, contraction_certificate, sector_form
-from ctrlattn.stability.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
-from ctrlattn.stability.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
-from ctrlattn.stability.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
-from ctrlattn.stability.gain_polynomials import PoleSensitivity, pole_sensitivity, root_locus
-from ctrlattn.stability.gap import nu_gap
-from ctrlattn.stability.gramians import (
-    Truncation,
-    balanced_truncation,
-    controllability_gramian,
-    hankel_singular_values,
-    observability_gramian,
-)
-from ctrlattn.stability.kreiss import kreiss_constant
-from ctrlattn.stability.lyapunov import Convergence, convergence, kaplan_yorke_dimension, lyapunov_exponents
-from ctrlattn.stability.margins import Crossings, Margins, crossings, gain_margin, margins
-from ctrlattn.stability.norms import PeakGain, h2_norm, hinf_norm, peak_gain
-from ctrlattn.stability.numerical_range import numerical_abscissa, numerical_radius
-from ctrlattn.stability.pseudospectra import (
-    distance_to_instability,
-    henrici_departure,
-    pseudospectral_abscissa,
-    pseudospectral_radius,
-)
-from ctrlattn.stability.pseudospectrum import pseudospectrum
-from ctrlattn.stability.regions import (
+from ctrlattn.stability.modes.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
+from ctrlattn.stability.modes.gain_polynomials import PoleSensitivity, pole_sensitivity, root_locus
+from ctrlattn.stability.modes.regions import (
     closed_loop_poles,
     is_stable,
     region_boundary,
@@ -35,7 +10,35 @@ from ctrlattn.stability.regions import (
     stability_interval,
     stability_set,
 )
-from ctrlattn.stability.sectors import (
+from ctrlattn.stability.modes.spectra import attention_spectrum
+from ctrlattn.stability.modes.steps import largest_stable_step, with_step
+from ctrlattn.stability.motion.bifurcation import Bifurcation, bifurcation_diagram
+from ctrlattn.stability.motion.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
+from ctrlattn.stability.motion.lyapunov import Convergence, convergence, kaplan_yorke_dimension, lyapunov_exponents
+from ctrlattn.stability.nonnormal.kreiss import kreiss_constant
+from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
+from ctrlattn.stability.nonnormal.pseudospectral_bounds import (
+    distance_to_instability,
+    henrici_departure,
+    pseudospectral_abscissa,
+    pseudospectral_radius,
+)
+from ctrlattn.stability.nonnormal.pseudospectrum import pseudospectrum
+from ctrlattn.stability.nonnormal.transients import TransientGrowth, transient_growth
+from ctrlattn.stability.robustness.attention import AttentionContraction, attention_contraction, attention_lipschitz
+from ctrlattn.stability.robustness.contraction import Contraction, contraction_certificate, sector_form
+from ctrlattn.stability.robustness.disk import ChannelMargins, DiskMargin, disk_margin, loop_margins
+from ctrlattn.stability.robustness.gap import nu_gap
+from ctrlattn.stability.robustness.gramians import (
+    Truncation,
+    balanced_truncation,
+    controllability_gramian,
+    hankel_singular_values,
+    observability_gramian,
+)
+from ctrlattn.stability.robustness.margins import Crossings, Margins, crossings, gain_margin, margins
+from ctrlattn.stability.robustness.norms import PeakGain, h2_norm, hinf_norm, peak_gain
+from ctrlattn.stability.robustness.sectors import (
     CircleCriterion,
     LimitCycle,
     circle_criterion,
@@ -45,9 +48,6 @@ from ctrlattn.stability.sectors import (
     sector_limit,
     softmax_sector,
 )
-from ctrlattn.stability.spectra import attention_spectrum
-from ctrlattn.stability.steps import largest_stable_step, with_step
-from ctrlattn.stability.transients import TransientGrowth, transient_growth
 
 __all__ = [
     "AttentionContraction",

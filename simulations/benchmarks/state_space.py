@@ -101,7 +101,7 @@ def matrices(n: int) -> dict[str, np.ndarray]:
 def against_svd(kind: str, n: int, points: int, times: int) -> dict[str, object]:
     """sigma_min on a grid; the SVDs are timed on every tenth row of it and scaled."""
     from ctrlattn import pseudospectrum
-    from ctrlattn.stability.pseudospectrum import by_svd
+    from ctrlattn.stability.nonnormal.pseudospectrum import by_svd
 
     a = matrices(n)[kind]
     # Not symmetric about the real axis: no point is another one's mirror image, which would cost nothing.

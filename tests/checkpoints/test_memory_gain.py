@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from ctrlattn.checkpoints import Calibration, choose, compensated_drop, drop, evaluate, load, save
-from ctrlattn.checkpoints.past import Past
-from ctrlattn.checkpoints.structure import gain_of
+from ctrlattn.checkpoints.network.past import Past
+from ctrlattn.checkpoints.network.structure import gain_of
 
 
 def logits(model, ids, **more):

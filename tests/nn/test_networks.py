@@ -20,7 +20,7 @@ from ctrlattn.nn import (  # noqa: E402
     deit_small_patch16_224,
     deit_tiny_patch16_224,
 )
-from ctrlattn.nn.blocks import drop_path  # noqa: E402
+from ctrlattn.nn.modules.blocks import drop_path  # noqa: E402
 
 PRINTED, CODE = PID(0.8, 0.5, 0.05), PID(0.8, 0.5, 0.05, form="ema")
 NETWORKS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")

@@ -17,7 +17,7 @@ from typer.testing import CliRunner  # noqa: E402  (after the skip)
 
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.observers import Stream, load, measures, observe, study  # noqa: E402
-from ctrlattn.report import features as pages  # noqa: E402
+from ctrlattn.report.pages import observer as pages  # noqa: E402
 
 SMALL = {"features": 24, "k": 3, "tokens": 600, "context": 16, "held_out": 5, "shown": 4}
 

@@ -14,8 +14,8 @@ transformers = pytest.importorskip("transformers")
 from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints import Effort  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
-from ctrlattn.report.analysis import pick  # noqa: E402
-from ctrlattn.report.analysis.write import write_analysis  # noqa: E402
+from ctrlattn.report.pages.checkpoint import pick  # noqa: E402
+from ctrlattn.report.pages.checkpoint.write import write_analysis  # noqa: E402
 from ctrlattn.report.words import layer_list  # noqa: E402
 
 KEYS = [

@@ -11,8 +11,7 @@ from numpy.testing import assert_allclose
 from ctrlattn import config, presets, results, signals, simulate
 from ctrlattn.predictors import FixedAttention
 from ctrlattn.report import write
-from ctrlattn.report.material import Material, named_loops, start, why_not_linear
-from ctrlattn.report.sections import (
+from ctrlattn.report.pages.loops import (
     automaton,
     comparison,
     configurations,
@@ -22,6 +21,7 @@ from ctrlattn.report.sections import (
     time,
     tokens,
 )
+from ctrlattn.report.pages.loops.material import Material, named_loops, start, why_not_linear
 
 
 def recording(causal=True, layers=3, heads=2, n=5, **attrs):

@@ -8,8 +8,8 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import FixedAttention, presets, signals, simulate
 from ctrlattn.frequency import sensitivity_peaks, sensitivity_response
-from ctrlattn.report.material import Material, named_loops
-from ctrlattn.report.sections import design, exponents, frequency, transients
+from ctrlattn.report.pages.loops import design, exponents, frequency, transients
+from ctrlattn.report.pages.loops.material import Material, named_loops
 from ctrlattn.stability import closed_loop_poles
 
 

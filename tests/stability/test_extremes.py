@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose
 
 import ctrlattn
 from ctrlattn import design, frequency, stability
+from ctrlattn.linear.realization import Realization
 from ctrlattn.stability import peak_gain
-from ctrlattn.stability.realization import Realization
 
 OMEGA = np.linspace(-np.pi, np.pi, 2049)
 CIRCLE = np.exp(1j * OMEGA)

@@ -1,0 +1,1 @@
+"""What the layers of a checkpoint do: recorded signals, gains, Jacobians, scores."""

@@ -1,0 +1,164 @@
+"""loss = mean over windows of the mean of -log p(token t + 1 | tokens 0 ... t): how well a network predicts a text."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.watch import attention
+
+_LOGITS = 2**26  # entries of the logits in one pass: a quarter of a gigabyte in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Loss of a network on a text, in nats a token.
+
+    Attributes
+    ----------
+    loss : float
+        Mean over windows.
+    standard_error : float
+        Of that mean: the windows' deviation over sqrt(windows); nan for one window.
+    perplexity : float
+        exp(loss); inf where that overflows.
+    window_losses : (windows,)
+        Mean loss of each window.
+    tokens : int
+        How many were predicted.
+    """
+
+    loss: float
+    standard_error: float
+    perplexity: float
+    window_losses: np.ndarray
+    tokens: int
+
+
+def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
+    """Next-token loss of each window on its own.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        A causal network with its head.
+    ids : (windows, length) token ids
+        Windows do not see each other; the first token of each is read and not predicted. (n,) is one window.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        An encoder or a network without a head, windows of fewer than two tokens, ids outside the vocabulary, weights
+        that give NaN.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> model = transformers.GPT2LMHeadModel(config)
+    >>> _ = model.transformer.wte.weight.data.zero_()  # all tokens equally likely: log(9)
+    >>> round(evaluate(checkpoints.load(model), [[1, 2, 3], [3, 4, 5]]).perplexity, 6)
+    9.0
+    """
+    return _evaluation(_losses(checkpoint, windows_of(checkpoint, ids)))
+
+
+def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: int = 256) -> Evaluation:
+    """Loss of a long text by a sliding window: each token is predicted once, from at least window - stride before it.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids : (n,) token ids, or a str
+    window : int
+        Tokens that the network sees at once.
+    stride : int
+        By how many the window moves; the smaller, the more each token sees and the longer it takes (n window/stride
+        tokens pass through the network).
+
+    Returns
+    -------
+    Evaluation
+        `loss` is the mean over tokens; `window_losses` are the means over what each window adds, and the standard
+        error is theirs.
+
+    Raises
+    ------
+    ValueError
+        A text shorter than one window; a stride that is not in 1 ... window - 1; what `evaluate` refuses.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9))
+    >>> perplexity(checkpoints.load(model), list(range(9)) * 3, window=8, stride=4).tokens
+    26
+    """
+    text = windows_of(checkpoint, ids, cut=True)
+    if text.shape[0] != 1:
+        raise ValueError(f"one text at a time: ids (n,), got shape {tuple(text.shape)}")
+    if not 1 <= stride < window:
+        raise ValueError(f"the stride must be one of 1 ... window - 1 = {window - 1}, got {stride}")
+    n = text.shape[1]
+    if n < window:
+        raise ValueError(f"the text is shorter than one window: {n} tokens, window {window}")
+    windows_of(checkpoint, text[:, :window])  # a window that the network has no positions for
+    losses, done = [], 1
+    for start in [*range(0, n - window, stride), n - window]:
+        some = _losses(checkpoint, text[:, start : start + window])[0][0]
+        losses.append(some[done - start - 1 :])
+        done = start + window
+    found = _evaluation([one[None] for one in losses])
+    loss = float(np.concatenate(losses).mean())
+    return Evaluation(loss, found.standard_error, _exp(loss), found.window_losses, n - 1)
+
+
+def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
+    """(windows, length) ids of a causal network with a head, checked; `cut` as for `inputs_of`."""
+    if not checkpoint.causal or checkpoint.model.get_output_embeddings() is None:
+        raise ValueError(
+            f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
+            "wanted is a causal network with its head (a ...ForCausalLM)"
+        )
+    tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
+    if tokens.shape[1] < 2:
+        raise ValueError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
+    return tokens
+
+
+def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
+    """-log p of every token but the first of each window; (rows, length - 1) a pass."""
+    vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
+    rows = max(1, _LOGITS // (vocabulary * windows.shape[1]))
+    losses = []
+    with attention(checkpoint.model, "sdpa"), torch.inference_mode():
+        for some in windows.split(rows):
+            logits = checkpoint.model(input_ids=some, use_cache=False).logits[:, :-1]
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            loss = cross_entropy(logits.flatten(0, 1), some[:, 1:].flatten(), reduction="none")
+            losses.append(loss.view(len(some), -1).double().cpu().numpy())
+    return losses
+
+
+def _evaluation(losses: list[np.ndarray]) -> Evaluation:
+    each = np.concatenate([some.mean(1) for some in losses])
+    if not np.isfinite(each).all():
+        raise ValueError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
+    error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+    loss = float(each.mean())
+    return Evaluation(loss, float(error), _exp(loss), each, sum(some.size for some in losses))
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,0 +1,131 @@
+"""F(x)_i = sum_h sum_j A^h_ij M^h z_j + b: what each head adds to the stream, and from which token it has it.
+
+<F^h(x)_i, x_i> = sum_j A^h_ij <M^h z_j, x_i>: the feedback of a head splits into the part of the token itself, that of
+the first token (where causal networks rest unused attention), and that of the others, which alone is a prediction.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
+from ctrlattn.checkpoints.network.load import Checkpoint
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SOURCES = ("self", "first", "others")
+
+
+class HeadFeedback(NamedTuple):
+    """Feedback of each head of one layer, per token of the stream x."""
+
+    gain: np.ndarray  # (heads, n): <F^h, x>/<x, x>
+    sources: np.ndarray  # (heads, sources, n): its parts from the token itself, the first token, the others
+    size: np.ndarray  # (heads, n): |F^h|/|x|
+
+
+def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") -> np.ndarray:
+    """What each head of a layer adds to the stream; with the output bias their sum is the recorded `attention_out`.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : int
+    recorded : xarray.Dataset
+        Of `tap`.
+
+    Returns
+    -------
+    (heads, n, d) float64
+        Where a norm stands behind the attention (Gemma), its factor for each token is that of the sum of the heads.
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there or has no attention.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, vocab_size=9,
+    ...                                   intermediate_size=8)
+    >>> network = checkpoints.load(transformers.LlamaModel(config))
+    >>> recorded = checkpoints.tap(network, [1, 2, 3])
+    >>> heads = head_contributions(network, 0, recorded)
+    >>> bool(np.allclose(heads.sum(0), recorded["attention_out"][0], atol=1e-6))
+    True
+    """
+    maps, values, weights, after = _parts(checkpoint, layer, recorded)
+    return np.einsum("hij,hjp,hdp->hid", weights, values, maps.output, optimize=True) * after
+
+
+def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") -> HeadFeedback:
+    """Sign and gain of each head's feedback, split by the token that it comes from.
+
+    Parameters
+    ----------
+    checkpoint, layer, recorded
+        As in `head_contributions`.
+
+    Returns
+    -------
+    HeadFeedback
+        The sources sum to the gain. In the first row, the token itself is the first token: it counts as itself.
+        A zero token has gain 0.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2Model(config))
+    >>> found = head_feedback(network, 0, checkpoints.tap(network, [1, 2, 3]))
+    >>> found.gain.shape, found.sources.shape
+    ((2, 3), (2, 3, 3))
+    """
+    maps, values, weights, after = _parts(checkpoint, layer, recorded)
+    x = _signal(recorded, "state", layer)
+    square = np.sum(x * x, axis=-1)
+    # <M z_j, x_i> for all pairs, through the head's own small dimension.
+    asked = np.einsum("id,hdp->hip", x * after, maps.output, optimize=True)
+    pairs = weights * (asked @ values.swapaxes(-1, -2)) / np.where(square > 0, square, 1.0)[:, None]
+    own = np.diagonal(pairs, axis1=-2, axis2=-1)
+    first = np.concatenate([np.zeros_like(pairs[:, :1, 0]), pairs[:, 1:, 0]], axis=-1)
+    gain = pairs.sum(-1)
+    # |F^h|^2 by the small Gram matrix of W_O; a factor after the sum differs from feature to feature.
+    added = np.einsum("hip,hdp->hid", weights @ values, maps.output, optimize=True) * after
+    size = np.linalg.norm(added, axis=-1) / np.sqrt(np.where(square > 0, square, 1.0))
+    return HeadFeedback(gain, np.stack([own, first, gain - own - first], axis=1), size)
+
+
+def _parts(
+    checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset"
+) -> tuple[ValueOutput, np.ndarray, np.ndarray, np.ndarray]:
+    """(maps, W_V z + b_V per head (heads, n, p), attention matrices, factor that a norm behind the sum applies)."""
+    index = checkpoint.layer_index(layer)
+    maps = value_output(checkpoint, index)
+    sublayer = checkpoint.sublayers("attention")[index]
+    x = _signal(recorded, "state", index)
+    read = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
+    values = read @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]
+    weights = recorded["attention"][index].to_numpy().astype(np.float64)
+    if sublayer.out is sublayer.module or checkpoint.family.norm == "post":
+        return maps, values, weights, np.ones((1, x.shape[-1]))
+    summed = np.einsum("hij,hjp,hdp->id", weights, values, maps.output, optimize=True) + maps.output_bias
+    added = _signal(recorded, "attention_out", index)
+    return maps, values, weights, np.divide(added, summed, out=np.zeros_like(added), where=summed != 0)
+
+
+def _signal(recorded: "xr.Dataset", name: str, layer: int) -> np.ndarray:
+    return np.asarray(recorded[name][layer].to_numpy(), dtype=np.float64)
+
+
+def _through(norm: Any, x: np.ndarray) -> np.ndarray:
+    """The network's own norm of x, in its own dtype."""
+    parameter = next(norm.parameters(), torch.zeros(()))
+    with torch.no_grad():
+        found = norm(torch.as_tensor(x).to(parameter))
+    return np.asarray(found.to("cpu", torch.float64).numpy())

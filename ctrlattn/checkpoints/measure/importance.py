@@ -1,0 +1,134 @@
+"""S = 1 - mean over tokens of cos(x, x + F(norm(x))): how far a sublayer, a block or a head turns the stream x.
+
+The norm counts as part of the sublayer, since it goes with it; the residual has to be inside, or the measure fails.
+The mean hides the sublayer that builds a massive activation at one position, so that the maximum stands beside it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_TOKENS = 2048  # in one pass: more of them are no faster and need more memory
+
+
+def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
+    """Importance of every attention, MLP and block, all from one pass through the network without its head.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Decoder or encoder; of a post-norm network x + F is normed before it is compared with x.
+    ids : (n,) or (windows, n) token ids, or a str
+        Calibration text; windows do not see each other.
+
+    Returns
+    -------
+    xarray.Dataset
+        `attention`, `mlp`, `block` over `layer`: 0 where the stream keeps its direction, 1 where it turns by a right
+        angle, 2 where it is reversed; the same with `_max`: the largest of any token instead of the mean.
+        attrs: `tokens`, how many were seen.
+
+    Raises
+    ------
+    ValueError
+        No token, ids outside the vocabulary, weights that give NaN.
+
+    References
+    ----------
+    He, Sun, Shen and Li, What Matters in Transformers? Not All Attention is Needed, arXiv 2406.15786, section 3:
+    equation 1 with the residual of section 3.2; attention, MLP and block scored at once ("one-shot").
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> scores = importance(checkpoints.load(transformers.GPT2LMHeadModel(config)), [1, 2, 3])
+    >>> sorted(scores.data_vars), scores.sizes["layer"]
+    (['attention', 'attention_max', 'block', 'block_max', 'mlp', 'mlp_max'], 2)
+    """
+    import xarray as xr
+
+    count = len(checkpoint.layers)
+    turns = {name: _Turns(count) for name in ("attention", "mlp", "block")}
+    tokens = _pass(checkpoint, ids, _places(checkpoint, turns))
+    arrays = {f"{name}{suffix}": ("layer", v) for name, t in turns.items() for suffix, v in t.scores(tokens).items()}
+    _finite(arrays)
+    return xr.Dataset(arrays, {"layer": np.arange(count)}, {"tokens": tokens})
+
+
+class _Turns:
+    """Sum and maximum of 1 - cos, layer by layer."""
+
+    def __init__(self, *shape: int):
+        self.sum = np.zeros(shape)
+        self.max = np.full(shape, -np.inf)
+
+    def add(self, i: int, before: torch.Tensor, after: torch.Tensor) -> None:
+        turn = 1 - torch.cosine_similarity(before, after, dim=-1).double()
+        self.sum[i] += turn.sum().item()
+        # np.maximum passes NaN on, so that it is found at the end.
+        self.max[i] = np.maximum(self.max[i], turn.max().item())
+
+    def scores(self, tokens: int) -> dict[str, np.ndarray]:
+        return {"": self.sum / tokens, "_max": self.max}
+
+
+def _pass(checkpoint: Checkpoint, ids: Any, hooks: list[Hook]) -> int:
+    """The text through the network without its head, some windows at a time; returns the number of tokens."""
+    inputs = inputs_of(checkpoint, ids, batch=True)
+    key = next(name for name in inputs if name in ("input_ids", "pixel_values"))
+    windows = inputs.pop(key)
+    rows = max(1, _TOKENS // (windows.shape[1] if windows.ndim == 2 else _TOKENS))
+    with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.inference_mode():
+        for some in windows.split(rows):
+            checkpoint.model.base_model(**{key: some}, **inputs)
+    return int(windows.shape[0] if windows.ndim > 2 else windows.numel())
+
+
+def _places(checkpoint: Checkpoint, turns: dict[str, _Turns]) -> list[Hook]:
+    """(module, hook, is it a pre-hook) of every sublayer and block."""
+    places: list[Hook] = []
+    post = checkpoint.family.norm == "post"
+    for one in checkpoint.sublayers():
+        stream: dict[str, torch.Tensor] = {}
+        places.append((one.stream, _keep(stream), True))
+        # Post-norm: what the norm makes of x + F is the stream that goes on.
+        places.append((one.norm if post else one.out, _compare(stream, turns[one.kind], one.layer, whole=post), False))
+    for i, layer in enumerate(checkpoint.layers):
+        stream = {}
+        places.append((layer, _keep(stream), True))
+        places.append((layer, _compare(stream, turns["block"], i, whole=True), False))
+    return places
+
+
+def _keep(stream: dict[str, torch.Tensor]) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        stream["x"] = stream_of(args, kwargs)
+
+    return hook
+
+
+def _compare(stream: dict[str, torch.Tensor], turns: _Turns, i: int, *, whole: bool) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        out = first(output)
+        before = stream.pop("x")
+        turns.add(i, before, out if whole else before + out)
+
+    return hook
+
+
+def _finite(arrays: dict[str, tuple[str, np.ndarray]]) -> None:
+    for name, (_, values) in arrays.items():
+        if not np.isfinite(values).all():
+            layer = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(f"the {name.removesuffix('_max')} of layer {layer} gives values that are not finite")

@@ -1,0 +1,88 @@
+"""f_l(h) = what layer l makes of the stream h, every other argument as in the pass that was recorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.watch import arguments_of, first, hooked
+
+LayerFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerFunction, torch.Tensor]:
+    """A layer as a function of its stream, and the stream it has in the network for this text.
+
+    Exactly the layer that the network runs: masks, positions and rotations are those of the recorded pass. The cache
+    is always off, and attention runs through the math kernel, which forward-mode derivatives need.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : int
+        0 ... layers - 1.
+    ids : (n,) token ids, str, or image
+        As in `tap`.
+
+    Returns
+    -------
+    f : callable, (..., n, d) -> (..., n, d)
+        At most one batch dimension; differentiable in both modes, and under `torch.func.vmap`.
+    h : (n, d)
+        Stream that the layer reads, detached.
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there; bad ids.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> f, h = layer_function(checkpoints.load(transformers.GPT2Model(config)), 1, [1, 2, 3])
+    >>> tuple(h.shape), tuple(f(h).shape)
+    ((3, 8), (3, 8))
+    """
+    return layer_functions(checkpoint, ids, layers=(checkpoint.layer_index(layer),))[0]
+
+
+def layer_functions(
+    checkpoint: Checkpoint, ids: Any, *, layers: tuple[int, ...] | None = None
+) -> list[tuple[LayerFunction, torch.Tensor]]:
+    """`layer_function` of several layers (default: all) from one forward pass.
+
+    Raises
+    ------
+    ValueError
+        As for `layer_function`.
+    """
+    wanted = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
+    calls: dict[int, dict[str, Any]] = {}
+    modules = checkpoint.layers
+    with hooked([(modules[i], _catch(calls, i), True) for i in wanted]), torch.no_grad():
+        checkpoint.model(**inputs_of(checkpoint, ids))
+    return [_recalled(modules[i], calls[i]) for i in wanted]
+
+
+def _catch(calls: dict[int, dict[str, Any]], i: int) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls[i] = arguments_of(module, args, kwargs)
+
+    return hook
+
+
+def _recalled(module: Any, arguments: dict[str, Any]) -> tuple[LayerFunction, torch.Tensor]:
+    name = next(iter(arguments))
+    stream = arguments.pop(name)
+
+    def layer(h: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            out = module(**{name: h if h.ndim == 3 else h[None]}, **arguments)
+        return first(out) if h.ndim == 3 else first(out)[0]
+
+    return layer, stream[0].detach()

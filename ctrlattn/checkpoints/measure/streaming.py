@@ -1,0 +1,295 @@
+"""n = a + b,  m = m_a + (m_b - m_a) b / n,  M = M_a + M_b + (m_b - m_a)^2 a b / n: summaries of any number of texts.
+
+Each sublayer reduces its contribution to a few numbers a token as soon as it is computed, and the numbers of a window
+go into running moments. What is kept depends on the number of layers, not on the length or the number of the texts.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.measure.tap import attributes, token_names
+from ctrlattn.checkpoints.network.families import KINDS
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.signals import feedback_gain
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_WINDOW = 256  # tokens
+Statistic = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def _norm(x: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.vector_norm(x, dim=-1)
+
+
+# name -> (x, F(x)), each (..., n, d), to (..., n)
+STATISTICS: dict[str, Statistic] = {
+    "gain": feedback_gain,
+    "state_norm": lambda x, contribution: _norm(x),
+    "contribution_norm": lambda x, contribution: _norm(contribution),
+}
+
+
+class Moments(NamedTuple):
+    """Running moments of values, one set for each place of the arrays.
+
+    Attributes
+    ----------
+    total : int
+        Number of values.
+    mean, m2, low, high : (...)
+        `m2` is the sum of squared deviations from the mean.
+    """
+
+    total: int
+    mean: np.ndarray
+    m2: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of the values seen (not an estimate of a larger population's)."""
+        return np.sqrt(self.m2 / self.total)
+
+
+def moments(values: np.ndarray) -> Moments:
+    """Moments over the last axis, in float64.
+
+    >>> moments(np.array([[1.0, 2.0, 3.0]])).std.round(3).tolist()
+    [0.816]
+    """
+    values = np.asarray(values, dtype=np.float64)
+    mean = values.mean(-1)
+    m2 = np.square(values - mean[..., None]).sum(-1)
+    return Moments(values.shape[-1], mean, m2, values.min(-1), values.max(-1))
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of both together, without the cancellation of sum and sum of squares.
+
+    References
+    ----------
+    Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, Am. Stat. 37 (1983), equation 2.1.
+
+    Examples
+    --------
+    >>> both = merge(moments(np.array([1.0, 2.0])), moments(np.array([6.0])))
+    >>> both.total, float(both.mean), float(both.m2)
+    (3, 3.0, 14.0)
+    """
+    total, difference = a.total + b.total, b.mean - a.mean
+    return Moments(
+        total=total,
+        mean=a.mean + difference * (b.total / total),
+        m2=a.m2 + b.m2 + difference**2 * (a.total * b.total / total),
+        low=np.minimum(a.low, b.low),
+        high=np.maximum(a.high, b.high),
+    )
+
+
+def stream(
+    checkpoint: Checkpoint,
+    texts: Iterable[Any],
+    *,
+    window: int | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
+) -> Iterator["xr.Dataset"]:
+    """A few numbers a token of every sublayer, window by window; no matrix and no stream is kept.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    texts : iterable of str, of (n,) token ids, or of images (channels, height, width)
+        Read one by one, so that a generator over a file of any size will do. Empty ones are passed over.
+    window : int, optional
+        Tokens; a longer text is cut into windows that do not see each other, the last of them shorter. Default 256, or
+        as many positions as the network has.
+    statistics : mapping from name to function, optional
+        (x, F(x)), each (1, n, d), to (1, n). Default `STATISTICS`: "gain" (<F, x> / <x, x>), "state_norm" (|x|) and
+        "contribution_norm" (|F|).
+
+    Yields
+    ------
+    xarray.Dataset
+        A variable (kind, layer, token) for each statistic; `kind` is "attention" or "mlp". Attributes as those of
+        `tap`, and the numbers of text and window.
+
+    Raises
+    ------
+    ValueError
+        A window below 1 or beyond the network's positions, one text where several are wanted, bad ids.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9, n_positions=8)
+    >>> checkpoint = checkpoints.load(transformers.GPT2Model(config))
+    >>> [dict(one.sizes) for one in stream(checkpoint, [[1, 2, 3], [4]], window=2)]
+    [{'kind': 2, 'layer': 2, 'token': 2}, {'kind': 2, 'layer': 2, 'token': 1}, {'kind': 2, 'layer': 2, 'token': 1}]
+    """
+    import xarray as xr
+
+    names, coords = dict(statistics or STATISTICS), _coordinates(checkpoint)
+    for number, (text, inputs) in enumerate(_windows(checkpoint, texts, window)):
+        values = _measured(checkpoint, inputs, names)
+        yield xr.Dataset(
+            {name: (("kind", "layer", "token"), values[i]) for i, name in enumerate(names)},
+            coords={**coords, "text": ("token", token_names(checkpoint, inputs))},
+            attrs={**attributes(checkpoint, inputs), "text_number": text, "window_number": number},
+        )
+
+
+def summaries(
+    checkpoint: Checkpoint,
+    texts: Iterable[Any],
+    *,
+    window: int | None = None,
+    statistics: Mapping[str, Statistic] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> "xr.Dataset":
+    """Mean, standard deviation and extremes over all tokens of any number of texts, in constant memory.
+
+    Parameters
+    ----------
+    checkpoint, texts, window, statistics
+        As for `stream`.
+    progress : callable, optional
+        Called with (windows, tokens) done after every window.
+
+    Returns
+    -------
+    xarray.Dataset
+        For each statistic `..._mean`, `..._std`, `..._min` and `..._max` (kind, layer); attributes `tokens`, `windows`,
+        `texts`, `window` and those of the network.
+
+    Raises
+    ------
+    ValueError
+        As for `stream`; no token in any text; values that are not finite.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9, n_positions=8)
+    >>> found = summaries(checkpoints.load(transformers.GPT2Model(config)), [[1, 2, 3], [4]], window=2)
+    >>> found.attrs["tokens"], found.attrs["windows"], found["gain_mean"].dims
+    (4, 3, ('kind', 'layer'))
+    """
+    import xarray as xr
+
+    names, counts = (
+        dict(statistics or STATISTICS),
+        {"tokens": 0, "windows": 0, "texts": 0, "window": _window(checkpoint, window)},
+    )
+
+    def each() -> Iterator[Moments]:
+        for text, inputs in _windows(checkpoint, texts, window):
+            one = moments(_measured(checkpoint, inputs, names))
+            counts.update(tokens=counts["tokens"] + one.total, windows=counts["windows"] + 1, texts=text + 1)
+            if progress is not None:
+                progress(counts["windows"], counts["tokens"])
+            yield one
+
+    windows = each()
+    start = next(windows, None)
+    if start is None:
+        raise ValueError("there is no token in any of the texts")
+    found = reduce(merge, windows, start)
+    variables = {
+        f"{name}_{suffix}": (("kind", "layer"), values[i])
+        for i, name in enumerate(names)
+        for suffix, values in {"mean": found.mean, "std": found.std, "min": found.low, "max": found.high}.items()
+    }
+    _finite(variables)
+    about = {key: value for key, value in attributes(checkpoint, {}).items() if key != "text"}
+    return xr.Dataset(variables, coords=_coordinates(checkpoint), attrs={**about, **counts})
+
+
+def _coordinates(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"kind": list(KINDS), "layer": np.arange(len(checkpoint.layers))}
+
+
+def _windows(checkpoint: Checkpoint, texts: Iterable[Any], window: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(number of the text, arguments of the model) for every window."""
+    if isinstance(texts, str):
+        raise ValueError("texts must be a collection of texts: one of them is [text]")
+    window = _window(checkpoint, window)
+    for number, text in enumerate(texts):
+        if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
+            yield number, inputs_of(checkpoint, text)
+            continue
+        ids = _ids(checkpoint, text)
+        for start in range(0, len(ids), window):
+            yield number, inputs_of(checkpoint, ids[start : start + window])
+
+
+def _window(checkpoint: Checkpoint, window: int | None) -> int:
+    longest = getattr(checkpoint.model.config.get_text_config(), "max_position_embeddings", None)
+    if window is None:
+        return min(_WINDOW, longest or _WINDOW)
+    if window < 1 or (longest is not None and window > longest):
+        raise ValueError(f"window must be 1 ... {longest or ''} tokens for this network, got {window}")
+    return window
+
+
+def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
+    if isinstance(text, str) and checkpoint.tokenizer is not None:
+        return np.asarray(checkpoint.tokenizer(text, verbose=False)["input_ids"])
+    if not len(text):
+        return np.empty(0)
+    return np.atleast_1d(inputs_of(checkpoint, text, cut=True)["input_ids"][0].numpy(force=True))
+
+
+def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
+    """(statistic, kind, layer, token), from one pass without the head."""
+    kept: dict[tuple[str, int], torch.Tensor] = {}
+    with attention(checkpoint.model, "sdpa"), hooked(_places(checkpoint, statistics, kept)), torch.inference_mode():
+        checkpoint.model.base_model(**inputs)
+    stacked = torch.stack([kept[kind, i] for kind in KINDS for i in range(len(checkpoint.layers))], 1)
+    return stacked.double().numpy(force=True).reshape(len(statistics), len(KINDS), -1, stacked.shape[-1])
+
+
+def _places(
+    checkpoint: Checkpoint, statistics: dict[str, Statistic], kept: dict[tuple[str, int], torch.Tensor]
+) -> Iterator[Hook]:
+    for one in checkpoint.sublayers():
+        x: list[torch.Tensor] = []
+        yield one.stream, _remember(x), True
+        yield one.out, _reduce(x, statistics, kept, (one.kind, one.layer)), False
+
+
+def _remember(x: list[torch.Tensor]) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x.append(stream_of(args, kwargs))
+
+    return hook
+
+
+def _reduce(
+    x: list[torch.Tensor],
+    statistics: dict[str, Statistic],
+    kept: dict[tuple[str, int], torch.Tensor],
+    key: tuple[str, int],
+) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        before, contribution = x.pop(), first(output)
+        kept[key] = torch.stack([statistic(before, contribution)[0] for statistic in statistics.values()])
+
+    return hook
+
+
+def _finite(variables: dict[str, Any]) -> None:
+    for name, (_, values) in variables.items():
+        if not np.isfinite(values).all():
+            kind, layer = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+            raise ValueError(f"{name} of the {KINDS[kind]} in layer {layer} is not finite")

@@ -1,0 +1,68 @@
+"""eig(W_O W_V) of each head: the gains that multiply every attention mode, from the small matrix W_V W_O."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrlattn.checkpoints.measure.weights import value_output
+from ctrlattn.checkpoints.network.load import Checkpoint
+
+
+class ValueGains(NamedTuple):
+    """What the value-output map W_O W_V of each head of one layer does; `p` is the head's own dimension."""
+
+    eigenvalues: np.ndarray  # (heads, p) complex, by descending modulus: all that are not 0 by rank
+    trace: np.ndarray  # (heads,): their sum
+    positive: np.ndarray  # (heads,): sum of real parts over sum of moduli, -1 ... 1; 0 for a head that is 0
+    norm: np.ndarray  # (heads,): largest singular value
+
+
+def value_gains(checkpoint: Checkpoint, layer: int) -> ValueGains:
+    """Eigenvalues, sign and norm of the value-output map of each head, with the weight of the norms folded in.
+
+    A token that attends to itself with weight a, at a stream of size s (what its norm measures), gets back a w / s of
+    its component along an eigenvector with eigenvalue w. The d - p other eigenvalues are 0.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : int
+        0 ... layers - 1.
+
+    Returns
+    -------
+    ValueGains
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there or has no attention.
+
+    References
+    ----------
+    Elhage et al., A Mathematical Framework for Transformer Circuits, 2021, "Summarizing OV/QK matrices" (`positive`
+    is their test for copying).
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> value_gains(checkpoints.load(transformers.GPT2Model(config)), 1).eigenvalues.shape
+    (2, 4)
+    """
+    maps = value_output(checkpoint, layer, fold_norm=True)
+    # The eigenvalues of XY that are not 0 are those of YX.
+    found = np.linalg.eigvals(maps.value @ maps.output).astype(complex)
+    found = np.take_along_axis(found, np.argsort(-np.abs(found), axis=-1, kind="stable"), -1)
+    size = np.abs(found).sum(-1)
+    trace = found.real.sum(-1)
+    # sigma(W_O W_V) = sigma(R_O R_V') of their QR factors.
+    out, back = (np.linalg.qr(m, mode="r") for m in (maps.output, np.swapaxes(maps.value, -1, -2)))
+    triangle = np.asarray(out) @ np.swapaxes(np.asarray(back), -1, -2)
+    return ValueGains(
+        eigenvalues=found,
+        trace=trace,
+        positive=np.divide(trace, size, out=np.zeros_like(trace), where=size > 0),
+        norm=np.linalg.norm(triangle, 2, axis=(-2, -1)),
+    )

@@ -1,0 +1,141 @@
+"""F(x)_i = sum_h W_O^h sum_j A^h_ij (W_V^h x_j + b_V^h) + b_O: the linear maps of attention, head by head."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.network.families import at
+from ctrlattn.checkpoints.network.load import Checkpoint
+
+
+class ValueOutput(NamedTuple):
+    """Value and output maps of one layer, float64; `output[h] @ value[h]` multiplies every attention mode of head h.
+
+    Attributes
+    ----------
+    value : (heads, head_dim, d)
+        W_V, repeated to the query heads where several share one.
+    output : (heads, d, head_dim)
+        W_O.
+    value_bias : (heads, head_dim)
+    output_bias : (d,)
+    """
+
+    value: np.ndarray
+    output: np.ndarray
+    value_bias: np.ndarray
+    output_bias: np.ndarray
+
+
+def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False) -> ValueOutput:
+    """The maps W_V and W_O of each head of a layer, whatever way the family stores them.
+
+    With z_j what the attention module reads, its output is
+
+        sum_h output[h] @ sum_j A[h, i, j] (value[h] @ z_j + value_bias[h]) + output_bias
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layer : int
+        0 ... layers - 1.
+    fold_norm : bool
+        Weights of a pre-norm (and its centring, where it is a LayerNorm) go into `value` and `value_bias`: z is then
+        the stream divided by the size that the norm measures. The weight of a norm behind the attention (Gemma) goes
+        into `output`: the contribution is then that sum over the size of the sum without this weight. A post-norm
+        sublayer reads the stream itself; there is nothing to fold.
+
+    Returns
+    -------
+    ValueOutput
+        float64, whatever the network's dtype.
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there, or without the family's linear maps (dropped, replaced).
+
+    References
+    ----------
+    Elhage et al., A Mathematical Framework for Transformer Circuits, 2021, "QK and OV circuits".
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> maps = value_output(checkpoints.load(transformers.GPT2Model(config)), 1)
+    >>> maps.value.shape, maps.output.shape
+    ((2, 4, 8), (2, 8, 4))
+    """
+    index = checkpoint.layer_index(layer)
+    module, heads, family = checkpoint.layers[index], checkpoint.heads, checkpoint.family
+    weight_o, bias_o = _linear(at(module, family.output))
+    weight_qkv, bias_qkv = _linear(at(module, family.value))
+    size = weight_o.shape[1] // heads
+    weight_v, bias_v = (value_rows(family.fused, rows, heads, size) for rows in (weight_qkv, bias_qkv))
+    weight_v, bias_v = (np.repeat(rows, heads // len(rows), axis=0) for rows in (weight_v, bias_v))
+    weight_o = np.moveaxis(weight_o.reshape(len(weight_o), heads, size), 1, 0)
+    maps = ValueOutput(weight_v, weight_o, bias_v, bias_o)
+    return _folded(checkpoint, index, maps) if fold_norm else maps
+
+
+def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
+    """The rows of v in a projection (features out, ...), as (value heads, size, ...); numpy or torch.
+
+    >>> value_rows("interleaved", np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1
+    [[4, 5], [10, 11]]
+    >>> value_rows("blocks", np.arange(12), 2, 2).tolist()  # q0 q1 k0 k1 v0 v1
+    [[8, 9], [10, 11]]
+    """
+    if fused == "interleaved":
+        return rows.reshape(heads, 3, size, *rows.shape[1:])[:, 2]
+    rest = rows[heads * size :] if fused == "blocks" else rows
+    values = rest[len(rest) // 2 :] if fused == "blocks" else rest
+    return values.reshape(-1, size, *rows.shape[1:])
+
+
+def _linear(module: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (out, in) and bias (out,) in float64; GPT-2's Conv1D stores the transpose."""
+    weight = _float64(module.weight)
+    if type(module).__name__ == "Conv1D":
+        weight = weight.T
+    bias = getattr(module, "bias", None)
+    return weight, np.zeros(len(weight)) if bias is None else _float64(bias)
+
+
+def _float64(value: torch.Tensor) -> np.ndarray:
+    return value.detach().to("cpu", torch.float64).numpy()
+
+
+def _folded(checkpoint: Checkpoint, layer: int, maps: ValueOutput) -> ValueOutput:
+    if checkpoint.family.norm == "post":
+        return maps
+    attention = checkpoint.sublayers("attention")[layer]
+    matrix, shift = _affine(attention.norm, checkpoint)
+    maps = maps._replace(value=maps.value @ matrix, value_bias=maps.value_bias + maps.value @ shift)
+    if attention.out is attention.module:
+        return maps
+    matrix, shift = _affine(attention.out, checkpoint)
+    return maps._replace(output=matrix @ maps.output, output_bias=matrix @ maps.output_bias + shift)
+
+
+def _affine(norm: Any, checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
+    """(matrix, shift) with norm(x) = matrix @ x / size(x) + shift.
+
+    Found by asking the norm, not by its attributes: Gemma's multiplies by 1 + weight, others by weight. The probe has
+    no zero and mean zero, so that every norm of RMS or LayerNorm type only scales it.
+    """
+    like = next(norm.parameters(), torch.ones(1))
+    probe = torch.ones(checkpoint.width, dtype=torch.float64)
+    probe[1::2] = -1
+    if len(probe) % 2 and len(probe) > 1:
+        probe[-3:] = torch.tensor([0.5, -1.0, 0.5])
+    ones = torch.ones_like(probe)
+    with torch.no_grad():  # large, so that the eps of the norm does not count
+        plus, minus, constant = (_float64(norm((1e3 * x)[None].to(like))[0]) for x in (probe, -probe, ones))
+    shift = (plus + minus) / 2
+    weight = (plus - minus) / 2 / (probe / probe.square().mean().sqrt()).numpy()
+    centred = np.linalg.norm(constant - shift) < 0.5 * np.linalg.norm(weight)
+    return np.diag(weight) - (np.outer(weight, ones) / len(weight) if centred else 0.0), shift

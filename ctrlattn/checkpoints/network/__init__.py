@@ -1,0 +1,1 @@
+"""A checkpoint as an object: loaded, watched, changed and saved."""

@@ -1,0 +1,95 @@
+"""ids (n,) or (b, n), a text, or an image (channels, height, width) -> what the network is called with."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.network.load import Checkpoint
+
+_TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
+
+
+def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: bool = False) -> dict[str, Any]:
+    """Keyword arguments of the model for one text or image, or with `batch` for several of one size.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
+        A str is tokenized with the checkpoint's tokenizer, special tokens included.
+    batch : bool
+        Whether b may be more than one.
+    cut : bool
+        Whether the text is cut into windows before the network reads it: it may then be of any length.
+
+    Raises
+    ------
+    ValueError
+        No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
+        wrong shape, pixels that are not finite; a network that was put into training mode after it was loaded.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> inputs_of(checkpoints.load(transformers.GPT2Model(config)), [1, 2])
+    {'input_ids': tensor([[1, 2]]), 'use_cache': False}
+    """
+    if checkpoint.model.training:
+        raise ValueError("the network is in training mode, where dropout would be measured with it: call model.eval()")
+    if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
+        return {"pixel_values": _pixels(checkpoint, ids, batch)}
+    tokens = _tokens(checkpoint, ids, batch)
+    if not cut:
+        _fit(checkpoint, tokens.shape[1])
+    # use_cache=False: a live cache would be appended to, and the layer could not be called again.
+    return {"input_ids": tokens, "use_cache": False} if checkpoint.causal else {"input_ids": tokens}
+
+
+def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
+    if isinstance(ids, str):
+        if checkpoint.tokenizer is None:
+            raise ValueError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
+        ids = checkpoint.tokenizer(ids)["input_ids"]
+    tokens = torch.as_tensor(np.asarray(ids), dtype=torch.long)
+    tokens = tokens[None] if tokens.ndim == 1 else tokens
+    if tokens.ndim != 2 or not (batch or tokens.shape[0] == 1):
+        wanted = "ids (n,) or (windows, n)" if batch else "one text at a time: ids (n,) or (1, n)"
+        raise ValueError(f"wanted is {wanted}, got shape {tuple(tokens.shape)}")
+    if tokens.numel() == 0:
+        raise ValueError("the text has no token")
+    vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
+    if tokens.min() < 0 or tokens.max() >= vocabulary:
+        raise ValueError(
+            f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
+        )
+    return tokens.to(checkpoint.model.device)
+
+
+def _fit(checkpoint: Checkpoint, count: int) -> None:
+    longest = _positions(checkpoint.model)
+    if longest is not None and count > longest:
+        raise ValueError(f"{count} tokens at once, and the network has positions for {longest}: give fewer")
+
+
+def _positions(model: Any) -> int | None:
+    """Rows of the table of positions, where they are learned; rotations and sinusoids go on without end."""
+    for name, module in model.base_model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _TABLES:
+            # RoBERTa counts from behind its padding.
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
+def _pixels(checkpoint: Checkpoint, image: Any, batch: bool) -> torch.Tensor:
+    if isinstance(image, str):
+        raise ValueError("this network reads images: give pixel values (channels, height, width), not a text")
+    pixels = torch.as_tensor(np.asarray(image), dtype=checkpoint.model.dtype)
+    pixels = pixels[None] if pixels.ndim == 3 else pixels
+    if pixels.ndim != 4 or not (batch or pixels.shape[0] == 1):
+        raise ValueError(f"wanted is one image (channels, height, width), got shape {tuple(pixels.shape)}")
+    if not torch.isfinite(pixels).all():
+        raise ValueError("pixel values must be finite")
+    return pixels.to(checkpoint.model.device)

@@ -1,0 +1,194 @@
+"""A changed network on disk: config.json with its structure, weights in safetensors; nothing half-written.
+
+Bare drops are saved as a model of transformers with zeros where a sublayer was: plain transformers computes the same
+function, at the old cost, and `checkpoints.load` takes the sublayers out again. With gains no model of transformers
+computes the same; such a directory has model_type "ctrlattn" and its weights in ctrlattn.safetensors, so that plain
+transformers refuses it.
+"""
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of
+from ctrlattn.files import atomic, output_directory
+
+_PLAIN, _GAINS = "model.safetensors", "ctrlattn.safetensors"
+
+
+def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
+    """Write a checkpoint, changed by `drop` or whole, so that `checkpoints.load` gives it back.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    directory : path
+        Made if absent. config.json is written last: until then the directory does not load.
+
+    Returns
+    -------
+    Path
+        The directory.
+
+    Raises
+    ------
+    ValueError
+        A directory that cannot be written; one that holds another checkpoint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> smaller = checkpoints.drop(checkpoints.load(transformers.GPT2LMHeadModel(config)), attention=[1])
+    >>> sorted(p.name for p in save(smaller, tempfile.mkdtemp()).iterdir())
+    ['config.json', 'generation_config.json', 'model.safetensors']
+    """
+    folder = output_directory(directory)
+    if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
+        raise ValueError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
+    model, gains = checkpoint.model, _has_gains(structure_of(checkpoint.model))
+    weights = _weights(model)
+    if not gains:
+        whole = _empty(model.config).state_dict()
+        gone = whole.keys() - model.state_dict().keys()
+        weights |= {name: torch.zeros(whole[name].shape, dtype=model.dtype) for name in sorted(gone)}
+    _write_weights(weights, folder / (_GAINS if gains else _PLAIN))
+    if checkpoint.tokenizer is not None:
+        checkpoint.tokenizer.save_pretrained(folder)
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.save_pretrained(folder)
+    network = json.loads(model.config.to_json_string(use_diff=False))
+    network["architectures"] = [type(model).__name__]
+    with atomic(folder / "config.json") as path:
+        kept = {"model_type": KEY, "network": network} if gains else network
+        path.write_text(json.dumps(kept, indent=2), encoding="utf-8")
+    return folder
+
+
+def is_changed(directory: str | os.PathLike[str]) -> bool:
+    """Whether a directory holds a network that `drop` has changed and `save` has written.
+
+    >>> is_changed("no/such/directory")
+    False
+    """
+    return _structure_in(_config_of(Path(directory))) is not None
+
+
+def open_changed(
+    directory: str | os.PathLike[str],
+    *,
+    tokenizer: Any | None = None,
+    family: Family | None = None,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "eager",
+) -> Checkpoint:
+    """What `save` wrote of a changed network, its sublayers gone and its gains in place.
+
+    Parameters
+    ----------
+    directory : path
+    tokenizer, family, attention
+        As for `load`.
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    ValueError
+        A directory that holds no such network; weights that are missing or not those of its structure.
+    """
+    import transformers
+
+    folder = Path(directory)
+    kept = _config_of(folder)
+    structure = _structure_in(kept)
+    if structure is None:
+        raise ValueError(f"{folder}: holds no network that was changed by drop")
+    network = kept.get("network", kept)
+    config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
+    family = family or family_of(network["model_type"])
+    weights = _read_weights(folder / (_GAINS if _has_gains(structure) else _PLAIN))
+    model = _built(config, weights, family, structure, dtype=dtype, attention=attention)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
+        where = {"config": config, "local_files_only": True, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
+    return Checkpoint(model, tokenizer, family, str(folder))
+
+
+def _built(
+    config: Any, weights: dict[str, torch.Tensor], family: Family, structure: Structure, *, dtype: Any, attention: str
+) -> Any:
+    empty = _empty(config)
+    whole, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
+    # What is gone gets zeros that take no memory, so that nothing is missing, and goes again at once.
+    lacking = whole.keys() - weights.keys() - tied
+    filled = {name: torch.zeros(()).expand(whole[name].shape) for name in lacking}
+    own = {name: one for name, one in weights.items() if name in whole}
+    options = {"config": config, "dtype": dtype, "attn_implementation": attention}
+    model = type(empty).from_pretrained(None, state_dict={**filled, **own}, **options).eval()
+    apply(family, model, structure)
+    missing = sorted(model.state_dict().keys() - weights.keys() - tied)
+    if missing:
+        raise ValueError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
+    model.load_state_dict({name: one for name, one in weights.items() if name not in whole}, strict=False)
+    return model
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _structure_in(kept: dict[str, Any]) -> Structure | None:
+    found = kept.get("network", kept).get(KEY) if isinstance(kept.get("network", {}), dict) else None
+    return structure_from(found) if isinstance(found, dict) else None
+
+
+def _has_gains(structure: Structure) -> bool:
+    return any(kept is not None for some in structure.values() for kept in some.values())
+
+
+def _empty(config: Any) -> Any:
+    """The network before anything was dropped: names and shapes of its weights, no memory."""
+    import transformers
+
+    with torch.device("meta"):
+        return transformers.AutoModelForCausalLM.from_config(config)
+
+
+def _weights(model: Any) -> dict[str, torch.Tensor]:
+    """Without those that are tied to another."""
+    tied = set(model.all_tied_weights_keys)
+    return {name: one.contiguous() for name, one in model.state_dict().items() if name not in tied}
+
+
+def _write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    with atomic(path) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: cannot read the weights: {error}") from error

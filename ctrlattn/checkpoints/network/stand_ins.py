@@ -1,0 +1,134 @@
+"""y = 0, y = G u + b, or y = G u + b + sum_h W_O^h sum_k c_hk a_hk: what stands in the place of a sublayer.
+
+u is the normed stream that the sublayer read; a_hk are head h's values with fixed weights in place of its attention, of
+which `recall` needs a state of constant size.
+"""
+
+from typing import Any
+
+import torch
+
+from ctrlattn.checkpoints.network.recall import recall
+
+RATES = (0.5, 0.8, 0.95, 1.0)  # of forgetting, a token; 1: all that was said
+LAGS = 2  # tokens before the last that are told apart
+_LARGEST = 30.0  # of a log-salience either way: exp of it is far from what float32 cannot hold
+
+
+class Gain(torch.nn.Module):
+    """y_t = G u_t + b, u the normed stream that the sublayer read: a feedback gain, without a cache.
+
+    Parameters
+    ----------
+    width : int
+        d, features of the stream.
+    rank : int
+        Of G = out @ into; the whole G is stored in `out` where the two factors would be no smaller.
+    pair : bool
+        Whether a second output, None in place of the attention matrix, belongs to the answer.
+    """
+
+    def __init__(self, width: int, rank: int, *, pair: bool):
+        super().__init__()
+        self.pair = pair
+        factored = 2 * rank < width
+        self.into = torch.nn.Linear(width, rank, bias=False) if factored else torch.nn.Identity()
+        self.out = torch.nn.Linear(rank if factored else width, width)
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        y = self.out(self.into(hidden_states))
+        return (y, None) if self.pair else y
+
+
+class MemoryGain(Gain):
+    """y_t = G u_t + b + sum_h W_O^h sum_k c_hk a_hk,t: a gain that keeps a fading memory of the attention it replaces.
+
+    a_h0 ... are head h's values of the last tokens, then their averages over the past, each at its rate of forgetting
+    and weighted by exp of a linear map of the token, its salience: attention whose query is always the same.
+
+    Parameters
+    ----------
+    width, rank, pair
+        As for `Gain`.
+    heads, values, size : int
+        Query heads, value heads, features of a head.
+    rates : (r,)
+        Of forgetting, a token.
+    lags : int
+        Tokens before the last that are told apart.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        *,
+        pair: bool,
+        heads: int,
+        values: int,
+        size: int,
+        rates: tuple[float, ...] = RATES,
+        lags: int = LAGS,
+    ):
+        super().__init__(width, rank, pair=pair)
+        self.shape, self.rates, self.lags = (values, size), tuple(rates), lags
+        self.value = torch.nn.Linear(width, values * size)
+        self.salience = torch.nn.Linear(width, heads)
+        self.output = torch.nn.Linear(heads * size, width, bias=False)
+        self.mix = torch.nn.Parameter(torch.zeros(heads, lags + 1 + len(self.rates)))
+        self.layer_idx: int | None = None
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        past = None
+        cache = next((one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")), None)
+        if cache is not None:
+            from ctrlattn.checkpoints.network.past import past_in
+
+            past = past_in(cache, self.layer_idx)
+        seen = _seen(kwargs.get("attention_mask"), hidden_states)
+        terms, state = self.terms(hidden_states, None if past is None else past.state, seen)
+        if past is not None:
+            past.keep(state, hidden_states.shape[1])
+        y = self.out(self.into(hidden_states)) + self.remembered(terms).to(hidden_states)
+        return (y, None) if self.pair else y
+
+    def terms(
+        self, u: torch.Tensor, past: torch.Tensor | None = None, seen: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(a, state): (batch, n, heads, lags + 1 + r, size), and what is left of the past behind the last token."""
+        with torch.autocast(u.device.type, enabled=False):
+            value = self.value(u.to(self.value.weight)).unflatten(-1, self.shape)
+            weight = self.salience(u.to(self.salience.weight)).clamp(-_LARGEST, _LARGEST).exp()
+            value = value.repeat_interleave(weight.shape[-1] // self.shape[0], dim=2)
+            return recall(value, weight, self.rates, self.lags, past, seen)
+
+    def remembered(self, terms: torch.Tensor) -> torch.Tensor:
+        """sum_h W_O^h sum_k c_hk a_hk."""
+        with torch.autocast(terms.device.type, enabled=False):
+            mixed = torch.einsum("bnhks,hk->bnhs", terms.to(self.mix), self.mix)
+            return torch.nn.functional.linear(mixed.flatten(-2), self.output.weight)
+
+
+class Nothing(torch.nn.Module):
+    """y = 0."""
+
+    def __init__(self, *, pair: bool):
+        super().__init__()
+        self.pair = pair
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        y = torch.zeros_like(hidden_states)
+        return (y, None) if self.pair else y
+
+
+def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
+    """(batch, n) 1 for a token and 0 for padding, from what attention was given; None where all are tokens."""
+    if mask is None:
+        return None
+    if not isinstance(mask, torch.Tensor):
+        raise ValueError(
+            f"a gain with memory reads a tensor as mask, got {type(mask).__name__}: load with attention sdpa"
+        )
+    if mask.ndim == 4:  # (batch, heads, queries, keys), true or 0 where seen: a token sees itself, none sees padding
+        mask = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].any(1)
+    return mask[:, -u.shape[1] :].to(u.dtype).expand(len(u), -1)

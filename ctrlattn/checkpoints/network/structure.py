@@ -1,0 +1,104 @@
+"""x + F(x) -> x + G norm(x) + b: what a network is after sublayers were taken out, and what stands in their place.
+
+A structure is a small dictionary that can be written into config.json under the key "ctrlattn": per kind of sublayer
+the layers that were dropped, and for each what is in its place: null for nothing, a rank for a static gain, the
+settings of a `MemoryGain`.
+"""
+
+import copy
+from itertools import chain
+from typing import Any, cast
+
+import torch
+
+from ctrlattn.checkpoints.network.families import KINDS, Family, Kind, Sublayer, at, sublayers
+from ctrlattn.checkpoints.network.stand_ins import Gain, MemoryGain, Nothing
+
+Stand = int | None | dict[str, Any]
+Structure = dict[Kind, dict[int, Stand]]
+KEY = "ctrlattn"
+
+
+def shared(model: Any) -> Any:
+    """A copy of the network's modules and configuration around the same weights."""
+    weights = {id(one): one for one in chain(model.parameters(), model.buffers())}
+    return copy.deepcopy(model, weights)
+
+
+def structure_of(model: Any) -> Structure:
+    """What was dropped from a network; empty kinds for one that is whole."""
+    return structure_from(getattr(model.config, KEY, None) or {})
+
+
+def structure_from(kept: dict[str, Any]) -> Structure:
+    """A structure from what a config holds.
+
+    >>> structure_from({"attention": {"5": None}})
+    {'attention': {5: None}, 'mlp': {}}
+    """
+    return {kind: {int(layer): rank for layer, rank in kept.get(kind, {}).items()} for kind in KINDS}
+
+
+def apply(family: Family, model: Any, structure: Structure) -> None:
+    """Make a whole network one of this structure, in place; the weights of its gains are zero."""
+    for one in sublayers(family, model):
+        if one.layer in structure[one.kind]:
+            put(family, model, one, structure[one.kind][one.layer])
+    record(family, model, structure)
+
+
+def record(family: Family, model: Any, structure: Structure) -> None:
+    """Write the structure into the network's config, and number the caches of what is left."""
+    setattr(model.config, KEY, {kind: {str(layer): rank for layer, rank in structure[kind].items()} for kind in KINDS})
+    _number_caches(family, model, structure)
+
+
+def put(family: Family, model: Any, one: Sublayer, kept: Stand) -> None:
+    """Replace one sublayer by a new gain of these settings, or by nothing."""
+    place(family, model, one, stand_in(one, kept))
+
+
+def stand_in(one: Sublayer, kept: Stand) -> torch.nn.Module:
+    """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
+    # Of a post-norm network the last linear map of the sublayer is what is replaced.
+    pair = one.kind == "attention" and not isinstance(one.module, torch.nn.Linear)
+    if kept is None:
+        return Nothing(pair=pair)
+    weight = one.norm.weight
+    width = weight.shape[0]
+    gain = MemoryGain(width, pair=pair, **kept) if isinstance(kept, dict) else Gain(width, kept, pair=pair)
+    for parameter in gain.requires_grad_(False).parameters():
+        torch.nn.init.zeros_(parameter)
+    return gain.to(weight).train(one.module.training)
+
+
+def place(family: Family, model: Any, one: Sublayer, stand: torch.nn.Module) -> None:
+    """Put it there."""
+    layer = family.layers_of(model)[one.layer]
+    layer.set_submodule(one.path, stand)
+    if isinstance(stand, Gain) and one.out_path != one.path:
+        # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm gave.
+        layer.set_submodule(one.out_path, torch.nn.Identity())
+
+
+def gain_of(family: Family, model: Any, layer: int, kind: Kind) -> Gain:
+    """The gain in the place of a sublayer."""
+    module = family.layers_of(model)[layer]
+    return cast(Gain, at(module, getattr(family, kind).module))
+
+
+def _number_caches(family: Family, model: Any, structure: Structure) -> None:
+    """Give the first places in the cache, of each type of attention, to the layers that still have attention.
+
+    The next ones go to gains with memory. transformers asks the first layer of the cache, and the first of each type,
+    how many tokens there are: an empty one would say none, and the next token would be given position 0.
+    """
+    layers, gone = family.layers_of(model), structure["attention"]
+    types = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"] * len(layers)
+    for name in dict.fromkeys(types):
+        places = [i for i, one in enumerate(types) if one == name]
+        live = [i for i in places if i not in gone] + [i for i in places if isinstance(gone.get(i), dict)]
+        for place, i in zip(places, live, strict=False):
+            for module in layers[i].modules():
+                if hasattr(module, "layer_idx"):
+                    module.layer_idx = place

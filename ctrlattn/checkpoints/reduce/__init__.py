@@ -1,0 +1,1 @@
+"""A checkpoint made smaller: which sublayers leave, what stands in for them, what that costs."""

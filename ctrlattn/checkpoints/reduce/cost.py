@@ -1,0 +1,134 @@
+"""parameters, bytes of KV cache a token, tokens a second in prefill and in cached generation: what a network costs."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any, NamedTuple
+
+import torch
+
+from ctrlattn.checkpoints.measure.evaluate import windows_of
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.watch import attention
+
+_NAMES = ("cache", "past_key_values")  # of the KV cache: from transformers 5.24 on, and before
+
+
+class Cost(NamedTuple):
+    """Of one network on one machine.
+
+    Attributes
+    ----------
+    parameters : int
+        Tied ones counted once.
+    cache_bytes : float
+        Of the KV cache, a token.
+    prefill : float
+        Tokens a second, all of a text at once.
+    generation : float
+        Tokens a second, one after another with the cache, all texts of the batch together.
+    """
+
+    parameters: int
+    cache_bytes: float
+    prefill: float
+    generation: float
+
+
+def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, repeat: int = 3) -> dict[str, Cost]:
+    """Measure networks in turn, so that whatever else the machine does meets all of them.
+
+    Parameters
+    ----------
+    networks : name -> Checkpoint
+        Causal networks with a head.
+    ids : (batch, n) or (n,) token ids
+        Read at once (prefill); generation goes on from there, greedily.
+    new_tokens : int
+        Generated ones.
+    repeat : int
+        Rounds; the rates are those of the median time.
+
+    Returns
+    -------
+    name -> Cost
+
+    Raises
+    ------
+    ValueError
+        Fewer than one new token or round; what `evaluate` refuses.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> smaller = checkpoints.drop(network, attention=[0])
+    >>> found = cost({"whole": network, "smaller": smaller}, [[1, 2, 3]], new_tokens=2, repeat=1)
+    >>> found["whole"].cache_bytes, found["smaller"].cache_bytes  # keys and values, 8 float32 each, a layer
+    (128.0, 64.0)
+    """
+    if min(new_tokens, repeat) < 1:
+        raise ValueError(f"new_tokens and repeat must be at least 1, got {new_tokens} and {repeat}")
+    windows = {name: windows_of(network, ids) for name, network in networks.items()}
+    prefill: dict[str, list[float]] = {name: [] for name in networks}
+    generation: dict[str, list[float]] = {name: [] for name in networks}
+    size: dict[str, float] = {}
+    for _ in range(repeat):
+        for name, network in networks.items():
+            with attention(network.model, "sdpa"), torch.inference_mode():
+                seconds, found = _timed(network, windows[name])
+                prefill[name].append(seconds)
+                size[name] = _bytes(_cache(found)) / windows[name].numel()
+                generation[name].append(_generate(network, found, windows[name], new_tokens))
+    return {
+        name: Cost(
+            sum(p.numel() for p in network.model.parameters()),
+            size[name],
+            windows[name].numel() / median(prefill[name]),
+            len(windows[name]) * new_tokens / median(generation[name]),
+        )
+        for name, network in networks.items()
+    }
+
+
+def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
+    return _seconds(lambda: network.model(input_ids=windows, use_cache=True))
+
+
+def _generate(network: Checkpoint, found: Any, windows: torch.Tensor, count: int) -> float:
+    """Seconds of `count` greedy steps from the end of a prefill."""
+    name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
+
+    def steps() -> None:
+        logits, cache, seen = found.logits, _cache(found), windows.shape[1]
+        for i in range(count):
+            token = logits[:, -1:].argmax(-1)
+            place = torch.tensor([seen + i], device=token.device)
+            out = network.model(input_ids=token, use_cache=True, position_ids=place[None], **{name: cache})
+            logits, cache = out.logits, _cache(out)
+
+    return _seconds(steps)[0]
+
+
+def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    found = work()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, found
+
+
+def _cache(output: Any) -> Any:
+    """Keys and values in what a model returns."""
+    return next(output[name] for name in _NAMES if name in output)
+
+
+def _bytes(cache: Any) -> int:
+    tensors = [t for layer in cache.layers for t in (getattr(layer, "keys", None), getattr(layer, "values", None))]
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)

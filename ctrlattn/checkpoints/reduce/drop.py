@@ -1,0 +1,101 @@
+"""x + F(norm(x)) -> x: a network without some of its sublayers, or with a static gain in their place."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from ctrlattn.checkpoints.measure.evaluate import windows_of
+from ctrlattn.checkpoints.network.families import KINDS, Kind
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
+from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
+
+
+def drop(
+    checkpoint: Checkpoint,
+    *,
+    attention: Iterable[int] = (),
+    mlp: Iterable[int] = (),
+    blocks: Iterable[int] = (),
+    compensate: Any = None,
+) -> Checkpoint:
+    """A checkpoint without these sublayers; the source is untouched, and both share the weights that are left.
+
+    A dropped attention layer has no part in the KV cache. Dropping again from the result adds to what is gone.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    attention, mlp, blocks : layers 0 ... layers - 1
+        A block is the attention and the MLP of its layer.
+    compensate : Calibration or (windows, length) token ids, optional
+        Text by which a static gain is fitted for each sublayer that goes, see `Calibration`; None drops them bare.
+
+    Returns
+    -------
+    Checkpoint
+        `model` is a transformers model of the same class, `model.config.ctrlattn` says what is gone.
+
+    Raises
+    ------
+    ValueError
+        A layer that is not there or is gone already; nothing named; no attention left; gains for an encoder or a
+        post-norm network; a memory behind a norm of the attention's own output; a text that gives no finite gain.
+
+    References
+    ----------
+    He, Sun, Shen and Li, What Matters in Transformers?, arXiv 2406.15786, section 3: dropping without compensation.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> model = transformers.GPT2LMHeadModel(config)
+    >>> smaller = drop(checkpoints.load(model), attention=[1], mlp=[2])
+    >>> smaller.model.config.ctrlattn
+    {'attention': {'1': None}, 'mlp': {'2': None}}
+    """
+    gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks)
+    calibration = None if compensate is None else Calibration.of(compensate)
+    windows = None if calibration is None else _windows(checkpoint, calibration)
+    before = structure_of(checkpoint.model)
+    kept = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
+    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], kept.get(kind))} for kind in KINDS}
+    if len(structure["attention"]) == len(checkpoint.layers):
+        raise ValueError(
+            f"all {len(checkpoint.layers)} attention layers would be gone: no token would read another, and no cache "
+            "would count them; keep at least one"
+        )
+    smaller = replace(checkpoint, model=shared(checkpoint.model))
+    if calibration is None or windows is None:
+        for one in smaller.sublayers():
+            if one.layer in gone[one.kind]:
+                put(smaller.family, smaller.model, one, None)
+    else:
+        fit_gains(smaller, gone, windows, calibration)
+    record(smaller.family, smaller.model, structure)
+    return smaller
+
+
+def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
+    """Layers to drop, per kind, checked."""
+    layers = {name: {checkpoint.layer_index(layer) for layer in some} for name, some in named.items()}
+    before = structure_of(checkpoint.model)
+    gone: dict[Kind, tuple[int, ...]] = {}
+    for kind in KINDS:
+        gone[kind] = tuple(sorted(layers[kind] | layers["blocks"]))
+        twice = [layer for layer in gone[kind] if layer in before[kind]]
+        if twice:
+            raise ValueError(f"the {kind} of layer {twice[0]} is gone already")
+    if not any(gone.values()):
+        raise ValueError("nothing to drop: name layers in attention, mlp or blocks")
+    return gone
+
+
+def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:
+    if checkpoint.family.norm != "pre":
+        raise ValueError(
+            f"a gain stands in for a sublayer behind its norm; family {checkpoint.family.name!r} has it after"
+        )
+    return windows_of(checkpoint, calibration.ids)

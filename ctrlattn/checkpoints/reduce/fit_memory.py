@@ -1,0 +1,113 @@
+"""c = argmin sum_t w_t |y_t - mean - sum_hk c_hk W_O^h (a_hk,t - mean)|^2: how much of each memory attention was.
+
+W_V and W_O are the layer's own, so that a few numbers a head are all that is fitted: these hold for text that was not
+seen. The salience of a token is the log of the attention that those after it pay it, against what they pay others.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ctrlattn.checkpoints.measure.flow import Flow, weights_of
+from ctrlattn.checkpoints.measure.weights import value_output
+from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.stand_ins import LAGS, RATES, MemoryGain
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Signals = Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+_RIDGE = 1e-3  # of the mix, against each memory's own size: they are much alike
+_SALIENCE = 0.1  # the same of the salience, against the mean square of a feature of u
+_ROWS = 256  # tokens in one product of all memories of all heads
+_BATCHES = 2  # of the text, some thousand tokens: few numbers are fitted here, and W_O of every memory is costly
+_SILENT = 1e-30  # attention below this counts as this
+
+
+def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The settings of gains with memory in a network.
+
+    Raises
+    ------
+    ValueError
+        A norm behind the attention, or no attention left.
+    """
+    one = checkpoint.sublayers("attention")[0]
+    if one.out_path != one.path or not checkpoint.causal:
+        raise ValueError(
+            f"family {checkpoint.family.name!r} has a norm behind its attention: a memory of values cannot stand for "
+            "what that norm gives; compensate without memory"
+        )
+    heads = checkpoint.heads
+    config = checkpoint.model.config.get_text_config()
+    values = getattr(config, "num_key_value_heads", None) or heads
+    size = getattr(config, "head_dim", None) or checkpoint.width // heads
+    return {"heads": heads, "values": values, "size": size, "rates": list(RATES), "lags": LAGS}
+
+
+def fit_memory(gain: MemoryGain, checkpoint: Checkpoint, one: Sublayer, flow: Flow, signals: "Signals") -> None:
+    """Everything of a gain but its static part, in place."""
+    maps = value_output(checkpoint, one.layer)
+    shared = checkpoint.heads // gain.shape[0]
+    with torch.no_grad(), torch.autocast(gain.mix.device.type, enabled=False):
+        _write(gain.value.weight, maps.value[::shared].reshape(-1, checkpoint.width))
+        _write(gain.value.bias, maps.value_bias[::shared].reshape(-1))
+        _write(gain.output.weight, maps.output.transpose(1, 0, 2).reshape(checkpoint.width, -1))
+        matrix, bias = _salience(checkpoint, one, flow, signals)
+        _write(gain.salience.weight, matrix)
+        _write(gain.salience.bias, bias)
+        _write(gain.mix, _mix(gain, signals))
+
+
+def _write(parameter: torch.Tensor, value: Any) -> None:
+    parameter.copy_(torch.as_tensor(value))
+
+
+def _salience(checkpoint: Checkpoint, one: Sublayer, flow: Flow, signals: "Signals") -> tuple[torch.Tensor, ...]:
+    """(matrix, bias), (heads, d) and (heads,): ridge regression on u, each token counted as often as it is read."""
+    module = at(checkpoint.layers[one.layer], checkpoint.family.matrix)
+    zero, count = signals[0][0].new_zeros((), dtype=torch.float64), 0.0
+    uu, us = zero, zero
+    for (u, _, _), attention in zip(signals, flow.matrices(one, module, _BATCHES), strict=False):
+        log = attention.double().clamp_min(_SILENT).log()
+        n = log.shape[-1]
+        past = torch.ones(n, n, dtype=log.dtype, device=log.device).tril()
+        centred = (log - (log * past).sum(-1, keepdim=True) / past.sum(-1, keepdim=True)) * past
+        readers = past.sum(0)
+        rows = torch.cat([u.double(), torch.ones_like(u[..., :1], dtype=torch.float64)], -1)
+        weighted = rows * readers[:, None]
+        uu = uu + (weighted.flatten(0, 1).T @ rows.flatten(0, 1))
+        us = us + rows.flatten(0, 1).T @ centred.sum(-2).transpose(1, 2).flatten(0, 1)
+        count += float(readers.sum()) * len(u)
+    uu, us = uu / count, us / count
+    ridge = torch.full((len(uu),), float(_SALIENCE * uu.diagonal()[:-1].mean())).to(uu)
+    ridge[-1] = 0  # not of the constant
+    found = torch.linalg.solve(uu + torch.diag(ridge), us)
+    return found[:-1].T, found[-1]
+
+
+def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
+    """(heads, memories)."""
+    heads, memories = gain.mix.shape
+    output = gain.output.weight.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, d, size)
+    count = heads * memories
+    total, zero = 0.0, signals[0][0].new_zeros((), dtype=torch.float64)
+    mean, square = zero, zero
+    for u, y, x in signals[:_BATCHES]:
+        terms = gain.terms(u)[0].flatten(0, 1)
+        weights = weights_of(x.flatten(0, -2).to(terms))[:, 0]
+        for a, z, w in zip(*(some.split(_ROWS) for some in (terms, y.flatten(0, -2).to(terms), weights)), strict=True):
+            # Every memory of every head in the stream, and beside them what they have to add up to.
+            added = torch.einsum("nhks,hds->nhkd", a, output.to(a)).flatten(1, 2)
+            all_of = torch.cat([added, z[:, None]], 1)
+            total += float(w.sum(dtype=torch.float64))
+            mean = mean + (w[:, None, None] * all_of).sum(0).double()
+            scaled = (all_of * w.sqrt()[:, None, None]).transpose(0, 1).flatten(1)
+            square = square + (scaled @ scaled.T).double()
+    centred = square / total - (mean / total) @ (mean / total).T
+    own, wanted = centred[:count, :count], centred[:count, count]
+    floor = torch.finfo(torch.float32).tiny
+    ridge = torch.diag(_RIDGE * own.diagonal().clamp_min(floor))
+    return torch.linalg.solve(own + ridge, wanted).reshape(heads, memories)

@@ -1,0 +1,246 @@
+"""text -> windows to fit, to choose, to judge; network -> smaller network, and what that costs on text it never saw."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, windows_of
+from ctrlattn.checkpoints.measure.importance import importance
+from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.reduce.choose import Choice, choose
+from ctrlattn.checkpoints.reduce.compensate import Calibration
+from ctrlattn.checkpoints.reduce.drop import drop
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Progress = Callable[[str, int, int], None]
+PARTS = ("attention", "mlp", "blocks")
+_SHARES = (0.6, 0.2)  # of the windows: to fit, to choose; the rest judges
+
+
+class Split(NamedTuple):
+    """Windows (count, length) of one text, one after another in it."""
+
+    fit: torch.Tensor
+    choose: torch.Tensor
+    judge: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """A network made smaller, and what is known about it.
+
+    Attributes
+    ----------
+    before, after : Checkpoint
+    gone : dict
+        "attention", "mlp", "blocks" -> layers.
+    compensated : bool
+        Whether gains stand in for what is gone.
+    memory : bool
+        Whether those of attention layers remember.
+    scores : xarray.Dataset
+        Of `importance`, on the fitting windows.
+    choice : Choice or None
+        Where the loss chose; None where importance or the user did.
+    losses : dict
+        "intact", "reduced", and "published" (as many sublayers by least importance, bare) -> Evaluation on the judging
+        windows.
+    """
+
+    before: Checkpoint
+    after: Checkpoint
+    gone: dict[str, tuple[int, ...]]
+    compensated: bool
+    memory: bool
+    scores: "xr.Dataset"
+    choice: Choice | None
+    losses: dict[str, Evaluation]
+
+
+def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: Any = None) -> Split:
+    """Cut a text into windows: the first 60 % to fit, then 20 % to choose by, the last 20 % to judge.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids : (n,) token ids
+    window : int
+        Tokens a window; what is left over at the end is not used.
+    judge : (m,) token ids, optional
+        Another text to judge by; then the first one gives 75 % and 25 %.
+
+    Raises
+    ------
+    ValueError
+        A text of fewer than five windows (four, or one to judge), ids outside the vocabulary.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> [len(some) for some in split_text(network, [1, 2, 3, 4] * 5, window=2)]
+    [6, 2, 2]
+    """
+    windows = _windows(checkpoint, ids, window, 4 if judge is not None else 5)
+    fit = round(len(windows) * (_SHARES[0] if judge is None else 0.75))
+    end = len(windows) if judge is not None else round(len(windows) * sum(_SHARES))
+    last = windows[end:] if judge is None else _windows(checkpoint, judge, window, 1)
+    return Split(windows[:fit], windows[fit:end], last)
+
+
+def reduce(
+    checkpoint: Checkpoint,
+    text: Split,
+    *,
+    count: Mapping[str, int] | None = None,
+    layers: Mapping[str, tuple[int, ...]] | None = None,
+    by: str = "loss",
+    compensate: bool = True,
+    rank: int | None = None,
+    memory: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Reduction:
+    """Choose sublayers, take them out, fit gains in their place, and judge the result on text it never saw.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        A causal network with its head.
+    text : Split
+        Of `split_text`.
+    count : "attention", "mlp" or "blocks" -> how many
+    layers : the same -> which layers; excludes `count`
+    by : "loss", "importance" or "worst"
+        "loss": those that a gain replaces at the least predicted loss (`choose`; attention or MLP alone, compensated).
+        "importance": the least important ones, as published; "worst": those of the least maximum over tokens.
+    compensate : bool
+        Whether gains stand in for them.
+    rank : int, optional
+        Of the gains; full by default.
+    memory : bool
+        Whether gains of attention layers remember, see `Calibration`.
+    seed : int
+    progress : callable (step, done, total), optional
+
+    Returns
+    -------
+    Reduction
+
+    Raises
+    ------
+    ValueError
+        Nothing or too much to drop, unknown parts or layers, a choice by loss where it does not apply.
+
+    References
+    ----------
+    He, Sun, Shen and Li, What Matters in Transformers?, arXiv 2406.15786: importance, dropping without gains.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> found = reduce(network, split_text(network, list(range(9)) * 6, window=6), count={"attention": 1})
+    >>> sorted(found.losses), len(found.gone["attention"])
+    (['intact', 'published', 'reduced'], 1)
+    """
+    wanted = _wanted(count, layers, by, compensate)
+    if memory and not compensate:
+        raise ValueError("memory belongs to gains: nothing remembers where sublayers are dropped bare")
+    tell = progress or (lambda step, done, total: None)
+    tell("importance", 0, 1)
+    scores = importance(checkpoint, text.fit)
+    tell("importance", 1, 1)
+    calibration = Calibration(text.fit, rank=rank, memory=memory, progress=progress)
+    choice = None
+    if layers is not None:
+        gone = {part: tuple(sorted(layers.get(part, ()))) for part in PARTS}
+    elif by == "loss":
+        (part,) = wanted
+        choice = choose(checkpoint, wanted[part], calibration, text.choose, kind=part, seed=seed)  # type: ignore[arg-type]
+        gone = {name: choice.layers if name == part else () for name in PARTS}
+    else:
+        gone = least_important(scores, wanted, worst=by == "worst")
+    after = drop(checkpoint, **gone, compensate=calibration if compensate else None)
+    published = drop(checkpoint, **least_important(scores, wanted))
+    losses = {}
+    for done, (name, network) in enumerate((("intact", checkpoint), ("reduced", after), ("published", published))):
+        tell("judge", done, 3)
+        losses[name] = evaluate(network, text.judge)
+    tell("judge", 3, 3)
+    return Reduction(checkpoint, after, gone, compensate, memory, scores, choice, losses)
+
+
+def least_important(
+    scores: "xr.Dataset", count: Mapping[str, int], *, worst: bool = False
+) -> dict[str, tuple[int, ...]]:
+    """The layers of least mean importance, for each of attention, mlp and blocks; of least maximum where `worst`.
+
+    Raises
+    ------
+    ValueError
+        More than there are.
+
+    Examples
+    --------
+    >>> import xarray
+    >>> scores = xarray.Dataset({"attention": ("layer", [0.3, 0.1, 0.2])})
+    >>> least_important(scores, {"attention": 2})["attention"]
+    (1, 2)
+    """
+    gone: dict[str, tuple[int, ...]] = dict.fromkeys(PARTS, ())
+    for part, number in count.items():
+        if number == 0:
+            continue
+        name = ("block" if part == "blocks" else part) + ("_max" if worst else "")
+        order = np.argsort(scores[name].to_numpy(), kind="stable")
+        if number > len(order):
+            raise ValueError(f"there are {len(order)} layers: {number} of {part} cannot be dropped")
+        gone[part] = tuple(sorted(int(i) for i in order[:number]))
+    return gone
+
+
+def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch.Tensor:
+    if window < 2:
+        raise ValueError(f"a window needs at least two tokens, got {window}")
+    tokens = windows_of(checkpoint, ids, cut=True)
+    if tokens.shape[0] != 1:
+        raise ValueError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
+    whole = tokens.shape[1] // window
+    if whole < least:
+        raise ValueError(
+            f"the text has {tokens.shape[1]} tokens, {whole} windows of {window}: at least {least} are needed; give a "
+            "longer text or a shorter window"
+        )
+    return tokens[0, : whole * window].reshape(whole, window)
+
+
+def _wanted(
+    count: Mapping[str, int] | None, layers: Mapping[str, tuple[int, ...]] | None, by: str, compensate: bool
+) -> dict[str, int]:
+    """How many of each part go, checked."""
+    if (count is None) == (layers is None):
+        raise ValueError("say either how many sublayers (count) or which ones (layers)")
+    given: Mapping[str, Any] = count if count is not None else {k: len(v) for k, v in (layers or {}).items()}
+    unknown = sorted(set(given) - set(PARTS))
+    if unknown:
+        raise ValueError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
+    wanted = {part: int(number) for part, number in given.items() if number}
+    if not wanted or min(wanted.values()) < 0:
+        raise ValueError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
+    if by not in ("loss", "importance", "worst"):
+        raise ValueError(f"by must be 'loss', 'importance' or 'worst', got {by!r}")
+    if layers is None and by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not compensate):
+        raise ValueError(
+            "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"
+        )
+    return wanted

@@ -1,0 +1,1 @@
+"""Training and comparing configurations: data, runs, statistics, tables."""

@@ -1,0 +1,1 @@
+"""Torch modules: controlled attention, its relatives, and the networks made of them."""

@@ -1,0 +1,258 @@
+"""y = W_O (softmax(q k^T / sqrt(D)) v + u),  u = C(z) e over depth,  e = beta v_0 - v: attention with a controller.
+
+The state of the controlled loop is the value v of one layer, the reference that of layer 0, depth is time. Error, law
+and memory are those of `Loop.control`; what one layer hands to the next is returned, never kept on the module.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from ctrlattn.controllers import as_controller
+from ctrlattn.loop import Loop, LoopState
+from ctrlattn.nn.modules.relatives import Mixing
+
+DepthState = LoopState  # v_0 and the memory of the controller, (..., n, heads, D) each
+Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
+
+
+class ControlledAttention(torch.nn.Module):
+    """Multi-head attention whose values follow the first layer's under a controller over depth.
+
+        q, k, v = x W_qkv + b                       v with its bias
+        e = beta v_0 - v;   u = C(z) e              off at layer 0, where v_0 is handed on unscaled
+        y = (softmax(q k^T / sqrt(D)) v + u) W_O    per head, after attention dropout and before `proj`
+
+    Parameters have the names and the layout of timm's DeiT: `qkv.weight` (rows Q, then K, then V), `qkv.bias`,
+    `proj.weight`, `proj.bias`. Attention is scaled_dot_product_attention: no n x n matrix, except the mask of a causal
+    module that is given `padding`.
+
+    Parameters
+    ----------
+    dim, heads : int
+        d, a multiple of heads; D = d / heads.
+    controller : PID, LTIController, LearnedPID, Actuator, python-control system with dt = 1, or None
+    reference_gain : float
+        beta.
+    qkv_bias : bool
+    causal : bool
+        A token reads itself and the tokens before it.
+    kv_heads : int, optional
+        Grouped-query attention: heads of keys and values, a divisor of heads. v is repeated to the query heads before
+        the error is taken.
+    dropout : float
+        Of the attention weights, in training.
+    mixing : module, optional
+        Another attention law in the place of softmax(q k^T / sqrt(D)) v, made for this layer; see nn.relatives.
+
+    Raises
+    ------
+    TypeError
+        A controller of the wrong kind.
+    ValueError
+        Head counts that do not divide, a gain that is not finite; at the call, a wrong width, a depth_state of other
+        shape, a cache without causal attention, padding of another shape.
+
+    References
+    ----------
+    Nguyen, Uribe, Nguyen, Baraniuk, PIDformer, ICML 2024, arXiv 2402.15989, section 3; Nguyen, Nguyen, Baraniuk,
+    NeuTRENO, arXiv 2312.00751; parameter names as in timm's Attention.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> layer = ControlledAttention(8, 2, controller=PID(0.8, 0.5, 0.05), reference_gain=1.0)
+    >>> x = torch.ones(1, 3, 8)
+    >>> y, depth_state = layer(x)
+    >>> y, depth_state = layer(y, depth_state)
+    >>> y.shape, depth_state.reference.shape, len(depth_state.controller)
+    (torch.Size([1, 3, 8]), torch.Size([1, 3, 2, 4]), 2)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        *,
+        controller: Any = None,
+        reference_gain: float = 1.0,
+        qkv_bias: bool = True,
+        causal: bool = False,
+        kv_heads: int | None = None,
+        dropout: float = 0.0,
+        mixing: Any = None,
+    ) -> None:
+        super().__init__()
+        kv_heads = heads if kv_heads is None else kv_heads
+        _require_heads(dim, heads, kv_heads)
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
+        self.causal, self.dropout = causal, dropout
+        self.mixing: Mixing | None = mixing
+        if mixing is not None and causal and not mixing.masks:
+            raise ValueError(f"{type(mixing).__name__} mixes all tokens: it has no causal form")
+        self.controller = as_controller(controller)
+        self.loop = value_loop(self.controller, reference_gain)
+        self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
+        self.proj = torch.nn.Linear(dim, dim)
+
+    def forward(
+        self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, DepthState]:
+        """One layer.
+
+        Parameters
+        ----------
+        x : (..., n, d)
+        depth_state : optional
+            What the layer before returned; None at layer 0.
+        padding : (..., n) bool, optional
+            True where there is a token, False where there is padding.
+
+        Returns
+        -------
+        (y, depth_state)
+            y : (..., n, d)
+        """
+        y, depth_state, _ = self.decode(x, depth_state, padding=padding)
+        return y, depth_state
+
+    def decode(
+        self,
+        x: torch.Tensor,
+        depth_state: DepthState | None = None,
+        past: Past | None = None,
+        *,
+        padding: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, DepthState, Past]:
+        """As forward, for tokens that follow those of `past`; also returns the keys and values of all of them.
+
+        The control is per token: depth_state is that of the tokens of x alone, and needs no cache.
+        """
+        if x.shape[-1] != self.proj.in_features:
+            raise ValueError(f"tokens must have {self.proj.in_features} features, got shape {tuple(x.shape)}")
+        if past is not None and not self.causal:
+            raise ValueError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
+        q, k, v = self.project(x)
+        if padding is not None and self.mixing is not None and not self.mixing.masks:
+            raise ValueError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
+        own, first = v, depth_state
+        if self.mixing is not None and first is not None:
+            v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
+        u, depth_state = control_values(self.loop, self.repeat(own), depth_state)
+        k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
+        mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
+        heads = (t.transpose(-2, -3) for t in (q, self.repeat(k), self.repeat(v)))
+        y = self.mix(*heads, mask=mask, is_causal=is_causal)
+        y = (y if self.mixing is None else self.mixing.finish(y)).transpose(-2, -3)
+        y = y if u is None else y + u
+        return self.proj(y.flatten(-2)), depth_state, (k, v)
+
+    def mix(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
+    ) -> torch.Tensor:
+        """A v, linear in v, whatever law A is; all (..., heads, n, D)."""
+        if self.mixing is None:
+            return self.attend(q, k, v, mask=mask, is_causal=is_causal)
+        return self.mixing(partial(self.attend, mask=mask, is_causal=is_causal), q, k, v)
+
+    def attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
+    ) -> torch.Tensor:
+        """softmax(q k^T / sqrt(D)) v, all (..., heads, n, D)."""
+        dropout = self.dropout if self.training else 0.0
+        return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
+
+    def project(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """q, k, v, token by token, (..., n, heads or kv_heads, D)."""
+        counts = (self.heads, self.kv_heads, self.kv_heads)
+        parts = self.qkv(x).split([count * self.head_dim for count in counts], -1)
+        return [part.unflatten(-1, (count, self.head_dim)) for part, count in zip(parts, counts, strict=True)]
+
+    def repeat(self, t: torch.Tensor) -> torch.Tensor:
+        """Heads of keys or values, each as often as there are query heads for it."""
+        return t if self.kv_heads == self.heads else t.repeat_interleave(self.heads // self.kv_heads, -2)
+
+    def _unrepeated(self, t: torch.Tensor) -> torch.Tensor:
+        """Undo `repeat`."""
+        return t[..., :: self.heads // self.kv_heads, :]
+
+    def _mask(
+        self, n: int, seen: int, padding: torch.Tensor | None, device: torch.device
+    ) -> tuple[torch.Tensor | None, bool]:
+        """(mask, is_causal) for n queries that are the last of `seen` tokens."""
+        if padding is None and (not self.causal or n == 1):
+            return None, False
+        if padding is None and n == seen:
+            return None, True
+        if padding is None:
+            return torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n), False
+        if padding.dtype != torch.bool or padding.shape[-1] != seen:
+            raise ValueError(
+                f"padding must be bool (..., {seen}), True where there is a token, got {padding.dtype} "
+                f"{tuple(padding.shape)}"
+            )
+        visible = padding[..., None, None, :]
+        if not self.causal:
+            return visible, False
+        # A padded query reads itself, since softmax over nothing is not a number.
+        own = torch.ones(n, seen, dtype=torch.bool, device=device).triu(seen - n)
+        past = torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n)
+        return (past & visible) | (past & own), False
+
+
+def value_loop(controller: Any, reference_gain: float) -> Loop:
+    """The loop that values run over depth: no residual connection, what attention returns is the next state."""
+    return Loop(_attention, skip=0.0, feedback=1.0, controller=controller, reference_gain=reference_gain)
+
+
+def control_values(
+    loop: Loop, v: torch.Tensor, depth_state: DepthState | None
+) -> tuple[torch.Tensor | None, DepthState]:
+    """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
+
+    Under autocast the values come in half precision; error, memory and u are float32, since an integral over the depth
+    of a network loses what is added to it in eight bits.
+
+    Raises
+    ------
+    ValueError
+        Values of another shape than v_0.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> loop, v = value_loop(PID(0.5), 1.0), torch.ones(1, 1, 1, 1)
+    >>> u, state = control_values(loop, 2 * v, None)
+    >>> control_values(loop, v, state)[0].item()
+    0.5
+    """
+    if torch.is_autocast_enabled(v.device.type) and v.dtype in (torch.bfloat16, torch.float16):
+        v = v.float()
+    if depth_state is None:
+        depth_state = DepthState(v, None, acting=False)
+    if depth_state.reference.shape != v.shape:
+        raise ValueError(
+            f"depth_state has v_0 of shape {tuple(depth_state.reference.shape)}, the values of this layer are "
+            f"{tuple(v.shape)}: layers of one chain need the same batch, tokens, heads and head size"
+        )
+    if loop.controller is None:
+        return None, depth_state._replace(acting=True)
+    _, u, memory = loop.control(v, depth_state)
+    return (u if depth_state.acting else None), DepthState(depth_state.reference, memory, acting=True)
+
+
+def _attention(x: torch.Tensor) -> torch.Tensor:
+    """The predictor of the loop, which `ControlledAttention.attend` computes from q, k and v of its own."""
+    raise NotImplementedError("the module computes its attention itself")
+
+
+def _require_heads(dim: int, heads: int, kv_heads: int) -> None:
+    for name, size in (("dim", dim), ("heads", heads), ("kv_heads", kv_heads)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {size!r}")
+    if dim % heads:
+        raise ValueError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
+    if heads % kv_heads:
+        raise ValueError(f"heads must be a multiple of kv_heads: {heads} query heads, {kv_heads} of keys and values")

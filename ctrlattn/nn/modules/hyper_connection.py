@@ -1,0 +1,67 @@
+"""X <- H X + p f(r X), H doubly stochastic: a residual connection that is several streams wide.
+
+Where x + f(x) adds to one stream, here a layer f reads a mixture r of S streams, its result goes to all of them with
+weights p, and between layers H mixes the streams. Doubly stochastic matrices have norm 1, and so have their products.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+
+from ctrlattn.nn.modules.relatives import sinkhorn
+
+
+class HyperConnection(torch.nn.Module):
+    """Manifold-constrained hyper-connection around one layer, learned and the same for every token.
+
+        H = Sinkhorn(M);    r = sigmoid(a);    p = 2 sigmoid(b)
+
+    At first r is 1/S and p is 1: the mean of the streams then goes through the layers as x + f(x), whatever H is, since
+    its columns sum to 1. The paper adds to M, a and b what it computes from the token, which is left out here.
+
+    Parameters
+    ----------
+    streams : int
+        S, 2 or more.
+    stay : float
+        Diagonal of M at first; at 4 a stream keeps .95 of itself if there are four.
+    steps : int
+        Of the projection, >= 1; an odd number ends with the rows.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two streams; at the call, another number of them.
+
+    References
+    ----------
+    mHC: manifold-constrained hyper-connections, arXiv 2512.24880; Zhu et al., Hyper-connections, arXiv 2409.19606, for
+    the connection without the constraint.
+
+    Examples
+    --------
+    >>> connection, x = HyperConnection(4), torch.ones(2, 4, 3)
+    >>> connection(x, lambda x: 2 * x).mean(-2).allclose(torch.tensor(3.0))
+    True
+    """
+
+    def __init__(self, streams: int, *, stay: float = 4.0, steps: int = 21) -> None:
+        super().__init__()
+        if isinstance(streams, bool) or not isinstance(streams, int) or streams < 2:
+            raise ValueError(f"streams must be a whole number >= 2, got {streams!r}")
+        self.steps = steps
+        self.mixing = torch.nn.Parameter(stay * torch.eye(streams))
+        self.reading = torch.nn.Parameter(torch.full((streams,), -math.log(streams - 1)))
+        self.writing = torch.nn.Parameter(torch.zeros(streams))
+
+    def matrix(self) -> torch.Tensor:
+        """H, (S, S)."""
+        return sinkhorn(self.mixing, self.steps)
+
+    def forward(self, x: torch.Tensor, layer: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """(..., S, d) -> (..., S, d); layer: (..., d) -> (..., d), such as an attention or MLP with its norm."""
+        if x.shape[-2] != len(self.reading):
+            raise ValueError(f"{len(self.reading)} streams are mixed, got shape {tuple(x.shape)}")
+        y = layer((torch.sigmoid(self.reading)[:, None] * x).sum(-2))
+        return self.matrix() @ x + 2 * torch.sigmoid(self.writing)[:, None] * y[..., None, :]

@@ -1,0 +1,120 @@
+"""<F(x), x>/<x, x> of every sublayer and head: does it push against the state, and how much of it does it predict?"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.report.pages.checkpoint.pick import largest, variables
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import count, layer_list, number, percent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_NAMES = {"attention": "Attention", "mlp": "The MLP"}
+_SUBLAYER = (
+    "feedback_gain", "feedback_cosine", "feedback_gain_quantile", "negative_share", "contribution_ratio",
+    "predictor_gain", "predicted_share", "left_out",
+)  # fmt: skip
+_HEAD = ("head_gain", "head_source_gain", "source_gain", "head_negative_share", "head_ratio")
+_SOURCES = {"self": "the token itself", "first": "the first token", "others": "the other tokens"}
+
+
+def sections(profile: "xr.Dataset") -> list[Section]:
+    """Sublayers, and heads."""
+    found = []
+    if "feedback_gain" in profile:
+        found.append(_sublayers(profile))
+    if "head_gain" in profile:
+        found.append(_heads(profile))
+    return found
+
+
+def _sublayers(profile: "xr.Dataset") -> Section:
+    gain = profile["feedback_gain"].median("token")
+    return Section(
+        key="feedback",
+        title="Sign and gain of the feedback",
+        sentences=(
+            "The gain of a sublayer F on a token x of the stream is ⟨F(x), x⟩ / ⟨x, x⟩: below zero it takes away from "
+            "the state what is there (negative feedback), above zero it adds.",
+            *(_sign(profile, kind) for kind in _NAMES),
+            _predicted(profile),
+        ),
+        pictures=(
+            Picture("feedback", "Gain of the feedback of every sublayer, with its spread over the tokens",
+                    plots.profile.feedback(profile)),
+        ),
+        numbers={
+            kind: {
+                "median_gain": gain.sel(sublayer=kind).to_numpy(),
+                "negative_share": profile["negative_share"].sel(sublayer=kind).to_numpy(),
+                "predicted_share": profile["predicted_share"].sel(sublayer=kind).to_numpy(),
+            }
+            for kind in _NAMES
+        },
+        variables=variables(profile, _SUBLAYER),
+    )  # fmt: skip
+
+
+def _sign(profile: "xr.Dataset", kind: str) -> str:
+    gain = profile["feedback_gain"].sel(sublayer=kind).to_numpy()
+    middle = np.median(gain, axis=-1)
+    low, high = int(middle.argmin()), int(middle.argmax())
+    share = float(np.mean(gain < 0))
+    return (
+        f"{_NAMES[kind]} is negative feedback on {percent(share)} of all tokens and layers; its median is below zero "
+        f"in {layer_list(np.flatnonzero(middle < 0))} of {len(middle)}. It is lowest in layer {low} "
+        f"({number(middle[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of the tokens) and highest in "
+        f"layer {high} ({number(middle[high])}, negative on {percent(float(np.mean(gain[high] < 0)))})."
+    )
+
+
+def _predicted(profile: "xr.Dataset") -> str:
+    share = profile["predicted_share"].to_numpy()
+    layer, kind = largest(share)
+    left = int(profile["left_out"])
+    without = f" (without {count(left, 'token')} of massive norm)" if left else ""
+    return (
+        f"As a predictor of the state, up to one gain for all features{without}: the most is explained in layer "
+        f"{layer} by {'attention' if kind == 0 else 'the MLP'}, {percent(share[layer, kind])} of the variance; the "
+        f"median over the layers is {percent(float(np.nanmedian(share[:, 0])))} for attention and "
+        f"{percent(float(np.nanmedian(share[:, 1])))} for the MLP."
+    )
+
+
+def _heads(profile: "xr.Dataset") -> Section:
+    gain = profile["head_gain"].median("token").to_numpy()
+    low, high = largest(-gain), largest(gain)
+    negative = float(np.mean(gain[np.isfinite(gain)] < 0))
+    sources = {str(name): profile["source_gain"].sel(source=name).to_numpy() for name in profile["source"].to_numpy()}
+    return Section(
+        key="heads",
+        title="The feedback of each head",
+        sentences=(
+            f"A head's median gain is negative in {percent(negative)} of the {gain.size} heads. Head {low[1]} of layer "
+            f"{low[0]} pushes hardest against the state ({number(gain[low])}), head {high[1]} of layer {high[0]} "
+            f"hardest along it ({number(gain[high])}).",
+            "What all heads together add along a token, by the token that it comes from: "
+            + "; ".join(f"{_SOURCES.get(name, name)}, {_span(gains)}" for name, gains in sources.items())
+            + ".",
+        ),
+        pictures=(
+            Picture("heads", "Median feedback gain of every head, layers by heads", plots.profile.heads(profile)),
+        ),
+        numbers={
+            "median_gain": gain,
+            "negative_share_of_heads": negative,
+            "gain_by_source": sources,
+        },
+        variables=variables(profile, _HEAD),
+    )
+
+
+def _span(gains: np.ndarray) -> str:
+    low, high = int(np.nanargmin(gains)), int(np.nanargmax(gains))
+    return (
+        f"between {number(gains[low], 3)} (layer {low}) and {number(gains[high], 3)} (layer {high}), below zero in "
+        f"{count(int(np.sum(gains < 0)), 'layer')}"
+    )

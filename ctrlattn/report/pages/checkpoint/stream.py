@@ -1,0 +1,87 @@
+"""The stream over depth: how alike the tokens become, and which of them are massive or draw the attention."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.report.pages.checkpoint.pick import most_common, token, variables
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import layer_list, number, percent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_DIVERSITY = (
+    "mean_cosine", "mean_cosine_ordinary", "effective_rank", "effective_rank_ordinary", "effective_rank_centred",
+    "stream_rms", "layer_cosine",
+)  # fmt: skip
+_SINKS = (
+    "massive_token", "massive_feature", "massive_value", "massive_ratio", "sink_token", "sink_share",
+)  # fmt: skip
+_MASSIVE = 10.0  # times the median norm: from here on the text speaks of a massive activation
+
+
+def sections(profile: "xr.Dataset") -> list[Section]:
+    """Diversity, and sinks."""
+    found = []
+    if "mean_cosine" in profile:
+        found.append(_diversity(profile))
+    if "sink_share" in profile:
+        found.append(_sinks(profile))
+    return found
+
+
+def _diversity(profile: "xr.Dataset") -> Section:
+    cosine, rank = profile["mean_cosine_ordinary"].to_numpy(), profile["effective_rank_centred"].to_numpy()
+    top, turn = int(cosine.argmax()), profile["layer_cosine"].to_numpy()
+    return Section(
+        key="diversity",
+        title="Diversity over depth",
+        sentences=(
+            f"Different tokens (the massive ones left out) have a mean cosine of {number(cosine[0])} at the embedding, "
+            f"at most {number(cosine[top])} at depth {top}, and {number(cosine[-1])} at the end. The effective rank of "
+            f"the tokens about their mean goes from {number(rank[0], 1)} to {number(rank[-1], 1)}, at least "
+            f"{number(rank.min(), 1)} at depth {int(rank.argmin())}.",
+            f"A layer turns the stream least in layer {int(turn.argmax())} (median cosine between before and after "
+            f"{number(turn.max(), 3)}) and most in layer {int(turn.argmin())} ({number(turn.min(), 3)}).",
+        ),
+        pictures=(
+            Picture("diversity", "Mean cosine, effective rank and size of the tokens over depth",
+                    plots.profile.diversity(profile)),
+        ),
+        numbers={"mean_cosine": cosine, "effective_rank_centred": rank, "layer_cosine": turn},
+        variables=variables(profile, _DIVERSITY),
+    )  # fmt: skip
+
+
+def _sinks(profile: "xr.Dataset") -> Section:
+    ratio, share = profile["massive_ratio"].to_numpy(), profile["sink_share"].to_numpy()
+    top = int(ratio.argmax())
+    sink, met = most_common(profile["sink_token"].to_numpy())
+    massive = np.flatnonzero(ratio > _MASSIVE)
+    which = token(profile, profile["massive_token"][top])
+    feature, value = int(profile["massive_feature"][top]), float(profile["massive_value"][top])
+    verdict = (
+        f"There is a massive activation, a token of more than {_MASSIVE:.0f} times the median norm, at "
+        f"{layer_list(massive, 'depth')}. It is largest at depth {top}: {which}, feature {feature}, value "
+        f"{number(value, 0)}, {number(ratio[top], 0)} times the median norm."
+        if massive.size
+        else f"There is no massive activation: the largest token norm is {number(ratio[top], 1)} times the median."
+    )
+    return Section(
+        key="sinks",
+        title="Massive activations and attention sinks",
+        sentences=(
+            verdict,
+            f"In {percent(met)} of the heads {token(profile, sink)} draws most attention; over all heads the strongest "
+            f"sink takes {percent(float(np.median(share)))} of the attention in the median and "
+            f"{percent(float(share.max()))} at most.",
+        ),
+        pictures=(
+            Picture("sinks", "Share of the attention that the strongest sink of every head draws",
+                    plots.profile.sinks(profile)),
+        ),
+        numbers={"massive_ratio": ratio, "massive_token": profile["massive_token"].to_numpy(), "sink_share": share},
+        variables=variables(profile, _SINKS),
+    )  # fmt: skip

@@ -1,0 +1,53 @@
+"""eig(W_O W_V): the gain that multiplies every attention mode of a head."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.report.pages.checkpoint.pick import largest, variables
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import number, percent
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def sections(profile: "xr.Dataset") -> list[Section]:
+    """The maps of all heads."""
+    if "value_eigenvalue" not in profile:
+        return []
+    modes = profile["value_eigenvalue"].to_numpy()
+    positive, norm = profile["value_positive"].to_numpy(), profile["value_norm"].to_numpy()
+    radius = np.abs(modes).max(axis=-1)
+    big = largest(radius)
+    kept = np.isfinite(positive)  # a layer whose attention was dropped has no map
+    left = float(np.mean(modes.real[kept] < 0))
+    return [
+        Section(
+            key="value_output",
+            title="The gain of the attention modes: eigenvalues of W_O W_V",
+            sentences=(
+                "What a head adds is A x W_V W_O: an attention mode a of a head meets the eigenvalues of its W_O W_V "
+                "(the norm's weights folded in), so that a·λ is the gain of that mode: along an eigenvector with a "
+                "negative real part the head is negative feedback. In the picture eigenvalues are divided by the size "
+                "that the norm divides by, where it was measured.",
+                f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
+                f"{percent(float(np.mean(positive[kept] < 0)))} of the heads are negative on the whole (sum of the "
+                f"real parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer "
+                f"{big[0]}.",
+                f"The maps are far from normal: the largest singular value of a head exceeds its spectral radius by "
+                f"{number(float(np.nanmedian(norm / np.where(radius > 0, radius, np.nan))))} times in the median.",
+            ),
+            pictures=(
+                Picture("value-output", "Eigenvalues of W_O W_V in the complex plane, and the sign of every head",
+                        plots.profile.value_maps(profile)),
+            ),
+            numbers={
+                "negative_share": left,
+                "negative_share_of_heads": float(np.mean(positive[kept] < 0)),
+                "largest_modulus": float(radius[big]),
+            },
+            variables=variables(profile, ("value_eigenvalue", "value_trace", "value_positive", "value_norm")),
+        )
+    ]  # fmt: skip

@@ -1,0 +1,241 @@
+"""All gains (kp, ki) that leave every real mode stable, and what the best of them achieve beside the published ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import plots, presets
+from ctrlattn.controllers import PID
+from ctrlattn.design import Performance, Spec, performance, tune
+from ctrlattn.design.performance import closed_polynomial, reflection
+from ctrlattn.linear import loop_transfer, open_loop_pole
+from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.material import Material
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import listed, number, percent
+from ctrlattn.stability import disk_margin, gain_region
+from ctrlattn.stability.modes.regions import Interval
+
+FIRST = np.linspace(-0.6, 2.2, 57)
+SECOND = (0.0, 3.0)
+LAWS = {"printed law": "pidformer-printed", "ema law": "pidformer-ema"}
+MARGIN, DRAWS, MODES = 0.4, 200, 24
+CAVEAT = (
+    "Value chain as published: frozen attention, no residual stream, no re-projection, no norm. The regions are "
+    "those of the outermost modes and of quantiles between them; gains drawn from them are then tried on all modes."
+)
+
+
+def section(material: Material) -> Section:
+    """Stability regions of two gains, disk margins, and gains by specification."""
+    spectrum = material.spectra[material.network]
+    few = _outermost(spectrum)
+    loops = {law: presets.get(name) for law, name in LAWS.items()}
+    regions = {law: gain_region(loop, ("kp", "ki"), few, FIRST) for law, loop in loops.items()}
+    confirmed = {law: _confirmed(loops[law], regions[law], spectrum) for law in loops}
+    settling = float(max(material.layers, 20))
+    designs = {law: _designed(loop, few, spectrum, settling) for law, loop in loops.items()}
+    published = {name: performance(presets.get(name), spectrum) for name in presets.PUBLISHED}
+    disks = {
+        name: disk_margin(loop_transfer(loop, material.average_mode)) for name, loop in material.controlled.items()
+    }
+    return Section(
+        key="design",
+        title="Which gains would be stable on these modes, and what do the best achieve?",
+        sentences=(
+            _region_sentence(material, regions, confirmed, published),
+            *_design_sentences(material, settling, designs),
+            *_disk_sentence(material, disks),
+        ),
+        pictures=_pictures(material, regions, designs, published, disks),
+        caveat=CAVEAT,
+        tables=(_table(designs, published),),
+        numbers={
+            "region_area": {law: _area(region) for law, region in regions.items()},
+            "gains_confirmed_on_all_modes": confirmed,
+            "designed": {law: _numbers(found) for law, found in designs.items()},
+            "published": {name: _summary(found) for name, found in published.items()},
+            "disk_margin_average_mode": {name: found.margin for name, found in disks.items()},
+        },
+    )
+
+
+def _outermost(spectrum: np.ndarray) -> np.ndarray:
+    """The modes farthest out in each direction, and quantiles between them."""
+    modes = np.unique(spectrum)
+    turns = np.exp(2j * np.pi * np.arange(MODES) / MODES)
+    ends = [modes[int(np.argmax((modes * np.conj(turn)).real))] for turn in turns]
+    inside = modes[np.linspace(0, len(modes) - 1, MODES // 2).astype(int)]
+    found = np.unique(np.concatenate([ends, inside]))
+    return found.real if np.all(found.imag == 0) else np.unique(found.real + 1j * np.abs(found.imag))
+
+
+def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
+    """Share of gains drawn from the region that leave every mode stable, not only the outermost."""
+    rng = np.random.default_rng(0)
+    slices = [i for i, intervals in enumerate(region) if _clipped(intervals)]
+    if not slices:
+        return float("nan")
+    good, alpha = 0, open_loop_pole(loop, np.unique(spectrum))
+    for _ in range(DRAWS):
+        i = int(rng.choice(slices))
+        intervals = _clipped(region[i])
+        low, high = intervals[int(rng.integers(len(intervals)))]
+        law = _with_gains(loop, float(FIRST[i]), float(rng.uniform(low, high)))
+        good += bool(np.max(reflection(closed_polynomial(*_padded(law), alpha))) < 1)
+    return good / DRAWS
+
+
+def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
+    pid = loop.controller
+    assert isinstance(pid, PID)
+    return PID(kp, ki, pid.kd, form=pid.form, ema=pid.ema)
+
+
+def _padded(law: PID) -> tuple[np.ndarray, np.ndarray]:
+    num, den = law.fraction()
+    return np.pad(np.asarray(num, dtype=float), (len(den) - len(num), 0)), np.asarray(den, dtype=float)
+
+
+def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
+    """What lies in the frame of the picture."""
+    found = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
+    return [(low, high) for low, high in found if low < high]
+
+
+def _area(region: Sequence[Sequence[Interval]]) -> float:
+    """Area inside the frame of the picture."""
+    widths = [sum(high - low for low, high in _clipped(intervals)) for intervals in region]
+    return float(np.sum(widths) * (FIRST[1] - FIRST[0]))
+
+
+def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float) -> Any:
+    """(Design, Performance on all modes), or why there is none."""
+    pid = loop.controller
+    assert isinstance(pid, PID)
+    # The integral of the ema law leaks: it always leaves an error, and none is asked of it.
+    error = 0.05 if pid.form == "printed" else None
+    spec = Spec(modulus_margin=MARGIN, settling=settling, steady_state_error=error)
+    try:
+        both = np.unique(np.concatenate([few, np.conj(few)]))
+        found = tune(loop, both, spec, form=pid.form, ema=pid.ema)
+    except ValueError as error:
+        return str(error).partition("Not met: ")[2]
+    return found, performance(found.loop, spectrum)
+
+
+def _numbers(found: Any) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"not_met": found}
+    c = found[0].controller
+    return {"kp": c.kp, "ki": c.ki, "kd": c.kd, **_summary(found[1])}
+
+
+def _summary(found: Performance) -> dict[str, float]:
+    return {"stable_share": found.stable_share, **found.worst()}
+
+
+def _region_sentence(
+    material: Material,
+    regions: dict[str, Any],
+    confirmed: dict[str, float],
+    published: dict[str, Performance],
+) -> str:
+    areas = listed([f"{number(_area(region))} ({law})" for law, region in regions.items()])
+    shares = listed([f"{percent(confirmed[law])} ({law})" for law in regions if not np.isnan(confirmed[law])])
+    stable = [name for name, found in published.items() if found.stable_share == 1]
+    return (
+        f"Exact slices through the plane of kp and ki, the published kd kept, in which the outermost modes of "
+        f"{material.network} are stable: an area of {areas}, where the frame has "
+        f"{number(np.ptp(FIRST) * np.ptp(SECOND), 1)}. "
+        + (f"Of {DRAWS} gains drawn from each, {shares} leave every mode stable. " if shares else "")
+        + f"The published configurations that do: {listed(stable) if stable else 'none'}."
+    )
+
+
+def _design_sentences(material: Material, settling: float, designs: dict[str, Any]) -> tuple[str, ...]:
+    asked = (
+        f"a modulus margin of {MARGIN} and settling within {number(settling, 0)} layers on every mode (and, of the "
+        "printed law, an error of at most 5 %)"
+    )
+    said = []
+    for law, found in designs.items():
+        if isinstance(found, str):
+            said.append(f"No gains of the {law} were found for {asked}; not met: {found}.")
+            continue
+        c, worst = found[0].controller, found[1].worst()
+        said.append(
+            f"Asked for {asked}, the {law} takes kp = {number(c.kp)}, ki = {number(c.ki)}, kd = {number(c.kd)}: "
+            f"margin {number(worst['modulus_margin'])}, settling in {number(worst['settling'], 0)} layers, error "
+            f"{percent(worst['steady_state_error'])} in the worst mode of {material.network}."
+        )
+    return tuple(said)
+
+
+def _disk_sentence(material: Material, disks: dict[str, Any]) -> tuple[str, ...]:
+    stable = {name: found for name, found in disks.items() if found.margin > 0}
+    if not stable:
+        return ()
+    parts = [
+        f"{number(found.gain_low)} to {number(found.gain_high)} and ±{number(found.phase, 0)}° ({name})"
+        for name, found in stable.items()
+    ]
+    return (
+        f"At the average mode, a = {number(material.average_mode, 3)}, the loop survives gain and phase changing at "
+        f"once by {listed(parts)}.",
+    )
+
+
+def _pictures(
+    material: Material,
+    regions: dict[str, Any],
+    designs: dict[str, Any],
+    published: dict[str, Performance],
+    disks: dict[str, Any],
+) -> tuple[Picture, ...]:
+    gains = presets.get(LAWS["printed law"]).controller
+    assert isinstance(gains, PID)
+    marks = {"published": (gains.kp, gains.ki)}
+    plane = plots.gain_regions(FIRST, regions, labels=("kp", "ki"), second=SECOND, marks=marks)
+    drawn = [Picture("gain-regions", "Gains kp and ki for which the outermost real modes are stable", plane)]
+    curves = {law: found[0].trade_off.values for law, found in designs.items() if not isinstance(found, str)}
+    if curves:
+        points = {
+            name: (float(found.worst()["settling"]), float(found.worst()["modulus_margin"]))
+            for name, found in published.items()
+            if found.stable_share == 1 and np.isfinite(found.worst()["settling"])
+        }
+        traded = plots.trade_off(curves, marks=points, title=f"What settling costs, worst mode of {material.network}")
+        drawn.append(Picture("trade-off", "Modulus margin against settling time", plots.figure_of(traded)))
+    if disks:
+        z = np.exp(1j * np.linspace(0, np.pi, 513)[1:])
+        loops = {name: loop_transfer(material.controlled[name], material.average_mode)(z) for name in disks}
+        touched = plots.nyquist_disk(loops, disks)
+        drawn.append(
+            Picture("disk-margin", "Nyquist curves with the disk that each keeps clear", plots.figure_of(touched))
+        )
+    return tuple(drawn)
+
+
+def _table(designs: dict[str, Any], published: dict[str, Performance]) -> Table:
+    header = ("gains", "kp", "ki", "kd", "modes stable", "margin", "settling (layers)", "overshoot", "error")
+    rows = [_row(name, presets.get(name).controller, found) for name, found in published.items()]
+    rows += [
+        _row(f"{law}, by specification", found[0].controller, found[1])
+        for law, found in designs.items()
+        if not isinstance(found, str)
+    ]
+    return Table(header, tuple(rows), "Published gains and gains by specification; figures of the worst mode")
+
+
+def _row(name: str, law: Any, found: Performance) -> tuple[str, ...]:
+    worst = found.worst()
+    gains = (number(law.kp), number(law.ki), number(law.kd)) if isinstance(law, PID) else ("–", "–", "–")
+    figures = (
+        number(worst["modulus_margin"]),
+        number(worst["settling"], 0),
+        percent(worst["overshoot"]) if np.isfinite(worst["overshoot"]) else "∞",
+        percent(worst["steady_state_error"]) if np.isfinite(worst["steady_state_error"]) else "∞",
+    )
+    return (name, *gains, percent(found.stable_share), *figures)

@@ -1,0 +1,110 @@
+"""alpha = skip + feedback a: the eigenvalues a of real attention matrices over each controller's stability region."""
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.controllers import PID
+from ctrlattn.linear import open_loop_pole
+from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.material import Material
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import listed, number, percent
+from ctrlattn.stability import is_stable, spectral_radius, stability_set
+
+MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
+CAVEAT = (
+    "Value chain as printed: frozen attention, no residual stream and no re-projection between layers. "
+    "A mode is LTI only if the same matrix acts in every layer; in a real network the verdict is a local one."
+)
+
+
+def section(material: Material) -> Section:
+    """Where real modes lie, and the share that each controller leaves unstable."""
+    title = "Are the modes of real attention stable under each controller?"
+    if not material.linear:
+        return Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))
+    shares = {
+        name: {network: unstable_share(loop, modes) for network, modes in material.spectra.items()}
+        for name, loop in material.linear.items()
+    }
+    regions = {name: _region(loop) for name, loop in material.linear.items()}
+    picture = Picture(
+        "spectra",
+        "Eigenvalues of the recorded attention matrices over the stability region of each controller",
+        plots.spectrum_over_regions(material.spectra, regions, shares=shares),
+    )
+    return Section(
+        key="spectra",
+        title=title,
+        sentences=(_where(material), *_shares(shares), _intervals(material.linear)),
+        pictures=(picture,),
+        caveat=CAVEAT,
+        numbers={"unstable_share": shares, "average_mode": material.average_mode},
+        variables={
+            f"attention_eigenvalues_{i}": ((f"mode_{i}",), modes, {"long_name": f"attention eigenvalues of {name}"})
+            for i, (name, modes) in enumerate(material.spectra.items())
+        },
+    )
+
+
+def unstable_share(loop: Loop, modes: np.ndarray) -> float:
+    """Share of the modes whose closed loop has a pole outside the unit circle."""
+    return float(np.mean(radius(loop, modes) > 1 + MARGINAL))
+
+
+def radius(loop: Loop, modes: np.ndarray) -> np.ndarray:
+    """Largest closed-loop pole of each mode, in modulus."""
+    return spectral_radius(loop.controller, open_loop_pole(loop, modes))
+
+
+def intervals(loop: Loop) -> list[tuple[float, float]]:
+    """Real attention eigenvalues a for which the loop is stable; all or none where the predictor has no say."""
+    if loop.feedback == 0:
+        stable = bool(is_stable(loop.controller or PID(), np.array([loop.skip]))[0])
+        return [(-np.inf, np.inf)] if stable else []
+    ends = ((np.array(pair) - loop.skip) / loop.feedback for pair in stability_set(loop.controller or PID()))
+    return sorted((float(min(pair)), float(max(pair))) for pair in ends)
+
+
+def _region(loop: Loop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    re, im = np.linspace(-1.5, 2.2, 149), np.linspace(-1.4, 1.4, 113)
+    grid = re[None, :] + 1j * im[:, None]
+    return re, im, spectral_radius(loop.controller, open_loop_pole(loop, grid))
+
+
+def _where(material: Material) -> str:
+    parts = []
+    for name, modes in material.spectra.items():
+        kind = (
+            "real, the diagonals of causal matrices"
+            if np.all(modes.imag == 0)
+            else (f"{percent(float(np.mean(np.abs(modes.imag) > 1e-9)))} of them complex")
+        )
+        parts.append(
+            f"{name} has {len(modes)} modes ({kind}; median real part {number(float(np.median(modes.real)), 3)})"
+        )
+    return f"Attention acts on the tokens through its eigenvalues. {'; '.join(parts)}."
+
+
+def _shares(shares: dict[str, dict[str, float]]) -> tuple[str, ...]:
+    networks = list(next(iter(shares.values())))
+    return tuple(
+        f"Modes left unstable in {network}: "
+        + listed([f"{percent(found[network])} by {name}" for name, found in shares.items()])
+        + "."
+        for network in networks
+    )
+
+
+def _intervals(loops: dict[str, Loop]) -> str:
+    return (
+        "Stable for real eigenvalues a in "
+        + listed([f"{interval_text(loop)} ({name})" for name, loop in loops.items()])
+        + "."
+    )
+
+
+def interval_text(loop: Loop) -> str:
+    """The stable set of real attention eigenvalues in words."""
+    found = intervals(loop)
+    return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in found) or "the empty set"

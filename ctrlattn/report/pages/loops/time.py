@@ -1,0 +1,140 @@
+"""y_k = <x_k, x_0> / <x_0, x_0>: how each loop follows its reference over the layers of a real network."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.linear import StepMetrics, mode, open_loop_pole, step_metrics
+from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.material import Material
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import listed, number
+from ctrlattn.stability import is_stable
+
+HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode takes its time
+CAVEAT = (
+    "The first picture is a time-varying simulation: the matrix of layer l in layer l, one head per group of "
+    "features, values neither re-projected nor normalised. The second is one frozen mode, linear and time-invariant."
+)
+
+
+def section(material: Material) -> Section:
+    """Tracking, settling, overshoot and steady-state error, by real attention matrices and by the average mode."""
+    real = {name: _along_reference(runs) for name, runs in material.trajectories.items()}
+    average = {
+        name: step_response(loop, material.average_mode, material.layers) for name, loop in material.linear.items()
+    }
+    metrics = {
+        "real": {
+            name: step_metrics(np.median(y, axis=1), material.loops[name].reference_gain) for name, y in real.items()
+        },
+        "average": {name: mode_metrics(loop, material) for name, loop in material.linear.items()},
+    }
+    return Section(
+        key="time",
+        title="Time response over depth: what follows its reference, how fast, how far off?",
+        sentences=_sentences(material, metrics),
+        pictures=_pictures(material, real, average),
+        caveat=CAVEAT,
+        tables=(
+            _table(
+                "Driven by the real attention matrices, layer after layer (median token; ∞: still moving at the end)",
+                metrics["real"],
+            ),
+            _table(
+                f"Unit step of the reference, average mode, a = {number(material.average_mode, 3)}", metrics["average"]
+            ),
+        ),
+        numbers={kind: {name: asdict(m) for name, m in found.items()} for kind, found in metrics.items()},
+        variables={
+            **_variable("time_response_real", {name: np.median(y, axis=1) for name, y in real.items()}),
+            **_variable("time_response_average", average),
+        },
+    )
+
+
+def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
+    """State of mode a from rest, its reference beta r stepping to 1, (layers + 1,)."""
+    import control
+
+    return control.step_response(mode(loop, a), timepts=np.arange(layers + 1)).outputs
+
+
+def mode_metrics(loop: Loop, material: Material) -> StepMetrics:
+    """Figures of the average mode's step response: exact end, and a horizon long enough to see it settle."""
+    a = material.average_mode
+    final = static_gain(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
+    return step_metrics(step_response(loop, a, HORIZON), 1.0, final=final)
+
+
+def static_gain(loop: Loop, a: float) -> float:
+    """T(1) = C(1)/(1 - alpha + C(1)) of one mode: the share of the reference that is reached."""
+    if loop.controller is None:
+        return 0.0  # no way leads from the reference to the state
+    num, den = loop.controller.fraction()
+    top, bottom = float(np.sum(num)), float(np.sum(den))
+    alpha = float(open_loop_pole(loop, a))
+    # Multiplied by den(1), which is 0 for an integrator.
+    whole = (1 - alpha) * bottom + top
+    return top / whole if whole != 0 else float("nan")
+
+
+def _along_reference(runs: list[np.ndarray]) -> np.ndarray:
+    """Projection of each token on where it started, (depth, tokens of all texts)."""
+    return np.concatenate([np.sum(x * x[0], -1) / np.sum(x[0] * x[0], -1) for x in runs], axis=-1)
+
+
+def _pictures(material: Material, real: dict[str, np.ndarray], average: dict[str, np.ndarray]) -> tuple[Picture, ...]:
+    quartiles = {name: np.quantile(y, [0.25, 0.5, 0.75], axis=1).T for name, y in real.items()}
+    by_network = plots.time_response(
+        quartiles, ylabel="Response along the reference", title=f"Driven by the attention of {material.network}"
+    )
+    by_mode = plots.time_response(
+        average,
+        ylabel="State of the mode",
+        reference=1.0,
+        title=f"Step of the reference, average mode a = {number(material.average_mode, 3)}",
+    )
+    return (
+        Picture(
+            "time-real",
+            "Response along the reference over the layers, median and quartiles",
+            plots.figure_of(by_network),
+        ),
+        Picture(
+            "time-average", "Step response of the average attention mode over the layers", plots.figure_of(by_mode)
+        ),
+    )
+
+
+def _sentences(material: Material, metrics: dict[str, dict[str, StepMetrics]]) -> tuple[str, ...]:
+    real, average = metrics["real"], metrics["average"]
+    errors = listed([f"{number(m.steady_state_error)} ({name})" for name, m in real.items()])
+    reached = listed([f"{number(m.final)} ({name})" for name, m in average.items()])
+    settled = [f"{number(m.settling, 0)} ({name})" for name, m in average.items() if 0 < m.settling < np.inf]
+    return (
+        "Driven by the real matrices, each loop starts at the recorded embeddings and should hold its reference β·x₀; "
+        "the response is the part of a token that still points to where it started, 1 at layer 0. "
+        f"After {material.layers} layers the median token is off its reference by {errors}.",
+        "From rest, after a unit step of its reference, the average mode "
+        f"(a = {number(material.average_mode, 3)}) ends at {reached}; "
+        + (f"layers until it stays within 5 %: {listed(settled)}." if settled else "none of the loops settles."),
+    )
+
+
+def _table(caption: str, metrics: dict[str, StepMetrics]) -> Table:
+    header = ("loop", "settling (layers)", "overshoot (%)", "steady-state error", "ends at")
+    rows = tuple(
+        (name, number(m.settling, 0), number(100 * m.overshoot, 1), number(m.steady_state_error, 3), number(m.final, 3))
+        for name, m in metrics.items()
+    )
+    return Table(header, rows, caption)
+
+
+def _variable(name: str, responses: dict[str, np.ndarray]) -> dict[str, Any]:
+    """One variable with the loops along a labelled dimension."""
+    dims = (f"loop_{name}", "depth")
+    attrs = {"long_name": name.replace("_", " "), "units": "1", "loops": ", ".join(responses)}
+    return {name: (dims, np.stack(list(responses.values())), attrs)} if responses else {}

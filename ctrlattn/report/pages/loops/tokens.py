@@ -1,0 +1,130 @@
+"""Along the tokens: attention passes the mean and damps the differences; how much diversity is left over depth?"""
+
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
+from ctrlattn.report.pages.loops.material import Material
+from ctrlattn.report.section import Picture, Section
+from ctrlattn.report.words import listed, number, percent
+
+OMEGA = np.linspace(0.0, np.pi, 97)  # rad/token
+
+
+def section(material: Material) -> Section:
+    """Low-pass or high-pass, attenuation per frequency and per mode, diversity over depth."""
+    attention = [text["attention"].to_numpy().astype(np.float64) for text in material.texts]
+    gains = _by_layer(attention, difference_gain)
+    response = _responses(attention)
+    cosine = _diversity(material, mean_cosine)
+    rank = _diversity(material, participation_rank)
+    return Section(
+        key="tokens",
+        title="Along the tokens: does attention smooth, and what diversity is left?",
+        sentences=(
+            _filter_sentence(material, gains, response),
+            _mode_sentence(material),
+            _diversity_sentence(material, cosine, rank),
+        ),
+        pictures=_pictures(material, response, cosine, rank),
+        caveat=(
+            "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, no MLP, "
+            "no norm and no re-projection. The network's own curve has all of them."
+        ),
+        numbers={
+            "difference_gain_by_layer": gains,
+            "mean_cosine_at_the_end": {name: float(curve[-1]) for name, curve in cosine.items()},
+            "participation_rank_at_the_end": {name: float(curve[-1]) for name, curve in rank.items()},
+        },
+        variables={
+            "token_difference_gain": (("layer",), gains, {"long_name": "gain on token differences", "units": "1"}),
+            **_variables("mean_cosine", cosine),
+            **_variables("participation_rank", rank),
+        },
+    )
+
+
+def _by_layer(attention: list[np.ndarray], measure: Any) -> np.ndarray:
+    """Mean of a measure over heads and texts, (layers, ...)."""
+    return np.mean([np.mean(measure(a), axis=1) for a in attention], axis=0)
+
+
+def _responses(attention: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Gain per token frequency of the first, middle and last layer."""
+    by_layer = _by_layer(attention, lambda a: token_frequency_response(a, OMEGA))
+    chosen = sorted({0, len(by_layer) // 2, len(by_layer) - 1})
+    return {f"layer {i}": by_layer[i] for i in chosen}
+
+
+def _diversity(material: Material, measure: Any) -> dict[str, np.ndarray]:
+    """A measure over depth, mean over texts, for the network itself and for each loop that its attention drives."""
+    curves = {}
+    if all("state" in text for text in material.texts):
+        states = [text["state"].to_numpy().astype(np.float64) for text in material.texts]
+        curves["the network itself"] = np.mean([measure(x) for x in states], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
+        for name, runs in material.trajectories.items():
+            curves[name] = np.mean([measure(x) for x in runs], axis=0)
+    return curves
+
+
+def _pictures(
+    material: Material, response: dict[str, np.ndarray], cosine: dict[str, np.ndarray], rank: dict[str, np.ndarray]
+) -> tuple[Picture, ...]:
+    depth = np.arange(material.layers + 1)
+    return (
+        Picture(
+            "token-response",
+            f"Gain of {material.network}'s attention over the frequency along the tokens",
+            plots.figure_of(plots.token_response(OMEGA, response)),
+        ),
+        Picture(
+            "diversity-cosine",
+            "Mean pairwise cosine of the tokens over depth",
+            plots.figure_of(plots.diversity(depth, cosine, ylabel="Mean pairwise cosine")),
+        ),
+        Picture(
+            "diversity-rank",
+            "Participation rank of the tokens over depth",
+            plots.figure_of(plots.diversity(depth, rank, ylabel="Participation rank")),
+        ),
+    )
+
+
+def _filter_sentence(material: Material, gains: np.ndarray, response: dict[str, np.ndarray]) -> str:
+    low_pass = int(np.sum(gains < 1))
+    high = {name: float(np.mean(curve[np.pi / 2 < OMEGA])) for name, curve in response.items()}
+    kind = "a low-pass filter" if low_pass == len(gains) else f"a low-pass filter in {low_pass} of {len(gains)} layers"
+    return (
+        f"The attention of {material.network} is {kind} along the tokens: it passes the mean unchanged, and its "
+        f"root-mean-square gain on the differences between tokens lies between {number(float(gains.min()))} and "
+        f"{number(float(gains.max()))}. In the upper half of the band the mean gain is "
+        + listed([f"{number(value)} ({name})" for name, value in high.items()])
+        + "."
+    )
+
+
+def _mode_sentence(material: Material) -> str:
+    moduli = np.abs(material.spectra[material.network])
+    strong = float(np.mean(moduli < 0.1))
+    return (
+        f"Mode by mode, {percent(strong)} of its eigenvalues are below 0.1 in modulus: one layer of pure attention "
+        f"takes more than 20 dB off them; the median mode is attenuated by "
+        f"{number(-20 * float(np.log10(max(np.median(moduli), 1e-300))), 1)} dB."
+    )
+
+
+def _diversity_sentence(material: Material, cosine: dict[str, np.ndarray], rank: dict[str, np.ndarray]) -> str:
+    ends = listed([f"{number(float(curve[-1]))} ({name})" for name, curve in cosine.items()])
+    ranks = listed([f"{number(float(curve[-1]), 1)} ({name})" for name, curve in rank.items()])
+    return (
+        f"After {material.layers} layers the mean pairwise cosine of the tokens is {ends}; the participation rank, the "
+        f"effective number of directions left, is {ranks}. A cosine of 1 and a rank of 1 mean oversmoothing."
+    )
+
+
+def _variables(name: str, curves: dict[str, np.ndarray]) -> dict[str, Any]:
+    attrs = {"long_name": name.replace("_", " "), "units": "1", "curves": ", ".join(curves)}
+    return {name: ((f"curve_{name}", "depth"), np.stack(list(curves.values())), attrs)} if curves else {}

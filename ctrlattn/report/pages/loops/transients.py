@@ -1,0 +1,147 @@
+"""||x_k|| <= ||A^k|| ||x_0||: how much a disturbance of the tokens grows on its way to being forgotten."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ctrlattn import plots, presets
+from ctrlattn.linear import pass_operator, token_system
+from ctrlattn.loop import Loop
+from ctrlattn.predictors import FixedAttention
+from ctrlattn.report.pages.loops.material import Material
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, number, percent
+from ctrlattn.stability import pseudospectral_radius, pseudospectrum, spectral_radius, transient_growth
+
+PASSES, TOKENS, DISTURBANCE = 15, 12, 1e-3
+RE, IM = np.linspace(-0.4, 2.4, 71), np.linspace(-1.4, 1.4, 71)
+CAVEAT = (
+    "Frozen attention: each recorded matrix acts in every layer, one head at a time, without residual stream, "
+    "projections, MLP or norm. Amplification is of the tokens' values from a disturbance at one layer, in the 2-norm. "
+    "A pole on the unit circle, the consensus of plain softmax, counts as stable."
+)
+
+
+def section(material: Material) -> Section:
+    """The automaton's pass operator, and every linear loop on every recorded matrix of one text."""
+    automaton = pass_operator(presets.get("prediction-error"), TOKENS)
+    growth = transient_growth(automaton, PASSES)
+    moved = pseudospectral_radius(automaton, DISTURBANCE)
+    peaks = {name: amplification(loop, material) for name, loop in material.linear.items()}
+    return Section(
+        key="transients",
+        title="Between the eigenvalues and the peak: what grows before it settles?",
+        sentences=(_automaton(growth.norms, moved), *(_loop(name, *found) for name, found in peaks.items())),
+        pictures=_pictures(automaton, growth, material, peaks),
+        caveat=CAVEAT,
+        tables=(_table(peaks),) if peaks else (),
+        numbers={
+            "automaton_growth": growth.norms,
+            "automaton_radius_after_disturbance": moved,
+            "loops": {name: _summary(*found) for name, found in peaks.items()},
+        },
+        variables={"automaton_growth": (("passes",), growth.norms, {"long_name": "norm of the power of a pass"})},
+    )
+
+
+def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarray]:
+    """(growth, stable) of each recorded matrix of the first text: (matrices, layers + 1) and (matrices,).
+
+    Growth is the 2-norm of the map from the tokens, disturbed at one layer, to the tokens k layers later, the
+    controller at rest before.
+    """
+    matrices = material.texts[0]["attention"].to_numpy().astype(np.float64)
+    matrices = matrices.reshape(-1, *matrices.shape[-2:])
+    n = matrices.shape[-1]
+    a = np.stack([token_system(replace(loop, predictor=FixedAttention(m)), n).A for m in matrices])
+    width = a.shape[-1] // n  # states of a token, its value first
+    moved = np.broadcast_to(np.eye(a.shape[-1])[:, ::width], (len(a), a.shape[-1], n))
+    norms = [np.ones(len(a))]
+    for _ in range(material.layers):
+        moved = a @ moved
+        norms.append(np.linalg.norm(moved[:, ::width], 2, axis=(1, 2)))
+    alpha = loop.skip + loop.feedback * np.linalg.eigvals(matrices)
+    return np.stack(norms, axis=1), np.max(spectral_radius(loop.controller, alpha), axis=-1) <= 1 + 1e-9
+
+
+def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
+    """Over the stable matrices: peak and where the growth stands at the last layer."""
+    kept = growth[stable]
+    if not len(kept):
+        return {"stable_share": 0.0, "median_peak": np.nan, "largest_peak": np.nan, "median_end": np.nan}
+    peak = kept.max(axis=1)
+    return {
+        "stable_share": float(np.mean(stable)),
+        "median_peak": float(np.median(peak)),
+        "largest_peak": float(peak.max()),
+        "median_end": float(np.median(kept[:, -1])),
+    }
+
+
+def _automaton(norms: np.ndarray, moved: float) -> str:
+    return (
+        f"All eigenvalues of one pass of the prediction-error automaton on {count(TOKENS, 'token')} are 1, and yet "
+        f"its powers grow: {number(norms[1])} after one pass, {number(norms[5])} after 5, {number(norms[-1], 1)} after "
+        f"{PASSES}. A disturbance of the operator of {DISTURBANCE:g} can move an eigenvalue out to {number(moved, 3)}: "
+        "here the spectrum alone decides nothing."
+    )
+
+
+def _loop(name: str, growth: np.ndarray, stable: np.ndarray) -> str:
+    found = _summary(growth, stable)
+    if not stable.any():
+        return f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
+    return (
+        f"{name}: stable on {percent(found['stable_share'])} of the {len(stable)} matrices of the first text. On these "
+        f"a disturbance is amplified at most {number(found['median_peak'])} times in the median matrix and "
+        f"{number(found['largest_peak'])} times in the worst, on its way; after {growth.shape[1] - 1} "
+        f"layers {number(found['median_end'], 3)} of it is left in the median."
+    )
+
+
+def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dict[str, Any]) -> tuple[Picture, ...]:
+    sigma = pseudospectrum(automaton, RE[None, :] + 1j * IM[:, None])
+    contours = plots.pseudospectrum_contours(
+        RE, IM, sigma, np.diagonal(automaton), title=f"One pass of the automaton, {TOKENS} tokens"
+    )
+    powers = plots.transient_growth(growth, title="Powers of one pass of the automaton", unit="passes")
+    quartiles = {
+        name: np.quantile(found[stable], [0.25, 0.5, 0.75], axis=0).T
+        for name, (found, stable) in peaks.items()
+        if stable.any()
+    }
+    drawn = [
+        Picture(
+            "pseudospectrum",
+            "Pseudospectra of one pass of the automaton: contours leave the unit circle around the eigenvalue 1",
+            plots.figure_of(contours),
+        ),
+        Picture("automaton-growth", "Norm of the powers of one pass of the automaton", plots.figure_of(powers)),
+    ]
+    if quartiles:
+        decay = plots.time_response(
+            quartiles, ylabel="Amplification (2-norm)", title=f"A disturbance under the attention of {material.network}"
+        )
+        drawn.append(
+            Picture(
+                "disturbance", "Amplification of a disturbance over the layers, quartiles over the recorded matrices",
+                plots.figure_of(decay),
+            )
+        )  # fmt: skip
+    return tuple(drawn)
+
+
+def _table(peaks: dict[str, Any]) -> Table:
+    rows = tuple(
+        (
+            name,
+            percent(found["stable_share"]),
+            number(found["median_peak"]),
+            number(found["largest_peak"]),
+            number(found["median_end"], 3),
+        )
+        for name, found in ((name, _summary(*values)) for name, values in peaks.items())
+    )
+    header = ("loop", "matrices stable", "peak, median", "peak, worst", "left at the end, median")
+    return Table(header, rows, "Amplification of a disturbance of the tokens, over the stable matrices of one text")

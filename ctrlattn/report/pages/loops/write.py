@@ -1,0 +1,141 @@
+"""write(out): signals and loops -> sections -> report.html, figures, results.nc, summary.json, each written whole."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctrlattn import config, signals
+from ctrlattn.files import output_directory
+from ctrlattn.report.folder import Report, save
+from ctrlattn.report.page import Heading
+from ctrlattn.report.pages.loops import (
+    automaton,
+    comparison,
+    configurations,
+    design,
+    exponents,
+    feedback,
+    frequency,
+    spectra,
+    time,
+    tokens,
+    transients,
+)
+from ctrlattn.report.pages.loops import interactive as plotly_panes
+from ctrlattn.report.pages.loops.material import Material, named_loops
+
+SECTIONS = (
+    automaton, feedback, spectra, transients, exponents, time, frequency, tokens, comparison, configurations, design,
+)  # fmt: skip
+
+
+def write(
+    out: str | Path,
+    *,
+    presets: Sequence[str] | None = None,
+    configurations: Sequence[str | Path] | None = None,
+    signals_file: str | Path | None = None,
+    recorded: Sequence[Any] | None = None,
+    interactive: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Report:
+    """Write the report of loops driven by the signals of a real network.
+
+    Parameters
+    ----------
+    out : path
+        Directory for report.html, figures/, results.nc and summary.json; made if absent.
+    presets : names, optional
+        Loops to compare; None and no configuration: softmax, NeuTRENO and both PIDformer laws.
+    configurations : paths of TOML files, optional
+        Further loops, named after their files.
+    signals_file : path, optional
+        Recorded signals (see ctrlattn.signals); None: those that ship with the package.
+    recorded : Datasets of checkpoints.tap, optional
+        Signals of a checkpoint, one Dataset a text; excludes `signals_file`.
+    interactive : bool
+        Add plotly panes (the page grows by about 5 MB and stays self-contained).
+    progress : callable, optional
+        Called with the name of a step, the number of steps done and their total.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    ValueError
+        Unknown presets, faulty configurations or signals, an output directory that cannot be written.
+
+    Examples
+    --------
+    >>> import ctrlattn.report, tempfile
+    >>> ctrlattn.report.pages.loops.write(tempfile.mkdtemp(), presets=["no-such-loop"])
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown preset 'no-such-loop': ...
+    """
+    folder = output_directory(out)
+    loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
+    material = Material(loops, _networks(signals_file, recorded))
+    tell = progress or (lambda step, done, total: None)
+    sections = []
+    for done, room in enumerate(SECTIONS):
+        tell(room.__name__.rpartition(".")[2], done, len(SECTIONS) + 1)
+        sections.append(room.section(material))
+    facts = _facts(material)
+    tell("pictures and files", len(SECTIONS), len(SECTIONS) + 1)
+    panes = plotly_panes.panes(material) if interactive else {}
+    written = save(folder, _heading(material), sections, facts, interactive=panes)
+    tell("done", len(SECTIONS) + 1, len(SECTIONS) + 1)
+    return written
+
+
+def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
+    """Recorded texts by network; the shipped ones where nothing is given."""
+    if signals_file is not None and recorded is not None:
+        raise ValueError("give either a signals file or a checkpoint, not both")
+    if recorded is not None:
+        if not recorded:
+            raise ValueError("there is no text among the recorded signals")
+        found = [list(recorded)]
+    elif signals_file is not None:
+        found = [signals.load(signals_file)]
+    else:
+        found = [signals.load_shipped(name) for name in signals.shipped()]
+    return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in found}
+
+
+def _facts(material: Material) -> dict[str, Any]:
+    return {
+        "networks": {name: len(texts) for name, texts in material.networks.items()},
+        "loops": {name: config.loop_to_dict(loop) for name, loop in material.loops.items()},
+    }
+
+
+def _heading(material: Material) -> Heading:
+    return Heading(
+        title="Attention as a feedback loop",
+        lead=(
+            f"What the attention of {material.network} does as a feedback system over depth, and what "
+            f"{len(material.loops)} controllers would make of it. Layers are time steps; the residual add is the "
+            "comparator."
+        ),
+        networks=[_describe(name, texts) for name, texts in material.networks.items()],
+        compared=", ".join(material.loops),
+        provenance={name: _provenance(texts[0]) for name, texts in material.networks.items()},
+        listings={name: config.dumps(loop) for name, loop in material.loops.items()},
+        listings_title="The loops compared, as TOML (ctrlattn report --config)",
+    )
+
+
+def _describe(name: str, texts: Sequence[Any]) -> dict[str, Any]:
+    sizes = texts[0].sizes
+    tokens = [[str(t) for t in text["text"].to_numpy()] for text in texts if "text" in text.coords]
+    summary = f"{sizes['layer']} layers, {sizes['head']} heads, {len(texts)} recorded texts"
+    return {"name": name, "summary": summary, "texts": tokens}
+
+
+def _provenance(text: Any) -> dict[str, str]:
+    hidden = {"text", "causal", "schema_version", "model"}
+    return {str(key): str(value) for key, value in text.attrs.items() if key not in hidden}

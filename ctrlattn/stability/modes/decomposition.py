@@ -1,0 +1,275 @@
+"""p_0(e^{iw}) + g_1 p_1(e^{iw}) + g_2 p_2(e^{iw}) = 0: the plane of two gains, cut where a pole is on the unit circle.
+
+D-decomposition. Each frequency gives two real equations for (g_1, g_2): one point of a curve where they are
+independent, a whole line where they coincide (z = 1 and z = -1 of a real mode). Along g_2 at a fixed g_1 the cuts are
+roots of a polynomial, so that a slice of the region is exact and each of its segments is decided by poles.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.loop import Loop
+from ctrlattn.stability.modes.gain_polynomials import Family, family, polynomial_roots, values
+from ctrlattn.stability.modes.regions import Interval
+
+_INSIDE = 1 - 1e-9  # a mode that no gain moves from the circle must not pass by rounding
+_TOUCH = 1 - 1e-7
+_NEAR = 1e-4  # a root this close to the circle is tried as a cut; one too many only splits a segment
+
+
+def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float) -> list[Interval]:
+    """The open intervals of the second gain for which all modes are stable, the first gain being given.
+
+    Parameters
+    ----------
+    loop : Loop
+        Parallel order, no normalizer, as for `mode`; the gains that are not varied are its own.
+    axes : two gains
+        Each "kp", "ki", "kd", "skip", "feedback" (absolute values), or an LTI system G(z), SISO with dt = 1, which
+        acts as g G(z) in parallel to the controller. The loop must be affine in them, as it is for all of these;
+        `ema` of a PID is not.
+    spectrum : (modes,) real or complex
+        Eigenvalues of the attention matrix, one or a whole measured spectrum.
+    first : float
+        The first gain.
+
+    Returns
+    -------
+    list of (low, high)
+        Ascending; (-inf, inf) where no mode depends on the gain.
+
+    Raises
+    ------
+    ValueError
+        Not two gains, one of them twice, a loop that is not linear and time-invariant, values that are not finite.
+
+    References
+    ----------
+    Neimark 1948; Gryazina, Polyak, Tremba, D-decomposition technique state-of-the-art, Automation and Remote Control
+    69 (2008) 1991.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
+    >>> low, high = gain_intervals(loop, ("kp", "ki"), 0.5, 0.8)[0]  # I > 0, P + I/2 < 1.4
+    >>> abs(round(low, 9)), round(high, 9)
+    (0.0, 1.2)
+    """
+    found = _plane(loop, axes, spectrum, "gain_intervals")
+    return _slice(found, _number(first))
+
+
+def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> list[list[Interval]]:
+    """`gain_intervals` at each value of the first gain: the region as exact slices.
+
+    Parameters
+    ----------
+    loop, axes, spectrum : as for `gain_intervals`
+    first : (m,)
+
+    Returns
+    -------
+    list of m lists of (low, high)
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> loop = Loop(CausalMean(), controller=PID(0.6))
+    >>> gain_region(loop, ("skip", "kp"), 0.0, [0.0, 1.0])  # |skip - kp| < 1
+    [[(-1.0, 1.0)], [(0.0, 2.0)]]
+    """
+    found = _plane(loop, axes, spectrum, "gain_region")
+    return [_slice(found, _number(value)) for value in np.atleast_1d(first)]
+
+
+def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
+    """The gains for which mode a has a pole at e^{iw}: the curve of the D-decomposition.
+
+    Parameters
+    ----------
+    loop, axes : as for `gain_intervals`
+    a : real or complex
+        One eigenvalue of the attention matrix; a complex one needs -pi < w < pi.
+    omega : (m,)
+        rad/layer.
+
+    Returns
+    -------
+    (m, 2)
+        nan where the two equations are dependent; such frequencies give a line or nothing, see `gain_lines`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> loop = Loop(CausalMean(), skip=0.0, feedback=1.0)
+    >>> abs(gain_boundary(loop, ("kp", "feedback"), 0.5j, [np.pi / 2]).round(12)).tolist()  # z = -kp + 0.5i feedback
+    [[0.0, 2.0]]
+    """
+    z = np.exp(1j * np.atleast_1d(np.asarray(omega, dtype=float)))
+    p0, p1, p2 = _on_circle(_plane(loop, axes, a, "gain_boundary"), z)
+    cross = _cross(p1, p2)
+    dependent = np.abs(cross) <= 1e-12 * np.abs(p1) * np.abs(p2)
+    safe = np.where(dependent, 1.0, cross)
+    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=-1)
+    return np.where(dependent[:, None], np.nan, gains + 0.0)
+
+
+def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float, float, float]]:
+    """Lines c_1 g_1 + c_2 g_2 = c_0 of gains for which mode a has a pole at one and the same point of the circle.
+
+    Parameters
+    ----------
+    loop, axes, a : as for `gain_boundary`
+
+    Returns
+    -------
+    list of (c_1, c_2, c_0), (c_1, c_2) of length 1
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> loop = Loop(CausalMean(), controller=PID(0.6))
+    >>> gain_lines(loop, ("ki", "kp"), 0.5)[0]  # z = 1: I = 0
+    (1.0, 0.0, 0.0)
+    """
+    found = _plane(loop, axes, a, "gain_lines")
+    # z = 1 and -1 by name, the other frequencies where p_1 and p_2 are parallel.
+    z = np.concatenate([[1.0, -1.0], _real_crossings(found.terms[0], found.terms[1])[0]])
+    z = z[np.isfinite(z) & (np.abs(z.imag) > 1e-7)].tolist()
+    lines = []
+    for point in (1.0, -1.0, *z):
+        p0, p1, p2 = (complex(value[0]) for value in _on_circle(found, np.array([point])))
+        size = math.hypot(abs(p1), abs(p2))
+        scale = 1e-9 * (abs(p0) + size)
+        if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
+            continue
+        direction = (p1 if abs(p1) >= abs(p2) else p2).conjugate()
+        direction /= abs(direction)
+        c1, c2, c0 = ((direction * p).real for p in (p1, p2, -p0))
+        sign = math.copysign(1.0, c1 if abs(c1) > 1e-12 * size else c2) / math.hypot(c1, c2)
+        lines.append((sign * c1 + 0.0, sign * c2 + 0.0, sign * c0 + 0.0))
+    return lines
+
+
+def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> np.ndarray:
+    """Largest modulus of the closed-loop poles over all modes: below 1 inside the region.
+
+    Parameters
+    ----------
+    loop, spectrum : as for `gain_intervals`
+    axes : any number of gains
+    gains : (..., number of axes)
+
+    Returns
+    -------
+    (...)
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean, Loop
+    >>> loop = Loop(CausalMean(), controller=PID(0.6))
+    >>> round(float(gain_radius(loop, ("skip", "kp"), [0.0, 0.5], [1.0, 0.6])), 12)  # poles 0.4 and -0.1
+    0.4
+    """
+    found = family(loop, axes, spectrum, "gain_radius")
+    return np.abs(polynomial_roots(found.at(gains))).max(axis=(-2, -1))
+
+
+def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
+    if isinstance(axes, str) or len(axes) != 2 or (isinstance(axes[0], str) and axes[0] == axes[1]):
+        raise ValueError(f"{quantity} takes two different gains, got {axes!r}")
+    modes = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
+    if np.size(spectrum) > 1:  # a mode and its conjugate have the same region
+        modes = np.unique(modes.real + 1j * np.abs(modes.imag))
+    return family(loop, axes, modes, quantity)
+
+
+def _number(value: Any) -> float:
+    if not np.isfinite(value):
+        raise ValueError(f"a gain must be finite, got {value}")
+    return float(value)
+
+
+def _slice(found: Family, first: float) -> list[Interval]:
+    """All modes at once, each on its own cuts; then the intersection."""
+    start, step = found.fixed + first * found.terms[0], found.terms[1]
+    cuts = _real_crossings(start, step)[1]
+    inside: list[Interval] = [(-math.inf, math.inf)]
+    for p, q, row in zip(start, step, cuts, strict=True):
+        inside = _intersection(inside, _stable_segments(p, q, np.unique(row[np.isfinite(row)])))
+        if not inside:
+            break
+    return inside
+
+
+def _stable_segments(p: np.ndarray, q: np.ndarray, cuts: np.ndarray) -> list[Interval]:
+    def radius(gain: np.ndarray) -> np.ndarray:
+        return np.abs(polynomial_roots(p + gain[:, None] * q)).max(axis=-1)
+
+    edges = np.concatenate([[-math.inf], cuts, [math.inf]])
+    outside = [cuts[0] - 1 - abs(cuts[0]), cuts[-1] + 1 + abs(cuts[-1])] if len(cuts) else [0.0]
+    tried = np.concatenate([outside[:1], (cuts[:-1] + cuts[1:]) / 2, outside[1:]])
+    stable = radius(tried) < _INSIDE
+    at_cut = radius(cuts) < _TOUCH if len(cuts) else np.zeros(0, dtype=bool)
+    segments: list[Interval] = []
+    for i in np.flatnonzero(stable):
+        if segments and i and stable[i - 1] and at_cut[i - 1]:  # no pole on the circle there: no cut
+            segments[-1] = (segments[-1][0], float(edges[i + 1]))
+        else:
+            segments.append((float(edges[i]), float(edges[i + 1])))
+    return segments
+
+
+def _intersection(one: list[Interval], other: list[Interval]) -> list[Interval]:
+    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other]
+    return sorted(pair for pair in pairs if pair[0] < pair[1])
+
+
+def _real_crossings(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(z, g) with p(z) + g q(z) = 0, |z| = 1 and g real, row by row; nan where there is none.
+
+    Im(p conj q) = 0: roots of p q~ - p~ q, with p~ the reversed conjugate, and z = 1, -1.
+    """
+    rows = []
+    for one, other in zip(p, q, strict=True):
+        h = np.polysub(np.polymul(one, other[::-1].conj()), np.polymul(one[::-1].conj(), other))
+        size = np.abs(h)
+        kept = np.flatnonzero(size > 1e-14 * np.max(size, initial=0.0))
+        roots = np.roots(h[kept[0] : kept[-1] + 1]) if len(kept) > 1 else np.zeros(0)
+        near = roots[np.abs(np.abs(roots) - 1) < _NEAR]
+        rows.append(np.concatenate([[0.0, np.pi], _polished(one, other, np.angle(near))]))
+    width = max(map(len, rows))
+    omega = np.array([np.pad(row, (0, width - len(row)), constant_values=np.nan) for row in rows])
+    z = np.where(np.isin(omega, [0.0, np.pi]), np.cos(omega) + 0j, np.exp(1j * omega))
+    top, bottom = values(p, z), values(q, z)
+    free = np.abs(bottom) <= 1e-12 * np.sum(np.abs(q), axis=-1, keepdims=True)
+    gain = np.where(free, np.nan, -(top * bottom.conj()).real / np.where(free, 1.0, np.abs(bottom) ** 2))
+    return z.ravel(), gain + 0.0  # no negative zero
+
+
+def _polished(p: np.ndarray, q: np.ndarray, omega: np.ndarray) -> np.ndarray:
+    """Newton steps on Im(p conj q) = 0 over w; d p(e^{iw})/dw = i z p'(z)."""
+    slope = np.arange(len(p) - 1, -1, -1)
+    for _ in range(3):
+        z = np.exp(1j * omega)
+        top, bottom = values(p, z), values(q, z)
+        value = (top * bottom.conj()).imag
+        moved = values(1j * slope * p, z) * bottom.conj() + top * values(1j * slope * q, z).conj()
+        flat = np.abs(moved.imag) <= 1e-8 * np.abs(moved)
+        step = np.where(flat, 0.0, value / np.where(flat, 1.0, moved.imag))
+        omega = omega - np.clip(step, -1e-3, 1e-3)
+    return omega
+
+
+def _on_circle(found: Family, z: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(values(p[0], z) for p in (found.fixed, *found.terms))
+
+
+def _cross(p: Any, q: Any) -> Any:
+    """Im(conj(p) q): twice the area between the two, 0 where they are parallel."""
+    return p.real * q.imag - p.imag * q.real

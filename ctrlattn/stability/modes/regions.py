@@ -1,0 +1,194 @@
+"""p(z) = (z - alpha) den(z) + num(z): for which modes alpha does the controller C = num/den give a stable loop?
+
+Region boundary (D-decomposition): alpha(w) = e^{iw} + C(e^{iw}), 0 <= w <= pi, and its mirror image.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from ctrlattn.controllers import PID, as_controller
+from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, point, squared_modulus
+
+Interval = tuple[float, float]
+
+_ON_CIRCLE = 1e-7
+
+
+def stability_interval(controller: Any) -> Interval:
+    """The open interval of real alpha for which the loop is stable; (nan, nan) when there is none.
+
+    For the printed PID law, all three Jury conditions of the cubic are linear in alpha, so that for every real
+    gain the set is one interval, with P, I, D the gains:
+    P + I/2 + 2D - 1 < alpha < 1 + P + I D/(1+D), provided |D| < 1 and I >= 0; else empty (also for I > 4(1+D)).
+    For any other controller: `stability_set`, where it is one interval.
+
+    Parameters
+    ----------
+    controller : PID, LTIController or python-control system with dt = 1
+
+    Returns
+    -------
+    (low, high)
+        In units of alpha = skip + feedback a.
+
+    Raises
+    ------
+    ValueError
+        The stable set is a union of several intervals.
+
+    References
+    ----------
+    Jury, Theory and Application of the z-Transform Method, 1964, chapter 3.
+
+    Examples
+    --------
+    >>> low, high = stability_interval(PID(0.8, 0.5, 0.05))
+    >>> round(low, 6), round(high, 6)
+    (0.15, 1.82381)
+    """
+    controller = as_controller(controller)
+    if isinstance(controller, PID) and controller.form == "printed":
+        return _printed_interval(controller)
+    found = stability_set(controller)
+    if len(found) > 1:
+        raise ValueError(f"the stable set is a union of {len(found)} intervals {found}: use stability_set")
+    return found[0] if found else (math.nan, math.nan)
+
+
+def stability_set(controller: Any) -> list[Interval]:
+    """All open intervals of real alpha for which the loop is stable, in ascending order.
+
+    A closed-loop pole can cross the unit circle only at alpha = e^{iw} + C(e^{iw}) real: at z = 1, at z = -1 and
+    where the imaginary part vanishes, a polynomial in cos w. Each segment in between is decided by its poles.
+    A mode of the controller that the loop cannot move (a common root of num and den) counts.
+
+    Parameters
+    ----------
+    controller : PID, LTIController or python-control system with dt = 1
+
+    Returns
+    -------
+    list of (low, high)
+
+    Examples
+    --------
+    >>> [(round(low, 3), round(high, 3)) for low, high in stability_set(PID(0.8, 0.5, 0.05, form="ema"))]
+    [(-0.388, 2.041)]
+    """
+    controller = as_controller(controller)
+    critical = _critical_alphas(*controller.fraction())
+    # |alpha| beyond all critical values is unstable: one pole follows alpha.
+    stable = is_stable(controller, (critical[:-1] + critical[1:]) / 2)
+    found: list[Interval] = []
+    for low, high, inside in zip(critical[:-1], critical[1:], stable, strict=True):
+        if not inside:
+            continue
+        # A root of the imaginary part that was none (rounding) parts two segments at a stable point: join them.
+        if found and found[-1][1] == low and spectral_radius(controller, low) < 1 - _ON_CIRCLE:
+            found[-1] = (found[-1][0], float(high))
+        else:
+            found.append((float(low), float(high)))
+    return found
+
+
+def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
+    """alpha(w) = e^{iw} + C(e^{iw}): the modes for which a closed-loop pole lies on the unit circle at angle w.
+
+    Parameters
+    ----------
+    controller : PID, LTIController or python-control system with dt = 1
+    omega : (m,)
+        rad/layer.
+
+    Returns
+    -------
+    (m,) complex
+        Infinite where the controller has a pole on the circle.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> region_boundary(PID(0.5), np.array([0.0, np.pi])).real.tolist()
+    [1.5, -0.5]
+    """
+    num, den = as_controller(controller).fraction()
+    z = np.exp(1j * np.asarray(omega, dtype=float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return z + np.polyval(num, z) / np.polyval(den, z)
+
+
+def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
+    """Roots of (z - alpha) den(z) + num(z) for every alpha.
+
+    Parameters
+    ----------
+    controller : PID, LTIController, python-control system with dt = 1, or None (no controller)
+    alpha : real or complex, any shape
+
+    Returns
+    -------
+    (..., order + 1) complex
+
+    Raises
+    ------
+    ValueError
+        An alpha that is not finite.
+
+    Examples
+    --------
+    >>> closed_loop_poles(PID(0.6), 0.5).round(12).tolist()
+    [(-0.1+0j)]
+    """
+    num, den = (as_controller(controller) or PID()).fraction()
+    alpha = np.asarray(alpha)
+    if not np.all(np.isfinite(alpha)):
+        raise ValueError("alpha must be finite")
+    scale = den[0]
+    num, den = num / scale, den / scale
+    order = len(den)
+    fixed = np.polyadd(np.append(den, 0.0), num)[1:]
+    companion = np.zeros((*alpha.shape, order, order), dtype=complex)
+    companion[..., 0, :] = alpha[..., None] * den - fixed
+    companion[..., np.arange(1, order), np.arange(order - 1)] = 1.0
+    return np.linalg.eigvals(companion)
+
+
+def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
+    """Largest modulus of the closed-loop poles, shaped as alpha.
+
+    >>> round(float(spectral_radius(PID(0.6), 0.5)), 12)
+    0.1
+    """
+    return np.abs(closed_loop_poles(controller, alpha)).max(axis=-1)
+
+
+def is_stable(controller: Any, alpha: Any) -> np.ndarray:
+    """Whether all closed-loop poles lie strictly inside the unit circle, shaped as alpha.
+
+    >>> is_stable(PID(0.8, 0.5, 0.05), [0.1, 0.2]).tolist()
+    [False, True]
+    """
+    return spectral_radius(controller, alpha) < 1.0
+
+
+def _printed_interval(pid: PID) -> Interval:
+    if pid.ki < 0 or abs(pid.kd) >= 1:
+        return math.nan, math.nan
+    low = pid.kp + pid.ki / 2 + 2 * pid.kd - 1
+    high = 1 + pid.kp + pid.ki * pid.kd / (1 + pid.kd)
+    return (low, high) if low < high else (math.nan, math.nan)
+
+
+def _critical_alphas(num: np.ndarray, den: np.ndarray) -> np.ndarray:
+    """Real alpha at which some closed-loop pole is on the unit circle, ascending.
+
+    Im(z + C) |den|^2 / sin w = |den|^2 + Im(num conj(den)) / sin w.
+    """
+    imaginary = chebyshev.chebadd(squared_modulus(den), imaginary_part(num, den))
+    z = point(np.concatenate([[1.0, -1.0], cosines_of_roots(imaginary)]))
+    value = np.polyval(den, z)
+    z, value = z[np.abs(value) > 1e-12 * np.sum(np.abs(den))], value[np.abs(value) > 1e-12 * np.sum(np.abs(den))]
+    return np.unique((z + np.polyval(num, z) / value).real)

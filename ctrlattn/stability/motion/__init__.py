@@ -1,0 +1,1 @@
+"""What a nonlinear map does over depth: fixed points, their branches, Lyapunov exponents."""

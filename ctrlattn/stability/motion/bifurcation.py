@@ -1,0 +1,122 @@
+"""(g, y(x_t)), t beyond the transient: where the state of a map ends up, gain by gain."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.stability.motion.fixed_points import Family
+from ctrlattn.stability.motion.lyapunov import lyapunov_exponents
+from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
+
+
+class Bifurcation(NamedTuple):
+    """What remains of the trajectories of a family of maps."""
+
+    gains: np.ndarray  # (m,)
+    values: np.ndarray  # (m, keep), nan where the state leaves the floats
+    period: np.ndarray  # (m,) int: 1 fixed, p periodic, 0 neither within `keep`, -1 left the floats
+    exponent: np.ndarray  # (m,) largest Lyapunov exponent per step, nan where not asked for or left
+
+
+def bifurcation_diagram(
+    family: Family,
+    x: Array,
+    gains: Sequence[float] | np.ndarray,
+    *,
+    observe: Callable[[Array], Any],
+    transient: int = 500,
+    keep: int = 64,
+    follow: bool = False,
+    tol: float = 1e-6,
+    exponent_steps: int = 0,
+    jvp: Callable[[float], Jvp] | None = None,
+) -> Bifurcation:
+    """Run family(g) for each gain, discard the transient and keep an observed number of the states that follow.
+
+    Parameters
+    ----------
+    family : callable g -> (callable x -> x')
+        For a loop: `lambda g: layer_map(replace(loop, feedback=-g), x)[0]`.
+    x : any shape, numpy or torch
+        Where each trajectory starts.
+    gains : (m,)
+    observe : callable x -> number
+    transient, keep : int
+        Steps discarded and kept.
+    follow : bool
+        Start from where the gain before ended: sweeping up and down then shows hysteresis.
+    tol : float
+        Two observations are equal within this share of the larger of 1 and the largest one.
+    exponent_steps : int
+        Steps over which the largest Lyapunov exponent is taken from the last state kept; 0: none.
+    jvp : callable g -> jvp, optional
+        As for `lyapunov_exponents`.
+
+    Returns
+    -------
+    Bifurcation
+
+    Raises
+    ------
+    TypeError
+        A family that is no function.
+    ValueError
+        No gain, a gain that is not finite, keep < 2, a negative transient.
+
+    Examples
+    --------
+    >>> logistic = lambda g: lambda x: g * x * (1 - x)
+    >>> found = bifurcation_diagram(logistic, np.array([0.3]), [2.5, 3.2, 3.5, 5.0], observe=lambda x: x[0])
+    >>> found.period.tolist(), round(float(found.values[0, -1]), 6)
+    ([1, 2, 4, -1], 0.6)
+    """
+    require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
+    start = as_state(x)
+    gains = np.asarray(gains, dtype=float)
+    if gains.ndim != 1 or not len(gains) or not np.all(np.isfinite(gains)):
+        raise ValueError(f"gains must be (m,), finite and at least one, got {gains!r}")
+    if keep < 2 or transient < 0 or exponent_steps < 0:
+        raise ValueError(f"keep >= 2, transient >= 0, exponent_steps >= 0: got {keep}, {transient}, {exponent_steps}")
+    values, exponents = [], []
+    for gain in gains:
+        step = family(float(gain))
+        row, last = _kept(step, start, observe, transient, keep)
+        values.append(row)
+        exponents.append(_exponent(step, last, exponent_steps, None if jvp is None else jvp(float(gain))))
+        start = last if follow and last is not None else start
+    kept = np.array(values)
+    return Bifurcation(gains, kept, np.array([_period(row, tol) for row in kept]), np.array(exponents))
+
+
+def _kept(
+    step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
+) -> tuple[np.ndarray, Array | None]:
+    """The observations, and the last state; nan and None once the state is no longer finite."""
+    observed = []
+    with np.errstate(over="ignore", invalid="ignore"):
+        for t in range(transient + keep):
+            x = step(x)
+            if not np.all(np.isfinite(to_numpy(x))):
+                return np.full(keep, np.nan), None
+            if t >= transient:
+                observed.append(float(observe(x)))
+    return np.array(observed), x
+
+
+def _exponent(step: Step, x: Array | None, steps: int, jvp: Jvp | None) -> float:
+    if x is None or not steps:
+        return float("nan")
+    return float(lyapunov_exponents(step, x, steps, k=1, transient=min(steps // 4, 50), jvp=jvp)[0])
+
+
+def _period(row: np.ndarray, tol: float) -> int:
+    """The smallest p <= keep/2 after which the observations repeat."""
+    if not np.all(np.isfinite(row)):
+        return -1
+    near = tol * max(1.0, float(np.max(np.abs(row))))
+    for p in range(1, len(row) // 2 + 1):
+        if np.max(np.abs(row[p:] - row[:-p])) <= near:
+            return p
+    return 0

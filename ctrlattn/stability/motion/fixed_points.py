@@ -1,0 +1,376 @@
+"""f(x, g) = x: fixed points of a map over depth by Newton, followed along a gain g round its folds.
+
+Newton: (J - I) d = x - f(x). Continuation by pseudo-arclength: the unknowns are (x, g) and the step is taken along the
+branch, so that a fold, where the branch turns back in g, is a point like any other.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.arrays import Array, like, namespace, to_numpy
+from ctrlattn.controllers import PID, LTIController
+from ctrlattn.loop import Loop, LoopState, require_single_loop
+from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length, require_callable
+
+Family = Callable[[float], Step]
+
+_DENSE = 2000  # numbers in a state whose Jacobian is still formed
+_HALVINGS = 12
+
+
+class FixedPoint(NamedTuple):
+    """A point with f(x) = x, and how perturbations of it evolve."""
+
+    x: Array  # as the start: kind, dtype, shape
+    residual: float  # max |f(x) - x|
+    iterations: int
+    multipliers: np.ndarray  # (N,) complex, eigenvalues of the Jacobian, by descending modulus
+    stable: bool  # all of them inside the unit circle
+
+
+class Branch(NamedTuple):
+    """Fixed points along a gain, in the order in which the branch passes them."""
+
+    gain: np.ndarray  # (m,)
+    x: np.ndarray  # (m, *shape)
+    multipliers: np.ndarray  # (m, N) complex, by descending modulus
+    stable: np.ndarray  # (m,) bool
+    bifurcations: tuple[tuple[str, float], ...]  # kind and gain, in order
+
+
+def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[Step, Array]:
+    """One layer of a loop as a map of its whole state, z = (x, memories of the controller), and where it starts.
+
+    Parameters
+    ----------
+    loop : Loop
+        The controller acts; a memory whose gain is 0 is left out, since it would be an exponent or a multiplier of
+        nothing.
+    x : (..., n, d)
+    reference : (..., n, d), optional
+        r; None: x.
+
+    Returns
+    -------
+    (step, start)
+        start: (1 + memories, ..., n, d); `step(start)[0]` is the state one layer on.
+
+    Raises
+    ------
+    ValueError
+        A sequence of loops.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean
+    >>> step, start = layer_map(Loop(CausalMean(), controller=PID(0.5, 0.1)), np.ones((2, 1)))
+    >>> start.shape, step(start)[0].ravel().tolist()
+    ((2, 2, 1), [1.0, 0.0])
+    """
+    loop = require_single_loop(loop, "layer_map")
+    xp = namespace(x)
+    carried = loop.init(x, reference)
+    loop, memory = _with_read_memories(loop, loop.reference_gain * carried.reference - x)
+
+    def step(z: Array) -> Array:
+        held = tuple(z[1:]) if loop.controller is not None else None
+        new, after, _ = loop.step(z[0], LoopState(carried.reference, held, acting=True))
+        return xp.stack([new, *(after.controller or ())])
+
+    return step, xp.stack([x, *memory])
+
+
+def fixed_point(
+    step: Step, x: Array, *, tol: float = 1e-10, max_iterations: int = 50, jvp: Jvp | None = None
+) -> FixedPoint:
+    """Newton's method for f(x) = x, damped, with least squares where the Jacobian of f(x) - x is singular.
+
+    On a continuum of fixed points (a singular Jacobian) it ends at one near the start.
+
+    Parameters
+    ----------
+    step : callable x -> x'
+    x : any shape, numpy or torch
+        Where the search starts.
+    tol : float
+        Of max |f(x) - x|, relative to max(1, |x|).
+    max_iterations : int
+    jvp : callable, optional
+        As for `lyapunov_exponents`.
+
+    Returns
+    -------
+    FixedPoint
+
+    Raises
+    ------
+    TypeError
+        A step that is no function.
+    ValueError
+        A state of more than 2000 numbers, whose Jacobian is not formed.
+    ArithmeticError
+        No convergence; the message says how near it came.
+
+    Examples
+    --------
+    >>> found = fixed_point(lambda x: 2.5 * x * (1 - x), np.array([0.4]))
+    >>> found.x.round(9).tolist(), found.multipliers.real.round(6).tolist()
+    ([0.6], [-0.5])
+    """
+    require_callable("step", step, "layer_map(loop, x)[0] is one")
+    x = as_state(x)
+    _require_small(x)
+    tangent, best = Tangent(x, jvp), np.inf
+    for iteration in range(max_iterations + 1):
+        new, jacobian = tangent.advance(step, x, np.eye(length(x)))
+        off = _flat(new) - _flat(x)
+        residual = float(np.max(np.abs(off)))
+        if residual <= tol * max(1.0, float(np.max(np.abs(_flat(x))))):
+            values = _multipliers(jacobian)
+            return FixedPoint(x, residual, iteration, values, bool(np.abs(values[0]) < 1))
+        best = min(best, residual)
+        if not (np.isfinite(residual) and np.all(np.isfinite(jacobian))):
+            break
+        direction = np.linalg.lstsq(jacobian - np.eye(len(off)), -off, rcond=tangent.noise or 1e-13)[0]
+        x = _damped(step, x, direction, float(np.linalg.norm(off)))
+    raise ArithmeticError(
+        f"no fixed point found from this start: the residual reached {best:.2g} in {max_iterations} iterations, "
+        f"{tol:.2g} was asked for; start nearer, or the map has none"
+    )
+
+
+def continue_fixed_point(
+    family: Family,
+    x: Array,
+    gains: tuple[float, float],
+    *,
+    step_length: float = 0.05,
+    max_points: int = 500,
+    tol: float = 1e-10,
+    jvp: Callable[[float], Jvp] | None = None,
+) -> Branch:
+    """Follow a fixed point of family(g) from gains[0] until g leaves the interval between the two.
+
+    A bifurcation is where a multiplier crosses the unit circle: "fold" (through 1, the branch turns), "+1" (through
+    1, the branch goes on: transcritical or pitchfork), "flip" (through -1, period doubling), "rotation" (a complex
+    pair, Neimark-Sacker). Its gain is bisected along the branch, to 1e-8 of the step length; two crossings of one
+    kind within a step cancel, and are not seen.
+
+    Parameters
+    ----------
+    family : callable g -> (callable x -> x')
+    x : any shape, numpy or torch
+        Near a fixed point at gains[0].
+    gains : (start, end)
+    step_length : float
+        Along the branch in (x, g), where x counts by its root mean square.
+    max_points : int
+        The branch ends there at the latest.
+    tol : float
+        As for `fixed_point`.
+    jvp : callable g -> jvp, optional
+
+    Returns
+    -------
+    Branch
+
+    Raises
+    ------
+    ValueError
+        Equal ends; a step length that is not positive; a state of more than 2000 numbers.
+    ArithmeticError
+        No fixed point at the start, or the branch is lost.
+
+    References
+    ----------
+    Kuznetsov, Elements of Applied Bifurcation Theory, 3rd edition, section 10.2.
+
+    Examples
+    --------
+    >>> logistic = lambda g: lambda x: g * x * (1 - x)
+    >>> branch = continue_fixed_point(logistic, np.array([0.6]), (2.5, 3.5))
+    >>> [(kind, round(gain, 6)) for kind, gain in branch.bifurcations]  # period doubling at r = 3
+    [('flip', 3.0)]
+    """
+    require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
+    start, end = (float(g) for g in gains)
+    if start == end or not step_length > 0:
+        raise ValueError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")
+    first = fixed_point(family(start), x, tol=tol, jvp=None if jvp is None else jvp(start))
+    curve = _Curve(family, first.x, tol, jvp)
+    point = np.append(_flat(first.x), start)
+    ahead = curve.tangent(point, np.append(np.zeros(len(point) - 1), np.sign(end - start)))
+    low, high = min(start, end), max(start, end)
+    points, tangents, found = [point], [ahead], []
+    size = step_length
+    while len(points) < max_points:
+        following = curve.corrected(points[-1] + size * curve.scaled(ahead), ahead)
+        if following is None:
+            size /= 2
+            if size < 1e-6 * step_length:
+                raise ArithmeticError(f"the branch is lost near gain {points[-1][-1]:.6g}: take a shorter step_length")
+            continue
+        direction = curve.tangent(following, ahead)
+        found += curve.crossings(points[-1], following, ahead, direction)
+        points.append(following)
+        tangents.append(direction)
+        ahead, size = direction, min(2 * size, step_length)
+        if not low <= following[-1] <= high:
+            break
+    values = np.array([_multipliers(curve.jacobian(p)[:, :-1]) for p in points])
+    shape = tuple(first.x.shape)
+    return Branch(
+        np.array([p[-1] for p in points]),
+        np.array([p[:-1].reshape(shape) for p in points]),
+        values,
+        np.abs(values[:, 0]) < 1,
+        tuple(event for event in found if low <= event[1] <= high),
+    )
+
+
+class _Curve:
+    """The branch as the zero set of F(x, g) = f(x, g) - x, with x flat and float64."""
+
+    def __init__(self, family: Family, template: Array, tol: float, jvp: Callable[[float], Jvp] | None) -> None:
+        self.family, self.template, self.tol, self.jvp = family, template, tol, jvp
+        # |(x, g)|^2 = mean x^2 + g^2: many tokens must not make the gain stand still.
+        self.weight = np.append(np.full(length(template), 1 / np.sqrt(length(template))), 1.0)
+
+    def scaled(self, tangent: np.ndarray) -> np.ndarray:
+        return tangent / self.weight
+
+    def value(self, p: np.ndarray) -> np.ndarray:
+        return _flat(self.family(float(p[-1]))(self._state(p))) - p[:-1]
+
+    def jacobian(self, p: np.ndarray) -> np.ndarray:
+        """[df/dx, df/dg], (N, N + 1); the gain by central differences."""
+        gain = float(p[-1])
+        jvp = None if self.jvp is None else self.jvp(gain)
+        inside = dense_jacobian(self.family(gain), self._state(p), jvp)[1]
+        h = 6e-6 * max(1.0, abs(gain))
+        sides = [_flat(self.family(gain + s * h)(self._state(p))) for s in (1, -1)]
+        return np.column_stack([inside, (sides[0] - sides[1]) / (2 * h)])
+
+    def derivative(self, p: np.ndarray) -> np.ndarray:
+        """dF in weighted coordinates."""
+        full = self.jacobian(p)
+        full[:, :-1] -= np.eye(len(full))
+        return full / self.weight
+
+    def tangent(self, p: np.ndarray, along: np.ndarray) -> np.ndarray:
+        """Unit null vector of dF, in weighted coordinates, that goes on along the last one."""
+        null = np.linalg.svd(self.derivative(p))[2][-1]
+        return null if null @ along >= 0 else -null
+
+    def corrected(self, guess: np.ndarray, ahead: np.ndarray) -> np.ndarray | None:
+        """Newton in the plane through the guess that stands on the tangent; None where it does not converge."""
+        p = guess
+        for _ in range(8):
+            off = self.value(p)
+            if not np.all(np.isfinite(off)):
+                return None
+            if np.max(np.abs(off)) <= self.tol * max(1.0, float(np.max(np.abs(p[:-1])))):
+                return p
+            matrix = np.vstack([self.derivative(p), ahead])
+            move = np.linalg.lstsq(matrix, -np.append(off, ahead @ (self.weight * (p - guess))), rcond=1e-13)[0]
+            p = p + move / self.weight
+        return None
+
+    def tests(self, p: np.ndarray, ahead: np.ndarray) -> dict[str, float]:
+        """Functions that change sign at a bifurcation: of the tangent's gain, of det(J + I), of unstable pairs."""
+        values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
+        real = values[np.abs(values.imag) < 1e-9].real
+        # prod (l_i l_j - 1) over all pairs; those of a real and a complex one come twice, conjugate.
+        products = np.append(
+            np.outer(real, real)[np.triu_indices(len(real), 1)], np.abs(values[values.imag >= 1e-9]) ** 2
+        )
+        return {
+            "fold": float(ahead[-1]),
+            "+1": _smallest(real - 1),
+            "flip": _smallest(real + 1),
+            "rotation": _smallest(products - 1),
+        }
+
+    def crossings(
+        self, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, direction: np.ndarray
+    ) -> list[tuple[str, float]]:
+        """Bifurcations between two points of the branch; a fold takes the multiplier +1 with it."""
+        before, after = self.tests(old, ahead), self.tests(new, direction)
+        kinds = [kind for kind in before if before[kind] * after[kind] < 0]
+        if "fold" in kinds:
+            kinds = [kind for kind in kinds if kind != "+1"]
+        located = [(kind, self._located(kind, old, new, ahead, before[kind])) for kind in kinds]
+        return [(kind, float(p[-1])) for kind, p in located if kind != "rotation" or self._turns(p)]
+
+    def _turns(self, p: np.ndarray) -> bool:
+        """A complex pair on the circle, and not two real multipliers of product 1."""
+        values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
+        return bool(np.any((np.abs(values.imag) > 1e-6) & (np.abs(np.abs(values) - 1) < 1e-5)))
+
+    def _located(self, kind: str, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, before: float) -> np.ndarray:
+        """Bisection along the chord, each point brought back to the branch."""
+        chord = new - old
+        low, high = 0.0, 1.0
+        direction = self.weight * chord / np.linalg.norm(self.weight * chord)
+        for _ in range(27):
+            middle = (low + high) / 2
+            p = self.corrected(old + middle * chord, direction)
+            if p is None:
+                break
+            same = self.tests(p, self.tangent(p, ahead))[kind] * before > 0
+            low, high = (middle, high) if same else (low, middle)
+        last = old + (low + high) / 2 * chord
+        p = self.corrected(last, direction)
+        return last if p is None else p
+
+    def _state(self, p: np.ndarray) -> Array:
+        return like(p[:-1].reshape(tuple(self.template.shape)), self.template)
+
+
+def _with_read_memories(loop: Loop, e: Array) -> tuple[Loop, tuple[Array, ...]]:
+    """The loop with a controller that keeps the memories its gains read, and their values after layer 0."""
+    if loop.controller is None:
+        return loop, ()
+    memory = loop.controller.init(e)
+    if not isinstance(loop.controller, PID):
+        return loop, memory
+    import control
+
+    pid = loop.controller
+    used = (pid.ki != 0, pid.kd != 0, pid.kd != 0)
+    kept = tuple(m for m, read in zip(memory, used, strict=False) if read)
+    system = control.ss(*pid.realization(), 1, remove_useless_states=False)
+    return replace(loop, controller=LTIController(system)), kept
+
+
+def _require_small(x: Array) -> None:
+    if length(x) > _DENSE:
+        raise ValueError(f"a state of {length(x)} numbers: the Jacobian is formed for at most {_DENSE}")
+
+
+def _flat(x: Any) -> np.ndarray:
+    return to_numpy(x).astype(np.float64).reshape(-1)
+
+
+def _multipliers(jacobian: np.ndarray) -> np.ndarray:
+    values = np.linalg.eigvals(jacobian).astype(complex)
+    return values[np.argsort(-np.abs(values), kind="stable")]
+
+
+def _smallest(factors: np.ndarray) -> float:
+    """The product of real factors, by its sign and its smallest factor: no overflow, the same zeros."""
+    return float(np.prod(np.sign(factors)) * np.min(np.abs(factors), initial=1.0))
+
+
+def _damped(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
+    """x + t d with the first t of 1, 1/2, 1/4, ... that lessens the residual."""
+    move = like(direction.reshape(tuple(x.shape)), x)
+    for halving in range(_HALVINGS):
+        trial = x + move * 0.5**halving
+        off = np.linalg.norm(_flat(step(trial)) - _flat(trial))
+        if np.isfinite(off) and off < before:
+            return trial
+    return trial

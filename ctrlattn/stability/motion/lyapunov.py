@@ -1,0 +1,230 @@
+"""lambda_j = lim 1/T sum_t ln |R_jj(t)|,  J(x_t) Q_{t-1} = Q_t R(t): the exponents of a map over depth, by QR.
+
+Matrix-free: only k directions are pushed through each step, never the whole Jacobian.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
+
+_ALIGNING = 200  # pushes through a Jacobian that stays where it is, at most
+_ALIGNED = 1e-12
+
+
+class Convergence(NamedTuple):
+    """How far a running estimate of exponents can be trusted, each (k,)."""
+
+    standard_error: np.ndarray  # of the mean, from batches of consecutive steps
+    drift: np.ndarray  # range of the running estimate over its second half
+
+
+def lyapunov_exponents(
+    step: Step | Sequence[Step],
+    x: Array,
+    steps: int,
+    *,
+    k: int | None = None,
+    transient: int = 0,
+    history: bool = False,
+    jvp: Jvp | None = None,
+    seed: int = 0,
+) -> Any:
+    """The k largest Lyapunov exponents of x' = step(x) along the trajectory from x, in nats a step.
+
+    J(x_t) Q_{t-1} = Q_t R(t);  lambda_j = 1/T sum_t ln |R_jj(t)|.
+
+    A direction that a step annihilates is lost for good: its exponent is -inf. So is one that falls below rounding
+    against its neighbours: 16 sqrt(N) eps for exact derivatives, 1e2 eps^(2/3) of the fastest by differences.
+
+    Parameters
+    ----------
+    step : callable x -> x', or a sequence of them, one a step (transient + steps)
+        Of a sequence (a time-varying network) these are finite-time exponents. `layer_map` makes one from a Loop.
+        torch: forward-mode autodiff. numpy: central differences, relative accuracy 4e-11 in float64, unless `jvp` is
+        given.
+    x : any shape, numpy or torch
+        Where the trajectory starts; N numbers.
+    steps : int
+        T >= 1.
+    k : int, optional
+        How many, 1 <= k <= N; None: all N.
+    transient : int
+        Steps before the average: the state finds its attractor and the frame its directions. With transient = 0 the
+        frame is only aligned with the Jacobian at x, and on a nonlinear map the estimate has a bias of order 1/T.
+    history : bool
+        Also the running estimate.
+    jvp : callable (x, directions) -> (k, *x.shape), optional
+        The derivative: J(x) times each of `directions`, (k, *x.shape).
+    seed : int
+        Of the frame that k < N directions start from.
+
+    Returns
+    -------
+    (k,) float64, descending; with history a pair of it and the running estimate (steps, k)
+
+    Raises
+    ------
+    TypeError
+        A state of integers; a step that is no function.
+    ValueError
+        k, steps or transient out of range; a step that returns another shape; a trajectory that leaves the floats.
+
+    References
+    ----------
+    Benettin, Galgani, Giorgilli, Strelcyn, Meccanica 15 (1980) 9; Dieci, Russell, Van Vleck, SIAM J. Numer. Anal. 34
+    (1997) 402.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = lyapunov_exponents(lambda x: np.array([0.5, 2.0, 0.0]) * x, np.zeros(3), 10, k=3)
+    >>> found.round(6).tolist()
+    [0.693147, -0.693147, -inf]
+    """
+    x = as_state(x)
+    size = length(x)
+    k = size if k is None else k
+    _require_counts(k, size, steps, transient)
+    maps = list(step) if isinstance(step, Iterable) and not callable(step) else [step] * (transient + steps)
+    for one in maps:
+        require_callable("step", one, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
+    if len(maps) != transient + steps:
+        raise ValueError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
+    tangent = Tangent(x, jvp)
+    # All directions: the identity, exact on diagonal maps. Some: a random frame, which misses none of the largest.
+    frame = np.eye(size) if k == size else _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
+    if k < size and transient == 0:
+        frame = _aligned(tangent, maps[0], x, frame)
+    growth = []
+    for t, advance in enumerate(maps):
+        x, moved = tangent.advance(advance, x, frame)
+        if not (_measurable(moved) and np.all(np.isfinite(to_numpy(x)))):
+            raise ValueError(
+                f"the trajectory is no longer finite after step {t + 1} of {len(maps)}: an exponent needs one that "
+                "stays bounded; start nearer to the attractor, or a linear map at 0"
+            )
+        frame, rates = _reorthonormalise(tangent, moved)
+        if t >= transient:
+            growth.append(np.concatenate([rates, np.full(k - len(rates), -math.inf)]))
+    running = np.cumsum(growth, axis=0) / np.arange(1, steps + 1)[:, None]
+    order = np.argsort(-running[-1], kind="stable")
+    return (running[-1, order], running[:, order]) if history else running[-1, order]
+
+
+def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
+    """What the running estimate of `lyapunov_exponents(..., history=True)` says of its own accuracy.
+
+    The standard error is that of the means of `batches` consecutive stretches, which allows for correlation within
+    them; the drift shows a trend that no standard error does. 0 and 0 for an exponent of -inf.
+
+    Parameters
+    ----------
+    running : (steps, k)
+    batches : int
+        At least 2; fewer are taken when there are fewer steps.
+
+    Raises
+    ------
+    ValueError
+        Fewer than 2 steps or batches; another shape.
+
+    Examples
+    --------
+    >>> convergence(np.full((40, 1), 0.5)).standard_error.tolist()
+    [0.0]
+    """
+    running = np.asarray(running, dtype=float)
+    if running.ndim != 2 or len(running) < 2 or batches < 2:
+        raise ValueError(f"a running estimate is (steps, k) with 2 steps and 2 batches at least, got {running.shape}")
+    settled = np.where(np.isfinite(running), running, 0.0)
+    ends = np.linspace(0, len(running), min(batches, len(running)) + 1).astype(int)
+    sums = np.vstack([np.zeros(running.shape[1]), settled * np.arange(1, len(running) + 1)[:, None]])
+    means = np.diff(sums[ends], axis=0) / np.diff(ends)[:, None]
+    half = settled[len(running) // 2 :]
+    error = np.std(means, axis=0, ddof=1) / math.sqrt(len(means))
+    lost = ~np.isfinite(running[-1])
+    return Convergence(np.where(lost, 0.0, error), np.where(lost, 0.0, np.ptp(half, axis=0)))
+
+
+def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
+    """j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, j the largest number whose sum is not negative.
+
+    0 where all exponents are negative; the number of exponents where their sum is not negative.
+
+    Parameters
+    ----------
+    exponents : (k,)
+        Descending; enough of them for the sum to become negative.
+
+    References
+    ----------
+    Kaplan, Yorke, Lecture Notes in Mathematics 730 (1979) 204.
+
+    Examples
+    --------
+    >>> round(kaplan_yorke_dimension(np.array([0.4192, -1.6232])), 4)  # Henon
+    1.2583
+    """
+    values = np.sort(np.asarray(exponents, dtype=float))[::-1]
+    if np.any(np.isnan(values)):
+        raise ValueError("kaplan_yorke_dimension: an exponent is not a number")
+    sums = np.cumsum(values)
+    positive = int(np.sum(sums >= 0))
+    if positive in (0, len(values)):
+        return float(positive)
+    return positive + float(sums[positive - 1] / abs(values[positive]))
+
+
+def _require_counts(k: int, size: int, steps: int, transient: int) -> None:
+    if not 1 <= k <= size:
+        raise ValueError(f"k must lie in 1..{size}, the size of the state, got {k}")
+    if steps < 1 or transient < 0:
+        raise ValueError(f"steps must be at least 1 and transient at least 0, got {steps} and {transient}")
+
+
+def _measurable(moved: np.ndarray) -> bool:
+    """Finite, and of finite length."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(np.sum(moved * moved)))
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    return np.linalg.qr(columns)[0]
+
+
+def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
+    """The frame after subspace iteration with the Jacobian at x; a lost direction stops it."""
+    rates = np.full(frame.shape[1], np.inf)
+    for _ in range(_ALIGNING):
+        moved = tangent.advance(step, x, frame)[1]
+        if not _measurable(moved):
+            return frame
+        following, grown = _reorthonormalise(tangent, moved)
+        if following.shape != frame.shape:
+            return frame
+        frame, rates, before = following, grown, rates
+        if np.max(np.abs(rates - before)) < _ALIGNED:
+            break
+    return frame
+
+
+def _reorthonormalise(tangent: Tangent, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, ln |R_jj|) of the columns that are not lost.
+
+    A lost column is left out before the next one is measured: what would fill its place in Q is arbitrary, and
+    would hide a part of the others.
+    """
+    while moved.shape[1]:
+        lengths = np.linalg.norm(moved, axis=0)
+        q, r = np.linalg.qr(moved)
+        diagonal = np.abs(np.diag(r))
+        lost = diagonal <= np.maximum(tangent.lost * lengths, tangent.noise * lengths.max())
+        if not lost.any():
+            return q, np.log(diagonal)
+        moved = np.delete(moved, int(np.argmax(lost)), axis=1)
+    return moved, np.empty(0)

@@ -1,0 +1,189 @@
+"""K(A) = sup over |z| > 1 of (|z| - 1) ||(zI - A)^-1||;  K <= sup_k ||A^k|| <= e n K.
+
+In continuous time K = sup over Re z > 0 of Re z ||(zI - A)^-1||, and K <= sup_t ||e^{At}|| <= e n K.
+"""
+
+import heapq
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+from ctrlattn.linear.state_matrix import EPS, require_size, state_matrix
+from ctrlattn.linear.triangular import is_triangular, poles
+from ctrlattn.stability.nonnormal.levels import least_sigma
+from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
+from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions
+
+LARGEST = 1000
+# Relative width of the certificate by number of evaluations: a constant that is flat towards the border takes many.
+_RTOL, _SCHEDULE = 1e-8, ((80, 1e-8), (160, 1e-6), (320, 1e-4), (640, 1e-3))
+_ON_BORDER = 1e-10  # eigenvalues this near to the border count as on it; those of a triangular matrix are exact
+_LOWEST = 1e-7  # with eigenvalues on the border: how near to it the supremum is followed
+
+
+class _Node(NamedTuple):
+    t: float  # log r, or x
+    log_m: float  # log max ||(zI - A)^-1|| on that circle or line
+    position: float
+    log_k: float
+
+
+def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
+    """The Kreiss constant: how far the resolvent exceeds that of a matrix whose powers never grow.
+
+    Globally convergent: the maximum M(r) of the resolvent norm on a circle (line) comes from its level sets, and by
+    Hadamard's three circles (three lines) log M is convex in log r (in x), so that a chord between two values bounds
+    all that lies between them from above. Branch and bound on that one variable ends when the bound is met.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or control.StateSpace
+    continuous : bool, optional
+        Time domain of a matrix, discrete by default; a system has its own.
+
+    Returns
+    -------
+    float
+        Never below 1, proved to a relative 1e-8, or 1e-4 where the supremum is approached so flatly that this takes
+        more than 80 evaluations (eigenvalues on or close to the border). Exactly 1 if and only if the numerical radius
+        is at most 1 (numerical abscissa at most 0). inf where powers grow without bound: an eigenvalue outside, or a
+        defective one on the border. Eigenvalues are those that double precision gives, and within 1e-10 of the border
+        they count as on it, unless A is triangular: a dense matrix that rounding makes unstable has inf.
+
+    Raises
+    ------
+    ValueError
+        A matrix that is not square or not finite, n > 1000, a sequence of loops, a flag that contradicts the system.
+    ArithmeticError
+        A stable matrix that a disturbance of the size of rounding makes unstable.
+
+    References
+    ----------
+    Kreiss, BIT 2 (1962) 153; Trefethen and Embree, Spectra and Pseudospectra, 2005, section 18; Mitchell, SIAM J.
+    Matrix Anal. Appl. 41 (2020) 1814.
+
+    Examples
+    --------
+    >>> A = np.array([[0.5, 2.0], [0.0, 0.5]])  # c/(4 (1 - a)) + (1 - a)/c
+    >>> round(kreiss_constant(A), 6)
+    1.25
+    >>> kreiss_constant(np.array([[1.0, 0.0], [-1.0, 1.0]]))  # the automaton on two tokens
+    inf
+    """
+    a, continuous = state_matrix(A, "kreiss_constant", continuous)
+    require_size(len(a), LARGEST, "kreiss_constant", "transient_growth(..., bounds=False) measures the growth itself")
+    found = poles(a)
+    outside = np.max(found.real) if continuous else np.max(np.abs(found)) - 1
+    scale = max(float(np.linalg.norm(a, 2)), EPS) if continuous else 1.0
+    border = (8 * EPS if is_triangular(a) else _ON_BORDER) * scale
+    if outside > border:
+        return math.inf
+    reach = numerical_abscissa(a) / scale if continuous else numerical_radius(a)
+    if reach <= (1e-12 if continuous else 1 + 1e-12):
+        return 1.0
+    on = np.abs(found.real if continuous else np.abs(found) - 1) <= border
+    if np.any(on) and _defective(a, found[on], scale):
+        return math.inf
+    return _search(a / scale, found / scale, reach, bool(np.any(on)), continuous)
+
+
+def _search(a: np.ndarray, found: np.ndarray, reach: float, on_border: bool, continuous: bool) -> float:
+    """Branch and bound over t = log r (discrete) or t = x (continuous)."""
+    starts = outer_positions(found, continuous)
+
+    def node(t: float, *positions: float) -> _Node:
+        level = t if continuous else math.exp(t)
+        sigma, position = least_sigma(a, level, continuous, [*starts, *positions])
+        if sigma <= 100 * len(a) * EPS * (level + np.linalg.norm(a, 2)):
+            raise ArithmeticError(
+                f"kreiss_constant: at distance {_gain(t, continuous):.1e} from the border of stability the resolvent "
+                f"exceeds {1 / max(sigma, 1e-300):.1e}, where double precision cannot tell the constant from infinity; "
+                "transient_growth(..., bounds=False) measures the growth itself"
+            )
+        return _Node(t, -math.log(sigma), position, math.log(_gain(t, continuous)) - math.log(sigma))
+
+    # Past this distance from the border the norm of A alone proves K > 1.
+    far = _beyond_one(a, reach, continuous)
+    best = max((node(_place(far * f, continuous)) for f in (1.0, 0.1, 0.01)), key=lambda item: item.log_k)
+    low, high = _range(a, best, reach, starts, on_border, continuous)
+    ends = node(_place(low, continuous)), node(_place(high, continuous))
+    best = max(best, *ends, key=lambda item: item.log_k)
+    heap = [(-_bound(*ends, continuous)[0], 0, *ends)]
+    for count in range(1, _SCHEDULE[-1][0] + 1):
+        upper, _, left, right = heapq.heappop(heap)
+        if -upper <= best.log_k + next(rtol for rounds, rtol in _SCHEDULE if count <= rounds):
+            return max(1.0, math.exp(best.log_k))
+        split = _bound(left, right, continuous)[1]
+        margin = 0.1 * (right.t - left.t)
+        new = node(min(max(split, left.t + margin), right.t - margin), left.position, right.position)
+        best = max(best, new, key=lambda item: item.log_k)
+        for pair in ((left, new), (new, right)):
+            heapq.heappush(heap, (-_bound(*pair, continuous)[0], 2 * count + (pair[0] is new), *pair))
+    raise ArithmeticError(f"kreiss_constant has not closed its bounds within {_SCHEDULE[-1][0]} evaluations")
+
+
+def _gain(t: float, continuous: bool) -> float:
+    """Distance from the border: r - 1, or x."""
+    return t if continuous else math.expm1(t)
+
+
+def _place(distance: float, continuous: bool) -> float:
+    return distance if continuous else math.log1p(distance)
+
+
+def _beyond_one(a: np.ndarray, reach: float, continuous: bool) -> float:
+    """A distance at which (distance) ||R|| > 1 for certain, from ||(zI - A) x||^2 = |z|^2 - 2 |z| w + ||Ax||^2."""
+    square = float(np.linalg.norm(a, 2)) ** 2
+    return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)
+
+
+def _range(
+    a: np.ndarray, best: _Node, reach: float, starts: list[float], on_border: bool, continuous: bool
+) -> tuple[float, float]:
+    """Distances outside which (distance) ||R|| cannot exceed the value of `best`."""
+    k = math.exp(best.log_k)
+    here = _gain(best.t, continuous)
+    # ||R(z)|| <= 1/(|z| - w), or 1/(x - omega)
+    over = max(k - 1, _RTOL)
+    high = k * reach / over if continuous else (k * reach - 1) / over - 1
+    if on_border:
+        return min(_LOWEST, here / 2), max(high, 2 * here)
+    border = least_sigma(a, 0.0 if continuous else 1.0, continuous, starts)[0]  # M there bounds it further out
+    return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)
+
+
+def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
+    """Largest value of log(distance) + chord of log M between two nodes, and where."""
+    slope = (right.log_m - left.log_m) / (right.t - left.t)
+    if continuous:
+        t = -1 / slope if slope < 0 else right.t
+    else:
+        t = -math.log1p(1 / slope) if slope < -1 else right.t
+    t = min(max(t, left.t), right.t)
+    return math.log(_gain(t, continuous)) + left.log_m + slope * (t - left.t), t
+
+
+def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:
+    """Whether some eigenvalue on the border has a Jordan block: its part of the Schur form is not diagonal."""
+    exact = is_triangular(a)
+    near = (8 * EPS if exact else 1e-7) * scale
+    groups = [on[np.abs(on - value) <= near] for value in on]
+    if max(len(group) for group in groups) == 1:
+        return False
+    if exact:
+        t = (a if not np.any(np.tril(a, -1)) else a.T).astype(complex)
+        q = np.eye(len(a), dtype=complex)
+    else:
+        t, q = scipy.linalg.schur(a, output="complex")
+    tolerance = 100 * len(a) * EPS * np.linalg.norm(a)
+    for group in groups:
+        select = np.abs(np.diagonal(t) - group.mean()) <= 2 * near
+        if np.count_nonzero(select) < 2:
+            continue
+        moved = scipy.linalg.lapack.ztrsen(select, t, q)[0]
+        size = np.count_nonzero(select)
+        if np.max(np.abs(np.triu(moved[:size, :size], 1))) > tolerance:
+            return True
+    return False

@@ -1,0 +1,266 @@
+"""sigma_max(J) = max |J v|/|v|, and |J v|/|v| of a random v: the worst and the typical gain of a map, matrix-free.
+
+J is known by its products alone. On the Krylov space of J'J its singular values are found from below (Lanczos, with
+the basis kept orthogonal), J V_m = V_m H_m + h v e' (Arnoldi) gives eigenvalues, and random probes whatever is a trace.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
+
+_LOST = 1e-12  # below this share of the first column a new direction is rounding
+
+
+class SingularTriplets(NamedTuple):
+    """The leading singular values and vectors that Lanczos steps on J'J have found."""
+
+    values: np.ndarray  # (k,), descending, each a lower bound of the true one
+    right: np.ndarray  # (k, columns): what is amplified most
+    left: np.ndarray  # (k, rows): what becomes of it
+    errors: np.ndarray  # (k,): |J' u - sigma v|: some singular value is that near to each
+    steps: int  # products with J, and as many with J'
+
+
+class Eigenvalues(NamedTuple):
+    """What Arnoldi steps tell of the spectrum of a square operator."""
+
+    radius: float  # largest Ritz value in modulus
+    error: float  # its residual |J y - lambda y|
+    numerical_radius: float  # of the projected matrix: a lower bound of the operator's
+    steps: int
+
+
+class Departure(NamedTuple):
+    """||G'G - GG'||_F / (sqrt(2) ||G'G||_F), G = J - I, by random probes: 0 for a normal operator, at most 1."""
+
+    value: float
+    standard_error: float
+    probes: int
+
+
+def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.ndarray:
+    """|J v|/|v| for independent directions v, uniform on the sphere.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+    probes : int
+    seed : int
+
+    Returns
+    -------
+    (probes,)
+        Its root mean square estimates ||J||_F / sqrt(columns).
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> random_gain(aslinearoperator(3 * np.eye(4)), 2).round(12).tolist()
+    [3.0, 3.0]
+    """
+    directions = _random(operator, probes, seed)
+    return np.array([np.linalg.norm(operator @ v) / np.linalg.norm(v) for v in directions], dtype=np.float64)
+
+
+def singular_triplets(
+    operator: LinearOperator, k: int = 1, *, steps: int = 12, tolerance: float = 1e-4, seed: int = 0
+) -> SingularTriplets:
+    """The k largest singular values, by Rayleigh-Ritz on the Krylov space of J'J.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Must have products with its transpose.
+    k : int
+        1 ... the smaller side.
+    steps : int
+        At most; never fewer than k.
+    tolerance : float
+        Where all k errors are below this share of sigma_max, it stops earlier.
+    seed : int
+        Of the direction it starts from.
+
+    Returns
+    -------
+    SingularTriplets
+
+    Raises
+    ------
+    ValueError
+        k or steps out of range.
+
+    References
+    ----------
+    Golub and Kahan, SIAM J. Numer. Anal. 2 (1965) 205; Golub and Van Loan, Matrix Computations, section 10.4.
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> found = singular_triplets(aslinearoperator(np.diag([3.0, 2.0, 1.0])), 2)
+    >>> found.values.round(9).tolist(), found.steps
+    ([3.0, 2.0], 3)
+    """
+    smaller = min(operator.shape)
+    if not 1 <= k <= smaller:
+        raise ValueError(f"k must lie in 1 ... {smaller}, got {k}")
+    if steps < k:
+        raise ValueError(f"steps must be at least k = {k}, got {steps}")
+    basis = [_random(operator, 1, seed)[0].astype(np.float64)]
+    ahead: list[np.ndarray] = []  # J v, and J'J v, of each v of the basis
+    back: list[np.ndarray] = []
+    while True:
+        ahead.append(np.asarray(operator @ basis[-1].astype(operator.dtype), dtype=np.float64))
+        back.append(np.asarray(operator.T @ ahead[-1].astype(operator.dtype), dtype=np.float64))
+        found = _triplets(basis, ahead, back, k)
+        following, share = _orthogonal(back[-1], basis)
+        complete = len(found.values) == k
+        settled = complete and np.all(found.errors <= tolerance * found.values[0])
+        if settled or (complete and share <= _LOST) or len(basis) == min(steps, operator.shape[1]):
+            return found
+        if share <= _LOST:  # J'J maps the basis into itself: on from another direction
+            following, _ = _orthogonal(_random(operator, 1, seed + len(basis))[0].astype(np.float64), basis)
+        basis.append(following)
+
+
+def _triplets(basis: list[np.ndarray], ahead: list[np.ndarray], back: list[np.ndarray], k: int) -> SingularTriplets:
+    """Singular values of J on the span of the basis."""
+    left, s, turn = np.linalg.svd(np.array(ahead).T, full_matrices=False)
+    k = min(k, len(s))
+    right = turn[:k] @ np.array(basis)
+    # J'u = J'J v / sigma
+    returned = turn[:k] @ np.array(back) / np.where(s[:k] > 0, s[:k], 1.0)[:, None]
+    errors = np.linalg.norm(returned - s[:k, None] * right, axis=1)
+    return SingularTriplets(s[:k], right, left[:, :k].T, errors, len(basis))
+
+
+def _orthogonal(w: np.ndarray, basis: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """(unit vector of what w adds to the basis, its share of |w|)."""
+    size = float(np.linalg.norm(w))
+    for _ in range(2):  # once more against rounding
+        for v in basis:
+            w = w - (v @ w) * v
+    left = float(np.linalg.norm(w))
+    return (w / left if left > 0 else w), (left / size if size > 0 else 0.0)
+
+
+def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> Eigenvalues:
+    """Spectral radius of a square operator by Arnoldi steps, and a lower bound of its numerical radius.
+
+    Parameters
+    ----------
+    operator : (n, n) LinearOperator
+        Products with it alone, none with its transpose.
+    steps : int
+        At least 1; n at most are taken.
+    seed : int
+
+    Returns
+    -------
+    Eigenvalues
+        The radius is a Ritz value, trustworthy as far as its residual is small against it; for a strongly non-normal
+        operator it can lie outside the spectrum. Exact after n steps.
+
+    Raises
+    ------
+    ValueError
+        An operator that is not square; fewer than one step.
+
+    References
+    ----------
+    Arnoldi, Quart. Appl. Math. 9 (1951) 17; Trefethen and Embree, Spectra and Pseudospectra, 2005, section 26.
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> found = eigenvalues(aslinearoperator(np.array([[0.5, 3.0], [0.0, 0.25]])))
+    >>> round(found.radius, 9), round(found.numerical_radius, 6)
+    (0.5, 1.880199)
+    """
+    n = operator.shape[0]
+    if operator.shape != (n, n) or steps < 1:
+        raise ValueError(f"wanted are a square operator and at least one step, got {operator.shape} and {steps}")
+    basis = [_random(operator, 1, seed)[0].astype(np.float64)]
+    projected = np.zeros((steps, steps))
+    for m in range(min(steps, n)):
+        w = np.asarray(operator @ basis[-1].astype(operator.dtype), dtype=np.float64)
+        projected[: m + 1, m] = [v @ w for v in basis]
+        following, share = _orthogonal(w, basis)
+        last = share * float(np.linalg.norm(w))
+        if share <= _LOST or m + 1 == min(steps, n):
+            break
+        projected[m + 1, m] = last
+        basis.append(following)
+    size = m + 1
+    last = 0.0 if size == n else last  # the space is used up: rounding
+    values, vectors = np.linalg.eig(projected[:size, :size])
+    top = int(np.argmax(np.abs(values)))
+    return Eigenvalues(
+        radius=float(np.abs(values[top])),
+        error=last * float(np.abs(vectors[-1, top])),
+        numerical_radius=numerical_radius(projected[:size, :size]),
+        steps=size,
+    )
+
+
+def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
+    """How far a square operator is from normal: ||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I.
+
+    ||G'G - GG'||^2 = 2 ||G'G||^2 - 2 ||G^2||^2 in the Frobenius norm, so that it is sqrt(1 - ||G^2||^2 / ||G'G||^2),
+    two traces by random probes. The identity, which a residual connection adds, commutes with everything: J is normal
+    if and only if G is, and with J in place of G it would hide the rest.
+
+    Parameters
+    ----------
+    operator : (n, n) LinearOperator
+    probes : int
+        At least 2; each costs two products with J and one with J'.
+    seed : int
+
+    Returns
+    -------
+    Departure
+        0 for a normal operator, 1 where what G makes it takes to 0 again (G^2 = 0), sqrt(1/2) for a large matrix of
+        independent random entries; 0 for J = I. The standard error is a jackknife's over the probes.
+
+    Raises
+    ------
+    ValueError
+        An operator that is not square; fewer than 2 probes.
+
+    References
+    ----------
+    Elsner and Paardekooper, Linear Algebra Appl. 92 (1987) 107 (measures of non-normality).
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> departure(aslinearoperator(np.array([[1.0, 5.0], [0.0, 1.0]]))).value
+    1.0
+    """
+    if operator.shape[0] != operator.shape[1] or probes < 2:
+        raise ValueError(f"wanted are a square operator and at least 2 probes, got {operator.shape} and {probes}")
+    twice, back = [], []
+    for v in _random(operator, probes, seed):
+        moved = operator @ v - v
+        twice.append(float(np.sum((operator @ moved - moved) ** 2, dtype=np.float64)))
+        back.append(float(np.sum((operator.T @ moved - moved) ** 2, dtype=np.float64)))
+    if sum(back) == 0.0:
+        return Departure(0.0, 0.0, probes)
+
+    def value(kept: np.ndarray) -> float:
+        below = float(np.array(back)[kept].sum())
+        return math.sqrt(max(0.0, 1.0 - float(np.array(twice)[kept].sum()) / below)) if below else 0.0
+
+    without = np.array([value(np.arange(probes) != i) for i in range(probes)])
+    error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))
+    return Departure(value(np.arange(probes) >= 0), error, probes)
+
+
+def _random(operator: LinearOperator, count: int, seed: int) -> np.ndarray:
+    """Unit vectors in the operator's dtype, (count, columns)."""
+    drawn = np.random.default_rng(seed).standard_normal((count, operator.shape[1]))
+    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(operator.dtype)

@@ -1,0 +1,199 @@
+"""sigma_min(zI - A) <= eps: how far eigenvalues can move when A is disturbed by eps, and how small eps may be.
+
+rho_eps = max |z| and alpha_eps = max Re z over the pseudospectrum, by criss-cross; the distance to instability is the
+smallest eps that reaches the border of stability.
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from ctrlattn.arrays import require_number
+from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
+from ctrlattn.linear.triangular import is_triangular, poles
+from ctrlattn.stability.nonnormal.levels import at, crossings, least_sigma, middles, outward, sigma_min
+
+_LARGEST = 1000
+_HINT = "sigma_min on a grid, `pseudospectrum`, goes further"
+_ROUNDS = 100
+
+
+def pseudospectral_radius(A: Any, eps: float) -> float:
+    """max |z| over sigma_min(zI - A) <= eps: the largest pole that a disturbance of norm eps can make.
+
+    Criss-cross: along each ray the outermost point of the pseudospectrum, round the circle through it all arcs that
+    still lie inside, out again through their middles. Global, and of quadratic convergence.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or a discrete control.StateSpace
+    eps : float
+        Norm of the disturbance; 0 gives the spectral radius.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        A continuous system, a matrix that is not square or not finite, eps < 0, n > 1000, a sequence of loops.
+
+    References
+    ----------
+    Mengi and Overton, IMA J. Numer. Anal. 25 (2005) 648.
+
+    Examples
+    --------
+    >>> round(pseudospectral_radius(np.diag([0.5, 0.2]), 0.1), 12)  # a normal matrix: the eigenvalue plus eps
+    0.6
+    """
+    return _outermost(discrete_matrix(A, "pseudospectral_radius", "pseudospectral_abscissa"), eps, False)
+
+
+def pseudospectral_abscissa(A: Any, eps: float) -> float:
+    """max Re z over sigma_min(zI - A) <= eps, in continuous time.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or a continuous control.StateSpace
+    eps : float
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        As `pseudospectral_radius`; a discrete system.
+
+    References
+    ----------
+    Burke, Lewis and Overton, IMA J. Numer. Anal. 23 (2003) 359.
+
+    Examples
+    --------
+    >>> round(pseudospectral_abscissa(np.diag([-0.5, -2.0]), 0.1), 12)
+    -0.4
+    """
+    return _outermost(continuous_matrix(A, "pseudospectral_abscissa", "pseudospectral_radius"), eps, True)
+
+
+def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
+    """Norm of the smallest disturbance that makes A unstable: min sigma_min(zI - A) over the border of stability.
+
+    Discrete: z on the unit circle; continuous: on the imaginary axis. 0 where A is not stable. It is the inverse of
+    the H-infinity norm of the resolvent.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or control.StateSpace
+    continuous : bool, optional
+        Time domain of a matrix, discrete by default; a system has its own.
+
+    Returns
+    -------
+    float
+        To a relative 1e-10, and no better than about 1e-15 n ||A||.
+
+    Raises
+    ------
+    ValueError
+        A matrix that is not square or not finite, n > 1000, a flag that contradicts the system, a sequence of loops.
+
+    References
+    ----------
+    Byers, SIAM J. Sci. Stat. Comput. 9 (1988) 875; Boyd and Balakrishnan, Systems and Control Letters 15 (1990) 1.
+
+    Examples
+    --------
+    >>> round(distance_to_instability(np.diag([0.5, 0.2])), 12)
+    0.5
+    """
+    a, continuous = state_matrix(A, "distance_to_instability", continuous)
+    require_size(len(a), _LARGEST, "distance_to_instability", _HINT)
+    found = poles(a)
+    border = 0.0 if continuous else 1.0
+    if np.max(found.real if continuous else np.abs(found)) >= border:
+        return 0.0
+    return least_sigma(a, border, continuous, outer_positions(found, continuous))[0]
+
+
+def henrici_departure(A: Any) -> float:
+    """sqrt(||A||_F^2 - sum |lambda|^2): 0 for a normal matrix; the strictly triangular part of any Schur form.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or control.StateSpace
+
+    Returns
+    -------
+    float
+        Computed from the Schur form, without the cancellation of the difference.
+
+    Raises
+    ------
+    ValueError
+        A matrix that is not square or not finite.
+
+    References
+    ----------
+    Henrici, Numerische Mathematik 4 (1962) 24.
+
+    Examples
+    --------
+    >>> henrici_departure(np.array([[0.5, 3.0], [0.0, 0.5]]))
+    3.0
+    """
+    a, _ = state_matrix(A, "henrici_departure")
+    return float(np.linalg.norm(np.triu(upper_schur(a), 1)))
+
+
+def upper_schur(a: np.ndarray) -> np.ndarray:
+    """Upper triangular T with the singular values of zT = zI - A for each z; a triangular A is its own, exactly."""
+    if not np.any(np.tril(a, -1)):
+        return a
+    # The transpose of a lower triangular matrix has the same singular values, and those of its shifts.
+    return a.T if is_triangular(a) else scipy.linalg.schur(a, output="complex")[0]
+
+
+def outer_positions(eigenvalues: np.ndarray, continuous: bool, count: int = 4) -> list[float]:
+    """Angles (imaginary parts) of the outermost eigenvalues, where the resolvent is likely to be largest."""
+    order = np.argsort(-(eigenvalues.real if continuous else np.abs(eigenvalues)), kind="stable")[:count]
+    chosen = eigenvalues[order]
+    return [float(p) for p in (chosen.imag if continuous else np.mod(np.angle(chosen), 2 * np.pi))]
+
+
+def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
+    eps = float(require_number("eps", eps))
+    if eps < 0:
+        raise ValueError(f"eps must be >= 0, got {eps}")
+    found = poles(a)
+    level = float(np.max(found.real if continuous else np.abs(found)))
+    if eps == 0.0:
+        return level
+    require_size(len(a), _LARGEST, "the pseudospectral radius or abscissa", _HINT)
+    positions = outer_positions(found, continuous)
+    for _ in range(_ROUNDS):
+        reached = max((outward(a, eps, position, continuous) for position in positions), default=level)
+        gained = reached - level
+        level = max(level, reached)
+        if gained <= 1e-13 * max(abs(level), eps):
+            return level
+        positions = _inside(a, eps, level, continuous)
+    raise ArithmeticError(f"criss-cross has not settled within {_ROUNDS} rounds: the matrix is too ill-conditioned")
+
+
+def _inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
+    """Middles of the arcs (intervals) of this level that lie in the pseudospectrum."""
+    found = crossings(a, level, eps, continuous, _far(a, level))
+    between = middles(found, None if continuous else 2 * np.pi)
+    return [float(p) for p in between if sigma_min(a, at(level, p, continuous)) < eps * (1 - 1e-12)]
+
+
+def _far(a: np.ndarray, level: float) -> float:
+    """An angle at which the circle is far from the spectrum; no crossing, unless all of it is one."""
+    angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
+    return max(angles, key=lambda t: sigma_min(a, level * np.exp(1j * t)))

@@ -1,0 +1,130 @@
+"""||A^k|| over k layers, between its bounds: spectral radius^k <= ||A^k|| <= 2 w^k,  K <= sup_k ||A^k|| <= e n K."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from ctrlattn.arrays import require_number
+from ctrlattn.linear.state_matrix import require_size, state_matrix
+from ctrlattn.linear.triangular import poles
+from ctrlattn.loop import require_layers
+from ctrlattn.stability.nonnormal.kreiss import LARGEST, kreiss_constant
+from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
+
+_DENSE = 400
+
+
+@dataclass(frozen=True, eq=False)
+class TransientGrowth:
+    """How much a linear system amplifies before it settles; bounds are nan where they were not asked for.
+
+    Nor where rounding hides the Kreiss constant (`lower`, `upper`).
+    """
+
+    norms: np.ndarray  # (steps + 1,): ||A^k||, or ||e^{A k interval}||
+    times: np.ndarray  # (steps + 1,): k, or k interval
+    asymptotic: np.ndarray  # (steps + 1,): what the eigenvalues alone say, a lower bound of each norm
+    ceiling: np.ndarray  # (steps + 1,): 2 w^k (discrete), e^{omega t} (continuous), an upper bound of each norm
+    peak: float  # largest norm within the steps
+    peak_time: float  # where it is
+    lower: float  # K, a lower bound of the supremum over all times
+    upper: float  # e n K, an upper bound of it
+
+
+def transient_growth(
+    A: Any, steps: int, *, continuous: bool | None = None, interval: float = 1.0, bounds: bool = True
+) -> TransientGrowth:
+    """||A^k||_2 for k = 0..steps, with the Kreiss bounds on its supremum.
+
+    Parameters
+    ----------
+    A : (n, n) array, real or complex, or control.StateSpace
+    steps : int
+    continuous : bool, optional
+        Time domain of a matrix, discrete by default; a system has its own. Continuous: ||e^{At}||, t = k interval.
+    interval : float
+        Time between two samples, continuous time only.
+    bounds : bool
+        False: the norms alone, for matrices too large for `kreiss_constant` (n > 1000).
+
+    Returns
+    -------
+    TransientGrowth
+
+    Raises
+    ------
+    ValueError
+        A matrix that is not square or not finite, steps < 0, n > 1000 with bounds, a sequence of loops.
+
+    References
+    ----------
+    Trefethen and Embree, Spectra and Pseudospectra, 2005, sections 14 to 18.
+
+    Examples
+    --------
+    >>> growth = transient_growth(np.array([[0.5, 2.0], [0.0, 0.5]]), 8)
+    >>> growth.norms[:3].round(3).tolist(), growth.peak_time
+    ([1.0, 2.118, 2.031], 1.0)
+    >>> round(growth.lower, 3), round(growth.upper, 3)
+    (1.25, 6.796)
+    """
+    a, continuous = state_matrix(A, "transient_growth", continuous)
+    steps = require_layers(steps)
+    if bounds:
+        require_size(len(a), LARGEST, "transient_growth", "With bounds=False it measures the norms alone.")
+    interval = float(require_number("interval", interval))
+    if interval <= 0:
+        raise ValueError(f"interval must be positive, got {interval}")
+    times = np.arange(steps + 1) * (interval if continuous else 1.0)
+    norms = _norms(scipy.linalg.expm(a * interval) if continuous else a, steps)
+    found = poles(a)
+    ceiling, lower = np.full(steps + 1, math.nan), math.nan
+    with np.errstate(over="ignore"):
+        rate = np.exp(np.max(found.real)) if continuous else np.max(np.abs(found))
+        asymptotic = rate**times
+        if bounds:
+            lower = _kreiss_or_nan(a, continuous)
+            ceiling = np.exp(numerical_abscissa(a) * times) if continuous else 2.0 * numerical_radius(a) ** times
+            ceiling[0] = 1.0
+    peak = int(np.argmax(norms))
+    return TransientGrowth(
+        norms, times, asymptotic, ceiling, float(norms[peak]), float(times[peak]), lower, math.e * len(a) * lower
+    )
+
+
+def _norm(a: np.ndarray) -> float:
+    """||A||_2: all singular values of a small matrix, the largest one by Lanczos of a large one."""
+    if len(a) <= _DENSE or not np.any(a):
+        return float(np.linalg.norm(a, 2))
+    start = np.random.default_rng(0).standard_normal(len(a))
+    gram = LinearOperator(a.shape, matvec=lambda v: a.conj().T @ (a @ v), dtype=a.dtype)
+    try:
+        return math.sqrt(float(eigsh(gram, k=1, v0=start, return_eigenvectors=False)[0]))
+    except ArpackNoConvergence:
+        return float(np.linalg.norm(a, 2))
+
+
+def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
+    """The norms are known even where rounding hides the constant."""
+    try:
+        return kreiss_constant(a, continuous=continuous)
+    except ArithmeticError:
+        return math.nan
+
+
+def _norms(a: np.ndarray, steps: int) -> np.ndarray:
+    """Norms of powers; each is scaled to norm 1 before the next product, so that none overflows on the way."""
+    power, log_size, norms = np.eye(len(a), dtype=a.dtype), 0.0, [1.0]
+    for _ in range(steps):
+        power = a @ power
+        size = _norm(power)
+        if size == 0.0:
+            norms += [0.0] * (steps + 1 - len(norms))
+            break
+        power, log_size = power / size, log_size + math.log(size)
+        norms.append(math.exp(log_size) if log_size < 709.7 else math.inf)
+    return np.array(norms)

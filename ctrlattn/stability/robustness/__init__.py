@@ -1,0 +1,1 @@
+"""How far a loop is from instability: margins, norms, gaps, sectors, certificates."""

@@ -1,0 +1,257 @@
+"""low |v|^2 <= v phi(v) <= high |v|^2: what is sure, and what is likely, of a loop that closes through a saturation.
+
+Sure: the circle criterion, r ||G/(1 + c G)||_inf < 1 with c, r the middle and the half width of the sector. Likely:
+harmonic balance, 1 + N(A) G(e^{iw}) = 0 with the describing function N(A).
+
+The saturations of a transformer and the sectors of their slopes (differences of outputs against differences of
+inputs): a softmax of temperature T lies in [0, 1/(2T)], a norm v/size(v) in [0, 1/lowest size].
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+
+from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
+from ctrlattn.stability.robustness.margins import crossings
+from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
+
+_SAMPLES = 4096
+
+
+class CircleCriterion(NamedTuple):
+    """The loop is stable for every nonlinearity of the sector, time-varying too, where `gain` < 1."""
+
+    holds: bool
+    gain: float  # r ||G/(1 + c G)||_inf; inf where the loop is unstable at the middle of the sector
+    frequency: float  # of the peak
+
+
+class LimitCycle(NamedTuple):
+    """An oscillation that harmonic balance predicts: v = amplitude cos(frequency k)."""
+
+    amplitude: float
+    frequency: float  # rad per sample or per unit of time
+    exact: bool  # at w = 0 and pi of discrete time the balance is the orbit itself, no approximation
+
+
+def softmax_sector(temperature: float = 1.0) -> tuple[float, float]:
+    """[0, 1/(2T)]: the eigenvalues of d softmax(s/T)/ds = (diag p - p p^T)/T, whatever the scores.
+
+    The largest eigenvalue of diag p - p p^T is at most 1/2, attained at p = (1/2, 1/2); a sink changes nothing.
+
+    Parameters
+    ----------
+    temperature : float, positive
+
+    Examples
+    --------
+    >>> softmax_sector(0.5)
+    (0.0, 1.0)
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    return 0.0, 0.5 / float(temperature)
+
+
+def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]:
+    """[0, 1/sqrt(lowest^2 + eps)] for v/sqrt(size(v)^2 + eps) where every token has size(v) >= lowest.
+
+    It holds between any two points of that set, although the set is not convex: with unit vectors p, q,
+    <p - q, v - w> = (|v| + |w|)/2 |p - q|^2. The size is the root mean square for rms_norm, the length for unit_norm,
+    the standard deviation for layer_norm; weights come on top.
+
+    Parameters
+    ----------
+    lowest : float, >= 0
+        Smallest size before the norm.
+    eps : float, >= 0
+        As the norm adds it to the squared size; with it, lowest = 0 is the whole space.
+
+    Examples
+    --------
+    >>> normalizer_sector(2.0)
+    (0.0, 0.5)
+    """
+    if not (lowest >= 0 and eps >= 0 and lowest * lowest + eps > 0 and math.isfinite(lowest + eps)):
+        raise ValueError(
+            f"lowest and eps must be >= 0 and not both 0 (at 0 the slope of a norm is infinite), got {lowest}, {eps}"
+        )
+    return 0.0, 1 / math.sqrt(lowest * lowest + eps)
+
+
+def circle_criterion(system: Any, low: float, high: float, *, continuous: bool = False) -> CircleCriterion:
+    """Is the loop w = -phi(v), v = G w, stable for every phi in the sector [low, high]?
+
+    With c = (low + high)/2 and r = (high - low)/2: G/(1 + c G) stable and r ||G/(1 + c G)||_inf < 1. For one channel
+    this is the circle criterion; for several, phi maps vectors to vectors. If the sector bounds slopes (as those of
+    `softmax_sector`, `normalizer_sector` do), any two motions of the loop approach each other. Sufficient only.
+
+    Parameters
+    ----------
+    system : control.StateSpace, control.TransferFunction, or (A, B, C, D), real or complex
+        G, square, from the output of the nonlinearity to its input; negative feedback.
+    low, high : float
+    continuous : bool
+        Time domain of a tuple.
+
+    Returns
+    -------
+    CircleCriterion
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `realization`; G not square; low > high; 1 + c D singular.
+
+    References
+    ----------
+    Zames 1966; Khalil, Nonlinear Systems, 3rd edition, section 7.1; discrete time: Tsypkin 1964.
+
+    Examples
+    --------
+    >>> import control
+    >>> [circle_criterion(control.tf([1], [1, -0.5], 1), 0.0, k).holds for k in (1.4, 1.6)]  # gain margin 1.5
+    [True, False]
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ValueError(f"a sector needs finite low <= high, got [{low}, {high}]")
+    g = square(realization(system, "circle_criterion", continuous=continuous), "circle_criterion")
+    require_pencil(g, "circle_criterion")
+    shifted = _around(g, (low + high) / 2, "circle_criterion")
+    if not shifted.is_stable():
+        return CircleCriterion(False, math.inf, math.nan)
+    peak = level_set_peak(shifted, 1e-9)
+    half = (high - low) / 2
+    return CircleCriterion(bool(half * peak.upper < 1), half * peak.value, peak.frequency)
+
+
+def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> float:
+    """The largest high for which `circle_criterion` holds on [low, high], to nine digits.
+
+    Parameters
+    ----------
+    system, continuous : as for `circle_criterion`
+    low : float
+
+    Returns
+    -------
+    float
+        inf where every high up to 1e8 holds; nan where the loop is unstable at `low` itself.
+
+    Examples
+    --------
+    >>> import control
+    >>> round(sector_limit(control.tf([1], [1, -0.5], 1)), 6)  # -1/min Re G, here at z = -1
+    1.5
+    """
+    if not circle_criterion(system, low, low, continuous=continuous).holds:
+        return math.nan
+    good, width = low, 1.0
+    while circle_criterion(system, low, low + width, continuous=continuous).holds:
+        good, width = low + width, 2 * width
+        if width > 1e8:
+            return math.inf
+    bad = low + width
+    while bad - good > 1e-10 * max(abs(good), abs(bad), 1e-300):
+        middle = (good + bad) / 2
+        held = circle_criterion(system, low, middle, continuous=continuous).holds
+        good, bad = (middle, bad) if held else (good, middle)
+    return good
+
+
+def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any, *, omega: float | None = None) -> Any:
+    """N(A) = (1/(pi A)) int_0^{2 pi} phi(A cos t) e^{-it} dt: the gain of phi for the first harmonic.
+
+    Parameters
+    ----------
+    phi : function of an array, elementwise, without memory
+    amplitude : float or (m,), positive
+    omega : float, optional
+        Discrete time: at omega = 0 and pi a sampled sinusoid is A or A (-1)^k, whose gain is phi(A)/A exactly.
+
+    Returns
+    -------
+    complex or (m,) complex
+        Real where phi is odd.
+
+    References
+    ----------
+    Gelb and Vander Velde, Multiple-Input Describing Functions, 1968.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> round(describing_function(lambda v: v**3, 2.0).real, 12)  # 3 A^2/4
+    3.0
+    """
+    size = np.asarray(amplitude, dtype=float)
+    if not np.all(np.isfinite(size) & (size > 0)):
+        raise ValueError("amplitudes must be positive and finite")
+    if omega is not None and omega in (0.0, math.pi):
+        found = np.asarray(phi(size), dtype=complex) / size
+    else:
+        t = 2 * np.pi * (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+        found = 2 * np.mean(np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t), axis=-1) / size
+    return complex(found) if found.ndim == 0 else found
+
+
+def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitudes: Any) -> list[LimitCycle]:
+    """Oscillations v = A cos(w k) of the loop w = -phi(v) that satisfy 1 + N(A) G = 0, for an odd phi.
+
+    N is real, so that w is a crossing of the real axis and N(A) its gain factor: the exact crossings of `margins`.
+    A prediction, not a proof: harmonics are neglected, except at w = 0 and pi of discrete time, where there are none.
+
+    Parameters
+    ----------
+    system : control.StateSpace or control.TransferFunction
+        G, SISO.
+    phi : odd function of an array, elementwise
+    amplitudes : (m,), ascending
+        Where to look; between neighbours at most one solution for each frequency is found.
+
+    Returns
+    -------
+    list of LimitCycle
+
+    Raises
+    ------
+    ValueError
+        phi is not odd; amplitudes that do not ascend.
+
+    Examples
+    --------
+    >>> import control, numpy as np
+    >>> found = limit_cycles(control.tf([2.0], [1, 0], 1), np.tanh, np.geomspace(1e-3, 10, 50))  # x' = -2 tanh(x)
+    >>> round(found[0].amplitude, 6), round(found[0].frequency, 4), found[0].exact
+    (1.915008, 3.1416, True)
+    """
+    a = np.asarray(amplitudes, dtype=float)
+    if a.ndim != 1 or len(a) < 2 or not np.all(np.diff(a) > 0) or not a[0] > 0:
+        raise ValueError("amplitudes must be positive and ascending, at least two")
+    if not np.allclose(phi(-a), -np.asarray(phi(a)), rtol=1e-9, atol=1e-12):
+        raise ValueError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
+    discrete = system.dt != 0
+    real = crossings(system)
+    found = []
+    for w, factor in zip(real.gain_frequency, real.gain_factor, strict=True):
+        exact = discrete and w in (0.0, math.pi)
+
+        def excess(size: Any, w: float = w, factor: float = factor, exact: bool = exact) -> Any:
+            return np.real(describing_function(phi, size, omega=w if exact else None)) - factor
+
+        value = excess(a)
+        found += [
+            LimitCycle(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)), float(w), bool(exact))
+            for i in np.flatnonzero(value[:-1] * value[1:] < 0)
+        ]
+    return found
+
+
+def _around(g: Realization, centre: float, quantity: str) -> Realization:
+    """G/(1 + c G)."""
+    s = negative_feedback(g._replace(c=centre * g.c, d=centre * g.d), quantity)  # 1/(1 + c G)
+    direct = s.d @ g.d
+    return Realization(s.a, g.b @ s.d, s.d @ g.c, direct, g.continuous)

@@ -1,0 +1,84 @@
+"""Several processes: what each takes, and that two over gloo find what one finds, through torchrun and the command."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+
+torch = pytest.importorskip("torch")
+Image = pytest.importorskip("PIL.Image")
+
+from ctrlattn.nn.experiment import processes  # noqa: E402  (after the skip)
+
+PLAN = """
+arms = ["softmax", "pidformer-ema"]
+seeds = [0]
+[settings]
+epochs = 2
+depth = 2
+dim = 12
+patch = 4
+image = 8
+batch = 7
+drop_path = 0.0
+"""
+COMMAND = "from ctrlattn.cli import main; main()"
+
+
+def test_alone_there_is_one_process():
+    rows = np.arange(5)
+    assert (processes.count(), processes.rank(), processes.weight_of(rows)) == (1, 0, 1.0)
+    npt.assert_array_equal(processes.share_of(rows), rows)
+    model = torch.nn.Linear(2, 2)
+    assert processes.shared(model) is model
+    assert processes.mean(torch.tensor(2.0)) == 2.0
+    assert processes.agreed(True, torch.device("cpu"))
+    with processes.group():
+        assert processes.count() == 1
+    with pytest.raises(ValueError, match="there is no device 'abacus' here"):
+        processes.device("abacus")
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+@pytest.mark.parametrize("count", [2, 3])
+def test_the_shares_and_their_weights_make_the_mean_of_the_batch(monkeypatch, n, count):
+    rows, total = np.arange(n) + 1.0, 0.0
+    monkeypatch.setattr(processes, "count", lambda: count)
+    for rank in range(count):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        total += processes.weight_of(rows) * processes.share_of(rows).mean()
+    npt.assert_allclose(total / count, rows.mean(), rtol=1e-14)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+def test_two_processes_train_the_network_that_one_trains(tmp_path):
+    rng = np.random.default_rng(0)
+    for c, name in enumerate(("bright", "dark")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for k in range(20):
+            pixels = (100 * c + 100 * rng.random((12, 12, 3))).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{k:02}.png")
+    (tmp_path / "plan.toml").write_text(PLAN, encoding="utf-8")
+    arguments = ["train", "--data", "pets", "--plan", "plan.toml", "--device", "cpu", "--out"]
+    start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    outputs = {}
+    for out, prefix in (("one", []), ("two", start)):
+        done = subprocess.run(
+            [sys.executable, *prefix, "-c", COMMAND, *arguments, out],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        outputs[out] = done.stdout
+    # One process prints; the numbers are those of one process, to rounding.
+    assert outputs["two"].count("comparison.json") == 1
+    for arm in ("softmax", "pidformer-ema"):
+        one, two = (json.loads((tmp_path / o / "runs" / f"pets_{arm}_0.json").read_text()) for o in ("one", "two"))
+        assert one["settings"] == two["settings"]
+        npt.assert_allclose(two["losses"], one["losses"], rtol=1e-5)
+        npt.assert_allclose(two["trained"]["rank"], one["trained"]["rank"], rtol=1e-4)
+        assert not np.allclose(one["trained"]["rank"], one["untrained"]["rank"], rtol=1e-3)

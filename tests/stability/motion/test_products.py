@@ -1,0 +1,78 @@
+"""Exponents of a product of Jacobians against the dense product, on matrices and on a tiny network."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse.linalg import aslinearoperator
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ctrlattn import checkpoints  # noqa: E402
+from ctrlattn.stability import lyapunov_exponents  # noqa: E402
+from ctrlattn.stability.motion.products import depth_exponents  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
+
+
+def lazily(matrices):
+    return [lambda a=a: aslinearoperator(a) for a in matrices]
+
+
+def product(matrices):
+    return np.linalg.multi_dot(matrices[::-1])
+
+
+def test_exponents_are_singular_values_of_the_product():
+    matrices = np.random.default_rng(0).standard_normal((6, 12, 12))
+    exact = np.log(np.linalg.svd(product(matrices), compute_uv=False)) / 6
+    found = depth_exponents(lazily(matrices), k=3, sweeps=8)
+    assert_allclose(found.exponents, exact[:3], atol=1e-6)
+    assert_allclose(found.rates.mean(0), found.exponents)
+    assert found.changes.max() < 1e-5
+    # The directions at both ends are the singular vectors.
+    moved = product(matrices) @ found.right[0]
+    assert_allclose(np.abs(moved @ found.left[0]), np.linalg.norm(moved))
+    # More sweeps, less error; one sweep alone is below.
+    once = depth_exponents(lazily(matrices), k=3, sweeps=1)
+    assert once.exponents[0] < exact[0]
+    assert np.all(np.isinf(once.changes))
+
+
+def test_diagonal_layers_in_closed_form():
+    found = depth_exponents(lazily([np.diag([2.0, 1.0, 0.0])] * 4), k=3, sweeps=3)
+    assert_allclose(found.exponents[:2], [np.log(2), 0.0], atol=1e-9)
+    assert found.exponents[2] < -5  # annihilated: -inf but for rounding
+    shear = np.array([[1.0, 1.0], [0.0, 1.0]])
+    exact = np.log(np.linalg.norm(np.linalg.matrix_power(shear, 9), 2)) / 9
+    assert_allclose(depth_exponents(lazily([shear] * 9), k=2, sweeps=4).exponents, [exact, -exact], atol=1e-9)
+
+
+def test_a_tiny_network():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2}
+    model = transformers.LlamaModel(transformers.LlamaConfig(**sizes, intermediate_size=12)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    checkpoint = checkpoints.load(model)
+    ids = [3, 1, 4]
+    dense = [checkpoints.layer_jacobian(checkpoint, i, ids) @ np.eye(24) for i in range(4)]
+    exact = np.log(np.linalg.svd(product(dense), compute_uv=False)) / 4
+    layers = [lambda i=i: checkpoints.layer_jacobian(checkpoint, i, ids) for i in range(4)]
+    found = depth_exponents(layers, k=2, sweeps=6)
+    assert_allclose(found.exponents, exact[:2], atol=1e-4)
+    # A second method, along the trajectory: all exponents together are the mean of ln |det J|.
+    functions = checkpoints.layer_functions(checkpoint, ids)
+    steps = [f for f, _ in functions]
+    along = lyapunov_exponents(steps, functions[0][1], 4)
+    assert_allclose(along.sum(), exact.sum(), atol=1e-4)
+
+
+def test_bad_counts():
+    with pytest.raises(ValueError, match="at least one sweep"):
+        depth_exponents([], k=1)
+    with pytest.raises(ValueError, match=r"k must lie in 1 \.\.\. 2"):
+        depth_exponents(lazily([np.eye(2)]), k=3)
+    with pytest.raises(ValueError, match="layer 1 are not finite"):
+        depth_exponents(lazily([np.eye(2), np.full((2, 2), np.nan)]), k=1, sweeps=1)

@@ -1,0 +1,129 @@
+"""Gains from products alone against dense decompositions."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse.linalg import aslinearoperator
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from ctrlattn.stability import numerical_radius
+from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues, random_gain, singular_triplets
+
+
+def matrix(seed, rows=30, columns=30):
+    """Identity plus a few strong directions, as a layer with a residual connection has."""
+    rng = np.random.default_rng(seed)
+    strong = rng.standard_normal((rows, 3)) * (3.0, 2.0, 1.0) @ rng.standard_normal((3, columns)) / 10
+    return np.eye(rows, columns) + strong + 0.05 * rng.standard_normal((rows, columns))
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(30, 30), (20, 35), (35, 20)])
+def test_singular_triplets_are_those_of_the_dense_decomposition(rows, columns):
+    a = matrix(0, rows, columns)
+    found = singular_triplets(aslinearoperator(a), 3, steps=15, tolerance=1e-10)
+    u, s, vt = np.linalg.svd(a)
+    assert_allclose(found.values, s[:3], rtol=1e-8)
+    assert_allclose(np.abs(np.sum(found.right * vt[:3], axis=1)), 1.0, atol=1e-6)
+    assert_allclose(np.abs(np.sum(found.left * u[:, :3].T, axis=1)), 1.0, atol=1e-6)
+
+
+def test_errors_bound_the_distance_to_a_singular_value_and_values_are_lower_bounds():
+    for seed in range(5):
+        a = matrix(seed)
+        s = np.linalg.svd(a, compute_uv=False)
+        for steps in (2, 4, 6):
+            found = singular_triplets(aslinearoperator(a), 2, steps=steps, tolerance=0.0, seed=seed)
+            assert found.steps == steps
+            assert np.all(found.values <= s[:2] * (1 + 1e-12))
+            for value, error in zip(found.values, found.errors, strict=True):
+                assert np.min(np.abs(s - value)) <= error + 1e-12
+
+
+def test_it_stops_when_it_is_settled_or_the_space_is_used_up():
+    assert singular_triplets(aslinearoperator(np.eye(9)), 1, steps=9).steps == 1
+    low = np.outer(np.arange(1.0, 8.0), np.ones(7))
+    found = singular_triplets(aslinearoperator(low), 1, steps=7, tolerance=0.0)
+    assert found.steps <= 3
+    assert_allclose(found.values, np.linalg.norm(low, 2))
+    assert singular_triplets(aslinearoperator(np.zeros((4, 4))), 2).values.tolist() == [0.0, 0.0]
+    identity = singular_triplets(aslinearoperator(np.eye(6)), 3)  # as a layer whose sublayers were dropped
+    assert_allclose(identity.values, [1.0, 1.0, 1.0])
+    assert_allclose(identity.right @ identity.right.T, np.eye(3), atol=1e-12)
+
+
+def test_float32_products_are_enough():
+    a = matrix(1)
+    found = singular_triplets(aslinearoperator(a.astype(np.float32)), 1, steps=20)
+    assert_allclose(found.values, np.linalg.norm(a, 2), rtol=1e-5)
+
+
+def test_random_gain_estimates_the_frobenius_norm():
+    a = matrix(2)
+    gains = random_gain(aslinearoperator(a), 4000)
+    expected = np.linalg.norm(a) / np.sqrt(30)
+    spread = np.std(gains**2) / np.sqrt(4000)
+    assert abs(np.mean(gains**2) - expected**2) < 4 * spread
+    assert gains.max() <= np.linalg.norm(a, 2)
+
+
+def test_arnoldi_is_exact_after_n_steps_and_bounds_the_numerical_radius_from_below():
+    for seed in range(4):
+        a = matrix(seed)
+        exact = eigenvalues(aslinearoperator(a), steps=30)
+        assert_allclose(exact.radius, np.max(np.abs(np.linalg.eigvals(a))), rtol=1e-8)
+        assert_allclose(exact.numerical_radius, numerical_radius(a), rtol=1e-8)
+        assert exact.error == 0.0
+        fewer = eigenvalues(aslinearoperator(a), steps=8)
+        assert fewer.numerical_radius <= exact.numerical_radius * (1 + 1e-10)
+        assert abs(fewer.radius - exact.radius) < 0.05 * exact.radius
+
+
+def test_an_invariant_direction_ends_arnoldi():
+    found = eigenvalues(aslinearoperator(2.5 * np.eye(6)), steps=6)
+    assert (found.steps, round(found.radius, 12)) == (1, 2.5)
+    assert eigenvalues(aslinearoperator(np.array([[3.0]]))).radius == 3.0
+
+
+def test_departure_is_the_commutator_and_does_not_see_the_identity():
+    a = matrix(3)
+    g = a - np.eye(30)
+    exact = np.linalg.norm(a.T @ a - a @ a.T) / (np.sqrt(2) * np.linalg.norm(g.T @ g))
+    probed = departure(aslinearoperator(a), 2000)
+    assert abs(probed.value - exact) < 4 * probed.standard_error
+    assert probed.standard_error < 0.05
+    assert departure(aslinearoperator(np.eye(4))).value == 0.0
+
+
+def test_departure_of_normal_nilpotent_and_random_matrices():
+    rng = np.random.default_rng(0)
+    symmetric = rng.standard_normal((8, 8))
+    turn = np.linalg.qr(symmetric)[0]
+    for normal in (symmetric + symmetric.T, turn, np.eye(8) + symmetric - symmetric.T):
+        # Exactly 0 in the mean over all directions; probes leave a remainder.
+        assert departure(aslinearoperator(normal), 4000).value < 0.15
+    assert departure(aslinearoperator(np.eye(8) + np.eye(8, k=4)), 3).value == 1.0
+    ginibre = np.eye(400) + rng.standard_normal((400, 400))
+    assert_allclose(departure(aslinearoperator(ginibre), 8).value, np.sqrt(0.5), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda o: singular_triplets(o, 0), "k must lie in 1 ... 2"),
+        (lambda o: singular_triplets(o, 2, steps=1), "at least k"),
+        (lambda o: eigenvalues(o, steps=0), "one step"),
+        (lambda o: departure(o, 1), "2 probes"),
+    ],
+)
+def test_bad_counts(call, word):
+    with pytest.raises(ValueError, match=word):
+        call(aslinearoperator(np.eye(2)))
+
+
+def test_square_only():
+    wide = aslinearoperator(np.ones((2, 3)))
+    for call in (eigenvalues, departure):
+        with pytest.raises(ValueError, match="square"):
+            call(wide)

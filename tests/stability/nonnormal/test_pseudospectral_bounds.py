@@ -1,0 +1,160 @@
+"""Pseudospectral radius and abscissa, distance to instability, departure: published numbers and closed forms."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import (
+    CausalMean,
+    Loop,
+    distance_to_instability,
+    pseudospectral_abscissa,
+    pseudospectral_radius,
+)
+from ctrlattn.stability import henrici_departure
+from ctrlattn.stability.nonnormal.levels import crossings, least_sigma, sigma_min
+
+
+def grcar(n):
+    return np.triu(np.tril(np.ones((n, n)), 3)) - np.eye(n, k=-1)
+
+
+# SLICOT, example of AB13FD (Byers' matrix); its library page prints the distance and where it is reached.
+AB13FD = np.array(
+    [
+        [246.5, 242.5, 202.5, -197.5],
+        [-252.5, -248.5, -207.5, 202.5],
+        [-302.5, -297.5, -248.5, 242.5],
+        [-307.5, -302.5, -252.5, 246.5],
+    ]
+)
+
+
+@pytest.mark.slow
+def test_grcar_100():
+    """Published: pseudospectral radius 2.85216, abscissa 2.41276, largest imaginary part 2.2617668."""
+    matrix = grcar(100)
+    assert_allclose(pseudospectral_radius(matrix, 1e-4), 2.85216, atol=5e-6)
+    assert_allclose(pseudospectral_abscissa(matrix, 1e-4), 2.41276, atol=5e-6)
+    assert_allclose(np.linalg.eigvals(matrix).imag.max(), 2.2617668, atol=5e-6)
+
+
+def test_slicot_ab13fd():
+    assert_allclose(distance_to_instability(AB13FD, continuous=True), 0.39196472317e-2, rtol=1e-9)
+    found, omega = least_sigma(AB13FD, 0.0, True, [0.0])
+    assert_allclose(abs(omega), 0.98966520430, rtol=1e-4)
+    assert_allclose(sigma_min(AB13FD, 1j * omega), found)
+
+
+def test_slicot_ab13ed():
+    """The bounds that SLICOT's example of AB13ED prints for a Jordan block A, unstable; -A is as far, and stable."""
+    block = -(0.1 * np.eye(5) + np.eye(5, k=1))
+    found = distance_to_instability(block, continuous=True)
+    assert 0.20929379255e-5 <= found <= 0.20793050504e-4
+    assert_allclose(found, sigma_min(block, 0.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("eps", [1e-6, 1e-2, 1.0])
+def test_normal_matrices_move_by_eps(eps):
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    matrix = q @ np.diag([0.9, -0.8, 0.5, 0.1, 0.0, -0.3]) @ q.T
+    assert_allclose(pseudospectral_radius(matrix, eps), 0.9 + eps, rtol=1e-9)
+    assert_allclose(pseudospectral_abscissa(matrix, eps), 0.9 + eps, rtol=1e-9)
+    assert_allclose(pseudospectral_abscissa(matrix - np.eye(6), eps), -0.1 + eps, rtol=1e-9)
+    assert_allclose(distance_to_instability(matrix), 0.1, rtol=1e-9)
+    assert_allclose(distance_to_instability(matrix - np.eye(6), continuous=True), 0.1, rtol=1e-9)
+    assert henrici_departure(matrix) < 1e-14
+
+
+@pytest.mark.parametrize("c", [0.5, 4.0])
+def test_a_defective_block_moves_by_the_square_root(c):
+    # sigma_min of [[x, -c], [0, x]] is eps at x^2 = eps^2 + eps c.
+    eps = 0.01
+    expected = np.sqrt(eps**2 + eps * c)
+    matrix = np.array([[0.0, c], [0.0, 0.0]])
+    assert_allclose(pseudospectral_radius(0.3 * np.eye(2) + matrix, eps), 0.3 + expected, rtol=1e-10)
+    assert_allclose(pseudospectral_abscissa(-2.0 * np.eye(2) + matrix, eps), -2.0 + expected, rtol=1e-10)
+    assert_allclose(pseudospectral_radius(matrix, eps), expected, rtol=1e-10)  # the whole circle is a level set
+    assert henrici_departure(matrix) == c
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_on_a_fine_grid_goes_further_and_a_disturbance_gets_there(seed, continuous):
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((7, 7)) + 1j * rng.standard_normal((7, 7)) * (seed % 2)
+    eps = 0.05
+    find = pseudospectral_abscissa if continuous else pseudospectral_radius
+    found = find(matrix, eps)
+    grid = np.linspace(-6, 6, 121)
+    inside = [z for z in (grid[:, None] + 1j * grid).ravel() if sigma_min(matrix, z) <= eps]
+    outermost = max(z.real if continuous else abs(z) for z in inside)
+    assert outermost <= found + 1e-12
+    assert outermost > found - 0.1
+    # The worst disturbance, -eps u v*, of random ones none gets further.
+    sample = rng.standard_normal((200, 7, 7))
+    sample *= eps / np.linalg.norm(sample, 2, axis=(1, 2))[:, None, None]
+    moved = np.linalg.eigvals(matrix + sample)
+    assert (moved.real if continuous else np.abs(moved)).max() <= found
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_smallest_disturbance_puts_a_pole_on_the_border(continuous):
+    matrix = np.triu(np.random.default_rng(1).standard_normal((6, 6)), 1)
+    matrix += np.diag([-0.9, -0.5, -0.3, -0.2, -0.6, -0.1]) - (np.eye(6) if continuous else 0)
+    found = distance_to_instability(matrix, continuous=continuous)
+    _, position = least_sigma(matrix, 0.0 if continuous else 1.0, continuous, [])
+    z = 1j * position if continuous else np.exp(1j * position)
+    u, s, vh = np.linalg.svd(z * np.eye(6) - matrix)
+    assert_allclose(s[-1], found, rtol=1e-9)
+    moved = np.linalg.eigvals(matrix + found * np.outer(u[:, -1], vh[-1]))
+    assert np.min(np.abs(moved - z)) < 1e-9
+    # The distance is where the pseudospectrum touches the border.
+    reach = (pseudospectral_abscissa if continuous else pseudospectral_radius)(matrix, found)
+    assert_allclose(reach, 0.0 if continuous else 1.0, atol=1e-7)
+
+
+def test_all_crossings_of_a_level():
+    matrix = np.diag([0.5, -0.5]).astype(float)
+    angles = crossings(matrix, 0.5, 0.1, False, away=np.pi / 2)
+    half = 2 * np.arcsin(0.1)
+    assert_allclose(angles, [half, np.pi - half, np.pi + half, 2 * np.pi - half], atol=1e-9)
+    assert_allclose(crossings(matrix, 0.5, 0.1, True), [-0.1, 0.1], atol=1e-9)
+
+
+def test_eps_zero_is_the_spectrum_taken_from_the_structure():
+    block = 0.5 * np.eye(64) + np.eye(64, k=-1)
+    assert pseudospectral_radius(block, 0) == 0.5
+    assert pseudospectral_abscissa(block, 0.0) == 0.5
+
+
+def test_degenerate():
+    assert_allclose(pseudospectral_radius(np.zeros((1, 1)), 0.2), 0.2)
+    assert_allclose(pseudospectral_radius(np.zeros((4, 4)), 0.2), 0.2)
+    assert_allclose(pseudospectral_abscissa(np.zeros((4, 4)), 0.2), 0.2)
+    assert_allclose(pseudospectral_radius(np.array([[1j]]), 0.2), 1.2)
+    assert distance_to_instability(np.array([[1.0]])) == 0.0  # an integrator
+    assert distance_to_instability(np.array([[-1.0]])) == 0.0
+    assert distance_to_instability(np.zeros((3, 3))) == 1.0
+    assert distance_to_instability(np.zeros((3, 3)), continuous=True) == 0.0
+    assert_allclose(distance_to_instability(np.array([[0.0, 0.5], [0.0, 0.0]])), 0.780776406, rtol=1e-9)
+
+
+def test_domains_and_bad_input():
+    discrete, continuous = (control.ss([[-0.5]], [[1]], [[1]], 0, dt) for dt in (True, 0))
+    assert_allclose(pseudospectral_radius(discrete, 0.1), 0.6)
+    assert_allclose(pseudospectral_abscissa(continuous, 0.1), -0.4)
+    with pytest.raises(ValueError, match="use pseudospectral_abscissa"):
+        pseudospectral_radius(continuous, 0.1)
+    with pytest.raises(ValueError, match="use pseudospectral_radius"):
+        pseudospectral_abscissa(discrete, 0.1)
+    with pytest.raises(ValueError, match="eps must be >= 0"):
+        pseudospectral_radius(np.eye(2), -0.1)
+    with pytest.raises(ValueError, match="eps must be finite"):
+        pseudospectral_radius(np.eye(2), np.nan)
+    with pytest.raises(ValueError, match="n <= 1000"):
+        distance_to_instability(np.zeros((5000, 5000)))
+    for quantity in (henrici_departure, distance_to_instability):
+        with pytest.raises(ValueError, match="sequence of 1 different"):
+            quantity([Loop(CausalMean())])
