@@ -20,6 +20,7 @@ _ROOMS = {
     ),
     "controllers": ("PID", "LTIController"),
     "normalizers": ("rms_norm", "layer_norm", "unit_norm"),
+    "errors": ("InputError", "InputTypeError"),
     "loop": ("Loop", "simulate", "Trajectory"),
     "streaming": ("stream",),
     "linear": ("pass_operator", "mode", "loop_transfer", "linearize", "jacobian_operator"),

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.errors import InputError, InputTypeError
+
 Array = Any  # numpy.ndarray or torch.Tensor: the user's choice, kept from input to output
 _USUAL = (np.dtype(np.float64), np.dtype(np.float32))
 
@@ -38,7 +40,7 @@ def namespace(*arrays: Array) -> ModuleType:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Something that is not an array, an integer dtype, or a mixture of kinds, dtypes or devices.
 
     Examples
@@ -52,23 +54,25 @@ def namespace(*arrays: Array) -> ModuleType:
     first = arrays[0]
     for x in arrays:
         if not is_array(x):
-            raise TypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
+            raise InputTypeError(f"expected a numpy array or a torch tensor, got {type(x).__name__}")
         if is_torch(x) != is_torch(first):
-            raise TypeError("numpy and torch arrays are mixed: convert one of them (Loop.to moves a whole loop)")
+            raise InputTypeError("numpy and torch arrays are mixed: convert one of them (Loop.to moves a whole loop)")
         if x.dtype != first.dtype:
-            raise TypeError(f"dtypes are mixed: {first.dtype} and {x.dtype}; convert one of them")
+            raise InputTypeError(f"dtypes are mixed: {first.dtype} and {x.dtype}; convert one of them")
         if is_torch(x) and x.device != first.device:
-            raise TypeError(f"devices are mixed: {first.device} and {x.device}; move one of them")
+            raise InputTypeError(f"devices are mixed: {first.device} and {x.device}; move one of them")
     if is_torch(first):
         import torch
 
         if not (first.dtype.is_floating_point or first.dtype.is_complex):
-            raise TypeError(f"a signal must be floating point, got {first.dtype}: use x.double()")
+            raise InputTypeError(f"a signal must be floating point, got {first.dtype}: use x.double()")
         return torch
     if not np.issubdtype(first.dtype, np.inexact):
-        raise TypeError(f"a signal must be floating point, got {first.dtype}: use x.astype(float)")
+        raise InputTypeError(f"a signal must be floating point, got {first.dtype}: use x.astype(float)")
     if not first.dtype.isnative:  # as read from some files; numpy computes in the other byte order
-        raise TypeError(f"a signal must be in the byte order of this machine, got {first.dtype}: use x.astype(float)")
+        raise InputTypeError(
+            f"a signal must be in the byte order of this machine, got {first.dtype}: use x.astype(float)"
+        )
     return np
 
 
@@ -136,14 +140,14 @@ def require_finite(name: str, x: Array) -> None:
         return
     if found:
         where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
-        raise ValueError(f"{name} must be finite: found {to_numpy(x)[where]} at index {where}")
+        raise InputError(f"{name} must be finite: found {to_numpy(x)[where]} at index {where}")
 
 
 def require_tokens(x: Array) -> None:
     """Raise unless `x` is a signal, (..., tokens, features) with at least one of each."""
     namespace(x)
     if x.ndim < 2 or x.shape[-2] == 0 or x.shape[-1] == 0:
-        raise ValueError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")
+        raise InputError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")
 
 
 def require_number(name: str, value: Any) -> Any:
@@ -159,11 +163,11 @@ def require_number(name: str, value: Any) -> Any:
     try:
         finite = math.isfinite(number)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
+        raise InputTypeError(f"{name} must be a number, got {value!r}") from None
     except OverflowError:
-        raise ValueError(f"{name} must be finite, got an integer beyond the largest float") from None
+        raise InputError(f"{name} must be finite, got an integer beyond the largest float") from None
     if not finite:
-        raise ValueError(f"{name} must be finite, got {value}")
+        raise InputError(f"{name} must be finite, got {value}")
     return value if is_torch(value) else float(value)
 
 
@@ -208,7 +212,7 @@ def softmax(scores: Array) -> Array:
     if xp is not np:
         return xp.softmax(scores, -1)
     if np.iscomplexobj(scores):
-        raise TypeError("softmax needs real scores: attention is not defined for a complex signal")
+        raise InputTypeError("softmax needs real scores: attention is not defined for a complex signal")
     powers = np.exp(scores - np.amax(scores, axis=-1, keepdims=True))
     return powers / np.sum(powers, axis=-1, keepdims=True)
 

@@ -32,6 +32,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ctrlattn import controllers, normalizers, predictors, presets
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, Order
 
 
@@ -58,7 +59,7 @@ def load(path: str | os.PathLike[str]) -> Configuration:
 
     Raises
     ------
-    ValueError
+    InputError
         A missing file, TOML that does not parse, and every fault of the content at once, one line each with its path
         and value.
 
@@ -67,18 +68,18 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     >>> load("no-such-file.toml")
     Traceback (most recent call last):
     ...
-    ValueError: no-such-file.toml: no such file
+    ctrlattn.InputError: no-such-file.toml: no such file
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read: {error}") from error
+        raise InputError(f"{path}: cannot be read: {error}") from error
     try:
         return loads(text)
     except ValueError as error:
-        raise ValueError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
 
 
 def loads(text: str) -> Configuration:
@@ -86,7 +87,7 @@ def loads(text: str) -> Configuration:
 
     Raises
     ------
-    ValueError
+    InputError
         As `load`.
 
     Examples
@@ -97,11 +98,11 @@ def loads(text: str) -> Configuration:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"this is not TOML: {error}") from error
+        raise InputError(f"this is not TOML: {error}") from error
     try:
         found = _Configuration.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join(_fault(item) for item in error.errors(include_url=False))) from None
+        raise InputError("\n".join(_fault(item) for item in error.errors(include_url=False))) from None
     return Configuration(found.loop.build(), Simulation(**found.simulation.model_dump()))
 
 
@@ -110,7 +111,7 @@ def dumps(loop: Loop, simulation: Simulation | None = None) -> str:
 
     Raises
     ------
-    ValueError
+    InputError
         A predictor, controller or normalizer of one's own, or torch arrays, which a file cannot hold.
 
     Examples
@@ -129,7 +130,7 @@ def loop_to_dict(loop: Loop) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         As `dumps`.
 
     Examples
@@ -170,22 +171,22 @@ def _array(value: Any) -> np.ndarray:
     dtype: Any = "float64"
     if isinstance(value, dict):
         if value.keys() != {"dtype", "data"} or value["dtype"] not in ("float32", "float64"):
-            raise ValueError('an array is a nested list or {dtype = "float32" or "float64", data = [...]}')
+            raise InputError('an array is a nested list or {dtype = "float32" or "float64", data = [...]}')
         dtype, value = value["dtype"], value["data"]
     try:
         return np.array(value, dtype=dtype)
     except (TypeError, ValueError):
-        raise ValueError("an array is a nested list of numbers with rows of equal length") from None
+        raise InputError("an array is a nested list of numbers with rows of equal length") from None
 
 
 def _array_to_plain(value: np.ndarray, where: str) -> Any:
     if not isinstance(value, np.ndarray):
-        raise ValueError(f"{where} is a torch tensor: a file holds numpy arrays, move the loop first with Loop.to")
+        raise InputError(f"{where} is a torch tensor: a file holds numpy arrays, move the loop first with Loop.to")
     if value.dtype == np.float64:
         return value.tolist()
     if value.dtype == np.float32:
         return {"dtype": "float32", "data": value.tolist()}
-    raise ValueError(f"{where} has dtype {value.dtype}: a file holds float32 or float64")
+    raise InputError(f"{where} has dtype {value.dtype}: a file holds float32 or float64")
 
 
 Matrix = Annotated[Any, BeforeValidator(_array)]
@@ -383,7 +384,7 @@ class _Loop(_Strict):
         if self.preset is not None:
             return replace(presets.get(self.preset), **built)
         if "predictor" not in built:
-            raise ValueError("a loop needs a preset or a predictor")
+            raise InputError("a loop needs a preset or a predictor")
         return Loop(**built)
 
 
@@ -434,7 +435,7 @@ def _fault(item: Any) -> str:
 def _part_to_dict(part: Any, known: dict[type, type[_Part]], where: str) -> dict[str, Any]:
     model = known.get(type(part))
     if model is None:
-        raise ValueError(
+        raise InputError(
             f"{where} {part!r} is not one of {', '.join(t.__name__ for t in known)}: a file cannot hold it"
         )
     plain: dict[str, Any] = {"kind": _kind(model)}
@@ -466,7 +467,7 @@ def _normalizer_to_dict(normalizer: Any) -> dict[str, Any]:
     function = normalizer.func if isinstance(normalizer, partial) else normalizer
     name = getattr(function, "__name__", "")
     if getattr(normalizers, name, None) is not function or (isinstance(normalizer, partial) and normalizer.args):
-        raise ValueError(f"normalizer {normalizer!r} is not one of ctrlattn.normalizers: a file cannot hold it")
+        raise InputError(f"normalizer {normalizer!r} is not one of ctrlattn.normalizers: a file cannot hold it")
     plain = {
         key: value if isinstance(value, bool | int | float) else _array_to_plain(value, f"normalizer.{key}")
         for key, value in sorted(bound.items())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 import numpy as np
 
 from ctrlattn.arrays import Array, namespace, require_number
+from ctrlattn.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
     import control
@@ -62,9 +63,9 @@ class PID:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A gain that is not a number.
-    ValueError
+    InputError
         An unknown form, a gain that is not finite, g outside (0, 1].
 
     References
@@ -89,11 +90,11 @@ class PID:
 
     def __post_init__(self) -> None:
         if self.form not in get_args(Form):
-            raise ValueError(f'form must be "printed" or "ema", got {self.form!r}')
+            raise InputError(f'form must be "printed" or "ema", got {self.form!r}')
         for name in ("kp", "ki", "kd", "ema"):
             object.__setattr__(self, name, require_number(name, getattr(self, name)))
         if not 0 < self.ema <= 1:
-            raise ValueError(f"ema must lie in (0, 1], got {self.ema}")
+            raise InputError(f"ema must lie in (0, 1], got {self.ema}")
 
     def init(self, e: Array) -> ControllerState:
         """Memory after layer 0, whose error is `e`: (integral, e_0), and e_{-1} = e_0 in the ema form."""
@@ -168,9 +169,9 @@ class LTIController:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Not a state space or a transfer function.
-    ValueError
+    InputError
         Continuous time, another sampling time, MIMO, improper, or coefficients that are not finite.
 
     Examples
@@ -192,7 +193,7 @@ class LTIController:
         object.__setattr__(self, "_realization", _extract(self.system))
         for name, matrix in zip("ABCD", self._realization, strict=True):
             if not np.all(np.isfinite(matrix)):
-                raise ValueError(f"the controller's {name} must be finite")
+                raise InputError(f"the controller's {name} must be finite")
         object.__setattr__(self, "_numbers", tuple(matrix.tolist() for matrix in self._realization))
 
     def init(self, e: Array) -> ControllerState:
@@ -228,12 +229,14 @@ class LTIController:
 def as_controller(controller: Any) -> Any:
     """A controller as it is, a python-control system as an LTIController; anything else is a TypeError."""
     if isinstance(controller, type):  # it has all methods of a controller
-        raise TypeError(f"controller is the class {controller.__name__}: make one, such as {controller.__name__}(...)")
+        raise InputTypeError(
+            f"controller is the class {controller.__name__}: make one, such as {controller.__name__}(...)"
+        )
     if controller is None or isinstance(controller, Controller):
         return controller
     if hasattr(controller, "ninputs") and hasattr(controller, "dt"):
         return LTIController(controller)
-    raise TypeError(
+    raise InputTypeError(
         "controller must be a PID, an LTIController or a python-control StateSpace/TransferFunction with dt = 1, "
         f"got {type(controller).__name__}"
     )
@@ -250,9 +253,9 @@ def _combine(start: Array, coefficients: list[float], state: ControllerState) ->
 def _extract(system: Any) -> Realization:
     is_state_space = all(hasattr(system, name) for name in "ABCD")
     if not is_state_space and not (hasattr(system, "num") and hasattr(system, "den")):
-        raise TypeError(f"expected a control.StateSpace or control.TransferFunction, got {type(system).__name__}")
+        raise InputTypeError(f"expected a control.StateSpace or control.TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
-        raise ValueError(
+        raise InputError(
             f"a controller acts on each element of the error: it must be SISO, got {system.ninputs} inputs and "
             f"{system.noutputs} outputs"
         )
@@ -265,11 +268,11 @@ def _require_layer_time(dt: Any, *, static: bool) -> None:
     if dt == 1 or (static and dt in (None, 0)):  # dt = True compares equal to 1
         return
     if dt == 0 or dt is None:
-        raise ValueError(
+        raise InputError(
             "a controller over depth is discrete: got a continuous-time system (dt = 0) or one without a time base; "
             "use control.sample_system(system, 1) or give dt=1"
         )
-    raise ValueError(f"the sampling time of a controller is one layer: dt must be 1, got {dt}")
+    raise InputError(f"the sampling time of a controller is one layer: dt must be 1, got {dt}")
 
 
 def _matrices(system: Any) -> Realization:
@@ -283,7 +286,7 @@ def _companion(num: Any, den: Any) -> Realization:
 
     num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
     if len(num) > len(den):
-        raise ValueError(
+        raise InputError(
             f"the controller is improper (degree {len(num) - 1} over {len(den) - 1}): it would need the error of a "
             "later layer"
         )

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ctrlattn.errors import InputError
+
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -53,7 +55,7 @@ def output_directory(path: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write to the output directory {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot write to the output directory {folder}: {error.strerror or error}") from error
     return folder
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, require_tokens
 from ctrlattn.controllers import ControllerState, as_controller
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.sequential import is_running, run_passes
 
 DIAGRAM = r"""
@@ -83,9 +84,9 @@ class Loop:
 
         Raises
         ------
-        TypeError
+        InputTypeError
             A predictor, normalizer or controller of the wrong kind, a gain that is not a number.
-        ValueError
+        InputError
             A gain that is not finite, an unknown order, sequential order with a predictor that is not causal.
 
         Examples
@@ -114,14 +115,14 @@ class Loop:
         if self.normalizer is not None:
             _require_function("normalizer", self.normalizer)
         if self.normalize_input and self.normalizer is None:
-            raise ValueError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
+            raise InputError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
         for name in ("skip", "feedback", "reference_gain"):
             object.__setattr__(self, name, require_number(name, getattr(self, name)))
         object.__setattr__(self, "controller", as_controller(self.controller))
         if self.order not in get_args(Order):
-            raise ValueError(f'order must be "parallel" or "sequential", got {self.order!r}')
+            raise InputError(f'order must be "parallel" or "sequential", got {self.order!r}')
         if self.order == "sequential" and not getattr(self.predictor, "causal", False):
-            raise ValueError(
+            raise InputError(
                 "sequential order updates the tokens from left to right, so the prediction for a token may read "
                 f"only tokens up to it: {type(self.predictor).__name__} is not causal (a predictor says so by "
                 "causal = True)"
@@ -225,9 +226,9 @@ def simulate(
 
         Raises
         ------
-        TypeError
+        InputTypeError
             Mixed kinds, dtypes or devices, also between x and what a predictor or normalizer returns; integers.
-        ValueError
+        InputError
             Shapes that do not fit, no token, NaN or infinity in x, reference or disturbance, a sequence of loops
             whose length is not `layers` or whose controllers cannot share one memory.
 
@@ -242,7 +243,7 @@ def simulate(
     layers = require_layers(layers)
     loops = _one_a_layer(loop, layers)
     if record not in get_args(Record):
-        raise ValueError(f'record must be "all" or "last", got {record!r}')
+        raise InputError(f'record must be "all" or "last", got {record!r}')
     carried = _start(x, reference)
     for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
         if signal is not None:
@@ -251,7 +252,7 @@ def simulate(
     if not isinstance(loop, Loop):
         _require_one_memory(loops, x)
     if disturbance is not None and tuple(disturbance.shape) != (layers, *x.shape):
-        raise ValueError(
+        raise InputError(
             f"disturbance must be (layers, ..., n, d) = {(layers, *x.shape)}, got {tuple(disturbance.shape)}"
         )
     if isinstance(loop, Loop) and layers > 0 and is_running(loop) and loop.controller is None and disturbance is None:
@@ -297,12 +298,12 @@ def require_single_loop(loop: Any, quantity: str) -> Loop:
     if isinstance(loop, Loop):
         return loop
     if isinstance(loop, Sequence) and all(isinstance(item, Loop) for item in loop):
-        raise ValueError(
+        raise InputError(
             f"{quantity} is defined for one linear time-invariant loop, not for a sequence of {len(loop)} different "
             "layers: analyse one layer (frozen or weight-tied); of layers that differ simulate gives the response, "
             "lyapunov_exponents over the layer_map of each the growth, jacobian_operator over all of them the gain"
         )
-    raise TypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
+    raise InputTypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
 
 
 def require_layers(layers: Any) -> int:
@@ -312,7 +313,7 @@ def require_layers(layers: Any) -> int:
     except TypeError:
         count = -1
     if count < 0:
-        raise ValueError(f"layers must be a whole number >= 0, got {layers!r}")
+        raise InputError(f"layers must be a whole number >= 0, got {layers!r}")
     return count
 
 
@@ -320,12 +321,12 @@ def _one_a_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
     if isinstance(loop, Loop):
         return [loop] * layers
     if not isinstance(loop, Sequence):
-        raise TypeError(f"simulate takes a Loop or a sequence of them, one a layer, got {type(loop).__name__}")
+        raise InputTypeError(f"simulate takes a Loop or a sequence of them, one a layer, got {type(loop).__name__}")
     for k, item in enumerate(loop):
         if not isinstance(item, Loop):
-            raise TypeError(f"loop {k} of the sequence is a {type(item).__name__}, not a Loop")
+            raise InputTypeError(f"loop {k} of the sequence is a {type(item).__name__}, not a Loop")
     if len(loop) != layers:
-        raise ValueError(f"a sequence needs one loop a layer: {len(loop)} loops for {layers} layers")
+        raise InputError(f"a sequence needs one loop a layer: {len(loop)} loops for {layers} layers")
     return list(loop)
 
 
@@ -336,7 +337,7 @@ def _require_one_memory(loops: list[Loop], x: Array) -> None:
     first = next(iter(memories), 0)
     for k, memory in memories.items():
         if memory != memories[first]:
-            raise ValueError(
+            raise InputError(
                 "the controller's state carries across the layers, so all controllers of a sequence must be of one "
                 f"kind and order: layer {first} has {_in_words(memories[first])}, layer {k} {_in_words(memory)}"
             )
@@ -348,9 +349,9 @@ def _in_words(memory: tuple[str, int]) -> str:
 
 def _require_function(name: str, function: Any) -> None:
     if isinstance(function, type):
-        raise TypeError(f"{name} is the class {function.__name__}: make one, such as {function.__name__}(...)")
+        raise InputTypeError(f"{name} is the class {function.__name__}: make one, such as {function.__name__}(...)")
     if not callable(function):
-        raise TypeError(f"{name} must be a callable (..., n, d) -> (..., n, d), got {type(function).__name__}")
+        raise InputTypeError(f"{name} must be a callable (..., n, d) -> (..., n, d), got {type(function).__name__}")
 
 
 def _like_input(name: str, result: Array, x: Array) -> Array:
@@ -358,9 +359,9 @@ def _like_input(name: str, result: Array, x: Array) -> Array:
     try:
         namespace(x, result)
     except TypeError as error:
-        raise TypeError(f"the {name} must return a signal like its input: {error}") from None
+        raise InputTypeError(f"the {name} must return a signal like its input: {error}") from None
     if tuple(result.shape) != tuple(x.shape):
-        raise ValueError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
+        raise InputError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
     return result
 
 
@@ -371,5 +372,5 @@ def _start(x: Array, reference: Array | None) -> LoopState:
         return LoopState(x, None, acting=False)
     namespace(x, reference)
     if tuple(reference.shape) != tuple(x.shape):
-        raise ValueError(f"the reference must be shaped as x, {tuple(x.shape)}, got {tuple(reference.shape)}")
+        raise InputError(f"the reference must be shaped as x, {tuple(x.shape)}, got {tuple(reference.shape)}")
     return LoopState(reference, None, acting=False)

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Literal, get_args
 
 from ctrlattn.arrays import Array, is_array, namespace
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.normalizers import unit_norm
 from ctrlattn.predictors import AssociativeMemory, SoftmaxAttention
@@ -32,7 +33,7 @@ def parse_relations(text: str) -> dict[str, tuple[str, ...]]:
 
     Raises
     ------
-    ValueError
+    InputError
         A relation without "=" or without a word on either side, or a word related twice.
 
     Examples
@@ -47,9 +48,9 @@ def parse_relations(text: str) -> dict[str, tuple[str, ...]]:
         word, equals, related = line.partition("=")
         word, others = word.strip(), tuple(other.strip() for other in related.split("+"))
         if not equals or not word or not all(others) or "=" in related:
-            raise ValueError(f'a relation is written "word = other" or "word = other + another", got {line.strip()!r}')
+            raise InputError(f'a relation is written "word = other" or "word = other + another", got {line.strip()!r}')
         if word in relations:
-            raise ValueError(f"{word!r} is related twice: write one relation, {word} = ... + ...")
+            raise InputError(f"{word!r} is related twice: write one relation, {word} = ... + ...")
         relations[word] = others
     return relations
 
@@ -82,7 +83,7 @@ def relation_memory(
 
     Raises
     ------
-    ValueError
+    InputError
         No relation, a word without relations or without an embedding (the message suggests the nearest), an
         embedding that is not a vector, an unknown `combine`.
 
@@ -98,9 +99,9 @@ def relation_memory(
     [[0.0, 0.5, 0.5]]
     """
     if combine not in get_args(Combine):
-        raise ValueError(f'combine must be "mean" or "sum", got {combine!r}')
+        raise InputError(f'combine must be "mean" or "sum", got {combine!r}')
     if not relations:
-        raise ValueError("a relation memory needs at least one relation")
+        raise InputError("a relation memory needs at least one relation")
     keys = _embed(tuple(relations), embeddings)
     xp = namespace(keys)
     values = xp.stack([_combined(word, related, embeddings, combine) for word, related in relations.items()])
@@ -173,7 +174,7 @@ def _embed(words: Sequence[str], embeddings: Mapping[str, Array]) -> Array:
     xp = namespace(*vectors)
     sizes = {tuple(vector.shape) for vector in vectors}
     if len(sizes) > 1:
-        raise ValueError(f"embeddings must share one size, got {sorted(sizes)}")
+        raise InputError(f"embeddings must share one size, got {sorted(sizes)}")
     return xp.stack(vectors)
 
 
@@ -181,18 +182,18 @@ def _vector(word: str, embeddings: Mapping[str, Array]) -> Array:
     if word not in embeddings:
         nearest = get_close_matches(word, embeddings, n=1)
         hint = f": did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"no embedding for the word {word!r}{hint}")
+        raise InputError(f"no embedding for the word {word!r}{hint}")
     vector = embeddings[word]
     if not is_array(vector) or vector.ndim != 1:
         shape = tuple(getattr(vector, "shape", ()))
-        raise ValueError(f"the embedding of {word!r} must be a vector (d,), got {type(vector).__name__} {shape}")
+        raise InputError(f"the embedding of {word!r} must be a vector (d,), got {type(vector).__name__} {shape}")
     return vector
 
 
 def _combined(word: str, related: Sequence[str], embeddings: Mapping[str, Array], combine: Combine) -> Array:
     """The value of one slot, (d,)."""
     if isinstance(related, str) or not related:
-        raise ValueError(f"the relations of {word!r} must be a sequence of at least one word, got {related!r}")
+        raise InputError(f"the relations of {word!r} must be a sequence of at least one word, got {related!r}")
     vectors = _embed(related, embeddings)
     xp = namespace(vectors)
     return xp.mean(vectors, 0) if combine == "mean" else xp.sum(vectors, 0)

@@ -6,6 +6,7 @@ float32 signals into float64.
 """
 
 from ctrlattn.arrays import Array, machine_epsilon, namespace
+from ctrlattn.errors import InputError
 
 
 def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None) -> Array:
@@ -20,7 +21,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
 
     Raises
     ------
-    ValueError
+    InputError
         A weight that is not (d,).
 
     References
@@ -50,7 +51,7 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
 
     Raises
     ------
-    ValueError
+    InputError
         A weight or bias that is not (d,).
 
     References
@@ -97,5 +98,5 @@ def _feature_vector(name: str, vector: Array, x: Array) -> Array:
     """The vector itself, once it has one number a feature; another shape might broadcast over the tokens."""
     namespace(x, vector)
     if tuple(vector.shape) != (x.shape[-1],):
-        raise ValueError(f"{name} must have shape {(x.shape[-1],)}, one number a feature, got {tuple(vector.shape)}")
+        raise InputError(f"{name} must have shape {(x.shape[-1],)}, one number a feature, got {tuple(vector.shape)}")
     return vector

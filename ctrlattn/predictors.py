@@ -27,6 +27,7 @@ from ctrlattn.arrays import (
     running_sum,
     token_sum,
 )
+from ctrlattn.errors import InputError
 
 
 def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, sink: float | None = None) -> Array:
@@ -49,7 +50,7 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
 
     Raises
     ------
-    ValueError
+    InputError
         Shapes that do not fit, an empty memory, a temperature that is not positive, a sink that is not finite.
 
     References
@@ -66,12 +67,12 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
     """
     xp = namespace(query, keys, values)
     if keys.ndim < 2 or values.ndim < 2 or keys.shape[-2] != values.shape[-2] or keys.shape[-2] == 0:
-        raise ValueError(
+        raise InputError(
             "keys (..., n, d) and values (..., n, p) must share n >= 1, "
             f"got {tuple(keys.shape)} and {tuple(values.shape)}"
         )
     if query.ndim == 0 or query.shape[-1] != keys.shape[-1]:
-        raise ValueError(f"a query for keys of {keys.shape[-1]} features has as many, got {tuple(query.shape)}")
+        raise InputError(f"a query for keys of {keys.shape[-1]} features has as many, got {tuple(query.shape)}")
     temperature = _require_positive("temperature", temperature)
     if query.ndim == 1:
         return read(query[None, :], keys, values, temperature=temperature, sink=sink)[..., 0, :]
@@ -125,7 +126,7 @@ class FixedAttention:
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite; at the call, another number of tokens or features that the
         heads do not divide.
 
@@ -143,7 +144,7 @@ class FixedAttention:
         shape = tuple(getattr(self.matrix, "shape", ()))
         if len(shape) not in (2, 3) or shape[-1] != shape[-2] or 0 in shape:
             kind = type(self.matrix).__name__
-            raise ValueError(f"an attention matrix is an array (n, n) or (heads, n, n), got {kind} of shape {shape}")
+            raise InputError(f"an attention matrix is an array (n, n) or (heads, n, n), got {kind} of shape {shape}")
         require_finite("the attention matrix", self.matrix)
         try:
             causal = bool((namespace(self.matrix).triu(self.matrix, 1) == 0).all())
@@ -154,7 +155,7 @@ class FixedAttention:
     def __call__(self, x: Array) -> Array:
         require_tokens(x)
         if x.shape[-2] != self.matrix.shape[-1]:
-            raise ValueError(
+            raise InputError(
                 f"the attention matrix is for {self.matrix.shape[-1]} tokens, the signal has {x.shape[-2]}"
             )
         return self._apply(self.matrix, x)
@@ -164,7 +165,7 @@ class FixedAttention:
         require_tokens(x)
         i = x.shape[-2] - 1
         if i >= self.matrix.shape[-1]:
-            raise ValueError(f"the attention matrix is for {self.matrix.shape[-1]} tokens, the prefix has {i + 1}")
+            raise InputError(f"the attention matrix is for {self.matrix.shape[-1]} tokens, the prefix has {i + 1}")
         return self._apply(self.matrix[..., i : i + 1, : i + 1], x)
 
     @staticmethod
@@ -218,15 +219,15 @@ class SoftmaxAttention:
             w = getattr(self, name)
             if w is not None and (not is_array(w) or w.ndim != 2):
                 shape = tuple(getattr(w, "shape", ()))
-                raise ValueError(f"{name} must be a matrix (d_in, d_out), got {type(w).__name__} of shape {shape}")
+                raise InputError(f"{name} must be a matrix (d_in, d_out), got {type(w).__name__} of shape {shape}")
             if w is not None:
                 require_finite(name, w)
         if not _is_count(self.heads):
-            raise ValueError(f"heads must be a whole number of at least 1, got {self.heads!r}")
+            raise InputError(f"heads must be a whole number of at least 1, got {self.heads!r}")
         if self.temperature is not None:
             object.__setattr__(self, "temperature", _require_positive("temperature", self.temperature))
         if self.strict and not self.causal:
-            raise ValueError("strict=True hides the token itself and the future: it needs causal=True")
+            raise InputError("strict=True hides the token itself and the future: it needs causal=True")
 
     def __call__(self, x: Array) -> Array:
         q, k, v = self._project(x)
@@ -260,7 +261,7 @@ class SoftmaxAttention:
 
     def _scale(self, q: Array, k: Array) -> float:
         if q.shape[-1] != k.shape[-1]:
-            raise ValueError(f"queries have {q.shape[-1]} features a head, keys {k.shape[-1]}: wq and wk must agree")
+            raise InputError(f"queries have {q.shape[-1]} features a head, keys {k.shape[-1]}: wq and wk must agree")
         return 1.0 / (math.sqrt(q.shape[-1]) if self.temperature is None else self.temperature)
 
     def _bias(self, x: Array) -> Array | None:
@@ -293,7 +294,7 @@ class AssociativeMemory:
 
     Raises
     ------
-    ValueError
+    InputError
         Keys and values that are not matrices with one value a key, or not finite; a temperature that is not positive.
 
     References
@@ -322,10 +323,10 @@ class AssociativeMemory:
             memory = getattr(self, name)
             if not is_array(memory) or memory.ndim < 2 or 0 in memory.shape:
                 shape = tuple(getattr(memory, "shape", ()))
-                raise ValueError(f"{name} must be (..., slots, d), got {type(memory).__name__} of shape {shape}")
+                raise InputError(f"{name} must be (..., slots, d), got {type(memory).__name__} of shape {shape}")
             require_finite(name, memory)
         if self.keys.shape[-2] != self.values.shape[-2]:
-            raise ValueError(f"{self.keys.shape[-2]} keys but {self.values.shape[-2]} values: one value a key")
+            raise InputError(f"{self.keys.shape[-2]} keys but {self.values.shape[-2]} values: one value a key")
 
     def __call__(self, x: Array) -> Array:
         return read(x, self.keys, self.values, temperature=self.temperature, sink=self.sink)
@@ -380,9 +381,9 @@ class BilateralFilter:
             spatial = _require_positive("spatial_bandwidth", self.spatial_bandwidth)
             object.__setattr__(self, "spatial_bandwidth", spatial)
         if self.radius is not None and not self.radius >= 0:
-            raise ValueError(f"radius must not be negative, got {self.radius}")
+            raise InputError(f"radius must not be negative, got {self.radius}")
         if self.grid is not None and not (_is_pair(self.grid) and all(_is_count(side) for side in self.grid)):
-            raise ValueError(f"grid must be (height, width) in whole pixels, got {self.grid!r}")
+            raise InputError(f"grid must be (height, width) in whole pixels, got {self.grid!r}")
 
     def __call__(self, x: Array) -> Array:
         z = self._centred(x)
@@ -434,7 +435,7 @@ class BilateralFilter:
         height, width = self.grid
         # A causal filter may see a prefix of the image in row-major order: the sequential pass does.
         if n > height * width or (n < height * width and not self.causal):
-            raise ValueError(f"grid {self.grid} has {height * width} pixels, the signal has {n} tokens")
+            raise InputError(f"grid {self.grid} has {height * width} pixels, the signal has {n} tokens")
         return i // width, i % width
 
 
@@ -444,14 +445,14 @@ def _times(x: Array, w: Array | None) -> Array:
         return x
     namespace(x, w)
     if x.shape[-1] != w.shape[0]:
-        raise ValueError(f"the projection takes {w.shape[0]} features, the signal has {x.shape[-1]}")
+        raise InputError(f"the projection takes {w.shape[0]} features, the signal has {x.shape[-1]}")
     return x @ w
 
 
 def _split_heads(x: Array, heads: int) -> Array:
     """(..., n, h p) -> (..., h, n, p)."""
     if x.shape[-1] % heads:
-        raise ValueError(f"{heads} heads do not divide {x.shape[-1]} features")
+        raise InputError(f"{heads} heads do not divide {x.shape[-1]} features")
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).swapaxes(-2, -3)
 
 
@@ -469,7 +470,7 @@ def _not_first(x: Array) -> Array:
 def _require_positive(name: str, value: Any) -> Any:
     number = require_number(name, value)
     if not number > 0:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+        raise InputError(f"{name} must be positive and finite, got {value}")
     return number
 
 

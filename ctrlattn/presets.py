@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.normalizers import layer_norm, rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean, SoftmaxAttention
@@ -135,7 +136,7 @@ def get(name: str, *, predictor: Any = None) -> Loop:
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name; the message suggests the nearest.
 
     Examples
@@ -157,4 +158,4 @@ def describe(name: str) -> Preset:
         return _PRESETS[name]
     nearest = get_close_matches(str(name), _PRESETS, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(_PRESETS)}"
-    raise ValueError(f"unknown preset {name!r}: {hint}")
+    raise InputError(f"unknown preset {name!r}: {hint}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ctrlattn import __version__, config
 from ctrlattn.arrays import to_numpy
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.loop import Loop, Trajectory
 
@@ -44,7 +45,7 @@ def to_xarray(
 
     Raises
     ------
-    ValueError
+    InputError
         A number of token names that does not fit; a loop that a file cannot hold.
 
     Examples
@@ -72,7 +73,7 @@ def to_xarray(
         )
     if tokens is not None:
         if len(tokens) != labelled.sizes["token"]:
-            raise ValueError(f"{len(tokens)} token names for {labelled.sizes['token']} tokens")
+            raise InputError(f"{len(tokens)} token names for {labelled.sizes['token']} tokens")
         labelled = labelled.assign_coords(text=("token", np.array(tokens, dtype=str)))
     if loop is not None:
         labelled.attrs["configuration"] = config.dumps(loop)
@@ -106,7 +107,7 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
 
     Raises
     ------
-    ValueError
+    InputError
         A file that is missing or is not netCDF 4.
 
     Examples
@@ -114,17 +115,17 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     >>> load("no-such-file.nc")
     Traceback (most recent call last):
     ...
-    ValueError: no-such-file.nc: no such file
+    ctrlattn.InputError: no-such-file.nc: no such file
     """
     import xarray as xr
 
     if not os.path.exists(path):
-        raise ValueError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file")
     try:
         return xr.load_dataset(path, engine="h5netcdf")
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).split("\n", 1)[0]
-        raise ValueError(f"{path}: not a netCDF file that can be read: {reason}") from error
+        raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.arrays import Array, namespace
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def feedback_gain(x: Array, contribution: Array) -> Array:
 
     Raises
     ------
-    ValueError
+    InputError
         Different shapes.
 
     Examples
@@ -76,7 +77,7 @@ def feedback_gain(x: Array, contribution: Array) -> Array:
     """
     xp = namespace(x, contribution)
     if tuple(x.shape) != tuple(contribution.shape):
-        raise ValueError(f"state {tuple(x.shape)} and contribution {tuple(contribution.shape)} differ in shape")
+        raise InputError(f"state {tuple(x.shape)} and contribution {tuple(contribution.shape)} differ in shape")
     size = xp.sum(x * x, -1)
     zero = size == 0
     return xp.sum(contribution * x, -1) / xp.where(zero, xp.ones_like(size), size)
@@ -97,7 +98,7 @@ def dataset(
 
     Raises
     ------
-    ValueError
+    InputError
         A missing, misshapen, or non-finite array, attention that is negative or whose rows do not sum to 1; the
         message names the array.
 
@@ -131,7 +132,7 @@ def save(path: str | os.PathLike[str], texts: Sequence["xr.Dataset"]) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         Nothing to save.
 
     Examples
@@ -144,7 +145,7 @@ def save(path: str | os.PathLike[str], texts: Sequence["xr.Dataset"]) -> None:
     'toy'
     """
     if not texts:
-        raise ValueError("there is no text to save")
+        raise InputError("there is no text to save")
     attrs = {key: value for key, value in texts[0].attrs.items() if key != "text"}
     stored: dict[str, np.ndarray] = {"meta": np.array(json.dumps(attrs, default=str))}
     for i, text in enumerate(texts):
@@ -158,7 +159,7 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
 
     Raises
     ------
-    ValueError
+    InputError
         A file that is missing, corrupt, pickled or of another layout; the message names file and array.
 
     Examples
@@ -166,23 +167,23 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
     >>> load("no-such-file.npz")
     Traceback (most recent call last):
     ...
-    ValueError: no-such-file.npz: no such file
+    ctrlattn.InputError: no-such-file.npz: no such file
     """
     try:
         with open(path, "rb") as file:
             # numpy takes whatever it does not know for a pickle.
             if not file.peek(6).startswith((b"PK", b"\x93NUMPY", b"\x80")):
-                raise ValueError("no .npz archive")
+                raise InputError("no .npz archive")
             archive = np.load(file, allow_pickle=False)
             if isinstance(archive, np.ndarray):
-                raise ValueError("a single array, not an .npz of recorded signals")
+                raise InputError("a single array, not an .npz of recorded signals")
             stored = {name: archive[name] for name in archive.files}
         return _texts(stored)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file") from None
     except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
         reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
-        raise ValueError(f"{path}: not a file of recorded signals: {reason}") from error
+        raise InputError(f"{path}: not a file of recorded signals: {reason}") from error
 
 
 def shipped() -> list[str]:
@@ -199,7 +200,7 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name.
 
     Examples
@@ -208,7 +209,7 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
     6
     """
     if name not in shipped():
-        raise ValueError(f"unknown recording {name!r}: shipped are {', '.join(shipped())}")
+        raise InputError(f"unknown recording {name!r}: shipped are {', '.join(shipped())}")
     with resources.as_file(resources.files("ctrlattn") / "data" / f"{name}.npz") as path:
         return load(path)
 
@@ -220,10 +221,10 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     embedding = arrays.pop("embedding")
     missing = [name for name in ("attention_out", "mlp_out") if name not in arrays]
     if missing:
-        raise ValueError(f"embedding needs {' and '.join(missing)} to rebuild the residual stream")
+        raise InputError(f"embedding needs {' and '.join(missing)} to rebuild the residual stream")
     attention_out, mlp_out = (arrays[name].astype(np.float64) for name in ("attention_out", "mlp_out"))
     if embedding.shape != attention_out.shape[1:] or attention_out.shape != mlp_out.shape:
-        raise ValueError(
+        raise InputError(
             f"embedding {embedding.shape}, attention_out {attention_out.shape} and mlp_out {mlp_out.shape} do not fit"
         )
     start = embedding.astype(np.float64)
@@ -234,15 +235,15 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
     unknown = sorted(arrays.keys() - VARIABLES.keys())
     if unknown:
-        raise ValueError(f"unknown array {unknown[0]!r}: known are {', '.join(VARIABLES)}, embedding and text")
+        raise InputError(f"unknown array {unknown[0]!r}: known are {', '.join(VARIABLES)}, embedding and text")
     if "attention" not in arrays:
-        raise ValueError("the array 'attention' (layer, head, query, key) is missing")
+        raise InputError("the array 'attention' (layer, head, query, key) is missing")
     sizes: dict[str, int] = {}
     for name, value in arrays.items():
         if value.ndim != len(VARIABLES[name]) or 0 in value.shape:
-            raise ValueError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
+            raise InputError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
         if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value)):
-            raise ValueError(f"{name} must hold finite floating-point numbers")
+            raise InputError(f"{name} must hold finite floating-point numbers")
         found = dict(zip(VARIABLES[name], value.shape, strict=True))
         # One count of tokens and of layers, whatever the dim is called there.
         found["token"] = found.pop("query", found.get("token", 0))
@@ -251,26 +252,26 @@ def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
         for dim, size in found.items():
             expected = sizes.setdefault(dim.partition(" ")[0], size)
             if size != expected:
-                raise ValueError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")
+                raise InputError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")
     if tokens is not None and len(tokens) != sizes["token"]:
-        raise ValueError(f"text names {len(tokens)} tokens, the arrays have {sizes['token']}")
+        raise InputError(f"text names {len(tokens)} tokens, the arrays have {sizes['token']}")
     attention = arrays["attention"]
     if np.any(attention < 0):
-        raise ValueError("attention must not be negative")
+        raise InputError("attention must not be negative")
     worst = float(np.max(np.abs(attention.sum(axis=-1, dtype=np.float64) - 1)))
     if worst > _ROW_SUM:
-        raise ValueError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")
+        raise InputError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")
 
 
 def _texts(stored: dict[str, np.ndarray]) -> list["xr.Dataset"]:
     if "meta" not in stored:
-        raise ValueError("the array 'meta' (a JSON text) is missing")
+        raise InputError("the array 'meta' (a JSON text) is missing")
     attrs = json.loads(str(stored["meta"]))
     if not isinstance(attrs, dict):
-        raise ValueError("meta must be a JSON object")
+        raise InputError("meta must be a JSON object")
     numbers = sorted({int(name.partition("/")[0]) for name in stored if name != "meta"})
     if not numbers or numbers != list(range(len(numbers))):
-        raise ValueError("texts must be numbered 0/, 1/, ...")
+        raise InputError("texts must be numbered 0/, 1/, ...")
     return [_text(stored, f"{i}/", attrs) for i in numbers]
 
 
@@ -280,7 +281,7 @@ def _text(stored: dict[str, np.ndarray], prefix: str, attrs: dict[str, Any]) -> 
     try:
         one = dataset(arrays, tokens=tokens, attrs=attrs)
     except ValueError as error:
-        raise ValueError(f"text {prefix[:-1]}: {error}") from error
+        raise InputError(f"text {prefix[:-1]}: {error}") from error
     weights = one["attention"].astype(np.float64)
     return one.assign(attention=weights / weights.sum("key"))
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.arrays import Array, is_torch, like, namespace, require_finite, to_numpy
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, require_layers, require_single_loop
 from ctrlattn.sequential import is_compilable, is_running, sweep_options
 
@@ -25,7 +26,7 @@ def stream(loop: Loop, layers: int) -> "Stream":
 
     Raises
     ------
-    ValueError
+    InputError
         Another order or predictor, which would need the whole sequence; layers that are no whole number >= 0.
 
     Examples
@@ -44,7 +45,7 @@ class Stream:
 
     def __init__(self, loop: Loop, layers: int) -> None:
         if not is_running(require_single_loop(loop, "stream")):
-            raise ValueError(
+            raise InputError(
                 'stream needs order="sequential" and the predictor CausalMean, whose running sum is all it keeps of '
                 f"the earlier tokens; got order={loop.order!r} and {loop.predictor!r}"
             )
@@ -69,9 +70,9 @@ class Stream:
 
         Raises
         ------
-        TypeError
+        InputTypeError
             Another kind, dtype or device than the first token's.
-        ValueError
+        InputError
             Another shape than the first token's, NaN or infinity.
         """
         x, r = self._checked("token", token), None if reference is None else self._checked("reference", reference)
@@ -85,7 +86,7 @@ class Stream:
         self._first = token if self._first is None else self._first
         namespace(self._first, token)
         if token.ndim == 0 or tuple(token.shape) != tuple(self._first.shape):
-            raise ValueError(f"the {name} must be (..., d) and shaped as the first token, got {tuple(token.shape)}")
+            raise InputError(f"the {name} must be (..., d) and shaped as the first token, got {tuple(token.shape)}")
         require_finite(f"the {name}", token)
         return token[..., None, :]
 

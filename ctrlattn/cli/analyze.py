@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn analyze path/to/model --text news.txt   |   ctrlattn analyze model.gguf --text 'A cat sat.' "
@@ -48,10 +49,10 @@ def analyze(
         from ctrlattn.report.pages.checkpoint.write import write_analysis
 
         if checkpoint.tokenizer is None:
-            raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+            raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
         ids = checkpoint.tokenizer(words, truncation=True, max_length=tokens)["input_ids"]
         if len(ids) < 2:
-            raise ValueError("--text: a text of one token has nothing to compare: give at least two tokens")
+            raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
         profile = checkpoints.feedback_profile(
             checkpoint, ids, parts=parts, store=out / "parts", seed=seed, progress=show_progress
         )

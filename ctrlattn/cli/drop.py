@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn drop path/to/model --attention 8 --text news.txt   |   ctrlattn drop model.gguf --blocks 2 "
@@ -56,11 +57,11 @@ def drop(
 
         folder = output_directory(out)
         if (folder / "model").exists():
-            raise ValueError(f"{folder / 'model'}: exists already; name another --out")
+            raise InputError(f"{folder / 'model'}: exists already; name another --out")
         words, judging = text_of(text), None if held_out is None else text_of(held_out)
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
         if checkpoint.tokenizer is None:
-            raise ValueError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+            raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
 
         from ctrlattn import checkpoints
         from ctrlattn.report.pages.reduction import write_drop
@@ -69,7 +70,7 @@ def drop(
         chosen: dict[str, Any] = {"count": counted}
         if layers:
             if any(counted.values()):
-                raise ValueError("--layers says which attention layers go: give no number beside it")
+                raise InputError("--layers says which attention layers go: give no number beside it")
             chosen = {"layers": {"attention": tuple(layers)}}
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, file_of, load_checkpoint, one_line_errors, print_json, show_progress
+from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn observe path/to/model --layer 12 --signal error --text novel.txt   |   "
@@ -41,11 +42,11 @@ def observe(
         from ctrlattn.files import output_directory
 
         if not k and not penalty:
-            raise ValueError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
+            raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
         output_directory(out)
         file = file_of(text)
         if file is None:
-            raise ValueError(
+            raise InputError(
                 f"--text names a file, a dictionary needs many thousand tokens; got the text {text[:40]!r}"
             )
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn report   |   ctrlattn report --out here -p neutreno -p pidformer-printed   |   "
@@ -51,9 +52,9 @@ def report(
         for name in preset or ():
             describe(name)
         if signals is not None and checkpoint is not None:
-            raise ValueError("give either --signals or --checkpoint, not both")
+            raise InputError("give either --signals or --checkpoint, not both")
         if text and checkpoint is None:
-            raise ValueError("--text goes with --checkpoint")
+            raise InputError("--text goes with --checkpoint")
         recorded = None if checkpoint is None else _record(checkpoint, text or [], allow_download)
 
         from ctrlattn.report import write
@@ -75,7 +76,7 @@ def report(
 
 def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:
     if not texts:
-        raise ValueError("--checkpoint needs at least one --text")
+        raise InputError("--checkpoint needs at least one --text")
     words = [text_of(text) for text in texts]
     checkpoint = load_checkpoint(source, allow_download=allow_download)
 

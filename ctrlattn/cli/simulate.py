@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, given, one_line_errors, print_json
+from ctrlattn.errors import InputError
 
 EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc"
 
@@ -30,7 +31,7 @@ def simulate(
         layers, tokens = given(layers, plan.layers), given(tokens, plan.tokens)
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if out is not None and not out.parent.is_dir():
-            raise ValueError(f"{out}: the directory {out.parent} does not exist")
+            raise InputError(f"{out}: the directory {out.parent} does not exist")
         x = np.random.default_rng(seed).standard_normal((tokens, features))
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
             trajectory = run(loop, x, layers)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.errors import InputError
+
 AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
 
 
@@ -28,7 +30,7 @@ def load_checkpoint(source: str, **options: Any) -> Any:
     try:
         from ctrlattn import checkpoints
     except ImportError as error:
-        raise ValueError('a checkpoint needs transformers: pip install "ctrlattn[hf]"') from error
+        raise InputError('a checkpoint needs transformers: pip install "ctrlattn[hf]"') from error
     typer.echo(f"ctrlattn: loading {source}", err=True)
     return checkpoints.load(source, **options)
 
@@ -40,7 +42,7 @@ def file_of(argument: str) -> Path | None:
     if os.path.isfile(argument):  # False, not an error, for a text too long to be a name
         return Path(argument)
     if not any(character.isspace() for character in argument) and Path(argument).suffix:
-        raise ValueError(f"--text {argument}: no such file, and a single word is no text to measure on")
+        raise InputError(f"--text {argument}: no such file, and a single word is no text to measure on")
     return None
 
 
@@ -49,7 +51,7 @@ def text_of(argument: str) -> str:
     file = file_of(argument)
     text = argument if file is None else _content(file)
     if not text.strip():
-        raise ValueError(f"--text {argument!r} is empty")
+        raise InputError(f"--text {argument!r} is empty")
     return text.strip()
 
 
@@ -57,7 +59,7 @@ def _content(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+        raise InputError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def given(value: Any, otherwise: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_progress
+from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
@@ -67,7 +68,7 @@ def train(
         from ctrlattn.files import output_directory
 
         if (name is None) == (data is None):
-            raise ValueError("say what to train on: digits, mnist5k, text, or --data DIR, and one of them")
+            raise InputError("say what to train on: digits, mnist5k, text, or --data DIR, and one of them")
         source = str(name if data is None else data)
         output_directory(out)
         changes = {
@@ -83,7 +84,7 @@ def train(
         }
         settings = {name: value for name, value in changes.items() if value is not None}
         if plan is not None and (configs or seeds or first or settings):
-            raise ValueError("--plan says what is compared, and when it was fixed: give no other option beside it")
+            raise InputError("--plan says what is compared, and when it was fixed: give no other option beside it")
 
         from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.plots import save

@@ -10,6 +10,7 @@ from ctrlattn import presets
 from ctrlattn.controllers import PID
 from ctrlattn.design.performance import MEASURES, Performance, performance
 from ctrlattn.design.tuning import Design, Spec, tune
+from ctrlattn.errors import InputTypeError
 from ctrlattn.loop import Loop, require_single_loop
 
 _RESCUE = {"modulus_margin": 0.1, "settling": 100.0}  # asked of gains that replace unstable ones
@@ -68,9 +69,9 @@ def judge(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A loop whose controller is no PID.
-    ValueError
+    InputError
         A sequence of loops, and as `performance`.
 
     Examples
@@ -81,7 +82,7 @@ def judge(
     """
     require_single_loop(loop, "judge")
     if not isinstance(loop.controller, PID):
-        raise TypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
+        raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
     found = performance(loop, spectrum)
     part = _achieved(found.where(found.stable)) if found.stable.any() else None
     meets = part if found.stable.all() else None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError
 from ctrlattn.linear import mode, open_loop_pole
 from ctrlattn.linear.response import BAND
 from ctrlattn.loop import Loop
@@ -72,7 +73,7 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000) -> Performanc
 
     Raises
     ------
-    ValueError
+    InputError
         A loop that is not linear and time-invariant; no mode, or one that is not finite.
 
     Notes
@@ -108,7 +109,7 @@ def modes_of(loop: Loop, spectrum: Any) -> np.ndarray:
     mode(loop, 1.0)  # refuses what has no modes, and says why
     a = np.asarray(spectrum).astype(complex).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
-        raise ValueError("a spectrum needs at least one eigenvalue, all of them finite")
+        raise InputError("a spectrum needs at least one eigenvalue, all of them finite")
     return a
 
 

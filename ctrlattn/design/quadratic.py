@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError
 from ctrlattn.linear import mode, open_loop_pole
 from ctrlattn.loop import Loop
 
@@ -36,7 +37,7 @@ def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, cont
 
     Raises
     ------
-    ValueError
+    InputError
         Weights out of range, a mode that is not real and finite, a loop that is not linear and time-invariant.
 
     References
@@ -72,10 +73,10 @@ def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -
 
     mode(loop, a)
     if np.iscomplexobj(a):
-        raise ValueError(f"lqr is for one real mode, got a = {a}")
+        raise InputError(f"lqr is for one real mode, got a = {a}")
     weights = (error, control, integral)
     if not (all(math.isfinite(w) for w in weights) and error > 0 and control > 0 and integral >= 0):
-        raise ValueError(f"weights must be finite, error and control > 0, integral >= 0: got {weights}")
+        raise InputError(f"weights must be finite, error and control > 0, integral >= 0: got {weights}")
     alpha = float(open_loop_pole(loop, a))
     # The cost of S counts e of this layer: S_k = S_{k-1} - x_k.
     matrix, into = np.array([[alpha, 0.0], [-1.0, 1.0]]), np.array([[1.0], [0.0]])
@@ -85,5 +86,5 @@ def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -
     try:
         x = solve_discrete_are(matrix, into, weight, np.array([[control]]))
     except np.linalg.LinAlgError as error:
-        raise ValueError(f"lqr: the Riccati equation of alpha = {alpha:g} has no solution: {error}") from error
+        raise InputError(f"lqr: the Riccati equation of alpha = {alpha:g} has no solution: {error}") from error
     return x, (into.T @ x @ matrix / (control + into.T @ x @ into))[0]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.linalg import solve_continuous_are
 
 from ctrlattn.controllers import LTIController, as_controller
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear import mode, open_loop_pole
 from ctrlattn.loop import Loop
 
@@ -63,9 +64,9 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
 
     Raises
     ------
-    TypeError
+    InputTypeError
         No weight, or one that is no controller.
-    ValueError
+    InputError
         A mode that is not real, a plant or weight with a pole at z = -1, an excess that is not above 1, a loop that is
         not linear and time-invariant.
 
@@ -83,11 +84,13 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
     """
     mode(loop, a)
     if np.iscomplexobj(a):
-        raise ValueError(f"loop_shaping is for one real mode, got a = {a}")
+        raise InputError(f"loop_shaping is for one real mode, got a = {a}")
     if not (math.isfinite(excess) and excess > 1):
-        raise ValueError(f"excess must be above 1, got {excess}")
+        raise InputError(f"excess must be above 1, got {excess}")
     if weight is None:
-        raise TypeError("loop_shaping needs a weight: the controller one would like to have, such as PID(0.3, 0.3)")
+        raise InputTypeError(
+            "loop_shaping needs a weight: the controller one would like to have, such as PID(0.3, 0.3)"
+        )
     w = control.ss(*as_controller(weight).realization(), 1, remove_useless_states=False)
     plant = control.ss(float(open_loop_pole(loop, a)), 1.0, 1.0, 0.0, 1) * w
     k, largest = _robust(plant.A, plant.B, plant.C, plant.D, excess)
@@ -98,7 +101,7 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
 def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: float) -> Any:
     """(A, B, C, D) of K with positive feedback, and the largest eps."""
     if np.min(np.abs(np.linalg.eigvals(a) + 1)) < _EDGE:
-        raise ValueError("loop_shaping: the plant or the weight has a pole at z = -1")
+        raise InputError("loop_shaping: the plant or the weight has a pole at z = -1")
     a, b, c, d = _to_axis(a, b, c, d)
     one = np.eye(len(a))
     s, r = np.eye(d.shape[1]) + d.T @ d, np.eye(d.shape[0]) + d @ d.T
@@ -107,7 +110,7 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
         x = solve_continuous_are(free, b, c.T @ np.linalg.solve(r, c), s)
         z = solve_continuous_are(free.T, c.T, b @ np.linalg.solve(s, b.T), r)
     except np.linalg.LinAlgError as error:
-        raise ValueError(
+        raise InputError(
             f"loop_shaping: the Riccati equations of this mode and weight have no solution: {error}"
         ) from error
     smallest = math.sqrt(1 + float(np.max(np.linalg.eigvals(x @ z).real)))

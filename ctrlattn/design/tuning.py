@@ -23,6 +23,7 @@ from ctrlattn.design.performance import (
     static_gain,
     step_responses,
 )
+from ctrlattn.errors import InputError
 from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 
@@ -52,7 +53,7 @@ class Spec:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         No requirement, or one that is out of range.
 
     Examples
@@ -73,9 +74,9 @@ class Spec:
             low, high = {"modulus_margin": (0, 1), "disk_margin": (0, 2)}.get(name, (-1e-300, np.inf))
             if not low < getattr(self, name) <= high:
                 wanted = f"in (0, {high}]" if "margin" in name else "not negative"
-                raise ValueError(f"{name} must be {wanted}, got {value}")
+                raise InputError(f"{name} must be {wanted}, got {value}")
         if not self.asked():
-            raise ValueError(f"a specification asks for at least one of {', '.join(MEASURES)}")
+            raise InputError(f"a specification asks for at least one of {', '.join(MEASURES)}")
 
     def asked(self) -> dict[str, float]:
         """The requirements that are there."""
@@ -158,7 +159,7 @@ def tune(
 
     Raises
     ------
-    ValueError
+    InputError
         A specification that no gains within the bounds were found to meet; the message names the requirements that
         bind, how near the best gains came, and which single one would have to go.
 
@@ -173,7 +174,7 @@ def tune(
     problem = _Problem(loop, modes, spec, _terms(terms), form, ema, {**BOUNDS, **(bounds or {})})
     found = problem.search(seed)
     if found.slack < 0:
-        raise ValueError(_infeasible(problem, found, seed))
+        raise InputError(_infeasible(problem, found, seed))
     better = replace(loop, controller=found.controller)
     return Design(
         found.controller, better, spec, performance(better, spectrum), problem.trade_off(found) if curve else None
@@ -201,7 +202,7 @@ class _Problem:
     def __post_init__(self) -> None:
         self.box = np.array([self.bounds[term] for term in self.terms], dtype=float)
         if not (np.all(np.isfinite(self.box)) and np.all(self.box[:, 0] < self.box[:, 1])):
-            raise ValueError(f"bounds must be term -> (low, high), finite and low < high, got {self.bounds}")
+            raise InputError(f"bounds must be term -> (low, high), finite and low < high, got {self.bounds}")
         # C = sum of gains times terms: over one denominator, the numerator is linear in the gains.
         parts = [
             PID(*(float(t == term) for t in "PID"), form=self.form, ema=self.ema).fraction() for term in self.terms
@@ -306,7 +307,7 @@ class _Problem:
 
 def _terms(terms: str) -> str:
     if not terms or len(set(terms)) != len(terms) or set(terms) - set("PID"):
-        raise ValueError(f'terms must be of the letters P, I, D, such as "PI", got {terms!r}')
+        raise InputError(f'terms must be of the letters P, I, D, such as "PI", got {terms!r}')
     return "".join(t for t in "PID" if t in terms)
 
 

@@ -12,6 +12,7 @@ import control
 import numpy as np
 
 from ctrlattn.controllers import PID, as_controller
+from ctrlattn.errors import InputError
 from ctrlattn.linear import mode
 from ctrlattn.linear.realization import Realization
 from ctrlattn.loop import DIAGRAM, Loop
@@ -46,7 +47,7 @@ def complementary_sensitivity(loop: Loop, a: complex) -> control.StateSpace:
 
         Raises
         ------
-        ValueError
+        InputError
             A loop that is not linear and time-invariant.
 
         Examples
@@ -76,7 +77,7 @@ def sensitivity(loop: Loop, a: complex) -> control.StateSpace:
 
         Raises
         ------
-        ValueError
+        InputError
             A loop that is not linear and time-invariant.
 
         References
@@ -121,7 +122,7 @@ def gang_of_four(loop: Loop, a: complex) -> dict[str, control.StateSpace]:
 
         Raises
         ------
-        ValueError
+        InputError
             A loop that is not linear and time-invariant.
 
         References
@@ -175,7 +176,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         NaN or infinity.
 
     Examples
@@ -187,7 +188,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     num, den = (as_controller(controller) or PID()).fraction()
     z = np.exp(1j * np.asarray(omega, dtype=float))
     if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(z))):
-        raise ValueError("alpha and omega must be finite")
+        raise InputError("alpha and omega must be finite")
     plant = z - np.asarray(alpha)[..., None]
     # Multiplied by den, so that a pole of the controller on the circle gives S = 0 and not nan.
     bottom = np.polyval(den, z)
@@ -210,7 +211,7 @@ def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:
 
     Raises
     ------
-    ValueError
+    InputError
         An alpha that is not finite.
 
     References

@@ -12,6 +12,7 @@ import control
 import numpy as np
 import scipy.linalg
 
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -39,9 +40,9 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Not a linear system.
-    ValueError
+    InputError
         Frequencies that are not finite or not one-dimensional, a matrix with NaN or infinity, a sequence of loops.
 
     Warns
@@ -64,11 +65,11 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
         require_single_loop(system, "frequency_response")
     w = np.sort(np.atleast_1d(np.asarray(omega, dtype=float)))
     if w.ndim != 1 or not np.all(np.isfinite(w)):
-        raise ValueError(f"omega must be finite frequencies (m,) in rad per time unit, got {omega!r}")
+        raise InputError(f"omega must be finite frequencies (m,) in rad per time unit, got {omega!r}")
     if isinstance(system, control.TransferFunction | control.FrequencyResponseData):
         return control.frequency_response(system, w, squeeze=squeeze)
     if not isinstance(system, control.StateSpace):
-        raise TypeError(
+        raise InputTypeError(
             f"frequency_response takes a linear system of python-control, got {type(system).__name__}: "
             "mode(loop, a), loop_transfer or linearize make one of a Loop"
         )
@@ -111,7 +112,7 @@ def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, 
     """
     for name, matrix in (("A", a), ("B", b), ("C", c), ("D", d)):
         if not np.all(np.isfinite(matrix)):
-            raise ValueError(f"frequency_response: {name} of the system holds NaN or infinity")
+            raise InputError(f"frequency_response: {name} of the system holds NaN or infinity")
     direct = np.repeat(d.astype(complex)[:, :, None], len(points), axis=2)
     if not len(a) or not len(points) or not b.shape[1] or not c.shape[0]:
         return direct

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.arrays import Array, is_torch, namespace, require_finite, to_numpy
+from ctrlattn.errors import InputTypeError
 
 
 def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
@@ -32,9 +33,9 @@ def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         An x that is not a real floating-point array, an f that torch cannot differentiate.
-    ValueError
+    InputError
         NaN or infinity in x.
 
     Notes
@@ -57,7 +58,7 @@ def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
     require_finite("x", x)
     point = x.detach().clone() if is_torch(x) else torch.tensor(x)
     if point.is_complex():
-        raise TypeError(
+        raise InputTypeError(
             f"jacobian_operator differentiates real maps, got x of {x.dtype}: split real and imaginary part"
         )
     value, pull = _pullback(f, point)
@@ -80,11 +81,11 @@ def _pullback(f: Callable[[Array], Array], point: Any) -> tuple[Any, Any]:
         with _plain_attention():
             value, pull, *_ = torch.func.vjp(f, point)
     except (TypeError, AttributeError, RuntimeError, NotImplementedError) as error:
-        raise TypeError(
+        raise InputTypeError(
             f"jacobian_operator differentiates with torch: {f!r} must accept torch tensors ({error})"
         ) from error
     if not is_torch(value):
-        raise TypeError(f"f must return one array, got {type(value).__name__}")
+        raise InputTypeError(f"f must return one array, got {type(value).__name__}")
     return value, pull
 
 
@@ -122,7 +123,7 @@ def _shaped(vector: np.ndarray, template: Any) -> Any:
 
     array = np.ascontiguousarray(vector)
     if np.iscomplexobj(array):
-        raise TypeError("this Jacobian is real: apply it to the real and the imaginary part one by one")
+        raise InputTypeError("this Jacobian is real: apply it to the real and the imaginary part one by one")
     return torch.as_tensor(array).to(dtype=template.dtype, device=template.device).reshape(template.shape)
 
 

@@ -6,6 +6,7 @@ import control
 import numpy as np
 
 from ctrlattn.arrays import Array, require_finite, to_numpy
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 
 
@@ -38,9 +39,9 @@ def linearize(
 
     Raises
     ------
-    ValueError
+    InputError
         A batch of signals, NaN or infinity in x, a sequence of loops.
-    TypeError
+    InputTypeError
         A predictor that does not run on torch tensors.
 
     Notes
@@ -60,7 +61,7 @@ def linearize(
 
     require_single_loop(loop, "linearize")
     if x.ndim != 2:
-        raise ValueError(f"linearize takes one signal (n, d), got shape {tuple(x.shape)}: linearise one at a time")
+        raise InputError(f"linearize takes one signal (n, d), got shape {tuple(x.shape)}: linearise one at a time")
     require_finite("x", x)
     point, target = (_double(value) for value in (x, x if reference is None else reference))
     double = loop.to(point)
@@ -111,7 +112,7 @@ def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | No
     if memory is None:
         return fresh
     if len(memory) != len(fresh):
-        raise ValueError(f"the controller keeps {len(fresh)} memories, got {len(memory)}")
+        raise InputError(f"the controller keeps {len(fresh)} memories, got {len(memory)}")
     return tuple(_double(m) for m in memory)
 
 
@@ -130,7 +131,7 @@ def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[
         try:
             rows = torch.func.jacrev(layer, argnums=tuple(range(len(signals))))(*signals)
         except (TypeError, AttributeError, RuntimeError) as error:
-            raise TypeError(
+            raise InputTypeError(
                 f"linearize differentiates with torch: {loop.predictor!r} must accept torch tensors ({error})"
             ) from error
     return [[to_numpy(block) for block in row] for row in rows]

@@ -10,6 +10,7 @@ import control
 import numpy as np
 
 from ctrlattn.controllers import PID, Realization
+from ctrlattn.errors import InputError
 from ctrlattn.loop import DIAGRAM, Loop, require_single_loop
 
 Breaking = Literal["control", "prediction"]
@@ -49,7 +50,7 @@ def mode(loop: Loop, a: complex) -> control.StateSpace:
 
         Raises
         ------
-        ValueError
+        InputError
             A loop that is not linear and time-invariant, or a value of `a` that is not finite.
 
         Examples
@@ -91,7 +92,7 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.S
 
     Raises
     ------
-    ValueError
+    InputError
         As `mode`; an unknown breaking point.
 
     Examples
@@ -103,7 +104,7 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.S
     """
     _require_linear(loop, "loop_transfer")
     if at not in get_args(Breaking):
-        raise ValueError(f'at must be "control" or "prediction", got {at!r}')
+        raise InputError(f'at must be "control" or "prediction", got {at!r}')
     eigenvalue = _real_matrix(a)
     one = np.eye(len(eigenvalue))
     a_c, b_c, c_c, d_c = (np.kron(m, one) for m in _realization(loop))
@@ -123,23 +124,23 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.S
 def _require_linear(loop: Loop, quantity: str) -> None:
     require_single_loop(loop, quantity)
     if loop.order == "sequential":
-        raise ValueError(
+        raise InputError(
             f"{quantity}: a sequential pass has no scalar modes, it couples the tokens within a layer; "
             "use pass_operator for its matrix"
         )
     if loop.normalizer is not None:
-        raise ValueError(f"{quantity}: a loop with a normalizer is nonlinear; use linearize at a state")
+        raise InputError(f"{quantity}: a loop with a normalizer is nonlinear; use linearize at a state")
     if loop.hold_first:
-        raise ValueError(f"{quantity}: a held first token does not follow the modes; use pass_operator or linearize")
+        raise InputError(f"{quantity}: a held first token does not follow the modes; use pass_operator or linearize")
 
 
 def _real_matrix(a: complex) -> np.ndarray:
     """The eigenvalue as a real matrix: (1, 1), or [[re, -im], [im, re]] where it is complex."""
     if np.ndim(a) != 0:
-        raise ValueError(f"a must be one eigenvalue, got an array of shape {np.shape(a)}")
+        raise InputError(f"a must be one eigenvalue, got an array of shape {np.shape(a)}")
     value = complex(a)
     if not np.isfinite(value):
-        raise ValueError(f"the eigenvalue a must be finite, got {a}")
+        raise InputError(f"the eigenvalue a must be finite, got {a}")
     if not np.iscomplexobj(a):
         return np.array([[value.real]])
     return np.array([[value.real, -value.imag], [value.imag, value.real]])

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg import eig, matrix_balance
 
 from ctrlattn.arrays import to_numpy
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.state_matrix import require_scale
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -90,9 +91,9 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Something else; a loop (take `mode` or `loop_transfer` first).
-    ValueError
+    InputError
         A sequence of loops, an improper transfer function, matrices that do not fit or are not finite, a flag that
         contradicts the system.
 
@@ -102,7 +103,7 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     [[-0.5]]
     """
     if isinstance(system, Loop):
-        raise TypeError(f"{quantity} takes a linear system: pass mode(loop, a) or loop_transfer(loop, a)")
+        raise InputTypeError(f"{quantity} takes a linear system: pass mode(loop, a) or loop_transfer(loop, a)")
     if isinstance(system, Sequence) and system and all(isinstance(item, Loop) for item in system):
         require_single_loop(system, quantity)
     if isinstance(system, control.TransferFunction):
@@ -112,19 +113,19 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     elif isinstance(system, tuple) and len(system) == 4:
         return _checked([_matrix(m) for m in system], quantity, continuous)
     else:
-        raise TypeError(
+        raise InputTypeError(
             f"{quantity} takes a StateSpace, a TransferFunction or matrices (A, B, C, D), got {type(system).__name__}"
         )
     domain = continuous if system.dt is None else system.dt == 0
     if continuous and not domain:
-        raise ValueError(f"{quantity}: continuous=True contradicts the system, which is discrete (dt = {system.dt})")
+        raise InputError(f"{quantity}: continuous=True contradicts the system, which is discrete (dt = {system.dt})")
     return _checked(list(matrices), quantity, domain)
 
 
 def square(found: Realization, quantity: str) -> Realization:
     """The realization itself, once it has as many inputs as outputs."""
     if found.d.shape[0] != found.d.shape[1] or not len(found.d):
-        raise ValueError(f"{quantity} closes each output on its own input: got a {found.d.shape} transfer matrix")
+        raise InputError(f"{quantity} closes each output on its own input: got a {found.d.shape} transfer matrix")
     return found
 
 
@@ -133,7 +134,7 @@ def negative_feedback(found: Realization, quantity: str) -> Realization:
     one = np.eye(len(found.d))
     direct = one + found.d
     if np.linalg.cond(direct) > 1e14:
-        raise ValueError(f"{quantity}: I + D is singular, the loop is not well posed (an algebraic loop)")
+        raise InputError(f"{quantity}: I + D is singular, the loop is not well posed (an algebraic loop)")
     inverse = np.linalg.inv(direct)
     b, c = found.b @ inverse, inverse @ found.c
     return Realization(found.a - b @ found.c, b, -c, inverse, found.continuous)
@@ -164,10 +165,10 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
         a, b, c = a.reshape(n, n), b.reshape(n, m), c.reshape(p, n)
     except ValueError:
         shapes = ", ".join(str(x.shape) for x in (a, b, c, d))
-        raise ValueError(f"{quantity}: A, B, C, D must be (n, n), (n, m), (p, n), (p, m), got {shapes}") from None
+        raise InputError(f"{quantity}: A, B, C, D must be (n, n), (n, m), (p, n), (p, m), got {shapes}") from None
     for name, x in zip("ABCD", (a, b, c, d), strict=True):
         if not np.all(np.isfinite(x)):
-            raise ValueError(f"{quantity}: {name} must be finite")
+            raise InputError(f"{quantity}: {name} must be finite")
         require_scale(f"{quantity}: {name}", x)
     return Realization(a, b, c, d, continuous)
 
@@ -198,9 +199,9 @@ def companion(num: Any, den: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, f
     """
     num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
     if not len(den):
-        raise ValueError("the denominator of the transfer function is zero")
+        raise InputError("the denominator of the transfer function is zero")
     if len(num) > len(den):
-        raise ValueError(_PROPER.format(len(num) - 1, len(den) - 1))
+        raise InputError(_PROPER.format(len(num) - 1, len(den) - 1))
     num, den = np.pad(num, (len(den) - len(num), 0)) / den[0], den / den[0]
     order = len(den) - 1
     a = np.vstack([-den[None, 1:], np.eye(order)[:-1]]) if order else np.zeros((0, 0))

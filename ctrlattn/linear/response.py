@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctrlattn.errors import InputError
+
 BAND = 0.05  # half-width of the settling band, as a share of the whole change
 
 
@@ -39,7 +41,7 @@ def step_metrics(response: np.ndarray, target: float, *, final: float | None = N
 
     Raises
     ------
-    ValueError
+    InputError
         A response that is not one-dimensional or empty.
 
     Examples
@@ -51,7 +53,7 @@ def step_metrics(response: np.ndarray, target: float, *, final: float | None = N
     """
     y = np.asarray(response, dtype=float)
     if y.ndim != 1 or not len(y):
-        raise ValueError(f"a response is (layers + 1,), got shape {y.shape}")
+        raise InputError(f"a response is (layers + 1,), got shape {y.shape}")
     if not np.all(np.isfinite(y)):
         return StepMetrics(float(y[-1]), np.inf, np.nan, np.nan, diverged=True)
     final = float(y[-1]) if final is None else final

@@ -7,6 +7,7 @@ import control
 import numpy as np
 
 from ctrlattn.arrays import require_finite, to_numpy
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, require_single_loop
 
 EPS = float(np.finfo(float).eps)
@@ -20,9 +21,9 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
 
     Raises
     ------
-    ValueError
+    InputError
         Not square, empty, NaN or infinity, a sequence of loops, a flag that contradicts the system.
-    TypeError
+    InputTypeError
         A transfer function or a loop, which have no matrix of their own.
 
     Examples
@@ -36,9 +37,9 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
         given = given.A
     a = to_numpy(given)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
-        raise ValueError(f"{quantity} takes a square matrix (n, n) with n >= 1, got shape {a.shape}")
+        raise InputError(f"{quantity} takes a square matrix (n, n) with n >= 1, got shape {a.shape}")
     if not (np.issubdtype(a.dtype, np.number) or a.dtype == bool):
-        raise TypeError(f"{quantity} takes a matrix of numbers, got {a.dtype}")
+        raise InputTypeError(f"{quantity} takes a matrix of numbers, got {a.dtype}")
     a = a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
     require_finite(f"the matrix of {quantity}", a)
     require_scale(f"the matrix of {quantity}", a)
@@ -49,14 +50,14 @@ def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
     """A of a quantity that has a meaning in discrete time alone."""
     a, continuous = state_matrix(given, quantity)
     if continuous:
-        raise ValueError(f"{quantity} is of discrete time, the system is continuous: use {instead}")
+        raise InputError(f"{quantity} is of discrete time, the system is continuous: use {instead}")
     return a
 
 
 def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
     """A of a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
     if isinstance(given, control.StateSpace) and given.dt not in (0, None):
-        raise ValueError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
+        raise InputError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
     return state_matrix(given, quantity, True)[0]
 
 
@@ -64,13 +65,13 @@ def require_scale(name: str, matrix: np.ndarray) -> None:
     """Raise ValueError where squares of entries would overflow and a result silently be infinite or zero."""
     largest = float(np.max(np.abs(matrix), initial=0.0))
     if largest > _LARGEST_ENTRY:
-        raise ValueError(f"{name} has an entry of {largest:.1e}: rescale the states, so that all are below 1e120")
+        raise InputError(f"{name} has an entry of {largest:.1e}: rescale the states, so that all are below 1e120")
 
 
 def require_size(n: int, largest: int, quantity: str, instead: str) -> None:
     """Raise ValueError where dense eigenproblems of order 2n would take hours."""
     if n > largest:
-        raise ValueError(
+        raise InputError(
             f"{quantity} solves many dense eigenproblems of order 2n, here {2 * n}: it takes n <= {largest}, got "
             f"n = {n}. {instead}"
         )
@@ -80,9 +81,13 @@ def _refuse(given: Any, quantity: str) -> None:
     if isinstance(given, Sequence) and given and all(isinstance(item, Loop) for item in given):
         require_single_loop(given, quantity)
     if isinstance(given, Loop):
-        raise TypeError(f"{quantity} takes a matrix or a StateSpace: pass pass_operator(loop, n) or linearize(loop, x)")
+        raise InputTypeError(
+            f"{quantity} takes a matrix or a StateSpace: pass pass_operator(loop, n) or linearize(loop, x)"
+        )
     if isinstance(given, control.TransferFunction):
-        raise TypeError(f"{quantity} depends on the choice of the state: give a StateSpace, not a TransferFunction")
+        raise InputTypeError(
+            f"{quantity} depends on the choice of the state: give a StateSpace, not a TransferFunction"
+        )
 
 
 def _domain(system: control.StateSpace, quantity: str, continuous: bool | None) -> bool | None:
@@ -91,5 +96,5 @@ def _domain(system: control.StateSpace, quantity: str, continuous: bool | None) 
     found = system.dt == 0
     if continuous is not None and continuous != found:
         word = "continuous" if found else f"discrete (dt = {system.dt})"
-        raise ValueError(f"{quantity}: continuous={continuous} contradicts the system, which is {word}")
+        raise InputError(f"{quantity}: continuous={continuous} contradicts the system, which is {word}")
     return found

@@ -11,6 +11,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -32,9 +33,9 @@ def poles(system: Any) -> np.ndarray:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A Loop, which has the poles of its modes.
-    ValueError
+    InputError
         Not square, or not finite; a sequence of loops.
 
     Examples
@@ -43,12 +44,12 @@ def poles(system: Any) -> np.ndarray:
     [(0.5+0j), (0.5+0j)]
     """
     if isinstance(system, Loop):
-        raise TypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
+        raise InputTypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
     if isinstance(system, Sequence) and any(isinstance(item, Loop) for item in system):
         require_single_loop(system, "poles")
     a = to_numpy(system.A if isinstance(system, control.StateSpace) else system)
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
-        raise ValueError(f"poles are of a square matrix (n, n), got shape {a.shape}")
+        raise InputError(f"poles are of a square matrix (n, n), got shape {a.shape}")
     if a.size == 0:
         return np.empty(0, complex)
     a = a if np.iscomplexobj(a) else a.astype(float)
@@ -104,7 +105,7 @@ def token_system(loop: Loop, n: int) -> control.StateSpace:
 
     Raises
     ------
-    ValueError
+    InputError
         A loop that is not linear and time-invariant, a controller in sequential order.
 
     Examples
@@ -116,7 +117,7 @@ def token_system(loop: Loop, n: int) -> control.StateSpace:
     """
     require_single_loop(loop, "token_system")
     if loop.controller is not None and (loop.order == "sequential" or loop.hold_first):
-        raise ValueError(
+        raise InputError(
             "token_system: with a controller it takes parallel order and no held token; use linearize at a state"
         )
     plant = pass_operator(Loop(

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
+from ctrlattn.errors import InputError
+
 
 def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]]) -> list[np.ndarray]:
     """For each text, the number of the word (counted over all texts) that each token lies in; -1: in none.
@@ -109,7 +111,7 @@ def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None
 
     Raises
     ------
-    ValueError
+    InputError
         Different numbers of rows, fewer than three, a share outside (0, 1].
 
     References
@@ -124,9 +126,9 @@ def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None
     """
     _require_rows(a, b)
     if len(a) < 3:
-        raise ValueError(f"at least three rows are needed, got {len(a)}")
+        raise InputError(f"at least three rows are needed, got {len(a)}")
     if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], got {share}")
+        raise InputError(f"share must lie in (0, 1], got {share}")
     q, r = _main_directions(a, share)[:, :most], _main_directions(b, share)[:, :most]
     if not q.shape[1] or not r.shape[1]:
         return float("nan")
@@ -150,7 +152,7 @@ def rsa(a: np.ndarray, b: np.ndarray) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         Different numbers of rows, fewer than three.
 
     References
@@ -165,7 +167,7 @@ def rsa(a: np.ndarray, b: np.ndarray) -> float:
     """
     _require_rows(a, b)
     if len(a) < 3:
-        raise ValueError(f"at least three rows are needed, got {len(a)}")
+        raise InputError(f"at least three rows are needed, got {len(a)}")
     first, second = (rankdata(_distances(x)) for x in (a, b))
     return float(np.corrcoef(first, second)[0, 1])
 
@@ -207,4 +209,4 @@ def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, se
 
 def _require_rows(a: np.ndarray, b: np.ndarray) -> None:
     if len(a) != len(b):
-        raise ValueError(f"the two have {len(a)} and {len(b)} rows: they must be of the same words or pairs")
+        raise InputError(f"the two have {len(a)} and {len(b)} rows: they must be of the same words or pairs")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import embedding_bag, linear, normalize
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 
 FORMAT = "ctrlattn observer 1"
@@ -50,7 +51,7 @@ class Dictionary(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         Sizes that are not positive, k beyond the number of features.
 
     References
@@ -74,9 +75,9 @@ class Dictionary(torch.nn.Module):
         super().__init__()
         for name, value in (("width", width), ("features", features), ("k", 1 if k is None else k)):
             if int(value) != value or value < 1:
-                raise ValueError(f"{name} must be a positive whole number, got {value}")
+                raise InputError(f"{name} must be a positive whole number, got {value}")
         if k is not None and k > features:
-            raise ValueError(f"k must be at most the number of features, {features}, got {k}")
+            raise InputError(f"k must be at most the number of features, {features}, got {k}")
         self.k = k
         directions = torch.randn(features, width, generator=torch.Generator().manual_seed(seed))
         self.decoder = torch.nn.Parameter(normalize(directions))
@@ -101,7 +102,7 @@ class Dictionary(torch.nn.Module):
 
         Raises
         ------
-        ValueError
+        InputError
             Another width, a signal that is not finite or that does not vary.
         """
         self._require_width(signal)
@@ -109,7 +110,7 @@ class Dictionary(torch.nn.Module):
         mean = signal.mean(0)
         size = (signal - mean).square().mean().sqrt()
         if not torch.isfinite(size) or size <= 0:
-            raise ValueError(f"the signal must be finite and must vary, its standard deviation is {float(size)}")
+            raise InputError(f"the signal must be finite and must vary, its standard deviation is {float(size)}")
         self.mean.copy_(mean)
         self.size.copy_(size)
 
@@ -130,7 +131,7 @@ class Dictionary(torch.nn.Module):
         """The k largest responses (default: the dictionary's k), those below 0 as 0."""
         k = k or self.k
         if k is None:
-            raise ValueError("a ReLU dictionary has no k: give one")
+            raise InputError("a ReLU dictionary has no k: give one")
         values, indices = response.topk(k, dim=-1)
         return Codes(values.relu(), indices)
 
@@ -159,7 +160,7 @@ class Dictionary(torch.nn.Module):
 
     def _require_width(self, signal: torch.Tensor) -> None:
         if signal.shape[-1] != self.width:
-            raise ValueError(f"the dictionary is for signals of {self.width} elements, got {signal.shape[-1]}")
+            raise InputError(f"the dictionary is for signals of {self.width} elements, got {signal.shape[-1]}")
 
 
 def save(path: str | os.PathLike[str], dictionary: Dictionary, facts: Mapping[str, Any] | None = None) -> None:
@@ -184,7 +185,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
 
     Raises
     ------
-    ValueError
+    InputError
         No such file, a damaged one, or a file of something else.
 
     Examples
@@ -200,12 +201,12 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
     try:
         about = json.loads(metadata["observer"])
         if about["format"] != FORMAT:
-            raise ValueError(about["format"])
+            raise InputError(about["format"])
         features, width = tensors["decoder"].shape
         dictionary = Dictionary(width, features, k=about["k"])
         dictionary.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: no dictionary of observers.save in this file") from error
+        raise InputError(f"{path}: no dictionary of observers.save in this file") from error
     return dictionary.eval().requires_grad_(False), about["facts"]
 
 
@@ -214,9 +215,9 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor],
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
-        raise ValueError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file")
     try:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {error}") from error
+        raise InputError(f"{path}: not a whole safetensors file: {error}") from error

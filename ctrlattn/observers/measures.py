@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.observers.dictionary import Dictionary
 
 _ROWS = 2048
@@ -29,7 +30,7 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
 
     Raises
     ------
-    ValueError
+    InputError
         No example, another width.
 
     Examples
@@ -41,7 +42,7 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
     (1.0, 0.667, 0.5)
     """
     if signal.ndim != 2 or not len(signal):
-        raise ValueError(f"examples are (m, width), at least one; got {tuple(signal.shape)}")
+        raise InputError(f"examples are (m, width), at least one; got {tuple(signal.shape)}")
     left, total, count = 0.0, 0.0, torch.zeros(dictionary.features)
     with torch.no_grad():
         for rows in signal.split(_ROWS):
@@ -74,7 +75,7 @@ def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequenc
 
     Raises
     ------
-    ValueError
+    InputError
         A count outside 0 ... d; different widths.
 
     Examples
@@ -85,7 +86,7 @@ def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequenc
     """
     width = learned.shape[-1]
     if signal.shape[-1] != width or not all(0 <= count <= width for count in counts):
-        raise ValueError(f"counts must lie in 0 ... {width}, and both samples have that width")
+        raise InputError(f"counts must lie in 0 ... {width}, and both samples have that width")
     mean = learned.double().mean(0)
     _, vectors = torch.linalg.eigh(torch.cov(learned.double().T, correction=0).reshape(width, width))
     along = ((signal.double() - mean) @ vectors.flip(-1)).square().sum(0)
@@ -123,7 +124,7 @@ def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.nda
     [0.5]
     """
     if len(z) != len(tokens):
-        raise ValueError(f"{len(z)} examples, {len(tokens)} tokens")
+        raise InputError(f"{len(z)} examples, {len(tokens)} tokens")
     _, which = np.unique(tokens, return_inverse=True)
     index = torch.from_numpy(which)
     sums = torch.zeros(int(index.max()) + 1, z.shape[1]).index_add(0, index, z.float())
@@ -164,7 +165,7 @@ def top_texts(
 
     Raises
     ------
-    ValueError
+    InputError
         ids that do not fit z.
 
     Examples
@@ -177,7 +178,7 @@ def top_texts(
     Example(tokens=('a', 'b', 'c'), activations=(0.0, 2.0, 1.0))
     """
     if z.shape[:2] != ids.shape:
-        raise ValueError(f"codes of {tuple(z.shape[:2])} tokens, ids of {ids.shape}")
+        raise InputError(f"codes of {tuple(z.shape[:2])} tokens, ids of {ids.shape}")
     found = []
     for feature in features:
         own = z[..., feature]

@@ -40,7 +40,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
 
     Raises
     ------
-    ValueError
+    InputError
         As for `observe`.
     """
     require_signals(checkpoint, (signal,))
@@ -99,7 +99,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
 
     Raises
     ------
-    ValueError
+    InputError
         As for `checkpoints.evaluate` and `observe`.
 
     References

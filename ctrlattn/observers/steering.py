@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.design.performance import settled
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, LoopState
 from ctrlattn.observers.stream import window_of
 from ctrlattn.predictors import FixedAttention
@@ -98,7 +99,7 @@ def steered(
 
     Raises
     ------
-    ValueError
+    InputError
         A direction of another width, zero or not finite; a layer that is not there; a set-point or a push of another
         length.
 
@@ -151,7 +152,7 @@ def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
     """One number for each depth."""
     values = np.asarray(given, dtype=float)
     if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
-        raise ValueError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
+        raise InputError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
     return np.broadcast_to(values, (depths,))
 
 
@@ -164,7 +165,7 @@ def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
     parameter = next(checkpoint.model.parameters())
     f = torch.as_tensor(np.asarray(direction), dtype=parameter.dtype, device=parameter.device)
     if f.shape != (checkpoint.width,) or not torch.isfinite(f).all() or not f.any():
-        raise ValueError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
+        raise InputError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
     return normalize(f, dim=0)
 
 
@@ -182,7 +183,7 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
 
     Raises
     ------
-    ValueError
+    InputError
         As for `steered`.
 
     Examples
@@ -193,7 +194,7 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
     ...          [1.0], [[1, 2]])
     Traceback (most recent call last):
     ...
-    ValueError: a direction is (8,), finite and not zero; got (1,)
+    ctrlattn.InputError: a direction is (8,), finite and not zero; got (1,)
     """
     f = _unit(checkpoint, direction)
     window, index = window_of(checkpoint), checkpoint.layer_index(start)
@@ -231,7 +232,7 @@ def respond(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `steered` and `checkpoints.evaluate`.
     """
     clean, output = _run(checkpoint, direction, Law(), setpoint, ids, start)
@@ -283,7 +284,7 @@ def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         A set-point of another length.
 
     Examples

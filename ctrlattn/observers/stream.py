@@ -24,6 +24,7 @@ import torch
 from ctrlattn.checkpoints import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.watch import first, hooked, stream_of
+from ctrlattn.errors import InputError
 from ctrlattn.predictors import CausalMean
 
 SIGNALS = ("state", "prediction", "error", "mid", "mlp")
@@ -52,16 +53,16 @@ def window_of(checkpoint: Checkpoint) -> Window:
 
     Raises
     ------
-    ValueError
+    InputError
         A network without a tokenizer, or with one that changes a text where it adds special tokens.
     """
     if checkpoint.tokenizer is None:
-        raise ValueError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
+        raise InputError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
     bare = checkpoint.tokenizer("a", add_special_tokens=False)["input_ids"]
     full = checkpoint.tokenizer("a")["input_ids"]
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
     if start is None:
-        raise ValueError(f"{checkpoint.source}: the tokenizer does not only add tokens before and behind a text")
+        raise InputError(f"{checkpoint.source}: the tokenizer does not only add tokens before and behind a text")
     before, behind = tuple(full[:start]), tuple(full[start + len(bare) :])
     return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
 
@@ -73,14 +74,14 @@ def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) 
 
     Raises
     ------
-    ValueError
+    InputError
         No such file, no UTF-8, too few tokens for one window, a context that leaves no example.
     """
     dress, tokenizer = window_of(checkpoint), checkpoint.tokenizer
     assert tokenizer is not None
     body = context - len(dress.before) - len(dress.behind)
     if len(range(*dress.kept(context).indices(context))) < 2:
-        raise ValueError(f"a context of {context} tokens leaves no example")
+        raise InputError(f"a context of {context} tokens leaves no example")
     ids: list[int] = []
     found = False
     for text in _pieces(Path(path)):
@@ -90,19 +91,19 @@ def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) 
             yield np.array([*dress.before, *ids[start : start + body], *dress.behind])
         ids = ids[len(ids) // body * body :]
     if not found:
-        raise ValueError(f"{path}: {len(ids)} tokens, too few for one window of {body}")
+        raise InputError(f"{path}: {len(ids)} tokens, too few for one window of {body}")
 
 
 def _pieces(path: Path) -> Iterator[str]:
     """Pieces of a text that end at the end of a line."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise InputError(f"{path}: no such file")
     try:
         with path.open(encoding="utf-8") as file:
             while lines := file.readlines(_CHUNK):
                 yield "".join(lines)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+        raise InputError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:
@@ -119,7 +120,7 @@ def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...
 
     Raises
     ------
-    ValueError
+    InputError
         Another signal or layer; "mid" where attention and MLP are not one after the other around a pre-norm.
     """
     require_signals(checkpoint, wanted)
@@ -145,9 +146,9 @@ def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
         if name not in SIGNALS:
             nearest = get_close_matches(str(name), SIGNALS, n=1)
             hint = f": did you mean {nearest[0]!r}?" if nearest else ""
-            raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}{hint}")
+            raise InputError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}{hint}")
     if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
-        raise ValueError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
+        raise InputError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
 
 
 def _watching(
@@ -203,7 +204,7 @@ class Stream:
 
     Raises
     ------
-    ValueError
+    InputError
         As for `windows` and `observe`.
     """
 
@@ -225,7 +226,7 @@ class Stream:
         kept = window_of(checkpoint).kept(context)
         self.each = len(range(*kept.indices(context))) - 1  # examples a window
         if self.each < 1:
-            raise ValueError(f"a context of {context} tokens leaves no example")
+            raise InputError(f"a context of {context} tokens leaves no example")
         self.count = max(1, round(size / self.each))  # windows a block
         self._next, self._iterator = 0, self._training()
 
@@ -256,7 +257,7 @@ class Stream:
 
         Raises
         ------
-        ValueError
+        InputError
             The text has fewer than ten windows.
         """
         found = []
@@ -266,7 +267,7 @@ class Stream:
             if len(found) == count:
                 break
         if not found:
-            raise ValueError(f"{self.path}: fewer than ten windows of {self.context} tokens: none to hold out")
+            raise InputError(f"{self.path}: fewer than ten windows of {self.context} tokens: none to hold out")
         return np.stack(found)
 
     def _training(self) -> Iterator[np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint
+from ctrlattn.errors import InputError
 from ctrlattn.observers.dictionary import Dictionary, load, save
 from ctrlattn.observers.measures import (
     FeatureTexts,
@@ -23,7 +24,8 @@ from ctrlattn.observers.measures import (
 )
 from ctrlattn.observers.replacement import Recovered, recover
 from ctrlattn.observers.stream import Stream, observe
-from ctrlattn.observers.training import Progress, Settings, train
+from ctrlattn.observers.training import Settings, train
+from ctrlattn.progress import Progress
 
 _BLOCK = 16_384  # examples
 _CONTEXT = 128  # tokens a window
@@ -90,7 +92,7 @@ def study(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `Stream` and `Settings`; a dictionary of another study in `folder`.
     """
     stream = Stream(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
@@ -141,7 +143,7 @@ def _trained(
         dictionary, there = load(final)
         if there != about:
             other = sorted(name for name in {*about, *there} if about.get(name) != there.get(name))
-            raise ValueError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
+            raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
         return dictionary
     dictionary, _ = train(
         lambda block: stream.block(block)[signal], settings, state=state, facts=facts, progress=progress

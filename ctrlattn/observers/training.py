@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import normalize
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
+from ctrlattn.progress import Progress
 
 Blocks = Callable[[int], torch.Tensor]
-Progress = Callable[[str, int, int], None]
 _AUXILIARY = 1 / 32  # weight of the dead features' share, as published
 _BETAS = (0.9, 0.999)
 
@@ -49,7 +50,7 @@ class Settings:
 
     Raises
     ------
-    ValueError
+    InputError
         A number out of range.
 
     Examples
@@ -71,13 +72,13 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("features", "blocks", "passes", "batch", "dead_after"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.rate < math.inf:
-            raise ValueError(f"rate must be positive and finite, got {self.rate}")
+            raise InputError(f"rate must be positive and finite, got {self.rate}")
         if not 0 <= self.penalty < math.inf:
-            raise ValueError(f"penalty must be finite and not negative, got {self.penalty}")
+            raise InputError(f"penalty must be finite and not negative, got {self.penalty}")
         if self.k is not None and self.penalty:
-            raise ValueError(f"penalty belongs to ReLU (k=None); TopK holds {self.k} features as it is")
+            raise InputError(f"penalty belongs to ReLU (k=None); TopK holds {self.k} features as it is")
 
 
 class Progressed(NamedTuple):
@@ -124,13 +125,13 @@ class Training:
 
         Raises
         ------
-        ValueError
+        InputError
             Another width, an empty or non-finite block; a training that is over.
         """
         if self.done >= self.settings.blocks:
-            raise ValueError(f"this training is over: it was for {self.settings.blocks} blocks")
+            raise InputError(f"this training is over: it was for {self.settings.blocks} blocks")
         if signal.ndim != 2 or len(signal) < 2 or not torch.isfinite(signal).all():
-            raise ValueError(f"a block is (examples, width), finite, at least 2 examples; got {tuple(signal.shape)}")
+            raise InputError(f"a block is (examples, width), finite, at least 2 examples; got {tuple(signal.shape)}")
         if self.done == 0:
             self.dictionary.measure(signal)
         generator = torch.Generator().manual_seed(1_000_003 * (self.settings.seed + 1) + self.done)
@@ -242,18 +243,18 @@ class Training:
 
         Raises
         ------
-        ValueError
+        InputError
             No such file, a damaged one, or a training with other settings or on something else.
         """
         tensors, metadata = read_tensors(path)
         if "training" not in metadata:
-            raise ValueError(f"{path}: no training of observers in this file")
+            raise InputError(f"{path}: no training of observers in this file")
         about = json.loads(metadata["training"])
         wanted = {**asdict(settings), **(facts or {})}
         there = {**about["settings"], **about["facts"]}
         other = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
         if other:
-            raise ValueError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
+            raise InputError(f"{path}: a training that differs in {', '.join(other)}: give another place or the same")
         training = cls(about["width"], settings)
         training.done, training.idle = about["done"], tensors["idle"]
         own = {name.removeprefix("dictionary."): value for name, value in tensors.items() if "dictionary." in name}
@@ -294,7 +295,7 @@ def train(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `Training`.
 
     Examples

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import attention
+from ctrlattn.errors import InputError
 
 _LOGITS = 2**26  # entries of the logits in one pass: a quarter of a gigabyte in float32
 
@@ -56,7 +57,7 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
 
     Raises
     ------
-    ValueError
+    InputError
         An encoder or a network without a head, windows of fewer than two tokens, ids outside the vocabulary, weights
         that give NaN.
 
@@ -94,7 +95,7 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
 
     Raises
     ------
-    ValueError
+    InputError
         A text shorter than one window; a stride that is not in 1 ... window - 1; what `evaluate` refuses.
 
     Examples
@@ -107,12 +108,12 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     """
     text = windows_of(checkpoint, ids, cut=True)
     if text.shape[0] != 1:
-        raise ValueError(f"one text at a time: ids (n,), got shape {tuple(text.shape)}")
+        raise InputError(f"one text at a time: ids (n,), got shape {tuple(text.shape)}")
     if not 1 <= stride < window:
-        raise ValueError(f"the stride must be one of 1 ... window - 1 = {window - 1}, got {stride}")
+        raise InputError(f"the stride must be one of 1 ... window - 1 = {window - 1}, got {stride}")
     n = text.shape[1]
     if n < window:
-        raise ValueError(f"the text is shorter than one window: {n} tokens, window {window}")
+        raise InputError(f"the text is shorter than one window: {n} tokens, window {window}")
     windows_of(checkpoint, text[:, :window])  # a window that the network has no positions for
     losses, done = [], 1
     for start in [*range(0, n - window, stride), n - window]:
@@ -127,13 +128,13 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
 def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
     """(windows, length) ids of a causal network with a head, checked; `cut` as for `inputs_of`."""
     if not checkpoint.causal or checkpoint.model.get_output_embeddings() is None:
-        raise ValueError(
+        raise InputError(
             f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
             "wanted is a causal network with its head (a ...ForCausalLM)"
         )
     tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
     if tokens.shape[1] < 2:
-        raise ValueError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
+        raise InputError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
     return tokens
 
 
@@ -154,7 +155,7 @@ def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
 def _evaluation(losses: list[np.ndarray]) -> Evaluation:
     each = np.concatenate([some.mean(1) for some in losses])
     if not np.isfinite(each).all():
-        raise ValueError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
+        raise InputError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
     error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     loss = float(each.mean())
     return Evaluation(loss, float(error), _exp(loss), each, sum(some.size for some in losses))

@@ -43,7 +43,7 @@ def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there or has no attention.
 
     Examples

@@ -13,6 +13,7 @@ import torch
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,7 +40,7 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
     Raises
     ------
-    ValueError
+    InputError
         No token, ids outside the vocabulary, weights that give NaN.
 
     References
@@ -131,4 +132,4 @@ def _finite(arrays: dict[str, tuple[str, np.ndarray]]) -> None:
     for name, (_, values) in arrays.items():
         if not np.isfinite(values).all():
             layer = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise ValueError(f"the {name.removesuffix('_max')} of layer {layer} gives values that are not finite")
+            raise InputError(f"the {name.removesuffix('_max')} of layer {layer} gives values that are not finite")

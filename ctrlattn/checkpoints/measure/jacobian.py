@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_function
 from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.errors import InputError
 
 
 def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperator:
@@ -36,7 +37,7 @@ def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperat
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there; bad ids; a stream that is not finite.
 
     References
@@ -71,7 +72,7 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
 
     Raises
     ------
-    ValueError
+    InputError
         An h, or a layer's output, that is not finite.
 
     Examples
@@ -82,7 +83,7 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
     """
     value, pull = torch.func.vjp(f, h)[:2]
     if not (torch.isfinite(h).all() and torch.isfinite(value).all()):
-        raise ValueError("a Jacobian needs a finite stream: this layer reads or returns NaN or infinity")
+        raise InputError("a Jacobian needs a finite stream: this layer reads or returns NaN or infinity")
     push = torch.func.vjp(lambda w: pull(w)[0], torch.zeros_like(value))[1]
 
     # numpy has no bfloat16.

@@ -36,7 +36,7 @@ def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerF
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there; bad ids.
 
     Examples
@@ -58,7 +58,7 @@ def layer_functions(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `layer_function`.
     """
     wanted = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]

@@ -22,8 +22,10 @@ from ctrlattn.checkpoints.measure.value_maps import value_gains
 from ctrlattn.checkpoints.network.families import at
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
 from ctrlattn.linear import open_loop_pole
+from ctrlattn.progress import Progress
 from ctrlattn.signals import feedback_gain
 from ctrlattn.stability import attention_spectrum, spectral_radius, stability_set
 from ctrlattn.stability.motion.products import depth_exponents
@@ -37,8 +39,6 @@ SUBLAYERS = ("attention", "mlp")
 LOOPS = ("residual", "comparator", "softmax", "neutreno", "pidformer-printed", "pidformer-ema")
 _ON_CIRCLE = 1e-9  # a pole this close to the unit circle is on it: the constant mode of plain softmax
 _WAVES = 33  # frequencies from 0 to pi
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Effort:
         least = {"commutator": 2, "lanczos": self.singular}
         for name, value in vars(self).items():
             if value < least.get(name, 1):
-                raise ValueError(f"Effort.{name} must be at least {least.get(name, 1)}, got {value}")
+                raise InputError(f"Effort.{name} must be at least {least.get(name, 1)}, got {value}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -364,7 +364,7 @@ def _attending(checkpoint: Checkpoint) -> list[bool]:
     """Which layers have value and output maps: a dropped or replaced attention has none."""
     found = [_exists(layer, checkpoint.family.value, checkpoint.family.output) for layer in checkpoint.layers]
     if not any(found):
-        raise ValueError("no layer has attention")
+        raise InputError("no layer has attention")
     return found
 
 

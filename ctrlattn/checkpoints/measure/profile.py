@@ -31,6 +31,7 @@ from ctrlattn import __version__, results
 from ctrlattn.checkpoints.measure.parts import PARTS, SUBLAYERS, Effort, Measured, Progress
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def feedback_profile(
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown part, bad ids, weights that give NaN; `heads` or `value_output` of a network without any attention.
 
     References
@@ -109,14 +110,14 @@ def _wanted(parts: Sequence[str] | None) -> list[str]:
     if parts is None:
         return list(PARTS)
     if isinstance(parts, str):
-        raise ValueError(f"parts is a list of names, got the text {parts!r}: write [{parts!r}]")
+        raise InputError(f"parts is a list of names, got the text {parts!r}: write [{parts!r}]")
     for name in parts:
         if name not in PARTS:
             nearest = get_close_matches(str(name), PARTS, n=1)
             hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise ValueError(f"unknown part {name!r}: {hint}parts are {', '.join(PARTS)}")
+            raise InputError(f"unknown part {name!r}: {hint}parts are {', '.join(PARTS)}")
     if not parts:
-        raise ValueError(f"no part is asked for: parts are {', '.join(PARTS)}")
+        raise InputError(f"no part is asked for: parts are {', '.join(PARTS)}")
     return [name for name in PARTS if name in parts]
 
 
@@ -136,7 +137,7 @@ def _part(measured: Measured, name: str, folder: Path | None, mark: str) -> "xr.
     try:
         found = PARTS[name](measured).assign_attrs(fingerprint=mark)
     except ValueError as error:
-        raise ValueError(f"part {name!r} of the profile cannot be measured: {error}") from error
+        raise InputError(f"part {name!r} of the profile cannot be measured: {error}") from error
     measured.report(name, 1, 1)
     if path is not None:
         results.save(path, found)

@@ -16,6 +16,7 @@ from ctrlattn.checkpoints.network.families import KINDS
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.errors import InputError
 from ctrlattn.signals import feedback_gain
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def stream(
 
     Raises
     ------
-    ValueError
+    InputError
         A window below 1 or beyond the network's positions, one text where several are wanted, bad ids.
 
     Examples
@@ -173,7 +174,7 @@ def summaries(
 
     Raises
     ------
-    ValueError
+    InputError
         As for `stream`; no token in any text; values that are not finite.
 
     Examples
@@ -203,7 +204,7 @@ def summaries(
     windows = each()
     start = next(windows, None)
     if start is None:
-        raise ValueError("there is no token in any of the texts")
+        raise InputError("there is no token in any of the texts")
     found = reduce(merge, windows, start)
     variables = {
         f"{name}_{suffix}": (("kind", "layer"), values[i])
@@ -222,7 +223,7 @@ def _coordinates(checkpoint: Checkpoint) -> dict[str, Any]:
 def _windows(checkpoint: Checkpoint, texts: Iterable[Any], window: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """(number of the text, arguments of the model) for every window."""
     if isinstance(texts, str):
-        raise ValueError("texts must be a collection of texts: one of them is [text]")
+        raise InputError("texts must be a collection of texts: one of them is [text]")
     window = _window(checkpoint, window)
     for number, text in enumerate(texts):
         if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
@@ -238,7 +239,7 @@ def _window(checkpoint: Checkpoint, window: int | None) -> int:
     if window is None:
         return min(_WINDOW, longest or _WINDOW)
     if window < 1 or (longest is not None and window > longest):
-        raise ValueError(f"window must be 1 ... {longest or ''} tokens for this network, got {window}")
+        raise InputError(f"window must be 1 ... {longest or ''} tokens for this network, got {window}")
     return window
 
 
@@ -292,4 +293,4 @@ def _finite(variables: dict[str, Any]) -> None:
     for name, (_, values) in variables.items():
         if not np.isfinite(values).all():
             kind, layer = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise ValueError(f"{name} of the {KINDS[kind]} in layer {layer} is not finite")
+            raise InputError(f"{name} of the {KINDS[kind]} in layer {layer} is not finite")

@@ -39,7 +39,7 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
     Raises
     ------
-    ValueError
+    InputError
         No token, ids outside the vocabulary, several texts at once, a str without a tokenizer, signals that are not
         finite.
 

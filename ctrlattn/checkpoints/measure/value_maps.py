@@ -35,7 +35,7 @@ def value_gains(checkpoint: Checkpoint, layer: int) -> ValueGains:
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there or has no attention.
 
     References

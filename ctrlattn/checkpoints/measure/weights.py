@@ -53,7 +53,7 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there, or without the family's linear maps (dropped, replaced).
 
     References

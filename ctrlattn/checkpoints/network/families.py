@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, Literal
 
+from ctrlattn.errors import InputError
+
 Kind = Literal["attention", "mlp"]
 KINDS: tuple[Kind, ...] = ("attention", "mlp")
 
@@ -193,7 +195,7 @@ def at(module: Any, path: str) -> Any:
 
     Raises
     ------
-    ValueError
+    InputError
         None of them exists.
 
     Examples
@@ -212,7 +214,7 @@ def _existing(module: Any, path: str) -> str:
         except AttributeError:
             continue
         return one
-    raise ValueError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
+    raise InputError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
 
 
 def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
@@ -220,7 +222,7 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
 
     Raises
     ------
-    ValueError
+    InputError
         A family that does not fit the model; the message names the layer and what is not there.
 
     Examples
@@ -239,7 +241,7 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
             for kind in KINDS
         )
     except ValueError as error:
-        raise ValueError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
+        raise InputError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
 
 
 def _sublayer(layer: Any, i: int, kind: Kind, place: Place, parallel: bool) -> Sublayer:
@@ -269,7 +271,7 @@ def family_of(model_type: str) -> Family:
         return FAMILIES[model_type]
     nearest = get_close_matches(str(model_type), FAMILIES, n=1)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(
+    raise InputError(
         f"unknown model family {model_type!r}: {hint}known are {', '.join(FAMILIES)}; for another one give "
         "load(source, family=ctrlattn.checkpoints.Family(...)): where its layers, norms and contributions are; where "
         "only the name differs, dataclasses.replace(FAMILIES['llama'], name=...)"

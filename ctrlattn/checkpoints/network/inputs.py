@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.errors import InputError
 
 _TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
 
@@ -25,7 +26,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
 
     Raises
     ------
-    ValueError
+    InputError
         No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
         wrong shape, pixels that are not finite; a network that was put into training mode after it was loaded.
 
@@ -38,7 +39,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
     if checkpoint.model.training:
-        raise ValueError("the network is in training mode, where dropout would be measured with it: call model.eval()")
+        raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
     if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
         return {"pixel_values": _pixels(checkpoint, ids, batch)}
     tokens = _tokens(checkpoint, ids, batch)
@@ -51,18 +52,18 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
 def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
     if isinstance(ids, str):
         if checkpoint.tokenizer is None:
-            raise ValueError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
+            raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
         ids = checkpoint.tokenizer(ids)["input_ids"]
     tokens = torch.as_tensor(np.asarray(ids), dtype=torch.long)
     tokens = tokens[None] if tokens.ndim == 1 else tokens
     if tokens.ndim != 2 or not (batch or tokens.shape[0] == 1):
         wanted = "ids (n,) or (windows, n)" if batch else "one text at a time: ids (n,) or (1, n)"
-        raise ValueError(f"wanted is {wanted}, got shape {tuple(tokens.shape)}")
+        raise InputError(f"wanted is {wanted}, got shape {tuple(tokens.shape)}")
     if tokens.numel() == 0:
-        raise ValueError("the text has no token")
+        raise InputError("the text has no token")
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
     if tokens.min() < 0 or tokens.max() >= vocabulary:
-        raise ValueError(
+        raise InputError(
             f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
         )
     return tokens.to(checkpoint.model.device)
@@ -71,7 +72,7 @@ def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
 def _fit(checkpoint: Checkpoint, count: int) -> None:
     longest = _positions(checkpoint.model)
     if longest is not None and count > longest:
-        raise ValueError(f"{count} tokens at once, and the network has positions for {longest}: give fewer")
+        raise InputError(f"{count} tokens at once, and the network has positions for {longest}: give fewer")
 
 
 def _positions(model: Any) -> int | None:
@@ -85,11 +86,11 @@ def _positions(model: Any) -> int | None:
 
 def _pixels(checkpoint: Checkpoint, image: Any, batch: bool) -> torch.Tensor:
     if isinstance(image, str):
-        raise ValueError("this network reads images: give pixel values (channels, height, width), not a text")
+        raise InputError("this network reads images: give pixel values (channels, height, width), not a text")
     pixels = torch.as_tensor(np.asarray(image), dtype=checkpoint.model.dtype)
     pixels = pixels[None] if pixels.ndim == 3 else pixels
     if pixels.ndim != 4 or not (batch or pixels.shape[0] == 1):
-        raise ValueError(f"wanted is one image (channels, height, width), got shape {tuple(pixels.shape)}")
+        raise InputError(f"wanted is one image (channels, height, width), got shape {tuple(pixels.shape)}")
     if not torch.isfinite(pixels).all():
-        raise ValueError("pixel values must be finite")
+        raise InputError("pixel values must be finite")
     return pixels.to(checkpoint.model.device)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.families import KINDS, Family, Kind, Sublayer, family_of, sublayers
+from ctrlattn.errors import InputError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
@@ -50,18 +51,18 @@ class Checkpoint:
 
         Raises
         ------
-        ValueError
+        InputError
             An unknown kind, or a model that the family does not fit.
         """
         if kind is not None and kind not in KINDS:
-            raise ValueError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+            raise InputError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
         return tuple(one for one in sublayers(self.family, self.model) if kind in (None, one.kind))
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
         count = len(self.layers)
         if not 0 <= layer < count:
-            raise ValueError(f"layer must be one of 0 ... {count - 1}, got {layer}")
+            raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
         return int(layer)
 
 
@@ -104,7 +105,7 @@ def load(
 
     Raises
     ------
-    ValueError
+    InputError
         A missing directory or file; missing, truncated, foreign or non-finite weights; an unknown family or
         one that does not fit, an unknown dtype or attention.
 
@@ -113,14 +114,14 @@ def load(
     >>> load("no/such/directory")
     Traceback (most recent call last):
     ...
-    ValueError: no/such/directory: no such directory...
+    ctrlattn.InputError: no/such/directory: no such directory...
     """
     if attention not in _ATTENTION:
-        raise ValueError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
+        raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
     if isinstance(source, torch.nn.Module):
         return _from_model(source, tokenizer, family, attention)
     if dtype not in _DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+        raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
     # Here, not above: what was saved is made of Checkpoints, so that its module reads this one.
     from ctrlattn.checkpoints.network.save import is_changed, open_changed
@@ -134,7 +135,7 @@ def load(
         raise
     except Exception as error:
         # A damaged file raises whatever its bytes lead to (struct.error, ZeroDivisionError ...): one line for all.
-        raise ValueError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
+        raise InputError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -158,7 +159,7 @@ def _reason(error: Exception) -> str:
 def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attention: str) -> Checkpoint:
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
-        raise ValueError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
+        raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
     family = family or family_of(config.model_type)
     model.set_attn_implementation(attention)
     return _fitting(Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__)))
@@ -167,11 +168,11 @@ def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attent
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
-        raise ValueError("the network has no layer")
+        raise InputError("the network has no layer")
     for name, weight in checkpoint.model.named_parameters():
         if weight.device.type != "meta" and not torch.isfinite(weight).all():
             count = int((~torch.isfinite(weight)).sum())
-            raise ValueError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
+            raise InputError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
     return checkpoint
 
 
@@ -180,19 +181,19 @@ def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
     path = Path(source)
     if path.is_file():
         if path.suffix != ".gguf":
-            raise ValueError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
+            raise InputError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
         return str(path.parent), path.name
     if path.is_dir():
         found = sorted(p.name for p in path.glob("*.gguf"))
         if gguf_file is not None and gguf_file not in found:
-            raise ValueError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(found) or 'none'}")
+            raise InputError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(found) or 'none'}")
         if (path / "config.json").exists() or gguf_file is not None:
             return source, gguf_file
         if len(found) == 1:
             return source, found[0]
-        raise ValueError(f"{source}: neither config.json nor exactly one .gguf file there ({len(found)} found)")
+        raise InputError(f"{source}: neither config.json nor exactly one .gguf file there ({len(found)} found)")
     if source.count("/") > 1 or path.is_absolute() or source.startswith(("." + os.sep, "~")) or not source:
-        raise ValueError(f"{source}: no such directory or file")
+        raise InputError(f"{source}: no such directory or file")
     return source, gguf_file
 
 
@@ -229,11 +230,11 @@ def _from_pretrained(
 def _complete(info: dict[str, Any]) -> None:
     """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
     for name, found, wanted in sorted(info["mismatched_keys"]):
-        raise ValueError(f"the weight {name} is {tuple(found)} in the file, config.json wants {tuple(wanted)}")
+        raise InputError(f"the weight {name} is {tuple(found)} in the file, config.json wants {tuple(wanted)}")
     # Only the pooler, which no layer reads, may be missing.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:
-        raise ValueError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
+        raise InputError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
 
 
 def _has_tokenizer(name: str, gguf: str | None, model: Any) -> bool:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicLayer
 
+from ctrlattn.errors import InputError
+
 
 class Past(DynamicLayer):
     """A place in a transformers cache that holds one state instead of keys; it is replaced, not appended to.
@@ -38,7 +40,7 @@ class Past(DynamicLayer):
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
-            raise ValueError("a gain with memory cannot take tokens back: generate without an assistant")
+            raise InputError("a gain with memory cannot take tokens back: generate without an assistant")
 
 
 def past_in(cache: Any, place: int | None) -> Past:
@@ -46,17 +48,17 @@ def past_in(cache: Any, place: int | None) -> Past:
 
     Raises
     ------
-    ValueError
+    InputError
         A cache of fixed size, which has no place for a state.
     """
     if place is None:
-        raise ValueError("a gain with memory has no place in the cache: it was not put there by drop or load")
+        raise InputError("a gain with memory has no place in the cache: it was not put there by drop or load")
     while len(cache.layers) <= place:
         cache.layers.append(DynamicLayer())
     found = cache.layers[place]
     if isinstance(found, Past):
         return found
     if not isinstance(found, DynamicLayer) or found.get_seq_length():
-        raise ValueError(f"a gain with memory needs a dynamic cache, got a place of type {type(found).__name__}")
+        raise InputError(f"a gain with memory needs a dynamic cache, got a place of type {type(found).__name__}")
     cache.layers[place] = made = Past()
     return made

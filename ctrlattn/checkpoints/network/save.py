@@ -17,6 +17,7 @@ import torch
 from ctrlattn.checkpoints.network.families import Family, family_of
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 
 _PLAIN, _GAINS = "model.safetensors", "ctrlattn.safetensors"
@@ -38,7 +39,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
-    ValueError
+    InputError
         A directory that cannot be written; one that holds another checkpoint.
 
     Examples
@@ -53,7 +54,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     """
     folder = output_directory(directory)
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
-        raise ValueError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
+        raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
     model, gains = checkpoint.model, _has_gains(structure_of(checkpoint.model))
     weights = _weights(model)
     if not gains:
@@ -105,7 +106,7 @@ def open_changed(
 
     Raises
     ------
-    ValueError
+    InputError
         A directory that holds no such network; weights that are missing or not those of its structure.
     """
     import transformers
@@ -114,7 +115,7 @@ def open_changed(
     kept = _config_of(folder)
     structure = _structure_in(kept)
     if structure is None:
-        raise ValueError(f"{folder}: holds no network that was changed by drop")
+        raise InputError(f"{folder}: holds no network that was changed by drop")
     network = kept.get("network", kept)
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
     family = family or family_of(network["model_type"])
@@ -142,7 +143,7 @@ def _built(
     apply(family, model, structure)
     missing = sorted(model.state_dict().keys() - weights.keys() - tied)
     if missing:
-        raise ValueError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
+        raise InputError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
     model.load_state_dict({name: one for name, one in weights.items() if name not in whole}, strict=False)
     return model
 
@@ -191,4 +192,4 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: cannot read the weights: {error}") from error
+        raise InputError(f"{path}: cannot read the weights: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.recall import recall
+from ctrlattn.errors import InputError
 
 RATES = (0.5, 0.8, 0.95, 1.0)  # of forgetting, a token; 1: all that was said
 LAGS = 2  # tokens before the last that are told apart
@@ -126,7 +127,7 @@ def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
     if mask is None:
         return None
     if not isinstance(mask, torch.Tensor):
-        raise ValueError(
+        raise InputError(
             f"a gain with memory reads a tensor as mask, got {type(mask).__name__}: load with attention sdpa"
         )
     if mask.ndim == 4:  # (batch, heads, queries, keys), true or 0 where seen: a token sees itself, none sees padding

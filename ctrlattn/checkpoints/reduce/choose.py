@@ -20,6 +20,8 @@ from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
 from ctrlattn.checkpoints.reduce.compensate import Calibration, Moments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
+from ctrlattn.errors import InputError
+from ctrlattn.progress import silent
 
 _TOKENS = 2048  # in one pass
 _Stand = Callable[[torch.Tensor], torch.Tensor]
@@ -88,7 +90,7 @@ def choose(
 
     Raises
     ------
-    ValueError
+    InputError
         More layers than there are to choose from; an encoder or a post-norm network; bad ids.
 
     References
@@ -110,20 +112,20 @@ def choose(
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
     if checkpoint.family.norm != "pre":
-        raise ValueError(f"a gain stands in behind a norm; family {checkpoint.family.name!r} has it after the sublayer")
+        raise InputError(f"a gain stands in behind a norm; family {checkpoint.family.name!r} has it after the sublayer")
     places = checkpoint.sublayers(kind)
     free = sorted(set(range(len(places))) - {checkpoint.layer_index(layer) for layer in keep})
     most = len(free) - (kind == "attention" and len(free) == len(places))
     if not 1 <= count <= most:
-        raise ValueError(f"the number of layers to choose must be one of 1 ... {most}, got {count}")
-    tell = calibration.progress or (lambda step, done, total: None)
+        raise InputError(f"the number of layers to choose must be one of 1 ... {most}, got {count}")
+    tell = calibration.progress or silent
     tell("score", 0, 2)
     gains = _gains(checkpoint, places, fitting, calibration)
     tell("score", 1, 2)
     slope, curvature = _expansion(checkpoint, places, gains, judging, seed)
     tell("score", 2, 2)
     if not (np.isfinite(slope).all() and np.isfinite(curvature).all()):
-        raise ValueError("the gradients of the loss are not finite on the selection text")
+        raise InputError("the gradients of the loss are not finite on the selection text")
     order, predicted = _greedy(slope, curvature, free, count)
     return Choice(tuple(sorted(order)), tuple(order), predicted, slope, curvature)
 
@@ -135,7 +137,7 @@ def compensated_drop(
 
     Raises
     ------
-    ValueError
+    InputError
         As `choose` and `drop`.
     """
     choice = choose(checkpoint, count, calibration, selection, kind=kind, seed=seed)

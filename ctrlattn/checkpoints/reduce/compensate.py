@@ -5,7 +5,6 @@ w_t = 1 / |x_t|^2 for the stream x: the norms of the network make relative error
 massive norm would otherwise count for thousands.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -20,8 +19,8 @@ from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.stand_ins import Gain, MemoryGain
 from ctrlattn.checkpoints.network.structure import Stand, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
-
-Progress = Callable[[str, int, int], None]
+from ctrlattn.errors import InputError
+from ctrlattn.progress import Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +56,9 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.ridge) and self.ridge > 0):
-            raise ValueError(f"the penalty must be positive, got {self.penalty}")
+            raise InputError(f"the penalty must be positive, got {self.penalty}")
         if self.rank is not None and self.rank < 1:
-            raise ValueError(f"the rank of a gain must be at least 1, got {self.rank}")
+            raise InputError(f"the rank of a gain must be at least 1, got {self.rank}")
 
     @staticmethod
     def of(value: Any) -> "Calibration":
@@ -178,7 +177,7 @@ def fitted(checkpoint: Checkpoint, one: Sublayer, flow: Flow, calibration: Calib
 def assign(gain: Gain, matrix: torch.Tensor, bias: torch.Tensor) -> None:
     """Write (G, b) into a gain, in factors where it has them."""
     if not (torch.isfinite(matrix).all() and torch.isfinite(bias).all()):
-        raise ValueError("the calibration text gives a gain that is not finite")
+        raise InputError("the calibration text gives a gain that is not finite")
     with torch.no_grad():
         gain.out.bias.copy_(bias)
         if isinstance(gain.into, torch.nn.Identity):

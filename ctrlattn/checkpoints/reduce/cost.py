@@ -11,6 +11,7 @@ import torch
 from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import attention
+from ctrlattn.errors import InputError
 
 _NAMES = ("cache", "past_key_values")  # of the KV cache: from transformers 5.24 on, and before
 
@@ -56,7 +57,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
 
     Raises
     ------
-    ValueError
+    InputError
         Fewer than one new token or round; what `evaluate` refuses.
 
     Examples
@@ -71,7 +72,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     (128.0, 64.0)
     """
     if min(new_tokens, repeat) < 1:
-        raise ValueError(f"new_tokens and repeat must be at least 1, got {new_tokens} and {repeat}")
+        raise InputError(f"new_tokens and repeat must be at least 1, got {new_tokens} and {repeat}")
     windows = {name: windows_of(network, ids) for name, network in networks.items()}
     prefill: dict[str, list[float]] = {name: [] for name in networks}
     generation: dict[str, list[float]] = {name: [] for name in networks}

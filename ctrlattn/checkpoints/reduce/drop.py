@@ -9,6 +9,7 @@ from ctrlattn.checkpoints.network.families import KINDS, Kind
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
+from ctrlattn.errors import InputError
 
 
 def drop(
@@ -38,7 +39,7 @@ def drop(
 
     Raises
     ------
-    ValueError
+    InputError
         A layer that is not there or is gone already; nothing named; no attention left; gains for an encoder or a
         post-norm network; a memory behind a norm of the attention's own output; a text that gives no finite gain.
 
@@ -63,7 +64,7 @@ def drop(
     kept = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
     structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], kept.get(kind))} for kind in KINDS}
     if len(structure["attention"]) == len(checkpoint.layers):
-        raise ValueError(
+        raise InputError(
             f"all {len(checkpoint.layers)} attention layers would be gone: no token would read another, and no cache "
             "would count them; keep at least one"
         )
@@ -87,15 +88,15 @@ def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[
         gone[kind] = tuple(sorted(layers[kind] | layers["blocks"]))
         twice = [layer for layer in gone[kind] if layer in before[kind]]
         if twice:
-            raise ValueError(f"the {kind} of layer {twice[0]} is gone already")
+            raise InputError(f"the {kind} of layer {twice[0]} is gone already")
     if not any(gone.values()):
-        raise ValueError("nothing to drop: name layers in attention, mlp or blocks")
+        raise InputError("nothing to drop: name layers in attention, mlp or blocks")
     return gone
 
 
 def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:
     if checkpoint.family.norm != "pre":
-        raise ValueError(
+        raise InputError(
             f"a gain stands in for a sublayer behind its norm; family {checkpoint.family.name!r} has it after"
         )
     return windows_of(checkpoint, calibration.ids)

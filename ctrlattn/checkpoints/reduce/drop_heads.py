@@ -12,6 +12,7 @@ from ctrlattn.checkpoints.network.families import at
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.structure import shared, structure_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, hooked, stream_of
+from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +36,7 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
     Raises
     ------
-    ValueError
+    InputError
         An encoder, a norm behind the attention, bad ids.
 
     Examples
@@ -69,7 +70,7 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
 
     Raises
     ------
-    ValueError
+    InputError
         A layer or head that is not there, a layer whose attention is gone.
 
     Examples
@@ -86,9 +87,9 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     by_layer: dict[int, list[int]] = {}
     for layer, head in heads:
         if not 0 <= head < checkpoint.heads:
-            raise ValueError(f"head must be one of 0 ... {checkpoint.heads - 1}, got {head} in layer {layer}")
+            raise InputError(f"head must be one of 0 ... {checkpoint.heads - 1}, got {head} in layer {layer}")
         if layer in gone:
-            raise ValueError(f"the attention of layer {layer} is gone: it has no head {head}")
+            raise InputError(f"the attention of layer {layer} is gone: it has no head {head}")
         by_layer.setdefault(checkpoint.layer_index(layer), []).append(head)
     for layer, some in by_layer.items():
         module = at(smaller.layers[layer], smaller.family.output)
@@ -105,7 +106,7 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
 def _plain(checkpoint: Checkpoint) -> None:
     one = checkpoint.sublayers("attention")[0]
     if one.out_path != one.path:
-        raise ValueError("a norm stands behind the attention: its heads do not add up to what the stream receives")
+        raise InputError("a norm stands behind the attention: its heads do not add up to what the stream receives")
 
 
 def _scoring(checkpoint: Checkpoint, one: Any, turns: np.ndarray) -> list[Hook]:

@@ -13,6 +13,7 @@ from ctrlattn.checkpoints.measure.weights import value_output
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.stand_ins import LAGS, RATES, MemoryGain
+from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +32,12 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         A norm behind the attention, or no attention left.
     """
     one = checkpoint.sublayers("attention")[0]
     if one.out_path != one.path or not checkpoint.causal:
-        raise ValueError(
+        raise InputError(
             f"family {checkpoint.family.name!r} has a norm behind its attention: a memory of values cannot stand for "
             "what that norm gives; compensate without memory"
         )

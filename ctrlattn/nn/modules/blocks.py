@@ -13,6 +13,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 
 from ctrlattn import presets
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
 from ctrlattn.nn.modules.relatives import RELATIVES
@@ -91,7 +92,7 @@ class Block(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown norm or placement, parallel with post-norm, a drop_path outside [0, 1), and what ControlledAttention
         refuses.
 
@@ -123,13 +124,13 @@ class Block(torch.nn.Module):
     ) -> None:
         super().__init__()
         if norm not in get_args(Norm):
-            raise ValueError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+            raise InputError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
         if placement not in get_args(Placement):
-            raise ValueError(f'placement must be "pre" or "post", got {placement!r}')
+            raise InputError(f'placement must be "pre" or "post", got {placement!r}')
         if parallel and placement == "post":
-            raise ValueError("parallel attention and MLP read the stream before either: placement must be 'pre'")
+            raise InputError("parallel attention and MLP read the stream before either: placement must be 'pre'")
         if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must lie in [0, 1), got {drop_path}")
+            raise InputError(f"drop_path must lie in [0, 1), got {drop_path}")
         self.placement, self.parallel, self.drop_path = placement, parallel, float(drop_path)
         self.norm1, self.norm2 = _NORMS[norm](dim), _NORMS[norm](dim)
         self.attn = ControlledAttention(dim, heads, dropout=dropout, **attention)
@@ -183,7 +184,7 @@ class Network(torch.nn.Module):
 
         Raises
         ------
-        ValueError
+        InputError
             Missing or unexpected names (if strict), or a shape that differs: the first of them, and how many.
         """
         own = self.state_dict()
@@ -201,7 +202,7 @@ class Network(torch.nn.Module):
             wrong += [f"{name} is not in the network" for name in state_dict if name not in own]
         if wrong:
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise ValueError(f"this state dict does not fit {type(self).__name__}: {wrong[0]}{more}")
+            raise InputError(f"this state dict does not fit {type(self).__name__}: {wrong[0]}{more}")
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def initialize(self, std: float, *, depth_scaled: bool) -> None:
@@ -229,7 +230,7 @@ def stack(
     require_sizes(depth=depth)
     each = list(controller) if isinstance(controller, Sequence) else [controller] * depth
     if len(each) != depth:
-        raise ValueError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
+        raise InputError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
     heads = options["heads"]
     made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
     rates = [drop_path * k / max(depth - 1, 1) for k in range(depth)]
@@ -249,7 +250,7 @@ def configuration(name: str) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError
+    InputError
         An unknown name, or a preset that has no such network: sequential order, a normalizer of its own, or control
         of the stream.
 
@@ -261,12 +262,12 @@ def configuration(name: str) -> dict[str, Any]:
     if name in RELATIVES:
         return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
     if name not in presets.names() and (nearest := get_close_matches(str(name), RELATIVES, n=1)):
-        raise ValueError(f"unknown preset {name!r}: did you mean {nearest[0]!r}?")
+        raise InputError(f"unknown preset {name!r}: did you mean {nearest[0]!r}?")
     loop = presets.get(name)
     if loop.order == "sequential" or loop.normalizer is not None:
-        raise ValueError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
+        raise InputError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
     if loop.skip != 0 and loop.controller is not None:
-        raise ValueError(f"preset {name!r} controls the stream: these networks control values alone")
+        raise InputError(f"preset {name!r} controls the stream: these networks control values alone")
     feedback = 1.0 if loop.skip == 0 else loop.feedback
     return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": feedback}
 
@@ -280,7 +281,7 @@ def require_sizes(**sizes: int) -> None:
     """Raise ValueError for the first size that is no whole number >= 1."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {size!r}")
+            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")
 
 
 def _require_one_memory(blocks: torch.nn.ModuleList) -> None:
@@ -290,7 +291,7 @@ def _require_one_memory(blocks: torch.nn.ModuleList) -> None:
     found = {len(c.init(probe)): k for k, c in reversed(list(enumerate(controllers))) if c is not None}
     if len(found) > 1:
         memories = ", ".join(f"layer {k}: {count}" for count, k in sorted(found.items(), key=lambda item: item[1]))
-        raise ValueError(
+        raise InputError(
             "the controller's memory carries across the layers, so all controllers must be of one kind and order; "
             f"memories at {memories}"
         )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ctrlattn.controllers import PID, ControllerState, Form, Fraction, Realization, as_controller
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.stability.modes.regions import Interval, stability_set
 
 # Of the robust test: a zero of the closed loop moves continuously, so that near z = 1, where an integral is large, a
@@ -50,9 +51,9 @@ class LearnedPID(torch.nn.Module):
 
     Raises
     ------
-    TypeError
+    InputTypeError
         `start` is no PID.
-    ValueError
+    InputError
         A region that the first gains do not keep stable, a spread outside (0, 1).
 
     References
@@ -68,15 +69,15 @@ class LearnedPID(torch.nn.Module):
     >>> LearnedPID(PID(0.8, 0.5, 0.05), region=(0.0, 1.0))
     Traceback (most recent call last):
     ...
-    ValueError: the gains 0.8/0.5/0.05 (printed) are not stable on the region (0.0, 1.0): they are for 0.15 < ...
+    ctrlattn.InputError: the gains 0.8/0.5/0.05 (printed) are not stable on the region (0.0, 1.0): they are for ...
     """
 
     def __init__(self, start: PID, *, region: Interval | None = None, spread: float = 0.5) -> None:
         super().__init__()
         if not isinstance(start, PID):
-            raise TypeError(f"start must be a PID, got {type(start).__name__}")
+            raise InputTypeError(f"start must be a PID, got {type(start).__name__}")
         if not 0 < spread < 1:
-            raise ValueError(f"spread must lie in (0, 1), got {spread}")
+            raise InputError(f"spread must lie in (0, 1), got {spread}")
         self.start, self.form, self.region = start, start.form, region
         self.spread = None if region is None else stable_spread(start, region, spread)
         self.theta = torch.nn.Parameter(torch.zeros(3))
@@ -131,7 +132,7 @@ class Actuator(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         A gain that is not finite, a limit that is not positive.
 
     Examples
@@ -148,12 +149,12 @@ class Actuator(torch.nn.Module):
     def __init__(self, controller: Any, *, gain: float = 1.0, limit: float | None = None) -> None:
         super().__init__()
         if not math.isfinite(gain):
-            raise ValueError(f"gain must be finite, got {gain}")
+            raise InputError(f"gain must be finite, got {gain}")
         if limit is not None and not limit > 0:
-            raise ValueError(f"limit must be positive, got {limit}")
+            raise InputError(f"limit must be positive, got {limit}")
         self.controller = as_controller(controller)
         if self.controller is None:
-            raise TypeError("an Actuator needs a controller: a PID, an LTIController or a LearnedPID")
+            raise InputTypeError("an Actuator needs a controller: a PID, an LTIController or a LearnedPID")
         self.gain, self.limit = float(gain), limit
         self.is_pid = isinstance(self.controller, PID | LearnedPID)
 
@@ -197,7 +198,7 @@ def stable_spread(pid: PID, region: Interval, largest: float = 0.5) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A region with low > high, or on which the gains themselves are not stable.
 
     Examples
@@ -218,11 +219,11 @@ def stable_spread(pid: PID, region: Interval, largest: float = 0.5) -> float:
 def _require_inside(pid: PID, region: Interval) -> None:
     low, high = region
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"a region is (low, high) with low <= high, got {region}")
+        raise InputError(f"a region is (low, high) with low <= high, got {region}")
     found = stability_set(pid)
     if not any(left < low and high < right for left, right in found):
         stable = " or ".join(f"{left:.6g} < alpha < {right:.6g}" for left, right in found) or "no alpha"
-        raise ValueError(
+        raise InputError(
             f"the gains {pid.kp:g}/{pid.ki:g}/{pid.kd:g} ({pid.form}) are not stable on the region ({low}, {high}): "
             f"they are for {stable}; take smaller gains or a smaller region"
         )

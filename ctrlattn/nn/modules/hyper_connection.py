@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.relatives import sinkhorn
 
 
@@ -31,7 +32,7 @@ class HyperConnection(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         Fewer than two streams; at the call, another number of them.
 
     References
@@ -49,7 +50,7 @@ class HyperConnection(torch.nn.Module):
     def __init__(self, streams: int, *, stay: float = 4.0, steps: int = 21) -> None:
         super().__init__()
         if isinstance(streams, bool) or not isinstance(streams, int) or streams < 2:
-            raise ValueError(f"streams must be a whole number >= 2, got {streams!r}")
+            raise InputError(f"streams must be a whole number >= 2, got {streams!r}")
         self.steps = steps
         self.mixing = torch.nn.Parameter(stay * torch.eye(streams))
         self.reading = torch.nn.Parameter(torch.full((streams,), -math.log(streams - 1)))
@@ -62,6 +63,6 @@ class HyperConnection(torch.nn.Module):
     def forward(self, x: torch.Tensor, layer: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """(..., S, d) -> (..., S, d); layer: (..., d) -> (..., d), such as an attention or MLP with its norm."""
         if x.shape[-2] != len(self.reading):
-            raise ValueError(f"{len(self.reading)} streams are mixed, got shape {tuple(x.shape)}")
+            raise InputError(f"{len(self.reading)} streams are mixed, got shape {tuple(x.shape)}")
         y = layer((torch.sigmoid(self.reading)[:, None] * x).sum(-2))
         return self.matrix() @ x + 2 * torch.sigmoid(self.writing)[:, None] * y[..., None, :]

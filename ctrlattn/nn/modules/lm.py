@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.attention import Past
 from ctrlattn.nn.modules.blocks import Block, Network, require_sizes, stack
 
@@ -32,7 +33,7 @@ class ControlledLM(Network):
 
     Raises
     ------
-    ValueError
+    InputError
         Sizes that do not fit, and what Block refuses; at the call, a token outside the vocabulary.
 
     References
@@ -75,7 +76,7 @@ class ControlledLM(Network):
         weight = self.tokens.weight
         if not torch.compiler.is_compiling() and ids.numel() and (ids.min() < 0 or ids.max() >= len(weight)):
             found = f"{int(ids.min())} ... {int(ids.max())}"
-            raise ValueError(f"token ids must lie in 0 ... {len(weight) - 1}, got {found}")
+            raise InputError(f"token ids must lie in 0 ... {len(weight) - 1}, got {found}")
         position = sinusoids(start + ids.shape[-1], weight.shape[-1], weight)[start:]
         return self.drop(self.tokens(ids) * math.sqrt(weight.shape[-1]) + position)
 
@@ -125,15 +126,15 @@ class ControlledLM(Network):
 
         Raises
         ------
-        ValueError
+        InputError
             A network in training mode with dropout, an empty sequence, a temperature below 0.
         """
         if self.training and self.drop.p > 0:
-            raise ValueError("dropout is on: call eval() before generating")
+            raise InputError("dropout is on: call eval() before generating")
         if ids.ndim != 2 or ids.shape[-1] == 0:
-            raise ValueError(f"ids must be (batch, n) with at least one token, got {tuple(ids.shape)}")
+            raise InputError(f"ids must be (batch, n) with at least one token, got {tuple(ids.shape)}")
         if not temperature >= 0:
-            raise ValueError(f"temperature must be >= 0, got {temperature}")
+            raise InputError(f"temperature must be >= 0, got {temperature}")
         past = None
         for _ in range(steps):
             logits, kept = self.decode(ids if past is None else ids[:, -1:], past)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ctrlattn.arrays import causal_bias, softmax
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.memory import read_layer
 from ctrlattn.normalizers import unit_norm
@@ -39,7 +40,7 @@ class ReadLayer(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         A size below 1, a sign that is not finite, a temperature that is not positive.
 
     References
@@ -66,7 +67,7 @@ class ReadLayer(torch.nn.Module):
         super().__init__()
         _require_sizes(dim=dim, slots=slots)
         if not math.isfinite(sign):
-            raise ValueError(f"sign must be finite, usually -1 or +1, got {sign}")
+            raise InputError(f"sign must be finite, usually -1 or +1, got {sign}")
         self.sign = sign
         rng = np.random.default_rng(seed)
         self.keys, self.values = _points(rng, slots, dim), _points(rng, slots, dim)
@@ -112,7 +113,7 @@ class ReadTransformer(torch.nn.Module):
 
     Raises
     ------
-    ValueError
+    InputError
         A size below 1, a sign that is not finite, a temperature that is not positive; at the call, a sequence longer
         than the context or a token outside the vocabulary.
 
@@ -153,9 +154,9 @@ class ReadTransformer(torch.nn.Module):
         """The state at layer 0, (..., n) -> (..., n, d)."""
         n, context, vocabulary = ids.shape[-1], len(self.positions), len(self.tokens)
         if n > context:
-            raise ValueError(f"the sequence has {n} tokens, the model {context} positions")
+            raise InputError(f"the sequence has {n} tokens, the model {context} positions")
         if ids.numel() and (ids.min() < 0 or ids.max() >= vocabulary):
-            raise ValueError(f"token ids must lie in 0 ... {vocabulary - 1}, got {int(ids.min())} ... {int(ids.max())}")
+            raise InputError(f"token ids must lie in 0 ... {vocabulary - 1}, got {int(ids.min())} ... {int(ids.max())}")
         return unit_norm(self.tokens[ids] + self.positions[:n])
 
     def state(self, ids: torch.Tensor) -> torch.Tensor:
@@ -195,11 +196,11 @@ def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
 def _logarithm(name: str, value: float) -> torch.nn.Parameter:
     """What is learned of a temperature, so that it stays positive."""
     if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be positive and finite, got {value}")
+        raise InputError(f"{name} must be positive and finite, got {value}")
     return torch.nn.Parameter(torch.tensor(math.log(value)))
 
 
 def _require_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {size!r}")
+            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")

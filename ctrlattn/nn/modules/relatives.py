@@ -17,6 +17,8 @@ from typing import Protocol
 
 import torch
 
+from ctrlattn.errors import InputError
+
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -135,7 +137,7 @@ class Differential(_Plain):
 
     Raises
     ------
-    ValueError
+    InputError
         An odd number of features a head.
 
     References
@@ -151,7 +153,7 @@ class Differential(_Plain):
     def __init__(self, layer: int, heads: int, head_dim: int) -> None:
         super().__init__()
         if head_dim % 2:
-            raise ValueError(f"differential attention splits q and k of a head in two: {head_dim} features are odd")
+            raise InputError(f"differential attention splits q and k of a head in two: {head_dim} features are odd")
         self.initial = 0.8 - 0.6 * math.exp(-0.3 * layer)
         generator = torch.Generator(device="cpu").manual_seed(layer)
         drawn = 0.1 * torch.randn(4, head_dim // 2, generator=generator, device="cpu")
@@ -250,7 +252,7 @@ def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
 
     Raises
     ------
-    ValueError
+    InputError
         steps below 1, a matrix that is not square.
 
     References
@@ -265,7 +267,7 @@ def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
     [[0.5, 0.5], [0.5, 0.5]]
     """
     if steps < 1 or logits.shape[-1] != logits.shape[-2]:
-        raise ValueError(f"sinkhorn takes square matrices and at least one step, got {tuple(logits.shape)} and {steps}")
+        raise InputError(f"sinkhorn takes square matrices and at least one step, got {tuple(logits.shape)} and {steps}")
     for k in range(steps):
         logits = logits - logits.logsumexp(-1 if k % 2 == 0 else -2, keepdim=True)
     return logits.exp()
@@ -292,7 +294,7 @@ def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layer
 
     Raises
     ------
-    ValueError
+    InputError
         A step that is not finite, layers below 0.
 
     References
@@ -307,7 +309,7 @@ def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layer
     [1.0, 0.0, -1.0, -1.0, 0.0, 1.0, 1.0]
     """
     if not math.isfinite(step) or layers < 0:
-        raise ValueError(f"a finite step and layers >= 0 are needed, got {step} and {layers}")
+        raise InputError(f"a finite step and layers >= 0 are needed, got {step} and {layers}")
     states, velocity = [x], torch.zeros_like(x)
     for _ in range(layers):
         velocity = velocity + step * (predict(states[-1]) - states[-1])

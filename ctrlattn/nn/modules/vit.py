@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.blocks import Network, require_sizes, stack
 
 
@@ -23,7 +24,7 @@ class PatchEmbedding(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, channels, image, image) -> (batch, patches, d)."""
         if images.ndim != 4 or tuple(images.shape[1:]) != self.shape:
-            raise ValueError(f"images must be (batch, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
+            raise InputError(f"images must be (batch, {', '.join(map(str, self.shape))}), got {tuple(images.shape)}")
         return self.proj(images).flatten(2).mT
 
 
@@ -52,7 +53,7 @@ class ControlledViT(Network):
 
     Raises
     ------
-    ValueError
+    InputError
         Sizes that do not fit, and what Block refuses; at the call, images of another shape.
 
     References
@@ -85,7 +86,7 @@ class ControlledViT(Network):
         super().__init__()
         require_sizes(image=image, patch=patch, channels=channels, classes=classes, dim=dim, heads=heads)
         if image % patch:
-            raise ValueError(f"image must be a multiple of patch: {image} and {patch} pixels")
+            raise InputError(f"image must be a multiple of patch: {image} and {patch} pixels")
         self.patch_embed = PatchEmbedding(image, patch, channels, dim)
         self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = torch.nn.Parameter(torch.zeros(1, (image // patch) ** 2 + 1, dim))

@@ -13,6 +13,7 @@ import torch
 from ctrlattn.checkpoints.measure.weights import value_rows
 from ctrlattn.checkpoints.network.families import FAMILIES, at
 from ctrlattn.controllers import as_controller
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.nn.modules.attention import DepthState, control_values, value_loop
 
 
@@ -117,9 +118,9 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
 
     Raises
     ------
-    TypeError
+    InputTypeError
         No controller, or one of the wrong kind.
-    ValueError
+    InputError
         An architecture that is not known, or without the linear maps named; when it runs, layers of different widths.
     RuntimeError
         When it runs: a layer called outside a forward pass, as gradient checkpointing does.
@@ -142,16 +143,16 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
     (False, True)
     """
     if controller is None:
-        raise TypeError("wrap needs a controller: a PID, an LTIController or a LearnedPID")
+        raise InputTypeError("wrap needs a controller: a PID, an LTIController or a LearnedPID")
     return Wrapped(model, _places_of(model, places), controller, reference_gain)
 
 
 def _places_of(model: Any, places: Places | None) -> Places:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind is None:
-        raise ValueError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
+        raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
     if places is None and kind not in FAMILIES:
-        raise ValueError(
+        raise InputError(
             f"unknown architecture {kind!r}: known are {', '.join(FAMILIES)}; for another one give places=Places("
             "layers, value, output), the attribute paths of its layers and of two linear maps inside each"
         )
@@ -160,7 +161,7 @@ def _places_of(model: Any, places: Places | None) -> Places:
         places = Places(family.layers, family.value, family.output, family.fused)
     fault = _fault(model, places)
     if fault is not None:
-        raise ValueError(f"{type(model).__name__} cannot be wrapped: {fault}")
+        raise InputError(f"{type(model).__name__} cannot be wrapped: {fault}")
     return places
 
 

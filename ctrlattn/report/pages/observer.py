@@ -35,7 +35,7 @@ def write(out: str | Path, found: "Study") -> Report:
 
     Raises
     ------
-    ValueError
+    InputError
         A directory that cannot be written.
     """
     folder = output_directory(out)

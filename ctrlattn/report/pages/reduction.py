@@ -43,7 +43,7 @@ def write_drop(
 
     Raises
     ------
-    ValueError
+    InputError
         An output directory that cannot be written.
 
     Examples

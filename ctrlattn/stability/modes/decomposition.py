@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.gain_polynomials import Family, family, polynomial_roots, values
 from ctrlattn.stability.modes.regions import Interval
@@ -43,7 +44,7 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
 
     Raises
     ------
-    ValueError
+    InputError
         Not two gains, one of them twice, a loop that is not linear and time-invariant, values that are not finite.
 
     References
@@ -182,7 +183,7 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
 
 def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
     if isinstance(axes, str) or len(axes) != 2 or (isinstance(axes[0], str) and axes[0] == axes[1]):
-        raise ValueError(f"{quantity} takes two different gains, got {axes!r}")
+        raise InputError(f"{quantity} takes two different gains, got {axes!r}")
     modes = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if np.size(spectrum) > 1:  # a mode and its conjugate have the same region
         modes = np.unique(modes.real + 1j * np.abs(modes.imag))
@@ -191,7 +192,7 @@ def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
 
 def _number(value: Any) -> float:
     if not np.isfinite(value):
-        raise ValueError(f"a gain must be finite, got {value}")
+        raise InputError(f"a gain must be finite, got {value}")
     return float(value)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ctrlattn.controllers import PID, Fraction, as_controller
+from ctrlattn.errors import InputError
 from ctrlattn.linear.modes import mode
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -43,10 +44,10 @@ def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
     mode(require_single_loop(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
     a = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
-        raise ValueError(f"{quantity}: the spectrum must be finite and have at least one mode")
+        raise InputError(f"{quantity}: the spectrum must be finite and have at least one mode")
     for axis in axes:
         if isinstance(axis, str) and axis not in (*_PID, *_LOOP):
-            raise ValueError(f"{quantity}: a gain is one of {(*_PID, *_LOOP)} or an LTI system, got {axis!r}")
+            raise InputError(f"{quantity}: a gain is one of {(*_PID, *_LOOP)} or an LTI system, got {axis!r}")
     fractions, den = _over_one_denominator([_fixed(loop, axes, quantity), *_terms(loop, axes)])
     skip, feedback = (0.0 if name in axes else getattr(loop, name) for name in _LOOP)
     alpha = (skip + feedback * a)[:, None]
@@ -95,7 +96,7 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
 
     Raises
     ------
-    ValueError
+    InputError
         A loop that is not linear and time-invariant, an unknown gain, the gain of a PID where there is none.
 
     References
@@ -110,7 +111,7 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     ([-0.1], [[-1.0, 0.5]])
     """
     if np.ndim(a) != 0:
-        raise ValueError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
+        raise InputError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
     found = family(loop, gains, a, "pole_sensitivity")
     p = found.at(_present(loop, gains))[0]
     poles = polynomial_roots(p)
@@ -152,7 +153,7 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
 def _pid(loop: Loop, quantity: str) -> PID:
     controller = loop.controller or PID()
     if not isinstance(controller, PID):
-        raise ValueError(
+        raise InputError(
             f"{quantity}: kp, ki and kd are gains of a PID, the controller is a {type(controller).__name__}: give the "
             "LTI system that the gain multiplies"
         )

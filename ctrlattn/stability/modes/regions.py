@@ -10,6 +10,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 
 from ctrlattn.controllers import PID, as_controller
+from ctrlattn.errors import InputError
 from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, point, squared_modulus
 
 Interval = tuple[float, float]
@@ -36,7 +37,7 @@ def stability_interval(controller: Any) -> Interval:
 
     Raises
     ------
-    ValueError
+    InputError
         The stable set is a union of several intervals.
 
     References
@@ -54,7 +55,7 @@ def stability_interval(controller: Any) -> Interval:
         return _printed_interval(controller)
     found = stability_set(controller)
     if len(found) > 1:
-        raise ValueError(f"the stable set is a union of {len(found)} intervals {found}: use stability_set")
+        raise InputError(f"the stable set is a union of {len(found)} intervals {found}: use stability_set")
     return found[0] if found else (math.nan, math.nan)
 
 
@@ -134,7 +135,7 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         An alpha that is not finite.
 
     Examples
@@ -145,7 +146,7 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
     num, den = (as_controller(controller) or PID()).fraction()
     alpha = np.asarray(alpha)
     if not np.all(np.isfinite(alpha)):
-        raise ValueError("alpha must be finite")
+        raise InputError("alpha must be finite")
     scale = den[0]
     num, den = num / scale, den / scale
     order = len(den)

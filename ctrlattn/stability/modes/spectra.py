@@ -3,6 +3,7 @@
 import numpy as np
 
 from ctrlattn.arrays import Array, require_finite, to_numpy
+from ctrlattn.errors import InputError
 
 
 def attention_spectrum(matrices: Array) -> np.ndarray:
@@ -23,7 +24,7 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         Matrices that are not square or not finite.
 
     Examples
@@ -34,7 +35,7 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
     """
     a = to_numpy(matrices).astype(np.float64)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
-        raise ValueError(f"attention matrices are (..., n, n), got shape {a.shape}")
+        raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
     require_finite("the attention matrices", a)
     flat = a.reshape(-1, *a.shape[-2:])
     causal = np.all(np.triu(flat, 1) == 0, axis=(-2, -1))

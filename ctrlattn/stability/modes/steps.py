@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.stability.modes.regions import is_stable
 
 _SMALLEST, _LARGEST, _GRID = 1e-3, 1e3, 300
@@ -27,9 +28,9 @@ def with_step(pid: PID, h: float) -> PID:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Not a PID.
-    ValueError
+    InputError
         The ema form, which is no sampling of a continuous PID; a step that is not positive.
 
     Examples
@@ -38,11 +39,11 @@ def with_step(pid: PID, h: float) -> PID:
     0.125
     """
     if not isinstance(pid, PID):
-        raise TypeError(f"a step size belongs to a PID, got {type(pid).__name__}")
+        raise InputTypeError(f"a step size belongs to a PID, got {type(pid).__name__}")
     if pid.form != "printed":
-        raise ValueError('a step size belongs to the sampled continuous law: it takes form="printed"')
+        raise InputError('a step size belongs to the sampled continuous law: it takes form="printed"')
     if not (h > 0 and math.isfinite(h)):
-        raise ValueError(f"the step must be positive and finite, got {h}")
+        raise InputError(f"the step must be positive and finite, got {h}")
     return PID(h * pid.kp, h * h * pid.ki, pid.kd)
 
 
@@ -62,7 +63,7 @@ def largest_stable_step(pid: PID, alpha: Any) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         The ema form; an alpha that is not finite; no mode at all.
 
     Examples
@@ -72,7 +73,7 @@ def largest_stable_step(pid: PID, alpha: Any) -> float:
     """
     modes = np.unique(np.asarray(alpha))
     if modes.size == 0 or not np.all(np.isfinite(modes)):
-        raise ValueError("largest_stable_step needs at least one mode alpha, all of them finite")
+        raise InputError("largest_stable_step needs at least one mode alpha, all of them finite")
     with_step(pid, 1.0)  # refuses the ema form
     if not (pid.ki >= 0 and 0 <= pid.kd < 1):
         return _by_bisection(pid, modes)

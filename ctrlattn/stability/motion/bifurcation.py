@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.errors import InputError
 from ctrlattn.stability.motion.fixed_points import Family
 from ctrlattn.stability.motion.lyapunov import lyapunov_exponents
 from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
@@ -60,9 +61,9 @@ def bifurcation_diagram(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A family that is no function.
-    ValueError
+    InputError
         No gain, a gain that is not finite, keep < 2, a negative transient.
 
     Examples
@@ -76,9 +77,9 @@ def bifurcation_diagram(
     start = as_state(x)
     gains = np.asarray(gains, dtype=float)
     if gains.ndim != 1 or not len(gains) or not np.all(np.isfinite(gains)):
-        raise ValueError(f"gains must be (m,), finite and at least one, got {gains!r}")
+        raise InputError(f"gains must be (m,), finite and at least one, got {gains!r}")
     if keep < 2 or transient < 0 or exponent_steps < 0:
-        raise ValueError(f"keep >= 2, transient >= 0, exponent_steps >= 0: got {keep}, {transient}, {exponent_steps}")
+        raise InputError(f"keep >= 2, transient >= 0, exponent_steps >= 0: got {keep}, {transient}, {exponent_steps}")
     values, exponents = [], []
     for gain in gains:
         step = family(float(gain))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ctrlattn.arrays import Array, like, namespace, to_numpy
 from ctrlattn.controllers import PID, LTIController
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length, require_callable
 
@@ -60,7 +61,7 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
 
     Raises
     ------
-    ValueError
+    InputError
         A sequence of loops.
 
     Examples
@@ -107,9 +108,9 @@ def fixed_point(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A step that is no function.
-    ValueError
+    InputError
         A state of more than 2000 numbers, whose Jacobian is not formed.
     ArithmeticError
         No convergence; the message says how near it came.
@@ -179,7 +180,7 @@ def continue_fixed_point(
 
     Raises
     ------
-    ValueError
+    InputError
         Equal ends; a step length that is not positive; a state of more than 2000 numbers.
     ArithmeticError
         No fixed point at the start, or the branch is lost.
@@ -198,7 +199,7 @@ def continue_fixed_point(
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
     start, end = (float(g) for g in gains)
     if start == end or not step_length > 0:
-        raise ValueError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")
+        raise InputError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")
     first = fixed_point(family(start), x, tol=tol, jvp=None if jvp is None else jvp(start))
     curve = _Curve(family, first.x, tol, jvp)
     point = np.append(_flat(first.x), start)
@@ -348,7 +349,7 @@ def _with_read_memories(loop: Loop, e: Array) -> tuple[Loop, tuple[Array, ...]]:
 
 def _require_small(x: Array) -> None:
     if length(x) > _DENSE:
-        raise ValueError(f"a state of {length(x)} numbers: the Jacobian is formed for at most {_DENSE}")
+        raise InputError(f"a state of {length(x)} numbers: the Jacobian is formed for at most {_DENSE}")
 
 
 def _flat(x: Any) -> np.ndarray:

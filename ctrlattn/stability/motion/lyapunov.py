@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.errors import InputError
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
 _ALIGNING = 200  # pushes through a Jacobian that stays where it is, at most
@@ -69,9 +70,9 @@ def lyapunov_exponents(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         A state of integers; a step that is no function.
-    ValueError
+    InputError
         k, steps or transient out of range; a step that returns another shape; a trajectory that leaves the floats.
 
     References
@@ -94,7 +95,7 @@ def lyapunov_exponents(
     for one in maps:
         require_callable("step", one, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
     if len(maps) != transient + steps:
-        raise ValueError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
+        raise InputError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
     tangent = Tangent(x, jvp)
     # All directions: the identity, exact on diagonal maps. Some: a random frame, which misses none of the largest.
     frame = np.eye(size) if k == size else _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
@@ -104,7 +105,7 @@ def lyapunov_exponents(
     for t, advance in enumerate(maps):
         x, moved = tangent.advance(advance, x, frame)
         if not (_measurable(moved) and np.all(np.isfinite(to_numpy(x)))):
-            raise ValueError(
+            raise InputError(
                 f"the trajectory is no longer finite after step {t + 1} of {len(maps)}: an exponent needs one that "
                 "stays bounded; start nearer to the attractor, or a linear map at 0"
             )
@@ -130,7 +131,7 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
 
     Raises
     ------
-    ValueError
+    InputError
         Fewer than 2 steps or batches; another shape.
 
     Examples
@@ -140,7 +141,7 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
     """
     running = np.asarray(running, dtype=float)
     if running.ndim != 2 or len(running) < 2 or batches < 2:
-        raise ValueError(f"a running estimate is (steps, k) with 2 steps and 2 batches at least, got {running.shape}")
+        raise InputError(f"a running estimate is (steps, k) with 2 steps and 2 batches at least, got {running.shape}")
     settled = np.where(np.isfinite(running), running, 0.0)
     ends = np.linspace(0, len(running), min(batches, len(running)) + 1).astype(int)
     sums = np.vstack([np.zeros(running.shape[1]), settled * np.arange(1, len(running) + 1)[:, None]])
@@ -172,7 +173,7 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     """
     values = np.sort(np.asarray(exponents, dtype=float))[::-1]
     if np.any(np.isnan(values)):
-        raise ValueError("kaplan_yorke_dimension: an exponent is not a number")
+        raise InputError("kaplan_yorke_dimension: an exponent is not a number")
     sums = np.cumsum(values)
     positive = int(np.sum(sums >= 0))
     if positive in (0, len(values)):
@@ -182,9 +183,9 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
 
 def _require_counts(k: int, size: int, steps: int, transient: int) -> None:
     if not 1 <= k <= size:
-        raise ValueError(f"k must lie in 1..{size}, the size of the state, got {k}")
+        raise InputError(f"k must lie in 1..{size}, the size of the state, got {k}")
     if steps < 1 or transient < 0:
-        raise ValueError(f"steps must be at least 1 and transient at least 0, got {steps} and {transient}")
+        raise InputError(f"steps must be at least 1 and transient at least 0, got {steps} and {transient}")
 
 
 def _measurable(moved: np.ndarray) -> bool:

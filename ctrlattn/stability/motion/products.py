@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from ctrlattn.errors import InputError
+
 
 class DepthExponents(NamedTuple):
     """Exponents of a product of Jacobians, in nats a layer."""
@@ -45,7 +47,7 @@ def depth_exponents(
 
     Raises
     ------
-    ValueError
+    InputError
         No layer; k or sweeps out of range; a product that is not finite.
 
     References
@@ -61,7 +63,7 @@ def depth_exponents(
     [0.693147, -0.693147]
     """
     if not layers or sweeps < 1:
-        raise ValueError(f"wanted are layers and at least one sweep, got {len(layers)} and {sweeps}")
+        raise InputError(f"wanted are layers and at least one sweep, got {len(layers)} and {sweeps}")
     frame, before = _start(layers[0](), k, seed), np.full(k, np.inf)
     for sweep in range(sweeps):
         top, triangles = _sweep(layers, frame, transposed=False)
@@ -78,7 +80,7 @@ def depth_exponents(
 
 def _start(operator: LinearOperator, k: int, seed: int) -> np.ndarray:
     if not 1 <= k <= operator.shape[1]:
-        raise ValueError(f"k must lie in 1 ... {operator.shape[1]}, the size of the state, got {k}")
+        raise InputError(f"k must lie in 1 ... {operator.shape[1]}, the size of the state, got {k}")
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((operator.shape[1], k)))[0]
 
 
@@ -93,7 +95,7 @@ def _sweep(
             moved = np.array([operator @ v.astype(operator.dtype) for v in frame.T], dtype=np.float64).T
         if not np.all(np.isfinite(moved)):
             number = len(layers) - 1 - i if transposed else i
-            raise ValueError(f"the products with the Jacobian of layer {number} are not finite")
+            raise InputError(f"the products with the Jacobian of layer {number} are not finite")
         frame, r = np.linalg.qr(moved)
         triangles.append(r)
     return frame, np.array(triangles)

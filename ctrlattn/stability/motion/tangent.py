@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.arrays import Array, is_array, is_torch, like, machine_epsilon, namespace, require_finite, to_numpy
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.jacobian import prepare_forward
 
 Step = Callable[[Array], Array]
@@ -65,9 +66,9 @@ def as_state(x: Any) -> Array:
     x = x if is_array(x) else np.asarray(x, dtype=float)
     xp = namespace(x)
     if "complex" in str(x.dtype):
-        raise TypeError(f"the state must be real, got {x.dtype}: stack its real and imaginary parts")
+        raise InputTypeError(f"the state must be real, got {x.dtype}: stack its real and imaginary parts")
     if 0 in tuple(x.shape):
-        raise ValueError(f"the state must hold at least one number, got shape {tuple(x.shape)}")
+        raise InputError(f"the state must hold at least one number, got shape {tuple(x.shape)}")
     require_finite("the state", x)
     return x.detach() if xp is not np else x
 
@@ -78,10 +79,10 @@ def require_callable(name: str, given: Any, makes: str) -> None:
     >>> require_callable("step", 0.5, "layer_map(loop, x)[0] is one")
     Traceback (most recent call last):
     ...
-    TypeError: step must be a function, got float: layer_map(loop, x)[0] is one
+    ctrlattn.InputTypeError: step must be a function, got float: layer_map(loop, x)[0] is one
     """
     if not callable(given):
-        raise TypeError(f"{name} must be a function, got {type(given).__name__}: {makes}")
+        raise InputTypeError(f"{name} must be a function, got {type(given).__name__}: {makes}")
 
 
 def length(x: Array) -> int:
@@ -102,7 +103,7 @@ def _checked(new: Any, x: Array) -> Array:
     new = np.asarray(new) if isinstance(new, np.generic) else new  # numpy turns an array of no dimension into this
     if not is_array(new) or is_torch(new) != is_torch(x) or tuple(new.shape) != tuple(x.shape):
         found = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
-        raise ValueError(
+        raise InputError(
             f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {found}"
         )
     return new
@@ -113,7 +114,7 @@ def _given(jvp: Jvp, x: Array, frame: np.ndarray) -> Array:
     directions = like(frame.T.reshape(-1, *x.shape), x)
     moved = jvp(x, directions)
     if tuple(moved.shape) != tuple(directions.shape):
-        raise ValueError(
+        raise InputError(
             f"jvp(x, directions) must return J(x) times each direction, {tuple(directions.shape)}: "
             f"got {tuple(moved.shape)}"
         )

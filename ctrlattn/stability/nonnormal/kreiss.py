@@ -54,7 +54,7 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite, n > 1000, a sequence of loops, a flag that contradicts the system.
     ArithmeticError
         A stable matrix that a disturbance of the size of rounding makes unstable.

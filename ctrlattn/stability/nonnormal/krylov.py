@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
+from ctrlattn.errors import InputError
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # below this share of the first column a new direction is rounding
@@ -90,7 +91,7 @@ def singular_triplets(
 
     Raises
     ------
-    ValueError
+    InputError
         k or steps out of range.
 
     References
@@ -106,9 +107,9 @@ def singular_triplets(
     """
     smaller = min(operator.shape)
     if not 1 <= k <= smaller:
-        raise ValueError(f"k must lie in 1 ... {smaller}, got {k}")
+        raise InputError(f"k must lie in 1 ... {smaller}, got {k}")
     if steps < k:
-        raise ValueError(f"steps must be at least k = {k}, got {steps}")
+        raise InputError(f"steps must be at least k = {k}, got {steps}")
     basis = [_random(operator, 1, seed)[0].astype(np.float64)]
     ahead: list[np.ndarray] = []  # J v, and J'J v, of each v of the basis
     back: list[np.ndarray] = []
@@ -166,7 +167,7 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
 
     Raises
     ------
-    ValueError
+    InputError
         An operator that is not square; fewer than one step.
 
     References
@@ -182,7 +183,7 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     """
     n = operator.shape[0]
     if operator.shape != (n, n) or steps < 1:
-        raise ValueError(f"wanted are a square operator and at least one step, got {operator.shape} and {steps}")
+        raise InputError(f"wanted are a square operator and at least one step, got {operator.shape} and {steps}")
     basis = [_random(operator, 1, seed)[0].astype(np.float64)]
     projected = np.zeros((steps, steps))
     for m in range(min(steps, n)):
@@ -228,7 +229,7 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
 
     Raises
     ------
-    ValueError
+    InputError
         An operator that is not square; fewer than 2 probes.
 
     References
@@ -242,7 +243,7 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     1.0
     """
     if operator.shape[0] != operator.shape[1] or probes < 2:
-        raise ValueError(f"wanted are a square operator and at least 2 probes, got {operator.shape} and {probes}")
+        raise InputError(f"wanted are a square operator and at least 2 probes, got {operator.shape} and {probes}")
     twice, back = [], []
     for v in _random(operator, probes, seed):
         moved = operator @ v - v

@@ -30,7 +30,7 @@ def numerical_radius(A: Any) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A continuous system (use numerical_abscissa), a matrix that is not square or not finite, n > 2000.
 
     References
@@ -73,7 +73,7 @@ def numerical_abscissa(A: Any) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A discrete system (use numerical_radius), a matrix that is not square or not finite.
 
     References

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.arrays import require_number
+from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
 from ctrlattn.stability.nonnormal.levels import at, crossings, least_sigma, middles, outward, sigma_min
@@ -37,7 +38,7 @@ def pseudospectral_radius(A: Any, eps: float) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A continuous system, a matrix that is not square or not finite, eps < 0, n > 1000, a sequence of loops.
 
     References
@@ -66,7 +67,7 @@ def pseudospectral_abscissa(A: Any, eps: float) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         As `pseudospectral_radius`; a discrete system.
 
     References
@@ -100,7 +101,7 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite, n > 1000, a flag that contradicts the system, a sequence of loops.
 
     References
@@ -135,7 +136,7 @@ def henrici_departure(A: Any) -> float:
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite.
 
     References
@@ -169,7 +170,7 @@ def outer_positions(eigenvalues: np.ndarray, continuous: bool, count: int = 4) -
 def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
     eps = float(require_number("eps", eps))
     if eps < 0:
-        raise ValueError(f"eps must be >= 0, got {eps}")
+        raise InputError(f"eps must be >= 0, got {eps}")
     found = poles(a)
     level = float(np.max(found.real if continuous else np.abs(found)))
     if eps == 0.0:

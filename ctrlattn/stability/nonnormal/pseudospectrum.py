@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.arrays import require_number
+from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import upper_schur
@@ -36,7 +37,7 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite, a grid that is not finite, n > 3000 unless A is triangular, a
         sequence of loops.
 
@@ -53,11 +54,11 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
     a, _ = state_matrix(A, "pseudospectrum")
     points = np.asarray(grid, dtype=complex)
     if not np.all(np.isfinite(points)):
-        raise ValueError("the grid of pseudospectrum must be finite complex numbers")
+        raise InputError("the grid of pseudospectrum must be finite complex numbers")
     if not 0 < require_number("rtol", rtol) < 1:
-        raise ValueError(f"rtol must be between 0 and 1, got {rtol}")
+        raise InputError(f"rtol must be between 0 and 1, got {rtol}")
     if len(a) > _LARGEST and not is_triangular(a):
-        raise ValueError(
+        raise InputError(
             f"pseudospectrum takes a Schur form first, hours for n = {len(a)}: n <= {_LARGEST} unless A is triangular"
         )
     # A real matrix has the same value at z and at its conjugate.

@@ -9,6 +9,7 @@ import scipy.linalg
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ctrlattn.arrays import require_number
+from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import require_size, state_matrix
 from ctrlattn.linear.triangular import poles
 from ctrlattn.loop import require_layers
@@ -57,7 +58,7 @@ def transient_growth(
 
     Raises
     ------
-    ValueError
+    InputError
         A matrix that is not square or not finite, steps < 0, n > 1000 with bounds, a sequence of loops.
 
     References
@@ -78,7 +79,7 @@ def transient_growth(
         require_size(len(a), LARGEST, "transient_growth", "With bounds=False it measures the norms alone.")
     interval = float(require_number("interval", interval))
     if interval <= 0:
-        raise ValueError(f"interval must be positive, got {interval}")
+        raise InputError(f"interval must be positive, got {interval}")
     times = np.arange(steps + 1) * (interval if continuous else 1.0)
     norms = _norms(scipy.linalg.expm(a * interval) if continuous else a, steps)
     found = poles(a)

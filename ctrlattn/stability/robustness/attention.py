@@ -16,6 +16,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_number, to_numpy
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, require_single_loop
 from ctrlattn.predictors import SoftmaxAttention
 
@@ -49,9 +50,9 @@ def attention_lipschitz(predictor: SoftmaxAttention, radius: float, *, features:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Another predictor.
-    ValueError
+    InputError
         A negative radius; no way to know d.
 
     References
@@ -66,7 +67,7 @@ def attention_lipschitz(predictor: SoftmaxAttention, radius: float, *, features:
     1.5
     """
     if not isinstance(predictor, SoftmaxAttention):
-        raise TypeError(f"attention_lipschitz is of SoftmaxAttention, got {type(predictor).__name__}")
+        raise InputTypeError(f"attention_lipschitz is of SoftmaxAttention, got {type(predictor).__name__}")
     squared = _radius(radius) ** 2
     return sum(
         _norm(value) * (1 + 2 * squared * _norm(similarity)) for value, similarity in _heads(predictor, features)
@@ -100,9 +101,9 @@ def attention_contraction(
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Another predictor.
-    ValueError
+    InputError
         A loop of another kind: memories need a metric of their own, see `contraction_certificate`.
 
     Examples
@@ -115,10 +116,10 @@ def attention_contraction(
     """
     require_single_loop(loop, "attention_contraction")
     if loop.order == "sequential" or loop.normalizer is not None or loop.hold_first:
-        raise ValueError("attention_contraction takes parallel order without a normalizer and without a held token")
+        raise InputError("attention_contraction takes parallel order without a normalizer and without a held token")
     law = loop.controller if loop.controller is not None else PID()
     if not isinstance(law, PID) or law.ki or law.kd:
-        raise ValueError(
+        raise InputError(
             "attention_contraction takes no controller or a PID with kp alone: a memory needs a metric of its own, see "
             "contraction_certificate"
         )
@@ -133,7 +134,7 @@ def attention_contraction(
 def _radius(value: Any) -> float:
     found = float(require_number("radius", value))
     if not (math.isfinite(found) and found >= 0):
-        raise ValueError(f"a radius must be finite and not negative, got {value}")
+        raise InputError(f"a radius must be finite and not negative, got {value}")
     return found
 
 
@@ -146,7 +147,7 @@ def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.n
     given = [w for w in (predictor.wq, predictor.wk, predictor.wv) if w is not None]
     d = given[0].shape[0] if given else features if predictor.wo is None else predictor.wo.shape[0]
     if d is None:
-        raise ValueError("give features, the number d of them: all projections are the identity")
+        raise InputError("give features, the number d of them: all projections are the identity")
     wq, wk, wv = (np.eye(d) if w is None else _matrix(w) for w in (predictor.wq, predictor.wk, predictor.wv))
     wo = np.eye(wv.shape[1]) if predictor.wo is None else _matrix(predictor.wo)
     split = [np.split(w, predictor.heads, axis=1) for w in (wq, wk, wv)]

@@ -14,6 +14,7 @@ from scipy.linalg import LinAlgError, solve_discrete_are
 
 from ctrlattn.arrays import to_numpy
 from ctrlattn.controllers import PID
+from ctrlattn.errors import InputError
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.linear.realization import Realization, realization, square
 from ctrlattn.loop import Loop, require_single_loop
@@ -52,7 +53,7 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `realization`; continuous time, complex, a direct term, a sector that is none.
     ArithmeticError
         No Riccati solution passes the check (badly scaled matrices).
@@ -70,9 +71,9 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     """
     g = square(realization(system, "contraction_certificate"), "contraction_certificate")
     if g.continuous or not g.real() or np.any(g.d):
-        raise ValueError("contraction_certificate takes a real discrete-time system without a direct term")
+        raise InputError("contraction_certificate takes a real discrete-time system without a direct term")
     if not (math.isfinite(low) and math.isfinite(high) and low <= high) or not len(g.a):
-        raise ValueError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
+        raise InputError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
     require_pencil(g, "contraction_certificate")
     centre, half = (low + high) / 2, (high - low) / 2
     shifted = Realization(g.a - centre * g.b @ g.c, half * g.b, g.c, g.d, False)
@@ -109,7 +110,7 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
 
     Raises
     ------
-    ValueError
+    InputError
         A loop of another kind, sequential order, `lowest` missing.
 
     Examples
@@ -123,7 +124,7 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
     """
     require_single_loop(loop, "sector_form")
     if loop.order == "sequential" or loop.normalize_input or loop.hold_first:
-        raise ValueError("sector_form takes parallel order, a norm on the result, no held token")
+        raise InputError("sector_form takes parallel order, a norm on the result, no held token")
     memory = isinstance(loop.predictor, AssociativeMemory)
     if memory and loop.normalizer is None and loop.predictor.keys.ndim == 2:
         keys, values = to_numpy(loop.predictor.keys).astype(float), to_numpy(loop.predictor.values).astype(float)
@@ -134,11 +135,11 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
             float(loop.predictor.temperature)
         )
     if loop.normalizer is None or memory:
-        raise ValueError(
+        raise InputError(
             "sector_form knows a memory without normalizer and a linear predictor with one: use linearize at a state"
         )
     if lowest is None:
-        raise ValueError(
+        raise InputError(
             "give lowest, the smallest size of a token before the norm on the set: at 0 no slope is finite"
         )
     plain = Loop(loop.predictor, skip=loop.skip, feedback=loop.feedback)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize, minimize_scalar
 
+from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 from ctrlattn.stability.robustness.margins import Margins, margins
 from ctrlattn.stability.robustness.norms import level_crossings, level_set_peak, require_pencil
@@ -62,7 +63,7 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `realization`; L not square; I + D singular; tol outside [1e-9, 1e-1]; skew that is not finite.
 
     References
@@ -77,7 +78,7 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     (0.75, 4.0)
     """
     if not 1e-9 <= tol <= 1e-1 or not math.isfinite(skew):
-        raise ValueError(f"tol must lie in [1e-9, 1e-1] and skew be finite, got tol={tol}, skew={skew}")
+        raise InputError(f"tol must lie in [1e-9, 1e-1] and skew be finite, got tol={tol}, skew={skew}")
     loop = square(realization(system, "disk_margin", continuous=continuous), "disk_margin")
     require_pencil(loop, "disk_margin")
     s = negative_feedback(loop, "disk_margin")
@@ -112,7 +113,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `disk_margin`; the other loops alone are not well posed.
 
     Examples
@@ -169,7 +170,7 @@ def _others_closed(loop: Realization, i: int) -> Realization:
         return loop
     direct = np.eye(len(other)) + d[np.ix_(other, other)]
     if np.linalg.cond(direct) > 1e14:
-        raise ValueError(f"loop_margins: with channel {i} open the other loops are not well posed")
+        raise InputError(f"loop_margins: with channel {i} open the other loops are not well posed")
     gain = np.linalg.inv(direct)  # u_other = -gain (C_other x + D_other,i u_i)
     back, out = b[:, other] @ gain, d[np.ix_([i], other)] @ gain
     a_i = a - back @ c[other]

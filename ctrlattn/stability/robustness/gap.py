@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from ctrlattn.errors import InputError
 from ctrlattn.stability.modes import circle
 from ctrlattn.stability.robustness.margins import loop_fraction
 
@@ -34,7 +35,7 @@ def nu_gap(one: Any, other: Any) -> float:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `margins`; continuous time.
 
     References
@@ -49,7 +50,7 @@ def nu_gap(one: Any, other: Any) -> float:
     """
     (n, d, continuous, _), (m, h, same, _) = loop_fraction(one), loop_fraction(other)
     if continuous or same:
-        raise ValueError("nu_gap compares discrete plants (dt = 1), got a continuous one: sample it first")
+        raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous one: sample it first")
     if not _winds_as_it_must(n, d, m, h):
         return 1.0
     apart = np.polyadd(np.polymul(n, h), np.polymul(-m, d))

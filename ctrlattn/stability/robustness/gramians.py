@@ -11,6 +11,7 @@ import control
 import numpy as np
 from scipy.linalg import qr
 
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.realization import Realization, realization, to_control
 
 _EPS = float(np.finfo(float).eps)
@@ -41,7 +42,7 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
 
     Raises
     ------
-    ValueError
+    InputError
         An unstable or marginal system: the sum does not converge.
 
     References
@@ -88,7 +89,7 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
 
     Raises
     ------
-    ValueError
+    InputError
         An unstable or marginal system.
 
     References
@@ -126,7 +127,7 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
 
     Raises
     ------
-    ValueError
+    InputError
         Unstable; neither or both of order and tol; an order beyond that of a minimal realization.
 
     References
@@ -142,7 +143,7 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     (1, True)
     """
     if isinstance(system, tuple | np.ndarray):  # what goes in comes out, and matrices say no time base
-        raise TypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
+        raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
     g = _stable(system, "balanced_truncation", False)
     (into, out), hankel = _balancing(g)
     r = _order(order, tol, hankel)
@@ -172,7 +173,7 @@ def controllability_factor(g: Realization) -> np.ndarray:
 def require_dense(g: Realization, quantity: str) -> None:
     """Raise ValueError where dense doubling would take hours."""
     if len(g.a) > _LARGEST:
-        raise ValueError(
+        raise InputError(
             f"{quantity} works with dense matrices of the size of the state: it takes at most {_LARGEST} states, got "
             f"{len(g.a)}; where the loop acts alike on all features, take the system of one feature"
         )
@@ -182,7 +183,7 @@ def _stable(system: Any, quantity: str, continuous: bool) -> Realization:
     g = realization(system, quantity, continuous=continuous)
     require_dense(g, quantity)
     if not g.is_stable():
-        raise ValueError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
+        raise InputError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
     return g
 
 
@@ -216,13 +217,13 @@ def _balancing(g: Realization) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarra
 
 def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
     if (order is None) == (tol is None):
-        raise ValueError("balanced_truncation takes either an order or a tol")
+        raise InputError("balanced_truncation takes either an order or a tol")
     minimal = int(np.sum(hankel > len(hankel) * _EPS * np.max(hankel, initial=0.0)))
     if tol is not None:
         tails = 2 * np.append(np.cumsum(hankel[::-1])[::-1], 0.0)  # error bound of order 0, 1, ..., n
         return min(int(np.argmax(tails <= tol)), minimal)
     if not isinstance(order, int | np.integer) or not 0 <= order <= minimal:
-        raise ValueError(
+        raise InputError(
             f"order must be a whole number from 0 to {minimal}, the order of a minimal realization, got {order!r}"
         )
     return int(order)

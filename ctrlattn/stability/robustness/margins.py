@@ -13,6 +13,7 @@ import control
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.realization import realization
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes import axis, circle
@@ -65,7 +66,7 @@ def gain_margin(system: Any) -> float:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `margins`.
 
     Examples
@@ -95,9 +96,9 @@ def margins(system: Any) -> Margins:
 
     Raises
     ------
-    TypeError
+    InputTypeError
         Not a linear system.
-    ValueError
+    InputError
         MIMO, improper, no time base, or a state space whose transfer polynomials lose its digits.
 
     References
@@ -141,7 +142,7 @@ def crossings(system: Any) -> Crossings:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `margins`.
 
     Examples
@@ -168,30 +169,30 @@ def loop_fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
     if isinstance(system, list | tuple) and any(isinstance(item, Loop) for item in system):
         realization(system, "margins")  # names what is valid instead
     if not isinstance(system, control.StateSpace | control.TransferFunction):
-        raise TypeError(f"margins are of a StateSpace or TransferFunction, got {type(system).__name__}")
+        raise InputTypeError(f"margins are of a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
-        raise ValueError(
+        raise InputError(
             f"margins are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use disk_margin "
             "or loop_margins"
         )
     if system.dt is None:
-        raise ValueError("margins need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
+        raise InputError("margins need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
     continuous = system.dt == 0
     if isinstance(system, control.StateSpace) and system.nstates == 0:
         return system.D[0], np.ones(1), continuous, 1.0
     if isinstance(system, control.StateSpace):
         realization(system, "margins")  # finite, before python-control computes zeros
         if system.nstates > _LARGEST:
-            raise ValueError(
+            raise InputError(
                 f"margins work with the transfer polynomials, which lose their digits long before order "
                 f"{system.nstates}: use disk_margin or hinf_norm, or reduce the order with balanced_truncation"
             )
     fraction = system if isinstance(system, control.TransferFunction) else control.tf(system)
     num, den = (np.trim_zeros(np.asarray(p[0][0], dtype=float), "f") for p in (fraction.num, fraction.den))
     if not (np.all(np.isfinite(num)) and np.all(np.isfinite(den))):
-        raise ValueError("margins: the coefficients of the loop must be finite")
+        raise InputError("margins: the coefficients of the loop must be finite")
     if len(num) > len(den):
-        raise ValueError(f"margins: the loop is improper (degree {len(num) - 1} over {len(den) - 1})")
+        raise InputError(f"margins: the loop is improper (degree {len(num) - 1} over {len(den) - 1})")
     if isinstance(system, control.StateSpace):
         _require_same(system, num, den, continuous)
     num, unit = (num if len(num) else np.zeros(1)), _typical_pole(den) if continuous else 1.0
@@ -214,7 +215,7 @@ def _require_same(system: control.StateSpace, num: np.ndarray, den: np.ndarray, 
         exact = complex(g.response(w)[0, 0])
         value = complex(_response(num, den, np.array([1j * w if continuous else np.exp(1j * w)]))[0])
         if abs(value - exact) > _ACCURATE * max(abs(exact), 1e-12):
-            raise ValueError(
+            raise InputError(
                 f"margins work with the transfer polynomials, which at order {len(g.a)} differ from the state space by "
                 f"{abs(value - exact) / max(abs(exact), 1e-12):.1g}: use disk_margin or hinf_norm, or reduce the order "
                 "with balanced_truncation"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import eigvals
 
+from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.stability.robustness.gramians import controllability_factor, require_dense
@@ -43,7 +44,7 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `realization`: improper, not finite, misshapen.
 
     References
@@ -80,7 +81,7 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `realization`; a tol that is not in [1e-12, 1); more than 1000 states.
     ArithmeticError
         A matrix whose stability rounding decides, see `Realization.is_stable`.
@@ -116,7 +117,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     (2.0, 3.141592653589793)
     """
     if not 1e-12 <= tol < 1:
-        raise ValueError(f"tol must lie in [1e-12, 1), got {tol}")
+        raise InputError(f"tol must lie in [1e-12, 1), got {tol}")
     g = realization(system, "hinf_norm", continuous=continuous)
     require_pencil(g, "hinf_norm")
     if not g.is_stable():

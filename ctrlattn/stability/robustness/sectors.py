@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
+from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
 from ctrlattn.stability.robustness.margins import crossings
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
@@ -52,7 +53,7 @@ def softmax_sector(temperature: float = 1.0) -> tuple[float, float]:
     (0.0, 1.0)
     """
     if not (np.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+        raise InputError(f"temperature must be positive and finite, got {temperature}")
     return 0.0, 0.5 / float(temperature)
 
 
@@ -76,7 +77,7 @@ def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]
     (0.0, 0.5)
     """
     if not (lowest >= 0 and eps >= 0 and lowest * lowest + eps > 0 and math.isfinite(lowest + eps)):
-        raise ValueError(
+        raise InputError(
             f"lowest and eps must be >= 0 and not both 0 (at 0 the slope of a norm is infinite), got {lowest}, {eps}"
         )
     return 0.0, 1 / math.sqrt(lowest * lowest + eps)
@@ -103,7 +104,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
 
     Raises
     ------
-    TypeError, ValueError
+    InputError
         As `realization`; G not square; low > high; 1 + c D singular.
 
     References
@@ -117,7 +118,7 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
     [True, False]
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"a sector needs finite low <= high, got [{low}, {high}]")
+        raise InputError(f"a sector needs finite low <= high, got [{low}, {high}]")
     g = square(realization(system, "circle_criterion", continuous=continuous), "circle_criterion")
     require_pencil(g, "circle_criterion")
     shifted = _around(g, (low + high) / 2, "circle_criterion")
@@ -189,7 +190,7 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
     """
     size = np.asarray(amplitude, dtype=float)
     if not np.all(np.isfinite(size) & (size > 0)):
-        raise ValueError("amplitudes must be positive and finite")
+        raise InputError("amplitudes must be positive and finite")
     if omega is not None and omega in (0.0, math.pi):
         found = np.asarray(phi(size), dtype=complex) / size
     else:
@@ -218,7 +219,7 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
 
     Raises
     ------
-    ValueError
+    InputError
         phi is not odd; amplitudes that do not ascend.
 
     Examples
@@ -230,9 +231,9 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     """
     a = np.asarray(amplitudes, dtype=float)
     if a.ndim != 1 or len(a) < 2 or not np.all(np.diff(a) > 0) or not a[0] > 0:
-        raise ValueError("amplitudes must be positive and ascending, at least two")
+        raise InputError("amplitudes must be positive and ascending, at least two")
     if not np.allclose(phi(-a), -np.asarray(phi(a)), rtol=1e-9, atol=1e-12):
-        raise ValueError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
+        raise InputError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
     discrete = system.dt != 0
     real = crossings(system)
     found = []

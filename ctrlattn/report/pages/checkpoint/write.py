@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 from ctrlattn.report.folder import Report, save
 from ctrlattn.report.page import Heading
@@ -40,7 +41,7 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
 
     Raises
     ------
-    ValueError
+    InputError
         A Dataset of something else; an output directory that cannot be written.
 
     Examples
@@ -49,10 +50,10 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
     >>> write_analysis("nowhere", xarray.Dataset())
     Traceback (most recent call last):
     ...
-    ValueError: this is no feedback profile: it has no 'cost' among its attributes...
+    ctrlattn.InputError: this is no feedback profile: it has no 'cost' among its attributes...
     """
     if "cost" not in profile.attrs:
-        raise ValueError(
+        raise InputError(
             "this is no feedback profile: it has no 'cost' among its attributes; make one with "
             "checkpoints.feedback_profile(checkpoint, ids)"
         )

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctrlattn.errors import InputError
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import open_loop_pole
 from ctrlattn.report.pages.loops.frequency import OMEGA
@@ -20,13 +21,13 @@ def panes(material: Material) -> dict[str, str]:
 
     Raises
     ------
-    ValueError
+    InputError
         plotly is not installed.
     """
     try:
         import plotly.graph_objects as go
     except ImportError as error:
-        raise ValueError('--interactive needs plotly: pip install "ctrlattn[interactive]"') from error
+        raise InputError('--interactive needs plotly: pip install "ctrlattn[interactive]"') from error
     figures = {"spectra": _plane(material, go.Figure()), "time-average": _steps(material, go.Figure())}
     if material.controlled:
         figures["bode-s"] = _sensitivity(material, go.Figure())

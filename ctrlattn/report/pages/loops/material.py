@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn import presets
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, simulate
 from ctrlattn.normalizers import rms_norm
 from ctrlattn.predictors import FixedAttention
@@ -100,7 +101,7 @@ def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> 
     loops = {name: presets.get(name) for name in chosen}
     clash = loops.keys() & configured.keys()
     if clash:
-        raise ValueError(f"a configuration has the name of a preset: {', '.join(sorted(clash))}; rename the file")
+        raise InputError(f"a configuration has the name of a preset: {', '.join(sorted(clash))}; rename the file")
     return {**loops, **configured}
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn import config, signals
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
+from ctrlattn.progress import silent
 from ctrlattn.report.folder import Report, save
 from ctrlattn.report.page import Heading
 from ctrlattn.report.pages.loops import (
@@ -64,7 +66,7 @@ def write(
 
     Raises
     ------
-    ValueError
+    InputError
         Unknown presets, faulty configurations or signals, an output directory that cannot be written.
 
     Examples
@@ -73,12 +75,12 @@ def write(
     >>> ctrlattn.report.pages.loops.write(tempfile.mkdtemp(), presets=["no-such-loop"])
     Traceback (most recent call last):
     ...
-    ValueError: unknown preset 'no-such-loop': ...
+    ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
     folder = output_directory(out)
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
     material = Material(loops, _networks(signals_file, recorded))
-    tell = progress or (lambda step, done, total: None)
+    tell = progress or silent
     sections = []
     for done, room in enumerate(SECTIONS):
         tell(room.__name__.rpartition(".")[2], done, len(SECTIONS) + 1)
@@ -94,10 +96,10 @@ def write(
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
     """Recorded texts by network; the shipped ones where nothing is given."""
     if signals_file is not None and recorded is not None:
-        raise ValueError("give either a signals file or a checkpoint, not both")
+        raise InputError("give either a signals file or a checkpoint, not both")
     if recorded is not None:
         if not recorded:
-            raise ValueError("there is no text among the recorded signals")
+            raise InputError("there is no text among the recorded signals")
         found = [list(recorded)]
     elif signals_file is not None:
         found = [signals.load(signals_file)]

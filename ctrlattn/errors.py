@@ -1,0 +1,89 @@
+"""Bad input is an InputError that says what is wrong, where, and what would be right; everything else is a bug.
+
+The command line turns an InputError into one line and exit code 2. Any other exception is a fault of the package.
+"""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+from operator import index
+from typing import Any
+
+
+class InputError(ValueError):
+    """A value that the caller gave and can mend.
+
+    >>> issubclass(InputError, ValueError)
+    True
+    """
+
+
+class InputTypeError(InputError, TypeError):
+    """A value of a kind that the function does not take; both an InputError and a TypeError.
+
+    >>> issubclass(InputTypeError, TypeError)
+    True
+    """
+
+
+# A traceback names an exception by the address that users import it from.
+InputError.__module__ = InputTypeError.__module__ = "ctrlattn"
+
+
+def did_you_mean(name: Any, known: Collection[str]) -> str:
+    """The rest of a message about an unknown name: the nearest known one, or all that are known.
+
+    >>> did_you_mean("parralel", ["parallel", "sequential"])
+    "did you mean 'parallel'?"
+    >>> did_you_mean("x", ["parallel", "sequential"])
+    'known are parallel, sequential'
+    """
+    nearest = get_close_matches(str(name), known, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+
+
+def require_known(what: str, name: Any, known: Collection[str]) -> str:
+    """`name` itself if it is among the known ones; otherwise an InputError that names the nearest.
+
+    >>> require_known("order", "parallel", ["parallel", "sequential"])
+    'parallel'
+    >>> require_known("order", "sequental", ["parallel", "sequential"])
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: unknown order 'sequental': did you mean 'sequential'?
+    """
+    if not isinstance(name, str) or name not in known:
+        raise InputError(f"unknown {what} {name!r}: {did_you_mean(name, known)}")
+    return name
+
+
+def require_whole(name: str, value: Any, *, least: int = 1, most: int | None = None) -> int:
+    """`value` as an int, if it is a whole number from `least` to `most`; a bool is none.
+
+    Raises
+    ------
+    InputTypeError
+        No whole number.
+    InputError
+        One out of range.
+
+    Examples
+    --------
+    >>> require_whole("steps", 3)
+    3
+    >>> require_whole("steps", 0)
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: steps must be a whole number of at least 1, got 0
+    """
+    expected = f"{name} must be a whole number " + (
+        f"of at least {least}" if most is None else f"in {least} ... {most}"
+    )
+    try:
+        number = index(value)
+    except TypeError:
+        raise InputTypeError(f"{expected}, got {value!r}") from None
+    if isinstance(value, bool):
+        raise InputTypeError(f"{expected}, got {value!r}")
+    if number < least or (most is not None and number > most):
+        raise InputError(f"{expected}, got {value!r}")
+    return number
