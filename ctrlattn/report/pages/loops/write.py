@@ -72,7 +72,7 @@ def write(
     Examples
     --------
     >>> import ctrlattn.report, tempfile
-    >>> ctrlattn.report.pages.loops.write(tempfile.mkdtemp(), presets=["no-such-loop"])
+    >>> ctrlattn.report.write(tempfile.mkdtemp(), presets=["no-such-loop"])
     Traceback (most recent call last):
     ...
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
