@@ -58,14 +58,17 @@ ALL = (
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(
-    "names", [["neutreno"], ["softmax", "pidformer-ema", "mine", "yours"], NASTY], ids=["1", "4", "nasty"]
-)
-def test_every_picture_draws_and_is_written_the_same_twice(name, names, tmp_path):
-    (png, svg), again = (plots.save(draw(name, names), tmp_path / stem) for stem in ("picture", "again"))
+@pytest.mark.parametrize("names", [["softmax", "pidformer-ema", "mine", "yours"], NASTY], ids=["4", "nasty"])
+def test_every_picture_draws(name, names, tmp_path):
+    png, svg = plots.save(draw(name, names), tmp_path / "picture")
     assert png.read_bytes()[:4] == b"\x89PNG"
-    assert [p.read_bytes() for p in (png, svg)] == [p.read_bytes() for p in again]
     assert plots.inline_svg(svg, "p").startswith("<svg")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_picture_is_written_the_same_twice(name, tmp_path):
+    first, again = (plots.save(draw(name, ["neutreno"]), tmp_path / stem) for stem in ("picture", "again"))
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.png", "again.svg", "picture.png", "picture.svg"]
 
 

@@ -49,7 +49,7 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
     assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
 
 
-def test_the_sentences_are_those_of_the_profile(profile, tmp_path):
+def test_the_sentences_are_those_of_the_profile(profile, tmp_path, undrawn):
     summary = write_analysis(tmp_path, profile).summary
     gain = profile["feedback_gain"].sel(sublayer="attention").median("token").to_numpy()
     np.testing.assert_allclose(summary["feedback"]["attention"]["median_gain"], gain)
@@ -61,7 +61,7 @@ def test_the_sentences_are_those_of_the_profile(profile, tmp_path):
     assert f"It is lowest in layer {low} ({float(gain[low]):.2f}".replace("-", "−") in page
 
 
-def test_what_was_not_measured_has_no_section(profile, tmp_path):
+def test_what_was_not_measured_has_no_section(profile, tmp_path, undrawn):
     names = [name for name in profile.data_vars if name.startswith("value_")]
     page = write_analysis(tmp_path, profile[names]).path.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "value_output"]

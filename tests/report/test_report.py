@@ -208,7 +208,7 @@ def test_automaton_section_states_what_it_counts():
     assert section.numbers["control_all_distinct"]["RMS norm"] < 0.5
 
 
-def test_attention_alone_is_enough(tmp_path):
+def test_attention_alone_is_enough(tmp_path, undrawn):
     full = recording(causal=False)
     bare = signals.dataset(
         {"attention": full["attention"].to_numpy()}, attrs={"model": "bare", "norm": "pre", "causal": 0}
@@ -237,7 +237,7 @@ def test_why_not_linear():
     assert "normalised" in reasons["prediction-error-rms"]
 
 
-def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch):
+def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch, undrawn):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -265,7 +265,7 @@ def test_bad_input(tmp_path):
         write(tmp_path / "file" / "out")
 
 
-def test_interactive_panes_are_inlined_once(tmp_path):
+def test_interactive_panes_are_inlined_once(tmp_path, undrawn):
     pytest.importorskip("plotly")
     written = write(tmp_path, recorded=[recording()], presets=["neutreno"], interactive=True)
     page = written.path.read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def longest(x):
 def largest_stretch(predictor, x, rng, rounds=30):
     """max |J dx| / max |dx| over tokens, by ascent: dx from the longest row's sensitivity, each token of length 1."""
     in_torch = Loop(predictor).to(torch.zeros(1, dtype=torch.float64)).predictor
-    jacobian, best = jacobian_operator(in_torch, x), 0.0
+    jacobian, best = jacobian_operator(in_torch, x) @ np.eye(N * D), 0.0
     dx = rng.standard_normal((N, D))
     for _ in range(rounds):
         dx = dx / np.maximum(np.linalg.norm(dx, axis=-1, keepdims=True), 1e-12)
