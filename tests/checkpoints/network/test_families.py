@@ -11,6 +11,7 @@ transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints import FAMILIES  # noqa: E402
+from ctrlattn.checkpoints.network import families  # noqa: E402
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
 TEXT = {"vocab_size": 40, "max_position_embeddings": 64, "pad_token_id": 0, **SIZES}
@@ -124,7 +125,7 @@ def test_maps_without_folding_are_exact(checkpoint):
     module = checkpoint.layers[layer]
     attention = checkpoint.sublayers("attention")[layer]
     source = attention.norm if checkpoint.family.norm == "pre" else module
-    inner = checkpoints.families.at(module, checkpoint.family.output)
+    inner = families.at(module, checkpoint.family.output)
     hooks = [inner.register_forward_hook(lambda m, a, out: seen.update(y=out[0].numpy()))]
     if checkpoint.family.norm == "pre":
         hooks.append(source.register_forward_hook(lambda m, a, out: seen.update(z=out[0].numpy())))
@@ -153,7 +154,7 @@ def test_a_dropped_sublayer_adds_nothing(checkpoint):
         tuple_wanted = one.kind == "attention" and checkpoint.family.norm == "pre"
         nothing.result = (lambda zero: (zero, None)) if tuple_wanted else (lambda zero: zero)
         parent, _, name = one.path.rpartition(".")
-        holder = checkpoints.families.at(checkpoint.layers[1], parent) if parent else checkpoint.layers[1]
+        holder = families.at(checkpoint.layers[1], parent) if parent else checkpoint.layers[1]
         before = getattr(holder, name)
         setattr(holder, name, nothing)
         text = checkpoints.tap(checkpoint, given(checkpoint))

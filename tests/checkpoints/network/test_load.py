@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.network import families  # noqa: E402
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
 TEXT = {"vocab_size": 40, **SIZES}
@@ -231,4 +232,4 @@ def test_an_unknown_family_says_what_to_register(tmp_path):
 )
 def test_the_nearest_family_is_named(name, nearest):
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
-        checkpoints.families.family_of(name)
+        families.family_of(name)
