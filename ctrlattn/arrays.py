@@ -171,6 +171,18 @@ def require_number(name: str, value: Any) -> Any:
     return value if is_torch(value) else float(value)
 
 
+def scaled(gain: Any, x: Array) -> Array:
+    """gain x, without the operation for the gains 1 and -1 of most loops.
+
+    >>> import numpy as np
+    >>> scaled(-1.0, np.ones(2)).tolist()
+    [-1.0, -1.0]
+    """
+    if isinstance(gain, float) and abs(gain) == 1.0:
+        return x if gain == 1.0 else -x
+    return gain * x
+
+
 def machine_epsilon(x: Array) -> float:
     """The spacing of floating-point numbers at 1 for the dtype of `x`."""
     return float(namespace(x).finfo(x.dtype).eps)

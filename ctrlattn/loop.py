@@ -5,13 +5,14 @@ The only place where feedback closes, and the only scan over layers.
 
 import operator
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, require_tokens
-from ctrlattn.controllers import ControllerState, as_controller
+from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, scaled
+from ctrlattn.controllers import ControllerState
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.sequential import is_running, run_passes
+from ctrlattn.tracking import Tracking, TrackingState
 
 DIAGRAM = r"""
     r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
@@ -23,14 +24,7 @@ DIAGRAM = r"""
 
 Order = Literal["parallel", "sequential"]
 Record = Literal["all", "last"]
-
-
-class LoopState(NamedTuple):
-    """What a loop carries from layer to layer beside x."""
-
-    reference: Array  # r, before the gain beta
-    controller: ControllerState | None  # None until a controller has met its first error
-    acting: bool  # False at layer 0, where no controller acts
+LoopState = TrackingState  # beside x a loop carries what its Tracking carries, and nothing more
 
 
 class Signals(NamedTuple):
@@ -109,6 +103,7 @@ class Loop:
     order: Order = "parallel"
     normalize_input: bool = False
     hold_first: bool = False
+    tracking: Tracking = field(init=False, repr=False)  # e and u, made of controller and reference_gain
 
     def __post_init__(self) -> None:
         _require_function("predictor", self.predictor)
@@ -116,9 +111,12 @@ class Loop:
             _require_function("normalizer", self.normalizer)
         if self.normalize_input and self.normalizer is None:
             raise InputError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
-        for name in ("skip", "feedback", "reference_gain"):
+        for name in ("skip", "feedback"):
             object.__setattr__(self, name, require_number(name, getattr(self, name)))
-        object.__setattr__(self, "controller", as_controller(self.controller))
+        tracking = Tracking(self.controller, self.reference_gain)
+        object.__setattr__(self, "tracking", tracking)
+        object.__setattr__(self, "controller", tracking.controller)
+        object.__setattr__(self, "reference_gain", tracking.reference_gain)
         if self.order not in get_args(Order):
             raise InputError(f'order must be "parallel" or "sequential", got {self.order!r}')
         if self.order == "sequential" and not getattr(self.predictor, "causal", False):
@@ -130,14 +128,14 @@ class Loop:
 
     def init(self, x: Array, reference: Array | None = None) -> LoopState:
         """The state before layer 0; `reference` is r, x itself unless given. Checks shapes and kinds."""
-        return _start(x, reference)
+        return Tracking.init(x, reference)
 
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
         """One layer: (x, state) -> (x', state', signals). Pure; compiles with fullgraph=True."""
-        e, u, memory = self.control(x, state)
+        e, u, state = self.tracking.step(x, state)
         advance = self._sequential if self.order == "sequential" else self._parallel
         new, y = advance(x, u)
-        return new, LoopState(state.reference, memory, acting=True), Signals(y, e, u)
+        return new, state, Signals(y, e, u)
 
     def to(self, like: Array) -> "Loop":
         """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""
@@ -145,17 +143,12 @@ class Loop:
 
     def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:
         """(e, u, memory of the controller): e = beta r - x, u = C(z) e, and u = 0 at layer 0."""
-        e = _times(self.reference_gain, state.reference) - x
-        if self.controller is None:
-            return e, namespace(e).zeros_like(e), state.controller
-        memory = self.controller.init(e) if state.controller is None else state.controller
-        if not state.acting:
-            return e, namespace(e).zeros_like(e), memory
-        return e, *self.controller.step(e, memory)
+        e, u, state = self.tracking.step(x, state)
+        return e, u, state.controller
 
     def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
         """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
-        new = _times(self.skip, x) + _times(self.feedback, y)
+        new = scaled(self.skip, x) + scaled(self.feedback, y)
         new = new if u is None else new + u
         if self.normalizer is None or self.normalize_input:
             return new
@@ -244,7 +237,7 @@ def simulate(
     loops = _one_a_layer(loop, layers)
     if record not in get_args(Record):
         raise InputError(f'record must be "all" or "last", got {record!r}')
-    carried = _start(x, reference)
+    carried = Tracking.init(x, reference)
     for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
         if signal is not None:
             xp = namespace(x, signal)
@@ -272,19 +265,12 @@ def simulate(
     return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
 
 
-def _times(gain: Any, x: Array) -> Array:
-    """gain x, without the operation for the gains 1 and -1 of most loops."""
-    if isinstance(gain, float) and abs(gain) == 1.0:
-        return x if gain == 1.0 else -x
-    return gain * x
-
-
 def _all_passes(loop: Loop, x: Array, layers: int, carried: LoopState, record: Record) -> Trajectory:
     """What `simulate` returns for a loop whose passes need not wait for each other."""
     states, predictions = run_passes(loop, x, layers, record=record == "all")
     if record == "last":
         return Trajectory(states, None, None, None)
-    errors = loop.reference_gain * carried.reference - states[:-1]
+    errors = loop.tracking.error(states[:-1], carried.reference)
     return Trajectory(states, predictions, errors, namespace(x).zeros_like(errors))
 
 
@@ -363,14 +349,3 @@ def _like_input(name: str, result: Array, x: Array) -> Array:
     if tuple(result.shape) != tuple(x.shape):
         raise InputError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
     return result
-
-
-def _start(x: Array, reference: Array | None) -> LoopState:
-    """The state before layer 0, after checking the shapes and kinds of x and r."""
-    require_tokens(x)
-    if reference is None:
-        return LoopState(x, None, acting=False)
-    namespace(x, reference)
-    if tuple(reference.shape) != tuple(x.shape):
-        raise InputError(f"the reference must be shaped as x, {tuple(x.shape)}, got {tuple(reference.shape)}")
-    return LoopState(reference, None, acting=False)

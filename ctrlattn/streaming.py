@@ -95,11 +95,10 @@ class Stream:
         loop, sums = self._loop, self._sums_as(list, x)
         carried = loop.init(x, reference)
         for k in range(self._layers):
-            _, u, memory = loop.control(x, carried)
+            _, u, carried = loop.tracking.step(x, carried)
             new = loop.compare(x, sums[k] / max(self.tokens, 1), u)
             x = x if loop.hold_first and self.tokens == 0 else new
             sums[k] = sums[k] + loop.seen(x)
-            carried = carried._replace(controller=memory, acting=True)
         return x
 
     def _push_compiled(self, x: Array, reference: Array | None) -> Array:

@@ -72,9 +72,9 @@ def step(block, reference, s, point=None, held=()):
         raise ValueError("parts can be held in blocks of pre-norm attention and MLP in sequence only")
     attention, v = block.attn, values(block, s[0])
     weights = attention_matrices(block, point[0] if "weights" in held else s[0])
-    u, state = control_values(attention.loop, v, _memory(block, reference, s))
+    u, state = control_values(attention.tracking, v, _memory(block, reference, s))
     if "control" in held:
-        u, _ = control_values(attention.loop, values(block, point[0]), _memory(block, reference, point))
+        u, _ = control_values(attention.tracking, values(block, point[0]), _memory(block, reference, point))
     y = (weights @ v.transpose(-2, -3)).transpose(-2, -3)
     mixed = block.stream.compare(s[0], attention.proj((y if u is None else y + u).flatten(-2)))
     at = step_mixed(block, reference, point) if "mlp" in held else mixed
@@ -125,12 +125,12 @@ def linear_run(blocks, reference, states, change, held=(), memory=True):
 
 def chain(blocks, matrices, change):
     """dv of the value chain, v <- A v + u, from dv of layer 1: theory without projections, norms, residual, MLP."""
-    loop, found = blocks[0].attn.loop, [change]
+    tracking, found = blocks[0].attn.tracking, [change]
     zero = torch.zeros_like(change)
-    memory = None if loop.controller is None else loop.controller.init(zero)
+    memory = None if tracking.controller is None else tracking.controller.init(zero)
     state = DepthState(zero, memory, acting=True)
     for a in matrices[:-1]:
-        u, state = control_values(loop, found[-1], state)
+        u, state = control_values(tracking, found[-1], state)
         y = (a @ found[-1].transpose(-2, -3)).transpose(-2, -3)
         found.append(y if u is None else y + u)
     return found

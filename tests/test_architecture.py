@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ctrlattn"
 # A room imports from its own step or from steps above it, never from below.
 FLOW = (
     ("errors", "progress", "arrays", "files", "kernels"),
-    ("predictors", "controllers", "normalizers"),
+    ("predictors", "controllers", "normalizers", "tracking"),
     ("sequential",),
     ("loop",),
     ("streaming", "presets", "memory", "config", "results", "signals"),
@@ -58,7 +58,7 @@ WALLS = {
     "pydantic": {"config", "cli"},
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "sequential", "loop")
+SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "tracking", "sequential", "loop")
 RECORDS = {"Trajectory", "Margins"}  # made by simulate and margins, whose examples show them
 
 

@@ -36,7 +36,7 @@ def simulate(
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
             trajectory = run(loop, x, layers)
             rms = np.sqrt(np.mean(trajectory.state**2, axis=(-2, -1)))
-            error = np.sqrt(np.mean((loop.reference_gain * x - trajectory.state) ** 2, axis=(-2, -1)))
+            error = np.sqrt(np.mean((loop.tracking.error(trajectory.state, x)) ** 2, axis=(-2, -1)))
         cosine = [_mean_cosine(state) for state in trajectory.state]
         if out is not None:
             results.save(out, results.to_xarray(trajectory, loop=loop, seed=seed))

@@ -108,7 +108,7 @@ def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | No
     """Controller memory at the operating point, () without controller."""
     if loop.controller is None:
         return ()
-    fresh = loop.controller.init(loop.reference_gain * start.reference - x)
+    fresh = loop.controller.init(loop.tracking.error(x, start.reference))
     if memory is None:
         return fresh
     if len(memory) != len(fresh):

@@ -20,9 +20,8 @@ from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.design.performance import settled
 from ctrlattn.errors import InputError
-from ctrlattn.loop import Loop, LoopState
 from ctrlattn.observers.stream import window_of
-from ctrlattn.predictors import FixedAttention
+from ctrlattn.tracking import Tracking
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +109,7 @@ def steered(
     difference of class means, here the output is measured on the very text.
     """
     f = _unit(checkpoint, direction)
-    loop = _loop(law)
+    tracking = Tracking(law.controller)
     begin, layers = checkpoint.layer_index(start), checkpoint.layers
     wanted = _by_depth(setpoint, len(layers) - begin + 1, "a set-point")
     push = _by_depth(law.push, len(layers) - begin, "a push")
@@ -123,9 +122,9 @@ def steered(
             x = stream_of(args, kwargs)
             c = (x[:, window.kept(x.shape[1])] @ f)[..., None]
             r = torch.full_like(c, wanted[depth - begin])
-            state = loop.init(c, r) if depth == begin else LoopState(r, held["memory"], acting=True)
+            state = tracking.init(c, r) if depth == begin else held["state"]._replace(reference=r)
             outputs[depth].append(c[..., 0])
-            _, u, held["memory"] = loop.control(c, state)
+            _, u, held["state"] = tracking.step(c, state)
             held["u"] = u + push[depth - begin]
 
         return hook
@@ -154,11 +153,6 @@ def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
     if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
         raise InputError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
     return np.broadcast_to(values, (depths,))
-
-
-def _loop(law: Law) -> Loop:
-    """The closed loop of the output; its predictor stands for the layer and is never asked."""
-    return Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0, controller=law.controller)
 
 
 def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:

@@ -113,7 +113,7 @@ def test_a_preset_is_a_network(name):
     model = vit(**options)
     attention = model.blocks[0].attn
     assert attention.controller is loop.controller
-    assert attention.loop.reference_gain == loop.reference_gain
+    assert attention.tracking.reference_gain == loop.reference_gain
     assert model.blocks[0].stream.feedback == (-1.0 if name == "comparator" else 1.0)
     assert torch.isfinite(model(torch.ones(2, 1, 8, 8))).all()
 

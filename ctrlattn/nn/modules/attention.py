@@ -1,7 +1,7 @@
 """y = W_O (softmax(q k^T / sqrt(D)) v + u),  u = C(z) e over depth,  e = beta v_0 - v: attention with a controller.
 
 The state of the controlled loop is the value v of one layer, the reference that of layer 0, depth is time. Error, law
-and memory are those of `Loop.control`; what one layer hands to the next is returned, never kept on the module.
+and memory are those of `Tracking`; what one layer hands to the next is returned, never kept on the module.
 """
 
 from functools import partial
@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ctrlattn.controllers import as_controller
 from ctrlattn.errors import InputError
-from ctrlattn.loop import Loop, LoopState
 from ctrlattn.nn.modules.relatives import Mixing
+from ctrlattn.tracking import Tracking, TrackingState
 
-DepthState = LoopState  # v_0 and the memory of the controller, (..., n, heads, D) each
+DepthState = TrackingState  # v_0 and the memory of the controller, (..., n, heads, D) each
 Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
 
 
@@ -93,8 +92,8 @@ class ControlledAttention(torch.nn.Module):
         self.mixing: Mixing | None = mixing
         if mixing is not None and causal and not mixing.masks:
             raise InputError(f"{type(mixing).__name__} mixes all tokens: it has no causal form")
-        self.controller = as_controller(controller)
-        self.loop = value_loop(self.controller, reference_gain)
+        self.tracking = Tracking(controller, reference_gain)
+        self.controller = self.tracking.controller  # a module among the modules, where its gains are learned
         self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
         self.proj = torch.nn.Linear(dim, dim)
 
@@ -141,7 +140,7 @@ class ControlledAttention(torch.nn.Module):
         own, first = v, depth_state
         if self.mixing is not None and first is not None:
             v = self.mixing.values(v, self._unrepeated(first.reference).to(v.dtype))
-        u, depth_state = control_values(self.loop, self.repeat(own), depth_state)
+        u, depth_state = control_values(self.tracking, self.repeat(own), depth_state)
         k, v = (k, v) if past is None else (torch.cat([old, new], -3) for old, new in zip(past, (k, v), strict=True))
         mask, is_causal = self._mask(x.shape[-2], k.shape[-3], padding, x.device)
         heads = (t.transpose(-2, -3) for t in (q, self.repeat(k), self.repeat(v)))
@@ -203,13 +202,8 @@ class ControlledAttention(torch.nn.Module):
         return (past & visible) | (past & own), False
 
 
-def value_loop(controller: Any, reference_gain: float) -> Loop:
-    """The loop that values run over depth: no residual connection, what attention returns is the next state."""
-    return Loop(_attention, skip=0.0, feedback=1.0, controller=controller, reference_gain=reference_gain)
-
-
 def control_values(
-    loop: Loop, v: torch.Tensor, depth_state: DepthState | None
+    tracking: Tracking, v: torch.Tensor, depth_state: DepthState | None
 ) -> tuple[torch.Tensor | None, DepthState]:
     """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
 
@@ -224,29 +218,24 @@ def control_values(
     Examples
     --------
     >>> from ctrlattn import PID
-    >>> loop, v = value_loop(PID(0.5), 1.0), torch.ones(1, 1, 1, 1)
-    >>> u, state = control_values(loop, 2 * v, None)
-    >>> control_values(loop, v, state)[0].item()
+    >>> tracking, v = Tracking(PID(0.5)), torch.ones(1, 1, 1, 1)
+    >>> u, state = control_values(tracking, 2 * v, None)
+    >>> control_values(tracking, v, state)[0].item()
     0.5
     """
     if torch.is_autocast_enabled(v.device.type) and v.dtype in (torch.bfloat16, torch.float16):
         v = v.float()
     if depth_state is None:
-        depth_state = DepthState(v, None, acting=False)
+        depth_state = tracking.init(v)
     if depth_state.reference.shape != v.shape:
         raise InputError(
             f"depth_state has v_0 of shape {tuple(depth_state.reference.shape)}, the values of this layer are "
             f"{tuple(v.shape)}: layers of one chain need the same batch, tokens, heads and head size"
         )
-    if loop.controller is None:
+    if tracking.controller is None:
         return None, depth_state._replace(acting=True)
-    _, u, memory = loop.control(v, depth_state)
-    return (u if depth_state.acting else None), DepthState(depth_state.reference, memory, acting=True)
-
-
-def _attention(x: torch.Tensor) -> torch.Tensor:
-    """The predictor of the loop, which `ControlledAttention.attend` computes from q, k and v of its own."""
-    raise NotImplementedError("the module computes its attention itself")
+    _, u, following = tracking.step(v, depth_state)
+    return (u if depth_state.acting else None), following
 
 
 def _require_heads(dim: int, heads: int, kv_heads: int) -> None:

@@ -12,9 +12,9 @@ import torch
 
 from ctrlattn.checkpoints.measure.weights import value_rows
 from ctrlattn.checkpoints.network.families import FAMILIES, at
-from ctrlattn.controllers import as_controller
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.nn.modules.attention import DepthState, control_values, value_loop
+from ctrlattn.nn.modules.attention import DepthState, control_values
+from ctrlattn.tracking import Tracking
 
 
 class Places(NamedTuple):
@@ -34,7 +34,7 @@ class Wrapped:
     """A controller inside a model, until `remove` or the end of a `with` block; made by `wrap`."""
 
     def __init__(self, model: Any, places: Places, controller: Any, reference_gain: float) -> None:
-        self.loop = value_loop(as_controller(controller), reference_gain)
+        self.tracking = Tracking(controller, reference_gain)
         self._pass = threading.local()  # one forward pass a thread
         heads, base = model.config.num_attention_heads, model.base_model
         begin = base.register_forward_pre_hook(self._begin)
@@ -79,7 +79,7 @@ class Wrapped:
             v = value_rows(fused, v.movedim(-1, 0), heads, size).movedim((0, 1), (-2, -1))
             v = v if v.shape[-2] == heads else v.repeat_interleave(heads // v.shape[-2], -2)
             state: DepthState | None = self._pass.depth_state
-            self._pass.control, self._pass.depth_state = control_values(self.loop, v, state)
+            self._pass.control, self._pass.depth_state = control_values(self.tracking, v, state)
 
         return read
 

@@ -74,7 +74,7 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
     loop = require_single_loop(loop, "layer_map")
     xp = namespace(x)
     carried = loop.init(x, reference)
-    loop, memory = _with_read_memories(loop, loop.reference_gain * carried.reference - x)
+    loop, memory = _with_read_memories(loop, loop.tracking.error(x, carried.reference))
 
     def step(z: Array) -> Array:
         held = tuple(z[1:]) if loop.controller is not None else None

@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn import PID, FixedAttention, Loop, LTIController, simulate  # noqa: E402  (after the skip)
 from ctrlattn.nn import Actuator, ControlledAttention, DepthState, LearnedPID  # noqa: E402
-from ctrlattn.nn.modules.attention import control_values, value_loop  # noqa: E402
+from ctrlattn.nn.modules.attention import control_values  # noqa: E402
+from ctrlattn.tracking import Tracking  # noqa: E402
 
 PRINTED, CODE, NEUTRENO = PID(0.8, 0.5, 0.05), PID(0.8, 0.5, 0.05, form="ema", ema=0.3), PID(0.6)
 LTI = LTIController(control.tf([0.5, 0.1], [1.0, -0.3, 0.2], 1))
@@ -267,12 +268,12 @@ def test_autocast_computes_in_bfloat16_what_float32_computes(name):
 
 def test_an_integral_under_autocast_is_that_of_the_values_it_was_given():
     # 300 layers of an error of 1/3 (in bfloat16) sum to 300 of them; in bfloat16 the sum would stop growing at 64.
-    loop, layers = value_loop(PID(0.0, 1.0), 1.0), 300
+    tracking, layers = Tracking(PID(0.0, 1.0)), 300
     v0, v = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16), torch.full((1, 1, 1, 1), -1 / 3, dtype=torch.bfloat16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, state = control_values(loop, v0, None)
+        _, state = control_values(tracking, v0, None)
         for _ in range(layers):
-            u, state = control_values(loop, v, state)
+            u, state = control_values(tracking, v, state)
     npt.assert_allclose(u.item(), -layers * v.item(), rtol=1e-5)
 
 
