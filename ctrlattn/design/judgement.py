@@ -78,7 +78,7 @@ def judge(
     --------
     >>> found = judge(presets.get("neutreno"), [0.0, 0.5, 1.0], improve=False)
     >>> round(found.meets.steady_state_error, 6), found.meets.settling
-    (0.625, 6.0)
+    (0.625, 8.0)
     """
     require_single_loop(loop, "judge")
     if not isinstance(loop.controller, PID):

@@ -11,8 +11,15 @@ import numpy as np
 
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
-from ctrlattn.linear import mode, open_loop_pole
-from ctrlattn.linear.response import BAND
+from ctrlattn.linear import mode
+from ctrlattn.linear.mode_polynomial import (
+    open_loop_pole,
+    overshoot,
+    sensitivity_of,
+    settling,
+    static_gain,
+    step_responses,
+)
 from ctrlattn.loop import Loop
 from ctrlattn.stability import closed_loop_poles
 
@@ -31,7 +38,7 @@ class Performance:
     radius: np.ndarray  # (m,) largest modulus of its closed-loop poles
     modulus_margin: np.ndarray  # (m,) min |1 + L| = 1/Ms
     disk_margin: np.ndarray  # (m,) balanced: 1/max |S - 1/2|
-    settling: np.ndarray  # (m,) layers until the step response stays within 5 % of its end
+    settling: np.ndarray  # (m,) layers until the step response stays within 2 % of its end; inf: not within the horizon
     overshoot: np.ndarray  # (m,) share of the end by which it goes beyond it
     steady_state_error: np.ndarray  # (m,) |1 - T(1)|
 
@@ -113,73 +120,6 @@ def modes_of(loop: Loop, spectrum: Any) -> np.ndarray:
     return a
 
 
-def closed_polynomial(num: np.ndarray, den: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(z - alpha) den + num, monic: (..., order + 1), over the common shape of num (..., order) and alpha (...)."""
-    num = np.asarray(num) / den[0]
-    den = den / den[0]
-    moved = np.append(den, 0.0) - np.asarray(alpha)[..., None] * np.append(0.0, den)
-    return moved + np.concatenate([np.zeros((*num.shape[:-1], 1)), num], -1)
-
-
-def reflection(p: np.ndarray) -> np.ndarray:
-    """Largest |reflection coefficient| of monic polynomials, (..., order + 1) -> (...).
-
-    Below 1 if and only if all roots are inside the circle (Schur, Cohn); infinite where the recursion divides by 0.
-    """
-    p = np.asarray(p, dtype=complex)
-    largest = np.zeros(p.shape[:-1])
-    with np.errstate(all="ignore"):
-        while p.shape[-1] > 1:
-            k = p[..., -1:]
-            largest = np.fmax(largest, np.abs(k[..., 0]))
-            p = ((p - k * np.conj(p[..., ::-1])) / (1 - np.abs(k) ** 2))[..., :-1]
-            largest = np.where(np.all(np.isfinite(p), axis=-1), largest, np.inf)
-    return largest
-
-
-def step_responses(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, layers: int) -> np.ndarray:
-    """y_0 ... y_layers of T = num/p for a unit step of beta r, from rest: (layers + 1, ...)."""
-    p = closed_polynomial(num, den, alpha)
-    driven = np.cumsum(np.broadcast_to(np.asarray(num) / den[0], (*p.shape[:-1], np.shape(num)[-1])), axis=-1)
-    order = p.shape[-1] - 1
-    y = [np.zeros(p.shape[:-1], dtype=p.dtype)]
-    for k in range(1, layers + 1):
-        new = driven[..., min(k, order) - 1]
-        for j in range(1, min(k, order) + 1):
-            new = new - p[..., j] * y[k - j]
-        y.append(new)
-    return np.stack(y)
-
-
-def settled(y: np.ndarray, final: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(settling, overshoot) of responses (layers + 1, ...), by the band of `step_metrics`; of complex ones by modulus.
-
-    Settling is inf for a response that leaves the band within the last eighth. Overshoot is measured along the end.
-    """
-    size = np.abs(final)
-    outside = np.abs(y - final) > BAND * size + 1e-12
-    last = len(y) - np.argmax(outside[::-1], axis=0)
-    settling = np.where(outside.any(axis=0), last, 0).astype(float)
-    settling = np.where(settling > len(y) - max(len(y) // 8, 1), np.inf, settling)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        beyond = np.max((y * np.conj(final)).real, axis=0) / size**2 - 1
-    overshoot = np.where(size > 1e-12, np.maximum(beyond, 0.0), 0.0)
-    return settling, np.where(overshoot < 1e-9, 0.0, overshoot)
-
-
-def static_gain(num: np.ndarray, den: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """T(1) = C(1)/(1 - alpha + C(1)), multiplied by den(1), which is 0 for an integrator."""
-    top = np.sum(num, axis=-1)
-    return top / ((1 - alpha) * np.sum(den) + top)
-
-
-def sensitivities(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, omega: np.ndarray) -> np.ndarray:
-    """S(e^{iw}) over the common shape of num[..., 0], alpha and omega."""
-    z = np.exp(1j * omega)
-    plant = (z - alpha) * np.polyval(den, z)
-    return plant / (plant + np.polyval(np.moveaxis(np.asarray(num), -1, 0), z))
-
-
 def _measured(
     num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray, horizon: int
 ) -> dict[str, np.ndarray]:
@@ -187,14 +127,14 @@ def _measured(
     # Long enough for the slowest pole to decay to 1e-6, three times over.
     enough = 64 + 3 * int(np.log(1e-6) / np.log(max(slowest, 1e-6)))
     final = static_gain(num, den, alpha)
-    settling, overshoot = settled(step_responses(num, den, alpha, min(horizon, enough)), final)
+    y = step_responses(num, den, alpha, min(horizon, enough))
     # Without a controller S = 1, and a cancelled pole of the plant must not say otherwise.
     peaks = _peaks(num, den, alpha, poles) if np.any(num) else np.broadcast_to([[1.0], [0.5]], (2, len(alpha)))
     return {
         "modulus_margin": 1 / peaks[0],
         "disk_margin": 1 / peaks[1],
-        "settling": settling,
-        "overshoot": overshoot,
+        "settling": settling(y, final),
+        "overshoot": overshoot(y, final),
         "steady_state_error": np.abs(1 - final),
     }
 
@@ -203,7 +143,7 @@ def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarra
     """max |S| and max |S - 1/2| over the circle, (2, modes): golden section from a grid and from the poles' angles."""
 
     def gains(omega: np.ndarray) -> np.ndarray:
-        return np.abs(sensitivities(num, den, alpha[:, None], omega) - _SHIFTS)
+        return np.abs(sensitivity_of(num, den, alpha[:, None], np.exp(1j * omega)) - _SHIFTS)
 
     grid = np.linspace(0.0 if np.all(alpha.imag == 0) else -np.pi, np.pi, _GRID)
     starts = [_best(omega, gains(omega)) for omega in (grid[None, :], np.angle(poles))]

@@ -11,20 +11,19 @@ import numpy as np
 
 from ctrlattn.arrays import require_number
 from ctrlattn.controllers import PID, Form
-from ctrlattn.design.performance import (
-    MEASURES,
-    Performance,
-    closed_polynomial,
-    modes_of,
-    performance,
+from ctrlattn.design.performance import MEASURES, Performance, modes_of, performance
+from ctrlattn.errors import InputError
+from ctrlattn.linear.mode_polynomial import (
+    mode_polynomial,
+    open_loop_pole,
+    outermost_modes,
+    overshoot,
     reflection,
-    sensitivities,
-    settled,
+    sensitivity_of,
+    settling,
     static_gain,
     step_responses,
 )
-from ctrlattn.errors import InputError
-from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 
 BOUNDS = {"P": (-2.0, 3.0), "I": (1e-3, 4.0), "D": (-0.95, 0.95)}
@@ -46,7 +45,7 @@ class Spec:
     disk_margin : at least, in (0, 2]
         Balanced.
     settling : at most, layers
-        Until the step response stays within 5 % of its end.
+        Until the step response stays within 2 % of its end.
     overshoot : at most, share of the end
     steady_state_error : at most
         |1 - T(1)|.
@@ -224,21 +223,21 @@ class _Problem:
         """Worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
         num = (gains @ self.basis)[:, None, :]
         alpha = open_loop_pole(self.loop, modes)
-        p = closed_polynomial(num, self.den, alpha)
+        p = mode_polynomial(num, self.den, alpha)
         penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
         with np.errstate(all="ignore"):
             final = static_gain(num, self.den, alpha)
             y = step_responses(num, self.den, alpha, self.layers)
-            late, overshoot = settled(y, final)
+            late = settling(y, final)
             size = np.abs(y[-1] - final) / np.abs(final)
             late = np.where(np.isfinite(late), late, self.layers * (1 + np.clip(size, 0, 10)))
             omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
-            s = sensitivities(num[..., None, :], self.den, alpha[:, None], omega)
+            s = sensitivity_of(num[..., None, :], self.den, alpha[:, None], np.exp(1j * omega))
             found = {
                 "modulus_margin": 1 / np.max(np.abs(s), axis=(-2, -1)),
                 "disk_margin": 1 / np.max(np.abs(s - 0.5), axis=(-2, -1)),
                 "settling": np.max(late, axis=-1),
-                "overshoot": np.max(overshoot, axis=-1),
+                "overshoot": np.max(overshoot(y, final), axis=-1),
                 "steady_state_error": np.max(np.abs(1 - final), axis=-1),
             }
         return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in found.items()}}
@@ -254,7 +253,7 @@ class _Problem:
         from scipy.optimize import differential_evolution
 
         spec = spec or self.spec
-        few, points = _spread(self.modes), 97
+        few, points = outermost_modes(self.modes, 8, _MODES), 97
         best: _Found | None = None
         for _ in range(_ROUNDS):
             result = differential_evolution(
@@ -315,15 +314,6 @@ def _least(slack: dict[str, np.ndarray]) -> np.ndarray:
     """The least slack; beyond _MOST the mean breaks the tie."""
     stacked = np.stack([np.minimum(np.asarray(v, dtype=float), _MOST) for v in slack.values()])
     return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)
-
-
-def _spread(modes: np.ndarray) -> np.ndarray:
-    """A few modes that stand for all: the ends of the spectrum in eight directions, and quantiles of its real part."""
-    turns = np.exp(2j * np.pi * np.arange(8) / 8)
-    ends = [int(np.argmax((modes * np.conj(t)).real)) for t in turns]
-    order = np.argsort(modes.real, kind="stable")
-    inside = order[np.linspace(0, len(modes) - 1, _MODES).astype(int)]
-    return modes[np.unique(np.concatenate([ends, inside]))]
 
 
 def _worst_modes(found: Performance, spec: Spec) -> np.ndarray:

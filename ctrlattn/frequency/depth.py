@@ -14,6 +14,7 @@ import numpy as np
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.linear import mode
+from ctrlattn.linear.mode_polynomial import sensitivity_of
 from ctrlattn.linear.realization import Realization
 from ctrlattn.loop import DIAGRAM, Loop
 from ctrlattn.stability import is_stable
@@ -189,10 +190,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     z = np.exp(1j * np.asarray(omega, dtype=float))
     if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(z))):
         raise InputError("alpha and omega must be finite")
-    plant = z - np.asarray(alpha)[..., None]
-    # Multiplied by den, so that a pole of the controller on the circle gives S = 0 and not nan.
-    bottom = np.polyval(den, z)
-    return plant * bottom / (plant * bottom + np.polyval(num, z))
+    return sensitivity_of(num, den, np.asarray(alpha)[..., None], z)
 
 
 def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:

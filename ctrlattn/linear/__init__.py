@@ -2,9 +2,9 @@
 
 from ctrlattn.linear.jacobian import jacobian_operator
 from ctrlattn.linear.linearize import linearize
-from ctrlattn.linear.modes import loop_transfer, mode, open_loop_pole
+from ctrlattn.linear.mode_polynomial import StepMetrics, open_loop_pole, step_metrics
+from ctrlattn.linear.modes import loop_transfer, mode
 from ctrlattn.linear.operators import pass_operator
-from ctrlattn.linear.response import StepMetrics, step_metrics
 from ctrlattn.linear.triangular import poles, token_system
 
 __all__ = [

@@ -4,7 +4,7 @@ Valid where the same attention matrix acts in every layer (frozen or weight-tied
 a norm; identity values, or a times the eigenvalue of the value-output map.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import control
 import numpy as np
@@ -14,17 +14,6 @@ from ctrlattn.errors import InputError
 from ctrlattn.loop import DIAGRAM, Loop, require_single_loop
 
 Breaking = Literal["control", "prediction"]
-
-
-def open_loop_pole(loop: Loop, a: Any) -> Any:
-    """alpha = skip + feedback a: where mode a has its pole before a controller acts; a number or an array.
-
-    >>> from ctrlattn import CausalMean, Loop
-    >>> open_loop_pole(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25)
-    0.75
-    """
-    loop = require_single_loop(loop, "open_loop_pole")
-    return loop.skip + loop.feedback * a
 
 
 def mode(loop: Loop, a: complex) -> control.StateSpace:

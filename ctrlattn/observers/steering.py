@@ -18,10 +18,12 @@ from torch.nn.functional import normalize
 
 from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
-from ctrlattn.design.performance import settled
 from ctrlattn.errors import InputError
+from ctrlattn.linear.mode_polynomial import overshoot, settling
 from ctrlattn.observers.stream import window_of
 from ctrlattn.tracking import Tracking
+
+PATH_BAND = 0.05  # of the whole way: a path is followed more loosely than a step is reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class Response(NamedTuple):
     spread: float  # standard deviation over tokens at the end
     miss: float  # root mean square over tokens of set-point - output at the end, share of the way from the unsteered
     overshoot: float  # most beyond the set-point of a depth, share of the whole way
-    settling: float  # layers until the mean stays within 5 % of the way of its set-point; inf: it does not
+    settling: float  # layers until the mean stays within 5 % of the way of its set-point; inf: not within the network
     loss: float  # next-token loss above the unsteered, nats a token
     loss_error: float  # standard error over windows
     losses: np.ndarray  # (windows,): that loss of each, to compare laws window by window
@@ -250,15 +252,15 @@ def _run(
 def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
     mean = np.array([one.mean() for one in output])
     way, raised = wanted[-1] - mean[0], wanted[-1] - unsteered
-    settling, overshoot = settled(mean - wanted + way, np.asarray(way))
+    led = mean - wanted + way  # what a step response would be: from 0 to the whole way
     return Response(
         output=mean,
         reached=float(mean[-1]),
         error=float((wanted[-1] - mean[-1]) / raised),
         spread=float(output[-1].std()),
         miss=float(np.sqrt(np.mean((wanted[-1] - output[-1]) ** 2)) / abs(raised)),
-        overshoot=float(overshoot),
-        settling=float(settling),
+        overshoot=float(overshoot(led, way, start=0.0)),
+        settling=float(settling(led, way, start=0.0, band=PATH_BAND)),
         loss=float(lost.mean()),
         loss_error=float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan"),
         losses=lost,

@@ -86,7 +86,7 @@ def time_response(
     ----------
     responses : name -> (layers + 1,) or (layers + 1, 3)
     reference : float, optional
-        The value to reach, with its 5 % band.
+        The value to reach, with its 2 % band.
 
     Examples
     --------
@@ -94,10 +94,12 @@ def time_response(
     >>> time_response({"softmax": np.ones(4)}, ylabel="state").get_xlabel()
     'Depth (layers)'
     """
+    from ctrlattn.linear.mode_polynomial import BAND
+
     ax = axes_of(ax)
     if reference is not None:
-        ax.axhspan(reference - 0.05, reference + 0.05, color="#eef1f4", zorder=0)
-        ax.axhline(reference, color="black", linewidth=0.9, linestyle=(0, (1, 2)), label="reference ± 5 %")
+        ax.axhspan(reference - BAND, reference + BAND, color="#eef1f4", zorder=0)
+        ax.axhline(reference, color="black", linewidth=0.9, linestyle=(0, (1, 2)), label=f"reference ± {BAND:.0%}")
     low, high = _bounded(responses, reference)
     for i, (name, look) in enumerate(styles(list(responses)).items()):
         y = np.asarray(responses[name], dtype=float)

@@ -59,6 +59,15 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", "−") if text.startswith("-") else text
 
 
+def layers_until(settling: float, horizon: int) -> str:
+    """A settling time in layers; one that is infinite lies beyond the horizon that was looked at.
+
+    >>> layers_until(12.0, 36), layers_until(float("inf"), 36)
+    ('12', 'not within 36')
+    """
+    return f"not within {horizon}" if math.isinf(settling) else number(settling, 0)
+
+
 def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
     """
     >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")

@@ -21,13 +21,12 @@ from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.value_maps import value_gains
 from ctrlattn.checkpoints.network.families import at
 from ctrlattn.checkpoints.network.load import Checkpoint
-from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
-from ctrlattn.linear import open_loop_pole
 from ctrlattn.progress import Progress
 from ctrlattn.signals import feedback_gain
-from ctrlattn.stability import attention_spectrum, spectral_radius, stability_set
+from ctrlattn.stability import attention_spectrum
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
 from ctrlattn.stability.motion.products import depth_exponents
 from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues, random_gain, singular_triplets
 
@@ -194,7 +193,7 @@ def attention(measured: Measured) -> "xr.Dataset":
         ),
     )
     modes, smoothing, response = (np.stack(arrays) for arrays in zip(*found, strict=True))
-    unstable = np.stack([np.mean(_radius(name, modes) > 1 + _ON_CIRCLE, axis=-1) for name in LOOPS])
+    unstable = np.stack([np.mean(mode_radius(presets.get(name), modes) > 1 + _ON_CIRCLE, axis=-1) for name in LOOPS])
     return _dataset(
         measured,
         attention_eigenvalue=(("layer", "head", "token"), modes, "eigenvalue of the attention matrix"),
@@ -427,16 +426,10 @@ def _positive(x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, 1.0)
 
 
-def _radius(name: str, modes: np.ndarray) -> np.ndarray:
-    loop = presets.get(name)
-    return spectral_radius(loop.controller or PID(), open_loop_pole(loop, modes))
-
-
 def _interval(name: str) -> tuple[float, float]:
-    """Lowest and highest real eigenvalue a with a stable loop, alpha = skip + feedback a."""
-    loop = presets.get(name)
-    ends = [(end - loop.skip) / loop.feedback for pair in stability_set(loop.controller or PID()) for end in pair]
-    return (min(ends), max(ends)) if ends else (float("nan"), float("nan"))
+    """Lowest and highest real eigenvalue a with a stable loop."""
+    intervals = mode_intervals(presets.get(name))
+    return (intervals[0][0], intervals[-1][1]) if intervals else (float("nan"), float("nan"))
 
 
 def _token_energy(vectors: np.ndarray, n: int) -> np.ndarray:

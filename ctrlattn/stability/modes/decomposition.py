@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError
+from ctrlattn.linear.mode_polynomial import roots
 from ctrlattn.loop import Loop
-from ctrlattn.stability.modes.gain_polynomials import Family, family, polynomial_roots, values
+from ctrlattn.stability.modes.gain_polynomials import Family, family, values
 from ctrlattn.stability.modes.regions import Interval
 
 _INSIDE = 1 - 1e-9  # a mode that no gain moves from the circle must not pass by rounding
@@ -178,7 +179,7 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     0.4
     """
     found = family(loop, axes, spectrum, "gain_radius")
-    return np.abs(polynomial_roots(found.at(gains))).max(axis=(-2, -1))
+    return np.abs(roots(found.at(gains))).max(axis=(-2, -1))
 
 
 def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
@@ -210,7 +211,7 @@ def _slice(found: Family, first: float) -> list[Interval]:
 
 def _stable_segments(p: np.ndarray, q: np.ndarray, cuts: np.ndarray) -> list[Interval]:
     def radius(gain: np.ndarray) -> np.ndarray:
-        return np.abs(polynomial_roots(p + gain[:, None] * q)).max(axis=-1)
+        return np.abs(roots(p + gain[:, None] * q)).max(axis=-1)
 
     edges = np.concatenate([[-math.inf], cuts, [math.inf]])
     outside = [cuts[0] - 1 - abs(cuts[0]), cuts[-1] + 1 + abs(cuts[-1])] if len(cuts) else [0.0]
@@ -241,8 +242,8 @@ def _real_crossings(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarra
         h = np.polysub(np.polymul(one, other[::-1].conj()), np.polymul(one[::-1].conj(), other))
         size = np.abs(h)
         kept = np.flatnonzero(size > 1e-14 * np.max(size, initial=0.0))
-        roots = np.roots(h[kept[0] : kept[-1] + 1]) if len(kept) > 1 else np.zeros(0)
-        near = roots[np.abs(np.abs(roots) - 1) < _NEAR]
+        zeros = np.roots(h[kept[0] : kept[-1] + 1]) if len(kept) > 1 else np.zeros(0)
+        near = zeros[np.abs(np.abs(zeros) - 1) < _NEAR]
         rows.append(np.concatenate([[0.0, np.pi], _polished(one, other, np.angle(near))]))
     width = max(map(len, rows))
     omega = np.array([np.pad(row, (0, width - len(row)), constant_values=np.nan) for row in rows])

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ctrlattn.controllers import PID, Fraction, as_controller
 from ctrlattn.errors import InputError
+from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
 from ctrlattn.linear.modes import mode
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -50,24 +51,13 @@ def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
             raise InputError(f"{quantity}: a gain is one of {(*_PID, *_LOOP)} or an LTI system, got {axis!r}")
     fractions, den = _over_one_denominator([_fixed(loop, axes, quantity), *_terms(loop, axes)])
     skip, feedback = (0.0 if name in axes else getattr(loop, name) for name in _LOOP)
-    alpha = (skip + feedback * a)[:, None]
-    shifted = np.append(den, 0.0)
-    fixed = shifted - alpha * np.append(0.0, den) + np.append(0.0, fractions[0])
+    fixed = mode_polynomial(fractions[0], den, skip + feedback * a)
     moved = {"skip": -np.ones_like(a), "feedback": -a}
     terms = [
-        moved[axis][:, None] * np.append(0.0, den) if axis in moved else np.append(0.0, num) * np.ones_like(alpha)
+        moved[axis][:, None] * np.append(0.0, den) if axis in moved else np.append(0.0, num) * np.ones((len(a), 1))
         for axis, num in zip(axes, fractions[1:], strict=True)
     ]
     return Family(fixed, np.array(terms).reshape(len(axes), len(a), len(den) + 1))
-
-
-def polynomial_roots(p: np.ndarray) -> np.ndarray:
-    """Roots of monic polynomials (..., n + 1) -> (..., n) complex."""
-    order = p.shape[-1] - 1
-    companion = np.zeros((*p.shape[:-1], order, order), dtype=complex)
-    companion[..., 0, :] = -p[..., 1:]
-    companion[..., np.arange(1, order), np.arange(order - 1)] = 1.0
-    return np.linalg.eigvals(companion)
 
 
 def values(p: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -114,7 +104,7 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
         raise InputError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
     found = family(loop, gains, a, "pole_sensitivity")
     p = found.at(_present(loop, gains))[0]
-    poles = polynomial_roots(p)
+    poles = roots(p)
     poles = poles[np.argsort(-np.abs(poles), kind="stable")]
     slope = values(p[:-1] * np.arange(len(p) - 1, 0, -1), poles)
     # Rounding parts a double root by the root of the precision: closer poles have no derivative in float64.
@@ -144,7 +134,7 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
     [0.5, 0.25, -0.5]
     """
     found = family(loop, [gain], a, "root_locus")
-    poles = polynomial_roots(found.at(np.asarray(at, dtype=float)[:, None])[:, 0])
+    poles = roots(found.at(np.asarray(at, dtype=float)[:, None])[:, 0])
     for previous, row in pairwise(poles):
         row[:] = row[linear_sum_assignment(np.abs(previous[:, None] - row[None, :]))[1]]
     return poles

@@ -11,6 +11,8 @@ from numpy.polynomial import chebyshev
 
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError
+from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, roots
+from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, point, squared_modulus
 
 Interval = tuple[float, float]
@@ -143,18 +145,11 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
     >>> closed_loop_poles(PID(0.6), 0.5).round(12).tolist()
     [(-0.1+0j)]
     """
-    num, den = (as_controller(controller) or PID()).fraction()
     alpha = np.asarray(alpha)
     if not np.all(np.isfinite(alpha)):
         raise InputError("alpha must be finite")
-    scale = den[0]
-    num, den = num / scale, den / scale
-    order = len(den)
-    fixed = np.polyadd(np.append(den, 0.0), num)[1:]
-    companion = np.zeros((*alpha.shape, order, order), dtype=complex)
-    companion[..., 0, :] = alpha[..., None] * den - fixed
-    companion[..., np.arange(1, order), np.arange(order - 1)] = 1.0
-    return np.linalg.eigvals(companion)
+    num, den = (as_controller(controller) or PID()).fraction()
+    return roots(mode_polynomial(num, den, alpha))
 
 
 def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
@@ -173,6 +168,42 @@ def is_stable(controller: Any, alpha: Any) -> np.ndarray:
     [False, True]
     """
     return spectral_radius(controller, alpha) < 1.0
+
+
+def mode_intervals(loop: Loop) -> list[Interval]:
+    """Open intervals of real attention eigenvalues a for which the loop is stable, ascending; [] where there are none.
+
+    They are `stability_set` in terms of a, alpha = skip + feedback a. With feedback = 0 no a decides: all or none.
+
+    Parameters
+    ----------
+    loop : Loop
+
+    Returns
+    -------
+    list of (low, high)
+
+    Examples
+    --------
+    >>> from ctrlattn import CausalMean
+    >>> mode_intervals(Loop(CausalMean(), skip=1.0, feedback=-1.0))  # 1 - a inside the circle
+    [(0.0, 2.0)]
+    """
+    controller = loop.controller or PID()
+    if loop.feedback == 0:
+        return [(-math.inf, math.inf)] if bool(is_stable(controller, open_loop_pole(loop, 0.0))) else []
+    ends = ((np.array(pair) - loop.skip) / loop.feedback + 0.0 for pair in stability_set(controller))  # no -0
+    return sorted((float(min(pair)), float(max(pair))) for pair in ends)
+
+
+def mode_radius(loop: Loop, a: Any) -> np.ndarray:
+    """Largest modulus of the closed-loop poles of each attention eigenvalue a, shaped as a.
+
+    >>> from ctrlattn import CausalMean
+    >>> float(mode_radius(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25))
+    0.75
+    """
+    return spectral_radius(loop.controller, open_loop_pole(loop, a))
 
 
 def _printed_interval(pid: PID) -> Interval:

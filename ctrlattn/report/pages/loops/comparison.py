@@ -7,10 +7,11 @@ import numpy as np
 from ctrlattn.frequency import mean_cosine
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material, why_not_linear
-from ctrlattn.report.pages.loops.spectra import interval_text, radius, unstable_share
-from ctrlattn.report.pages.loops.time import mode_metrics, static_gain
+from ctrlattn.report.pages.loops.spectra import interval_text, unstable_share
+from ctrlattn.report.pages.loops.time import HORIZON, mode_metrics, reached
 from ctrlattn.report.section import Section, Table
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.words import layers_until, listed, number, percent
+from ctrlattn.stability.modes.regions import mode_radius
 
 HEADER = (
     "loop",
@@ -53,15 +54,15 @@ def _row(name: str, loop: Loop, material: Material) -> tuple[tuple[str, ...], tu
         nothing = ("not LTI", "–", "–", "–", "–", number(cosine))
         return nothing, (f"no linear verdict: {reason}", "warn")
     modes = material.spectra[material.network]
-    share, largest = unstable_share(loop, modes), float(radius(loop, modes).max())
+    share, largest = unstable_share(loop, modes), float(mode_radius(loop, modes).max())
     metrics = mode_metrics(loop, material)
-    gain = static_gain(loop, material.average_mode)
+    gain = reached(loop, material.average_mode)
     cells = (
         interval_text(loop),
         percent(share),
         number(largest),
         number(gain),
-        number(metrics.settling, 0),
+        layers_until(metrics.settling, HORIZON),
         number(cosine),
     )
     return cells, _verdict(loop, share, gain)

@@ -11,9 +11,9 @@ from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.pages.loops.spectra import interval_text, unstable_share
-from ctrlattn.report.pages.loops.time import mode_metrics
+from ctrlattn.report.pages.loops.time import HORIZON, mode_metrics
 from ctrlattn.report.section import Section, Table
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.words import layers_until, listed, number, percent
 from ctrlattn.stability import largest_stable_step, stability_interval
 
 CAVEAT = (
@@ -76,7 +76,7 @@ def _table(loops: dict[str, Loop], facts: dict[str, dict[str, Any]], material: M
             *("–" if np.isnan(h := found["largest_step"][network]) else number(h, 3) for network in networks),
             number(found["steady_state_error"], 3),
             number(found["Ms"]),
-            number(found["settling"], 0),
+            layers_until(found["settling"], HORIZON),
         )
         for name, found in facts.items()
     )
@@ -94,5 +94,6 @@ def _sentences(loops: dict[str, Loop], facts: dict[str, dict[str, Any]]) -> tupl
         f"each token gives itself. A layer worth {steps} of a unit step would just be stable.",
         f"The law as code computes it is stable for a in {interval_text(loops['pidformer-ema'])}, which covers [0, 1], "
         f"and pays with a steady-state error of {percent(ema['steady_state_error'])} at the average mode; the printed "
-        f"law's is {percent(printed['steady_state_error'])}, reached after {number(printed['settling'], 0)} layers.",
+        f"law's is {percent(printed['steady_state_error'])}, and it settles after "
+        f"{layers_until(printed['settling'], HORIZON)} layers.",
     )

@@ -8,19 +8,19 @@ import numpy as np
 from ctrlattn import plots, presets
 from ctrlattn.controllers import PID
 from ctrlattn.design import Performance, Spec, performance, tune
-from ctrlattn.design.performance import closed_polynomial, reflection
-from ctrlattn.linear import loop_transfer, open_loop_pole
+from ctrlattn.linear import loop_transfer
+from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, outermost_modes, reflection, upper_half
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.words import layers_until, listed, number, percent
 from ctrlattn.stability import disk_margin, gain_region
 from ctrlattn.stability.modes.regions import Interval
 
 FIRST = np.linspace(-0.6, 2.2, 57)
 SECOND = (0.0, 3.0)
 LAWS = {"printed law": "pidformer-printed", "ema law": "pidformer-ema"}
-MARGIN, DRAWS, MODES = 0.4, 200, 24
+MARGIN, DRAWS, MODES, HORIZON = 0.4, 200, 24, 1000
 CAVEAT = (
     "Value chain as published: frozen attention, no residual stream, no re-projection, no norm. The regions are "
     "those of the outermost modes and of quantiles between them; gains drawn from them are then tried on all modes."
@@ -30,7 +30,7 @@ CAVEAT = (
 def section(material: Material) -> Section:
     """Stability regions of two gains, disk margins, and gains by specification."""
     spectrum = material.spectra[material.network]
-    few = _outermost(spectrum)
+    few = upper_half(outermost_modes(spectrum, MODES, MODES // 2))
     loops = {law: presets.get(name) for law, name in LAWS.items()}
     regions = {law: gain_region(loop, ("kp", "ki"), few, FIRST) for law, loop in loops.items()}
     confirmed = {law: _confirmed(loops[law], regions[law], spectrum) for law in loops}
@@ -61,16 +61,6 @@ def section(material: Material) -> Section:
     )
 
 
-def _outermost(spectrum: np.ndarray) -> np.ndarray:
-    """The modes farthest out in each direction, and quantiles between them."""
-    modes = np.unique(spectrum)
-    turns = np.exp(2j * np.pi * np.arange(MODES) / MODES)
-    ends = [modes[int(np.argmax((modes * np.conj(turn)).real))] for turn in turns]
-    inside = modes[np.linspace(0, len(modes) - 1, MODES // 2).astype(int)]
-    found = np.unique(np.concatenate([ends, inside]))
-    return found.real if np.all(found.imag == 0) else np.unique(found.real + 1j * np.abs(found.imag))
-
-
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
     """Share of gains drawn from the region that leave every mode stable, not only the outermost."""
     rng = np.random.default_rng(0)
@@ -83,7 +73,7 @@ def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.nd
         intervals = _clipped(region[i])
         low, high = intervals[int(rng.integers(len(intervals)))]
         law = _with_gains(loop, float(FIRST[i]), float(rng.uniform(low, high)))
-        good += bool(np.max(reflection(closed_polynomial(*_padded(law), alpha))) < 1)
+        good += bool(np.max(reflection(mode_polynomial(*law.fraction(), alpha))) < 1)
     return good / DRAWS
 
 
@@ -91,11 +81,6 @@ def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
     pid = loop.controller
     assert isinstance(pid, PID)
     return PID(kp, ki, pid.kd, form=pid.form, ema=pid.ema)
-
-
-def _padded(law: PID) -> tuple[np.ndarray, np.ndarray]:
-    num, den = law.fraction()
-    return np.pad(np.asarray(num, dtype=float), (len(den) - len(num), 0)), np.asarray(den, dtype=float)
 
 
 def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
@@ -122,7 +107,7 @@ def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float
         found = tune(loop, both, spec, form=pid.form, ema=pid.ema)
     except ValueError as error:
         return str(error).partition("Not met: ")[2]
-    return found, performance(found.loop, spectrum)
+    return found, performance(found.loop, spectrum, horizon=HORIZON)
 
 
 def _numbers(found: Any) -> dict[str, Any]:
@@ -167,8 +152,9 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
         c, worst = found[0].controller, found[1].worst()
         said.append(
             f"Asked for {asked}, the {law} takes kp = {number(c.kp)}, ki = {number(c.ki)}, kd = {number(c.kd)}: "
-            f"margin {number(worst['modulus_margin'])}, settling in {number(worst['settling'], 0)} layers, error "
-            f"{percent(worst['steady_state_error'])} in the worst mode of {material.network}."
+            f"margin {number(worst['modulus_margin'])}, settling after "
+            f"{layers_until(worst['settling'], HORIZON)} layers, "
+            f"error {percent(worst['steady_state_error'])} in the worst mode of {material.network}."
         )
     return tuple(said)
 
@@ -234,7 +220,7 @@ def _row(name: str, law: Any, found: Performance) -> tuple[str, ...]:
     gains = (number(law.kp), number(law.ki), number(law.kd)) if isinstance(law, PID) else ("–", "–", "–")
     figures = (
         number(worst["modulus_margin"]),
-        number(worst["settling"], 0),
+        layers_until(worst["settling"], HORIZON),
         percent(worst["overshoot"]) if np.isfinite(worst["overshoot"]) else "∞",
         percent(worst["steady_state_error"]) if np.isfinite(worst["steady_state_error"]) else "∞",
     )

@@ -3,13 +3,11 @@
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.controllers import PID
-from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability import is_stable, spectral_radius, stability_set
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
 
 MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 CAVEAT = (
@@ -49,27 +47,13 @@ def section(material: Material) -> Section:
 
 def unstable_share(loop: Loop, modes: np.ndarray) -> float:
     """Share of the modes whose closed loop has a pole outside the unit circle."""
-    return float(np.mean(radius(loop, modes) > 1 + MARGINAL))
-
-
-def radius(loop: Loop, modes: np.ndarray) -> np.ndarray:
-    """Largest closed-loop pole of each mode, in modulus."""
-    return spectral_radius(loop.controller, open_loop_pole(loop, modes))
-
-
-def intervals(loop: Loop) -> list[tuple[float, float]]:
-    """Real attention eigenvalues a for which the loop is stable; all or none where the predictor has no say."""
-    if loop.feedback == 0:
-        stable = bool(is_stable(loop.controller or PID(), np.array([loop.skip]))[0])
-        return [(-np.inf, np.inf)] if stable else []
-    ends = ((np.array(pair) - loop.skip) / loop.feedback for pair in stability_set(loop.controller or PID()))
-    return sorted((float(min(pair)), float(max(pair))) for pair in ends)
+    return float(np.mean(mode_radius(loop, modes) > 1 + MARGINAL))
 
 
 def _region(loop: Loop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     re, im = np.linspace(-1.5, 2.2, 149), np.linspace(-1.4, 1.4, 113)
     grid = re[None, :] + 1j * im[:, None]
-    return re, im, spectral_radius(loop.controller, open_loop_pole(loop, grid))
+    return re, im, mode_radius(loop, grid)
 
 
 def _where(material: Material) -> str:
@@ -106,5 +90,5 @@ def _intervals(loops: dict[str, Loop]) -> str:
 
 def interval_text(loop: Loop) -> str:
     """The stable set of real attention eigenvalues in words."""
-    found = intervals(loop)
+    found = mode_intervals(loop)
     return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in found) or "the empty set"

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 
 from ctrlattn import plots
+from ctrlattn.controllers import PID
 from ctrlattn.linear import StepMetrics, mode, open_loop_pole, step_metrics
+from ctrlattn.linear.mode_polynomial import BAND, static_gain
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import listed, number
+from ctrlattn.report.words import layers_until, listed, number
 from ctrlattn.stability import is_stable
 
 HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode takes its time
@@ -40,11 +42,14 @@ def section(material: Material) -> Section:
         caveat=CAVEAT,
         tables=(
             _table(
-                "Driven by the real attention matrices, layer after layer (median token; ∞: still moving at the end)",
+                "Driven by the real attention matrices, layer after layer (median token)",
                 metrics["real"],
+                material.layers,
             ),
             _table(
-                f"Unit step of the reference, average mode, a = {number(material.average_mode, 3)}", metrics["average"]
+                f"Unit step of the reference, average mode, a = {number(material.average_mode, 3)}",
+                metrics["average"],
+                HORIZON,
             ),
         ),
         numbers={kind: {name: asdict(m) for name, m in found.items()} for kind, found in metrics.items()},
@@ -65,20 +70,14 @@ def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
 def mode_metrics(loop: Loop, material: Material) -> StepMetrics:
     """Figures of the average mode's step response: exact end, and a horizon long enough to see it settle."""
     a = material.average_mode
-    final = static_gain(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
+    final = reached(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
     return step_metrics(step_response(loop, a, HORIZON), 1.0, final=final)
 
 
-def static_gain(loop: Loop, a: float) -> float:
-    """T(1) = C(1)/(1 - alpha + C(1)) of one mode: the share of the reference that is reached."""
-    if loop.controller is None:
-        return 0.0  # no way leads from the reference to the state
-    num, den = loop.controller.fraction()
-    top, bottom = float(np.sum(num)), float(np.sum(den))
-    alpha = float(open_loop_pole(loop, a))
-    # Multiplied by den(1), which is 0 for an integrator.
-    whole = (1 - alpha) * bottom + top
-    return top / whole if whole != 0 else float("nan")
+def reached(loop: Loop, a: float) -> float:
+    """T(1) of one mode: the share of the reference that is reached."""
+    num, den = (loop.controller or PID()).fraction()
+    return float(static_gain(num, den, open_loop_pole(loop, a)))
 
 
 def _along_reference(runs: list[np.ndarray]) -> np.ndarray:
@@ -113,21 +112,27 @@ def _sentences(material: Material, metrics: dict[str, dict[str, StepMetrics]]) -
     real, average = metrics["real"], metrics["average"]
     errors = listed([f"{number(m.steady_state_error)} ({name})" for name, m in real.items()])
     reached = listed([f"{number(m.final)} ({name})" for name, m in average.items()])
-    settled = [f"{number(m.settling, 0)} ({name})" for name, m in average.items() if 0 < m.settling < np.inf]
+    settled = [f"{layers_until(m.settling, HORIZON)} ({name})" for name, m in average.items() if m.settling > 0]
     return (
         "Driven by the real matrices, each loop starts at the recorded embeddings and should hold its reference β·x₀; "
         "the response is the part of a token that still points to where it started, 1 at layer 0. "
         f"After {material.layers} layers the median token is off its reference by {errors}.",
         "From rest, after a unit step of its reference, the average mode "
         f"(a = {number(material.average_mode, 3)}) ends at {reached}; "
-        + (f"layers until it stays within 5 %: {listed(settled)}." if settled else "none of the loops settles."),
+        + (f"layers until it stays within {BAND:.0%} of the change: {listed(settled)}." if settled else "none moves."),
     )
 
 
-def _table(caption: str, metrics: dict[str, StepMetrics]) -> Table:
+def _table(caption: str, metrics: dict[str, StepMetrics], horizon: int) -> Table:
     header = ("loop", "settling (layers)", "overshoot (%)", "steady-state error", "ends at")
     rows = tuple(
-        (name, number(m.settling, 0), number(100 * m.overshoot, 1), number(m.steady_state_error, 3), number(m.final, 3))
+        (
+            name,
+            layers_until(m.settling, horizon),
+            number(100 * m.overshoot, 1),
+            number(m.steady_state_error, 3),
+            number(m.final, 3),
+        )
         for name, m in metrics.items()
     )
     return Table(header, rows, caption)

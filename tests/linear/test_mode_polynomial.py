@@ -1,0 +1,146 @@
+"""One mode: its polynomial against the closed loop, its figures against responses whose figures are known."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.linear import step_metrics
+from ctrlattn.linear.mode_polynomial import (
+    BAND,
+    mode_polynomial,
+    outermost_modes,
+    overshoot,
+    reflection,
+    roots,
+    sensitivity_of,
+    settling,
+    static_gain,
+    step_responses,
+    upper_half,
+)
+
+
+def test_first_order_lag_settles_when_its_power_leaves_the_band():
+    pole = 0.8
+    found = step_metrics(1 - pole ** np.arange(200), 1.0)
+    assert found.settling == np.ceil(np.log(BAND) / np.log(pole))
+    assert (found.overshoot, found.diverged) == (0.0, False)
+    assert_allclose(found.steady_state_error, 0.0, atol=1e-12)
+
+
+def test_overshoot_is_relative_to_the_change():
+    y = np.array([1.0, 3.5, 2.8, 3.0, 3.0, 3.0, 3.0, 3.0])
+    found = step_metrics(y, 4.0)
+    assert_allclose([found.overshoot, found.steady_state_error], [0.25, 1.0])
+
+
+def test_overshoot_downwards_counts_alike():
+    up, down = (step_metrics(sign * np.array([0.0, 1.3, 1.0, 1.0, 1.0, 1.0]), sign) for sign in (1.0, -1.0))
+    assert up.overshoot == down.overshoot == pytest.approx(0.3)
+
+
+def test_known_end_shows_what_the_cut_hides():
+    y = 1 - 0.99 ** np.arange(30)
+    assert step_metrics(y, 1.0, final=1.0).settling == np.inf
+    assert step_metrics(y, 1.0, final=1.0).steady_state_error == 0.0
+
+
+def test_divergence_and_rest():
+    assert step_metrics((-1.3) ** np.arange(40), 1.0).diverged
+    assert step_metrics(np.array([0.0, np.inf]), 1.0).settling == np.inf
+    still = step_metrics(np.zeros(5), 1.0)
+    assert (still.settling, still.overshoot, still.steady_state_error) == (0.0, 0.0, 1.0)
+    assert step_metrics(np.array([2.0]), 2.0).settling == 0.0
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 2)), np.zeros(0)])
+def test_refused(wrong):
+    with pytest.raises(ValueError, match="layers"):
+        step_metrics(wrong, 1.0)
+
+
+def test_the_settling_step_is_the_last_entry_and_never_a_second_answer():
+    y = 1 - 0.905 ** np.arange(61)
+    assert BAND == 0.02
+    assert settling(y, 1.0) == np.ceil(np.log(0.02) / np.log(0.905)) == 40
+    for horizon in range(1, 61):  # within the horizon it is the same number, beyond it there is none
+        assert settling(y[: horizon + 1], 1.0) == (40 if horizon >= 40 else np.inf)
+        metrics = step_metrics(y[: horizon + 1], 1.0, final=1.0)
+        assert metrics.settling == settling(y[: horizon + 1], 1.0)
+    # In the band, out again, and back for good.
+    assert settling(np.array([0.0, 1.0, 1.0, 1.03, 1.01, 1.0]), 1.0) == 4
+    assert settling(np.array([1.0, 1.0, 1.0]), 1.0) == 0
+
+
+def test_settling_of_many_responses_is_that_of_each():
+    rng = np.random.default_rng(0)
+    alpha = rng.uniform(-0.95, 0.95, 20) * np.exp(1j * rng.uniform(0, np.pi, 20))
+    y = 1 - alpha ** np.arange(200)[:, None]
+    for i, a in enumerate(alpha):
+        outside = np.flatnonzero(np.abs(a) ** np.arange(200) > BAND)
+        assert settling(y, np.ones(20))[i] == (outside[-1] + 1 if outside[-1] < 199 else np.inf)
+    # A change of any size and place: the rule is a share of the change.
+    for scale, shift in ((1e-6, 0.0), (1e6, 3.0), (-1.0, -2.0)):
+        assert (settling(scale * y.real + shift, scale * np.ones(20) + shift) == settling(y.real, np.ones(20))).all()
+
+
+def test_a_response_of_unknown_end_settles_only_before_its_last_quarter():
+    y = 1 - 0.8 ** np.arange(30)
+    assert step_metrics(y, 1.0).settling == settling(y, y[-1]) < 22
+    slow = 1 - 0.95 ** np.arange(30)  # its own end is no end
+    assert np.isfinite(settling(slow, slow[-1]))
+    assert step_metrics(slow, 1.0).settling == np.inf
+
+
+def test_overshoot_along_the_change_of_a_complex_response():
+    y = np.array([0.0, 1.2j, 0.9j, 1.0j])
+    assert_allclose(overshoot(y, 1.0j), 0.2)
+    assert overshoot(np.array([0.0, 0.5, 0.9]), 1.0) == 0.0
+    assert overshoot(np.zeros(3), 0.0) == 0.0
+
+
+NUM, DEN = np.array([0.5, -0.3, 0.1]), np.array([2.0, -1.0, 0.3])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.7, -1.2, 0.3 + 0.4j])
+def test_the_polynomial_is_the_denominator_of_the_closed_loop(alpha):
+    p = mode_polynomial(NUM, DEN, alpha)
+    expected = (np.polymul([1.0, -alpha], DEN) + np.append(0.0, NUM)) / DEN[0]
+    assert_allclose(p, expected, atol=1e-15)
+    assert_allclose(np.sort_complex(roots(p)), np.sort_complex(np.roots(expected)), atol=1e-10)
+    z = np.exp(1j * np.array([0.0, 0.4, 3.0]))
+    c = np.polyval(NUM, z) / np.polyval(DEN, z)
+    assert_allclose(sensitivity_of(NUM, DEN, np.array(alpha), z), 1 / (1 + c / (z - alpha)), rtol=1e-12)
+    assert_allclose(static_gain(NUM, DEN, alpha), (1 - 1 / (1 + c / (z - alpha)))[0], rtol=1e-12)
+    assert (reflection(p) < 1) == (np.abs(np.roots(expected)).max() < 1)
+
+
+def test_the_step_response_is_python_controls():
+    alpha = np.array([0.2, -0.6])
+    y = step_responses(NUM, DEN, alpha, 25)
+    for i, a in enumerate(alpha):
+        t = control.tf(NUM, np.polymul([1.0, -a], DEN) + np.append(0.0, NUM), 1)
+        assert_allclose(y[:, i], control.step_response(t, timepts=np.arange(26)).outputs, atol=1e-12)
+
+
+def test_static_gain_of_an_integrator_of_nothing_and_of_a_pole_at_one():
+    assert static_gain(np.array([0.5, 0.0]), np.array([1.0, -1.0]), 0.3) == 1.0
+    assert static_gain(np.zeros(1), np.ones(1), 0.4) == static_gain(np.zeros(1), np.ones(1), 1.0) == 0.0
+    assert np.isnan(static_gain(np.array([-0.5]), np.ones(1), 0.5))  # 1 - alpha + C(1) = 0
+
+
+def test_the_outermost_modes_lie_on_the_hull_and_pairs_are_one():
+    upper = np.exp(1j * np.pi * np.arange(1, 8) / 8)
+    circle = np.concatenate([[1.0, -1.0], upper, np.conj(upper)])
+    outer = outermost_modes(np.concatenate([circle, 0.3 * circle]), 16, 0)
+    assert_allclose(np.sort(np.angle(outer)), np.sort(np.angle(circle)), atol=1e-12)
+    assert_allclose(np.abs(outer), 1.0)
+    half = upper_half(outer)
+    assert len(half) == 9
+    assert np.all(half.imag >= 0)
+    # The direction of a mode decides, not of its conjugate: one mode alone in the upper half is found.
+    alone = np.array([0.0, 1j, 0.1])
+    assert 1j in outermost_modes(alone, 4, 0)
+    assert -1j in outermost_modes(np.conj(alone), 4, 0)
+    assert_allclose(outermost_modes(np.linspace(0, 1, 101), 2, 5), [0.0, 0.25, 0.5, 0.75, 1.0])
