@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from operator import index
 from typing import Any
 
+_SHOWN = 40  # known names in a message: a vocabulary has thousands
+
 
 class InputError(ValueError):
     """A value that the caller gave and can mend.
@@ -37,8 +39,11 @@ def did_you_mean(name: Any, known: Collection[str]) -> str:
     >>> did_you_mean("x", ["parallel", "sequential"])
     'known are parallel, sequential'
     """
-    nearest = get_close_matches(str(name), known, n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(known)}"
+    if nearest := get_close_matches(str(name), known, n=1):
+        return f"did you mean {nearest[0]!r}?"
+    names = [str(k) for k in known]
+    more = len(names) - _SHOWN
+    return f"known are {', '.join(names)}" if more <= 0 else f"known are {', '.join(names[:_SHOWN])} and {more} more"
 
 
 def require_known(what: str, name: Any, known: Collection[str]) -> str:

@@ -3,16 +3,15 @@
 The only place where feedback closes, and the only scan over layers.
 """
 
-import operator
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, scaled
 from ctrlattn.controllers import ControllerState
-from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.sequential import is_running, run_passes
-from ctrlattn.tracking import Tracking, TrackingState
+from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.sequential import Terms, is_running, run_passes
+from ctrlattn.tracking import Tracking, TrackingState, require_one_memory
 
 DIAGRAM = r"""
     r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
@@ -127,7 +126,7 @@ class Loop:
             )
 
     def init(self, x: Array, reference: Array | None = None) -> LoopState:
-        """The state before layer 0; `reference` is r, x itself unless given. Checks shapes and kinds."""
+        """The state before layer 0, once x and r fit; `reference` is r, and None means x."""
         return Tracking.init(x, reference)
 
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
@@ -158,6 +157,11 @@ class Loop:
         """What the predictor sees: x, or normalize(x) with normalize_input."""
         return _like_input("normalizer", self.normalizer(x), x) if self.normalize_input else x
 
+    @property
+    def terms(self) -> Terms:
+        """What `compare` and `seen` are made of, for compiled code."""
+        return Terms(self.skip, self.feedback, self.normalizer, self.normalize_input, self.hold_first)
+
     def _parallel(self, x: Array, u: Array) -> tuple[Array, Array]:
         y = _like_input("predictor", self.predictor(self.seen(x)), x)
         new = self.compare(x, y, u)
@@ -166,8 +170,9 @@ class Loop:
         return new, y
 
     def _sequential(self, x: Array, u: Array) -> tuple[Array, Array]:
-        if is_running(self):
-            states, predictions = run_passes(self, x, 1, control=None if self.controller is None else u, record=True)
+        if is_running(self.predictor, self.order):
+            control = None if self.controller is None else u
+            states, predictions = run_passes(self.compare, self.seen, self.terms, x, 1, control=control, record=True)
             return states[1], predictions[0]  # type: ignore[index]
         xp = namespace(x)
         updated: list[Array] = []
@@ -201,7 +206,8 @@ def simulate(
         Parameters
         ----------
         loop : Loop or sequence of Loop
-            One loop for all layers, or one a layer (a time-varying network; the controller's state carries across).
+            One loop for all layers, or one for each layer: a time-varying network, across whose layers the state of the
+            controller carries.
         x : (..., n, d)
             State at layer 0, numpy or torch.
         layers : int
@@ -234,43 +240,44 @@ def simulate(
         ((3, 4, 1), [1.0, -1.0, 0.5, 0.333])
     """
     layers = require_layers(layers)
-    loops = _one_a_layer(loop, layers)
+    loops = _loop_of_each_layer(loop, layers)
     if record not in get_args(Record):
         raise InputError(f'record must be "all" or "last", got {record!r}')
-    carried = Tracking.init(x, reference)
-    for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
-        if signal is not None:
-            xp = namespace(x, signal)
-            require_finite(name, signal)
+    state = Tracking.init(x, reference)
+    _require_signals(x, layers, reference=reference, disturbance=disturbance)
     if not isinstance(loop, Loop):
         _require_one_memory(loops, x)
-    if disturbance is not None and tuple(disturbance.shape) != (layers, *x.shape):
-        raise InputError(
-            f"disturbance must be (layers, ..., n, d) = {(layers, *x.shape)}, got {tuple(disturbance.shape)}"
-        )
-    if isinstance(loop, Loop) and layers > 0 and is_running(loop) and loop.controller is None and disturbance is None:
-        return _all_passes(loop, x, layers, carried, record)
+    elif layers > 0 and disturbance is None and loop.controller is None and is_running(loop.predictor, loop.order):
+        return _all_passes(loop, x, layers, state, record)
+    return _layer_by_layer(loops, x, state, disturbance, record)
+
+
+def _layer_by_layer(
+    loops: list[Loop], x: Array, state: LoopState, disturbance: Array | None, record: Record
+) -> Trajectory:
+    """One step after the other: the scan."""
     states, recorded = [x], []
-    for k, layer in enumerate(loops):
-        x, carried, inside = layer.step(x, carried)
+    for k, loop in enumerate(loops):
+        x, state, signals = loop.step(x, state)
         x = x if disturbance is None else x + disturbance[k]
         if record == "all":
             states.append(x)
-            recorded.append(inside)
+            recorded.append(signals)
     if record == "last":
         return Trajectory(x, None, None, None)
+    xp = namespace(x)
     if not recorded:
         empty = xp.stack(states)[:0]
         return Trajectory(xp.stack(states), empty, empty, empty)
     return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
 
 
-def _all_passes(loop: Loop, x: Array, layers: int, carried: LoopState, record: Record) -> Trajectory:
-    """What `simulate` returns for a loop whose passes need not wait for each other."""
-    states, predictions = run_passes(loop, x, layers, record=record == "all")
+def _all_passes(loop: Loop, x: Array, layers: int, state: LoopState, record: Record) -> Trajectory:
+    """The scan of a loop whose passes need not wait for each other."""
+    states, predictions = run_passes(loop.compare, loop.seen, loop.terms, x, layers, record=record == "all")
     if record == "last":
         return Trajectory(states, None, None, None)
-    errors = loop.tracking.error(states[:-1], carried.reference)
+    errors = loop.tracking.error(states[:-1], state.reference)
     return Trajectory(states, predictions, errors, namespace(x).zeros_like(errors))
 
 
@@ -280,57 +287,58 @@ for _documented in (Loop, simulate):
 
 
 def require_single_loop(loop: Any, quantity: str) -> Loop:
-    """The loop itself; a ValueError where a sequence of loops meets a quantity defined for LTI systems only."""
+    """The loop itself; an InputError where a sequence of loops meets a quantity defined for LTI systems only."""
     if isinstance(loop, Loop):
         return loop
-    if isinstance(loop, Sequence) and all(isinstance(item, Loop) for item in loop):
-        raise InputError(
-            f"{quantity} is defined for one linear time-invariant loop, not for a sequence of {len(loop)} different "
-            "layers: analyse one layer (frozen or weight-tied); of layers that differ simulate gives the response, "
-            "lyapunov_exponents over the layer_map of each the growth, jacobian_operator over all of them the gain"
-        )
+    refuse_loop_sequence(loop, quantity)
     raise InputTypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
 
 
+def refuse_loop_sequence(system: Any, quantity: str) -> None:
+    """Raise InputError if `system` is a sequence of loops; for functions that take linear systems of any kind."""
+    if isinstance(system, Sequence) and system and all(isinstance(loop, Loop) for loop in system):
+        raise InputError(
+            f"{quantity} is defined for one linear time-invariant loop, not for a sequence of {len(system)} different "
+            "layers: analyse one layer (frozen or weight-tied); of layers that differ simulate gives the response, "
+            "lyapunov_exponents over the layer_map of each the growth, jacobian_operator over all of them the gain"
+        )
+
+
 def require_layers(layers: Any) -> int:
-    """A whole number of layers >= 0, of Python or numpy; anything else is a ValueError."""
-    try:
-        count = -1 if isinstance(layers, bool) else operator.index(layers)
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise InputError(f"layers must be a whole number >= 0, got {layers!r}")
-    return count
+    """A whole number of layers, at least 0, of Python or numpy; anything else is an InputError."""
+    return require_whole("layers", layers, least=0)
 
 
-def _one_a_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
+def _loop_of_each_layer(loop: Loop | Sequence[Loop], layers: int) -> list[Loop]:
     if isinstance(loop, Loop):
         return [loop] * layers
     if not isinstance(loop, Sequence):
-        raise InputTypeError(f"simulate takes a Loop or a sequence of them, one a layer, got {type(loop).__name__}")
+        raise InputTypeError(
+            f"simulate takes a Loop, or a sequence with one Loop for each layer, got {type(loop).__name__}"
+        )
     for k, item in enumerate(loop):
         if not isinstance(item, Loop):
             raise InputTypeError(f"loop {k} of the sequence is a {type(item).__name__}, not a Loop")
     if len(loop) != layers:
-        raise InputError(f"a sequence needs one loop a layer: {len(loop)} loops for {layers} layers")
+        raise InputError(f"a sequence needs one loop for each layer: it has {len(loop)} loops for {layers} layers")
     return list(loop)
 
 
+def _require_signals(x: Array, layers: int, *, reference: Array | None, disturbance: Array | None) -> None:
+    """x, r and w are finite, of one kind, and w has one signal shaped as x for each layer."""
+    for name, signal in (("x", x), ("reference", reference), ("disturbance", disturbance)):
+        if signal is not None:
+            namespace(x, signal)
+            require_finite(name, signal)
+    if disturbance is not None and tuple(disturbance.shape) != (layers, *x.shape):
+        raise InputError(
+            f"disturbance must be (layers, ..., n, d) = {(layers, *x.shape)}, got {tuple(disturbance.shape)}"
+        )
+
+
 def _require_one_memory(loops: list[Loop], x: Array) -> None:
-    """The state of the controller carries across the layers, so what one leaves the next must be able to read."""
     controllers = {k: loop.controller for k, loop in enumerate(loops) if loop.controller is not None}
-    memories = {k: (type(c).__name__, len(c.init(x))) for k, c in controllers.items()}
-    first = next(iter(memories), 0)
-    for k, memory in memories.items():
-        if memory != memories[first]:
-            raise InputError(
-                "the controller's state carries across the layers, so all controllers of a sequence must be of one "
-                f"kind and order: layer {first} has {_in_words(memories[first])}, layer {k} {_in_words(memory)}"
-            )
-
-
-def _in_words(memory: tuple[str, int]) -> str:
-    return f"{memory[0]} with {memory[1]} memories"
+    require_one_memory({k: f"{type(c).__name__} with {len(c.init(x))} memories" for k, c in controllers.items()})
 
 
 def _require_function(name: str, function: Any) -> None:
@@ -344,7 +352,7 @@ def _like_input(name: str, result: Array, x: Array) -> Array:
     """What a predictor or normalizer returned, once it has the kind, dtype, device and shape of `x`."""
     try:
         namespace(x, result)
-    except TypeError as error:
+    except InputTypeError as error:
         raise InputTypeError(f"the {name} must return a signal like its input: {error}") from None
     if tuple(result.shape) != tuple(x.shape):
         raise InputError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")

@@ -6,11 +6,10 @@ one layer of the transformer made of `read` alone becomes three loops: associati
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Literal, get_args
 
 from ctrlattn.arrays import Array, is_array, namespace
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, did_you_mean
 from ctrlattn.loop import Loop
 from ctrlattn.normalizers import unit_norm
 from ctrlattn.predictors import AssociativeMemory, SoftmaxAttention
@@ -180,9 +179,7 @@ def _embed(words: Sequence[str], embeddings: Mapping[str, Array]) -> Array:
 
 def _vector(word: str, embeddings: Mapping[str, Array]) -> Array:
     if word not in embeddings:
-        nearest = get_close_matches(word, embeddings, n=1)
-        hint = f": did you mean {nearest[0]!r}?" if nearest else ""
-        raise InputError(f"no embedding for the word {word!r}{hint}")
+        raise InputError(f"no embedding for the word {word!r}: {did_you_mean(word, embeddings)}")
     vector = embeddings[word]
     if not is_array(vector) or vector.ndim != 1:
         shape = tuple(getattr(vector, "shape", ()))

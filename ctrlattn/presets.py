@@ -4,11 +4,10 @@ Relatives that are another attention matrix, not another loop, are mixings: `ctr
 """
 
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError
+from ctrlattn.errors import require_known
 from ctrlattn.loop import Loop
 from ctrlattn.normalizers import layer_norm, rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean, SoftmaxAttention
@@ -154,8 +153,4 @@ def describe(name: str) -> Preset:
     >>> describe("neutreno").loop.skip
     0.0
     """
-    if name in _PRESETS:
-        return _PRESETS[name]
-    nearest = get_close_matches(str(name), _PRESETS, n=1)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else f"known are {', '.join(_PRESETS)}"
-    raise InputError(f"unknown preset {name!r}: {hint}")
+    return _PRESETS[require_known("preset", name, _PRESETS)]

@@ -3,10 +3,12 @@
 The literal loop visits pass after pass, token after token. With a running mean as prediction nothing else is needed,
 so that all (pass, token) pairs with i + p = t are independent: n + passes - 1 steps instead of n * passes, a wavefront,
 differentiable and on any device. Where no gradient flows, a compiled sweep over the tokens does the same, faster.
+What a layer does to a token comes as two functions, `compare` and `seen` of the Loop that asks, and as the Terms that
+these are made of, since compiled code calls no function of Python.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,9 @@ from ctrlattn.predictors import CausalMean
 
 if TYPE_CHECKING:
     from ctrlattn.kernels import Scaling
-    from ctrlattn.loop import Loop
+
+Compare = Callable[[Array, Array, Array | None], Array]  # (x, y, u) -> x'
+Seen = Callable[[Array], Array]  # x' -> what the running mean reads of it
 
 # Below this many updated numbers loading the compiled code takes longer than it saves: of one sequence, whose fronts
 # are short and many, and of a whole batch, whose fronts are long. Where it is compiled anew, ten seconds longer.
@@ -33,23 +37,45 @@ class Passes(NamedTuple):
     predictions: Array | None
 
 
-def is_running(loop: "Loop") -> bool:
-    """Whether a pass of the loop needs no more of the earlier tokens than their sum.
+class Terms(NamedTuple):
+    """What x' = normalize(skip x + feedback y + u) is made of; fields as those of `Loop`."""
 
-    >>> from ctrlattn import CausalMean, Loop
-    >>> is_running(Loop(CausalMean(), order="sequential"))
+    skip: Any = 1.0
+    feedback: Any = -1.0
+    normalizer: Any = None
+    normalize_input: bool = False
+    hold_first: bool = False
+
+
+def is_running(predictor: Any, order: str) -> bool:
+    """Whether a pass needs no more of the earlier tokens than their sum.
+
+    >>> is_running(CausalMean(), "sequential")
     True
     """
-    return loop.order == "sequential" and type(loop.predictor) is CausalMean
+    return order == "sequential" and type(predictor) is CausalMean
 
 
-def run_passes(loop: "Loop", x: Array, passes: int, *, control: Array | None = None, record: bool = False) -> Passes:
-    """All passes of a running loop, compiled where that is possible and worth it.
+def run_passes(
+    compare: Compare,
+    seen: Seen,
+    terms: Terms,
+    x: Array,
+    passes: int,
+    *,
+    control: Array | None = None,
+    record: bool = False,
+) -> Passes:
+    """All passes of a running mean in sequential order, compiled where that is possible and worth it.
 
     Parameters
     ----------
-    loop : Loop
-        One for which `is_running`.
+    compare : callable (x, y, u) -> x'
+        What a layer makes of tokens, their predictions and their control, if any.
+    seen : callable
+        What the running mean reads of a token: the token, or its norm.
+    terms : Terms
+        What the two functions are made of.
     x : (..., n, d)
     passes : int
         At least 1.
@@ -60,13 +86,12 @@ def run_passes(loop: "Loop", x: Array, passes: int, *, control: Array | None = N
     Examples
     --------
     >>> import numpy as np
-    >>> from ctrlattn import CausalMean, Loop
-    >>> run_passes(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
+    >>> run_passes(lambda x, y, u: x - y, lambda x: x, Terms(), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
     [1.0, -1.0, 0.5, 0.333]
     """
-    if _is_worth_compiling(x, passes) and is_compilable(loop, x, control):
-        return _compiled(loop, x, passes, control, record)
-    return wavefront(loop, x, passes, control=control, record=record)
+    if _is_worth_compiling(x, passes) and is_compilable(terms, x, control):
+        return _compiled(terms, x, passes, control, record)
+    return wavefront(compare, seen, x, passes, hold_first=terms.hold_first, control=control, record=record)
 
 
 def _is_worth_compiling(x: Array, passes: int) -> bool:
@@ -74,14 +99,22 @@ def _is_worth_compiling(x: Array, passes: int) -> bool:
     return numbers >= _WORTH_COMPILING or math.prod(x.shape[:-2]) * numbers >= _BATCH_WORTH_COMPILING
 
 
-def wavefront(loop: "Loop", x: Array, passes: int, *, control: Array | None = None, record: bool = False) -> Passes:
-    """All passes of a running loop by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
+def wavefront(
+    compare: Compare,
+    seen: Seen,
+    x: Array,
+    passes: int,
+    *,
+    hold_first: bool = False,
+    control: Array | None = None,
+    record: bool = False,
+) -> Passes:
+    """All passes of a running mean by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from ctrlattn import CausalMean, Loop
-    >>> wavefront(Loop(CausalMean(), order="sequential"), np.ones((4, 1)), 2).states.ravel().round(3).tolist()
+    >>> wavefront(lambda x, y, u: x - y, lambda x: x, np.ones((4, 1)), 2).states.ravel().round(3).tolist()
     [1.0, -1.0, 0.5, 0.333]
     """
     xp, n = namespace(x), x.shape[-2]
@@ -98,10 +131,10 @@ def wavefront(loop: "Loop", x: Array, passes: int, *, control: Array | None = No
         sums = xp.concatenate([sums, nothing], -2) if t < passes else sums
         sums = sums[..., 1:, :] if t >= n else sums
         y = sums / before[n - 1 - t + first : n - t + last]
-        handed = loop.compare(entering, y, None if controls is None else controls[t])
-        if loop.hold_first and t < passes:
+        handed = compare(entering, y, None if controls is None else controls[t])
+        if hold_first and t < passes:
             handed = xp.concatenate([handed[..., :-1, :], entering[..., -1:, :]], -2)
-        sums = sums + loop.seen(handed)
+        sums = sums + seen(handed)
         if record:
             fronts.append(handed)
             predicted.append(y)
@@ -132,11 +165,11 @@ def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
     return move(picked.reshape(*flat.shape[:-2], passes, n, flat.shape[-1]), -3, 0)
 
 
-def is_compilable(loop: "Loop", x: Array, *others: Array | None) -> bool:
+def is_compilable(terms: Terms, x: Array, *others: Array | None) -> bool:
     """Whether the compiled sweep may stand in: a norm it knows, plain numbers in main memory, no gradient."""
-    if is_torch(loop.skip) or is_torch(loop.feedback):
+    if is_torch(terms.skip) or is_torch(terms.feedback):
         return False
-    if loop.normalizer is not None and scaling_of(loop, x) is None:
+    if terms.normalizer is not None and scaling_of(terms, x) is None:
         return False
     arrays = [a for a in (x, *others) if a is not None]
     if not is_torch(x):
@@ -160,42 +193,42 @@ def _is_plain_tensor(x: Any) -> bool:
     return True
 
 
-def scaling_of(loop: "Loop", x: Array) -> "Scaling | None":
-    """What the compiled sweep must know of the loop's norm; None for a norm that it does not know."""
+def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
+    """What the compiled sweep must know of the norm; None for a norm that it does not know."""
     from ctrlattn.kernels import Scaling
 
     known = {rms_norm: lambda eps: (1.0 / x.shape[-1], eps), unit_norm: lambda eps: (1.0, eps * eps)}
-    norm = loop.normalizer
+    norm = terms.normalizer
     options = dict(norm.keywords) if isinstance(norm, partial) and not norm.args else {}
     function = norm.func if isinstance(norm, partial) and not norm.args else norm
     if function not in known:
         return None
     weight = options.get("weight")
-    if weight is not None and (loop.normalize_input or tuple(weight.shape) != (x.shape[-1],)):
+    if weight is not None and (terms.normalize_input or tuple(weight.shape) != (x.shape[-1],)):
         return None
     if weight is not None and is_torch(weight) and weight.requires_grad:
         return None
     eps = options.get("eps")
     power, floor = known[function](machine_epsilon(x) if eps is None else float(eps))
-    return Scaling(power, floor, None if weight is None else to_numpy(weight), loop.normalize_input)
+    return Scaling(power, floor, None if weight is None else to_numpy(weight), terms.normalize_input)
 
 
-def _compiled(loop: "Loop", x: Array, passes: int, control: Array | None, record: bool) -> Passes:
+def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record: bool) -> Passes:
     from ctrlattn.kernels import sweep
 
     flat, u = _batch(x), None if control is None else _batch(control)
     states, predictions = sweep(
-        flat, np.zeros((len(flat), passes, x.shape[-1])), control=u, **sweep_options(loop, x), record=record
+        flat, np.zeros((len(flat), passes, x.shape[-1])), control=u, **sweep_options(terms, x), record=record
     )
     if predictions is None:
         return Passes(_unbatch(states, x)[0], None)
     return Passes(_unbatch(states, x), _unbatch(predictions, x))
 
 
-def sweep_options(loop: "Loop", x: Array) -> dict[str, Any]:
-    """The loop's gains, norm and held token as the compiled sweep takes them."""
-    scaling = None if loop.normalizer is None else scaling_of(loop, x)
-    return {"skip": loop.skip, "feedback": loop.feedback, "scaling": scaling, "hold_first": loop.hold_first}
+def sweep_options(terms: Terms, x: Array) -> dict[str, Any]:
+    """Gains, norm and held token as the compiled sweep takes them."""
+    scaling = None if terms.normalizer is None else scaling_of(terms, x)
+    return {"skip": terms.skip, "feedback": terms.feedback, "scaling": scaling, "hold_first": terms.hold_first}
 
 
 def _batch(x: Array) -> np.ndarray:

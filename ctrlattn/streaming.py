@@ -44,7 +44,8 @@ class Stream:
     """What `stream` makes; holds the number of tokens so far and, for each layer, their sum as it left them."""
 
     def __init__(self, loop: Loop, layers: int) -> None:
-        if not is_running(require_single_loop(loop, "stream")):
+        loop = require_single_loop(loop, "stream")
+        if not is_running(loop.predictor, loop.order):
             raise InputError(
                 'stream needs order="sequential" and the predictor CausalMean, whose running sum is all it keeps of '
                 f"the earlier tokens; got order={loop.order!r} and {loop.predictor!r}"
@@ -76,7 +77,8 @@ class Stream:
             Another shape than the first token's, NaN or infinity.
         """
         x, r = self._checked("token", token), None if reference is None else self._checked("reference", reference)
-        push = self._push_compiled if self._loop.controller is None and is_compilable(self._loop, x) else self._push
+        compiled = self._loop.controller is None and is_compilable(self._loop.terms, x)
+        push = self._push_compiled if compiled else self._push
         result = push(x, r)
         self.tokens += 1
         return result[..., 0, :]
@@ -93,9 +95,9 @@ class Stream:
     def _push(self, x: Array, reference: Array | None) -> Array:
         """Layer by layer; the sums are a list of (..., 1, d), replaced and never overwritten."""
         loop, sums = self._loop, self._sums_as(list, x)
-        carried = loop.init(x, reference)
+        state = loop.init(x, reference)
         for k in range(self._layers):
-            _, u, carried = loop.tracking.step(x, carried)
+            _, u, state = loop.tracking.step(x, state)
             new = loop.compare(x, sums[k] / max(self.tokens, 1), u)
             x = x if loop.hold_first and self.tokens == 0 else new
             sums[k] = sums[k] + loop.seen(x)
@@ -108,7 +110,7 @@ class Stream:
         from ctrlattn.kernels import sweep
 
         flat = np.ascontiguousarray(to_numpy(x)).reshape(-1, 1, x.shape[-1])
-        states, _ = sweep(flat, self._sums_as(np.ndarray, x), start=self.tokens, **sweep_options(self._loop, x))
+        states, _ = sweep(flat, self._sums_as(np.ndarray, x), start=self.tokens, **sweep_options(self._loop.terms, x))
         shaped = states[0].reshape(x.shape)
         return namespace(x).from_numpy(shaped) if is_torch(x) else shaped
 

@@ -4,6 +4,7 @@ A `Loop` has one Tracking, and so has whatever closes its loop elsewhere: the va
 of a steered network. Error, law, memory and the rule of layer 0 stand here and nowhere else.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -113,6 +114,28 @@ class Tracking:
     def error(self, x: Array, reference: Array) -> Array:
         """e = beta r - x."""
         return scaled(self.reference_gain, reference) - x
+
+
+def require_one_memory(memories: Mapping[int, str]) -> None:
+    """Raise InputError unless the controller of each layer can read what the controller before it leaves.
+
+    Parameters
+    ----------
+    memories : mapping of layer to words
+        What the memory of each layer's controller is, in words that are equal where the memories are of one form;
+        layers without a controller hand a memory on and are left out.
+
+    Examples
+    --------
+    >>> require_one_memory({0: "2 memories", 2: "2 memories"})
+    """
+    first = next(iter(memories), 0)
+    for k, memory in memories.items():
+        if memory != memories[first]:
+            raise InputError(
+                "the controller's memory carries across the layers, so all controllers of a sequence must be of one "
+                f"kind and order: layer {first} has {memories[first]}, layer {k} has {memory}"
+            )
 
 
 def _require_shape(reference: Array, x: Array) -> None:

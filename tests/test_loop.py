@@ -235,7 +235,7 @@ def test_a_whole_number_of_numpy_counts_layers(layers):
 
 @pytest.mark.parametrize("layers", [-1, np.int64(-1), 2.0, True, "2", None, np.array([2, 3])])
 def test_what_counts_no_layers_is_refused(layers):
-    with pytest.raises(ValueError, match="layers must be a whole number >= 0, got"):
+    with pytest.raises(ValueError, match="layers must be a whole number of at least 0, got"):
         simulate(Loop(CausalMean()), draws(N, D), layers)
 
 
@@ -278,9 +278,9 @@ def test_a_controller_that_comes_late_starts_at_the_first_error_it_meets():
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        (PID(0.1), PID(0.1, form="ema"), "layer 0 has PID with 2 memories, layer 2 PID with 3 memories"),
-        (PID(0.1), LTIController(control.tf([1], [1, 0, 0], 1)), "layer 2 LTIController with 2 memories"),
-        (control.tf([1], [1, 0], 1), control.tf([1], [1, 0, 0], 1), "with 1 memories, layer 2 .* with 2 memories"),
+        (PID(0.1), PID(0.1, form="ema"), "layer 0 has PID with 2 memories, layer 2 has PID with 3 memories"),
+        (PID(0.1), LTIController(control.tf([1], [1, 0, 0], 1)), "layer 2 has LTIController with 2 memories"),
+        (control.tf([1], [1, 0], 1), control.tf([1], [1, 0, 0], 1), "with 1 memories, layer 2 has .* with 2 memories"),
     ],
 )
 def test_controllers_that_cannot_read_each_others_state_are_refused(first, second, message):
@@ -291,11 +291,11 @@ def test_controllers_that_cannot_read_each_others_state_are_refused(first, secon
 
 def test_a_sequence_that_is_none_is_refused():
     x, loop = draws(N, D), Loop(CausalMean())
-    with pytest.raises(ValueError, match="one loop a layer: 2 loops for 3 layers"):
+    with pytest.raises(ValueError, match="one loop for each layer: it has 2 loops for 3 layers"):
         simulate([loop, loop], x, 3)
     with pytest.raises(TypeError, match="loop 1 of the sequence is a CausalMean, not a Loop"):
         simulate([loop, CausalMean()], x, 2)
-    with pytest.raises(TypeError, match="simulate takes a Loop or a sequence of them, one a layer, got CausalMean"):
+    with pytest.raises(TypeError, match="a sequence with one Loop for each layer, got CausalMean"):
         simulate(CausalMean(), x, 2)
 
 

@@ -53,8 +53,8 @@ def test_both_ways_equal_the_literal_order(loop, pre, n, passes, batch):
     x = np.random.default_rng(n * passes).standard_normal((*batch, n, 4))
     expected = simulate(replace(loop, predictor=Literal()), x, passes)
     size = np.max(np.abs(expected.state))
-    ways = [sequential.wavefront]
-    if sequential.is_compilable(loop, x):
+    ways = [wavefront]
+    if sequential.is_compilable(loop.terms, x):
         ways.append(compiled)
     for way in ways:
         found = way(loop, x, passes, record=True)
@@ -64,21 +64,26 @@ def test_both_ways_equal_the_literal_order(loop, pre, n, passes, batch):
         assert way(loop, x, passes).predictions is None
 
 
-def compiled(loop, x, passes, *, control=None, record=False):
+def wavefront(loop, x, passes, *, record=False):
+    """The wavefront, however large the work."""
+    return sequential.wavefront(loop.compare, loop.seen, x, passes, hold_first=loop.hold_first, record=record)
+
+
+def compiled(loop, x, passes, *, record=False):
     """The compiled sweep, however small the work."""
-    return sequential._compiled(loop, x, passes, control, record)
+    return sequential._compiled(loop.terms, x, passes, None, record)
 
 
 def test_the_compiled_sweep_knows_what_it_may_do():
     x = np.ones((3, 4))
     automaton = Loop(CausalMean(), order="sequential")
     known = [None, rms_norm, unit_norm, partial(rms_norm, weight=WEIGHT)]
-    assert all(sequential.is_compilable(replace(automaton, normalizer=norm), x) for norm in known)
-    assert not sequential.is_compilable(replace(automaton, normalizer=layer_norm), x)
-    assert not sequential.is_compilable(replace(automaton, normalizer=partial(rms_norm, weight=WEIGHT[:2])), x)
-    assert not sequential.is_compilable(automaton, x.astype(np.float16))
-    assert not sequential.is_running(Loop(Literal(), order="sequential"))
-    assert not sequential.is_running(Loop(CausalMean()))
+    assert all(sequential.is_compilable(replace(automaton, normalizer=norm).terms, x) for norm in known)
+    assert not sequential.is_compilable(replace(automaton, normalizer=layer_norm).terms, x)
+    assert not sequential.is_compilable(replace(automaton, normalizer=partial(rms_norm, weight=WEIGHT[:2])).terms, x)
+    assert not sequential.is_compilable(automaton.terms, x.astype(np.float16))
+    assert not sequential.is_running(Literal(), "sequential")
+    assert not sequential.is_running(CausalMean(), "parallel")
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use of jacfwd
@@ -86,16 +91,16 @@ def test_gradients_and_transforms_take_the_wavefront():
     torch = pytest.importorskip("torch")
     automaton = Loop(CausalMean(), order="sequential")
     x = torch.ones(3, 4, dtype=torch.float64)
-    assert sequential.is_compilable(automaton, x)
-    assert not sequential.is_compilable(automaton, x.clone().requires_grad_())
-    assert not sequential.is_compilable(automaton, x.to("meta"))
-    assert not sequential.is_compilable(replace(automaton, skip=torch.tensor(1.0)), x)
+    assert sequential.is_compilable(automaton.terms, x)
+    assert not sequential.is_compilable(automaton.terms, x.clone().requires_grad_())
+    assert not sequential.is_compilable(automaton.terms, x.to("meta"))
+    assert not sequential.is_compilable(replace(automaton, skip=torch.tensor(1.0)).terms, x)
     with torch.no_grad():
-        assert sequential.is_compilable(automaton, x.clone().requires_grad_())
+        assert sequential.is_compilable(automaton.terms, x.clone().requires_grad_())
     seen = []
 
     def probe(t):
-        seen.append(sequential.is_compilable(automaton, t))
+        seen.append(sequential.is_compilable(automaton.terms, t))
         return t
 
     torch.func.jacrev(probe)(x)
@@ -124,7 +129,7 @@ def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, nor
     signal = x if xp is np else xp.from_numpy(x)
     assert x[0].size * 9 >= sequential._WORTH_COMPILING
     run = simulate(loop, signal, 9)
-    expected = sequential.wavefront(loop, x.astype(np.float64), 9, record=True)
+    expected = wavefront(loop, x.astype(np.float64), 9, record=True)
     tolerance = (1e-12 if dtype == np.float64 else 1e-5) * np.max(np.abs(expected.states))
     assert run.state.dtype == signal.dtype
     assert isinstance(run.state, type(signal))
@@ -163,7 +168,7 @@ def test_memory_in_any_order_is_read_right():
     for view in (np.swapaxes(x, 0, 2), x[..., ::2, :], x[..., ::-1], np.asfortranarray(x)):
         before = view.copy()
         found = compiled(loop, view, 3, record=True)
-        assert_allclose(found.states, sequential.wavefront(loop, view, 3, record=True).states, rtol=0, atol=1e-13)
+        assert_allclose(found.states, wavefront(loop, view, 3, record=True).states, rtol=0, atol=1e-13)
         assert np.array_equal(view, before)
 
 
@@ -176,8 +181,8 @@ def test_threads_share_a_batch_and_change_nothing(asked):
         "x = np.random.default_rng(0).standard_normal((9, 1400, 40))\n"
         "loop = Loop(CausalMean(), normalizer=rms_norm, order='sequential')\n"
         "assert x[0].size * 5 >= sequential._WORTH_COMPILING\n"
-        "found = sequential.run_passes(loop, x, 5).states\n"
-        "same = np.array_equal(found, np.stack([sequential._compiled(loop, s, 5, None, False).states for s in x]))\n"
+        "y = sequential.run_passes(loop.compare, loop.seen, loop.terms, x, 5).states\n"
+        "same = np.array_equal(y, np.stack([sequential._compiled(loop.terms, s, 5, None, False).states for s in x]))\n"
         "print(json.dumps([bool(same), causal_mean._threads()]))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": asked}

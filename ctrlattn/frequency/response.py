@@ -5,7 +5,6 @@ transformation, as backward stable as a solve at each frequency. No eigenvectors
 """
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import control
@@ -14,7 +13,7 @@ import scipy.linalg
 
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.triangular import is_triangular
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import refuse_loop_sequence
 
 _SMALL = 48  # below, one batched solve is as fast and needs no compiled code
 _LOST = 1e-6  # relative accuracy below which the caller is told
@@ -61,8 +60,7 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
     >>> response.magnitude.round(6).tolist()
     [2.0, 0.666667]
     """
-    if isinstance(system, Sequence) and system and all(isinstance(item, Loop) for item in system):
-        require_single_loop(system, "frequency_response")
+    refuse_loop_sequence(system, "frequency_response")
     w = np.sort(np.atleast_1d(np.asarray(omega, dtype=float)))
     if w.ndim != 1 or not np.all(np.isfinite(w)):
         raise InputError(f"omega must be finite frequencies (m,) in rad per time unit, got {omega!r}")

@@ -4,7 +4,6 @@ A complex mode has no python-control object: its matrices are given as a tuple (
 says otherwise.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import control
@@ -14,7 +13,7 @@ from scipy.linalg import eig, matrix_balance
 from ctrlattn.arrays import to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.state_matrix import require_scale
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, refuse_loop_sequence
 
 _SURE = 1e-8  # relative distance from the boundary beyond which a well-conditioned eigenvalue is no matter of rounding
 _PROPER = "the transfer function is improper (degree {} over {}): it has no state space and no finite norm"
@@ -104,8 +103,7 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     """
     if isinstance(system, Loop):
         raise InputTypeError(f"{quantity} takes a linear system: pass mode(loop, a) or loop_transfer(loop, a)")
-    if isinstance(system, Sequence) and system and all(isinstance(item, Loop) for item in system):
-        require_single_loop(system, quantity)
+    refuse_loop_sequence(system, quantity)
     if isinstance(system, control.TransferFunction):
         matrices = _blocks_of(system)
     elif isinstance(system, control.StateSpace):

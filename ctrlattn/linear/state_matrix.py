@@ -1,6 +1,5 @@
 """x' = A x: the state matrix behind a system or an array, its time domain, and the resolvent zI - A."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import control
@@ -8,7 +7,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, refuse_loop_sequence
 
 EPS = float(np.finfo(float).eps)
 _LARGEST_ENTRY = 1e120  # its square, and products of a few of them, are still floats
@@ -78,8 +77,7 @@ def require_size(n: int, largest: int, quantity: str, instead: str) -> None:
 
 
 def _refuse(given: Any, quantity: str) -> None:
-    if isinstance(given, Sequence) and given and all(isinstance(item, Loop) for item in given):
-        require_single_loop(given, quantity)
+    refuse_loop_sequence(given, quantity)
     if isinstance(given, Loop):
         raise InputTypeError(
             f"{quantity} takes a matrix or a StateSpace: pass pass_operator(loop, n) or linearize(loop, x)"

@@ -3,7 +3,6 @@
 A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` lies by (1e-16)^(1/n).
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import control
@@ -13,7 +12,7 @@ from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.operators import pass_operator
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, refuse_loop_sequence, require_single_loop
 
 
 def poles(system: Any) -> np.ndarray:
@@ -45,8 +44,7 @@ def poles(system: Any) -> np.ndarray:
     """
     if isinstance(system, Loop):
         raise InputTypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
-    if isinstance(system, Sequence) and any(isinstance(item, Loop) for item in system):
-        require_single_loop(system, "poles")
+    refuse_loop_sequence(system, "poles")
     a = to_numpy(system.A if isinstance(system, control.StateSpace) else system)
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise InputError(f"poles are of a square matrix (n, n), got shape {a.shape}")

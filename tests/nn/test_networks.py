@@ -296,7 +296,7 @@ def test_the_compiled_network_is_the_network():
         ({"placement": "mid"}, 'placement must be "pre" or "post"'),
         ({"placement": "post", "parallel": True}, "placement must be 'pre'"),
         ({"controller": [PRINTED]}, "one a layer: 1 for 3 layers"),
-        ({"controller": [PRINTED, CODE, CODE]}, "one kind and order; memories at layer 0: 2, layer 1: 3"),
+        ({"controller": [PRINTED, CODE, CODE]}, "one kind and order: layer 0 has 2 memories, layer 1 has 3"),
     ],
 )
 def test_a_network_that_cannot_be_built_says_why(options, message):

@@ -17,6 +17,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
 from ctrlattn.nn.modules.relatives import RELATIVES
+from ctrlattn.tracking import require_one_memory
 
 Norm = Literal["layer", "rms", "none"]
 Placement = Literal["pre", "post"]
@@ -285,13 +286,6 @@ def require_sizes(**sizes: int) -> None:
 
 
 def _require_one_memory(blocks: torch.nn.ModuleList) -> None:
-    """What one layer's controller remembers, the next layer's must be able to read."""
-    probe = torch.zeros(1, 1)
-    controllers = [cast(Block, block).attn.controller for block in blocks]
-    found = {len(c.init(probe)): k for k, c in reversed(list(enumerate(controllers))) if c is not None}
-    if len(found) > 1:
-        memories = ", ".join(f"layer {k}: {count}" for count, k in sorted(found.items(), key=lambda item: item[1]))
-        raise InputError(
-            "the controller's memory carries across the layers, so all controllers must be of one kind and order; "
-            f"memories at {memories}"
-        )
+    """A controller whose gains are learned has the memory of the one whose gains are fixed: the number alone counts."""
+    probe, controllers = torch.zeros(1, 1), [cast(Block, block).attn.controller for block in blocks]
+    require_one_memory({k: f"{len(c.init(probe))} memories" for k, c in enumerate(controllers) if c is not None})

@@ -9,10 +9,9 @@ import scipy.linalg
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.state_matrix import require_size, state_matrix
 from ctrlattn.linear.triangular import poles
-from ctrlattn.loop import require_layers
 from ctrlattn.stability.nonnormal.kreiss import LARGEST, kreiss_constant
 from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
 
@@ -74,7 +73,7 @@ def transient_growth(
     (1.25, 6.796)
     """
     a, continuous = state_matrix(A, "transient_growth", continuous)
-    steps = require_layers(steps)
+    steps = require_whole("steps", steps, least=0)
     if bounds:
         require_size(len(a), LARGEST, "transient_growth", "With bounds=False it measures the norms alone.")
     interval = float(require_number("interval", interval))

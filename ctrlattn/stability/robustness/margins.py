@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.realization import realization
-from ctrlattn.loop import Loop
+from ctrlattn.loop import refuse_loop_sequence
 from ctrlattn.stability.modes import axis, circle
 
 _ON_CIRCLE = 1e-9
@@ -166,8 +166,7 @@ def crossings(system: Any) -> Crossings:
 
 def loop_fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
     """(num, den, continuous, unit): in continuous time s is measured in units of a typical pole."""
-    if isinstance(system, list | tuple) and any(isinstance(item, Loop) for item in system):
-        realization(system, "margins")  # names what is valid instead
+    refuse_loop_sequence(system, "margins")
     if not isinstance(system, control.StateSpace | control.TransferFunction):
         raise InputTypeError(f"margins are of a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
