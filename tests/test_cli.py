@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -189,3 +190,47 @@ def test_report_of_a_real_checkpoint(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "&lt;" in page
     assert "<b>cat" not in page
+
+
+BUGS = {
+    "TypeError": "None + 1",
+    "ValueError": "numpy.ones(2) + numpy.ones(3)",  # numpy's broadcasting error is no InputError
+    "KeyError": "{}['absent']",
+}
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("kind", BUGS)
+def test_a_bug_is_told_as_one(kind, place):
+    code = (
+        "import sys, numpy; from ctrlattn import presets; from ctrlattn.cli import main\n"
+        f"presets.get = lambda name: {BUGS[kind]}\n"
+        "main()"
+    )
+
+    def run(*arguments):
+        command = [sys.executable, "-c", code, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    told = run("simulate", "softmax")
+    assert told.returncode == 70
+    assert told.stdout == ""
+    assert re.fullmatch(
+        rf"ctrlattn: this is a bug of ctrlattn [\d.]+, not of your input: {kind}: .*\nPlease report .*\n", told.stderr
+    )
+    shown = run(*(["--debug", "simulate", "softmax"] if place == "first" else ["simulate", "softmax", "--debug"]))
+    assert shown.returncode == 70
+    assert "Traceback" in shown.stderr
+    assert f"{kind}: " in shown.stderr
+
+
+def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path):
+    for arguments in (("simulate", "neutrino"), ("simulate", tmp_path / "no.toml"), ("compare", tmp_path, tmp_path)):
+        told = command(*arguments)
+        assert told.returncode == 2, told.stderr
+        assert len(told.stderr.splitlines()) == 1
+        assert "a bug of" not in told.stderr
+
+
+def test_exit_codes_are_in_the_help():
+    assert "70 a bug" in " ".join(command("--help").stdout.split())

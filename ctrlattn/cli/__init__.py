@@ -1,19 +1,23 @@
 """`ctrlattn`: one module a command. The only room that prints: results on stdout, progress on stderr.
 
-Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input (one line that says what and where), 130 interrupted.
+Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input (one line that says what and where), 70 a bug of ours,
+130 interrupted.
 Nothing heavy is imported until a command runs, so that --help answers at once.
 """
 
+import sys
 from typing import Annotated
 
 import typer
 
 from ctrlattn import __version__
 from ctrlattn.cli import analyze, compare, drop, listing, observe, report, simulate, train
+from ctrlattn.cli.terminal import report_bug
 
 app = typer.Typer(
     name="ctrlattn",
     help="The transformer as a feedback automaton over depth: simulate it, and see how stable it is.",
+    epilog="Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input, 70 a bug of ctrlattn, 130 interrupted.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -23,12 +27,27 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one line and exit code 2, an interrupt in 130."""
+    """Run the command line; a bug ends it with exit code 70, an interrupt with 130."""
+    arguments = _debug_first(sys.argv[1:])
     try:
-        app()
+        app(args=arguments)
     except KeyboardInterrupt:
         typer.echo("interrupted: nothing half-written is left under a final name", err=True)
         raise SystemExit(130) from None
+    except Exception as error:
+        report_bug(error, debug="--debug" in arguments)
+        raise SystemExit(70) from None
+
+
+def _debug_first(arguments: list[str]) -> list[str]:
+    """--debug belongs to no command, and people write it where they write the other options: at the end.
+
+    >>> _debug_first(["report", "--debug"])
+    ['--debug', 'report']
+    """
+    if "--debug" not in arguments:
+        return arguments
+    return ["--debug", *(argument for argument in arguments if argument != "--debug")]
 
 
 def _show_version(asked: bool) -> None:
@@ -42,6 +61,7 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a bug.")] = False,
 ) -> None:
     pass
 

@@ -3,26 +3,44 @@
 import json
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ctrlattn import __version__
 from ctrlattn.errors import InputError
 
 AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
 
 
-class one_line_errors:
-    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug and keeps its trace."""
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug, which `main` reports.
 
-    def __enter__(self) -> None:
-        return None
+    A user can mend an InputError, and an OSError: a file or a device that is missing, full or not readable.
+    """
+    try:
+        yield
+    except (InputError, OSError) as error:
+        typer.echo(f"ctrlattn: {error}", err=True)
+        raise typer.Exit(2) from error
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, ValueError | TypeError | OSError):
-            typer.echo(f"ctrlattn: {error}", err=True)
-            raise typer.Exit(2) from error
+
+def report_bug(error: Exception, *, debug: bool) -> None:
+    """Two lines to report on stderr, or the traceback where --debug asked for it."""
+    if debug:
+        typer.echo("".join(traceback.format_exception(error)), err=True)
+        return
+    words = " ".join(str(error).split())
+    typer.echo(
+        f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: {words}\n"
+        "Please report it with the command. `ctrlattn --debug COMMAND ...` shows the traceback.",
+        err=True,
+    )
 
 
 def load_checkpoint(source: str, **options: Any) -> Any:
