@@ -1,0 +1,73 @@
+"""TOML -> Configuration: every fault of a file is told at once."""
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ctrlattn.config.faults import lines
+from ctrlattn.config.schema import File, Simulation
+from ctrlattn.errors import InputError
+from ctrlattn.loop import Loop
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """What one TOML file says."""
+
+    loop: Loop
+    simulation: Simulation
+
+
+def load(path: str | os.PathLike[str]) -> Configuration:
+    """Read a TOML file.
+
+    Raises
+    ------
+    InputError
+        A missing file, TOML that does not parse, and every fault of the content at once, one line each with its path
+        and value.
+
+    Examples
+    --------
+    >>> load("no-such-file.toml")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no-such-file.toml: no such file
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    try:
+        return loads(text)
+    except InputError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+
+
+def loads(text: str) -> Configuration:
+    """Read a configuration from TOML text.
+
+    Raises
+    ------
+    InputError
+        As `load`.
+
+    Examples
+    --------
+    >>> loads('[loop]\\npreset = "neutreno"').loop.controller.kp
+    0.6
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"this is not TOML: {error}") from error
+    try:
+        file = File.model_validate(tree)
+    except ValidationError as error:
+        raise InputError("\n".join(lines(error))) from None
+    return Configuration(file.loop.build(), Simulation(**file.simulation.model_dump()))
