@@ -7,16 +7,12 @@ of `ctrlattn.controllers`.
 import math
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 
 from ctrlattn.controllers import PID, ControllerState, Form, Fraction, Realization, as_controller
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.stability.modes.regions import Interval, stability_set
-
-# Of the robust test: a zero of the closed loop moves continuously, so that near z = 1, where an integral is large, a
-# coarse grid misses nothing.
-_OMEGA = np.concatenate([np.geomspace(1e-6, 1e-2, 200), np.linspace(1e-2, math.pi, 4000, endpoint=False)])
+from ctrlattn.stability.modes.regions import Interval
+from ctrlattn.stability.modes.zero_exclusion import stable_spread
 
 
 class Gains(NamedTuple):
@@ -55,11 +51,6 @@ class LearnedPID(torch.nn.Module):
         `start` is no PID.
     InputError
         A region that the first gains do not keep stable, a spread outside (0, 1).
-
-    References
-    ----------
-    Zero exclusion over a polytope of polynomials: Bhattacharyya, Chapellat, Keel, Robust Control: The Parametric
-    Approach, 1995. It is evaluated on 4,200 frequencies.
 
     Examples
     --------
@@ -184,72 +175,3 @@ class Actuator(torch.nn.Module):
         """(num, den) between the limits."""
         num, den = self.controller.fraction()
         return self.gain * num, den
-
-
-def stable_spread(pid: PID, region: Interval, largest: float = 0.5) -> float:
-    """The largest s <= largest for which all gains within (1 - s, 1 + s) times those of `pid` are stable on the region.
-
-    Parameters
-    ----------
-    pid : PID
-    region : (low, high)
-        Real modes alpha, ends included.
-    largest : float
-
-    Raises
-    ------
-    InputError
-        A region with low > high, or on which the gains themselves are not stable.
-
-    Examples
-    --------
-    >>> round(stable_spread(PID(0.8, 0.5, 0.05), (0.2, 1.0)), 4)         # 1.2 / 1.15 - 1
-    0.0435
-    """
-    _require_inside(pid, region)
-    low, high = 0.0, largest
-    if _box_is_stable(pid, region, largest):
-        return largest
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _box_is_stable(pid, region, middle) else (low, middle)
-    return low
-
-
-def _require_inside(pid: PID, region: Interval) -> None:
-    low, high = region
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise InputError(f"a region is (low, high) with low <= high, got {region}")
-    found = stability_set(pid)
-    if not any(left < low and high < right for left, right in found):
-        stable = " or ".join(f"{left:.6g} < alpha < {right:.6g}" for left, right in found) or "no alpha"
-        raise InputError(
-            f"the gains {pid.kp:g}/{pid.ki:g}/{pid.kd:g} ({pid.form}) are not stable on the region ({low}, {high}): "
-            f"they are for {stable}; take smaller gains or a smaller region"
-        )
-
-
-def _box_is_stable(pid: PID, region: Interval, spread: float) -> bool:
-    """Zero exclusion: z - alpha + C(z) = 0 nowhere on the circle, for every alpha of the region and every gain.
-
-    At one frequency its values over the box are a zonotope in the plane; 0 is outside if a line parallel to one of
-    its sides (or a vertical one, where all are real) separates them.
-    """
-    z = np.append(np.exp(1j * _OMEGA), -1.0)
-    parts = [_response(pid, name, z) for name in ("kp", "ki", "kd")]
-    middle = z - (region[0] + region[1]) / 2 + sum(parts)
-    sides = np.stack([np.full_like(z, (region[1] - region[0]) / 2), *(spread * part for part in parts)])
-    directions = np.concatenate([sides, np.full_like(z, 1j)[None]])
-    distance = np.abs(_cross(directions, middle))
-    width = np.abs(_cross(directions[:, None], sides[None])).sum(1)
-    return bool(np.all(np.any(distance > width * (1 + 1e-12), axis=0)))
-
-
-def _response(pid: PID, name: str, z: np.ndarray) -> np.ndarray:
-    """The part of C(z) that belongs to one gain."""
-    num, den = PID(**{name: getattr(pid, name)}, form=pid.form, ema=pid.ema).fraction()
-    return np.polyval(num, z) / np.polyval(den, z)
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a.real * b.imag - a.imag * b.real
