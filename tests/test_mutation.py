@@ -1,0 +1,51 @@
+"""Mutants are exactly those that one would write by hand, and what is no equation has none."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SPEC = importlib.util.spec_from_file_location("mutation", Path(__file__).with_name("mutation.py"))
+mutation = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(mutation)
+
+
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("x + 2", ["x - 2", "x + 3"]),
+        ("x * y", ["x / y"]),
+        ("x ** y", ["x * y"]),
+        ("-x", ["x"]),
+        ("x < y", ["x >= y"]),
+        ("x == y", ["x != y"]),
+        ("not x", ["x"]),
+        ("x and y", ["x or y"]),
+        ("0.5 * x", ["0.5 / x", "1.0 * x"]),
+        ("np.max(x)", ["np.min(x)"]),
+        ("x.conj()", ["x"]),
+        ("np.conj(x)", ["x"]),
+        ("x.T", []),
+        ("'a' + b", []),
+        ("f'{x + y}'", []),
+        ("1e-12", []),
+    ],
+)
+def test_the_mutants_of_a_line(line, changed):
+    assert sorted(m.text for m in mutation.mutants(f"y = {line}")) == sorted(f"y = {text}" for text in changed)
+
+
+def test_guards_are_removed_and_what_is_no_equation_stays():
+    source = "def f(x: 'a' = 2):\n    '''1 + 1'''\n    if x:\n        raise E(1 + 1)\n    return g(x)"
+    (only,) = mutation.mutants(source)
+    assert only.line == 3
+    assert "if False:" in only.text
+
+
+def test_every_file_of_equations_has_tests_to_run():
+    root = Path(__file__).parent.parent
+    for file in mutation.files(root):
+        *tests, module = mutation.tests_of(root, file)
+        assert tests, file
+        assert module == str(file)
+        assert all((root / path).exists() for path in tests)
