@@ -8,6 +8,7 @@ import math
 import sys
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from itertools import combinations
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from ctrlattn.errors import InputError, InputTypeError
 
-Array = Any  # numpy.ndarray or torch.Tensor: the user's choice, kept from input to output
+Array = Any  # numpy.ndarray or torch.Tensor: what the user gives comes back
 _USUAL = (np.dtype(np.float64), np.dtype(np.float32))
 
 
@@ -169,6 +170,34 @@ def require_number(name: str, value: Any) -> Any:
     if not finite:
         raise InputError(f"{name} must be finite, got {value}")
     return value if is_torch(value) else float(value)
+
+
+def require_positive(name: str, value: Any) -> Any:
+    """The finite number itself, as `require_number` returns it, once it is greater than 0.
+
+    >>> require_positive("temperature", 2)
+    2.0
+    """
+    number = require_number(name, value)
+    if not number > 0:
+        raise InputError(f"{name} must be positive and finite, got {value}")
+    return number
+
+
+def require_batches(**signals: Array | None) -> None:
+    """Raise InputError unless the dimensions before the last two broadcast against each other; None is left out.
+
+    >>> import numpy as np
+    >>> require_batches(query=np.ones((5, 1, 2)), keys=np.ones((4, 1, 2)))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: the batches of query (5, 1, 2) and keys (4, 1, 2) do not fit
+    """
+    batched = {name: tuple(x.shape) for name, x in signals.items() if x is not None and x.ndim > 2}
+    for (first, a), (second, b) in combinations(batched.items(), 2):
+        sides = zip(reversed(a[:-2]), reversed(b[:-2]), strict=False)
+        if any(1 not in pair and pair[0] != pair[1] for pair in sides):
+            raise InputError(f"the batches of {first} {a} and {second} {b} do not fit")
 
 
 def scaled(gain: Any, x: Array) -> Array:
