@@ -8,7 +8,18 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, FixedAttention, Loop, loop_transfer, margins, presets, rms_norm, simulate
-from ctrlattn.design import Spec, judge, judge_published, loop_shaping, lqr, lqr_margin, performance, tune
+from ctrlattn.design import (
+    InfeasibleError,
+    Spec,
+    judge,
+    judge_published,
+    judgement,
+    loop_shaping,
+    lqr,
+    lqr_margin,
+    performance,
+    tune,
+)
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import step_metrics
 from ctrlattn.linear.mode_polynomial import BAND, reflection
@@ -179,6 +190,22 @@ def test_infeasible_names_what_binds():
     # No strictly proper loop has |S| below 1 everywhere: a modulus margin of 1 with any gain at all.
     with pytest.raises(ValueError, match="it is the only requirement"):
         tune(value_loop(None), [0.5, 0.9], Spec(steady_state_error=0.0), terms="P")
+
+
+def test_a_response_that_does_not_settle_is_said_so_and_has_no_number():
+    # z - 1 + 1e-3: the only gain of the box is slow, and 2 % of the change is 3911 layers off.
+    with pytest.raises(InfeasibleError, match="Not met: settling not within 1000 layers") as caught:
+        tune(value_loop(None), [1.0], Spec(settling=8), terms="P", bounds={"P": (1e-3, 1.0001e-3)})
+    assert caught.value.why.startswith("settling not within 1000 layers (asked <= 8 layers), at the nearest gains")
+
+
+def test_a_fault_of_the_search_is_not_taken_for_gains_that_are_not_there(monkeypatch):
+    def broken(*_, **__):
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(judgement, "tune", broken)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        judge(presets.get("pidformer-ema"), SPECTRUM)
 
 
 def test_published_gains_are_judged():

@@ -4,10 +4,11 @@ from ctrlattn.design.judgement import Judgement, judge, judge_published
 from ctrlattn.design.performance import Performance, performance
 from ctrlattn.design.quadratic import lqr, lqr_margin
 from ctrlattn.design.shaping import Shaped, loop_shaping
-from ctrlattn.design.tuning import Design, Spec, TradeOff, tune
+from ctrlattn.design.tuning import Design, InfeasibleError, Spec, TradeOff, tune
 
 __all__ = [
     "Design",
+    "InfeasibleError",
     "Judgement",
     "Performance",
     "Shaped",

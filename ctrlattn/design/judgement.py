@@ -8,8 +8,8 @@ import numpy as np
 
 from ctrlattn import presets
 from ctrlattn.controllers import PID
-from ctrlattn.design.performance import MEASURES, Performance, performance
-from ctrlattn.design.tuning import Design, Spec, tune
+from ctrlattn.design.performance import MEASURES, Performance, in_words, performance
+from ctrlattn.design.tuning import Design, InfeasibleError, Spec, tune
 from ctrlattn.errors import InputTypeError
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -76,20 +76,20 @@ def judge(
 
     Examples
     --------
-    >>> found = judge(presets.get("neutreno"), [0.0, 0.5, 1.0], improve=False)
-    >>> round(found.meets.steady_state_error, 6), found.meets.settling
+    >>> measured = judge(presets.get("neutreno"), [0.0, 0.5, 1.0], improve=False)
+    >>> round(measured.meets.steady_state_error, 6), measured.meets.settling
     (0.625, 8.0)
     """
     require_single_loop(loop, "judge")
     if not isinstance(loop.controller, PID):
         raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
-    found = performance(loop, spectrum)
-    part = _achieved(found.where(found.stable)) if found.stable.any() else None
-    meets = part if found.stable.all() else None
+    measured = performance(loop, spectrum)
+    part = _achieved(measured.where(measured.stable)) if measured.stable.any() else None
+    meets = part if measured.stable.all() else None
     better, why_not = None, "" if improve else "no other gains were looked for"
     if improve:
         better, why_not = _better(loop, spectrum, meets or _rescue(part), terms, seed)
-    return Judgement(loop.controller, found, meets, part, better, why_not)
+    return Judgement(loop.controller, measured, meets, part, better, why_not)
 
 
 def judge_published(
@@ -110,8 +110,8 @@ def judge_published(
 
     Examples
     --------
-    >>> found = judge_published({"uniform": [0.0, 1.0]}, ["pidformer-printed"], improve=False)
-    >>> found["pidformer-printed"]["uniform"].in_words()
+    >>> judgements = judge_published({"uniform": [0.0, 1.0]}, ["pidformer-printed"], improve=False)
+    >>> judgements["pidformer-printed"]["uniform"].in_words()
     'kp 0.8, ki 0.5, kd 0.05 (printed): unstable on 50.0% of the modes; no other gains were looked for'
     """
     return {
@@ -123,11 +123,15 @@ def judge_published(
     }
 
 
-def _achieved(found: Performance) -> Spec | None:
+def _achieved(measured: Performance) -> Spec | None:
     """The worst figures as a specification; an infinite or vanishing one is no requirement."""
-    worst = found.worst()
-    kept = {k: v for k, v in worst.items() if k != "disk_margin" and np.isfinite(v) and (v > 0 or "margin" not in k)}
-    return Spec(**{k: 0.0 if k == "steady_state_error" and v < 1e-9 else v for k, v in kept.items()}) if kept else None
+    worst = measured.worst()
+    figures = {k: v for k, v in worst.items() if k != "disk_margin" and np.isfinite(v) and (v > 0 or "margin" not in k)}
+    return (
+        Spec(**{k: 0.0 if k == "steady_state_error" and v < 1e-9 else v for k, v in figures.items()})
+        if figures
+        else None
+    )
 
 
 def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: int) -> tuple[Design | None, str]:
@@ -137,8 +141,8 @@ def _better(loop: Loop, spectrum: Any, goal: Spec, terms: Sequence[str], seed: i
         try:
             law = {"form": loop.controller.form, "ema": loop.controller.ema}
             return tune(loop, spectrum, goal, terms=chosen, seed=seed, curve=False, **law), ""
-        except ValueError as error:
-            why_not = f"no {chosen} gains found at least as good in everything: {str(error).partition('Not met: ')[2]}"
+        except InfeasibleError as error:
+            why_not = f"no {chosen} gains found at least as good in everything: {error.why}"
     return None, why_not
 
 
@@ -148,7 +152,8 @@ def _rescue(part: Spec | None) -> Spec:
 
 
 def _figures(values: dict[str, float]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {_rounded(values[name]):.3g}" for name in MEASURES if name in values)
+    figures = (in_words(name, _rounded(values[name])) for name in MEASURES if name in values)
+    return ", ".join(text.replace("_", " ") for text in figures)
 
 
 def _rounded(value: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear import mode
 from ctrlattn.linear.mode_polynomial import (
     open_loop_pole,
@@ -27,6 +27,7 @@ MEASURES = ("modulus_margin", "disk_margin", "settling", "overshoot", "steady_st
 _GOLDEN = (5**0.5 - 1) / 2
 _SHIFTS = np.array([0.0, 0.5])[:, None, None]  # of S: the modulus margin and the balanced disk margin
 _CHUNK, _GRID = 256, 193
+HORIZON = 1000  # layers in which a response has to settle, unless asked otherwise
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Performance:
         return Performance(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000) -> Performance:
+def performance(loop: Loop, spectrum: Any, *, horizon: int = HORIZON) -> Performance:
     """Stability, margins and step response of every mode of a measured spectrum.
 
     Parameters
@@ -72,7 +73,7 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000) -> Performanc
     spectrum : real or complex, any shape
         Eigenvalues of attention, such as `attention_spectrum` of recorded matrices. Both of a complex pair.
     horizon : int
-        Layers in which the response has to settle; else settling is inf.
+        At least 1: the layers in which the response has to settle; else settling is inf.
 
     Returns
     -------
@@ -91,10 +92,11 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000) -> Performanc
     Examples
     --------
     >>> from ctrlattn import presets
-    >>> found = performance(presets.get("neutreno"), [0.0, 0.5, 1.0]).worst()
-    >>> round(found["steady_state_error"], 6), round(found["modulus_margin"], 6)  # 1 - .6/1.6; 1 - .6 at a = 0, z = -1
+    >>> worst = performance(presets.get("neutreno"), [0.0, 0.5, 1.0]).worst()
+    >>> round(worst["steady_state_error"], 6), round(worst["modulus_margin"], 6)  # 1 - .6/1.6; 1 - .6 at a = 0, z = -1
     (0.625, 0.4)
     """
+    horizon = require_whole("horizon", horizon)
     a, count = np.unique(modes_of(loop, spectrum), return_counts=True)
     num, den = (loop.controller or PID()).fraction()
     num = np.pad(np.asarray(num, dtype=float), (max(len(den) - len(num), 0), 0))
@@ -109,6 +111,17 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = 1000) -> Performanc
             for name, values in _measured(num, den, alpha[chosen], poles[chosen], horizon).items():
                 measures[name][chosen] = values
     return Performance(a, count, radius, **measures)
+
+
+def in_words(measure: str, value: float) -> str:
+    """The figure of a measure as text; a response that has not settled within the horizon has no number of layers.
+
+    >>> in_words("settling", 8.0), in_words("settling", np.inf)
+    ('settling 8', 'settling not within 1000 layers')
+    """
+    if measure == "settling" and np.isinf(value):
+        return f"settling not within {HORIZON} layers"
+    return f"{measure} {value:.3g}"
 
 
 def modes_of(loop: Loop, spectrum: Any) -> np.ndarray:
@@ -147,17 +160,17 @@ def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarra
 
     grid = np.linspace(0.0 if np.all(alpha.imag == 0) else -np.pi, np.pi, _GRID)
     starts = [_best(omega, gains(omega)) for omega in (grid[None, :], np.angle(poles))]
-    middle, found = (np.concatenate(both, axis=-1) for both in zip(*starts, strict=True))
+    middle, height = (np.concatenate(both, axis=-1) for both in zip(*starts, strict=True))
     narrow = 1 - np.abs(poles).max(axis=1)[:, None]
     width = np.concatenate([np.full_like(narrow, grid[1] - grid[0]), narrow], axis=-1)
-    return np.maximum(found, _golden(gains, middle - width, middle + width)).max(axis=-1)
+    return np.maximum(height, _golden(gains, middle - width, middle + width)).max(axis=-1)
 
 
-def _best(omega: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _best(omega: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where the largest of found (2, modes, candidates) lies, and how large it is: both (2, modes, 1)."""
-    at = np.argmax(found, axis=-1)[..., None]
-    where = np.take_along_axis(np.broadcast_to(omega, found.shape), at, axis=-1)
-    return where, np.take_along_axis(found, at, axis=-1)
+    at = np.argmax(heights, axis=-1)[..., None]
+    where = np.take_along_axis(np.broadcast_to(omega, heights.shape), at, axis=-1)
+    return where, np.take_along_axis(heights, at, axis=-1)
 
 
 def _golden(f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:

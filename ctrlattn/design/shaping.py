@@ -103,7 +103,7 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
     if np.min(np.abs(np.linalg.eigvals(a) + 1)) < _EDGE:
         raise InputError("loop_shaping: the plant or the weight has a pole at z = -1")
     a, b, c, d = _to_axis(a, b, c, d)
-    one = np.eye(len(a))
+    eye = np.eye(len(a))
     s, r = np.eye(d.shape[1]) + d.T @ d, np.eye(d.shape[0]) + d @ d.T
     free = a - b @ np.linalg.solve(s, d.T @ c)
     try:
@@ -116,7 +116,7 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
     smallest = math.sqrt(1 + float(np.max(np.linalg.eigvals(x @ z).real)))
     gamma = excess * smallest
     f = -np.linalg.solve(s, d.T @ c + b.T @ x)
-    left = (1 - gamma**2) * one + x @ z
+    left = (1 - gamma**2) * eye + x @ z
     gain = gamma**2 * np.linalg.solve(left.T, z @ c.T)
     return _to_circle(a + b @ f + gain @ (c + d @ f), gain, b.T @ x, -d.T), 1 / smallest
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_number
 from ctrlattn.controllers import PID, Form
-from ctrlattn.design.performance import MEASURES, Performance, modes_of, performance
+from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import (
     mode_polynomial,
@@ -83,15 +83,27 @@ class Spec:
 
     def slack(self, values: Any) -> dict[str, np.ndarray]:
         """How far each requirement is met, from a mapping or object with its measures; negative where it is not."""
-        found = {}
+        slack = {}
         for name, limit in self.asked().items():
             value = np.asarray(values[name] if isinstance(values, dict) else getattr(values, name), dtype=float)
             if "margin" in name:
-                found[name] = value / limit - 1
+                slack[name] = value / limit - 1
                 continue
             room = (limit - value) / max(limit, _FLOOR[name])
-            found[name] = np.where(value <= min(limit, _EXACT), 1.0, room)
-        return found
+            slack[name] = np.where(value <= min(limit, _EXACT), 1.0, room)
+        return slack
+
+
+class InfeasibleError(InputError):
+    """No gains within the bounds were found to meet a specification; `why` says what binds.
+
+    >>> issubclass(InfeasibleError, InputError)
+    True
+    """
+
+    def __init__(self, search: str, why: str) -> None:
+        super().__init__(f"{search}. Not met: {why}")
+        self.why = why
 
 
 class TradeOff(NamedTuple):
@@ -158,29 +170,31 @@ def tune(
 
     Raises
     ------
+    InfeasibleError
+        No gains within the bounds were found to meet the specification. The message names the requirements that bind,
+        says how near the best gains came, and which single requirement would have to go.
     InputError
-        A specification that no gains within the bounds were found to meet; the message names the requirements that
-        bind, how near the best gains came, and which single one would have to go.
+        The loop is not linear and time-invariant, or the terms, the bounds or the spectrum are none.
 
     Examples
     --------
     >>> from ctrlattn import presets
-    >>> found = tune(presets.get("neutreno"), [0.0, 0.5, 1.0], Spec(modulus_margin=0.6), terms="P")
-    >>> found.controller.ki, found.slack["modulus_margin"] > 0
+    >>> design = tune(presets.get("neutreno"), [0.0, 0.5, 1.0], Spec(modulus_margin=0.6), terms="P")
+    >>> design.controller.ki, design.slack["modulus_margin"] > 0
     (0.0, True)
     """
     modes = np.unique(modes_of(loop, spectrum))
     problem = _Problem(loop, modes, spec, _terms(terms), form, ema, {**BOUNDS, **(bounds or {})})
-    found = problem.search(seed)
-    if found.slack < 0:
-        raise InputError(_infeasible(problem, found, seed))
-    better = replace(loop, controller=found.controller)
+    best = problem.search(seed)
+    if best.slack < 0:
+        raise _infeasible(problem, best, seed)
+    better = replace(loop, controller=best.controller)
     return Design(
-        found.controller, better, spec, performance(better, spectrum), problem.trade_off(found) if curve else None
+        best.controller, better, spec, performance(better, spectrum), problem.trade_off(best) if curve else None
     )
 
 
-class _Found(NamedTuple):
+class _Candidate(NamedTuple):
     controller: PID
     slack: float
     worst: dict[str, float]
@@ -233,14 +247,14 @@ class _Problem:
             late = np.where(np.isfinite(late), late, self.layers * (1 + np.clip(size, 0, 10)))
             omega = np.linspace(-np.pi if np.any(modes.imag) else 0.0, np.pi, points)
             s = sensitivity_of(num[..., None, :], self.den, alpha[:, None], np.exp(1j * omega))
-            found = {
+            figures = {
                 "modulus_margin": 1 / np.max(np.abs(s), axis=(-2, -1)),
                 "disk_margin": 1 / np.max(np.abs(s - 0.5), axis=(-2, -1)),
                 "settling": np.max(late, axis=-1),
                 "overshoot": np.max(overshoot(y, final), axis=-1),
                 "steady_state_error": np.max(np.abs(1 - final), axis=-1),
             }
-        return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in found.items()}}
+        return {"penalty": penalty, **{k: np.nan_to_num(v, nan=1e9, posinf=1e9) for k, v in figures.items()}}
 
     def objective(self, gains: np.ndarray, modes: np.ndarray, points: int, spec: Spec) -> np.ndarray:
         """What is minimised, for gains (terms, candidates): minus the least slack, far above 0 where unstable."""
@@ -248,13 +262,13 @@ class _Problem:
         self.seen.append((gains.T.copy(), measured))
         return np.where(measured["penalty"] < 0, -_least(spec.slack(measured)), 1e3 + measured["penalty"])
 
-    def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Found:
+    def search(self, seed: int, spec: Spec | None = None, generations: int = _GENERATIONS) -> _Candidate:
         """Best gains, certified on all modes; rounds add the modes that fail."""
         from scipy.optimize import differential_evolution
 
         spec = spec or self.spec
         few, points = outermost_modes(self.modes, 8, _MODES), 97
-        best: _Found | None = None
+        best: _Candidate | None = None
         for _ in range(_ROUNDS):
             result = differential_evolution(
                 lambda g, few=few, points=points: self.objective(g, few, points, spec),
@@ -270,35 +284,35 @@ class _Problem:
             )
             controller = self.controller(result.x)
             everywhere = performance(replace(self.loop, controller=controller), self.modes)
-            found = _Found(controller, float(_least(spec.slack(everywhere.worst()))), everywhere.worst())
-            best = found if best is None or found.slack > best.slack else best
-            if found.slack >= min(-result.fun, 0.0) - 1e-3:
+            candidate = _Candidate(controller, float(_least(spec.slack(everywhere.worst()))), everywhere.worst())
+            best = candidate if best is None or candidate.slack > best.slack else best
+            if candidate.slack >= min(-result.fun, 0.0) - 1e-3:
                 break
             few, points = np.union1d(few, _worst_modes(everywhere, spec)), 2 * points
         assert best is not None
         return best
 
-    def trade_off(self, found: _Found, most: int = 8) -> TradeOff:
+    def trade_off(self, best: _Candidate, most: int = 8) -> TradeOff:
         """Margin against settling among all gains met on the way, the other requirements kept."""
         gains = np.vstack([g for g, _ in self.seen])
         measured = {k: np.concatenate([m[k] for _, m in self.seen]) for k in ("penalty", *MEASURES)}
         margin = "disk_margin" if self.spec.modulus_margin is None and self.spec.disk_margin else "modulus_margin"
         others = {k: v for k, v in self.spec.asked().items() if k not in (margin, "settling")}
 
-        def kept(values: Any) -> np.ndarray:
+        def meets_others(values: Any) -> np.ndarray:
             """Whether the other requirements are met."""
             slack = Spec(**others).slack(values).values() if others else ()
             return np.all([np.asarray(v) >= 0 for v in slack], axis=0)
 
-        good = (measured["penalty"] < 0) & kept(measured) & (measured["settling"] < self.layers)
+        good = (measured["penalty"] < 0) & meets_others(measured) & (measured["settling"] < self.layers)
         front = _front(gains[good], measured[margin][good], measured["settling"][good], most)
-        controllers = [found.controller, *(self.controller(g) for g in front)]
-        worst = [found.worst]
+        controllers = [best.controller, *(self.controller(g) for g in front)]
+        worst = [best.worst]
         worst += [performance(replace(self.loop, controller=c), self.modes).worst() for c in controllers[1:]]
         order: list[int] = []
         for i in sorted(range(len(worst)), key=lambda i: (worst[i]["settling"], -worst[i][margin])):
             rises = not order or worst[i][margin] > worst[order[-1]][margin]
-            if rises and np.isfinite(worst[i]["settling"]) and kept(worst[i]):
+            if rises and np.isfinite(worst[i]["settling"]) and meets_others(worst[i]):
                 order.append(i)
         values = {name: np.array([worst[i][name] for i in order]) for name in MEASURES}
         return TradeOff(np.array([[c.kp, c.ki, c.kd] for c in (controllers[i] for i in order)]), values)
@@ -316,31 +330,32 @@ def _least(slack: dict[str, np.ndarray]) -> np.ndarray:
     return np.min(stacked, axis=0) + 1e-3 * np.mean(np.clip(stacked, -1, 1), axis=0) * (np.min(stacked, axis=0) >= 0)
 
 
-def _worst_modes(found: Performance, spec: Spec) -> np.ndarray:
+def _worst_modes(measured: Performance, spec: Spec) -> np.ndarray:
     """The worst mode of each requirement, and the least stable one."""
-    at = [int(np.argmin(slack)) for slack in spec.slack(found).values()]
-    return found.a[[*at, int(np.argmax(found.radius))]]
+    at = [int(np.argmin(slack)) for slack in spec.slack(measured).values()]
+    return measured.a[[*at, int(np.argmax(measured.radius))]]
 
 
 def _front(gains: np.ndarray, margin: np.ndarray, settling: np.ndarray, most: int) -> np.ndarray:
     """For each settling time the gains of the largest margin, where no shorter time has as large a one."""
-    kept, best = [], 0.0
+    front, best = [], 0.0
     for i in np.lexsort((-margin, np.ceil(settling))):
         if margin[i] > best + 1e-3:
-            kept.append(i)
+            front.append(i)
             best = margin[i]
-    if len(kept) > most:
-        kept = [kept[i] for i in np.unique(np.linspace(0, len(kept) - 1, most).astype(int))]
-    return gains[kept]
+    if len(front) > most:
+        front = [front[i] for i in np.unique(np.linspace(0, len(front) - 1, most).astype(int))]
+    return gains[front]
 
 
-def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
+def _infeasible(problem: _Problem, nearest: _Candidate, seed: int) -> InfeasibleError:
     """What the best gains do not meet, and which requirements bind: those without which the rest can be met."""
     asked = problem.spec.asked()
-    slack = {name: float(value) for name, value in problem.spec.slack(found.worst).items()}
+    slack = {name: float(value) for name, value in problem.spec.slack(nearest.worst).items()}
     binding = [name for name, value in slack.items() if value <= max(min(slack.values()) + 0.05, 1e-3)]
     near = ", ".join(
-        f"{name} {found.worst[name]:.3g} (asked {'>=' if 'margin' in name else '<='} {asked[name]:.3g}{_UNITS[name]})"
+        f"{in_words(name, nearest.worst[name])} (asked {'>=' if 'margin' in name else '<='} "
+        f"{asked[name]:.3g}{_UNITS[name]})"
         for name in binding
     )
     alone = []
@@ -353,9 +368,9 @@ def _infeasible(problem: _Problem, found: _Found, seed: int) -> str:
         relief = f"{' or '.join(alone)} binds: without it the rest can be met"
     if len(asked) == 1:
         relief = "it is the only requirement"
-    c = found.controller
-    return (
+    c = nearest.controller
+    return InfeasibleError(
         f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
-        f"{len(problem.modes)} modes. Not met: {near}, at the nearest gains, kp = {c.kp:.3g}, ki = {c.ki:.3g}, "
-        f"kd = {c.kd:.3g}; {relief}"
+        f"{len(problem.modes)} modes",
+        f"{near}, at the nearest gains, kp = {c.kp:.3g}, ki = {c.ki:.3g}, kd = {c.kd:.3g}; {relief}",
     )

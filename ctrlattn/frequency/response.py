@@ -116,9 +116,9 @@ def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, 
         return direct
     if len(c) < b.shape[1]:  # the transposed system has fewer right-hand sides
         return direct + transfer_values(a.T, c.T, b.T, np.zeros_like(d.T), points).swapaxes(0, 1)
-    found = (_batched if len(a) < _SMALL else _structured)(a, b, c, points)
-    found[np.isnan(found)] = _AT_A_POLE
-    return direct + found
+    g = (_batched if len(a) < _SMALL else _structured)(a, b, c, points)
+    g[np.isnan(g)] = _AT_A_POLE
+    return direct + g
 
 
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:

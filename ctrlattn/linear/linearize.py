@@ -70,9 +70,9 @@ def linearize(
     signals = (point, *state, target, torch.zeros_like(point))
     size = point.numel()
     blocks = np.array([[b.reshape(size, size) for b in row] for row in _jacobian(double, signals, len(state))])
-    kept = _read_memories(blocks, len(state))
-    order = len(kept)
-    matrix = np.block([[blocks[i, j] for j in (*kept, -2, -1)] for i in kept])
+    read = _read_memories(blocks, len(state))
+    order = len(read)
+    matrix = np.block([[blocks[i, j] for j in (*read, -2, -1)] for i in read])
     a, b = matrix[:, : order * size], matrix[:, order * size :]
     c = np.eye(size, order * size)
     return control.ss(
@@ -81,7 +81,7 @@ def linearize(
         c,
         np.zeros((size, 2 * size)),
         1,
-        states=_labels(["x", *(f"s{i - 1}" for i in kept[1:])], x),
+        states=_labels(["x", *(f"s{i - 1}" for i in read[1:])], x),
         inputs=_labels(["r", "w"], x),
         outputs=_labels(["y"], x),
         remove_useless_states=False,
@@ -90,11 +90,11 @@ def linearize(
 
 def _read_memories(blocks: np.ndarray, memories: int) -> list[int]:
     """The state x, 0, and the memories that reach it: an integral that nobody reads would be a pole at 1."""
-    kept, others = [0], list(range(1, memories + 1))
-    while found := [j for j in others if np.any(blocks[kept, j])]:
-        kept += found
-        others = [j for j in others if j not in found]
-    return sorted(kept)
+    read, others = [0], list(range(1, memories + 1))
+    while more := [j for j in others if np.any(blocks[read, j])]:
+        read += more
+        others = [j for j in others if j not in more]
+    return sorted(read)
 
 
 def _double(x: Array) -> Any:
@@ -128,12 +128,13 @@ def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[
         return (new + disturbance, *(carried.controller or ()))
 
     with sdpa_kernel(SDPBackend.MATH):
-        try:
-            rows = torch.func.jacrev(layer, argnums=tuple(range(len(signals))))(*signals)
+        try:  # the caller's function alone: what fails after it is a fault of ours
+            torch.func.vjp(loop.predictor, signals[0])
         except (TypeError, AttributeError, RuntimeError) as error:
             raise InputTypeError(
                 f"linearize differentiates with torch: {loop.predictor!r} must accept torch tensors ({error})"
             ) from error
+        rows = torch.func.jacrev(layer, argnums=tuple(range(len(signals))))(*signals)
     return [[to_numpy(block) for block in row] for row in rows]
 
 

@@ -50,13 +50,13 @@ def mode(loop: Loop, a: complex) -> control.StateSpace:
     """
     _require_linear(loop, "mode")
     eigenvalue = _real_matrix(a)
-    one = np.eye(len(eigenvalue))
-    alpha = loop.skip * one + loop.feedback * eigenvalue
-    a_c, b_c, c_c, d_c = (np.kron(m, one) for m in _realization(loop))
+    eye = np.eye(len(eigenvalue))
+    alpha = loop.skip * eye + loop.feedback * eigenvalue
+    a_c, b_c, c_c, d_c = (np.kron(m, eye) for m in _realization(loop))
     matrix = np.block([[alpha - d_c, c_c], [-b_c, a_c]])
     into = np.vstack([d_c, b_c])
-    out = np.hstack([one, np.zeros_like(c_c)])
-    return _named(matrix, into, out, np.zeros_like(one), "reference", "state")
+    out = np.hstack([eye, np.zeros_like(c_c)])
+    return _named(matrix, into, out, np.zeros_like(eye), "reference", "state")
 
 
 def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.StateSpace:
@@ -95,19 +95,19 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.S
     if at not in get_args(Breaking):
         raise InputError(f'at must be "control" or "prediction", got {at!r}')
     eigenvalue = _real_matrix(a)
-    one = np.eye(len(eigenvalue))
-    a_c, b_c, c_c, d_c = (np.kron(m, one) for m in _realization(loop))
+    eye = np.eye(len(eigenvalue))
+    a_c, b_c, c_c, d_c = (np.kron(m, eye) for m in _realization(loop))
     if at == "control":  # e -> controller -> plant 1/(z - alpha) -> x
-        alpha = loop.skip * one + loop.feedback * eigenvalue
+        alpha = loop.skip * eye + loop.feedback * eigenvalue
         matrix = np.block([[alpha, c_c], [np.zeros_like(b_c), a_c]])
         into = np.vstack([d_c, b_c])
-        out = np.hstack([one, np.zeros_like(c_c)])
-        return _named(matrix, into, out, np.zeros_like(one), "error", "state")
+        out = np.hstack([eye, np.zeros_like(c_c)])
+        return _named(matrix, into, out, np.zeros_like(eye), "error", "state")
     # y -> x with x' = skip x + feedback y - C x, then -a x back to where y entered.
-    matrix = np.block([[loop.skip * one - d_c, c_c], [-b_c, a_c]])
-    into = np.vstack([loop.feedback * one, np.zeros_like(b_c)])
+    matrix = np.block([[loop.skip * eye - d_c, c_c], [-b_c, a_c]])
+    into = np.vstack([loop.feedback * eye, np.zeros_like(b_c)])
     out = np.hstack([-eigenvalue, np.zeros_like(c_c)])
-    return _named(matrix, into, out, np.zeros_like(one), "prediction", "return")
+    return _named(matrix, into, out, np.zeros_like(eye), "prediction", "return")
 
 
 def _require_linear(loop: Loop, quantity: str) -> None:

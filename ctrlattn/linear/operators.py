@@ -5,7 +5,7 @@ One sequential pass of the automaton is (I + g M)^-1, one parallel pass I - g M,
 
 import numpy as np
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.loop import Loop, require_single_loop
 
 _TOLERANCE = 1e-9
@@ -47,13 +47,12 @@ def pass_operator(loop: Loop, n: int) -> np.ndarray:
         raise InputError("pass_operator: a loop with a normalizer is nonlinear; use linearize at a state")
     if loop.controller is not None:
         raise InputError("pass_operator: a controller has memory, one layer is no matrix; use mode or linearize")
-    if n < 1:
-        raise InputError(f"n must be at least 1 token, got {n}")
+    n = require_whole("n", n)
     loop = loop.to(np.empty(0))
     matrix = _layer(loop, np.eye(n))
     probe = np.random.default_rng(0).standard_normal((n, n))
-    expected, found = matrix @ probe, _layer(loop, probe)
-    if not np.max(np.abs(found - expected)) <= _TOLERANCE * max(1.0, np.max(np.abs(expected))):
+    expected, actual = matrix @ probe, _layer(loop, probe)
+    if not np.max(np.abs(actual - expected)) <= _TOLERANCE * max(1.0, np.max(np.abs(expected))):
         raise InputError(
             f"pass_operator: {loop.predictor!r} is not one linear map of the tokens, the same for every feature "
             "(softmax attention depends on the signal: freeze its weights in FixedAttention, one head at a time)"

@@ -120,27 +120,27 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     return _checked(list(matrices), quantity, domain)
 
 
-def square(found: Realization, quantity: str) -> Realization:
+def square(g: Realization, quantity: str) -> Realization:
     """The realization itself, once it has as many inputs as outputs."""
-    if found.d.shape[0] != found.d.shape[1] or not len(found.d):
-        raise InputError(f"{quantity} closes each output on its own input: got a {found.d.shape} transfer matrix")
-    return found
+    if g.d.shape[0] != g.d.shape[1] or not len(g.d):
+        raise InputError(f"{quantity} closes each output on its own input: got a {g.d.shape} transfer matrix")
+    return g
 
 
-def negative_feedback(found: Realization, quantity: str) -> Realization:
+def negative_feedback(g: Realization, quantity: str) -> Realization:
     """S = (I + G)^-1 of a square G, from a signal added at the input of the comparator to the error."""
-    one = np.eye(len(found.d))
-    direct = one + found.d
+    eye = np.eye(len(g.d))
+    direct = eye + g.d
     if np.linalg.cond(direct) > 1e14:
         raise InputError(f"{quantity}: I + D is singular, the loop is not well posed (an algebraic loop)")
     inverse = np.linalg.inv(direct)
-    b, c = found.b @ inverse, inverse @ found.c
-    return Realization(found.a - b @ found.c, b, -c, inverse, found.continuous)
+    b, c = g.b @ inverse, inverse @ g.c
+    return Realization(g.a - b @ g.c, b, -c, inverse, g.continuous)
 
 
-def to_control(found: Realization, dt: Any) -> control.StateSpace:
+def to_control(g: Realization, dt: Any) -> control.StateSpace:
     """A python-control object of real matrices."""
-    return control.ss(*found[:4], dt, remove_useless_states=False)
+    return control.ss(*g[:4], dt, remove_useless_states=False)
 
 
 def _cosine(a: np.ndarray, pole: complex) -> float:

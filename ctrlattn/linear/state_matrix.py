@@ -91,8 +91,8 @@ def _refuse(given: Any, quantity: str) -> None:
 def _domain(system: control.StateSpace, quantity: str, continuous: bool | None) -> bool | None:
     if system.dt is None:
         return continuous
-    found = system.dt == 0
-    if continuous is not None and continuous != found:
-        word = "continuous" if found else f"discrete (dt = {system.dt})"
+    is_continuous = system.dt == 0
+    if continuous is not None and continuous != is_continuous:
+        word = "continuous" if is_continuous else f"discrete (dt = {system.dt})"
         raise InputError(f"{quantity}: continuous={continuous} contradicts the system, which is {word}")
-    return found
+    return is_continuous

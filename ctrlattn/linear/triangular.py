@@ -52,8 +52,8 @@ def poles(system: Any) -> np.ndarray:
         return np.empty(0, complex)
     a = a if np.iscomplexobj(a) else a.astype(float)
     require_finite("the matrix of poles", a)
-    found = np.concatenate([np.linalg.eigvals(a[np.ix_(i, i)]) if len(i) > 1 else a[i, i] for i in diagonal_blocks(a)])
-    return found.astype(complex)[np.argsort(-np.abs(found), kind="stable")]
+    values = np.concatenate([np.linalg.eigvals(a[np.ix_(i, i)]) if len(i) > 1 else a[i, i] for i in diagonal_blocks(a)])
+    return values.astype(complex)[np.argsort(-np.abs(values), kind="stable")]
 
 
 def is_triangular(a: np.ndarray) -> bool:
@@ -123,14 +123,14 @@ def token_system(loop: Loop, n: int) -> control.StateSpace:
         hold_first=loop.hold_first,
     ), n)  # fmt: skip
     a_c, b_c, c_c, d_c = (loop.controller or PID()).realization()
-    width, one = 1 + len(a_c), np.eye(n)
+    width, eye = 1 + len(a_c), np.eye(n)
     # kron(tokens, memories): state i * width + j is memory j - 1 of token i.
     corner = np.zeros((width, width))
     corner[0, 0] = 1.0
     memory = np.block([[-d_c, c_c], [-b_c, a_c]])
-    matrix = np.kron(plant, corner) + np.kron(one, memory)
-    into = np.kron(one, np.vstack([d_c, b_c]))
-    out = np.kron(one, np.eye(1, width))
+    matrix = np.kron(plant, corner) + np.kron(eye, memory)
+    into = np.kron(eye, np.vstack([d_c, b_c]))
+    out = np.kron(eye, np.eye(1, width))
     names = [f"{'x' if j == 0 else f's{j - 1}'}[{i}]" for i in range(n) for j in range(width)]
     return control.ss(
         matrix, into, out, np.zeros((n, n)), 1, states=names, inputs=[f"r[{i}]" for i in range(n)],

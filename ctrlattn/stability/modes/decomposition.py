@@ -61,8 +61,8 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
     >>> abs(round(low, 9)), round(high, 9)
     (0.0, 1.2)
     """
-    found = _plane(loop, axes, spectrum, "gain_intervals")
-    return _slice(found, _number(first))
+    plane = _plane(loop, axes, spectrum, "gain_intervals")
+    return _slice(plane, _number(first))
 
 
 def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> list[list[Interval]]:
@@ -84,8 +84,8 @@ def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> l
     >>> gain_region(loop, ("skip", "kp"), 0.0, [0.0, 1.0])  # |skip - kp| < 1
     [[(-1.0, 1.0)], [(0.0, 2.0)]]
     """
-    found = _plane(loop, axes, spectrum, "gain_region")
-    return [_slice(found, _number(value)) for value in np.atleast_1d(first)]
+    plane = _plane(loop, axes, spectrum, "gain_region")
+    return [_slice(plane, _number(value)) for value in np.atleast_1d(first)]
 
 
 def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
@@ -139,13 +139,13 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
     >>> gain_lines(loop, ("ki", "kp"), 0.5)[0]  # z = 1: I = 0
     (1.0, 0.0, 0.0)
     """
-    found = _plane(loop, axes, a, "gain_lines")
+    plane = _plane(loop, axes, a, "gain_lines")
     # z = 1 and -1 by name, the other frequencies where p_1 and p_2 are parallel.
-    z = np.concatenate([[1.0, -1.0], _real_crossings(found.terms[0], found.terms[1])[0]])
+    z = np.concatenate([[1.0, -1.0], _real_crossings(plane.terms[0], plane.terms[1])[0]])
     z = z[np.isfinite(z) & (np.abs(z.imag) > 1e-7)].tolist()
     lines = []
     for point in (1.0, -1.0, *z):
-        p0, p1, p2 = (complex(value[0]) for value in _on_circle(found, np.array([point])))
+        p0, p1, p2 = (complex(value[0]) for value in _on_circle(plane, np.array([point])))
         size = math.hypot(abs(p1), abs(p2))
         scale = 1e-9 * (abs(p0) + size)
         if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
@@ -178,8 +178,8 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     >>> round(float(gain_radius(loop, ("skip", "kp"), [0.0, 0.5], [1.0, 0.6])), 12)  # poles 0.4 and -0.1
     0.4
     """
-    found = family(loop, axes, spectrum, "gain_radius")
-    return np.abs(roots(found.at(gains))).max(axis=(-2, -1))
+    polynomials = family(loop, axes, spectrum, "gain_radius")
+    return np.abs(roots(polynomials.at(gains))).max(axis=(-2, -1))
 
 
 def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
@@ -197,9 +197,9 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _slice(found: Family, first: float) -> list[Interval]:
+def _slice(plane: Family, first: float) -> list[Interval]:
     """All modes at once, each on its own cuts; then the intersection."""
-    start, step = found.fixed + first * found.terms[0], found.terms[1]
+    start, step = plane.fixed + first * plane.terms[0], plane.terms[1]
     cuts = _real_crossings(start, step)[1]
     inside: list[Interval] = [(-math.inf, math.inf)]
     for p, q, row in zip(start, step, cuts, strict=True):
@@ -227,8 +227,8 @@ def _stable_segments(p: np.ndarray, q: np.ndarray, cuts: np.ndarray) -> list[Int
     return segments
 
 
-def _intersection(one: list[Interval], other: list[Interval]) -> list[Interval]:
-    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in one for b in other]
+def _intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
+    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in left for b in right]
     return sorted(pair for pair in pairs if pair[0] < pair[1])
 
 
@@ -238,13 +238,13 @@ def _real_crossings(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarra
     Im(p conj q) = 0: roots of p q~ - p~ q, with p~ the reversed conjugate, and z = 1, -1.
     """
     rows = []
-    for one, other in zip(p, q, strict=True):
-        h = np.polysub(np.polymul(one, other[::-1].conj()), np.polymul(one[::-1].conj(), other))
+    for p_k, q_k in zip(p, q, strict=True):
+        h = np.polysub(np.polymul(p_k, q_k[::-1].conj()), np.polymul(p_k[::-1].conj(), q_k))
         size = np.abs(h)
-        kept = np.flatnonzero(size > 1e-14 * np.max(size, initial=0.0))
-        zeros = np.roots(h[kept[0] : kept[-1] + 1]) if len(kept) > 1 else np.zeros(0)
+        nonzero = np.flatnonzero(size > 1e-14 * np.max(size, initial=0.0))
+        zeros = np.roots(h[nonzero[0] : nonzero[-1] + 1]) if len(nonzero) > 1 else np.zeros(0)
         near = zeros[np.abs(np.abs(zeros) - 1) < _NEAR]
-        rows.append(np.concatenate([[0.0, np.pi], _polished(one, other, np.angle(near))]))
+        rows.append(np.concatenate([[0.0, np.pi], _polished(p_k, q_k, np.angle(near))]))
     width = max(map(len, rows))
     omega = np.array([np.pad(row, (0, width - len(row)), constant_values=np.nan) for row in rows])
     z = np.where(np.isin(omega, [0.0, np.pi]), np.cos(omega) + 0j, np.exp(1j * omega))
@@ -268,8 +268,8 @@ def _polished(p: np.ndarray, q: np.ndarray, omega: np.ndarray) -> np.ndarray:
     return omega
 
 
-def _on_circle(found: Family, z: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(values(p[0], z) for p in (found.fixed, *found.terms))
+def _on_circle(plane: Family, z: np.ndarray) -> tuple[np.ndarray, ...]:
+    return tuple(values(p[0], z) for p in (plane.fixed, *plane.terms))
 
 
 def _cross(p: Any, q: Any) -> Any:

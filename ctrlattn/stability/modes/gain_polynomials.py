@@ -96,20 +96,20 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     Examples
     --------
     >>> from ctrlattn import PID, CausalMean, Loop
-    >>> found = pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp", "feedback"])
-    >>> found.poles.real.round(6).tolist(), found.derivative.real.tolist()  # pole = 1 - 0.5 - 0.6
+    >>> moved = pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp", "feedback"])
+    >>> moved.poles.real.round(6).tolist(), moved.derivative.real.tolist()  # pole = 1 - 0.5 - 0.6
     ([-0.1], [[-1.0, 0.5]])
     """
     if np.ndim(a) != 0:
         raise InputError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
-    found = family(loop, gains, a, "pole_sensitivity")
-    p = found.at(_present(loop, gains))[0]
+    polynomials = family(loop, gains, a, "pole_sensitivity")
+    p = polynomials.at(_present(loop, gains))[0]
     poles = roots(p)
     poles = poles[np.argsort(-np.abs(poles), kind="stable")]
     slope = values(p[:-1] * np.arange(len(p) - 1, 0, -1), poles)
     # Rounding parts a double root by the root of the precision: closer poles have no derivative in float64.
     repeated = np.abs(slope) <= 1e-7 * values(np.abs(p).astype(complex), np.abs(poles).astype(complex)).real
-    derivative = [-values(term[0], poles) / np.where(repeated, 1.0, slope) for term in found.terms]
+    derivative = [-values(term[0], poles) / np.where(repeated, 1.0, slope) for term in polynomials.terms]
     return PoleSensitivity(poles, np.where(repeated[:, None], np.inf, np.array(derivative).T.reshape(len(poles), -1)))
 
 
@@ -133,8 +133,8 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
     >>> root_locus(Loop(CausalMean(), controller=PID(0.6)), "kp", 0.5, [0.0, 0.25, 1.0]).real.ravel().tolist()
     [0.5, 0.25, -0.5]
     """
-    found = family(loop, [gain], a, "root_locus")
-    poles = roots(found.at(np.asarray(at, dtype=float)[:, None])[:, 0])
+    polynomials = family(loop, [gain], a, "root_locus")
+    poles = roots(polynomials.at(np.asarray(at, dtype=float)[:, None])[:, 0])
     for previous, row in pairwise(poles):
         row[:] = row[linear_sum_assignment(np.abs(previous[:, None] - row[None, :]))[1]]
     return poles

@@ -55,10 +55,10 @@ def stability_interval(controller: Any) -> Interval:
     controller = as_controller(controller)
     if isinstance(controller, PID) and controller.form == "printed":
         return _printed_interval(controller)
-    found = stability_set(controller)
-    if len(found) > 1:
-        raise InputError(f"the stable set is a union of {len(found)} intervals {found}: use stability_set")
-    return found[0] if found else (math.nan, math.nan)
+    intervals = stability_set(controller)
+    if len(intervals) > 1:
+        raise InputError(f"the stable set is a union of {len(intervals)} intervals {intervals}: use stability_set")
+    return intervals[0] if intervals else (math.nan, math.nan)
 
 
 def stability_set(controller: Any) -> list[Interval]:
@@ -85,16 +85,16 @@ def stability_set(controller: Any) -> list[Interval]:
     critical = _critical_alphas(*controller.fraction())
     # |alpha| beyond all critical values is unstable: one pole follows alpha.
     stable = is_stable(controller, (critical[:-1] + critical[1:]) / 2)
-    found: list[Interval] = []
+    intervals: list[Interval] = []
     for low, high, inside in zip(critical[:-1], critical[1:], stable, strict=True):
         if not inside:
             continue
         # A root of the imaginary part that was none (rounding) parts two segments at a stable point: join them.
-        if found and found[-1][1] == low and spectral_radius(controller, low) < 1 - _ON_CIRCLE:
-            found[-1] = (found[-1][0], float(high))
+        if intervals and intervals[-1][1] == low and spectral_radius(controller, low) < 1 - _ON_CIRCLE:
+            intervals[-1] = (intervals[-1][0], float(high))
         else:
-            found.append((float(low), float(high)))
-    return found
+            intervals.append((float(low), float(high)))
+    return intervals
 
 
 def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, to_numpy
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.fixed_points import Family
 from ctrlattn.stability.motion.lyapunov import lyapunov_exponents
 from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
@@ -69,8 +69,8 @@ def bifurcation_diagram(
     Examples
     --------
     >>> logistic = lambda g: lambda x: g * x * (1 - x)
-    >>> found = bifurcation_diagram(logistic, np.array([0.3]), [2.5, 3.2, 3.5, 5.0], observe=lambda x: x[0])
-    >>> found.period.tolist(), round(float(found.values[0, -1]), 6)
+    >>> diagram = bifurcation_diagram(logistic, np.array([0.3]), [2.5, 3.2, 3.5, 5.0], observe=lambda x: x[0])
+    >>> diagram.period.tolist(), round(float(diagram.values[0, -1]), 6)
     ([1, 2, 4, -1], 0.6)
     """
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
@@ -78,20 +78,21 @@ def bifurcation_diagram(
     gains = np.asarray(gains, dtype=float)
     if gains.ndim != 1 or not len(gains) or not np.all(np.isfinite(gains)):
         raise InputError(f"gains must be (m,), finite and at least one, got {gains!r}")
-    if keep < 2 or transient < 0 or exponent_steps < 0:
-        raise InputError(f"keep >= 2, transient >= 0, exponent_steps >= 0: got {keep}, {transient}, {exponent_steps}")
+    keep = require_whole("keep", keep, least=2)
+    transient = require_whole("transient", transient, least=0)
+    exponent_steps = require_whole("exponent_steps", exponent_steps, least=0)
     values, exponents = [], []
     for gain in gains:
         step = family(float(gain))
-        row, last = _kept(step, start, observe, transient, keep)
+        row, last = _observed(step, start, observe, transient, keep)
         values.append(row)
         exponents.append(_exponent(step, last, exponent_steps, None if jvp is None else jvp(float(gain))))
         start = last if follow and last is not None else start
-    kept = np.array(values)
-    return Bifurcation(gains, kept, np.array([_period(row, tol) for row in kept]), np.array(exponents))
+    observations = np.array(values)
+    return Bifurcation(gains, observations, np.array([_period(row, tol) for row in observations]), np.array(exponents))
 
 
-def _kept(
+def _observed(
     step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
 ) -> tuple[np.ndarray, Array | None]:
     """The observations, and the last state; nan and None once the state is no longer finite."""

@@ -117,8 +117,8 @@ def fixed_point(
 
     Examples
     --------
-    >>> found = fixed_point(lambda x: 2.5 * x * (1 - x), np.array([0.4]))
-    >>> found.x.round(9).tolist(), found.multipliers.real.round(6).tolist()
+    >>> point = fixed_point(lambda x: 2.5 * x * (1 - x), np.array([0.4]))
+    >>> point.x.round(9).tolist(), point.multipliers.real.round(6).tolist()
     ([0.6], [-0.5])
     """
     require_callable("step", step, "layer_map(loop, x)[0] is one")
@@ -205,7 +205,7 @@ def continue_fixed_point(
     point = np.append(_flat(first.x), start)
     ahead = curve.tangent(point, np.append(np.zeros(len(point) - 1), np.sign(end - start)))
     low, high = min(start, end), max(start, end)
-    points, tangents, found = [point], [ahead], []
+    points, tangents, events = [point], [ahead], []
     size = step_length
     while len(points) < max_points:
         following = curve.corrected(points[-1] + size * curve.scaled(ahead), ahead)
@@ -215,7 +215,7 @@ def continue_fixed_point(
                 raise ArithmeticError(f"the branch is lost near gain {points[-1][-1]:.6g}: take a shorter step_length")
             continue
         direction = curve.tangent(following, ahead)
-        found += curve.crossings(points[-1], following, ahead, direction)
+        events += curve.crossings(points[-1], following, ahead, direction)
         points.append(following)
         tangents.append(direction)
         ahead, size = direction, min(2 * size, step_length)
@@ -228,7 +228,7 @@ def continue_fixed_point(
         np.array([p[:-1].reshape(shape) for p in points]),
         values,
         np.abs(values[:, 0]) < 1,
-        tuple(event for event in found if low <= event[1] <= high),
+        tuple(event for event in events if low <= event[1] <= high),
     )
 
 
@@ -342,9 +342,9 @@ def _with_read_memories(loop: Loop, e: Array) -> tuple[Loop, tuple[Array, ...]]:
 
     pid = loop.controller
     used = (pid.ki != 0, pid.kd != 0, pid.kd != 0)
-    kept = tuple(m for m, read in zip(memory, used, strict=False) if read)
+    memories = tuple(m for m, read in zip(memory, used, strict=False) if read)
     system = control.ss(*pid.realization(), 1, remove_useless_states=False)
-    return replace(loop, controller=LTIController(system)), kept
+    return replace(loop, controller=LTIController(system)), memories
 
 
 def _require_small(x: Array) -> None:

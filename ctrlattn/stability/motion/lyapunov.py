@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctrlattn.arrays import Array, to_numpy
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
 _ALIGNING = 200  # pushes through a Jacobian that stays where it is, at most
@@ -83,17 +83,17 @@ def lyapunov_exponents(
     Examples
     --------
     >>> import numpy as np
-    >>> found = lyapunov_exponents(lambda x: np.array([0.5, 2.0, 0.0]) * x, np.zeros(3), 10, k=3)
-    >>> found.round(6).tolist()
+    >>> exponents = lyapunov_exponents(lambda x: np.array([0.5, 2.0, 0.0]) * x, np.zeros(3), 10, k=3)
+    >>> exponents.round(6).tolist()
     [0.693147, -0.693147, -inf]
     """
     x = as_state(x)
     size = length(x)
-    k = size if k is None else k
-    _require_counts(k, size, steps, transient)
+    k = require_whole("k", size if k is None else k, most=size)
+    steps, transient = require_whole("steps", steps), require_whole("transient", transient, least=0)
     maps = list(step) if isinstance(step, Iterable) and not callable(step) else [step] * (transient + steps)
-    for one in maps:
-        require_callable("step", one, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
+    for f in maps:
+        require_callable("step", f, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
     if len(maps) != transient + steps:
         raise InputError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
     tangent = Tangent(x, jvp)
@@ -140,13 +140,14 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
     [0.0]
     """
     running = np.asarray(running, dtype=float)
-    if running.ndim != 2 or len(running) < 2 or batches < 2:
-        raise InputError(f"a running estimate is (steps, k) with 2 steps and 2 batches at least, got {running.shape}")
-    settled = np.where(np.isfinite(running), running, 0.0)
+    batches = require_whole("batches", batches, least=2)
+    if running.ndim != 2 or len(running) < 2:
+        raise InputError(f"a running estimate is (steps, k) with at least 2 steps, got shape {running.shape}")
+    finite = np.where(np.isfinite(running), running, 0.0)
     ends = np.linspace(0, len(running), min(batches, len(running)) + 1).astype(int)
-    sums = np.vstack([np.zeros(running.shape[1]), settled * np.arange(1, len(running) + 1)[:, None]])
+    sums = np.vstack([np.zeros(running.shape[1]), finite * np.arange(1, len(running) + 1)[:, None]])
     means = np.diff(sums[ends], axis=0) / np.diff(ends)[:, None]
-    half = settled[len(running) // 2 :]
+    half = finite[len(running) // 2 :]
     error = np.std(means, axis=0, ddof=1) / math.sqrt(len(means))
     lost = ~np.isfinite(running[-1])
     return Convergence(np.where(lost, 0.0, error), np.where(lost, 0.0, np.ptp(half, axis=0)))
@@ -179,13 +180,6 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     if positive in (0, len(values)):
         return float(positive)
     return positive + float(sums[positive - 1] / abs(values[positive]))
-
-
-def _require_counts(k: int, size: int, steps: int, transient: int) -> None:
-    if not 1 <= k <= size:
-        raise InputError(f"k must lie in 1..{size}, the size of the state, got {k}")
-    if steps < 1 or transient < 0:
-        raise InputError(f"steps must be at least 1 and transient at least 0, got {steps} and {transient}")
 
 
 def _measurable(moved: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 
 
 class DepthExponents(NamedTuple):
@@ -62,8 +62,9 @@ def depth_exponents(
     >>> depth_exponents([halved] * 5, k=2).exponents.round(6).tolist()  # ln 2, -ln 2
     [0.693147, -0.693147]
     """
-    if not layers or sweeps < 1:
-        raise InputError(f"wanted are layers and at least one sweep, got {len(layers)} and {sweeps}")
+    if not layers:
+        raise InputError("depth_exponents needs at least one layer")
+    sweeps = require_whole("sweeps", sweeps)
     frame, before = _start(layers[0](), k, seed), np.full(k, np.inf)
     for sweep in range(sweeps):
         top, triangles = _sweep(layers, frame, transposed=False)
@@ -79,8 +80,7 @@ def depth_exponents(
 
 
 def _start(operator: LinearOperator, k: int, seed: int) -> np.ndarray:
-    if not 1 <= k <= operator.shape[1]:
-        raise InputError(f"k must lie in 1 ... {operator.shape[1]}, the size of the state, got {k}")
+    k = require_whole("k", k, most=operator.shape[1])
     return np.linalg.qr(np.random.default_rng(seed).standard_normal((operator.shape[1], k)))[0]
 
 

@@ -102,10 +102,8 @@ def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array,
 def _checked(new: Any, x: Array) -> Array:
     new = np.asarray(new) if isinstance(new, np.generic) else new  # numpy turns an array of no dimension into this
     if not is_array(new) or is_torch(new) != is_torch(x) or tuple(new.shape) != tuple(x.shape):
-        found = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
-        raise InputError(
-            f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {found}"
-        )
+        got = f"{type(new).__name__} of shape {tuple(getattr(new, 'shape', ()))}"
+        raise InputError(f"the step must return what it takes, {type(x).__name__} of shape {tuple(x.shape)}: got {got}")
     return new
 
 
@@ -128,8 +126,8 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
     directions = like(frame.T.copy(), x).reshape(-1, *x.shape)
 
     def pushed(v: Any) -> tuple[Any, Any]:
-        found: Any = torch.func.jvp(lambda t: _checked(step(t), x), (x,), (v,))
-        return found[0], found[1]
+        pair: Any = torch.func.jvp(lambda t: _checked(step(t), x), (x,), (v,))
+        return pair[0], pair[1]
 
     # The fused attention of the CPU has no forward derivative; its formula has.
     prepare_forward()

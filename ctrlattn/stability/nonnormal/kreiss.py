@@ -74,8 +74,8 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     """
     a, continuous = state_matrix(A, "kreiss_constant", continuous)
     require_size(len(a), LARGEST, "kreiss_constant", "transient_growth(..., bounds=False) measures the growth itself")
-    found = poles(a)
-    outside = np.max(found.real) if continuous else np.max(np.abs(found)) - 1
+    spectrum = poles(a)
+    outside = np.max(spectrum.real) if continuous else np.max(np.abs(spectrum)) - 1
     scale = max(float(np.linalg.norm(a, 2)), EPS) if continuous else 1.0
     border = (8 * EPS if is_triangular(a) else _ON_BORDER) * scale
     if outside > border:
@@ -83,26 +83,26 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     reach = numerical_abscissa(a) / scale if continuous else numerical_radius(a)
     if reach <= (1e-12 if continuous else 1 + 1e-12):
         return 1.0
-    on = np.abs(found.real if continuous else np.abs(found) - 1) <= border
-    if np.any(on) and _defective(a, found[on], scale):
+    on = np.abs(spectrum.real if continuous else np.abs(spectrum) - 1) <= border
+    if np.any(on) and _defective(a, spectrum[on], scale):
         return math.inf
-    return _search(a / scale, found / scale, reach, bool(np.any(on)), continuous)
+    return _search(a / scale, spectrum / scale, reach, bool(np.any(on)), continuous)
 
 
-def _search(a: np.ndarray, found: np.ndarray, reach: float, on_border: bool, continuous: bool) -> float:
+def _search(a: np.ndarray, spectrum: np.ndarray, reach: float, on_border: bool, continuous: bool) -> float:
     """Branch and bound over t = log r (discrete) or t = x (continuous)."""
-    starts = outer_positions(found, continuous)
+    starts = outer_positions(spectrum, continuous)
 
     def node(t: float, *positions: float) -> _Node:
         level = t if continuous else math.exp(t)
         sigma, position = least_sigma(a, level, continuous, [*starts, *positions])
         if sigma <= 100 * len(a) * EPS * (level + np.linalg.norm(a, 2)):
             raise ArithmeticError(
-                f"kreiss_constant: at distance {_gain(t, continuous):.1e} from the border of stability the resolvent "
-                f"exceeds {1 / max(sigma, 1e-300):.1e}, where double precision cannot tell the constant from infinity; "
-                "transient_growth(..., bounds=False) measures the growth itself"
+                f"kreiss_constant: at distance {_distance(t, continuous):.1e} from the border of stability the "
+                f"resolvent exceeds {1 / max(sigma, 1e-300):.1e}, where double precision cannot tell the constant from "
+                "infinity; transient_growth(..., bounds=False) measures the growth itself"
             )
-        return _Node(t, -math.log(sigma), position, math.log(_gain(t, continuous)) - math.log(sigma))
+        return _Node(t, -math.log(sigma), position, math.log(_distance(t, continuous)) - math.log(sigma))
 
     # Past this distance from the border the norm of A alone proves K > 1.
     far = _beyond_one(a, reach, continuous)
@@ -124,7 +124,7 @@ def _search(a: np.ndarray, found: np.ndarray, reach: float, on_border: bool, con
     raise ArithmeticError(f"kreiss_constant has not closed its bounds within {_SCHEDULE[-1][0]} evaluations")
 
 
-def _gain(t: float, continuous: bool) -> float:
+def _distance(t: float, continuous: bool) -> float:
     """Distance from the border: r - 1, or x."""
     return t if continuous else math.expm1(t)
 
@@ -144,7 +144,7 @@ def _range(
 ) -> tuple[float, float]:
     """Distances outside which (distance) ||R|| cannot exceed the value of `best`."""
     k = math.exp(best.log_k)
-    here = _gain(best.t, continuous)
+    here = _distance(best.t, continuous)
     # ||R(z)|| <= 1/(|z| - w), or 1/(x - omega)
     over = max(k - 1, _RTOL)
     high = k * reach / over if continuous else (k * reach - 1) / over - 1
@@ -162,7 +162,7 @@ def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
     else:
         t = -math.log1p(1 / slope) if slope < -1 else right.t
     t = min(max(t, left.t), right.t)
-    return math.log(_gain(t, continuous)) + left.log_m + slope * (t - left.t), t
+    return math.log(_distance(t, continuous)) + left.log_m + slope * (t - left.t), t
 
 
 def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:

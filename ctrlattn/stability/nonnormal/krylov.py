@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # below this share of the first column a new direction is rounding
@@ -101,27 +101,24 @@ def singular_triplets(
     Examples
     --------
     >>> from scipy.sparse.linalg import aslinearoperator
-    >>> found = singular_triplets(aslinearoperator(np.diag([3.0, 2.0, 1.0])), 2)
-    >>> found.values.round(9).tolist(), found.steps
+    >>> triplets = singular_triplets(aslinearoperator(np.diag([3.0, 2.0, 1.0])), 2)
+    >>> triplets.values.round(9).tolist(), triplets.steps
     ([3.0, 2.0], 3)
     """
-    smaller = min(operator.shape)
-    if not 1 <= k <= smaller:
-        raise InputError(f"k must lie in 1 ... {smaller}, got {k}")
-    if steps < k:
-        raise InputError(f"steps must be at least k = {k}, got {steps}")
+    k = require_whole("k", k, most=min(operator.shape))
+    steps = require_whole("steps", steps, least=k)
     basis = [_random(operator, 1, seed)[0].astype(np.float64)]
     ahead: list[np.ndarray] = []  # J v, and J'J v, of each v of the basis
     back: list[np.ndarray] = []
     while True:
         ahead.append(np.asarray(operator @ basis[-1].astype(operator.dtype), dtype=np.float64))
         back.append(np.asarray(operator.T @ ahead[-1].astype(operator.dtype), dtype=np.float64))
-        found = _triplets(basis, ahead, back, k)
+        triplets = _triplets(basis, ahead, back, k)
         following, share = _orthogonal(back[-1], basis)
-        complete = len(found.values) == k
-        settled = complete and np.all(found.errors <= tolerance * found.values[0])
+        complete = len(triplets.values) == k
+        settled = complete and np.all(triplets.errors <= tolerance * triplets.values[0])
         if settled or (complete and share <= _LOST) or len(basis) == min(steps, operator.shape[1]):
-            return found
+            return triplets
         if share <= _LOST:  # J'J maps the basis into itself: on from another direction
             following, _ = _orthogonal(_random(operator, 1, seed + len(basis))[0].astype(np.float64), basis)
         basis.append(following)
@@ -177,13 +174,12 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     Examples
     --------
     >>> from scipy.sparse.linalg import aslinearoperator
-    >>> found = eigenvalues(aslinearoperator(np.array([[0.5, 3.0], [0.0, 0.25]])))
-    >>> round(found.radius, 9), round(found.numerical_radius, 6)
+    >>> ritz = eigenvalues(aslinearoperator(np.array([[0.5, 3.0], [0.0, 0.25]])))
+    >>> round(ritz.radius, 9), round(ritz.numerical_radius, 6)
     (0.5, 1.880199)
     """
-    n = operator.shape[0]
-    if operator.shape != (n, n) or steps < 1:
-        raise InputError(f"wanted are a square operator and at least one step, got {operator.shape} and {steps}")
+    _require_square(operator, "eigenvalues")
+    steps, n = require_whole("steps", steps), operator.shape[0]
     basis = [_random(operator, 1, seed)[0].astype(np.float64)]
     projected = np.zeros((steps, steps))
     for m in range(min(steps, n)):
@@ -242,8 +238,8 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     >>> departure(aslinearoperator(np.array([[1.0, 5.0], [0.0, 1.0]]))).value
     1.0
     """
-    if operator.shape[0] != operator.shape[1] or probes < 2:
-        raise InputError(f"wanted are a square operator and at least 2 probes, got {operator.shape} and {probes}")
+    _require_square(operator, "departure")
+    probes = require_whole("probes", probes, least=2)
     twice, back = [], []
     for v in _random(operator, probes, seed):
         moved = operator @ v - v
@@ -252,16 +248,21 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     if sum(back) == 0.0:
         return Departure(0.0, 0.0, probes)
 
-    def value(kept: np.ndarray) -> float:
-        below = float(np.array(back)[kept].sum())
-        return math.sqrt(max(0.0, 1.0 - float(np.array(twice)[kept].sum()) / below)) if below else 0.0
+    def value(chosen: np.ndarray) -> float:
+        total = float(np.array(back)[chosen].sum())
+        return math.sqrt(max(0.0, 1.0 - float(np.array(twice)[chosen].sum()) / total)) if total else 0.0
 
     without = np.array([value(np.arange(probes) != i) for i in range(probes)])
     error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))
     return Departure(value(np.arange(probes) >= 0), error, probes)
 
 
+def _require_square(operator: LinearOperator, quantity: str) -> None:
+    if operator.shape[0] != operator.shape[1]:
+        raise InputError(f"{quantity} takes a square operator, got shape {operator.shape}")
+
+
 def _random(operator: LinearOperator, count: int, seed: int) -> np.ndarray:
     """Unit vectors in the operator's dtype, (count, columns)."""
-    drawn = np.random.default_rng(seed).standard_normal((count, operator.shape[1]))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(operator.dtype)
+    v = np.random.default_rng(seed).standard_normal((count, operator.shape[1]))
+    return (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(operator.dtype)

@@ -61,8 +61,8 @@ def _descend(
     for _ in range(_ROUNDS):
         if best <= 0.0:
             return 0.0, where
-        found = crossed(best * (1 - rtol), away)
-        candidates = [*middles(found, period), *found]
+        positions = crossed(best * (1 - rtol), away)
+        candidates = [*middles(positions, period), *positions]
         tried = [value(p) for p in candidates]
         if not tried or min(tried) >= best * (1 - rtol):
             return best, where
@@ -88,16 +88,16 @@ def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: f
 
     `away`: a position on the circle that is no crossing; a real A takes 0 or pi with less work.
     """
-    n, one = len(a), np.eye(len(a))
+    n, eye = len(a), np.eye(len(a))
     if continuous:
-        shifted = a - level * one
-        hamiltonian = np.block([[shifted, -eps * one], [eps * one, -shifted.conj().T]])
-        found = scipy.linalg.eigvals(hamiltonian, overwrite_a=True, check_finite=False)
-        scale = max(np.max(np.abs(found)), 1e-300)
-        return np.sort(found.imag[np.abs(found.real) <= _NEAR * scale])
+        shifted = a - level * eye
+        hamiltonian = np.block([[shifted, -eps * eye], [eps * eye, -shifted.conj().T]])
+        values = scipy.linalg.eigvals(hamiltonian, overwrite_a=True, check_finite=False)
+        scale = max(np.max(np.abs(values)), 1e-300)
+        return np.sort(values.imag[np.abs(values.real) <= _NEAR * scale])
     zero = np.zeros((n, n))
-    p = np.block([[-eps * one, a], [level * one, zero]])
-    q = np.block([[zero, level * one], [a.conj().T, -eps * one]])
+    p = np.block([[-eps * eye, a], [level * eye, zero]])
+    q = np.block([[zero, level * eye], [a.conj().T, -eps * eye]])
     return unit_eigenvalues(p, q, away)
 
 
@@ -112,21 +112,21 @@ def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
     try:
         mu = scipy.linalg.eigvals(np.linalg.solve(p - pole * q, p + pole * q), overwrite_a=True, check_finite=False)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found = -pole * (1 + mu) / (1 - mu)
+            values = -pole * (1 + mu) / (1 - mu)
     except np.linalg.LinAlgError:  # an eigenvalue after all
-        found = scipy.linalg.eigvals(p, q, check_finite=False)
+        values = scipy.linalg.eigvals(p, q, check_finite=False)
     with np.errstate(invalid="ignore"):
-        on = np.isfinite(found) & (np.abs(np.abs(found) - 1) <= _NEAR)
-    return np.sort(np.mod(np.angle(found[on]), 2 * np.pi))
+        on = np.isfinite(values) & (np.abs(np.abs(values) - 1) <= _NEAR)
+    return np.sort(np.mod(np.angle(values[on]), 2 * np.pi))
 
 
 def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> float:
     """Largest level at which sigma_min(zI - A) <= eps at this position (angle, or imaginary part); -inf if nowhere."""
-    one = np.eye(len(a))
-    turned = a - 1j * position * one if continuous else np.exp(-1j * position) * a
-    found = scipy.linalg.eigvals(np.block([[turned, -eps * one], [-eps * one, turned.conj().T]]), check_finite=False)
-    scale = max(np.max(np.abs(found)), 1e-300)
-    near = np.sort(found.real[np.abs(found.imag) <= _NEAR * scale])[::-1]
+    eye = np.eye(len(a))
+    turned = a - 1j * position * eye if continuous else np.exp(-1j * position) * a
+    values = scipy.linalg.eigvals(np.block([[turned, -eps * eye], [-eps * eye, turned.conj().T]]), check_finite=False)
+    scale = max(np.max(np.abs(values)), 1e-300)
+    near = np.sort(values.real[np.abs(values.imag) <= _NEAR * scale])[::-1]
     for level in near:
         if sigma_min(a, at(level, position, continuous)) <= 1.001 * eps + 1e-13 * scale:
             return _polish(turned, eps, float(level))
@@ -135,9 +135,9 @@ def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> flo
 
 def _polish(turned: np.ndarray, eps: float, level: float) -> float:
     """Newton on sigma_min(level I - turned) = eps, as long as it comes nearer."""
-    one, best, miss = np.eye(len(turned)), level, np.inf
+    eye, best, miss = np.eye(len(turned)), level, np.inf
     for _ in range(6):
-        u, s, vh = np.linalg.svd(level * one - turned)
+        u, s, vh = np.linalg.svd(level * eye - turned)
         if not abs(s[-1] - eps) < miss:
             break
         best, miss = level, abs(s[-1] - eps)

@@ -46,17 +46,17 @@ def numerical_radius(A: Any) -> float:
     require_size(len(a), _LARGEST, "numerical_radius", "||A||/2 <= w <= ||A|| holds for every matrix")
     if not np.iscomplexobj(a) and np.all(a >= 0):
         return _top(a, 0.0)  # a nonnegative matrix has it at angle 0
-    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
-    heights = [_top(a, t) for t in angles]
-    best, away = max(heights), float(angles[int(np.argmin(heights))])
+    starts = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    heights = [_top(a, t) for t in starts]
+    best, away = max(heights), float(starts[int(np.argmin(heights))])
     for _ in range(_ROUNDS):
         if best <= 0.0:
             return 0.0
-        found = _angles_at(a, best * (1 + _RTOL), away)
-        tried = [_top(a, t) for t in (*middles(found, 2 * np.pi), *found)]
-        if not tried or max(tried) <= best * (1 + _RTOL):
+        angles = _angles_at(a, best * (1 + _RTOL), away)
+        tops = [_top(a, t) for t in (*middles(angles, 2 * np.pi), *angles)]
+        if not tops or max(tops) <= best * (1 + _RTOL):
             return best
-        best = max(tried)
+        best = max(tops)
     raise ArithmeticError(f"the numerical radius has not settled within {_ROUNDS} rounds")
 
 
@@ -98,8 +98,8 @@ def _top(a: np.ndarray, angle: float) -> float:
 
 def _angles_at(a: np.ndarray, height: float, away: float) -> np.ndarray:
     """Angles at which `height` is an eigenvalue of H(t): e^{2it} A - 2 height e^{it} + A* is singular."""
-    n, one = len(a), np.eye(len(a))
+    n, eye = len(a), np.eye(len(a))
     zero = np.zeros((n, n))
-    p = np.block([[2 * height * one, -a.conj().T], [one, zero]])
-    q = np.block([[a, zero], [zero, one]])
+    p = np.block([[2 * height * eye, -a.conj().T], [eye, zero]])
+    q = np.block([[a, zero], [zero, eye]])
     return unit_eigenvalues(p, q, away)

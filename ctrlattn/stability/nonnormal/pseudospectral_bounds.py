@@ -115,11 +115,11 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
     """
     a, continuous = state_matrix(A, "distance_to_instability", continuous)
     require_size(len(a), _LARGEST, "distance_to_instability", _HINT)
-    found = poles(a)
+    spectrum = poles(a)
     border = 0.0 if continuous else 1.0
-    if np.max(found.real if continuous else np.abs(found)) >= border:
+    if np.max(spectrum.real if continuous else np.abs(spectrum)) >= border:
         return 0.0
-    return least_sigma(a, border, continuous, outer_positions(found, continuous))[0]
+    return least_sigma(a, border, continuous, outer_positions(spectrum, continuous))[0]
 
 
 def henrici_departure(A: Any) -> float:
@@ -171,12 +171,12 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
     eps = float(require_number("eps", eps))
     if eps < 0:
         raise InputError(f"eps must be >= 0, got {eps}")
-    found = poles(a)
-    level = float(np.max(found.real if continuous else np.abs(found)))
+    spectrum = poles(a)
+    level = float(np.max(spectrum.real if continuous else np.abs(spectrum)))
     if eps == 0.0:
         return level
     require_size(len(a), _LARGEST, "the pseudospectral radius or abscissa", _HINT)
-    positions = outer_positions(found, continuous)
+    positions = outer_positions(spectrum, continuous)
     for _ in range(_ROUNDS):
         reached = max((outward(a, eps, position, continuous) for position in positions), default=level)
         gained = reached - level
@@ -189,8 +189,8 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
 
 def _inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
     """Middles of the arcs (intervals) of this level that lie in the pseudospectrum."""
-    found = crossings(a, level, eps, continuous, _far(a, level))
-    between = middles(found, None if continuous else 2 * np.pi)
+    ends = crossings(a, level, eps, continuous, _far(a, level))
+    between = middles(ends, None if continuous else 2 * np.pi)
     return [float(p) for p in between if sigma_min(a, at(level, p, continuous)) < eps * (1 - 1e-12)]
 
 

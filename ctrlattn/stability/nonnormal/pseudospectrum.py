@@ -74,10 +74,10 @@ def by_svd(a: np.ndarray, points: np.ndarray) -> np.ndarray:
     >>> by_svd(np.zeros((1, 1)), np.array([2j])).tolist()
     [2.0]
     """
-    one, values = np.eye(len(a)), np.empty(len(points))
+    eye, values = np.eye(len(a)), np.empty(len(points))
     for start in range(0, len(points), 256):
         z = points[start : start + 256, None, None]
-        values[start : start + 256] = np.linalg.svd(z * one - a, compute_uv=False)[:, -1]
+        values[start : start + 256] = np.linalg.svd(z * eye - a, compute_uv=False)[:, -1]
     return values
 
 

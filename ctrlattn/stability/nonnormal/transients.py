@@ -81,10 +81,10 @@ def transient_growth(
         raise InputError(f"interval must be positive, got {interval}")
     times = np.arange(steps + 1) * (interval if continuous else 1.0)
     norms = _norms(scipy.linalg.expm(a * interval) if continuous else a, steps)
-    found = poles(a)
+    spectrum = poles(a)
     ceiling, lower = np.full(steps + 1, math.nan), math.nan
     with np.errstate(over="ignore"):
-        rate = np.exp(np.max(found.real)) if continuous else np.max(np.abs(found))
+        rate = np.exp(np.max(spectrum.real)) if continuous else np.max(np.abs(spectrum))
         asymptotic = rate**times
         if bounds:
             lower = _kreiss_or_nan(a, continuous)

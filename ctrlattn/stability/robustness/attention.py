@@ -110,8 +110,8 @@ def attention_contraction(
     --------
     >>> from ctrlattn import PID, Loop
     >>> calm = Loop(SoftmaxAttention(temperature=4.0), skip=0.5, feedback=-0.2, controller=PID(0.3))
-    >>> found = attention_contraction(calm, 1.0, features=8)
-    >>> round(found.rate, 6), round(found.reach, 6), found.holds(1.0)
+    >>> bound = attention_contraction(calm, 1.0, features=8)
+    >>> round(bound.rate, 6), round(bound.reach, 6), bound.holds(1.0)
     (0.5, 0.7, True)
     """
     require_single_loop(loop, "attention_contraction")
@@ -124,18 +124,18 @@ def attention_contraction(
             "contraction_certificate"
         )
     lipschitz = attention_lipschitz(loop.predictor, radius, features=features)
-    kept = abs(loop.skip - law.kp)
+    direct = abs(loop.skip - law.kp)
     values = sum(_norm(value) for value, _ in _heads(loop.predictor, features))
     longest = _radius(radius if reference is None else reference)
-    reach = (kept + abs(loop.feedback) * values) * radius + abs(law.kp * loop.reference_gain) * longest
-    return AttentionContraction(kept + abs(loop.feedback) * lipschitz, reach)
+    reach = (direct + abs(loop.feedback) * values) * radius + abs(law.kp * loop.reference_gain) * longest
+    return AttentionContraction(direct + abs(loop.feedback) * lipschitz, reach)
 
 
 def _radius(value: Any) -> float:
-    found = float(require_number("radius", value))
-    if not (math.isfinite(found) and found >= 0):
+    radius = float(require_number("radius", value))
+    if not (math.isfinite(radius) and radius >= 0):
         raise InputError(f"a radius must be finite and not negative, got {value}")
-    return found
+    return radius
 
 
 def _norm(matrix: np.ndarray) -> float:

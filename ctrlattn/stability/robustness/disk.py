@@ -73,8 +73,8 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     Examples
     --------
     >>> import control
-    >>> found = disk_margin(control.tf([0.5], [1, -1], 1), skew=1.0)
-    >>> round(found.margin, 4), round(float(found.perturbation[0].real), 4)  # 0.75 = 1 - 0.25; f = 4 is the gain margin
+    >>> disk = disk_margin(control.tf([0.5], [1, -1], 1), skew=1.0)
+    >>> round(disk.margin, 4), round(float(disk.perturbation[0].real), 4)  # 0.75 = 1 - 0.25; f = 4 is the gain margin
     (0.75, 4.0)
     """
     if not 1e-9 <= tol <= 1e-1 or not math.isfinite(skew):
@@ -120,7 +120,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
     --------
     >>> import control, numpy as np
     >>> diagonal = control.ss([[1.0, 0], [0, 0.5]], np.eye(2), 0.5 * np.eye(2), 0, 1)
-    >>> [round(found.classical.gain_margin, 6) for found in loop_margins(diagonal)]
+    >>> [round(channel.classical.gain_margin, 6) for channel in loop_margins(diagonal)]
     [4.0, 3.0]
     """
     loop = square(realization(system, "loop_margins"), "loop_margins")
@@ -180,13 +180,13 @@ def _others_closed(loop: Realization, i: int) -> Realization:
 
 def _peak_of_bound(g: Realization, tol: float) -> tuple[float, float]:
     """(upper, w): min_D sigma_max(D G D^-1) stays below `upper` at every frequency, and nearly attains it at w."""
-    found = level_set_peak(g, tol / 4)
-    if len(g.d) == 1 or found.value == 0.0:
-        return found.upper, found.frequency
+    peak = level_set_peak(g, tol / 4)
+    if len(g.d) == 1 or peak.value == 0.0:
+        return peak.upper, peak.frequency
     start, end = (0.0, math.inf if g.continuous else math.pi) if g.real() else (-math.inf, math.inf)
     if not g.continuous and not g.real():
         start, end = -math.pi, math.pi
-    best, where = max((_scaled_gain(g, w)[0], w) for w in (start, end, found.frequency))
+    best, where = max((_scaled_gain(g, w)[0], w) for w in (start, end, peak.frequency))
     while True:
         level = best * (1 + tol)
         higher = _sweep(g, level, start, end)
@@ -218,13 +218,13 @@ def _climb(g: Realization, w: float) -> tuple[float, float]:
     width = 1e-2 * (1.0 if not g.continuous else max(abs(w), 1e-6))
     if not math.isfinite(w):
         return _scaled_gain(g, w)[0], w
-    found = minimize_scalar(
+    top = minimize_scalar(
         lambda v: -_scaled_gain(g, v)[0],
         bounds=(w - width, w + width),
         method="bounded",
         options={"xatol": width / 1e5},
     )
-    return max((_scaled_gain(g, w)[0], w), (-float(found.fun), float(found.x)))
+    return max((_scaled_gain(g, w)[0], w), (-float(top.fun), float(top.x)))
 
 
 def _scaled_gain(g: Realization, w: float) -> tuple[float, np.ndarray]:
@@ -254,14 +254,14 @@ def scaled_norm(m: np.ndarray) -> tuple[float, np.ndarray]:
 
     if channels == 2:
         centre = scale[1] - scale[0]
-        found = minimize_scalar(
+        optimum = minimize_scalar(
             lambda t: norm(np.array([t])), bounds=(centre - 4, centre + 4), method="bounded", options={"xatol": 1e-10}
         )
-        candidate = np.array([found.x])
+        candidate = np.array([optimum.x])
     else:
         options = {"xatol": 1e-9, "fatol": 1e-12 * norm(scale[1:] - scale[0]), "maxiter": 400 * channels}
-        found = minimize(norm, scale[1:] - scale[0], method="Nelder-Mead", options=options)
-        candidate = found.x
+        optimum = minimize(norm, scale[1:] - scale[0], method="Nelder-Mead", options=options)
+        candidate = optimum.x
     best = min((scale[1:] - scale[0], candidate), key=norm)
     return norm(best), np.append(0.0, best)
 

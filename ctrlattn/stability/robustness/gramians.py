@@ -11,7 +11,7 @@ import control
 import numpy as np
 from scipy.linalg import qr
 
-from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.linear.realization import Realization, realization, to_control
 
 _EPS = float(np.finfo(float).eps)
@@ -138,8 +138,8 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     Examples
     --------
     >>> import control
-    >>> found = balanced_truncation(control.tf([1, 0.2], [1, -0.5, 0.06], 1), order=1)
-    >>> found.system.nstates, round(found.error_bound, 6) == round(2 * float(found.hankel[1]), 6)
+    >>> reduced = balanced_truncation(control.tf([1, 0.2], [1, -0.5, 0.06], 1), order=1)
+    >>> reduced.system.nstates, round(reduced.error_bound, 6) == round(2 * float(reduced.hankel[1]), 6)
     (1, True)
     """
     if isinstance(system, tuple | np.ndarray):  # what goes in comes out, and matrices say no time base
@@ -222,8 +222,4 @@ def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
     if tol is not None:
         tails = 2 * np.append(np.cumsum(hankel[::-1])[::-1], 0.0)  # error bound of order 0, 1, ..., n
         return min(int(np.argmax(tails <= tol)), minimal)
-    if not isinstance(order, int | np.integer) or not 0 <= order <= minimal:
-        raise InputError(
-            f"order must be a whole number from 0 to {minimal}, the order of a minimal realization, got {order!r}"
-        )
-    return int(order)
+    return require_whole("order", order, least=0, most=minimal)  # no more than that of a minimal realization

@@ -108,8 +108,8 @@ def margins(system: Any) -> Margins:
     Examples
     --------
     >>> import control
-    >>> found = margins(control.tf([0.5], [1, -1], 1))
-    >>> found.gain_margin, round(found.phase_margin, 2), found.modulus_margin
+    >>> m = margins(control.tf([0.5], [1, -1], 1))
+    >>> m.gain_margin, round(m.phase_margin, 2), m.modulus_margin
     (4.0, 75.52, 0.75)
     """
     num, den, continuous, unit = loop_fraction(system)
@@ -148,8 +148,8 @@ def crossings(system: Any) -> Crossings:
     Examples
     --------
     >>> import control
-    >>> found = crossings(control.tf([0.5], [1, -1], 1))
-    >>> found.gain_factor.tolist(), found.gain_frequency.round(4).tolist(), found.phase.round(2).tolist()
+    >>> crossed = crossings(control.tf([0.5], [1, -1], 1))
+    >>> crossed.gain_factor.tolist(), crossed.gain_frequency.round(4).tolist(), crossed.phase.round(2).tolist()
     ([4.0], [3.1416], [75.52])
     """
     num, den, continuous, unit = loop_fraction(system)
@@ -201,8 +201,8 @@ def loop_fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
 
 def _typical_pole(den: np.ndarray) -> float:
     """The geometric mean of the poles that are not 0; 1 where there is none."""
-    kept = np.trim_zeros(den, "b")
-    return float(np.abs(kept[-1] / kept[0]) ** (1 / (len(kept) - 1))) if len(kept) > 1 else 1.0
+    trimmed = np.trim_zeros(den, "b")
+    return float(np.abs(trimmed[-1] / trimmed[0]) ** (1 / (len(trimmed) - 1))) if len(trimmed) > 1 else 1.0
 
 
 def _require_same(system: control.StateSpace, num: np.ndarray, den: np.ndarray, continuous: bool) -> None:

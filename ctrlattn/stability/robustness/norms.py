@@ -157,14 +157,14 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
     a, b, c, d = g.a, g.b / level, g.c, g.d / level  # u in units of the level: a better scaled pencil
     ah, bh, ch, dh = (x.conj().T for x in (a, b, c, d))
     last = np.hstack([dh @ c, bh, dh @ d - np.eye(m)])
-    one, zero = np.eye(n), np.zeros((n, n))
+    eye, zero = np.eye(n), np.zeros((n, n))
     if g.continuous:
         left = np.vstack([np.hstack([a, zero, b]), np.hstack([-ch @ c, -ah, -ch @ d]), last])
         right = np.diag(np.repeat([1.0, 0.0], [2 * n, m]))
     else:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, one, np.zeros((n, m))]), last])
+        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, eye, np.zeros((n, m))]), last])
         right = np.zeros_like(left)
-        right[:n, :n] = one
+        right[:n, :n] = eye
         right[n : 2 * n] = np.hstack([ch @ c, ah, ch @ d])
     top, bottom = eigvals(left, right, homogeneous_eigvals=True)
     return _on_boundary(g, top, bottom)
@@ -180,10 +180,10 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
     roots = top[finite] / bottom[finite]
     if g.continuous:
         near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * np.linalg.norm(g.a)
-        found = roots[near].imag
+        frequencies = roots[near].imag
     else:
-        found = np.angle(roots[np.abs(np.abs(roots) - 1) < _NEAR])
-    return np.unique(np.abs(found) if g.real() else found)
+        frequencies = np.angle(roots[np.abs(np.abs(roots) - 1) < _NEAR])
+    return np.unique(np.abs(frequencies) if g.real() else frequencies)
 
 
 def _first_guesses(g: Realization) -> np.ndarray:

@@ -192,11 +192,11 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
     if not np.all(np.isfinite(size) & (size > 0)):
         raise InputError("amplitudes must be positive and finite")
     if omega is not None and omega in (0.0, math.pi):
-        found = np.asarray(phi(size), dtype=complex) / size
+        n = np.asarray(phi(size), dtype=complex) / size
     else:
         t = 2 * np.pi * (np.arange(_SAMPLES) + 0.5) / _SAMPLES
-        found = 2 * np.mean(np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t), axis=-1) / size
-    return complex(found) if found.ndim == 0 else found
+        n = 2 * np.mean(np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t), axis=-1) / size
+    return complex(n) if n.ndim == 0 else n
 
 
 def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitudes: Any) -> list[LimitCycle]:
@@ -225,8 +225,8 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     Examples
     --------
     >>> import control, numpy as np
-    >>> found = limit_cycles(control.tf([2.0], [1, 0], 1), np.tanh, np.geomspace(1e-3, 10, 50))  # x' = -2 tanh(x)
-    >>> round(found[0].amplitude, 6), round(found[0].frequency, 4), found[0].exact
+    >>> cycles = limit_cycles(control.tf([2.0], [1, 0], 1), np.tanh, np.geomspace(1e-3, 10, 50))  # x' = -2 tanh(x)
+    >>> round(cycles[0].amplitude, 6), round(cycles[0].frequency, 4), cycles[0].exact
     (1.915008, 3.1416, True)
     """
     a = np.asarray(amplitudes, dtype=float)
@@ -236,7 +236,7 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
         raise InputError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
     discrete = system.dt != 0
     real = crossings(system)
-    found = []
+    cycles = []
     for w, factor in zip(real.gain_frequency, real.gain_factor, strict=True):
         exact = discrete and w in (0.0, math.pi)
 
@@ -244,11 +244,11 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
             return np.real(describing_function(phi, size, omega=w if exact else None)) - factor
 
         value = excess(a)
-        found += [
+        cycles += [
             LimitCycle(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)), float(w), bool(exact))
             for i in np.flatnonzero(value[:-1] * value[1:] < 0)
         ]
-    return found
+    return cycles
 
 
 def _around(g: Realization, centre: float, quantity: str) -> Realization:

@@ -153,5 +153,5 @@ def test_refused():
         continue_fixed_point(logistic, np.array([0.5]), (2.5, 2.5))
     with pytest.raises(ValueError, match="gains must be"):
         bifurcation_diagram(logistic, np.array([0.5]), [], observe=lambda x: x[0])
-    with pytest.raises(ValueError, match="keep >= 2"):
+    with pytest.raises(ValueError, match="keep must be a whole number of at least 2"):
         bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], keep=1)

@@ -187,9 +187,9 @@ def test_degenerate_maps():
 
 
 def test_refused():
-    with pytest.raises(ValueError, match=r"k must lie in 1\.\.2"):
+    with pytest.raises(ValueError, match=r"k must be a whole number in 1 \.\.\. 2"):
         lyapunov_exponents(henon, np.zeros(2), 10, k=3)
-    with pytest.raises(ValueError, match="steps must be"):
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1"):
         lyapunov_exponents(henon, np.zeros(2), 0)
     with pytest.raises(ValueError, match="no longer finite after step"), np.errstate(all="ignore"):
         lyapunov_exponents(lambda x: x**3, np.array([9.0]), 50)

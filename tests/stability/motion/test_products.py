@@ -70,9 +70,11 @@ def test_a_tiny_network():
 
 
 def test_bad_counts():
-    with pytest.raises(ValueError, match="at least one sweep"):
+    with pytest.raises(ValueError, match="at least one layer"):
         depth_exponents([], k=1)
-    with pytest.raises(ValueError, match=r"k must lie in 1 \.\.\. 2"):
+    with pytest.raises(ValueError, match="sweeps must be a whole number of at least 1, got 0"):
+        depth_exponents(lazily([np.eye(2)]), k=1, sweeps=0)
+    with pytest.raises(ValueError, match=r"k must be a whole number in 1 \.\.\. 2"):
         depth_exponents(lazily([np.eye(2)]), k=3)
     with pytest.raises(ValueError, match="layer 1 are not finite"):
         depth_exponents(lazily([np.eye(2), np.full((2, 2), np.nan)]), k=1, sweeps=1)

@@ -111,10 +111,10 @@ def test_departure_of_normal_nilpotent_and_random_matrices():
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda o: singular_triplets(o, 0), "k must lie in 1 ... 2"),
-        (lambda o: singular_triplets(o, 2, steps=1), "at least k"),
-        (lambda o: eigenvalues(o, steps=0), "one step"),
-        (lambda o: departure(o, 1), "2 probes"),
+        (lambda o: singular_triplets(o, 0), r"k must be a whole number in 1 \.\.\. 2, got 0"),
+        (lambda o: singular_triplets(o, 2, steps=1), "steps must be a whole number of at least 2, got 1"),
+        (lambda o: eigenvalues(o, steps=0), "steps must be a whole number of at least 1, got 0"),
+        (lambda o: departure(o, 1), "probes must be a whole number of at least 2, got 1"),
     ],
 )
 def test_bad_counts(call, word):

@@ -16,6 +16,7 @@ from ctrlattn import (
     simulate,
 )
 from ctrlattn.stability import sector_form
+from ctrlattn.stability.robustness import contraction
 
 
 def memory_loop(feedback, controller=None, seed=0, slots=6, d=3):
@@ -103,3 +104,20 @@ def test_refused():
         contraction_certificate(control.ss(-1, 1, 1, 0), 0, 1)
     with pytest.raises(ValueError, match="sequence of 2 different layers"):
         sector_form([Loop(CausalMean())] * 2)
+
+
+def test_only_a_pencil_that_cannot_be_ordered_means_no_metric(monkeypatch):
+    system = control.ss(0.9, 0.5, 1.0, 0, 1)
+
+    def failing(words):
+        def solve(*_):
+            raise ValueError(words)
+
+        return solve
+
+    monkeypatch.setattr(contraction, "solve_discrete_are", failing("Reordering of (A, B) failed"))
+    with pytest.raises(ArithmeticError, match="no metric passes"):
+        contraction_certificate(system, 0.0, 1.0)
+    monkeypatch.setattr(contraction, "solve_discrete_are", failing("a fault of ours"))
+    with pytest.raises(ValueError, match="a fault of ours"):
+        contraction_certificate(system, 0.0, 1.0)

@@ -98,7 +98,7 @@ def test_delays_and_hidden_states():
     assert_allclose(hankel_singular_values(control.tf([1], [1, 0, 0, 0], 1)), np.ones(3), rtol=1e-12)
     hidden = control.ss([[0.5, 0], [0, 0.9]], [[1.0], [0.0]], [[1.0, 1.0]], 0, 1)
     assert_allclose(hankel_singular_values(hidden), [1 / 0.75, 0.0], atol=1e-12)
-    with pytest.raises(ValueError, match="from 0 to 1"):
+    with pytest.raises(ValueError, match=r"order must be a whole number in 0 \.\.\. 1, got 2"):
         balanced_truncation(hidden, 2)
     static = control.ss([], [], [], 2.0, 1)
     assert len(hankel_singular_values(static)) == 0

@@ -7,7 +7,7 @@ import numpy as np
 
 from ctrlattn import plots, presets
 from ctrlattn.controllers import PID
-from ctrlattn.design import Performance, Spec, performance, tune
+from ctrlattn.design import InfeasibleError, Performance, Spec, performance, tune
 from ctrlattn.linear import loop_transfer
 from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, outermost_modes, reflection, upper_half
 from ctrlattn.loop import Loop
@@ -105,8 +105,8 @@ def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float
     try:
         both = np.unique(np.concatenate([few, np.conj(few)]))
         found = tune(loop, both, spec, form=pid.form, ema=pid.ema)
-    except ValueError as error:
-        return str(error).partition("Not met: ")[2]
+    except InfeasibleError as error:
+        return error.why
     return found, performance(found.loop, spectrum, horizon=HORIZON)
 
 
