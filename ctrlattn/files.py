@@ -1,4 +1,4 @@
-"""Nothing half-written under a final name: write to a temporary file beside it, then os.replace."""
+"""Files: none is half-written under a final name (a temporary file beside it, then os.replace); texts are UTF-8."""
 
 import os
 import tempfile
@@ -43,7 +43,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def output_directory(path: str | os.PathLike[str]) -> Path:
-    """The directory, made if absent; a ValueError that says why nothing can be written there.
+    """The directory, made if absent; an InputError that says why nothing can be written there.
 
     >>> import tempfile
     >>> output_directory(Path(tempfile.mkdtemp()) / "a" / "b").is_dir()
@@ -57,6 +57,23 @@ def output_directory(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise InputError(f"cannot write to the output directory {folder}: {error.strerror or error}") from error
     return folder
+
+
+@contextmanager
+def utf8(where: str | os.PathLike[str]) -> Iterator[None]:
+    r"""Text that is read or encoded inside the block is UTF-8, or else an InputError says where it is not.
+
+    >>> with utf8("a.txt"):
+    ...     b"\xff".decode()
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: a.txt: not a text in UTF-8: invalid start byte at byte 0
+    """
+    try:
+        yield
+    except UnicodeError as error:
+        place = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+        raise InputError(f"{where}: not a text in UTF-8{place}") from error
 
 
 def _umask() -> int:

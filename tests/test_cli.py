@@ -105,6 +105,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "bad.toml").write_text("[loop]\nskp = 1\nfedback = 2\n")
     (tmp_path / "bad.npz").write_bytes(b"nonsense")
     (tmp_path / "file").write_text("")
+    (tmp_path / "huge.toml").write_text('[loop]\npreset = "neutreno"\nskip = 1e200\n')
     for arguments, words in (
         (["simulate", "neutrino"], ["did you mean 'neutreno'"]),
         (["simulate", tmp_path / "absent.toml"], ["no such file"]),
@@ -115,6 +116,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
         (["report", "--out", tmp_path / "r", "--preset", "x"], ["unknown preset"]),
         (["report", "--out", tmp_path / "r", "--signals", tmp_path / "bad.npz"], ["bad.npz"]),
         (["report", "--out", tmp_path / "r", "--config", tmp_path / "bad.toml"], ["loop.skp"]),
+        (["report", "--out", tmp_path / "r", "--config", tmp_path / "huge.toml"], ["huge: a gain of 1e+200 leaves"]),
+        (["simulate", "neutreno", "--tokens", 10**14], ["--tokens 100000000000000", "does not fit into memory"]),
+        (["simulate", "neutreno", "--tokens", 10**30], ["does not fit into memory"]),
+        (["simulate", "neutreno", "--layers", 10**30], ["--layers"]),
+        (["simulate", "neutreno", "--seed", 10**30], ["--seed"]),
         (["report", "--out", tmp_path / "r", "--text", "hello"], ["--checkpoint"]),
         (["report", "--out", tmp_path / "r", "--checkpoint", tmp_path / "none"], ["--text"]),
         (["report", "--out", tmp_path / "r", "--checkpoint", tmp_path / "none", "--text", "hi"], ["no such directory"]),
@@ -216,7 +222,10 @@ def test_a_bug_is_told_as_one(kind, place):
     assert told.returncode == 70
     assert told.stdout == ""
     assert re.fullmatch(
-        rf"ctrlattn: this is a bug of ctrlattn [\d.]+, not of your input: {kind}: .*\nPlease report .*\n", told.stderr
+        rf"ctrlattn: this is a bug of ctrlattn [\d.]+, not of your input: {kind}: .*\n"
+        "Please report it with the command: ctrlattn simulate softmax\n"
+        "Run it again with --debug for the traceback.\n",
+        told.stderr,
     )
     shown = run(*(["--debug", "simulate", "softmax"] if place == "first" else ["simulate", "softmax", "--debug"]))
     assert shown.returncode == 70
@@ -230,6 +239,50 @@ def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path):
         assert told.returncode == 2, told.stderr
         assert len(told.stderr.splitlines()) == 1
         assert "a bug of" not in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("PermissionError(13, 'Permission denied', 'a.nc')", 2),
+        ("IsADirectoryError(21, 'Is a directory', 'a')", 2),
+        ("OSError(28, 'No space left on device')", 2),
+        ("OSError('no file, no device')", 70),
+        ("ctrlattn.InputError('what, where, what would be right')", 2),
+        ("ctrlattn.errors.InputTypeError('what, where, what would be right')", 2),
+        ("BrokenPipeError(32, 'Broken pipe')", 1),  # as click does it
+    ],
+)
+def test_errors_of_the_system_that_a_user_can_mend_are_no_bugs(error, code):
+    program = (
+        "import ctrlattn, ctrlattn.errors; from ctrlattn import presets; from ctrlattn.cli import main\n"
+        f"def get(name): raise {error}\n"
+        "presets.get = get\n"
+        "main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, "simulate", "softmax"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == code, told.stderr
+    assert len(told.stderr.splitlines()) == {1: 0, 2: 1, 70: 3}[code]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_closed_pipe_is_quiet():
+    program = "from ctrlattn.cli import main; main()"
+    told = subprocess.run(
+        f"{sys.executable} -c '{program}' list --json | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert told.stderr == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="arguments of bytes")
+def test_a_text_that_is_no_utf8_is_bad_input(tmp_path):
+    for text in (b"A \xff cat sat.", os.fsencode(tmp_path / "latin.txt")):
+        (tmp_path / "latin.txt").write_bytes("déjà vu".encode("latin-1"))
+        told = command("analyze", tmp_path, "--text", os.fsdecode(text))
+        assert told.returncode == 2, told.stderr
+        assert "not a text in UTF-8" in told.stderr
 
 
 def test_exit_codes_are_in_the_help():

@@ -35,7 +35,7 @@ def main() -> None:
         typer.echo("interrupted: nothing half-written is left under a final name", err=True)
         raise SystemExit(130) from None
     except Exception as error:
-        report_bug(error, debug="--debug" in arguments)
+        report_bug(error, arguments)
         raise SystemExit(70) from None
 
 

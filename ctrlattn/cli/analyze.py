@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -29,7 +29,7 @@ def analyze(
             "nonnormality, exponents; default: everything.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random directions.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the random directions.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
     as_json: AsJSON = False,
 ) -> None:

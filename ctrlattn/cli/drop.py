@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -44,7 +44,7 @@ def drop(
     ] = None,
     tokens: Annotated[int, typer.Option(min=10, help="Tokens of each text that are read, at most.")] = 16384,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the tokens drawn for the curvature.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the tokens drawn for the curvature.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
     as_json: AsJSON = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, file_of, load_checkpoint, one_line_errors, print_json, show_progress
+from ctrlattn.cli.terminal import MOST, AsJSON, file_of, load_checkpoint, one_line_errors, print_json, show_progress
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -29,7 +29,7 @@ def observe(
     context: Annotated[int, typer.Option(min=8, help="Tokens a window.")] = 128,
     held_out: Annotated[int, typer.Option(min=1, help="Windows to measure on.")] = 64,
     shown: Annotated[int, typer.Option(min=1, help="Features to show the texts of.")] = 24,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the dictionary and of the order.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the dictionary and of the order.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
     as_json: AsJSON = False,
 ) -> None:

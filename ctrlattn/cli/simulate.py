@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, given, one_line_errors, print_json
+from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json
 from ctrlattn.errors import InputError
 
 EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc"
@@ -13,10 +13,10 @@ EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrl
 
 def simulate(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="Name of a preset, or a configuration.")],
-    layers: Annotated[int | None, typer.Option(min=0, help="Layers (time steps).")] = None,
+    layers: Annotated[int | None, typer.Option(min=0, max=MOST, help="Layers (time steps).")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of the seeded Gaussian signal.")] = None,
     features: Annotated[int | None, typer.Option(min=1, help="Features of the signal.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the signal.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=MOST, help="Seed of the signal.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="netCDF file for the trajectory.")] = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -32,7 +32,7 @@ def simulate(
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
-        x = np.random.default_rng(seed).standard_normal((tokens, features))
+        x = _signal(tokens, features, seed)
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
             trajectory = run(loop, x, layers)
             rms = np.sqrt(np.mean(trajectory.state**2, axis=(-2, -1)))
@@ -49,6 +49,16 @@ def simulate(
             typer.echo(f"{k:5d}   {row[0]:9.4g}   {row[1]:9.4g}   {row[2]:11.4f}")
         if out is not None:
             typer.echo(out)
+
+
+def _signal(tokens: int, features: int, seed: int) -> Any:
+    """A Gaussian signal (tokens, features)."""
+    import numpy as np
+
+    try:
+        return np.random.default_rng(seed).standard_normal((tokens, features))
+    except (MemoryError, ValueError) as error:  # numpy's limit of a dimension is a ValueError
+        raise InputError(f"--tokens {tokens} --features {features}: this signal does not fit into memory") from error
 
 
 def _loop_of(source: str) -> tuple[Any, Any]:

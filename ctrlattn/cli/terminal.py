@@ -1,7 +1,9 @@
 """What every command does in the same way: one-line errors, a progress bar on stderr, JSON on stdout."""
 
+import errno
 import json
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -13,7 +15,11 @@ import typer
 
 from ctrlattn import __version__
 from ctrlattn.errors import InputError
+from ctrlattn.files import utf8
 
+_DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+
+MOST = 2**63 - 1  # seeds and counts are whole numbers of 64 bits
 AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
 
 
@@ -21,24 +27,39 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results o
 def one_line_errors() -> Iterator[None]:
     """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug, which `main` reports.
 
-    A user can mend an InputError, and an OSError: a file or a device that is missing, full or not readable.
+    A user can mend an InputError, and an OSError that concerns a file or a device.
     """
     try:
         yield
     except (InputError, OSError) as error:
+        if isinstance(error, OSError) and not _concerns_a_file(error):
+            raise
         typer.echo(f"ctrlattn: {error}", err=True)
         raise typer.Exit(2) from error
 
 
-def report_bug(error: Exception, *, debug: bool) -> None:
-    """Two lines to report on stderr, or the traceback where --debug asked for it."""
-    if debug:
+def _concerns_a_file(error: OSError) -> bool:
+    """Whether the system names a file, or says that a device is full, read-only or broken.
+
+    A closed pipe (`ctrlattn list | head`) is none of these: typer ends the program without a word.
+
+    >>> _concerns_a_file(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.nc"))
+    True
+    >>> _concerns_a_file(BrokenPipeError(errno.EPIPE, "Broken pipe")), _concerns_a_file(OSError("no number, no name"))
+    (False, False)
+    """
+    return error.filename is not None or error.errno in _DEVICE
+
+
+def report_bug(error: Exception, arguments: list[str]) -> None:
+    """What to report, on stderr; with --debug among the arguments, the traceback stands before it."""
+    if "--debug" in arguments:
         typer.echo("".join(traceback.format_exception(error)), err=True)
-        return
     words = " ".join(str(error).split())
     typer.echo(
         f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: {words}\n"
-        "Please report it with the command. `ctrlattn --debug COMMAND ...` shows the traceback.",
+        f"Please report it with the command: ctrlattn {shlex.join(arguments)}\n"
+        + ("" if "--debug" in arguments else "Run it again with --debug for the traceback."),
         err=True,
     )
 
@@ -67,17 +88,12 @@ def file_of(argument: str) -> Path | None:
 def text_of(argument: str) -> str:
     """The content of the file that a --text names, or the text itself."""
     file = file_of(argument)
-    text = argument if file is None else _content(file)
+    with utf8("--text" if file is None else file):
+        text = argument if file is None else file.read_text(encoding="utf-8")
+        text.encode()  # Python hides bytes of the command line that are no UTF-8 in surrogates
     if not text.strip():
         raise InputError(f"--text {argument!r} is empty")
     return text.strip()
-
-
-def _content(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def given(value: Any, otherwise: Any) -> Any:

@@ -25,6 +25,7 @@ from ctrlattn.checkpoints import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.watch import first, hooked, stream_of
 from ctrlattn.errors import InputError
+from ctrlattn.files import utf8
 from ctrlattn.predictors import CausalMean
 
 SIGNALS = ("state", "prediction", "error", "mid", "mlp")
@@ -98,12 +99,9 @@ def _pieces(path: Path) -> Iterator[str]:
     """Pieces of a text that end at the end of a line."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    try:
-        with path.open(encoding="utf-8") as file:
-            while lines := file.readlines(_CHUNK):
-                yield "".join(lines)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not a text in UTF-8: {error.reason} at byte {error.start}") from error
+    with utf8(path), path.open(encoding="utf-8") as file:
+        while lines := file.readlines(_CHUNK):
+            yield "".join(lines)
 
 
 def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:

@@ -9,11 +9,13 @@ import numpy as np
 
 from ctrlattn import presets
 from ctrlattn.errors import InputError
+from ctrlattn.linear import mode
 from ctrlattn.loop import Loop, simulate
 from ctrlattn.normalizers import rms_norm
 from ctrlattn.predictors import FixedAttention
 from ctrlattn.stability import attention_spectrum
 
+_DIGITS = 150  # half the range of a float64: sums of squares stay in it
 DEFAULT_PRESETS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema")
 
 
@@ -103,6 +105,23 @@ def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> 
     if clash:
         raise InputError(f"a configuration has the name of a preset: {', '.join(sorted(clash))}; rename the file")
     return {**loops, **configured}
+
+
+def require_in_range(material: Material) -> None:
+    """No linear loop leaves the range of floats: |A|^layers, A the state matrix of the mode a = 1.
+
+    Raises
+    ------
+    InputError
+        A loop whose gains are too large.
+    """
+    for name, loop in material.linear.items():
+        largest = float(np.abs(mode(loop, 1.0).A).max())
+        if not material.layers * np.log10(max(largest, 1.0)) < _DIGITS:
+            raise InputError(
+                f"{name}: a gain of {largest:.3g} leaves the range of floats within {material.layers} layers; give "
+                "gains nearer to one"
+            )
 
 
 def why_not_linear(loop: Loop) -> str | None:

@@ -24,7 +24,7 @@ from ctrlattn.report.pages.loops import (
     transients,
 )
 from ctrlattn.report.pages.loops import interactive as plotly_panes
-from ctrlattn.report.pages.loops.material import Material, named_loops
+from ctrlattn.report.pages.loops.material import Material, named_loops, require_in_range
 
 SECTIONS = (
     automaton, feedback, spectra, transients, exponents, time, frequency, tokens, comparison, configurations, design,
@@ -80,6 +80,7 @@ def write(
     folder = output_directory(out)
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
     material = Material(loops, _networks(signals_file, recorded))
+    require_in_range(material)
     tell = progress or silent
     sections = []
     for done, room in enumerate(SECTIONS):
