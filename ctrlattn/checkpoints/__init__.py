@@ -10,8 +10,9 @@ from ctrlattn.checkpoints.measure.profile import feedback_profile
 from ctrlattn.checkpoints.measure.streaming import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, Place, Sublayer
-from ctrlattn.checkpoints.network.load import Checkpoint, load
+from ctrlattn.checkpoints.network.load import load
 from ctrlattn.checkpoints.network.save import is_changed, open_changed, save
 from ctrlattn.checkpoints.reduce.choose import Choice, choose, compensated_drop
 from ctrlattn.checkpoints.reduce.compensate import Calibration

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
-from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_function
-from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
 

@@ -19,8 +19,8 @@ from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_functions
 from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activation, ordinary_tokens
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.value_maps import value_gains
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.errors import InputError
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
 from ctrlattn.progress import Progress

@@ -29,8 +29,8 @@ import numpy as np
 
 from ctrlattn import __version__, results
 from ctrlattn.checkpoints.measure.parts import PARTS, SUBLAYERS, Effort, Measured, Progress
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 

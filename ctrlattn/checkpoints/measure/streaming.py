@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.measure.tap import attributes, token_names
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import KINDS
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
 from ctrlattn.errors import InputError
 from ctrlattn.signals import feedback_gain

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ctrlattn import signals
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
 
 if TYPE_CHECKING:

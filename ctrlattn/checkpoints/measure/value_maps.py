@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrlattn.checkpoints.measure.weights import value_output
-from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 
 
 class ValueGains(NamedTuple):

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
-from ctrlattn.checkpoints.network.load import Checkpoint
 
 
 class ValueOutput(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.network.load import Checkpoint
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
 _TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like

@@ -1,69 +1,19 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.network.families import KINDS, Family, Kind, Sublayer, family_of, sublayers
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.errors import InputError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
 _LONGEST = 400  # characters of a message
-
-
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """A network ready for analysis, in evaluation mode."""
-
-    model: Any
-    tokenizer: Any | None
-    family: Family
-    source: str
-
-    @property
-    def layers(self) -> list[Any]:
-        """The layers as modules of transformers."""
-        return self.family.layers_of(self.model)
-
-    @property
-    def width(self) -> int:
-        """d, features of the stream."""
-        return int(self.model.config.get_text_config().hidden_size)
-
-    @property
-    def heads(self) -> int:
-        """Query heads of a layer."""
-        return int(self.model.config.get_text_config().num_attention_heads)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a token sees only those before it."""
-        config = self.model.config.get_text_config()
-        both_ways = getattr(config, "use_bidirectional_attention", False)
-        return (self.family.causal and not both_ways) or bool(getattr(config, "is_decoder", False))
-
-    def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
-        """Sublayers in order of depth, of one kind or all; looked up anew, so that replaced modules are found.
-
-        Raises
-        ------
-        InputError
-            An unknown kind, or a model that the family does not fit.
-        """
-        if kind is not None and kind not in KINDS:
-            raise InputError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
-        return tuple(one for one in sublayers(self.family, self.model) if kind in (None, one.kind))
-
-    def layer_index(self, layer: int) -> int:
-        """`layer`, checked to be one of 0 ... layers - 1."""
-        count = len(self.layers)
-        if not 0 <= layer < count:
-            raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
-        return int(layer)
 
 
 def load(
@@ -123,9 +73,6 @@ def load(
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
-    # Here, not above: what was saved is made of Checkpoints, so that its module reads this one.
-    from ctrlattn.checkpoints.network.save import is_changed, open_changed
-
     try:
         if gguf is None and is_changed(name):
             options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory

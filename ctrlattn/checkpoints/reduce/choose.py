@@ -15,8 +15,8 @@ from torch.nn.functional import cross_entropy
 
 from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.measure.flow import Flow
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
 from ctrlattn.checkpoints.reduce.compensate import Calibration, Moments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.measure.evaluate import windows_of
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.structure import shared, structure_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, hooked, stream_of
 from ctrlattn.errors import InputError

@@ -10,8 +10,8 @@ import torch
 
 from ctrlattn.checkpoints.measure.flow import Flow, weights_of
 from ctrlattn.checkpoints.measure.weights import value_output
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
-from ctrlattn.checkpoints.network.load import Checkpoint
 from ctrlattn.checkpoints.network.stand_ins import LAGS, RATES, MemoryGain
 from ctrlattn.errors import InputError
 
