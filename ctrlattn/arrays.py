@@ -78,9 +78,10 @@ def namespace(*arrays: Array) -> ModuleType:
 
 
 def _usual(arrays: tuple[Array, ...]) -> bool:
-    """All plain numpy of one usual dtype: what passes every check of `namespace`, found in a sixth of the time.
+    """Whether all are plain numpy of one usual dtype, and so pass every check of `namespace`.
 
-    It is asked a dozen times a layer, and small signals spent half of `simulate` there.
+    The answer takes a sixth of the time of those checks. `namespace` is called a dozen times in each layer, and with
+    small signals `simulate` spent half of its time there.
     """
     dtype = getattr(arrays[0], "dtype", None)
     for x in arrays:
@@ -125,9 +126,9 @@ def move(thing: Any, template: Array) -> Any:
 
 
 def require_finite(name: str, x: Array) -> None:
-    """Raise ValueError that names the first NaN or infinity of `x`; silent inside a function transform.
+    """Raise InputError that names the first NaN or infinity of `x`.
 
-    A batched tensor of `torch.func.vmap` has no single truth value: there the check is left to the caller.
+    A batched tensor of `torch.func.vmap` has no single truth value: inside such a transform nothing is checked.
     """
     xp = namespace(x)
     try:
@@ -136,16 +137,16 @@ def require_finite(name: str, x: Array) -> None:
             if math.isfinite(abs(xp.sum(x.detach() if is_torch(x) else x))):
                 return
         bad = ~xp.isfinite(x)
-        found = bool(bad.any())
+        is_finite = not bool(bad.any())
     except RuntimeError:
         return
-    if found:
+    if not is_finite:
         where = tuple(int(i) for i in np.argwhere(to_numpy(bad))[0])
         raise InputError(f"{name} must be finite: found {to_numpy(x)[where]} at index {where}")
 
 
 def require_tokens(x: Array) -> None:
-    """Raise unless `x` is a signal, (..., tokens, features) with at least one of each."""
+    """Raise InputError unless `x` is a signal, (..., tokens, features) with at least one of each."""
     namespace(x)
     if x.ndim < 2 or x.shape[-2] == 0 or x.shape[-1] == 0:
         raise InputError(f"a signal is (..., tokens, features) with at least one of each, got shape {tuple(x.shape)}")

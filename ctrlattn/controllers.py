@@ -102,7 +102,14 @@ class PID:
         return (zero, e) if self.form == "printed" else (zero, e, e)
 
     def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
-        """Control of one layer k >= 1 and the memory for the next; shapes as `e`."""
+        """Control of one layer k >= 1 and the memory for the next; both have the shape of `e`.
+
+        Raises
+        ------
+        InputError
+            The memory of another controller, or of a signal of another shape.
+        """
+        _require_memory(state, 2 if self.form == "printed" else 3, e)
         if self.form == "printed":
             integral, previous = state
             integral = integral + e
@@ -164,8 +171,8 @@ class LTIController:
     Parameters
     ----------
     system : control.StateSpace or control.TransferFunction
-        One input, one output, dt = 1 (one layer); dt = True (any sampling time) is accepted, and dt = None for
-        a static gain. Its coefficients are extracted once; it starts at zero state with layer 1.
+        It has one input, one output and dt = 1 (one layer); dt = True (any sampling time) is accepted, and dt = None
+        for a static gain. Its coefficients are extracted once; it starts at zero state with layer 1.
 
     Raises
     ------
@@ -202,7 +209,14 @@ class LTIController:
         return (zero,) * len(self._numbers[0])
 
     def step(self, e: Array, state: ControllerState) -> tuple[Array, ControllerState]:
-        """u = C s + D e and the next state, by a loop over the small order."""
+        """u = C s + D e and the next state, by a loop over the small order.
+
+        Raises
+        ------
+        InputError
+            As for `PID.step`.
+        """
+        _require_memory(state, len(self._numbers[0]), e)
         a, b, c, d = self._numbers
         u = _combine(d[0][0] * e, c[0], state)
         return u, tuple(_combine(b_i[0] * e, a_i, state) for a_i, b_i in zip(a, b, strict=True))
@@ -227,7 +241,7 @@ class LTIController:
 
 
 def as_controller(controller: Any) -> Any:
-    """A controller as it is, a python-control system as an LTIController; anything else is a TypeError."""
+    """A controller as it is, a python-control system as an LTIController; anything else is an InputTypeError."""
     if isinstance(controller, type):  # it has all methods of a controller
         raise InputTypeError(
             f"controller is the class {controller.__name__}: make one, such as {controller.__name__}(...)"
@@ -242,8 +256,15 @@ def as_controller(controller: Any) -> Any:
     )
 
 
+def _require_memory(state: ControllerState, memories: int, e: Array) -> None:
+    if len(state) != memories:
+        raise InputError(f"this controller has {memories} memories, the state that it is given has {len(state)}")
+    if memories and tuple(state[0].shape) != tuple(e.shape):
+        raise InputError(f"the memories have the shape {tuple(state[0].shape)}, the error has {tuple(e.shape)}")
+
+
 def _combine(start: Array, coefficients: list[float], state: ControllerState) -> Array:
-    """start + sum_j c_j s_j, skipping zeros; no in-place operation, so that gradients flow."""
+    """start + sum_j c_j s_j without the terms that are zero; nothing is overwritten, so that gradients flow."""
     for coefficient, s in zip(coefficients, state, strict=True):
         if coefficient != 0.0:
             start = start + coefficient * s

@@ -67,7 +67,7 @@ def relation_memory(
     Parameters
     ----------
     relations : mapping of word to words
-        One slot a word; see `parse_relations`.
+        Every word makes one slot; see `parse_relations`.
     embeddings : mapping of word to (d,)
         numpy or torch; of unit norm if similarities are to be cosines.
     temperature, sink : float
@@ -88,7 +88,7 @@ def relation_memory(
 
     References
     ----------
-    The notes this project began with, N5; the memory is that of Graves et al., arXiv 1410.5401, section 3.3.1.
+    docs/origin.md, "Pronoun"; the memory is that of Graves et al., arXiv 1410.5401, section 3.3.1.
 
     Examples
     --------
@@ -133,8 +133,8 @@ def read_layer(
         q <- norm(q + g read(q, X, X))            context: the tokens strictly before, in their present state
         q <- norm(q + g read(q, V, K))            MLP: keys and values exchanged
 
-    `simulate([*layer, *layer], x, 6)` runs two layers. In the notes the context is the layer's input and g = +1;
-    here it is the state after the association, which is what makes each read a loop of its own.
+    `simulate([*layer, *layer], x, 6)` runs two layers. In the claim that this layer comes from the context is the
+    layer's input and g = +1; here it is the state after the association, which makes each read a loop of its own.
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def read_layer(
     feedback : float
         g: +1 adds what is read (the usual transformer), -1 subtracts it (a comparator).
     normalizer : callable, optional
-        After every read. With unit_norm all similarities with unit embeddings are cosines; rms_norm is the same
+        It follows every read. With unit_norm all similarities with unit embeddings are cosines; rms_norm is the same
         up to the factor sqrt(d), so temperatures would have to be scaled.
 
     References
     ----------
-    The notes this project began with, N7: "only reads from two kinds of memory, and nothing more".
+    docs/origin.md, "Reads alone": a transformer needs nothing but reads from two kinds of memory.
 
     Examples
     --------

@@ -5,7 +5,9 @@ bound with functools.partial(rms_norm, weight=w). An epsilon is made a Python nu
 float32 signals into float64.
 """
 
-from ctrlattn.arrays import Array, machine_epsilon, namespace
+from types import ModuleType
+
+from ctrlattn.arrays import Array, machine_epsilon, namespace, require_number
 from ctrlattn.errors import InputError
 
 
@@ -22,7 +24,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     Raises
     ------
     InputError
-        A weight that is not (d,).
+        A weight that is not (d,), an epsilon that is not finite, a single number in the place of x.
 
     References
     ----------
@@ -34,8 +36,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     >>> rms_norm(np.array([3.0, -3.0])).round(12).tolist()
     [1.0, -1.0]
     """
-    xp = namespace(x)
-    eps = machine_epsilon(x) if eps is None else float(eps)
+    xp, eps = _checked(x, eps)
     return _scaled(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
 
 
@@ -52,7 +53,7 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     Raises
     ------
     InputError
-        A weight or bias that is not (d,).
+        A weight or bias that is not (d,), an epsilon that is not finite, a single number in the place of x.
 
     References
     ----------
@@ -64,9 +65,9 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     >>> layer_norm(np.array([1.0, 3.0]), eps=0.0).tolist()
     [-1.0, 1.0]
     """
-    xp = namespace(x)
+    xp, eps = _checked(x, eps)
     centred = x - xp.mean(x, -1, keepdims=True)
-    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + float(eps)), weight)
+    y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
     return y if bias is None else y + _feature_vector("bias", bias, x)
 
 
@@ -79,15 +80,27 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
     eps : float, optional
         None: machine epsilon of the dtype.
 
+    Raises
+    ------
+    InputError
+        An epsilon that is not finite, a single number in the place of x.
+
     Examples
     --------
     >>> import numpy as np
     >>> unit_norm(np.array([3.0, 4.0])).tolist()
     [0.6, 0.8]
     """
-    xp = namespace(x)
-    eps = machine_epsilon(x) if eps is None else float(eps)
+    xp, eps = _checked(x, eps)
     return x / xp.sqrt(xp.sum(x * x, -1, keepdims=True) + eps * eps)
+
+
+def _checked(x: Array, eps: float | None) -> tuple[ModuleType, float]:
+    """The library of x, once x has features, and epsilon as a Python number."""
+    xp = namespace(x)
+    if x.ndim == 0:
+        raise InputError("a norm is taken over the features, the last axis: it needs (..., d), got a single number")
+    return xp, machine_epsilon(x) if eps is None else float(require_number("eps", eps))
 
 
 def _scaled(x: Array, weight: Array | None) -> Array:
@@ -95,8 +108,10 @@ def _scaled(x: Array, weight: Array | None) -> Array:
 
 
 def _feature_vector(name: str, vector: Array, x: Array) -> Array:
-    """The vector itself, once it has one number a feature; another shape might broadcast over the tokens."""
+    """The vector itself, once it has one number for each feature; another shape might broadcast over the tokens."""
     namespace(x, vector)
     if tuple(vector.shape) != (x.shape[-1],):
-        raise InputError(f"{name} must have shape {(x.shape[-1],)}, one number a feature, got {tuple(vector.shape)}")
+        raise InputError(
+            f"{name} must have shape {(x.shape[-1],)}, one number for each feature, got {tuple(vector.shape)}"
+        )
     return vector

@@ -1,4 +1,4 @@
-"""Named loops, each with its source: the notes' automaton and reads, residual transformer, PIDformer and relatives.
+"""Named loops, each with its source: the prediction-error automaton, reads, residual transformer, PIDformer, relatives.
 
 Relatives that are another attention matrix, not another loop, are mixings: `ctrlattn.nn.modules.relatives`.
 """
@@ -27,6 +27,7 @@ def _value_dynamics(*, causal: bool = False, **changes: Any) -> Loop:
 
 
 _AUTOMATON = Loop(CausalMean(), skip=1.0, feedback=-1.0, order="sequential", hold_first=True)
+_ORIGIN = "a claim this project began with: docs/origin.md"
 _IMAGES = (0.8, 0.5, 0.05)  # the published gains: DeiT on ImageNet, Segmenter on ADE20K
 _TEXT = (0.4, 0.5, 0.1)  # WikiText-103, as remembered by a reader of the paper: low confidence
 
@@ -34,12 +35,12 @@ _PRESETS = {
     "prediction-error": Preset(
         _AUTOMATON,
         "prediction-error automaton: each token minus the mean of the updated tokens before it",
-        "the notes this project began with, N1",
+        f'{_ORIGIN}, "Prediction error"',
     ),
     "prediction-error-rms": Preset(
         replace(_AUTOMATON, normalizer=rms_norm),
         "the same, each updated token RMS-normalised",
-        "the notes this project began with, N2",
+        f'{_ORIGIN}, "Normalised prediction error"',
     ),
     "residual": Preset(
         Loop(SoftmaxAttention(), skip=1.0, feedback=1.0),
@@ -49,7 +50,7 @@ _PRESETS = {
     "comparator": Preset(
         Loop(SoftmaxAttention(), skip=1.0, feedback=-1.0),
         "the residual add as comparator: x - attention(x), negative feedback",
-        "the notes this project began with, N1",
+        f'{_ORIGIN}, "Prediction error"',
     ),
     "softmax": Preset(
         _value_dynamics(),
@@ -73,13 +74,13 @@ _PRESETS = {
     ),
     "read": Preset(
         Loop(SoftmaxAttention(strict=True, temperature=0.2), normalizer=unit_norm),
-        "one read of the transformer made of `read` alone, subtracted; with memories as predictors three are a layer",
-        "the notes this project began with, N7; a whole layer: ctrlattn.memory.read_layer",
+        "one read of the transformer made of `read` alone, subtracted; with memories as predictors three make a layer",
+        f'{_ORIGIN}, "Reads alone"; a whole layer: ctrlattn.memory.read_layer',
     ),
     "read-plus": Preset(
         Loop(SoftmaxAttention(strict=True, temperature=0.2), feedback=1.0, normalizer=unit_norm),
-        "the same, added, as the notes write it",
-        "the notes this project began with, N7; a whole layer: ctrlattn.memory.read_layer",
+        "the same, added, as the claim has it",
+        f'{_ORIGIN}, "Reads alone"; a whole layer: ctrlattn.memory.read_layer',
     ),
     "contranorm": Preset(
         Loop(SoftmaxAttention(causal=False), skip=1.0, feedback=-0.1, normalizer=layer_norm),

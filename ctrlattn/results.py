@@ -13,7 +13,7 @@ import numpy as np
 
 from ctrlattn import __version__, config
 from ctrlattn.arrays import to_numpy
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.files import atomic
 from ctrlattn.loop import Loop, Trajectory
 
@@ -45,6 +45,8 @@ def to_xarray(
 
     Raises
     ------
+    InputTypeError
+        Something else than a Trajectory.
     InputError
         A number of token names that does not fit; a loop that a file cannot hold.
 
@@ -58,6 +60,8 @@ def to_xarray(
     """
     import xarray as xr
 
+    if not isinstance(trajectory, Trajectory):
+        raise InputTypeError(f"to_xarray takes what simulate returns, a Trajectory, got {type(trajectory).__name__}")
     arrays = {name: to_numpy(value) for name, value in trajectory._asdict().items() if value is not None}
     recorded = len(arrays) > 1
     batch = tuple(f"batch_{i}" for i in range(arrays["state"].ndim - 2 - recorded))
@@ -167,8 +171,8 @@ def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
     Examples
     --------
     >>> import xarray as xr
-    >>> one = xr.Dataset({"y": ("depth", [1.0, 2.0])})
-    >>> compare(one, one + 1.0).differences["y"]
+    >>> a = xr.Dataset({"y": ("depth", [1.0, 2.0])})
+    >>> compare(a, a + 1.0).differences["y"]
     Difference(absolute=1.0, relative=0.5, first=0, note='')
     """
     names = [str(name) for name in a.data_vars if name in b.data_vars]

@@ -1,4 +1,4 @@
-"""Recorded signals of real networks: one xarray.Dataset a text, many texts in one .npz, and the shipped ones.
+"""Recorded signals of real networks: one xarray.Dataset for each text, many texts in one .npz, and the shipped ones.
 
 Schema of a Dataset (version 1). Dims: layer (L), depth (L + 1), token (n), feature (d), head, query (n), key (n).
 
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.arrays import Array, namespace
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_known
 from ctrlattn.files import atomic
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ _MASSIVE = 256.0
 def feedback_gain(x: Array, contribution: Array) -> Array:
     """Gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
 
-    Negative: the sublayer pushes against the state (negative feedback, the comparator of the notes); positive: it
-    pushes along it; 0: what it adds is new. A zero token has gain 0.
+    Negative: the sublayer pushes against the state (negative feedback, a comparator); positive: it pushes along
+    it; 0: what it adds is new. A zero token has gain 0.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def dataset(
     Examples
     --------
     >>> import numpy as np
-    >>> one = dataset({"attention": np.ones((2, 1, 1, 1))}, attrs={"model": "toy", "norm": "pre", "causal": 1})
-    >>> dict(one.sizes)
+    >>> text = dataset({"attention": np.ones((2, 1, 1, 1))}, attrs={"model": "toy", "norm": "pre", "causal": 1})
+    >>> dict(text.sizes)
     {'layer': 2, 'head': 1, 'query': 1, 'key': 1}
     """
     import xarray as xr
@@ -170,20 +170,9 @@ def load(path: str | os.PathLike[str]) -> list["xr.Dataset"]:
     ctrlattn.InputError: no-such-file.npz: no such file
     """
     try:
-        with open(path, "rb") as file:
-            # numpy takes whatever it does not know for a pickle.
-            if not file.peek(6).startswith((b"PK", b"\x93NUMPY", b"\x80")):
-                raise InputError("no .npz archive")
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise InputError("a single array, not an .npz of recorded signals")
-            stored = {name: archive[name] for name in archive.files}
-        return _texts(stored)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
-        raise InputError(f"{path}: not a file of recorded signals: {reason}") from error
+        return _texts(_stored(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def shipped() -> list[str]:
@@ -208,10 +197,27 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
     >>> load_shipped("minilm-l6")[0].sizes["layer"]
     6
     """
-    if name not in shipped():
-        raise InputError(f"unknown recording {name!r}: shipped are {', '.join(shipped())}")
+    require_known("recording", name, shipped())
     with resources.as_file(resources.files("ctrlattn") / "data" / f"{name}.npz") as path:
         return load(path)
+
+
+def _stored(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Every array of an .npz; whatever numpy raises on the way is a fault of the file."""
+    try:
+        with open(path, "rb") as file:
+            # numpy takes whatever it does not know for a pickle.
+            if not file.peek(6).startswith((b"PK", b"\x93NUMPY", b"\x80")):
+                raise InputError("no .npz archive")
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise InputError("a single array, not an .npz of recorded signals")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError("no such file") from None
+    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
+        raise InputError(f"not a file of recorded signals: {reason}") from error
 
 
 def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -235,26 +241,19 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
     unknown = sorted(arrays.keys() - VARIABLES.keys())
     if unknown:
-        raise InputError(f"unknown array {unknown[0]!r}: known are {', '.join(VARIABLES)}, embedding and text")
+        raise InputError(f"unknown array {unknown[0]!r}: {did_you_mean(unknown[0], [*VARIABLES, 'embedding', 'text'])}")
     if "attention" not in arrays:
         raise InputError("the array 'attention' (layer, head, query, key) is missing")
-    sizes: dict[str, int] = {}
     for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):
+            raise InputTypeError(f"{name} must be a numpy array, got {type(value).__name__}")
         if value.ndim != len(VARIABLES[name]) or 0 in value.shape:
             raise InputError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
         if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value)):
             raise InputError(f"{name} must hold finite floating-point numbers")
-        found = dict(zip(VARIABLES[name], value.shape, strict=True))
-        # One count of tokens and of layers, whatever the dim is called there.
-        found["token"] = found.pop("query", found.get("token", 0))
-        found["token (key)"] = found.pop("key", found["token"])
-        found["layer"] = found.pop("depth", found.get("layer", 0) + 1) - 1
-        for dim, size in found.items():
-            expected = sizes.setdefault(dim.partition(" ")[0], size)
-            if size != expected:
-                raise InputError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")
-    if tokens is not None and len(tokens) != sizes["token"]:
-        raise InputError(f"text names {len(tokens)} tokens, the arrays have {sizes['token']}")
+    count = _token_count(arrays)
+    if tokens is not None and len(tokens) != count:
+        raise InputError(f"text names {len(tokens)} tokens, the arrays have {count}")
     attention = arrays["attention"]
     if np.any(attention < 0):
         raise InputError("attention must not be negative")
@@ -263,13 +262,35 @@ def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
         raise InputError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")
 
 
+def _token_count(arrays: dict[str, np.ndarray]) -> int:
+    """The number of tokens, once all arrays agree on it, on the layers, the heads and the features."""
+    sizes: dict[str, int] = {}
+    for name, value in arrays.items():
+        own = dict(zip(VARIABLES[name], value.shape, strict=True))
+        # One count of tokens and of layers, whatever the dim is called there.
+        own["token"] = own.pop("query", own.get("token", 0))
+        own["token (key)"] = own.pop("key", own["token"])
+        own["layer"] = own.pop("depth", own.get("layer", 0) + 1) - 1
+        for dim, size in own.items():
+            expected = sizes.setdefault(dim.partition(" ")[0], size)
+            if size != expected:
+                raise InputError(f"{name} has {size} of dim {dim!r} where the arrays before it have {expected}")
+    return sizes["token"]
+
+
 def _texts(stored: dict[str, np.ndarray]) -> list["xr.Dataset"]:
     if "meta" not in stored:
         raise InputError("the array 'meta' (a JSON text) is missing")
-    attrs = json.loads(str(stored["meta"]))
+    try:
+        attrs = json.loads(str(stored["meta"]))
+    except json.JSONDecodeError as error:
+        raise InputError(f"meta is not JSON: {error}") from None
     if not isinstance(attrs, dict):
         raise InputError("meta must be a JSON object")
-    numbers = sorted({int(name.partition("/")[0]) for name in stored if name != "meta"})
+    prefixes = {name.partition("/")[0] for name in stored if name != "meta"}
+    if not all(prefix.isdecimal() for prefix in prefixes):
+        raise InputError("texts must be numbered 0/, 1/, ...")
+    numbers = sorted(int(prefix) for prefix in prefixes)
     if not numbers or numbers != list(range(len(numbers))):
         raise InputError("texts must be numbered 0/, 1/, ...")
     return [_text(stored, f"{i}/", attrs) for i in numbers]
@@ -279,25 +300,25 @@ def _text(stored: dict[str, np.ndarray], prefix: str, attrs: dict[str, Any]) -> 
     arrays = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
     tokens = [str(token) for token in arrays.pop("text")] if "text" in arrays else None
     try:
-        one = dataset(arrays, tokens=tokens, attrs=attrs)
-    except ValueError as error:
+        text = dataset(arrays, tokens=tokens, attrs=attrs)
+    except InputError as error:
         raise InputError(f"text {prefix[:-1]}: {error}") from error
-    weights = one["attention"].astype(np.float64)
-    return one.assign(attention=weights / weights.sum("key"))
+    weights = text["attention"].astype(np.float64)
+    return text.assign(attention=weights / weights.sum("key"))
 
 
 def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
     """The arrays of one text as they are stored."""
     arrays = {str(name): text[name].to_numpy() for name in text.data_vars}
     halved = ("attention", "attention_out", "mlp_out")
-    found: dict[str, np.ndarray] = {name: _half(arrays[name]) for name in halved if name in arrays}
+    stored: dict[str, np.ndarray] = {name: _half(arrays[name]) for name in halved if name in arrays}
     if text.attrs.get("norm") == "pre" and {"state", "attention_out", "mlp_out"} <= arrays.keys():
-        found["embedding"] = arrays["state"][0].astype(np.float32)
+        stored["embedding"] = arrays["state"][0].astype(np.float32)
     else:
-        found |= {name: _half(arrays[name]) for name in ("state", "mid") if name in arrays}
+        stored |= {name: _half(arrays[name]) for name in ("state", "mid") if name in arrays}
     if "text" in text.coords:
-        found["text"] = text["text"].to_numpy().astype(str)
-    return found
+        stored["text"] = text["text"].to_numpy().astype(str)
+    return stored
 
 
 def _half(value: np.ndarray) -> np.ndarray:

@@ -88,7 +88,10 @@ class Stream:
         self._first = token if self._first is None else self._first
         namespace(self._first, token)
         if token.ndim == 0 or tuple(token.shape) != tuple(self._first.shape):
-            raise InputError(f"the {name} must be (..., d) and shaped as the first token, got {tuple(token.shape)}")
+            raise InputError(
+                f"the {name} must be (..., d) and shaped as the first token, {tuple(self._first.shape)}, "
+                f"got {tuple(token.shape)}"
+            )
         require_finite(f"the {name}", token)
         return token[..., None, :]
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ctrlattn import PID, FixedAttention, Loop, LTIController, simulate
+from ctrlattn import PID, FixedAttention, InputError, Loop, LTIController, simulate
 from ctrlattn.arrays import like, to_numpy
 from ctrlattn.controllers import Controller, as_controller
 
@@ -342,3 +342,13 @@ def test_a_class_is_not_a_controller(law):
 def test_what_is_no_controller_is_refused(thing):
     with pytest.raises(TypeError, match="controller must be a PID, an LTIController or a python-control"):
         as_controller(thing)
+
+
+@pytest.mark.parametrize("system", [PID(1.0), PID(1.0, form="ema"), LTIController(control.tf([1], [1, 0.5], 1))])
+def test_a_memory_of_another_controller_or_signal_is_refused(system):
+    e = np.ones((3, 2))
+    memory = system.init(e)
+    with pytest.raises(InputError, match=f"has {len(memory)} memories, the state that it is given has 4"):
+        system.step(e, (e, e, e, e))
+    with pytest.raises(InputError, match=r"the memories have the shape \(3, 2\), the error has \(1, 2\)"):
+        system.step(e[:1], memory)

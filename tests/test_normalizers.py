@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ctrlattn import layer_norm, rms_norm, unit_norm
+from ctrlattn import InputError, layer_norm, rms_norm, unit_norm
 from ctrlattn.arrays import like, to_numpy
 
 TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
@@ -104,9 +104,9 @@ def test_an_epsilon_from_an_array_does_not_change_the_dtype(norm):
 
 @pytest.mark.parametrize("norm", [rms_norm, layer_norm])
 def test_a_weight_of_another_shape_kind_or_dtype_is_refused(norm):
-    with pytest.raises(ValueError, match=r"weight must have shape \(4,\), one number a feature, got \(3,\)"):
+    with pytest.raises(ValueError, match=r"weight must have shape \(4,\), one number for each feature, got \(3,\)"):
         norm(np.ones((3, 4)), weight=np.ones(3))
-    with pytest.raises(ValueError, match=r"weight must have shape \(4,\), one number a feature, got \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"weight must have shape \(4,\), one number for each feature, got \(3, 1\)"):
         norm(np.ones((3, 4)), weight=np.ones((3, 1)))
     with pytest.raises(TypeError, match="mixed"):
         norm(np.ones((3, 4)), weight=torch.ones(4))
@@ -123,3 +123,11 @@ def test_a_bias_of_another_shape_or_kind_is_refused():
 def test_integers_are_refused(norm):
     with pytest.raises(TypeError, match="must be floating point"):
         norm(np.ones((3, 4), int))
+
+
+@pytest.mark.parametrize("norm", [rms_norm, layer_norm, unit_norm])
+def test_a_number_has_no_features_and_an_epsilon_is_a_number(xp, norm):
+    with pytest.raises(InputError, match=r"needs \(..., d\), got a single number"):
+        norm(xp.ones(()))
+    with pytest.raises(InputError, match="eps must be a number, got 'small'"):
+        norm(xp.ones(3), eps="small")

@@ -45,7 +45,7 @@ def test_every_preset_says_what_it_is_and_where_it_comes_from(name):
     assert preset.loop is presets.get(name)
     assert isinstance(preset.loop, Loop)
     assert preset.summary
-    assert "arXiv" in preset.source or "notes this project began with" in preset.source
+    assert "arXiv" in preset.source or "docs/origin.md" in preset.source
 
 
 # skip, feedback, reference gain, order, hold_first, causal predictor; Table of THEORY section 1 and PIDFORMER.md.

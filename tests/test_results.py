@@ -94,3 +94,8 @@ def test_compare_shapes_missing_and_not_finite():
 def test_compare_of_zeros_is_absolute():
     zero, one = xr.Dataset({"x": ("k", [0.0])}), xr.Dataset({"x": ("k", [1e-3])})
     assert results.compare(zero, one).largest == 1e-3
+
+
+def test_only_a_trajectory_is_labelled():
+    with pytest.raises(TypeError, match="to_xarray takes what simulate returns, a Trajectory, got ndarray"):
+        results.to_xarray(np.ones((3, 2)))

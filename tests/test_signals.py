@@ -87,6 +87,7 @@ BROKEN = {
     "missing": ({"0/state": np.ones((4, 4, 6))}, "'attention' .* is missing"),
     "half": ({"0/attention": weights(), "0/embedding": np.ones((4, 6))}, "needs attention_out and mlp_out"),
     "numbering": ({"1/attention": weights()}, "numbered"),
+    "letters": ({"first/attention": weights()}, "numbered"),
     "empty": ({}, "numbered"),
 }
 
@@ -137,7 +138,7 @@ def test_shipped_recordings_are_sound():
             assert {"model", "licence", "package", "norm", "causal"} <= set(text.attrs)
             if text.attrs["causal"]:
                 assert np.all(np.triu(text["attention"].to_numpy(), 1) == 0)
-    with pytest.raises(ValueError, match="shipped are"):
+    with pytest.raises(ValueError, match=r"unknown recording .*: known are"):
         signals.load_shipped("gpt-9")
 
 
@@ -176,3 +177,8 @@ def test_a_file_of_something_else_is_not_called_pickled(tmp_path):
     path.write_text("garbage")
     with pytest.raises(ValueError, match=r"notes.npz: not a file of recorded signals: no .npz archive"):
         signals.load(path)
+
+
+def test_a_list_is_no_array():
+    with pytest.raises(TypeError, match="attention must be a numpy array, got list"):
+        signals.dataset({"attention": [[[[1.0]]]]}, attrs={"model": "toy", "norm": "pre", "causal": 1})

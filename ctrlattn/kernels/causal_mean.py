@@ -121,12 +121,12 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def _hold_token(x, b, rows, states, predictions, power, eps, pre):
     """Token 0 as it is: after every pass, and in every sum."""
-    one = square = 1.0
+    unit = square = 1.0
     for j in range(x.shape[2]):
         square += x[b, 0, j] * x[b, 0, j]
-    _, enters = _factors(square - one, power, eps, pre, one)
+    _, enters = _factors(square - unit, power, eps, pre, unit)
     for j in range(x.shape[2]):
-        rows[2:-2, j] += (enters if pre else one) * x[b, 0, j]
+        rows[2:-2, j] += (enters if pre else unit) * x[b, 0, j]
         states[:, b, 0, j] = x[b, 0, j]
         if predictions is not None:
             predictions[:, b, 0, j] = 0
@@ -208,24 +208,24 @@ def _two_tokens(
     """
     d, passes, pair = x.shape[2], rows.shape[0] - 4, i + 1 < x.shape[1]
     recorded = states.shape[0] > 1
-    zero, one = 0.0, 1.0
-    mean_0 = one / index if index > 0 else zero
-    mean_1 = one / (index + 1) if pair else zero
+    zero, unit = 0.0, 1.0
+    mean_0 = unit / index if index > 0 else zero
+    mean_1 = unit / (index + 1) if pair else zero
     gain_0, gain_1 = feedback * mean_0, feedback * mean_1
     square_0 = square_1 = zero
     for p in range(passes + 2):
-        state_0, enters_0 = _factors(square_0, power, eps, pre, one)
-        state_1, enters_1 = _factors(square_1, power, eps, pre, one)
+        state_0, enters_0 = _factors(square_0, power, eps, pre, unit)
+        state_1, enters_1 = _factors(square_1, power, eps, pre, unit)
         if p == 0:
             for j in range(d):
                 work[0, j] = x[b, i, j]
                 work[1, j] = zero
-            state_0, enters_0, state_1, enters_1 = one, zero, one, zero
+            state_0, enters_0, state_1, enters_1 = unit, zero, unit, zero
         elif p == 1:
             if pair:
                 for j in range(d):
                     work[1, j] = x[b, i + 1, j]
-            state_1, enters_1 = one, zero
+            state_1, enters_1 = unit, zero
         if p > passes:
             enters_0 = zero
         if not pair:
@@ -265,9 +265,9 @@ def _two_tokens(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _factors(square, power, eps, pre, one):
+def _factors(square, power, eps, pre, unit):
     """(what a token is multiplied by, what it enters the sum with beside that)."""
     if power is None:
-        return one, one
-    scale = one / np.sqrt(power * square + eps)
-    return (one, scale) if pre else (scale, one)
+        return unit, unit
+    scale = unit / np.sqrt(power * square + eps)
+    return (unit, scale) if pre else (scale, unit)

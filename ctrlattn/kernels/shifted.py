@@ -253,12 +253,12 @@ def largest_eigenvalue(
         w = apply(q, which)
         last = beta[k - 1] if k else np.zeros(len(which))
         _orthogonalise(w.re, w.im, q.re, q.im, before.re, before.im, last, alpha[k], beta[k])
-        found = largest_of_tridiagonal(alpha[: k + 1], beta[:k])
-        quiet = np.where(np.abs(found - top) <= 2 * rtol * found, quiet + 1, 0)
-        top, result[which] = found, found
+        eigenvalue = largest_of_tridiagonal(alpha[: k + 1], beta[:k])
+        quiet = np.where(np.abs(eigenvalue - top) <= 2 * rtol * eigenvalue, quiet + 1, 0)
+        top, result[which] = eigenvalue, eigenvalue
         q, before = w, q
-        # Enough is found, or nothing is left to find, or it overflows.
-        going = (quiet < 2) & np.isfinite(found) & (beta[k] > 1e-14 * found)
+        # A shift stops when its eigenvalue is quiet, when nothing is left of the vector, or when it overflows.
+        going = (quiet < 2) & np.isfinite(eigenvalue) & (beta[k] > 1e-14 * eigenvalue)
         if not np.any(going):
             break
         if np.count_nonzero(going) <= 0.75 * len(which):
@@ -301,7 +301,7 @@ def largest_of_tridiagonal(alpha, beta):
     Reference: np.linalg.eigvalsh of each.
     """
     k, count = alpha.shape
-    found = np.empty(count)
+    largest = np.empty(count)
     for s in range(count):
         low = high = alpha[0, s]
         for i in range(k):
@@ -309,7 +309,7 @@ def largest_of_tridiagonal(alpha, beta):
             low = max(low, alpha[i, s])
             high = max(high, alpha[i, s] + reach)
         if not np.isfinite(high):
-            found[s] = high
+            largest[s] = high
             continue
         for _ in range(60):
             middle = 0.5 * (low + high)
@@ -325,5 +325,5 @@ def largest_of_tridiagonal(alpha, beta):
                 high = middle
             else:
                 low = middle
-        found[s] = 0.5 * (low + high)
-    return found
+        largest[s] = 0.5 * (low + high)
+    return largest
