@@ -54,41 +54,41 @@ def stepped(pid, a, layers):
 
 @pytest.mark.parametrize("pid", LAWS, ids=str)
 def test_real_modes_against_exact_margins_and_the_stepped_loop(pid):
-    found = performance(value_loop(pid), SPECTRUM)
-    for i, a in enumerate(found.a.real):
+    measured = performance(value_loop(pid), SPECTRUM)
+    for i, a in enumerate(measured.a.real):
         transfer = loop_transfer(value_loop(pid), a)
-        assert_allclose(found.modulus_margin[i], margins(transfer).modulus_margin, rtol=1e-7)
-        assert_allclose(found.disk_margin[i], disk_margin(transfer).margin, rtol=1e-5)
+        assert_allclose(measured.modulus_margin[i], margins(transfer).modulus_margin, rtol=1e-7)
+        assert_allclose(measured.disk_margin[i], disk_margin(transfer).margin, rtol=1e-5)
         y = stepped(pid, a, 600).real
         expected = step_metrics(y, 1.0, final=y[-1])
-        assert found.settling[i] == expected.settling
-        assert_allclose(found.overshoot[i], expected.overshoot, atol=1e-8)
-        assert_allclose(found.steady_state_error[i], abs(expected.steady_state_error), atol=1e-8)
+        assert measured.settling[i] == expected.settling
+        assert_allclose(measured.overshoot[i], expected.overshoot, atol=1e-8)
+        assert_allclose(measured.steady_state_error[i], abs(expected.steady_state_error), atol=1e-8)
 
 
 @pytest.mark.parametrize("pid", LAWS, ids=str)
 def test_complex_modes_by_a_fine_grid_and_the_stepped_loop(pid):
-    found = performance(value_loop(pid), COMPLEX)
+    measured = performance(value_loop(pid), COMPLEX)
     omega = np.linspace(-np.pi, np.pi, 40_001)
-    for i, a in enumerate(found.a):
-        assert found.radius[i] == np.abs(closed_loop_poles(pid, a)).max()
-        if not found.stable[i]:
+    for i, a in enumerate(measured.a):
+        assert measured.radius[i] == np.abs(closed_loop_poles(pid, a)).max()
+        if not measured.stable[i]:
             continue
         s = sensitivity_response(pid, a, omega)
-        assert_allclose(found.modulus_margin[i], 1 / np.abs(s).max(), rtol=1e-6)
-        assert_allclose(found.disk_margin[i], 1 / np.abs(s - 0.5).max(), rtol=1e-6)
+        assert_allclose(measured.modulus_margin[i], 1 / np.abs(s).max(), rtol=1e-6)
+        assert_allclose(measured.disk_margin[i], 1 / np.abs(s - 0.5).max(), rtol=1e-6)
         y = stepped(pid, a, 900)
         outside = np.flatnonzero(np.abs(y - y[-1]) > BAND * np.abs(y[-1]))
-        assert found.settling[i] == outside[-1] + 1
-        assert_allclose(found.steady_state_error[i], abs(1 - y[-1]), atol=1e-8)
+        assert measured.settling[i] == outside[-1] + 1
+        assert_allclose(measured.steady_state_error[i], abs(1 - y[-1]), atol=1e-8)
 
 
 def test_narrow_peaks_near_the_circle_are_found():
     pid = PID(0.8, 0.5, 0.05)  # stable above 0.15 only; its poles cross at -1
     modes = [0.15 + 1e-6, 0.16, 1.82, 1.8238]
-    found = performance(value_loop(pid), modes)
+    measured = performance(value_loop(pid), modes)
     exact = [margins(loop_transfer(value_loop(pid), a)).modulus_margin for a in modes]
-    assert_allclose(found.modulus_margin, exact, rtol=1e-6)
+    assert_allclose(measured.modulus_margin, exact, rtol=1e-6)
     leaky = PID(0.2, 1.2, 0.1, form="ema")  # and a pair that crosses at an angle
     high = stability_interval(leaky)[1]
     modes = [high - 1e-5, high - 1e-3]
@@ -97,23 +97,23 @@ def test_narrow_peaks_near_the_circle_are_found():
 
 
 def test_unstable_modes_are_infinitely_bad_and_counted():
-    found = performance(presets.get("pidformer-printed"), [0.05, 0.05, 0.5, 0.9])
-    assert found.count.tolist() == [2, 1, 1]
-    assert found.stable_share == 0.5
-    assert found.worst() == {
+    measured = performance(presets.get("pidformer-printed"), [0.05, 0.05, 0.5, 0.9])
+    assert measured.count.tolist() == [2, 1, 1]
+    assert measured.stable_share == 0.5
+    assert measured.worst() == {
         "modulus_margin": 0.0,
         "disk_margin": 0.0,
         "settling": np.inf,
         "overshoot": np.inf,
         "steady_state_error": np.inf,
     }
-    part = found.where(found.stable).worst()
+    part = measured.where(measured.stable).worst()
     assert 0 < part["modulus_margin"] < 1
 
 
 def test_no_controller_reaches_nothing():
-    found = performance(value_loop(None), [0.3])
-    assert (found.modulus_margin[0], found.disk_margin[0], found.steady_state_error[0]) == (1.0, 2.0, 1.0)
+    measured = performance(value_loop(None), [0.3])
+    assert (measured.modulus_margin[0], measured.disk_margin[0], measured.steady_state_error[0]) == (1.0, 2.0, 1.0)
 
 
 def test_reflection_coefficients_agree_with_roots():
@@ -135,9 +135,9 @@ def test_reflection_coefficients_agree_with_roots():
 )
 def test_tuned_gains_meet_the_specification_by_a_second_method(terms, form, spec):
     modes = np.concatenate([np.linspace(0, 1, 60), [0.3 + 0.2j, 0.3 - 0.2j]])
-    found = tune(value_loop(None), modes, spec, terms=terms, form=form)
-    pid = found.controller
-    assert all(slack >= 0 for slack in found.slack.values())
+    design = tune(value_loop(None), modes, spec, terms=terms, form=form)
+    pid = design.controller
+    assert all(slack >= 0 for slack in design.slack.values())
     assert [pid.kp == 0, pid.ki == 0, pid.kd == 0] == [t not in terms for t in "PID"]
     assert np.all(is_stable(pid, modes))
     omega = np.linspace(-np.pi, np.pi, 8001)
@@ -161,15 +161,15 @@ def test_the_best_proportional_margin_is_where_theory_puts_it():
     alpha, e = 0.5, 0.6
     kp = (1 - alpha) * (1 - e) / e
     margin = 1 - kp / (1 + alpha)
-    found = tune(value_loop(None), [alpha], Spec(modulus_margin=margin - 1e-3, steady_state_error=e + 1e-3), terms="P")
-    assert_allclose(found.controller.kp, kp, atol=5e-3)
+    design = tune(value_loop(None), [alpha], Spec(modulus_margin=margin - 1e-3, steady_state_error=e + 1e-3), terms="P")
+    assert_allclose(design.controller.kp, kp, atol=5e-3)
     with pytest.raises(ValueError, match=r"Not met: .*modulus_margin or steady_state_error binds: without it"):
         tune(value_loop(None), [alpha], Spec(modulus_margin=margin + 0.02, steady_state_error=e - 0.01), terms="P")
 
 
 def test_the_trade_off_is_one():
-    found = tune(value_loop(None), SPECTRUM, Spec(modulus_margin=0.4, settling=20), terms="PI")
-    curve = found.trade_off
+    design = tune(value_loop(None), SPECTRUM, Spec(modulus_margin=0.4, settling=20), terms="PI")
+    curve = design.trade_off
     assert len(curve.gains) >= 4
     assert np.all(np.diff(curve.values["settling"]) > 0)
     assert np.all(np.diff(curve.values["modulus_margin"]) > 0)
@@ -209,23 +209,23 @@ def test_a_fault_of_the_search_is_not_taken_for_gains_that_are_not_there(monkeyp
 
 
 def test_published_gains_are_judged():
-    found = judge_published({"a": [0.0, 0.3, 1.0]}, ["neutreno", "pidformer-printed"], improve=False)
-    p = found["neutreno"]["a"]
+    judgements = judge_published({"a": [0.0, 0.3, 1.0]}, ["neutreno", "pidformer-printed"], improve=False)
+    p = judgements["neutreno"]["a"]
     assert_allclose([p.meets.modulus_margin, p.meets.steady_state_error], [0.4, 1 - 0.6 / 1.6])
-    printed = found["pidformer-printed"]["a"]
+    printed = judgements["pidformer-printed"]["a"]
     assert printed.meets is None
     assert printed.stable_part.steady_state_error == 0.0
     assert "unstable on 33.3% of the modes" in printed.in_words()
 
 
 def test_better_gains_are_better_in_everything():
-    found = judge(presets.get("pidformer-ema"), SPECTRUM)
-    assert found.better is not None, found.why_not
-    was, now = found.performance.worst(), found.better.performance.worst()
+    actual = judge(presets.get("pidformer-ema"), SPECTRUM)
+    assert actual.better is not None, actual.why_not
+    was, now = actual.performance.worst(), actual.better.performance.worst()
     assert now["modulus_margin"] >= was["modulus_margin"]
     assert all(now[k] <= was[k] + 1e-9 for k in ("settling", "overshoot", "steady_state_error"))
     x = np.ones((len(SPECTRUM), 1))
-    run = simulate(replace(found.better.loop, predictor=FixedAttention(np.diag(SPECTRUM)), reference_gain=1.0), x, 60)
+    run = simulate(replace(actual.better.loop, predictor=FixedAttention(np.diag(SPECTRUM)), reference_gain=1.0), x, 60)
     assert np.all(np.abs(1 - run.state[-1]) <= was["steady_state_error"] + 1e-6)
 
 
@@ -247,14 +247,14 @@ def cost_of(pid, a, weights, layers=400):
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 1.0), (1.0, 0.2, 1.0), (0.5, 1.0, 0.1)])
 def test_no_neighbour_of_the_lqr_gains_costs_less(a, weights):
     error, integral, control = weights
-    kept = {"error": error, "integral": integral, "control": control}
-    pid = lqr(value_loop(None), a, **kept)
+    named = {"error": error, "integral": integral, "control": control}
+    pid = lqr(value_loop(None), a, **named)
     best = cost_of(pid, a, weights)
     steps = [(1e-3, 0), (-1e-3, 0)] + ([(0, 1e-3), (0, -1e-3)] if integral else [])
     for p, i in steps:
         assert cost_of(PID(pid.kp + p, pid.ki + i), a, weights) > best
     margin = margins(loop_transfer(value_loop(pid), a)).modulus_margin
-    assert margin >= lqr_margin(value_loop(None), a, **kept) - 1e-9
+    assert margin >= lqr_margin(value_loop(None), a, **named) - 1e-9
 
 
 def test_lqr_of_one_mode_in_closed_form():

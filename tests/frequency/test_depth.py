@@ -45,10 +45,10 @@ def test_s_plus_t_is_one_and_both_follow_from_the_loop_transfer(controller, a):
     loop = loop_of(controller, 0.2, 0.9)
     s, t, L = sensitivity(loop, a)(Z), complementary_sensitivity(loop, a)(Z), loop_transfer(loop, a)(Z)
     if np.iscomplexobj(a):
-        one = np.eye(2)[..., None]
-        assert_allclose(s + t, np.broadcast_to(one, s.shape), atol=1e-12)
-        product = np.einsum("ijz,jkz->ikz", s, one + L)
-        assert_allclose(product, np.broadcast_to(one, s.shape), atol=1e-10)
+        eye = np.eye(2)[..., None]
+        assert_allclose(s + t, np.broadcast_to(eye, s.shape), atol=1e-12)
+        product = np.einsum("ijz,jkz->ikz", s, eye + L)
+        assert_allclose(product, np.broadcast_to(eye, s.shape), atol=1e-10)
     else:
         assert_allclose(s + t, 1.0, atol=1e-12)
         assert_allclose(s * (1 + L), 1.0, atol=1e-10)
@@ -83,14 +83,14 @@ def test_bode_integral(p, i, d, position):
 def test_many_modes_at_once_equal_one_by_one():
     alpha = np.array([[0.2, 0.5 + 0.1j], [-0.1j, 0.9]])
     w = np.linspace(0.0, np.pi, 7)
-    found = sensitivity_response(PID(0.8, 0.5, 0.05), alpha, w)
-    assert found.shape == (2, 2, 7)
+    s = sensitivity_response(PID(0.8, 0.5, 0.05), alpha, w)
+    assert s.shape == (2, 2, 7)
     num, den = PID(0.8, 0.5, 0.05).fraction()
     z = np.exp(1j * w[1:])
     for index in np.ndindex(2, 2):
         c = np.polyval(num, z) / np.polyval(den, z)
-        assert_allclose(found[index][1:], 1 / (1 + c / (z - alpha[index])), atol=1e-12)
-    assert_allclose(found[..., 0], 0.0, atol=1e-12)  # integral action: no error at w = 0, and no nan there
+        assert_allclose(s[index][1:], 1 / (1 + c / (z - alpha[index])), atol=1e-12)
+    assert_allclose(s[..., 0], 0.0, atol=1e-12)  # integral action: no error at w = 0, and no nan there
 
 
 def test_no_controller_is_one_everywhere():

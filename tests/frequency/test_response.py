@@ -31,27 +31,27 @@ def test_equal_to_python_control(n, structure, dt, shape):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "evaluation above Nyquist frequency"
         expected = given.frequency_response(W)
-    found = frequency_response(given, W)
-    assert_allclose(found.complex, expected.complex, rtol=0, atol=1e-10 * np.abs(expected.complex).max())
-    assert found.complex.shape == expected.complex.shape
+    response = frequency_response(given, W)
+    assert_allclose(response.complex, expected.complex, rtol=0, atol=1e-10 * np.abs(expected.complex).max())
+    assert response.complex.shape == expected.complex.shape
     for name in ("dt", "input_labels", "output_labels", "omega", "sysname"):
-        assert np.array_equal(getattr(found, name), getattr(expected, name))
+        assert np.array_equal(getattr(response, name), getattr(expected, name))
 
 
 def test_a_defective_matrix():
     """c (z - a)^-1, ..., (z - a)^-n: eigenvectors would not help."""
     n, a = 80, 0.5
     block = control.ss(a * np.eye(n) + np.eye(n, k=1), np.eye(n)[:, -1:], np.eye(n), 0, 1)
-    found = frequency_response(block, W).complex[:, 0]
+    response = frequency_response(block, W).complex[:, 0]
     # Column n - 1 of the inverse of zI - J: (z - a)^-(n - i) in row i.
     expected = (np.exp(1j * W) - a) ** -np.arange(n, 0, -1)[:, None]
-    assert_allclose(found / expected, 1.0, rtol=1e-10)
+    assert_allclose(response / expected, 1.0, rtol=1e-10)
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
     turned = control.ss(q @ block.A @ q.T, q @ block.B, block.C @ q.T, 0, 1)
     right = np.abs(np.exp(1j * W) - a) > 0.9  # where rounding of the rotated matrix is not magnified
     with pytest.warns(RuntimeWarning, match="rounding of A alone"):
-        found = frequency_response(turned, W).complex[:, 0]
-    assert_allclose(found[:, right], expected[:, right], atol=1e-8)
+        response = frequency_response(turned, W).complex[:, 0]
+    assert_allclose(response[:, right], expected[:, right], atol=1e-8)
 
 
 def test_complex_matrices():
@@ -63,18 +63,18 @@ def test_complex_matrices():
         expected = np.stack([c @ np.linalg.solve(z * np.eye(n) - a, b) for z in points], -1)
         for matrix in (a, np.triu(a), np.tril(a)):
             expected = np.stack([c @ np.linalg.solve(z * np.eye(n) - matrix, b) for z in points], -1)
-            found = transfer_values(matrix, b, c, np.zeros((2, 2)), points)
-            assert_allclose(found, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+            g = transfer_values(matrix, b, c, np.zeros((2, 2)), points)
+            assert_allclose(g, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("n", [1, 3, 64])
 def test_a_pole_on_the_grid_is_infinite(n):
     """An integrator at 0, as python-control says it: (inf, nan)."""
     chain = control.ss(np.eye(n) + np.eye(n, k=1), np.ones((n, 1)), np.ones((1, n)), 0, 1, remove_useless_states=False)
-    found = frequency_response(chain, [0.0, 1.0]).complex
-    assert np.isinf(found[0].real)
-    assert np.isnan(found[0].imag)
-    assert np.isfinite(found[1])
+    response = frequency_response(chain, [0.0, 1.0]).complex
+    assert np.isinf(response[0].real)
+    assert np.isnan(response[0].imag)
+    assert np.isfinite(response[1])
     alternating = frequency_response(control.ss([[-1.0]], [[1.0]], [[1.0]], 0, 1), [np.pi]).complex
     assert np.isinf(alternating[0])  # z = -1 exactly
 
@@ -94,9 +94,9 @@ def test_other_representations_and_order_of_frequencies():
     assert_allclose(
         frequency_response(control.tf([1.0], [1.0, -0.5], 1), W).complex, 1 / (np.exp(1j * W) - 0.5), rtol=1e-12
     )
-    found = frequency_response(mode(loop, 0.25), W[::-1])
-    assert_allclose(found.omega, W)
-    assert_allclose(found.complex, mode(loop, 0.25)(np.exp(1j * W)))
+    response = frequency_response(mode(loop, 0.25), W[::-1])
+    assert_allclose(response.omega, W)
+    assert_allclose(response.complex, mode(loop, 0.25)(np.exp(1j * W)))
 
 
 @pytest.mark.parametrize(

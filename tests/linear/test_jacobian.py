@@ -38,12 +38,12 @@ def layer(loop):
 @pytest.mark.parametrize("name", LOOPS)
 def test_equals_linearize(name):
     # One layer at layer 0: no controller acts, r = x is held.
-    found = jacobian_operator(layer(LOOPS[name]), X)
+    jacobian = jacobian_operator(layer(LOOPS[name]), X)
     whole = linearize(LOOPS[name], X).A
-    assert found.shape == (18, 18)
-    assert_allclose(found @ np.eye(18), whole, atol=1e-12)
-    assert_allclose(found.T @ np.eye(18), whole.T, atol=1e-12)
-    assert_allclose(found.rmatvec(np.arange(18.0)), whole.T @ np.arange(18.0), atol=1e-11)
+    assert jacobian.shape == (18, 18)
+    assert_allclose(jacobian @ np.eye(18), whole, atol=1e-12)
+    assert_allclose(jacobian.T @ np.eye(18), whole.T, atol=1e-12)
+    assert_allclose(jacobian.rmatvec(np.arange(18.0)), whole.T @ np.arange(18.0), atol=1e-11)
 
 
 def test_many_layers_against_finite_differences():
@@ -52,31 +52,31 @@ def test_many_layers_against_finite_differences():
     def deep(x):
         return simulate(loop, x, 4, record="last").state
 
-    found = jacobian_operator(deep, X)
+    jacobian = jacobian_operator(deep, X)
     v = np.random.default_rng(1).standard_normal(X.size)
     step = 1e-6
     numeric = (deep(X + step * v.reshape(X.shape)) - deep(X - step * v.reshape(X.shape))).ravel() / (2 * step)
-    assert_allclose(found @ v, numeric, atol=1e-7 * np.abs(numeric).max())
+    assert_allclose(jacobian @ v, numeric, atol=1e-7 * np.abs(numeric).max())
     w = np.random.default_rng(2).standard_normal(X.size)
-    assert_allclose(w @ (found @ v), (found.T @ w) @ v, rtol=1e-11)
+    assert_allclose(w @ (jacobian @ v), (jacobian.T @ w) @ v, rtol=1e-11)
 
 
 def test_numpy_and_torch_points_keep_their_dtype(xp):
     x = X.astype(np.float32)
     point = x if xp is np else xp.from_numpy(x)
-    found = jacobian_operator(layer(LOOPS["softmax"]), point)
-    assert found.dtype == np.float32
-    assert (found @ np.ones(18, np.float32)).dtype == np.float32
-    assert_allclose(found @ np.eye(18), linearize(LOOPS["softmax"], X).A, atol=1e-4)
+    jacobian = jacobian_operator(layer(LOOPS["softmax"]), point)
+    assert jacobian.dtype == np.float32
+    assert (jacobian @ np.ones(18, np.float32)).dtype == np.float32
+    assert_allclose(jacobian @ np.eye(18), linearize(LOOPS["softmax"], X).A, atol=1e-4)
     assert np.array_equal(np.asarray(point), x)
 
 
 def test_maps_between_shapes():
     import torch
 
-    found = jacobian_operator(lambda x: torch.stack([x.sum(), (x**2).sum()]), np.array([[1.0, 2.0], [3.0, 4.0]]))
-    assert found.shape == (2, 4)
-    assert_allclose(found @ np.eye(4), [[1, 1, 1, 1], [2, 4, 6, 8]])
+    jacobian = jacobian_operator(lambda x: torch.stack([x.sum(), (x**2).sum()]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert jacobian.shape == (2, 4)
+    assert_allclose(jacobian @ np.eye(4), [[1, 1, 1, 1], [2, 4, 6, 8]])
     scalar = jacobian_operator(lambda x: (x**3).sum(), np.array(2.0))
     assert_allclose(scalar @ np.ones(1), [12.0])
 
@@ -101,14 +101,14 @@ def test_without_a_forward_mode_the_reverse_mode_does_it_twice():
         def backward(context, gradient):
             return 2 * context.saved_tensors[0] * gradient
 
-    found = jacobian_operator(Square.apply, np.array([1.0, 2.0, 3.0]))
-    assert_allclose(found @ np.eye(3), np.diag([2.0, 4.0, 6.0]))
+    jacobian = jacobian_operator(Square.apply, np.array([1.0, 2.0, 3.0]))
+    assert_allclose(jacobian @ np.eye(3), np.diag([2.0, 4.0, 6.0]))
 
 
 def test_what_scipy_makes_of_it():
     n = 400
-    found = jacobian_operator(layer(Loop(CausalMean(), order="sequential")), np.ones((n, 1)))
-    top = svds(found, k=1, return_singular_vectors=False, rng=0)
+    jacobian = jacobian_operator(layer(Loop(CausalMean(), order="sequential")), np.ones((n, 1)))
+    top = svds(jacobian, k=1, return_singular_vectors=False, rng=0)
     assert_allclose(top, np.linalg.norm(pass_operator(Loop(CausalMean(), order="sequential"), n), 2), rtol=1e-8)
     matrix = np.diag(np.linspace(0.1, 1.0, 40))
     mixed = jacobian_operator(layer(Loop(FixedAttention(matrix), skip=0.0, feedback=1.0)), np.ones((40, 1)))

@@ -23,16 +23,16 @@ from ctrlattn.linear.mode_polynomial import (
 
 def test_first_order_lag_settles_when_its_power_leaves_the_band():
     pole = 0.8
-    found = step_metrics(1 - pole ** np.arange(200), 1.0)
-    assert found.settling == np.ceil(np.log(BAND) / np.log(pole))
-    assert (found.overshoot, found.diverged) == (0.0, False)
-    assert_allclose(found.steady_state_error, 0.0, atol=1e-12)
+    metrics = step_metrics(1 - pole ** np.arange(200), 1.0)
+    assert metrics.settling == np.ceil(np.log(BAND) / np.log(pole))
+    assert (metrics.overshoot, metrics.diverged) == (0.0, False)
+    assert_allclose(metrics.steady_state_error, 0.0, atol=1e-12)
 
 
 def test_overshoot_is_relative_to_the_change():
     y = np.array([1.0, 3.5, 2.8, 3.0, 3.0, 3.0, 3.0, 3.0])
-    found = step_metrics(y, 4.0)
-    assert_allclose([found.overshoot, found.steady_state_error], [0.25, 1.0])
+    metrics = step_metrics(y, 4.0)
+    assert_allclose([metrics.overshoot, metrics.steady_state_error], [0.25, 1.0])
 
 
 def test_overshoot_downwards_counts_alike():

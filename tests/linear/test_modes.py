@@ -60,8 +60,8 @@ def test_complex_mode_has_the_poles_of_alpha_and_its_conjugate(p, i, d, re, im, 
     loop = Loop(CausalMean(), skip=0.5, feedback=-1.0, controller=PID(p, i, d, form=form))
     alpha = 0.5 - complex(re, im)
     num, den = loop.controller.fraction()
-    one = np.polyadd(np.polymul([1, -alpha], den.astype(complex)), num)
-    both = np.polymul(one, np.conj(one)).real
+    factor = np.polyadd(np.polymul([1, -alpha], den.astype(complex)), num)
+    both = np.polymul(factor, np.conj(factor)).real
     assert_allclose(np.poly(mode(loop, complex(re, im)).A), both, atol=1e-8)
 
 

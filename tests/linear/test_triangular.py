@@ -39,9 +39,9 @@ def test_the_order_of_the_states_does_not_matter():
     expected = np.linalg.eigvals(block[:3, :3])
     order = rng.permutation(60)
     shuffled = block[np.ix_(order, order)]
-    found = poles(shuffled)
+    spectrum = poles(shuffled)
     assert {len(part) for part in diagonal_blocks(shuffled)} == {3}
-    assert np.max(np.min(np.abs(found[:, None] - expected), axis=1)) < 1e-13
+    assert np.max(np.min(np.abs(spectrum[:, None] - expected), axis=1)) < 1e-13
     # Twenty times the same three poles: eigvals of the whole scatters them.
     assert np.max(np.min(np.abs(np.linalg.eigvals(shuffled)[:, None] - expected), axis=1)) > 1e-3
 

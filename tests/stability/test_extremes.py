@@ -57,11 +57,11 @@ def response(a):
 
 def impulse(a, steps=4000):
     a, b, c, _ = chain(a)
-    found = []
+    outputs = []
     for _ in range(steps):
-        found.append((c @ b)[0, 0])
+        outputs.append((c @ b)[0, 0])
         b = a @ b
-    return np.array(found)
+    return np.array(outputs)
 
 
 def sigma_min(a, z):
@@ -90,10 +90,10 @@ def test_the_pseudospectral_radius_is_the_last_circle_that_meets_the_set(a):
 
 @pytest.mark.parametrize("a", STABLE.values(), ids=STABLE)
 def test_kreiss_and_growth_of_stable_matrices(a):
-    found = stability.transient_growth(a, 30)
+    growth = stability.transient_growth(a, 30)
     powers = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(31)]
-    assert_allclose(found.norms, powers, rtol=1e-9, atol=1e-290)
-    assert found.lower <= found.peak * (1 + 1e-9) <= found.upper * (1 + 1e-8)
+    assert_allclose(growth.norms, powers, rtol=1e-9, atol=1e-290)
+    assert growth.lower <= growth.peak * (1 + 1e-9) <= growth.upper * (1 + 1e-8)
     largest = max((r - 1) / np.min(sigma_min(a, r * CIRCLE[::32])) for r in 1 + np.geomspace(1e-3, 1e3, 60))
     assert largest <= stability.kreiss_constant(a) * (1 + 1e-9)
     assert stability.kreiss_constant(a) <= max(1.0, largest) * 1.02
@@ -143,13 +143,13 @@ def test_disk_margin_against_the_grid(a):
     a, b, c, d = chain(a)
     system = (a, gain * b, c, d)
     closed = np.max(np.abs(np.linalg.eigvals(a - gain * b @ c)))
-    found = stability.disk_margin(system)
+    disk = stability.disk_margin(system)
     if closed >= 1 - 1e-12:
-        assert found.margin == 0
+        assert disk.margin == 0
         return
     z = CIRCLE[np.min(np.abs(CIRCLE[:, None] - np.linalg.eigvals(a)), axis=1) > 1e-9]
     loop = gain * np.array([(c @ np.linalg.solve(p * np.eye(len(a)) - a, b))[0, 0] for p in z])
-    assert_allclose(found.margin, 1 / np.max(np.abs(1 / (1 + loop) - 0.5)), rtol=1e-4)
+    assert_allclose(disk.margin, 1 / np.max(np.abs(1 / (1 + loop) - 0.5)), rtol=1e-4)
     if np.isrealobj(a):
         real = control.ss(*system, 1, remove_useless_states=False)
         modulus = stability.margins(real).modulus_margin
@@ -171,11 +171,11 @@ def test_a_pole_on_the_circle_beside_one_outside_is_no_matter_of_rounding():
 def test_frequency_response_is_the_solve_at_each_frequency(a):
     omega = np.append(np.linspace(-3, 3, 600), [0.0, np.pi])  # the last two are poles of the integrators
     z = np.exp(1j * np.sort(omega))
-    found = ctrlattn.frequency_response(control.ss(*chain(a), 1, remove_useless_states=False), omega).complex
+    actual = ctrlattn.frequency_response(control.ss(*chain(a), 1, remove_useless_states=False), omega).complex
     regular = np.min(np.abs(z[:, None] - np.linalg.eigvals(a)), axis=1) > 1e-9
     expected = [np.linalg.solve(p * np.eye(len(a)) - a, np.eye(len(a))[:, -1])[0] for p in z[regular]]
-    assert_allclose(found[regular], expected, rtol=1e-10, atol=1e-14)
-    assert np.all(np.isinf(found[~regular].real))
+    assert_allclose(actual[regular], expected, rtol=1e-10, atol=1e-14)
+    assert np.all(np.isinf(actual[~regular].real))
 
 
 def test_lost_digits_of_a_frequency_response_are_told():
@@ -193,8 +193,8 @@ def test_circle_criterion_and_contraction(a):
     a, b, c, d = chain(a)
     system = (a, gain * b, c, d)
     g = gain * response(a)
-    found = stability.circle_criterion(system, 0.0, 1.0)
-    assert_allclose(found.gain, 0.5 * np.max(np.abs(g / (1 + 0.5 * g))), rtol=1e-4, atol=1e-250)
+    criterion = stability.circle_criterion(system, 0.0, 1.0)
+    assert_allclose(criterion.gain, 0.5 * np.max(np.abs(g / (1 + 0.5 * g))), rtol=1e-4, atol=1e-250)
     if np.iscomplexobj(a):
         with pytest.raises(ValueError, match="real"):
             stability.contraction_certificate(system, 0.0, 1.0)

@@ -25,11 +25,11 @@ def test_printed_law_by_its_closed_form(alpha, kd):
     for kp in (-0.3, 0.1, 0.8):
         high = 2 * (alpha + 1 - kp - 2 * kd)
         low = max(0.0, (alpha - 1 - kp) * (1 + kd) / kd if kd else (0.0 if alpha < 1 + kp else np.inf))
-        found = gain_intervals(loop, ("kp", "ki"), alpha, kp)
+        intervals = gain_intervals(loop, ("kp", "ki"), alpha, kp)
         if low >= high:
-            assert found == []
+            assert intervals == []
         else:
-            assert_allclose(found, [(low, high)], atol=1e-9)
+            assert_allclose(intervals, [(low, high)], atol=1e-9)
 
 
 @pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
@@ -56,8 +56,8 @@ def test_gains_are_those_of_the_loop():
     radius = gain_radius(CHAIN, ("kp", "ki"), alpha, [0.8, 0.5])
     assert_allclose(radius, np.abs(closed_loop_poles(PID(0.8, 0.5, 0.05), alpha)).max(), rtol=1e-9)
     low, high = stability_interval(PID(0.8, 0.5, 0.05))
-    found = gain_intervals(CHAIN, ("kp", "feedback"), 1.0, 0.8)  # a = 1: the second gain is alpha itself
-    assert_allclose(found, [(low, high)], rtol=1e-9)
+    intervals = gain_intervals(CHAIN, ("kp", "feedback"), 1.0, 0.8)  # a = 1: the second gain is alpha itself
+    assert_allclose(intervals, [(low, high)], rtol=1e-9)
 
 
 def test_a_spectrum_is_the_intersection_of_its_modes():
@@ -108,10 +108,10 @@ def test_random_controllers_and_unions_agree_with_the_set_of_stable_alpha():
         controller = control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1)
         expected = stability_set(controller)
         loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=controller)
-        found = gain_intervals(loop, ("skip", "feedback"), 1.0, 0.0)
-        assert len(found) == len(expected)
-        assert_allclose(found, np.reshape(expected, np.shape(found)), atol=1e-6)
-        unions += len(found) > 1
+        intervals = gain_intervals(loop, ("skip", "feedback"), 1.0, 0.0)
+        assert len(intervals) == len(expected)
+        assert_allclose(intervals, np.reshape(expected, np.shape(intervals)), atol=1e-6)
+        unions += len(intervals) > 1
     assert unions > 0
 
 
@@ -131,7 +131,7 @@ def test_region_is_its_slices():
 @pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
 def test_pole_sensitivity_against_differences(loop, a):
     gains = ("kp", "ki", "kd", "skip", "feedback")
-    found = pole_sensitivity(loop, a, gains)
+    sensitivity = pole_sensitivity(loop, a, gains)
     step = 1e-6
     now = np.array([0.8, 0.5, 0.05, 0.0, 1.0])
     for i in range(len(gains)):
@@ -139,8 +139,8 @@ def test_pole_sensitivity_against_differences(loop, a):
         for sign in (1, -1):
             g = now + sign * step * np.eye(5)[i]
             poles = closed_loop_poles(PID(*g[:3], form=loop.controller.form), g[3] + g[4] * a)
-            ends.append(poles[np.argmin(np.abs(poles[:, None] - found.poles[None, :]), axis=0)])
-        assert_allclose(found.derivative[:, i], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-7)
+            ends.append(poles[np.argmin(np.abs(poles[:, None] - sensitivity.poles[None, :]), axis=0)])
+        assert_allclose(sensitivity.derivative[:, i], (ends[0] - ends[1]) / (2 * step), rtol=1e-6, atol=1e-7)
 
 
 def test_a_repeated_pole_has_no_derivative():

@@ -62,9 +62,9 @@ def test_stable_set_of_random_lti_controllers_including_unions():
         order = int(rng.integers(0, 5))
         num, den = rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order))
         controller = LTIController(control.tf(num, den, 1))
-        found = stability_set(controller)
-        unions += len(found) > 1
-        wrong += mismatches(controller, found, grid)
+        intervals = stability_set(controller)
+        unions += len(intervals) > 1
+        wrong += mismatches(controller, intervals, grid)
     assert wrong == 0
     assert unions > 0  # the case that one interval cannot describe does occur
 

@@ -11,9 +11,9 @@ from ctrlattn.stability import attention_spectrum
 def test_causal_matrices_give_their_diagonal_exactly(xp):
     x = xp.asarray(np.random.default_rng(0).standard_normal((2, 9, 4)))
     weights = SoftmaxAttention(heads=2).weights(x)
-    found = attention_spectrum(weights)
-    assert found.shape == (2, 2, 9)
-    assert np.array_equal(found, np.diagonal(np.asarray(weights), axis1=-2, axis2=-1).astype(complex))
+    spectrum = attention_spectrum(weights)
+    assert spectrum.shape == (2, 2, 9)
+    assert np.array_equal(spectrum, np.diagonal(np.asarray(weights), axis1=-2, axis2=-1).astype(complex))
 
 
 def test_defective_causal_matrix_where_eigvals_lies():
@@ -25,11 +25,11 @@ def test_bidirectional_and_mixed_batches():
     rng = np.random.default_rng(1)
     full = rng.random((3, 5, 5))
     full[1] = np.tril(full[1])
-    found = attention_spectrum(full)
+    spectrum = attention_spectrum(full)
     for k in (0, 2):
-        assert_allclose(np.sort_complex(found[k]), np.sort_complex(np.linalg.eigvals(full[k])), atol=1e-12)
-        assert np.all(np.diff(np.abs(found[k])) <= 1e-12)
-    assert np.array_equal(found[1], np.diagonal(full[1]).astype(complex))
+        assert_allclose(np.sort_complex(spectrum[k]), np.sort_complex(np.linalg.eigvals(full[k])), atol=1e-12)
+        assert np.all(np.diff(np.abs(spectrum[k])) <= 1e-12)
+    assert np.array_equal(spectrum[1], np.diagonal(full[1]).astype(complex))
 
 
 def test_one_token_and_consensus():

@@ -21,17 +21,17 @@ def henon(a):
 
 
 def test_henon_fixed_point_and_its_multipliers():
-    found = fixed_point(henon(1.4), np.array([0.5, 0.1]))
+    rest = fixed_point(henon(1.4), np.array([0.5, 0.1]))
     x = (-0.7 + math.sqrt(0.49 + 5.6)) / 2.8
-    assert_allclose(found.x, [x, 0.3 * x], atol=1e-12)
-    assert_allclose(np.prod(found.multipliers), -0.3, atol=1e-9)
-    assert not found.stable
+    assert_allclose(rest.x, [x, 0.3 * x], atol=1e-12)
+    assert_allclose(np.prod(rest.multipliers), -0.3, atol=1e-9)
+    assert not rest.stable
 
 
 def test_torch_in_torch_out():
-    found = fixed_point(torch.cos, torch.tensor([1.0], dtype=torch.float64))
-    assert_allclose(found.x.numpy(), 0.7390851332151607, atol=1e-12)
-    assert found.stable
+    rest = fixed_point(torch.cos, torch.tensor([1.0], dtype=torch.float64))
+    assert_allclose(rest.x.numpy(), 0.7390851332151607, atol=1e-12)
+    assert rest.stable
 
 
 def test_steady_state_of_a_loop_under_pid():
@@ -50,8 +50,8 @@ def test_steady_state_of_a_loop_under_pid():
 def test_a_continuum_of_fixed_points_is_met_near_the_start():
     # Row-stochastic attention holds every constant signal: J - I is singular along it.
     x = np.array([[1.0], [1.2], [0.9]])
-    found = fixed_point(Loop(FixedAttention(np.full((3, 3), 1 / 3)), skip=0.0, feedback=1.0).predictor, x)
-    assert_allclose(found.x, np.full((3, 1), x.mean()), atol=1e-12)
+    rest = fixed_point(Loop(FixedAttention(np.full((3, 3), 1 / 3)), skip=0.0, feedback=1.0).predictor, x)
+    assert_allclose(rest.x, np.full((3, 1), x.mean()), atol=1e-12)
 
 
 def test_no_fixed_point_is_said():
@@ -74,8 +74,8 @@ def test_no_fixed_point_is_said():
     ids=["flip", "transcritical", "henon flip", "henon fold", "rotation"],
 )
 def test_bifurcations_where_they_are_known(family, x, gains, expected):
-    found = continue_fixed_point(family, np.array(x), gains, max_points=80).bifurcations
-    first = found[: len(expected)]
+    bifurcations = continue_fixed_point(family, np.array(x), gains, max_points=80).bifurcations
+    first = bifurcations[: len(expected)]
     assert [kind for kind, _ in first] == [kind for kind, _ in expected]
     assert_allclose([gain for _, gain in first], [gain for _, gain in expected], atol=1e-7)
 
@@ -107,18 +107,18 @@ def test_a_loop_loses_stability_where_the_interval_ends():
 
 def test_logistic_diagram_against_closed_forms():
     gains = [2.8, 3.2, 3.5, 3.83, 4.0, 4.5]
-    found = bifurcation_diagram(
+    diagram = bifurcation_diagram(
         logistic, np.array([0.3]), gains, observe=lambda x: x[0], transient=2000, keep=40, exponent_steps=4000
     )
-    assert found.period.tolist() == [1, 2, 4, 3, 0, -1]
-    assert_allclose(found.values[0], 1 - 1 / 2.8, atol=1e-9)
+    assert diagram.period.tolist() == [1, 2, 4, 3, 0, -1]
+    assert_allclose(diagram.values[0], 1 - 1 / 2.8, atol=1e-9)
     two = (4.2 + np.array([-1, 1]) * math.sqrt(4.2 * 0.2)) / 6.4
-    assert_allclose(np.unique(found.values[1].round(9)), two, atol=1e-8)
+    assert_allclose(np.unique(diagram.values[1].round(9)), two, atol=1e-8)
     product = 4 + 2 * 3.2 - 3.2**2  # multiplier of the cycle of two
-    assert_allclose(found.exponent[:2], [math.log(0.8), math.log(abs(product)) / 2], atol=1e-6)
-    assert abs(found.exponent[4] - math.log(2)) < 5e-3
-    assert np.isnan(found.exponent[5])
-    assert np.isnan(found.values[5]).all()
+    assert_allclose(diagram.exponent[:2], [math.log(0.8), math.log(abs(product)) / 2], atol=1e-6)
+    assert abs(diagram.exponent[4] - math.log(2)) < 5e-3
+    assert np.isnan(diagram.exponent[5])
+    assert np.isnan(diagram.values[5]).all()
 
 
 def test_following_shows_hysteresis():
@@ -138,14 +138,14 @@ def test_following_shows_hysteresis():
 def test_a_normalised_loop_in_its_gain():
     x = np.random.default_rng(0).standard_normal((4, 3))
     loop = Loop(SoftmaxAttention(), normalizer=rms_norm)
-    found = bifurcation_diagram(
+    diagram = bifurcation_diagram(
         lambda g: layer_map(replace(loop, feedback=-g), x)[0],
         layer_map(loop, x)[1],
         [-0.5, 0.0],
         observe=lambda z: z[0, 0] @ z[0, 3] / 3,
     )
-    assert found.period.tolist() == [1, 1]
-    assert_allclose(found.values[0], 1.0, atol=1e-6)  # positive feedback: all tokens alike
+    assert diagram.period.tolist() == [1, 1]
+    assert_allclose(diagram.values[0], 1.0, atol=1e-6)  # positive feedback: all tokens alike
 
 
 def test_refused():

@@ -29,48 +29,50 @@ def henon_jvp(z, v):
 def test_a_diagonal_map_has_the_logarithms_of_its_entries(k, kind):
     if kind == "torch":
         entries = torch.from_numpy(DIAGONAL)
-        found = lyapunov_exponents(lambda x: entries * x, torch.zeros(5, dtype=torch.float64), 40, k=k)
+        exponents = lyapunov_exponents(lambda x: entries * x, torch.zeros(5, dtype=torch.float64), 40, k=k)
     else:
         jvp = (lambda x, v: DIAGONAL * v) if kind == "given" else None
-        found = lyapunov_exponents(lambda x: DIAGONAL * x, np.zeros(5), 40, k=k, jvp=jvp)
-    assert_allclose(found, LOGARITHMS[:k], atol=1e-9 if kind == "differences" else 1e-12)
+        exponents = lyapunov_exponents(lambda x: DIAGONAL * x, np.zeros(5), 40, k=k, jvp=jvp)
+    assert_allclose(exponents, LOGARITHMS[:k], atol=1e-9 if kind == "differences" else 1e-12)
 
 
 def test_annihilated_directions_do_not_hide_the_others():
     # Eigenvalues 0.5, 0.25, 0, 0; the identity frame loses a direction before the last finite one is measured.
     matrix = np.array([[0.5, 0.5, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.25]])
-    found = lyapunov_exponents(lambda x: matrix @ x, np.zeros(4), 4000, k=4, jvp=lambda x, v: v @ matrix.T)
-    assert_allclose(found, [math.log(0.5), math.log(0.25), -math.inf, -math.inf], atol=2e-3)
+    exponents = lyapunov_exponents(lambda x: matrix @ x, np.zeros(4), 4000, k=4, jvp=lambda x, v: v @ matrix.T)
+    assert_allclose(exponents, [math.log(0.5), math.log(0.25), -math.inf, -math.inf], atol=2e-3)
 
 
 def test_a_defective_matrix_takes_its_time():
     matrix = np.array([[0.5, 0.0], [1.0, 0.5]])
-    found, running = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2), 3000, k=2, history=True)
-    assert_allclose(found.sum(), 2 * math.log(0.5), atol=1e-9)  # the determinant, at any length
-    assert_allclose(found, math.log(0.5), atol=5e-3)
+    exponents, running = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2), 3000, k=2, history=True)
+    assert_allclose(exponents.sum(), 2 * math.log(0.5), atol=1e-9)  # the determinant, at any length
+    assert_allclose(exponents, math.log(0.5), atol=5e-3)
     assert abs(running[10, 0] - math.log(0.5)) > 0.1
 
 
 def test_a_fixed_point_has_the_logarithms_of_its_multipliers():
     start = np.array([1 - 1 / 2.8])
-    found = lyapunov_exponents(lambda x: 2.8 * x * (1 - x), start, 50)
-    assert_allclose(found, math.log(0.8), atol=1e-9)
+    exponents = lyapunov_exponents(lambda x: 2.8 * x * (1 - x), start, 50)
+    assert_allclose(exponents, math.log(0.8), atol=1e-9)
     # Arriving from elsewhere, the transient is discarded.
-    found = lyapunov_exponents(lambda x: 2.8 * x * (1 - x), np.array([0.2]), 50, transient=300)
-    assert_allclose(found, math.log(0.8), atol=1e-9)
+    exponents = lyapunov_exponents(lambda x: 2.8 * x * (1 - x), np.array([0.2]), 50, transient=300)
+    assert_allclose(exponents, math.log(0.8), atol=1e-9)
 
 
 @pytest.mark.parametrize("jvp", [henon_jvp, None], ids=["given", "differences"])
 def test_henon(jvp):
     steps = 20_000 if jvp else 3000
-    found, running = lyapunov_exponents(henon, np.array([0.1, 0.1]), steps, k=2, transient=500, history=True, jvp=jvp)
-    assert_allclose(found.sum(), math.log(0.3), atol=1e-11 if jvp else 1e-8)
+    exponents, running = lyapunov_exponents(
+        henon, np.array([0.1, 0.1]), steps, k=2, transient=500, history=True, jvp=jvp
+    )
+    assert_allclose(exponents.sum(), math.log(0.3), atol=1e-11 if jvp else 1e-8)
     error = convergence(running).standard_error[0]
     assert 1e-5 < error < 0.02
-    assert abs(found[0] - 0.4193) < 4 * error + 1e-4
+    assert abs(exponents[0] - 0.4193) < 4 * error + 1e-4
     assert running.shape == (steps, 2)
-    assert_allclose(running[-1], found)
-    assert abs(kaplan_yorke_dimension(found) - 1.2583) < 0.02
+    assert_allclose(running[-1], exponents)
+    assert abs(kaplan_yorke_dimension(exponents) - 1.2583) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -102,9 +104,9 @@ def test_a_linear_loop_has_the_logarithms_of_its_poles():
     loop = Loop(FixedAttention(matrix), skip=0.0, feedback=1.0, controller=pid)
     step, start = layer_map(loop, np.zeros((4, 1)))
     poles = np.abs(closed_loop_poles(pid, np.diag(matrix)))
-    found = lyapunov_exponents(step, start, 2000, k=12, jvp=lambda z, v: np.stack([step(one) for one in v]))
-    assert_allclose(found.sum(), np.log(poles).sum(), atol=1e-10)
-    assert_allclose(found, np.sort(np.log(poles).ravel())[::-1], atol=0.02)  # complex pairs turn, 1/T
+    exponents = lyapunov_exponents(step, start, 2000, k=12, jvp=lambda z, v: np.stack([step(z_i) for z_i in v]))
+    assert_allclose(exponents.sum(), np.log(poles).sum(), atol=1e-10)
+    assert_allclose(exponents, np.sort(np.log(poles).ravel())[::-1], atol=0.02)  # complex pairs turn, 1/T
 
 
 def test_unread_memories_are_no_exponents():
@@ -124,17 +126,17 @@ def test_unread_memories_are_no_exponents():
 def test_a_normalised_attention_loop_by_jvp_and_by_full_jacobians():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 4)))
     step, start = layer_map(Loop(SoftmaxAttention(), feedback=-0.7, normalizer=rms_norm), x)
-    found = lyapunov_exponents(step, start, 30, k=20)
+    exponents = lyapunov_exponents(step, start, 30, k=20)
     frame, z, total = np.eye(20), start, np.zeros(20)
     for _ in range(30):
         jacobian = torch.func.jacrev(step)(z).reshape(20, 20).numpy()
         frame, r = np.linalg.qr(jacobian @ frame)
         z, total = step(z), total + np.log(np.abs(np.diag(r)) + 1e-300)
     expected = np.sort(total / 30)[::-1]
-    finite = np.isfinite(found)
+    finite = np.isfinite(exponents)
     # The norm takes the radial direction of each token away.
     assert finite.sum() == 15
-    assert_allclose(found[:5], expected[:5], atol=1e-6)
+    assert_allclose(exponents[:5], expected[:5], atol=1e-6)
     few = lyapunov_exponents(step, start, 200, k=3, transient=50)
     assert_allclose(few, lyapunov_exponents(step, start, 200, k=20, transient=50)[:3], atol=2e-2)
 
@@ -182,8 +184,8 @@ def test_degenerate_maps():
     # A large triangular map, of which two directions are pushed.
     matrix = np.diag(np.full(2000, 0.5)) + np.diag(np.full(1999, 1e-3), 1)
     matrix[0, 0], matrix[1, 1] = 0.9, 0.8
-    found = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2000), 20, k=2, jvp=lambda x, v: v @ matrix.T)
-    assert_allclose(found, np.log([0.9, 0.8]), atol=1e-9)
+    exponents = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2000), 20, k=2, jvp=lambda x, v: v @ matrix.T)
+    assert_allclose(exponents, np.log([0.9, 0.8]), atol=1e-9)
 
 
 def test_refused():

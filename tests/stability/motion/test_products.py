@@ -26,13 +26,13 @@ def product(matrices):
 def test_exponents_are_singular_values_of_the_product():
     matrices = np.random.default_rng(0).standard_normal((6, 12, 12))
     exact = np.log(np.linalg.svd(product(matrices), compute_uv=False)) / 6
-    found = depth_exponents(lazily(matrices), k=3, sweeps=8)
-    assert_allclose(found.exponents, exact[:3], atol=1e-6)
-    assert_allclose(found.rates.mean(0), found.exponents)
-    assert found.changes.max() < 1e-5
+    exponents = depth_exponents(lazily(matrices), k=3, sweeps=8)
+    assert_allclose(exponents.exponents, exact[:3], atol=1e-6)
+    assert_allclose(exponents.rates.mean(0), exponents.exponents)
+    assert exponents.changes.max() < 1e-5
     # The directions at both ends are the singular vectors.
-    moved = product(matrices) @ found.right[0]
-    assert_allclose(np.abs(moved @ found.left[0]), np.linalg.norm(moved))
+    moved = product(matrices) @ exponents.right[0]
+    assert_allclose(np.abs(moved @ exponents.left[0]), np.linalg.norm(moved))
     # More sweeps, less error; one sweep alone is below.
     once = depth_exponents(lazily(matrices), k=3, sweeps=1)
     assert once.exponents[0] < exact[0]
@@ -40,9 +40,9 @@ def test_exponents_are_singular_values_of_the_product():
 
 
 def test_diagonal_layers_in_closed_form():
-    found = depth_exponents(lazily([np.diag([2.0, 1.0, 0.0])] * 4), k=3, sweeps=3)
-    assert_allclose(found.exponents[:2], [np.log(2), 0.0], atol=1e-9)
-    assert found.exponents[2] < -5  # annihilated: -inf but for rounding
+    exponents = depth_exponents(lazily([np.diag([2.0, 1.0, 0.0])] * 4), k=3, sweeps=3)
+    assert_allclose(exponents.exponents[:2], [np.log(2), 0.0], atol=1e-9)
+    assert exponents.exponents[2] < -5  # annihilated: -inf but for rounding
     shear = np.array([[1.0, 1.0], [0.0, 1.0]])
     exact = np.log(np.linalg.norm(np.linalg.matrix_power(shear, 9), 2)) / 9
     assert_allclose(depth_exponents(lazily([shear] * 9), k=2, sweeps=4).exponents, [exact, -exact], atol=1e-9)
@@ -60,8 +60,8 @@ def test_a_tiny_network():
     dense = [checkpoints.layer_jacobian(checkpoint, i, ids) @ np.eye(24) for i in range(4)]
     exact = np.log(np.linalg.svd(product(dense), compute_uv=False)) / 4
     layers = [lambda i=i: checkpoints.layer_jacobian(checkpoint, i, ids) for i in range(4)]
-    found = depth_exponents(layers, k=2, sweeps=6)
-    assert_allclose(found.exponents, exact[:2], atol=1e-4)
+    exponents = depth_exponents(layers, k=2, sweeps=6)
+    assert_allclose(exponents.exponents, exact[:2], atol=1e-4)
     # A second method, along the trajectory: all exponents together are the mean of ln |det J|.
     functions = checkpoints.layer_functions(checkpoint, ids)
     steps = [f for f, _ in functions]

@@ -58,8 +58,8 @@ def test_complex_poles_turn_and_do_not_matter():
 
 def test_the_largest_of_several_peaks_is_found():
     # Two blocks whose resolvents peak at different distances and angles: the constant is the larger of the two.
-    one, two = np.array([[0.5, 3.0], [0.0, 0.5]]), np.array([[0.99, 0.1], [0.0, 0.99]]) * np.exp(2.1j)
-    both = np.block([[one, np.zeros((2, 2))], [np.zeros((2, 2)), two]])
+    left, right = np.array([[0.5, 3.0], [0.0, 0.5]]), np.array([[0.99, 0.1], [0.0, 0.99]]) * np.exp(2.1j)
+    both = np.block([[left, np.zeros((2, 2))], [np.zeros((2, 2)), right]])
     expected = max(closed_form(0.5, 3.0), closed_form(0.99, 0.1))
     assert closed_form(0.99, 0.1) > closed_form(0.5, 3.0) > 1.5
     assert_allclose(kreiss_constant(both), expected, rtol=1e-8)
@@ -76,11 +76,11 @@ def test_two_definitions_agree(continuous, dtype):
     if continuous:
         matrix = matrix - 1.2 * np.eye(8)
     outermost, border = (pseudospectral_abscissa, 0.0) if continuous else (pseudospectral_radius, 1.0)
-    found = kreiss_constant(matrix, continuous=continuous)
+    constant = kreiss_constant(matrix, continuous=continuous)
     ratios = [(outermost(matrix, eps) - border) / eps for eps in np.geomspace(1e-5, 10, 80)]
-    assert max(ratios) <= found * (1 + 1e-9)
-    assert_allclose(max(ratios), found, rtol=5e-3)
-    assert found > 1.5
+    assert max(ratios) <= constant * (1 + 1e-9)
+    assert_allclose(max(ratios), constant, rtol=5e-3)
+    assert constant > 1.5
 
 
 def test_it_bounds_the_growth():
@@ -132,8 +132,8 @@ def test_infinite_in_continuous_time():
 def test_simple_poles_on_the_border_are_no_jordan_block():
     # diag(1, -1) in a skew basis: the limit at the circle is the norm of the spectral projector, sqrt(1 + (c/2)^2).
     c = 5.0
-    found = kreiss_constant(np.array([[1.0, c], [0.0, -1.0]]))
-    assert_allclose(found, math.hypot(1.0, c / 2), rtol=1e-4)
+    constant = kreiss_constant(np.array([[1.0, c], [0.0, -1.0]]))
+    assert_allclose(constant, math.hypot(1.0, c / 2), rtol=1e-4)
     # An undamped oscillator, projector norm 1.25.
     assert_allclose(kreiss_constant(np.array([[0.0, 1.0], [-4.0, 0.0]]), continuous=True), 1.25, rtol=1e-4)
     two_equal = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.5]])

@@ -22,11 +22,11 @@ def matrix(seed, rows=30, columns=30):
 @pytest.mark.parametrize(("rows", "columns"), [(30, 30), (20, 35), (35, 20)])
 def test_singular_triplets_are_those_of_the_dense_decomposition(rows, columns):
     a = matrix(0, rows, columns)
-    found = singular_triplets(aslinearoperator(a), 3, steps=15, tolerance=1e-10)
+    triplets = singular_triplets(aslinearoperator(a), 3, steps=15, tolerance=1e-10)
     u, s, vt = np.linalg.svd(a)
-    assert_allclose(found.values, s[:3], rtol=1e-8)
-    assert_allclose(np.abs(np.sum(found.right * vt[:3], axis=1)), 1.0, atol=1e-6)
-    assert_allclose(np.abs(np.sum(found.left * u[:, :3].T, axis=1)), 1.0, atol=1e-6)
+    assert_allclose(triplets.values, s[:3], rtol=1e-8)
+    assert_allclose(np.abs(np.sum(triplets.right * vt[:3], axis=1)), 1.0, atol=1e-6)
+    assert_allclose(np.abs(np.sum(triplets.left * u[:, :3].T, axis=1)), 1.0, atol=1e-6)
 
 
 def test_errors_bound_the_distance_to_a_singular_value_and_values_are_lower_bounds():
@@ -34,19 +34,19 @@ def test_errors_bound_the_distance_to_a_singular_value_and_values_are_lower_boun
         a = matrix(seed)
         s = np.linalg.svd(a, compute_uv=False)
         for steps in (2, 4, 6):
-            found = singular_triplets(aslinearoperator(a), 2, steps=steps, tolerance=0.0, seed=seed)
-            assert found.steps == steps
-            assert np.all(found.values <= s[:2] * (1 + 1e-12))
-            for value, error in zip(found.values, found.errors, strict=True):
+            triplets = singular_triplets(aslinearoperator(a), 2, steps=steps, tolerance=0.0, seed=seed)
+            assert triplets.steps == steps
+            assert np.all(triplets.values <= s[:2] * (1 + 1e-12))
+            for value, error in zip(triplets.values, triplets.errors, strict=True):
                 assert np.min(np.abs(s - value)) <= error + 1e-12
 
 
 def test_it_stops_when_it_is_settled_or_the_space_is_used_up():
     assert singular_triplets(aslinearoperator(np.eye(9)), 1, steps=9).steps == 1
     low = np.outer(np.arange(1.0, 8.0), np.ones(7))
-    found = singular_triplets(aslinearoperator(low), 1, steps=7, tolerance=0.0)
-    assert found.steps <= 3
-    assert_allclose(found.values, np.linalg.norm(low, 2))
+    triplets = singular_triplets(aslinearoperator(low), 1, steps=7, tolerance=0.0)
+    assert triplets.steps <= 3
+    assert_allclose(triplets.values, np.linalg.norm(low, 2))
     assert singular_triplets(aslinearoperator(np.zeros((4, 4))), 2).values.tolist() == [0.0, 0.0]
     identity = singular_triplets(aslinearoperator(np.eye(6)), 3)  # as a layer whose sublayers were dropped
     assert_allclose(identity.values, [1.0, 1.0, 1.0])
@@ -55,8 +55,8 @@ def test_it_stops_when_it_is_settled_or_the_space_is_used_up():
 
 def test_float32_products_are_enough():
     a = matrix(1)
-    found = singular_triplets(aslinearoperator(a.astype(np.float32)), 1, steps=20)
-    assert_allclose(found.values, np.linalg.norm(a, 2), rtol=1e-5)
+    triplets = singular_triplets(aslinearoperator(a.astype(np.float32)), 1, steps=20)
+    assert_allclose(triplets.values, np.linalg.norm(a, 2), rtol=1e-5)
 
 
 def test_random_gain_estimates_the_frobenius_norm():
@@ -81,8 +81,8 @@ def test_arnoldi_is_exact_after_n_steps_and_bounds_the_numerical_radius_from_bel
 
 
 def test_an_invariant_direction_ends_arnoldi():
-    found = eigenvalues(aslinearoperator(2.5 * np.eye(6)), steps=6)
-    assert (found.steps, round(found.radius, 12)) == (1, 2.5)
+    ritz = eigenvalues(aslinearoperator(2.5 * np.eye(6)), steps=6)
+    assert (ritz.steps, round(ritz.radius, 12)) == (1, 2.5)
     assert eigenvalues(aslinearoperator(np.array([[3.0]]))).radius == 3.0
 
 

@@ -32,11 +32,11 @@ def test_the_automaton():
 def test_no_angle_of_a_grid_gives_more(seed, dtype):
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((6, 6)) + (1j * rng.standard_normal((6, 6)) if dtype is complex else 0)
-    found, grid = numerical_radius(a), on_a_grid(a)
-    assert grid <= found * (1 + 1e-12)
-    assert_allclose(grid, found, rtol=1e-5)
+    radius, grid = numerical_radius(a), on_a_grid(a)
+    assert grid <= radius * (1 + 1e-12)
+    assert_allclose(grid, radius, rtol=1e-5)
     powers = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(1, 9)]
-    assert np.all(powers <= 2 * found ** np.arange(1, 9) * (1 + 1e-9))  # Berger
+    assert np.all(powers <= 2 * radius ** np.arange(1, 9) * (1 + 1e-9))  # Berger
 
 
 def test_normal_and_degenerate():

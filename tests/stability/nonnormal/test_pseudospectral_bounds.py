@@ -42,17 +42,17 @@ def test_grcar_100():
 
 def test_slicot_ab13fd():
     assert_allclose(distance_to_instability(AB13FD, continuous=True), 0.39196472317e-2, rtol=1e-9)
-    found, omega = least_sigma(AB13FD, 0.0, True, [0.0])
+    sigma, omega = least_sigma(AB13FD, 0.0, True, [0.0])
     assert_allclose(abs(omega), 0.98966520430, rtol=1e-4)
-    assert_allclose(sigma_min(AB13FD, 1j * omega), found)
+    assert_allclose(sigma_min(AB13FD, 1j * omega), sigma)
 
 
 def test_slicot_ab13ed():
     """The bounds that SLICOT's example of AB13ED prints for a Jordan block A, unstable; -A is as far, and stable."""
     block = -(0.1 * np.eye(5) + np.eye(5, k=1))
-    found = distance_to_instability(block, continuous=True)
-    assert 0.20929379255e-5 <= found <= 0.20793050504e-4
-    assert_allclose(found, sigma_min(block, 0.0), rtol=1e-6)
+    distance = distance_to_instability(block, continuous=True)
+    assert 0.20929379255e-5 <= distance <= 0.20793050504e-4
+    assert_allclose(distance, sigma_min(block, 0.0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("eps", [1e-6, 1e-2, 1.0])
@@ -86,32 +86,32 @@ def test_nothing_on_a_fine_grid_goes_further_and_a_disturbance_gets_there(seed, 
     matrix = rng.standard_normal((7, 7)) + 1j * rng.standard_normal((7, 7)) * (seed % 2)
     eps = 0.05
     find = pseudospectral_abscissa if continuous else pseudospectral_radius
-    found = find(matrix, eps)
+    radius = find(matrix, eps)
     grid = np.linspace(-6, 6, 121)
     inside = [z for z in (grid[:, None] + 1j * grid).ravel() if sigma_min(matrix, z) <= eps]
     outermost = max(z.real if continuous else abs(z) for z in inside)
-    assert outermost <= found + 1e-12
-    assert outermost > found - 0.1
+    assert outermost <= radius + 1e-12
+    assert outermost > radius - 0.1
     # The worst disturbance, -eps u v*, of random ones none gets further.
     sample = rng.standard_normal((200, 7, 7))
     sample *= eps / np.linalg.norm(sample, 2, axis=(1, 2))[:, None, None]
     moved = np.linalg.eigvals(matrix + sample)
-    assert (moved.real if continuous else np.abs(moved)).max() <= found
+    assert (moved.real if continuous else np.abs(moved)).max() <= radius
 
 
 @pytest.mark.parametrize("continuous", [False, True])
 def test_the_smallest_disturbance_puts_a_pole_on_the_border(continuous):
     matrix = np.triu(np.random.default_rng(1).standard_normal((6, 6)), 1)
     matrix += np.diag([-0.9, -0.5, -0.3, -0.2, -0.6, -0.1]) - (np.eye(6) if continuous else 0)
-    found = distance_to_instability(matrix, continuous=continuous)
+    distance = distance_to_instability(matrix, continuous=continuous)
     _, position = least_sigma(matrix, 0.0 if continuous else 1.0, continuous, [])
     z = 1j * position if continuous else np.exp(1j * position)
     u, s, vh = np.linalg.svd(z * np.eye(6) - matrix)
-    assert_allclose(s[-1], found, rtol=1e-9)
-    moved = np.linalg.eigvals(matrix + found * np.outer(u[:, -1], vh[-1]))
+    assert_allclose(s[-1], distance, rtol=1e-9)
+    moved = np.linalg.eigvals(matrix + distance * np.outer(u[:, -1], vh[-1]))
     assert np.min(np.abs(moved - z)) < 1e-9
     # The distance is where the pseudospectrum touches the border.
-    reach = (pseudospectral_abscissa if continuous else pseudospectral_radius)(matrix, found)
+    reach = (pseudospectral_abscissa if continuous else pseudospectral_radius)(matrix, distance)
     assert_allclose(reach, 0.0 if continuous else 1.0, atol=1e-7)
 
 

@@ -33,11 +33,11 @@ MATRICES = {
 def test_within_a_thousandth_of_an_svd_a_point(name):
     a = MATRICES[name]
     grid = np.linspace(-1.9, 2.1, 24)[None, :] + 1j * np.linspace(-2, 2, 25)[:, None]
-    found = pseudospectrum(a, grid)
+    sigma = pseudospectrum(a, grid)
     expected = by_svd(a, grid.ravel()).reshape(grid.shape)
     floor = 1e-12 * np.linalg.norm(a, 2)  # below it either is rounding
-    assert found.shape == grid.shape
-    assert_allclose(found, expected, rtol=1e-3, atol=floor)
+    assert sigma.shape == grid.shape
+    assert_allclose(sigma, expected, rtol=1e-3, atol=floor)
 
 
 def test_the_outermost_point_of_a_contour_is_the_pseudospectral_radius():

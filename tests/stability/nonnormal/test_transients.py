@@ -14,41 +14,41 @@ from ctrlattn import CausalMean, Loop, kreiss_constant, pass_operator, transient
 def test_norms_of_powers(dtype):
     rng = np.random.default_rng(0)
     a = rng.standard_normal((5, 5)) * 0.4 + (1j * rng.standard_normal((5, 5)) * 0.2 if dtype is complex else 0)
-    found = transient_growth(a, 12, bounds=False)
+    growth = transient_growth(a, 12, bounds=False)
     expected = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(13)]
-    assert_allclose(found.norms, expected, rtol=1e-10)
-    assert math.isnan(found.lower)
-    assert np.all(found.asymptotic <= found.norms * (1 + 1e-9))
+    assert_allclose(growth.norms, expected, rtol=1e-10)
+    assert math.isnan(growth.lower)
+    assert np.all(growth.asymptotic <= growth.norms * (1 + 1e-9))
 
 
 def test_continuous_time():
     a = np.array([[-0.5, 6.0], [0.0, -0.7]])
-    found = transient_growth(a, 40, continuous=True, interval=0.1)
-    expected = [np.linalg.norm(scipy.linalg.expm(a * t), 2) for t in found.times]
-    assert_allclose(found.norms, expected, rtol=1e-10)
-    assert_allclose(found.times[-1], 4.0)
-    assert np.all(found.asymptotic <= found.norms + 1e-12)
-    assert np.all(found.norms <= found.ceiling + 1e-12)
-    assert found.lower <= found.peak * (1 + 1e-3) <= found.upper
+    growth = transient_growth(a, 40, continuous=True, interval=0.1)
+    expected = [np.linalg.norm(scipy.linalg.expm(a * t), 2) for t in growth.times]
+    assert_allclose(growth.norms, expected, rtol=1e-10)
+    assert_allclose(growth.times[-1], 4.0)
+    assert np.all(growth.asymptotic <= growth.norms + 1e-12)
+    assert np.all(growth.norms <= growth.ceiling + 1e-12)
+    assert growth.lower <= growth.peak * (1 + 1e-3) <= growth.upper
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_kreiss_matrix_theorem(seed):
     rng = np.random.default_rng(seed)
     a = np.triu(rng.standard_normal((8, 8)), 1) + np.diag(rng.uniform(-0.95, 0.95, 8))
-    found = transient_growth(a, 400)
-    assert 1.0 < found.lower <= found.peak <= found.upper
-    assert found.lower == kreiss_constant(a)
-    assert_allclose(found.upper, math.e * 8 * found.lower)
-    assert np.all(found.norms <= found.ceiling * (1 + 1e-12))
-    assert found.norms[int(found.peak_time)] == found.peak
+    growth = transient_growth(a, 400)
+    assert 1.0 < growth.lower <= growth.peak <= growth.upper
+    assert growth.lower == kreiss_constant(a)
+    assert_allclose(growth.upper, math.e * 8 * growth.lower)
+    assert np.all(growth.norms <= growth.ceiling * (1 + 1e-12))
+    assert growth.norms[int(growth.peak_time)] == growth.peak
 
 
 def test_the_automaton_grows_without_bound_though_all_its_poles_are_one():
-    found = transient_growth(pass_operator(Loop(CausalMean(), order="sequential"), 64), 5)
-    assert_allclose(found.norms[[1, 2, 5]], [1.657, 2.603, 7.621], atol=6e-4)
-    assert np.all(found.asymptotic == 1.0)
-    assert found.lower == found.upper == math.inf
+    growth = transient_growth(pass_operator(Loop(CausalMean(), order="sequential"), 64), 5)
+    assert_allclose(growth.norms[[1, 2, 5]], [1.657, 2.603, 7.621], atol=6e-4)
+    assert np.all(growth.asymptotic == 1.0)
+    assert growth.lower == growth.upper == math.inf
 
 
 def test_degenerate():

@@ -54,8 +54,8 @@ def test_no_point_of_the_ball_stretches_more(options, radius):
     for seed in range(4):
         predictor = attention(seed, **options)
         bound = attention_lipschitz(predictor, radius)
-        found = max(largest_stretch(predictor, in_ball(rng, radius, corners=i % 2), rng) for i in range(4))
-        assert found <= bound * (1 + 1e-9)
+        stretch = max(largest_stretch(predictor, in_ball(rng, radius, corners=i % 2), rng) for i in range(4))
+        assert stretch <= bound * (1 + 1e-9)
         for _ in range(20):
             x, y = in_ball(rng, radius), in_ball(rng, radius, corners=True)
             assert longest(predictor(x) - predictor(y)) <= bound * longest(x - y) * (1 + 1e-9)
@@ -66,8 +66,8 @@ def test_it_is_sharp_on_small_balls_and_grows_with_the_square_of_the_radius():
     small = attention_lipschitz(predictor, 1e-9)
     assert_allclose(small, np.linalg.norm(predictor.wv @ predictor.wo, 2))
     assert_allclose(largest_stretch(predictor, np.zeros((N, D)), np.random.default_rng(0)), small, rtol=1e-6)
-    one, two = (attention_lipschitz(predictor, r) - small for r in (1.0, 2.0))
-    assert_allclose(two, 4 * one)
+    first, second = (attention_lipschitz(predictor, r) - small for r in (1.0, 2.0))
+    assert_allclose(second, 4 * first)
 
 
 def test_the_constant_of_a_small_ball_fails_on_a_large_one():
@@ -85,13 +85,13 @@ def test_the_constant_of_a_small_ball_fails_on_a_large_one():
 def test_two_simulations_approach_each_other_as_promised(seed):
     rng, radius = np.random.default_rng(seed), 1.0
     loop = Loop(attention(seed, size=0.6), skip=0.7, feedback=-0.4, controller=PID(0.5), reference_gain=0.5)
-    found = attention_contraction(loop, radius)
-    assert found.holds(radius)
+    bound = attention_contraction(loop, radius)
+    assert bound.holds(radius)
     x, y, r = (in_ball(rng, radius, corners=True) for _ in range(3))
-    one, two = (simulate(loop, start, 12, reference=r).state for start in (x, y))
-    apart = [longest(a - b) for a, b in zip(one, two, strict=True)]
-    assert all(after <= found.rate * before + 1e-15 for before, after in pairwise(apart[1:]))
-    assert max(longest(state) for state in one[2:]) <= found.reach + 1e-12
+    first, second = (simulate(loop, start, 12, reference=r).state for start in (x, y))
+    apart = [longest(a - b) for a, b in zip(first, second, strict=True)]
+    assert all(after <= bound.rate * before + 1e-15 for before, after in pairwise(apart[1:]))
+    assert max(longest(state) for state in first[2:]) <= bound.reach + 1e-12
 
 
 def test_averaging_alone_never_contracts():

@@ -27,52 +27,52 @@ def memory_loop(feedback, controller=None, seed=0, slots=6, d=3):
 
 @pytest.mark.parametrize(("a", "b", "low", "high"), [(0.9, 0.5, 0, 1), (0.3, -1, 0, 0.6), (-0.2, 1, 0.1, 0.5)])
 def test_scalar_rate_is_the_largest_slope(a, b, low, high):
-    found = contraction_certificate(control.ss(a, b, 1.0, 0, 1), low, high)
-    assert_allclose(found.rate, max(abs(a - b * low), abs(a - b * high)), rtol=1e-4)
+    certificate = contraction_certificate(control.ss(a, b, 1.0, 0, 1), low, high)
+    assert_allclose(certificate.rate, max(abs(a - b * low), abs(a - b * high)), rtol=1e-4)
 
 
 def test_the_matrix_inequality_holds_for_random_slopes():
     rng = np.random.default_rng(4)
     a, b, c = 0.5 * rng.normal(size=(4, 4)), 0.3 * rng.normal(size=(4, 2)), rng.normal(size=(2, 4))
-    found = contraction_certificate(control.ss(a, b, c, 0, 1), -0.2, 0.7)
-    assert found.slack <= 0
+    certificate = contraction_certificate(control.ss(a, b, c, 0, 1), -0.2, 0.7)
+    assert certificate.slack <= 0
     for _ in range(500):
         q, _ = np.linalg.qr(rng.normal(size=(2, 2)))
         slope = q @ np.diag(rng.choice([-0.2, 0.7], 2)) @ q.T
         step = a - b @ slope @ c
-        grown = np.linalg.eigvals(np.linalg.solve(found.metric, step.T @ found.metric @ step)).real.max()
-        assert np.sqrt(grown) <= found.rate * (1 + 1e-9)
+        grown = np.linalg.eigvals(np.linalg.solve(certificate.metric, step.T @ certificate.metric @ step)).real.max()
+        assert np.sqrt(grown) <= certificate.rate * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("feedback", [-0.2, 0.2, 0.8])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_memory_loop_keeps_its_promise(feedback, seed):
     loop = memory_loop(feedback, seed=seed)
-    found = contraction_certificate(*sector_form(loop))
+    certificate = contraction_certificate(*sector_form(loop))
     rng = np.random.default_rng(seed)
-    one, two = (simulate(loop, 2 * rng.normal(size=(50, 1, 3)), 12).state[:, :, 0] for _ in range(2))
-    length = np.sqrt(np.einsum("kbi,ij,kbj->kb", one - two, found.metric, one - two))
-    assert np.all(length[1:] <= found.rate * length[:-1] * (1 + 1e-9))
+    first, second = (simulate(loop, 2 * rng.normal(size=(50, 1, 3)), 12).state[:, :, 0] for _ in range(2))
+    length = np.sqrt(np.einsum("kbi,ij,kbj->kb", first - second, certificate.metric, first - second))
+    assert np.all(length[1:] <= certificate.rate * length[:-1] * (1 + 1e-9))
 
 
 def test_a_controller_is_part_of_the_state():
     loop = memory_loop(0.1, controller=PID(0.3, 0.1, 0.0))
     system, low, high = sector_form(loop)
     assert system.nstates == 6
-    found = contraction_certificate(system, low, high)
-    assert found.rate < 1
+    certificate = contraction_certificate(system, low, high)
+    assert certificate.rate < 1
     reference = np.zeros((1, 3))
-    one, two = (
+    first, second = (
         simulate(loop, x, 200, reference=reference).state[-1] for x in np.random.default_rng(5).normal(size=(2, 1, 3))
     )
-    assert_allclose(one, two, atol=1e-9)
+    assert_allclose(first, second, atol=1e-9)
 
 
 def test_a_strong_memory_is_not_certified_and_has_two_attractors():
     keys = np.array([[1.0], [-1.0]])
     loop = Loop(AssociativeMemory(keys, keys, temperature=0.5), skip=0.0, feedback=1.0)
-    found = contraction_certificate(*sector_form(loop))  # x' = tanh(2x)
-    assert_allclose(found.rate, 2.0, rtol=1e-4)
+    certificate = contraction_certificate(*sector_form(loop))  # x' = tanh(2x)
+    assert_allclose(certificate.rate, 2.0, rtol=1e-4)
     ends = [simulate(loop, np.array([[x]]), 100).state[-1].item() for x in (0.1, -0.1)]
     assert ends[0] > 0.9 > -0.9 > ends[1]
 
@@ -85,12 +85,14 @@ def test_a_normalised_loop_on_the_set_where_it_stays():
     reference = 4.0 * np.ones((4, 8))  # v = (A/2 - 2) x + 2 r: |2 r| = 8 keeps every token away from 0
     lowest = 8.0 - np.sum(np.abs(0.5 * matrix - 2.0 * np.eye(4)), axis=1).max()
     assert lowest > plain  # on the sphere x has size 1, so that this set is never left
-    found = contraction_certificate(*sector_form(loop, tokens=4, lowest=lowest))
-    assert found.rate < 1
-    one, two = (simulate(loop, rms_norm(rng.normal(size=(4, 8))), 30, reference=reference).state[1:] for _ in range(2))
-    length = np.sqrt(np.einsum("kif,ij,kjf->k", one - two, found.metric, one - two))
+    certificate = contraction_certificate(*sector_form(loop, tokens=4, lowest=lowest))
+    assert certificate.rate < 1
+    first, second = (
+        simulate(loop, rms_norm(rng.normal(size=(4, 8))), 30, reference=reference).state[1:] for _ in range(2)
+    )
+    length = np.sqrt(np.einsum("kif,ij,kjf->k", first - second, certificate.metric, first - second))
     moving = length[:-1] > 1e-12
-    assert np.all(length[1:][moving] <= found.rate * length[:-1][moving] * (1 + 1e-9))
+    assert np.all(length[1:][moving] <= certificate.rate * length[:-1][moving] * (1 + 1e-9))
 
 
 def test_refused():

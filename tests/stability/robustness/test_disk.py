@@ -30,43 +30,43 @@ def closed_radius(system, factors):
 
 def test_published_siso():
     # Seiler, Packard, Gahinet 2020: 0.46, 4.05 dB, 25.8 degrees; MATLAB's disk margin .458.
-    found = disk_margin(THIRD_ORDER)
-    assert_allclose(found.margin, 0.458, atol=5e-4)
-    assert_allclose(20 * np.log10(found.gain_high), 4.05, atol=5e-3)
-    assert_allclose(found.phase, 25.8, atol=5e-3)
-    assert_allclose(found.gain_low * found.gain_high, 1.0, rtol=1e-12)
-    assert_allclose([found.gain_low, found.gain_high], [0.6273, 1.5942], atol=5e-5)  # MATLAB's diskmargin
+    disk = disk_margin(THIRD_ORDER)
+    assert_allclose(disk.margin, 0.458, atol=5e-4)
+    assert_allclose(20 * np.log10(disk.gain_high), 4.05, atol=5e-3)
+    assert_allclose(disk.phase, 25.8, atol=5e-3)
+    assert_allclose(disk.gain_low * disk.gain_high, 1.0, rtol=1e-12)
+    assert_allclose([disk.gain_low, disk.gain_high], [0.6273, 1.5942], atol=5e-5)  # MATLAB's diskmargin
 
 
 def test_published_spinning_satellite():
-    found = disk_margin(SATELLITE * gain(np.eye(2)))
-    assert_allclose(found.margin, 0.0998, atol=5e-5)
-    assert_allclose(found.attained, found.margin, rtol=2e-6)
+    disk = disk_margin(SATELLITE * gain(np.eye(2)))
+    assert_allclose(disk.margin, 0.0998, atol=5e-5)
+    assert_allclose(disk.attained, disk.margin, rtol=2e-6)
     other = gain([[1, -2], [0, 1]])
     for loop in (SATELLITE * other, other * SATELLITE):
-        found = disk_margin(loop)
-        assert_allclose(found.margin, 0.3754, rtol=3e-3)  # published; 0.37615 here, and attained:
-        assert_allclose(found.attained, found.margin, rtol=2e-6)
+        disk = disk_margin(loop)
+        assert_allclose(disk.margin, 0.3754, rtol=3e-3)  # published; 0.37615 here, and attained:
+        assert_allclose(disk.attained, disk.margin, rtol=2e-6)
 
 
 def test_satellite_loops_look_harmless_one_at_a_time():
     # Exactly: with the other loop closed each channel is 1/s.
-    for found in loop_margins(SATELLITE * gain(np.eye(2))):
-        assert found.classical.gain_margin == np.inf
-        assert_allclose(found.classical.phase_margin, 90.0, rtol=1e-6)
-        assert_allclose(found.disk.margin, 2.0, rtol=1e-5)
+    for channel in loop_margins(SATELLITE * gain(np.eye(2))):
+        assert channel.classical.gain_margin == np.inf
+        assert_allclose(channel.classical.phase_margin, 90.0, rtol=1e-6)
+        assert_allclose(channel.disk.margin, 2.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("skew", [-1.0, -0.5, 0.0, 0.5, 1.0])
 @pytest.mark.parametrize("system", [control.tf([0.5], [1, -1], 1), THIRD_ORDER], ids=["dt", "ct"])
 def test_siso_definition(system, skew):
-    found = disk_margin(system, skew=skew)
-    w = found.frequency
+    disk = disk_margin(system, skew=skew)
+    w = disk.frequency
     point = 1j * w if system.dt == 0 else np.exp(1j * w)
-    f = found.perturbation[0]
+    f = disk.perturbation[0]
     assert_allclose(np.polyval(system.den[0][0], point) + f * np.polyval(system.num[0][0], point), 0.0, atol=1e-7)
     delta = (f - 1) / ((1 + skew) / 2 * f + (1 - skew) / 2)
-    assert_allclose(abs(delta), found.margin, rtol=1e-5)
+    assert_allclose(abs(delta), disk.margin, rtol=1e-5)
 
 
 def test_the_ends_of_the_skew_are_s_and_t():
@@ -80,40 +80,40 @@ def test_the_ends_of_the_skew_are_s_and_t():
 
 def test_gains_and_phases_of_the_disk_are_safe():
     system = control.tf([0.5], [1, -1], 1)
-    found, classical = disk_margin(system), margins(system)
-    assert found.gain_high <= classical.gain_margin
-    assert found.phase <= classical.phase_margin
+    disk, classical = disk_margin(system), margins(system)
+    assert disk.gain_high <= classical.gain_margin
+    assert disk.phase <= classical.phase_margin
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_mimo_definition_and_brute_force(channels, seed):
     system = discrete(seed, channels)
-    found = disk_margin(system)
-    if found.margin == 0.0:
+    disk = disk_margin(system)
+    if disk.margin == 0.0:
         assert closed_radius(system, np.ones(channels)) >= 1
         return
-    assert found.margin <= found.attained
-    response = system(np.exp(1j * found.frequency))
-    assert_allclose(np.linalg.det(np.eye(channels) + np.diag(found.perturbation) @ response), 0.0, atol=1e-9)
-    assert_allclose(closed_radius(system, found.perturbation), 1.0, atol=1e-6)
+    assert disk.margin <= disk.attained
+    response = system(np.exp(1j * disk.frequency))
+    assert_allclose(np.linalg.det(np.eye(channels) + np.diag(disk.perturbation) @ response), 0.0, atol=1e-9)
+    assert_allclose(closed_radius(system, disk.perturbation), 1.0, atol=1e-6)
     rng = np.random.default_rng(seed)
-    size = 0.999 * found.margin * np.exp(2j * np.pi * rng.random((3000, channels)))
+    size = 0.999 * disk.margin * np.exp(2j * np.pi * rng.random((3000, channels)))
     factors = (1 + size / 2) / (1 - size / 2)
     assert max(closed_radius(system, f) for f in factors) < 1
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_bound_is_attained_up_to_three_channels(seed):
-    found = disk_margin(discrete(seed, 3))
-    assert_allclose(found.attained, found.margin, rtol=1e-3)
+    disk = disk_margin(discrete(seed, 3))
+    assert_allclose(disk.attained, disk.margin, rtol=1e-3)
 
 
 def test_one_complex_mode():
     a = 0.4 + 0.3j  # L = 0.5/(z - a), closed pole a - 0.5 f
-    found = disk_margin(([[a]], [[1.0]], [[0.5]], [[0.0]]))
-    assert_allclose(abs(a - 0.5 * found.perturbation[0]), 1.0, rtol=1e-9)
-    delta = found.margin * np.exp(2j * np.pi * np.arange(2000) / 2000)
+    disk = disk_margin(([[a]], [[1.0]], [[0.5]], [[0.0]]))
+    assert_allclose(abs(a - 0.5 * disk.perturbation[0]), 1.0, rtol=1e-9)
+    delta = disk.margin * np.exp(2j * np.pi * np.arange(2000) / 2000)
     f = (1 + delta / 2) / (1 - delta / 2)
     assert_allclose(np.abs(a - 0.5 * f).max(), 1.0, rtol=1e-4)
 

@@ -14,25 +14,25 @@ def first_order(alpha, gain=1.0):
     return control.tf(gain, [1, -alpha], 1)
 
 
-def chordal(one, other):
-    p, q = one(Z), other(Z)
+def chordal(plant, other):
+    p, q = plant(Z), other(Z)
     return np.max(np.abs(p - q) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(q) ** 2)))
 
 
 @pytest.mark.parametrize("alpha", [-0.8, 0.0, 0.4, 0.99, 1.0])
 @pytest.mark.parametrize("beta", [-1.0, 0.3, 0.7])
 def test_two_modes_against_a_grid(alpha, beta):
-    one, other = first_order(alpha), first_order(beta)
-    found = nu_gap(one, other)
-    assert_allclose(found, nu_gap(other, one), atol=1e-9)
-    assert_allclose(found, chordal(one, other), atol=2e-4)
+    plant, other = first_order(alpha), first_order(beta)
+    gap = nu_gap(plant, other)
+    assert_allclose(gap, nu_gap(other, plant), atol=1e-9)
+    assert_allclose(gap, chordal(plant, other), atol=2e-4)
 
 
 def test_the_same_plant_has_no_gap_and_gains_have_their_chord():
     assert nu_gap(first_order(0.5), first_order(0.5)) == 0
     # Static gains p and q: |p - q| / sqrt((1 + p^2)(1 + q^2)).
-    found = nu_gap(control.ss([], [], [], [[2.0]], 1), control.ss([], [], [], [[0.5]], 1))
-    assert_allclose(found, 1.5 / np.sqrt(5 * 1.25), rtol=1e-12)
+    gap = nu_gap(control.ss([], [], [], [[2.0]], 1), control.ss([], [], [], [[0.5]], 1))
+    assert_allclose(gap, 1.5 / np.sqrt(5 * 1.25), rtol=1e-12)
 
 
 def test_an_integrator_and_its_neighbours_are_near_whatever_the_side():
@@ -63,8 +63,8 @@ def test_what_is_nearer_than_the_margin_is_stabilised():
         assert stable or gap >= margin - 1e-4
         if gap < margin:
             q = other(Z)
-            kept = np.min(np.abs(1 + q * c) / np.sqrt((1 + np.abs(q) ** 2) * (1 + np.abs(c) ** 2)))
-            assert kept >= np.sin(np.arcsin(margin) - np.arcsin(gap)) - 1e-4
+            robust = np.min(np.abs(1 + q * c) / np.sqrt((1 + np.abs(q) ** 2) * (1 + np.abs(c) ** 2)))
+            assert robust >= np.sin(np.arcsin(margin) - np.arcsin(gap)) - 1e-4
     assert near > 20
     assert far > 20  # the claim was put to the test
 

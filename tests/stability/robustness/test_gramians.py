@@ -55,30 +55,30 @@ def test_slicot_ab09ad():
 
 def test_published_nearly_cancelled_poles():
     """MATLAB's documentation of balreal: 0.1006, 0.0001, 0.0000 of (s + 10)(s + 20.01)/((s + 5)(s + 9.9)(s + 20.1))."""
-    found = hankel_singular_values(control.zpk([-10, -20.01], [-5, -9.9, -20.1], 1))
-    assert_allclose(found, [0.1006, 0.0001, 0.0], atol=5e-5)
+    sigma = hankel_singular_values(control.zpk([-10, -20.01], [-5, -9.9, -20.1], 1))
+    assert_allclose(sigma, [0.1006, 0.0001, 0.0], atol=5e-5)
 
 
 @pytest.mark.parametrize("order", [0, 1, 3, 5, 6])
 @pytest.mark.parametrize("make", [slicot_ab09ad, lambda: random_system(3, 8, 1)], ids=["ct", "dt"])
 def test_truncation_keeps_its_bound(make, order):
     system = make()
-    found = balanced_truncation(system, order)
-    error = hinf_norm(control.ss(system.A, system.B, system.C, system.D, system.dt) - found.system)
-    assert error <= found.error_bound * (1 + 1e-6)
-    assert error >= found.hankel[order] * (1 - 1e-6)  # no system of this order does better than the next value
-    assert found.system.nstates == order
-    assert found.system.input_labels == system.input_labels
+    reduced = balanced_truncation(system, order)
+    error = hinf_norm(control.ss(system.A, system.B, system.C, system.D, system.dt) - reduced.system)
+    assert error <= reduced.error_bound * (1 + 1e-6)
+    assert error >= reduced.hankel[order] * (1 - 1e-6)  # no system of this order does better than the next value
+    assert reduced.system.nstates == order
+    assert reduced.system.input_labels == system.input_labels
 
 
 def test_full_order_is_the_system_itself():
     system = random_system(5, 6, 1)
-    found = balanced_truncation(system, 6)
-    assert found.error_bound == 0.0
+    reduced = balanced_truncation(system, 6)
+    assert reduced.error_bound == 0.0
     z = np.exp(0.7j)
-    assert_allclose(found.system(z), system(z), rtol=1e-9)
-    assert_allclose(np.diag(controllability_gramian(found.system)), found.hankel, rtol=1e-8)
-    assert_allclose(np.diag(observability_gramian(found.system)), found.hankel, rtol=1e-8)
+    assert_allclose(reduced.system(z), system(z), rtol=1e-9)
+    assert_allclose(np.diag(controllability_gramian(reduced.system)), reduced.hankel, rtol=1e-8)
+    assert_allclose(np.diag(observability_gramian(reduced.system)), reduced.hankel, rtol=1e-8)
 
 
 def test_tolerance_takes_the_smallest_order():

@@ -35,11 +35,11 @@ LOOPS = {
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_gain_margin_puts_a_pole_on_the_circle(name):
-    found = margins(LOOPS[name])
-    if not found.stable:
-        assert np.isnan(found.gain_margin)
+    m = margins(LOOPS[name])
+    if not m.stable:
+        assert np.isnan(m.gain_margin)
         return
-    for factor in (found.gain_margin, found.gain_reduction):
+    for factor in (m.gain_margin, m.gain_reduction):
         if np.isfinite(factor) and factor > 0:
             poles = control.feedback(factor * LOOPS[name], 1).poles()
             assert_allclose(np.abs(np.abs(poles) - 1).min(), 0.0, atol=1e-6)
@@ -48,20 +48,20 @@ def test_gain_margin_puts_a_pole_on_the_circle(name):
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_phase_delay_and_modulus_margin_by_their_definition(name):
-    found, L = margins(LOOPS[name]), LOOPS[name]
-    if not found.stable:
+    m, L = margins(LOOPS[name]), LOOPS[name]
+    if not m.stable:
         return
-    w = np.concatenate([np.linspace(1e-5, np.pi, 50_001), [found.modulus_frequency, found.gain_crossover]])
+    w = np.concatenate([np.linspace(1e-5, np.pi, 50_001), [m.modulus_frequency, m.gain_crossover]])
     w = w[np.isfinite(w) & (w > 0)]
     response = L(np.exp(1j * w))
-    assert_allclose(found.modulus_margin, np.abs(1 + response).min(), rtol=1e-7)
-    if np.isfinite(found.phase_margin):
-        turned = [np.abs(1 + response * np.exp(s * 1j * np.radians(found.phase_margin))).min() for s in (1, -1)]
+    assert_allclose(m.modulus_margin, np.abs(1 + response).min(), rtol=1e-7)
+    if np.isfinite(m.phase_margin):
+        turned = [np.abs(1 + response * np.exp(s * 1j * np.radians(m.phase_margin))).min() for s in (1, -1)]
         assert min(turned) < 1e-6
-        smaller = [np.abs(1 + response * np.exp(s * 0.98j * np.radians(found.phase_margin))).min() for s in (1, -1)]
+        smaller = [np.abs(1 + response * np.exp(s * 0.98j * np.radians(m.phase_margin))).min() for s in (1, -1)]
         assert min(smaller) > 1e-4
-    if np.isfinite(found.delay_margin):
-        assert np.abs(1 + response * np.exp(-1j * w * found.delay_margin)).min() < 1e-4
+    if np.isfinite(m.delay_margin):
+        assert np.abs(1 + response * np.exp(-1j * w * m.delay_margin)).min() < 1e-4
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0, -0.4])
@@ -73,21 +73,21 @@ def test_the_crossing_at_minus_one_that_python_control_loses(p):
 
 
 def test_residual_integrator():
-    found = margins(LOOPS["residual integrator"])
+    m = margins(LOOPS["residual integrator"])
     assert_allclose(
-        [found.gain_margin, found.phase_crossover, found.phase_margin, found.modulus_margin],
+        [m.gain_margin, m.phase_crossover, m.phase_margin, m.modulus_margin],
         [4.0, np.pi, 75.5224878, 0.75],
         rtol=1e-8,
     )
-    assert_allclose(found.delay_margin, np.radians(found.phase_margin) / found.gain_crossover, rtol=1e-12)
+    assert_allclose(m.delay_margin, np.radians(m.phase_margin) / m.gain_crossover, rtol=1e-12)
 
 
 def test_phase_margins_agree_with_python_control_where_it_is_right():
     for name in ("residual integrator", "delayed", "printed PID"):
         _, pm, sm, _, _, _ = oracle(LOOPS[name])
-        found = margins(LOOPS[name])
-        assert_allclose(found.phase_margin, pm, rtol=1e-6)
-        assert_allclose(found.modulus_margin, sm, rtol=1e-4)
+        m = margins(LOOPS[name])
+        assert_allclose(m.phase_margin, pm, rtol=1e-6)
+        assert_allclose(m.modulus_margin, sm, rtol=1e-4)
 
 
 def test_gain_margin_of_the_published_law_follows_from_its_interval():
@@ -97,21 +97,21 @@ def test_gain_margin_of_the_published_law_follows_from_its_interval():
 
 
 def test_published_continuous_loop():
-    found = margins(control.tf(25, [1, 10, 10, 10]))
-    assert_allclose([found.gain_margin, found.phase_crossover], [3.6, np.sqrt(10)], rtol=1e-12)
-    assert_allclose([found.phase_margin, found.gain_crossover], [29.1104, 1.7844], atol=5e-5)
-    assert_allclose(found.delay_margin, 0.2847, atol=5e-5)
-    poles = control.feedback(found.gain_margin * control.tf(25, [1, 10, 10, 10]), 1).poles()
+    m = margins(control.tf(25, [1, 10, 10, 10]))
+    assert_allclose([m.gain_margin, m.phase_crossover], [3.6, np.sqrt(10)], rtol=1e-12)
+    assert_allclose([m.phase_margin, m.gain_crossover], [29.1104, 1.7844], atol=5e-5)
+    assert_allclose(m.delay_margin, 0.2847, atol=5e-5)
+    poles = control.feedback(m.gain_margin * control.tf(25, [1, 10, 10, 10]), 1).poles()
     assert_allclose(poles.real.max(), 0.0, atol=1e-12)
 
 
 def test_published_sampled_loop():
     """MATLAB's documentation of margin, sampled at 0.1: 2.0517, 13.5711 degrees, at 5.4374 and 4.3544 rad a second."""
     L = control.tf([0.04798, 0.0464], [1, -1.81, 0.9048], 0.1)
-    found = margins(L)
-    assert_allclose([found.gain_margin, found.phase_margin], [2.0517, 13.5711], rtol=5e-5)
-    assert_allclose([found.phase_crossover / 0.1, found.gain_crossover / 0.1], [5.4374, 4.3544], rtol=2e-5)
-    assert_allclose(radius(found.gain_margin * L), 1.0, atol=1e-9)
+    m = margins(L)
+    assert_allclose([m.gain_margin, m.phase_margin], [2.0517, 13.5711], rtol=5e-5)
+    assert_allclose([m.phase_crossover / 0.1, m.gain_crossover / 0.1], [5.4374, 4.3544], rtol=2e-5)
+    assert_allclose(radius(m.gain_margin * L), 1.0, atol=1e-9)
 
 
 CONTINUOUS = {
@@ -126,8 +126,8 @@ CONTINUOUS = {
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_continuous_margins_by_their_definition(name):
     L = CONTINUOUS[name]
-    found, all_of_them = margins(L), crossings(L)
-    assert found.stable
+    m, all_of_them = margins(L), crossings(L)
+    assert m.stable
     num, den = L.num[0][0], L.den[0][0]
     scale = np.polyval(np.abs(den), 1.0)
     for frequency, factor in zip(all_of_them.gain_frequency, all_of_them.gain_factor, strict=True):
@@ -141,18 +141,18 @@ def test_continuous_margins_by_their_definition(name):
         if frequency > 0:
             assert_allclose(L(1j * frequency) * np.exp(-1j * frequency * delay), -1, rtol=1e-6)
     w = np.logspace(-6, 4, 200_001)
-    assert_allclose(found.modulus_margin, np.abs(1 + L(1j * w)).min(), rtol=1e-6)
+    assert_allclose(m.modulus_margin, np.abs(1 + L(1j * w)).min(), rtol=1e-6)
 
 
 def test_every_crossing_is_listed():
     L = CONTINUOUS["conditionally stable"]  # 3 (s + 2)^2 / s^3: real at w = 2, for K = 1/3
-    found = crossings(L)
-    assert_allclose([found.gain_frequency, found.gain_factor], [[2.0], [1 / 3]], rtol=1e-9)
+    crossed = crossings(L)
+    assert_allclose([crossed.gain_frequency, crossed.gain_factor], [[2.0], [1 / 3]], rtol=1e-9)
     assert_allclose(margins(L).gain_reduction, 1 / 3, rtol=1e-9)
     # 2 sin-like loop: z^-4 is real and negative at odd multiples of pi/4, each with the factor 2.
-    found = crossings(control.tf([0.5], [1, 0, 0, 0, 0], 1))
-    assert_allclose(found.gain_frequency, [np.pi / 4, 3 * np.pi / 4], rtol=1e-9)
-    assert_allclose(found.gain_factor, [2, 2], rtol=1e-9)
+    crossed = crossings(control.tf([0.5], [1, 0, 0, 0, 0], 1))
+    assert_allclose(crossed.gain_frequency, [np.pi / 4, 3 * np.pi / 4], rtol=1e-9)
+    assert_allclose(crossed.gain_factor, [2, 2], rtol=1e-9)
 
 
 def test_degenerate_loops():

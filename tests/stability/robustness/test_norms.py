@@ -50,10 +50,10 @@ def test_published_sampled_system():
     """MATLAB's documentation of norm: H2 1.2438, H-infinity 2.5488 to its tolerance of 1 %; the peak is 2.5721."""
     system = control.tf([1, -2.841, 2.875, -1.004], [1, -2.417, 2.003, -0.5488], 0.1)
     assert_allclose(h2_norm(system), 1.2438, atol=5e-5)
-    found = peak_gain(system)
-    assert_allclose(found.value, 2.5488, rtol=1e-2)
-    assert_allclose(np.abs(system(np.exp(1j * found.frequency))), found.value, rtol=1e-9)  # so no less is the norm
-    assert_allclose(found.value, grid_peak(system), rtol=1e-6)
+    peak = peak_gain(system)
+    assert_allclose(peak.value, 2.5488, rtol=1e-2)
+    assert_allclose(np.abs(system(np.exp(1j * peak.frequency))), peak.value, rtol=1e-9)  # so no less is the norm
+    assert_allclose(peak.value, grid_peak(system), rtol=1e-6)
 
 
 def test_h2_norm_of_the_proportional_loop_is_its_impulse_response():
@@ -77,13 +77,13 @@ def test_a_pure_delay_has_norm_one():
 @pytest.mark.parametrize("m", [1, 3])
 def test_the_peak_is_that_of_a_grid_and_never_below_it(n, m):
     system = random_system(np.random.default_rng(10 * n + m), n, m)
-    found = peak_gain(system)
+    peak = peak_gain(system)
     on_grid = grid_peak(system, 2001)
-    assert on_grid <= found.upper
+    assert on_grid <= peak.upper
     # Each one is the value at a frequency, so that a fine grid about it cannot be beaten either.
-    assert_allclose(np.linalg.norm(np.atleast_2d(system(np.exp(1j * found.frequency))), 2), found.value, rtol=1e-10)
-    near = found.frequency + np.linspace(-1e-3, 1e-3, 401)
-    assert max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * w))), 2) for w in near) <= found.upper
+    assert_allclose(np.linalg.norm(np.atleast_2d(system(np.exp(1j * peak.frequency))), 2), peak.value, rtol=1e-10)
+    near = peak.frequency + np.linspace(-1e-3, 1e-3, 401)
+    assert max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * w))), 2) for w in near) <= peak.upper
 
 
 def test_a_needle_that_a_grid_misses():
@@ -98,8 +98,8 @@ def test_a_needle_that_a_grid_misses():
 def test_continuous_resonance_and_direct_term_at_infinity():
     zeta = 0.05
     assert_allclose(hinf_norm(control.tf([1], [1, 2 * zeta, 1])), 1 / (2 * zeta * np.sqrt(1 - zeta**2)), rtol=1e-9)
-    found = peak_gain(control.tf([2.0, 1.0], [1.0, 1.0]))
-    assert (found.value, found.frequency) == (2.0, np.inf)
+    peak = peak_gain(control.tf([2.0, 1.0], [1.0, 1.0]))
+    assert (peak.value, peak.frequency) == (2.0, np.inf)
 
 
 def test_time_scale_does_not_matter_in_continuous_time():
@@ -186,6 +186,6 @@ def test_slicot_ab13dd():
     matrix = np.zeros((6, 6))
     for i, block in enumerate(blocks):
         matrix[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = block
-    one = np.array([[1.0, 0, 1, 0, 1, 0]])
-    found = peak_gain((matrix, one.T, one, np.zeros((1, 1))), continuous=True)
-    assert_allclose([found.value, found.frequency], [0.5e6, 1.414213562], rtol=1e-9)
+    row = np.array([[1.0, 0, 1, 0, 1, 0]])
+    peak = peak_gain((matrix, row.T, row, np.zeros((1, 1))), continuous=True)
+    assert_allclose([peak.value, peak.frequency], [0.5e6, 1.414213562], rtol=1e-9)

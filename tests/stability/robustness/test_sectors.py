@@ -50,8 +50,8 @@ def test_slopes_of_norms_on_a_set_that_is_not_convex(norm, size, lowest):
     _, high = normalizer_sector(lowest)
     rng = np.random.default_rng(1)
     v, w = rng.normal(scale=lowest * 2, size=(2, 200_000, 3))
-    kept = np.minimum(size(v), size(w)) >= lowest
-    v, w = v[kept], w[kept]
+    large = np.minimum(size(v), size(w)) >= lowest
+    v, w = v[large], w[large]
     d_out = norm(v, eps=0.0) - norm(w, eps=0.0)
     ratio = np.sum(d_out * (v - w), -1) * high / np.maximum(np.sum(d_out**2, -1), 1e-300)
     assert ratio.min() >= 1 - 1e-9
@@ -132,27 +132,27 @@ def test_the_norm_of_one_direction_is_a_relay():
 
 def test_two_cycles_are_exact():
     system = control.tf([2.5], [1, -0.5], 1)  # x' = 0.5 x - 2.5 tanh(x)
-    (found,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 100))
-    assert found.exact
+    (cycle,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 100))
+    assert cycle.exact
     x = np.array(0.3)
     for _ in range(2000):
         x = 0.5 * x - 2.5 * np.tanh(x)
-    assert_allclose(abs(x), found.amplitude, rtol=1e-9)
+    assert_allclose(abs(x), cycle.amplitude, rtol=1e-9)
 
 
 def test_a_slow_cycle_is_predicted_to_a_few_per_cent():
     # Resonant, so that harmonics are small: x'' damped rotation pushed over the circle by the saturation.
     system = control.tf([0.35], np.poly(0.9 * np.exp([0.4j, -0.4j])).real, 1)
-    (found,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 200))
-    assert not found.exact
+    (cycle,) = limit_cycles(system, np.tanh, np.geomspace(1e-2, 50, 200))
+    assert not cycle.exact
     den = system.den[0][0]
     v = [0.1, 0.2]
     for _ in range(4000):
         v.append(-den[1] * v[-1] - den[2] * v[-2] - 0.35 * np.tanh(v[-2]))
     tail = np.array(v[-1000:])
-    assert_allclose(np.sqrt(2) * np.std(tail), found.amplitude, rtol=0.05)
+    assert_allclose(np.sqrt(2) * np.std(tail), cycle.amplitude, rtol=0.05)
     turns = np.sum((tail[1:] > 0) & (tail[:-1] <= 0))
-    assert_allclose(2 * np.pi * turns / len(tail), found.frequency, rtol=0.05)
+    assert_allclose(2 * np.pi * turns / len(tail), cycle.frequency, rtol=0.05)
 
 
 def test_harmonic_balance_refuses_what_has_a_mean():
