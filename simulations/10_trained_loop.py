@@ -40,10 +40,10 @@ from scipy.stats import t as student
 
 from ctrlattn.files import output_directory
 from ctrlattn.linear import jacobian_operator
-from ctrlattn.nn.experiment.comparison import kept
 from ctrlattn.nn.experiment.data import load
 from ctrlattn.nn.experiment.measures import attention_matrices
-from ctrlattn.nn.experiment.training import Settings, build
+from ctrlattn.nn.experiment.resume import resumed
+from ctrlattn.nn.experiment.training import RunSettings, build
 from ctrlattn.nn.modules.attention import DepthState, control_values
 from ctrlattn.plots.style import GREY, figure, styles, themed
 from ctrlattn.stability import spectral_radius
@@ -214,15 +214,15 @@ def interval(numbers):
 
 
 def networks(size, seed, weights, out):
-    """(arm, seed, Settings, file of the trained weights) of every network, trained first where no weights are given."""
+    """(arm, seed, RunSettings, file of trained weights) of every network; without weights they are trained first."""
     if weights is not None:
         return _found(Path(weights))
     data, runs, files = load("digits"), output_directory(out / "runs"), output_directory(out / "weights")
     rows = []
     for number in range(seed, seed + size.seeds):
         for arm in ARMS:
-            settings = Settings(arm, number, **size.settings)
-            kept(runs, files, settings, data)
+            settings = RunSettings(arm, number, **size.settings)
+            resumed(runs, files, settings, data)
             print(f"trained {arm}, seed {number}", file=sys.stderr, flush=True)
             rows.append((arm, number, settings, files / f"digits_{arm}_{number}.safetensors"))
     return rows
@@ -234,8 +234,8 @@ def _found(folder):
     for arm in ARMS:
         for path in sorted(folder.glob(f"runs/digits_{arm}_[0-9]*.json")):
             settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            own = {name: settings[name] for name in Settings.__dataclass_fields__ if name in settings}
-            rows.append((arm, own["seed"], Settings(**own), folder / "weights" / f"{path.stem}.safetensors"))
+            own = {name: settings[name] for name in RunSettings.__dataclass_fields__ if name in settings}
+            rows.append((arm, own["seed"], RunSettings(**own), folder / "weights" / f"{path.stem}.safetensors"))
     complete = {s for _, s, _, _ in rows if sum(s == other for _, other, _, _ in rows) == len(ARMS)}
     if not complete:
         raise ValueError(

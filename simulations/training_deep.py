@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ctrlattn.files import atomic
-from ctrlattn.nn.experiment.training import Settings
+from ctrlattn.nn.experiment.training import RunSettings
 
 KEPT = Path(__file__).parent / "results" / "train_deep.json"
 SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75
@@ -99,7 +99,7 @@ def verdict(kept):
 
 def rate_of(settings):
     """What it was trained with, the default unless it says another."""
-    return f"{settings.get('rate', Settings('', 0).rate):g}"
+    return f"{settings.get('rate', RunSettings('', 0).rate):g}"
 
 
 def name_of(settings):

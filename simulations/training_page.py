@@ -18,7 +18,7 @@ from textwrap import fill
 import training_deep
 
 from ctrlattn.files import atomic
-from ctrlattn.nn.experiment.comparison import DIRECTORY
+from ctrlattn.nn.experiment.plan import DIRECTORY
 from ctrlattn.nn.experiment.statistics import paired
 from ctrlattn.nn.experiment.table import interval, lines, published, shown
 

@@ -10,14 +10,16 @@ from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
-    "--seeds 10   |   ctrlattn train digits --plan simulations/configs/train_digits.toml --out here   |   "
+    "--seeds 10   |   ctrlattn train digits --configs pidformer-ema --configs pidformer-ema-learned   |   "
+    "ctrlattn train --plan simulations/configs/train_digits.toml --out here   |   "
     "torchrun --nproc-per-node 8 --no-python ctrlattn train --data imagenet --seeds 1"
 )
 
 
 def train(
     name: Annotated[
-        str | None, typer.Argument(metavar="[digits|mnist5k|text]", help="What to train on, unless --data says it.")
+        str | None,
+        typer.Argument(metavar="[digits|mnist5k|text]", help="What to train on, unless --data or --plan says it."),
     ] = None,
     data: Annotated[
         Path | None,
@@ -26,7 +28,9 @@ def train(
     configs: Annotated[
         list[str] | None,
         typer.Option(
-            "--configs", help="Arm, by name of a preset or a TOML file (repeatable); the first is the reference."
+            "--configs",
+            help="Arm: a preset (with -learned, -learned-each, -saturated or -scheduled behind it), a relative, or a "
+            "TOML file; repeatable; the first is the reference.",
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from --first on.")] = None,
@@ -35,7 +39,8 @@ def train(
         "train"
     ),
     plan: Annotated[
-        Path | None, typer.Option("--plan", help="TOML file with arms, seeds, settings and the tests fixed beforehand.")
+        Path | None,
+        typer.Option("--plan", help="TOML file with data, arms, seeds, settings and the tests fixed beforehand."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
     depth: Annotated[int | None, typer.Option(min=1, help="Layers.")] = None,
@@ -47,6 +52,7 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Inputs of a step, over all processes.")] = None,
     patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch, pixels.")] = None,
+    limit: Annotated[float | None, typer.Option(help="Largest |u| of an arm with -saturated, 1 by default.")] = None,
     image: Annotated[
         int | None, typer.Option(min=1, help="Side to which the images of --data are scaled, pixels.")
     ] = None,
@@ -67,9 +73,10 @@ def train(
     with one_line_errors():
         from ctrlattn.files import output_directory
 
-        if (name is None) == (data is None):
-            raise InputError("say what to train on: digits, mnist5k, text, or --data DIR, and one of them")
-        source = str(name if data is None else data)
+        given = sum(each is not None for each in (name, data))
+        if given > 1 or (given == 0 and plan is None):
+            raise InputError("say what to train on: digits, mnist5k, text, --data DIR or a --plan, and one of them")
+        source = str(name if data is None else data) if given else None
         output_directory(out)
         changes = {
             "epochs": epochs,
@@ -80,6 +87,7 @@ def train(
             "depth_scaled": depth_scaled,
             "batch": batch,
             "patch": patch,
+            "limit": limit,
             "image": image,
         }
         settings = {name: value for name, value in changes.items() if value is not None}
@@ -87,17 +95,19 @@ def train(
             raise InputError("--plan says what is compared, and when it was fixed: give no other option beside it")
 
         from ctrlattn.nn.experiment import comparison, table
+        from ctrlattn.nn.experiment import plan as plans
         from ctrlattn.plots import save
         from ctrlattn.plots.training import compared
 
         if plan is not None:
-            chosen = comparison.read_plan(plan, source)
+            chosen = plans.read_plan(plan, source)
         else:
-            arms = tuple(configs or comparison.ARMS)
+            arms = tuple(configs or plans.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
-            chosen = comparison.plan_of(source, arms=arms, seeds=numbers, against=arms[0], settings=settings)
-        where = device or ("cpu" if data is None else None)
-        workers = workers or (2 if data is None else 1)
+            chosen = plans.plan_of(str(source), arms=arms, seeds=numbers, against=arms[0], settings=settings)
+        shipped = chosen.data in plans.SIZES
+        where = device or ("cpu" if shipped else None)
+        workers = workers or (2 if shipped else 1)
         result = comparison.compare(chosen, out, show_progress, workers=workers, device=where)
         if result is None:  # not the first of the processes that torchrun started
             return

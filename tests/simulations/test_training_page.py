@@ -108,7 +108,7 @@ def test_other_data_are_kept_without_curves_and_say_how_many_seeds_were_planned(
 
 @pytest.mark.parametrize("data", ["mnist5k", "text"])
 def test_the_plans_for_other_data_can_be_read(script, data):
-    from ctrlattn.nn.experiment.comparison import read_plan
+    from ctrlattn.nn.experiment.plan import read_plan
 
     plan = read_plan(script.plan_of(data), data)
     assert (len(plan.seeds), len(plan.tests), plan.arms[-1]) == (5, 4, "softmax-again")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ctrlattn.frequency import mean_cosine, participation_rank
+from ctrlattn.nn.modules.attention import control_values
 from ctrlattn.nn.modules.blocks import Block, Network
 
 
@@ -63,8 +64,8 @@ def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
     --------
     >>> from ctrlattn.nn.modules.vit import ControlledViT
     >>> model = ControlledViT(image=4, patch=2, channels=1, classes=2, dim=4, depth=3, heads=2)
-    >>> found = over_depth(model, torch.zeros(2, 1, 4, 4))
-    >>> len(found["token_similarity"]), len(found["attention_similarity"])
+    >>> measured = over_depth(model, torch.zeros(2, 1, 4, 4))
+    >>> len(measured["token_similarity"]), len(measured["attention_similarity"])
     (4, 2)
     """
     was_training = model.training
@@ -91,3 +92,35 @@ def slope(values: list[float]) -> float:
         return float("nan")
     k = np.arange(len(values)) - (len(values) - 1) / 2
     return float(k @ np.asarray(values) / (k @ k))
+
+
+@torch.no_grad()
+def clipped(model: Network, inputs: torch.Tensor) -> list[float]:
+    """Share of the elements of u that are at the limit of their actuator, layer by layer; 0 where nothing acts.
+
+    Parameters
+    ----------
+    model : ControlledViT or ControlledLM
+    inputs : as the network reads them
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> from ctrlattn.nn.modules.gains import Actuator
+    >>> from ctrlattn.nn.modules.vit import ControlledViT
+    >>> sizes = {"image": 4, "patch": 2, "channels": 1, "classes": 2, "dim": 4, "depth": 3, "heads": 2}
+    >>> clipped(ControlledViT(**sizes, controller=Actuator(PID(0.5), limit=1e-9)), torch.zeros(2, 1, 4, 4))
+    [0.0, 1.0, 1.0]
+    """
+    was_training = model.training
+    model.eval()
+    shares, depth_state = [], None
+    for layer, x in zip(model.blocks, cast(Any, model).states(inputs), strict=False):  # no block reads the last state
+        block = cast(Block, layer)
+        attention = block.attn
+        _, _, v = attention.project(block.norm1(x) if block.placement == "pre" else x)
+        u, depth_state = control_values(attention.tracking, attention.repeat(v), depth_state)
+        limit = getattr(attention.controller, "limit", None)
+        shares.append(0.0 if u is None or limit is None else float((u.abs() >= limit).double().mean()))
+    model.train(was_training)
+    return shares

@@ -34,7 +34,7 @@ def shown(result: dict[str, Any]) -> list[str]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The comparison in Markdown."""
-    return [*_arms(result), "", *_differences(result), *_tests(result), *_published(result)]
+    return [*_arms(result), "", *_controllers(result), *_differences(result), *_tests(result), *_published(result)]
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
@@ -62,9 +62,28 @@ def _arms(result: dict[str, Any]) -> list[str]:
     rows = [f"Mean over {len(result['plan']['seeds'])} seeds [95 % interval].", ""]
     rows += ["| score | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
     for score in next(iter(result["arms"].values())):
-        rows.append(f"| {score} | " + " | ".join(interval(found[score]) for found in result["arms"].values()) + " |")
-    statuses = [", ".join(f"{s.count(one)} {one}" for one in dict.fromkeys(s)) for s in result["status"].values()]
+        rows.append(f"| {score} | " + " | ".join(interval(scores[score]) for scores in result["arms"].values()) + " |")
+    statuses = [", ".join(f"{runs.count(s)} {s}" for s in dict.fromkeys(runs)) for runs in result["status"].values()]
     return [*rows, "| runs | " + " | ".join(statuses) + " |"]
+
+
+def _controllers(result: dict[str, Any]) -> list[str]:
+    """Of arms that learn or clip: the gains before -> after training, the share of u at its limit."""
+    if not result.get("controllers"):
+        return []
+    rows = ["Controllers: gains before → after training, mean over the layers; share of the elements of u that were"]
+    rows[0] += " clipped on the first test inputs, after training."
+    rows += ["", "| arm | kp | ki | kd | region of alpha | largest change | limit | clipped |", "|---" * 8 + "|"]
+    for arm, row in result["controllers"].items():
+        cells = ["–"] * 7
+        if "start" in row:
+            gains = zip(("kp", "ki", "kd"), row["start"], strict=True)
+            cells[:3] = [f"{start:g} → {interval(row[name])}" for name, start in gains]
+            cells[3:5] = [f"{row['region'][0]:.3g} to {row['region'][1]:.3g}", f"{row['spread']:.0%}"]
+        if "limit" in row:
+            cells[5:] = [f"{row['limit']:g}", interval(row["clipped"])]
+        rows.append(f"| {Path(arm).stem} | {' | '.join(cells)} |")
+    return [*rows, ""]
 
 
 def _differences(result: dict[str, Any]) -> list[str]:
@@ -75,7 +94,7 @@ def _differences(result: dict[str, Any]) -> list[str]:
     rows = [f"Difference from {against}, paired by seed [95 % interval].", ""]
     rows += ["| score | " + " | ".join(arms) + " |", "|---" * (len(arms) + 1) + "|"]
     for score in shown(result):
-        cells = [interval(found[score]) for found in result["differences"].values()]
+        cells = [interval(scores[score]) for scores in result["differences"].values()]
         rows.append(f"| {score} | " + " | ".join(cells) + " |")
     return rows
 
@@ -108,12 +127,12 @@ def _published(result: dict[str, Any]) -> list[str]:
         return []
     text = result["plan"]["data"] == "text"
     source = "WikiText-103, 16 layers, words" if text else "ImageNet-1k, DeiT-tiny, top-1, attack budget 1/255"
-    found = ["", f"Beside the published figures ({source}; arXiv 2402.15989): other data, size and budgets.", ""]
-    found += ["| score | published | " + " | ".join(f"{Path(a).stem}, here" for a in arms) + " |"]
-    found += ["|---" * (len(arms) + 2) + "|"]
+    table = ["", f"Beside the published figures ({source}; arXiv 2402.15989): other data, size and budgets.", ""]
+    table += ["| score | published | " + " | ".join(f"{Path(a).stem}, here" for a in arms) + " |"]
+    table += ["|---" * (len(arms) + 2) + "|"]
     for score, claim in rows:
         assert claim is not None
         cells = " | ".join(interval(result["differences"][arm][score]) for arm in arms)
         change = "" if claim[1] is None else f" ({claim[1]:+g})"
-        found.append(f"| {score} | {claim[0]}{change} | {cells} |")
-    return found
+        table.append(f"| {score} | {claim[0]}{change} | {cells} |")
+    return table

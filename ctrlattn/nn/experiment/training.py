@@ -1,7 +1,4 @@
-"""theta <- AdamW(grad loss): one network trained on one data set from one seed, and scored once on the untouched part.
-
-`fit` trains, `score` tests; what a comparison of several needs is in `comparison`.
-"""
+"""theta <- AdamW(grad loss): a network trained on one data set from one seed, and scored once on the untouched part."""
 
 import math
 from collections.abc import Callable
@@ -11,34 +8,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
 
-from ctrlattn import config, presets
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.nn.experiment import processes
-from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
-from ctrlattn.nn.experiment.data import Data, Part, perplexity
+from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED, controller_report, options_of
+from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
-from ctrlattn.nn.modules.blocks import Network, configuration
+from ctrlattn.nn.experiment.scores import loss_of, mean_loss, score
+from ctrlattn.nn.modules.blocks import Network
 from ctrlattn.nn.modules.lm import ControlledLM
 from ctrlattn.nn.modules.vit import ControlledViT
+from ctrlattn.progress import Progress, silent
 
-# An A/A arm: the same network from another draw. By the gauge fact "comparator" is one as well; see `flipped`.
-AGAIN, FLIPPED = "softmax-again", "softmax-flipped"
-NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
-PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
 WATCHED = 128  # inputs whose signals are measured over depth
-AT_ONCE = 512  # inputs that are evaluated together
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """Everything that decides one run, besides the data.
 
-    >>> Settings("softmax", 0).depth
+    >>> RunSettings("softmax", 0).depth
     8
     """
 
@@ -57,6 +47,7 @@ class Settings:
     rate: float = 3e-3
     decay: float = 0.05
     drop_path: float = 0.0  # stochastic depth of the last layer
+    limit: float = 1.0  # largest |u| of an arm that saturates; a value begins with deviation 1
     image: int = 224  # pixels to which images of a directory are scaled; others come as they are
 
 
@@ -69,43 +60,18 @@ class Fit(NamedTuple):
     where: str | None
 
 
-def options_of(arm: str, *, text: bool = False) -> dict[str, Any]:
-    """What an arm asks of a network: a preset's name, an A/A arm, or a TOML file with a loop.
-
-    For text the variant of a preset that has one ("-text") is taken.
-
-    Raises
-    ------
-    InputError
-        An unknown name, a file that is no loop, a loop that is no network.
-
-    Examples
-    --------
-    >>> options_of("neutreno")["controller"].kp, options_of("neutreno", text=True)["controller"].kp
-    (0.6, 0.4)
-    """
-    if arm.endswith(".toml"):
-        loop = config.load(arm).loop
-        if loop.skip != 0 or loop.order == "sequential" or loop.normalizer is not None:
-            raise InputError(f"{arm}: an arm is a loop of values: skip = 0, parallel, without normalizer")
-        return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": 1.0}
-    if arm in (AGAIN, FLIPPED):
-        return configuration("softmax")
-    return configuration(f"{arm}-text" if text and f"{arm}-text" in presets.names() else arm)
-
-
-def build(settings: Settings, data: Data) -> Network:
+def build(settings: RunSettings, data: Data) -> Network:
     """The untrained network; arms of one seed begin with the same weights, the A/A arm with others.
 
     Examples
     --------
     >>> from ctrlattn.nn.experiment.data import images
     >>> data = images("black", np.zeros((3, 8, 8)), np.array([0, 1, 1]), train=1, valid=1)
-    >>> sum(p.numel() for p in build(Settings("neutreno", 0, depth=1, dim=6), data).parameters())
+    >>> sum(p.numel() for p in build(RunSettings("neutreno", 0, depth=1, dim=6), data).parameters())
     518
     """
     options: dict[str, Any] = {
-        **options_of(settings.arm, text=data.is_text),
+        **options_of(settings.arm, text=data.is_text, depth=settings.depth, limit=settings.limit),
         **{name: getattr(settings, name) for name in ("depth", "dim", "heads", "norm", "depth_scaled", "drop_path")},
         "hidden": settings.ratio * settings.dim,
     }
@@ -120,7 +86,7 @@ def build(settings: Settings, data: Data) -> Network:
     return flipped(model) if settings.arm == FLIPPED else model
 
 
-def _network(settings: Settings, data: Data, options: dict[str, Any]) -> Network:
+def _network(settings: RunSettings, data: Data, options: dict[str, Any]) -> Network:
     if data.is_text:
         return ControlledLM(data.classes, dropout=0.0, **options)
     channels, side = data.train.inputs.shape[1:3]
@@ -136,7 +102,7 @@ def flipped(model: Network) -> Network:
     return model
 
 
-def fit(model: Network, data: Data, settings: Settings, progress: Progress = lambda line: None) -> Fit:
+def fit(model: Network, data: Data, settings: RunSettings, progress: Progress = silent) -> Fit:
     """Train in place: AdamW, linear warm-up over a tenth of the steps, cosine to zero, gradients clipped at norm 1.
 
     A loss that is not finite ends it; the network is then that of the last epoch whose losses all were. Of several
@@ -155,7 +121,7 @@ def fit(model: Network, data: Data, settings: Settings, progress: Progress = lam
         return _fit(model, data, settings, progress)
 
 
-def _fit(model: Network, data: Data, settings: Settings, progress: Progress) -> Fit:
+def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) -> Fit:
     order = np.random.default_rng(_seed(settings))
     cuts = np.random.default_rng((_seed(settings), 1))
     together = processes.shared(model)
@@ -184,7 +150,8 @@ def _fit(model: Network, data: Data, settings: Settings, progress: Progress) -> 
         losses.append(float(np.mean(seen)))
         valid.append(mean_loss(model, data, data.valid))
         good = _copy(model) if math.isfinite(valid[-1]) else good
-        progress(f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, held out {valid[-1]:.3f}")
+        line = f"epoch {epoch + 1}/{settings.epochs}, loss {losses[-1]:.3f}, held out {valid[-1]:.3f}"
+        progress(line, epoch + 1, settings.epochs)
     return Fit(losses, valid, status_of(losses, data.chance()), None)
 
 
@@ -198,72 +165,12 @@ def status_of(losses: list[float], chance: float) -> str:
     return "exploded" if last > 1.5 * chance else "no learning" if last > 0.9 * chance else "learned"
 
 
-def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
-    """Mean cross-entropy of a part, nats, where the network is."""
-    place = next(model.parameters()).device
-    inputs, targets = part.inputs.to(place), part.targets.to(place)
-    return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
-
-
-@torch.no_grad()
-def mean_loss(model: Network, data: Data, part: Part) -> float:
-    """Mean cross-entropy of a part in evaluation, nats, AT_ONCE inputs at a time."""
-    was_training = model.training
-    model.eval()
-    parts = [(loss_of(model, data, some).item(), len(some.targets)) for some in part.batches(AT_ONCE)]
-    model.train(was_training)
-    return parts[0][0] if len(parts) == 1 else sum(loss * n for loss, n in parts) / sum(n for _, n in parts)
-
-
-def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
-    """Every score on the test part: accuracies, also of disturbed images; for text the loss and the perplexity.
-
-    Names: clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>; loss; perplexity. The noise is the same
-    for every network of a seed.
-    """
-    model.eval()
-    loss = mean_loss(model, data, data.test)
-    if data.is_text:
-        return {"loss": loss, "perplexity": perplexity(loss)}
-    generator = torch.Generator().manual_seed(seed)
-    right: dict[str, int] = {}
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    for some in data.test.batches(AT_ONCE):
-        for name, hits in _right(model, data, some, generator).items():
-            right[name] = right.get(name, 0) + hits
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in right.items()}}
-
-
-def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
-    """How many images of a part are classified rightly, clean and under each disturbance."""
-    place = next(model.parameters()).device
-    x, y = part.inputs.to(place), part.targets.to(place)
-
-    def classify(images: torch.Tensor) -> torch.Tensor:
-        return model(data.prepare(images))
-
-    def hits(images: torch.Tensor) -> int:
-        with torch.no_grad():
-            return int((classify(images).argmax(-1) == y).sum())
-
-    found = {"clean": hits(x)}
-    found |= {f"noise_{s:g}": hits(noisy(x, s, generator)) for s in NOISES}
-    found |= {f"fgsm_{s:g}": hits(fgsm(classify, x, y, s / 255)) for s in STRENGTHS}
-    for strength in PGD_STRENGTHS:
-        attacked = pgd(classify, x, y, strength / 255, steps=PGD_STEPS, generator=generator)
-        found[f"pgd_{strength:g}"] = hits(attacked)
-    return found
-
-
 def train(
-    settings: Settings,
+    settings: RunSettings,
     data: Data,
     *,
     weights: Path | None = None,
-    progress: Progress = lambda line: None,
+    progress: Progress = silent,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
     """One run: built, measured, trained, measured, scored; weights as safetensors where a path is given.
@@ -273,20 +180,21 @@ def train(
     Returns
     -------
     dict
-        losses, valid, status, where, scores, parameters, and `over_depth` before ("untrained") and after ("trained").
+        losses, valid, status, where, scores, parameters, and `over_depth` before ("untrained") and after ("trained");
+        for an arm that learns or clips also "controller", see `controller_report`.
 
     Examples
     --------
     >>> from ctrlattn.nn.experiment.data import images
     >>> data = images("black", np.zeros((9, 4, 4)), np.arange(9) % 2, train=5, valid=2)
-    >>> run = train(Settings("softmax", 0, epochs=1, depth=2, dim=6), data)
+    >>> run = train(RunSettings("softmax", 0, epochs=1, depth=2, dim=6), data)
     >>> len(run["losses"]), run["status"]
     (1, 'no learning')
     """
     model = build(settings, data).to(device)
     watched = data.prepare(data.test.inputs[:WATCHED].to(device))
     before = over_depth(model, watched)
-    found = fit(model, data, settings, progress)
+    curve = fit(model, data, settings, progress)
     if processes.rank() > 0:
         return {}
     if weights is not None:
@@ -294,16 +202,18 @@ def train(
 
         with atomic(weights) as path:
             save_model(model, str(path))
+    report = controller_report(model, watched)
     return {
-        **found._asdict(),
+        **curve._asdict(),
         "parameters": sum(p.numel() for p in model.parameters()),
         "untrained": before,
         "trained": over_depth(model, watched),
         "scores": score(model, data, settings.seed),
+        **({"controller": report} if report else {}),
     }
 
 
-def _seed(settings: Settings) -> int:
+def _seed(settings: RunSettings) -> int:
     return settings.seed + (1_000_003 if settings.arm == AGAIN else 0)
 
 

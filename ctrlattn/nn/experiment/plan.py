@@ -1,0 +1,185 @@
+"""arms x seeds, their settings, and the tests fixed beforehand: what is compared, as an object and as a TOML file."""
+
+import math
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn.nn.experiment.arms import options_of
+from ctrlattn.nn.experiment.data import Data, load
+from ctrlattn.nn.experiment.folders import folder
+from ctrlattn.nn.experiment.training import RunSettings
+
+ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
+SIZES: dict[str, dict[str, Any]] = {
+    "digits": {},
+    "mnist5k": {"patch": 4, "epochs": 8},
+    "text": {"epochs": 4, "batch": 32},
+}
+
+# A directory: DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT's recipe.
+DIRECTORY: dict[str, Any] = {
+    "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
+    "initial": "deit", "drop_path": 0.1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One question fixed before the runs: is arm - factor * against less, or greater, than 0?"""
+
+    arm: str
+    score: str
+    direction: str
+    factor: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The claim in one line: arm, score, sign, factor."""
+        sign = {"less": "<", "greater": ">"}.get(self.direction, "!=")
+        return f"{self.arm}: {self.score} {sign}" + (f" {self.factor:g} x" if self.factor != 1 else "")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    >>> plan_of("digits").settings_of("neutreno", 3).patch
+    2
+    """
+
+    data: str
+    arms: tuple[str, ...] = ARMS
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    against: str = "softmax"
+    alpha: float = 0.05
+    correction: str = "holm"
+    settings: dict[str, Any] = field(default_factory=dict)
+    tests: tuple[Claim, ...] = ()
+
+    def settings_of(self, arm: str, seed: int) -> RunSettings:
+        """The settings of one run; what the plan leaves open is that of the data set."""
+        return RunSettings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings})
+
+
+def plan_of(data: str, **changes: Any) -> Plan:
+    """A plan for one of the data sets, or for a directory of images, checked.
+
+    Raises
+    ------
+    InputError
+        Unknown data or arms, no or repeated seeds, a setting or test that does not exist.
+
+    Examples
+    --------
+    >>> plan_of("digits", arms=("softmax", "softmx"))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: unknown arm 'softmx': did you mean 'softmax'?
+    """
+    if data not in SIZES and not Path(data).is_dir():
+        raise InputError(f"unknown data {data!r}: known are {', '.join(SIZES)}, and a directory of images")
+    plan = Plan(data, **changes)
+    for name in ("arms", "seeds"):
+        if not isinstance(getattr(plan, name), tuple | list):
+            raise InputError(f"{name} must be a list, got {getattr(plan, name)!r}")
+    if not all(isinstance(arm, str) for arm in plan.arms):
+        raise InputError(f"arms must be names, got {list(plan.arms)}")
+    for arm in plan.arms:
+        options_of(arm, text=data == "text")
+    if len(set(plan.arms)) != len(plan.arms) or len(set(plan.seeds)) != len(plan.seeds):
+        raise InputError("an arm or a seed is given twice")
+    if not plan.seeds or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in plan.seeds):
+        raise InputError(f"seeds must be whole numbers >= 0, at least one, got {list(plan.seeds)}")
+    if plan.against not in plan.arms:
+        raise InputError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
+    if plan.correction != "holm":
+        raise InputError(f'correction must be "holm", got {plan.correction!r}')
+    _require_number("alpha", plan.alpha)
+    _require_settings(plan.settings)
+    for test in plan.tests:
+        if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
+            raise InputError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")
+    return plan
+
+
+def read_plan(path: Path, data: str | None = None) -> Plan:
+    """The plan in a TOML file; see simulations/configs/train_digits.toml.
+
+    Parameters
+    ----------
+    path : Path
+    data : str, optional
+        What to train on; None: what the file names.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, no TOML, for other data or none, or with what a plan has not.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: no TOML: {error}") from error
+    try:
+        return _plan_from(table, data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
+    """The plan of a parsed file."""
+    _require_keys("plan", table, {f.name for f in fields(Plan)})
+    named = table.pop("data", data)
+    if named is None:
+        raise InputError(f"data must say what to train on: {', '.join(SIZES)} or a directory of images")
+    if data not in (None, named):
+        raise InputError(f"this is no plan for {data}")
+    tests = table.pop("tests", [])
+    for k, test in enumerate(tests):
+        _require_keys(f"tests[{k}]", test, {f.name for f in fields(Claim)})
+        missing = [f.name for f in fields(Claim) if f.default is MISSING and f.name not in test]
+        if missing:
+            raise InputError(f"tests[{k}] lacks {' and '.join(missing)}")
+    lists = {name: table.pop(name) for name in ("arms", "seeds") if name in table}
+    lists = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
+    return plan_of(named, tests=tuple(Claim(**test) for test in tests), **lists, **table)
+
+
+def data_of(plan: Plan) -> Data:
+    """The data that a plan names."""
+    return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)
+
+
+def _require_settings(settings: Any) -> None:
+    """Raise InputError unless each is a setting of a run, of its kind, and positive where it is a number."""
+    defaults = {f.name: f.default for f in fields(RunSettings) if f.name not in ("arm", "seed")}
+    _require_keys("settings", settings, defaults)
+    for name, value in settings.items():
+        kind = type(defaults[name])
+        if kind is float:
+            _require_number(f"settings: {name}", value, least=0.0 if name == "drop_path" else None)
+        elif type(value) is not kind:
+            words = {int: "a whole number", bool: "true or false", str: "a word"}
+            raise InputError(f"settings: {name} must be {words[kind]}, got {value!r}")
+        elif isinstance(value, int) and kind is int and value < 1:
+            raise InputError(f"settings: {name} must be positive and finite, got {value}")
+
+
+def _require_number(name: str, value: Any, *, least: float | None = None) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (0 < value < math.inf or value == least):
+        raise InputError(f"{name} must be positive and finite, got {value!r}")
+
+
+def _require_keys(where: str, table: Any, known: Collection[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise InputError(f"{where} must be a table of names and values, got {table!r}")
+    for name in table:
+        if name not in known:
+            raise InputError(f"{where} has no {name!r}: {did_you_mean(name, sorted(known))}")

@@ -1,0 +1,52 @@
+"""file -> run: a run that was made with the same settings is read, any other is trained and written."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctrlattn.files import atomic
+from ctrlattn.nn.experiment import processes
+from ctrlattn.nn.experiment.data import Data
+from ctrlattn.nn.experiment.folders import Images
+from ctrlattn.nn.experiment.training import RunSettings, train
+from ctrlattn.progress import Progress, silent
+from ctrlattn.results import json_ready
+
+
+def resumed(
+    runs: Path,
+    weights: Path,
+    settings: RunSettings,
+    data: Data,
+    progress: Progress = silent,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """The run from its file if it was made with the same settings, otherwise trained and written there."""
+    identity = _identity(settings, data)
+    name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
+    file = runs / f"{name}.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    # What a run of an earlier version did not say yet was as it is by default.
+    same = {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
+    if processes.agreed(same, torch.device("cpu") if device is None else device):
+        return earlier
+    trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
+    if processes.rank() > 0:
+        return {}
+    run = json_ready({"settings": identity, **trained})
+    with atomic(file) as path:
+        path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")
+    return run
+
+
+def _identity(settings: RunSettings, data: Data) -> dict[str, Any]:
+    """Everything that decides the numbers of a run, the data and the arm's own file included."""
+    identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
+    if settings.arm.endswith(".toml"):
+        identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")
+    if isinstance(data.train.inputs, Images):
+        identity["images"] = [len(part.targets) for part in (data.train, data.valid, data.test)]
+    return identity

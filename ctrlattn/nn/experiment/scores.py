@@ -1,0 +1,72 @@
+"""score = right answers / all answers, clean and under noise, FGSM and PGD; for text the loss and the perplexity."""
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
+from ctrlattn.nn.experiment.data import Data, Part, perplexity
+from ctrlattn.nn.modules.blocks import Network
+
+NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
+PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
+AT_ONCE = 512  # inputs that are evaluated together
+
+
+def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
+    """Mean cross-entropy of a part, nats, where the network is."""
+    place = next(model.parameters()).device
+    inputs, targets = part.inputs.to(place), part.targets.to(place)
+    return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
+
+
+@torch.no_grad()
+def mean_loss(model: Network, data: Data, part: Part) -> float:
+    """Mean cross-entropy of a part in evaluation, nats, AT_ONCE inputs at a time."""
+    was_training = model.training
+    model.eval()
+    parts = [(loss_of(model, data, some).item(), len(some.targets)) for some in part.batches(AT_ONCE)]
+    model.train(was_training)
+    return parts[0][0] if len(parts) == 1 else sum(loss * n for loss, n in parts) / sum(n for _, n in parts)
+
+
+def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
+    """Every score on the test part: accuracies, also of disturbed images; for text the loss and the perplexity.
+
+    Names: clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>; loss; perplexity. The noise is the same
+    for every network of a seed.
+    """
+    model.eval()
+    loss = mean_loss(model, data, data.test)
+    if data.is_text:
+        return {"loss": loss, "perplexity": perplexity(loss)}
+    generator = torch.Generator().manual_seed(seed)
+    right: dict[str, int] = {}
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for some in data.test.batches(AT_ONCE):
+        for name, hits in _right(model, data, some, generator).items():
+            right[name] = right.get(name, 0) + hits
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    return {"loss": loss, **{name: hits / len(data.test.targets) for name, hits in right.items()}}
+
+
+def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
+    """How many images of a part are classified rightly, clean and under each disturbance."""
+    place = next(model.parameters()).device
+    x, y = part.inputs.to(place), part.targets.to(place)
+
+    def classify(images: torch.Tensor) -> torch.Tensor:
+        return model(data.prepare(images))
+
+    def hits(images: torch.Tensor) -> int:
+        with torch.no_grad():
+            return int((classify(images).argmax(-1) == y).sum())
+
+    counts = {"clean": hits(x)}
+    counts |= {f"noise_{s:g}": hits(noisy(x, s, generator)) for s in NOISES}
+    counts |= {f"fgsm_{s:g}": hits(fgsm(classify, x, y, s / 255)) for s in STRENGTHS}
+    for strength in PGD_STRENGTHS:
+        attacked = pgd(classify, x, y, strength / 255, steps=PGD_STEPS, generator=generator)
+        counts[f"pgd_{strength:g}"] = hits(attacked)
+    return counts

@@ -1,0 +1,119 @@
+"""score of each arm, its difference from the reference by seed, and the tests: the numbers of a comparison."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.errors import InputError
+from ctrlattn.nn.experiment.plan import Plan
+from ctrlattn.nn.experiment.statistics import holm, paired, seeds_needed
+
+
+def value_of(run: dict[str, Any], score: str) -> float:
+    """A score of a run by name: of the trained network, or "untrained." and a measure over depth.
+
+    Examples
+    --------
+    >>> run = {"scores": {"clean": 0.9}, "trained": {"rank_final": 3.0}, "untrained": {"rank_final": "nan"}}
+    >>> [value_of(run, name) for name in ("clean", "rank_final", "untrained.rank_final")]
+    [0.9, 3.0, nan]
+    """
+    place, _, name = score.rpartition(".") if score.startswith("untrained.") else ("trained", "", score)
+    values = run["scores"] if place == "trained" and name in run["scores"] else run[place]
+    if not isinstance(values.get(name), int | float | str):
+        known = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
+        raise InputError(f"unknown score {score!r}: known are {', '.join(known)}, each of the last with untrained. too")
+    return float(values[name])
+
+
+def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table of a plan from its runs, in any order."""
+    by_run = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
+    scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
+    finals = ["untrained.token_similarity_final", "untrained.attention_similarity_final"]
+    scores = [*runs[0]["scores"], *scalars, *finals]
+
+    def values(arm: str, score: str) -> np.ndarray:
+        return np.array([value_of(by_run[arm, seed], score) for seed in plan.seeds])
+
+    def differences(arm: str, score: str, factor: float = 1.0) -> np.ndarray:
+        return values(arm, score) - factor * values(plan.against, score)
+
+    others = [arm for arm in plan.arms if arm != plan.against]
+    return {
+        "plan": asdict(plan),
+        "parameters": {arm: by_run[arm, plan.seeds[0]]["parameters"] for arm in plan.arms},
+        "status": {arm: [by_run[arm, seed]["status"] for seed in plan.seeds] for arm in plan.arms},
+        "arms": {arm: {score: _interval(values(arm, score)) for score in scores} for arm in plan.arms},
+        "differences": {arm: {score: _interval(differences(arm, score)) for score in scores} for arm in others},
+        "tests": _tests(plan, differences),
+        **_controllers(plan, by_run),
+        "curves": {arm: _curves([by_run[arm, seed] for seed in plan.seeds]) for arm in plan.arms},
+    }
+
+
+def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
+    """Each test that was fixed, with Holm's p over all of them, and how many seeds would show what was seen."""
+    if len(plan.seeds) < 2:
+        return []
+    rows = [(t, paired(differences(t.arm, t.score, t.factor).tolist(), t.direction)) for t in plan.tests]  # type: ignore[arg-type]
+    corrected = holm({t.name: result.p for t, result in rows})
+    level = plan.alpha / max(len(rows), 1)
+    return [
+        {
+            **asdict(t),
+            **result._asdict(),
+            "p_holm": corrected[t.name],
+            "holds": corrected[t.name] < plan.alpha,
+            "seeds_for_this": seeds_needed(result.deviation, result.mean, alpha=level),
+        }
+        for t, result in rows
+    ]
+
+
+def _interval(values: np.ndarray) -> dict[str, Any]:
+    """Mean over the finite values with Student's 95 % interval, and the values."""
+    finite = values[np.isfinite(values)]
+    if len(finite) < 2:
+        mean = float(finite[0]) if len(finite) else math.nan
+        return {"n": len(finite), "mean": mean, "low": math.nan, "high": math.nan, "values": values.tolist()}
+    result = paired(finite.tolist())
+    return {"n": result.n, "mean": result.mean, "low": result.low, "high": result.high, "values": values.tolist()}
+
+
+def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over the runs of what has an axis: losses by epoch, similarities and rank by layer."""
+    names = [name for name, value in runs[0]["trained"].items() if isinstance(value, list)]
+    curves = {name: _mean([run["trained"][name] for run in runs]) for name in names}
+    curves |= {f"untrained.{name}": _mean([run["untrained"][name] for run in runs]) for name in names}
+    return {**curves, **{name: _mean([run[name] for run in runs]) for name in ("losses", "valid")}}
+
+
+def _mean(rows: list[list[Any]]) -> list[float]:
+    """Element by element over the runs that reach it."""
+    length = max(map(len, rows))
+    return [float(np.mean([float(row[k]) for row in rows if len(row) > k])) for k in range(length)]
+
+
+def _controllers(plan: Plan, by_run: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
+    """{"controllers": ...} of the arms that learned gains or clipped u, over the seeds; {} where there is no such arm.
+
+    Gains of several layers, and the shares of the layers at which a controller acts, enter with their mean.
+    """
+    rows: dict[str, Any] = {}
+    for arm in plan.arms:
+        reports = [by_run[arm, seed].get("controller", {}) for seed in plan.seeds]
+        row: dict[str, Any] = {}
+        if "gains" in reports[0]:
+            gains = np.array([np.mean(report["gains"], axis=0) for report in reports])
+            row |= {name: reports[0][name] for name in ("start", "region", "spread")}
+            row |= {name: _interval(gains[:, k]) for k, name in enumerate(("kp", "ki", "kd"))}
+        if "clipped" in reports[0]:
+            shares = np.array([np.mean(report["clipped"][1:] or [0.0]) for report in reports])
+            row |= {"limit": reports[0]["limit"], "clipped": _interval(shares)}
+        if row:
+            rows[arm] = row
+    return {"controllers": rows} if rows else {}

@@ -1,0 +1,134 @@
+"""A comparison in one process, in several, killed, and through the command."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy.testing as npt
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.nn.experiment import comparison  # noqa: E402
+from ctrlattn.nn.experiment.comparison import compare  # noqa: E402
+from ctrlattn.nn.experiment.data import load  # noqa: E402
+from ctrlattn.nn.experiment.plan import plan_of  # noqa: E402
+from ctrlattn.nn.experiment.training import train  # noqa: E402
+
+SMALL = {"epochs": 2, "depth": 2, "dim": 8, "heads": 2, "batch": 16}
+
+PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
+
+
+def test_processes_find_what_one_process_finds(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    plan = plan_of("digits", arms=("softmax", "neutreno"), seeds=(0,), settings={**SMALL, "epochs": 1, "batch": 64})
+    seen = []
+    try:
+        alone = compare(plan, tmp_path / "alone")
+    finally:
+        torch.set_num_threads(threads)
+    shared = compare(plan, tmp_path / "shared", lambda *step: seen.append(step), workers=2)
+    assert shared == alone
+    assert {step[0] for step in seen} >= {"softmax, seed 0", "neutreno, seed 0", "compared"}
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
+def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tmp_path):
+    # Workers used to go on with what was queued, and then to wait for ever.
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    sizes = ["--epochs", "1", "--depth", "1", "--width", "6", "--batch", "256", "--seeds", "40"]
+    command = [sys.executable, "-c", "from ctrlattn.cli import main; main()", "train", "digits", "--configs", "softmax"]
+    started = subprocess.Popen(
+        [*command, *sizes, "--out", str(tmp_path)], start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until(lambda: started.poll() is None and list(tmp_path.glob("runs/*.json")))
+    started.kill()
+    started.wait()
+    until(lambda: not group_lives(started.pid))
+    kept = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*.json")}
+    assert 0 < len(kept) < 40
+    settings = {"epochs": 1, "depth": 1, "dim": 6, "batch": 256}
+    plan = plan_of("digits", arms=("softmax",), seeds=tuple(range(len(kept) + 1)), settings=settings)
+    compare(plan, tmp_path)
+    assert all((tmp_path / "runs" / name).read_text(encoding="utf-8") == text for name, text in kept.items())
+    found = json.loads(min(kept.values()))
+    fresh = train(plan.settings_of("softmax", found["settings"]["seed"]), load("digits"))
+    npt.assert_allclose(found["losses"], fresh["losses"], rtol=1e-5)
+
+
+def until(fact, seconds=120):
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def group_lives(number):
+    """Whether a process of the group is left."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):
+    monkeypatch.setattr(comparison.processes, "device", lambda name: torch.device("meta"))
+    plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings=SMALL)
+    with pytest.raises(ValueError, match="2 workers train on the cpu, not on meta: take one worker"):
+        compare(plan, tmp_path, workers=2, device="meta")
+
+
+def test_the_command_compares(tmp_path, small_data):
+    arguments = ["train", "digits", "--configs", "softmax", "--configs", "pidformer-ema", "--seeds", "2"]
+    sizes = ["--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1", "--out", str(tmp_path / "out")]
+    found = CliRunner().invoke(app, [*arguments, *sizes, "--json"])
+    assert found.exit_code == 0, found.output
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert set(result["differences"]) == {"pidformer-ema"}
+    assert result["plan"]["settings"] == {"epochs": 1, "depth": 2, "dim": 6}
+    assert "4/4" in found.stderr
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"comparison.json", "comparison.png", "comparison.svg", "runs", "table.md", "weights"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["faces"], "unknown data 'faces'"),
+        (["digits", "--configs", "softmx"], "did you mean 'softmax'"),
+        (["digits", "--width", "7"], "7 features, 3 heads"),
+        (["digits", "--norm", "batch"], "norm must be one of"),
+        (["no-such-directory"], "unknown data 'no-such-directory'"),
+        (["--data", "no-such-directory"], "known are digits, mnist5k, text, and a directory of images"),
+        (["digits", "--data", "."], "say what to train on"),
+        ([], "say what to train on"),
+        (["digits", "--device", "abacus"], "there is no device 'abacus' here"),
+        (["--plan", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["mnist5k", "--plan", str(PLAN)], "this is no plan for mnist5k"),
+        (["digits", "--plan", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["digits", "--plan", str(PLAN), "--epochs", "1"], "give no other option beside it"),
+    ],
+)
+def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, message):
+    found = CliRunner().invoke(app, ["train", *arguments, "--workers", "1", "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    told = found.stderr.strip().splitlines()[-1]
+    assert told.startswith("ctrlattn: ")
+    assert message in told
+
+
+def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
+    found = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert "no images; expected one folder a class" in found.stderr.strip().splitlines()[-1]

@@ -1,0 +1,61 @@
+"""Plans: read from a file, or refused with the place of the fault."""
+
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ctrlattn.errors import InputError  # noqa: E402
+from ctrlattn.nn.experiment.plan import read_plan  # noqa: E402
+from ctrlattn.nn.experiment.training import RunSettings  # noqa: E402
+
+PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
+
+
+def test_the_plan_that_was_fixed_can_be_read():
+    plan = read_plan(PLAN, "digits")
+    assert plan.seeds == tuple(range(100, 110))
+    assert len(plan.tests) == 16
+    assert plan.settings_of("pidformer-ema", 100) == RunSettings("pidformer-ema", 100)  # the defaults of the command
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("data = 'digits'\nseed = 3", "plan has no 'seed': did you mean 'seeds'"),
+        ("data = 'text'", "this is no plan for digits"),
+        ("seeds = [0, 0]", "given twice"),
+        ("seeds = []", "at least one"),
+        ("correction = 'none'", 'correction must be "holm"'),
+        ("arms = ['softmx']", "did you mean 'softmax'"),
+        ("arms = ['neutreno']", "compared with 'softmax', which is not among neutreno"),
+        ("[settings]\nepoch = 3", "settings has no 'epoch'"),
+        ("[settings]\nrate = -1.0", "rate must be positive"),
+        ("[settings]\nrate = inf", "rate must be positive and finite, got inf"),
+        ("[[tests]]\narm = 'softmax'\nscore = 'clean'\ndirection = 'up'", "less, greater or two-sided"),
+        ("[[tests]]\narm = 'softmax'", "lacks score and direction"),
+        ("arms = ", "no TOML"),
+        ("arms = 3", "arms must be a list, got 3"),
+        ("seeds = [true]", "whole numbers >= 0"),
+        ("alpha = 'small'", "alpha must be positive"),
+        ("settings = 3", "settings must be a table"),
+        ("[settings]\nepochs = 2.5", "epochs must be a whole number, got 2.5"),
+        ("[settings]\nnorm = 3", "norm must be a word, got 3"),
+    ],
+)
+def test_a_plan_with_a_fault_says_where(tmp_path, text, message):
+    path = tmp_path / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as caught:
+        read_plan(path, "digits")
+    assert str(caught.value).startswith(str(path))
+
+
+def test_the_data_of_a_plan_stand_where_none_are_given(tmp_path):
+    assert read_plan(PLAN) == read_plan(PLAN, "digits")
+    path = tmp_path / "plan.toml"
+    path.write_text("seeds = [0]", encoding="utf-8")
+    with pytest.raises(InputError, match="data must say what to train on: digits, mnist5k, text"):
+        read_plan(path)
+    assert read_plan(path, "digits").data == "digits"
