@@ -46,7 +46,7 @@ def analyze(
         checkpoint = load_checkpoint(source, allow_download=allow_download)
 
         from ctrlattn import checkpoints
-        from ctrlattn.report.pages.checkpoint.write import write_analysis
+        from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         if checkpoint.tokenizer is None:
             raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")

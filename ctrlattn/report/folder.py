@@ -1,14 +1,16 @@
-"""Heading + sections -> a directory: report.html, figures/ (PNG and SVG), results.nc, summary.json."""
+"""page + material -> a directory: report.html, figures/ (PNG and SVG), results.nc, summary.json. The one writer."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ctrlattn import __version__, plots, results
 from ctrlattn.files import atomic, output_directory
-from ctrlattn.report.page import Heading, render
+from ctrlattn.progress import Progress, silent
+from ctrlattn.report.page import M, Page
+from ctrlattn.report.render import render
 from ctrlattn.report.section import Section
 
 SCHEMA_VERSION = 1
@@ -22,24 +24,55 @@ class Report:
     summary: dict[str, Any]
 
 
-def save(
-    folder: Path,
-    heading: Heading,
-    sections: Sequence[Section],
-    facts: Mapping[str, Any],
+def write(
+    out: str | Path,
+    page: Page[M],
+    material: M,
     *,
-    interactive: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+    panes: Callable[[M], Mapping[str, str]] | None = None,
 ) -> Report:
     """Write what a page speaks of, and then the page: where it stands, everything else stands beside it.
 
-    `facts` open summary.json and are the attributes of results.nc; each section adds its numbers and variables.
+    Parameters
+    ----------
+    out : path
+        Directory for report.html, figures/, results.nc and summary.json; made if absent.
+    page : Page
+    material : what the page is about
+    progress : callable, optional
+        Called with the name of a step, the number of steps done and their total.
+    panes : material -> markup by the name of the picture under which it stands, optional
+
+    Raises
+    ------
+    InputError
+        A directory that cannot be written.
     """
+    folder, total = output_directory(out), len(page.sections) + 1
+    sections: list[Section] = []
+    for done, (name, sections_of) in enumerate(page.sections.items()):
+        progress(name, done, total)
+        sections += sections_of(material)
+    progress("pictures and files", total - 1, total)
+    summary = _save(folder, page, material, sections, {} if panes is None else panes(material))
+    progress("done", total, total)
+    return Report(folder / "report.html", summary)
+
+
+def _save(
+    folder: Path, page: Page[M], material: M, sections: Sequence[Section], panes: Mapping[str, str]
+) -> dict[str, Any]:
+    facts = page.facts(material)
     summary = _summary(facts, sections)
+    for name, text_of in page.beside.items():
+        _save_text(folder / name, text_of(material))
     drawings = _save_figures(output_directory(folder / "figures"), sections)
     _save_results(folder / "results.nc", sections, facts)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    _save_text(folder / "report.html", render(sections, heading, drawings=drawings, interactive=interactive or {}))
-    return Report(folder / "report.html", summary)
+    html = render(sections, page.heading(material), drawings=drawings, interactive=panes)
+    _save_text(folder / "report.html", html)
+    return summary
 
 
 def _summary(facts: Mapping[str, Any], sections: Sequence[Section]) -> dict[str, Any]:

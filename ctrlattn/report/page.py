@@ -1,17 +1,12 @@
-"""Sections -> one self-contained HTML page: inlined SVG, no external request, every text escaped."""
+"""page = heading + sections, both functions of one material: what was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import jinja2
-from markupsafe import Markup
-
-from ctrlattn import __version__
 from ctrlattn.report.section import Section
 
-# A verdict is told by word and symbol as well as by colour.
-SYMBOLS = {"good": "✓", "warn": "△", "bad": "✗"}
+M = TypeVar("M")  # the material: loops and signals, a profile, a reduction, a study
 
 
 @dataclass(frozen=True)
@@ -27,18 +22,22 @@ class Heading:
     listings_title: str = ""
 
 
-def render(
-    sections: Sequence[Section], heading: Heading, *, drawings: Mapping[str, str], interactive: Mapping[str, str]
-) -> str:
-    """The page as text; `drawings` and `interactive` are markup of our own making, everything else is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ctrlattn.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.get_template("page.html.j2").render(
-        sections=sections,
-        heading=heading,
-        drawings={name: Markup(svg) for name, svg in drawings.items()},
-        interactive={name: Markup(html) for name, html in interactive.items()},
-        symbols=SYMBOLS,
-        version=__version__,
-    )
+@dataclass(frozen=True)
+class Page(Generic[M]):
+    """A page of one kind of material; `ctrlattn.report.folder.write` makes the files.
+
+    Attributes
+    ----------
+    heading : material -> Heading
+    facts : material -> dict
+        What summary.json opens with and results.nc carries as attributes.
+    sections : name -> (material -> list of Section)
+        In the order of the page. A list is empty where the material has nothing for it.
+    beside : file name -> (material -> text)
+        Further documents beside report.html.
+    """
+
+    heading: Callable[[M], Heading]
+    facts: Callable[[M], dict[str, Any]]
+    sections: Mapping[str, Callable[[M], list[Section]]]
+    beside: Mapping[str, Callable[[M], str]] = field(default_factory=dict)

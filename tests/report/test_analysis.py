@@ -15,7 +15,7 @@ from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints import Effort  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.report.pages.checkpoint import pick  # noqa: E402
-from ctrlattn.report.pages.checkpoint.write import write_analysis  # noqa: E402
+from ctrlattn.report.pages.checkpoint.page import write_analysis  # noqa: E402
 from ctrlattn.report.words import layer_list  # noqa: E402
 
 KEYS = [

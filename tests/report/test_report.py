@@ -158,7 +158,7 @@ def test_time_response_is_the_simulation_with_recorded_matrices(material):
     loops = [presets.get("pidformer-ema", predictor=FixedAttention(a)) for a in text["attention"].to_numpy()]
     run = simulate(loops, x, 3)
     expected = np.sum(run.state * x, -1) / np.sum(x * x, -1)
-    found = time.section(material)
+    found = time.sections(material)[0]
     assert_allclose(
         found.variables["time_response_real"][1][list(material.loops).index("pidformer-ema")],
         np.median(expected, axis=1),
@@ -204,7 +204,7 @@ def test_feedback_gains_of_each_sublayer(material):
 
 
 def test_automaton_section_states_what_it_counts():
-    section = automaton.section(None)
+    section = automaton.sections(None)[0]
     assert section.numbers["d_is_nearest"]["plain"] > 0.95
     assert section.numbers["control_all_distinct"]["RMS norm"] < 0.5
 
@@ -226,9 +226,9 @@ def test_one_token_one_layer(tmp_path):
 
 
 def test_diversity_curves(material):
-    section = tokens.section(material)
+    section = tokens.sections(material)[0]
     assert set(section.numbers["mean_cosine_at_the_end"]) == {"the network itself", *material.loops}
-    assert comparison.section(material).tables[0].rows[0][0] == "softmax"
+    assert comparison.sections(material)[0].tables[0].rows[0][0] == "softmax"
 
 
 def test_why_not_linear():
@@ -278,7 +278,7 @@ def test_interactive_panes_are_inlined_once(tmp_path, undrawn):
 
 
 def test_published_configurations_are_judged_on_the_recorded_modes(material):
-    found = configurations.section(material)
+    found = configurations.sections(material)[0]
     table = found.tables[0]
     assert [row[0] for row in table.rows] == list(presets.PUBLISHED)
     printed, ema = found.numbers["pidformer-printed"], found.numbers["pidformer-ema"]
@@ -298,7 +298,7 @@ def test_published_configurations_are_judged_on_the_recorded_modes(material):
 @pytest.mark.parametrize("name", ["neutreno", "pidformer-ema", "pidformer-printed-text", "pidformer-ema-text"])
 def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, name):
     # A unit step of the reference through the published law, written out; 1/|1 + C/(z - a)| on the circle.
-    found, a = configurations.section(material).numbers[name], material.average_mode
+    found, a = configurations.sections(material)[0].numbers[name], material.average_mode
     pid = presets.get(name).controller
     v, integral, before, earlier, path = 0.0, 0.0, 0.0, 0.0, [0.0]
     for _ in range(1000):

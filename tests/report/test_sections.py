@@ -48,7 +48,7 @@ def test_amplification_is_that_of_the_simulated_loop(material):
 
 
 def test_transients_says_what_it_counted(material):
-    found = transients.section(material)
+    found = transients.sections(material)[0]
     assert_allclose(found.numbers["automaton_growth"][[1, 5]], [1.657, 7.621], atol=0.02)
     assert found.numbers["automaton_radius_after_disturbance"] > 1.1
     assert {picture.name for picture in found.pictures} >= {"pseudospectrum", "automaton-growth", "disturbance"}
@@ -57,7 +57,7 @@ def test_transients_says_what_it_counted(material):
 
 def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material):
     """Whatever the order of the chain, all its exponents add up to the mean of ln |det J| over its layers."""
-    found = exponents.section(material)
+    found = exponents.sections(material)[0]
     matrices = material.texts[0]["attention"].to_numpy().astype(float)
     for name, jacobians in {"softmax": matrices, "neutreno": matrices - 0.6 * np.eye(5)}.items():
         volume = np.linalg.slogdet(jacobians)[1].sum(axis=1).mean()
@@ -68,7 +68,7 @@ def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material)
 
 
 def test_gains_of_the_region_leave_all_modes_stable(material):
-    found = design.section(material)
+    found = design.sections(material)[0]
     spectrum = material.spectra["toy"]
     assert found.numbers["gains_confirmed_on_all_modes"]["printed law"] > 0.9
     for law, name in design.LAWS.items():
@@ -84,9 +84,9 @@ def test_gains_of_the_region_leave_all_modes_stable(material):
 
 def test_a_report_without_linear_loops():
     material = Material(named_loops(["prediction-error-rms"], {}), {"toy": [recording(1)]})
-    assert len(transients.section(material).sentences) == 1
-    assert exponents.section(material).pictures == ()
-    names = {picture.name for picture in design.section(material).pictures}
+    assert len(transients.sections(material)[0].sentences) == 1
+    assert exponents.sections(material)[0].pictures == ()
+    names = {picture.name for picture in design.sections(material)[0].pictures}
     assert "disk-margin" not in names
 
 

@@ -10,11 +10,11 @@ import jinja2
 import numpy as np
 
 from ctrlattn import __version__
-from ctrlattn.files import atomic, output_directory
 from ctrlattn.plots import figure_of
 from ctrlattn.plots.observers import explained_variance, feature_frequency
-from ctrlattn.report.folder import Report, save
-from ctrlattn.report.page import Heading
+from ctrlattn.report import folder
+from ctrlattn.report.folder import Report
+from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import count, number, percent
 
@@ -30,7 +30,7 @@ MEANING = {
 }
 
 
-def write(out: str | Path, found: "Study") -> Report:
+def write(out: str | Path, study: "Study") -> Report:
     """Write the pages of a study into a directory.
 
     Raises
@@ -38,46 +38,46 @@ def write(out: str | Path, found: "Study") -> Report:
     InputError
         A directory that cannot be written.
     """
-    folder = output_directory(out)
-    with atomic(folder / "features.html") as temporary:
-        temporary.write_text(features_page(found), encoding="utf-8")
-    sections = [_explained(found), _cost(found), _features(found)]
-    return save(folder, _heading(found), sections, {"dictionary": found.facts})
+    return folder.write(out, PAGE, study)
 
 
-def features_page(found: "Study") -> str:
+def features_page(study: "Study") -> str:
     """The page of features as text: per feature the texts that excite it most, each token as dark as its activation."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrlattn.report.pages", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
     return environment.get_template("features.html.j2").render(
-        title=f"Features of {_place(found)}", facts=found.facts, features=_rows(found), version=__version__
+        title=f"Features of {_place(study)}", facts=study.facts, features=_rows(study), version=__version__
     )
 
 
-def _rows(found: "Study") -> list[dict[str, Any]]:
+def _rows(study: "Study") -> list[dict[str, Any]]:
     """Features as the template wants them; shade 0 ... 9 relative to the feature's largest activation."""
     rows = []
-    for one in found.texts:
-        largest = max((max(example.activations) for example in one.examples), default=1.0)
+    for feature in study.texts:
+        largest = max((max(example.activations) for example in feature.examples), default=1.0)
         examples = [
             [
                 (token, round(9 * max(value, 0.0) / largest), value)
                 for token, value in zip(example.tokens, example.activations, strict=True)
             ]
-            for example in one.examples
+            for example in feature.examples
         ]
-        rows.append({"feature": one.feature, "frequency": percent(one.frequency), "examples": examples})
+        rows.append({"feature": feature.feature, "frequency": percent(feature.frequency), "examples": examples})
     return rows
 
 
-def _place(found: "Study") -> str:
-    facts = found.facts
+def _facts(study: "Study") -> dict[str, Any]:
+    return {"dictionary": study.facts}
+
+
+def _place(study: "Study") -> str:
+    facts = study.facts
     return f"the {facts['signal']} of layer {facts['layer']}, {facts['model']}"
 
 
-def _heading(found: "Study") -> Heading:
-    facts = found.facts
+def _heading(study: "Study") -> Heading:
+    facts = study.facts
     kind = f"TopK, {facts['k']} an example" if facts["k"] else f"ReLU with penalty {facts['penalty']:g}"
     summary = (
         f"layer {facts['layer']}, {facts['signal']}: {MEANING[facts['signal']]}. A sparse autoencoder of "
@@ -85,52 +85,54 @@ def _heading(found: "Study") -> Heading:
         f"{facts['text']}, {facts['passes']} passes."
     )
     return Heading(
-        title=f"A sparse observer of {_place(found)}",
-        lead=f"The few causes behind a signal of the loop, measured on {found.examples} tokens held out.",
+        title=f"A sparse observer of {_place(study)}",
+        lead=f"The few causes behind a signal of the loop, measured on {study.examples} tokens held out.",
         networks=[{"name": str(facts["model"]), "summary": summary, "texts": []}],
         provenance={"dictionary": {name: str(value) for name, value in facts.items()}},
     )
 
 
-def _explained(found: "Study") -> Section:
-    l0 = [point.l0 for point in found.curve]
-    explained = [point.explained for point in found.curve]
+def _explained(study: "Study") -> list[Section]:
+    l0 = [point.l0 for point in study.curve]
+    explained = [point.explained for point in study.curve]
     picture = explained_variance(
-        {"sparse features": (l0, explained), "principal components": (found.counts, found.principal)}
+        {"sparse features": (l0, explained), "principal components": (study.counts, study.principal)}
     )
-    return Section(
-        key="explained",
-        title="How much of the signal do few features explain?",
-        sentences=(
-            f"{number(found.quality.l0, 1)} features an example explain {percent(found.quality.explained)} of the "
-            f"variance; as many principal components as the largest count here, {found.counts[-1]}, explain "
-            f"{percent(float(found.principal[-1]))}.",
-            "The dictionary was trained for one sparsity; to the left of it only its strongest features are kept.",
-        ),
-        caveat="A sparse code also chooses which features it uses, example by example; components are the same for "
-        "all. Equal counts are not equal information.",
-        pictures=(Picture("explained", "Explained variance against the number of features", figure_of(picture)),),
-        numbers={
-            "explained": found.quality.explained,
-            "l0": found.quality.l0,
-            "counts": found.counts,
-            "curve_l0": l0,
-            "curve_explained": explained,
-            "principal": found.principal,
-        },
-        variables={
-            "curve_explained": (("count",), np.array(explained), {"units": "1", "long_name": "by features"}),
-            "principal_explained": (("count",), found.principal, {"units": "1", "long_name": "by components"}),
-            "count": (("count",), np.array(found.counts), {"units": "1", "long_name": "features or components"}),
-        },
-    )
+    return [
+        Section(
+            key="explained",
+            title="How much of the signal do few features explain?",
+            sentences=(
+                f"{number(study.quality.l0, 1)} features an example explain {percent(study.quality.explained)} of the "
+                f"variance; as many principal components as the largest count here, {study.counts[-1]}, explain "
+                f"{percent(float(study.principal[-1]))}.",
+                "The dictionary was trained for one sparsity; to the left of it only its strongest features are kept.",
+            ),
+            caveat="A sparse code also chooses which features it uses, example by example; components are the same for "
+            "all. Equal counts are not equal information.",
+            pictures=(Picture("explained", "Explained variance against the number of features", figure_of(picture)),),
+            numbers={
+                "explained": study.quality.explained,
+                "l0": study.quality.l0,
+                "counts": study.counts,
+                "curve_l0": l0,
+                "curve_explained": explained,
+                "principal": study.principal,
+            },
+            variables={
+                "curve_explained": (("count",), np.array(explained), {"units": "1", "long_name": "by features"}),
+                "principal_explained": (("count",), study.principal, {"units": "1", "long_name": "by components"}),
+                "count": (("count",), np.array(study.counts), {"units": "1", "long_name": "features or components"}),
+            },
+        )
+    ]
 
 
-def _cost(found: "Study") -> Section:
+def _cost(study: "Study") -> list[Section]:
     title = "What does the network lose when it sees only the reconstruction?"
-    lost = found.recovered
+    lost = study.recovered
     if lost is None:
-        return Section("cost", title, ("This network predicts no next token: there is no loss to compare.",))
+        return [Section("cost", title, ("This network predicts no next token: there is no loss to compare.",))]
     rows = (
         ("the signal itself", number(lost.clean, 3)),
         ("its reconstruction", number(lost.reconstructed, 3)),
@@ -144,23 +146,25 @@ def _cost(found: "Study") -> Section:
     )
     more = f"; the reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats a token"
     spread = f" (standard error {number(lost.standard_error, 3)})" if np.isfinite(lost.standard_error) else ""
-    return Section(
-        key="cost",
-        title=title,
-        sentences=(f"{told}{more}{spread}.",),
-        tables=(Table(("in the signal's place", "loss, nats a token"), rows, "Next-token loss on held-out text"),),
-        numbers=lost._asdict(),
-    )
+    return [
+        Section(
+            key="cost",
+            title=title,
+            sentences=(f"{told}{more}{spread}.",),
+            tables=(Table(("in the signal's place", "loss, nats a token"), rows, "Next-token loss on held-out text"),),
+            numbers=lost._asdict(),
+        )
+    ]
 
 
-def _features(found: "Study") -> Section:
-    frequency, purity, random = found.quality.frequency, found.purity, found.purity_of_random
+def _features(study: "Study") -> list[Section]:
+    frequency, purity, random = study.quality.frequency, study.purity, study.purity_of_random
     known = np.isfinite(purity)
     dead = int(np.sum(frequency == 0))
     sentences = [
-        f"{count(dead, 'feature')} of {len(frequency)} ({percent(found.quality.dead)}) occur in none of the "
-        f"{found.examples} held-out tokens.",
-        f"features.html beside this page shows {count(len(found.texts), 'feature')}, drawn at random among those that "
+        f"{count(dead, 'feature')} of {len(frequency)} ({percent(study.quality.dead)}) occur in none of the "
+        f"{study.examples} held-out tokens.",
+        f"features.html beside this page shows {count(len(study.texts), 'feature')}, drawn at random among those that "
         "occur, with the texts that excite each most.",
     ]
     if known.any():
@@ -170,19 +174,29 @@ def _features(found: "Study") -> Section:
             f"with the tokens in random order, {percent(float(np.median(random[known])))} (features that at least ten "
             "tokens have). A proxy of how easily features are named, not a judgement of their meaning.",
         )
-    return Section(
-        key="features",
-        title="Which features are there?",
-        sentences=tuple(sentences),
-        pictures=(Picture("frequency", "How often features occur", figure_of(feature_frequency(frequency))),),
-        numbers={
-            "dead": found.quality.dead,
-            "purity_median": float(np.median(purity[known])) if known.any() else None,
-            "purity_of_random_median": float(np.median(random[known])) if known.any() else None,
-            "shown": [one.feature for one in found.texts],
-        },
-        variables={
-            "frequency": (("feature",), frequency, {"units": "1", "long_name": "share of the examples"}),
-            "purity": (("feature",), purity, {"units": "1", "long_name": "activation on the most frequent token"}),
-        },
-    )
+    return [
+        Section(
+            key="features",
+            title="Which features are there?",
+            sentences=tuple(sentences),
+            pictures=(Picture("frequency", "How often features occur", figure_of(feature_frequency(frequency))),),
+            numbers={
+                "dead": study.quality.dead,
+                "purity_median": float(np.median(purity[known])) if known.any() else None,
+                "purity_of_random_median": float(np.median(random[known])) if known.any() else None,
+                "shown": [text.feature for text in study.texts],
+            },
+            variables={
+                "frequency": (("feature",), frequency, {"units": "1", "long_name": "share of the examples"}),
+                "purity": (("feature",), purity, {"units": "1", "long_name": "activation on the most frequent token"}),
+            },
+        )
+    ]
+
+
+PAGE: Page["Study"] = Page(
+    heading=_heading,
+    facts=_facts,
+    sections={"explained": _explained, "cost": _cost, "features": _features},
+    beside={"features.html": features_page},
+)

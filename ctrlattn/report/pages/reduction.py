@@ -1,14 +1,14 @@
 """`ctrlattn drop`: one page on a network that was made smaller, what it lost and what it saves."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.files import output_directory
-from ctrlattn.report.folder import Report, save
-from ctrlattn.report.page import Heading
+from ctrlattn.report import folder
+from ctrlattn.report.folder import Report
+from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import count, layer_list, listed, number
 
@@ -21,8 +21,16 @@ _NOUNS = {"attention": "attention layer", "mlp": "MLP", "blocks": "whole layer"}
 _WORDS = {"intact": "whole network", "reduced": "this network", "published": "least important, bare"}
 
 
+class Drop(NamedTuple):
+    """What the page is about: a reduction, and both networks measured on the text that neither was fitted to."""
+
+    reduction: "Reduction"
+    cost: "Mapping[str, Cost]"  # "intact", "reduced"
+    sliding: "Mapping[str, Evaluation]"  # "intact", "reduced", on the judging text in one piece
+
+
 def write_drop(
-    out: str | Path, found: "Reduction", cost: "Mapping[str, Cost]", sliding: "Mapping[str, Evaluation]"
+    out: str | Path, reduction: "Reduction", cost: "Mapping[str, Cost]", sliding: "Mapping[str, Evaluation]"
 ) -> Report:
     """Write the page of a reduction.
 
@@ -30,7 +38,7 @@ def write_drop(
     ----------
     out : path
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
-    found : Reduction
+    reduction : Reduction
         Of checkpoints.reduce.
     cost : "intact", "reduced" -> Cost
         Of checkpoints.cost.
@@ -53,48 +61,63 @@ def write_drop(
     >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
     >>> text = checkpoints.split_text(network, list(range(9)) * 6, window=6)
-    >>> found = checkpoints.reduce(network, text, count={"attention": 1})
-    >>> some = {"intact": found.before, "reduced": found.after}
-    >>> cost = checkpoints.cost(some, text.judge[:1], repeat=1)
-    >>> whole = {name: checkpoints.perplexity(n, text.judge.flatten(), window=6, stride=3) for name, n in some.items()}
-    >>> write_drop(tempfile.mkdtemp(), found, cost, whole).path.name
+    >>> reduction = checkpoints.reduce(network, text, count={"attention": 1})
+    >>> networks = {"intact": reduction.before, "reduced": reduction.after}
+    >>> cost = checkpoints.cost(networks, text.judge[:1], repeat=1)
+    >>> judge = text.judge.flatten()
+    >>> whole = {name: checkpoints.perplexity(n, judge, window=6, stride=3) for name, n in networks.items()}
+    >>> write_drop(tempfile.mkdtemp(), reduction, cost, whole).path.name
     'report.html'
     """
-    sections = [_outcome(found, sliding), _savings(cost), _importance(found)]
-    if found.choice is not None:
-        sections.append(_choice(found))
-    name = found.before.source.rstrip("/").rpartition("/")[2]
-    facts = {"model": name, "gone": {part: list(gone) for part, gone in found.gone.items()}}
-    heading = Heading(
+    return folder.write(out, PAGE, Drop(reduction, cost, sliding))
+
+
+def _name(reduction: "Reduction") -> str:
+    return reduction.before.source.rstrip("/").rpartition("/")[2]
+
+
+def _facts(drop: Drop) -> dict[str, Any]:
+    reduction = drop.reduction
+    return {
+        "model": _name(reduction),
+        "gone": {part: list(layers) for part, layers in reduction.gone.items()},
+        "compensated": reduction.compensated,
+        "memory": reduction.memory,
+    }
+
+
+def _heading(drop: Drop) -> Heading:
+    reduction = drop.reduction
+    name, tokens = _name(reduction), count(reduction.scores.attrs["tokens"], "token")
+    return Heading(
         title=f"{name}, made smaller",
-        lead=f"Without {_gone(found)}; {_stand(found)}.",
-        networks=[
-            {"name": name, "summary": f"{count(found.scores.attrs['tokens'], 'token')} to fit the gains", "texts": []}
-        ],
-        provenance={"Network": {"source": found.before.source, "family": found.before.family.name}},
-    )
-    return save(
-        output_directory(out), heading, sections, {**facts, "compensated": found.compensated, "memory": found.memory}
+        lead=f"Without {_gone(reduction)}; {_stand(reduction)}.",
+        networks=[{"name": name, "summary": f"{tokens} to fit the gains", "texts": []}],
+        provenance={"Network": {"source": reduction.before.source, "family": reduction.before.family.name}},
     )
 
 
-def _stand(found: "Reduction") -> str:
+def _stand(reduction: "Reduction") -> str:
     """What is in their place, in words."""
-    if not found.compensated:
+    if not reduction.compensated:
         return "bare"
-    kind = "gain that keeps a memory of constant size" if found.memory else "static gain"
+    kind = "gain that keeps a memory of constant size" if reduction.memory else "static gain"
     return f"a {kind}, fitted without gradients, stands in for each"
 
 
-def _gone(found: "Reduction") -> str:
+def _gone(reduction: "Reduction") -> str:
     """What was taken out, in words."""
     return listed(
-        [f"{count(len(gone), _NOUNS[part])} ({layer_list(gone)})" for part, gone in found.gone.items() if gone]
+        [
+            f"{count(len(layers), _NOUNS[part])} ({layer_list(layers)})"
+            for part, layers in reduction.gone.items()
+            if layers
+        ]
     )
 
 
-def _outcome(found: "Reduction", sliding: "Mapping[str, Evaluation]") -> Section:
-    losses = found.losses
+def _outcome(drop: Drop) -> list[Section]:
+    losses, sliding = drop.reduction.losses, drop.sliding
     reduced, published = (losses[name].loss - losses["intact"].loss for name in ("reduced", "published"))
     paired = losses["reduced"].window_losses - losses["intact"].window_losses
     windows = len(paired)
@@ -102,46 +125,49 @@ def _outcome(found: "Reduction", sliding: "Mapping[str, Evaluation]") -> Section
     rows = tuple(
         (
             _WORDS[name],
-            number(one.loss, 3),
-            number(one.standard_error, 3),
-            number(one.perplexity, 2),
+            number(evaluation.loss, 3),
+            number(evaluation.standard_error, 3),
+            number(evaluation.perplexity, 2),
             number(sliding[name].perplexity, 2) if name in sliding else "–",
         )
-        for name, one in losses.items()
+        for name, evaluation in losses.items()
     )
-    return Section(
-        key="outcome",
-        title="What it lost",
-        sentences=(
-            f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss rises by "
-            f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
-            f"Taking out as many sublayers by least importance and putting nothing in their place, as published, costs "
-            f"{number(published, 3)}.",
-            f"Read in one piece by a sliding window, {count(sliding['intact'].tokens, 'token')} each predicted once, "
-            f"the perplexity goes from {number(sliding['intact'].perplexity)} to "
-            f"{number(sliding['reduced'].perplexity)}.",
-        ),
-        tables=(
-            Table(
-                ("network", "loss (nats/token)", "standard error", "perplexity", "perplexity, sliding window"),
-                rows,
-                "On held-out text",
+    return [
+        Section(
+            key="outcome",
+            title="What it lost",
+            sentences=(
+                f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss rises by "
+                f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
+                "Taking out as many sublayers by least importance and putting nothing in their place, as published, "
+                f"costs {number(published, 3)}.",
+                f"When a sliding window reads the text in one piece and predicts each of its "
+                f"{count(sliding['intact'].tokens, 'token')} once, the perplexity goes from {number(sliding['intact'].perplexity)} to "
+                f"{number(sliding['reduced'].perplexity)}.",
             ),
-        ),
-        numbers={
-            **{name: {"loss": one.loss, "standard_error": one.standard_error} for name, one in losses.items()},
-            "sliding_perplexity": {name: one.perplexity for name, one in sliding.items()},
-            "rise": reduced,
-            "rise_standard_error": error,
-        },
-        variables={
-            f"window_loss_{name}": (("window",), one.window_losses, {"units": "nat/token", "long_name": _WORDS[name]})
-            for name, one in losses.items()
-        },
-    )
+            tables=(
+                Table(
+                    ("network", "loss (nats/token)", "standard error", "perplexity", "perplexity, sliding window"),
+                    rows,
+                    "On held-out text",
+                ),
+            ),
+            numbers={
+                **{name: {"loss": e.loss, "standard_error": e.standard_error} for name, e in losses.items()},
+                "sliding_perplexity": {name: e.perplexity for name, e in sliding.items()},
+                "rise": reduced,
+                "rise_standard_error": error,
+            },
+            variables={
+                f"window_loss_{name}": (("window",), e.window_losses, {"units": "nat/token", "long_name": _WORDS[name]})
+                for name, e in losses.items()
+            },
+        )
+    ]
 
 
-def _savings(cost: "Mapping[str, Cost]") -> Section:
+def _savings(drop: Drop) -> list[Section]:
+    cost = drop.cost
     before, after = cost["intact"], cost["reduced"]
     rows = tuple(
         (
@@ -153,88 +179,104 @@ def _savings(cost: "Mapping[str, Cost]") -> Section:
         )
         for name, c in cost.items()
     )
-    return Section(
-        key="savings",
-        title="What it saves",
-        sentences=(
-            f"The KV cache takes {number(100 * (1 - after.cache_bytes / before.cache_bytes), 0)} % less a token, the "
-            f"network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer parameters. On this "
-            f"machine prefill is {number(after.prefill / before.prefill)} times and cached generation "
-            f"{number(after.generation / before.generation)} times as fast.",
-        ),
-        tables=(
-            Table(
-                (
-                    "network",
-                    "parameters (millions)",
-                    "KV cache (KiB/token)",
-                    "prefill (tokens/s)",
-                    "generation (tokens/s)",
+    return [
+        Section(
+            key="savings",
+            title="What it saves",
+            sentences=(
+                f"The KV cache takes {number(100 * (1 - after.cache_bytes / before.cache_bytes), 0)} % less for each "
+                f"token, and the network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer "
+                f"parameters. On this machine prefill is {number(after.prefill / before.prefill)} times and cached "
+                f"generation {number(after.generation / before.generation)} times as fast.",
+            ),
+            tables=(
+                Table(
+                    (
+                        "network",
+                        "parameters (millions)",
+                        "KV cache (KiB/token)",
+                        "prefill (tokens/s)",
+                        "generation (tokens/s)",
+                    ),
+                    rows,
+                    "Measured in turn on this machine",
                 ),
-                rows,
-                "Measured in turn on this machine",
             ),
-        ),
-        numbers={name: one._asdict() for name, one in cost.items()},
-    )
+            numbers={name: c._asdict() for name, c in cost.items()},
+        )
+    ]
 
 
-def _importance(found: "Reduction") -> Section:
-    scores = {str(name): found.scores[name].to_numpy() for name in found.scores.data_vars}
+def _importance(drop: Drop) -> list[Section]:
+    reduction = drop.reduction
+    scores = {str(name): reduction.scores[name].to_numpy() for name in reduction.scores.data_vars}
     peak = int(scores["mlp_max"].argmax())
-    return Section(
-        key="importance",
-        title="Importance of every sublayer",
-        sentences=(
-            "Importance is 1 − cos(x, x + F(x)), averaged over positions; the largest of any position stands beside "
-            "it, since a sublayer may matter at one position alone.",
-            f"The mean is least for {layer_list((int(scores['attention'].argmin()),))} (attention) and "
-            f"{layer_list((int(scores['mlp'].argmin()),))} (MLP); the worst position of an MLP is in layer {peak} "
-            f"({number(scores['mlp_max'][peak])}, where the mean is {number(scores['mlp'][peak])}).",
-        ),
-        pictures=(
-            Picture(
-                "importance",
-                "Importance of attention, MLP and whole layers over depth, with what was taken out",
-                plots.reduction.importance(scores, found.gone),
+    return [
+        Section(
+            key="importance",
+            title="Importance of every sublayer",
+            sentences=(
+                "Importance is 1 − cos(x, x + F(x)), averaged over positions; the largest of any position stands "
+                "beside it, since a sublayer may matter at one position alone.",
+                f"The mean is least for {layer_list((int(scores['attention'].argmin()),))} (attention) and "
+                f"{layer_list((int(scores['mlp'].argmin()),))} (MLP); the worst position of an MLP is in layer {peak} "
+                f"({number(scores['mlp_max'][peak])}, where the mean is {number(scores['mlp'][peak])}).",
             ),
-        ),
-        numbers=scores,
-        variables={
-            f"importance_{name}": (("layer",), values, {"units": "1", "long_name": f"importance, {name}"})
-            for name, values in scores.items()
-        },
-    )
+            pictures=(
+                Picture(
+                    "importance",
+                    "Importance of attention, MLP and whole layers over depth, with what was taken out",
+                    plots.reduction.importance(scores, reduction.gone),
+                ),
+            ),
+            numbers=scores,
+            variables={
+                f"importance_{name}": (("layer",), values, {"units": "1", "long_name": f"importance, {name}"})
+                for name, values in scores.items()
+            },
+        )
+    ]
 
 
-def _choice(found: "Reduction") -> Section:
-    choice = found.choice
-    assert choice is not None
-    measured = found.losses["reduced"].loss - found.losses["intact"].loss
-    return Section(
-        key="choice",
-        title="How they were chosen",
-        sentences=(
-            "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
-            f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",
-            f"Predicted for all of them: {number(float(choice.predicted[-1]), 3)} nats a token; measured on the "
-            f"held-out text: {number(measured, 3)}.",
-        ),
-        pictures=(
-            Picture(
-                "predicted",
-                "Predicted change of the loss against the number of sublayers replaced",
-                plots.figure_of(plots.reduction.predicted(choice.predicted)),
+def _choice(drop: Drop) -> list[Section]:
+    choice, losses = drop.reduction.choice, drop.reduction.losses
+    if choice is None:
+        return []
+    measured = losses["reduced"].loss - losses["intact"].loss
+    return [
+        Section(
+            key="choice",
+            title="How they were chosen",
+            sentences=(
+                "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
+                f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",
+                f"Predicted for all of them: {number(float(choice.predicted[-1]), 3)} nats a token; measured on the "
+                f"held-out text: {number(measured, 3)}.",
             ),
-        ),
-        caveat="The expansion holds near the whole network: it orders the layers, and understates the cost of many.",
-        numbers={"order": list(choice.order), "predicted": choice.predicted},
-        variables={
-            "predicted_cost": (
-                ("replaced",),
-                choice.predicted,
-                {"units": "nat/token", "long_name": "predicted change"},
+            pictures=(
+                Picture(
+                    "predicted",
+                    "Predicted change of the loss against the number of sublayers replaced",
+                    plots.figure_of(plots.reduction.predicted(choice.predicted)),
+                ),
             ),
-            "slope": (("layer",), choice.slope, {"units": "nat/token", "long_name": "first-order change"}),
-        },
-    )
+            caveat="The expansion holds near the whole network: it orders the layers, and understates the cost of "
+            "many.",
+            numbers={"order": list(choice.order), "predicted": choice.predicted},
+            variables={
+                "predicted_cost": (
+                    ("replaced",),
+                    choice.predicted,
+                    {"units": "nat/token", "long_name": "predicted change"},
+                ),
+                "slope": (("layer",), choice.slope, {"units": "nat/token", "long_name": "first-order change"}),
+            },
+        )
+    ]
+
+
+PAGE = Page(
+    heading=_heading,
+    facts=_facts,
+    sections={"outcome": _outcome, "savings": _savings, "importance": _importance, "choice": _choice},
+)

@@ -54,7 +54,7 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     assert float(kept["window_loss_reduced"].mean()) == pytest.approx(summary["outcome"]["reduced"]["loss"])
     page = (out / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "outcome", "savings", "importance", "choice"]
-    assert "The KV cache takes 50 % less a token" in page
+    assert "The KV cache takes 50 % less for each token" in page
     again = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out)
     assert again.exit_code == 2
     assert "exists already" in again.stderr

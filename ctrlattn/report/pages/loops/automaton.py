@@ -13,7 +13,7 @@ PASSES, FEATURES, DRAWS, SEED = 15, 64, 200, 0
 VARIANTS = {"plain": "prediction-error", "RMS norm": "prediction-error-rms"}
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Similarity before and after, and how often a D is the nearest earlier token to E."""
     generator = np.random.default_rng(SEED)
     periodic = _embed(TOKENS, generator)
@@ -42,26 +42,28 @@ def section(material: Material) -> Section:
         "Token similarity before and after 15 passes of the automaton, plain and RMS-normalised",
         plots.similarity(first, TOKENS, highlight=len(TOKENS) - 1),
     )
-    return Section(
-        key="automaton",
-        title="The automaton: does the context predict the missing token?",
-        sentences=sentences,
-        pictures=(picture,),
-        numbers={
-            "draws": DRAWS,
-            "seed": SEED,
-            "passes": PASSES,
-            "d_is_nearest": {label: count / DRAWS for label, count in hits.items()},
-            "control_all_distinct": {label: count / DRAWS for label, count in control.items()},
-        },
-        variables={
-            "automaton_similarity": (
-                ("automaton_variant", "automaton_query", "automaton_key"),
-                np.stack(list(first.values())),
-                {"long_name": "cosine similarity: before, after plain, after RMS", "units": "1"},
-            )
-        },
-    )
+    return [
+        Section(
+            key="automaton",
+            title="The automaton: does the context predict the missing token?",
+            sentences=sentences,
+            pictures=(picture,),
+            numbers={
+                "draws": DRAWS,
+                "seed": SEED,
+                "passes": PASSES,
+                "d_is_nearest": {label: count / DRAWS for label, count in hits.items()},
+                "control_all_distinct": {label: count / DRAWS for label, count in control.items()},
+            },
+            variables={
+                "automaton_similarity": (
+                    ("automaton_variant", "automaton_query", "automaton_key"),
+                    np.stack(list(first.values())),
+                    {"long_name": "cosine similarity: before, after plain, after RMS", "units": "1"},
+                )
+            },
+        )
+    ]
 
 
 def _embed(tokens: list[str], generator: np.random.Generator) -> np.ndarray:

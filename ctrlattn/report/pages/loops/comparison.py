@@ -26,25 +26,27 @@ HEADER = (
 TOLERATED = 0.05  # of the reference: a steady-state error below it counts as tracking
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """The loops side by side."""
     rows, verdicts = [], {}
     for name, loop in material.loops.items():
         cells, verdict = _row(name, loop, material)
         rows.append((name, *cells, verdict))
         verdicts[name] = {"verdict": verdict[0], "state": verdict[1]}
-    return Section(
-        key="comparison",
-        title="The loops side by side",
-        sentences=_sentences(verdicts),
-        caveat=(
-            "Intervals, poles, T(1) and settling are those of frozen modes (linear, time-invariant); the cosine is "
-            "simulated with the recorded matrices, layer after layer. A verdict speaks of the value chain alone, not "
-            "of a trained network around it."
-        ),
-        tables=(Table(HEADER, tuple(rows), f"Loops driven by {material.network}"),),
-        numbers=verdicts,
-    )
+    return [
+        Section(
+            key="comparison",
+            title="The loops side by side",
+            sentences=_sentences(verdicts),
+            caveat=(
+                "Intervals, poles, T(1) and settling are those of frozen modes (linear, time-invariant); the cosine is "
+                "simulated with the recorded matrices, layer after layer. A verdict speaks of the value chain alone, "
+                "not of a trained network around it."
+            ),
+            tables=(Table(HEADER, tuple(rows), f"Loops driven by {material.network}"),),
+            numbers=verdicts,
+        )
+    ]
 
 
 def _row(name: str, loop: Loop, material: Material) -> tuple[tuple[str, ...], tuple[str, str]]:

@@ -23,18 +23,20 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """The published gains, whatever loops the report compares."""
     loops = {name: presets.get(name) for name in presets.PUBLISHED}
     facts = {name: _facts(loop, material) for name, loop in loops.items()}
-    return Section(
-        key="configurations",
-        title="The published PIDformer configurations on these spectra",
-        sentences=_sentences(loops, facts),
-        caveat=CAVEAT,
-        tables=(_table(loops, facts, material),),
-        numbers=facts,
-    )
+    return [
+        Section(
+            key="configurations",
+            title="The published PIDformer configurations on these spectra",
+            sentences=_sentences(loops, facts),
+            caveat=CAVEAT,
+            tables=(_table(loops, facts, material),),
+            numbers=facts,
+        )
+    ]
 
 
 def _facts(loop: Loop, material: Material) -> dict[str, Any]:

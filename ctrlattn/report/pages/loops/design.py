@@ -27,7 +27,7 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Stability regions of two gains, disk margins, and gains by specification."""
     spectrum = material.spectra[material.network]
     few = upper_half(outermost_modes(spectrum, MODES, MODES // 2))
@@ -40,25 +40,27 @@ def section(material: Material) -> Section:
     disks = {
         name: disk_margin(loop_transfer(loop, material.average_mode)) for name, loop in material.controlled.items()
     }
-    return Section(
-        key="design",
-        title="Which gains would be stable on these modes, and what do the best achieve?",
-        sentences=(
-            _region_sentence(material, regions, confirmed, published),
-            *_design_sentences(material, settling, designs),
-            *_disk_sentence(material, disks),
-        ),
-        pictures=_pictures(material, regions, designs, published, disks),
-        caveat=CAVEAT,
-        tables=(_table(designs, published),),
-        numbers={
-            "region_area": {law: _area(region) for law, region in regions.items()},
-            "gains_confirmed_on_all_modes": confirmed,
-            "designed": {law: _numbers(found) for law, found in designs.items()},
-            "published": {name: _summary(found) for name, found in published.items()},
-            "disk_margin_average_mode": {name: found.margin for name, found in disks.items()},
-        },
-    )
+    return [
+        Section(
+            key="design",
+            title="Which gains would be stable on these modes, and what do the best achieve?",
+            sentences=(
+                _region_sentence(material, regions, confirmed, published),
+                *_design_sentences(material, settling, designs),
+                *_disk_sentence(material, disks),
+            ),
+            pictures=_pictures(material, regions, designs, published, disks),
+            caveat=CAVEAT,
+            tables=(_table(designs, published),),
+            numbers={
+                "region_area": {law: _area(region) for law, region in regions.items()},
+                "gains_confirmed_on_all_modes": confirmed,
+                "designed": {law: _numbers(found) for law, found in designs.items()},
+                "published": {name: _summary(found) for name, found in published.items()},
+                "disk_margin_average_mode": {name: found.margin for name, found in disks.items()},
+            },
+        )
+    ]
 
 
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:

@@ -18,18 +18,18 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Finite-time Lyapunov exponents of each linear loop, driven by the matrices of the first text."""
     title = "Layers that differ: what grows, and what is forgotten?"
     if not material.linear:
-        return Section("exponents", title, ("None of the loops compared is linear.",))
+        return [Section("exponents", title, ("None of the loops compared is linear.",))]
     running = {name: exponents(loop, material) for name, loop in material.linear.items()}
     picture = Picture(
         "exponents",
         "Largest Lyapunov exponent of each loop as it converges over the layers, and the spectrum at the end",
         plots.lyapunov_spectra(running, title=f"Driven by the attention of {material.network}"),
     )
-    return Section(
+    return [Section(
         key="exponents",
         title=title,
         sentences=_sentences(material, running),
@@ -42,7 +42,7 @@ def section(material: Material) -> Section:
             )
             for i, (name, found) in enumerate(running.items())
         },
-    )  # fmt: skip
+    )]  # fmt: skip
 
 
 def exponents(loop: Loop, material: Material) -> np.ndarray:

@@ -13,16 +13,21 @@ from ctrlattn.signals import feedback_gain
 SUBLAYERS = {"attention": ("state", "attention_out"), "MLP": ("mid", "mlp_out")}
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Sign and gain of the feedback of each real layer."""
     gains = {name: network_gains(texts) for name, texts in material.networks.items()}
     gains = {name: found for name, found in gains.items() if found}
     if not gains:
-        return Section(
-            "feedback",
-            "The sign and gain of the feedback",
-            ("These signals hold attention matrices only: without states and contributions no gain can be measured.",),
-        )
+        return [
+            Section(
+                "feedback",
+                "The sign and gain of the feedback",
+                (
+                    "These signals hold attention matrices only: without states and contributions no gain can be "
+                    "measured.",
+                ),
+            )
+        ]
     pictures = tuple(
         Picture(
             f"feedback-{i}" if i else "feedback",
@@ -31,19 +36,20 @@ def section(material: Material) -> Section:
         )
         for i, (name, found) in enumerate(gains.items())
     )
-    return Section(
-        key="feedback",
-        title="The sign and gain of the feedback in a real network",
-        sentences=(
-            "The gain of a sublayer F on a token x of the residual stream is ⟨F(x), x⟩ / ⟨x, x⟩. Below zero it "
-            "subtracts from the state what is there (negative feedback, the comparator of the notes), above zero it "
-            "adds.",
-            *(_sentence(name, found) for name, found in gains.items()),
-        ),
-        pictures=pictures,
-        numbers={name: _numbers(found) for name, found in gains.items()},
-        variables=_variables(gains),
-    )
+    return [
+        Section(
+            key="feedback",
+            title="The sign and gain of the feedback in a real network",
+            sentences=(
+                "The gain of a sublayer F on a token x of the residual stream is ⟨F(x), x⟩ / ⟨x, x⟩. Below zero it "
+                "subtracts from the state what is there: this is negative feedback, a comparator. Above zero it adds.",
+                *(_sentence(name, found) for name, found in gains.items()),
+            ),
+            pictures=pictures,
+            numbers={name: _numbers(found) for name, found in gains.items()},
+            variables=_variables(gains),
+        )
+    ]
 
 
 def network_gains(texts: Any) -> dict[str, np.ndarray]:

@@ -25,16 +25,18 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """|S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
     title = "Frequency response over depth: how much is amplified, how robust is it?"
     if not material.controlled:
-        return Section(
-            "frequency",
-            title,
-            ("None of the loops has a controller: S = 1 and T = 0 at every frequency.",),
-            caveat=CAVEAT,
-        )
+        return [
+            Section(
+                "frequency",
+                title,
+                ("None of the loops has a controller: S = 1 and T = 0 at every frequency.",),
+                caveat=CAVEAT,
+            )
+        ]
     a = material.average_mode
     peaks = {
         name: sensitivity_peaks(loop.controller, open_loop_pole(loop, a)) for name, loop in material.controlled.items()
@@ -45,31 +47,33 @@ def section(material: Material) -> Section:
         name: sensitivity_response(loop.controller, open_loop_pole(loop, a), OMEGA)
         for name, loop in material.controlled.items()
     }
-    return Section(
-        key="frequency",
-        title=title,
-        sentences=_sentences(a, peaks, found, worst),
-        pictures=(*_responses(average, worst), *_loops(material.controlled, a, found)),
-        caveat=CAVEAT,
-        tables=(_table(a, peaks, found, worst),),
-        numbers={
-            name: {
-                "peaks": peaks[name]._asdict(),
-                "margins": asdict(found[name]),
-                "worst_ms": worst[name]["ms"],
-                "unstable_share": worst[name]["unstable"],
-            }
-            for name in material.controlled
-        },
-        variables={
-            "omega": (("omega",), OMEGA, {"units": "rad/layer"}),
-            "sensitivity_average_mode": (
-                ("controlled_loop", "omega"),
-                np.stack(list(average.values())),
-                {"long_name": "S of the average mode"},
-            ),
-        },
-    )
+    return [
+        Section(
+            key="frequency",
+            title=title,
+            sentences=_sentences(a, peaks, found, worst),
+            pictures=(*_responses(average, worst), *_loops(material.controlled, a, found)),
+            caveat=CAVEAT,
+            tables=(_table(a, peaks, found, worst),),
+            numbers={
+                name: {
+                    "peaks": peaks[name]._asdict(),
+                    "margins": asdict(found[name]),
+                    "worst_ms": worst[name]["ms"],
+                    "unstable_share": worst[name]["unstable"],
+                }
+                for name in material.controlled
+            },
+            variables={
+                "omega": (("omega",), OMEGA, {"units": "rad/layer"}),
+                "sensitivity_average_mode": (
+                    ("controlled_loop", "omega"),
+                    np.stack(list(average.values())),
+                    {"long_name": "S of the average mode"},
+                ),
+            },
+        )
+    ]
 
 
 def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:

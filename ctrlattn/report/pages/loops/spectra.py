@@ -16,11 +16,11 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Where real modes lie, and the share that each controller leaves unstable."""
     title = "Are the modes of real attention stable under each controller?"
     if not material.linear:
-        return Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))
+        return [Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))]
     shares = {
         name: {network: unstable_share(loop, modes) for network, modes in material.spectra.items()}
         for name, loop in material.linear.items()
@@ -31,18 +31,20 @@ def section(material: Material) -> Section:
         "Eigenvalues of the recorded attention matrices over the stability region of each controller",
         plots.spectrum_over_regions(material.spectra, regions, shares=shares),
     )
-    return Section(
-        key="spectra",
-        title=title,
-        sentences=(_where(material), *_shares(shares), _intervals(material.linear)),
-        pictures=(picture,),
-        caveat=CAVEAT,
-        numbers={"unstable_share": shares, "average_mode": material.average_mode},
-        variables={
-            f"attention_eigenvalues_{i}": ((f"mode_{i}",), modes, {"long_name": f"attention eigenvalues of {name}"})
-            for i, (name, modes) in enumerate(material.spectra.items())
-        },
-    )
+    return [
+        Section(
+            key="spectra",
+            title=title,
+            sentences=(_where(material), *_shares(shares), _intervals(material.linear)),
+            pictures=(picture,),
+            caveat=CAVEAT,
+            numbers={"unstable_share": shares, "average_mode": material.average_mode},
+            variables={
+                f"attention_eigenvalues_{i}": ((f"mode_{i}",), modes, {"long_name": f"attention eigenvalues of {name}"})
+                for i, (name, modes) in enumerate(material.spectra.items())
+            },
+        )
+    ]
 
 
 def unstable_share(loop: Loop, modes: np.ndarray) -> float:

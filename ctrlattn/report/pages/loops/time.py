@@ -22,7 +22,7 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Tracking, settling, overshoot and steady-state error, by real attention matrices and by the average mode."""
     real = {name: _along_reference(runs) for name, runs in material.trajectories.items()}
     average = {
@@ -34,30 +34,32 @@ def section(material: Material) -> Section:
         },
         "average": {name: mode_metrics(loop, material) for name, loop in material.linear.items()},
     }
-    return Section(
-        key="time",
-        title="Time response over depth: what follows its reference, how fast, how far off?",
-        sentences=_sentences(material, metrics),
-        pictures=_pictures(material, real, average),
-        caveat=CAVEAT,
-        tables=(
-            _table(
-                "Driven by the real attention matrices, layer after layer (median token)",
-                metrics["real"],
-                material.layers,
+    return [
+        Section(
+            key="time",
+            title="Time response over depth: what follows its reference, how fast, how far off?",
+            sentences=_sentences(material, metrics),
+            pictures=_pictures(material, real, average),
+            caveat=CAVEAT,
+            tables=(
+                _table(
+                    "Driven by the real attention matrices, layer after layer (median token)",
+                    metrics["real"],
+                    material.layers,
+                ),
+                _table(
+                    f"Unit step of the reference, average mode, a = {number(material.average_mode, 3)}",
+                    metrics["average"],
+                    HORIZON,
+                ),
             ),
-            _table(
-                f"Unit step of the reference, average mode, a = {number(material.average_mode, 3)}",
-                metrics["average"],
-                HORIZON,
-            ),
-        ),
-        numbers={kind: {name: asdict(m) for name, m in found.items()} for kind, found in metrics.items()},
-        variables={
-            **_variable("time_response_real", {name: np.median(y, axis=1) for name, y in real.items()}),
-            **_variable("time_response_average", average),
-        },
-    )
+            numbers={kind: {name: asdict(m) for name, m in found.items()} for kind, found in metrics.items()},
+            variables={
+                **_variable("time_response_real", {name: np.median(y, axis=1) for name, y in real.items()}),
+                **_variable("time_response_average", average),
+            },
+        )
+    ]
 
 
 def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:

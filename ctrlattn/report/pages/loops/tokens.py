@@ -13,37 +13,39 @@ from ctrlattn.report.words import listed, number, percent
 OMEGA = np.linspace(0.0, np.pi, 97)  # rad/token
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """Low-pass or high-pass, attenuation per frequency and per mode, diversity over depth."""
     attention = [text["attention"].to_numpy().astype(np.float64) for text in material.texts]
     gains = _by_layer(attention, difference_gain)
     response = _responses(attention)
     cosine = _diversity(material, mean_cosine)
     rank = _diversity(material, participation_rank)
-    return Section(
-        key="tokens",
-        title="Along the tokens: does attention smooth, and what diversity is left?",
-        sentences=(
-            _filter_sentence(material, gains, response),
-            _mode_sentence(material),
-            _diversity_sentence(material, cosine, rank),
-        ),
-        pictures=_pictures(material, response, cosine, rank),
-        caveat=(
-            "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, no MLP, "
-            "no norm and no re-projection. The network's own curve has all of them."
-        ),
-        numbers={
-            "difference_gain_by_layer": gains,
-            "mean_cosine_at_the_end": {name: float(curve[-1]) for name, curve in cosine.items()},
-            "participation_rank_at_the_end": {name: float(curve[-1]) for name, curve in rank.items()},
-        },
-        variables={
-            "token_difference_gain": (("layer",), gains, {"long_name": "gain on token differences", "units": "1"}),
-            **_variables("mean_cosine", cosine),
-            **_variables("participation_rank", rank),
-        },
-    )
+    return [
+        Section(
+            key="tokens",
+            title="Along the tokens: does attention smooth, and what diversity is left?",
+            sentences=(
+                _filter_sentence(material, gains, response),
+                _mode_sentence(material),
+                _diversity_sentence(material, cosine, rank),
+            ),
+            pictures=_pictures(material, response, cosine, rank),
+            caveat=(
+                "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, no MLP, "
+                "no norm and no re-projection. The network's own curve has all of them."
+            ),
+            numbers={
+                "difference_gain_by_layer": gains,
+                "mean_cosine_at_the_end": {name: float(curve[-1]) for name, curve in cosine.items()},
+                "participation_rank_at_the_end": {name: float(curve[-1]) for name, curve in rank.items()},
+            },
+            variables={
+                "token_difference_gain": (("layer",), gains, {"long_name": "gain on token differences", "units": "1"}),
+                **_variables("mean_cosine", cosine),
+                **_variables("participation_rank", rank),
+            },
+        )
+    ]
 
 
 def _by_layer(attention: list[np.ndarray], measure: Any) -> np.ndarray:

@@ -23,26 +23,28 @@ CAVEAT = (
 )
 
 
-def section(material: Material) -> Section:
+def sections(material: Material) -> list[Section]:
     """The automaton's pass operator, and every linear loop on every recorded matrix of one text."""
     automaton = pass_operator(presets.get("prediction-error"), TOKENS)
     growth = transient_growth(automaton, PASSES)
     moved = pseudospectral_radius(automaton, DISTURBANCE)
     peaks = {name: amplification(loop, material) for name, loop in material.linear.items()}
-    return Section(
-        key="transients",
-        title="Between the eigenvalues and the peak: what grows before it settles?",
-        sentences=(_automaton(growth.norms, moved), *(_loop(name, *found) for name, found in peaks.items())),
-        pictures=_pictures(automaton, growth, material, peaks),
-        caveat=CAVEAT,
-        tables=(_table(peaks),) if peaks else (),
-        numbers={
-            "automaton_growth": growth.norms,
-            "automaton_radius_after_disturbance": moved,
-            "loops": {name: _summary(*found) for name, found in peaks.items()},
-        },
-        variables={"automaton_growth": (("passes",), growth.norms, {"long_name": "norm of the power of a pass"})},
-    )
+    return [
+        Section(
+            key="transients",
+            title="Between the eigenvalues and the peak: what grows before it settles?",
+            sentences=(_automaton(growth.norms, moved), *(_loop(name, *found) for name, found in peaks.items())),
+            pictures=_pictures(automaton, growth, material, peaks),
+            caveat=CAVEAT,
+            tables=(_table(peaks),) if peaks else (),
+            numbers={
+                "automaton_growth": growth.norms,
+                "automaton_radius_after_disturbance": moved,
+                "loops": {name: _summary(*found) for name, found in peaks.items()},
+            },
+            variables={"automaton_growth": (("passes",), growth.norms, {"long_name": "norm of the power of a pass"})},
+        )
+    ]
 
 
 def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarray]:

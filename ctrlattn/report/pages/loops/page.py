@@ -1,19 +1,19 @@
-"""write(out): signals and loops -> sections -> report.html, figures, results.nc, summary.json, each written whole."""
+"""The page of `ctrlattn report`: loops driven by the signals of a real network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ctrlattn import config, signals
 from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
-from ctrlattn.progress import silent
-from ctrlattn.report.folder import Report, save
-from ctrlattn.report.page import Heading
+from ctrlattn.progress import Progress, silent
+from ctrlattn.report import folder
+from ctrlattn.report.folder import Report
+from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.pages.loops import (
     automaton,
     comparison,
-    configurations,
     design,
     exponents,
     feedback,
@@ -23,12 +23,9 @@ from ctrlattn.report.pages.loops import (
     tokens,
     transients,
 )
+from ctrlattn.report.pages.loops import configurations as configurations_of_papers
 from ctrlattn.report.pages.loops import interactive as plotly_panes
 from ctrlattn.report.pages.loops.material import Material, named_loops, require_in_range
-
-SECTIONS = (
-    automaton, feedback, spectra, transients, exponents, time, frequency, tokens, comparison, configurations, design,
-)  # fmt: skip
 
 
 def write(
@@ -39,7 +36,7 @@ def write(
     signals_file: str | Path | None = None,
     recorded: Sequence[Any] | None = None,
     interactive: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Write the report of loops driven by the signals of a real network.
 
@@ -77,21 +74,12 @@ def write(
     ...
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
-    folder = output_directory(out)
+    output_directory(out)
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
     material = Material(loops, _networks(signals_file, recorded))
     require_in_range(material)
-    tell = progress or silent
-    sections = []
-    for done, room in enumerate(SECTIONS):
-        tell(room.__name__.rpartition(".")[2], done, len(SECTIONS) + 1)
-        sections.append(room.section(material))
-    facts = _facts(material)
-    tell("pictures and files", len(SECTIONS), len(SECTIONS) + 1)
-    panes = plotly_panes.panes(material) if interactive else {}
-    written = save(folder, _heading(material), sections, facts, interactive=panes)
-    tell("done", len(SECTIONS) + 1, len(SECTIONS) + 1)
-    return written
+    panes = plotly_panes.panes if interactive else None
+    return folder.write(out, PAGE, material, progress=progress or silent, panes=panes)
 
 
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
@@ -101,12 +89,12 @@ def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -
     if recorded is not None:
         if not recorded:
             raise InputError("there is no text among the recorded signals")
-        found = [list(recorded)]
+        networks = [list(recorded)]
     elif signals_file is not None:
-        found = [signals.load(signals_file)]
+        networks = [signals.load(signals_file)]
     else:
-        found = [signals.load_shipped(name) for name in signals.shipped()]
-    return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in found}
+        networks = [signals.load_shipped(name) for name in signals.shipped()]
+    return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in networks}
 
 
 def _facts(material: Material) -> dict[str, Any]:
@@ -142,3 +130,22 @@ def _describe(name: str, texts: Sequence[Any]) -> dict[str, Any]:
 def _provenance(text: Any) -> dict[str, str]:
     hidden = {"text", "causal", "schema_version", "model"}
     return {str(key): str(value) for key, value in text.attrs.items() if key not in hidden}
+
+
+PAGE = Page(
+    heading=_heading,
+    facts=_facts,
+    sections={
+        "automaton": automaton.sections,
+        "feedback": feedback.sections,
+        "spectra": spectra.sections,
+        "transients": transients.sections,
+        "exponents": exponents.sections,
+        "time": time.sections,
+        "frequency": frequency.sections,
+        "tokens": tokens.sections,
+        "comparison": comparison.sections,
+        "configurations": configurations_of_papers.sections,
+        "design": design.sections,
+    },
+)

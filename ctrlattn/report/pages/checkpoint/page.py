@@ -1,28 +1,18 @@
-"""write_analysis(out, profile): a feedback profile -> report.html, figures, results.nc, summary.json."""
+"""The page of `ctrlattn analyze`: a feedback profile in words, pictures and numbers."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlattn.errors import InputError
-from ctrlattn.files import output_directory
-from ctrlattn.report.folder import Report, save
-from ctrlattn.report.page import Heading
+from ctrlattn.report import folder
+from ctrlattn.report.folder import Report
+from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.pages.checkpoint import attention, directions, feedback, stream, value_maps
-from ctrlattn.report.section import Section
 from ctrlattn.report.words import count, number
 
 if TYPE_CHECKING:
     import xarray as xr
-
-SECTIONS: tuple[Callable[["xr.Dataset"], list[Section]], ...] = (
-    feedback.sections,
-    value_maps.sections,
-    attention.sections,
-    stream.sections,
-    directions.sections,
-)
 
 
 def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
@@ -57,14 +47,16 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
             "this is no feedback profile: it has no 'cost' among its attributes; make one with "
             "checkpoints.feedback_profile(checkpoint, ids)"
         )
-    found = [section for sections in SECTIONS for section in sections(profile)]
+    return folder.write(out, PAGE, profile)
+
+
+def _facts(profile: "xr.Dataset") -> dict[str, Any]:
     facts = {name: profile.attrs[name] for name in ("model", "family", "norm", "causal", "seed")}
-    cost, effort = json.loads(profile.attrs["cost"]), json.loads(profile.attrs["effort"])
-    return save(output_directory(out), _heading(profile, cost), found, {**facts, "cost": cost, "effort": effort})
+    return {**facts, "cost": json.loads(profile.attrs["cost"]), "effort": json.loads(profile.attrs["effort"])}
 
 
-def _heading(profile: "xr.Dataset", cost: dict[str, Any]) -> Heading:
-    name, sizes = str(profile.attrs["model"]), profile.sizes
+def _heading(profile: "xr.Dataset") -> Heading:
+    name, sizes, cost = str(profile.attrs["model"]), profile.sizes, json.loads(profile.attrs["cost"])
     passes = sum(part["forward_passes"] for part in cost.values())
     measured = ", ".join(f"{count(sizes[dim], noun)}" for dim, noun in _COUNTED.items() if dim in sizes)
     tokens = [str(t) for t in profile["text"].to_numpy()] if "text" in profile.coords else []
@@ -77,10 +69,22 @@ def _heading(profile: "xr.Dataset", cost: dict[str, Any]) -> Heading:
         networks=[{"name": name, "summary": measured, "texts": [tokens] if tokens else []}],
         provenance={
             "Network": {key: str(profile.attrs[key]) for key in ("family", "norm", "ctrlattn")},
-            "Cost in forward passes": {part: number(one["forward_passes"], 0) for part, one in cost.items()}
+            "Cost in forward passes": {part: number(spent["forward_passes"], 0) for part, spent in cost.items()}
             | {"altogether": number(passes, 0)},
         },
     )
 
 
 _COUNTED = {"layer": "layer", "head": "head", "token": "token"}
+
+PAGE: Page["xr.Dataset"] = Page(
+    heading=_heading,
+    facts=_facts,
+    sections={
+        "feedback": feedback.sections,
+        "value_maps": value_maps.sections,
+        "attention": attention.sections,
+        "stream": stream.sections,
+        "directions": directions.sections,
+    },
+)
