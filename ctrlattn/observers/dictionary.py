@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import embedding_bag, linear, normalize
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.files import atomic
 
 FORMAT = "ctrlattn observer 1"
@@ -74,8 +74,7 @@ class Dictionary(torch.nn.Module):
     def __init__(self, width: int, features: int, *, k: int | None = None, seed: int = 0) -> None:
         super().__init__()
         for name, value in (("width", width), ("features", features), ("k", 1 if k is None else k)):
-            if int(value) != value or value < 1:
-                raise InputError(f"{name} must be a positive whole number, got {value}")
+            require_whole(name, value)
         if k is not None and k > features:
             raise InputError(f"k must be at most the number of features, {features}, got {k}")
         self.k = k

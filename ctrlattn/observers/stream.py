@@ -14,7 +14,6 @@ times). The token after them has no context, and is no example of any signal, so
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ import torch
 from ctrlattn.checkpoints import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.watch import first, hooked, stream_of
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known
 from ctrlattn.files import utf8
 from ctrlattn.predictors import CausalMean
 
@@ -139,12 +138,9 @@ def _signal(name: str, seen: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
-    """A ValueError where a signal is not known or not there."""
+    """Raise InputError where a signal is not known or not there."""
     for name in names:
-        if name not in SIGNALS:
-            nearest = get_close_matches(str(name), SIGNALS, n=1)
-            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
-            raise InputError(f"signal must be one of {', '.join(SIGNALS)}, got {name!r}{hint}")
+        require_known("signal", name, SIGNALS)
     if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
         raise InputError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
 

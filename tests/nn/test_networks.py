@@ -291,7 +291,7 @@ def test_the_compiled_network_is_the_network():
     [
         ({"heads": 5}, "12 features, 5 heads"),
         ({"image": 9}, "image must be a multiple of patch: 9 and 2"),
-        ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+        ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
         ({"norm": "batch"}, "norm must be one of layer, rms, none, got 'batch'"),
         ({"placement": "mid"}, 'placement must be "pre" or "post"'),
         ({"placement": "post", "parallel": True}, "placement must be 'pre'"),

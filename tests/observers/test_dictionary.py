@@ -162,7 +162,7 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Dictionary(0, 4), "width must be a positive whole number, got 0"),
+        (lambda: Dictionary(0, 4), "width must be a whole number of at least 1, got 0"),
         (lambda: Dictionary(4, 4, k=5), "k must be at most the number of features, 4, got 5"),
         (lambda: Dictionary(4, 4).codes(torch.ones(1, 4)), "has no k"),
         (lambda: Dictionary(4, 4)(torch.ones(2, 3)), "signals of 4 elements, got 3"),

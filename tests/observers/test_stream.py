@@ -89,7 +89,7 @@ def test_what_is_held_out_is_never_learned_from(tiny, text):
 
 
 def test_bad_input_is_told(tiny, text, tmp_path):
-    with pytest.raises(ValueError, match=r"signal must be one of .*, got 'errors'"):
+    with pytest.raises(ValueError, match="unknown signal 'errors': did you mean 'error'"):
         Stream(tiny, text, 1, ("errors",))
     with pytest.raises(ValueError, match=r"layer must be one of 0 ... 2, got 3"):
         Stream(tiny, text, 3, SIGNALS)

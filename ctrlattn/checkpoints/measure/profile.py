@@ -21,7 +21,6 @@ At most: an estimate that has settled stops earlier. `cost` in the attributes co
 import hashlib
 import json
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ from ctrlattn import __version__, results
 from ctrlattn.checkpoints.measure.parts import PARTS, SUBLAYERS, Effort, Measured, Progress
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known
 from ctrlattn.files import output_directory
 
 if TYPE_CHECKING:
@@ -112,10 +111,7 @@ def _wanted(parts: Sequence[str] | None) -> list[str]:
     if isinstance(parts, str):
         raise InputError(f"parts is a list of names, got the text {parts!r}: write [{parts!r}]")
     for name in parts:
-        if name not in PARTS:
-            nearest = get_close_matches(str(name), PARTS, n=1)
-            hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-            raise InputError(f"unknown part {name!r}: {hint}parts are {', '.join(PARTS)}")
+        require_known("part", name, PARTS)
     if not parts:
         raise InputError(f"no part is asked for: parts are {', '.join(PARTS)}")
     return [name for name in PARTS if name in parts]

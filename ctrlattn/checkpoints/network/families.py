@@ -5,11 +5,10 @@ attributes; "a|b" is the first of them that exists, where versions of transforme
 """
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from operator import attrgetter
 from typing import Any, Literal
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, did_you_mean
 
 Kind = Literal["attention", "mlp"]
 KINDS: tuple[Kind, ...] = ("attention", "mlp")
@@ -262,17 +261,15 @@ def _sublayer(layer: Any, i: int, kind: Kind, place: Place, parallel: bool) -> S
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a `model_type`; a ValueError says what exists and what to register.
+    """The family of a `model_type`; an InputError says what exists and what to register.
 
     >>> family_of("llama").norm
     'pre'
     """
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    nearest = get_close_matches(str(model_type), FAMILIES, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise InputError(
-        f"unknown model family {model_type!r}: {hint}known are {', '.join(FAMILIES)}; for another one give "
+        f"unknown model family {model_type!r} ({did_you_mean(model_type, FAMILIES)}); for another one give "
         "load(source, family=ctrlattn.checkpoints.Family(...)): where its layers, norms and contributions are; where "
         "only the name differs, dataclasses.replace(FAMILIES['llama'], name=...)"
     )

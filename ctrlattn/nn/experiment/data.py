@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known
 
 NAMES = ("digits", "mnist5k", "text")
 
@@ -99,8 +99,7 @@ def load(name: str) -> Data:
     ...
     ctrlattn.InputError: unknown data 'faces': known are digits, mnist5k, text
     """
-    if name not in NAMES:
-        raise InputError(f"unknown data {name!r}: known are {', '.join(NAMES)}")
+    require_known("data", name, NAMES)
     return {"digits": _digits, "mnist5k": _mnist, "text": _text}[name]()
 
 

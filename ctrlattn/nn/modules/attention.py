@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.nn.modules.relatives import Mixing
 from ctrlattn.tracking import Tracking, TrackingState
 
@@ -240,8 +240,7 @@ def control_values(
 
 def _require_heads(dim: int, heads: int, kv_heads: int) -> None:
     for name, size in (("dim", dim), ("heads", heads), ("kv_heads", kv_heads)):
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")
+        require_whole(name, size)
     if dim % heads:
         raise InputError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
     if heads % kv_heads:

@@ -6,14 +6,13 @@ Blocks of a vision transformer and of a language model are the same; names are t
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal, cast, get_args
 
 import torch
 
 from ctrlattn import presets
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known, require_whole
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
 from ctrlattn.nn.modules.relatives import RELATIVES
@@ -262,9 +261,7 @@ def configuration(name: str) -> dict[str, Any]:
     """
     if name in RELATIVES:
         return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
-    if name not in presets.names() and (nearest := get_close_matches(str(name), RELATIVES, n=1)):
-        raise InputError(f"unknown preset {name!r}: did you mean {nearest[0]!r}?")
-    loop = presets.get(name)
+    loop = presets.get(require_known("preset", name, [*presets.names(), *RELATIVES]))
     if loop.order == "sequential" or loop.normalizer is not None:
         raise InputError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
     if loop.skip != 0 and loop.controller is not None:
@@ -279,10 +276,9 @@ def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:
 
 
 def require_sizes(**sizes: int) -> None:
-    """Raise ValueError for the first size that is no whole number >= 1."""
+    """Raise InputError for the first size that is no whole number of at least 1."""
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")
+        require_whole(name, size)
 
 
 def _require_one_memory(blocks: torch.nn.ModuleList) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.nn.modules.relatives import sinkhorn
 
 
@@ -49,8 +49,7 @@ class HyperConnection(torch.nn.Module):
 
     def __init__(self, streams: int, *, stay: float = 4.0, steps: int = 21) -> None:
         super().__init__()
-        if isinstance(streams, bool) or not isinstance(streams, int) or streams < 2:
-            raise InputError(f"streams must be a whole number >= 2, got {streams!r}")
+        streams = require_whole("streams", streams, least=2)
         self.steps = steps
         self.mixing = torch.nn.Parameter(stay * torch.eye(streams))
         self.reading = torch.nn.Parameter(torch.full((streams,), -math.log(streams - 1)))

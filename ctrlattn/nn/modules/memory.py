@@ -12,8 +12,8 @@ from typing import cast
 import numpy as np
 import torch
 
-from ctrlattn.arrays import causal_bias, softmax
-from ctrlattn.errors import InputError
+from ctrlattn.arrays import causal_bias, require_positive, softmax
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.loop import Loop
 from ctrlattn.memory import read_layer
 from ctrlattn.normalizers import unit_norm
@@ -195,12 +195,9 @@ def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
 
 def _logarithm(name: str, value: float) -> torch.nn.Parameter:
     """What is learned of a temperature, so that it stays positive."""
-    if not (value > 0 and math.isfinite(value)):
-        raise InputError(f"{name} must be positive and finite, got {value}")
-    return torch.nn.Parameter(torch.tensor(math.log(value)))
+    return torch.nn.Parameter(torch.tensor(math.log(require_positive(name, value))))
 
 
 def _require_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise InputError(f"{name} must be a whole number >= 1, got {size!r}")
+        require_whole(name, size)

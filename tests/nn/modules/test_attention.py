@@ -289,7 +289,7 @@ def test_dropout_is_off_in_evaluation():
     ("options", "message"),
     [
         ({"heads": 5}, "dim must be a multiple of heads: 12 features, 5 heads"),
-        ({"heads": 0}, "heads must be a whole number >= 1, got 0"),
+        ({"heads": 0}, "heads must be a whole number of at least 1, got 0"),
         ({"heads": 4, "kv_heads": 3}, "heads must be a multiple of kv_heads: 4 query heads, 3"),
         ({"reference_gain": float("inf")}, "reference_gain must be finite"),
     ],

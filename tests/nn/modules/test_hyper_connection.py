@@ -66,7 +66,7 @@ def test_reading_writing_and_mixing_have_the_gradient_of_finite_differences():
 
 def test_what_does_not_fit_is_said():
     for streams in (1, True, 2.0):
-        with pytest.raises(ValueError, match="streams must be a whole number >= 2"):
+        with pytest.raises(ValueError, match="streams must be a whole number of at least 2"):
             HyperConnection(streams)
     with pytest.raises(ValueError, match=r"4 streams are mixed, got shape \(2, 3, 7\)"):
         HyperConnection(4)(torch.zeros(2, 3, 7), torch.tanh)

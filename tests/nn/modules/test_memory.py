@@ -87,7 +87,7 @@ def test_it_learns_what_only_the_context_tells(sign):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"slots": 0}, "slots must be a whole number >= 1"),
+        ({"slots": 0}, "slots must be a whole number of at least 1"),
         ({"layers": 1.5}, "layers must be a whole number"),
         ({"sign": float("nan")}, "sign must be finite"),
         ({"temperature": 0.0}, "temperature must be positive"),
