@@ -141,8 +141,9 @@ def _outcome(drop: Drop) -> list[Section]:
                 f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
                 "Taking out as many sublayers by least importance and putting nothing in their place, as published, "
                 f"costs {number(published, 3)}.",
-                f"When a sliding window reads the text in one piece and predicts each of its "
-                f"{count(sliding['intact'].tokens, 'token')} once, the perplexity goes from {number(sliding['intact'].perplexity)} to "
+                "When a sliding window reads the text in one piece and predicts each of its "
+                f"{count(sliding['intact'].tokens, 'token')} once, the perplexity goes from "
+                f"{number(sliding['intact'].perplexity)} to "
                 f"{number(sliding['reduced'].perplexity)}.",
             ),
             tables=(
