@@ -56,10 +56,10 @@ class PID:
     Parameters
     ----------
     kp, ki, kd : float
-        Gains; the sampling time is one layer.
+        The gains; the sampling time is one layer.
     form : "printed" or "ema"
     ema : float
-        g in (0, 1], the weight of the newest error; used by form="ema" alone.
+        g in (0, 1], the weight of the newest error; form="ema" alone uses it.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class PID:
     References
     ----------
     Nguyen, Uribe, Nguyen, Baraniuk, PIDformer: Transformer Meets Control Theory, ICML 2024,
-    arXiv 2402.15989, section 3. The ema form: as implemented in code that accompanies the paper.
+    arXiv 2402.15989, section 3. The ema form is that of the code that accompanies the paper.
 
     Examples
     --------

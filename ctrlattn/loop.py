@@ -1,6 +1,6 @@
 """x' = normalize(skip x + feedback y + u),  y = predict(x),  e = beta r - x,  u = C(z) e: the feedback loop.
 
-The only place where feedback closes, and the only scan over layers.
+Feedback closes here and nowhere else, and no other function scans the layers.
 """
 
 from collections.abc import Sequence
@@ -56,22 +56,22 @@ class Loop:
         Parameters
         ----------
         predictor : callable
-            (..., n, d) -> (..., n, d); see ctrlattn.predictors.
+            It maps (..., n, d) -> (..., n, d); see ctrlattn.predictors.
         skip : float
             Gain of the residual connection.
         feedback : float
-            Gain of the prediction: -1 subtracts it (negative feedback), +1 is the usual transformer.
+            Gain of the prediction: -1 subtracts it (negative feedback), +1 adds it as the usual transformer does.
         controller : PID, LTIController or python-control system with dt = 1, optional
-            Acts from layer 1 on; SISO, applied to each element of the error.
+            It is SISO, acts on each element of the error, and does so from layer 1 on.
         reference_gain : float
             beta; the reference r is the state at layer 0 unless `simulate` is given another.
         normalizer : callable, optional
-            Applied to each token of the result, or with normalize_input to the predictor's input.
+            It is applied to each token of the result, or with normalize_input to the predictor's input.
         order : "parallel" or "sequential"
-            parallel (Jacobi): all tokens are predicted from the old state. sequential (Gauss-Seidel): the
-            prediction for token i reads the tokens before it as already updated in this layer.
+            In parallel order (Jacobi) all tokens are predicted from the old state. In sequential order (Gauss-Seidel)
+            the prediction for token i reads the tokens before it as this layer has already updated them.
         normalize_input : bool
-            Pre-norm: the predictor reads normalize(x), the result is not normalised.
+            A pre-norm loop: the predictor reads normalize(x), and the result is not normalised.
         hold_first : bool
             Token 0 is never updated.
 
@@ -130,7 +130,7 @@ class Loop:
         return Tracking.init(x, reference)
 
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
-        """One layer: (x, state) -> (x', state', signals). Pure; compiles with fullgraph=True."""
+        """One layer: (x, state) -> (x', state', signals). It is pure and compiles with fullgraph=True."""
         e, u, state = self.tracking.step(x, state)
         advance = self._sequential if self.order == "sequential" else self._parallel
         new, y = advance(x, u)
@@ -213,15 +213,16 @@ def simulate(
         layers : int
             Number of layers.
         reference : (..., n, d), optional
-            r; None: x.
+            r; None stands for x.
         disturbance : (layers, ..., n, d), optional
             w, added to the state that layer k hands on.
         record : "all" or "last"
+            Whether all layers are recorded, or the last state alone.
 
         Returns
         -------
         Trajectory
-            Arrays of the kind, dtype and device of `x`.
+            Its arrays have the kind, dtype and device of `x`.
 
         Raises
         ------

@@ -23,7 +23,7 @@ def parse_relations(text: str) -> dict[str, tuple[str, ...]]:
     Parameters
     ----------
     text : str
-        Relations separated by semicolons or line ends; blank ones are skipped.
+        Semicolons or line ends separate the relations; blank ones are skipped.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def relation_memory(
     relations : mapping of word to words
         Every word makes one slot; see `parse_relations`.
     embeddings : mapping of word to (d,)
-        numpy or torch; of unit norm if similarities are to be cosines.
+        numpy or torch; they have unit norm if similarities are to be cosines.
     temperature, sink : float
         See `read`.
     combine : "mean" or "sum"

@@ -19,7 +19,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     x : (..., n, d)
     weight : (d,), optional
     eps : float, optional
-        None: machine epsilon of the dtype, as in torch.nn.functional.rms_norm.
+        None stands for the machine epsilon of the dtype, as in torch.nn.functional.rms_norm.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     x : (..., n, d)
     weight, bias : (d,), optional
     eps : float
-        Default as in torch.nn.functional.layer_norm.
+        The default is that of torch.nn.functional.layer_norm.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
     ----------
     x : (..., n, d)
     eps : float, optional
-        None: machine epsilon of the dtype.
+        None stands for the machine epsilon of the dtype.
 
     Raises
     ------

@@ -132,7 +132,7 @@ def get(name: str, *, predictor: Any = None) -> Loop:
     name : str
         One of `names()`.
     predictor : callable, optional
-        Replaces the preset's own, for instance FixedAttention of a recorded matrix.
+        It replaces the preset's own, for instance by FixedAttention of a recorded matrix.
 
     Raises
     ------

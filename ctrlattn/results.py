@@ -31,12 +31,12 @@ def to_xarray(
     Parameters
     ----------
     trajectory : Trajectory
-        numpy or torch; with record="last" there is the state alone, without depth.
+        It holds numpy or torch arrays; with record="last" there is the state alone, without depth.
     loop : Loop, optional
-        Its TOML goes into the attributes.
+        The one that was run; its TOML goes into the attributes.
     seed : int, optional
     tokens : strings, optional
-        Coordinate `text` on the tokens.
+        They become the coordinate `text` of the tokens.
 
     Returns
     -------

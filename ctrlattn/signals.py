@@ -9,14 +9,14 @@ Schema of a Dataset (version 1). Dims: layer (L), depth (L + 1), token (n), feat
     mlp_out        (layer, token, feature)       what the MLP sublayer adds to it
 
 Coordinate text (token): the token strings. Attributes: model, norm ("pre" or "post"), causal (0 or 1), schema_version
-and provenance. Only attention is required; whoever needs the rest checks for it. For norm = "pre"
+and provenance. Only attention is required; whoever needs the rest checks for it. With norm = "pre"
 
     mid_l = state_l + attention_out_l,   state_{l+1} = mid_l + mlp_out_l
 
 The .npz: `meta`, a JSON text {"model": ..., "norm": ..., "causal": ..., ...}, and for text i = 0, 1, ... the arrays
 `i/attention`, `i/state`, `i/mid`, `i/attention_out`, `i/mlp_out` and `i/text` (strings), all but the first optional. A
 pre-norm file may give `i/embedding` (n, d) in place of state and mid: they are rebuilt by the running sum above.
-Never pickled.
+Nothing is ever pickled.
 """
 
 import json

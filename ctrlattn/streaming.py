@@ -21,13 +21,13 @@ def stream(loop: Loop, layers: int) -> "Stream":
     Parameters
     ----------
     loop : Loop
-        order="sequential" and the predictor CausalMean; any norm and controller.
+        It has order="sequential" and the predictor CausalMean, with any norm and controller.
     layers : int
 
     Raises
     ------
     InputError
-        Another order or predictor, which would need the whole sequence; layers that are no whole number >= 0.
+        Another order or predictor, which would need the whole sequence; layers that are no whole number of at least 0.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def stream(loop: Loop, layers: int) -> "Stream":
 
 
 class Stream:
-    """What `stream` makes; holds the number of tokens so far and, for each layer, their sum as it left them."""
+    """What `stream` makes: the number of tokens so far and, for each layer, their sum as the layer left them."""
 
     def __init__(self, loop: Loop, layers: int) -> None:
         loop = require_single_loop(loop, "stream")
@@ -63,7 +63,7 @@ class Stream:
         token : (..., d)
             One token, or one for each sequence of a batch; shape, kind and dtype as at the first push.
         reference : (..., d), optional
-            r for this token; None: the token itself.
+            r for this token; None stands for the token itself.
 
         Returns
         -------

@@ -31,7 +31,7 @@ class Tracking:
     Parameters
     ----------
     controller : PID, LTIController or python-control system with dt = 1, optional
-        C(z), SISO, applied to each element of the error; None: u = 0 at every layer.
+        C(z) is SISO and acts on each element of the error; with None u = 0 at every layer.
     reference_gain : float
         beta.
 
@@ -87,7 +87,7 @@ class Tracking:
         return TrackingState(reference, None, acting=False)
 
     def step(self, x: Array, state: TrackingState) -> tuple[Array, Array, TrackingState]:
-        """(e, u, state of the next layer) of one layer. Pure.
+        """(e, u, state of the next layer) of one layer; it is a pure function.
 
         Parameters
         ----------

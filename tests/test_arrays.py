@@ -216,10 +216,10 @@ def test_attend_is_the_formula_with_hidden_keys(xp):
     q, k, v = draws(4, 3), draws(5, 3, seed=1), draws(5, 2, seed=2)
     bias = draws(4, 5, seed=3)
     bias[0, 1:] = bias[2, 3] = -math.inf
-    one = xp.zeros(1, dtype=xp.float64)
-    y = attend(*(like(t, one) for t in (q, k, v)), scale=0.7, bias=like(bias, one))
+    kind = xp.zeros(1, dtype=xp.float64)
+    y = attend(*(like(t, kind) for t in (q, k, v)), scale=0.7, bias=like(bias, kind))
     npt.assert_allclose(to_numpy(y), literal_attend(q, k, v, 0.7, bias), rtol=1e-13)
-    weights = attention_weights(like(q, one), like(k, one), scale=0.7, bias=like(bias, one))
+    weights = attention_weights(like(q, kind), like(k, kind), scale=0.7, bias=like(bias, kind))
     npt.assert_allclose(to_numpy(weights) @ v, to_numpy(y), rtol=1e-13)
     assert weights[0].tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 

@@ -59,8 +59,8 @@ def test_steps_realization_fraction_and_transfer_function_are_one_system(kp, ki,
     literal = kp + ki * z / (z - 1) + kd * (z - 1) / z
     if form == "ema":
         literal = kp + ki * ema / (z - 1 + ema) + kd * (z - 1) / z**2
-    for found in (response(pid, z), np.polyval(num, z) / np.polyval(den, z), pid.transfer_function()(z)):
-        npt.assert_allclose(found, literal, rtol=1e-10, atol=1e-12)
+    for value in (response(pid, z), np.polyval(num, z) / np.polyval(den, z), pid.transfer_function()(z)):
+        npt.assert_allclose(value, literal, rtol=1e-10, atol=1e-12)
 
     errors = draws(15, 1)
     _, expected = control.forced_response(pid.transfer_function(), np.arange(15.0), errors[:, 0])
@@ -241,12 +241,14 @@ SYSTEMS = {
 def test_a_system_is_stepped_as_python_control_responds(xp, name):
     controller, errors = LTIController(SYSTEMS[name]), draws(12, 2, 3)
     kind = xp.zeros(1, dtype=xp.float64)
-    found = [to_numpy(u) for u in steps(controller, list(like(errors, kind)), controller.init(like(errors[0], kind)))]
+    controls = [
+        to_numpy(u) for u in steps(controller, list(like(errors, kind)), controller.init(like(errors[0], kind)))
+    ]
     system = control.ss(*controller.realization(), 1) if "static" in name else SYSTEMS[name]
     for i in range(2):
         for j in range(3):
             _, expected = control.forced_response(system, np.arange(12.0), errors[:, i, j])
-            npt.assert_allclose([u[i, j] for u in found], np.ravel(expected), rtol=1e-10, atol=1e-11)
+            npt.assert_allclose([u[i, j] for u in controls], np.ravel(expected), rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -255,8 +257,8 @@ def test_a_system_keeps_its_transfer_function(name):
     z = 1.3 * np.exp(1j * np.array([0.2, 1.0, 2.0, 3.1]))
     num, den = controller.fraction()
     expected = np.array([complex(SYSTEMS[name](zi)) for zi in z])
-    for found in (response(controller, z), np.polyval(num, z) / np.polyval(den, z), controller.transfer_function()(z)):
-        npt.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    for value in (response(controller, z), np.polyval(num, z) / np.polyval(den, z), controller.transfer_function()(z)):
+        npt.assert_allclose(value, expected, rtol=1e-10, atol=1e-12)
     assert controller.transfer_function().dt == 1
 
 

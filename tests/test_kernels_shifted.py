@@ -83,8 +83,8 @@ def test_matrices_in_any_memory_order():
 @pytest.mark.parametrize("dtype", [float, complex])
 def test_products(dtype):
     a, right, _ = case(9, dtype)
-    found = shifted.times(shifted.parts(a), slice(2, 7), slice(3, 9), both(right[3:]))
-    assert_allclose(found.re + 1j * found.im, np.einsum("ij,jcs->ics", a[2:7, 3:9], right[3:]), atol=1e-13)
+    product = shifted.times(shifted.parts(a), slice(2, 7), slice(3, 9), both(right[3:]))
+    assert_allclose(product.re + 1j * product.im, np.einsum("ij,jcs->ics", a[2:7, 3:9], right[3:]), atol=1e-13)
     same = shifted.repeated(shifted.parts(a), 4)
     assert_allclose(same.re + 1j * same.im, np.repeat(a[:, :, None], 4, axis=2))
 
@@ -109,5 +109,5 @@ def test_lanczos():
 
     start = rng.standard_normal((50, 1, 4))
     start /= np.linalg.norm(start, axis=0)
-    found = shifted.largest_eigenvalue(apply, both(start), 1e-10, 60)
-    assert_allclose(found, np.linalg.eigvalsh(matrices)[:, -1], rtol=1e-8)
+    eigenvalues = shifted.largest_eigenvalue(apply, both(start), 1e-10, 60)
+    assert_allclose(eigenvalues, np.linalg.eigvalsh(matrices)[:, -1], rtol=1e-8)

@@ -50,11 +50,11 @@ CAUSAL = {
     "bilateral, grid": BilateralFilter(1.3, causal=True, radius=1, grid=(2, 3)),
 }
 
-# --- the notes ----------------------------------------------------------------------------------------------------
+# --- the automaton the project began with (docs/origin.md, "Prediction error") ---------------------------------------
 
 
-def notes(x, passes, norm=None, hold_first=True):
-    """The notes' loop, in place: for p in range(passes): for i in 1..: X[i] = RMSnorm(X[i] - sum(X[0:i]) / i)."""
+def origin(x, passes, norm=None, hold_first=True):
+    """That loop, in place: for p in range(passes): for i in 1..: X[i] = RMSnorm(X[i] - sum(X[0:i]) / i)."""
     x = x.copy()
     for _ in range(passes):
         for i in range(1 if hold_first else 0, len(x)):
@@ -69,29 +69,29 @@ def literal_rms(token):
 
 @pytest.mark.parametrize("hold_first", [True, False])
 @pytest.mark.parametrize(("normalizer", "norm"), [(None, None), (rms_norm, literal_rms)], ids=["plain", "rms"])
-def test_sequential_order_is_the_notes_loop(xp, hold_first, normalizer, norm):
+def test_sequential_order_is_the_loop_of_the_origin(xp, hold_first, normalizer, norm):
     x = draws(12, D)
     loop = Loop(CausalMean(), order="sequential", normalizer=normalizer, hold_first=hold_first)
     run = simulate(loop, as_kind(xp, x), 15)
     for passes in (0, 1, 2, 15):
-        npt.assert_allclose(to_numpy(run.state[passes]), notes(x, passes, norm, hold_first), rtol=1e-11, atol=1e-12)
+        npt.assert_allclose(to_numpy(run.state[passes]), origin(x, passes, norm, hold_first), rtol=1e-11, atol=1e-12)
 
 
-def test_the_presets_are_the_notes_loops():
+def test_the_presets_are_the_loops_of_the_origin():
     x = draws(12, D)
     plain, rms = presets.get("prediction-error"), presets.get("prediction-error-rms")
-    npt.assert_allclose(simulate(plain, x, 15, record="last").state, notes(x, 15), rtol=1e-11, atol=1e-12)
-    npt.assert_allclose(simulate(rms, x, 15, record="last").state, notes(x, 15, literal_rms), rtol=1e-11, atol=1e-12)
+    npt.assert_allclose(simulate(plain, x, 15, record="last").state, origin(x, 15), rtol=1e-11, atol=1e-12)
+    npt.assert_allclose(simulate(rms, x, 15, record="last").state, origin(x, 15, literal_rms), rtol=1e-11, atol=1e-12)
 
 
 def test_one_sequential_pass_has_the_closed_form_of_the_theory():
     # x'_0 = x_0; x'_1 = x_1 - x_0; x'_i = x_i - sum_{1<=j<i} j x_j / (i (i-1))
     x = draws(9, 3)
-    found = simulate(Loop(CausalMean(), order="sequential"), x, 1, record="last").state
-    npt.assert_allclose(found[:2], [x[0], x[1] - x[0]], rtol=1e-14)
+    state = simulate(Loop(CausalMean(), order="sequential"), x, 1, record="last").state
+    npt.assert_allclose(state[:2], [x[0], x[1] - x[0]], rtol=1e-14)
     for i in range(2, 9):
         expected = x[i] - sum(j * x[j] for j in range(1, i)) / (i * (i - 1))
-        npt.assert_allclose(found[i], expected, rtol=1e-12, atol=1e-13)
+        npt.assert_allclose(state[i], expected, rtol=1e-12, atol=1e-13)
 
 
 # --- the equation, literally --------------------------------------------------------------------------------------
@@ -317,9 +317,9 @@ def test_torch_computes_what_numpy_computes_over_20_layers(name, seed):
     x = draws(2, 3, 6, D, seed=seed)
     run = simulate(presets.get(name), x, 20)
     same = simulate(presets.get(name), torch.as_tensor(x), 20)
-    for found, expected in zip(same, run, strict=True):
+    for signal, expected in zip(same, run, strict=True):
         scale = np.abs(expected).max(axis=(-1, -2), keepdims=True)  # of each signal and layer
-        assert (np.abs(found.numpy() - expected) <= 1e-12 * scale).all()
+        assert (np.abs(signal.numpy() - expected) <= 1e-12 * scale).all()
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -357,10 +357,10 @@ def test_a_step_compiles_into_one_graph(options):
     step = torch.compile(loop.step, fullgraph=True, backend="aot_eager")
     x = torch.as_tensor(draws(N, D))
     try:
-        expected, found = (x, loop.init(x, 2 * x)), (x, loop.init(x, 2 * x))
+        expected, compiled = (x, loop.init(x, 2 * x)), (x, loop.init(x, 2 * x))
         for _ in range(3):
-            expected, found = loop.step(*expected)[:2], step(*found)[:2]
-            npt.assert_allclose(found[0].numpy(), expected[0].numpy(), rtol=1e-12, atol=1e-13)
+            expected, compiled = loop.step(*expected)[:2], step(*compiled)[:2]
+            npt.assert_allclose(compiled[0].numpy(), expected[0].numpy(), rtol=1e-12, atol=1e-13)
     finally:
         torch.compiler.reset()
 
@@ -454,10 +454,10 @@ def test_a_function_that_says_it_is_causal_runs_sequentially():
 
     shifted.causal = True
     x = draws(N, D)
-    found = simulate(Loop(shifted, order="sequential"), x, 1, record="last").state
+    state = simulate(Loop(shifted, order="sequential"), x, 1, record="last").state
     for i in range(N):  # x'_i = x_i - x'_{i-1} = x_i - x_{i-1} + x_{i-2} - ...
         signs = (-1.0) ** (i - np.arange(i + 1))
-        npt.assert_allclose(found[i], signs @ x[: i + 1], rtol=1e-12, atol=1e-14)
+        npt.assert_allclose(state[i], signs @ x[: i + 1], rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("order", ["parallel", "sequential"])

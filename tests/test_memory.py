@@ -75,7 +75,7 @@ def test_embeddings_must_be_vectors_of_one_size():
 
 @pytest.mark.parametrize("feedback", [-1.0, 1.0])
 @pytest.mark.parametrize("normalizer", [None, unit_norm])
-def test_a_layer_is_the_notes_three_reads_token_by_token(xp, feedback, normalizer):
+def test_a_layer_is_three_reads_token_by_token(xp, feedback, normalizer):
     words = embeddings(xp.zeros(1, dtype=xp.float64))
     memory = relation_memory(parse_relations(GRAPH), words, temperature=0.1, sink=0.3)
     x = xp.stack([words[w] for w in ("Mary", "eats", "soup", "she")])

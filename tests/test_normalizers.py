@@ -24,8 +24,8 @@ def draws(*shape, seed=0):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e-5])  # at 1e-5 the epsilon decides
 def test_rms_norm_is_torchs(xp, dtype, eps, weighted, scale):
-    one = xp.zeros(1, dtype=getattr(xp, dtype))
-    x, weight = like(scale * draws(2, 3, 8), one), like(draws(8, seed=1), one) if weighted else None
+    kind = xp.zeros(1, dtype=getattr(xp, dtype))
+    x, weight = like(scale * draws(2, 3, 8), kind), like(draws(8, seed=1), kind) if weighted else None
     reference = F.rms_norm(
         torch.as_tensor(to_numpy(x)), (8,), None if weight is None else torch.as_tensor(to_numpy(weight)), eps
     )
@@ -38,9 +38,9 @@ def test_rms_norm_is_torchs(xp, dtype, eps, weighted, scale):
 @pytest.mark.parametrize("eps", [1e-5, 1e-2])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_layer_norm_is_torchs(xp, dtype, eps, weighted):
-    one = xp.zeros(1, dtype=getattr(xp, dtype))
-    x = like(draws(2, 3, 8) + 5.0, one)
-    weight, bias = (like(draws(8, seed=s), one) if weighted else None for s in (1, 2))
+    kind = xp.zeros(1, dtype=getattr(xp, dtype))
+    x = like(draws(2, 3, 8) + 5.0, kind)
+    weight, bias = (like(draws(8, seed=s), kind) if weighted else None for s in (1, 2))
     tensors = [None if t is None else torch.as_tensor(to_numpy(t)) for t in (weight, bias)]
     y = layer_norm(x, weight=weight, bias=bias, eps=eps)
     assert y.dtype == x.dtype
@@ -93,8 +93,8 @@ def test_the_jacobian_of_rms_norm_is_the_projector_of_the_theory():
     x = torch.as_tensor(draws(5))
     rms = math.sqrt(float((x * x).mean()))
     expected = (torch.eye(5, dtype=torch.float64) - torch.outer(x, x) / (5 * rms**2)) / rms
-    found = torch.func.jacrev(partial(rms_norm, eps=0.0))(x)
-    npt.assert_allclose(found.numpy(), expected.numpy(), atol=1e-14)
+    jacobian = torch.func.jacrev(partial(rms_norm, eps=0.0))(x)
+    npt.assert_allclose(jacobian.numpy(), expected.numpy(), atol=1e-14)
 
 
 @pytest.mark.parametrize("norm", [rms_norm, unit_norm, layer_norm])

@@ -71,8 +71,8 @@ TABLE = {
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_gains_signs_and_orders_are_those_of_the_sources(name):
     loop = presets.get(name)
-    found = (loop.skip, loop.feedback, loop.reference_gain, loop.order, loop.hold_first, loop.predictor.causal)
-    assert found == TABLE[name]
+    row = (loop.skip, loop.feedback, loop.reference_gain, loop.order, loop.hold_first, loop.predictor.causal)
+    assert row == TABLE[name]
 
 
 @pytest.mark.parametrize(

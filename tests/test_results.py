@@ -13,13 +13,13 @@ LOOP = presets.get("pidformer-ema")
 
 def test_labels_and_attributes(xp):
     run = simulate(LOOP, xp.asarray(X), 5)
-    found = results.to_xarray(run, loop=LOOP, seed=7, tokens=["a", "b", "<i>", "д"])
-    assert found["state"].dims == ("depth", "token", "feature")
-    assert found["error"].dims == ("layer", "token", "feature")
-    assert_array_equal(found["state"], np.asarray(run.state))
-    assert (found.attrs["seed"], found.attrs["schema_version"]) == (7, 1)
-    assert config.dumps(config.loads(found.attrs["configuration"]).loop) == config.dumps(LOOP)
-    assert found["text"].to_numpy().tolist() == ["a", "b", "<i>", "д"]
+    labelled = results.to_xarray(run, loop=LOOP, seed=7, tokens=["a", "b", "<i>", "д"])
+    assert labelled["state"].dims == ("depth", "token", "feature")
+    assert labelled["error"].dims == ("layer", "token", "feature")
+    assert_array_equal(labelled["state"], np.asarray(run.state))
+    assert (labelled.attrs["seed"], labelled.attrs["schema_version"]) == (7, 1)
+    assert config.dumps(config.loads(labelled.attrs["configuration"]).loop) == config.dumps(LOOP)
+    assert labelled["text"].to_numpy().tolist() == ["a", "b", "<i>", "д"]
 
 
 def test_batches_and_last_only():
@@ -38,13 +38,13 @@ def test_batches_and_last_only():
 
 
 def test_file_round_trip_with_complex_numbers(tmp_path):
-    found = results.to_xarray(simulate(LOOP, X, 3), loop=LOOP)
-    found["poles"] = ("mode", np.array([1 + 2j, -0.5j, np.inf]))
-    found["gap"] = ("mode", np.array([np.nan, -np.inf, 0.0]))
-    results.save(tmp_path / "a.nc", found)
+    labelled = results.to_xarray(simulate(LOOP, X, 3), loop=LOOP)
+    labelled["poles"] = ("mode", np.array([1 + 2j, -0.5j, np.inf]))
+    labelled["gap"] = ("mode", np.array([np.nan, -np.inf, 0.0]))
+    results.save(tmp_path / "a.nc", labelled)
     back = results.load(tmp_path / "a.nc")
-    assert results.compare(found, back).largest == 0.0
-    assert back.attrs["configuration"] == found.attrs["configuration"]
+    assert results.compare(labelled, back).largest == 0.0
+    assert back.attrs["configuration"] == labelled.attrs["configuration"]
     assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
 
 
@@ -69,11 +69,11 @@ def test_compare_says_where_two_runs_part():
     push = np.zeros((6, 4, 3))
     push[3, 2, 1] = 0.5
     b = results.to_xarray(simulate(LOOP, X, 6, disturbance=push), loop=presets.get("softmax"))
-    found = results.compare(a, b)
-    assert found.differences["state"].first == 4
-    assert found.differences["error"].first == 4
-    assert found.differences["state"].absolute >= 0.5
-    assert list(found.attributes) == ["configuration"]
+    comparison = results.compare(a, b)
+    assert comparison.differences["state"].first == 4
+    assert comparison.differences["error"].first == 4
+    assert comparison.differences["state"].absolute >= 0.5
+    assert list(comparison.attributes) == ["configuration"]
 
 
 def test_compare_shapes_missing_and_not_finite():
@@ -81,19 +81,19 @@ def test_compare_shapes_missing_and_not_finite():
     same = results.compare(a, a.copy())
     assert same.largest == 0.0
     b = xr.Dataset({"x": ("depth", [1.0, 2.0, np.inf]), "t": ("k", ["b"])})
-    found = results.compare(a, b)
-    assert found.only_a == ("only",)
-    assert found.differences["x"].absolute == np.inf
-    assert found.differences["x"].first == 1
-    assert found.differences["t"].note == "texts differ"
-    assert found.largest == np.inf
+    comparison = results.compare(a, b)
+    assert comparison.only_a == ("only",)
+    assert comparison.differences["x"].absolute == np.inf
+    assert comparison.differences["x"].first == 1
+    assert comparison.differences["t"].note == "texts differ"
+    assert comparison.largest == np.inf
     other = results.compare(a[["x"]], xr.Dataset({"x": ("depth", [1.0])}))
     assert "shapes differ" in other.differences["x"].note
 
 
 def test_compare_of_zeros_is_absolute():
-    zero, one = xr.Dataset({"x": ("k", [0.0])}), xr.Dataset({"x": ("k", [1e-3])})
-    assert results.compare(zero, one).largest == 1e-3
+    zero, thousandth = xr.Dataset({"x": ("k", [0.0])}), xr.Dataset({"x": ("k", [1e-3])})
+    assert results.compare(zero, thousandth).largest == 1e-3
 
 
 def test_only_a_trajectory_is_labelled():

@@ -57,9 +57,9 @@ def test_both_ways_equal_the_literal_order(loop, pre, n, passes, batch):
     if sequential.is_compilable(loop.terms, x):
         ways.append(compiled)
     for way in ways:
-        found = way(loop, x, passes, record=True)
-        assert_allclose(found.states, expected.state, rtol=0, atol=1e-12 * size)
-        assert_allclose(found.predictions, expected.prediction, rtol=0, atol=1e-12 * size)
+        run = way(loop, x, passes, record=True)
+        assert_allclose(run.states, expected.state, rtol=0, atol=1e-12 * size)
+        assert_allclose(run.predictions, expected.prediction, rtol=0, atol=1e-12 * size)
         assert_allclose(way(loop, x, passes).states, expected.state[-1], rtol=0, atol=1e-12 * size)
         assert way(loop, x, passes).predictions is None
 
@@ -148,8 +148,8 @@ def test_a_batch_of_short_sequences_loads_no_compiler():
         "    ctrlattn.simulate(ctrlattn.presets.get('prediction-error'), np.ones(shape), 15)\n"
         "    print('numba' in sys.modules)"
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "True"]
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout.split() == ["False", "True"]
 
 
 def test_a_controller_and_a_disturbance_take_one_layer_after_the_other():
@@ -157,8 +157,8 @@ def test_a_controller_and_a_disturbance_take_one_layer_after_the_other():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((2, 600, 256)), rng.standard_normal((3, 2, 600, 256))
     expected = simulate(replace(loop, predictor=Literal()), x, 3, disturbance=w)
-    found = simulate(loop, x, 3, disturbance=w)
-    for a, b in zip(found, expected, strict=True):
+    run = simulate(loop, x, 3, disturbance=w)
+    for a, b in zip(run, expected, strict=True):
         assert_allclose(a, b, rtol=0, atol=1e-12 * np.max(np.abs(expected.state)))
 
 
@@ -167,8 +167,8 @@ def test_memory_in_any_order_is_read_right():
     x = np.random.default_rng(0).standard_normal((2, 9, 7, 4))
     for view in (np.swapaxes(x, 0, 2), x[..., ::2, :], x[..., ::-1], np.asfortranarray(x)):
         before = view.copy()
-        found = compiled(loop, view, 3, record=True)
-        assert_allclose(found.states, wavefront(loop, view, 3, record=True).states, rtol=0, atol=1e-13)
+        run = compiled(loop, view, 3, record=True)
+        assert_allclose(run.states, wavefront(loop, view, 3, record=True).states, rtol=0, atol=1e-13)
         assert np.array_equal(view, before)
 
 
@@ -186,8 +186,8 @@ def test_threads_share_a_batch_and_change_nothing(asked):
         "print(json.dumps([bool(same), causal_mean._threads()]))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": asked}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    same, threads = json.loads(found.stdout)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    same, threads = json.loads(process.stdout)
     assert same
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert threads == (min(int(asked), available) if asked.isdigit() else available)
@@ -195,9 +195,9 @@ def test_threads_share_a_batch_and_change_nothing(asked):
 
 def test_a_long_sum_of_equal_numbers_stays_right_in_float32():
     x = np.full((100_000, 4), 0.1, dtype=np.float32)
-    found = simulate(Loop(CausalMean(), order="sequential"), x, 1, record="last").state
+    state = simulate(Loop(CausalMean(), order="sequential"), x, 1, record="last").state
     exact = np.array([x[0], 0 * x[0], *np.broadcast_to(x[0] / 2, (len(x) - 2, 4))])
-    assert_allclose(found, exact, rtol=0, atol=2e-8)  # 3.8e-4 of .1, when the sum itself was float32
+    assert_allclose(state, exact, rtol=0, atol=2e-8)  # 3.8e-4 of .1, when the sum itself was float32
 
 
 def test_it_compiles_whole_and_maps_over_a_batch():

@@ -165,9 +165,9 @@ def test_feedback_gain_of_a_multiple_of_the_state(scale, seed):
 def test_feedback_gain_kinds_and_degenerate_cases(xp):
     x = xp.asarray(np.array([[0.0, 0.0], [1.0, 0.0]]))
     f = xp.asarray(np.array([[5.0, 5.0], [0.0, 2.0]]))
-    found = signals.feedback_gain(x, f)
-    assert type(found) is type(x)
-    assert np.asarray(found).tolist() == [0.0, 0.0]
+    gain = signals.feedback_gain(x, f)
+    assert type(gain) is type(x)
+    assert np.asarray(gain).tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="differ in shape"):
         signals.feedback_gain(x, f[:1])
 

@@ -23,19 +23,19 @@ def test_stream_is_simulate(xp, name, shape, layers):
     x = np.random.default_rng(0).standard_normal(shape)
     x = x if xp is np else xp.from_numpy(x)
     automaton = stream(LOOPS[name], layers)
-    found = xp.stack([automaton.push(x[..., i, :]) for i in range(shape[-2])], -2)
+    pushed = xp.stack([automaton.push(x[..., i, :]) for i in range(shape[-2])], -2)
     expected = simulate(LOOPS[name], x, layers, record="last").state
-    assert isinstance(found, type(x))
-    assert_allclose(np.asarray(found), np.asarray(expected), rtol=0, atol=1e-12)
+    assert isinstance(pushed, type(x))
+    assert_allclose(np.asarray(pushed), np.asarray(expected), rtol=0, atol=1e-12)
     assert automaton.tokens == shape[-2]
 
 
 def test_a_reference_of_its_own():
     x, r = np.random.default_rng(0).standard_normal((2, 5, 3))
     automaton = stream(LOOPS["controlled"], 4)
-    found = np.stack([automaton.push(a, b) for a, b in zip(x, r, strict=True)])
+    pushed = np.stack([automaton.push(a, b) for a, b in zip(x, r, strict=True)])
     expected = simulate(LOOPS["controlled"], x, 4, reference=r, record="last").state
-    assert_allclose(found, expected, rtol=0, atol=1e-12)
+    assert_allclose(pushed, expected, rtol=0, atol=1e-12)
 
 
 def test_gradients_may_begin_and_end_between_tokens():
@@ -44,9 +44,9 @@ def test_gradients_may_begin_and_end_between_tokens():
     expected = simulate(LOOPS["rms"], x, 4, record="last").state
     automaton = stream(LOOPS["rms"], 4)
     tokens = [x[i].clone().requires_grad_() if i in (2, 3) else x[i] for i in range(6)]
-    found = [automaton.push(token) for token in tokens]
-    assert_allclose(torch.stack(found).detach().numpy(), expected.numpy(), rtol=0, atol=1e-12)
-    assert torch.autograd.grad(found[3].sum(), tokens[2])[0].abs().sum() > 0
+    pushed = [automaton.push(token) for token in tokens]
+    assert_allclose(torch.stack(pushed).detach().numpy(), expected.numpy(), rtol=0, atol=1e-12)
+    assert torch.autograd.grad(pushed[3].sum(), tokens[2])[0].abs().sum() > 0
 
 
 def test_memory_does_not_grow_with_the_context():

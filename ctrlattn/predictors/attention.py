@@ -89,15 +89,15 @@ class SoftmaxAttention:
     Parameters
     ----------
     wq, wk, wv : (d, heads * p), optional
-        Projections acting from the right, x @ w; None is the identity.
+        The projections act from the right, x @ w; None is the identity.
     wo : (heads * p, d), optional
     heads : int
     causal : bool
         A token sees itself and earlier tokens only.
     strict : bool
-        Without the token itself; implies causal. The first token then sees nothing: its prediction is 0.
+        A token does not see itself either, which needs causal. The first token then sees nothing and is predicted as 0.
     temperature : float, optional
-        None: the square root of the head dimension of the queries.
+        None stands for the square root of the head dimension of the queries.
 
     References
     ----------

@@ -32,13 +32,13 @@ class BilateralFilter:
     bandwidth : float
         h, in units of the signal (range kernel). A Gaussian of standard deviation s has h = sqrt(2) s.
     causal : bool
-        Only tokens up to the token itself.
+        A token sees only tokens up to itself.
     radius : float, optional
-        Window: positions farther than this along any axis are not seen.
+        Positions farther than this along any axis are not seen: they lie outside the window.
     spatial_bandwidth : float, optional
-        h_s, in units of the position (spatial kernel); None: no spatial kernel.
+        h_s, in units of the position (spatial kernel); with None there is no spatial kernel.
     grid : (height, width), optional
-        Tokens are the pixels of an image in row-major order; None: positions 0, 1, ..., n - 1.
+        Tokens are the pixels of an image in row-major order; with None they lie at 0, 1, ..., n - 1.
 
     References
     ----------

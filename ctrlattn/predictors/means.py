@@ -9,7 +9,7 @@ from ctrlattn.arrays import Array, arange, namespace, require_tokens, running_su
 class CausalMean:
     """(Mx)_i = mean(x_0, ..., x_{i-1}), (Mx)_0 = 0: the predictor of the prediction-error automaton.
 
-    Uniform attention over the earlier tokens, without the token itself.
+    It is uniform attention over the earlier tokens, without the token itself.
 
     Examples
     --------

@@ -24,10 +24,10 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
     keys : (..., n, d)
     values : (..., n, p)
     temperature : float
-        Positive; small values read the nearest key only.
+        It is positive; a small one reads the nearest key only.
     sink : float, optional
         Similarity q.k of a null key whose value is 0: a query less similar than this to every key reads
-        almost nothing. None: no null key.
+        almost nothing. With None there is no null key.
 
     Returns
     -------

@@ -118,11 +118,11 @@ def test_attention_is_its_formula(xp, mask, heads, temperature, projected):
     y, weights = literal_attention(x, **w, **options)
     predictor = move(SoftmaxAttention(**w, **options), as_kind(xp, x))
     npt.assert_allclose(to_numpy(predictor(as_kind(xp, x))), y, rtol=1e-11, atol=1e-13)
-    found = to_numpy(predictor.weights(as_kind(xp, x)))
-    npt.assert_allclose(found, weights, rtol=1e-11, atol=1e-14)
+    recorded = to_numpy(predictor.weights(as_kind(xp, x)))
+    npt.assert_allclose(recorded, weights, rtol=1e-11, atol=1e-14)
     rows = np.ones((heads, N))
     rows[:, 0] = 0.0 if mask["strict"] else 1.0
-    npt.assert_allclose(found.sum(-1), rows, rtol=1e-14)
+    npt.assert_allclose(recorded.sum(-1), rows, rtol=1e-14)
 
 
 @pytest.mark.parametrize("causal", [False, True])

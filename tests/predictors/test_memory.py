@@ -124,9 +124,9 @@ def test_a_batch_of_memories_reads_a_batch_of_signals(xp):
     y, last = memory(as_kind(xp, x)), memory.last(as_kind(xp, x))
     for i in range(2):
         for j in range(3):
-            one = AssociativeMemory(keys[i, j], values[i, j], temperature=0.4, sink=0.1)
-            npt.assert_allclose(to_numpy(y[i, j]), one(x[i, j]), rtol=1e-12, atol=1e-14)
-            npt.assert_allclose(to_numpy(last[i, j]), one.last(x[i, j]), rtol=1e-12, atol=1e-14)
+            single = AssociativeMemory(keys[i, j], values[i, j], temperature=0.4, sink=0.1)
+            npt.assert_allclose(to_numpy(y[i, j]), single(x[i, j]), rtol=1e-12, atol=1e-14)
+            npt.assert_allclose(to_numpy(last[i, j]), single.last(x[i, j]), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
