@@ -144,3 +144,11 @@ def test_the_outermost_modes_lie_on_the_hull_and_pairs_are_one():
     assert 1j in outermost_modes(alone, 4, 0)
     assert -1j in outermost_modes(np.conj(alone), 4, 0)
     assert_allclose(outermost_modes(np.linspace(0, 1, 101), 2, 5), [0.0, 0.25, 0.5, 0.75, 1.0])
+
+
+def test_reflection_coefficients_agree_with_roots():
+    rng = np.random.default_rng(0)
+    inside = rng.uniform(0, 1.4, (300, 4)) * np.exp(2j * np.pi * rng.random((300, 4)))
+    p = np.array([np.poly(r) for r in inside])
+    assert_allclose(reflection(p) < 1, np.abs(inside).max(1) < 1)
+    assert not reflection(np.array([1.0, 0.0, 1.0])) < 1  # on the circle

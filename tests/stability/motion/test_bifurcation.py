@@ -1,0 +1,69 @@
+"""Where the state of a map ends up, against closed forms of the logistic map and of a bistable one."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import Loop, SoftmaxAttention, rms_norm
+from ctrlattn.stability import bifurcation_diagram, layer_map
+
+
+def logistic(r):
+    return lambda x: r * x * (1 - x)
+
+
+def test_logistic_diagram_against_closed_forms():
+    gains = [2.8, 3.2, 3.5, 3.83, 4.0, 4.5]
+    diagram = bifurcation_diagram(
+        logistic, np.array([0.3]), gains, observe=lambda x: x[0], transient=2000, keep=40, exponent_steps=4000
+    )
+    assert diagram.period.tolist() == [1, 2, 4, 3, 0, -1]
+    assert_allclose(diagram.values[0], 1 - 1 / 2.8, atol=1e-9)
+    two = (4.2 + np.array([-1, 1]) * math.sqrt(4.2 * 0.2)) / 6.4
+    assert_allclose(np.unique(diagram.values[1].round(9)), two, atol=1e-8)
+    product = 4 + 2 * 3.2 - 3.2**2  # multiplier of the cycle of two
+    assert_allclose(diagram.exponent[:2], [math.log(0.8), math.log(abs(product)) / 2], atol=1e-6)
+    assert abs(diagram.exponent[4] - math.log(2)) < 5e-3
+    assert np.isnan(diagram.exponent[5])
+    assert np.isnan(diagram.values[5]).all()
+
+
+def test_following_shows_hysteresis():
+    # x' = x + (g + x - x^3)/5 has two stable branches for |g| < 2/(3 sqrt 3) = 0.385.
+    def family(g):
+        return lambda x: x + 0.2 * (g + x - x**3)
+
+    gains = np.linspace(-0.6, 0.6, 25)
+    up, down = (
+        bifurcation_diagram(family, np.array([s]), order, observe=lambda x: x[0], follow=True).values[:, -1]
+        for s, order in ((-1.0, gains), (1.0, gains[::-1]))
+    )
+    apart = np.abs(up - down[::-1]) > 1e-3
+    assert_allclose([gains[apart].min(), gains[apart].max()], [-0.35, 0.35], atol=1e-9)
+
+
+def test_a_normalised_loop_in_its_gain():
+    x = np.random.default_rng(0).standard_normal((4, 3))
+    loop = Loop(SoftmaxAttention(), normalizer=rms_norm)
+    diagram = bifurcation_diagram(
+        lambda g: layer_map(replace(loop, feedback=-g), x)[0],
+        layer_map(loop, x)[1],
+        [-0.5, 0.0],
+        observe=lambda z: z[0, 0] @ z[0, 3] / 3,
+    )
+    assert diagram.period.tolist() == [1, 1]
+    assert_allclose(diagram.values[0], 1.0, atol=1e-6)  # positive feedback: all tokens alike
+
+
+def test_refused():
+    with pytest.raises(ValueError, match="gains must be"):
+        bifurcation_diagram(logistic, np.array([0.5]), [], observe=lambda x: x[0])
+    with pytest.raises(ValueError, match="keep must be a whole number of at least 2"):
+        bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], keep=1)
+    with pytest.raises(ValueError, match="transient must be a whole number of at least 0, got -1"):
+        bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], transient=-1)
+    with pytest.raises(ValueError, match="exponent_steps must be a whole number of at least 0, got -1"):
+        bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], exponent_steps=-1)
