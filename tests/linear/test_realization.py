@@ -1,0 +1,110 @@
+"""Matrices of a system: its transfer function at points, stability, closing the loop, and what is refused."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import CausalMean, Loop
+from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.realization import Realization, companion, negative_feedback, realization, square, to_control
+
+RNG = np.random.default_rng(0)
+MATRICES = tuple(RNG.standard_normal(shape) for shape in ((3, 3), (3, 2), (2, 3), (2, 2)))
+W = 0.7
+
+
+def at(g, frequency):
+    """The definition: D + C (zI - A)^-1 B."""
+    z = 1j * frequency if g.continuous else np.exp(1j * frequency)
+    return g.d + g.c @ np.linalg.inv(z * np.eye(len(g.a)) - g.a) @ g.b
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_response_is_the_definition(continuous):
+    g = realization(MATRICES, "q", continuous=continuous)
+    assert g.continuous is continuous
+    assert_allclose(g.response(W), at(g, W), rtol=1e-12)
+    assert_allclose(g.response(np.inf), MATRICES[3])
+    assert_allclose(
+        to_control(g, 0 if continuous else 1)(1j * W if continuous else np.exp(1j * W)), at(g, W), rtol=1e-12
+    )
+
+
+def test_several_transfer_functions_are_realised_entry_by_entry():
+    num = [[[1.0], [0.5, 0.0]], [[2.0], [0.3, 1.0, 0.0]]]
+    den = [[[1.0, -0.5], [1.0, 0.2]], [[1.0], [2.0, 0.1, 0.4]]]
+    g = realization(control.tf(num, den, 1), "q")
+    z = np.exp(1j * W)
+    expected = [[np.polyval(num[i][j], z) / np.polyval(den[i][j], z) for j in range(2)] for i in range(2)]
+    assert_allclose(g.response(W), expected, rtol=1e-12)
+    assert len(g.a) == 1 + 1 + 0 + 2
+
+
+def test_the_companion_form_has_the_fraction_and_its_poles():
+    num, den = [0.5, -0.3, 0.1], [2.0, -1.0, 0.3]
+    a, b, c, d = companion(num, den)
+    z = np.exp(1j * W)
+    assert_allclose(c @ np.linalg.solve(z * np.eye(2) - a, b) + d, np.polyval(num, z) / np.polyval(den, z), rtol=1e-12)
+    assert_allclose(np.sort_complex(np.linalg.eigvals(a)), np.sort_complex(np.roots(den)), atol=1e-12)
+    assert d == 0.25
+
+
+def test_the_loop_closed_is_the_sensitivity():
+    g = realization((*MATRICES[:1], MATRICES[1], MATRICES[2], 0.1 * MATRICES[3]), "q")
+    s = negative_feedback(g, "q")
+    assert_allclose(s.response(W), np.linalg.inv(np.eye(2) + at(g, W)), rtol=1e-10)
+    with pytest.raises(InputError, match=r"q: I \+ D is singular"):
+        negative_feedback(g._replace(d=-np.eye(2)), "q")
+    assert square(g, "q") is g
+    with pytest.raises(InputError, match="each output on its own input"):
+        square(Realization(g.a, g.b[:, :1], g.c, g.d[:, :1], False), "q")
+
+
+@pytest.mark.parametrize(
+    ("a", "continuous", "stable"),
+    [
+        ([[0.5, 9.0], [0.0, -0.9]], False, True),
+        ([[0.5, 9.0], [0.0, -1.0]], False, False),
+        ([[0.0, -0.9], [0.9, 0.0]], False, True),
+        ([[0.0, -1.1], [1.1, 0.0]], False, False),
+        ([[-0.5, 2.0], [0.0, -0.1]], True, True),
+        ([[0.1, 1.0], [-1.0, 0.1]], True, False),
+        ([[-0.1, 1.0], [-1.0, -0.1]], True, True),
+    ],
+)
+def test_stability_is_that_of_the_eigenvalues(a, continuous, stable):
+    assert realization((a, np.ones((2, 1)), np.ones((1, 2)), [[0.0]]), "q", continuous=continuous).is_stable() is stable
+
+
+def test_a_system_without_states_is_stable_and_its_response_is_its_direct_term():
+    g = realization(control.tf([2.0], [1.0], 1), "q")
+    assert g.is_stable()
+    assert g.response(W) == [[2.0]]
+    assert g.real()
+    assert not g._replace(d=1j * g.d).real()
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "word"),
+    [
+        (Loop(CausalMean()), InputTypeError, "mode"),
+        ([Loop(CausalMean())] * 2, InputError, "sequence of 2 different layers"),
+        (np.eye(2), InputTypeError, "got ndarray"),
+        ((np.eye(2), np.ones((3, 1)), np.ones((1, 2)), [[0.0]]), InputError, "A, B, C, D must be"),
+        (([[np.inf]], [[1.0]], [[1.0]], [[0.0]]), InputError, "q: A must be finite"),
+        (([[1.0]], [[1e121]], [[1.0]], [[0.0]]), InputError, "q: B has an entry"),
+    ],
+)
+def test_refused(given, error, word):
+    with pytest.raises(error, match=word):
+        realization(given, "q")
+
+
+def test_an_improper_or_empty_fraction_and_a_contradicting_flag_are_refused():
+    with pytest.raises(InputError, match=r"improper \(degree 2 over 1\)"):
+        companion([1.0, 0.0, 0.0], [1.0, 0.5])
+    with pytest.raises(InputError, match="denominator of the transfer function is zero"):
+        companion([1.0], [0.0])
+    with pytest.raises(InputError, match="continuous=True contradicts the system"):
+        realization(control.tf([1.0], [1.0, 0.5], 1), "q", continuous=True)
