@@ -1,0 +1,40 @@
+"""Pictures of a profile, plots/profile/attention.py: each is labelled, the same file twice, and stands what comes."""
+
+import numpy as np
+import pytest
+
+from ctrlattn import plots
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
+PICTURES = ("attention_modes", "token_filter")
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path):
+    draw = getattr(plots.profile, name)
+    first, second = (plots.save(draw(profile), tmp_path / stem) for stem in ("a", "b"))
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    for ax in draw(profile).axes:
+        assert ax.get_ylabel() or ax.get_xlabel()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_network_of_zeros_is_drawn(profile, name, tmp_path):
+    nothing = profile.map(np.zeros_like, keep_attrs=True)
+    png, _ = plots.save(getattr(plots.profile, name)(nothing), tmp_path / name)
+    assert png.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_median_is_that_of_the_eigenvalues(profile):
+    left, right = plots.profile.attention_modes(profile).axes
+    modes = profile["attention_eigenvalue"].to_numpy().real
+    np.testing.assert_allclose(left.lines[0].get_ydata(), np.median(modes.reshape(len(modes), -1), axis=1))
+    for line in right.lines:
+        share = profile["unstable_share"].sel(preset=line.get_label()).mean("head")
+        np.testing.assert_array_equal(line.get_ydata(), share)
+
+
+def test_a_wave_along_the_tokens_is_drawn_in_decibels(profile):
+    left = plots.profile.token_filter(profile).axes[0]
+    response = profile["token_response"].median("head").to_numpy()
+    np.testing.assert_allclose(10 ** (left.lines[1].get_ydata() / 20), response[1])
