@@ -17,9 +17,9 @@ SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75
 def keep(folders):
     """Add what `ctrlattn train --out` wrote to each of the folders."""
     if folders:
-        kept = merged(json.loads(KEPT.read_text(encoding="utf-8")), folders)
+        comparisons = merged(json.loads(KEPT.read_text(encoding="utf-8")), folders)
         with atomic(KEPT) as path:
-            path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+            path.write_text(json.dumps(comparisons, indent=1) + "\n", encoding="utf-8")
 
 
 def kept_of(folder):
@@ -35,53 +35,61 @@ def kept_of(folder):
 
 def with_seeds(old, new):
     """Two comparisons of the same networks as one; a seed of both is that of the new one."""
-    rows = [(seed, one, k) for one in (old, new) for k, seed in enumerate(one["seeds"])]
-    last = {seed: (one, k) for seed, one, k in rows}
+    rows = [(seed, comparison, k) for comparison in (old, new) for k, seed in enumerate(comparison["seeds"])]
+    last = {seed: (comparison, k) for seed, comparison, k in rows}
     arms = {
-        arm: {name: [one["arms"][arm][name][k] for one, k in last.values()] for name in found}
-        for arm, found in new["arms"].items()
+        arm: {name: [comparison["arms"][arm][name][k] for comparison, k in last.values()] for name in scores}
+        for arm, scores in new["arms"].items()
     }
     return {"seeds": list(last), "settings": new["settings"], "arms": arms}
 
 
-def merged(kept, folders):
+def merged(comparisons, folders):
     """The comparisons kept, with those of the folders: more seeds of the same settings, or more settings."""
     for new in map(kept_of, folders):
-        places = [k for k, old in enumerate(kept) if old["settings"] == new["settings"]]
+        places = [k for k, old in enumerate(comparisons) if old["settings"] == new["settings"]]
         if places:
-            kept = [with_seeds(old, new) if k == places[0] else old for k, old in enumerate(kept)]
+            comparisons = [with_seeds(old, new) if k == places[0] else old for k, old in enumerate(comparisons)]
         else:
-            kept = [*kept, new]
+            comparisons = [*comparisons, new]
 
-    def order(one):
-        settings = one["settings"]
+    def order(comparison):
+        settings = comparison["settings"]
         return settings["depth"], settings["norm"] != "none", settings.get("depth_scaled", False), rate_of(settings)
 
-    return sorted(kept, key=order)
+    return sorted(comparisons, key=order)
 
 
-def cell(found):
+def cell(scores):
     """Mean accuracy of the seeds and its range, or what became of the runs."""
-    counts = {status: found["status"].count(status) for status in dict.fromkeys(found["status"])}
+    counts = {status: scores["status"].count(status) for status in dict.fromkeys(scores["status"])}
     if set(counts) != {"learned"}:
         return ", ".join(f"{n} {status}" for status, n in counts.items())
-    clean = found["clean"]
+    clean = scores["clean"]
     spread = f" ({min(clean):.3f} to {max(clean):.3f})" if len(clean) > 1 else ""
     return f"{sum(clean) / len(clean):.3f}{spread}"
 
 
-def verdict(kept):
+def verdict(comparisons):
     """What an independent trial found, beside what came out here."""
-    bare = [one for one in kept if one["settings"]["norm"] == "none" and not one["settings"].get("depth_scaled")]
-    ends = [status for one in bare for found in one["arms"].values() for status in found["status"]]
-    deepest = max(one["settings"]["depth"] for one in kept)
-    held = [one for one in kept if one not in bare and one["settings"]["depth"] == deepest]
+    bare = [
+        comparison
+        for comparison in comparisons
+        if comparison["settings"]["norm"] == "none" and not comparison["settings"].get("depth_scaled")
+    ]
+    ends = [status for comparison in bare for scores in comparison["arms"].values() for status in scores["status"]]
+    deepest = max(comparison["settings"]["depth"] for comparison in comparisons)
+    held = [
+        comparison
+        for comparison in comparisons
+        if comparison not in bare and comparison["settings"]["depth"] == deepest
+    ]
     runs = [
-        (f"{arm}, {name_of(one['settings'])}, seed {seed}", status, clean)
-        for one in held
-        for arm, found in one["arms"].items()
+        (f"{arm}, {name_of(comparison['settings'])}, seed {seed}", status, clean)
+        for comparison in held
+        for arm, scores in comparison["arms"].items()
         if arm != "softmax"
-        for seed, status, clean in zip(one["seeds"], found["status"], found["clean"], strict=True)
+        for seed, status, clean in zip(comparison["seeds"], scores["status"], scores["clean"], strict=True)
     ]
     low = [
         f"{run} ({f'{clean:.3f}' if status == 'learned' else status})"
@@ -110,19 +118,19 @@ def name_of(settings):
 
 def lines():
     """Clean accuracy of deep networks, by norm and scale of the first output weights."""
-    kept = json.loads(KEPT.read_text(encoding="utf-8"))
-    arms = list(kept[0]["arms"])
+    comparisons = json.loads(KEPT.read_text(encoding="utf-8"))
+    arms = list(comparisons[0]["arms"])
     rows = [f"| depth | norm | output weights | rate | seeds | {' | '.join(arms)} |", "|---" * (5 + len(arms)) + "|"]
-    for one in kept:
-        settings = one["settings"]
+    for comparison in comparisons:
+        settings = comparison["settings"]
         scaled = "scaled by 1/√(2 depth)" if settings.get("depth_scaled") else "not scaled"
-        cells = [rate_of(settings), str(len(one["seeds"])), *map(cell, one["arms"].values())]
+        cells = [rate_of(settings), str(len(comparison["seeds"])), *map(cell, comparison["arms"].values())]
         rows.append(f"| {settings['depth']} | {settings['norm']} | {scaled} | {' | '.join(cells)} |")
-    seeds = sorted({seed for one in kept for seed in one["seeds"]})
+    seeds = sorted({seed for comparison in comparisons for seed in comparison["seeds"]})
     said = (
         "Clean accuracy of `ctrlattn train digits --depth ... --norm ...`, mean over the seeds (lowest to highest), "
         f"from seed {seeds[0]} on. So few seeds carry no interval: no claim but what a network does or does not learn. "
         "Chance is 0.1. Expected, of an independent trial: without norm and scaling everything fails; with either the "
         f"controlled networks reach {AT_LEAST} at depth 48."
     )
-    return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(kept)]
+    return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(comparisons)]

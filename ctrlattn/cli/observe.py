@@ -54,7 +54,7 @@ def observe(
         from ctrlattn.observers import study
         from ctrlattn.report.pages import observer as pages
 
-        found = study(
+        result = study(
             checkpoint,
             file,
             layer,
@@ -70,7 +70,7 @@ def observe(
             shown=shown,
             progress=show_progress,
         )
-        written = pages.write(out, found)
+        written = pages.write(out, result)
         if as_json:
             print_json(written.summary)
         else:

@@ -6,7 +6,7 @@ from ctrlattn.nn.modules.gains import Actuator, LearnedPID, stable_spread
 from ctrlattn.nn.modules.hyper_connection import HyperConnection
 from ctrlattn.nn.modules.lm import ControlledLM
 from ctrlattn.nn.modules.memory import ReadLayer, ReadTransformer
-from ctrlattn.nn.modules.relatives import AttnScale, Centered, Differential, Shaped, Sinkformer, ValueResidual
+from ctrlattn.nn.modules.relatives import AttnScale, Centered, Differential, ShapedAttention, Sinkformer, ValueResidual
 from ctrlattn.nn.modules.vit import ControlledViT, deit_base_patch16_224, deit_small_patch16_224, deit_tiny_patch16_224
 from ctrlattn.nn.modules.wrap import Places, Wrapped, wrap
 
@@ -25,7 +25,7 @@ __all__ = [
     "Places",
     "ReadLayer",
     "ReadTransformer",
-    "Shaped",
+    "ShapedAttention",
     "Sinkformer",
     "ValueResidual",
     "Wrapped",

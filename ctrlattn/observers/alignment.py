@@ -28,7 +28,7 @@ def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]])
     >>> word_rows(["to be"], [[(0, 0), (0, 2), (2, 4), (4, 5)]])[0].tolist()
     [-1, 0, 1, 1]
     """
-    found, first = [], 0
+    words, first = [], 0
     for text, spans in zip(texts, tokens, strict=True):
         starts = [i for i, ch in enumerate(text) if not ch.isspace() and (i == 0 or text[i - 1].isspace())]
         word_at = np.cumsum(np.isin(np.arange(len(text)), starts)) - 1
@@ -38,9 +38,9 @@ def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]])
             inside = np.flatnonzero(visible[start:end])  # a token may begin with the space before its word
             if len(inside):
                 rows[i] = first + word_at[start + inside[0]]
-        found.append(rows)
+        words.append(rows)
         first += len(starts)
-    return found
+    return words
 
 
 def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
@@ -49,10 +49,10 @@ def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
     >>> by_word(np.array([[1.0], [3.0], [2.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
     [3.0, 2.0]
     """
-    found = np.full((words, values.shape[1]), -np.inf)
-    kept = rows >= 0
-    np.maximum.at(found, rows[kept], values[kept])
-    return np.where(np.isneginf(found), np.nan, found)
+    largest = np.full((words, values.shape[1]), -np.inf)
+    inside = rows >= 0
+    np.maximum.at(largest, rows[inside], values[inside])
+    return np.where(np.isneginf(largest), np.nan, largest)
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -96,11 +96,11 @@ def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
     >>> paired(a, a[:, ::-1]).second.tolist()
     [1, 0]
     """
-    found = correlations(a, b)
-    second = found.argmax(1)
-    best = found[np.arange(len(second)), second]
-    kept = np.flatnonzero(best >= least)
-    return Pairs(kept, second[kept], best[kept])
+    r = correlations(a, b)
+    second = r.argmax(1)
+    best = r[np.arange(len(second)), second]
+    rows = np.flatnonzero(best >= least)
+    return Pairs(rows, second[rows], best[rows])
 
 
 def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None = None) -> float:
@@ -132,8 +132,8 @@ def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None
     q, r = _main_directions(a, share)[:, :most], _main_directions(b, share)[:, :most]
     if not q.shape[1] or not r.shape[1]:
         return float("nan")
-    found = np.linalg.svd(q.T @ r, compute_uv=False)
-    return float(np.clip(found, 0, 1).mean())
+    canonical = np.linalg.svd(q.T @ r, compute_uv=False)
+    return float(np.clip(canonical, 0, 1).mean())
 
 
 def _main_directions(x: np.ndarray, share: float) -> np.ndarray:
@@ -197,8 +197,8 @@ def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, se
     Examples
     --------
     >>> x = np.random.default_rng(0).standard_normal((30, 4))
-    >>> found = likeness(rsa, x, x, draws=19)
-    >>> round(found.value, 6), found.p
+    >>> result = likeness(rsa, x, x, draws=19)
+    >>> round(result.value, 6), result.p
     (1.0, 0.05)
     """
     rng = np.random.default_rng(seed)

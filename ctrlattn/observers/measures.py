@@ -37,8 +37,8 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
     --------
     >>> dictionary = Dictionary(2, 2, k=1)
     >>> _ = dictionary.decoder.data.copy_(torch.eye(2)), dictionary.encoder.data.copy_(torch.eye(2))
-    >>> found = quality(dictionary, torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
-    >>> found.explained, round(found.l0, 3), found.dead
+    >>> q = quality(dictionary, torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 0.0]]))
+    >>> q.explained, round(q.l0, 3), q.dead
     (1.0, 0.667, 0.5)
     """
     if signal.ndim != 2 or not len(signal):
@@ -128,8 +128,8 @@ def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.nda
     _, which = np.unique(tokens, return_inverse=True)
     index = torch.from_numpy(which)
     sums = torch.zeros(int(index.max()) + 1, z.shape[1]).index_add(0, index, z.float())
-    found = (sums.amax(0) / sums.sum(0).clamp_min(1e-30)).double().numpy()
-    return np.where((z > 0).sum(0).numpy() >= least, found, np.nan)
+    purity = (sums.amax(0) / sums.sum(0).clamp_min(1e-30)).double().numpy()
+    return np.where((z > 0).sum(0).numpy() >= least, purity, np.nan)
 
 
 class Example(NamedTuple):
@@ -179,14 +179,14 @@ def top_texts(
     """
     if z.shape[:2] != ids.shape:
         raise InputError(f"codes of {tuple(z.shape[:2])} tokens, ids of {ids.shape}")
-    found = []
+    rows = []
     for feature in features:
         own = z[..., feature]
         strongest = own.amax(1)
         order = [i for i in strongest.argsort(descending=True)[:count].tolist() if strongest[i] > 0]
         examples = tuple(_example(own[i], ids[i], tokenizer, around) for i in order)
-        found.append(FeatureTexts(int(feature), float((own > 0).double().mean()), examples))
-    return found
+        rows.append(FeatureTexts(int(feature), float((own > 0).double().mean()), examples))
+    return rows
 
 
 def _example(activation: torch.Tensor, ids: np.ndarray, tokenizer: Any, around: int) -> Example:
@@ -197,9 +197,9 @@ def _example(activation: torch.Tensor, ids: np.ndarray, tokenizer: Any, around: 
 
 def _pieces(tokenizer: Any, ids: list[int]) -> tuple[str, ...]:
     """What each token adds to the text: a token alone may not say whether a space stands before it."""
-    found, before = [], ""
-    for i, one in enumerate(ids):
+    pieces, before = [], ""
+    for i, token in enumerate(ids):
         after = str(tokenizer.decode(ids[: i + 1]))
-        found.append(after[len(before) :] if after.startswith(before) else str(tokenizer.decode([one])))
+        pieces.append(after[len(before) :] if after.startswith(before) else str(tokenizer.decode([token])))
         before = after
-    return tuple(found)
+    return tuple(pieces)

@@ -50,8 +50,8 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
     held: dict[str, torch.Tensor] = {}
 
     def put(x: torch.Tensor) -> torch.Tensor:
-        kept = window.kept(x.shape[1])
-        return _with_rows(x, kept, _changed(signal, x[:, kept], function))
+        tokens = window.kept(x.shape[1])
+        return _with_rows(x, tokens, _changed(signal, x[:, tokens], function))
 
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = stream_of(args, kwargs)
@@ -126,9 +126,9 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     )
 
 
-def _share(floor: float, found: float, clean: float) -> float:
+def _share(floor: float, loss: float, clean: float) -> float:
     """nan where replacing the signal costs nothing."""
-    return (floor - found) / (floor - clean) if floor > clean else float("nan")
+    return (floor - loss) / (floor - clean) if floor > clean else float("nan")
 
 
 def _loss(checkpoint: Checkpoint, ids: np.ndarray, layer: int, signal: str, function: Function) -> np.ndarray:

@@ -134,10 +134,10 @@ def steered(
     def after(depth: int) -> Any:
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
             x = first(output)
-            kept = window.kept(x.shape[1])
-            new = torch.cat([x[:, : kept.start], x[:, kept] + held["u"] * f, x[:, kept.stop :]], 1)
+            tokens = window.kept(x.shape[1])
+            new = torch.cat([x[:, : tokens.start], x[:, tokens] + held["u"] * f, x[:, tokens.stop :]], 1)
             if depth == len(layers) - 1:
-                outputs[depth + 1].append(new[:, kept] @ f)
+                outputs[depth + 1].append(new[:, tokens] @ f)
             return (new, *output[1:]) if isinstance(output, tuple) else new
 
         return hook
@@ -194,20 +194,20 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
     """
     f = _unit(checkpoint, direction)
     window, index = window_of(checkpoint), checkpoint.layer_index(start)
-    kept = window.kept(np.shape(ids)[1])
+    tokens = window.kept(np.shape(ids)[1])
     alphas, outputs = [], []
     with torch.no_grad():
-        for one in ids:
+        for window_ids in ids:
             survived, seen = [], []
-            for layer, h in layer_functions(checkpoint, one, layers=tuple(range(index, len(checkpoint.layers)))):
-                size = share * float(h[kept].square().sum(-1).mean().sqrt())
+            for layer, h in layer_functions(checkpoint, window_ids, layers=tuple(range(index, len(checkpoint.layers)))):
+                size = share * float(h[tokens].square().sum(-1).mean().sqrt())
                 pushed = h.clone()
-                pushed[kept] += size * f
+                pushed[tokens] += size * f
                 after = layer(h)
-                survived.append(float(((layer(pushed) - after)[kept] @ f).mean()) / size)
-                seen.append((h[kept] @ f).numpy())
+                survived.append(float(((layer(pushed) - after)[tokens] @ f).mean()) / size)
+                seen.append((h[tokens] @ f).numpy())
             alphas.append(survived)
-            outputs.append([*seen, (after[kept] @ f).numpy()])
+            outputs.append([*seen, (after[tokens] @ f).numpy()])
     c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 
@@ -233,11 +233,11 @@ def respond(
     """
     clean, output = _run(checkpoint, direction, Law(), setpoint, ids, start)
     unsteered = float(output[-1].mean())
-    found = {}
+    responses = {}
     for name, law in laws.items():
         losses, output = _run(checkpoint, direction, law, setpoint, ids, start)
-        found[name] = _response(output, losses - clean, _by_depth(setpoint, len(output), "a set-point"), unsteered)
-    return found
+        responses[name] = _response(output, losses - clean, _by_depth(setpoint, len(output), "a set-point"), unsteered)
+    return responses
 
 
 def _run(
@@ -250,7 +250,7 @@ def _run(
 
 
 def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
-    mean = np.array([one.mean() for one in output])
+    mean = np.array([c.mean() for c in output])
     way, raised = wanted[-1] - mean[0], wanted[-1] - unsteered
     led = mean - wanted + way  # what a step response would be: from 0 to the whole way
     return Response(
@@ -309,8 +309,8 @@ def calibrate(
     before, value = 0.0, end(0.0)
     size = (setpoint - value) / float(unit.sum())
     for _ in range(3):
-        found = end(size)
-        if found == value:
+        reached = end(size)
+        if reached == value:
             break
-        before, size, value = size, size + (setpoint - found) * (size - before) / (found - value), found
+        before, size, value = size, size + (setpoint - reached) * (size - before) / (reached - value), reached
     return Law(push=size * unit)

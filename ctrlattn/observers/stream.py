@@ -2,8 +2,8 @@
 
     state       what the layer reads
     prediction  what its attention adds
-    error       the state minus its prediction from context, the mean of the tokens before it (N1's expression)
-    mid         state + prediction, the sum that N1 speaks of: what the MLP reads
+    error       the state minus its prediction from context, the mean of the tokens before it
+    mid         state + prediction: what the MLP reads
     mlp         what the MLP adds
 
 The tokens that a tokenizer puts around a text, and the first four of a decoder's window, are neither examples nor

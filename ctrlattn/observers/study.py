@@ -104,19 +104,19 @@ def study(
     dictionary = _trained(stream, signal, settings, folder, facts, progress)
     examples = observed(stream, held, signal)
     counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, stream.checkpoint.width))
-    found = quality(dictionary, examples.flatten(0, 1))
+    worth = quality(dictionary, examples.flatten(0, 1))
     purity, random = _purity(dictionary, examples, stream.tokens(held), seed)
     return Study(
         dictionary=dictionary,
         facts={**facts, **asdict(settings)},
-        quality=found,
+        quality=worth,
         counts=counts,
         curve=tuple(curve(dictionary, examples.flatten(0, 1), counts)),
         principal=principal_curve(stream.block(0)[signal], examples.flatten(0, 1), counts),
         recovered=recover(checkpoint, dictionary, held[:_RECOVERED], layer, signal) if predicts(checkpoint) else None,
         purity=purity,
         purity_of_random=random,
-        texts=_texts(dictionary, examples, stream.tokens(held), checkpoint.tokenizer, _drawn(found, shown, seed)),
+        texts=_texts(dictionary, examples, stream.tokens(held), checkpoint.tokenizer, _shown(worth, shown, seed)),
         examples=examples.shape[0] * examples.shape[1],
     )
 
@@ -176,9 +176,9 @@ def _purity(
     return token_purity(z, flat), token_purity(z, np.random.default_rng(seed).permutation(flat))
 
 
-def _drawn(found: Quality, shown: int, seed: int) -> np.ndarray:
+def _shown(held: Quality, shown: int, seed: int) -> np.ndarray:
     """Features that occur, at random."""
-    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(found.frequency > 0))[:shown])
+    return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:shown])
 
 
 def _texts(
@@ -187,4 +187,4 @@ def _texts(
     with torch.no_grad():
         z = torch.stack([coded(dictionary, window)[:, chosen] for window in examples])
     texts = top_texts(z, tokens, tokenizer, range(len(chosen)))
-    return tuple(one._replace(feature=int(chosen[one.feature])) for one in texts)
+    return tuple(text._replace(feature=int(chosen[text.feature])) for text in texts)

@@ -171,8 +171,8 @@ class Training:
     def _auxiliary(self, response: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
         """AuxK: the dead features explain what the living ones leave."""
         among = self.dictionary.codes(response[:, dead], min(self.dictionary.width // 2 or 1, len(dead)))
-        found = self.dictionary.combine(Codes(among.values, dead[among.features]))
-        return _AUXILIARY * (rest - found).square().mean() / rest.square().mean().clamp_min(1e-12)
+        explained = self.dictionary.combine(Codes(among.values, dead[among.features]))
+        return _AUXILIARY * (rest - explained).square().mean() / rest.square().mean().clamp_min(1e-12)
 
     def _relu(self, x: torch.Tensor, response: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         z = response.relu()

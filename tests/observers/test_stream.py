@@ -23,7 +23,7 @@ def test_signals_are_those_of_the_tap(tiny, text):
     assert_allclose(found["prediction"], tapped["attention_out"][1].to_numpy()[kept][1:], atol=1e-6)
     assert_allclose(found["mlp"], tapped["mlp_out"][1].to_numpy()[kept][1:], atol=1e-6)
     assert_allclose(found["mid"], tapped["mid"][1].to_numpy()[kept][1:], atol=1e-6)
-    # N1 as it is written: X[i] - sum(X[0:i])/i
+    # The prediction error as it was first written: X[i] - sum(X[0:i])/i
     expected = [state[i] - sum(state[0:i]) / i for i in range(1, len(state))]
     assert_allclose(found["error"], expected, atol=1e-5)
 

@@ -32,8 +32,8 @@ class Part(NamedTuple):
     def take(self, rows: Any, draws: np.ndarray) -> "Part":
         """Some rows; images of a directory cut and mirrored by five random numbers of [0, 1) each, (rows, 5)."""
         rows = torch.as_tensor(rows)
-        drawn = getattr(self.inputs, "drawn", None)
-        inputs = self.inputs[rows] if drawn is None else drawn(rows, draws)
+        cut = getattr(self.inputs, "drawn", None)
+        inputs = self.inputs[rows] if cut is None else cut(rows, draws)
         return Part(inputs, self.targets[rows])
 
     def batches(self, size: int) -> Iterator["Part"]:
@@ -105,8 +105,8 @@ def load(name: str) -> Data:
 
 def _digits() -> Data:
     """The last 360 images, in the order they ship, are tested: harder than random ones, which mix the writers."""
-    found = _module("sklearn.datasets", "scikit-learn").load_digits()
-    return images("digits", found.images / 16.0, found.target, train=1287, valid=150)
+    digits = _module("sklearn.datasets", "scikit-learn").load_digits()
+    return images("digits", digits.images / 16.0, digits.target, train=1287, valid=150)
 
 
 def _mnist() -> Data:
@@ -169,8 +169,8 @@ def characters(name: str, text: str, context: int, windows: tuple[int, int, int]
         raise InputError(f"{name}: {len(text)} characters are too few for {blocks} blocks of {context + 1}")
     known, ids = np.unique(list(text), return_inverse=True)
     pieces = np.array_split(ids, blocks)
-    kept = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
-    cut = [_windows(np.concatenate(p), context, n) for p, n in zip(kept, windows, strict=True)]
+    parts = ([p for i, p in enumerate(pieces) if i % 10 < 8], pieces[8::10], pieces[9::10])
+    cut = [_windows(np.concatenate(p), context, n) for p, n in zip(parts, windows, strict=True)]
     return Data(name, len(known), cut[0], cut[1], cut[2])
 
 

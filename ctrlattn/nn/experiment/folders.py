@@ -65,8 +65,8 @@ class Images(Sequence[torch.Tensor]):
     def _read(self, rows: Any, draws: np.ndarray | None) -> torch.Tensor:
         chosen = np.arange(len(self.files))[rows.numpy() if isinstance(rows, torch.Tensor) else rows]
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = list(pool.map(self._one, chosen, [None] * len(chosen) if draws is None else draws))
-        pixels = np.stack(found) if found else np.zeros((0, self.side, self.side, 3), np.uint8)
+            images = list(pool.map(self._one, chosen, [None] * len(chosen) if draws is None else draws))
+        pixels = np.stack(images) if images else np.zeros((0, self.side, self.side, 3), np.uint8)
         return torch.as_tensor(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
 
     def _one(self, row: int, draw: np.ndarray | None) -> np.ndarray:
@@ -142,8 +142,8 @@ def folder(path: Path, side: int) -> Data:
         names, train = _classes(path / "train")
         tested, test = _classes(path / "val")
         if names != tested:
-            one = sorted(set(names) ^ set(tested))[0]
-            raise InputError(f"{path}: train and val must have the same classes; only one of them has {one!r}")
+            lonely = sorted(set(names) ^ set(tested))[0]
+            raise InputError(f"{path}: train and val must have the same classes; only one of them has {lonely!r}")
         checks = [k % 50 == 49 for k in range(len(train))]
         parts = [[f for f, c in zip(train, checks, strict=True) if c is held] for held in (False, True)]
         return _data(path, names, side, [parts[0], parts[1] or train[-1:], test])
@@ -172,8 +172,8 @@ def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
             f"{path}: no images; expected one folder a class, {path.name}/<class>/*.jpg, or train/ and val/ with such "
             f"folders; read are {' '.join(SUFFIXES)}"
         )
-    found = {label for _, label in rows}
-    empty = [name for label, name in enumerate(names) if label not in found]
+    labels = {label for _, label in rows}
+    empty = [name for label, name in enumerate(names) if label not in labels]
     if empty:
         raise InputError(f"{path}: the class folder {empty[0]!r} has no images")
     return names, rows

@@ -64,11 +64,11 @@ def device(name: str | None = None) -> torch.device:
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(name)
-        torch.empty(0, device=found)
+        place = torch.device(name)
+        torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
-    return found
+    return place
 
 
 def shared(model: torch.nn.Module) -> torch.nn.Module:

@@ -53,8 +53,8 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
 
     Examples
     --------
-    >>> found = paired([1.0, 2.0, 3.0], "greater")
-    >>> found.mean, found.p_sign_flip, round(found.low, 4)
+    >>> differences = paired([1.0, 2.0, 3.0], "greater")
+    >>> differences.mean, differences.p_sign_flip, round(differences.low, 4)
     (2.0, 0.125, -0.4841)
     """
     if direction not in get_args(Direction):
@@ -108,9 +108,9 @@ def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> floa
     degrees, shift = n - 1, abs(effect) * math.sqrt(n)
     critical = float(stats.t.ppf(1 - alpha / sides, degrees))
     # Far out scipy's noncentral distribution loses its digits; there the normal one is exact enough.
-    found = float(stats.nct.sf(critical, degrees, shift)) if shift < 30 else float(stats.norm.sf(critical - shift))
+    upper = float(stats.nct.sf(critical, degrees, shift)) if shift < 30 else float(stats.norm.sf(critical - shift))
     other = float(stats.nct.cdf(-critical, degrees, shift)) if sides == 2 and shift < 5 else 0.0
-    return found + other
+    return upper + other
 
 
 def seeds_needed(
@@ -177,8 +177,8 @@ def _sign_flip(d: np.ndarray, direction: Direction) -> float:
     if len(d) <= EXACT:
         signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
     else:
-        drawn = np.random.default_rng(0).choice((-1, 1), size=(100_000, len(d)))
-        signs = np.concatenate([np.ones((1, len(d)), dtype=int), drawn])
+        random = np.random.default_rng(0).choice((-1, 1), size=(100_000, len(d)))
+        signs = np.concatenate([np.ones((1, len(d)), dtype=int), random])
     sums, tolerance = signs @ d, 1e-12 * np.abs(d).sum()
     upper, lower = (float(np.mean(excess >= -tolerance)) for excess in (sums - d.sum(), d.sum() - sums))
     return _tail(upper, lower, direction)

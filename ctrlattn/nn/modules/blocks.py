@@ -60,8 +60,8 @@ def drop_path(y: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     """
     if rate == 0.0 or not training:
         return y
-    kept = torch.rand(y.shape[:1], dtype=y.dtype, device=y.device) >= rate
-    return y * kept.reshape(-1, *[1] * (y.ndim - 1)) / (1 - rate)
+    stays = torch.rand(y.shape[:1], dtype=y.dtype, device=y.device) >= rate
+    return y * stays.reshape(-1, *[1] * (y.ndim - 1)) / (1 - rate)
 
 
 class Block(torch.nn.Module):
@@ -71,8 +71,8 @@ class Block(torch.nn.Module):
         post    x <- norm1(x + g Attn x);    x <- norm2(x + MLP x)
         pre, parallel      x <- x + g Attn(norm1 x) + MLP(norm2 x)
 
-    g = -1 is the comparator transformer of the notes. Where the output projection is learned, as here, the sign is a
-    gauge: -W_O undoes it.
+    g = -1 is the comparator transformer: the stream minus what attention predicts. Where the output projection is
+    learned, as here, the sign is a gauge: -W_O undoes it.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Block(torch.nn.Module):
 
     References
     ----------
-    Touvron et al., DeiT, arXiv 2012.12877; the notes this project began with, N1, for g = -1; Black et al.,
+    Touvron et al., DeiT, arXiv 2012.12877; `docs/origin.md`, "Prediction error", for g = -1; Black et al.,
     GPT-NeoX-20B, arXiv 2204.06745, section 2.1, for parallel sublayers.
 
     Examples

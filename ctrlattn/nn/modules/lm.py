@@ -75,8 +75,8 @@ class ControlledLM(Network):
         """The stream at layer 0 for tokens at positions start, start + 1, ..., (..., n) -> (..., n, d)."""
         weight = self.tokens.weight
         if not torch.compiler.is_compiling() and ids.numel() and (ids.min() < 0 or ids.max() >= len(weight)):
-            found = f"{int(ids.min())} ... {int(ids.max())}"
-            raise InputError(f"token ids must lie in 0 ... {len(weight) - 1}, got {found}")
+            span = f"{int(ids.min())} ... {int(ids.max())}"
+            raise InputError(f"token ids must lie in 0 ... {len(weight) - 1}, got {span}")
         position = sinusoids(start + ids.shape[-1], weight.shape[-1], weight)[start:]
         return self.drop(self.tokens(ids) * math.sqrt(weight.shape[-1]) + position)
 
@@ -95,13 +95,13 @@ class ControlledLM(Network):
 
     def decode(self, ids: torch.Tensor, past: list[Past] | None = None) -> tuple[torch.Tensor, list[Past]]:
         """Logits of tokens that follow those in `past` (one pair of keys and values a layer), and the longer past."""
-        kept: list[Past] = []
+        pairs: list[Past] = []
         depth_state = None
         x = self.embed(ids, 0 if past is None else past[0][0].shape[-3])
         for k, block in enumerate(self.blocks):
             x, depth_state, pair = cast(Block, block).decode(x, depth_state, None if past is None else past[k])
-            kept.append(pair)
-        return self.logits(x), kept
+            pairs.append(pair)
+        return self.logits(x), pairs
 
     @torch.no_grad()
     def generate(
@@ -137,8 +137,8 @@ class ControlledLM(Network):
             raise InputError(f"temperature must be >= 0, got {temperature}")
         past = None
         for _ in range(steps):
-            logits, kept = self.decode(ids if past is None else ids[:, -1:], past)
-            past = kept if cached else None
+            logits, pairs = self.decode(ids if past is None else ids[:, -1:], past)
+            past = pairs if cached else None
             ids = torch.cat([ids, _pick(logits[:, -1], temperature, generator)], 1)
         return ids
 

@@ -45,7 +45,7 @@ class ReadLayer(torch.nn.Module):
 
     References
     ----------
-    The notes this project began with, N7.
+    `docs/origin.md`, "Reads alone".
 
     Examples
     --------
@@ -119,7 +119,7 @@ class ReadTransformer(torch.nn.Module):
 
     References
     ----------
-    The notes this project began with, N7: "only reads from two kinds of memory, and nothing more".
+    `docs/origin.md`, "Reads alone": a network of nothing but reads from two kinds of memory.
 
     Examples
     --------

@@ -102,7 +102,7 @@ class Centered(_Plain):
         return read(q, k, v) - uniform(read, q, k, v)
 
 
-class Shaped(_Plain):
+class ShapedAttention(_Plain):
     """v + A v - mean: the identity, and of attention what is not uniform.
 
     The gains of the three parts are 1 as in the paper's formula; its temperature is left to the query weights.
@@ -114,7 +114,7 @@ class Shaped(_Plain):
     Examples
     --------
     >>> v = torch.tensor([1.0, 2.0]).reshape(1, 1, 2, 1)
-    >>> Shaped(0, 1, 1)(lambda q, k, v: v, v, v, v).flatten().tolist()
+    >>> ShapedAttention(0, 1, 1)(lambda q, k, v: v, v, v, v).flatten().tolist()
     [1.0, 2.0]
     """
 
@@ -156,8 +156,8 @@ class Differential(_Plain):
             raise InputError(f"differential attention splits q and k of a head in two: {head_dim} features are odd")
         self.initial = 0.8 - 0.6 * math.exp(-0.3 * layer)
         generator = torch.Generator(device="cpu").manual_seed(layer)
-        drawn = 0.1 * torch.randn(4, head_dim // 2, generator=generator, device="cpu")
-        self.vectors = torch.nn.Parameter(drawn)  # l_q1, l_k1, l_q2, l_k2
+        start = 0.1 * torch.randn(4, head_dim // 2, generator=generator, device="cpu")
+        self.vectors = torch.nn.Parameter(start)  # l_q1, l_k1, l_q2, l_k2
         self.norm = torch.nn.RMSNorm(head_dim, eps=1e-5)
 
     def amount(self) -> torch.Tensor:
@@ -229,7 +229,7 @@ class Sinkformer(_Plain):
 RELATIVES: dict[str, type[_Plain]] = {
     "attnscale": AttnScale,
     "centered": Centered,
-    "shaped": Shaped,
+    "shaped": ShapedAttention,
     "differential": Differential,
     "value-residual": ValueResidual,
     "sinkformer": Sinkformer,

@@ -181,7 +181,7 @@ def _fault(model: Any, places: Places) -> str | None:
         return f"{places} does not fit ({error})"
     if not maps:
         return "it has no layer"
-    if not all(_features(one)[0] for pair in maps for one in pair):
+    if not all(_features(linear)[0] for pair in maps for linear in pair):
         return f"{places.value} and {places.output} must be linear maps"
     heads = model.config.num_attention_heads
     value, output = _features(maps[0][0])[1], _features(maps[0][1])[0]
