@@ -1,8 +1,8 @@
 """u = C(z) e: a SISO discrete-time LTI system applied elementwise to the error.
 
 A controller is a pair of pure functions, init(e_0) -> state and step(e, state) -> (u, state), and the same
-system as linear algebra: realization() -> (A, B, C, D) and fraction() -> (num, den). `Loop` lets it act from
-layer 1 on; `init` receives the error of layer 0.
+system as linear algebra: realization() -> (A, B, C, D) and fraction() -> (num, den). `Tracking` lets it act
+from layer 1 on; `init` receives the error of layer 0.
 """
 
 from dataclasses import dataclass, field

@@ -138,6 +138,7 @@ class Loop:
 
     def to(self, like: Array) -> "Loop":
         """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""
+        namespace(like)
         return move(self, like)
 
     def control(self, x: Array, state: LoopState) -> tuple[Array, Array, ControllerState | None]:

@@ -147,7 +147,7 @@ def wavefront(
 
 
 def _tokens(x: Array) -> Sequence[Array]:
-    """(..., n, d) -> n tokens (..., 1, d); split at once, since a slice a step costs a full gradient a step."""
+    """(..., n, d) -> n tokens (..., 1, d); split at once, since the gradient of each slice would be as large as x."""
     return x.split(1, -2) if is_torch(x) else [x[..., i : i + 1, :] for i in range(x.shape[-2])]
 
 

@@ -85,14 +85,15 @@ class Stream:
 
     def _checked(self, name: str, token: Array) -> Array:
         """(..., 1, d)"""
-        self._first = token if self._first is None else self._first
-        namespace(self._first, token)
-        if token.ndim == 0 or tuple(token.shape) != tuple(self._first.shape):
+        first = token if self._first is None else self._first
+        namespace(first, token)
+        if token.ndim == 0 or tuple(token.shape) != tuple(first.shape):
             raise InputError(
-                f"the {name} must be (..., d) and shaped as the first token, {tuple(self._first.shape)}, "
+                f"the {name} must be (..., d) and shaped as the first token, {tuple(first.shape)}, "
                 f"got {tuple(token.shape)}"
             )
         require_finite(f"the {name}", token)
+        self._first = first
         return token[..., None, :]
 
     def _push(self, x: Array, reference: Array | None) -> Array:

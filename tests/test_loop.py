@@ -26,7 +26,7 @@ from ctrlattn import (
     unit_norm,
 )
 from ctrlattn.arrays import like, to_numpy
-from ctrlattn.loop import DIAGRAM, require_single_loop
+from ctrlattn.loop import DIAGRAM, refuse_loop_sequence, require_single_loop
 
 N, D = 5, 4
 
@@ -308,6 +308,15 @@ def test_lti_quantities_take_one_loop():
         require_single_loop(CausalMean(), "a pole")
 
 
+def test_a_sequence_of_loops_is_told_from_other_sequences():
+    loop = Loop(CausalMean())
+    for system in (loop, [], (1, 2, 3, 4), [loop, None], np.eye(2), "loop"):
+        refuse_loop_sequence(system, "margins")
+    for loops in ([loop], (loop, loop)):
+        with pytest.raises(ValueError, match=f"margins is defined for one .* not for a sequence of {len(loops)} "):
+            refuse_loop_sequence(loops, "margins")
+
+
 # --- two array kinds ----------------------------------------------------------------------------------------------
 
 
@@ -401,6 +410,12 @@ def test_the_input_is_not_overwritten(xp, order):
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("like", ["numpy", np.ones(2, dtype=int), None], ids=str)
+def test_a_loop_moves_to_signals_alone(like):
+    with pytest.raises(TypeError, match=r"numpy array or a torch tensor|floating point"):
+        Loop(CausalMean()).to(like)
 
 
 def test_a_loop_cannot_be_changed_and_equals_itself_alone():

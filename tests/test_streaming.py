@@ -80,3 +80,13 @@ def test_bad_input():
         stream(LOOPS["plain"], -1)
     with pytest.raises(ValueError, match="shaped as the first token"):
         stream(LOOPS["plain"], 2).push(np.array(1.0))
+
+
+def test_a_first_token_that_is_refused_leaves_no_trace():
+    automaton = stream(LOOPS["plain"], 2)
+    for bad in (np.ones(3, dtype=int), np.array([1.0, np.nan, 1.0]), np.array(1.0)):
+        with pytest.raises(ValueError, match=r"floating point|finite|shaped"):
+            automaton.push(bad)
+    assert automaton.push(np.ones(3)).tolist() == [1.0, 1.0, 1.0]
+    with pytest.raises(ValueError, match=r"shaped as the first token, \(3,\), got \(2,\)"):
+        automaton.push(np.ones(2))

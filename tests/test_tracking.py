@@ -9,7 +9,7 @@ import torch
 from ctrlattn import PID, CausalMean, InputError, InputTypeError, Loop, LTIController, simulate
 from ctrlattn.arrays import like, move, to_numpy
 from ctrlattn.loop import LoopState
-from ctrlattn.tracking import Tracking, TrackingState
+from ctrlattn.tracking import Tracking, TrackingState, require_one_memory
 
 LAYERS, N, D = 6, 3, 4
 
@@ -214,3 +214,10 @@ def test_signals_that_do_not_fit_are_refused():
         Tracking.init(np.ones((3, 4)), torch.ones(3, 4))
     with pytest.raises(InputTypeError, match="floating point"):
         Tracking.init(np.ones((3, 4), dtype=int))
+
+
+def test_the_first_memory_that_differs_is_named():
+    require_one_memory({})
+    require_one_memory({1: "2 memories", 4: "2 memories"})
+    with pytest.raises(InputError, match="layer 1 has 2 memories, layer 5 has 3 memories"):
+        require_one_memory({1: "2 memories", 4: "2 memories", 5: "3 memories", 6: "4 memories"})
