@@ -40,7 +40,7 @@ from ctrlattn.nn.experiment.statistics import paired as paired_test
 from ctrlattn.observers import Settings, Stream, Training, load, measures, observe, recover
 from ctrlattn.observers import save as save_dictionary
 from ctrlattn.observers.alignment import by_word, likeness, paired, rsa, svcca, word_rows
-from ctrlattn.observers.stream import window_of
+from ctrlattn.observers.source import window_of
 from ctrlattn.observers.study import observed, predicts
 from ctrlattn.plots.observers import explained_variance
 from ctrlattn.plots.style import GREY, figure, styles, themed

@@ -2,15 +2,18 @@
 
 from ctrlattn.observers.dictionary import Dictionary, load, save
 from ctrlattn.observers.replacement import Recovered, recover, replaced
-from ctrlattn.observers.stream import SIGNALS, Stream, observe, windows
+from ctrlattn.observers.source import SIGNALS, SignalSource, observe, windows
 from ctrlattn.observers.study import Study, study
 from ctrlattn.observers.training import Settings, Training, train
+
+Stream = SignalSource  # its earlier name; elsewhere a stream is what runs through the layers
 
 __all__ = [
     "SIGNALS",
     "Dictionary",
     "Recovered",
     "Settings",
+    "SignalSource",
     "Stream",
     "Study",
     "Training",

@@ -13,7 +13,7 @@ import torch
 from ctrlattn.checkpoints import Checkpoint, evaluate
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.observers.dictionary import Dictionary
-from ctrlattn.observers.stream import pair, require_signals, window_of
+from ctrlattn.observers.source import pair, require_signals, window_of
 from ctrlattn.predictors import CausalMean
 
 Function = Callable[[torch.Tensor], torch.Tensor]

@@ -20,7 +20,7 @@ from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import overshoot, settling
-from ctrlattn.observers.stream import window_of
+from ctrlattn.observers.source import window_of
 from ctrlattn.tracking import Tracking
 
 PATH_BAND = 0.05  # of the whole way: a path is followed more loosely than a step is reached

@@ -23,7 +23,7 @@ from ctrlattn.observers.measures import (
     top_texts,
 )
 from ctrlattn.observers.replacement import Recovered, recover
-from ctrlattn.observers.stream import Stream, observe
+from ctrlattn.observers.source import SignalSource, observe
 from ctrlattn.observers.training import Settings, train
 from ctrlattn.progress import Progress
 
@@ -93,49 +93,54 @@ def study(
     Raises
     ------
     InputError
-        As for `Stream` and `Settings`; a dictionary of another study in `folder`.
+        As for `SignalSource` and `Settings`; a dictionary of another study in `folder`.
     """
-    stream = Stream(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
-    blocks = max(1, round(tokens / (stream.count * stream.each)))
+    source = SignalSource(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
+    blocks = max(1, round(tokens / (source.count * source.each)))
     dead_after = max(1, min(20_000, tokens // 8))
     settings = Settings(features, k, blocks=blocks, penalty=penalty, seed=seed, dead_after=dead_after)
-    held = stream.held_out(held_out)
-    facts = _facts(stream, signal)
-    dictionary = _trained(stream, signal, settings, folder, facts, progress)
-    examples = observed(stream, held, signal)
-    counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, stream.checkpoint.width))
+    held = source.held_out(held_out)
+    facts = _facts(source, signal)
+    dictionary = _trained(source, signal, settings, folder, facts, progress)
+    examples = observed(source, held, signal)
+    counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, source.checkpoint.width))
     worth = quality(dictionary, examples.flatten(0, 1))
-    purity, random = _purity(dictionary, examples, stream.tokens(held), seed)
+    purity, random = _purity(dictionary, examples, source.tokens(held), seed)
     return Study(
         dictionary=dictionary,
         facts={**facts, **asdict(settings)},
         quality=worth,
         counts=counts,
         curve=tuple(curve(dictionary, examples.flatten(0, 1), counts)),
-        principal=principal_curve(stream.block(0)[signal], examples.flatten(0, 1), counts),
+        principal=principal_curve(source.block(0)[signal], examples.flatten(0, 1), counts),
         recovered=recover(checkpoint, dictionary, held[:_RECOVERED], layer, signal) if predicts(checkpoint) else None,
         purity=purity,
         purity_of_random=random,
-        texts=_texts(dictionary, examples, stream.tokens(held), checkpoint.tokenizer, _shown(worth, shown, seed)),
+        texts=_texts(dictionary, examples, source.tokens(held), checkpoint.tokenizer, _shown(worth, shown, seed)),
         examples=examples.shape[0] * examples.shape[1],
     )
 
 
-def _facts(stream: Stream, signal: str) -> dict[str, Any]:
+def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
     """Where a dictionary comes from; no path of this machine."""
     return {
-        "model": stream.checkpoint.source.rstrip("/").rpartition("/")[2],
-        "layer": stream.layer,
+        "model": source.checkpoint.source.rstrip("/").rpartition("/")[2],
+        "layer": source.layer,
         "signal": signal,
-        "text": stream.path.name,
-        "text_bytes": stream.path.stat().st_size,
-        "context": stream.context,
-        "block": stream.count * stream.each,
+        "text": source.path.name,
+        "text_bytes": source.path.stat().st_size,
+        "context": source.context,
+        "block": source.count * source.each,
     }
 
 
 def _trained(
-    stream: Stream, signal: str, settings: Settings, folder: Path, facts: Mapping[str, Any], progress: Progress | None
+    source: SignalSource,
+    signal: str,
+    settings: Settings,
+    folder: Path,
+    facts: Mapping[str, Any],
+    progress: Progress | None,
 ) -> Dictionary:
     final, state = folder / "dictionary.safetensors", folder / "training.safetensors"
     about = {**facts, **asdict(settings)}
@@ -146,18 +151,18 @@ def _trained(
             raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
         return dictionary
     dictionary, _ = train(
-        lambda block: stream.block(block)[signal], settings, state=state, facts=facts, progress=progress
+        lambda block: source.block(block)[signal], settings, state=state, facts=facts, progress=progress
     )
     save(final, dictionary, about)
     state.unlink(missing_ok=True)
     return dictionary
 
 
-def observed(stream: Stream, ids: np.ndarray, signal: str) -> torch.Tensor:
+def observed(source: SignalSource, ids: np.ndarray, signal: str) -> torch.Tensor:
     """A signal on windows, (windows, examples, d)."""
-    step = stream.together
+    step = source.together
     parts = [
-        observe(stream.checkpoint, ids[i : i + step], stream.layer, (signal,))[signal] for i in range(0, len(ids), step)
+        observe(source.checkpoint, ids[i : i + step], source.layer, (signal,))[signal] for i in range(0, len(ids), step)
     ]
     return torch.cat(parts)
 

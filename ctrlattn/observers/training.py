@@ -1,4 +1,4 @@
-"""min |x - zD - b|² (+ penalty |z|₁): a dictionary learned block by block from a stream, dead features revived.
+"""min |x - zD - b|² (+ penalty |z|₁): a dictionary learned block by block from a source of signals; dead ones revived.
 
 A block is as many examples as fit in memory; it is shuffled, passed through some times, and forgotten. What a block
 holds depends on its number alone, so that a training that was killed goes on after its last whole block, bit for bit.
@@ -34,7 +34,7 @@ class Settings:
     k : int or None
         TopK with k, or ReLU with `penalty`.
     blocks : int
-        Blocks of the stream that are used.
+        Blocks of the source that are used.
     passes : int
         How often each block is passed through.
     batch : int
@@ -275,7 +275,7 @@ def train(
     facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Dictionary, list[Progressed]]:
-    """Train a dictionary on blocks 0, 1, ... of a stream.
+    """Train a dictionary on blocks 0, 1, ... of a source of signals.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 from typer.testing import CliRunner  # noqa: E402  (after the skip)
 
 from ctrlattn.cli import app  # noqa: E402
-from ctrlattn.observers import Stream, load, measures, observe, study  # noqa: E402
+from ctrlattn.observers import SignalSource, load, measures, observe, study  # noqa: E402
 from ctrlattn.report.pages import observer as pages  # noqa: E402
 
 SMALL = {"features": 24, "k": 3, "tokens": 600, "context": 16, "held_out": 5, "shown": 4}
@@ -33,7 +33,7 @@ def found(tiny, text, tmp_path):
 
 
 def test_a_study_measures_what_it_says(tiny, text, found):
-    held = Stream(tiny, text, 1, ("error",), context=16).held_out(5)
+    held = SignalSource(tiny, text, 1, ("error",), context=16).held_out(5)
     x = observe(tiny, held, 1, ("error",))["error"].flatten(0, 1)
     left, total = (x - found.dictionary(x)).square().sum(), (x - found.dictionary.mean).square().sum()
     assert found.examples == len(x) == 55

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
-from ctrlattn.observers import SIGNALS, Stream, observe, stream, windows  # noqa: E402
+from ctrlattn.observers import SIGNALS, SignalSource, observe, source, windows  # noqa: E402
 
 
 def test_signals_are_those_of_the_tap(tiny, text):
@@ -50,7 +50,7 @@ def test_windows_cover_the_text_once(tiny, text, monkeypatch):
     whole = np.concatenate(list(windows(tiny, text, 32)))
     assert whole.tolist() == ids[: len(whole)]
     assert len(ids) - len(whole) < 32
-    monkeypatch.setattr(stream, "_CHUNK", 100)  # piece by piece: the same windows
+    monkeypatch.setattr(source, "_CHUNK", 100)  # piece by piece: the same windows
     assert np.concatenate(list(windows(tiny, text, 32))).tolist() == whole.tolist()
 
 
@@ -63,7 +63,7 @@ def test_special_tokens_dress_every_window(text):
     bert = checkpoints.load(transformers.BertModel(config), tokenizer=tokenizer)
     ids = next(windows(bert, text, 10))
     assert (ids[0], ids[-1]) == (0, 1)
-    assert stream.window_of(bert) == ((0,), (1,), 1)
+    assert source.window_of(bert) == ((0,), (1,), 1)
     found = observe(bert, ids[None], 1, ("state", "prediction", "error", "mlp"))
     assert {tuple(value.shape) for value in found.values()} == {(1, 7, 8)}  # less [CLS], [SEP] and the first word
     with pytest.raises(ValueError, match="pre-norm"):
@@ -71,16 +71,16 @@ def test_special_tokens_dress_every_window(text):
 
 
 def test_a_block_depends_on_its_number_alone(tiny, text):
-    one = Stream(tiny, text, 1, ("state",), size=100, context=16, together=2)
+    one = SignalSource(tiny, text, 1, ("state",), size=100, context=16, together=2)
     blocks = [one.block(i)["state"] for i in range(12)]  # further than the text: it is read again
-    other = Stream(tiny, text, 1, ("state",), size=100, context=16)
+    other = SignalSource(tiny, text, 1, ("state",), size=100, context=16)
     assert torch.allclose(other.block(11)["state"], blocks[11], atol=1e-6)
     assert torch.allclose(one.block(2)["state"], blocks[2], atol=1e-6)
     assert blocks[0].shape == (one.count * 11, 16)
 
 
 def test_what_is_held_out_is_never_learned_from(tiny, text):
-    found = Stream(tiny, text, 1, ("state",), size=60, context=16)
+    found = SignalSource(tiny, text, 1, ("state",), size=60, context=16)
     every = [tuple(ids) for ids in windows(tiny, text, 16)]
     held = found.held_out(1000)
     assert [tuple(ids) for ids in held] == every[9::10]
@@ -90,11 +90,11 @@ def test_what_is_held_out_is_never_learned_from(tiny, text):
 
 def test_bad_input_is_told(tiny, text, tmp_path):
     with pytest.raises(ValueError, match="unknown signal 'errors': did you mean 'error'"):
-        Stream(tiny, text, 1, ("errors",))
+        SignalSource(tiny, text, 1, ("errors",))
     with pytest.raises(ValueError, match=r"layer must be one of 0 ... 2, got 3"):
-        Stream(tiny, text, 3, SIGNALS)
+        SignalSource(tiny, text, 3, SIGNALS)
     with pytest.raises(ValueError, match="leaves no example"):
-        Stream(tiny, text, 1, SIGNALS, context=5)
+        SignalSource(tiny, text, 1, SIGNALS, context=5)
     with pytest.raises(ValueError, match="no such file"):
         next(windows(tiny, tmp_path / "absent", 16))
     short = tmp_path / "short.txt"
@@ -103,7 +103,7 @@ def test_bad_input_is_told(tiny, text, tmp_path):
         next(windows(tiny, short, 16))
     short.write_text("w1 " * 100)
     with pytest.raises(ValueError, match="fewer than ten windows"):
-        Stream(tiny, short, 1, SIGNALS, context=16).held_out(3)
+        SignalSource(tiny, short, 1, SIGNALS, context=16).held_out(3)
     short.write_bytes(b"w1 \xff\xfe")
     with pytest.raises(ValueError, match="not a text in UTF-8"):
         next(windows(tiny, short, 16))

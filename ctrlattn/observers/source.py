@@ -178,7 +178,7 @@ def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
     return checkpoint.sublayers("attention")[layer], checkpoint.sublayers("mlp")[layer]
 
 
-class Stream:
+class SignalSource:
     """Examples of the signals of one layer, block by block over a text that is read again when it ends.
 
     In every ten windows the last is held out. Memory: one block.
