@@ -26,6 +26,21 @@ def open_loop_pole(loop: Loop, a: Any) -> Any:
     return loop.skip + loop.feedback * a
 
 
+def attention_eigenvalue(loop: Loop, alpha: Any) -> Any:
+    """a = (alpha - skip)/feedback: the eigenvalue of attention whose mode has this open-loop pole; a number or array.
+
+    It is the inverse of `open_loop_pole`. An InputError where feedback = 0: then every a has the pole `skip`.
+
+    >>> from ctrlattn import CausalMean, Loop
+    >>> attention_eigenvalue(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.75)
+    0.25
+    """
+    loop = require_single_loop(loop, "attention_eigenvalue")
+    if loop.feedback == 0:
+        raise InputError("attention_eigenvalue: with feedback = 0 the pole is skip for every eigenvalue of attention")
+    return (alpha - loop.skip) / loop.feedback
+
+
 def mode_polynomial(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
     """(z - alpha) den(z) + num(z), monic, in descending powers.
 

@@ -61,14 +61,14 @@ def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
 
 
 def require_scale(name: str, matrix: np.ndarray) -> None:
-    """Raise ValueError where squares of entries would overflow and a result silently be infinite or zero."""
+    """Raise InputError where squares of entries would overflow and a result silently be infinite or zero."""
     largest = float(np.max(np.abs(matrix), initial=0.0))
     if largest > _LARGEST_ENTRY:
         raise InputError(f"{name} has an entry of {largest:.1e}: rescale the states, so that all are below 1e120")
 
 
 def require_size(n: int, largest: int, quantity: str, instead: str) -> None:
-    """Raise ValueError where dense eigenproblems of order 2n would take hours."""
+    """Raise InputError where dense eigenproblems of order 2n would take hours."""
     if n > largest:
         raise InputError(
             f"{quantity} solves many dense eigenproblems of order 2n, here {2 * n}: it takes n <= {largest}, got "

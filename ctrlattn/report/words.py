@@ -68,6 +68,16 @@ def layers_until(settling: float, horizon: int) -> str:
     return f"not within {horizon}" if math.isinf(settling) else number(settling, 0)
 
 
+def settles(settling: float, horizon: int) -> str:
+    """When a response settles, to follow the verb.
+
+    >>> settles(12.0, 36), settles(float("inf"), 36)
+    ('after 12 layers', 'not within 36 layers')
+    """
+    until = layers_until(settling, horizon)
+    return f"{until} layers" if math.isinf(settling) else f"after {until} layers"
+
+
 def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
     """
     >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn import CausalMean, Loop
+from ctrlattn.errors import InputError
 from ctrlattn.linear import step_metrics
 from ctrlattn.linear.mode_polynomial import (
     BAND,
+    attention_eigenvalue,
     mode_polynomial,
+    open_loop_pole,
     outermost_modes,
     overshoot,
     reflection,
@@ -152,3 +156,14 @@ def test_reflection_coefficients_agree_with_roots():
     p = np.array([np.poly(r) for r in inside])
     assert_allclose(reflection(p) < 1, np.abs(inside).max(1) < 1)
     assert not reflection(np.array([1.0, 0.0, 1.0])) < 1  # on the circle
+
+
+def test_the_eigenvalue_of_a_pole_is_the_inverse_of_the_pole_of_an_eigenvalue():
+    a = np.array([0.3, -1.2, 0.5 + 0.4j])
+    loop = Loop(CausalMean(), skip=0.7, feedback=-0.4)
+    assert_allclose(open_loop_pole(loop, a), 0.7 - 0.4 * a)
+    assert_allclose(attention_eigenvalue(loop, open_loop_pole(loop, a)), a, rtol=1e-15)
+    with pytest.raises(InputError, match="feedback = 0"):
+        attention_eigenvalue(Loop(CausalMean(), feedback=0.0), 1.0)
+    with pytest.raises(InputError, match="sequence of 2 different layers"):
+        attention_eigenvalue([loop, loop], 1.0)

@@ -11,7 +11,7 @@ from numpy.polynomial import chebyshev
 
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError
-from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, roots
+from ctrlattn.linear.mode_polynomial import attention_eigenvalue, mode_polynomial, open_loop_pole, roots
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, point, squared_modulus
 
@@ -192,7 +192,7 @@ def mode_intervals(loop: Loop) -> list[Interval]:
     controller = loop.controller or PID()
     if loop.feedback == 0:
         return [(-math.inf, math.inf)] if bool(is_stable(controller, open_loop_pole(loop, 0.0))) else []
-    ends = ((np.array(pair) - loop.skip) / loop.feedback + 0.0 for pair in stability_set(controller))  # no -0
+    ends = (attention_eigenvalue(loop, np.array(pair)) + 0.0 for pair in stability_set(controller))  # no -0
     return sorted((float(min(pair)), float(max(pair))) for pair in ends)
 
 

@@ -171,7 +171,7 @@ def controllability_factor(g: Realization) -> np.ndarray:
 
 
 def require_dense(g: Realization, quantity: str) -> None:
-    """Raise ValueError where dense doubling would take hours."""
+    """Raise InputError where dense doubling would take hours."""
     if len(g.a) > _LARGEST:
         raise InputError(
             f"{quantity} works with dense matrices of the size of the state: it takes at most {_LARGEST} states, got "

@@ -126,7 +126,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
 
 
 def require_pencil(g: Realization, quantity: str) -> None:
-    """Raise ValueError where the pencil of `level_crossings` would take hours."""
+    """Raise InputError where the pencil of `level_crossings` would take hours."""
     require_size(len(g.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
 
 

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, LTIController, mode, stability_interval, stability_set
 from ctrlattn.stability import closed_loop_poles, is_stable, region_boundary, spectral_radius
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
 
 AWAY = 1e-6  # distance from the boundary beyond which no mismatch is allowed
 
@@ -145,3 +146,22 @@ def test_shapes_and_bad_alpha():
         closed_loop_poles(PID(), np.nan)
     with pytest.raises(TypeError, match="controller must be"):
         stability_set("pid")
+
+
+@pytest.mark.parametrize("skip", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("feedback", [-1.5, -0.3, 0.8])
+@pytest.mark.parametrize("controller", [None, PID(0.6), PID(0.3, 0.2, 0.05), PID(0.8, 0.5, 0.05, form="ema")], ids=str)
+def test_the_intervals_of_attention_are_where_the_state_matrix_is_stable(skip, feedback, controller):
+    intervals = mode_intervals(Loop(CausalMean(), skip=skip, feedback=feedback, controller=controller))
+    ((low, high),) = intervals
+    loop = Loop(CausalMean(), skip=skip, feedback=feedback, controller=controller)
+    inside, outside = [low + 1e-3, (low + high) / 2, high - 1e-3], [low - 1e-3, high + 1e-3]
+    radius = [np.abs(np.linalg.eigvals(mode(loop, a).A)).max() for a in inside + outside]
+    assert [r < 1 for r in radius] == [True] * 3 + [False] * 2
+    assert_allclose(mode_radius(loop, np.array(inside + outside)), radius, atol=1e-9)
+
+
+def test_without_feedback_all_eigenvalues_or_none_are_stable():
+    assert mode_intervals(Loop(CausalMean(), skip=0.5, feedback=0.0)) == [(-np.inf, np.inf)]
+    assert mode_intervals(Loop(CausalMean(), skip=1.5, feedback=0.0)) == []
+    assert mode_intervals(Loop(CausalMean(), skip=1.5, feedback=0.0, controller=PID(0.8))) == [(-np.inf, np.inf)]

@@ -13,7 +13,7 @@ from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.pages.loops.spectra import interval_text, unstable_share
 from ctrlattn.report.pages.loops.time import HORIZON, mode_metrics
 from ctrlattn.report.section import Section, Table
-from ctrlattn.report.words import layers_until, listed, number, percent
+from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import largest_stable_step, stability_interval
 
 CAVEAT = (
@@ -96,6 +96,6 @@ def _sentences(loops: dict[str, Loop], facts: dict[str, dict[str, Any]]) -> tupl
         f"each token gives itself. A layer worth {steps} of a unit step would just be stable.",
         f"The law as code computes it is stable for a in {interval_text(loops['pidformer-ema'])}, which covers [0, 1], "
         f"and pays with a steady-state error of {percent(ema['steady_state_error'])} at the average mode; the printed "
-        f"law's is {percent(printed['steady_state_error'])}, and it settles after "
-        f"{layers_until(printed['settling'], HORIZON)} layers.",
+        f"law's is {percent(printed['steady_state_error'])}, and it settles "
+        f"{settles(printed['settling'], HORIZON)}.",
     )

@@ -13,7 +13,7 @@ from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, out
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import layers_until, listed, number, percent
+from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import disk_margin, gain_region
 from ctrlattn.stability.modes.regions import Interval
 
@@ -154,8 +154,8 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
         c, worst = found[0].controller, found[1].worst()
         said.append(
             f"Asked for {asked}, the {law} takes kp = {number(c.kp)}, ki = {number(c.ki)}, kd = {number(c.kd)}: "
-            f"margin {number(worst['modulus_margin'])}, settling after "
-            f"{layers_until(worst['settling'], HORIZON)} layers, "
+            f"margin {number(worst['modulus_margin'])}, settling "
+            f"{settles(worst['settling'], HORIZON)}, "
             f"error {percent(worst['steady_state_error'])} in the worst mode of {material.network}."
         )
     return tuple(said)

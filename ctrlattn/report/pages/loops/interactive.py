@@ -7,6 +7,7 @@ import numpy as np
 from ctrlattn.errors import InputError
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import open_loop_pole
+from ctrlattn.linear.mode_polynomial import attention_eigenvalue
 from ctrlattn.report.pages.loops.frequency import OMEGA
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.pages.loops.time import step_response
@@ -45,7 +46,7 @@ def _plane(material: Material, figure: "Figure") -> "Figure":
             continue
         # An even number of points, so that none falls on z = 1, where an integrator is infinite.
         boundary = region_boundary(loop.controller, np.linspace(-np.pi, np.pi, 1440))
-        a = (boundary - loop.skip) / loop.feedback
+        a = attention_eigenvalue(loop, boundary)
         a = np.where(np.abs(a) < 4, a, np.nan)
         figure.add_scatter(x=a.real, y=a.imag, mode="lines", name=f"region boundary, {name}")
     for name, modes in material.spectra.items():

@@ -12,7 +12,8 @@ from ctrlattn.predictors import FixedAttention
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import count, number, percent
-from ctrlattn.stability import pseudospectral_radius, pseudospectrum, spectral_radius, transient_growth
+from ctrlattn.stability import pseudospectral_radius, pseudospectrum, transient_growth
+from ctrlattn.stability.modes.regions import mode_radius
 
 PASSES, TOKENS, DISTURBANCE = 15, 12, 1e-3
 RE, IM = np.linspace(-0.4, 2.4, 71), np.linspace(-1.4, 1.4, 71)
@@ -63,8 +64,8 @@ def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarra
     for _ in range(material.layers):
         moved = a @ moved
         norms.append(np.linalg.norm(moved[:, ::width], 2, axis=(1, 2)))
-    alpha = loop.skip + loop.feedback * np.linalg.eigvals(matrices)
-    return np.stack(norms, axis=1), np.max(spectral_radius(loop.controller, alpha), axis=-1) <= 1 + 1e-9
+    radius = mode_radius(loop, np.linalg.eigvals(matrices))
+    return np.stack(norms, axis=1), np.max(radius, axis=-1) <= 1 + 1e-9
 
 
 def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
