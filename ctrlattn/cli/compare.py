@@ -24,24 +24,24 @@ def compare(
     with one_line_errors():
         from ctrlattn import results
 
-        found = results.compare(results.load(a), results.load(b))
+        comparison = results.compare(results.load(a), results.load(b))
         if as_json:
-            print_json(found.to_dict())
+            print_json(comparison.to_dict())
         else:
-            _print_comparison(found)
-    if tolerance is not None and found.largest > tolerance:
-        typer.echo(f"differ by {found.largest:.3g}, more than {tolerance:.3g}", err=True)
+            _print_comparison(comparison)
+    if tolerance is not None and comparison.largest > tolerance:
+        typer.echo(f"differ by {comparison.largest:.3g}, more than {tolerance:.3g}", err=True)
         raise typer.Exit(1)
 
 
-def _print_comparison(found: Any) -> None:
-    for name, d in found.differences.items():
+def _print_comparison(comparison: Any) -> None:
+    for name, d in comparison.differences.items():
         where = "" if d.first is None else f", from layer {d.first} on"
         verdict = "equal" if d.absolute == 0 else f"differs by {d.absolute:.3g} ({d.relative:.3g} relative){where}"
         typer.echo(f"{name}: {d.note or verdict}")
-    for side, names in (("first", found.only_a), ("second", found.only_b)):
+    for side, names in (("first", comparison.only_a), ("second", comparison.only_b)):
         if names:
             typer.echo(f"only in the {side}: {', '.join(names)}")
-    for key, (one, other) in found.attributes.items():
-        changes = list(unified_diff(one.splitlines(), other.splitlines(), lineterm="", n=0))[2:]
+    for key, (before, after) in comparison.attributes.items():
+        changes = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0))[2:]
         typer.echo(f"attribute {key}: " + "; ".join(line for line in changes if line[:2] != "@@" and line[1:]))

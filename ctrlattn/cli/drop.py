@@ -75,7 +75,7 @@ def drop(
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
-        found = checkpoints.reduce(
+        reduction = checkpoints.reduce(
             checkpoint,
             split,
             **chosen,
@@ -86,16 +86,18 @@ def drop(
             seed=seed,
             progress=show_progress,
         )
-        checkpoints.save(found.after, folder / "model")
+        checkpoints.save(reduction.after, folder / "model")
         show_progress("speed", 0, 1)
-        some = {"intact": found.before, "reduced": found.after}
-        spent = checkpoints.cost(some, split.judge[:1])
+        networks = {"intact": reduction.before, "reduced": reduction.after}
+        spent = checkpoints.cost(networks, split.judge[:1])
         show_progress("speed", 1, 1)
         show_progress("perplexity", 0, 1)
         half = {"window": window, "stride": window // 2}  # windows follow one another, so that they are one text again
-        sliding = {name: checkpoints.perplexity(one, split.judge.flatten(), **half) for name, one in some.items()}
+        sliding = {
+            name: checkpoints.perplexity(network, split.judge.flatten(), **half) for name, network in networks.items()
+        }
         show_progress("perplexity", 1, 1)
-        written = write_drop(folder, found, spent, sliding)
+        written = write_drop(folder, reduction, spent, sliding)
         if as_json:
             print_json(written.summary)
         else:

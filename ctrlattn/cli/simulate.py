@@ -65,8 +65,8 @@ def _loop_of(source: str) -> tuple[Any, Any]:
     from ctrlattn import config, presets
 
     if source.endswith(".toml"):
-        found = config.load(source)
-        return found.loop, found.simulation
+        configuration = config.load(source)
+        return configuration.loop, configuration.simulation
     return presets.get(source), config.Simulation()
 
 

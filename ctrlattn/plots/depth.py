@@ -45,9 +45,9 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
     >>> [ax.get_xlabel() for ax in feedback_gain({"attention": np.zeros((2, 3))}, title="toy").axes]
     ['Layer']
     """
-    drawn = figure(height=1.1 + 1.9 * len(gains))
-    drawn.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
-    panels = np.atleast_1d(drawn.subplots(len(gains), 1, sharex=True))
+    fig = figure(height=1.1 + 1.9 * len(gains))
+    fig.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
+    panels = np.atleast_1d(fig.subplots(len(gains), 1, sharex=True))
     for ax, colour, (kind, gain) in zip(panels, COLOURS, gains.items(), strict=False):
         low, first, middle, third, high = np.quantile(gain, [0.05, 0.25, 0.5, 0.75, 0.95], axis=1)
         layer = np.arange(len(gain))
@@ -66,7 +66,7 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
         ax.text(0.995, 0.03, "below 0: negative feedback", transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
     panels[-1].set_xlabel("Layer")
     panels[0].legend(loc="upper right", ncols=3, fontsize=8)
-    return drawn
+    return fig
 
 
 @themed
@@ -171,8 +171,8 @@ def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndar
     >>> len(gang_of_four(np.linspace(0, 3, 4), {"neutreno": four}).axes)
     4
     """
-    drawn = figure(height=5.0)
-    panels = drawn.subplots(2, 2, sharex=True)
+    fig = figure(height=5.0)
+    panels = fig.subplots(2, 2, sharex=True)
     for ax, (key, title) in zip(panels.flat, _TITLES.items(), strict=True):
         for i, (name, look) in enumerate(styles(list(responses)).items()):
             curve = decibel(responses[name][key])
@@ -185,8 +185,8 @@ def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndar
     for ax in panels[0]:
         ax.set_xlabel("")
     handles, labels = panels[0, 0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower left", ncols=4)
-    return drawn
+    fig.legend(handles, labels, loc="outside lower left", ncols=4)
+    return fig
 
 
 def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:
@@ -194,8 +194,8 @@ def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tu
     ends = [np.asarray(y, dtype=float) for y in responses.values()]
     sizes = [float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) for y in ends]
     typical = max(float(np.median(sizes)), abs(reference or 0.0), 1e-12)
-    kept = [y[np.isfinite(y)] for y, size in zip(ends, sizes, strict=True) if size <= _CLIP * typical]
-    values = np.concatenate([np.ravel(y) for y in kept] + [np.array([0.0, reference or 0.0])])
+    bounded = [y[np.isfinite(y)] for y, size in zip(ends, sizes, strict=True) if size <= _CLIP * typical]
+    values = np.concatenate([np.ravel(y) for y in bounded] + [np.array([0.0, reference or 0.0])])
     values = np.clip(values, -_CLIP * typical, _CLIP * typical)
     pad = 0.07 * max(float(np.ptp(values)), 1e-12)
     return float(values.min() - pad), float(values.max() + pad)

@@ -84,8 +84,8 @@ def certificate(
     >>> certificate(np.array([0.5]), {"settling": np.array([4.0])}, {"settling": 9.0}).axes[0].get_ylim()[0]
     np.float64(0.0)
     """
-    drawn = figure(height=1.0 + 1.4 * len(limits))
-    panels = np.atleast_1d(drawn.subplots(len(limits), 1, sharex=True))
+    fig = figure(height=1.0 + 1.4 * len(limits))
+    panels = np.atleast_1d(fig.subplots(len(limits), 1, sharex=True))
     for ax, colour, (name, limit) in zip(panels, COLOURS * 2, limits.items(), strict=False):
         value = np.asarray(measures[name], dtype=float)
         finite = np.isfinite(value)
@@ -100,4 +100,4 @@ def certificate(
         ax.set_ylabel(_SHORT[name], fontsize=8.5)
     panels[0].set_title(escape(title))
     panels[-1].set_xlabel("Real part of the attention eigenvalue a")
-    return drawn
+    return fig

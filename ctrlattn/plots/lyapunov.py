@@ -30,8 +30,8 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
     ['Steps averaged (layers)', 'Exponent, by size']
     """
     running = np.asarray(running, dtype=float)
-    drawn = figure(height=3.2)
-    left, right = drawn.subplots(1, 2, width_ratios=(1.6, 1.0))
+    fig = figure(height=3.2)
+    left, right = fig.subplots(1, 2, width_ratios=(1.6, 1.0))
     steps = np.arange(1, len(running) + 1)
     finite = np.where(np.isfinite(running), running, np.nan)
     few = running.shape[1] <= _LABELLED
@@ -48,7 +48,7 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
         title=escape(title or "Convergence"),
     )
     _ended(right, finite, unit)
-    return drawn
+    return fig
 
 
 @themed
@@ -69,8 +69,8 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
     >>> [ax.get_xlabel() for ax in lyapunov_spectra({"a": np.full((9, 2), 0.5)}).axes]
     ['Steps averaged (layers)', 'Exponent, by size']
     """
-    drawn = figure(height=3.6)
-    left, right = drawn.subplots(1, 2, width_ratios=(1.4, 1.2))
+    fig = figure(height=3.6)
+    left, right = fig.subplots(1, 2, width_ratios=(1.4, 1.2))
     for i, (name, look) in enumerate(styles(list(running)).items()):
         finite = np.where(np.isfinite(running[name]), running[name], np.nan)
         steps, rank = np.arange(1, len(finite) + 1), np.arange(1, finite.shape[1] + 1)
@@ -85,10 +85,10 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
     right.annotate("bars: range, second half", (0.02, 0.02), xycoords="axes fraction", fontsize=8, color=GREY)
     right.xaxis.get_major_locator().set_params(integer=True)
     if title:
-        drawn.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
+        fig.suptitle(escape(title), x=0.01, ha="left", fontsize=10.5)
     handles, labels = left.get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower left", ncols=4)
-    return drawn
+    fig.legend(handles, labels, loc="outside lower left", ncols=4)
+    return fig
 
 
 def _ended(ax: Axes, finite: np.ndarray, unit: str) -> None:
@@ -142,9 +142,9 @@ def bifurcation(
     'State'
     """
     gains, values = np.asarray(gains, dtype=float), np.asarray(values, dtype=float)
-    drawn = figure(height=3.4 if exponent is None else 4.8)
+    fig = figure(height=3.4 if exponent is None else 4.8)
     ratios = [2.0] if exponent is None else [2.0, 1.0]
-    panels = drawn.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    panels = fig.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
     ax = panels[0]
     ax.plot(
         np.repeat(gains, values.shape[1]),
@@ -173,7 +173,7 @@ def bifurcation(
         low.axhline(0.0, color="black", linewidth=0.9)
         low.set_ylabel("Exponent (nats/step)")
     panels[-1].set_xlabel(xlabel)
-    return drawn
+    return fig
 
 
 def _shade_lost(panels: np.ndarray, gains: np.ndarray, lost: np.ndarray) -> None:

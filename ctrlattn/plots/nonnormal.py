@@ -49,9 +49,9 @@ def pseudospectrum_contours(
     levels = np.arange(max(-12, np.floor(power.min())), np.ceil(power.max()) + 1)
     levels = levels[:: max(1, len(levels) // 9)]
     if power.min() < power.max():
-        drawn = ax.contour(re, im, power, levels=levels, colors=COLOURS[0], linestyles="solid", linewidths=1.1)
+        contours = ax.contour(re, im, power, levels=levels, colors=COLOURS[0], linestyles="solid", linewidths=1.1)
         # The innermost contours are too small for labels; each is a tenth of the one around it.
-        ax.clabel(drawn, levels=levels[-5:], fmt=lambda level: f"$10^{{{level:.0f}}}$", fontsize=7.5)
+        ax.clabel(contours, levels=levels[-5:], fmt=lambda level: f"$10^{{{level:.0f}}}$", fontsize=7.5)
     poles = np.atleast_1d(np.asarray(eigenvalues, dtype=complex))
     if continuous:
         border = ax.axvline(0.0, color="black", linewidth=1.2, linestyle=(0, (5, 2)))
@@ -107,9 +107,9 @@ def transient_growth(
             side = "≤" if label == "K" else "≥"
             note = f"{label} = {level:.3g} {side} peak"
             ax.axhline(level, color=COLOURS[1], linewidth=1.3, linestyle=dash, label=note)
-    found = growth.norms[_shown(growth.norms)]
+    norms = growth.norms[_shown(growth.norms)]
     tops = [v for v in (growth.upper, growth.lower) if v < 1e140]
-    low, high = max(found.min() / 2, found.max() * 1e-8), 3 * max([found.max(), *tops])
+    low, high = max(norms.min() / 2, norms.max() * 1e-8), 3 * max([norms.max(), *tops])
     ax.set_ylim(low, high)
     ax.set_yscale("log")
     ax.set(xlabel=f"Time ({unit})", ylabel="Amplification (2-norm)", title=escape(title))

@@ -23,16 +23,16 @@ def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax:
     >>> explained_variance({"dictionary": ([1, 2, 4], [0.2, 0.4, 0.5])}).get_xscale()
     'log'
     """
-    drawn = axes_of(ax)
+    ax = axes_of(ax)
     looks = styles(list(curves))
     for name, (l0, explained) in curves.items():
-        drawn.plot(l0, explained, **looks[name], label=escape(name))
-    drawn.set_xscale("log", base=2)
-    drawn.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    drawn.set(xlabel="Features or components an example (L0)", ylabel="Explained share of the variance")
-    drawn.set_ylim(min(0.0, drawn.get_ylim()[0]), 1)
-    legend(drawn)
-    return drawn
+        ax.plot(l0, explained, **looks[name], label=escape(name))
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.set(xlabel="Features or components an example (L0)", ylabel="Explained share of the variance")
+    ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1)
+    legend(ax)
+    return ax
 
 
 @themed
@@ -48,11 +48,11 @@ def feature_frequency(frequency: Any, *, ax: Axes | None = None) -> Axes:
     >>> feature_frequency([0.0, 0.01, 0.1]).get_ylabel()
     'Features'
     """
-    drawn = axes_of(ax)
+    ax = axes_of(ax)
     shares = np.asarray(frequency, dtype=float)
     there = shares[shares > 0]
     if len(there):
-        drawn.hist(np.log10(there), bins=30, color=styles(["features"])["features"]["color"], edgecolor="white")
-    drawn.xaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
-    drawn.set(xlabel=f"Share of the examples (never: {int(np.sum(shares == 0))} features)", ylabel="Features")
-    return drawn
+        ax.hist(np.log10(there), bins=30, color=styles(["features"])["features"]["color"], edgecolor="white")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{10**value:.2g}")
+    ax.set(xlabel=f"Share of the examples (never: {int(np.sum(shares == 0))} features)", ylabel="Features")
+    return ax

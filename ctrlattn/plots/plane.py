@@ -38,14 +38,14 @@ def spectrum_over_regions(
     --------
     >>> import numpy as np
     >>> plane = (np.linspace(-1, 1, 3), np.linspace(-1, 1, 3), np.zeros((3, 3)))
-    >>> drawn = spectrum_over_regions({"net": np.zeros(2)}, {"neutreno": plane}, shares={"neutreno": {"net": 0.0}})
-    >>> drawn.axes[0].get_xlabel()
+    >>> fig = spectrum_over_regions({"net": np.zeros(2)}, {"neutreno": plane}, shares={"neutreno": {"net": 0.0}})
+    >>> fig.axes[0].get_xlabel()
     'Re a'
     """
     columns = min(len(regions), 2)
     rows = -(-len(regions) // columns)
-    drawn = figure(height=0.9 + 2.9 * rows)
-    panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig = figure(height=0.9 + 2.9 * rows)
+    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in panels.flat[len(regions) :]:
         ax.set_visible(False)
     for ax, (name, (re, im, radius)) in zip(panels.flat, regions.items(), strict=False):
@@ -67,8 +67,8 @@ def spectrum_over_regions(
         ax.set_ylabel("Im a")
     handles, _ = panels[0, 0].get_legend_handles_labels()
     area = Patch(facecolor="#f3f4f6", hatch="////", edgecolor="#b3bac4", label="unstable")
-    drawn.legend(handles=[*handles, area], loc="outside lower left", ncols=3, markerscale=2)
-    return drawn
+    fig.legend(handles=[*handles, area], loc="outside lower left", ncols=3, markerscale=2)
+    return fig
 
 
 @themed
@@ -98,14 +98,14 @@ def nyquist(
     ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=1.0, linestyle=(0, (4, 2)), label="unit circle")
     for name, look in styles(list(responses)).items():
         curve = np.asarray(responses[name])
-        found = (margins or {}).get(name)
-        note = "" if found is None else f": {_margin_words(found)}"
+        margin = (margins or {}).get(name)
+        note = "" if margin is None else f": {_margin_words(margin)}"
         line = {**look, "marker": "None"}
         ax.plot(curve.real, curve.imag, label=escape(name) + note, **line)
         ax.plot(curve.real, -curve.imag, **{**line, "linewidth": 0.8})
         _arrow(ax, curve, look["color"])
-        if found is not None and np.isfinite(found.modulus_margin):
-            disk = -1 + found.modulus_margin * _CIRCLE
+        if margin is not None and np.isfinite(margin.modulus_margin):
+            disk = -1 + margin.modulus_margin * _CIRCLE
             ax.plot(disk.real, disk.imag, color=look["color"], linewidth=0.7, linestyle=(0, (1, 1.5)))
     ax.plot(-1, 0, "+", color="black", markersize=11, markeredgewidth=1.8)
     ax.annotate("−1", (-1, 0), textcoords="offset points", xytext=(5, 5))
@@ -178,8 +178,8 @@ def root_loci(
     """
     columns = min(len(poles), 3)
     rows = -(-len(poles) // columns)
-    drawn = figure(height=(3.0 if columns > 2 else 3.8) * rows + 0.3)
-    panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig = figure(height=(3.0 if columns > 2 else 3.8) * rows + 0.3)
+    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for ax in panels.flat[len(poles) :]:
         ax.set_visible(False)
     for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
@@ -189,8 +189,8 @@ def root_loci(
     handles = {
         label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }
-    drawn.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=4)
-    return drawn
+    fig.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=4)
+    return fig
 
 
 @themed
@@ -253,11 +253,11 @@ def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
     )  # fmt: skip
 
 
-def _margin_words(found: Any) -> str:
-    if not found.stable:
+def _margin_words(margin: Any) -> str:
+    if not margin.stable:
         return "unstable"
     words = (
-        f"gain {found.gain_margin:.2f}, phase {found.phase_margin:.0f}°, delay {found.delay_margin:.2f} layers, "
-        f"modulus {found.modulus_margin:.2f}"
+        f"gain {margin.gain_margin:.2f}, phase {margin.phase_margin:.0f}°, delay {margin.delay_margin:.2f} layers, "
+        f"modulus {margin.modulus_margin:.2f}"
     )
     return words.replace("inf", "∞")

@@ -24,13 +24,13 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
     >>> import numpy as np
     >>> zero = np.zeros(3)
     >>> names = ("attention", "mlp", "block")
-    >>> drawn = importance({name + end: zero for name in names for end in ("", "_max")}, {"attention": (1,)})
-    >>> [ax.get_xlabel() for ax in drawn.axes]
+    >>> fig = importance({name + end: zero for name in names for end in ("", "_max")}, {"attention": (1,)})
+    >>> [ax.get_xlabel() for ax in fig.axes]
     ['Layer', 'Layer', 'Layer']
     """
     titles = {"attention": ("Attention", "attention"), "mlp": ("MLP", "mlp"), "block": ("Whole layer", "blocks")}
-    drawn = figure(height=3.2)
-    panels = drawn.subplots(1, 3, sharey=True)
+    fig = figure(height=3.2)
+    panels = fig.subplots(1, 3, sharey=True)
     look = next(iter(styles(["mean"]).values()))
     for ax, (name, (title, part)) in zip(panels, titles.items(), strict=True):
         mean, worst = scores[name], scores[f"{name}_max"]
@@ -44,8 +44,8 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
         ax.set(xlabel="Layer", title=title)
     panels[0].set_ylabel("Importance, 1 − cos")
     handles = {text: line for ax in panels for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-    drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
-    return drawn
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return fig
 
 
 @themed

@@ -43,14 +43,14 @@ def gain_regions(
     Examples
     --------
     >>> import numpy as np
-    >>> drawn = gain_regions(np.arange(3.0), {"P": [[(0.0, 1.0)]] * 3}, labels=("kp", "ki"), second=(-1, 2))
-    >>> drawn.axes[0].get_ylabel()
+    >>> fig = gain_regions(np.arange(3.0), {"P": [[(0.0, 1.0)]] * 3}, labels=("kp", "ki"), second=(-1, 2))
+    >>> fig.axes[0].get_ylabel()
     'ki'
     """
     columns = min(len(slices), 3)
     rows = -(-len(slices) // columns)
-    drawn = figure(height=0.7 + 2.7 * rows)
-    panels = drawn.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig = figure(height=0.7 + 2.7 * rows)
+    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     half = float(np.median(np.diff(first))) / 2 if len(first) > 1 else 0.5
     for ax in panels.flat[len(slices) :]:
         ax.set_visible(False)
@@ -73,8 +73,8 @@ def gain_regions(
         ax.set_ylabel(escape(labels[1]))
     handles, _ = panels[0, 0].get_legend_handles_labels()
     area = Patch(facecolor=_INSIDE, edgecolor=GREY, label="all modes stable")
-    drawn.legend(handles=[area, *handles], loc="outside lower left", ncols=4)
-    return drawn
+    fig.legend(handles=[area, *handles], loc="outside lower left", ncols=4)
+    return fig
 
 
 @themed

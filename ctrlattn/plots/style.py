@@ -67,13 +67,13 @@ def themed(draw: Callable[P, R]) -> Callable[P, R]:
     """Draw in our look; the user's own rcParams come back afterwards."""
 
     @wraps(draw)
-    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+    def in_our_look(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context(_RC), warnings.catch_warnings():
             # A token in a script that the font lacks is shown as a box in PNG and by the browser's font in SVG.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             return draw(*args, **kwargs)
 
-    return drawn
+    return in_our_look
 
 
 def figure(width: float = 7.2, height: float = 3.4) -> Figure:
@@ -180,7 +180,7 @@ def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
     '<svg'
     """
     text = Path(path).read_text(encoding="utf-8")
-    return re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda found: f"{found[1]}{prefix}-", text[text.index("<svg") :])
+    return re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: f"{match[1]}{prefix}-", text[text.index("<svg") :])
 
 
 @contextmanager

@@ -33,8 +33,8 @@ def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, hig
     3
     """
     n = len(labels)
-    drawn = figure(width=max(7.2, 2.6 * len(matrices)), height=3.1)
-    panels = np.atleast_1d(drawn.subplots(1, len(matrices), sharey=True))
+    fig = figure(width=max(7.2, 2.6 * len(matrices)), height=3.1)
+    panels = np.atleast_1d(fig.subplots(1, len(matrices), sharey=True))
     image: Any = None
     for ax, (title, matrix) in zip(panels, matrices.items(), strict=True):
         image = ax.imshow(matrix, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
@@ -46,8 +46,8 @@ def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, hig
         if highlight is not None:
             ax.add_patch(Rectangle((-0.5, highlight - 0.5), n, 1, fill=False, edgecolor="black", linewidth=1.6))
     panels[0].set_ylabel("Token")
-    drawn.colorbar(image, ax=list(panels), label="Cosine similarity", shrink=0.8, pad=0.02)
-    return drawn
+    fig.colorbar(image, ax=list(panels), label="Cosine similarity", shrink=0.8, pad=0.02)
+    return fig
 
 
 @themed

@@ -38,19 +38,19 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
     """
     arms = list(result["curves"])
     looks = styles(arms)
-    drawn = figure(width=10.0, height=7.0)
-    panels = drawn.subplots(2, 2).flat
+    fig = figure(width=10.0, height=7.0)
+    panels = fig.subplots(2, 2).flat
     for ax, (name, (title, across, start)) in zip(panels, _CURVES.items(), strict=False):
         for arm in arms:
             values = np.asarray(result["curves"][arm][name], dtype=float)
             every = max(len(values) // 8, 1)
             ax.plot(np.arange(len(values)) + start, values, **looks[arm], markevery=every, label=escape(_short(arm)))
         ax.set(xlabel=across, ylabel=title, yscale="log" if name == "losses" else "linear")
-    ax = drawn.axes[3]
+    ax = fig.axes[3]
     others = [arm for arm in arms if arm in result["differences"]]
     for k, arm in enumerate(others):
-        found = [result["differences"][arm][score] for score in scores]
-        middle, low, high = (np.array([float(row[key]) for row in found]) for key in ("mean", "low", "high"))
+        differences = [result["differences"][arm][score] for score in scores]
+        middle, low, high = (np.array([float(row[key]) for row in differences]) for key in ("mean", "low", "high"))
         place = np.arange(len(scores)) + (k - (len(others) - 1) / 2) * 0.15
         bars = [middle - low, high - middle]
         ax.errorbar(middle, place, xerr=bars, color=looks[arm]["color"], marker=looks[arm]["marker"], linestyle="none")
@@ -58,8 +58,8 @@ def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
     ax.set_yticks(range(len(scores)), [escape(score) for score in scores])
     ax.invert_yaxis()
     ax.set_xlabel(f"Difference from {escape(_short(result['plan']['against']))}, 95 % over seeds")
-    drawn.legend(*drawn.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 6))
-    return drawn
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(arms), 6))
+    return fig
 
 
 def _short(arm: str) -> str:

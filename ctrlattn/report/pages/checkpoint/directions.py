@@ -24,14 +24,14 @@ _EXPONENTS = ("exponent", "exponent_rate", "exponent_change", "exponent_token", 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
     """Gain, non-normality, exponents."""
-    found = []
+    parts = []
     if "sigma" in profile:
-        found.append(_gain(profile))
+        parts.append(_gain(profile))
     if "spectral_radius" in profile:
-        found.append(_normality(profile))
+        parts.append(_normality(profile))
     if "exponent" in profile:
-        found.append(_exponents(profile))
-    return found
+        parts.append(_exponents(profile))
+    return parts
 
 
 def _gain(profile: "xr.Dataset") -> Section:
@@ -94,7 +94,7 @@ def _normality(profile: "xr.Dataset") -> Section:
 
 
 def _exponents(profile: "xr.Dataset") -> Section:
-    found = profile["exponent"].to_numpy()
+    exponents = profile["exponent"].to_numpy()
     change = float(np.abs(profile["exponent_change"].to_numpy()).max())
     layers = profile.sizes["layer"]
     return Section(
@@ -102,8 +102,8 @@ def _exponents(profile: "xr.Dataset") -> Section:
         title="Growth over the whole depth",
         sentences=(
             f"The leading finite-time Lyapunov exponents over {layers} layers are "
-            f"{listed([number(value, 3) for value in found])} per layer: a push in the worst direction grows by "
-            f"{number(float(np.exp(found[0] * layers)), 1)} from the embedding to the last layer. "
+            f"{listed([number(value, 3) for value in exponents])} per layer: a push in the worst direction grows by "
+            f"{number(float(np.exp(exponents[0] * layers)), 1)} from the embedding to the last layer. "
             f"{percent(float(profile['exponent_token_share'][0]))} of that direction lies on "
             f"{token(profile, profile['exponent_token'][0])}.",
             f"The last sweep changed them by at most {number(change, 4)}.",
@@ -111,6 +111,6 @@ def _exponents(profile: "xr.Dataset") -> Section:
         pictures=(
             Picture("exponents", "Growth of the leading directions layer by layer", plots.profile.exponents(profile)),
         ),
-        numbers={"exponents": found, "largest_change": change},
+        numbers={"exponents": exponents, "largest_change": change},
         variables=variables(profile, _EXPONENTS),
     )

@@ -23,12 +23,12 @@ _SOURCES = {"self": "the token itself", "first": "the first token", "others": "t
 
 def sections(profile: "xr.Dataset") -> list[Section]:
     """Sublayers, and heads."""
-    found = []
+    parts = []
     if "feedback_gain" in profile:
-        found.append(_sublayers(profile))
+        parts.append(_sublayers(profile))
     if "head_gain" in profile:
-        found.append(_heads(profile))
-    return found
+        parts.append(_heads(profile))
+    return parts
 
 
 def _sublayers(profile: "xr.Dataset") -> Section:

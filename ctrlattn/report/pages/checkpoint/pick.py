@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable]:
     """Those of the names that were measured, as results.nc keeps them."""
-    kept = [name for name in names if name in profile.variables]
-    return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in kept}
+    measured = [name for name in names if name in profile.variables]
+    return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in measured}
 
 
 def token(profile: "xr.Dataset", index: Any) -> str:
@@ -35,5 +35,5 @@ def most_common(values: Sequence[int] | np.ndarray) -> tuple[int, float]:
     >>> most_common([0, 0, 7])
     (0, 0.6666666666666666)
     """
-    found, counts = np.unique(np.asarray(values), return_counts=True)
-    return int(found[counts.argmax()]), float(counts.max() / counts.sum())
+    met, counts = np.unique(np.asarray(values), return_counts=True)
+    return int(met[counts.argmax()]), float(counts.max() / counts.sum())

@@ -24,12 +24,12 @@ _MASSIVE = 10.0  # times the median norm: from here on the text speaks of a mass
 
 def sections(profile: "xr.Dataset") -> list[Section]:
     """Diversity, and sinks."""
-    found = []
+    parts = []
     if "mean_cosine" in profile:
-        found.append(_diversity(profile))
+        parts.append(_diversity(profile))
     if "sink_share" in profile:
-        found.append(_sinks(profile))
-    return found
+        parts.append(_sinks(profile))
+    return parts
 
 
 def _diversity(profile: "xr.Dataset") -> Section:

@@ -21,8 +21,8 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     positive, norm = profile["value_positive"].to_numpy(), profile["value_norm"].to_numpy()
     radius = np.abs(modes).max(axis=-1)
     big = largest(radius)
-    kept = np.isfinite(positive)  # a layer whose attention was dropped has no map
-    left = float(np.mean(modes.real[kept] < 0))
+    finite = np.isfinite(positive)  # a layer whose attention was dropped has no map
+    left = float(np.mean(modes.real[finite] < 0))
     return [
         Section(
             key="value_output",
@@ -33,7 +33,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 "negative real part the head is negative feedback. In the picture eigenvalues are divided by the size "
                 "that the norm divides by, where it was measured.",
                 f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
-                f"{percent(float(np.mean(positive[kept] < 0)))} of the heads are negative on the whole (sum of the "
+                f"{percent(float(np.mean(positive[finite] < 0)))} of the heads are negative on the whole (sum of the "
                 f"real parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer "
                 f"{big[0]}.",
                 f"The maps are far from normal: the largest singular value of a head exceeds its spectral radius by "
@@ -45,7 +45,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
             ),
             numbers={
                 "negative_share": left,
-                "negative_share_of_heads": float(np.mean(positive[kept] < 0)),
+                "negative_share_of_heads": float(np.mean(positive[finite] < 0)),
                 "largest_modulus": float(radius[big]),
             },
             variables=variables(profile, ("value_eigenvalue", "value_trace", "value_positive", "value_norm")),

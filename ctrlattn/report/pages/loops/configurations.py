@@ -74,13 +74,13 @@ def _table(loops: dict[str, Loop], facts: dict[str, dict[str, Any]], material: M
         (
             name,
             interval_text(loops[name]),
-            *(percent(found["outside"][network]) for network in networks),
-            *("–" if np.isnan(h := found["largest_step"][network]) else number(h, 3) for network in networks),
-            number(found["steady_state_error"], 3),
-            number(found["Ms"]),
-            layers_until(found["settling"], HORIZON),
+            *(percent(row["outside"][network]) for network in networks),
+            *("–" if np.isnan(h := row["largest_step"][network]) else number(h, 3) for network in networks),
+            number(row["steady_state_error"], 3),
+            number(row["Ms"]),
+            layers_until(row["settling"], HORIZON),
         )
-        for name, found in facts.items()
+        for name, row in facts.items()
     )
     mode = number(material.average_mode, 3)
     return Table(header, rows, f"Published gains; error, Ms and settling of the average mode, a = {mode}")

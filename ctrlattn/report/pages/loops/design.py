@@ -55,9 +55,9 @@ def sections(material: Material) -> list[Section]:
             numbers={
                 "region_area": {law: _area(region) for law, region in regions.items()},
                 "gains_confirmed_on_all_modes": confirmed,
-                "designed": {law: _numbers(found) for law, found in designs.items()},
-                "published": {name: _summary(found) for name, found in published.items()},
-                "disk_margin_average_mode": {name: found.margin for name, found in disks.items()},
+                "designed": {law: _numbers(result) for law, result in designs.items()},
+                "published": {name: _summary(result) for name, result in published.items()},
+                "disk_margin_average_mode": {name: disk.margin for name, disk in disks.items()},
             },
         )
     ]
@@ -87,8 +87,8 @@ def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
 
 def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
     """What lies in the frame of the picture."""
-    found = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
-    return [(low, high) for low, high in found if low < high]
+    clipped = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
+    return [(low, high) for low, high in clipped if low < high]
 
 
 def _area(region: Sequence[Sequence[Interval]]) -> float:
@@ -106,21 +106,21 @@ def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float
     spec = Spec(modulus_margin=MARGIN, settling=settling, steady_state_error=error)
     try:
         both = np.unique(np.concatenate([few, np.conj(few)]))
-        found = tune(loop, both, spec, form=pid.form, ema=pid.ema)
+        design = tune(loop, both, spec, form=pid.form, ema=pid.ema)
     except InfeasibleError as error:
         return error.why
-    return found, performance(found.loop, spectrum, horizon=HORIZON)
+    return design, performance(design.loop, spectrum, horizon=HORIZON)
 
 
-def _numbers(found: Any) -> dict[str, Any]:
-    if isinstance(found, str):
-        return {"not_met": found}
-    c = found[0].controller
-    return {"kp": c.kp, "ki": c.ki, "kd": c.kd, **_summary(found[1])}
+def _numbers(design: Any) -> dict[str, Any]:
+    if isinstance(design, str):
+        return {"not_met": design}
+    c = design[0].controller
+    return {"kp": c.kp, "ki": c.ki, "kd": c.kd, **_summary(design[1])}
 
 
-def _summary(found: Performance) -> dict[str, float]:
-    return {"stable_share": found.stable_share, **found.worst()}
+def _summary(figures: Performance) -> dict[str, float]:
+    return {"stable_share": figures.stable_share, **figures.worst()}
 
 
 def _region_sentence(
@@ -131,7 +131,7 @@ def _region_sentence(
 ) -> str:
     areas = listed([f"{number(_area(region))} ({law})" for law, region in regions.items()])
     shares = listed([f"{percent(confirmed[law])} ({law})" for law in regions if not np.isnan(confirmed[law])])
-    stable = [name for name, found in published.items() if found.stable_share == 1]
+    stable = [name for name, figures in published.items() if figures.stable_share == 1]
     return (
         f"Exact slices through the plane of kp and ki, the published kd kept, in which the outermost modes of "
         f"{material.network} are stable: an area of {areas}, where the frame has "
@@ -147,11 +147,11 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
         "printed law, an error of at most 5 %)"
     )
     said = []
-    for law, found in designs.items():
-        if isinstance(found, str):
-            said.append(f"No gains of the {law} were found for {asked}; not met: {found}.")
+    for law, design in designs.items():
+        if isinstance(design, str):
+            said.append(f"No gains of the {law} were found for {asked}; not met: {design}.")
             continue
-        c, worst = found[0].controller, found[1].worst()
+        c, worst = design[0].controller, design[1].worst()
         said.append(
             f"Asked for {asked}, the {law} takes kp = {number(c.kp)}, ki = {number(c.ki)}, kd = {number(c.kd)}: "
             f"margin {number(worst['modulus_margin'])}, settling "
@@ -162,12 +162,12 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
 
 
 def _disk_sentence(material: Material, disks: dict[str, Any]) -> tuple[str, ...]:
-    stable = {name: found for name, found in disks.items() if found.margin > 0}
+    stable = {name: disk for name, disk in disks.items() if disk.margin > 0}
     if not stable:
         return ()
     parts = [
-        f"{number(found.gain_low)} to {number(found.gain_high)} and ±{number(found.phase, 0)}° ({name})"
-        for name, found in stable.items()
+        f"{number(disk.gain_low)} to {number(disk.gain_high)} and ±{number(disk.phase, 0)}° ({name})"
+        for name, disk in stable.items()
     ]
     return (
         f"At the average mode, a = {number(material.average_mode, 3)}, the loop survives gain and phase changing at "
@@ -186,39 +186,39 @@ def _pictures(
     assert isinstance(gains, PID)
     marks = {"published": (gains.kp, gains.ki)}
     plane = plots.gain_regions(FIRST, regions, labels=("kp", "ki"), second=SECOND, marks=marks)
-    drawn = [Picture("gain-regions", "Gains kp and ki for which the outermost real modes are stable", plane)]
-    curves = {law: found[0].trade_off.values for law, found in designs.items() if not isinstance(found, str)}
+    pictures = [Picture("gain-regions", "Gains kp and ki for which the outermost real modes are stable", plane)]
+    curves = {law: result[0].trade_off.values for law, result in designs.items() if not isinstance(result, str)}
     if curves:
         points = {
-            name: (float(found.worst()["settling"]), float(found.worst()["modulus_margin"]))
-            for name, found in published.items()
-            if found.stable_share == 1 and np.isfinite(found.worst()["settling"])
+            name: (float(result.worst()["settling"]), float(result.worst()["modulus_margin"]))
+            for name, result in published.items()
+            if result.stable_share == 1 and np.isfinite(result.worst()["settling"])
         }
         traded = plots.trade_off(curves, marks=points, title=f"What settling costs, worst mode of {material.network}")
-        drawn.append(Picture("trade-off", "Modulus margin against settling time", plots.figure_of(traded)))
+        pictures.append(Picture("trade-off", "Modulus margin against settling time", plots.figure_of(traded)))
     if disks:
         z = np.exp(1j * np.linspace(0, np.pi, 513)[1:])
         loops = {name: loop_transfer(material.controlled[name], material.average_mode)(z) for name in disks}
         touched = plots.nyquist_disk(loops, disks)
-        drawn.append(
+        pictures.append(
             Picture("disk-margin", "Nyquist curves with the disk that each keeps clear", plots.figure_of(touched))
         )
-    return tuple(drawn)
+    return tuple(pictures)
 
 
 def _table(designs: dict[str, Any], published: dict[str, Performance]) -> Table:
     header = ("gains", "kp", "ki", "kd", "modes stable", "margin", "settling (layers)", "overshoot", "error")
-    rows = [_row(name, presets.get(name).controller, found) for name, found in published.items()]
+    rows = [_row(name, presets.get(name).controller, result) for name, result in published.items()]
     rows += [
-        _row(f"{law}, by specification", found[0].controller, found[1])
-        for law, found in designs.items()
-        if not isinstance(found, str)
+        _row(f"{law}, by specification", result[0].controller, result[1])
+        for law, result in designs.items()
+        if not isinstance(result, str)
     ]
     return Table(header, tuple(rows), "Published gains and gains by specification; figures of the worst mode")
 
 
-def _row(name: str, law: Any, found: Performance) -> tuple[str, ...]:
-    worst = found.worst()
+def _row(name: str, law: Any, achieved: Performance) -> tuple[str, ...]:
+    worst = achieved.worst()
     gains = (number(law.kp), number(law.ki), number(law.kd)) if isinstance(law, PID) else ("–", "–", "–")
     figures = (
         number(worst["modulus_margin"]),
@@ -226,4 +226,4 @@ def _row(name: str, law: Any, found: Performance) -> tuple[str, ...]:
         percent(worst["overshoot"]) if np.isfinite(worst["overshoot"]) else "∞",
         percent(worst["steady_state_error"]) if np.isfinite(worst["steady_state_error"]) else "∞",
     )
-    return (name, *gains, percent(found.stable_share), *figures)
+    return (name, *gains, percent(achieved.stable_share), *figures)

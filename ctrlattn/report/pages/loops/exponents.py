@@ -35,12 +35,14 @@ def sections(material: Material) -> list[Section]:
         sentences=_sentences(material, running),
         pictures=(picture,),
         caveat=CAVEAT,
-        numbers={name: found[-1] for name, found in running.items()},
+        numbers={name: estimates[-1] for name, estimates in running.items()},
         variables={
             f"exponents_{i}": (
-                ("layer", f"exponent_{i}"), found, {"units": "nats/layer", "long_name": f"running exponents, {name}"}
+                ("layer", f"exponent_{i}"),
+                estimates,
+                {"units": "nats/layer", "long_name": f"running exponents, {name}"},
             )
-            for i, (name, found) in enumerate(running.items())
+            for i, (name, estimates) in enumerate(running.items())
         },
     )]  # fmt: skip
 
@@ -54,15 +56,15 @@ def exponents(loop: Loop, material: Material) -> np.ndarray:
     rest = np.zeros((text.sizes["query"], text.sizes["head"]))
     steps, starts = zip(*(layer_map(layer, rest) for layer in material.driven(loop, text)), strict=True)
     k = min(LARGEST, starts[0].size)
-    found: np.ndarray = lyapunov_exponents(list(steps), starts[0], len(steps), k=k, history=True)[1]
-    return found
+    estimates: np.ndarray = lyapunov_exponents(list(steps), starts[0], len(steps), k=k, history=True)[1]
+    return estimates
 
 
 def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str, ...]:
-    top = {name: float(found[-1, 0]) for name, found in running.items()}
+    top = {name: float(estimates[-1, 0]) for name, estimates in running.items()}
     factors = listed([f"{number(math.exp(value))} ({name})" for name, value in top.items()])
     growing = {name: value * material.layers for name, value in top.items() if value > 1e-6}
-    half = [found[len(found) // 2 :, 0] for found in running.values()]
+    half = [estimates[len(estimates) // 2 :, 0] for estimates in running.values()]
     moved = max(float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate)))
     return (
         "A network whose layers differ has no poles, but it has exponents. Driven by the recorded matrices of the "

@@ -16,7 +16,7 @@ SUBLAYERS = {"attention": ("state", "attention_out"), "MLP": ("mid", "mlp_out")}
 def sections(material: Material) -> list[Section]:
     """Sign and gain of the feedback of each real layer."""
     gains = {name: network_gains(texts) for name, texts in material.networks.items()}
-    gains = {name: found for name, found in gains.items() if found}
+    gains = {name: by_sublayer for name, by_sublayer in gains.items() if by_sublayer}
     if not gains:
         return [
             Section(
@@ -32,9 +32,9 @@ def sections(material: Material) -> list[Section]:
         Picture(
             f"feedback-{i}" if i else "feedback",
             f"Feedback gain of every attention and MLP sublayer of {name}",
-            plots.feedback_gain(found, title=name),
+            plots.feedback_gain(by_sublayer, title=name),
         )
-        for i, (name, found) in enumerate(gains.items())
+        for i, (name, by_sublayer) in enumerate(gains.items())
     )
     return [
         Section(
@@ -43,10 +43,10 @@ def sections(material: Material) -> list[Section]:
             sentences=(
                 "The gain of a sublayer F on a token x of the residual stream is ⟨F(x), x⟩ / ⟨x, x⟩. Below zero it "
                 "subtracts from the state what is there: this is negative feedback, a comparator. Above zero it adds.",
-                *(_sentence(name, found) for name, found in gains.items()),
+                *(_sentence(name, by_sublayer) for name, by_sublayer in gains.items()),
             ),
             pictures=pictures,
-            numbers={name: _numbers(found) for name, found in gains.items()},
+            numbers={name: _numbers(by_sublayer) for name, by_sublayer in gains.items()},
             variables=_variables(gains),
         )
     ]
@@ -97,6 +97,6 @@ def _variables(gains: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
             gain,
             {"long_name": f"feedback gain of the {kind} sublayers of {name}", "units": "1"},
         )
-        for i, (name, found) in enumerate(gains.items())
-        for kind, gain in found.items()
+        for i, (name, by_sublayer) in enumerate(gains.items())
+        for kind, gain in by_sublayer.items()
     }

@@ -41,7 +41,7 @@ def sections(material: Material) -> list[Section]:
     peaks = {
         name: sensitivity_peaks(loop.controller, open_loop_pole(loop, a)) for name, loop in material.controlled.items()
     }
-    found = {name: margins(loop_transfer(loop, a)) for name, loop in material.controlled.items()}
+    stability = {name: margins(loop_transfer(loop, a)) for name, loop in material.controlled.items()}
     worst = {name: worst_case(loop, material.spectra[material.network]) for name, loop in material.controlled.items()}
     average = {
         name: sensitivity_response(loop.controller, open_loop_pole(loop, a), OMEGA)
@@ -51,14 +51,14 @@ def sections(material: Material) -> list[Section]:
         Section(
             key="frequency",
             title=title,
-            sentences=_sentences(a, peaks, found, worst),
-            pictures=(*_responses(average, worst), *_loops(material.controlled, a, found)),
+            sentences=_sentences(a, peaks, stability, worst),
+            pictures=(*_responses(average, worst), *_loops(material.controlled, a, stability)),
             caveat=CAVEAT,
-            tables=(_table(a, peaks, found, worst),),
+            tables=(_table(a, peaks, stability, worst),),
             numbers={
                 name: {
                     "peaks": peaks[name]._asdict(),
-                    "margins": asdict(found[name]),
+                    "margins": asdict(stability[name]),
                     "worst_ms": worst[name]["ms"],
                     "unstable_share": worst[name]["unstable"],
                 }
@@ -80,7 +80,7 @@ def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:
     """Bands of |S| and |T| over the stable modes, their largest Ms, and the share that is unstable."""
     alpha = open_loop_pole(loop, modes)
     stable = spectral_radius(loop.controller, alpha) < 1
-    found = performance(loop, modes, horizon=8)  # its margins; nobody looks at the step response
+    robustness = performance(loop, modes, horizon=8)  # its margins; nobody looks at the step response
     s = sensitivity_response(loop.controller, alpha[stable], OMEGA)
     if not len(s):
         nothing = np.full((2, len(OMEGA)), np.nan)
@@ -88,33 +88,33 @@ def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:
     return {
         "s": np.quantile(np.abs(s), QUANTILES, axis=0),
         "t": np.quantile(np.abs(1 - s), QUANTILES, axis=0),
-        "ms": float(1 / found.modulus_margin[found.stable].min()),
+        "ms": float(1 / robustness.modulus_margin[robustness.stable].min()),
         "unstable": float(np.mean(~stable)),
     }
 
 
 def _responses(average: dict[str, np.ndarray], worst: dict[str, dict[str, Any]]) -> tuple[Picture, ...]:
-    drawn = []
+    pictures = []
     for letter, curves in (("S", average), ("T", {name: 1 - s for name, s in average.items()})):
         axes = plots.bode_magnitude(
             OMEGA,
             {name: np.abs(curve) for name, curve in curves.items()},
-            bands={name: found[letter.lower()] for name, found in worst.items()},
+            bands={name: case[letter.lower()] for name, case in worst.items()},
             ylabel=f"|{letter}| (dB)",
             title=f"|{letter}|: average mode, and 5 to 95 % of the real modes",
         )
-        drawn.append(
+        pictures.append(
             Picture(
                 f"bode-{letter.lower()}", f"Magnitude of {letter} over frequency in rad/layer", plots.figure_of(axes)
             )
         )
-    return tuple(drawn)
+    return tuple(pictures)
 
 
-def _loops(loops: dict[str, Loop], a: float, found: dict[str, Margins]) -> tuple[Picture, ...]:
+def _loops(loops: dict[str, Loop], a: float, stability: dict[str, Margins]) -> tuple[Picture, ...]:
     transfers = {name: loop_transfer(loop, a) for name, loop in loops.items()}
     inside = OMEGA[1:]  # an integrator is infinite at z = 1
-    nyquist = plots.nyquist(inside, {name: L(np.exp(1j * inside)) for name, L in transfers.items()}, margins=found)
+    nyquist = plots.nyquist(inside, {name: L(np.exp(1j * inside)) for name, L in transfers.items()}, margins=stability)
     four = {
         name: {key: np.abs(system(np.exp(1j * OMEGA[1:]))) for key, system in gang_of_four(loop, a).items()}
         for name, loop in loops.items()
@@ -140,19 +140,21 @@ def _root_loci(loops: dict[str, Loop], a: float) -> Picture:
     loci = {name: root_locus(replace(loop, controller=None), loop.controller, a, GAINS) for name, loop in loops.items()}
     zeros = {name: loop_transfer(loop, a).zeros() for name, loop in loops.items()}
     marks = {name: {"gain 1": mode(loop, a).poles()} for name, loop in loops.items()}
-    drawn = plots.root_loci(GAINS, loci, zeros, marks=marks)
-    return Picture("root-locus", "Root locus of each loop in the overall gain of its controller", drawn)
+    loci_figure = plots.root_loci(GAINS, loci, zeros, marks=marks)
+    return Picture("root-locus", "Root locus of each loop in the overall gain of its controller", loci_figure)
 
 
-def _sentences(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst: dict[str, Any]) -> tuple[str, ...]:
+def _sentences(
+    a: float, peaks: dict[str, Any], stability: dict[str, Margins], worst: dict[str, Any]
+) -> tuple[str, ...]:
     def say(values: dict[str, str]) -> str:
         return listed([f"{value} ({name})" for name, value in values.items()])
 
     return (
         f"For the average mode (a = {number(a, 3)}) the largest amplification of the error, Ms, is "
         f"{say({n: number(p.ms) for n, p in peaks.items()})}; a value below 2 is what control engineers ask for.",
-        f"The controller's gain could grow by a factor of {say({n: number(m.gain_margin) for n, m in found.items()})} "
-        "before the loop oscillates.",
+        "The controller's gain could grow by a factor of "
+        f"{say({n: number(m.gain_margin) for n, m in stability.items()})} before the loop oscillates.",
         "Over the real spectrum the worst Ms among the stable modes is "
         + say({n: number(w["ms"]) for n, w in worst.items()})
         + f"; with the unstable ones counted ({say({n: percent(w['unstable']) for n, w in worst.items()})}) it is "
@@ -160,7 +162,7 @@ def _sentences(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst
     )
 
 
-def _table(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst: dict[str, Any]) -> Table:
+def _table(a: float, peaks: dict[str, Any], stability: dict[str, Margins], worst: dict[str, Any]) -> Table:
     header = (
         "loop",
         "Ms",
@@ -186,6 +188,6 @@ def _table(a: float, peaks: dict[str, Any], found: dict[str, Margins], worst: di
             number(worst[name]["ms"]),
             percent(worst[name]["unstable"]),
         )
-        for name, m in found.items()
+        for name, m in stability.items()
     )
     return Table(header, rows, f"Average mode, a = {number(a, 3)}, and worst case over the real spectrum")

@@ -76,7 +76,7 @@ def _shares(shares: dict[str, dict[str, float]]) -> tuple[str, ...]:
     networks = list(next(iter(shares.values())))
     return tuple(
         f"Modes left unstable in {network}: "
-        + listed([f"{percent(found[network])} by {name}" for name, found in shares.items()])
+        + listed([f"{percent(by_network[network])} by {name}" for name, by_network in shares.items()])
         + "."
         for network in networks
     )
@@ -92,5 +92,5 @@ def _intervals(loops: dict[str, Loop]) -> str:
 
 def interval_text(loop: Loop) -> str:
     """The stable set of real attention eigenvalues in words."""
-    found = mode_intervals(loop)
-    return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in found) or "the empty set"
+    intervals = mode_intervals(loop)
+    return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in intervals) or "the empty set"

@@ -53,7 +53,7 @@ def sections(material: Material) -> list[Section]:
                     HORIZON,
                 ),
             ),
-            numbers={kind: {name: asdict(m) for name, m in found.items()} for kind, found in metrics.items()},
+            numbers={kind: {name: asdict(m) for name, m in responses.items()} for kind, responses in metrics.items()},
             variables={
                 **_variable("time_response_real", {name: np.median(y, axis=1) for name, y in real.items()}),
                 **_variable("time_response_average", average),

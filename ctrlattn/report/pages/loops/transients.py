@@ -34,14 +34,17 @@ def sections(material: Material) -> list[Section]:
         Section(
             key="transients",
             title="Between the eigenvalues and the peak: what grows before it settles?",
-            sentences=(_automaton(growth.norms, moved), *(_loop(name, *found) for name, found in peaks.items())),
+            sentences=(
+                _automaton(growth.norms, moved),
+                *(_loop(name, *growth_and_stable) for name, growth_and_stable in peaks.items()),
+            ),
             pictures=_pictures(automaton, growth, material, peaks),
             caveat=CAVEAT,
             tables=(_table(peaks),) if peaks else (),
             numbers={
                 "automaton_growth": growth.norms,
                 "automaton_radius_after_disturbance": moved,
-                "loops": {name: _summary(*found) for name, found in peaks.items()},
+                "loops": {name: _summary(*growth_and_stable) for name, growth_and_stable in peaks.items()},
             },
             variables={"automaton_growth": (("passes",), growth.norms, {"long_name": "norm of the power of a pass"})},
         )
@@ -70,15 +73,15 @@ def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarra
 
 def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
     """Over the stable matrices: peak and where the growth stands at the last layer."""
-    kept = growth[stable]
-    if not len(kept):
+    stable_growth = growth[stable]
+    if not len(stable_growth):
         return {"stable_share": 0.0, "median_peak": np.nan, "largest_peak": np.nan, "median_end": np.nan}
-    peak = kept.max(axis=1)
+    peak = stable_growth.max(axis=1)
     return {
         "stable_share": float(np.mean(stable)),
         "median_peak": float(np.median(peak)),
         "largest_peak": float(peak.max()),
-        "median_end": float(np.median(kept[:, -1])),
+        "median_end": float(np.median(stable_growth[:, -1])),
     }
 
 
@@ -92,14 +95,14 @@ def _automaton(norms: np.ndarray, moved: float) -> str:
 
 
 def _loop(name: str, growth: np.ndarray, stable: np.ndarray) -> str:
-    found = _summary(growth, stable)
+    summary = _summary(growth, stable)
     if not stable.any():
         return f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
     return (
-        f"{name}: stable on {percent(found['stable_share'])} of the {len(stable)} matrices of the first text. On these "
-        f"a disturbance is amplified at most {number(found['median_peak'])} times in the median matrix and "
-        f"{number(found['largest_peak'])} times in the worst, on its way; after {growth.shape[1] - 1} "
-        f"layers {number(found['median_end'], 3)} of it is left in the median."
+        f"{name}: stable on {percent(summary['stable_share'])} of the {len(stable)} matrices of the first text. On "
+        f"these a disturbance is amplified at most {number(summary['median_peak'])} times in the median matrix and "
+        f"{number(summary['largest_peak'])} times in the worst, on its way; after {growth.shape[1] - 1} "
+        f"layers {number(summary['median_end'], 3)} of it is left in the median."
     )
 
 
@@ -110,11 +113,11 @@ def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dic
     )
     powers = plots.transient_growth(growth, title="Powers of one pass of the automaton", unit="passes")
     quartiles = {
-        name: np.quantile(found[stable], [0.25, 0.5, 0.75], axis=0).T
-        for name, (found, stable) in peaks.items()
+        name: np.quantile(norms[stable], [0.25, 0.5, 0.75], axis=0).T
+        for name, (norms, stable) in peaks.items()
         if stable.any()
     }
-    drawn = [
+    pictures = [
         Picture(
             "pseudospectrum",
             "Pseudospectra of one pass of the automaton: contours leave the unit circle around the eigenvalue 1",
@@ -126,25 +129,25 @@ def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dic
         decay = plots.time_response(
             quartiles, ylabel="Amplification (2-norm)", title=f"A disturbance under the attention of {material.network}"
         )
-        drawn.append(
+        pictures.append(
             Picture(
                 "disturbance", "Amplification of a disturbance over the layers, quartiles over the recorded matrices",
                 plots.figure_of(decay),
             )
         )  # fmt: skip
-    return tuple(drawn)
+    return tuple(pictures)
 
 
 def _table(peaks: dict[str, Any]) -> Table:
     rows = tuple(
         (
             name,
-            percent(found["stable_share"]),
-            number(found["median_peak"]),
-            number(found["largest_peak"]),
-            number(found["median_end"], 3),
+            percent(summary["stable_share"]),
+            number(summary["median_peak"]),
+            number(summary["largest_peak"]),
+            number(summary["median_end"], 3),
         )
-        for name, found in ((name, _summary(*values)) for name, values in peaks.items())
+        for name, summary in ((name, _summary(*values)) for name, values in peaks.items())
     )
     header = ("loop", "matrices stable", "peak, median", "peak, worst", "left at the end, median")
     return Table(header, rows, "Amplification of a disturbance of the tokens, over the stable matrices of one text")
