@@ -28,7 +28,7 @@ class Judgement:
     why_not: str  # what binds where there are none
 
     def in_words(self) -> str:
-        """One line: what is met, what would meet more."""
+        """One line that says what is met, and what would meet more."""
         c = self.controller
         said = f"kp {c.kp:g}, ki {c.ki:g}, kd {c.kd:g} ({c.form}): "
         if self.meets is None:
@@ -45,7 +45,7 @@ class Judgement:
 def judge(
     loop: Loop, spectrum: Any, *, improve: bool = True, terms: Sequence[str] = ("PID", "PD"), seed: int = 0
 ) -> Judgement:
-    """The specification that a loop's gains meet on a spectrum; and, with improve, gains that meet it with room.
+    """Tell the specification that a loop's gains meet on a spectrum and, with improve, gains that meet it with room.
 
     To improve is to be at least as good in every figure, in the worst mode. Where a mode is unstable, it is to be
     stable on all of them: with a modulus margin of 0.1, within 100 layers, and with the error that the gains keep over
@@ -157,5 +157,5 @@ def _figures(values: dict[str, float]) -> str:
 
 
 def _rounded(value: float) -> float:
-    """An error of rounding is none."""
+    """An error of the size of rounding counts as no error."""
     return value if value > 1e-9 else 0.0

@@ -1,6 +1,7 @@
 """T = num/p, S = (z - alpha) den/p, p = (z - alpha) den + num: what one controller does to every mode of a spectrum.
 
-Step response of T (from beta r to the state, at rest before), margins of the loop broken at the controller.
+The step response is that of T, from beta r to the state, from rest; the margins are those of the loop broken at the
+controller.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ HORIZON = 1000  # layers in which a response has to settle, unless asked otherwi
 
 @dataclass(frozen=True)
 class Performance:
-    """Figures of one loop for each distinct mode; margins 0 and the others inf where the mode is unstable."""
+    """Figures of one loop for each distinct mode; of an unstable mode the margins are 0 and the others inf."""
 
     a: np.ndarray  # (m,) complex: eigenvalues of attention, distinct
     count: np.ndarray  # (m,) int: how often each occurs in the spectrum
@@ -167,14 +168,14 @@ def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarra
 
 
 def _best(omega: np.ndarray, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the largest of found (2, modes, candidates) lies, and how large it is: both (2, modes, 1)."""
+    """Where the largest of heights (2, modes, candidates) lies, and how large it is: both (2, modes, 1)."""
     at = np.argmax(heights, axis=-1)[..., None]
     where = np.take_along_axis(np.broadcast_to(omega, heights.shape), at, axis=-1)
     return where, np.take_along_axis(heights, at, axis=-1)
 
 
 def _golden(f: Callable[[np.ndarray], np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The maximum between low and high where there is one alone, by golden section, one evaluation a step."""
+    """The maximum between low and high where there is one alone, by golden section: each step takes one evaluation."""
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     at_left, at_right = f(left), f(right)
     for _ in range(24):  # to 1e-5 of the width, 1e-10 of a smooth peak

@@ -36,7 +36,7 @@ _MODES, _ROUNDS, _GENERATIONS, _POPULATION = 12, 4, 60, 48
 
 @dataclass(frozen=True)
 class Spec:
-    """What every mode has to meet; None: not asked.
+    """What every mode has to meet; a requirement of None is not asked for.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class Design:
 
     @property
     def slack(self) -> dict[str, float]:
-        """Of each requirement, at its worst mode."""
+        """The slack of each requirement at its worst mode."""
         return {name: float(np.min(value)) for name, value in self.spec.slack(self.performance).items()}
 
     @property
@@ -202,7 +202,7 @@ class _Candidate(NamedTuple):
 
 @dataclass
 class _Problem:
-    """The search: gains -> worst slack on a few modes, all gains of a generation at once."""
+    """The search: it takes all gains of a generation at once to their worst slack on a few modes."""
 
     loop: Loop
     modes: np.ndarray

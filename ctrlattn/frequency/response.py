@@ -1,7 +1,8 @@
 """G(z) = C (zI - A)^-1 B + D at many frequencies, z = e^{iw dt} or iw: A is reduced once, each frequency costs n^2.
 
 Triangular A (causal attention) needs no reduction; any other A is brought to Hessenberg form by one orthogonal
-transformation, as backward stable as a solve at each frequency. No eigenvectors, which a defective A does not have.
+transformation, as backward stable as a solve at each frequency. Eigenvectors are not used: a defective A
+has too few.
 """
 
 import warnings
@@ -98,7 +99,7 @@ def _warn_of_lost_digits(system: control.StateSpace, omega: np.ndarray, values: 
 
 
 def _on_circle(angle: np.ndarray) -> np.ndarray:
-    """e^{iw}, exactly -1 at the Nyquist frequency: a pole there is one."""
+    """e^{iw}, exactly -1 at the Nyquist frequency, so that a pole at -1 is met."""
     return np.where(np.abs(angle) == np.pi, -1.0, np.exp(1j * angle))
 
 
@@ -122,7 +123,7 @@ def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, 
 
 
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """One solve a frequency, all in one call: the plain reference."""
+    """The plain reference: one solve for each frequency, all in one call."""
     try:
         solved = np.linalg.solve(points[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
         return np.moveaxis(c @ solved, 0, -1)

@@ -76,8 +76,8 @@ def difference_gain(matrices: Array) -> np.ndarray:
 def mean_cosine(x: Array) -> Array:
     """Mean cosine similarity over all pairs of different tokens, (..., n, d) -> (...).
 
-    1 when all tokens point the same way (oversmoothing). A zero token has cosine 0 with every other.
-    nan for a single token.
+    It is 1 when all tokens point the same way (oversmoothing) and nan for a single token. A zero token has cosine 0
+    with every other.
 
     Parameters
     ----------

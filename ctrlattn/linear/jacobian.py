@@ -1,6 +1,6 @@
 """J v = d/de f(x + e v) and J' w, without J: the Jacobian of any map as a scipy LinearOperator.
 
-One forward-mode pass for J v, one reverse-mode pass for J' w; memory of one evaluation of f, never (n d)^2.
+J v takes one forward-mode pass and J' w one reverse-mode pass, in the memory of one evaluation of f, never (n d)^2.
 """
 
 import warnings
@@ -112,7 +112,7 @@ def prepare_forward() -> None:
 
 
 def _plain_attention() -> Any:
-    """CPU attention of torch has no forward mode but in its plain kernel."""
+    """Of torch's attention on the CPU only the plain kernel has a forward mode."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel(SDPBackend.MATH)

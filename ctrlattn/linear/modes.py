@@ -62,11 +62,11 @@ def mode(loop: Loop, a: complex) -> control.StateSpace:
 def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.StateSpace:
     """The loop transfer L(z) of one mode; the closed loop is 1 + L(z) = 0.
 
-    at="control": broken at the controller, L = C(z)/(z - alpha); zero without a controller.
-    at="prediction": broken at the prediction, with the controller's loop closed,
-    L = -feedback a / (z - skip + C(z)); without a controller the residual integrator -feedback a / (z - skip).
-    The two are never the same thing: their margins answer different questions (gain of the controller, gain of
-    the attention).
+    at="control": the loop is broken at the controller, L = C(z)/(z - alpha); it is zero without a controller.
+    at="prediction": the loop is broken at the prediction, with the controller's loop closed,
+    L = -feedback a / (z - skip + C(z)); without a controller it is the residual integrator -feedback a / (z - skip).
+    The two are never the same: the margins of the first tell how far the gain of the controller may change, those of
+    the second how far the gain of the attention may.
 
     Parameters
     ----------

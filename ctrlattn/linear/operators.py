@@ -1,6 +1,6 @@
 """L with x' = L x: the (n, n) matrix of one layer of a linear loop, found by running the layer on the identity.
 
-One sequential pass of the automaton is (I + g M)^-1, one parallel pass I - g M, with M the strict causal mean.
+With M the strict causal mean, a sequential pass of the automaton is (I + g M)^-1 and a parallel one is I - g M.
 """
 
 import numpy as np

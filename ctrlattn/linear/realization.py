@@ -38,8 +38,8 @@ class Realization(NamedTuple):
     def is_stable(self) -> bool:
         """All eigenvalues of A strictly inside the unit circle (left half plane), hidden ones too.
 
-        Raises ArithmeticError where a change of A in its last digit decides: eigenvalues of a dense, nearly defective
-        matrix lie. A triangular matrix has its diagonal.
+        Raises ArithmeticError where a change of A in its last digit decides, since the computed eigenvalues of a dense,
+        nearly defective matrix are far off. Those of a triangular matrix are its diagonal, exactly.
         """
         a = self.a
         if not len(a):

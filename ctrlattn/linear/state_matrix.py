@@ -1,4 +1,4 @@
-"""x' = A x: the state matrix behind a system or an array, its time domain, and the resolvent zI - A."""
+"""x' = A x: the state matrix behind a system or an array, and its time domain."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """A = P' (block triangular) P: poles are those of the diagonal blocks, never `eigvals` of the whole.
 
-A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` lies by (1e-16)^(1/n).
+A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` is off by (1e-16)^(1/n).
 """
 
 from typing import Any

@@ -35,7 +35,7 @@ def lyapunov_exponents(
     jvp: Jvp | None = None,
     seed: int = 0,
 ) -> Any:
-    """The k largest Lyapunov exponents of x' = step(x) along the trajectory from x, in nats a step.
+    """The k largest Lyapunov exponents of x' = step(x) along the trajectory from x, in nats per step.
 
     J(x_t) Q_{t-1} = Q_t R(t);  lambda_j = 1/T sum_t ln |R_jj(t)|.
 
@@ -44,8 +44,8 @@ def lyapunov_exponents(
 
     Parameters
     ----------
-    step : callable x -> x', or a sequence of them, one a step (transient + steps)
-        Of a sequence (a time-varying network) these are finite-time exponents. `layer_map` makes one from a Loop.
+    step : callable x -> x', or a sequence of transient + steps of them
+        Those of a sequence (a time-varying network) are finite-time exponents. `layer_map` makes a step of a Loop.
         torch: forward-mode autodiff. numpy: central differences, relative accuracy 4e-11 in float64, unless `jvp` is
         given.
     x : any shape, numpy or torch
@@ -62,7 +62,7 @@ def lyapunov_exponents(
     jvp : callable (x, directions) -> (k, *x.shape), optional
         The derivative: J(x) times each of `directions`, (k, *x.shape).
     seed : int
-        Of the frame that k < N directions start from.
+        It draws the frame that k < N directions start from.
 
     Returns
     -------
@@ -93,9 +93,13 @@ def lyapunov_exponents(
     steps, transient = require_whole("steps", steps), require_whole("transient", transient, least=0)
     maps = list(step) if isinstance(step, Iterable) and not callable(step) else [step] * (transient + steps)
     for f in maps:
-        require_callable("step", f, "layer_map(loop, x)[0] is one, a list of them a network whose layers differ")
+        require_callable(
+            "step", f, "layer_map(loop, x)[0] is one, a list of such steps is a network whose layers differ"
+        )
     if len(maps) != transient + steps:
-        raise InputError(f"a sequence needs one map a step: {len(maps)} maps for {transient} + {steps} steps")
+        raise InputError(
+            f"a sequence needs one map for each step: it has {len(maps)} maps for {transient} + {steps} steps"
+        )
     tangent = Tangent(x, jvp)
     # All directions: the identity, exact on diagonal maps. Some: a random frame, which misses none of the largest.
     frame = np.eye(size) if k == size else _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))

@@ -15,7 +15,7 @@ from ctrlattn.errors import InputError, require_whole
 
 
 class DepthExponents(NamedTuple):
-    """Exponents of a product of Jacobians, in nats a layer."""
+    """Exponents of a product of Jacobians, in nats per layer."""
 
     exponents: np.ndarray  # (k,), descending; -inf for a direction that the network annihilates
     rates: np.ndarray  # (layers, k): ln |R_ii| of each layer; their mean over the layers is the exponent
@@ -38,7 +38,7 @@ def depth_exponents(
         Forward sweeps; between two of them one backward. One alone, from random directions, underestimates the
         first exponents; with each more the error falls by (sigma_{k+1} / sigma_i)^2 of the whole product.
     seed : int
-        Of the directions it starts from.
+        It draws the directions that the sweeps start from.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""sigma_max(J) = max |J v|/|v|, and |J v|/|v| of a random v: the worst and the typical gain of a map, matrix-free.
+"""sigma_max(J) = max |J v|/|v|, and |J v|/|v| of a random v: how a map amplifies at worst and typically, matrix-free.
 
 J is known by its products alone. On the Krylov space of J'J its singular values are found from below (Lanczos, with
 the basis kept orthogonal), J V_m = V_m H_m + h v e' (Arnoldi) gives eigenvalues, and random probes whatever is a trace.
@@ -83,7 +83,7 @@ def singular_triplets(
     tolerance : float
         Where all k errors are below this share of sigma_max, it stops earlier.
     seed : int
-        Of the direction it starts from.
+        It draws the direction that the steps start from.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     Parameters
     ----------
     operator : (n, n) LinearOperator
-        Products with it alone, none with its transpose.
+        It must have products; none with its transpose are taken.
     steps : int
         At least 1; n at most are taken.
     seed : int

@@ -1,6 +1,7 @@
 """sigma_min(zI - A) on a grid of z: the pseudospectra of all sizes at once, by Schur form and inverse Lanczos.
 
-With A = Q T Q*, 1/sigma_min^2 is the largest eigenvalue of (zI - T)^-1 (zI - T)^-*, two triangular solves a step.
+With A = Q T Q*, 1/sigma_min^2 is the largest eigenvalue of (zI - T)^-1 (zI - T)^-*, and each
+step takes two triangular solves.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import upper_schur
 
-_SMALL = 40  # below, an SVD a point is as fast
+_SMALL = 40  # below, one SVD for each point is as fast
 _LARGEST = 3000
 _STEPS = 100
 _BATCH = 64
@@ -69,7 +70,7 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
 
 
 def by_svd(a: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The plain reference: an SVD a point.
+    """The plain reference: it takes one SVD for each point.
 
     >>> by_svd(np.zeros((1, 1)), np.array([2j])).tolist()
     [2.0]

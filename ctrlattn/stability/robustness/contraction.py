@@ -26,7 +26,7 @@ _FLOOR = 1e-3
 
 
 class Contraction(NamedTuple):
-    """A certificate: as long as both motions stay where the sector holds, |x_1 - x_2|_P shrinks by `rate` a layer."""
+    """A certificate: as long as both motions stay where the sector holds, |x_1 - x_2|_P shrinks by `rate` per layer."""
 
     rate: float  # below 1: contracting
     metric: np.ndarray  # P (n, n), positive definite, largest eigenvalue 1

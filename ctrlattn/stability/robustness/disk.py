@@ -3,7 +3,7 @@
 The disk of size alpha: f = (1 + (1 - skew)/2 delta) / (1 - (1 + skew)/2 delta), |delta| < alpha, complex and dynamic.
 skew = 0: balanced, |S - T|/2; skew = 1: |S|, the modulus margin; skew = -1: |T|.
 
-mu, for one full-range complex delta a channel, is bounded above by min_D sigma_max(D M D^-1), D diagonal (equal to mu
+mu, for one full-range complex delta per channel, is bounded above by min_D sigma_max(D M D^-1), D diagonal (equal to mu
 up to three channels). The sweep over frequency is not a grid: with D frozen, the pencil of the level tells up to
 which frequency the bound stays below it, and the next D takes over there.
 """
@@ -44,7 +44,7 @@ class ChannelMargins:
 
 
 def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous: bool = False) -> DiskMargin:
-    """Largest disk of simultaneous gain and phase changes, one factor a channel, that the closed loop survives.
+    """The largest disk of simultaneous gain and phase changes that the closed loop survives, one factor per channel.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
 
     Returns
     -------
-    list of ChannelMargins, one a channel
+    list of ChannelMargins, one for each channel
 
     Raises
     ------

@@ -66,7 +66,7 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
 
 
 def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> float:
-    """||G||_inf = sup_w sigma_max(G): largest gain over all frequencies and directions.
+    """||G||_inf = sup_w sigma_max(G): the peak gain, over all frequencies and directions.
 
     Parameters
     ----------

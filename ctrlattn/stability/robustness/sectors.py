@@ -88,7 +88,8 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
 
     With c = (low + high)/2 and r = (high - low)/2: G/(1 + c G) stable and r ||G/(1 + c G)||_inf < 1. For one channel
     this is the circle criterion; for several, phi maps vectors to vectors. If the sector bounds slopes (as those of
-    `softmax_sector`, `normalizer_sector` do), any two motions of the loop approach each other. Sufficient only.
+    `softmax_sector`, `normalizer_sector` do), any two motions of the loop approach each other. The criterion
+    is sufficient, not necessary.
 
     Parameters
     ----------

@@ -145,7 +145,7 @@ def test_a_sequence_of_maps_gives_finite_time_exponents():
     maps = [lambda x, g=g: g * x for g in (2.0, 3.0, 0.5)]
     assert_allclose(lyapunov_exponents(maps, np.zeros(1), 3), math.log(3) / 3)
     assert_allclose(lyapunov_exponents(maps, np.zeros(1), 2, transient=1), math.log(1.5) / 2)
-    with pytest.raises(ValueError, match="one map a step"):
+    with pytest.raises(ValueError, match="one map for each step"):
         lyapunov_exponents(maps, np.zeros(1), 4)
 
 
