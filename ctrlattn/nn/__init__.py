@@ -1,7 +1,8 @@
 """Torch modules for training: controlled attention in a ViT and a language model; the transformer made of `read`."""
 
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState
-from ctrlattn.nn.modules.blocks import Block, configuration
+from ctrlattn.nn.modules.blocks import Block
+from ctrlattn.nn.modules.configuration import configuration
 from ctrlattn.nn.modules.gains import Actuator, LearnedPID, stable_spread
 from ctrlattn.nn.modules.hyper_connection import HyperConnection
 from ctrlattn.nn.modules.lm import ControlledLM

@@ -11,7 +11,8 @@ import torch
 
 from ctrlattn.frequency import mean_cosine, participation_rank
 from ctrlattn.nn.modules.attention import control_values
-from ctrlattn.nn.modules.blocks import Block, Network
+from ctrlattn.nn.modules.blocks import Block
+from ctrlattn.nn.modules.network import Network
 
 
 def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:

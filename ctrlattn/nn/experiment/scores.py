@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 
 from ctrlattn.nn.experiment.attacks import fgsm, noisy, pgd
 from ctrlattn.nn.experiment.data import Data, Part, perplexity
-from ctrlattn.nn.modules.blocks import Network
+from ctrlattn.nn.modules.network import Network
 
 NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
 PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10

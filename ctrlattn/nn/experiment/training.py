@@ -16,8 +16,8 @@ from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED, controller_report, optio
 from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
 from ctrlattn.nn.experiment.scores import loss_of, mean_loss, score
-from ctrlattn.nn.modules.blocks import Network
 from ctrlattn.nn.modules.lm import ControlledLM
+from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.vit import ControlledViT
 from ctrlattn.progress import Progress, silent
 

@@ -1,22 +1,17 @@
-"""x' = x + g Attn(norm x), x'' = x' + MLP(norm x'): the layers of a network, with a controller across them.
+"""x' = x + g Attn(norm x), x'' = x' + MLP(norm x'): one layer of a network, with a controller in its attention.
 
 Blocks of a vision transformer and of a language model are the same; names are those of timm (`norm1`, `attn`, `norm2`,
 `mlp.fc1`, `mlp.fc2`), so that a state dict of a DeiT fits.
 """
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
-from ctrlattn import presets
-from ctrlattn.errors import InputError, require_known, require_whole
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
-from ctrlattn.nn.modules.relatives import RELATIVES
-from ctrlattn.tracking import require_one_memory
 
 Norm = Literal["layer", "rms", "none"]
 Placement = Literal["pre", "post"]
@@ -163,125 +158,3 @@ class Block(torch.nn.Module):
 
     def _passed(self, y: torch.Tensor) -> torch.Tensor:
         return drop_path(y, self.drop_path, self.training)
-
-
-class Network(torch.nn.Module):
-    """What ViT and LM share: `blocks`, one controller's memory across them, initial weights, loading."""
-
-    blocks: torch.nn.ModuleList
-
-    def layers(self, x: torch.Tensor, *, padding: torch.Tensor | None = None) -> Iterator[torch.Tensor]:
-        """The stream before the first block and after each, (..., n, d)."""
-        yield x
-        depth_state = None
-        for block in self.blocks:
-            x, depth_state = block(x, depth_state, padding=padding)
-            yield x
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's, with one line for what does not fit; a shared tensor may stand under one of its names, as
-        safetensors' save_model leaves it.
-
-        Raises
-        ------
-        InputError
-            Missing or unexpected names (if strict), or a shape that differs: the first of them, and how many.
-        """
-        own = self.state_dict()
-        if strict:
-            given = {_identity(own[name]): value for name, value in state_dict.items() if name in own}
-            twins = {name: given[_identity(t)] for name, t in own.items() if _identity(t) in given}
-            state_dict = {**twins, **state_dict}
-        wrong = [
-            f"{name} is {tuple(value.shape)}, the network has {tuple(own[name].shape)}"
-            for name, value in state_dict.items()
-            if name in own and value.shape != own[name].shape
-        ]
-        if strict:
-            wrong += [f"{name} is missing" for name in own if name not in state_dict]
-            wrong += [f"{name} is not in the network" for name in state_dict if name not in own]
-        if wrong:
-            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            raise InputError(f"this state dict does not fit {type(self).__name__}: {wrong[0]}{more}")
-        return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-    def initialize(self, std: float, *, depth_scaled: bool) -> None:
-        """Normal weights cut at two deviations, zero biases; depth_scaled: 1/sqrt(2 L) on what enters the stream."""
-        for name, module in self.named_modules():
-            if isinstance(module, torch.nn.Linear):
-                entering = depth_scaled and name.endswith((".attn.proj", ".mlp.fc2"))
-                scale = 1 / math.sqrt(2 * len(self.blocks)) if entering else 1.0
-                torch.nn.init.trunc_normal_(module.weight, std=std * scale)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-
-
-def stack(
-    depth: int, controller: Any, mixing: Any = None, drop_path: float = 0.0, **options: Any
-) -> torch.nn.ModuleList:
-    """`depth` blocks; one controller for all, or a sequence with one for each (None: none at that layer).
-
-    mixing is a class of nn.relatives; every layer makes its own. drop_path is that of the last layer: it grows linearly
-    from 0 at the first, as in DeiT's recipe.
-
-    >>> len(stack(3, None, dim=8, heads=2, hidden=16))
-    3
-    """
-    require_sizes(depth=depth)
-    each = list(controller) if isinstance(controller, Sequence) else [controller] * depth
-    if len(each) != depth:
-        raise InputError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
-    heads = options["heads"]
-    made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
-    rates = [drop_path * k / max(depth - 1, 1) for k in range(depth)]
-    blocks = torch.nn.ModuleList(
-        Block(controller=c, mixing=m, drop_path=rate, **options) for c, m, rate in zip(each, made, rates, strict=True)
-    )
-    _require_one_memory(blocks)
-    return blocks
-
-
-def configuration(name: str) -> dict[str, Any]:
-    """What a preset or a relative asks of ControlledViT or ControlledLM: controller, reference_gain and feedback.
-
-    A preset of value dynamics (softmax, neutreno, both PIDformer laws) is control inside attention; one with a residual
-    connection (comparator) is a sign on the stream. A relative (attnscale, centered, shaped, differential,
-    value-residual, sinkformer) is another attention law, `mixing`, without control.
-
-    Raises
-    ------
-    InputError
-        An unknown name, or a preset that has no such network: sequential order, a normalizer of its own, or control
-        of the stream.
-
-    Examples
-    --------
-    >>> configuration("pidformer-ema")["reference_gain"], configuration("comparator")["feedback"]
-    (0.1, -1.0)
-    """
-    if name in RELATIVES:
-        return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
-    loop = presets.get(require_known("preset", name, [*presets.names(), *RELATIVES]))
-    if loop.order == "sequential" or loop.normalizer is not None:
-        raise InputError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
-    if loop.skip != 0 and loop.controller is not None:
-        raise InputError(f"preset {name!r} controls the stream: these networks control values alone")
-    feedback = 1.0 if loop.skip == 0 else loop.feedback
-    return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": feedback}
-
-
-def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:
-    """Two names with the same are one tensor."""
-    return (tensor.data_ptr() or id(tensor)), tuple(tensor.shape)
-
-
-def require_sizes(**sizes: int) -> None:
-    """Raise InputError for the first size that is no whole number of at least 1."""
-    for name, size in sizes.items():
-        require_whole(name, size)
-
-
-def _require_one_memory(blocks: torch.nn.ModuleList) -> None:
-    """A controller whose gains are learned has the memory of the one whose gains are fixed: the number alone counts."""
-    probe, controllers = torch.zeros(1, 1), [cast(Block, block).attn.controller for block in blocks]
-    require_one_memory({k: f"{len(c.init(probe))} memories" for k, c in enumerate(controllers) if c is not None})

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.nn.modules.relatives import sinkhorn
+from ctrlattn.nn.modules.sinkhorn import sinkhorn
 
 
 class HyperConnection(torch.nn.Module):

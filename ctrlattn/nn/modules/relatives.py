@@ -1,4 +1,4 @@
-"""y = finish(mix(A) v): what PIDformer is compared with, as mixings; Sinkhorn; the second-order loop.
+"""y = finish(mix(A) v): what PIDformer is compared with, as mixings.
 
     attnscale        A <- 1/n + (1 + w_h)(A - 1/n)
     centered         A <- A - 1/n
@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 
 from ctrlattn.errors import InputError
+from ctrlattn.nn.modules.sinkhorn import sinkhorn
 
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -239,79 +240,3 @@ RELATIVES: dict[str, type[_Plain]] = {
 def uniform(read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     """The mean of the values that each token sees: what a query of zeros reads."""
     return read(torch.zeros_like(q), k, v)
-
-
-def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
-    """exp(logits), rows and columns normalised in turn, rows first: steps = 1 is softmax, many doubly stochastic.
-
-    Parameters
-    ----------
-    logits : (..., n, n)
-    steps : int
-        Normalisations, >= 1; an odd number ends with the rows.
-
-    Raises
-    ------
-    InputError
-        steps below 1, a matrix that is not square.
-
-    References
-    ----------
-    Sinkhorn, A relationship between arbitrary positive matrices and doubly stochastic matrices, 1964; projection of the
-    stream mixing of manifold-constrained hyper-connections, arXiv 2512.24880: a doubly stochastic matrix has norm 1,
-    and products of them are doubly stochastic, so that no number of layers amplifies.
-
-    Examples
-    --------
-    >>> sinkhorn(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), 1).tolist()
-    [[0.5, 0.5], [0.5, 0.5]]
-    """
-    if steps < 1 or logits.shape[-1] != logits.shape[-2]:
-        raise InputError(f"sinkhorn takes square matrices and at least one step, got {tuple(logits.shape)} and {steps}")
-    for k in range(steps):
-        logits = logits - logits.logsumexp(-1 if k % 2 == 0 else -2, keepdim=True)
-    return logits.exp()
-
-
-def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layers: int, step: float) -> torch.Tensor:
-    """vel <- vel + t (predict(x) - x);  x <- x + t vel: attention as a force, a loop of second order.
-
-    A mode a of attention has the polynomial z^2 - (2 - t^2 (1 - a)) z + 1: its poles have product 1, so that it swings
-    and is neither damped nor smoothed, while t^2 (1 - a) < 4.
-
-    Parameters
-    ----------
-    predict : callable
-        (..., n, d) -> (..., n, d), for instance SoftmaxAttention.
-    x : (..., n, d)
-    layers : int
-    step : float
-        t; 0 is the identity.
-
-    Returns
-    -------
-    (layers + 1, ..., n, d)
-
-    Raises
-    ------
-    InputError
-        A step that is not finite, layers below 0.
-
-    References
-    ----------
-    Noguchi, Kawahara, Wavy transformer, arXiv 2508.12787, for the wave equation; Nguyen et al., Momentum transformer,
-    arXiv 2208.00579, for momentum over depth. The discretisation is this package's: semi-implicit Euler.
-
-    Examples
-    --------
-    >>> x = torch.tensor([[1.0]])
-    >>> wave(lambda x: 0 * x, x, 6, 1.0).flatten().tolist()  # a = 0, t = 1: z^2 - z + 1, a circle in six layers
-    [1.0, 0.0, -1.0, -1.0, 0.0, 1.0, 1.0]
-    """
-    if not math.isfinite(step) or layers < 0:
-        raise InputError(f"a finite step and layers >= 0 are needed, got {step} and {layers}")
-    states, velocity = [x], torch.zeros_like(x)
-    for _ in range(layers):
-        velocity = velocity + step * (predict(states[-1]) - states[-1])
-        states.append(states[-1] + step * velocity)
-    return torch.stack(states)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from ctrlattn.errors import InputError
-from ctrlattn.nn.modules.blocks import Network, require_sizes, stack
+from ctrlattn.nn.modules.network import Network, require_sizes, stack
 
 
 class PatchEmbedding(torch.nn.Module):

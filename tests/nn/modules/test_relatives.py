@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from ctrlattn import PID  # noqa: E402  (after the skip)
 from ctrlattn.nn import ControlledAttention, ControlledLM, ControlledViT, configuration  # noqa: E402
 from ctrlattn.nn.experiment.measures import attention_matrices, over_depth  # noqa: E402
-from ctrlattn.nn.modules.relatives import RELATIVES, sinkhorn, wave  # noqa: E402
+from ctrlattn.nn.modules.relatives import RELATIVES  # noqa: E402
 
 N, D = 6, 4
 
@@ -147,39 +147,6 @@ def test_value_residual_under_control_follows_v0_itself():
     npt.assert_allclose(extra.detach(), (u @ plain.proj.weight.T).detach(), rtol=0, atol=1e-13)
 
 
-def test_sinkhorn_is_softmax_at_first_and_doubly_stochastic_in_the_end():
-    logits = torch.randn(3, 5, 5, dtype=torch.float64)
-    npt.assert_allclose(sinkhorn(logits, 1), logits.softmax(-1), rtol=0, atol=1e-15)
-    matrix = sinkhorn(logits, 201)
-    for axis in (-1, -2):
-        npt.assert_allclose(matrix.sum(axis), np.ones((3, 5)), rtol=0, atol=1e-12)
-    with pytest.raises(ValueError, match=r"square matrices and at least one step, got \(2, 3\) and 1"):
-        sinkhorn(torch.zeros(2, 3), 1)
-    with pytest.raises(ValueError, match="at least one step"):
-        sinkhorn(torch.zeros(2, 2), 0)
-
-
-def test_sixty_mixings_of_streams_do_not_amplify():
-    # mHC: the mixing of streams is projected; without the projection the product of as many layers explodes.
-    generator = torch.Generator().manual_seed(0)
-    raw = torch.randn(60, 4, 4, dtype=torch.float64, generator=generator)
-    projected = torch.linalg.multi_dot(list(sinkhorn(raw, 201)))
-    assert abs(torch.linalg.matrix_norm(projected, 2).item() - 1) < 1e-9
-    assert torch.linalg.matrix_norm(torch.linalg.multi_dot(list(raw.exp())), 2) > 1e20
-
-
-def test_a_wave_is_its_characteristic_polynomial():
-    a, t = 0.3, 0.7
-    states = wave(lambda x: a * x, torch.ones(1, 1, dtype=torch.float64), 40, t).flatten().numpy()
-    npt.assert_allclose(states[2:], (2 - t**2 * (1 - a)) * states[1:-1] - states[:-2], rtol=0, atol=1e-12)
-    poles = np.roots([1.0, -(2 - t**2 * (1 - a)), 1.0])
-    npt.assert_allclose(abs(poles), 1.0, rtol=1e-12)
-    still = wave(torch.tanh, torch.ones(2, 3), 5, 0.0)
-    npt.assert_array_equal(still, np.ones((6, 2, 3)))
-    with pytest.raises(ValueError, match="a finite step"):
-        wave(torch.tanh, torch.ones(2, 3), 5, math.inf)
-
-
 @pytest.mark.parametrize("name", RELATIVES)
 def test_a_relative_is_a_network_that_has_a_gradient_everywhere(name):
     torch.manual_seed(0)
@@ -214,12 +181,12 @@ def test_a_cache_and_padding_are_the_full_forward(name):
 
 def test_arms_of_one_seed_begin_with_the_same_weights():
     from ctrlattn.nn.experiment.data import images
-    from ctrlattn.nn.experiment.training import Settings, build
+    from ctrlattn.nn.experiment.training import RunSettings, build
 
     data = images("black", np.zeros((3, 8, 8)), np.array([0, 1, 1]), train=1, valid=1)
-    plain = build(Settings("softmax", 5, depth=2, dim=12), data).state_dict()
+    plain = build(RunSettings("softmax", 5, depth=2, dim=12), data).state_dict()
     for name in RELATIVES:
-        other = build(Settings(name, 5, depth=2, dim=12), data).state_dict()
+        other = build(RunSettings(name, 5, depth=2, dim=12), data).state_dict()
         assert set(plain) <= set(other)
         for key, value in plain.items():
             npt.assert_array_equal(other[key], value, err_msg=f"{name}: {key}")
