@@ -18,7 +18,7 @@ from ctrlattn.loop import Loop
 def lqr(loop: Loop, a: float, *, error: float = 1.0, integral: float = 0.0, control: float = 1.0) -> PID:
     """The printed law with the gains that minimise the sum of error e^2 + integral S^2 + control u^2 on mode a.
 
-    It needs no search, as `tune` does, and knows one mode only: `performance` tells what the gains do to the
+    Unlike `tune` it needs no search and knows one mode only: `performance` tells what the gains do to the
     others. Its modulus margin on mode a is at least sqrt(control/(control + X)), X the first entry of the Riccati
     solution, which `lqr_margin` returns.
 

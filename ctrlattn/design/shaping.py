@@ -44,7 +44,7 @@ class Shaped:
 def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> Shaped:
     """H-infinity loop shaping of one attention mode: the weight says at which frequencies the loop transfer is large.
 
-    It needs no search, as `tune` does. It knows one mode; by `nu_gap` its margin covers the modes near it,
+    Unlike `tune` it needs no search. It knows one mode; by `nu_gap` its margin covers the modes near it,
     and `performance(shaped.loop, spectrum)` tells what it does to all.
 
     Parameters
