@@ -98,6 +98,13 @@ def test_layer_0_starts_the_memory_and_does_not_act(xp):
     assert after.acting
 
 
+def test_layer_0_does_not_act_on_a_reference_that_is_its_own_state(xp):
+    x = as_kind(xp, draws(N, D))
+    _, controls, _ = run(Tracking(PID(0.5), 0.2), [x, x])
+    npt.assert_array_equal(controls[0], np.zeros((N, D)))
+    npt.assert_allclose(controls[1], -0.4 * to_numpy(x), rtol=1e-14)
+
+
 def test_a_memory_that_was_not_started_starts_at_the_first_error_and_acts():
     x = draws(N, D)
     _, u, state = Tracking(PID(0.5, 0.25)).step(x, TrackingState(np.zeros((N, D)), None, acting=True))
