@@ -31,6 +31,7 @@ from ctrlattn.checkpoints.measure.parts import PARTS, SUBLAYERS, Effort, Measure
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.errors import InputError, require_known
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 
 if TYPE_CHECKING:

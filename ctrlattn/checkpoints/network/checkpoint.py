@@ -1,4 +1,4 @@
-"""Checkpoint: a network in evaluation mode, its tokenizer, and the family that says where its sublayers are."""
+"""x_{l+1} = x_l + F_l(x_l): a network of transformers, and where its sublayers F_l are."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,17 +18,17 @@ class Checkpoint:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers as modules of transformers."""
+        """The layers, which are modules of transformers."""
         return self.family.layers_of(self.model)
 
     @property
     def width(self) -> int:
-        """d, features of the stream."""
+        """The number d of features of the stream."""
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
     def heads(self) -> int:
-        """Query heads of a layer."""
+        """The number of query heads of a layer."""
         return int(self.model.config.get_text_config().num_attention_heads)
 
     @property
@@ -48,7 +48,7 @@ class Checkpoint:
         """
         if kind is not None and kind not in KINDS:
             raise InputError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
-        return tuple(one for one in sublayers(self.family, self.model) if kind in (None, one.kind))
+        return tuple(s for s in sublayers(self.family, self.model) if kind in (None, s.kind))
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
