@@ -7,7 +7,7 @@ from ctrlattn.checkpoints.measure.jacobian import layer_jacobian
 from ctrlattn.checkpoints.measure.layers import layer_function, layer_functions
 from ctrlattn.checkpoints.measure.parts import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
-from ctrlattn.checkpoints.measure.streaming import STATISTICS, stream, summaries
+from ctrlattn.checkpoints.measure.summaries import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
 
@@ -117,48 +117,34 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     windows_of(checkpoint, text[:, :window])  # a window that the network has no positions for
     losses, done = [], 1
     for start in [*range(0, n - window, stride), n - window]:
-        some = _losses(checkpoint, text[:, start : start + window])[0][0]
-        losses.append(some[done - start - 1 :])
+        loss_of_token = _losses(checkpoint, text[:, start : start + window])[0][0]
+        losses.append(loss_of_token[done - start - 1 :])
         done = start + window
-    found = _evaluation([one[None] for one in losses])
+    evaluation = _evaluation([row[None] for row in losses])
     loss = float(np.concatenate(losses).mean())
-    return Evaluation(loss, found.standard_error, _exp(loss), found.window_losses, n - 1)
-
-
-def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
-    """(windows, length) ids of a causal network with a head, checked; `cut` as for `inputs_of`."""
-    if not checkpoint.causal or checkpoint.model.get_output_embeddings() is None:
-        raise InputError(
-            f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
-            "wanted is a causal network with its head (a ...ForCausalLM)"
-        )
-    tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
-    if tokens.shape[1] < 2:
-        raise InputError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
-    return tokens
+    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, n - 1)
 
 
 def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
-    """-log p of every token but the first of each window; (rows, length - 1) a pass."""
+    """-log p of every token but the first of each window: one array (windows, length - 1) for each pass."""
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
-    rows = max(1, _LOGITS // (vocabulary * windows.shape[1]))
     losses = []
     with attention(checkpoint.model, "sdpa"), torch.inference_mode():
-        for some in windows.split(rows):
-            logits = checkpoint.model(input_ids=some, use_cache=False).logits[:, :-1]
+        for part in in_batches(windows, _LOGITS // vocabulary):
+            logits = checkpoint.model(input_ids=part, use_cache=False).logits[:, :-1]
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = cross_entropy(logits.flatten(0, 1), some[:, 1:].flatten(), reduction="none")
-            losses.append(loss.view(len(some), -1).double().cpu().numpy())
+            loss = cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
+            losses.append(loss.view(len(part), -1).double().cpu().numpy())
     return losses
 
 
 def _evaluation(losses: list[np.ndarray]) -> Evaluation:
-    each = np.concatenate([some.mean(1) for some in losses])
+    each = np.concatenate([rows.mean(1) for rows in losses])
     if not np.isfinite(each).all():
         raise InputError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
     error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     loss = float(each.mean())
-    return Evaluation(loss, float(error), _exp(loss), each, sum(some.size for some in losses))
+    return Evaluation(loss, float(error), _exp(loss), each, sum(rows.size for rows in losses))
 
 
 def _exp(loss: float) -> float:

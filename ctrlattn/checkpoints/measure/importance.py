@@ -11,14 +11,13 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.checkpoints.network.families import Sublayer
+from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of
+from ctrlattn.checkpoints.network.watch import Hook, attention, first, stream_of, watch
 from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_TOKENS = 2048  # in one pass: more of them are no faster and need more memory
 
 
 def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
@@ -61,7 +60,7 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
     count = len(checkpoint.layers)
     turns = {name: _Turns(count) for name in ("attention", "mlp", "block")}
-    tokens = _pass(checkpoint, ids, _places(checkpoint, turns))
+    tokens = _pass(checkpoint, ids, turns)
     arrays = {f"{name}{suffix}": ("layer", v) for name, t in turns.items() for suffix, v in t.scores(tokens).items()}
     _finite(arrays)
     return xr.Dataset(arrays, {"layer": np.arange(count)}, {"tokens": tokens})
@@ -84,48 +83,43 @@ class _Turns:
         return {"": self.sum / tokens, "_max": self.max}
 
 
-def _pass(checkpoint: Checkpoint, ids: Any, hooks: list[Hook]) -> int:
-    """The text through the network without its head, some windows at a time; returns the number of tokens."""
+def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[str, _Turns]) -> int:
+    """Send the text through the network without its head, some windows at a time; return the number of tokens."""
     inputs = inputs_of(checkpoint, ids, batch=True)
     key = next(name for name in inputs if name in ("input_ids", "pixel_values"))
     windows = inputs.pop(key)
-    rows = max(1, _TOKENS // (windows.shape[1] if windows.ndim == 2 else _TOKENS))
-    with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.inference_mode():
-        for some in windows.split(rows):
-            checkpoint.model.base_model(**{key: some}, **inputs)
+    post = checkpoint.family.norm == "post"
+
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        # What the norm of a post-norm network makes of x + F is the stream that goes on.
+        turns[sublayer.kind].add(sublayer.layer, x, sublayer.norm(x + F) if post else x + F)
+
+    watching = watch(checkpoint.sublayers(), on, more=_blocks(checkpoint, turns["block"]))
+    with watching, attention(checkpoint.model, "sdpa"), torch.inference_mode():
+        for part in in_batches(windows):
+            checkpoint.model.base_model(**{key: part}, **inputs)
     return int(windows.shape[0] if windows.ndim > 2 else windows.numel())
 
 
-def _places(checkpoint: Checkpoint, turns: dict[str, _Turns]) -> list[Hook]:
-    """(module, hook, is it a pre-hook) of every sublayer and block."""
-    places: list[Hook] = []
-    post = checkpoint.family.norm == "post"
-    for one in checkpoint.sublayers():
-        stream: dict[str, torch.Tensor] = {}
-        places.append((one.stream, _keep(stream), True))
-        # Post-norm: what the norm makes of x + F is the stream that goes on.
-        places.append((one.norm if post else one.out, _compare(stream, turns[one.kind], one.layer, whole=post), False))
-    for i, layer in enumerate(checkpoint.layers):
-        stream = {}
-        places.append((layer, _keep(stream), True))
-        places.append((layer, _compare(stream, turns["block"], i, whole=True), False))
-    return places
+def _blocks(checkpoint: Checkpoint, turns: _Turns) -> list[Hook]:
+    """Hooks that compare the stream in front of a layer with the stream behind it."""
+    streams: dict[int, torch.Tensor] = {}
 
+    def reader(i: int) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            streams[i] = stream_of(args, kwargs)
 
-def _keep(stream: dict[str, torch.Tensor]) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        stream["x"] = stream_of(args, kwargs)
+        return hook
 
-    return hook
+    def comparer(i: int) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            turns.add(i, streams.pop(i), first(output))
 
+        return hook
 
-def _compare(stream: dict[str, torch.Tensor], turns: _Turns, i: int, *, whole: bool) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        out = first(output)
-        before = stream.pop("x")
-        turns.add(i, before, out if whole else before + out)
-
-    return hook
+    layers = checkpoint.layers
+    before: list[Hook] = [(layer, reader(i), True) for i, layer in enumerate(layers)]
+    return [*before, *((layer, comparer(i), False) for i, layer in enumerate(layers))]
 
 
 def _finite(arrays: dict[str, tuple[str, np.ndarray]]) -> None:

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.watch import arguments_of, first, hooked
+from ctrlattn.checkpoints.network.watch import first, watch_calls
 
 LayerFunction = Callable[[torch.Tensor], torch.Tensor]
 
@@ -61,19 +61,11 @@ def layer_functions(
     InputError
         As for `layer_function`.
     """
-    wanted = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
-    calls: dict[int, dict[str, Any]] = {}
+    numbers = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
     modules = checkpoint.layers
-    with hooked([(modules[i], _catch(calls, i), True) for i in wanted]), torch.no_grad():
+    with watch_calls(modules, numbers, until=max(numbers, default=None)) as calls, torch.no_grad():
         checkpoint.model(**inputs_of(checkpoint, ids))
-    return [_recalled(modules[i], calls[i]) for i in wanted]
-
-
-def _catch(calls: dict[int, dict[str, Any]], i: int) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls[i] = arguments_of(module, args, kwargs)
-
-    return hook
+    return [_recalled(modules[i], calls[i]) for i in numbers]
 
 
 def _recalled(module: Any, arguments: dict[str, Any]) -> tuple[LayerFunction, torch.Tensor]:

@@ -3,7 +3,7 @@
 Bare forward hooks, removed again whatever happens; no tapping library.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import torch
 
 from ctrlattn import signals
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import at
+from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, first, stream_of, watch
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,8 +26,8 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     ----------
     checkpoint : Checkpoint
     ids : (n,) or (1, n) token ids, a str, or an image (channels, height, width)
-        A str is tokenized with the checkpoint's tokenizer, special tokens included; pixel values come normalised as
-        the network wants them.
+        The checkpoint's tokenizer makes ids of a str, special tokens included; pixel values come normalised as the
+        network wants them.
 
     Returns
     -------
@@ -54,58 +54,49 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     {'layer': 2, 'head': 2, 'query': 3, 'key': 3}
     """
     inputs = inputs_of(checkpoint, ids)
-    recorded: dict[str, dict[int, torch.Tensor]] = {name: {} for name in (*signals.VARIABLES, "end")}
-    with attention(checkpoint.model, "eager"), hooked(_places(checkpoint, recorded)), torch.no_grad():
+    signal: dict[str, list[torch.Tensor]] = {name: [] for name in signals.VARIABLES}
+    watching = watch(checkpoint.sublayers(), _recorder(signal), more=_places(checkpoint, signal))
+    with attention(checkpoint.model, "eager"), watching, torch.no_grad():
         checkpoint.model(**inputs)
-    arrays = {name: _stack(values) for name, values in recorded.items() if values and name != "end"}
-    arrays["state"] = np.concatenate([arrays["state"], _stack(recorded["end"])])
+    arrays = {name: _stack(layers) for name, layers in signal.items() if layers}
     if checkpoint.sublayers()[0].parallel:
         arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attributes(checkpoint, inputs))
 
 
-def _places(checkpoint: Checkpoint, recorded: dict[str, dict[int, torch.Tensor]]) -> Iterator[Hook]:
-    """A hook for every signal."""
-    layers = checkpoint.layers
-    for i, layer in enumerate(layers):
-        yield layer, _keep_input(recorded["state"], i), True
-        yield at(layer, checkpoint.family.matrix), _keep_matrix(recorded["attention"], i, checkpoint.heads), False
-    yield layers[-1], _keep_output(recorded["end"], len(layers)), False
-    for one in checkpoint.sublayers():
-        yield one.out, _keep_output(recorded[f"{one.kind}_out"], one.layer), False
-        if one.kind == "mlp" and not one.parallel:
-            yield one.stream, _keep_input(recorded["mid"], one.layer), True
+def _recorder(signal: dict[str, list[torch.Tensor]]) -> Watcher:
+    def record(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        signal[f"{sublayer.kind}_out"].append(F)
+        if sublayer.kind == "attention":
+            signal["state"].append(x)
+        elif not sublayer.parallel:
+            signal["mid"].append(x)
+
+    return record
 
 
-def _keep_input(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        store[i] = stream_of(args, kwargs).detach()
+def _places(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) -> Iterator[Hook]:
+    """Hooks for what no sublayer reads or adds: the attention matrices, and the stream behind the last layer."""
 
-    return hook
-
-
-def _keep_output(store: dict[int, torch.Tensor], i: int) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        store[i] = first(output).detach()
-
-    return hook
-
-
-def _keep_matrix(store: dict[int, torch.Tensor], i: int, heads: int) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        matrix = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-        if matrix is None:
+    def matrix(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        a = output[1] if isinstance(output, tuple) and len(output) > 1 else None
+        if a is None:
             # Attention was replaced by something that reads each token alone.
             x = stream_of(args, kwargs)
-            matrix = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand(1, heads, -1, -1)
-        store[i] = matrix.detach()
+            a = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand(1, checkpoint.heads, -1, -1)
+        signal["attention"].append(a)
 
-    return hook
+    def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        signal["state"].append(first(output))
+
+    for layer in checkpoint.layers:
+        yield at(layer, checkpoint.family.matrix), matrix, False
+    yield checkpoint.layers[-1], end, False
 
 
-def _stack(values: dict[int, torch.Tensor]) -> np.ndarray:
-    """Layers in order, the batch of one taken off; numpy has no bfloat16."""
-    stacked = torch.cat([values[i] for i in sorted(values)])
+def _stack(layers: list[torch.Tensor]) -> np.ndarray:
+    """Stack the layers and take the batch axis off; numpy has no bfloat16."""
+    stacked = torch.cat(layers)
     return stacked.to(torch.promote_types(stacked.dtype, torch.float32)).numpy(force=True)
 
 

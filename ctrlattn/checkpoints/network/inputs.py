@@ -8,6 +8,7 @@ import torch
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
+TOKENS = 2048  # in one pass: more of them are no faster and need more memory
 _TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
 
 
@@ -18,7 +19,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ----------
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
-        A str is tokenized with the checkpoint's tokenizer, special tokens included.
+        The checkpoint's tokenizer makes ids of a str, special tokens included.
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -49,11 +50,74 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     return {"input_ids": tokens, "use_cache": False} if checkpoint.causal else {"input_ids": tokens}
 
 
+def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
+    """Check ids (windows, length) for a causal network with a head; `cut` as for `inputs_of`.
+
+    Raises
+    ------
+    InputError
+        The network has no next-token head, a window has fewer than two tokens; what `inputs_of` refuses.
+    """
+    if not checkpoint.causal or checkpoint.model.get_output_embeddings() is None:
+        raise InputError(
+            f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
+            "wanted is a causal network with its head (a ...ForCausalLM)"
+        )
+    tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
+    if tokens.shape[1] < 2:
+        raise InputError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
+    return tokens
+
+
+def token_ids(checkpoint: Checkpoint, text: str, *, special: bool = True, most: int | None = None) -> list[int]:
+    """Token ids of a text: the one place where the checkpoint's tokenizer is called.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    text : str
+    special : bool
+        Whether the tokenizer adds the special tokens of the network.
+    most : int, optional
+        A longer text is cut to this number of tokens.
+
+    Raises
+    ------
+    InputError
+        The checkpoint has no tokenizer.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> token_ids(checkpoints.load(transformers.GPT2Model(config)), "a text")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids
+    """
+    if checkpoint.tokenizer is None:
+        raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
+    cut: dict[str, Any] = {} if most is None else {"truncation": True, "max_length": most}
+    # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
+    return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False, **cut)["input_ids"])
+
+
+def in_batches(windows: torch.Tensor, tokens: int = TOKENS) -> tuple[torch.Tensor, ...]:
+    """Windows (count, length, ...) in parts of at most `tokens` tokens, and of one window at least.
+
+    An image (count, channels, height, width) is a part of its own.
+
+    >>> [len(part) for part in in_batches(torch.zeros(5, 10), 25)]
+    [2, 2, 1]
+    """
+    rows = tokens // windows.shape[1] if windows.ndim == 2 else 1
+    return torch.split(windows, max(1, rows))
+
+
 def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
     if isinstance(ids, str):
-        if checkpoint.tokenizer is None:
-            raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
-        ids = checkpoint.tokenizer(ids)["input_ids"]
+        ids = token_ids(checkpoint, ids)
     tokens = torch.as_tensor(np.asarray(ids), dtype=torch.long)
     tokens = tokens[None] if tokens.ndim == 1 else tokens
     if tokens.ndim != 2 or not (batch or tokens.shape[0] == 1):

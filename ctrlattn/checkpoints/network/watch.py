@@ -1,39 +1,165 @@
-"""Forward hooks that are gone again afterwards, what a module was called with, the attention kernel of a pass."""
+"""x -> x + F(u), u = norm(x): what each sublayer of a running network reads and adds, seen as the pass goes by.
+
+`watch` reads the triple (x, u, F) of sublayers, `watch_calls` the arguments of layers. Both are made of forward hooks
+that are gone again afterwards, and both can end a pass as soon as it has nothing more to show.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
+from ctrlattn.checkpoints.network.families import Sublayer
+
 # A live cache would be appended to by a second call: the value stays right and the Jacobian is silently wrong.
 # transformers calls it past_key_values, and cache from 5.24 on.
 _NO_CACHE = {"use_cache": False, **dict.fromkeys(("cache", "past_key_values", "past_key_value", "layer_past"))}
 
 # (module, hook, whether it runs before the module)
-Hook = tuple[Any, Callable[..., None], bool]
+Hook = tuple[Any, Callable[..., Any], bool]
+# (sublayer, x, u, F) -> None, or what goes on in the place of F
+Watcher = Callable[[Sublayer, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor | None]
+
+
+class _Enough(Exception):
+    """A pass has shown what was asked for, and ends here."""
 
 
 @contextmanager
-def hooked(places: Iterable[Hook]) -> Iterator[None]:
-    """Hooks on modules, called with keyword arguments, removed whatever happens.
+def hooked(places: Iterable[Hook], *, until: Any = None, before: bool = False) -> Iterator[None]:
+    """Put hooks on modules, call them with keyword arguments, and remove them whatever happens.
 
+    Parameters
+    ----------
+    places : iterable of (module, hook, whether it runs before the module)
+    until : module, optional
+        The block ends as soon as this module has run: the rest of the pass is not computed.
+    before : bool
+        The block ends in front of that module instead.
+
+    Examples
+    --------
     >>> import torch
-    >>> seen = []
-    >>> one = torch.nn.Linear(1, 1)
-    >>> with hooked([(one, lambda module, args, kwargs, output: seen.append(tuple(output.shape)), False)]):
-    ...     _ = one(torch.ones(2, 1))
-    >>> seen, len(one._forward_hooks)
+    >>> shapes = []
+    >>> linear = torch.nn.Linear(1, 1)
+    >>> with hooked([(linear, lambda module, args, kwargs, output: shapes.append(tuple(output.shape)), False)]):
+    ...     _ = linear(torch.ones(2, 1))
+    >>> shapes, len(linear._forward_hooks)
     ([(2, 1)], 0)
     """
+    enough = _Enough()
+
+    def stop(*_: Any) -> None:
+        raise enough
+
     handles = []
     try:
-        for module, hook, before in places:
-            register = module.register_forward_pre_hook if before else module.register_forward_hook
+        # The last hook on a module runs last: whoever reads it has read it by then.
+        for module, hook, first_of_all in [*places, *([] if until is None else [(until, stop, before)])]:
+            register = module.register_forward_pre_hook if first_of_all else module.register_forward_hook
             handles.append(register(hook, with_kwargs=True))
         yield
+    except _Enough as reason:
+        if reason is not enough:  # of a block around this one
+            raise
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def watch(
+    sublayers: Iterable[Sublayer], on: Watcher, *, until: Any = None, more: Iterable[Hook] = ()
+) -> Iterator[None]:
+    """Call `on(sublayer, x, u, F)` for every sublayer that the network runs inside the block.
+
+    Parameters
+    ----------
+    sublayers : iterable of Sublayer
+        As `Checkpoint.sublayers` gives them.
+    on : callable (sublayer, x, u, F) -> None or a tensor
+        x is the stream that the sublayer adds to, u what the sublayer reads (the normed stream; x itself in a post-norm
+        network), F what it adds; each (windows, n, d). A tensor that `on` returns goes on in the place of F.
+    until : module, optional
+        As for `hooked`: a sublayer's `out`, or a layer.
+    more : hooks
+        They are there for the same time.
+
+    Examples
+    --------
+    >>> import torch, transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2Model(config))
+    >>> names = []
+    >>> with watch(network.sublayers(), lambda s, x, u, F: names.append(s.kind)), torch.no_grad():
+    ...     _ = network.model(torch.tensor([[1, 2, 3]]))
+    >>> names
+    ['attention', 'mlp', 'attention', 'mlp']
+    """
+    hooks = [hook for sublayer in sublayers for hook in _triple(sublayer, on)]
+    with hooked([*hooks, *more], until=until):
+        yield
+
+
+def _triple(sublayer: Sublayer, on: Watcher) -> list[Hook]:
+    held: dict[str, torch.Tensor] = {}
+
+    def stream(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        held["x"] = held["u"] = stream_of(args, kwargs)
+
+    def normed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
+        if held:  # the norm of a post-norm sublayer runs after the sublayer has been handed on
+            held["u"] = output
+
+    def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        new = on(sublayer, held.pop("x"), held.pop("u"), first(output))
+        if new is None:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    return [(sublayer.stream, stream, True), (sublayer.norm, normed, False), (sublayer.out, added, False)]
+
+
+@contextmanager
+def watch_calls(
+    layers: list[Any], numbers: Iterable[int], *, until: int | None = None
+) -> Iterator[dict[int, dict[str, Any]]]:
+    """The arguments that layers are called with inside the block, by the layer's number; the stream comes first.
+
+    Parameters
+    ----------
+    layers : list of modules
+        All layers of the network.
+    numbers : iterable of int
+        The layers to read.
+    until : int, optional
+        The block ends in front of this layer, once its arguments have been read.
+
+    Examples
+    --------
+    >>> import torch, transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2Model(config))
+    >>> with watch_calls(network.layers, [1], until=1) as calls, torch.no_grad():
+    ...     _ = network.model(torch.tensor([[1, 2, 3]]))
+    >>> next(iter(calls[1].values())).shape
+    torch.Size([1, 3, 8])
+    """
+    calls: dict[int, dict[str, Any]] = {}
+
+    def reader(i: int) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            calls[i] = arguments_of(module, args, kwargs)
+
+        return hook
+
+    hooks = [(layers[i], reader(i), True) for i in numbers]
+    with hooked(hooks, until=None if until is None else layers[until], before=True):
+        yield calls
 
 
 def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -47,7 +173,7 @@ def first(output: Any) -> Any:
 
 
 def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a module was called with, by name, so that it can be called again: without the cache.
+    """What a module was called with, by name and without the cache, so that it can be called again.
 
     Families pass the stream, the cache and the mask in different places.
 
@@ -67,7 +193,7 @@ def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 @contextmanager
 def attention(model: Any, kind: str) -> Iterator[None]:
-    """The attention implementation of a model for the time of a pass: "eager" has its matrices, "sdpa" is fast."""
+    """Use one attention implementation inside the block: "eager" has its matrices, "sdpa" is fast."""
     before = model.config._attn_implementation
     if before == kind or (kind == "sdpa" and not model._supports_sdpa):
         yield

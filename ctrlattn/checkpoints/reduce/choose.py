@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.measure.flow import Flow
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
-from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
-from ctrlattn.checkpoints.reduce.compensate import Calibration, Moments, fitted
+from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
+from ctrlattn.checkpoints.network.watch import Watcher, attention, first, watch
+from ctrlattn.checkpoints.reduce.compensate import Calibration, SecondMoments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
 from ctrlattn.errors import InputError
 from ctrlattn.progress import silent
 
-_TOKENS = 2048  # in one pass
 _Stand = Callable[[torch.Tensor], torch.Tensor]
 _GRADED = 1024  # in one pass with gradients, which holds every layer's intermediate results
 
@@ -82,7 +81,7 @@ def choose(
     keep : layers
         Not to be chosen.
     seed : int
-        Of the drawn tokens.
+        Seed of the tokens that the network draws.
 
     Returns
     -------
@@ -150,16 +149,16 @@ def _gains(
 ) -> list[_Stand]:
     """What would stand for each sublayer alone."""
     if not calibration.memory:
-        return [_static(one, calibration) for one in _moments(checkpoint, places, windows)]
+        return [_static(moments, calibration) for moments in _moments(checkpoint, places, windows)]
     flow, gains = Flow.start(checkpoint.family, checkpoint.model, windows, 0), list[_Stand]()
-    for i, one in enumerate(places):
-        gains.append(_alone(fitted(checkpoint, one, flow, calibration)))
+    for i, sublayer in enumerate(places):
+        gains.append(_alone(fitted(checkpoint, sublayer, flow, calibration)))
         if i + 1 < len(places):
             flow = flow.after(i)
     return gains
 
 
-def _static(moments: Moments, calibration: Calibration) -> _Stand:
+def _static(moments: SecondMoments, calibration: Calibration) -> _Stand:
     matrix, bias = moments.solve(calibration.ridge, calibration.rank)
     return lambda u: u @ matrix.to(u).T + bias.to(u)
 
@@ -168,32 +167,18 @@ def _alone(gain: torch.nn.Module) -> _Stand:
     return lambda u: first(gain(u))
 
 
-def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor) -> list[Moments]:
-    """Of every sublayer in the whole network, from one pass."""
-    found: list[Moments | None] = [None] * len(places)
+def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor) -> list[SecondMoments]:
+    """The moments of every sublayer in the whole network, from one pass."""
+    moments: dict[int, SecondMoments] = {}
 
-    def add(i: int, u: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> None:
-        some, before = Moments.of(u, y, x), found[i]
-        found[i] = some if before is None else before + some
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        more, before = SecondMoments.of(u, F, x), moments.get(sublayer.layer)
+        moments[sublayer.layer] = more if before is None else before + more
 
-    hooks = [hook for i, one in enumerate(places) for hook in _reading(one, i, add)]
-    rows = max(1, _TOKENS // windows.shape[1])
-    with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.no_grad():
-        for some in windows.split(rows):
-            checkpoint.model.base_model(input_ids=some, use_cache=False)
-    return [one for one in found if one is not None]
-
-
-def _reading(one: Sublayer, i: int, add: Any) -> list[Hook]:
-    seen: dict[str, torch.Tensor] = {}
-
-    def normed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
-        seen["x"], seen["u"] = stream_of(args, kwargs), output
-
-    def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        add(i, seen.pop("u"), first(output), seen.pop("x"))
-
-    return [(one.norm, normed, False), (one.out, added, False)]
+    with watch(places, on), attention(checkpoint.model, "sdpa"), torch.no_grad():
+        for part in in_batches(windows):
+            checkpoint.model.base_model(input_ids=part, use_cache=False)
+    return [moments[sublayer.layer] for sublayer in places]
 
 
 def _expansion(
@@ -207,52 +192,37 @@ def _expansion(
     count = len(places)
     slope, curvature = np.zeros(count), np.zeros((count, count))
     generator = torch.Generator(windows.device).manual_seed(seed)
-    for some in windows.split(max(1, _GRADED // windows.shape[1])):
+    for part in in_batches(windows, _GRADED):
         errors, probes = [torch.empty(0)] * count, [torch.empty(0)] * count
-        hooks = [hook for i, one in enumerate(places) for hook in _probing(one, i, gains[i], errors, probes)]
-        with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.enable_grad():
-            logits = checkpoint.model(input_ids=some, use_cache=False).logits[:, :-1].flatten(0, 1)
+        with watch(places, _probe(gains, errors, probes)), attention(checkpoint.model, "sdpa"), torch.enable_grad():
+            logits = checkpoint.model(input_ids=part, use_cache=False).logits[:, :-1].flatten(0, 1)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            drawn = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
-            own = torch.autograd.grad(_total(logits, some[:, 1:].flatten()), probes, retain_graph=True)
-            fisher = torch.autograd.grad(_total(logits, drawn), probes)
-        products = [
-            torch.stack([(g * e).sum(-1).double() for g, e in zip(s, errors, strict=True)]) for s in (own, fisher)
-        ]
-        slope += products[0].sum((1, 2)).cpu().numpy()
-        each = products[1].flatten(1)
-        curvature += 0.5 * (each @ each.T).cpu().numpy()
-    tokens = windows.shape[0] * (windows.shape[1] - 1)
-    return slope / tokens, curvature / tokens
+            tokens = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
+            of_text = torch.autograd.grad(_total(logits, part[:, 1:].flatten()), probes, retain_graph=True)
+            of_network = torch.autograd.grad(_total(logits, tokens), probes)
+        slope += _products(of_text, errors).sum((1, 2)).cpu().numpy()
+        fisher = _products(of_network, errors).flatten(1)
+        curvature += 0.5 * (fisher @ fisher.T).cpu().numpy()
+    predicted = windows.shape[0] * (windows.shape[1] - 1)
+    return slope / predicted, curvature / predicted
 
 
-def _probing(
-    one: Sublayer,
-    i: int,
-    gain: _Stand,
-    errors: list[torch.Tensor],
-    probes: list[torch.Tensor],
-) -> list[Hook]:
-    """Add a zero to the contribution, to have a gradient with respect to it; keep what the gain does wrongly."""
-    seen: dict[str, torch.Tensor] = {}
+def _probe(gains: list[_Stand], errors: list[torch.Tensor], probes: list[torch.Tensor]) -> Watcher:
+    """Add a zero to each contribution, to have a gradient with respect to it; note what the gain does wrongly."""
 
-    def normed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
-        seen["u"] = output.detach()
-
-    def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        y, u = first(output), seen.pop("u")
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+        i = sublayer.layer
         with torch.no_grad():
-            errors[i] = gain(u.to(y)) - y
-        probes[i] = torch.zeros_like(y, requires_grad=True)
-        changed = y + probes[i]
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+            errors[i] = gains[i](u.detach().to(F)) - F
+        probes[i] = torch.zeros_like(F, requires_grad=True)
+        return F + probes[i]
 
-    return [(one.norm, normed, False), (one.out, added, False)]
+    return on
 
 
 def _products(gradients: tuple[torch.Tensor, ...], errors: list[torch.Tensor]) -> torch.Tensor:
-    """<g, δ> of every sublayer and token, (layers, tokens)."""
-    return torch.stack([(g * e).sum(-1).flatten().double() for g, e in zip(gradients, errors, strict=True)])
+    """<g, δ> of every sublayer and token, (layers, windows, tokens)."""
+    return torch.stack([(g * e).sum(-1).double() for g, e in zip(gradients, errors, strict=True)])
 
 
 def _total(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -265,7 +235,7 @@ def _greedy(slope: np.ndarray, curvature: np.ndarray, free: list[int], count: in
     predicted: list[float] = []
     while len(order) < count:
         sets = [[*order, i] for i in free if i not in order]
-        costs = [slope[some].sum() + curvature[np.ix_(some, some)].sum() for some in sets]
+        costs = [slope[s].sum() + curvature[np.ix_(s, s)].sum() for s in sets]
         order = sets[int(np.argmin(costs))]
         predicted.append(min(costs))
     return order, np.array(predicted)

@@ -77,7 +77,7 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Moments:
+class SecondMoments:
     """Weighted sums from which a gain follows; those of two parts of a text add up to those of the whole.
 
     Attributes
@@ -97,7 +97,7 @@ class Moments:
     uy: torch.Tensor
 
     @staticmethod
-    def of(u: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> "Moments":
+    def of(u: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> "SecondMoments":
         """Of inputs u, outputs y and streams x, (..., n, d) each."""
         # Outside of any autocast: these sums are what everything else rests on.
         with torch.autocast(u.device.type, enabled=False):
@@ -106,11 +106,11 @@ class Moments:
             w = weights_of(x)
             wu = w * u
             sums = (wu.sum(0), (w * y).sum(0), wu.T @ u, wu.T @ y)
-            return Moments(float(w.sum(dtype=torch.float64)), *(one.double() for one in sums))
+            return SecondMoments(float(w.sum(dtype=torch.float64)), *(one.double() for one in sums))
 
-    def __add__(self, other: "Moments") -> "Moments":
+    def __add__(self, other: "SecondMoments") -> "SecondMoments":
         mine, theirs = self._parts(), other._parts()
-        return Moments(self.weight + other.weight, *(a + b for a, b in zip(mine, theirs, strict=True)))
+        return SecondMoments(self.weight + other.weight, *(a + b for a, b in zip(mine, theirs, strict=True)))
 
     def _parts(self) -> tuple[torch.Tensor, ...]:
         return self.u, self.y, self.uu, self.uy
@@ -169,7 +169,7 @@ def fitted(checkpoint: Checkpoint, one: Sublayer, flow: Flow, calibration: Calib
         fit_memory(gain, checkpoint, one, flow, signals)
         # What is left is for the static part.
         signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
-    moments = reduce(add, (Moments.of(*some) for some in signals))
+    moments = reduce(add, (SecondMoments.of(*triple) for triple in signals))
     assign(gain, *moments.solve(calibration.ridge, calibration.rank))
     return gain
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import KINDS, Kind
+from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
 from ctrlattn.errors import InputError

@@ -1,23 +1,21 @@
 """F(x) = sum_h W_O^h z_h + b: single heads scored and taken out of an attention layer, W_O^h = 0."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.measure.evaluate import windows_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import at
+from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
 from ctrlattn.checkpoints.network.structure import shared, structure_of
-from ctrlattn.checkpoints.network.watch import Hook, attention, hooked, stream_of
+from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, watch
 from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_TOKENS = 2048  # in one pass
 
 
 def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
@@ -52,13 +50,13 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     windows = windows_of(checkpoint, ids)
     _plain(checkpoint)
     turns = np.zeros((len(checkpoint.layers), checkpoint.heads))
-    hooks: list[Hook] = []
-    for one in checkpoint.sublayers("attention"):
-        if one.layer not in structure_of(checkpoint.model)["attention"]:
-            hooks += _scoring(checkpoint, one, turns[one.layer])
-    with hooked(hooks), attention(checkpoint.model, "sdpa"), torch.no_grad():
-        for some in windows.split(max(1, _TOKENS // windows.shape[1])):
-            checkpoint.model.base_model(input_ids=some, use_cache=False)
+    gone = structure_of(checkpoint.model)["attention"]
+    live = [sublayer for sublayer in checkpoint.sublayers("attention") if sublayer.layer not in gone]
+    z: dict[int, torch.Tensor] = {}
+    watching = watch(live, _scorer(checkpoint, z, turns), more=_readers(checkpoint, live, z))
+    with watching, attention(checkpoint.model, "sdpa"), torch.no_grad():
+        for part in in_batches(windows):
+            checkpoint.model.base_model(input_ids=part, use_cache=False)
     return xr.Dataset({"turn": (("layer", "head"), turns / windows.numel())})
 
 
@@ -91,38 +89,50 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
         if layer in gone:
             raise InputError(f"the attention of layer {layer} is gone: it has no head {head}")
         by_layer.setdefault(checkpoint.layer_index(layer), []).append(head)
-    for layer, some in by_layer.items():
+    for layer, numbers in by_layer.items():
         module = at(smaller.layers[layer], smaller.family.output)
         weight = module.weight.detach().clone()
         # transformers' Conv1D of GPT-2 holds the transpose of what torch's Linear holds.
         rows = weight.T if isinstance(module, torch.nn.Linear) else weight
         parts = rows.tensor_split(checkpoint.heads)  # views
-        for head in some:
+        for head in numbers:
             parts[head].zero_()
         module.weight = torch.nn.Parameter(weight, requires_grad=module.weight.requires_grad)
     return smaller
 
 
 def _plain(checkpoint: Checkpoint) -> None:
-    one = checkpoint.sublayers("attention")[0]
-    if one.out_path != one.path:
+    sublayer = checkpoint.sublayers("attention")[0]
+    if sublayer.out_path != sublayer.path:
         raise InputError("a norm stands behind the attention: its heads do not add up to what the stream receives")
 
 
-def _scoring(checkpoint: Checkpoint, one: Any, turns: np.ndarray) -> list[Hook]:
-    """Hooks that add 1 - cos of each head of a layer."""
-    output, seen = at(checkpoint.layers[one.layer], checkpoint.family.output), {}
-    weight = output.weight.T if isinstance(output, torch.nn.Linear) else output.weight
-    parts = weight.detach().unflatten(0, (checkpoint.heads, -1))
+def _readers(checkpoint: Checkpoint, sublayers: list[Sublayer], z: dict[int, torch.Tensor]) -> list[Hook]:
+    """Hooks that read what the heads of each layer give to W_O."""
 
-    def stream(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen["x"] = stream_of(args, kwargs)
+    def reader(i: int) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            z[i] = args[0]
 
-    def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x = seen.pop("x")
-        z = args[0].unflatten(-1, (len(parts), -1)).to(parts)
+        return hook
+
+    return [(_output(checkpoint, s.layer), reader(s.layer), True) for s in sublayers]
+
+
+def _scorer(checkpoint: Checkpoint, z: dict[int, torch.Tensor], turns: np.ndarray) -> Watcher:
+    """Add 1 - cos(x, x + W_O^h z_h) of each head of a layer to its place in `turns`."""
+
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        output = _output(checkpoint, sublayer.layer)
+        weight = output.weight.T if isinstance(output, torch.nn.Linear) else output.weight
+        parts = weight.detach().unflatten(0, (checkpoint.heads, -1))
+        heads = z.pop(sublayer.layer).unflatten(-1, (checkpoint.heads, -1)).to(parts)
         for head, part in enumerate(parts):
-            after = x + z[..., head, :] @ part
-            turns[head] += (1 - torch.cosine_similarity(x, after, dim=-1).double()).sum().item()
+            after = x + heads[..., head, :] @ part
+            turns[sublayer.layer, head] += (1 - torch.cosine_similarity(x, after, dim=-1).double()).sum().item()
 
-    return [(one.stream, stream, True), (output, read, True)]
+    return on
+
+
+def _output(checkpoint: Checkpoint, layer: int) -> Any:
+    return at(checkpoint.layers[layer], checkpoint.family.output)

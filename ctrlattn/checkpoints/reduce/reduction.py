@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, windows_of
+from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate
 from ctrlattn.checkpoints.measure.importance import importance
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop

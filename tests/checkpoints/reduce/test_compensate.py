@@ -6,7 +6,7 @@ import torch
 
 from ctrlattn.checkpoints import Calibration, drop, evaluate, importance
 from ctrlattn.checkpoints.network.stand_ins import Gain
-from ctrlattn.checkpoints.reduce.compensate import Moments, assign
+from ctrlattn.checkpoints.reduce.compensate import SecondMoments, assign
 
 
 def signals(n=40, d=5, seed=0):
@@ -16,7 +16,7 @@ def signals(n=40, d=5, seed=0):
 
 def test_gain_is_the_weighted_ridge_solution():
     u, y, x = signals()
-    gain, bias = Moments.of(u, y, x).solve(0.1)
+    gain, bias = SecondMoments.of(u, y, x).solve(0.1)
     w = (1 / x.square().mean(-1)).numpy()
     w /= w.sum()
     centred_u, centred_y = u.numpy() - w @ u.numpy(), y.numpy() - w @ y.numpy()
@@ -31,14 +31,14 @@ def test_gain_is_the_weighted_ridge_solution():
 
 def test_moments_of_parts_add_up():
     u, y, x = signals()
-    parts = Moments.of(u[:15], y[:15], x[:15]) + Moments.of(u[15:], y[15:], x[15:])
-    for mine, whole in zip(parts.solve(0.1), Moments.of(u, y, x).solve(0.1), strict=True):
+    parts = SecondMoments.of(u[:15], y[:15], x[:15]) + SecondMoments.of(u[15:], y[15:], x[15:])
+    for mine, whole in zip(parts.solve(0.1), SecondMoments.of(u, y, x).solve(0.1), strict=True):
         torch.testing.assert_close(mine, whole)
 
 
 def test_reduced_rank_is_the_best_of_that_rank_in_the_ridge_loss():
     u, y, x = signals(d=4)
-    moments = Moments.of(u, y, x)
+    moments = SecondMoments.of(u, y, x)
     full, _ = moments.solve(0.1)
     best, _ = moments.solve(0.1, rank=2)
     assert torch.linalg.matrix_rank(best) == 2
@@ -53,7 +53,7 @@ def test_reduced_rank_is_the_best_of_that_rank_in_the_ridge_loss():
 @pytest.mark.parametrize("rank", [2, 4, 5])
 def test_factors_of_a_gain_multiply_to_it(rank):
     u, y, x = signals()
-    matrix, bias = Moments.of(u, y, x).solve(0.1, rank)
+    matrix, bias = SecondMoments.of(u, y, x).solve(0.1, rank)
     gain = Gain(5, rank, pair=False).double()
     assign(gain, matrix, bias)
     token = torch.ones(1, 5, dtype=torch.float64)

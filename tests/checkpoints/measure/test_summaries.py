@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
-from ctrlattn.checkpoints.measure.streaming import merge, moments  # noqa: E402
+from ctrlattn.checkpoints.measure.summaries import merge, running_moments  # noqa: E402
 from ctrlattn.signals import feedback_gain  # noqa: E402
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
@@ -91,9 +91,9 @@ def test_merged_moments_are_those_of_all_values(offset):
     rng = np.random.default_rng(0)
     values = offset + rng.standard_normal((2, 3, 101))
     parts = np.split(values, [1, 2, 40, 90], -1)
-    found = moments(parts[0])
+    found = running_moments(parts[0])
     for part in parts[1:]:
-        found = merge(found, moments(part))
+        found = merge(found, running_moments(part))
     assert found.total == 101
     assert_allclose(found.mean, values.mean(-1), rtol=1e-14, atol=1e-15)
     # A sum of squares would have lost everything at 1e8: 1e16 has no digit left for a variance of 1.

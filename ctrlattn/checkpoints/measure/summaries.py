@@ -1,7 +1,7 @@
 """n = a + b,  m = m_a + (m_b - m_a) b / n,  M = M_a + M_b + (m_b - m_a)^2 a b / n: summaries of any number of texts.
 
-Each sublayer reduces its contribution to a few numbers a token as soon as it is computed, and the numbers of a window
-go into running moments. What is kept depends on the number of layers, not on the length or the number of the texts.
+The contribution of each sublayer becomes a few numbers for each token as soon as it is computed, and the numbers of a
+window go into running moments. Memory depends on the number of layers, not on the length or the number of the texts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,9 +13,9 @@ import torch
 
 from ctrlattn.checkpoints.measure.tap import attributes, token_names
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import KINDS
-from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of
+from ctrlattn.checkpoints.network.families import KINDS, Sublayer
+from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
+from ctrlattn.checkpoints.network.watch import attention, watch
 from ctrlattn.errors import InputError
 from ctrlattn.signals import feedback_gain
 
@@ -38,8 +38,8 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-class Moments(NamedTuple):
-    """Running moments of values, one set for each place of the arrays.
+class RunningMoments(NamedTuple):
+    """Running mean, deviation and extremes of values, one set for each place of the arrays.
 
     Attributes
     ----------
@@ -61,20 +61,20 @@ class Moments(NamedTuple):
         return np.sqrt(self.m2 / self.total)
 
 
-def moments(values: np.ndarray) -> Moments:
-    """Moments over the last axis, in float64.
+def running_moments(values: np.ndarray) -> RunningMoments:
+    """The moments of values over the last axis, in float64.
 
-    >>> moments(np.array([[1.0, 2.0, 3.0]])).std.round(3).tolist()
+    >>> running_moments(np.array([[1.0, 2.0, 3.0]])).std.round(3).tolist()
     [0.816]
     """
     values = np.asarray(values, dtype=np.float64)
     mean = values.mean(-1)
     m2 = np.square(values - mean[..., None]).sum(-1)
-    return Moments(values.shape[-1], mean, m2, values.min(-1), values.max(-1))
+    return RunningMoments(values.shape[-1], mean, m2, values.min(-1), values.max(-1))
 
 
-def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of both together, without the cancellation of sum and sum of squares.
+def merge(a: RunningMoments, b: RunningMoments) -> RunningMoments:
+    """The moments of both together, without the cancellation of sum and sum of squares.
 
     References
     ----------
@@ -82,12 +82,12 @@ def merge(a: Moments, b: Moments) -> Moments:
 
     Examples
     --------
-    >>> both = merge(moments(np.array([1.0, 2.0])), moments(np.array([6.0])))
+    >>> both = merge(running_moments(np.array([1.0, 2.0])), running_moments(np.array([6.0])))
     >>> both.total, float(both.mean), float(both.m2)
     (3, 3.0, 14.0)
     """
     total, difference = a.total + b.total, b.mean - a.mean
-    return Moments(
+    return RunningMoments(
         total=total,
         mean=a.mean + difference * (b.total / total),
         m2=a.m2 + b.m2 + difference**2 * (a.total * b.total / total),
@@ -103,7 +103,7 @@ def stream(
     window: int | None = None,
     statistics: Mapping[str, Statistic] | None = None,
 ) -> Iterator["xr.Dataset"]:
-    """A few numbers a token of every sublayer, window by window; no matrix and no stream is kept.
+    """Reduce every sublayer to a few numbers for each token, window by window; no matrix and no stream is stored.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def stream(
     >>> from ctrlattn import checkpoints
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9, n_positions=8)
     >>> checkpoint = checkpoints.load(transformers.GPT2Model(config))
-    >>> [dict(one.sizes) for one in stream(checkpoint, [[1, 2, 3], [4]], window=2)]
+    >>> [dict(window.sizes) for window in stream(checkpoint, [[1, 2, 3], [4]], window=2)]
     [{'kind': 2, 'layer': 2, 'token': 2}, {'kind': 2, 'layer': 2, 'token': 1}, {'kind': 2, 'layer': 2, 'token': 1}]
     """
     import xarray as xr
@@ -182,34 +182,32 @@ def summaries(
     >>> import transformers
     >>> from ctrlattn import checkpoints
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9, n_positions=8)
-    >>> found = summaries(checkpoints.load(transformers.GPT2Model(config)), [[1, 2, 3], [4]], window=2)
-    >>> found.attrs["tokens"], found.attrs["windows"], found["gain_mean"].dims
+    >>> summary = summaries(checkpoints.load(transformers.GPT2Model(config)), [[1, 2, 3], [4]], window=2)
+    >>> summary.attrs["tokens"], summary.attrs["windows"], summary["gain_mean"].dims
     (4, 3, ('kind', 'layer'))
     """
     import xarray as xr
 
-    names, counts = (
-        dict(statistics or STATISTICS),
-        {"tokens": 0, "windows": 0, "texts": 0, "window": _window(checkpoint, window)},
-    )
+    names = dict(statistics or STATISTICS)
+    counts = {"tokens": 0, "windows": 0, "texts": 0, "window": _window(checkpoint, window)}
 
-    def each() -> Iterator[Moments]:
+    def each() -> Iterator[RunningMoments]:
         for text, inputs in _windows(checkpoint, texts, window):
-            one = moments(_measured(checkpoint, inputs, names))
-            counts.update(tokens=counts["tokens"] + one.total, windows=counts["windows"] + 1, texts=text + 1)
+            moments = running_moments(_measured(checkpoint, inputs, names))
+            counts.update(tokens=counts["tokens"] + moments.total, windows=counts["windows"] + 1, texts=text + 1)
             if progress is not None:
                 progress(counts["windows"], counts["tokens"])
-            yield one
+            yield moments
 
     windows = each()
     start = next(windows, None)
     if start is None:
         raise InputError("there is no token in any of the texts")
-    found = reduce(merge, windows, start)
+    total = reduce(merge, windows, start)
     variables = {
         f"{name}_{suffix}": (("kind", "layer"), values[i])
         for i, name in enumerate(names)
-        for suffix, values in {"mean": found.mean, "std": found.std, "min": found.low, "max": found.high}.items()
+        for suffix, values in {"mean": total.mean, "std": total.std, "min": total.low, "max": total.high}.items()
     }
     _finite(variables)
     about = {key: value for key, value in attributes(checkpoint, {}).items() if key != "text"}
@@ -245,7 +243,7 @@ def _window(checkpoint: Checkpoint, window: int | None) -> int:
 
 def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
     if isinstance(text, str) and checkpoint.tokenizer is not None:
-        return np.asarray(checkpoint.tokenizer(text, verbose=False)["input_ids"])
+        return np.asarray(token_ids(checkpoint, text))
     if not len(text):
         return np.empty(0)
     return np.atleast_1d(inputs_of(checkpoint, text, cut=True)["input_ids"][0].numpy(force=True))
@@ -253,40 +251,15 @@ def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
 
 def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
     """(statistic, kind, layer, token), from one pass without the head."""
-    kept: dict[tuple[str, int], torch.Tensor] = {}
-    with attention(checkpoint.model, "sdpa"), hooked(_places(checkpoint, statistics, kept)), torch.inference_mode():
+    numbers: dict[tuple[str, int], torch.Tensor] = {}
+
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        numbers[sublayer.kind, sublayer.layer] = torch.stack([statistic(x, F)[0] for statistic in statistics.values()])
+
+    with attention(checkpoint.model, "sdpa"), watch(checkpoint.sublayers(), on), torch.inference_mode():
         checkpoint.model.base_model(**inputs)
-    stacked = torch.stack([kept[kind, i] for kind in KINDS for i in range(len(checkpoint.layers))], 1)
+    stacked = torch.stack([numbers[kind, i] for kind in KINDS for i in range(len(checkpoint.layers))], 1)
     return stacked.double().numpy(force=True).reshape(len(statistics), len(KINDS), -1, stacked.shape[-1])
-
-
-def _places(
-    checkpoint: Checkpoint, statistics: dict[str, Statistic], kept: dict[tuple[str, int], torch.Tensor]
-) -> Iterator[Hook]:
-    for one in checkpoint.sublayers():
-        x: list[torch.Tensor] = []
-        yield one.stream, _remember(x), True
-        yield one.out, _reduce(x, statistics, kept, (one.kind, one.layer)), False
-
-
-def _remember(x: list[torch.Tensor]) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        x.append(stream_of(args, kwargs))
-
-    return hook
-
-
-def _reduce(
-    x: list[torch.Tensor],
-    statistics: dict[str, Statistic],
-    kept: dict[tuple[str, int], torch.Tensor],
-    key: tuple[str, int],
-) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        before, contribution = x.pop(), first(output)
-        kept[key] = torch.stack([statistic(before, contribution)[0] for statistic in statistics.values()])
-
-    return hook
 
 
 def _finite(variables: dict[str, Any]) -> None:
