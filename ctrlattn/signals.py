@@ -83,6 +83,41 @@ def feedback_gain(x: Array, contribution: Array) -> Array:
     return xp.sum(contribution * x, -1) / xp.where(zero, xp.ones_like(size), size)
 
 
+def size_ratio(x: np.ndarray, contribution: np.ndarray) -> np.ndarray:
+    """|F(x)| / |x| of each token, (..., n, d) -> (..., n); |F(x)| for a zero token.
+
+    >>> size_ratio(np.array([[3.0, 4.0]]), np.array([[0.0, 1.0]])).tolist()
+    [0.2]
+    """
+    size = np.linalg.norm(x, axis=-1)
+    return np.asarray(np.linalg.norm(contribution, axis=-1) / np.where(size > 0, size, 1.0))
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """<x, y> / (|x| |y|) over the last axis; 0 where one of them is zero.
+
+    >>> cosine(np.array([1.0, 0.0]), np.array([3.0, 4.0])).item()
+    0.6
+    """
+    sizes = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    return np.asarray(np.sum(x * y, -1) / np.where(sizes > 0, sizes, 1.0))
+
+
+def predictor_fit(x: np.ndarray, f: np.ndarray) -> tuple[float, float]:
+    """(g, R^2) of x = g f + constant over tokens (n, d), all features together; nan where either does not vary.
+
+    R^2 is the share of the variance of the state x that the contribution f predicts.
+
+    >>> predictor_fit(np.array([[0.0], [2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]]))
+    (2.0, 1.0)
+    """
+    x, f = x - x.mean(0), f - f.mean(0)
+    both, squares = float(np.sum(x * f)), (float(np.sum(x * x)), float(np.sum(f * f)))
+    if len(x) < 2 or min(squares) == 0.0:
+        return float("nan"), float("nan")
+    return both / squares[1], both**2 / (squares[0] * squares[1])
+
+
 def dataset(
     arrays: dict[str, np.ndarray], *, tokens: Sequence[str] | None = None, attrs: dict[str, Any]
 ) -> "xr.Dataset":

@@ -46,11 +46,12 @@ def analyze(
         checkpoint = load_checkpoint(source, allow_download=allow_download)
 
         from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.network.inputs import token_ids
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         if checkpoint.tokenizer is None:
             raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
-        ids = checkpoint.tokenizer(words, truncation=True, max_length=tokens)["input_ids"]
+        ids = token_ids(checkpoint, words, most=tokens)
         if len(ids) < 2:
             raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
         profile = checkpoints.feedback_profile(

@@ -106,5 +106,6 @@ def drop(
 
 
 def _ids(checkpoint: Any, text: str, most: int) -> list[int]:
-    ids: list[int] = checkpoint.tokenizer(text, truncation=True, max_length=most)["input_ids"]
-    return ids
+    from ctrlattn.checkpoints.network.inputs import token_ids
+
+    return token_ids(checkpoint, text, most=most)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints import Checkpoint, evaluate
-from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
+from ctrlattn.checkpoints import Checkpoint, Sublayer, evaluate
+from ctrlattn.checkpoints.network.watch import hooked, stream_of, watch
 from ctrlattn.observers.dictionary import Dictionary
 from ctrlattn.observers.source import pair, require_signals, window_of
 from ctrlattn.predictors import CausalMean
@@ -47,29 +47,24 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
     index = checkpoint.layer_index(layer)
     window = window_of(checkpoint)
     block, (attention, mlp) = checkpoint.layers[index], pair(checkpoint, index)
-    held: dict[str, torch.Tensor] = {}
 
     def put(x: torch.Tensor) -> torch.Tensor:
         tokens = window.kept(x.shape[1])
         return _with_rows(x, tokens, _changed(signal, x[:, tokens], function))
 
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        x = stream_of(args, kwargs)
-        held["state"] = x
-        if signal not in ("state", "error"):
-            return None
-        return ((put(x), *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": put(x)})
+        x = put(stream_of(args, kwargs))
+        return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": x})
 
-    def added(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
-        y = first(output)
-        new = put(held["state"] + y) - held["state"] if signal == "mid" else put(y)
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+        return put(x + F) - x if signal == "mid" else put(F)
 
-    places: list[Hook] = [(block, before, True)]
-    if signal in ("prediction", "mid", "mlp"):
-        places.append(((mlp if signal == "mlp" else attention).out, added, False))
-    with hooked(places):
-        yield
+    if signal in ("state", "error"):
+        with hooked([(block, before, True)]):
+            yield
+    else:
+        with watch([mlp if signal == "mlp" else attention], on):
+            yield
 
 
 def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:

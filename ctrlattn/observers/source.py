@@ -12,17 +12,16 @@ times). The token after them has no context, and is no example of any signal, so
 """
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints import Checkpoint
-from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.watch import first, hooked, stream_of
+from ctrlattn.checkpoints import Checkpoint, Sublayer
+from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
+from ctrlattn.checkpoints.network.watch import Watcher, watch, watch_calls
 from ctrlattn.errors import InputError, require_known
 from ctrlattn.files import utf8
 from ctrlattn.predictors import CausalMean
@@ -44,10 +43,6 @@ class Window(NamedTuple):
         return slice(self.first, length - len(self.behind))
 
 
-class _Seen(Exception):
-    """The layer has been seen; what follows is not needed."""
-
-
 def window_of(checkpoint: Checkpoint) -> Window:
     """Special tokens around a text, and the first token that is kept.
 
@@ -58,8 +53,7 @@ def window_of(checkpoint: Checkpoint) -> Window:
     """
     if checkpoint.tokenizer is None:
         raise InputError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
-    bare = checkpoint.tokenizer("a", add_special_tokens=False)["input_ids"]
-    full = checkpoint.tokenizer("a")["input_ids"]
+    bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
     if start is None:
         raise InputError(f"{checkpoint.source}: the tokenizer does not only add tokens before and behind a text")
@@ -77,15 +71,14 @@ def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) 
     InputError
         No such file, no UTF-8, too few tokens for one window, a context that leaves no example.
     """
-    dress, tokenizer = window_of(checkpoint), checkpoint.tokenizer
-    assert tokenizer is not None
+    dress = window_of(checkpoint)
     body = context - len(dress.before) - len(dress.behind)
     if len(range(*dress.kept(context).indices(context))) < 2:
         raise InputError(f"a context of {context} tokens leaves no example")
     ids: list[int] = []
     found = False
     for text in _pieces(Path(path)):
-        ids += tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        ids += token_ids(checkpoint, text, special=False)
         for start in range(0, len(ids) - body + 1, body):
             found = True
             yield np.array([*dress.before, *ids[start : start + body], *dress.behind])
@@ -123,9 +116,14 @@ def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...
     require_signals(checkpoint, wanted)
     index = checkpoint.layer_index(layer)
     seen: dict[str, torch.Tensor] = {}
-    state_only = set(wanted) <= {"state", "error"}
-    with torch.no_grad(), _watching(checkpoint, index, seen, state_only), suppress(_Seen):
-        checkpoint.model(**inputs_of(checkpoint, ids, batch=True))
+    inputs = inputs_of(checkpoint, ids, batch=True)
+    if set(wanted) <= {"state", "error"}:
+        with torch.no_grad(), watch_calls(checkpoint.layers, [index], until=index) as calls:
+            checkpoint.model(**inputs)
+        seen["state"] = next(iter(calls[index].values()))
+    else:
+        with torch.no_grad(), watch(pair(checkpoint, index), _reader(seen), until=checkpoint.layers[index]):
+            checkpoint.model(**inputs)
     kept = window_of(checkpoint).kept(np.shape(ids)[1])
     seen = {name: value[:, kept] for name, value in seen.items()}
     return {name: _signal(name, seen)[:, 1:] for name in wanted}
@@ -145,32 +143,13 @@ def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
         raise InputError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
 
 
-def _watching(
-    checkpoint: Checkpoint, layer: int, seen: dict[str, torch.Tensor], state_only: bool
-) -> AbstractContextManager[None]:
-    def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen["state"] = stream_of(args, kwargs)
-        if state_only:
-            raise _Seen
+def _reader(seen: dict[str, torch.Tensor]) -> Watcher:
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        seen["prediction" if sublayer.kind == "attention" else "mlp"] = F
+        if sublayer.kind == "attention":
+            seen["state"] = x
 
-    def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-        raise _Seen
-
-    def add(name: str) -> Callable[..., None]:
-        def hook(module: Any, args: Any, kwargs: Any, output: Any) -> None:
-            seen[name] = first(output)
-
-        return hook
-
-    block, (attention, mlp) = checkpoint.layers[layer], pair(checkpoint, layer)
-    return hooked(
-        [
-            (block, read, True),
-            (attention.out, add("prediction"), False),
-            (mlp.out, add("mlp"), False),
-            (block, after, False),
-        ]
-    )
+    return on
 
 
 def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ def layer_functions(
     """
     numbers = range(len(checkpoint.layers)) if layers is None else [checkpoint.layer_index(layer) for layer in layers]
     modules = checkpoint.layers
-    with watch_calls(modules, numbers, until=max(numbers, default=None)) as calls, torch.no_grad():
+    with watch_calls(modules, numbers) as calls, torch.no_grad():
         checkpoint.model(**inputs_of(checkpoint, ids))
     return [_recalled(modules[i], calls[i]) for i in numbers]
 

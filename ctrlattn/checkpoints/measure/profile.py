@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn import __version__, results
-from ctrlattn.checkpoints.measure.parts import PARTS, SUBLAYERS, Effort, Measured, Progress
+from ctrlattn.checkpoints.measure.parts import PARTS
+from ctrlattn.checkpoints.measure.parts.measurement import SUBLAYERS, Effort, Measurement
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.errors import InputError, require_known
-from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
+from ctrlattn.progress import Progress, silent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -84,7 +85,7 @@ def feedback_profile(
 
     References
     ----------
-    The quantities' own functions name theirs; feedback of a sublayer: the notes this project began with, N1.
+    The functions of the quantities name theirs; for the feedback of a sublayer see docs/origin.md, "Prediction error".
 
     Examples
     --------
@@ -92,18 +93,18 @@ def feedback_profile(
     >>> from ctrlattn import checkpoints
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2Model(config))
-    >>> found = feedback_profile(network, [1, 2, 3], parts=["feedback", "sinks"])
-    >>> found["feedback_gain"].dims, found["sink_share"].shape
+    >>> profile = feedback_profile(network, [1, 2, 3], parts=["feedback", "sinks"])
+    >>> profile["feedback_gain"].dims, profile["sink_share"].shape
     (('layer', 'sublayer', 'token'), (2, 2))
     """
     wanted = _wanted(parts)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
     folder = None if store is None else output_directory(store)
-    measured = Measured(checkpoint, ids, effort, seed, progress or _silent)
+    measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
     mark = _fingerprint(checkpoint, inputs, effort, seed)
-    found = {name: _part(measured, name, folder, mark) for name in wanted}
-    return _merged(measured, found)
+    measured = {name: _part(measurement, name, folder, mark) for name in wanted}
+    return _merged(measurement, measured)
 
 
 def _wanted(parts: Sequence[str] | None) -> list[str]:
@@ -118,37 +119,37 @@ def _wanted(parts: Sequence[str] | None) -> list[str]:
     return [name for name in PARTS if name in parts]
 
 
-def _silent(part: str, done: int, total: int) -> None:
-    """No progress is asked for."""
-
-
-def _part(measured: Measured, name: str, folder: Path | None, mark: str) -> "xr.Dataset":
-    """A part from the store, or measured and stored."""
+def _part(measurement: Measurement, name: str, folder: Path | None, mark: str) -> "xr.Dataset":
+    """A part from the store, or measured and stored; its attributes are what it took, and the mark of its question."""
     path = None if folder is None else folder / f"{name}.nc"
     if path is not None and path.exists():
-        kept = results.load(path)
-        if kept.attrs.get("fingerprint") == mark:
-            measured.report(name, 1, 1)
-            return kept
-    measured.report(name, 0, 1)
+        stored = results.load(path)
+        if stored.attrs.get("fingerprint") == mark:
+            measurement.report(name, 1, 1)
+            return stored
+    measurement.report(name, 0, 1)
+    before = measurement.passes
     try:
-        found = PARTS[name](measured).assign_attrs(fingerprint=mark)
-    except ValueError as error:
+        part, passes = PARTS[name](measurement)
+    except InputError as error:
         raise InputError(f"part {name!r} of the profile cannot be measured: {error}") from error
-    measured.report(name, 1, 1)
+    # Passes that parts share are counted in the first part that needs them.
+    passes = passes._replace(forward=passes.forward + measurement.passes - before)
+    part = part.assign_attrs(passes._asdict(), fingerprint=mark)
+    measurement.report(name, 1, 1)
     if path is not None:
-        results.save(path, found)
-    return found
+        results.save(path, part)
+    return part
 
 
-def _merged(measured: Measured, found: dict[str, "xr.Dataset"]) -> "xr.Dataset":
+def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dataset":
     import xarray as xr
 
-    checkpoint = measured.checkpoint
-    costs = {name: {kind: float(part.attrs[kind]) for kind in _WEIGHT} for name, part in found.items()}
+    checkpoint = measurement.checkpoint
+    costs = {name: {kind: float(part.attrs[kind]) for kind in _WEIGHT} for name, part in parts.items()}
     for cost in costs.values():
         cost["forward_passes"] = sum(weight * cost[kind] for kind, weight in _WEIGHT.items())
-    whole = xr.merge([part.drop_attrs(deep=False) for part in found.values()], join="exact", compat="no_conflicts")
+    whole = xr.merge([part.drop_attrs(deep=False) for part in parts.values()], join="exact", compat="no_conflicts")
     coords: dict[str, Any] = {
         name: np.arange(whole.sizes[name]) for name in ("layer", "depth", "head") if name in whole.sizes
     }
@@ -161,8 +162,8 @@ def _merged(measured: Measured, found: dict[str, "xr.Dataset"]) -> "xr.Dataset":
         family=checkpoint.family.name,
         norm=checkpoint.family.norm,
         causal=int(checkpoint.causal),
-        seed=measured.seed,
-        effort=json.dumps(vars(measured.effort)),
+        seed=measurement.seed,
+        effort=json.dumps(vars(measurement.effort)),
         cost=json.dumps(costs),
     )
 

@@ -205,6 +205,18 @@ def at(module: Any, path: str) -> Any:
     return attrgetter(_existing(module, path))(module)
 
 
+def leads(module: Any, path: str) -> bool:
+    """Whether a path leads to something other than None.
+
+    >>> leads(1j, "size|real"), leads(1j, "size")
+    (True, False)
+    """
+    try:
+        return at(module, path) is not None
+    except InputError:
+        return False
+
+
 def _existing(module: Any, path: str) -> str:
     """The first alternative of a path that exists."""
     for one in path.split("|"):

@@ -12,8 +12,9 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap  # noqa: E402
 from ctrlattn.checkpoints.measure.heads import head_feedback  # noqa: E402
-from ctrlattn.checkpoints.measure.parts import PARTS, _directions, _overlap  # noqa: E402
+from ctrlattn.checkpoints.measure.parts import PARTS  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
@@ -108,8 +109,8 @@ def test_feature_directions_do_not_depend_on_the_token():
     one[0, 0, 1, 3] = 1.0
     two[0, 0, 4, 3] = -1.0
     flat = [v.reshape(1, 1, 40) for v in (one, two)]
-    assert_allclose(_overlap(*flat), 0.0)
-    assert_allclose(_overlap(*(_directions(v, 5) for v in flat)), 1.0)
+    assert_allclose(subspace_overlap(*flat), 0.0)
+    assert_allclose(subspace_overlap(*(feature_directions(v, 5) for v in flat)), 1.0)
 
 
 def test_unstable_modes_are_counted_by_their_poles(profiled):
@@ -158,7 +159,7 @@ def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a stored part is not measured again")
 
-    monkeypatch.setattr("ctrlattn.checkpoints.measure.parts.tap", refuse)
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.parts.measurement.tap", refuse)
     again = checkpoints.feedback_profile(checkpoint, IDS, parts=parts, store=tmp_path)
     assert results.compare(first, again).largest == 0.0
     assert first.attrs == again.attrs

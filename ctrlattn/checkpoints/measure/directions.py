@@ -1,0 +1,39 @@
+"""||A_l B_m'||_F^2 / k: how directions of layers, rows over all n tokens and d features, lie to each other."""
+
+import numpy as np
+
+
+def token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
+    """The share of each token in the square of each vector, (m, n d) -> (m, n); 0 for a zero vector.
+
+    >>> token_energy(np.array([[1.0, 1.0, 0.0, 2.0]]), 2).round(3).tolist()
+    [[0.333, 0.667]]
+    """
+    square = np.sum(vectors.astype(np.float64).reshape(len(vectors), n, -1) ** 2, axis=-1)
+    total = square.sum(-1, keepdims=True)
+    return square / np.where(total > 0, total, 1.0)
+
+
+def feature_directions(vectors: np.ndarray, n: int) -> np.ndarray:
+    """Orthonormal feature directions that hold most of each layer's k vectors, (L, k, n d) -> (L, k, d).
+
+    >>> feature_directions(np.array([[[0.0, 0.0, 3.0, 0.0]]]), 2).tolist()  # whatever the token
+    [[[1.0, 0.0]]]
+    """
+    directions = []
+    for layer in vectors:
+        rows = layer.reshape(-1, layer.shape[-1] // n).astype(np.float64)
+        directions.append(np.linalg.eigh(rows.T @ rows)[1][:, -len(layer) :].T)
+    return np.array(directions)
+
+
+def subspace_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """||A_l B_m'||_F^2 / k of the row spaces of orthonormal rows (L, k, N): (L, L).
+
+    It is 1 for the same space, and k/N on average for unrelated ones.
+
+    >>> subspace_overlap(np.eye(3)[None, :2], np.eye(3)[None, 1:]).tolist()
+    [[0.5]]
+    """
+    products = a.reshape(-1, a.shape[-1]) @ b.reshape(-1, b.shape[-1]).T
+    return np.sum(products.reshape(*a.shape[:2], *b.shape[:2]).astype(np.float64) ** 2, axis=(1, 3)) / a.shape[1]

@@ -1,0 +1,60 @@
+"""eig(A), and the filters that A is along the tokens: the part with the attention matrices."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn import presets
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
+from ctrlattn.frequency import difference_gain, token_frequency_response
+from ctrlattn.stability import attention_spectrum
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOOPS = ("residual", "comparator", "softmax", "neutreno", "pidformer-printed", "pidformer-ema")
+_ON_CIRCLE = 1e-9  # a pole this close to the unit circle is on it: the constant mode of plain softmax
+_WAVES = 33  # frequencies from 0 to pi
+
+
+def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+    """Spectra of the attention matrices over the stability regions, and their filters along the tokens."""
+    omega = np.linspace(0, np.pi, _WAVES)
+    matrices = measurement.recorded["attention"].to_numpy()
+    layers = each_layer(
+        measurement,
+        "attention",
+        lambda i: (
+            attention_spectrum(matrices[i]),
+            difference_gain(matrices[i]),
+            token_frequency_response(matrices[i], omega),
+        ),
+    )
+    modes, smoothing, response = (np.stack(arrays) for arrays in zip(*layers, strict=True))
+    unstable = np.stack([np.mean(mode_radius(presets.get(name), modes) > 1 + _ON_CIRCLE, axis=-1) for name in LOOPS])
+    variables = labelled(
+        measurement,
+        attention_eigenvalue=(("layer", "head", "token"), modes, "eigenvalue of the attention matrix"),
+        unstable_share=(
+            ("preset", "layer", "head"),
+            unstable,
+            "share of attention modes unstable in the preset's loop",
+        ),
+        stable_interval=(
+            ("preset", "end"),
+            np.array([_interval(name) for name in LOOPS]),
+            "ends of the real attention eigenvalues for which the preset's loop is stable",
+        ),
+        difference_gain=(("layer", "head"), smoothing, "gain on differences between tokens (below 1: low-pass)"),
+        token_response=(("layer", "head", "omega"), response, "gain on waves along the tokens"),
+        omega=("omega", omega, "frequency along the tokens", "rad/token"),
+        preset=("preset", np.array(LOOPS), "loop of ctrlattn.presets"),
+    )
+    return variables, Passes()
+
+
+def _interval(name: str) -> tuple[float, float]:
+    """The lowest and the highest real attention eigenvalue for which the preset's loop is stable."""
+    intervals = mode_intervals(presets.get(name))
+    return (intervals[0][0], intervals[-1][1]) if intervals else (float("nan"), float("nan"))

@@ -1,0 +1,60 @@
+"""|Jv|/|v| and sigma_max(J) of every layer: the part with typical and worst gains."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap, token_energy
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
+from ctrlattn.stability.nonnormal.krylov import random_gain, singular_triplets
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+    """Typical and worst gain of every layer, and how the leading directions of layers lie to each other."""
+    effort, n = measurement.effort, measurement.functions[0][1].shape[0]
+    k = min(effort.singular, measurement.functions[0][1].numel())
+
+    def measure(i: int) -> Any:
+        jacobian = measurement.jacobian(i)
+        typical = random_gain(jacobian, effort.probes, seed=measurement.seed)
+        return typical, singular_triplets(jacobian, k, steps=max(effort.lanczos, k), seed=measurement.seed)
+
+    estimates = each_layer(measurement, "gain", measure)
+    typical, triplets = zip(*estimates, strict=True)
+    right, left = (np.stack([getattr(t, side)[:k] for t in triplets]).astype(np.float32) for side in ("right", "left"))
+    steps = sum(t.steps for t in triplets) / len(triplets)
+    tokens = [token_energy(vectors[:, 0], n) for vectors in (right, left)]
+    pair = ("layer", "layer_to")
+    variables = labelled(
+        measurement,
+        random_gain=(
+            ("layer", "probe"),
+            np.stack(typical),
+            "|Jv|/|v| of a random direction",
+        ),
+        sigma=(("layer", "singular"), np.stack([t.values for t in triplets]), "singular value of the layer's Jacobian"),
+        sigma_error=(("layer", "singular"), np.stack([t.errors for t in triplets]), "residual of the singular value"),
+        worst_token=(("layer",), tokens[0].argmax(-1), "token of most of the leading right singular vector", "token"),
+        worst_token_share=(("layer",), tokens[0].max(-1), "its share of that vector's square"),
+        amplified_token=(("layer",), tokens[1].argmax(-1), "token of most of the leading left vector", "token"),
+        left_right_cosine=(
+            ("layer",),
+            np.abs(np.sum(right[:, 0] * left[:, 0], -1)),
+            "|<u, v>| of the leading singular vectors (1 for a symmetric Jacobian)",
+        ),
+        alignment=(
+            pair,
+            subspace_overlap(left, right),
+            "overlap of left singular vectors of a layer with right ones of another",
+        ),
+        right_alignment=(pair, subspace_overlap(right, right), "overlap of the right singular vectors of two layers"),
+        feature_alignment=(
+            pair,
+            subspace_overlap(feature_directions(left, n), feature_directions(right, n)),
+            "the same as alignment for the leading feature directions, whatever tokens they are on",
+        ),
+    )
+    return variables, Passes(forward=1.0, jvp=effort.probes + steps, vjp=steps + 1)

@@ -1,0 +1,42 @@
+"""<F^h(x), x>/<x, x>: the part with the feedback of every head, by the token that it comes from."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctrlattn.checkpoints.measure.heads import SOURCES, HeadFeedback, head_feedback
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, attending, each_layer, labelled, stacked
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+    """The feedback of every head, by the token it comes from; nan in a layer whose attention was dropped."""
+    network = measurement.checkpoint
+    there = attending(network)
+
+    def measure(i: int) -> HeadFeedback | None:
+        return head_feedback(network, i, measurement.recorded) if there[i] else None
+
+    layers = each_layer(measurement, "heads", measure)
+    gain, sources, size = stacked(layers)
+    negative = np.where(np.isnan(gain[..., 0]), np.nan, np.mean(gain < 0, axis=-1))
+    variables = labelled(
+        measurement,
+        head_gain=(("layer", "head", "token"), gain.astype(np.float32), "gain of the feedback of a head"),
+        head_source_gain=(
+            ("layer", "head", "source"),
+            np.median(sources, axis=-1),
+            "median over the tokens of a head's gain by the token that it comes from",
+        ),
+        source_gain=(
+            ("layer", "source"),
+            np.median(sources.sum(axis=1), axis=-1),
+            "median over the tokens of the gain of all heads together by the token that it comes from",
+        ),
+        head_negative_share=(("layer", "head"), negative, "share of tokens with negative feedback"),
+        head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),
+        source=("source", np.array(SOURCES), "token that the contribution comes from"),
+    )
+    return variables, Passes()

@@ -1,0 +1,165 @@
+"""part: a network on one text -> (variables, passes it took): what all parts of a feedback profile are made with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+
+from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
+from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_functions
+from ctrlattn.checkpoints.measure.tap import tap
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.families import leads
+from ctrlattn.errors import InputError
+from ctrlattn.progress import Progress
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SUBLAYERS = ("attention", "mlp")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many products each estimate may take.
+
+    Attributes
+    ----------
+    probes : int
+        Random directions of the typical gain of a layer.
+    singular, lanczos : int
+        Leading singular vectors of a layer, and steps to find them.
+    arnoldi : int
+        Steps for the spectral radius of a layer.
+    commutator : int
+        Random probes of its departure from normality.
+    exponents, sweeps : int
+        Exponents over depth, and forward sweeps to find them.
+    """
+
+    probes: int = 4
+    singular: int = 4
+    lanczos: int = 12
+    arnoldi: int = 20
+    commutator: int = 4
+    exponents: int = 4
+    sweeps: int = 4
+
+    def __post_init__(self) -> None:
+        least = {"commutator": 2, "lanczos": self.singular}
+        for name, value in vars(self).items():
+            if value < least.get(name, 1):
+                raise InputError(f"Effort.{name} must be at least {least.get(name, 1)}, got {value}")
+
+
+class Passes(NamedTuple):
+    """What a part took, in passes through all layers.
+
+    Attributes
+    ----------
+    forward : float
+        Evaluations.
+    jvp, vjp : float
+        Products J v and J'w.
+    """
+
+    forward: float = 0.0
+    jvp: float = 0.0
+    vjp: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A network on one text, with what the parts of its profile share: a recorded pass, and the layers as functions."""
+
+    checkpoint: Checkpoint
+    ids: Any
+    effort: Effort
+    seed: int
+    report: Progress
+
+    @cached_property
+    def recorded(self) -> "xr.Dataset":
+        """The signals of `tap`, from one pass."""
+        return tap(self.checkpoint, self.ids)
+
+    @cached_property
+    def functions(self) -> list[tuple[LayerFunction, Any]]:
+        """Each layer as a function, and the stream it reads, from one pass."""
+        return layer_functions(self.checkpoint, self.ids)
+
+    @property
+    def passes(self) -> int:
+        """How many passes through the whole network have been made so far."""
+        return sum(name in vars(self) for name in ("recorded", "functions"))
+
+    @property
+    def state(self) -> np.ndarray:
+        """The stream at every depth, (L + 1, n, d)."""
+        return np.asarray(self.recorded["state"].to_numpy(), dtype=np.float64)
+
+    def jacobian(self, layer: int) -> LinearOperator:
+        """The Jacobian of one layer; it costs one evaluation of the layer and one product."""
+        return recorded_jacobian(*self.functions[layer])
+
+    def sublayer(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """(x, F): the stream that the sublayers of this kind add to and what they add, each (L, n, d)."""
+        parallel = bool(self.recorded.attrs.get("parallel", 0))
+        x = self.state[:-1] if kind == "attention" or parallel else self.recorded["mid"].to_numpy().astype(np.float64)
+        return x, self.recorded[f"{kind}_out"].to_numpy().astype(np.float64)
+
+
+Part = Callable[[Measurement], tuple["xr.Dataset", Passes]]
+
+
+def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.Dataset":
+    """A Dataset of name=(dims, values, long name[, unit]); where a pass was recorded, its tokens say their text."""
+    import xarray as xr
+
+    arrays: dict[str, tuple[Any, ...]] = {
+        name: (dims, values, {"long_name": long_name, "units": unit[0] if unit else "1"})
+        for name, (dims, values, long_name, *unit) in variables.items()
+    }
+    coords = {name: arrays.pop(name) for name in variables if arrays[name][0] == name}
+    named = "recorded" in vars(measurement) and "text" in measurement.recorded.coords
+    if named and any("token" in dims for dims, *_ in arrays.values()):
+        # netCDF has no zero byte in a text.
+        coords["text"] = ("token", [str(t).replace("\0", "") for t in measurement.recorded["text"].to_numpy()])
+    return xr.Dataset(arrays, coords=coords)
+
+
+def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:
+    """measure(layer) of every layer, with progress."""
+    count, values = len(measurement.checkpoint.layers), []
+    for i in range(count):
+        values.append(measure(i))
+        measurement.report(part, i + 1, count)
+    return values
+
+
+def attending(checkpoint: Checkpoint) -> list[bool]:
+    """Which layers have value and output maps: a dropped or replaced attention has none.
+
+    Raises
+    ------
+    InputError
+        No layer has them.
+    """
+    family = checkpoint.family
+    there = [leads(layer, family.value) and leads(layer, family.output) for layer in checkpoint.layers]
+    if not any(there):
+        raise InputError("no layer has attention")
+    return there
+
+
+def stacked(layers: Sequence[Any]) -> list[np.ndarray]:
+    """Tuples of arrays, a tuple for each layer, stacked field by field; nan where a layer is None.
+
+    >>> stacked([None, (np.array([1.0, 2.0]),)])[0].tolist()
+    [[nan, nan], [1.0, 2.0]]
+    """
+    gap = [np.full_like(values, np.nan) for values in next(layer for layer in layers if layer is not None)]
+    return [np.stack(field) for field in zip(*(gap if layer is None else layer for layer in layers), strict=True)]

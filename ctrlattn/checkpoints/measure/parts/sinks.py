@@ -1,0 +1,25 @@
+"""max_t |x_t| / median_t |x_t|, mean_i A_ij: the part with massive activations and attention sinks."""
+
+from typing import TYPE_CHECKING
+
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activation
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+    """Massive activations and attention sinks, by token."""
+    massive = massive_activation(measurement.state)
+    token, share = attention_sink(measurement.recorded["attention"].to_numpy())
+    variables = labelled(
+        measurement,
+        massive_token=(("depth",), massive.token, "token of the largest stream", "token"),
+        massive_feature=(("depth",), massive.feature, "largest feature of that token", "feature"),
+        massive_value=(("depth",), massive.value, "value of that feature"),
+        massive_ratio=(("depth",), massive.ratio, "norm of that token over the median norm"),
+        sink_token=(("layer", "head"), token, "token that draws most attention", "token"),
+        sink_share=(("layer", "head"), share, "its share of all attention of the head"),
+    )
+    return variables, Passes()
