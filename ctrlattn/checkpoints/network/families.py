@@ -251,7 +251,7 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
             for i, layer in enumerate(layers)
             for kind in KINDS
         )
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
 
 
@@ -281,7 +281,7 @@ def family_of(model_type: str) -> Family:
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     raise InputError(
-        f"unknown model family {model_type!r} ({did_you_mean(model_type, FAMILIES)}); for another one give "
+        f"unknown model family {model_type!r}: {did_you_mean(model_type, FAMILIES)}; for another one give "
         "load(source, family=ctrlattn.checkpoints.Family(...)): where its layers, norms and contributions are; where "
         "only the name differs, dataclasses.replace(FAMILIES['llama'], name=...)"
     )
