@@ -117,8 +117,8 @@ def _robust(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, excess: 
     gamma = excess * smallest
     f = -np.linalg.solve(s, d.T @ c + b.T @ x)
     left = (1 - gamma**2) * eye + x @ z
-    gain = gamma**2 * np.linalg.solve(left.T, z @ c.T)
-    return _to_circle(a + b @ f + gain @ (c + d @ f), gain, b.T @ x, -d.T), 1 / smallest
+    injection = gamma**2 * np.linalg.solve(left.T, z @ c.T)
+    return _to_circle(a + b @ f + injection @ (c + d @ f), injection, b.T @ x, -d.T), 1 / smallest
 
 
 def _to_axis(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -171,8 +171,8 @@ def _others_closed(loop: Realization, i: int) -> Realization:
     direct = np.eye(len(other)) + d[np.ix_(other, other)]
     if np.linalg.cond(direct) > 1e14:
         raise InputError(f"loop_margins: with channel {i} open the other loops are not well posed")
-    gain = np.linalg.inv(direct)  # u_other = -gain (C_other x + D_other,i u_i)
-    back, out = b[:, other] @ gain, d[np.ix_([i], other)] @ gain
+    inverse = np.linalg.inv(direct)  # u_other = -inverse (C_other x + D_other,i u_i)
+    back, out = b[:, other] @ inverse, d[np.ix_([i], other)] @ inverse
     a_i = a - back @ c[other]
     b_i = b[:, [i]] - back @ d[np.ix_(other, [i])]
     return Realization(a_i, b_i, c[[i]] - out @ c[other], d[[i]][:, [i]] - out @ d[np.ix_(other, [i])], loop.continuous)
@@ -186,7 +186,7 @@ def _peak_of_bound(g: Realization, tol: float) -> tuple[float, float]:
     start, end = (0.0, math.inf if g.continuous else math.pi) if g.real() else (-math.inf, math.inf)
     if not g.continuous and not g.real():
         start, end = -math.pi, math.pi
-    best, where = max((_scaled_gain(g, w)[0], w) for w in (start, end, peak.frequency))
+    best, where = max((_scaled_norm_at(g, w)[0], w) for w in (start, end, peak.frequency))
     while True:
         level = best * (1 + tol)
         higher = _sweep(g, level, start, end)
@@ -199,13 +199,13 @@ def _sweep(g: Realization, level: float, start: float, end: float) -> float | No
     """A frequency where the bound exceeds `level`, or None when frozen scalings cover [start, end] below it."""
     w = start
     for _ in range(20_000):
-        gain, scale = _scaled_gain(g, w)
-        if gain >= level:
+        bound, scale = _scaled_norm_at(g, w)
+        if bound >= level:
             return w
         crossings = level_crossings(_scaled(g, scale), level)
         beyond = crossings[crossings > w + 1e-12 * (1 + abs(w))] if math.isfinite(w) else crossings
         # Eigenvalues near the boundary that are no crossings would only shorten the steps.
-        beyond = np.array([c for c in beyond if _gain(g, c, scale) >= level * (1 - 1e-4)])
+        beyond = np.array([c for c in beyond if _norm_at(g, c, scale) >= level * (1 - 1e-4)])
         following = float(np.min(beyond, initial=math.inf))
         if following >= end:
             return None
@@ -217,22 +217,22 @@ def _climb(g: Realization, w: float) -> tuple[float, float]:
     """A local maximum of the bound near w."""
     width = 1e-2 * (1.0 if not g.continuous else max(abs(w), 1e-6))
     if not math.isfinite(w):
-        return _scaled_gain(g, w)[0], w
+        return _scaled_norm_at(g, w)[0], w
     top = minimize_scalar(
-        lambda v: -_scaled_gain(g, v)[0],
+        lambda v: -_scaled_norm_at(g, v)[0],
         bounds=(w - width, w + width),
         method="bounded",
         options={"xatol": width / 1e5},
     )
-    return max((_scaled_gain(g, w)[0], w), (-float(top.fun), float(top.x)))
+    return max((_scaled_norm_at(g, w)[0], w), (-float(top.fun), float(top.x)))
 
 
-def _scaled_gain(g: Realization, w: float) -> tuple[float, np.ndarray]:
+def _scaled_norm_at(g: Realization, w: float) -> tuple[float, np.ndarray]:
     """min_D sigma_max(D G D^-1) at one frequency, and log D."""
     return scaled_norm(g.response(w))
 
 
-def _gain(g: Realization, w: float, scale: np.ndarray) -> float:
+def _norm_at(g: Realization, w: float, scale: np.ndarray) -> float:
     return float(np.linalg.norm(_similar(g.response(w), scale), 2))
 
 

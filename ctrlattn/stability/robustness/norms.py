@@ -198,6 +198,6 @@ def _best(g: Realization, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
     tried = np.unique(np.abs(frequencies) if g.real() else frequencies)
-    gains = [largest_gain(g, w) for w in tried]
-    at = int(np.argmax(gains))
-    return gains[at], float(tried[at])
+    peaks = [largest_gain(g, w) for w in tried]
+    at = int(np.argmax(peaks))
+    return peaks[at], float(tried[at])
