@@ -36,7 +36,7 @@ class Dictionary(torch.nn.Module):
         At most k features an example, the largest (TopK); None: every positive one (ReLU), whose number the penalty of
         the training holds down.
     seed : int
-        Of the random directions. The encoder starts as the decoder's transpose.
+        It decides the first, random directions. The encoder starts as the decoder's transpose.
 
     Attributes
     ----------

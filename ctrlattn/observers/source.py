@@ -76,14 +76,14 @@ def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) 
     if len(range(*dress.kept(context).indices(context))) < 2:
         raise InputError(f"a context of {context} tokens leaves no example")
     ids: list[int] = []
-    found = False
+    any_window = False
     for text in _pieces(Path(path)):
         ids += token_ids(checkpoint, text, special=False)
         for start in range(0, len(ids) - body + 1, body):
-            found = True
+            any_window = True
             yield np.array([*dress.before, *ids[start : start + body], *dress.behind])
         ids = ids[len(ids) // body * body :]
-    if not found:
+    if not any_window:
         raise InputError(f"{path}: {len(ids)} tokens, too few for one window of {body}")
 
 
@@ -124,8 +124,8 @@ def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...
     else:
         with torch.no_grad(), watch(pair(checkpoint, index), _reader(seen), until=checkpoint.layers[index]):
             checkpoint.model(**inputs)
-    kept = window_of(checkpoint).kept(np.shape(ids)[1])
-    seen = {name: value[:, kept] for name, value in seen.items()}
+    tokens = window_of(checkpoint).kept(np.shape(ids)[1])
+    seen = {name: value[:, tokens] for name, value in seen.items()}
     return {name: _signal(name, seen)[:, 1:] for name in wanted}
 
 
@@ -196,8 +196,8 @@ class SignalSource:
         self.checkpoint, self.path, self.signals = checkpoint, Path(path), signals
         self.layer = checkpoint.layer_index(layer)
         self.context, self.together = context, together
-        kept = window_of(checkpoint).kept(context)
-        self.each = len(range(*kept.indices(context))) - 1  # examples a window
+        tokens = window_of(checkpoint).kept(context)
+        self.each = len(range(*tokens.indices(context))) - 1  # examples a window
         if self.each < 1:
             raise InputError(f"a context of {context} tokens leaves no example")
         self.count = max(1, round(size / self.each))  # windows a block
@@ -233,15 +233,15 @@ class SignalSource:
         InputError
             The text has fewer than ten windows.
         """
-        found = []
+        held = []
         for i, ids in enumerate(windows(self.checkpoint, self.path, self.context)):
             if i % 10 == 9:
-                found.append(ids)
-            if len(found) == count:
+                held.append(ids)
+            if len(held) == count:
                 break
-        if not found:
+        if not held:
             raise InputError(f"{self.path}: fewer than ten windows of {self.context} tokens: none to hold out")
-        return np.stack(found)
+        return np.stack(held)
 
     def _training(self) -> Iterator[np.ndarray]:
         while True:

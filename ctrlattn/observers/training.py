@@ -46,7 +46,7 @@ class Settings:
     dead_after : int
         Examples without it after which a feature counts as dead and is revived.
     seed : int
-        Of the directions and of the order.
+        It decides the first directions and the order of the examples.
 
     Raises
     ------

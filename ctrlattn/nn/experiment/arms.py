@@ -152,8 +152,8 @@ def controller_report(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
     Returns
     -------
     dict, empty for an arm with neither
-        start (kp, ki, kd), gains (one such row, or one a layer from layer 1 on), region and spread; limit and clipped,
-        the share of the elements of u at their limit, layer by layer.
+        start (kp, ki, kd), gains (one such row, or one for each layer from layer 1 on), region and spread; limit and
+        clipped, the share of the elements of u at their limit, layer by layer.
 
     Examples
     --------

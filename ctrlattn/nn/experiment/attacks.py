@@ -63,7 +63,7 @@ def pgd(
     classify, images, labels, eps : see fgsm
     steps : int
     generator : torch.Generator
-        Of the start, uniform in the ball.
+        It draws the start, uniform in the ball.
 
     Raises
     ------

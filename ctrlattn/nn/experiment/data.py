@@ -50,7 +50,7 @@ class Data(NamedTuple):
     train: Part
     valid: Part
     test: Part
-    mean: float | tuple[float, ...] = 0.0  # one number, or one a colour
+    mean: float | tuple[float, ...] = 0.0  # one number, or one for each colour
     deviation: float | tuple[float, ...] = 1.0
 
     @property

@@ -19,7 +19,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.nn.experiment.data import Data, Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Of the pixels of ImageNet, as in timm's DeiT.
+# Mean and deviation of the pixels of ImageNet, as in timm's DeiT.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _THREADS = 8
 Box = tuple[float, float, float, float]
@@ -65,11 +65,11 @@ class Images(Sequence[torch.Tensor]):
     def _read(self, rows: Any, draws: np.ndarray | None) -> torch.Tensor:
         chosen = np.arange(len(self.files))[rows.numpy() if isinstance(rows, torch.Tensor) else rows]
         with ThreadPoolExecutor(_THREADS) as pool:
-            images = list(pool.map(self._one, chosen, [None] * len(chosen) if draws is None else draws))
+            images = list(pool.map(self._image, chosen, [None] * len(chosen) if draws is None else draws))
         pixels = np.stack(images) if images else np.zeros((0, self.side, self.side, 3), np.uint8)
         return torch.as_tensor(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
 
-    def _one(self, row: int, draw: np.ndarray | None) -> np.ndarray:
+    def _image(self, row: int, draw: np.ndarray | None) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
 
         file = self.files[row]

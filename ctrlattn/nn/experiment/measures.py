@@ -55,7 +55,7 @@ def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
     -------
     dict
         token_similarity, rank : (depth + 1,) lists; attention_similarity : (depth - 1,), between a layer and the next;
-        `_final` the last of each, `_slope` the least-squares slope a layer (nan where there are fewer than two).
+        `_final` the last of each, `_slope` the least-squares slope per layer (nan where there are fewer than two).
 
     References
     ----------

@@ -127,7 +127,7 @@ def seeds_needed(
     Parameters
     ----------
     deviation : float
-        Of the paired differences, over seeds.
+        Standard deviation of the paired differences over seeds.
     difference : float
         To be found.
     alpha : float

@@ -43,7 +43,7 @@ class ControlledAttention(torch.nn.Module):
         Grouped-query attention: heads of keys and values, a divisor of heads. v is repeated to the query heads before
         the error is taken.
     dropout : float
-        Of the attention weights, in training.
+        Share of the attention weights that training leaves out.
     mixing : module, optional
         Another attention law in the place of softmax(q k^T / sqrt(D)) v, made for this layer; see nn.relatives.
 

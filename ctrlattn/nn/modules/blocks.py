@@ -79,7 +79,7 @@ class Block(torch.nn.Module):
     parallel : bool
         Attention and MLP read the same stream, as in GPT-NeoX; pre-norm only.
     dropout : float
-        Of the attention weights, of what attention returns and in the MLP.
+        Share left out in training: of the attention weights, of what attention returns, and in the MLP.
     drop_path : float
         Chance that a sample passes a sublayer by in training; the controller's memory runs on.
     **attention

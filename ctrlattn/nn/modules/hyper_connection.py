@@ -28,7 +28,7 @@ class HyperConnection(torch.nn.Module):
     stay : float
         Diagonal of M at first; at 4 a stream keeps .95 of itself if there are four.
     steps : int
-        Of the projection, >= 1; an odd number ends with the rows.
+        Normalisations of the projection, >= 1; an odd number ends with the rows.
 
     Raises
     ------

@@ -25,7 +25,7 @@ class ControlledLM(Network):
         Sizes: 128, 16, 8 (of 16 features) and 2048 unless given.
     dropout : float
     controller : optional
-        One for all layers, or a sequence with one a layer; see ControlledViT.
+        One for all layers, or a sequence with one for each; see ControlledViT.
     depth_scaled : bool
         Initial weights of what enters the stream times 1/sqrt(2 depth).
     **block
@@ -95,7 +95,7 @@ class ControlledLM(Network):
         return torch.nn.functional.linear(self.norm(x), self.tokens.weight)
 
     def decode(self, ids: torch.Tensor, past: list[Past] | None = None) -> tuple[torch.Tensor, list[Past]]:
-        """Logits of tokens that follow those in `past` (one pair of keys and values a layer), and the longer past."""
+        """Logits of tokens that follow those in `past` (a pair of keys and values per layer), and the longer past."""
         pairs: list[Past] = []
         depth_state = None
         x = self.embed(ids, 0 if past is None else past[0][0].shape[-3])
@@ -121,7 +121,7 @@ class ControlledLM(Network):
         temperature : float
             0 takes the most likely token, otherwise tokens are drawn from softmax(logits / temperature).
         generator : torch.Generator, optional
-            Of the draws.
+            It decides what is drawn.
         cached : bool
             Keys and values of earlier tokens are kept; False runs the whole sequence for each token.
 

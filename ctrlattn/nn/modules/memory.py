@@ -36,7 +36,7 @@ class ReadLayer(torch.nn.Module):
     temperature, context_temperature : float
         Where the learned temperatures start; the third read has that of the first.
     seed : int
-        Of the keys and values.
+        It decides the first keys and values.
 
     Raises
     ------
@@ -171,7 +171,10 @@ class ReadTransformer(torch.nn.Module):
         return self.state(ids) * torch.exp(-self.log_temperature) @ self.tokens.mT
 
     def loops(self) -> tuple[Loop, ...]:
-        """Three loops a layer: `simulate(model.loops(), model.embed(ids), 3 * layers)` computes what the model does."""
+        """Three loops for each layer.
+
+        `simulate(model.loops(), model.embed(ids), 3 * layers)` computes what the model does.
+        """
         return tuple(loop for layer in self.layers for loop in cast(ReadLayer, layer).loops())
 
 

@@ -79,7 +79,7 @@ def stack(
     require_sizes(depth=depth)
     each = list(controller) if isinstance(controller, Sequence) else [controller] * depth
     if len(each) != depth:
-        raise InputError(f"a sequence of controllers needs one a layer: {len(each)} for {depth} layers")
+        raise InputError(f"a sequence of controllers needs one for each layer: {len(each)} for {depth} layers")
     heads = options["heads"]
     made = [None if mixing is None else mixing(k, heads, options["dim"] // heads) for k in range(depth)]
     rates = [drop_path * k / max(depth - 1, 1) for k in range(depth)]

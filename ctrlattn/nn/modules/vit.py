@@ -39,7 +39,7 @@ class ControlledViT(Network):
     hidden : int, optional
         Width of the MLP, 4 dim unless given.
     controller : optional
-        One for all layers, or a sequence with one a layer; see ControlledAttention. A LearnedPID given once is shared.
+        One for all layers, or a sequence with one for each; see ControlledAttention. A LearnedPID given once is shared.
         In a sequence, the first only starts the memory, since no controller acts at layer 0: put a fixed PID of the
         same form there, as a LearnedPID would have no gradient, which DistributedDataParallel refuses.
     reference_gain, feedback, norm, placement, parallel, dropout, qkv_bias, kv_heads

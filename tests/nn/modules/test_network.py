@@ -61,7 +61,7 @@ def test_the_first_weights_are_those_of_timm_or_scaled_by_depth(depth_scaled, vi
         ({"norm": "batch"}, "norm must be one of layer, rms, none, got 'batch'"),
         ({"placement": "mid"}, 'placement must be "pre" or "post"'),
         ({"placement": "post", "parallel": True}, "placement must be 'pre'"),
-        ({"controller": [PRINTED]}, "one a layer: 1 for 3 layers"),
+        ({"controller": [PRINTED]}, "one for each layer: 1 for 3 layers"),
         ({"controller": [PRINTED, CODE, CODE]}, "one kind and order: layer 0 has 2 memories, layer 1 has 3"),
     ],
 )
