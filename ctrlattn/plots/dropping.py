@@ -19,7 +19,7 @@ def dropping(
     Parameters
     ----------
     curves : name -> {"count", "increase", "standard_error"}, (k,) each
-        Increases in nats a token.
+        Increases in nats per token.
     ax : Axes, optional
     title : str
     top : float, optional

@@ -78,7 +78,7 @@ def _place(study: "Study") -> str:
 
 def _heading(study: "Study") -> Heading:
     facts = study.facts
-    kind = f"TopK, {facts['k']} an example" if facts["k"] else f"ReLU with penalty {facts['penalty']:g}"
+    kind = f"TopK, {facts['k']} per example" if facts["k"] else f"ReLU with penalty {facts['penalty']:g}"
     summary = (
         f"layer {facts['layer']}, {facts['signal']}: {MEANING[facts['signal']]}. A sparse autoencoder of "
         f"{facts['features']} features ({kind}) learned from {facts['blocks'] * facts['block']} tokens of "
@@ -103,7 +103,7 @@ def _explained(study: "Study") -> list[Section]:
             key="explained",
             title="How much of the signal do few features explain?",
             sentences=(
-                f"{number(study.quality.l0, 1)} features an example explain {percent(study.quality.explained)} of the "
+                f"{number(study.quality.l0, 1)} features per example explain {percent(study.quality.explained)} of the "
                 f"variance; as many principal components as the largest count here, {study.counts[-1]}, explain "
                 f"{percent(float(study.principal[-1]))}.",
                 "The dictionary was trained for one sparsity; to the left of it only its strongest features are kept.",
@@ -144,14 +144,16 @@ def _cost(study: "Study") -> list[Section]:
         if np.isfinite(lost.share)
         else "The mean in its place costs nothing, so that no share can be told"
     )
-    more = f"; the reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats a token"
+    more = f"; the reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats per token"
     spread = f" (standard error {number(lost.standard_error, 3)})" if np.isfinite(lost.standard_error) else ""
     return [
         Section(
             key="cost",
             title=title,
             sentences=(f"{told}{more}{spread}.",),
-            tables=(Table(("in the signal's place", "loss, nats a token"), rows, "Next-token loss on held-out text"),),
+            tables=(
+                Table(("in the signal's place", "loss, nats per token"), rows, "Next-token loss on held-out text"),
+            ),
             numbers=lost._asdict(),
         )
     ]
@@ -161,8 +163,9 @@ def _features(study: "Study") -> list[Section]:
     frequency, purity, random = study.quality.frequency, study.purity, study.purity_of_random
     known = np.isfinite(purity)
     dead = int(np.sum(frequency == 0))
+    verb = "occurs" if dead == 1 else "occur"
     sentences = [
-        f"{count(dead, 'feature')} of {len(frequency)} ({percent(study.quality.dead)}) occur in none of the "
+        f"{count(dead, 'feature')} of {len(frequency)} ({percent(study.quality.dead)}) {verb} in none of the "
         f"{study.examples} held-out tokens.",
         f"features.html beside this page shows {count(len(study.texts), 'feature')}, drawn at random among those that "
         "occur, with the texts that excite each most.",
@@ -172,7 +175,7 @@ def _features(study: "Study") -> list[Section]:
             1,
             f"Of the median feature, {percent(float(np.median(purity[known])))} of the activation falls on one token; "
             f"with the tokens in random order, {percent(float(np.median(random[known])))} (features that at least ten "
-            "tokens have). A proxy of how easily features are named, not a judgement of their meaning.",
+            "tokens have). This tells how easily features are named, and does not judge their meaning.",
         )
     return [
         Section(

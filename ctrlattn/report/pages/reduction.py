@@ -138,7 +138,7 @@ def _outcome(drop: Drop) -> list[Section]:
             title="What it lost",
             sentences=(
                 f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss rises by "
-                f"{number(reduced, 3)} nats a token (standard error of the paired difference {number(error, 3)}).",
+                f"{number(reduced, 3)} nats per token (standard error of the paired difference {number(error, 3)}).",
                 "Taking out as many sublayers by least importance and putting nothing in their place, as published, "
                 f"costs {number(published, 3)}.",
                 "When a sliding window reads the text in one piece and predicts each of its "
@@ -251,8 +251,8 @@ def _choice(drop: Drop) -> list[Section]:
             sentences=(
                 "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
                 f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",
-                f"Predicted for all of them: {number(float(choice.predicted[-1]), 3)} nats a token; measured on the "
-                f"held-out text: {number(measured, 3)}.",
+                f"The prediction for all of them is {number(float(choice.predicted[-1]), 3)} nats per token; the "
+                f"measurement on the held-out text is {number(measured, 3)}.",
             ),
             pictures=(
                 Picture(

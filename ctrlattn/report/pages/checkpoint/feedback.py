@@ -77,9 +77,9 @@ def _predicted(profile: "xr.Dataset") -> str:
     left = int(profile["left_out"])
     without = f" (without {count(left, 'token')} of massive norm)" if left else ""
     return (
-        f"As a predictor of the state, up to one gain for all features{without}: the most is explained in layer "
-        f"{layer} by {'attention' if kind == 0 else 'the MLP'}, {percent(share[layer, kind])} of the variance; the "
-        f"median over the layers is {percent(float(np.nanmedian(share[:, 0])))} for attention and "
+        f"As a predictor of the state, up to one gain for all features{without}, "
+        f"{'attention' if kind == 0 else 'the MLP'} of layer {layer} explains most: {percent(share[layer, kind])} of "
+        f"the variance; the median over the layers is {percent(float(np.nanmedian(share[:, 0])))} for attention and "
         f"{percent(float(np.nanmedian(share[:, 1])))} for the MLP."
     )
 
@@ -96,7 +96,7 @@ def _heads(profile: "xr.Dataset") -> Section:
             f"A head's median gain is negative in {percent(negative)} of the {gain.size} heads. Head {low[1]} of layer "
             f"{low[0]} pushes hardest against the state ({number(gain[low])}), head {high[1]} of layer {high[0]} "
             f"hardest along it ({number(gain[high])}).",
-            "What all heads together add along a token, by the token that it comes from: "
+            "What all heads together add along a token comes from three places: "
             + "; ".join(f"{_SOURCES.get(name, name)}, {_span(gains)}" for name, gains in sources.items())
             + ".",
         ),

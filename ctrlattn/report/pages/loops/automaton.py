@@ -33,9 +33,9 @@ def sections(material: Material) -> list[Section]:
         f"Over {DRAWS} Gaussian draws of the embeddings (d = {FEATURES}, seed {SEED}) a D is the nearest earlier token "
         f"to E in {share_with_interval(hits['plain'], DRAWS)} plain and "
         f"{share_with_interval(hits['RMS norm'], DRAWS)} with RMS norm.",
-        f"Control without any repetition (12 different tokens, the same two positions asked): "
-        f"{percent(control['plain'] / DRAWS)} plain, {percent(control['RMS norm'] / DRAWS)} RMS; chance is "
-        f"{percent(len(rows) / (len(TOKENS) - 1))}. What stands above chance there is position, not prediction.",
+        "The control has no repetition: 12 different tokens, and the same two positions are asked. There it is "
+        f"{percent(control['plain'] / DRAWS)} plain and {percent(control['RMS norm'] / DRAWS)} with RMS norm; chance "
+        f"is {percent(len(rows) / (len(TOKENS) - 1))}. What stands above chance there is position, not prediction.",
     )
     picture = Picture(
         "automaton",

@@ -17,9 +17,9 @@ from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import largest_stable_step, stability_interval
 
 CAVEAT = (
-    "Theory of the value chain as published: frozen attention, no residual stream, no re-projection, no norm. The "
-    "gains for text are remembered, not read (low confidence). The step h is that of the sampled continuous law, which "
-    "the ema law is not."
+    "This is the theory of the value chain as published: attention is frozen, and there is no residual stream, "
+    "re-projection or norm. The gains for text are remembered, not read (low confidence). The step h is that of the "
+    "sampled continuous law, which the ema law is not."
 )
 
 

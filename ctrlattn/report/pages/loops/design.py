@@ -22,8 +22,9 @@ SECOND = (0.0, 3.0)
 LAWS = {"printed law": "pidformer-printed", "ema law": "pidformer-ema"}
 MARGIN, DRAWS, MODES, HORIZON = 0.4, 200, 24, 1000
 CAVEAT = (
-    "Value chain as published: frozen attention, no residual stream, no re-projection, no norm. The regions are "
-    "those of the outermost modes and of quantiles between them; gains drawn from them are then tried on all modes."
+    "The value chain is the published one: attention is frozen, and there is no residual stream, re-projection or "
+    "norm. The regions are those of the outermost modes and of quantiles between them; gains drawn from them are then "
+    "tried on all modes."
 )
 
 
@@ -133,11 +134,11 @@ def _region_sentence(
     shares = listed([f"{percent(confirmed[law])} ({law})" for law in regions if not np.isnan(confirmed[law])])
     stable = [name for name, figures in published.items() if figures.stable_share == 1]
     return (
-        f"Exact slices through the plane of kp and ki, the published kd kept, in which the outermost modes of "
-        f"{material.network} are stable: an area of {areas}, where the frame has "
+        "Exact slices through the plane of kp and ki, with the published kd, show where the outermost modes of "
+        f"{material.network} are stable: on an area of {areas}, where the frame has "
         f"{number(np.ptp(FIRST) * np.ptp(SECOND), 1)}. "
         + (f"Of {DRAWS} gains drawn from each, {shares} leave every mode stable. " if shares else "")
-        + f"The published configurations that do: {listed(stable) if stable else 'none'}."
+        + f"Of the published configurations {listed(stable or ['none'])} {'do' if len(stable) > 1 else 'does'}."
     )
 
 

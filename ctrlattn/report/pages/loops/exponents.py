@@ -73,9 +73,10 @@ def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str,
         (
             "A disturbance along it at the first layer is larger at the last, "
             + listed([f"{number(math.exp(min(value, 700.0)))} times ({name})" for name, value in growing.items()])
-            + ", the layers taken as they are and none of them frozen. "
+            + ", where every layer is taken as it is and none is frozen. "
             if growing
             else "None of the loops lets a disturbance grow for good. "
         )
-        + f"Over the second half of the layers the largest estimate moves by at most {number(moved, 3)} nats a layer.",
+        + f"Over the second half of the layers the largest estimate moves by at most {number(moved, 3)} nats per "
+        "layer.",
     )

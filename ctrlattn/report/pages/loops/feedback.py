@@ -73,9 +73,9 @@ def _sentence(name: str, gains: dict[str, np.ndarray]) -> str:
         negative = int(np.sum(median < 0))
         low, high = int(np.argmin(median)), int(np.argmax(median))
         parts.append(
-            f"{kind}, median gain negative in {negative} of {count(len(median), 'layer')}; most negative in layer "
-            f"{low} ({number(median[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of tokens), "
-            f"most positive in layer {high} ({number(median[high])})"
+            f"the median gain of the {kind} is negative in {negative} of {count(len(median), 'layer')}; it is lowest "
+            f"in layer {low} ({number(median[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of tokens) "
+            f"and highest in layer {high} ({number(median[high])})"
         )
     return f"{name}: {'; '.join(parts)}."
 

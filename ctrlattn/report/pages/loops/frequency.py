@@ -157,8 +157,8 @@ def _sentences(
         f"{say({n: number(m.gain_margin) for n, m in stability.items()})} before the loop oscillates.",
         "Over the real spectrum the worst Ms among the stable modes is "
         + say({n: number(w["ms"]) for n, w in worst.items()})
-        + f"; with the unstable ones counted ({say({n: percent(w['unstable']) for n, w in worst.items()})}) it is "
-        "infinite wherever there is one.",
+        + f". It is infinite wherever a mode is unstable, which is so for "
+        f"{say({n: percent(w['unstable']) for n, w in worst.items()})} of the modes.",
     )
 
 

@@ -11,7 +11,8 @@ from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
 
 MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 CAVEAT = (
-    "Value chain as printed: frozen attention, no residual stream and no re-projection between layers. "
+    "The value chain is that of the printed law: attention is frozen, and between layers there is neither a "
+    "residual stream nor a re-projection. "
     "A mode is LTI only if the same matrix acts in every layer; in a real network the verdict is a local one."
 )
 
@@ -75,7 +76,7 @@ def _where(material: Material) -> str:
 def _shares(shares: dict[str, dict[str, float]]) -> tuple[str, ...]:
     networks = list(next(iter(shares.values())))
     return tuple(
-        f"Modes left unstable in {network}: "
+        f"In {network} the share of modes left unstable is "
         + listed([f"{percent(by_network[network])} by {name}" for name, by_network in shares.items()])
         + "."
         for network in networks
@@ -84,7 +85,7 @@ def _shares(shares: dict[str, dict[str, float]]) -> tuple[str, ...]:
 
 def _intervals(loops: dict[str, Loop]) -> str:
     return (
-        "Stable for real eigenvalues a in "
+        "A mode with a real eigenvalue a is stable for a in "
         + listed([f"{interval_text(loop)} ({name})" for name, loop in loops.items()])
         + "."
     )

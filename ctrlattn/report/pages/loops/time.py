@@ -121,7 +121,11 @@ def _sentences(material: Material, metrics: dict[str, dict[str, StepMetrics]]) -
         f"After {material.layers} layers the median token is off its reference by {errors}.",
         "From rest, after a unit step of its reference, the average mode "
         f"(a = {number(material.average_mode, 3)}) ends at {reached}; "
-        + (f"layers until it stays within {BAND:.0%} of the change: {listed(settled)}." if settled else "none moves."),
+        + (
+            f"it stays within {BAND:.0%} of the change after this many layers: {listed(settled)}."
+            if settled
+            else "no loop moves."
+        ),
     )
 
 

@@ -18,8 +18,8 @@ from ctrlattn.stability.modes.regions import mode_radius
 PASSES, TOKENS, DISTURBANCE = 15, 12, 1e-3
 RE, IM = np.linspace(-0.4, 2.4, 71), np.linspace(-1.4, 1.4, 71)
 CAVEAT = (
-    "Frozen attention: each recorded matrix acts in every layer, one head at a time, without residual stream, "
-    "projections, MLP or norm. Amplification is of the tokens' values from a disturbance at one layer, in the 2-norm. "
+    "Attention is frozen: each recorded matrix acts in every layer, one head at a time, without residual stream, "
+    "projections, MLP or norm. The tokens' values are disturbed at one layer; what is amplified is their 2-norm. "
     "A pole on the unit circle, the consensus of plain softmax, counts as stable."
 )
 
@@ -99,9 +99,9 @@ def _loop(name: str, growth: np.ndarray, stable: np.ndarray) -> str:
     if not stable.any():
         return f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
     return (
-        f"{name}: stable on {percent(summary['stable_share'])} of the {len(stable)} matrices of the first text. On "
+        f"{name} is stable on {percent(summary['stable_share'])} of the {len(stable)} matrices of the first text. On "
         f"these a disturbance is amplified at most {number(summary['median_peak'])} times in the median matrix and "
-        f"{number(summary['largest_peak'])} times in the worst, on its way; after {growth.shape[1] - 1} "
+        f"{number(summary['largest_peak'])} times in the worst, at any layer; after {growth.shape[1] - 1} "
         f"layers {number(summary['median_end'], 3)} of it is left in the median."
     )
 
