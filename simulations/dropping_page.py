@@ -1,6 +1,6 @@
-"""drop.json of scene 08 -> docs/dropping.md: curves, ablations, speed.
+"""drop.json of scene 03 -> docs/dropping.md: curves, ablations, speed.
 
-python simulations/08_drop.py --full --source DIR --news FILE --plays FILE --out out/drop
+python simulations/03_drop.py --full --source DIR --news FILE --plays FILE --out out/drop
 python simulations/dropping_page.py out/drop     # keep the numbers and the picture, write the page
 python simulations/dropping_page.py --check      # exit 1 if the page is not that of the numbers kept
 """

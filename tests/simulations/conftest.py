@@ -1,6 +1,7 @@
 """A test file test_NN_name.py gets its scene simulations/NN_name.py as the fixture `scene`."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,39 @@ import pytest
 SIMULATIONS = Path(__file__).parents[2] / "simulations"
 
 
+class Scene:
+    """A scene and the modules of the stage behind it as one: a name is looked for, and replaced, in all of them."""
+
+    def __init__(self, *modules):
+        self.__dict__["modules"], self.__dict__["before"] = modules, {}
+
+    def __getattr__(self, name):
+        for module in self.modules:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
+
+    def __setattr__(self, name, value):
+        self.before.setdefault(name, getattr(self, name))
+        for module in self.modules:
+            if hasattr(module, name):
+                setattr(module, name, value)
+
+    def __delattr__(self, name):
+        """How monkeypatch undoes what no instance had of its own."""
+        if name in self.before:  # replaced twice, it is undone twice
+            setattr(self, name, self.before[name])
+            del self.before[name]
+
+
 @pytest.fixture(scope="module")
 def scene(request):
-    """The scene as a module; its neighbours are importable as they are when it runs."""
+    """The scene with its stage; its neighbours are importable as they are when it runs."""
     name = request.path.stem.removeprefix("test_")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(SIMULATIONS)
         specification = importlib.util.spec_from_file_location(f"scene_{name}", SIMULATIONS / f"{name}.py")
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
-        yield module
+        behind = [sys.modules.get(f"stage.{name[3:]}{part}") for part in ("", "_picture")]
+        yield Scene(module, *(part for part in behind if part is not None))

@@ -70,8 +70,8 @@ def test_slots_that_answer_are_counted(scene):
 
 
 def test_the_interval_over_seeds_is_students(scene):
-    assert scene.interval([1.0, 3.0]) == pytest.approx({"mean": 2.0, "low": -10.7062, "high": 14.7062}, abs=1e-4)
-    assert scene.interval([None, None]) is None
+    assert scene.over_seeds([1.0, 3.0]) == pytest.approx({"mean": 2.0, "low": -10.7062, "high": 14.7062}, abs=1e-4)
+    assert scene.over_seeds([None, None]) is None
 
 
 def test_what_is_absent_is_said(scene, monkeypatch):

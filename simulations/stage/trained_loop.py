@@ -1,33 +1,9 @@
 """ds_{k+1} = J_k ds_k, s = (x, memory of the controller): how a perturbation runs through a trained network.
 
-The theory of the value chain, v <- A v + u with one attention A and neither residual connection nor projections, says
-which modes a law damps. A trained network projects again in every layer, normalises, adds to a stream and has MLPs.
-Here ViTs trained on digits are linearised layer by layer, the controller's memory in the state. After block 0 the
-stream is pushed in a random direction (v_0 is not): the product of the Jacobians against what the network does, for
-pushes of 1e-6 to 1 times the stream, and against the value chain, with the attention of each layer and with that of
-layer 1 in all of them, which is what the modes of the theory are. Then a part of the network is held at its operating
-point - weights of attention, control, MLP - to see which one the growth comes from. Control conditions: the same
-networks before training, and Jacobians without the memory.
-
-What it shows, --full, on the ten seeds of the trained comparison. The Jacobians are right and need the memory; a push
-of a hundredth of the stream is still linear, a tenth is not. The value chain is not the network. With the printed law
-85 % of the modes lie outside its region, and the chain grows 8.5 times in six layers; in the network the values shrink
-to .69. With softmax, NeuTRENO and the code law the chain shrinks and the network hardly does. The order of the laws is
-another one, before training as after it. In the stream the control does not damp: held at its operating point it lets
-the stream grow less under every law (printed: .42 times as much). There the control is the largest amplifier, in the
-other networks the MLPs are. Training raises the growth of the stream, which is 3 to 5 in seven layers, by a quarter to
-a half.
-
-What it does not show. One data set, one size, pushes of all tokens at once and of the stream alone; growth on average
-over directions, not the worst one. A share of modes outside of a stability region says nothing about seven layers.
-
-    python simulations/10_trained_loop.py [--full] [--weights DIR] --out DIR
-
-DIR is what `ctrlattn train digits --out DIR` wrote; without it the networks are trained first, by the same rules.
+The measurement behind the scene `09_trained_loop.py`.
 """
 
 import json
-import math
 import sys
 from collections import namedtuple
 from itertools import pairwise
@@ -35,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scene import command, save
-from scipy.stats import t as student
 
 from ctrlattn.files import output_directory
 from ctrlattn.linear import jacobian_operator
@@ -45,16 +19,24 @@ from ctrlattn.nn.experiment.measures import attention_matrices
 from ctrlattn.nn.experiment.resume import resumed
 from ctrlattn.nn.experiment.training import RunSettings, build
 from ctrlattn.nn.modules.attention import DepthState, control_values
-from ctrlattn.plots.style import GREY, figure, styles, themed
 from ctrlattn.stability import spectral_radius
+from stage.statistics import interval
+from stage.verdict import said
 
 ARMS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema")
+
 Size = namedtuple("Size", "images directions seeds settings")
+
 SMALL = Size(images=6, directions=1, seeds=2, settings={"depth": 3, "dim": 24, "patch": 4, "epochs": 2})
+
 FULL = Size(images=32, directions=3, seeds=5, settings={})
+
 AMPLITUDES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
 HELD = {"nothing": (), "attention weights": ("weights",), "control": ("control",), "MLP": ("mlp",)}
+
 CHAINS = ("network", "attention of each layer", "attention of layer 1")
+
 EXACT, CLOSE = 1e-3, 0.1  # what counts as predicted: of an infinitesimal push, of a finite one
 
 
@@ -206,13 +188,6 @@ def measure(model, images, size, seed):
     }
 
 
-def interval(numbers):
-    """Mean with Student's 95 % interval."""
-    x = np.asarray(numbers, dtype=float)
-    half = student.ppf(0.975, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)) if len(x) > 1 else math.nan
-    return {"mean": float(x.mean()), "low": float(x.mean() - half), "high": float(x.mean() + half)}
-
-
 def networks(size, seed, weights, out):
     """(arm, seed, RunSettings, file of trained weights) of every network; without weights they are trained first."""
     if weights is not None:
@@ -291,44 +266,14 @@ def factor(row):
     return f"{10 ** row['mean']:.3g} [{10 ** row['low']:.3g}, {10 ** row['high']:.3g}]"
 
 
-def verdict(numbers):
-    """The scene in words, from its numbers."""
-    arms, seeds = numbers["arms"], numbers["seeds"]
-    layers = len(arms[ARMS[0]]["trained"]["growth"]["stream"]) - 1
-    lines = [*_claims(arms)]
-    if numbers["images"] < FULL.images:
-        lines.append("a small run: it shows that the scene runs, nothing about trained networks")
-    lines.append(
-        f"{len(seeds)} seeds, {numbers['images']} images, {numbers['directions']} directions each; factors over "
-        f"{layers} layers (values: {layers - 1}), mean [95 % over seeds] of the logarithm"
-    )
-    for arm, whens in arms.items():
-        for when, row in whens.items():
-            lines.append(
-                f"{arm}, {when}: values grow {factor(row['growth'][CHAINS[0]][-1])}, the chain with each layer's "
-                f"attention {factor(row['growth'][CHAINS[1]][-1])}, with that of layer 1 "
-                f"{factor(row['growth'][CHAINS[2]][-1])}; stream {factor(row['growth']['stream'][-1])}"
-            )
-    for arm, whens in arms.items():
-        row = whens["trained"]
-        parts = ", ".join(f"{name} x {factor(row['lifted'][name])}" for name, held in HELD.items() if held)
-        lines.append(f"{arm}, trained: the stream's growth changes, where this is held: {parts}")
-        modes = whens["trained"]["modes"]
-        lines.append(
-            f"{arm}, trained: {modes['outside']['mean']:.3f} of the modes lie outside the law's region, largest "
-            f"radius {modes['radius']['mean']:.3f} (median over images, heads, layers)"
-        )
-    return lines
-
-
-def _claims(arms):
+def claims(arms):
     """Sentences that hold or do not."""
     both = [(arm, when, row) for arm, whens in arms.items() for when, row in whens.items()]
     worst = max(row["error"][f"{AMPLITUDES[0]:g}"]["p95"] for _, _, row in both)
-    yield _said(worst < EXACT, f"Jacobians with the memory predict a push of 1e-6: worst 95th percentile {worst:.1e}")
+    yield said(worst < EXACT, f"Jacobians with the memory predict a push of 1e-6: worst 95th percentile {worst:.1e}")
     for arm in ("pidformer-printed", "pidformer-ema"):  # NeuTRENO's law has no memory that it uses
         error = arms[arm]["trained"]["error"]["without memory"]["median"]
-        yield _said(error > CLOSE, f"{arm}: without the memory they do not, median error {error:.2f}")
+        yield said(error > CLOSE, f"{arm}: without the memory they do not, median error {error:.2f}")
     for a, b in pairwise(AMPLITUDES):
         if all(arms[arm]["trained"]["error"][f"{a:g}"]["median"] < CLOSE for arm in ARMS) and any(
             arms[arm]["trained"]["error"][f"{b:g}"]["median"] >= CLOSE for arm in ARMS
@@ -337,7 +282,7 @@ def _claims(arms):
     for arm in ARMS:
         beyond = arms[arm]["trained"]["beyond_theory"]
         inside = beyond["low"] <= 0 <= beyond["high"]
-        yield _said(
+        yield said(
             inside, f"{arm}: values grow as the theory of frozen modes says; network over theory {factor(beyond)}"
         )
     for arm in ARMS[1:]:
@@ -345,105 +290,15 @@ def _claims(arms):
         claim = (
             f"{arm}: the control damps the push; with the control held the stream grows {factor(lifted)} times as much"
         )
-        yield _said(lifted["low"] > 0, claim)
+        yield said(lifted["low"] > 0, claim)
     orders = [
         sorted(ARMS, key=lambda arm, name=name: arms[arm]["trained"]["growth"][name][-1]["mean"])
         for name in (CHAINS[0], CHAINS[2])
     ]
-    yield _said(
+    yield said(
         orders[0] == orders[1], f"the laws in order of growth: network {_order(orders[0])}; theory {_order(orders[1])}"
     )
 
 
-def _said(holds, claim):
-    return f"{'holds' if holds else 'does NOT hold'}: {claim}"
-
-
 def _order(names):
     return " < ".join(names)
-
-
-@themed
-def draw(arms):
-    """Growth of the values for each law; errors by amplitude; what holding a part does."""
-    drawn = figure(width=13.0, height=7.4)
-    panels = list(drawn.subplots(2, 3).flat)
-    for ax, arm in zip((panels[0], panels[1], panels[3], panels[4]), ARMS, strict=True):
-        _growth(ax, arm, arms[arm])
-    _errors(panels[2], arms)
-    _held(panels[5], arms)
-    both = [panels[0].get_legend_handles_labels(), panels[2].get_legend_handles_labels()]
-    drawn.legend(*both[0], loc="outside upper left", ncols=4)
-    drawn.legend(*both[1], loc="outside lower right", ncols=4)
-    return drawn
-
-
-def _growth(ax, arm, whens):
-    looks = {
-        ("trained", CHAINS[0]): ("#000000", "o", "solid", "network, trained"),
-        ("untrained", CHAINS[0]): (GREY, "s", (0, (1, 1.2)), "network, untrained"),
-        ("trained", CHAINS[1]): ("#3f90da", "v", (0, (5, 1.5)), "chain, attention of each layer"),
-        ("trained", CHAINS[2]): ("#bd1f01", "^", (0, (4, 1.2, 1, 1.2)), "chain, attention of layer 1"),
-    }
-    for (when, name), (colour, marker, dash, label) in looks.items():
-        rows = whens[when]["growth"][name]
-        middle, low, high = (10 ** np.array([row[key] for row in rows]) for key in ("mean", "low", "high"))
-        across = np.arange(1, len(rows) + 1)
-        ax.plot(across, middle, color=colour, marker=marker, linestyle=dash, label=label)
-        ax.fill_between(across, low, high, color=colour, alpha=0.15, linewidth=0)
-    ax.axhline(1.0, color=GREY, linewidth=0.8)
-    ax.set_xticks(across)
-    ax.set(yscale="log", xlabel="Layer", ylabel="Change of the values (layer 1: 1)", title=arm)
-
-
-def _errors(ax, arms):
-    for arm, look in styles(ARMS).items():
-        error = arms[arm]["trained"]["error"]
-        ax.loglog(AMPLITUDES, [error[f"{a:g}"]["median"] for a in AMPLITUDES], **look, label=arm)
-        if arm != "softmax":
-            hollow = {"color": look["color"], "marker": look["marker"], "markerfacecolor": "none", "markersize": 9}
-            ax.plot(AMPLITUDES[0], error["without memory"]["median"], linestyle="none", **hollow)
-    ax.axhline(CLOSE, color=GREY, linewidth=0.8)
-    title = "Last layer, trained (hollow: without memory)"
-    ax.set(xlabel="Push over the length of the stream", ylabel="Relative error, median", title=title)
-
-
-def _held(ax, arms):
-    names = [name for name in HELD if HELD[name]]
-    for k, (arm, look) in enumerate(styles(ARMS).items()):
-        rows = [arms[arm]["trained"]["lifted"][name] for name in names]
-        middle, low, high = (10 ** np.array([row[key] for row in rows]) for key in ("mean", "low", "high"))
-        place = np.arange(len(names)) + (k - 1.5) * 0.17
-        bars = [middle - low, high - middle]
-        ax.errorbar(middle, place, xerr=bars, color=look["color"], marker=look["marker"], linestyle="none", label=arm)
-    ax.axvline(1.0, color=GREY, linewidth=0.8)
-    ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
-    ax.set(xlabel="Growth of the stream over that with nothing held", title="A part held, trained")
-
-
-def main(out, seed=0, full=False, weights=None):
-    """Train what is missing, measure, write trained_loop.json and trained_loop.png under `out`; returns the numbers."""
-    size = FULL if full else SMALL
-    rows = networks(size, seed, weights, Path(out) / "trained_loop_runs")
-    found = measured(rows, size)
-    numbers = {
-        "seeds": sorted({number for _, number, _, _ in rows}),
-        "images": size.images,
-        "directions": size.directions,
-        "arms": table(found),
-        "networks": found,
-    }
-    numbers["verdict"] = verdict(numbers)
-    return save(out, "trained_loop", numbers, draw(numbers["arms"]))
-
-
-def _options(parser):
-    parser.add_argument("--weights", metavar="DIR", help="what `ctrlattn train digits --out DIR` wrote")
-    return parser
-
-
-if __name__ == "__main__":
-    command(
-        main, __doc__, full="32 images, 3 directions; depth 8, 20 epochs, 5 seeds where none are given", more=_options
-    )

@@ -1,0 +1,41 @@
+"""The picture of the scene `05_pronoun.py`."""
+
+from itertools import product
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from stage.pronoun import GROUPS, NOTES, THEIR_ATTENTION, THEIR_LOGITS
+
+
+def draw(numbers):
+    """Logits and attention of both sentences; shares by dimension, pair and order."""
+    figure = Figure(figsize=(18, 10), layout="constrained")
+    axes = figure.subplot_mosaic("ACE;BDE", width_ratios=(1, 1, 1.1))
+    for k, sentence in enumerate(NOTES.sentences):
+        bars, image = axes["AC"[k]], axes["BD"[k]]
+        logits = {g: numbers["observed"][g]["logits"][k] for g in ("-1", "+1")} | {"notes": THEIR_LOGITS[k]}
+        for i, (name, values) in enumerate(logits.items()):
+            bars.bar(np.arange(8) + 0.27 * (i - 1), values, 0.27, label=name, color=("C0", "C1", "lightgrey")[i])
+        bars.set_xticks(range(8), NOTES.words, rotation=40, ha="right")
+        bars.set_title(f"{' '.join(sentence[:-1])} *{sentence[-1]}", fontsize=10)
+        bars.set(ylim=(-1.4, 2), ylabel="logit of the probe (mean of draws)")
+        bars.legend(loc="lower left", ncols=3, fontsize=8)
+        watched = numbers["observed"].items()
+        rows = {f"{g}: {at}": row[k] for g, seen in watched for at, row in seen["attention"].items()}
+        rows |= {f"notes: {at}": row for at, row in THEIR_ATTENTION.items() if k == 1}
+        image.imshow(list(rows.values()), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
+        for (i, row), j in product(enumerate(rows.values()), range(8)):
+            image.text(j, i, f"{row[j]:.2f}" if row[j] >= 0.005 else "", ha="center", fontsize=8)
+        image.set_yticks(range(len(rows)), rows)
+        image.set_xticks(range(8), sentence, rotation=40, ha="right")
+    for i, g in enumerate(("-1", "+1")):
+        shares = {f"{group}: {name}": r for group in ("the notes", *GROUPS) for name, r in numbers[group][g].items()}
+        solved, low, high, strict = np.array([list(r.values()) for r in shares.values()]).T
+        place = np.arange(len(shares)) + 0.4 * i
+        axes["E"].barh(place, solved, 0.4, xerr=(solved - low, high - solved), label=f"feedback {g}", color=f"C{i}")
+        axes["E"].plot(strict, place, "k*", label="strictly" if i else None)
+    axes["E"].set_yticks(np.arange(len(shares)) + 0.2, shares, fontsize=7)
+    axes["E"].set(xlim=(-0.02, 1.02), ylim=(len(shares) + 1.5, -0.5), title="share of draws solved (Wilson 95 %)")
+    axes["E"].legend(loc="lower center", ncols=3, fontsize=8)
+    return figure

@@ -1,0 +1,10 @@
+"""A claim holds, or it does NOT hold: how every scene says so."""
+
+
+def said(holds, claim):
+    """The line of a verdict.
+
+    >>> said(False, "x is 1")
+    'does NOT hold: x is 1'
+    """
+    return f"{'holds' if holds else 'does NOT hold'}: {claim}"
