@@ -1,0 +1,55 @@
+"""The one writer of pages: steps, files, facts and further documents, on a page of two sections."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ctrlattn import InputError, results
+from ctrlattn.report import folder
+from ctrlattn.report.page import Heading, Page
+from ctrlattn.report.section import Section
+
+
+def sections_of(material):
+    variables = {"signal": (("layer",), np.array(material), {"units": "1", "long_name": "signal"})}
+    return [
+        Section("first", "What is it?", ("It is <b>this</b>.",), numbers={"sum": sum(material)}, variables=variables)
+    ]
+
+
+PAGE = Page(
+    heading=lambda material: Heading("A page", f"{len(material)} layers", networks=[]),
+    facts=lambda material: {"layers": len(material)},
+    sections={"first": sections_of, "nothing to say": lambda material: []},
+    beside={"more.txt": lambda material: f"more on {len(material)} layers"},
+)
+
+
+def test_a_page_is_its_sections_facts_and_documents(tmp_path):
+    written = folder.write(tmp_path / "out", PAGE, [1.0, 2.0])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "figures", "more.txt", "report.html", "results.nc", "summary.json",
+    ]  # fmt: skip
+    assert (tmp_path / "out" / "more.txt").read_text(encoding="utf-8") == "more on 2 layers"
+    page = written.path.read_text(encoding="utf-8")
+    assert page.count("<section id=") == 2  # what was measured, and the one section that there is
+    assert "It is &lt;b&gt;this&lt;/b&gt;." in page
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert summary == written.summary
+    assert (summary["layers"], summary["first"], summary["schema_version"]) == (2, {"sum": 3.0}, 1)
+    saved = results.load(tmp_path / "out" / "results.nc")
+    np.testing.assert_array_equal(saved["signal"], [1.0, 2.0])
+    assert json.loads(saved.attrs["layers"]) == 2
+
+
+def test_every_section_is_a_step(tmp_path):
+    steps = []
+    folder.write(tmp_path, PAGE, [1.0], progress=lambda *step: steps.append(step))
+    assert steps == [("first", 0, 3), ("nothing to say", 1, 3), ("pictures and files", 2, 3), ("done", 3, 3)]
+
+
+def test_a_file_is_no_directory_to_write_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to the output directory"):
+        folder.write(tmp_path / "file", PAGE, [1.0])
