@@ -82,8 +82,8 @@ def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") ->
     >>> from ctrlattn import checkpoints
     >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2Model(config))
-    >>> found = head_feedback(network, 0, checkpoints.tap(network, [1, 2, 3]))
-    >>> found.gain.shape, found.sources.shape
+    >>> feedback = head_feedback(network, 0, checkpoints.tap(network, [1, 2, 3]))
+    >>> feedback.gain.shape, feedback.sources.shape
     ((2, 3), (2, 3, 3))
     """
     maps, values, weights, after = _parts(checkpoint, layer, recorded)
@@ -127,5 +127,5 @@ def _through(norm: Any, x: np.ndarray) -> np.ndarray:
     """The network's own norm of x, in its own dtype."""
     parameter = next(norm.parameters(), torch.zeros(()))
     with torch.no_grad():
-        found = norm(torch.as_tensor(x).to(parameter))
-    return np.asarray(found.to("cpu", torch.float64).numpy())
+        normed = norm(torch.as_tensor(x).to(parameter))
+    return np.asarray(normed.to("cpu", torch.float64).numpy())

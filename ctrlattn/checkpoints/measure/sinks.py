@@ -34,8 +34,8 @@ def massive_activation(state: np.ndarray) -> MassiveActivation:
 
     Examples
     --------
-    >>> found = massive_activation(np.array([[[1.0, 0.0], [0.0, -30.0], [2.0, 0.0]]]))
-    >>> found.token.item(), found.feature.item(), found.value.item(), found.ratio.item()
+    >>> massive = massive_activation(np.array([[[1.0, 0.0], [0.0, -30.0], [2.0, 0.0]]]))
+    >>> massive.token.item(), massive.feature.item(), massive.value.item(), massive.ratio.item()
     (1, 1, -30.0, 15.0)
     """
     x = np.asarray(state, dtype=np.float64)
@@ -83,5 +83,5 @@ def attention_sink(attention: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> token.item(), share.item()
     (0, 0.75)
     """
-    drawn = np.asarray(attention, dtype=np.float64).mean(axis=-2)
-    return drawn.argmax(-1), drawn.max(-1)
+    received = np.asarray(attention, dtype=np.float64).mean(axis=-2)
+    return received.argmax(-1), received.max(-1)

@@ -53,15 +53,15 @@ def value_gains(checkpoint: Checkpoint, layer: int) -> ValueGains:
     """
     maps = value_output(checkpoint, layer, fold_norm=True)
     # The eigenvalues of XY that are not 0 are those of YX.
-    found = np.linalg.eigvals(maps.value @ maps.output).astype(complex)
-    found = np.take_along_axis(found, np.argsort(-np.abs(found), axis=-1, kind="stable"), -1)
-    size = np.abs(found).sum(-1)
-    trace = found.real.sum(-1)
+    gains = np.linalg.eigvals(maps.value @ maps.output).astype(complex)
+    gains = np.take_along_axis(gains, np.argsort(-np.abs(gains), axis=-1, kind="stable"), -1)
+    size = np.abs(gains).sum(-1)
+    trace = gains.real.sum(-1)
     # sigma(W_O W_V) = sigma(R_O R_V') of their QR factors.
     out, back = (np.linalg.qr(m, mode="r") for m in (maps.output, np.swapaxes(maps.value, -1, -2)))
     triangle = np.asarray(out) @ np.swapaxes(np.asarray(back), -1, -2)
     return ValueGains(
-        eigenvalues=found,
+        eigenvalues=gains,
         trace=trace,
         positive=np.divide(trace, size, out=np.zeros_like(trace), where=size > 0),
         norm=np.linalg.norm(triangle, 2, axis=(-2, -1)),

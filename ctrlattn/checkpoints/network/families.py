@@ -1,7 +1,7 @@
 """x + F(x): where in a network its sublayers F are, what stream x each reads, and which module's output it adds.
 
-One row of a table a family. Another family takes one such row, `load(source, family=Family(...))`. A path is a chain of
-attributes; "a|b" is the first of them that exists, where versions of transformers differ.
+Each family is one row of a table. Another family takes one such row, `load(source, family=Family(...))`. A path is a
+chain of attributes; "a|b" is the first of them that exists, where versions of transformers differ.
 """
 
 from dataclasses import dataclass, replace
@@ -219,12 +219,12 @@ def leads(module: Any, path: str) -> bool:
 
 def _existing(module: Any, path: str) -> str:
     """The first alternative of a path that exists."""
-    for one in path.split("|"):
+    for alternative in path.split("|"):
         try:
-            attrgetter(one)(module)
+            attrgetter(alternative)(module)
         except AttributeError:
             continue
-        return one
+        return alternative
     raise InputError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
 
 
@@ -240,7 +240,7 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
     --------
     >>> import transformers
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
-    >>> [(one.layer, one.kind, one.path) for one in sublayers(FAMILIES["gpt2"], transformers.GPT2Model(config))]
+    >>> [(s.layer, s.kind, s.path) for s in sublayers(FAMILIES["gpt2"], transformers.GPT2Model(config))]
     [(0, 'attention', 'attn'), (0, 'mlp', 'mlp'), (1, 'attention', 'attn'), (1, 'mlp', 'mlp')]
     """
     parallel = bool(family.parallel and getattr(model.config, family.parallel, False))

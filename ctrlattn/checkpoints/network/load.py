@@ -131,14 +131,14 @@ def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
             raise InputError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
         return str(path.parent), path.name
     if path.is_dir():
-        found = sorted(p.name for p in path.glob("*.gguf"))
-        if gguf_file is not None and gguf_file not in found:
-            raise InputError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(found) or 'none'}")
+        files = sorted(p.name for p in path.glob("*.gguf"))
+        if gguf_file is not None and gguf_file not in files:
+            raise InputError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(files) or 'none'}")
         if (path / "config.json").exists() or gguf_file is not None:
             return source, gguf_file
-        if len(found) == 1:
-            return source, found[0]
-        raise InputError(f"{source}: neither config.json nor exactly one .gguf file there ({len(found)} found)")
+        if len(files) == 1:
+            return source, files[0]
+        raise InputError(f"{source}: neither config.json nor exactly one .gguf file there ({len(files)} found)")
     if source.count("/") > 1 or path.is_absolute() or source.startswith(("." + os.sep, "~")) or not source:
         raise InputError(f"{source}: no such directory or file")
     return source, gguf_file
@@ -162,7 +162,7 @@ def _from_pretrained(
     config = transformers.AutoConfig.from_pretrained(name, **where)
     family = family or family_of(config.model_type)
     # A decoder saved without its head ("LlamaModel") would get a random one.
-    headless = any(one.endswith("Model") and "Head" not in one for one in config.architectures or ())
+    headless = any(a.endswith("Model") and "Head" not in a for a in config.architectures or ())
     loader: Any = transformers.AutoModelForCausalLM if family.causal and not headless else transformers.AutoModel
     options = {"config": config, "dtype": dtype, "attn_implementation": attention}
     model, info = loader.from_pretrained(
@@ -176,8 +176,8 @@ def _from_pretrained(
 
 def _complete(info: dict[str, Any]) -> None:
     """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
-    for name, found, wanted in sorted(info["mismatched_keys"]):
-        raise InputError(f"the weight {name} is {tuple(found)} in the file, config.json wants {tuple(wanted)}")
+    for name, given, wanted in sorted(info["mismatched_keys"]):
+        raise InputError(f"the weight {name} is {tuple(given)} in the file, config.json wants {tuple(wanted)}")
     # Only the pooler, which no layer reads, may be missing.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:

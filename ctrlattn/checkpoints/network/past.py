@@ -55,10 +55,10 @@ def past_in(cache: Any, place: int | None) -> Past:
         raise InputError("a gain with memory has no place in the cache: it was not put there by drop or load")
     while len(cache.layers) <= place:
         cache.layers.append(DynamicLayer())
-    found = cache.layers[place]
-    if isinstance(found, Past):
-        return found
-    if not isinstance(found, DynamicLayer) or found.get_seq_length():
-        raise InputError(f"a gain with memory needs a dynamic cache, got a place of type {type(found).__name__}")
+    layer = cache.layers[place]
+    if isinstance(layer, Past):
+        return layer
+    if not isinstance(layer, DynamicLayer) or layer.get_seq_length():
+        raise InputError(f"a gain with memory needs a dynamic cache, got a place of type {type(layer).__name__}")
     cache.layers[place] = made = Past()
     return made

@@ -46,22 +46,22 @@ def recall(
     """
     dtype = torch.promote_types(v.dtype, torch.float32)
     v, g = v.to(dtype), g.to(dtype)
-    one = torch.ones_like(g) if seen is None else seen.to(dtype)[..., None].expand_as(g)
+    counted = torch.ones_like(g) if seen is None else seen.to(dtype)[..., None].expand_as(g)
     # With the weights' own sum as one more feature: a ratio of the two is the average.
-    summed = torch.cat([v * (g * one)[..., None], (g * one)[..., None]], -1).transpose(1, 2)
-    plain = torch.cat([v * one[..., None], torch.zeros_like(g)[..., None]], -1).transpose(1, 2)
+    summed = torch.cat([v * (g * counted)[..., None], (g * counted)[..., None]], -1).transpose(1, 2)
+    plain = torch.cat([v * counted[..., None], torch.zeros_like(g)[..., None]], -1).transpose(1, 2)
     if past is None:
         past = v.new_zeros(len(v), v.shape[2], lags + len(rates), v.shape[3] + 1)
-    found = []
+    parts = []
     for now, some in zip(plain.split(_TOKENS, 2), summed.split(_TOKENS, 2), strict=True):
         count = now.shape[2]
         line = torch.cat([past[:, :, :lags], now], 2)
         lagged = torch.stack([line[:, :, lags - j : lags - j + count, :-1] for j in range(lags + 1)], 3)
         sums = _sums(some, past[:, :, lags:], rates)
         averages = sums[..., :-1] / sums[..., -1:].clamp_min(torch.finfo(dtype).tiny)
-        found.append(torch.cat([lagged, averages], 3))
+        parts.append(torch.cat([lagged, averages], 3))
         past = torch.cat([line[:, :, count:], sums[:, :, -1]], 2)
-    return torch.cat(found, 2).transpose(1, 2), past
+    return torch.cat(parts, 2).transpose(1, 2), past
 
 
 def _sums(v: torch.Tensor, past: torch.Tensor, rates: tuple[float, ...]) -> torch.Tensor:

@@ -69,8 +69,8 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     network = json.loads(model.config.to_json_string(use_diff=False))
     network["architectures"] = [type(model).__name__]
     with atomic(folder / "config.json") as path:
-        kept = {"model_type": KEY, "network": network} if gains else network
-        path.write_text(json.dumps(kept, indent=2), encoding="utf-8")
+        config = {"model_type": KEY, "network": network} if gains else network
+        path.write_text(json.dumps(config, indent=2), encoding="utf-8")
     return folder
 
 
@@ -112,11 +112,11 @@ def open_changed(
     import transformers
 
     folder = Path(directory)
-    kept = _config_of(folder)
-    structure = _structure_in(kept)
+    written = _config_of(folder)
+    structure = _structure_in(written)
     if structure is None:
         raise InputError(f"{folder}: holds no network that was changed by drop")
-    network = kept.get("network", kept)
+    network = written.get("network", written)
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
     family = family or family_of(network["model_type"])
     weights = _read_weights(folder / (_GAINS if _has_gains(structure) else _PLAIN))
@@ -137,31 +137,31 @@ def _built(
     # What is gone gets zeros that take no memory, so that nothing is missing, and goes again at once.
     lacking = whole.keys() - weights.keys() - tied
     filled = {name: torch.zeros(()).expand(whole[name].shape) for name in lacking}
-    own = {name: one for name, one in weights.items() if name in whole}
+    own = {name: weight for name, weight in weights.items() if name in whole}
     options = {"config": config, "dtype": dtype, "attn_implementation": attention}
     model = type(empty).from_pretrained(None, state_dict={**filled, **own}, **options).eval()
     apply(family, model, structure)
     missing = sorted(model.state_dict().keys() - weights.keys() - tied)
     if missing:
         raise InputError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
-    model.load_state_dict({name: one for name, one in weights.items() if name not in whole}, strict=False)
+    model.load_state_dict({name: weight for name, weight in weights.items() if name not in whole}, strict=False)
     return model
 
 
 def _config_of(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config if isinstance(config, dict) else {}
     return {}
 
 
-def _structure_in(kept: dict[str, Any]) -> Structure | None:
-    found = kept.get("network", kept).get(KEY) if isinstance(kept.get("network", {}), dict) else None
-    return structure_from(found) if isinstance(found, dict) else None
+def _structure_in(config: dict[str, Any]) -> Structure | None:
+    entry = config.get("network", config).get(KEY) if isinstance(config.get("network", {}), dict) else None
+    return structure_from(entry) if isinstance(entry, dict) else None
 
 
 def _has_gains(structure: Structure) -> bool:
-    return any(kept is not None for some in structure.values() for kept in some.values())
+    return any(stand is not None for layers in structure.values() for stand in layers.values())
 
 
 def _empty(config: Any) -> Any:
@@ -175,7 +175,7 @@ def _empty(config: Any) -> Any:
 def _weights(model: Any) -> dict[str, torch.Tensor]:
     """Without those that are tied to another."""
     tied = set(model.all_tied_weights_keys)
-    return {name: one.contiguous() for name, one in model.state_dict().items() if name not in tied}
+    return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in tied}
 
 
 def _write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -81,7 +81,7 @@ class MemoryGain(Gain):
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         past = None
-        cache = next((one for one in (*args, *kwargs.values()) if hasattr(one, "get_seq_length")), None)
+        cache = next((value for value in (*args, *kwargs.values()) if hasattr(value, "get_seq_length")), None)
         if cache is not None:
             from ctrlattn.checkpoints.network.past import past_in
 

@@ -21,7 +21,7 @@ KEY = "ctrlattn"
 
 def shared(model: Any) -> Any:
     """A copy of the network's modules and configuration around the same weights."""
-    weights = {id(one): one for one in chain(model.parameters(), model.buffers())}
+    weights = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return copy.deepcopy(model, weights)
 
 
@@ -30,20 +30,20 @@ def structure_of(model: Any) -> Structure:
     return structure_from(getattr(model.config, KEY, None) or {})
 
 
-def structure_from(kept: dict[str, Any]) -> Structure:
+def structure_from(entry: dict[str, Any]) -> Structure:
     """A structure from what a config holds.
 
     >>> structure_from({"attention": {"5": None}})
     {'attention': {5: None}, 'mlp': {}}
     """
-    return {kind: {int(layer): rank for layer, rank in kept.get(kind, {}).items()} for kind in KINDS}
+    return {kind: {int(layer): rank for layer, rank in entry.get(kind, {}).items()} for kind in KINDS}
 
 
 def apply(family: Family, model: Any, structure: Structure) -> None:
     """Make a whole network one of this structure, in place; the weights of its gains are zero."""
-    for one in sublayers(family, model):
-        if one.layer in structure[one.kind]:
-            put(family, model, one, structure[one.kind][one.layer])
+    for sublayer in sublayers(family, model):
+        if sublayer.layer in structure[sublayer.kind]:
+            put(family, model, sublayer, structure[sublayer.kind][sublayer.layer])
     record(family, model, structure)
 
 
@@ -53,32 +53,32 @@ def record(family: Family, model: Any, structure: Structure) -> None:
     _number_caches(family, model, structure)
 
 
-def put(family: Family, model: Any, one: Sublayer, kept: Stand) -> None:
+def put(family: Family, model: Any, sublayer: Sublayer, settings: Stand) -> None:
     """Replace one sublayer by a new gain of these settings, or by nothing."""
-    place(family, model, one, stand_in(one, kept))
+    place(family, model, sublayer, stand_in(sublayer, settings))
 
 
-def stand_in(one: Sublayer, kept: Stand) -> torch.nn.Module:
+def stand_in(sublayer: Sublayer, settings: Stand) -> torch.nn.Module:
     """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
     # Of a post-norm network the last linear map of the sublayer is what is replaced.
-    pair = one.kind == "attention" and not isinstance(one.module, torch.nn.Linear)
-    if kept is None:
+    pair = sublayer.kind == "attention" and not isinstance(sublayer.module, torch.nn.Linear)
+    if settings is None:
         return Nothing(pair=pair)
-    weight = one.norm.weight
+    weight = sublayer.norm.weight
     width = weight.shape[0]
-    gain = MemoryGain(width, pair=pair, **kept) if isinstance(kept, dict) else Gain(width, kept, pair=pair)
+    gain = MemoryGain(width, pair=pair, **settings) if isinstance(settings, dict) else Gain(width, settings, pair=pair)
     for parameter in gain.requires_grad_(False).parameters():
         torch.nn.init.zeros_(parameter)
-    return gain.to(weight).train(one.module.training)
+    return gain.to(weight).train(sublayer.module.training)
 
 
-def place(family: Family, model: Any, one: Sublayer, stand: torch.nn.Module) -> None:
+def place(family: Family, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -> None:
     """Put it there."""
-    layer = family.layers_of(model)[one.layer]
-    layer.set_submodule(one.path, stand)
-    if isinstance(stand, Gain) and one.out_path != one.path:
+    layer = family.layers_of(model)[sublayer.layer]
+    layer.set_submodule(sublayer.path, stand)
+    if isinstance(stand, Gain) and sublayer.out_path != sublayer.path:
         # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm gave.
-        layer.set_submodule(one.out_path, torch.nn.Identity())
+        layer.set_submodule(sublayer.out_path, torch.nn.Identity())
 
 
 def gain_of(family: Family, model: Any, layer: int, kind: Kind) -> Gain:
@@ -96,7 +96,7 @@ def _number_caches(family: Family, model: Any, structure: Structure) -> None:
     layers, gone = family.layers_of(model), structure["attention"]
     types = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"] * len(layers)
     for name in dict.fromkeys(types):
-        places = [i for i, one in enumerate(types) if one == name]
+        places = [i for i, kind_of_layer in enumerate(types) if kind_of_layer == name]
         live = [i for i in places if i not in gone] + [i for i in places if isinstance(gone.get(i), dict)]
         for place, i in zip(places, live, strict=False):
             for module in layers[i].modules():

@@ -102,11 +102,11 @@ class SecondMoments:
         # Outside of any autocast: these sums are what everything else rests on.
         with torch.autocast(u.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
-            u, y, x = (one.flatten(0, -2).to(dtype) for one in (u, y, x))
+            u, y, x = (signal.flatten(0, -2).to(dtype) for signal in (u, y, x))
             w = weights_of(x)
             wu = w * u
             sums = (wu.sum(0), (w * y).sum(0), wu.T @ u, wu.T @ y)
-            return SecondMoments(float(w.sum(dtype=torch.float64)), *(one.double() for one in sums))
+            return SecondMoments(float(w.sum(dtype=torch.float64)), *(total.double() for total in sums))
 
     def __add__(self, other: "SecondMoments") -> "SecondMoments":
         mine, theirs = self._parts(), other._parts()
@@ -148,25 +148,25 @@ def fit_gains(
 ) -> None:
     """Replace sublayers of a network by gains, in place, layer after layer on the network as it has become by then."""
     family, model = checkpoint.family, checkpoint.model
-    wanted = [one for one in checkpoint.sublayers() if one.layer in gone[one.kind]]
+    wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
     first, last = wanted[0].layer, wanted[-1].layer
     flow = Flow.start(family, model, windows, first)
     for layer in range(first, last + 1):
-        for one in wanted:
-            if one.layer == layer:
-                place(family, model, one, fitted(checkpoint, one, flow, calibration))
+        for sublayer in wanted:
+            if sublayer.layer == layer:
+                place(family, model, sublayer, fitted(checkpoint, sublayer, flow, calibration))
         if layer < last:
             flow = flow.after(layer)
         if calibration.progress is not None:
             calibration.progress("fit", layer + 1 - first, last + 1 - first)
 
 
-def fitted(checkpoint: Checkpoint, one: Sublayer, flow: Flow, calibration: Calibration) -> Gain:
+def fitted(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: Calibration) -> Gain:
     """The gain for one sublayer of the layer in front of which the text is; the network is left as it is."""
-    gain = cast(Gain, stand_in(one, settings_of(checkpoint, one.kind, calibration)))
-    signals = flow.signals(one)
+    gain = cast(Gain, stand_in(sublayer, settings_of(checkpoint, sublayer.kind, calibration)))
+    signals = flow.signals(sublayer)
     if isinstance(gain, MemoryGain):
-        fit_memory(gain, checkpoint, one, flow, signals)
+        fit_memory(gain, checkpoint, sublayer, flow, signals)
         # What is left is for the static part.
         signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
     moments = reduce(add, (SecondMoments.of(*triple) for triple in signals))

@@ -67,8 +67,8 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
     >>> smaller = checkpoints.drop(network, attention=[0])
-    >>> found = cost({"whole": network, "smaller": smaller}, [[1, 2, 3]], new_tokens=2, repeat=1)
-    >>> found["whole"].cache_bytes, found["smaller"].cache_bytes  # keys and values, 8 float32 each, a layer
+    >>> costs = cost({"whole": network, "smaller": smaller}, [[1, 2, 3]], new_tokens=2, repeat=1)
+    >>> costs["whole"].cache_bytes, costs["smaller"].cache_bytes  # keys and values, 8 float32 each, a layer
     (128.0, 64.0)
     """
     if min(new_tokens, repeat) < 1:
@@ -80,10 +80,10 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     for _ in range(repeat):
         for name, network in networks.items():
             with attention(network.model, "sdpa"), torch.inference_mode():
-                seconds, found = _timed(network, windows[name])
+                seconds, output = _timed(network, windows[name])
                 prefill[name].append(seconds)
-                size[name] = _bytes(_cache(found)) / windows[name].numel()
-                generation[name].append(_generate(network, found, windows[name], new_tokens))
+                size[name] = _bytes(_cache(output)) / windows[name].numel()
+                generation[name].append(_generate(network, output, windows[name], new_tokens))
     return {
         name: Cost(
             sum(p.numel() for p in network.model.parameters()),
@@ -99,12 +99,12 @@ def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
     return _seconds(lambda: network.model(input_ids=windows, use_cache=True))
 
 
-def _generate(network: Checkpoint, found: Any, windows: torch.Tensor, count: int) -> float:
+def _generate(network: Checkpoint, output: Any, windows: torch.Tensor, count: int) -> float:
     """Seconds of `count` greedy steps from the end of a prefill."""
     name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
 
     def steps() -> None:
-        logits, cache, seen = found.logits, _cache(found), windows.shape[1]
+        logits, cache, seen = output.logits, _cache(output), windows.shape[1]
         for i in range(count):
             token = logits[:, -1:].argmax(-1)
             place = torch.tensor([seen + i], device=token.device)
@@ -119,10 +119,10 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     if cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()
-    found = work()
+    output = work()
     if cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start, found
+    return time.perf_counter() - start, output
 
 
 def _cache(output: Any) -> Any:

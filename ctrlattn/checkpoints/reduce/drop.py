@@ -61,8 +61,8 @@ def drop(
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else _windows(checkpoint, calibration)
     before = structure_of(checkpoint.model)
-    kept = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
-    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], kept.get(kind))} for kind in KINDS}
+    stands = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
+    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], stands.get(kind))} for kind in KINDS}
     if len(structure["attention"]) == len(checkpoint.layers):
         raise InputError(
             f"all {len(checkpoint.layers)} attention layers would be gone: no token would read another, and no cache "
@@ -70,9 +70,9 @@ def drop(
         )
     smaller = replace(checkpoint, model=shared(checkpoint.model))
     if calibration is None or windows is None:
-        for one in smaller.sublayers():
-            if one.layer in gone[one.kind]:
-                put(smaller.family, smaller.model, one, None)
+        for sublayer in smaller.sublayers():
+            if sublayer.layer in gone[sublayer.kind]:
+                put(smaller.family, smaller.model, sublayer, None)
     else:
         fit_gains(smaller, gone, windows, calibration)
     record(smaller.family, smaller.model, structure)

@@ -35,8 +35,8 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
     InputError
         A norm behind the attention, or no attention left.
     """
-    one = checkpoint.sublayers("attention")[0]
-    if one.out_path != one.path or not checkpoint.causal:
+    sublayer = checkpoint.sublayers("attention")[0]
+    if sublayer.out_path != sublayer.path or not checkpoint.causal:
         raise InputError(
             f"family {checkpoint.family.name!r} has a norm behind its attention: a memory of values cannot stand for "
             "what that norm gives; compensate without memory"
@@ -48,15 +48,15 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"heads": heads, "values": values, "size": size, "rates": list(RATES), "lags": LAGS}
 
 
-def fit_memory(gain: MemoryGain, checkpoint: Checkpoint, one: Sublayer, flow: Flow, signals: "Signals") -> None:
+def fit_memory(gain: MemoryGain, checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "Signals") -> None:
     """Everything of a gain but its static part, in place."""
-    maps = value_output(checkpoint, one.layer)
+    maps = value_output(checkpoint, sublayer.layer)
     shared = checkpoint.heads // gain.shape[0]
     with torch.no_grad(), torch.autocast(gain.mix.device.type, enabled=False):
         _write(gain.value.weight, maps.value[::shared].reshape(-1, checkpoint.width))
         _write(gain.value.bias, maps.value_bias[::shared].reshape(-1))
         _write(gain.output.weight, maps.output.transpose(1, 0, 2).reshape(checkpoint.width, -1))
-        matrix, bias = _salience(checkpoint, one, flow, signals)
+        matrix, bias = _salience(checkpoint, sublayer, flow, signals)
         _write(gain.salience.weight, matrix)
         _write(gain.salience.bias, bias)
         _write(gain.mix, _mix(gain, signals))
@@ -66,12 +66,12 @@ def _write(parameter: torch.Tensor, value: Any) -> None:
     parameter.copy_(torch.as_tensor(value))
 
 
-def _salience(checkpoint: Checkpoint, one: Sublayer, flow: Flow, signals: "Signals") -> tuple[torch.Tensor, ...]:
+def _salience(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "Signals") -> tuple[torch.Tensor, ...]:
     """(matrix, bias), (heads, d) and (heads,): ridge regression on u, each token counted as often as it is read."""
-    module = at(checkpoint.layers[one.layer], checkpoint.family.matrix)
+    module = at(checkpoint.layers[sublayer.layer], checkpoint.family.matrix)
     zero, count = signals[0][0].new_zeros((), dtype=torch.float64), 0.0
     uu, us = zero, zero
-    for (u, _, _), attention in zip(signals, flow.matrices(one, module, _BATCHES), strict=False):
+    for (u, _, _), attention in zip(signals, flow.matrices(sublayer, module, _BATCHES), strict=False):
         log = attention.double().clamp_min(_SILENT).log()
         n = log.shape[-1]
         past = torch.ones(n, n, dtype=log.dtype, device=log.device).tril()
@@ -85,8 +85,8 @@ def _salience(checkpoint: Checkpoint, one: Sublayer, flow: Flow, signals: "Signa
     uu, us = uu / count, us / count
     ridge = torch.full((len(uu),), float(_SALIENCE * uu.diagonal()[:-1].mean())).to(uu)
     ridge[-1] = 0  # not of the constant
-    found = torch.linalg.solve(uu + torch.diag(ridge), us)
-    return found[:-1].T, found[-1]
+    solution = torch.linalg.solve(uu + torch.diag(ridge), us)
+    return solution[:-1].T, solution[-1]
 
 
 def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:

@@ -151,8 +151,8 @@ def reduce(
     >>> from ctrlattn import checkpoints
     >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
-    >>> found = reduce(network, split_text(network, list(range(9)) * 6, window=6), count={"attention": 1})
-    >>> sorted(found.losses), len(found.gone["attention"])
+    >>> reduction = reduce(network, split_text(network, list(range(9)) * 6, window=6), count={"attention": 1})
+    >>> sorted(reduction.losses), len(reduction.gone["attention"])
     (['intact', 'published', 'reduced'], 1)
     """
     wanted = _wanted(count, layers, by, compensate)
