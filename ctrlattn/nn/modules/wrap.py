@@ -177,7 +177,7 @@ def _fault(model: Any, places: Places) -> str | None:
     try:
         layers = list(at(model.base_model, places.layers))
         maps = [(at(layer, places.value), at(layer, places.output)) for layer in layers]
-    except ValueError as error:
+    except InputError as error:
         return f"{places} does not fit ({error})"
     if not maps:
         return "it has no layer"
