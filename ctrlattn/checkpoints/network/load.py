@@ -1,6 +1,7 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def load(
     ------
     InputError
         A missing directory or file; missing, truncated, foreign or non-finite weights; an unknown family or
-        one that does not fit, an unknown dtype or attention.
+        one that does not fit, an unknown dtype or attention; transformers is not installed.
 
     Examples
     --------
@@ -73,6 +74,8 @@ def load(
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     name, gguf = _locate(str(source), gguf_file)
+    if find_spec("transformers") is None:
+        raise InputError('a checkpoint needs transformers: pip install "ctrlattn[hf]"')
     try:
         if gguf is None and is_changed(name):
             options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}

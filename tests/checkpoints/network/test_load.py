@@ -233,3 +233,9 @@ def test_an_unknown_family_says_what_to_register(tmp_path):
 def test_the_nearest_family_is_named(name, nearest):
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):
         families.family_of(name)
+
+
+def test_without_transformers_it_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("ctrlattn.checkpoints.network.load.find_spec", lambda name: None)
+    one_line(tmp_path, r'needs transformers: pip install "ctrlattn\[hf\]"$')
