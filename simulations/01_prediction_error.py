@@ -1,10 +1,10 @@
-"""x_i <- norm(x_i - mean(x_0 .. x_{i-1})), in place, pass after pass: the notes' automaton (N1, N2), and where it ends.
+"""x_i <- norm(x_i - mean(x_0 .. x_{i-1})), in place, pass after pass: the automaton, and where it ends.
 
 Tokens A B C D A B C D A B C E, random embeddings, 15 passes. The claim: E lights up D, the token that the context
 predicts in its place; with an RMS norm even "the strange outlier on A" is wiped. A draw is a hit if the earlier token
 of largest cosine with E is a D. Shares come with Wilson intervals (95 %), chance and controls.
 
-What it shows. The package's loop is the notes' loop to rounding. The claim holds at d = 64 in essentially every draw,
+What it shows. The package's loop is the literal loop to rounding. The claim holds at d = 64 in essentially every draw,
 for a bounded number of passes. The outlier is one of length and sign: the second A has the largest inner product with
 E, a negative one; the norm removes both. The controls say what is found: a token that once followed E's predecessor.
 A predecessor shared in an otherwise new history is enough; after a permuted last period its own last token decides; a
@@ -31,7 +31,9 @@ from stage.verdict import said
 def verdict(numbers):
     """The scene in words, from its numbers."""
     lines = [said(holds, claim) for claim, holds in claims(numbers).items()]
-    lines += [f"the notes' code and the loop differ by {max(numbers['agreement'].values()):.0e} (relative, float64)"]
+    lines += [
+        f"the literal loop and the package's differ by {max(numbers['agreement'].values()):.0e} (relative, float64)"
+    ]
     lines += [f"hits in {numbers['draws']} draws, seed {numbers['seed']}, {PASSES} passes; chance 2/11 = 0.182:"]
     for setting, found in numbers["shares"].items():
         lines += ["; ".join([setting, *(f"{v} {interval(found[v][str(PASSES)])}" for v in VARIANTS)])]

@@ -1,4 +1,4 @@
-"""x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain, N3.
+"""x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain.
 
 The text is split by document before anything is fitted: calibration (gains), selection (choice of the layers), test
 (losses that are reported, looked at once a configuration). Plays are text of another kind: nothing is fitted to them.

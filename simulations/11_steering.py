@@ -1,4 +1,4 @@
-"""u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth, N8.
+"""u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth.
 
 A feature is a direction f of the stream, its output c = f·x. Layers are time steps: a push u f made at a layer stays in
 the stream, of which a_l survives the next layer (measured, near 1), and each layer adds w_l of its own. The set-point

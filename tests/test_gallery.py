@@ -1,14 +1,18 @@
-"""docs/gallery.md says what the scenes say of themselves, and shows a picture and a verdict of each."""
+"""docs/gallery.md says what the scenes say of themselves, and shows a picture and a table of each."""
 
 import importlib.util
+import json
+import re
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "simulations" / "gallery.py"
+ROOT = Path(__file__).parent.parent
+SCRIPT = ROOT / "simulations" / "gallery.py"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def gallery():
     specification = importlib.util.spec_from_file_location("gallery", SCRIPT)
     module = importlib.util.module_from_spec(specification)
@@ -17,36 +21,46 @@ def gallery():
 
 
 def test_the_page_is_what_the_scenes_say(gallery):
+    assert gallery.page() == gallery.PAGE.read_text(encoding="utf-8"), "run python simulations/gallery.py DIR"
+
+
+def test_every_scene_has_its_picture_its_table_and_its_limits(gallery):
     page = gallery.PAGE.read_text(encoding="utf-8")
-    assert gallery.page(gallery.told(page)) == page, "run python simulations/gallery.py DIR"
+    for scene, entry in zip(gallery.scenes(), page.split("\n## ")[1:], strict=True):
+        (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", entry)
+        assert (gallery.PAGE.parent / picture).read_bytes()[:4] == b"\x89PNG", scene.name
+        rows = re.findall(r"^\|.*\|$", entry, re.MULTILINE)
+        assert 3 <= len(rows) <= gallery.ROWS + 2, scene.name
+        assert "hat it does not show" in entry, scene.name
+        (file,) = re.findall(r"\]\(\.\./(simulations/results/gallery/\w+\.json)\)", entry)
+        assert json.loads((ROOT / file).read_text(encoding="utf-8"))["generated"] == gallery.MARK
 
 
-def test_every_scene_has_its_picture_and_verdict(gallery):
-    told = gallery.told(gallery.PAGE.read_text(encoding="utf-8"))
-    for scene in gallery.scenes():
-        assert told[scene.name].startswith("```text\n"), f"{scene.name} has no verdict: run it at full size"
-        picture = gallery.PICTURES / f"{scene.name}.png"
-        assert picture.read_bytes()[:4] == b"\x89PNG"
+def test_a_table_is_the_scenes_own_or_its_first_lines(gallery):
+    assert gallery.table("x", {"verdict": ["a"], "table": [["law", "x"], [["P <", "1"], ["I", "2"]]]}) == (
+        "| law | x |\n| --- | --- |\n| P &lt; | 1 |\n| I | 2 |\n"
+    )
+    lines = ["holds: x is 1", "does NOT hold: y", "gain of a: +0.5 [+0.1, +0.9]", "words alone"]
+    assert gallery.table("x", {"verdict": lines}).splitlines()[2:] == [
+        "| x is 1 | holds |", "| y | does NOT hold |", "| gain of a | +0.5 [+0.1, +0.9] |", "| words alone |  |",
+    ]  # fmt: skip
+    assert len(gallery.table("x", {"verdict": [f"line: {k}" for k in range(99)]}).splitlines()) == gallery.ROWS + 2
 
 
-def test_a_scene_without_results_keeps_its_verdict(gallery, tmp_path):
-    assert gallery.verdict(tmp_path, "operator") is None
-    (tmp_path / "operator.json").write_text('{"verdict": ["a < b & c > d"]}')
-    lines = gallery.verdict(tmp_path, "operator")
-    assert lines == "```text\na < b & c > d\n```\n"
-    assert gallery.told(gallery.page({"operator": lines}))["operator"] == lines
+def test_only_what_was_run_is_kept(gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "RESULTS", tmp_path / "kept")
+    monkeypatch.setattr(gallery, "PICTURES", tmp_path)
+    (tmp_path / "out").mkdir()
+    assert not gallery.keep(tmp_path / "out", "operator")
+    (tmp_path / "out" / "operator.json").write_text('{"verdict": ["a < b"], "more": 1}')
+    (tmp_path / "out" / "operator.png").write_bytes(b"picture")
+    assert gallery.keep(tmp_path / "out", "operator")
+    assert json.loads((tmp_path / "kept" / "operator.json").read_text()) == {
+        "generated": gallery.MARK, "verdict": ["a < b"],
+    }  # fmt: skip
+    assert (tmp_path / "operator.png").read_bytes() == b"picture"
 
 
-def test_a_long_verdict_is_cut_and_says_so(gallery, tmp_path):
-    lines = [f"line {k}" for k in range(gallery.LINES + 3)]
-    (tmp_path / "operator.json").write_text(f'{{"verdict": {lines}}}'.replace("'", '"'))
-    shown = gallery.verdict(tmp_path, "operator").splitlines()
-    assert shown[1] == "line 0"
-    assert shown[-2] == "... and 3 lines more in operator.json"
-
-
-def test_a_table_stands_below_the_lines(gallery, tmp_path):
-    (tmp_path / "operator.json").write_text('{"verdict": ["a"], "table": [["law", "x"], [["P <", "1"], ["I", "2"]]]}')
-    shown = gallery.verdict(tmp_path, "operator")
-    assert shown == "```text\na\n```\n\n| law | x |\n| --- | --- |\n| P &lt; | 1 |\n| I | 2 |\n"
-    assert gallery.told(gallery.page({"operator": shown}))["operator"] == shown
+def test_no_picture_is_there_twice():
+    hashes = [sha256(path.read_bytes()).hexdigest() for path in sorted((ROOT / "docs" / "images").rglob("*.png"))]
+    assert len(hashes) == len(set(hashes))

@@ -1,10 +1,11 @@
-"""The prediction-error automaton against the notes' loop, and how its cost grows.
+"""The prediction-error automaton against the literal loop, and how its cost grows.
 
     python simulations/benchmarks/sweep.py            # medians of alternating runs, one and two threads
     python simulations/benchmarks/sweep.py --once     # small, one run each, for CI
 
-The notes' loop is theirs word for word, in torch: for p in range(15): for i in range(1, len(X)): X[i] = RMSnorm(X[i] -
-torch.sum(X[0:i], dim=0) / i), with torch's own rms_norm. With gradients it runs on a copy that autograd follows.
+The literal loop is that of docs/origin.md, in torch: for p in range(15): for i in range(1, len(X)): X[i] =
+RMSnorm(X[i] - torch.sum(X[0:i], dim=0) / i), with torch's own rms_norm. With gradients it runs on a copy that autograd
+follows.
 """
 
 import json
@@ -20,7 +21,7 @@ GRADIENT_LIMIT = 8
 
 
 def notes_loop(x, norm):
-    """The loop of the notes; `norm` is a function of one token, or None."""
+    """The literal loop; `norm` is a function of one token, or None."""
     x = x.clone()
     import torch
 
@@ -44,7 +45,7 @@ def worker(small: bool) -> dict[str, list[dict[str, object]]]:
 
 
 def loop_of(kind: str):
-    """The preset and the norm that the notes' loop takes."""
+    """The preset and the norm that the literal loop takes."""
     import torch
 
     from ctrlattn import presets
@@ -72,7 +73,7 @@ def against_notes(kind: str, dtype: str, n: int, times: int) -> dict[str, object
     difference = np.max(np.abs(simulate(loop, x, PASSES, record="last").state - expected)) / np.max(np.abs(expected))
     limit, tolerance = LIMITS[kind, dtype]
     if difference > tolerance:
-        raise SystemExit(f"{kind} {dtype}: differs from the notes' loop by {difference:.1e}, allowed {tolerance:.0e}")
+        raise SystemExit(f"{kind} {dtype}: differs from the literal loop by {difference:.1e}, allowed {tolerance:.0e}")
     what = f"{kind}, {dtype}, n = {n}, d = 64, {PASSES} passes"
     return row(what, ours, theirs, limit, f"{difference:.0e}")
 
@@ -84,7 +85,7 @@ def row(what, ours, theirs, limit, difference) -> dict[str, object]:
 
 
 def with_gradient(kind: str, n: int, times: int) -> dict[str, object]:
-    """Simulation and gradient of a scalar of the last state, by our wavefront and through the notes' loop."""
+    """Simulation and gradient of a scalar of the last state, by our wavefront and through the literal loop."""
     import torch
 
     from ctrlattn import simulate
@@ -108,7 +109,7 @@ def with_gradient(kind: str, n: int, times: int) -> dict[str, object]:
 
 
 def many_tokens(n: int, kind: str) -> dict[str, object]:
-    """One long sequence; the notes' loop would need n^2 additions."""
+    """One long sequence; the literal loop would need n^2 additions."""
     from ctrlattn import simulate
 
     loop, x = loop_of(kind)[0], signal(n, 64, dtype="float32")

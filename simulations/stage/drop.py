@@ -1,4 +1,4 @@
-"""x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain, N3.
+"""x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain.
 
 The measurement behind the scene `03_drop.py`.
 """

@@ -1,4 +1,4 @@
-"""g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks (N1)? By layer and head.
+"""g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks? By layer and head.
 
 The measurement behind the scene `08_feedback_sign.py`.
 """
@@ -169,7 +169,7 @@ def interval(values, comparisons=1):
 
 
 def layers_of(runs):
-    """Intervals of every layer, by condition and quantity; and which layers are what N1 says."""
+    """Intervals of every layer, by condition and quantity; and which layers are what the claim says."""
     found = {}
     for condition, windows in runs.items():
         arrays = {key: np.array([one[key] for one in windows]) for key in ("gain", "negative", "share", "slope")}

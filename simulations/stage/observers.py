@@ -1,4 +1,4 @@
-"""z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks, N8.
+"""z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks.
 
 The measurement behind the scene `10_observers.py`.
 """

@@ -1,4 +1,4 @@
-"""x_i <- norm(x_i - mean(x_0 .. x_{i-1})), in place, pass after pass: the notes' automaton (N1, N2), and where it ends.
+"""x_i <- norm(x_i - mean(x_0 .. x_{i-1})), in place, pass after pass: the automaton, and where it ends.
 
 The measurement behind the scene `01_prediction_error.py`.
 """
@@ -23,7 +23,7 @@ CURVE = (0, 1, 2, 3, 5, 8, 10, 12, 15, 18, 20, 22, 25, 30, 40, 50, 60, 80, 100)
 
 # Twelve tokens with the probe last; the places 3 and 7 hold D, or another token in the same place.
 CONTROLS = {
-    "the notes": "ABCDABCDABCE",
+    "ABCD repeated": "ABCDABCDABCE",
     "all distinct": "ABCDFGHIJKLE",
     "shared predecessor": "FGCDHICDJKCE",
     **{f"last period {p}": f"ABCDABCD{p}E" for p in ("ACB", "BAC", "BCA", "CAB", "CBA")},
@@ -32,7 +32,7 @@ CONTROLS = {
     "A is the probe": "ABCDABCDABCA",
 }
 
-NOTES = CONTROLS["the notes"]
+NOTES = CONTROLS["ABCD repeated"]
 
 # Each three times, without the last word, which [SEP] displaces; every word is one piece. The last four repeat a word.
 PHRASES = """\
@@ -54,7 +54,7 @@ def embed(tokens, draws, d, seed, *, orthogonal=False):
 
 
 def literal(x, passes, norm=None, first=1):
-    """The notes' code: in place, token by token, from token 1 (`first`) on."""
+    """The literal loop: in place, token by token, from token 1 (`first`) on."""
     x = x.copy()
     for _ in range(passes):
         for i in range(first, len(x)):
@@ -106,7 +106,7 @@ def rates(tokens, places, passes=(PASSES,), *, draws, seed, d=64, orthogonal=Fal
 
 
 def agreement(seed, draws=40):
-    """Largest difference between the notes' code and the package's loop, relative to the largest element."""
+    """Largest difference between the literal loop and the package's, relative to the largest element."""
     x, worst = embed(NOTES, draws, 64, seed), {}
     for (name, loop), (norm, first) in zip(VARIANTS.items(), ((None, 1), (rms_norm, 1), (rms_norm, 0)), strict=True):
         expected = np.stack([literal(one, PASSES, norm, first) for one in x])
@@ -201,7 +201,7 @@ def measure(seed, full):
 
 
 def claims(numbers):
-    """What the notes say or suggest, and whether it holds here."""
+    """What the claim says or suggests, and whether it holds here."""
     d64, control, last = numbers["shares"]["d = 64"], numbers["controls"], str(PASSES)
     a, d = ({v: np.abs(seen["inner"])[at] for v, seen in numbers["outlier"].items()} for at in (4, [3, 7]))
     late = {v: min(r["share"] for p, r in found.items() if int(p) >= PASSES) for v, found in d64.items()}

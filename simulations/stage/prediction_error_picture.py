@@ -20,7 +20,7 @@ def heat(ax, table, columns, title, xlabel):
 
 
 def draw_maps(axes, seed):
-    """Similarity of the tokens of one draw before and after, like the notes' pictures, and as inner products."""
+    """Similarity of the tokens of one draw before and after, as pictures, and as inner products."""
     x = embed(NOTES, 1, 64, seed)[0]
     views = {"before": x, "plain": after(VARIANTS["plain"], x), "RMS": after(RMS, x)}
     maps = {f"{name}: cosine": (cosines(x), 1) for name, x in views.items()}

@@ -1,4 +1,4 @@
-"""x <- norm(x + g read(x, memory or context)): who is the pronoun? The notes' task, N5, with either sign g.
+"""x <- norm(x + g read(x, memory or context)): who is the pronoun? With either sign g.
 
 The measurement behind the scene `05_pronoun.py`.
 """
@@ -15,7 +15,7 @@ from ctrlattn.memory import parse_relations, read_layer, relation_memory
 
 SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose never test
 
-# What the search chooses, everything else is the notes'; sign: of all reads, or of (association, context, MLP).
+# What the search chooses, everything else is as claimed; sign: of all reads, or of (association, context, MLP).
 Configuration = namedtuple(
     "Configuration", "sign normalized mlp combine memory_temperature sink context_temperature readout"
 )
@@ -37,7 +37,7 @@ CHOSEN = (
     Configuration(1.0, False, False, "mean", 0.03, 0.5, 0.4, "association"),
 )
 
-# The minus is shown with the norm and the MLP read of the notes, though not its best; the plus is its best.
+# The minus is shown with the norm and the MLP read of the claim, though not its best; the plus is its best.
 MINUS, PLUS = CHOSEN[0], CHOSEN[4]
 
 # Two sentences that differ in the word at "_", which decides between two candidates, each with the probe appended.
@@ -54,13 +54,14 @@ def read_pair(line):
     return Pair(name, pronoun, candidates, sentences, list(words), relations)
 
 
-# The notes' own numbers, in the order of NOTES.words, and their two attention rows for the second sentence.
+# The claimed numbers, in the order of NOTES.words, and their two attention rows for the second sentence.
 THEIR_LOGITS = ((0.42, -0.1, 1.74, 0.1, 0.01, -0.03, 0.98, -0.13), (1.88, -0.1, 0.06, -0.07, 0.05, 0.75, 0.11, 0.17))
 
 THEIR_ATTENTION = {"layer 2, word": (0.75, 0, 0, 0, 0, 0.25, 0, 0), "layer 3, probe": (0, 0, 0, 0, 0, 0.61, 0.39, 0)}
 
 TASTY, EATS = "ВКУСНАЯ = КАШУ; ГОЛОДНАЯ = МАША", "МАША = ЕСТ; ЕСТ = КАШУ; ПОТОМУ = ЧТО"
 
+FIRST = "МАША ЕСТ КАШУ"  # the group of the first pair
 NOTES = read_pair(f"МАША ЕСТ КАШУ ПОТОМУ ЧТО ОНА _ | ОНА | {TASTY} | {EATS}")
 
 UNSEEN = """\
@@ -163,7 +164,7 @@ def measure(seed, full):
     watched = both | {"+1 (T of -1)": MINUS._replace(sign=1.0)}
     numbers["observed"] = {g: observe(chosen, **known) for g, chosen in watched.items()}
     sizes = (32, 128, 512) if full else (32, 128)
-    numbers["the notes"] = {g: {f"d = {d}": success(NOTES, c, d=d, **known) for d in sizes} for g, c in both.items()}
+    numbers[FIRST] = {g: {f"d = {d}": success(NOTES, c, d=d, **known) for d in sizes} for g, c in both.items()}
     for group, pairs in GROUPS.items():
         numbers[group] = {g: {pair.name: success(pair, c, **known) for pair in pairs} for g, c in both.items()}
     return numbers

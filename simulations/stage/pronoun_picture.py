@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 from matplotlib.figure import Figure
 
-from stage.pronoun import GROUPS, NOTES, THEIR_ATTENTION, THEIR_LOGITS
+from stage.pronoun import FIRST, GROUPS, NOTES, THEIR_ATTENTION, THEIR_LOGITS
 
 
 def draw(numbers):
@@ -30,7 +30,7 @@ def draw(numbers):
         image.set_yticks(range(len(rows)), rows)
         image.set_xticks(range(8), sentence, rotation=40, ha="right")
     for i, g in enumerate(("-1", "+1")):
-        shares = {f"{group}: {name}": r for group in ("the notes", *GROUPS) for name, r in numbers[group][g].items()}
+        shares = {f"{group}: {name}": r for group in (FIRST, *GROUPS) for name, r in numbers[group][g].items()}
         solved, low, high, strict = np.array([list(r.values()) for r in shares.values()]).T
         place = np.arange(len(shares)) + 0.4 * i
         axes["E"].barh(place, solved, 0.4, xerr=(solved - low, high - solved), label=f"feedback {g}", color=f"C{i}")

@@ -1,4 +1,4 @@
-"""x W = x + f(x), f(x) = read(x, K, V) = softmax(x K^T / T) V: a real query matrix as an associative memory, N4.
+"""x W = x + f(x), f(x) = read(x, K, V) = softmax(x K^T / T) V: a real query matrix as an associative memory.
 
 The measurement behind the scene `04_query_memory.py`.
 """

@@ -1,4 +1,4 @@
-"""q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, N7, either sign g.
+"""q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, with either sign g.
 
 The measurement behind the scene `07_read_alone.py`.
 """

@@ -1,4 +1,4 @@
-"""u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth, N8.
+"""u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth.
 
 The measurement behind the scene `11_steering.py`.
 """

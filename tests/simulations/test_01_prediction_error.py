@@ -1,4 +1,4 @@
-"""The notes' automaton: the notes' code in torch, the criterion by hand, the claim and its limits on fresh draws."""
+"""The automaton: the literal loop in torch, the criterion by hand, the claim and its limits on fresh draws."""
 
 import importlib.util
 import json
