@@ -17,7 +17,7 @@ from ctrlattn.stability.robustness.margins import loop_fraction
 _ON_CIRCLE = 1e-9
 
 
-def nu_gap(one: Any, other: Any) -> float:
+def nu_gap(plant: Any, other: Any) -> float:
     """The nu-gap of two SISO plants: what a loop with a larger robust margin than this cannot tell apart.
 
     A controller that stabilises P with margin b = min |1 + P C| / sqrt((1 + |P|^2)(1 + |C|^2)) stabilises every Q with
@@ -25,7 +25,7 @@ def nu_gap(one: Any, other: Any) -> float:
 
     Parameters
     ----------
-    one, other : control.StateSpace or control.TransferFunction
+    plant, other : control.StateSpace or control.TransferFunction
         SISO, real, discrete.
 
     Returns
@@ -48,9 +48,9 @@ def nu_gap(one: Any, other: Any) -> float:
     >>> round(nu_gap(control.tf(1, [1, -0.5], 1), control.tf(1, [1, -1], 1)), 6)  # at z = 1: 0.5/sqrt(1 + 0.25) / 1
     0.447214
     """
-    (n, d, continuous, _), (m, h, same, _) = loop_fraction(one), loop_fraction(other)
+    (n, d, continuous, _), (m, h, same, _) = loop_fraction(plant), loop_fraction(other)
     if continuous or same:
-        raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous one: sample it first")
+        raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
     if not _winds_as_it_must(n, d, m, h):
         return 1.0
     apart = np.polyadd(np.polymul(n, h), np.polymul(-m, d))
