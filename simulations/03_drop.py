@@ -33,6 +33,7 @@ from stage.running import command, save
 from ctrlattn.checkpoints import (
     load,
 )
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 
 
@@ -57,7 +58,7 @@ def verdict(numbers):
 def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
     """Run the scene and write drop.json and drop.png into `out`."""
     if full and None in (source, news, plays_file):
-        raise ValueError("--full needs --source, --news and --plays: a checkpoint and two texts")
+        raise InputError("--full needs --source, --news and --plays: a checkpoint and two texts")
     folder = output_directory(Path(out) / "drop_runs")
     if full:
         checkpoint = load(source, attention="sdpa")

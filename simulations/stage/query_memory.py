@@ -15,6 +15,7 @@ from scipy.linalg import null_space
 
 from ctrlattn import AssociativeMemory, checkpoints
 from ctrlattn.arrays import attention_weights, softmax
+from ctrlattn.errors import InputError
 from stage.statistics import interval
 
 Size = namedtuple("Size", "train held seeds slots temperatures steps layers")
@@ -40,7 +41,7 @@ def absent():
 def where(module):
     """The directory of an installed package."""
     if absent():
-        raise ValueError(f"network and text ship in packages that are not installed: {', '.join(absent())}")
+        raise InputError(f"network and text ship in packages that are not installed: {', '.join(absent())}")
     return Path(find_spec(module).origin).parent
 
 

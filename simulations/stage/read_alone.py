@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.frequency import mean_cosine
 from ctrlattn.nn import ReadTransformer
@@ -44,7 +45,7 @@ def load_text():
     """The text as a string; the brackets round words that the translators added are taken out."""
     spec = find_spec(PACKAGE)
     if spec is None:
-        raise ValueError(ABSENT)
+        raise InputError(ABSENT)
     # Its source is read, not run: the text is the first triple-quoted string.
     source = Path(spec.origin).with_name("plain_text_readers_bible.py").read_text(encoding="utf-8")
     return source.split('"""')[1].replace("[", "").replace("]", "").strip()

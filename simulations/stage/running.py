@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 
 
@@ -19,11 +20,11 @@ def save(out, name, numbers, figure, dpi=100):
 
 
 def numbers_of(path):
-    """The numbers that `save` wrote; a ValueError in one line where there are none."""
+    """The numbers that `save` wrote; an InputError in one line where there are none."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no results of a scene: {error}") from error
+        raise InputError(f"{path}: no results of a scene: {error}") from error
 
 
 def command(main, description, full, more=None, missing=None):
@@ -39,9 +40,9 @@ def command(main, description, full, more=None, missing=None):
     options = vars((more or (lambda same: same))(parser).parse_args())
     try:
         if missing is not None:
-            raise ValueError(missing)
+            raise InputError(missing)
         output_directory(options["out"])  # before the work, not after
         print("\n".join(main(**options)["verdict"]))
-    except ValueError as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 from ctrlattn.linear import jacobian_operator
 from ctrlattn.nn.experiment.data import load
@@ -51,7 +52,7 @@ def step(block, reference, s, point=None, held=()):
     if not held:
         return _packed(*block(s[0], _memory(block, reference, s)))
     if block.placement != "pre" or block.parallel:
-        raise ValueError("parts can be held in blocks of pre-norm attention and MLP in sequence only")
+        raise InputError("parts can be held in blocks of pre-norm attention and MLP in sequence only")
     attention, v = block.attn, values(block, s[0])
     weights = attention_matrices(block, point[0] if "weights" in held else s[0])
     u, state = control_values(attention.tracking, v, _memory(block, reference, s))
@@ -213,7 +214,7 @@ def _found(folder):
             rows.append((arm, own["seed"], RunSettings(**own), folder / "weights" / f"{path.stem}.safetensors"))
     complete = {s for _, s, _, _ in rows if sum(s == other for _, other, _, _ in rows) == len(ARMS)}
     if not complete:
-        raise ValueError(
+        raise InputError(
             f"{folder}: no seed with trained digits networks of all of {', '.join(ARMS)}; "
             "make them with: ctrlattn train digits --out DIR"
         )
