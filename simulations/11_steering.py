@@ -4,7 +4,6 @@ A feature is a direction f of the stream, its output c = f·x. Layers are time s
 the stream, of which a_l survives the next layer (measured, near 1), and each layer adds w_l of its own. The set-point
 is two spreads above the output's mean at the last layer. Open loop: one push at the first layer, or the same push at
 every layer. Closed: P, PI and PID, gains by `tune` for all measured a_l. Asked for at once, or along a path that rises
-from ctrlattn.errors import InputError
 from the mean by equal steps of each depth's spread, and so grows as the stream does. Led: pushes made beforehand from
 a_l and w_l carry the mean along the path, and the loop has only what each token has besides. Late: only the last six
 layers act.
@@ -40,6 +39,7 @@ from stage.steering import DRAWN, FULL, RAISE, SMALL, steering, table, tiny_netw
 from stage.steering_picture import picture
 
 from ctrlattn import checkpoints
+from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 from ctrlattn.observers import Settings, Stream, train
 from ctrlattn.results import json_ready
