@@ -1,6 +1,7 @@
 """Frequency response over depth (S, T, gang of four) and along the tokens (low-pass, high-pass, diversity)."""
 
-from ctrlattn.frequency.depth import (
+from ctrlattn.frequency.response import frequency_response
+from ctrlattn.frequency.sensitivity_functions import (
     Peaks,
     complementary_sensitivity,
     gang_of_four,
@@ -8,7 +9,6 @@ from ctrlattn.frequency.depth import (
     sensitivity_peaks,
     sensitivity_response,
 )
-from ctrlattn.frequency.response import frequency_response
 from ctrlattn.frequency.tokens import (
     difference_gain,
     mean_cosine,
