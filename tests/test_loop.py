@@ -360,6 +360,7 @@ def test_numbers_of_numpy_keep_float32():
 LTI = {"controller": control.ss([[0.5, 1.0], [0.0, 0.2]], [[1.0], [1.0]], [[0.2, 0.0]], [[0.1]], 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [OPTIONS["norm"], OPTIONS["pid"], LTI], ids=["parallel", "controlled", "LTI"])
 def test_a_step_compiles_into_one_graph(options):
     loop = Loop(SoftmaxAttention(heads=2), **options)

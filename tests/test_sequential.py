@@ -121,6 +121,7 @@ def test_gradients_pass_gradcheck(norm, pre):
     assert torch.autograd.gradcheck(lambda t: simulate(loop, t, 2)[:3], x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("norm", [None, rms_norm])
 def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, norm):
@@ -172,6 +173,7 @@ def test_memory_in_any_order_is_read_right():
         assert np.array_equal(view, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["1", "2", "", "many"])
 def test_threads_share_a_batch_and_change_nothing(asked):
     code = (

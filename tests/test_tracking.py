@@ -172,6 +172,7 @@ def test_gains_that_are_trained_have_a_gradient():
     assert torch.autograd.gradcheck(last_control, (kp, beta))
 
 
+@pytest.mark.slow
 def test_a_step_compiles_into_one_graph():
     tracking, x = Tracking(PID(0.5, 0.1, 0.2), 0.5), torch.ones(N, D, dtype=torch.float64)
     compiled = torch.compile(tracking.step, fullgraph=True, backend="eager")

@@ -54,6 +54,7 @@ def test_a_defective_matrix():
     assert_allclose(response[:, right], expected[:, right], atol=1e-8)
 
 
+@pytest.mark.slow
 def test_complex_matrices():
     rng = np.random.default_rng(0)
     for n in (5, 70):

@@ -30,6 +30,7 @@ def drawings():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(drawings()))
 def test_drawn_labelled_and_the_same_twice(name, tmp_path):
     first, second = (plots.save(drawings()[name], tmp_path / stem) for stem in ("a", "b"))

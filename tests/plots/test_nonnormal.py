@@ -16,6 +16,7 @@ def contours(a, **options):
     return pseudospectrum_contours(AXIS, AXIS, pseudospectrum(a, GRID), np.linalg.eigvals(a), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("matrix", [BLOCK, np.zeros((1, 1)), np.eye(12, k=1), np.diag([0.5, 2.5j])])
 @pytest.mark.parametrize("continuous", [False, True])
 def test_contours_draw_and_are_written_the_same_twice(matrix, continuous, tmp_path):
@@ -48,6 +49,7 @@ def test_flat_and_infinite_fields_do_not_crash():
     assert flat.get_xlim() == wild.get_xlim() == (-2.0, 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "growth",
     [

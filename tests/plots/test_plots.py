@@ -57,6 +57,7 @@ ALL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("names", [["softmax", "pidformer-ema", "mine", "yours"], NASTY], ids=["4", "nasty"])
 def test_every_picture_draws(name, names, tmp_path):
@@ -65,6 +66,7 @@ def test_every_picture_draws(name, names, tmp_path):
     assert plots.inline_svg(svg, "p").startswith("<svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_every_picture_is_written_the_same_twice(name, tmp_path):
     first, again = (plots.save(draw(name, ["neutreno"]), tmp_path / stem) for stem in ("picture", "again"))

@@ -44,6 +44,7 @@ def balance(names):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [regions, disks, balance])
 @pytest.mark.parametrize("names", [["a"], ["$x_1$", "<b>&", "привет", ""]], ids=["1", "nasty"])
 def test_drawn_and_written_the_same_twice(draw, names, tmp_path):

@@ -45,3 +45,10 @@ def scene(request):
         specification.loader.exec_module(module)
         behind = [sys.modules.get(f"stage.{name[3:]}{part}") for part in ("", "_picture")]
         yield Scene(module, *(part for part in behind if part is not None))
+
+
+def pytest_collection_modifyitems(items):
+    """A scene is run to be tested: the quick selection leaves all of them out."""
+    for item in items:
+        if SIMULATIONS.parent / "tests" / "simulations" in item.path.parents:
+            item.add_marker(pytest.mark.slow)

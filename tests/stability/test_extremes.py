@@ -178,6 +178,7 @@ def test_frequency_response_is_the_solve_at_each_frequency(a):
     assert np.all(np.isinf(actual[~regular].real))
 
 
+@pytest.mark.slow
 def test_lost_digits_of_a_frequency_response_are_told():
     n = 60
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
@@ -279,6 +280,7 @@ def huge():
     return a, control.StateSpace(*chain(a), 1, remove_useless_states=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*list(OF_A_MATRIX)[:6], *list(OF_A_SYSTEM)[:13]])
 def test_5000_states_are_refused_where_dense_algebra_would_take_hours(name, huge):
     with pytest.raises(ValueError, match="5000"):

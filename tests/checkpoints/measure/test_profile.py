@@ -263,6 +263,7 @@ def test_bad_effort(change, word):
         checkpoints.Effort(**change)
 
 
+@pytest.mark.slow
 @pytest.mark.checkpoint
 def test_a_real_network_by_a_second_method():
     """MiniLM: worst gain by power iteration with forward mode, spectral radius of the whole map no larger."""

@@ -25,6 +25,7 @@ SMALL = {"epochs": 2, "depth": 2, "dim": 8, "heads": 2, "batch": 16}
 PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_process_finds(tmp_path):
     pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
     threads = torch.get_num_threads()
@@ -40,6 +41,7 @@ def test_processes_find_what_one_process_finds(tmp_path):
     assert {step[0] for step in seen} >= {"softmax, seed 0", "neutreno, seed 0", "compared"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
 def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tmp_path):
     # Workers used to go on with what was queued, and then to wait for ever.

@@ -54,6 +54,7 @@ def test_the_shares_and_their_weights_make_the_mean_of_the_batch(monkeypatch, n,
     npt.assert_allclose(total / count, rows.mean(), rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_two_processes_train_the_network_that_one_trains(tmp_path):
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ def test_text_is_scored_by_its_perplexity(settings):
     assert options_of("pidformer-ema", text=True)["reference_gain"] == 0.3
 
 
+@pytest.mark.slow
 def test_a_real_training_on_real_images():
     pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
     run = train(RunSettings("pidformer-ema", 0, epochs=8, depth=4), load("digits"))

@@ -247,6 +247,7 @@ class Chain(torch.nn.Module):
         return run(self.layers, x)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [PRINTED, CODE, LearnedPID(CODE), Actuator(PRINTED, gain=0.5, limit=0.3)])
 def test_one_graph_holds_the_chain(controller):
     network, x = Chain(chain(controller)), tokens(2, 7, 12)

@@ -21,6 +21,7 @@ def test_a_preset_is_a_network(name, vit):
     assert torch.isfinite(model(torch.ones(2, 1, 8, 8))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_it_learns(name, vit):
     model = vit(seed=2, **configuration(name))

@@ -84,6 +84,7 @@ def test_control_changes_later_layers_only(vit):
     assert (plain[2] - controlled[2]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_compiled_network_is_the_network(vit):
     model, images = vit(controller=PRINTED), torch.randn(2, 1, 8, 8)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)

@@ -9,6 +9,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWar
 PICTURES = ("attention_modes", "token_filter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path):
     draw = getattr(plots.profile, name)
@@ -18,6 +19,7 @@ def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path):
         assert ax.get_ylabel() or ax.get_xlabel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_network_of_zeros_is_drawn(profile, name, tmp_path):
     nothing = profile.map(np.zeros_like, keep_attrs=True)

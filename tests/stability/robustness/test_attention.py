@@ -45,6 +45,7 @@ def largest_stretch(predictor, x, rng, rounds=30):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [0.1, 1.0, 3.0])
 @pytest.mark.parametrize(
     "options", [{}, {"causal": False}, {"heads": 2}, {"strict": True}, {"temperature": 0.5}], ids=str

@@ -35,6 +35,7 @@ def profile():
     )
 
 
+@pytest.mark.slow
 def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
     written = write_analysis(tmp_path, profile)
     page = written.path.read_text(encoding="utf-8")

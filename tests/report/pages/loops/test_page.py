@@ -139,6 +139,7 @@ def test_summary_is_plain_json_and_results_hold_the_same_numbers(report):
     assert set(summary["loops"]) == {"neutreno", "pidformer-printed", "mine"}
 
 
+@pytest.mark.slow
 def test_same_input_gives_the_same_page(report, tmp_path):
     written, _ = report
     folder = written.path.parent.parent
@@ -220,6 +221,7 @@ def test_attention_alone_is_enough(tmp_path, undrawn):
     assert "None of the loops has a controller" in page
 
 
+@pytest.mark.slow
 def test_one_token_one_layer(tmp_path):
     written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)])
     assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
