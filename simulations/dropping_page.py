@@ -118,8 +118,8 @@ def recovered(curves, name, part):
     return {n: 1 - gains[n][part]["increase"] / bare[n][part]["increase"] for n in both}
 
 
-def reached(found, bound):
-    return "reached" if found <= bound else "missed"
+def reached(value, bound):
+    return "reached" if value <= bound else "missed"
 
 
 def outcome(numbers):
@@ -133,10 +133,10 @@ def outcome(numbers):
                 f"- {where} {words} in chosen layers win back, of what as many bare drops by cosine cost: {shares}."
             )
     for count, must, stretch in (("8", 0.10, 0.075), ("15", 0.38, 0.25)):
-        found = {words: curves[name][count]["test"]["increase"] for name, words in kinds.items()}
+        increases = {words: curves[name][count]["test"]["increase"] for name, words in kinds.items()}
         each = "; ".join(
             f"{words} {x:+.3f}, {must:+.3f} {reached(x, must)}, {stretch:+.3f} {reached(x, stretch)}"
-            for words, x in found.items()
+            for words, x in increases.items()
         )
         said.append(f"- {count} layers on news, {must:+.3f} asked and {stretch:+.3f} as a stretch: {each}.")
     shares = {words: recovered(curves, name, "plays")["8"] for name, words in kinds.items()}
@@ -157,12 +157,12 @@ def ordering_lines(numbers):
     rows = ["| eight, bare, by | attention | MLP | blocks | attention < MLP < blocks |", "|---|---|---|---|---|"]
     for name, results in by.items():
         for part, words in (("test", "news"), ("plays", "plays")):
-            found = [results[kind][part]["increase"] for kind in ORDERS]
+            increases = [results[kind][part]["increase"] for kind in ORDERS]
             cells = " | ".join(cell(results[kind], part) for kind in ORDERS)
-            rows.append(f"| {name}, {words} | {cells} | {'yes' if found == sorted(found) else 'no'} |")
-    each = ", ".join(f"{one['layers'][0]} {one['test']['increase']:+.3f}" for one in numbers["MLP alone"])
+            rows.append(f"| {name}, {words} | {cells} | {'yes' if increases == sorted(increases) else 'no'} |")
+    each = ", ".join(f"{mlp['layers'][0]} {mlp['test']['increase']:+.3f}" for mlp in numbers["MLP alone"])
     together = numbers["curves"]["MLP, by cosine"]["8"]["test"]["increase"]
-    total = sum(one["test"]["increase"] for one in numbers["MLP alone"])
+    total = sum(mlp["test"]["increase"] for mlp in numbers["MLP alone"])
     note = (
         f"Each of the eight MLPs of least mean importance dropped alone, on news: {each}; {total:+.3f} in sum, "
         f"{together:+.3f} together."
@@ -170,8 +170,8 @@ def ordering_lines(numbers):
     return [*rows, "", note, ORDER_NOTE, *long_lines(numbers["long windows"])]
 
 
-def long_lines(found):
-    together, worst = found["together"], found["worst"]
+def long_lines(results):
+    together, worst = results["together"], results["worst"]
     layer, layers = worst["layers"][0], ", ".join(map(str, together["layers"]))
     return [
         f"Scored on two windows of 2,048 tokens the eight MLPs by the mean are {layers}: "
@@ -184,13 +184,13 @@ def long_lines(found):
 
 
 def copy_lines(copies):
-    copies = {name: found for name, found in copies.items() if name != "seconds"}
+    copies = {name: losses for name, losses in copies.items() if name != "seconds"}
     gaps = list(copies["whole"])
     titles = " | ".join(f"again after {gap}" for gap in gaps)
     rows = [f"| network | first | {titles} |", "|---" * (2 + len(gaps)) + "|"]
-    for name, found in copies.items():
-        again = " | ".join(f"{found[gap]['again']:.2f} ± {2 * found[gap]['standard_error']:.2f}" for gap in gaps)
-        rows.append(f"| {name} | {found[gaps[0]]['first']:.2f} | {again} |")
+    for name, losses in copies.items():
+        again = " | ".join(f"{losses[gap]['again']:.2f} ± {2 * losses[gap]['standard_error']:.2f}" for gap in gaps)
+        rows.append(f"| {name} | {losses[gaps[0]]['first']:.2f} | {again} |")
     return rows
 
 
@@ -225,10 +225,11 @@ def time_lines(numbers):
 
 def speed_lines(speed):
     rows = ["| | prefill (tokens/s) | with cache (tokens/s) | KV cache (KiB) | parameters |", "|---|---|---|---|---|"]
-    for name, one in speed["networks"].items():
-        cache = one["cache_bytes"] * speed["prompt"] / 1024
+    for name, network in speed["networks"].items():
+        cache = network["cache_bytes"] * speed["prompt"] / 1024
         rows.append(
-            f"| {name} | {one['prefill']:.0f} | {one['generation']:.1f} | {cache:.0f} | {one['parameters']:,} |"
+            f"| {name} | {network['prefill']:.0f} | {network['generation']:.1f} | {cache:.0f} "
+            f"| {network['parameters']:,} |"
         )
     threads = f"{speed['threads']} thread{'s' * (speed['threads'] > 1)}"
     note = f"One text of {speed['prompt']} tokens, {threads}, medians in turn; load of the machine {speed['load']:.1f}."

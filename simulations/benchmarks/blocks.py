@@ -79,20 +79,20 @@ def against_a_drawn_loop(tokens: int, features: int, layers: int, times: int) ->
 
     loop, shape = the_loop(features), (tokens, features)
     start = loop.normalizer(np.random.default_rng(1).standard_normal(shape))
-    drawn, flat = drawn_loop(loop, shape), start.ravel()
+    system, flat = drawn_loop(loop, shape), start.ravel()
     inputs = np.repeat(flat[:, None], layers + 1, axis=1)
     state = np.concatenate([flat, np.zeros_like(flat), np.zeros_like(flat)])  # e_0 = 0: nothing acts at layer 0
 
-    found = {}
+    runs = {}
 
     def ours():
-        found["ours"] = simulate(loop, start, layers).state
+        runs["ours"] = simulate(loop, start, layers).state
 
     def theirs():  # a minute or two: what it finds is kept, not computed again
-        found["theirs"] = control.input_output_response(drawn, np.arange(layers + 1), inputs, initial_state=state)
+        runs["theirs"] = control.input_output_response(system, np.arange(layers + 1), inputs, initial_state=state)
 
     seconds = alternate(ours, theirs, times)
-    difference = largest(found["theirs"].outputs.T.reshape(-1, *shape), found["ours"])
+    difference = largest(runs["theirs"].outputs.T.reshape(-1, *shape), runs["ours"])
     what = f"a controlled loop, {tokens} tokens x {features} features, {layers} layers, as 3 blocks"
     return row(what, *seconds, LIMITS["loop"], difference)
 
@@ -101,8 +101,8 @@ def drawn_chain(loops, shape: tuple[int, int], each: int, evaluated: list[int]):
     """Static blocks in series, `each` a layer (1 or 3); each evaluation is noted."""
     import control
 
-    drawn = {1: layer_as_one, 3: layer_as_three}[each]
-    blocks = [block for i, loop in enumerate(loops) for block in drawn(i, loop, shape, evaluated)]
+    blocks_of = {1: layer_as_one, 3: layer_as_three}[each]
+    blocks = [block for i, loop in enumerate(loops) for block in blocks_of(i, loop, shape, evaluated)]
     size = shape[0] * shape[1]
     return control.interconnect(blocks, inputs=signal("x0", size), outputs=signal(f"x{len(loops)}", size))
 
@@ -139,7 +139,7 @@ def static(name: str, function, inputs: list[str], output: str, shape: tuple[int
         evaluated.append(1)
         return function(*w.reshape(len(inputs), *shape)).ravel()
 
-    wires = [wire for one in inputs for wire in signal(one, size)]
+    wires = [wire for source in inputs for wire in signal(source, size)]
     return control.nlsys(None, through, inputs=wires, outputs=signal(output, size), name=name, dt=1)
 
 
@@ -159,20 +159,20 @@ def against_a_drawn_chain(
     loops = [Loop(attention(features, rng), skip=1.0, feedback=1.0, normalizer=rms_norm) for _ in range(depth)]
     x = rng.standard_normal((signals, *shape))
     evaluated: list[int] = []
-    drawn, flat = drawn_chain(loops, shape, each, evaluated), x.reshape(signals, -1).T
+    system, flat = drawn_chain(loops, shape, each, evaluated), x.reshape(signals, -1).T
 
     def ours():
-        return [simulate(loops, one, depth, record="last").state for one in x]
+        return [simulate(loops, x0, depth, record="last").state for x0 in x]
 
     def at_once():
         return simulate(loops, x, depth, record="last").state
 
     def theirs():
-        return control.input_output_response(drawn, np.arange(signals), flat).outputs
+        return control.input_output_response(system, np.arange(signals), flat).outputs
 
     evaluated.clear()
     expected = theirs().T.reshape(-1, *shape)
-    difference = max(largest(found, expected) for found in (np.stack(ours()), at_once()))
+    difference = max(largest(states, expected) for states in (np.stack(ours()), at_once()))
     counted = f"{depth * each} against {len(evaluated) / signals:.0f}"
     what = (
         f"a chain of {depth} layers as {depth * each} blocks, {tokens} tokens x {features} features, {signals} signals"
@@ -180,15 +180,20 @@ def against_a_drawn_chain(
     # Five milliseconds, timed by one call behind a second of dense products, would be twice as many.
     calls = 1 if times == 1 else 20
     one_by_one, blocks = alternate(ours, theirs, times, calls=calls)
-    found = row(what, one_by_one, blocks, LIMITS["chain"], difference)
+    result = row(what, one_by_one, blocks, LIMITS["chain"], difference)
     batch = alternate(at_once, ours, times, calls=calls)[0]
     ratio = float(f"{median_ms(blocks) / median_ms(batch):.3g}")
-    return {**found, "blocks evaluated a signal": counted, "ours, one batch (ms)": median_ms(batch), "its ratio": ratio}
+    return {
+        **result,
+        "blocks evaluated a signal": counted,
+        "ours, one batch (ms)": median_ms(batch),
+        "its ratio": ratio,
+    }
 
 
-def largest(found: np.ndarray, expected: np.ndarray) -> float:
+def largest(actual: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, relative to the largest number; too much of it ends the run."""
-    difference = float(np.max(np.abs(found - expected)) / np.max(np.abs(expected)))
+    difference = float(np.max(np.abs(actual - expected)) / np.max(np.abs(expected)))
     if not difference <= TOLERANCE:
         raise SystemExit(f"the two simulations differ by {difference:.1e}, allowed {TOLERANCE:.0e}")
     return difference
@@ -209,7 +214,7 @@ def worker(small: bool) -> list[dict[str, object]]:
             # 48 blocks of 128 signals take ten seconds and more.
             times = 1 if small else 2 if each == 3 else 5
             rows.append(against_a_drawn_chain(depth, tokens, features, signals, each, times))
-    return [{"threads": 1, **found} for found in rows]
+    return [{"threads": 1, **result} for result in rows]
 
 
 def main() -> None:

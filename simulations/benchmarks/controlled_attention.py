@@ -98,7 +98,7 @@ def times(small: bool) -> list[dict[str, object]]:
             rows.append(row(what, *in_turn(other, ours, small), f">= {LITERAL_AT_LEAST}" if n == 1024 else ""))
         what = f"attention alone, literal formulation against scaled_dot_product_attention, n = {n}, batch {batch}"
         rows.append(row(what, *in_turn(*attention_alone(batch, n), small), ""))
-    return [{"threads": torch.get_num_threads(), **found} for found in rows]
+    return [{"threads": torch.get_num_threads(), **result} for result in rows]
 
 
 def against_no_control(mode: str, batch: int, n: int, laws: tuple[str, ...], small: bool) -> list[dict[str, object]]:
@@ -170,23 +170,23 @@ def memory(small: bool) -> list[dict[str, object]]:
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
     rows = []
     for depth in (1,) if small else (1, CHAIN):
-        found = {
+        peaks = {
             law: [in_threads(__file__, 1, "--peak", law, str(n), str(depth))["megabytes"] for n in sizes]
             for law in ("none", *laws)
         }
         for law in laws:
-            exponent = np.polyfit(np.log(sizes), np.log(found[law]), 1)[0]
-            ours, none = (found[name][-1] / tensor_megabytes(sizes[-1]) for name in (law, "none"))
+            exponent = np.polyfit(np.log(sizes), np.log(peaks[law]), 1)[0]
+            ours, none = (peaks[name][-1] / tensor_megabytes(sizes[-1]) for name in (law, "none"))
             least = f"{least_tensors(law)} and {KERNEL}, ratio {least_tensors(law) / KERNEL:.2f}" if depth == 1 else ""
             rows.append(
                 {
                     "layers": depth,
                     "law": law,
                     "n": f"{sizes[0]} to {sizes[-1]}",
-                    "peak (MB)": ", ".join(f"{m:.3g}" for m in found[law]),
-                    "without control (MB)": ", ".join(f"{m:.3g}" for m in found["none"]),
-                    "largest ratio": float(f"{np.max(np.array(found[law]) / found['none']):.3g}"),
-                    "ratio at the largest n": float(f"{found[law][-1] / found['none'][-1]:.3g}"),
+                    "peak (MB)": ", ".join(f"{m:.3g}" for m in peaks[law]),
+                    "without control (MB)": ", ".join(f"{m:.3g}" for m in peaks["none"]),
+                    "largest ratio": float(f"{np.max(np.array(peaks[law]) / peaks['none']):.3g}"),
+                    "ratio at the largest n": float(f"{peaks[law][-1] / peaks['none'][-1]:.3g}"),
                     "there, in tensors of batch x n x d": f"{ours:.1f} and {none:.1f}",
                     "least with one call of the kernel": least,
                     "exponent": round(float(exponent), 2),
@@ -218,8 +218,8 @@ def main() -> None:
     parser.add_argument("--only", choices=("times", "memory"), help="one of the two tables")
     arguments = parser.parse_args()
     if arguments.worker:
-        found = peak(arguments.peak[0], *map(int, arguments.peak[1:])) if arguments.peak else times(arguments.once)
-        print(json.dumps(found))
+        result = peak(arguments.peak[0], *map(int, arguments.peak[1:])) if arguments.peak else times(arguments.once)
+        print(json.dumps(result))
         return
     extra = ["--once"] if arguments.once else []
     machine = {**describe(), "load before": load_average(), "date": time.strftime("%Y-%m-%d")}

@@ -72,7 +72,7 @@ def against_full(what: str, step, x, steps: int, times: int) -> dict[str, object
     if difference > TOLERANCE:
         raise SystemExit(f"{what}: the sums of the exponents differ by {difference:.1e}, allowed {TOLERANCE:.0e}")
     seconds = alternate(ours, theirs, times)
-    a, b = (median_ms(found) / steps for found in seconds)
+    a, b = (median_ms(samples) / steps for samples in seconds)
     return {
         "what": f"{what}, {size} states, k = {K}, per step",
         "ours (ms)": float(f"{a:.3g}"),

@@ -24,11 +24,11 @@ def alternate(
     for call in (first, second):
         call()
     for _ in range(times):
-        for call, found, count in ((first, seconds[0], calls), (second, seconds[1], 1)):
+        for call, samples, count in ((first, seconds[0], calls), (second, seconds[1], 1)):
             start = time.perf_counter()
             for _ in range(count):
                 call()
-            found.append((time.perf_counter() - start) / count)
+            samples.append((time.perf_counter() - start) / count)
     return seconds
 
 
@@ -51,10 +51,10 @@ def in_threads(script: str, threads: int, *arguments: str) -> Any:
     """What `script --worker ...` prints as JSON, in a process of its own with that many threads for every library."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     command = [sys.executable, script, "--worker", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if found.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{found.stderr}")
-    return json.loads(found.stdout.splitlines()[-1])
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{process.stderr}")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def write(folder: Path, name: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ def worker(small: bool) -> dict[str, list[dict[str, object]]]:
     """All rows for the threads of this process."""
     threads = int(os.environ["OMP_NUM_THREADS"])
     n, frequencies, times = (80, 20, 1) if small else (1000, 200, 1)
-    rows = [found for kind in LIMITS for found in against_python_control(kind, n, frequencies, times)]
+    rows = [row for kind in LIMITS for row in against_python_control(kind, n, frequencies, times)]
     size, points, times = (48, 8, 1) if small else (256, 100, 1)
     rows += [against_svd(kind, size, points, times) for kind in matrices(2)]
     rows += [kreiss(24 if small else 100)]
@@ -55,8 +55,8 @@ def against_python_control(kind: str, n: int, frequencies: int, times: int) -> l
     what = f"frequency response, {kind} A, n = {n}, 8 x 8, {frequencies} frequencies"
 
     def against(other: str, limit: int | str, times: int) -> dict[str, object]:
-        expected, found = system.frequency_response(omega).complex, frequency_response(system, omega).complex
-        difference = np.abs(found - expected).max() / np.abs(expected).max()
+        expected, actual = system.frequency_response(omega).complex, frequency_response(system, omega).complex
+        difference = np.abs(actual - expected).max() / np.abs(expected).max()
         require(difference <= 1e-10, kind, difference)
         ours, theirs = alternate(
             lambda: frequency_response(system, omega), lambda: system.frequency_response(omega), times
@@ -108,8 +108,8 @@ def against_svd(kind: str, n: int, points: int, times: int) -> dict[str, object]
     im = np.linspace(-1.9, 2.1, points)
     grid = np.linspace(-2, 2, points)[None, :] + 1j * im[:, None]
     some = grid[:: max(points // 10, 1)]
-    expected, found = by_svd(a, some.ravel()), pseudospectrum(a, grid)[:: max(points // 10, 1)].ravel()
-    difference = np.max(np.abs(found - expected) / np.maximum(expected, 1e-12 * np.linalg.norm(a, 2)))
+    expected, actual = by_svd(a, some.ravel()), pseudospectrum(a, grid)[:: max(points // 10, 1)].ravel()
+    difference = np.max(np.abs(actual - expected) / np.maximum(expected, 1e-12 * np.linalg.norm(a, 2)))
     require(difference <= 1e-3, kind, difference)
     ours, theirs = alternate(lambda: pseudospectrum(a, grid), lambda: by_svd(a, some.ravel()), times)
     scaled = [seconds * grid.size / some.size for seconds in theirs]
@@ -148,8 +148,8 @@ def main() -> None:
         print(json.dumps(worker(arguments.once)))
         return
     extra = ["--once"] if arguments.once else []
-    found = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
-    write(arguments.out, "state_space", describe(), [row for result in found for row in result["rows"]])
+    results = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
+    write(arguments.out, "state_space", describe(), [row for result in results for row in result["rows"]])
 
 
 if __name__ == "__main__":

@@ -189,9 +189,9 @@ def main() -> None:
         print(json.dumps(worker(arguments.once)))
         return
     extra = ["--once"] if arguments.once else []
-    found = [in_threads(__file__, threads, *extra) for threads in (1, 2)]
-    write(arguments.out, "sweep", describe(), [row for result in found for row in result["rows"]])
-    write(arguments.out, "growth", describe(), found[0]["growth"])
+    results = [in_threads(__file__, threads, *extra) for threads in (1, 2)]
+    write(arguments.out, "sweep", describe(), [row for result in results for row in result["rows"]])
+    write(arguments.out, "growth", describe(), results[0]["growth"])
 
 
 if __name__ == "__main__":

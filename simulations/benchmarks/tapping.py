@@ -75,15 +75,18 @@ def rows_of(name: str, checkpoint: object, times: int) -> list[dict[str, object]
     ways = {
         "summaries": (ids[:, None], lambda: checkpoints.summaries(checkpoint, ids, window=TOKENS)),
         "importance": (ids[None], lambda: checkpoints.importance(checkpoint, ids)),
-        "tap, all signals and matrices": (ids[:, None], lambda: [checkpoints.tap(checkpoint, one) for one in ids]),
+        "tap, all signals and matrices": (
+            ids[:, None],
+            lambda: [checkpoints.tap(checkpoint, window) for window in ids],
+        ),
     }
     rows = []
     for way, (batches, watched) in ways.items():
         before, during = alternate(lambda batches=batches: plain(*batches), watched, times if way in ASKED else 1)
         a, b = median_ms(before), median_ms(during)
         asked = f"< {ASKED[way]}" if way in ASKED else ""
-        found = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
-        rows.append({"what": f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", **found})
+        result = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
+        rows.append({"what": f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", **result})
     return rows
 
 
@@ -91,12 +94,12 @@ def peaks(checkpoint: object) -> dict[str, float]:
     """Highest resident set of the process so far, in MB, after summaries of more and more texts."""
     from ctrlattn import checkpoints
 
-    found = {}
+    megabytes = {}
     for count in TEXTS:
         rng = np.random.default_rng(0)
         checkpoints.summaries(checkpoint, (rng.integers(0, 100, SHORT) for _ in range(count)), window=SHORT)
-        found[f"{count} texts (MB)"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
-    return found
+        megabytes[f"{count} texts (MB)"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+    return megabytes
 
 
 def main() -> None:
@@ -105,8 +108,8 @@ def main() -> None:
         print(json.dumps(worker(arguments.once)))
         return
     extra = ["--once"] if arguments.once else []
-    found = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
-    write(arguments.out, "tapping", describe(), [row for rows in found for row in rows])
+    results = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
+    write(arguments.out, "tapping", describe(), [row for rows in results for row in rows])
 
 
 if __name__ == "__main__":
