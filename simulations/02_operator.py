@@ -25,9 +25,9 @@ from stage.running import command, save
 def verdict(numbers):
     """Each statement, whether it agrees, and what was found."""
     lines = []
-    for text, stated, found, tolerance in statements(numbers):
-        agrees = np.all(np.abs(np.subtract(found, stated)) <= tolerance)
-        values = " ".join(f"{v:.5g}" for v in np.ravel(found)[:6])
+    for text, stated, value, tolerance in statements(numbers):
+        agrees = np.all(np.abs(np.subtract(value, stated)) <= tolerance)
+        values = " ".join(f"{v:.5g}" for v in np.ravel(value)[:6])
         lines.append(f"{'agrees' if agrees else 'DISAGREES'}: {text}: stated {np.round(stated, 4)}, found {values}")
     return lines
 

@@ -35,8 +35,8 @@ def verdict(numbers):
     lines = [f"layer {numbers['layer']}, {numbers['size']['seeds']} seeds: |x W - (x + f(x))| / |x W|, held-out tokens"]
     kinds = ("bound", "linear", "hot", "trained", "trained cold", "constant")
     for add, kind in product((True, False), kinds):
-        found = pick(numbers, kind, add).items()
-        row = ", ".join(f"{m}: {r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for m, r in found)
+        errors = pick(numbers, kind, add).items()
+        row = ", ".join(f"{m}: {r['mean']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for m, r in errors)
         lines.append(f"{kind:12} {'x + f(x)' if add else 'f(x) alone'}: {row}")
     for kind in ("linear", "trained", "trained cold"):
         row = ", ".join(f"{m}: {r['mean']:.3f}" for m, r in pick(numbers, kind, column="attention moved").items())

@@ -46,11 +46,11 @@ from ctrlattn.files import output_directory
 
 def verdict(networks):
     lines = []
-    for name, one in networks.items():
-        j, gains = one["judgement"], np.array(one["layers"]["trained"]["gain"]["mean"])[:, 0]
-        share = np.array(one["layers"]["trained"]["share"]["mean"])[:, 0]
+    for name, result in networks.items():
+        j, gains = result["judgement"], np.array(result["layers"]["trained"]["gain"]["mean"])[:, 0]
+        share = np.array(result["layers"]["trained"]["share"]["mean"])[:, 0]
         least, most = int(gains.argmin()), int(gains.argmax())
-        low, high = (np.array(one["layers"]["trained"]["gain"][end])[:, 0] for end in ("low", "high"))
+        low, high = (np.array(result["layers"]["trained"]["gain"][end])[:, 0] for end in ("low", "high"))
         lines += [
             f"{name}: attention is negative feedback in layers {spans(j['negative'])} of {j['layers']}, positive in "
             f"{spans(j['positive'])}; lowest in layer {least}, {gains[least]:+.3f} [{low[least]:+.3f}, "

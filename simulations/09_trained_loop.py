@@ -67,13 +67,13 @@ def main(out, seed=0, full=False, weights=None):
     """Train what is missing, measure, write trained_loop.json and trained_loop.png under `out`; returns the numbers."""
     size = FULL if full else SMALL
     rows = networks(size, seed, weights, Path(out) / "trained_loop_runs")
-    found = measured(rows, size)
+    results = measured(rows, size)
     numbers = {
         "seeds": sorted({number for _, number, _, _ in rows}),
         "images": size.images,
         "directions": size.directions,
-        "arms": table(found),
-        "networks": found,
+        "arms": table(results),
+        "networks": results,
     }
     numbers["verdict"] = verdict(numbers)
     return save(out, "trained_loop", numbers, draw(numbers["arms"]))

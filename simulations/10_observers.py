@@ -39,11 +39,11 @@ from stage.observers import (
     _counted,
     dictionaries,
     differences,
-    kept,
     likenesses,
     measured,
     recoveries,
     shipped_text,
+    stored,
     stream_of,
 )
 from stage.observers_picture import picture
@@ -68,11 +68,11 @@ def verdict(numbers):
         )
     for name, lost in numbers["recovered"].items():
         told.append(f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs")
-    for name, one in numbers["universality"].items():
-        cca, distances = one["svcca"], one["rsa"]
+    for name, likeness in numbers["universality"].items():
+        cca, distances = likeness["svcca"], likeness["rsa"]
         told.append(
-            f"{name}: {one['pairs']} pairs, correlation {one['correlation']:.2f} (words shuffled "
-            f"{one['correlation_random']:.2f}), SVCCA {cca['value']:.2f} (random pairs {cca['random']:.2f}), "
+            f"{name}: {likeness['pairs']} pairs, correlation {likeness['correlation']:.2f} (words shuffled "
+            f"{likeness['correlation_random']:.2f}), SVCCA {cca['value']:.2f} (random pairs {cca['random']:.2f}), "
             f"RSA {distances['value']:.2f} (random pairs {distances['random']:.2f})"
         )
     return [*told, *numbers["not run"]]
@@ -98,19 +98,19 @@ def found_in(out, seed, full, model, other, text):
     seeds = range(seed, seed + (3 if full else 2))
     middle = size.layers[len(size.layers) // 2]
     numbers = {"size": size._asdict(), "model": name, "text": text.name, "rows": [], "not run": []}
-    for layer in sorted(size.layers, key=lambda one: one != middle):
-        found = dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals)
+    for layer in sorted(size.layers, key=lambda i: i != middle):
+        observers = dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals)
         stream = stream_of(checkpoint, text, layer, size, signals)
         path = folder / f"rows-{name}-{layer}.json"
-        numbers["rows"] += kept(path, lambda s=stream, f=found: measured(s, f, signals, size.held))
+        numbers["rows"] += stored(path, lambda s=stream, f=observers: measured(s, f, signals, size.held))
         numbers |= _counted(stream, size)
         if layer != middle:
             continue
-        first = {signal: one for (signal, number), one in found.items() if number == seed}
+        first = {signal: dictionary for (signal, number), dictionary in observers.items() if number == seed}
         numbers["recovered"] = recoveries(checkpoint, first, stream, folder)
         others = other or ([] if full else [f"{source}:{size.layers[0]}"])
         network = (checkpoint, source, name, layer)
-        numbers["universality"] = likenesses(network, found, others, text, size, folder)
+        numbers["universality"] = likenesses(network, observers, others, text, size, folder)
     if not predicts(checkpoint):
         numbers["not run"].append("loss recovered: not run, this network predicts no next token")
     if full and not other:

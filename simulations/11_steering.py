@@ -47,19 +47,20 @@ from ctrlattn.results import json_ready
 
 def verdict(numbers):
     """The laws that tell most, in lines."""
-    size, found = numbers["size"], numbers["steering"]
-    head, rows = table(found)
+    size, results = numbers["size"], numbers["steering"]
+    head, rows = table(results)
     told = [
-        f"{', '.join(one['direction'] for one in found)} of {numbers['model']}, each to {RAISE:g} spreads above its "
-        f"mean at the end, on {size['windows']} windows of {size['context']} tokens of {numbers['text']}; dictionary: "
-        f"{size['features']} features (TopK {size['k']}) of layer {size['layer']}'s state, {numbers['tokens']} tokens"
+        f"{', '.join(result['direction'] for result in results)} of {numbers['model']}, each to {RAISE:g} spreads "
+        f"above its mean at the end, on {size['windows']} windows of {size['context']} tokens of {numbers['text']}; "
+        f"dictionary: {size['features']} features (TopK {size['k']}) of layer {size['layer']}'s state, "
+        f"{numbers['tokens']} tokens"
     ]
     told += [
         f"{row[0]}: " + ", ".join(f"{name} {words}" for name, words in zip(head[1:], row[1:], strict=True) if words)
         for row in rows
         if row[0] in DRAWN
     ]
-    refused = {f"{one['direction']}, {law}" for one in found for law in one["refused"]}
+    refused = {f"{result['direction']}, {law}" for result in results for law in result["refused"]}
     return [*told, f"no gains found: {'; '.join(sorted(refused))}"] if refused else told
 
 
@@ -78,9 +79,9 @@ def found_in(out, seed, full, model, text):
     dictionary, _ = train(
         lambda block: stream.block(block)["state"], settings, state=folder / f"training-{seed}.safetensors", facts=facts
     )
-    found = steering(checkpoint, dictionary, stream, size)
+    results = steering(checkpoint, dictionary, stream, size)
     tokens = size["blocks"] * stream.count * stream.each
-    numbers = {"size": size, "model": facts["model"], "text": path.name, "tokens": tokens, "steering": found}
+    numbers = {"size": size, "model": facts["model"], "text": path.name, "tokens": tokens, "steering": results}
     return json.loads(json.dumps(json_ready(numbers)))  # as they are when they come from a file
 
 

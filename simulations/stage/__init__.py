@@ -1,1 +1,1 @@
-"""What scenes are made of: measurements and pictures, a module each; intervals, verdicts, and how a scene ends."""
+"""This room holds what scenes are made of: measurements, pictures, intervals, verdicts, and how a scene ends."""

@@ -1,6 +1,7 @@
 """y_i = sum_j w_ij x_j,  w_ij ~ exp(-|x_i - x_j|^2 / 2 s^2 - |p_i - p_j|^2 / 2 s_p^2): attention is a bilateral filter.
 
-The measurement behind the scene `06_bilateral.py`.
+This module measures for the scene `06_bilateral.py` how far the package's filter is from the textbook's and from
+scikit-image's, how much noise each of them removes, and where feedback loops with the filter end.
 """
 
 from itertools import product
@@ -107,21 +108,21 @@ def gap(a, b):
 
 def equalities(image):
     """Largest differences: predictor and textbook, predictor and scikit-image, and what explains the rest."""
-    found = {"textbook": {}, "bins": {}, "gaussian": {}}
+    gaps = {"textbook": {}, "bins": {}, "gaussian": {}}
     for name, spatial in (("box", None), ("spatial Gaussian", SPATIAL)):
         alone = predictor(image, spatial=spatial, radius=RADIUS)(tokens(image)).reshape(image.shape)
         # A pixel a million away has weight 0: as if nothing lay beyond the border.
-        found["textbook"][name] = gap(alone, textbook(image, table(spatial), constant_values=1e6))
+        gaps["textbook"][name] = gap(alone, textbook(image, table(spatial), constant_values=1e6))
     for bins in (10**k for k in range(3, 8)):
-        found["bins"][str(bins)] = gap(ours(image, SIGMA), theirs(image, SIGMA, bins=bins))
+        gaps["bins"][str(bins)] = gap(ours(image, SIGMA), theirs(image, SIGMA, bins=bins))
     for spatial in (1.0, 1.5, 3.0):
         other, misread = theirs(image, SIGMA, spatial, bins=10**7), table(spatial, misread=True)
-        found["gaussian"][str(spatial)] = {
+        gaps["gaussian"][str(spatial)] = {
             "predictor": gap(ours(image, SIGMA, spatial), other),
             "misread": gap(textbook(image, misread, mode="symmetric"), other),
             "centre": (np.sum((np.indices(misread.shape) - RADIUS) * misread, (1, 2)) / misread.sum()).tolist(),
         }
-    return found
+    return gaps
 
 
 def causal(seed, sigma=0.25, noise=0.1, length=128):
@@ -133,13 +134,18 @@ def causal(seed, sigma=0.25, noise=0.1, length=128):
     circle = np.hstack([np.cos(row), np.sin(row)])  # equally long tokens
     query, keys = np.hstack([row, np.ones_like(row)]), np.hstack([row, -(row**2) / 2])
     past = [read(query[i], keys[: i + 1], row[: i + 1], temperature=sigma**2) for i in range(length)]
-    found = {
+    numbers = {
         "equal norms": gap(filtered(circle), attention(circle)),
         "other norms": gap(filtered(row), attention(row)),
         "bias": float(np.mean(attention(row) - filtered(row))),
         "with the bias": gap(filtered(row), np.stack(past)),
     }
-    return found, {"noisy": row, "photograph": clean, "causal filter": filtered(row), "tied attention": attention(row)}
+    return numbers, {
+        "noisy": row,
+        "photograph": clean,
+        "causal filter": filtered(row),
+        "tied attention": attention(row),
+    }
 
 
 def psnr(clean, image):
@@ -168,8 +174,8 @@ def denoising(clean, noise, seed, draws):
     filters["scikit-image, its best"] = best(theirs, kernel + box)
     scores = {name: [psnr(clean, f(x, *p)) for x in tested] for name, (f, p) in filters.items()}
     over = {name: interval(np.subtract(s, scores["blur"])) for name, s in scores.items()}
-    found = {n: {"parameters": list(filters[n][1]), **interval(s), "over blur": over[n]} for n, s in scores.items()}
-    return found, {"noisy": tested[0], **{name: filters[name][0](tested[0], *filters[name][1]) for name in SHOWN[1:]}}
+    numbers = {n: {"parameters": list(filters[n][1]), **interval(s), "over blur": over[n]} for n, s in scores.items()}
+    return numbers, {"noisy": tested[0], **{name: filters[name][0](tested[0], *filters[name][1]) for name in SHOWN[1:]}}
 
 
 def symmetric(weights):
@@ -183,15 +189,15 @@ def spectra(image):
     kinds = {"no window": {}, "spatial Gaussian": {"spatial": SPATIAL}, "causal": {"causal": True}}
     kinds |= {f"box, radius {r}": {"radius": r} for r in (1, 2, 4)}
     kinds |= {f"Gaussian cut at {r}": {"spatial": SPATIAL, "radius": r} for r in (3, 4)}
-    found, shown = {}, {}
+    numbers, shown = {}, {}
     for name, options in kinds.items():
         weights = predictor(image, **options).weights(tokens(image))[0]
         a = attention_spectrum(weights)
         shown[name] = np.sort(a.real)[::-1]
         other = np.diagonal(weights) if name == "causal" else np.linalg.eigvalsh(symmetric(weights)[0])
-        found[name] = {"low": a.real.min(), "high": a.real.max(), "imaginary": np.max(np.abs(a.imag))}
-        found[name]["methods"] = gap(np.sort(other)[::-1], shown[name])
-    return found, shown
+        numbers[name] = {"low": a.real.min(), "high": a.real.max(), "imaginary": np.max(np.abs(a.imag))}
+        numbers[name]["methods"] = gap(np.sort(other)[::-1], shown[name])
+    return numbers, shown
 
 
 def closed(filtered, skip, gain, kp):
@@ -212,8 +218,8 @@ def frozen(image, gains, layers, **options):
         deviation = max(deviation, gap(modes[:, j], expected) / np.max(np.abs(modes)))
     steps = np.linalg.norm(np.diff(state, axis=0), axis=1)
     alpha = loop.skip + loop.feedback * a
-    found = {"alpha": [alpha.min(), alpha.max()], "stable for": list(stability_interval(PID(gains[2])))}
-    return found | {"radius": np.max(np.abs(alpha - gains[2])), "growth": steps[-1] / steps[-2], "modes": deviation}
+    numbers = {"alpha": [alpha.min(), alpha.max()], "stable for": list(stability_interval(PID(gains[2])))}
+    return numbers | {"radius": np.max(np.abs(alpha - gains[2])), "growth": steps[-1] / steps[-2], "modes": deviation}
 
 
 def jacobian(x, image):
@@ -238,10 +244,10 @@ def feedback(image, layers=40):
         shown[name] = state[-1].reshape(image.shape)
         loops[name] = {"frozen": frozen(image, gains, layers, spatial=SPATIAL), "last step": gap(part[-1], part[-2])}
         loops[name] |= {"radius": np.max(np.abs(poles)), "contrast": (state.std((1, 2)) / image.std()).tolist()}
-    found = {"loops": loops, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
-    found["edge"] = {"no window": frozen(image, EDGE, 100, spatial=SPATIAL)}
-    found["edge"]["box, radius 2"] = frozen(image, EDGE, 100, radius=2)
-    return found | {"jacobian": np.max(jacobian(tokens(small), small).real)}, shown
+    numbers = {"loops": loops, "halo": {"bilateral": halo(image, SIGMA), "linear": halo(image, 1e4)}}
+    numbers["edge"] = {"no window": frozen(image, EDGE, 100, spatial=SPATIAL)}
+    numbers["edge"]["box, radius 2"] = frozen(image, EDGE, 100, radius=2)
+    return numbers | {"jacobian": np.max(jacobian(tokens(small), small).real)}, shown
 
 
 def measure(seed, full):
@@ -250,8 +256,8 @@ def measure(seed, full):
     pictures = images(size)
     head, cases = pictures["head"], product(pictures.items(), NOISES)
     denoised = {f"{name}, {noise}": denoising(x, noise, seed, draws) for (name, x), noise in cases}
-    found = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"]), "feedback": feedback(head)}
+    parts = {"causal": causal(seed), "spectrum": spectra(images(min(size, 32))["head"]), "feedback": feedback(head)}
     numbers = {"scikit-image": skimage.__version__, "seed": seed, "draws": draws, "equal": equalities(head)}
     numbers |= {"denoising": {name: n for name, (n, _) in denoised.items()}}
     shown = {"photograph": head, "denoising": denoised["head, 0.1"][1]}
-    return numbers | {k: n for k, (n, _) in found.items()}, shown | {k: s for k, (_, s) in found.items()}
+    return numbers | {k: n for k, (n, _) in parts.items()}, shown | {k: s for k, (_, s) in parts.items()}

@@ -1,4 +1,4 @@
-"""The picture of the scene `06_bilateral.py`."""
+"""This module draws the filtered photographs, the spectra and the ends of the loops of the scene `06_bilateral.py`."""
 
 import numpy as np
 

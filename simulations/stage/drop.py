@@ -1,6 +1,7 @@
 """x + F(norm(x)) -> x, or x + G norm(x) + b: sublayers taken out of a real network, bare or with a static gain.
 
-The measurement behind the scene `03_drop.py`.
+This module measures for the scene `03_drop.py` how much the loss of a network grows when sublayers or heads are taken
+out, how much of that a static gain or a memory wins back, and what speed and cache it saves.
 """
 
 import json
@@ -139,11 +140,11 @@ class Runs:
     def __init__(self, folder, checkpoint, texts, settings):
         self.folder, self.checkpoint, self.texts, self.settings = folder, checkpoint, texts, settings
 
-    def kept(self, name, make):
+    def stored(self, name, make):
         """The result of that name from its file, or else made and written there."""
         file = self.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
-        if file.exists() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == self.settings:
-            return found["result"]
+        if file.exists() and (entry := json.loads(file.read_text(encoding="utf-8")))["settings"] == self.settings:
+            return entry["result"]
         began = time.perf_counter()
         result = {**make(), "seconds": time.perf_counter() - began}
         with atomic(file) as path:
@@ -168,7 +169,7 @@ class Runs:
 
     def compared(self, name, change, layers):
         """Increase of the loss by a change, paired with the whole network."""
-        whole = self.kept("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
+        whole = self.stored("whole", lambda: {"losses": self.losses(self.checkpoint)})["losses"]
 
         def make():
             began = time.perf_counter()
@@ -179,7 +180,7 @@ class Runs:
             numbers = {part: {"increase": float(d.mean()), "standard_error": error[part]} for part, d in more.items()}
             return {**numbers, "layers": layers, "fit_seconds": fit}
 
-        return self.kept(name, make)
+        return self.stored(name, make)
 
 
 def ranked(runs):
@@ -189,7 +190,7 @@ def ranked(runs):
         scores = importance(runs.checkpoint, runs.texts["calibration"][: max(1, 4096 // runs.settings["length"])])
         return {"blocks" if k == "block" else k: v.to_numpy().tolist() for k, v in scores.data_vars.items()}
 
-    scores = runs.kept("importance", make)
+    scores = runs.stored("importance", make)
     return {kind: np.argsort(scores[kind]).tolist() for kind in BARE}, scores
 
 
@@ -203,10 +204,10 @@ def chosen(runs, count, layout="", memory=False):
 
     def make():
         how = fitting(runs, f"calibration{layout}", memory)
-        found = choose(runs.checkpoint, count, how, runs.texts[f"selection{layout}"])
-        return {"order": list(found.order), "predicted": found.predicted.tolist()}
+        choice = choose(runs.checkpoint, count, how, runs.texts[f"selection{layout}"])
+        return {"order": list(choice.order), "predicted": choice.predicted.tolist()}
 
-    return runs.kept(f"choice{layout}{' memory' * memory}", make)
+    return runs.stored(f"choice{layout}{' memory' * memory}", make)
 
 
 def measure(runs):
@@ -229,8 +230,8 @@ def measure(runs):
         else:
             layers, how = orders[curve][:count], fitting(runs, memory="memory" in curve)
             result = runs.dropped(f"{curve} {count}", compensate=how, attention=layers)
-        found = {part: result[part] for part in ("test", "plays", "fit_seconds") if part in result}
-        curves.setdefault(NAMES.get(curve, curve), {})[count] = found
+        numbers = {part: result[part] for part in ("test", "plays", "fit_seconds") if part in result}
+        curves.setdefault(NAMES.get(curve, curve), {})[count] = numbers
 
     # The numbers of sublayers that most is said about come first, the ends of the curves last.
     jobs = [(curve, count) for curve, counts in {**GAINS, **BARE}.items() for count in counts]
@@ -262,7 +263,7 @@ def eights(runs, order, scores, chosen_eight, remembered):
     lines = chosen(runs, min(20, len(runs.checkpoint.layers) - 1), ", varied")["order"][: len(chosen_eight)]
     return {
         "copies": copies(runs, cosine, chosen_eight, remembered),
-        "speed": runs.kept("speed", lambda: speed(runs, chosen_eight, remembered)),
+        "speed": runs.stored("speed", lambda: speed(runs, chosen_eight, remembered)),
         "by maximum": {kind: worst(runs, kind, scores) for kind in BARE},
         "long windows": longer(runs, len(chosen_eight)),
         "MLP alone": [alone(runs, layer) for layer in sorted(order["mlp"][: len(chosen_eight)])],
@@ -287,7 +288,7 @@ def longer(runs, count):
         scores = importance(runs.checkpoint, runs.texts["long"])
         return {"mean": scores["mlp"].to_numpy().tolist(), "max": scores["mlp_max"].to_numpy().tolist()}
 
-    scores = runs.kept("importance of long windows", make)
+    scores = runs.stored("importance of long windows", make)
     least = np.argsort(scores["mean"])[:count].tolist()
     return {
         "together": runs.dropped("mlp by long windows", mlp=least),
@@ -313,15 +314,15 @@ def copies(runs, cosine, eight, remembered):
         def gained():
             return drop(runs.checkpoint, attention=eight, compensate=fitting(runs))
 
-        found = {
+        networks = {
             "whole": runs.checkpoint,
             "cosine, bare": drop(runs.checkpoint, attention=cosine),
             "chosen + gain": runs.network("gain", gained),
             "chosen + memory": remembering(runs, remembered),
         }
-        return {name: {str(gap): copied(runs, one, gap) for gap in GAPS} for name, one in found.items()}
+        return {name: {str(gap): copied(runs, network, gap) for gap in GAPS} for name, network in networks.items()}
 
-    return runs.kept("copies", make)
+    return runs.stored("copies", make)
 
 
 def copied(runs, checkpoint, gap):
@@ -333,9 +334,9 @@ def copied(runs, checkpoint, gap):
     with torch.inference_mode():
         losses = [
             torch.nn.functional.cross_entropy(
-                checkpoint.model(input_ids=one[None]).logits[0, :-1].float(), one[1:], reduction="none"
+                checkpoint.model(input_ids=ids[None]).logits[0, :-1].float(), ids[1:], reduction="none"
             )
-            for one in both
+            for ids in both
         ]
     each = np.array([[float(x[: length - 1].mean()), float(x[1 - length :].mean())] for x in losses])
     error = each.std(0, ddof=1) / math.sqrt(len(each))
@@ -349,9 +350,9 @@ def heads(runs, count):
         ids = runs.texts["calibration"][: max(1, 4096 // runs.settings["length"])]
         return {"turn": head_importance(runs.checkpoint, ids)["turn"].to_numpy().tolist()}
 
-    turn = np.array(runs.kept("head importance", make)["turn"])
+    turn = np.array(runs.stored("head importance", make)["turn"])
     least = [tuple(int(i) for i in np.unravel_index(k, turn.shape)) for k in np.argsort(turn, axis=None)[:count]]
-    result = runs.compared(f"heads {count}", lambda: drop_heads(runs.checkpoint, least), [list(one) for one in least])
+    result = runs.compared(f"heads {count}", lambda: drop_heads(runs.checkpoint, least), [list(head) for head in least])
     return {part: result[part] for part in ("test", "plays")}
 
 
@@ -364,11 +365,11 @@ def ablated(runs, name, layers, **options):
 
 def sizes(runs):
     """Parameters of one attention layer, and of what stands for it."""
-    one = runs.checkpoint.sublayers("attention")[0]
+    sublayer = runs.checkpoint.sublayers("attention")[0]
     rank = {"rank": min(ABLATIONS["rank 255"]["rank"], runs.checkpoint.width // 2 - 1)}
     gains = {"gain": {}, "gain of rank 255": rank, "gain with memory": {"memory": True}}
-    modules = {"attention": one.module} | {
-        name: stand_in(one, settings_of(runs.checkpoint, "attention", fitting(runs, **options)))
+    modules = {"attention": sublayer.module} | {
+        name: stand_in(sublayer, settings_of(runs.checkpoint, "attention", fitting(runs, **options)))
         for name, options in gains.items()
     }
     return {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
@@ -383,18 +384,18 @@ def speed(runs, layers, remembered):
     }
     ids = runs.texts["test"][:1]
     with torch.autocast("cpu", enabled=False):
-        found = cost(networks, ids)
-    found = {name: one._asdict() for name, one in found.items()}
-    return {"networks": found, "prompt": ids.shape[1], "load": os.getloadavg()[0], "threads": torch.get_num_threads()}
+        costs = cost(networks, ids)
+    costs = {name: result._asdict() for name, result in costs.items()}
+    return {"networks": costs, "prompt": ids.shape[1], "load": os.getloadavg()[0], "threads": torch.get_num_threads()}
 
 
 def curves_of(numbers, part):
     """name -> count, increase, standard_error, with nothing dropped at 0."""
-    found = {}
+    curves = {}
     for name, points in numbers["curves"].items():
         some = sorted((int(count), point[part]) for count, point in points.items())
-        found[name] = {
+        curves[name] = {
             "count": [0, *(count for count, _ in some)],
             **{key: [0.0, *(p[key] for _, p in some)] for key in ("increase", "standard_error")},
         }
-    return found
+    return curves

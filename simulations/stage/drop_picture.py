@@ -1,4 +1,4 @@
-"""The picture of the scene `03_drop.py`."""
+"""This module draws the loss over the number of sublayers taken out in the scene `03_drop.py`."""
 
 from ctrlattn.plots.dropping import dropping
 from ctrlattn.plots.style import figure

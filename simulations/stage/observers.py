@@ -1,6 +1,7 @@
 """z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks.
 
-The measurement behind the scene `10_observers.py`.
+This module measures for the scene `10_observers.py` how much of each signal a dictionary explains, how sparse its
+features are and how far each falls on one token, and how alike the features of two networks are.
 """
 
 import json
@@ -47,12 +48,12 @@ def shipped_text(out):
     return path
 
 
-def kept(path, make):
+def stored(path, make):
     """What `make` gives, as JSON; from the file where it is there."""
     if not path.exists():
-        found = make()
+        result = make()
         with atomic(path) as temporary:
-            temporary.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+            temporary.write_text(json.dumps(result, ensure_ascii=False, indent=1), encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -83,7 +84,7 @@ def dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals):
     return {job: load(path)[0] for job, path in jobs.items()}
 
 
-def measured(stream, found, signals, windows):
+def measured(stream, observers, signals, windows):
     """One row a dictionary: what it explains of text held out, how sparsely, how easily named."""
     held = stream.held_out(windows)
     tokens = stream.tokens(held).ravel()
@@ -92,7 +93,7 @@ def measured(stream, found, signals, windows):
     learned = stream.block(0)
     variance = float(x["state"].var(0, correction=0).sum())
     rows = []
-    for (signal, seed), dictionary in found.items():
+    for (signal, seed), dictionary in observers.items():
         counts = [2**i for i in range(int(math.log2(dictionary.k)) + 1)]
         curve = measures.curve(dictionary, x[signal], counts)
         z = dictionary.encode(x[signal])
@@ -124,14 +125,14 @@ def differences(rows, scores=("explained", "purity", "unexplained_of_state"), si
     by = {(row["layer"], row["signal"], row["seed"]): row for row in rows}
     layers = sorted({row["layer"] for row in rows})
     seeds = sorted({row["seed"] for row in rows})
-    found = []
+    results = []
     for layer in layers:
         for signal in (s for s in signals if (layer, s, seeds[0]) in by):
             for score in scores:
                 gaps = [by[layer, signal, seed][score] - by[layer, "state", seed][score] for seed in seeds]
                 test = paired_test(gaps)
-                found.append({"layer": layer, "signal": signal, "score": score, **test._asdict()})
-    return json.loads(json.dumps(found, default=float))
+                results.append({"layer": layer, "signal": signal, "score": score, **test._asdict()})
+    return json.loads(json.dumps(results, default=float))
 
 
 def features_by_word(checkpoint, dictionary, layer, pieces):
@@ -152,8 +153,8 @@ def features_by_word(checkpoint, dictionary, layer, pieces):
 
 def pieces_of(text, count, words=60, skip=200):
     """Pieces of 60 words from the end of the text, which no training of this size reaches."""
-    found = text.read_text(encoding="utf-8").split()[-(count * words + skip) : -skip]
-    return [" ".join(found[i : i + words]) for i in range(0, len(found), words)]
+    tail = text.read_text(encoding="utf-8").split()[-(count * words + skip) : -skip]
+    return [" ".join(tail[i : i + words]) for i in range(0, len(tail), words)]
 
 
 def alike(first, second, draws):
@@ -168,7 +169,7 @@ def alike(first, second, draws):
     # The nearest by chance would be pairs too: those that correlate no more than that are left out.
     least = float(np.quantile(chance.correlation, 0.95))
     pairs = paired(a, b, least=least)
-    found = {
+    numbers = {
         "words": len(a),
         "features": [len(used[0]), len(used[1])],
         "pairs": len(pairs.first),
@@ -177,9 +178,9 @@ def alike(first, second, draws):
     }
     for name, measure in (("svcca", lambda p, q: svcca(p, q, most=MOST)), ("rsa", rsa)):
         told = likeness(measure, rows_a[pairs.first], rows_b[pairs.second], draws=draws)
-        found[name] = {"value": told.value, "random": float(told.random.mean()), "highest": float(told.random.max())}
-        found[name]["p"] = told.p
-    return found
+        numbers[name] = {"value": told.value, "random": float(told.random.mean()), "highest": float(told.random.max())}
+        numbers[name]["p"] = told.p
+    return numbers
 
 
 def _budget(numbers):
@@ -204,20 +205,20 @@ def recoveries(checkpoint, observers, stream, folder):
     held, recovered = stream.held_out(8), {}
     for signal, own in observers.items():
         path = folder / f"recovered-{stream.layer}-{signal}.json"
-        told = kept(path, lambda s=signal, d=own: recover(checkpoint, d, held, stream.layer, s)._asdict())
+        told = stored(path, lambda s=signal, d=own: recover(checkpoint, d, held, stream.layer, s)._asdict())
         recovered[signal] = told
     return recovered
 
 
 def _counted(stream, size):
     """Tokens and steps of one training, tokens held out."""
-    block, one = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks)
+    block, settings = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks)
     held = len(stream.held_out(size.held)) * stream.each
     return {"tokens": size.blocks * block, "held_out": held,
-            "steps": size.blocks * one.passes * math.ceil(block / one.batch)}  # fmt: skip
+            "steps": size.blocks * settings.passes * math.ceil(block / settings.batch)}  # fmt: skip
 
 
-def likenesses(network, found, others, text, size, folder):
+def likenesses(network, observers, others, text, size, folder):
     """Two seeds of one network's state at a layer, and each other network (DIR:LAYER) beside the first seed."""
     checkpoint, source, name, layer = network
     pieces = pieces_of(text, size.pieces)
@@ -231,13 +232,13 @@ def likenesses(network, found, others, text, size, folder):
         own = dictionaries(second, names(where, source, name), text, int(number), size, seeds[:1], folder, ("state",))
         return alike(first, told(second, own["state", seeds[0]], int(number)), size.draws)
 
-    seeds = sorted({seed for _, seed in found})
-    first, again = (told(checkpoint, found["state", seed], layer) for seed in seeds[:2])
+    seeds = sorted({seed for _, seed in observers})
+    first, again = (told(checkpoint, observers["state", seed], layer) for seed in seeds[:2])
     title = f"two seeds of {name}"
-    likeness_of = {title: kept(folder / f"{title}.json", lambda: alike(first, again, size.draws))}
+    likeness_of = {title: stored(folder / f"{title}.json", lambda: alike(first, again, size.draws))}
     for where in others:
         title = f"{name} {layer} and {names(where, source, name)} {str(where).rpartition(':')[2]}"
-        likeness_of[title] = kept(folder / f"{title}.json", lambda w=where: beside(w))
+        likeness_of[title] = stored(folder / f"{title}.json", lambda w=where: beside(w))
     return likeness_of
 
 

@@ -1,4 +1,4 @@
-"""The picture of the scene `10_observers.py`."""
+"""This module draws the explained variance and the likeness of features of the scene `10_observers.py`."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from ctrlattn.plots.style import GREY, figure, styles, themed
 @themed
 def picture(numbers):
     """Curves of the middle layer, differences by layer, likeness of networks."""
-    drawn = figure(width=15.5, height=4.6)
-    panels = list(drawn.subplots(1, 3).flat)
+    fig = figure(width=15.5, height=4.6)
+    panels = list(fig.subplots(1, 3).flat)
     layers = numbers["size"]["layers"]
     middle = layers[len(layers) // 2]
     curves, first = {}, min(row["seed"] for row in numbers["rows"])
@@ -23,7 +23,7 @@ def picture(numbers):
     panels[0].set_title(f"Layer {middle}")
     _differences(panels[1], numbers["differences"])
     _likeness(panels[2], numbers["universality"])
-    return drawn
+    return fig
 
 
 def _differences(ax, rows):
@@ -45,16 +45,16 @@ def _differences(ax, rows):
     ax.legend(loc="best")
 
 
-def _likeness(ax, found):
+def _likeness(ax, pairs):
     looks = styles(["SVCCA", "RSA"])
     for k, measure in enumerate(("svcca", "rsa")):
         look = looks[measure.upper()]
-        y = np.arange(len(found)) + 0.25 * (k - 0.5)
-        ax.plot([one[measure]["value"] for one in found.values()], y, color=look["color"], marker=look["marker"],
+        y = np.arange(len(pairs)) + 0.25 * (k - 0.5)
+        ax.plot([pair[measure]["value"] for pair in pairs.values()], y, color=look["color"], marker=look["marker"],
                 linestyle="none", label=f"{measure.upper()}, paired by correlation")  # fmt: skip
-        ax.plot([one[measure]["highest"] for one in found.values()], y, color=look["color"], marker="|", markersize=12,
-                linestyle="none", label=f"{measure.upper()}, highest of random pairs")  # fmt: skip
-    ax.set_yticks(range(len(found)), [name.replace(" and ", "\nand ") for name in found])
-    ax.set_ylim(len(found) - 0.4, -1.4)
+        ax.plot([pair[measure]["highest"] for pair in pairs.values()], y, color=look["color"], marker="|",
+                markersize=12, linestyle="none", label=f"{measure.upper()}, highest of random pairs")  # fmt: skip
+    ax.set_yticks(range(len(pairs)), [name.replace(" and ", "\nand ") for name in pairs])
+    ax.set_ylim(len(pairs) - 0.4, -1.4)
     ax.set_xlabel("Likeness of the directions of paired features (1)")
     ax.legend(loc="best")

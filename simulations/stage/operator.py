@@ -1,6 +1,7 @@
 """One pass of the automaton as a matrix: L = (I + g M)^-1 in sequence, I - g M in parallel, M the strict causal mean.
 
-The measurement behind the scene `02_operator.py`.
+This module measures for the scene `02_operator.py` the growth, the frequency response and the hidden spectrum of that
+matrix, and sets each number beside the one that the theory states.
 """
 
 import math
@@ -196,8 +197,8 @@ def statements(numbers):
         ("its range from 32 tokens on, p <= 5", 0, np.ptp(grown[at:, :5], axis=0), 5e-4),
         ("||L^p|| ((n-1)!)^2 / p^(n-1), p = 10^6, 2 to 5 tokens", 1, numbers["corner"], 1e-4),
         *(
-            (f"exponent of the growth, g = {g}", 2 * math.sqrt(float(g) * math.log(2)), found["limit"], 0.02)
-            for g, found in numbers["exponent"].items()
+            (f"exponent of the growth, g = {g}", 2 * math.sqrt(float(g) * math.log(2)), curve["limit"], 0.02)
+            for g, curve in numbers["exponent"].items()
         ),
         ("i^a in sequence: (a+1)/(a+2)", (ALPHAS + 1) / (ALPHAS + 2), numbers["powers of i"]["sequential"], 1e-3),
         ("i^a in parallel: a/(a+1)", ALPHAS / (ALPHAS + 1), numbers["powers of i"]["parallel"], 1e-3),

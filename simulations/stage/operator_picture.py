@@ -1,4 +1,4 @@
-"""The picture of the scene `02_operator.py`."""
+"""This module draws the growth, the response and the hidden spectrum of one pass for the scene `02_operator.py`."""
 
 import math
 from itertools import product
@@ -18,8 +18,8 @@ def draw_growth(axes, numbers):
             look = {"color": f"C{k}", "marker": "osv^DPX"[k], "markevery": (k % 4, 4), "ms": 4}
             axes[0].semilogy(range(1, 21), numbers["growth"][order][k], dash, **look, label=f"{n} tokens, {order}")
     axes[0].set(xlabel="passes p", ylabel="norm of L^p", title="all eigenvalues are 1, yet the norm grows")
-    for k, (g, found) in enumerate(numbers["exponent"].items()):
-        axes[1].semilogx(found["p"], found["slopes"], "osv"[k] + "-", color=f"C{k}", base=2, label=f"g = {g}")
+    for k, (g, curve) in enumerate(numbers["exponent"].items()):
+        axes[1].semilogx(curve["p"], curve["slopes"], "osv"[k] + "-", color=f"C{k}", base=2, label=f"g = {g}")
         axes[1].axhline(2 * math.sqrt(float(g) * math.log(2)), color=f"C{k}", ls=":")
     axes[1].set(
         xlabel="passes p", ylabel="slope of ln norm over sqrt(p)", title="subexponential (dotted: 2 sqrt(g ln 2))"
@@ -49,8 +49,8 @@ def draw_spectrum(axes, numbers):
     real, imaginary = GRID[0], np.concatenate([-GRID[1][:0:-1], GRID[1]])
     values, levels = np.array(numbers["map"], dtype=float), (-0.1, 0.1, 0.25, 0.5, 1, 2, 4, 8)
     whole, scale = np.concatenate([values[:0:-1], values]), BoundaryNorm(levels, 256)
-    drawn = axes[0].contourf(real, imaginary, whole, levels, cmap="Blues", norm=scale, extend="max")
-    axes[0].figure.colorbar(drawn, ax=axes[0], label="power of n in the norm of (z - L)^-1")
+    contours = axes[0].contourf(real, imaginary, whole, levels, cmap="Blues", norm=scale, extend="max")
+    axes[0].figure.colorbar(contours, ax=axes[0], label="power of n in the norm of (z - L)^-1")
     circle = DISKS["sequential"][0] + DISKS["sequential"][1] * np.exp(1j * np.linspace(0, 2 * np.pi, 200))
     axes[0].plot(circle.real, circle.imag, "k--", label="infinite spectrum")
     axes[0].plot([1], [0], "r*", ms=12, label="only eigenvalue")

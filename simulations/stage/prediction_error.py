@@ -1,6 +1,7 @@
 """x_i <- norm(x_i - mean(x_0 .. x_{i-1})), in place, pass after pass: the automaton, and where it ends.
 
-The measurement behind the scene `01_prediction_error.py`.
+This module measures for the scene `01_prediction_error.py` in how many draws the earlier token nearest to the last one
+is the token that the context predicts, and in how many it is in the controls.
 """
 
 from dataclasses import replace
@@ -102,15 +103,15 @@ def share(hits):
 def rates(tokens, places, passes=(PASSES,), *, draws, seed, d=64, orthogonal=False):
     """variant -> share of draws that find one of the places, after each number of passes."""
     x = embed(tokens, draws, d, seed, orthogonal=orthogonal)
-    found = {name: states(loop, x, passes) for name, loop in VARIANTS.items()}
-    return {name: {p: share(np.isin(nearest(x), places)) for p, x in run} for name, run in found.items()}
+    runs = {name: states(loop, x, passes) for name, loop in VARIANTS.items()}
+    return {name: {p: share(np.isin(nearest(x), places)) for p, x in run} for name, run in runs.items()}
 
 
 def agreement(seed, draws=40):
     """Largest difference between the literal loop and the package's, relative to the largest element."""
     x, worst = embed(NOTES, draws, 64, seed), {}
     for (name, loop), (norm, first) in zip(VARIANTS.items(), ((None, 1), (rms_norm, 1), (rms_norm, 0)), strict=True):
-        expected = np.stack([literal(one, PASSES, norm, first) for one in x])
+        expected = np.stack([literal(draw, PASSES, norm, first) for draw in x])
         worst[name] = float(np.max(np.abs(after(loop, x) - expected)) / np.max(np.abs(expected)))
     return worst
 
@@ -129,12 +130,12 @@ def outlier(draws, seed):
 
 def controls(draws, seed):
     """For each control and variant the shares of D (places 3 and 7), of successors, and of every place."""
-    found = {}
+    results = {}
     for (name, tokens), (variant, loop) in product(CONTROLS.items(), VARIANTS.items()):
         at = nearest(after(loop, embed(tokens, draws, 64, seed)))
         shares = {"D": share(np.isin(at, (3, 7))), "successor": share(np.isin(at, successors(tokens)))}
-        found.setdefault(name, {})[variant] = {**shares, "places": (np.bincount(at, minlength=11) / draws).tolist()}
-    return found
+        results.setdefault(name, {})[variant] = {**shares, "places": (np.bincount(at, minlength=11) / draws).tolist()}
+    return results
 
 
 def grid(lengths, passes, **options):
@@ -195,7 +196,9 @@ def measure(seed, full):
         "shares": shares,
         "outlier": outlier(**known),
         "controls": controls(**known),
-        "probe after": {str(m): {v: r[str(PASSES)]["share"] for v, r in found.items()} for m, found in due.items()},
+        "probe after": {
+            str(m): {v: r[str(PASSES)]["share"] for v, r in by_variant.items()} for m, by_variant in due.items()
+        },
         "grid": grid((8, 12, 16, 24, 32, 64, 128, 256, 512) if full else (8, 12, 24), curve[1:], **few),
         "network": real_network(seed, 10 if full else 1),
     }
@@ -205,7 +208,7 @@ def claims(numbers):
     """What the claim says or suggests, and whether it holds here."""
     d64, control, last = numbers["shares"]["d = 64"], numbers["controls"], str(PASSES)
     a, d = ({v: np.abs(seen["inner"])[at] for v, seen in numbers["outlier"].items()} for at in (4, [3, 7]))
-    late = {v: min(r["share"] for p, r in found.items() if int(p) >= PASSES) for v, found in d64.items()}
+    late = {v: min(r["share"] for p, r in curve.items() if int(p) >= PASSES) for v, curve in d64.items()}
     places = {v: min(r[v] for m, r in numbers["probe after"].items() if int(m) > 4) for v in VARIANTS}
     return {
         **{f"{v}: E lights up D": d64[v][last]["low"] > 0.9 for v in VARIANTS},

@@ -1,4 +1,4 @@
-"""The picture of the scene `01_prediction_error.py`."""
+"""This module draws the similarities of tokens and the shares of hits of the scene `01_prediction_error.py`."""
 
 from itertools import product
 
@@ -38,8 +38,8 @@ def draw_passes(ax, shares):
     """Share of hits over passes, with its control."""
     looks = (("plain", "C0", "o"), ("RMS", "C1", "s"), ("RMS, token 0 too", "0.4", "^"))
     for (v, colour, marker), (setting, dash) in product(looks, (("d = 64", "-"), ("all distinct, d = 64", ":"))):
-        passes, found = zip(*shares[setting][v].items(), strict=True)
-        share, low, high = np.array([list(r.values()) for r in found]).T
+        passes, intervals = zip(*shares[setting][v].items(), strict=True)
+        share, low, high = np.array([list(r.values()) for r in intervals]).T
         place = np.array(passes, dtype=int) + 1
         ax.plot(place, share, dash, color=colour, marker=marker, ms=4, label=f"{v}, {setting}")
         ax.fill_between(place, low, high, color=colour, alpha=0.15)
@@ -53,9 +53,11 @@ def draw_passes(ax, shares):
 
 def draw_network(ax, table):
     """Share of sentences in which [SEP] finds the word it displaced, over the layers."""
-    for (group, found), look in zip(table.items(), ("C0o", "C1s", "C2v", "C3^"), strict=True):
+    for (group, by_variant), look in zip(table.items(), ("C0o", "C1s", "C2v", "C3^"), strict=True):
         for p, dash in ((str(PASSES), "-"), ("0", ":")):
-            ax.plot([r["share"] for r in found["RMS"][p]], dash + look[2], color=look[:2], label=f"{group}, {p} passes")
+            ax.plot(
+                [r["share"] for r in by_variant["RMS"][p]], dash + look[2], color=look[:2], label=f"{group}, {p} passes"
+            )
     ax.set(title="MiniLM, RMS: [SEP] finds the word it displaced", ylim=(-0.03, 1.4))
     ax.set(xlabel="layer (0: embeddings)", ylabel="share of sentences")
     ax.legend(fontsize=8, ncols=2, loc="upper right")

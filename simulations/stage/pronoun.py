@@ -1,6 +1,7 @@
 """x <- norm(x + g read(x, memory or context)): who is the pronoun? With either sign g.
 
-The measurement behind the scene `05_pronoun.py`.
+This module measures for the scene `05_pronoun.py` in how many random draws the probe names the right candidate of both
+sentences, on draws that did not choose the loop.
 """
 
 from collections import namedtuple

@@ -1,4 +1,4 @@
-"""The picture of the scene `05_pronoun.py`."""
+"""This module draws the logits, the attention and the shares of solved draws of the scene `05_pronoun.py`."""
 
 from itertools import product
 

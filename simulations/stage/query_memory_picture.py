@@ -1,4 +1,4 @@
-"""The picture of the scene `04_query_memory.py`."""
+"""This module draws the errors over slots and over temperature of the scene `04_query_memory.py`."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 """q <- unit(q + g read(q, K, V)), unit(q + g read(q, X, X)), unit(q + g read(q, V, K)): trained, with either sign g.
 
-The measurement behind the scene `07_read_alone.py`.
+This module trains the two reading networks and the ordinary transformer of the scene `07_read_alone.py`, and measures
+their losses on text held out, beside those of counting characters.
 """
 
 import json
@@ -156,13 +157,13 @@ def train(name, rate, seed, parts, vocabulary, size):
     return {**losses, "cosine": cosine, "curve": curve, "parameters": count(model), "seconds_per_step": seconds}
 
 
-def kept(folder, name, rate, seed, parts, vocabulary, size):
+def stored_run(folder, name, rate, seed, parts, vocabulary, size):
     """The run from its file, or else trained and written there."""
     shape = {key: value for key, value in size._asdict().items() if key not in ("searched", "seeds")}
     settings = {"model": name, "rate": rate, "seed": seed, **shape, "torch": str(torch.__version__)}
     file = folder / f"{name.replace(' ', '_')}_{rate:g}_{seed}.json"
-    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
-        return found
+    if file.exists() and (run := json.loads(file.read_text(encoding="utf-8")))["settings"] == settings:
+        return run
     result = {"settings": settings, **train(name, rate, seed, parts, vocabulary, size)}
     with atomic(file) as path:
         path.write_text(json.dumps(result), encoding="utf-8")
@@ -181,16 +182,16 @@ def ngram(train_ids, test_ids, characters):
 
 def search(loss):
     """{rate: loss} of the first rates and of those beyond, until the best is inside or nothing is left to try."""
-    low, high, found = FIRST.start, FIRST.stop, {}
+    low, high, losses = FIRST.start, FIRST.stop, {}
     while True:
-        found |= {rate: loss(rate) for rate in RATES[low:high] if rate not in found}
-        best = min(found, key=found.get)
+        losses |= {rate: loss(rate) for rate in RATES[low:high] if rate not in losses}
+        best = min(losses, key=losses.get)
         if best == RATES[low] and low > 0:
             low -= 1
         elif best == RATES[high - 1] and high < len(RATES):
             high += 1
         else:
-            return dict(sorted(found.items()))
+            return dict(sorted(losses.items()))
 
 
 def measure(folder, seed, size):
@@ -201,7 +202,7 @@ def measure(folder, seed, size):
     for name in NAMES:
 
         def runs_at(rate, seeds, name=name):
-            return [kept(folder, name, rate, seed + i, parts, characters, size) for i in range(seeds)]
+            return [stored_run(folder, name, rate, seed + i, parts, characters, size) for i in range(seeds)]
 
         tried = search(lambda rate: float(np.mean([run["one"] for run in runs_at(rate, size.searched)])))
         rate = min(tried, key=tried.get)

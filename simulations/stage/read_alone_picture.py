@@ -1,4 +1,4 @@
-"""The picture of the scene `07_read_alone.py`."""
+"""This module draws the learning curves and the losses of the networks of the scene `07_read_alone.py`."""
 
 import numpy as np
 from matplotlib.figure import Figure

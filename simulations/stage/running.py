@@ -1,4 +1,4 @@
-"""What every scene does at its end: write its numbers and its picture, print its verdict."""
+"""Every scene ends here: it writes its numbers and its picture, and prints its verdict."""
 
 import argparse
 import json

@@ -1,4 +1,7 @@
-"""mean -+ t(1 - 0.025/m, n - 1) s/sqrt(n): Student's interval, simultaneous for m comparisons."""
+"""mean -+ t(1 - 0.025/m, n - 1) s/sqrt(n): Student's interval, simultaneous for m comparisons.
+
+This module measures how sure the mean of n values is, at 95 % for all m comparisons together.
+"""
 
 import math
 

@@ -1,6 +1,7 @@
 """u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth.
 
-The measurement behind the scene `11_steering.py`.
+This module measures for the scene `11_steering.py` how far every law misses the set-point, when the output settles, and
+how much the loss of the network grows.
 """
 
 import math
@@ -42,16 +43,16 @@ HEAD = (
 
 def laws_for(plant):
     """P, PI and PID by `tune` for the layers that were measured; what no gains meet is told."""
-    loop, found = Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0), {}
+    loop, laws = Loop(FixedAttention(np.zeros((1, 1))), skip=1.0, feedback=1.0), {}
     for terms in TERMS:
         settling = min(SPEC.settling, len(plant.alpha))
         rest = None if terms == "P" else SPEC.steady_state_error
         spec = Spec(settling=settling, overshoot=SPEC.overshoot, steady_state_error=rest)
         try:
-            found[terms] = tune(loop, plant.alpha - 1.0, spec, terms=terms, curve=False).controller
+            laws[terms] = tune(loop, plant.alpha - 1.0, spec, terms=terms, curve=False).controller
         except ValueError as error:
-            found[terms] = str(error)
-    return found
+            laws[terms] = str(error)
+    return laws
 
 
 def path_of(plant):
@@ -63,42 +64,46 @@ def early(plant, laws, pushed):
     """What is done from the first layer on: (laws led to the end at once, laws led along the path)."""
     led, first = feedforward(plant, path_of(plant)), np.eye(len(plant.alpha))[0]
     at_once = {"push once": pushed(first), "push": pushed(1.0)}
-    at_once |= {f"{terms}, at once": Law(one) for terms, one in laws.items()}
+    at_once |= {f"{terms}, at once": Law(controller) for terms, controller in laws.items()}
     along = {"PI, path": Law(laws["PI"])} if "PI" in laws else {}
     along |= {"led, path": Law(push=led)}
-    return at_once, along | {f"{terms} led, path": Law(one, push=led) for terms, one in laws.items()}
+    return at_once, along | {f"{terms} led, path": Law(controller, push=led) for terms, controller in laws.items()}
 
 
 def late(plant, laws, pushed):
     """What is done in the last layers alone, as `early`."""
     led = feedforward(plant, path_of(plant))
     along = {"led, late path": Law(push=led)}
-    along |= {f"{terms} led, late path": Law(one, push=led) for terms, one in laws.items() if terms != "PID"}
+    along |= {
+        f"{terms} led, late path": Law(controller, push=led) for terms, controller in laws.items() if terms != "PID"
+    }
     return {"push, late": pushed(1.0)}, along
 
 
 def steer(checkpoint, name, direction, start, windows, calibration):
     """One direction under every law; the set-point is two spreads above its mean at the end."""
-    found = {"direction": name, "start": start, "laws": {}, "refused": {}}
+    result = {"direction": name, "start": start, "laws": {}, "refused": {}}
     begins = {max(start, len(checkpoint.layers) - LATE): late} | {start: early}
     for begin, make in sorted(begins.items()):
         plant = identify(checkpoint, direction, calibration, start=begin)
         path, tuned = path_of(plant), laws_for(plant)
         end = float(path[-1])
-        found["refused"] |= {f"{terms} from {begin}": one for terms, one in tuned.items() if isinstance(one, str)}
+        result["refused"] |= {
+            f"{terms} from {begin}": reason for terms, reason in tuned.items() if isinstance(reason, str)
+        }
 
         def pushed(shape, begin=begin, end=end):
             return calibrate(checkpoint, direction, end, calibration, start=begin, shape=shape)
 
-        usable = {terms: one for terms, one in tuned.items() if not isinstance(one, str)}
+        usable = {terms: controller for terms, controller in tuned.items() if not isinstance(controller, str)}
         for setpoint, laws in zip((end, path), make(plant, usable, pushed), strict=True):
             runs = respond(checkpoint, direction, laws, setpoint, windows, start=begin)
-            found["laws"] |= {law: _figures(run, laws[law], begin) for law, run in runs.items()}
+            result["laws"] |= {law: _figures(run, laws[law], begin) for law, run in runs.items()}
         if begin == start:
             facts = {"alpha": plant.alpha, "output": plant.output, "spread": plant.spread, "path": path}
-            found |= {"plant": {key: value.tolist() for key, value in facts.items()}, "setpoint": end}
+            result |= {"plant": {key: value.tolist() for key, value in facts.items()}, "setpoint": end}
         print(f"{name}: steered from layer {begin}", file=sys.stderr)
-    return found
+    return result
 
 
 def _figures(run, law, start):
@@ -121,11 +126,11 @@ def steering(checkpoint, dictionary, stream, size):
     ]
 
 
-def table(found):
+def table(results):
     """Law by law over the directions: (head, rows of words)."""
     rows = []
-    for law in _laws(found):
-        runs = [one["laws"][law] for one in found if law in one["laws"]]
+    for law in _laws(results):
+        runs = [result["laws"][law] for result in results if law in result["laws"]]
         settled = [float(run["settling"]) for run in runs]
         there = [layers for layers in settled if math.isfinite(layers)]
         after = f", after {np.median(there):g} layers" if there else ""
@@ -134,25 +139,25 @@ def table(found):
                 law, str(runs[0]["start"]),
                 _mean_and_worst([abs(run["error"]) for run in runs]), f"{np.mean([run['miss'] for run in runs]):.0%}",
                 f"{max(run['overshoot'] for run in runs):.0%}", f"{len(there)} of {len(runs)}{after}",
-                f"{np.mean([run['loss'] for run in runs]):+.3f}", _above(found, law),
+                f"{np.mean([run['loss'] for run in runs]):+.3f}", _above(results, law),
             )
         )  # fmt: skip
     return HEAD, rows
 
 
-def _laws(found):
-    return list(dict.fromkeys(law for one in found for law in one["laws"]))
+def _laws(results):
+    return list(dict.fromkeys(law for result in results for law in result["laws"]))
 
 
 def _mean_and_worst(values):
     return f"{np.mean(values):.1%} (worst {max(values):.0%})"
 
 
-def _above(found, law):
+def _above(results, law):
     """Loss of a law less that of the push, window by window, mean of the directions: mean and 95 % interval."""
     if law == "push":
         return ""
-    both = [one["laws"] for one in found if law in one["laws"]]
+    both = [result["laws"] for result in results if law in result["laws"]]
     test = paired_test(np.mean([np.subtract(laws[law]["losses"], laws["push"]["losses"]) for laws in both], axis=0))
     return f"{test.mean:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
 

@@ -1,6 +1,7 @@
 """ds_{k+1} = J_k ds_k, s = (x, memory of the controller): how a perturbation runs through a trained network.
 
-The measurement behind the scene `09_trained_loop.py`.
+This module measures for the scene `09_trained_loop.py` how well the Jacobians predict a push, how much the push grows
+in the network and in the value chain, and which part of the network the growth comes from.
 """
 
 import json
@@ -108,15 +109,15 @@ def linear_run(blocks, reference, states, change, held=(), memory=True):
 
 def chain(blocks, matrices, change):
     """dv of the value chain, v <- A v + u, from dv of layer 1: theory without projections, norms, residual, MLP."""
-    tracking, found = blocks[0].attn.tracking, [change]
+    tracking, dv = blocks[0].attn.tracking, [change]
     zero = torch.zeros_like(change)
     memory = None if tracking.controller is None else tracking.controller.init(zero)
     state = DepthState(zero, memory, acting=True)
     for a in matrices[:-1]:
-        u, state = control_values(tracking, found[-1], state)
-        y = (a @ found[-1].transpose(-2, -3)).transpose(-2, -3)
-        found.append(y if u is None else y + u)
-    return found
+        u, state = control_values(tracking, dv[-1], state)
+        y = (a @ dv[-1].transpose(-2, -3)).transpose(-2, -3)
+        dv.append(y if u is None else y + u)
+    return dv
 
 
 def size_of(change):
@@ -176,10 +177,10 @@ def measure(model, images, size, seed):
     matrices = [attention_matrices(b, s[0]) for b, s in zip(blocks, states, strict=False)]
     generator = torch.Generator().manual_seed(seed)
     changes = [direction_of(states_1, generator) for _ in range(size.directions)]
-    found = [one_direction(blocks, reference, states, matrices, change) for change in changes]
-    errors = {a: np.concatenate([e[a] for e, _, _ in found]) for a in found[0][0]}
-    growth = {name: np.mean([g[name] for _, g, _ in found], 0) for name in found[0][1]}
-    held = {name: np.mean([h[name] for _, _, h in found], 0) for name in HELD}
+    results = [one_direction(blocks, reference, states, matrices, change) for change in changes]
+    errors = {a: np.concatenate([e[a] for e, _, _ in results]) for a in results[0][0]}
+    growth = {name: np.mean([g[name] for _, g, _ in results], 0) for name in results[0][1]}
+    held = {name: np.mean([h[name] for _, _, h in results], 0) for name in HELD}
     return {
         "error": {a: {"median": float(np.median(e)), "p95": float(np.quantile(e, 0.95))} for a, e in errors.items()},
         "growth": {name: g.mean(1).tolist() for name, g in growth.items()},
@@ -228,36 +229,37 @@ def measured(rows, size):
     data = load("digits")
     pick = np.random.default_rng(0).choice(len(data.test.targets), size.images, replace=False)
     images = data.prepare(data.test.inputs[torch.as_tensor(pick)]).double()
-    found = {arm: {"trained": [], "untrained": []} for arm in ARMS}
+    results = {arm: {"trained": [], "untrained": []} for arm in ARMS}
     for arm, number, settings, file in rows:
-        found[arm]["untrained"].append(measure(build(settings, data), images, size, number))
+        results[arm]["untrained"].append(measure(build(settings, data), images, size, number))
         model = build(settings, data)
         load_model(model, str(file))
-        found[arm]["trained"].append(measure(model, images, size, number))
+        results[arm]["trained"].append(measure(model, images, size, number))
         print(f"measured {arm}, seed {number}", file=sys.stderr, flush=True)
-    return found
+    return results
 
 
-def table(found):
+def table(results):
     """Means and 95 % intervals over the seeds of everything that the pictures and the verdict need."""
-    return {arm: {when: _over_seeds(seeds) for when, seeds in whens.items()} for arm, whens in found.items()}
+    return {arm: {when: _over_seeds(seeds) for when, seeds in whens.items()} for arm, whens in results.items()}
 
 
 def _over_seeds(seeds):
     def each(place, name, pick=lambda value: value):
-        return [pick(one[place][name]) for one in seeds]
+        return [pick(network[place][name]) for network in seeds]
 
     curves = {
         name: [interval(layer) for layer in zip(*each("growth", name), strict=True)] for name in seeds[0]["growth"]
     }
-    theory = [one["growth"][CHAINS[0]][-1] - one["growth"][CHAINS[2]][-1] for one in seeds]
+    theory = [network["growth"][CHAINS[0]][-1] - network["growth"][CHAINS[2]][-1] for network in seeds]
     return {
         "error": {a: {q: float(np.mean(each("error", a, lambda e, q=q: e[q]))) for q in ("median", "p95")}
                   for a in seeds[0]["error"]},
         "growth": curves,
         "beyond_theory": interval(theory),
         "held": {name: interval(each("held", name)) for name in HELD},
-        "lifted": {name: interval([one["held"][name] - one["held"]["nothing"] for one in seeds]) for name in HELD},
+        "lifted": {name: interval([network["held"][name] - network["held"]["nothing"] for network in seeds])
+                   for name in HELD},
         "modes": {name: interval(each("modes", name)) for name in ("outside", "radius")},
     }  # fmt: skip
 

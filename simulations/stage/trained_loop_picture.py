@@ -1,4 +1,4 @@
-"""The picture of the scene `09_trained_loop.py`."""
+"""This module draws how a push grows in the scene `09_trained_loop.py`, and what holding a part still does."""
 
 import numpy as np
 
@@ -9,16 +9,16 @@ from stage.trained_loop import AMPLITUDES, ARMS, CHAINS, CLOSE, HELD
 @themed
 def draw(arms):
     """Growth of the values for each law; errors by amplitude; what holding a part does."""
-    drawn = figure(width=13.0, height=7.4)
-    panels = list(drawn.subplots(2, 3).flat)
+    fig = figure(width=13.0, height=7.4)
+    panels = list(fig.subplots(2, 3).flat)
     for ax, arm in zip((panels[0], panels[1], panels[3], panels[4]), ARMS, strict=True):
         _growth(ax, arm, arms[arm])
     _errors(panels[2], arms)
     _held(panels[5], arms)
     both = [panels[0].get_legend_handles_labels(), panels[2].get_legend_handles_labels()]
-    drawn.legend(*both[0], loc="outside upper left", ncols=4)
-    drawn.legend(*both[1], loc="outside lower right", ncols=4)
-    return drawn
+    fig.legend(*both[0], loc="outside upper left", ncols=4)
+    fig.legend(*both[1], loc="outside lower right", ncols=4)
+    return fig
 
 
 def _growth(ax, arm, whens):

@@ -1,4 +1,4 @@
-"""A claim holds, or it does NOT hold: how every scene says so."""
+"""A claim holds, or it does NOT hold: every scene says it in these words."""
 
 
 def said(holds, claim):
