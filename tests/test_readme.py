@@ -48,7 +48,9 @@ def notation() -> list[tuple[str, str]]:
     """(name in code, file) of each row of docs/notation.md."""
     rows = re.findall(r"^\|(.+)\|$", (ROOT / "docs" / "notation.md").read_text(encoding="utf-8"), re.MULTILINE)
     cells = [[cell.strip() for cell in row.split("|")] for row in rows]
-    return [(row[1].strip("`"), row[3].strip("`")) for row in cells if row[3].strip("`").endswith((".py", "/"))]
+    # The name in code is the second cell in the table of symbols and the third in that of words; the file is the last.
+    rows = [(row[1] if row[1].startswith("`") else row[2], row[-1]) for row in cells if len(row) == 4]
+    return [(name.strip("`"), file.strip("`")) for name, file in rows if file.strip("`").endswith((".py", "/"))]
 
 
 def test_notation_has_rows():
