@@ -2,7 +2,7 @@
 
 Draws mutants of the files that hold the equations, applies one at a time to a copy of the tree, and runs the tests of
 that file (its mirror in tests/, or its whole room where there is none) and its doctests. A mutant that no test notices
-has survived; running into the time limit counts as noticed. It takes about five seconds a mutant and is no part of CI.
+has survived; running into the time limit counts as noticed. It takes 5 to 20 seconds a mutant and is no part of CI.
 
 What is drawn: + and -, * and /, ** and *; a comparison and its negation; and / or; a lost minus, not or conj; the
 largest for the smallest; a number plus one (a fraction doubled); a guard that raises, removed. What is not: strings,
