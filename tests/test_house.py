@@ -23,7 +23,7 @@ NO_MIRROR = {
         "cli/simulate.py", "cli/terminal.py", "cli/train.py",
     ),
     "tests/plots/test_plots.py and test_nonlinear_plots.py draw every picture from one table": (
-        "plots/depth.py", "plots/design.py", "plots/lyapunov.py", "plots/plane.py", "plots/style.py", "plots/tokens.py",
+        "plots/depth.py", "plots/design.py", "plots/lyapunov.py", "plots/plane.py", "plots/tokens.py",
     ),
     "the page that shows the picture is tested with it": (
         "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/training.py",
@@ -37,7 +37,7 @@ NO_MIRROR = {
     ),
     "tests/report/pages/checkpoint/test_page.py measures one network for all sections": (
         "report/pages/checkpoint/attention.py", "report/pages/checkpoint/directions.py",
-        "report/pages/checkpoint/feedback.py", "report/pages/checkpoint/pick.py", "report/pages/checkpoint/stream.py",
+        "report/pages/checkpoint/feedback.py", "report/pages/checkpoint/pick.py",
         "report/pages/checkpoint/value_maps.py",
     ),
     "tests/observers/test_study.py writes this page": ("report/pages/observer.py",),
@@ -45,11 +45,10 @@ NO_MIRROR = {
         "report/page.py", "report/render.py", "report/section.py",
     ),
     "tests/checkpoints/measure/test_profile.py measures every part": (
-        "checkpoints/measure/parts/attention.py", "checkpoints/measure/parts/exponents.py",
-        "checkpoints/measure/parts/feedback.py", "checkpoints/measure/parts/gain.py",
-        "checkpoints/measure/parts/heads.py", "checkpoints/measure/parts/measurement.py",
-        "checkpoints/measure/parts/nonnormality.py", "checkpoints/measure/parts/sinks.py",
-        "checkpoints/measure/parts/value_output.py",
+        "checkpoints/measure/parts/exponents.py", "checkpoints/measure/parts/feedback.py",
+        "checkpoints/measure/parts/gain.py", "checkpoints/measure/parts/heads.py",
+        "checkpoints/measure/parts/measurement.py", "checkpoints/measure/parts/nonnormality.py",
+        "checkpoints/measure/parts/sinks.py", "checkpoints/measure/parts/value_output.py",
     ),
     "tests/checkpoints/network/test_families.py has every family": (
         "checkpoints/measure/value_maps.py", "checkpoints/measure/weights.py",

@@ -95,6 +95,29 @@ def test_two_simulations_approach_each_other_as_promised(seed):
     assert max(longest(state) for state in first[2:]) <= bound.reach + 1e-12
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("temperature", [None, 0.7])
+def test_the_constant_is_the_sum_over_the_heads(heads, temperature):
+    """sum_h |V_h| (1 + 2 R^2 |B_h|), the norms as roots of the largest eigenvalue of a Gram matrix."""
+    predictor, radius, width = attention(2, heads=heads, temperature=temperature), 1.3, D // heads
+
+    def norm(m):
+        return np.sqrt(np.linalg.eigvalsh(m.T @ m)[-1])
+
+    constant, values = 0.0, 0.0
+    for h in range(heads):
+        columns = slice(h * width, (h + 1) * width)
+        value = norm(predictor.wv[:, columns] @ predictor.wo[columns])
+        scores = norm(predictor.wq[:, columns] @ predictor.wk[:, columns].T)
+        scores /= np.sqrt(width) if temperature is None else temperature
+        constant, values = constant + value * (1 + 2 * radius**2 * scores), values + value
+    assert_allclose(attention_lipschitz(predictor, radius), constant, rtol=1e-12)
+    loop = Loop(predictor, skip=0.7, feedback=-0.4, controller=PID(0.5), reference_gain=0.3)
+    rate, reach = attention_contraction(loop, radius, reference=2.0)
+    assert_allclose(rate, 0.2 + 0.4 * constant, rtol=1e-12)
+    assert_allclose(reach, (0.2 + 0.4 * values) * radius + 0.5 * 0.3 * 2.0, rtol=1e-12)
+
+
 def test_averaging_alone_never_contracts():
     assert attention_contraction(Loop(SoftmaxAttention(), skip=0.0, feedback=1.0), 0.5, features=3).rate >= 1
 

@@ -95,6 +95,40 @@ def test_a_normalised_loop_on_the_set_where_it_stays():
     assert np.all(length[1:][moving] <= certificate.rate * length[:-1][moving] * (1 + 1e-9))
 
 
+@pytest.mark.parametrize("controller", [None, PID(0.7), PID(0.4, 0.3, 0.2), PID(0.4, 0.3, 0.2, form="ema", ema=0.5)])
+def test_the_form_of_a_normalised_loop_is_the_loop(controller):
+    """x' = A x - B phi(C x), its phi the norm of each token, against `simulate` from the layer on at which C acts."""
+    rng = np.random.default_rng(7)
+    loop = Loop(FixedAttention(rng.normal(size=(3, 3))), skip=0.8, feedback=0.5, controller=controller,
+                normalizer=rms_norm)  # fmt: skip
+    system, low, high = sector_form(loop, tokens=3, lowest=0.25)
+    assert (low, high) == (0.0, 4.0)
+    reference = np.zeros((3, 4))  # then e = -x
+    states = simulate(loop, rng.normal(size=(3, 4)), 8, reference=reference).state
+    # Memories after layer 0, where the controller meets e_0 = -x_0: the integral is 0, past errors are e_0.
+    memories = system.nstates - 3
+    integral, past = (int(bool(controller and controller.ki)), bool(controller and controller.kd))
+    state = np.concatenate([states[1], *[np.zeros((3, 4))] * integral, *[-states[0]] * (memories // 3 - integral)])
+    assert memories // 3 == integral + (0 if not past else 1 if controller.form == "printed" else 2)
+    for expected in states[2:]:
+        state = system.A @ state - system.B @ rms_norm(system.C @ state)
+        assert_allclose(state[:3], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_form_of_a_memory_loop_is_the_loop():
+    loop = memory_loop(-0.4, controller=PID(0.3, 0.1, 0.2))
+    system, low, high = sector_form(loop)
+    assert (low, high) == (0.0, 1 / 3)  # 1/(2 T), T = 1.5
+    x = np.random.default_rng(8).normal(size=(1, 3))
+    states = simulate(loop, x, 8, reference=np.zeros((1, 3))).state[:, 0]
+    state = np.concatenate([states[1], np.zeros(3), -states[0]])
+    for expected in states[2:]:
+        scores = system.C @ state / 1.5
+        weights = np.exp(scores - scores.max())
+        state = system.A @ state - system.B @ (weights / weights.sum())
+        assert_allclose(state[:3], expected, rtol=1e-12, atol=1e-14)
+
+
 def test_refused():
     with pytest.raises(ValueError, match="lowest"):
         sector_form(Loop(CausalMean(), normalizer=rms_norm), tokens=3)
