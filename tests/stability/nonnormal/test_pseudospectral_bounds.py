@@ -4,6 +4,7 @@ import control
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.optimize import minimize_scalar
 
 from ctrlattn import (
     CausalMean,
@@ -158,3 +159,24 @@ def test_domains_and_bad_input():
     for quantity in (henrici_departure, distance_to_instability):
         with pytest.raises(ValueError, match="sequence of 1 different"):
             quantity([Loop(CausalMean())])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_continuous_distance_of_a_complex_matrix_is_the_least_of_a_dense_grid(seed):
+    """Every local minimum of sigma_min(iy - A) on a grid, each then bracketed and refined."""
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((5, 5)) + 1j * rng.standard_normal((5, 5))
+    a = a - (0.3 + np.linalg.eigvals(a).real.max()) * np.eye(5)
+
+    def sigma(y):
+        return np.linalg.svd(1j * np.asarray(y)[..., None, None] * np.eye(5) - a, compute_uv=False)[..., -1]
+
+    reach = 2 * np.linalg.norm(a, 2)  # beyond it sigma_min > |A| >= the distance
+    grid = np.linspace(-reach, reach, 20001)
+    values = sigma(grid)
+    bottoms = np.flatnonzero((values[1:-1] <= values[:-2]) & (values[1:-1] <= values[2:])) + 1
+    least = min(
+        minimize_scalar(sigma, bounds=(grid[i - 1], grid[i + 1]), method="bounded", options={"xatol": 1e-12}).fun
+        for i in bottoms
+    )
+    assert_allclose(distance_to_instability(a, continuous=True), least, rtol=1e-9)
