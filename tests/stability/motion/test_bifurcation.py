@@ -67,3 +67,20 @@ def test_refused():
         bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], transient=-1)
     with pytest.raises(ValueError, match="exponent_steps must be a whole number of at least 0, got -1"):
         bifurcation_diagram(logistic, np.array([0.5]), [3.0], observe=lambda x: x[0], exponent_steps=-1)
+
+
+def test_each_gain_starts_anew_unless_it_follows_and_one_that_diverges_leaves_no_start():
+    def steps(gain):
+        return lambda x: x + gain
+
+    def first(follow, gains, family=steps):
+        diagram = bifurcation_diagram(
+            family, np.array([0.0]), gains, observe=lambda x: x[0], transient=0, keep=2, exponent_steps=0, follow=follow
+        )
+        return diagram.values[:, 0].tolist()
+
+    assert first(False, [1.0, 1.0, 2.0]) == [1.0, 1.0, 2.0]
+    assert first(True, [1.0, 1.0, 2.0]) == [1.0, 3.0, 6.0]  # two steps of each gain before the next
+    lost = first(True, [1.0, 400.0, 2.0], lambda gain: lambda x: x + gain if gain < 100 else np.full_like(x, np.inf))
+    assert np.isnan(lost[1])
+    assert lost[2] == 4.0  # from where the first gain had left it
