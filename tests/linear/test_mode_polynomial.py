@@ -143,7 +143,7 @@ def test_the_outermost_modes_lie_on_the_hull_and_pairs_are_one():
     half = upper_half(outer)
     assert len(half) == 9
     assert np.all(half.imag >= 0)
-    # The directions go all the way round: one mode alone is found in either half.
+    # The directions go all the way round, so that one mode alone is found in either half.
     alone = np.array([0.0, 1j, 0.1])
     assert 1j in outermost_modes(alone, 4, 0)
     assert -1j in outermost_modes(np.conj(alone), 4, 0)

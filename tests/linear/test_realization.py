@@ -108,3 +108,24 @@ def test_an_improper_or_empty_fraction_and_a_contradicting_flag_are_refused():
         companion([1.0], [0.0])
     with pytest.raises(InputError, match="continuous=True contradicts the system"):
         realization(control.tf([1.0], [1.0, 0.5], 1), "q", continuous=True)
+
+
+@pytest.mark.parametrize("given", [np.ones((4, 1, 1)), [np.eye(1)] * 4, (np.eye(1),) * 3])
+def test_matrices_come_as_a_tuple_of_four(given):
+    with pytest.raises(InputTypeError, match=rf"got {type(given).__name__}"):
+        realization(given, "q")
+
+
+def test_a_pole_that_rounding_moves_across_the_boundary_decides_nothing():
+    # One Jordan block, turned: a change of A in its last digit moves its eigenvalues by (1e-16)^(1/8), about 1e-2.
+    jordan = 0.999 * np.eye(8) + np.eye(8, k=1)
+    turn = np.linalg.qr(np.random.default_rng(2).standard_normal((8, 8)))[0]
+    ports = (np.ones((8, 1)), np.ones((1, 8)), [[0.0]])
+    with pytest.raises(ArithmeticError, match="cannot be decided in double precision"):
+        realization((turn @ jordan @ turn.T, *ports), "q").is_stable()
+    assert realization((jordan, *ports), "q").is_stable()  # triangular: the diagonal, exactly
+    # Far from defective the pole itself is asked, however near it lies, and however large the matrix is.
+    for size in (1e-6, 1.0, 1e6):
+        near = turn @ np.diag([-1e-9, *np.arange(-2.0, -9.0, -1)]) @ turn.T
+        assert realization((size * near, *ports), "q", continuous=True).is_stable()
+        assert not realization((-size * near, *ports), "q", continuous=True).is_stable()

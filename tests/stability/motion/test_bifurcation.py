@@ -84,3 +84,16 @@ def test_each_gain_starts_anew_unless_it_follows_and_one_that_diverges_leaves_no
     lost = first(True, [1.0, 400.0, 2.0], lambda gain: lambda x: x + gain if gain < 100 else np.full_like(x, np.inf))
     assert np.isnan(lost[1])
     assert lost[2] == 4.0  # from where the first gain had left it
+
+
+@pytest.mark.parametrize(("size", "share", "period"), [(0.1, 0.9, 1), (0.1, 1.1, 2), (50.0, 45.0, 1), (50.0, 55.0, 2)])
+def test_observations_are_equal_within_a_share_of_the_larger_of_1_and_the_largest(size, share, period):
+    tol = 1e-3  # the state changes by share * tol at every step, there and back
+
+    def family(_):
+        return lambda x: 2 * size + share * tol - x
+
+    diagram = bifurcation_diagram(
+        family, np.array([size]), [1.0], observe=lambda x: x[0], transient=0, keep=8, tol=tol, exponent_steps=0
+    )
+    assert diagram.period.tolist() == [period]

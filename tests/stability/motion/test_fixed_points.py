@@ -108,3 +108,22 @@ def test_a_loop_loses_stability_where_the_interval_ends():
 def test_refused():
     with pytest.raises(ValueError, match="two different ends"):
         continue_fixed_point(logistic, np.array([0.5]), (2.5, 2.5))
+
+
+def test_no_two_points_of_a_branch_are_farther_apart_than_the_step():
+    # x = g on a straight line; |(x, g)|^2 = mean x^2 + g^2, so that x and g move by step/sqrt(2).
+    branch = continue_fixed_point(lambda g: lambda x: (x + g) / 2, np.zeros(4), (0.0, 2.0), step_length=0.1)
+    assert_allclose(branch.x, np.repeat(branch.gain[:, None], 4, axis=1), atol=1e-9)
+    assert_allclose(np.diff(branch.gain), 0.1 / np.sqrt(2), rtol=1e-6)
+
+
+def test_the_tolerance_is_relative_to_the_largest_coordinate():
+    # x = 2 c and 0; at the start |f(x) - x| is 1/2 in the first coordinate, and tol |x| is 1 or 1/4.
+    def step(x):
+        return torch.stack([0.5 * x[0] + 0.5e6, 0.5 * x[1]])
+
+    start = torch.tensor([1e6 + 1, 0.0], dtype=torch.float64)
+    assert fixed_point(step, start, tol=1e-6).iterations == 0
+    closer = fixed_point(step, start, tol=0.25e-6)
+    assert closer.iterations == 1
+    assert_allclose(closer.x.numpy(), [1e6, 0.0], rtol=1e-12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.sparse.linalg import aslinearoperator
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -78,3 +78,22 @@ def test_bad_counts():
         depth_exponents(lazily([np.eye(2)]), k=3)
     with pytest.raises(ValueError, match="layer 1 are not finite"):
         depth_exponents(lazily([np.eye(2), np.full((2, 2), np.nan)]), k=1, sweeps=1)
+
+
+@pytest.mark.parametrize("sweeps", [1, 2, 4])
+def test_a_sweep_costs_what_the_docstring_says(sweeps):
+    counts = {"products": 0, "transposed": 0}
+
+    def counted(name, matrix):
+        def multiply(v):
+            counts[name] += 1
+            return matrix @ v
+
+        return multiply
+
+    def layer(a):
+        return lambda: LinearOperator(a.shape, counted("products", a), counted("transposed", a.T), dtype=np.float64)
+
+    matrices = np.random.default_rng(3).standard_normal((5, 4, 4))
+    depth_exponents([layer(a) for a in matrices], k=2, sweeps=sweeps)
+    assert counts == {"products": sweeps * 2 * 5, "transposed": (sweeps - 1) * 2 * 5}

@@ -69,3 +69,14 @@ def test_a_step_that_returns_something_else_is_refused():
         dense_jacobian(bent, X, lambda x, v: v[0])
     with pytest.raises(InputTypeError, match="step must be a function, got int"):
         require_callable("step", 3, "layer_map makes it")
+
+
+@pytest.mark.parametrize(("slopes", "expected"), [((0.0, 1.0), 1.0), ((1.0, 0.0), 0.0), ((-2.0, 3.0), 3.0)])
+def test_a_side_without_slope_is_a_kink_too(slopes, expected):
+    left, right = slopes
+
+    def step(x):
+        return np.where(x < 0, left * x, right * x)
+
+    moved = Tangent(np.zeros(1), None).advance(step, np.zeros(1), np.ones((1, 1)))[1]
+    assert_allclose(moved, [[expected]], atol=1e-12)

@@ -86,3 +86,15 @@ def test_unit_eigenvalues_are_those_of_the_pencil_on_the_circle(away):
     assert_allclose(unit_eigenvalues(p, q, away), angles, atol=1e-8)
     # A point that is an eigenvalue itself: the transform has no inverse there.
     assert_allclose(unit_eigenvalues(np.diag([-1.0, 0.5]), np.eye(2), np.pi), [np.pi], atol=1e-12)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("size", [1e-7, 1e7])
+def test_crossings_of_a_scaled_matrix_are_those_of_the_matrix(size, continuous):
+    a = matrix(1, "complex") - (np.eye(5) if continuous else 0)
+    level = 0.1 if continuous else 1.1
+    eps = 1.1 * least_sigma(a, level, continuous, [0.0])[0]
+    expected = crossings(a, level, eps, continuous)
+    assert len(expected) >= 2
+    scaled = crossings(size * a, size * level, size * eps, continuous)
+    assert_allclose(scaled, (size if continuous else 1.0) * expected, rtol=1e-6)

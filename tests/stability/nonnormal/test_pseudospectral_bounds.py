@@ -180,3 +180,14 @@ def test_the_continuous_distance_of_a_complex_matrix_is_the_least_of_a_dense_gri
         for i in bottoms
     )
     assert_allclose(distance_to_instability(a, continuous=True), least, rtol=1e-9)
+
+
+def test_without_a_disturbance_the_outermost_eigenvalue_is_left():
+    a = np.diag([0.2, -0.7, 0.5j])
+    assert pseudospectral_radius(a, 0.0) == 0.7
+    assert pseudospectral_abscissa(a, 0.0) == 0.2
+
+
+def test_a_single_unstable_eigenvalue_leaves_no_distance():
+    assert distance_to_instability(np.diag([0.2, 1.5])) == 0.0
+    assert distance_to_instability(np.diag([-3.0, 0.5]), continuous=True) == 0.0

@@ -114,3 +114,29 @@ def test_refused():
         balanced_truncation(slicot_ab09ad())
     with pytest.raises(TypeError, match="python-control"):
         balanced_truncation(np.eye(2), 1)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_complex_systems_have_the_values_of_their_gramians(seed, continuous):
+    """Hankel values as roots of the eigenvalues of P Q, the gramians from Kronecker products."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return rng.normal(size=shape) + 1j * rng.normal(size=shape)
+
+    a, b, c, eye = normal(4, 4), normal(4, 2), normal(3, 4), np.eye(4)
+    poles = np.linalg.eigvals(a)
+    a = a - (0.3 + poles.real.max()) * eye if continuous else 0.9 * a / np.abs(poles).max()
+
+    def gramian(a, b):
+        # Row by row, vec(X Y Z) = (X kron Z^T) vec(Y).
+        matrix = np.kron(a, eye) + np.kron(eye, a.conj()) if continuous else np.kron(a, a.conj()) - np.eye(16)
+        return np.linalg.solve(matrix, -(b @ b.conj().T).ravel()).reshape(4, 4)
+
+    p, q = gramian(a, b), gramian(a.conj().T, c.conj().T)
+    system = (a, b, c, np.zeros((3, 2)))
+    assert_allclose(controllability_gramian(system, continuous=continuous), p, rtol=1e-9, atol=1e-10)
+    assert_allclose(observability_gramian(system, continuous=continuous), q, rtol=1e-9, atol=1e-10)
+    expected = np.sqrt(np.sort(np.linalg.eigvals(p @ q).real)[::-1])
+    assert_allclose(hankel_singular_values(system, continuous=continuous), expected, rtol=1e-7)
