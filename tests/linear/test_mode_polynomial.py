@@ -167,3 +167,9 @@ def test_the_eigenvalue_of_a_pole_is_the_inverse_of_the_pole_of_an_eigenvalue():
         attention_eigenvalue(Loop(CausalMean(), feedback=0.0), 1.0)
     with pytest.raises(InputError, match="sequence of 2 different layers"):
         attention_eigenvalue([loop, loop], 1.0)
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6])
+def test_rounding_of_a_large_constant_is_no_motion(size):
+    y = size + size * np.array([0.0, 1e-14, -2e-14, 1e-14])
+    assert settling(y, size) == 0
