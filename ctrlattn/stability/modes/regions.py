@@ -18,6 +18,7 @@ from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, po
 Interval = tuple[float, float]
 
 _ON_CIRCLE = 1e-7
+_MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 
 
 def stability_interval(controller: Any) -> Interval:
@@ -204,6 +205,18 @@ def mode_radius(loop: Loop, a: Any) -> np.ndarray:
     0.75
     """
     return spectral_radius(loop.controller, open_loop_pole(loop, a))
+
+
+def unstable_share(loop: Loop, modes: np.ndarray) -> np.ndarray:
+    """Share of the modes (..., m) whose closed loop has a pole outside the unit circle: (...).
+
+    A pole within 1e-9 of the circle counts as on it, not outside.
+
+    >>> from ctrlattn import CausalMean
+    >>> float(unstable_share(Loop(CausalMean(), skip=1.0, feedback=-1.0), np.array([-0.5, 0.0, 0.5, 1.0])))
+    0.25
+    """
+    return np.asarray(np.mean(mode_radius(loop, modes) > 1 + _MARGINAL, axis=-1))
 
 
 def _printed_interval(pid: PID) -> Interval:

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, LTIController, mode, stability_interval, stability_set
 from ctrlattn.stability import closed_loop_poles, is_stable, region_boundary, spectral_radius
-from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius, unstable_share
 
 AWAY = 1e-6  # distance from the boundary beyond which no mismatch is allowed
 
@@ -165,3 +165,13 @@ def test_without_feedback_all_eigenvalues_or_none_are_stable():
     assert mode_intervals(Loop(CausalMean(), skip=0.5, feedback=0.0)) == [(-np.inf, np.inf)]
     assert mode_intervals(Loop(CausalMean(), skip=1.5, feedback=0.0)) == []
     assert mode_intervals(Loop(CausalMean(), skip=1.5, feedback=0.0, controller=PID(0.8))) == [(-np.inf, np.inf)]
+
+
+def test_the_unstable_share_counts_poles_outside_and_none_on_the_circle():
+    loop = Loop(CausalMean(), skip=1.0, feedback=-1.0)  # the pole 1 - a
+    modes = np.array([[0.0, 2.0, 0.5, 1.0], [-0.1, 2.1, 0.5, -1e-12]])
+    assert_allclose(unstable_share(loop, modes), [0.0, 0.5])
+    rng = np.random.default_rng(0)
+    controlled, a = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05)), rng.uniform(0, 2, 200)
+    radius = [np.abs(np.linalg.eigvals(mode(controlled, float(x)).A)).max() for x in a]
+    assert unstable_share(controlled, a) == np.mean(np.array(radius) > 1)

@@ -8,13 +8,12 @@ from ctrlattn import presets
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
 from ctrlattn.frequency import difference_gain, token_frequency_response
 from ctrlattn.stability import attention_spectrum
-from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
+from ctrlattn.stability.modes.regions import mode_intervals, unstable_share
 
 if TYPE_CHECKING:
     import xarray as xr
 
 LOOPS = ("residual", "comparator", "softmax", "neutreno", "pidformer-printed", "pidformer-ema")
-_ON_CIRCLE = 1e-9  # a pole this close to the unit circle is on it: the constant mode of plain softmax
 _WAVES = 33  # frequencies from 0 to pi
 
 
@@ -32,7 +31,7 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         ),
     )
     modes, smoothing, response = (np.stack(arrays) for arrays in zip(*layers, strict=True))
-    unstable = np.stack([np.mean(mode_radius(presets.get(name), modes) > 1 + _ON_CIRCLE, axis=-1) for name in LOOPS])
+    unstable = np.stack([unstable_share(presets.get(name), modes) for name in LOOPS])
     variables = labelled(
         measurement,
         attention_eigenvalue=(("layer", "head", "token"), modes, "eigenvalue of the attention matrix"),

@@ -7,11 +7,11 @@ import numpy as np
 from ctrlattn.frequency import mean_cosine
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material, why_not_linear
-from ctrlattn.report.pages.loops.spectra import interval_text, unstable_share
+from ctrlattn.report.pages.loops.spectra import interval_text
 from ctrlattn.report.pages.loops.time import HORIZON, mode_metrics, reached
 from ctrlattn.report.section import Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent
-from ctrlattn.stability.modes.regions import mode_radius
+from ctrlattn.stability.modes.regions import mode_radius, unstable_share
 
 HEADER = (
     "loop",
@@ -56,7 +56,7 @@ def _row(name: str, loop: Loop, material: Material) -> tuple[tuple[str, ...], tu
         nothing = ("not LTI", "–", "–", "–", "–", number(cosine))
         return nothing, (f"no linear verdict: {reason}", "warn")
     modes = material.spectra[material.network]
-    share, largest = unstable_share(loop, modes), float(mode_radius(loop, modes).max())
+    share, largest = float(unstable_share(loop, modes)), float(mode_radius(loop, modes).max())
     metrics = mode_metrics(loop, material)
     gain = reached(loop, material.average_mode)
     cells = (

@@ -10,11 +10,12 @@ from ctrlattn.frequency import sensitivity_peaks
 from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.pages.loops.spectra import interval_text, unstable_share
+from ctrlattn.report.pages.loops.spectra import interval_text
 from ctrlattn.report.pages.loops.time import HORIZON, mode_metrics
 from ctrlattn.report.section import Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import largest_stable_step, stability_interval
+from ctrlattn.stability.modes.regions import unstable_share
 
 CAVEAT = (
     "This is the theory of the value chain as published: attention is frozen, and there is no residual stream, "
@@ -43,7 +44,7 @@ def _facts(loop: Loop, material: Material) -> dict[str, Any]:
     metrics = mode_metrics(loop, material)
     return {
         "interval": stability_interval(loop.controller),
-        "outside": {network: unstable_share(loop, modes) for network, modes in material.spectra.items()},
+        "outside": {network: float(unstable_share(loop, modes)) for network, modes in material.spectra.items()},
         "largest_step": {network: _step(loop, modes) for network, modes in material.spectra.items()},
         "steady_state_error": metrics.steady_state_error,
         "Ms": sensitivity_peaks(loop.controller, open_loop_pole(loop, material.average_mode)).ms,

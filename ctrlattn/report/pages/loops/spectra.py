@@ -7,9 +7,8 @@ from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability.modes.regions import mode_intervals, mode_radius
+from ctrlattn.stability.modes.regions import mode_intervals, mode_radius, unstable_share
 
-MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 CAVEAT = (
     "The value chain is that of the printed law: attention is frozen, and between layers there is neither a "
     "residual stream nor a re-projection. "
@@ -23,7 +22,7 @@ def sections(material: Material) -> list[Section]:
     if not material.linear:
         return [Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))]
     shares = {
-        name: {network: unstable_share(loop, modes) for network, modes in material.spectra.items()}
+        name: {network: float(unstable_share(loop, modes)) for network, modes in material.spectra.items()}
         for name, loop in material.linear.items()
     }
     regions = {name: _region(loop) for name, loop in material.linear.items()}
@@ -46,11 +45,6 @@ def sections(material: Material) -> list[Section]:
             },
         )
     ]
-
-
-def unstable_share(loop: Loop, modes: np.ndarray) -> float:
-    """Share of the modes whose closed loop has a pole outside the unit circle."""
-    return float(np.mean(mode_radius(loop, modes) > 1 + MARGINAL))
 
 
 def _region(loop: Loop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
