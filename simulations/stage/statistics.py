@@ -3,23 +3,18 @@
 This module measures how sure the mean of n values is, at 95 % for all m comparisons together.
 """
 
-import math
-
 import numpy as np
-from scipy.stats import t as student
+
+from ctrlattn.nn.experiment import statistics
 
 
 def half_width(values, comparisons=1):
-    """Half of Student's 95 % interval of the mean over the first axis; nan for a single value.
+    """Half of Student's interval of the mean over the first axis, 95 % for all comparisons together.
 
     >>> round(float(half_width(np.array([0.0, 1.0]))), 3)  # 0.5 tan(0.475 pi)
     6.353
     """
-    values = np.asarray(values, dtype=float)
-    n = len(values)
-    if n < 2:
-        return np.full(values.shape[1:], math.nan)
-    return student.ppf(1 - 0.025 / comparisons, n - 1) * values.std(0, ddof=1) / math.sqrt(n)
+    return statistics.half_width(values, level=1 - 0.05 / comparisons)
 
 
 def interval(values):

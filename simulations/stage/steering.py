@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ctrlattn import checkpoints
-from ctrlattn.design import Spec, tune
+from ctrlattn.design import InfeasibleError, Spec, tune
 from ctrlattn.files import atomic
 from ctrlattn.loop import Loop
 from ctrlattn.nn.experiment.statistics import paired as paired_test
@@ -50,7 +50,7 @@ def laws_for(plant):
         spec = Spec(settling=settling, overshoot=SPEC.overshoot, steady_state_error=rest)
         try:
             laws[terms] = tune(loop, plant.alpha - 1.0, spec, terms=terms, curve=False).controller
-        except ValueError as error:
+        except InfeasibleError as error:
             laws[terms] = str(error)
     return laws
 

@@ -6,7 +6,7 @@ the test images are given, so that nothing is said about other images.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy import stats
@@ -27,6 +27,32 @@ class Paired(NamedTuple):
     deviation: float
     p: float  # Student's paired test in the direction asked for
     p_sign_flip: float  # exact, without any distribution: the share of sign patterns at least as extreme
+
+
+def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
+    """t((1 + level)/2, n - 1) s/sqrt(n): half of Student's interval of the mean over the first axis.
+
+    Parameters
+    ----------
+    values : (n, ...)
+    level : float
+        1 - 0.05/m makes m intervals hold at once with 95 % (Bonferroni).
+
+    Returns
+    -------
+    (...)
+        nan for a single value.
+
+    Examples
+    --------
+    >>> round(float(half_width([0.0, 1.0])), 3)  # 0.5 tan(0.475 pi)
+    6.353
+    """
+    values = np.asarray(values, dtype=float)
+    n = len(values)
+    if n < 2:
+        return np.full(values.shape[1:], math.nan)
+    return np.asarray(stats.t.ppf((1 + level) / 2, n - 1) * (values.std(0, ddof=1) / math.sqrt(n)))
 
 
 def paired(differences: Sequence[float], direction: Direction = "two-sided", *, level: float = 0.95) -> Paired:
@@ -63,8 +89,7 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
     if d.ndim != 1 or len(d) < 2 or not np.all(np.isfinite(d)):
         raise InputError(f"a paired test needs at least two finite differences, got {d.tolist()}")
     mean, deviation = float(d.mean()), float(d.std(ddof=1))
-    error = deviation / math.sqrt(len(d))
-    half = float(stats.t.ppf((1 + level) / 2, len(d) - 1)) * error
+    error, half = deviation / math.sqrt(len(d)), float(half_width(d, level=level))
     # Equal differences have no spread: certain unless they are 0.
     t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
     p = _tail(float(stats.t.sf(t, len(d) - 1)), float(stats.t.cdf(t, len(d) - 1)), direction)
