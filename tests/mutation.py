@@ -162,7 +162,7 @@ def files(root: Path, names: tuple[str, ...] = EQUATIONS) -> list[Path]:
     return sorted(p.relative_to(root) for p in modules if p.exists() and p.name != "__init__.py")
 
 
-def tests_of(root: Path, file: Path) -> list[str]:
+def paths_of_tests(root: Path, file: Path) -> list[str]:
     """What is run for a mutant of the file: tests named after it, else its room; and its doctests."""
     named = sorted((root / "tests").rglob(f"test_{file.stem}.py"))
     inner = file.relative_to("ctrlattn")
@@ -177,7 +177,7 @@ def fate(root: Path, file: Path, text: str, limit: float) -> str:
         copy = Path(folder) / "tree"
         shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", "results", "images"))
         (copy / file).write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests_of(root, file)]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *paths_of_tests(root, file)]
         environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=limit, check=False)

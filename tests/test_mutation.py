@@ -45,7 +45,7 @@ def test_guards_are_removed_and_what_is_no_equation_stays():
 def test_every_file_of_equations_has_tests_to_run():
     root = Path(__file__).parent.parent
     for file in mutation.files(root):
-        *tests, module = mutation.tests_of(root, file)
+        *tests, module = mutation.paths_of_tests(root, file)
         assert tests, file
         assert module == str(file)
         assert all((root / path).exists() for path in tests)

@@ -63,7 +63,7 @@ def _root(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a bug.")] = False,
 ) -> None:
-    pass
+    pass  # `main` reads --debug from the arguments, since a bug may end a command before or after this
 
 
 app.command(epilog=report.EXAMPLES)(report.report)

@@ -65,11 +65,9 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
 
 
 def load_checkpoint(source: str, **options: Any) -> Any:
-    """checkpoints.load(source, ...), announced on stderr; says what to install where transformers is missing."""
-    try:
-        from ctrlattn import checkpoints
-    except ImportError as error:
-        raise InputError('a checkpoint needs transformers: pip install "ctrlattn[hf]"') from error
+    """checkpoints.load(source, ...), announced on stderr."""
+    from ctrlattn import checkpoints
+
     typer.echo(f"ctrlattn: loading {source}", err=True)
     return checkpoints.load(source, **options)
 
