@@ -12,11 +12,11 @@ from scipy.linalg import eig, matrix_balance
 
 from ctrlattn.arrays import to_numpy
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.state_matrix import require_scale
 from ctrlattn.loop import Loop, refuse_loop_sequence
 
 _SURE = 1e-8  # relative distance from the boundary beyond which a well-conditioned eigenvalue is no matter of rounding
-_PROPER = "the transfer function is improper (degree {} over {}): it has no state space and no finite norm"
 
 
 class Realization(NamedTuple):
@@ -172,13 +172,13 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
 
 
 def _blocks_of(system: control.TransferFunction) -> tuple[np.ndarray, ...]:
-    """One companion block for each entry that is not static; python-control needs slycot for several of them."""
+    """One cascade for each entry that is not static; python-control needs slycot for several of them."""
     outputs, inputs = system.noutputs, system.ninputs
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray, int, int]] = []
     d = np.zeros((outputs, inputs))
     for i in range(outputs):
         for j in range(inputs):
-            a, b, c, d[i, j] = companion(system.num[i][j], system.den[i][j])
+            a, b, c, d[i, j] = cascade(system.num[i][j], system.den[i][j])
             columns.append((a, b, c, i, j))
     n = sum(len(block[0]) for block in columns)
     a, b, c, at = np.zeros((n, n)), np.zeros((n, inputs)), np.zeros((outputs, n)), 0
@@ -187,20 +187,3 @@ def _blocks_of(system: control.TransferFunction) -> tuple[np.ndarray, ...]:
         a[span, span], b[span, j], c[i, span] = block, into, out
         at += len(block)
     return a, b, c, d
-
-
-def companion(num: Any, den: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(A, b, c, d) of num/den in descending powers, the controller form.
-
-    >>> [np.asarray(m).tolist() for m in companion([1.0, 0.0], [1.0, -0.5])]  # z/(z - 0.5) = 1 + 0.5/(z - 0.5)
-    [[[0.5]], [1.0], [0.5], 1.0]
-    """
-    num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
-    if not len(den):
-        raise InputError("the denominator of the transfer function is zero")
-    if len(num) > len(den):
-        raise InputError(_PROPER.format(len(num) - 1, len(den) - 1))
-    num, den = np.pad(num, (len(den) - len(num), 0)) / den[0], den / den[0]
-    order = len(den) - 1
-    a = np.vstack([-den[None, 1:], np.eye(order)[:-1]]) if order else np.zeros((0, 0))
-    return a, np.eye(order)[:, 0] if order else np.zeros(0), num[1:] - num[0] * den[1:], float(num[0])

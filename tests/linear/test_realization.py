@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.realization import Realization, companion, negative_feedback, realization, square, to_control
+from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 
 RNG = np.random.default_rng(0)
 MATRICES = tuple(RNG.standard_normal(shape) for shape in ((3, 3), (3, 2), (2, 3), (2, 2)))
@@ -39,15 +39,6 @@ def test_several_transfer_functions_are_realised_entry_by_entry():
     expected = [[np.polyval(num[i][j], z) / np.polyval(den[i][j], z) for j in range(2)] for i in range(2)]
     assert_allclose(g.response(W), expected, rtol=1e-12)
     assert len(g.a) == 1 + 1 + 0 + 2
-
-
-def test_the_companion_form_has_the_fraction_and_its_poles():
-    num, den = [0.5, -0.3, 0.1], [2.0, -1.0, 0.3]
-    a, b, c, d = companion(num, den)
-    z = np.exp(1j * W)
-    assert_allclose(c @ np.linalg.solve(z * np.eye(2) - a, b) + d, np.polyval(num, z) / np.polyval(den, z), rtol=1e-12)
-    assert_allclose(np.sort_complex(np.linalg.eigvals(a)), np.sort_complex(np.roots(den)), atol=1e-12)
-    assert d == 0.25
 
 
 def test_the_loop_closed_is_the_sensitivity():
@@ -101,11 +92,7 @@ def test_refused(given, error, word):
         realization(given, "q")
 
 
-def test_an_improper_or_empty_fraction_and_a_contradicting_flag_are_refused():
-    with pytest.raises(InputError, match=r"improper \(degree 2 over 1\)"):
-        companion([1.0, 0.0, 0.0], [1.0, 0.5])
-    with pytest.raises(InputError, match="denominator of the transfer function is zero"):
-        companion([1.0], [0.0])
+def test_a_contradicting_flag_is_refused():
     with pytest.raises(InputError, match="continuous=True contradicts the system"):
         realization(control.tf([1.0], [1.0, 0.5], 1), "q", continuous=True)
 

@@ -1,0 +1,36 @@
+"""A -> D^-1 A D, B -> D^-1 B, C -> C D: states in units in which rows and columns of the system are of equal size.
+
+Algorithms for dense matrices are exact for a system that differs by rounding of the largest entry. In units of which
+one is 1e6 times another, that rounding is larger than the small entries.
+"""
+
+import numpy as np
+from scipy.linalg import matrix_balance
+
+
+def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """The diagonal of D, powers of two, so that scaling rounds nothing.
+
+    Parameters
+    ----------
+    a (n, n), b (n, m), c (p, n) : real or complex
+
+    Returns
+    -------
+    (n,)
+
+    References
+    ----------
+    Parlett and Reinsch, Numer. Math. 13 (1969) 293, with inputs and outputs as one more state, which keeps its unit.
+
+    Examples
+    --------
+    >>> state_scaling(np.array([[0.5]]), np.array([[4.0]]), np.array([[1.0]])).tolist()
+    [2.0]
+    """
+    n = len(a)
+    sizes = np.zeros((n + 1, n + 1))
+    sizes[:n, :n] = np.abs(a)
+    sizes[:n, n], sizes[n, :n] = np.linalg.norm(b, axis=1), np.linalg.norm(c, axis=0)
+    scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
+    return scale[:n] / scale[n]

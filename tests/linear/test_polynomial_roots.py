@@ -1,0 +1,64 @@
+"""Roots of the exact polynomial, against mpmath and against products of integers."""
+
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from ctrlattn.errors import InputError
+from ctrlattn.linear.polynomial_roots import accurate_roots
+
+
+def clustered(seed: int) -> np.ndarray:
+    """Coefficients in floating point of a polynomial whose roots crowd, somewhere in the plane and on some scale."""
+    rng = np.random.default_rng(seed)
+    centre = rng.uniform(-1, 1) if seed % 2 else rng.uniform(-1, 1) + 1j * rng.uniform(0.1, 1)
+    half = rng.integers(1, 5)
+    roots = centre * (1 + 10.0 ** rng.uniform(-8, -1) * rng.normal(size=half))
+    both = roots if seed % 2 else np.concatenate([roots, roots.conj()])
+    return 10.0 ** rng.uniform(-6, 6) * np.poly(10.0 ** rng.uniform(-3, 3) * np.append(both, rng.normal())).real
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_root_is_that_of_a_computation_in_200_digits(seed):
+    p = clustered(seed)
+    with mpmath.workdps(200):
+        exact = mpmath.polyroots([mpmath.mpf(float(c)) for c in p], maxsteps=400, extraprec=2000)
+        expected = np.array([complex(r) for r in exact])
+    roots = accurate_roots(p)
+    assert len(roots) == len(expected)
+    distance = np.abs(roots[:, None] - expected[None, :]).min(axis=1) / np.abs(roots)
+    assert distance.max() <= 2.0**-52
+    assert len(np.unique(np.abs(roots[:, None] - expected[None, :]).argmin(axis=1))) == len(roots)
+
+
+def test_multiple_roots_are_exact_and_counted():
+    p = np.polymul(np.poly([2.0, 2.0, 2.0, -3.0, -3.0]), np.poly([1.0, 5.0]))  # integers: exact in doubles
+    assert sorted(accurate_roots(p).real.tolist()) == [-3.0, -3.0, 1.0, 2.0, 2.0, 2.0, 5.0]
+    double_pair = np.polymul([1.0, -1.0, 0.5], [1.0, -1.0, 0.5])
+    assert sorted(accurate_roots(double_pair).tolist(), key=lambda z: z.imag) == [0.5 - 0.5j] * 2 + [0.5 + 0.5j] * 2
+
+
+@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-20, 1.0, 3.0, 2.0**900])
+def test_the_scale_of_the_coefficients_and_zeros_around_them_do_not_matter(scale):
+    p = scale * np.array([0.0, 0.0, 1.0, -1.5, 0.5, 0.0, 0.0])
+    assert sorted(accurate_roots(p).real.tolist()) == [0.0, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
+def test_the_unit_of_the_variable_does_not_matter(unit):
+    roots = np.sort(accurate_roots(np.poly(unit * np.array([-1.0, -1e-6, -1e3]))).real)
+    assert np.abs(roots / unit / np.array([-1e3, -1.0, -1e-6]) - 1).max() < 1e-9  # what the coefficients still know
+
+
+def test_complex_roots_come_in_exact_pairs_and_real_ones_are_real():
+    roots = accurate_roots(np.random.default_rng(3).normal(size=31))
+    assert_array_equal(np.sort_complex(roots), np.sort_complex(roots.conj()))
+    assert np.all(np.abs(np.polyval(np.poly(roots[roots.imag == 0]), roots[roots.imag == 0])) < 1e-6)
+
+
+def test_a_constant_has_no_roots_and_zero_is_refused():
+    assert accurate_roots([3.0]).tolist() == []
+    for bad in ([0.0, 0.0], [1.0, np.nan], []):
+        with pytest.raises(InputError, match="finite coefficients that is not zero"):
+            accurate_roots(bad)
