@@ -142,7 +142,7 @@ DISCRETE = tuple(kind for kind, row in KINDS.items() if row.dt)
 
 
 def siso(kind: str, order: int, form: str, seed: int) -> Any:
-    """G of a kind: a TransferFunction for form "tf", else a StateSpace; its largest gain on a grid is between .1 and 10.
+    """G of a kind: a fraction for form "tf", else a StateSpace; its largest gain on a grid is between .1 and 10.
 
     "modal" has A block diagonal (Jordan where poles repeat), "triangular" couples the blocks, "dense" turns them by a
     random orthogonal matrix.
