@@ -10,15 +10,13 @@ from typing import Any
 
 import control
 import numpy as np
-import scipy.linalg
 
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.transfer import transfer_values
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.loop import refuse_loop_sequence
 
-_SMALL = 48  # below, one batched solve is as fast and needs no compiled code
 _LOST = 1e-6  # relative accuracy below which the caller is told
-_AT_A_POLE = complex(np.inf, np.nan)  # as python-control says it
 
 
 def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) -> control.FrequencyResponseData:
@@ -101,58 +99,3 @@ def _warn_of_lost_digits(system: control.StateSpace, omega: np.ndarray, values: 
 def _on_circle(angle: np.ndarray) -> np.ndarray:
     """e^{iw}, exactly -1 at the Nyquist frequency, so that a pole at -1 is met."""
     return np.where(np.abs(angle) == np.pi, -1.0, np.exp(1j * angle))
-
-
-def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """C (zI - A)^-1 B + D at each of the points, (outputs, inputs, m); the matrices may be complex.
-
-    >>> transfer_values(np.array([[0.5]]), np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([1.0])).tolist()
-    [[[(2+0j)]]]
-    """
-    for name, matrix in (("A", a), ("B", b), ("C", c), ("D", d)):
-        if not np.all(np.isfinite(matrix)):
-            raise InputError(f"frequency_response: {name} of the system holds NaN or infinity")
-    direct = np.repeat(d.astype(complex)[:, :, None], len(points), axis=2)
-    if not len(a) or not len(points) or not b.shape[1] or not c.shape[0]:
-        return direct
-    if len(c) < b.shape[1]:  # the transposed system has fewer right-hand sides
-        return direct + transfer_values(a.T, c.T, b.T, np.zeros_like(d.T), points).swapaxes(0, 1)
-    g = (_batched if len(a) < _SMALL else _structured)(a, b, c, points)
-    g[np.isnan(g)] = _AT_A_POLE
-    return direct + g
-
-
-def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The plain reference: one solve for each frequency, all in one call."""
-    try:
-        solved = np.linalg.solve(points[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
-        return np.moveaxis(c @ solved, 0, -1)
-    except np.linalg.LinAlgError:  # some frequency is a pole
-        if len(points) == 1:
-            return np.full((len(c), b.shape[1], 1), _AT_A_POLE)
-        return np.concatenate([_batched(a, b, c, z) for z in points[:, None]], axis=-1)
-
-
-def _structured(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Back substitution for a triangular A, in either direction; Hessenberg form for the others."""
-    from ctrlattn.kernels import shifted
-
-    triangular = is_triangular(a)
-    if triangular and np.any(np.tril(a, -1)):  # lower: states in the other order
-        a, b, c = a[::-1, ::-1], b[::-1], c[:, ::-1]
-    if not triangular:
-        a, q = scipy.linalg.hessenberg(a, calc_q=True, check_finite=False)
-        b, c = q.conj().T @ b, c @ q
-    matrix, into, out = shifted.parts(a), shifted.parts(b), shifted.parts(c)
-    values = np.empty((len(c), b.shape[1], len(points)), complex)
-    for start in range(0, len(points), shifted.SHIFTS):
-        z = points[start : start + shifted.SHIFTS]
-        x = shifted.repeated(into, len(z))
-        with np.errstate(all="ignore"):
-            if triangular:
-                shifted.solve_triangular(matrix, z, x)
-            else:
-                x = shifted.solve_hessenberg(matrix, z, x)
-            y = shifted.times(out, slice(None), slice(None), x)
-        values[:, :, start : start + len(z)] = y.re + 1j * y.im
-    return values

@@ -8,15 +8,14 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from scipy.linalg import eig, matrix_balance
 
 from ctrlattn.arrays import to_numpy
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.boundary import is_marginal, is_stable_matrix
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.state_matrix import require_scale
+from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
-
-_SURE = 1e-8  # relative distance from the boundary beyond which a well-conditioned eigenvalue is no matter of rounding
 
 
 class Realization(NamedTuple):
@@ -27,47 +26,23 @@ class Realization(NamedTuple):
     c: np.ndarray
     d: np.ndarray
     continuous: bool
+    marginal: bool = False  # a pole of the transfer function lies on the boundary, as far as its coefficients tell
 
     def response(self, frequency: float) -> np.ndarray:
-        """G at z = e^{iw} or s = iw, (p, m); D at an infinite frequency."""
-        if not np.isfinite(frequency) or not len(self.a):
-            return self.d.astype(complex)
-        point = 1j * frequency if self.continuous else np.exp(1j * frequency)
-        return self.c @ np.linalg.solve(point * np.eye(len(self.a)) - self.a, self.b) + self.d
+        """G at z = e^{iw} or s = iw, (p, m); D at an infinite frequency, not finite at a pole."""
+        return self.responses(np.array([frequency]))[:, :, 0]
+
+    def responses(self, frequencies: np.ndarray) -> np.ndarray:
+        """G at many frequencies, (p, m, k)."""
+        return boundary_values(*self[:4], frequencies, continuous=self.continuous)
 
     def is_stable(self) -> bool:
-        """All eigenvalues of A strictly inside the unit circle (left half plane), hidden ones too.
+        """All poles strictly inside the unit circle (left half plane), hidden ones too: see `is_stable_matrix`.
 
-        Raises ArithmeticError where a change of A in its last digit decides, since the computed eigenvalues of a dense,
-        nearly defective matrix are far off. Those of a triangular matrix are its diagonal, exactly.
+        One that rounding may put on the boundary is not inside. Raises ArithmeticError where rounding may move a pole
+        anywhere.
         """
-        a = self.a
-        if not len(a):
-            return True
-        if not np.any(np.triu(a, 1)) or not np.any(np.tril(a, -1)):
-            return bool(np.max(self._growth(np.diagonal(a))) < 0)
-        poles = np.linalg.eigvals(a)
-        growth = self._growth(poles)
-        first = int(np.argmax(growth))
-        if abs(growth[first]) > _SURE * abs(poles[first]):
-            self._require_decided(poles[first])
-        return bool(growth[first] < 0)
-
-    def _growth(self, poles: Any) -> Any:
-        return poles.real if self.continuous else np.abs(poles) - 1
-
-    def _require_decided(self, pole: complex) -> None:
-        """The distance from a singular zI - A on the boundary, next to the pole, is above rounding."""
-        balanced = matrix_balance(self.a, permute=False)[0]
-        point = 1j * pole.imag if self.continuous else np.exp(1j * np.angle(pole))
-        smallest = np.linalg.svd(point * np.eye(len(balanced)) - balanced, compute_uv=False)[-1]
-        rounding = np.finfo(float).eps * np.linalg.norm(balanced, 2)
-        # The distance is also 0 where another pole lies on the boundary in this direction: then ask the pole itself.
-        if smallest <= rounding and 10 * len(balanced) * rounding >= _cosine(balanced, pole) * abs(self._growth(pole)):
-            raise ArithmeticError(
-                f"stability cannot be decided in double precision: the computed eigenvalue {pole:.4g} is so sensitive "
-                "that rounding moves it across the boundary. Give the system in triangular (modal) form"
-            )
+        return not self.marginal and is_stable_matrix(self.a, continuous=self.continuous)
 
     def real(self) -> bool:
         return not any(np.iscomplexobj(m) for m in self[:4])
@@ -117,7 +92,10 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     domain = continuous if system.dt is None else system.dt == 0
     if continuous and not domain:
         raise InputError(f"{quantity}: continuous=True contradicts the system, which is discrete (dt = {system.dt})")
-    return _checked(list(matrices), quantity, domain)
+    g = _checked(list(matrices), quantity, domain)
+    if not isinstance(system, control.TransferFunction):
+        return g
+    return g._replace(marginal=any(is_marginal(p, continuous=domain) for row in system.den for p in row))
 
 
 def square(g: Realization, quantity: str) -> Realization:
@@ -141,13 +119,6 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
 def to_control(g: Realization, dt: Any) -> control.StateSpace:
     """A python-control object of real matrices."""
     return control.ss(*g[:4], dt, remove_useless_states=False)
-
-
-def _cosine(a: np.ndarray, pole: complex) -> float:
-    """|y* x| of the unit left and right eigenvectors: a change E of A moves the eigenvalue by ||E||/cosine, about."""
-    values, left, right = eig(a, left=True)
-    at = int(np.argmin(np.abs(values - pole)))
-    return float(np.abs(np.vdot(left[:, at], right[:, at])))
 
 
 def _matrix(value: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, frequency_response, mode
-from ctrlattn.frequency.response import transfer_values
+from ctrlattn.linear.transfer import transfer_values
 
 W = np.linspace(0.05, 3.1, 37)
 

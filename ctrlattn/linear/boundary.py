@@ -1,0 +1,140 @@
+"""Re s < 0, |z| < 1: on which side of the boundary the poles lie, as far as the digits of A can tell.
+
+Each irreducible diagonal block decides alone, and a block of one state is its own pole, exactly. For the others a
+pole counts as inside only if a change of every entry in its last digits cannot move it to the boundary,
+|d lambda| <= eps |y|* |A| |x| / |y* x|, y and x its left and right eigenvector.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy.linalg import eig, matrix_balance
+
+from ctrlattn.linear.polynomial_roots import accurate_roots
+from ctrlattn.linear.triangular import diagonal_blocks
+
+EPS = float(np.finfo(float).eps)
+_DIGITS = 4  # last digits of each entry, in units of eps and for each state, that a pole must survive
+_CLEAR = 1e4  # a distance from singular of so many roundings needs no second look
+_BESIDE = 1e-6  # an uncertain pole that rounding moves by less lies on the boundary, for all that matters
+
+
+def is_stable_matrix(a: np.ndarray, *, continuous: bool) -> bool:
+    """Whether all eigenvalues lie strictly inside; one on the boundary within rounding does not.
+
+    Parameters
+    ----------
+    a : (n, n), finite
+    continuous : bool
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ArithmeticError
+        A pole so sensitive that rounding moves it far across the boundary, as in a dense, nearly defective matrix.
+
+    References
+    ----------
+    Higham and Higham, SIAM J. Matrix Anal. Appl. 20 (1998) 493: the componentwise condition of an eigenvalue.
+
+    Examples
+    --------
+    >>> rotation = np.array([[0.6, 0.8], [-0.8, 0.6]])  # poles of modulus 1, in exact numbers
+    >>> is_stable_matrix(0.99 * rotation, continuous=False), is_stable_matrix(rotation, continuous=False)
+    (True, False)
+    """
+    blocks = diagonal_blocks(a)
+    single = np.array([block[0] for block in blocks if len(block) == 1], dtype=int)
+    alone = np.diagonal(a)[single]
+    # First what costs nothing: one pole outside decides, however uncertain another may be.
+    if np.any(growth(alone, continuous) >= -EPS * np.abs(alone)):
+        return False
+    return all(_is_stable_block(a[np.ix_(block, block)], continuous) for block in blocks if len(block) > 1)
+
+
+def is_marginal(denominator: Any, *, continuous: bool) -> bool:
+    """Whether a root lies on the boundary, as far as the last digits of the coefficients tell.
+
+    z0 on the boundary is a root of a polynomial next to p if |p(z0)| <= 4 eps sum |p_i| |z0|^i.
+
+    >>> is_marginal(np.poly([1.0, 0.7, 0.99]), continuous=False), is_marginal([1.0, -0.999], continuous=False)
+    (True, False)
+    """
+    p = np.trim_zeros(np.asarray(denominator, dtype=float), "f")
+    roots = accurate_roots(p)
+    beside = roots[np.abs(growth(roots, continuous)) <= _BESIDE * np.abs(roots)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        points = np.array([boundary_point(complex(r), continuous) for r in beside])
+        rounding = _DIGITS * EPS * np.polyval(np.abs(p), np.abs(points))
+        return bool(np.any(np.abs(np.polyval(p, points)) <= rounding))
+
+
+def growth(poles: Any, continuous: bool) -> np.ndarray:
+    """Re s, or |z| - 1.
+
+    >>> growth(np.array([0.5, -2.0]), False).tolist()
+    [-0.5, 1.0]
+    """
+    return np.real(poles) if continuous else np.abs(poles) - 1
+
+
+def boundary_point(pole: complex, continuous: bool) -> complex:
+    """The point of the boundary next to a pole.
+
+    >>> boundary_point(-0.5 + 0j, False), boundary_point(-0.5 + 2j, True)
+    ((-1+0j), 2j)
+    """
+    if continuous:
+        return 1j * pole.imag
+    return pole / abs(pole) if pole else 1.0 + 0j
+
+
+def _is_stable_block(a: np.ndarray, continuous: bool) -> bool:
+    # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
+    a = matrix_balance(a, permute=False)[0]
+    eye = np.eye(len(a))
+    centre = 0.0 if continuous else min((1.0, -1.0), key=lambda z: float(np.linalg.norm(a - z * eye)))
+    shifted = a - centre * eye
+    moved = np.linalg.eigvals(shifted)
+    inside = _growth(moved, centre)
+    first = int(np.argmax(inside))
+    beside = boundary_point(complex(moved[first]) + centre, continuous)
+    distance = float(np.linalg.svd(beside * eye - a, compute_uv=False)[-1])
+    rounding = len(a) * EPS * float(np.linalg.norm(a))
+    if min(distance, abs(float(inside[first]))) > _CLEAR * rounding:
+        return bool(inside[first] < 0)
+    return _decided(a, shifted, centre)
+
+
+def _growth(moved: np.ndarray, centre: float) -> np.ndarray:
+    """Growth of centre + moved; no digits cancel where |z| is close to 1."""
+    if centre == 0.0:
+        return moved.real
+    return (2 * centre * moved.real + np.abs(moved) ** 2) / (1 + np.abs(centre + moved))
+
+
+def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
+    """The answer pole by pole, each with its own uncertainty."""
+    _, y, x = eig(shifted, left=True)
+    aligned = np.sum(y.conj() * x, axis=0)
+    tiny = np.finfo(float).tiny
+    with np.errstate(over="ignore"):
+        sensitivity = np.sum(np.abs(y) * (np.abs(a) @ np.abs(x)), axis=0) / np.maximum(np.abs(aligned), tiny)
+    # The Rayleigh quotient of both vectors forgives their errors, so that small eigenvalues of a graded A are right.
+    moved = np.sum(y.conj() * (shifted @ x), axis=0) / np.where(np.abs(aligned) > tiny, aligned, tiny)
+    inside, uncertain = _growth(moved, centre), _DIGITS * len(a) * EPS * sensitivity
+    if np.any(inside > uncertain):
+        return False
+    at = np.abs(inside) <= uncertain
+    if not np.any(at):
+        return True
+    worst = int(np.argmax(np.where(at, uncertain, 0.0)))
+    if uncertain[worst] <= _BESIDE * max(abs(moved[worst] + centre), float(np.linalg.norm(a)) * 1e-3):
+        return False
+    raise ArithmeticError(
+        f"stability cannot be decided in double precision: the computed eigenvalue {moved[worst] + centre:.4g} is so "
+        "sensitive that rounding moves it across the boundary. Give the system in triangular (modal) form"
+    )

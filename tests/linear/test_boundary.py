@@ -1,0 +1,77 @@
+"""Stability decided against exact eigenvalues: poles on the boundary in dense matrices, and poles just inside."""
+
+import control
+import mpmath
+import numpy as np
+import pytest
+
+from ctrlattn.linear.boundary import boundary_point, growth, is_marginal, is_stable_matrix
+from ctrlattn.linear.realization import realization
+
+
+def dense(seed, *, radius=1.0):
+    """A = T D T^-1, one pole (or a pair) at this modulus or at -1 + radius, the others well inside."""
+    rng = np.random.default_rng(seed)
+    n, kind, continuous = int(rng.integers(2, 9)), seed % 3, bool(seed % 2)
+    inside = -(10.0 ** rng.uniform(-2, 2, n)) if continuous else rng.uniform(-0.95, 0.95, n)
+    d, angle = np.diag(inside), rng.uniform(0.1, 3.0)
+    if kind == 2:
+        x, y = (radius - 1, angle) if continuous else (radius * np.cos(angle), radius * np.sin(angle))
+        d[:2, :2] = [[x, y], [-y, x]]
+    else:
+        d[0, 0] = radius - 1 if continuous else radius * (1 - 2 * kind)
+    t = rng.normal(size=(n, n))
+    return t @ d @ np.linalg.inv(t), continuous
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_a_pole_on_the_boundary_is_not_inside_whatever_its_rounding_says(seed):
+    a, continuous = dense(seed)
+    assert not is_stable_matrix(a, continuous=continuous)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_a_pole_that_is_clearly_inside_or_outside_is_what_exact_eigenvalues_say(seed):
+    a, continuous = dense(seed, radius=1 - 1e-7 if seed % 4 else 1 + 1e-7)
+    with mpmath.workdps(40):
+        exact = [complex(z) for z in mpmath.eig(mpmath.matrix(a.tolist()), left=False, right=False)]
+    assert is_stable_matrix(a, continuous=continuous) == bool(np.max(growth(np.array(exact), continuous)) < 0)
+
+
+def test_triangular_blocks_decide_alone():
+    a = np.triu(1e6 * np.ones((40, 40)), 1) + np.diag(np.linspace(-0.9999, 0.9999, 40))
+    assert is_stable_matrix(a, continuous=False)
+    assert is_stable_matrix(a[::-1, ::-1], continuous=False)
+    shuffled = np.random.default_rng(0).permutation(40)
+    assert is_stable_matrix(a[np.ix_(shuffled, shuffled)], continuous=False)
+    assert not is_stable_matrix(a + np.diag(np.eye(40)[7] * 2), continuous=False)
+
+
+@pytest.mark.parametrize("small", [1e-12, 1e-6])
+def test_small_poles_of_graded_matrices_are_decided(small):
+    """Poles -small and -1/small: the small one is no matter of rounding in the large one."""
+    a = np.array([[0.0, 1.0], [-1.0, -1 / small]])
+    assert is_stable_matrix(a, continuous=True)
+    assert not is_stable_matrix(np.array([[0.0, 1.0], [1.0, -1 / small]]), continuous=True)
+
+
+@pytest.mark.parametrize("roots", [[1.0, 0.7], [-1.0, 0.3], [1.0, 0.7, 0.99, 0.98], [0.6 + 0.8j, 0.6 - 0.8j, 0.9]])
+def test_a_transfer_function_with_a_root_on_the_circle_is_marginal(roots):
+    den = np.real(np.poly(roots))
+    assert is_marginal(den, continuous=False)
+    assert not realization(control.tf([0.1], den, 1), "q").is_stable()
+    inside = np.real(np.poly(0.9999 * np.array(roots)))
+    assert not is_marginal(inside, continuous=False)
+    assert realization(control.tf([0.1], inside, 1), "q").is_stable()
+
+
+def test_roots_on_the_axis():
+    assert is_marginal(np.polymul([1.0, 0.0, 2.0], [1.0, 0.7]), continuous=True)
+    assert is_marginal([1.0, 2.0, 0.0], continuous=True)
+    assert not is_marginal([1.0, 1e-9, 2.0], continuous=True)
+
+
+def test_the_point_beside_a_pole():
+    assert boundary_point(0.3 - 0.4j, False) == pytest.approx(0.6 - 0.8j)
+    assert boundary_point(-3 + 4j, True) == 4j
+    assert boundary_point(0j, False) == 1
