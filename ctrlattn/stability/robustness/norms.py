@@ -1,23 +1,30 @@
 """||G||_2^2 = tr(C P C* + D D*), ||G||_inf = sup_w sigma_max(G(e^{iw})): size of a stable system, in either time.
 
-The peak is found by level sets: sigma_max(G) = gamma at w if and only if e^{iw} (iw) is an eigenvalue of the
-symplectic (Hamiltonian) pencil of gamma. The pencil is never inverted, so that poles at 0 (pure delays) do no harm.
+The peak is closed in by level sets. It is returned when two eigenvalue problems that share no step, and a grid that
+is dense about the poles, show nothing above its upper bound.
 """
 
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import eigvals
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.state_matrix import require_size
+from ctrlattn.linear.transfer import shifted
 from ctrlattn.stability.robustness.gramians import controllability_factor, require_dense
+from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings, scaled
 
-# How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
-_NEAR = 1e-3
+__all__ = ["PeakGain", "h2_norm", "hinf_norm", "largest_gain", "level_crossings", "level_set_peak", "peak_gain"]
+
+_EPS = float(np.finfo(float).eps)
 _LARGEST = 1000
+_STEPS = 60
+_LOST = 1e-6  # a peak gain that rounding changes by more is refused
+_ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is known well enough, be it 0
+_BASE = 24  # frequencies of the grid that depend on no pole, in each direction
+_OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
 
 
 class PeakGain(NamedTuple):
@@ -26,6 +33,7 @@ class PeakGain(NamedTuple):
     value: float
     frequency: float  # rad per sample or per unit of time; inf where only the direct term attains it
     upper: float
+    residual: float = 0.0  # share of the value that rounding may have changed
 
 
 def h2_norm(system: Any, *, continuous: bool = False) -> float:
@@ -132,72 +140,108 @@ def require_pencil(g: Realization, quantity: str) -> None:
 
 def level_set_peak(g: Realization, tol: float) -> PeakGain:
     """`peak_gain` of a realization known to be stable."""
-    value, frequency = _best(g, _first_guesses(g))
-    for _ in range(60):
-        level = value * (1 + 2 * tol)
-        if level == 0.0:  # a zero system, or one that is zero wherever we looked
-            level = float(1e-300 + tol * np.linalg.norm(g.b) * np.linalg.norm(g.c))
-            if level <= 1e-300:
-                return PeakGain(0.0, 0.0, 0.0)
-        crossings = level_crossings(g, level)
-        middles = (crossings[1:] + crossings[:-1]) / 2
-        higher, where = _best(g, np.concatenate([crossings, middles]))
-        if higher <= level:
-            return PeakGain(max(value, higher), where if higher > value else frequency, level)
-        value, frequency = higher, where
-    raise ArithmeticError("the level sets do not close in on the peak: rescale the system")  # 60 doublings of accuracy
-
-
-def level_crossings(g: Realization, level: float) -> np.ndarray:
-    """Ascending frequencies at which some singular value of G may equal `level`; no crossing is left out.
-
-    x' = A x + B u, y = C x + D u, and the adjoint p driven by y, closed by level^2 u = adjoint output.
-    """
-    n, m = g.b.shape
-    a, b, c, d = g.a, g.b / level, g.c, g.d / level  # u in units of the level: a better scaled pencil
-    ah, bh, ch, dh = (x.conj().T for x in (a, b, c, d))
-    last = np.hstack([dh @ c, bh, dh @ d - np.eye(m)])
-    eye, zero = np.eye(n), np.zeros((n, n))
-    if g.continuous:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([-ch @ c, -ah, -ch @ d]), last])
-        right = np.diag(np.repeat([1.0, 0.0], [2 * n, m]))
-    else:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, eye, np.zeros((n, m))]), last])
-        right = np.zeros_like(left)
-        right[:n, :n] = eye
-        right[n : 2 * n] = np.hstack([ch @ c, ah, ch @ d])
-    top, bottom = eigvals(left, right, homogeneous_eigvals=True)
-    return _on_boundary(g, top, bottom)
+    unit = scaled(g)
+    peak = _closed_in(unit.system, tol)
+    try:
+        value, upper = (math.ldexp(x, unit.exponent) for x in (peak.value, peak.upper))
+    except OverflowError:
+        raise ArithmeticError("the peak gain is beyond the largest float: rescale inputs or outputs") from None
+    return PeakGain(value, unit.rate * peak.frequency, upper, peak.residual)
 
 
 def largest_gain(g: Realization, frequency: float) -> float:
     """sigma_max(G) at one frequency."""
-    return float(np.linalg.norm(g.response(frequency), 2)) if g.d.size else 0.0
+    return float(_gains(g, np.array([frequency]))[0])
 
 
-def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
-    roots = top[finite] / bottom[finite]
-    if g.continuous:
-        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * np.linalg.norm(g.a)
-        frequencies = roots[near].imag
-    else:
-        frequencies = np.angle(roots[np.abs(np.abs(roots) - 1) < _NEAR])
-    return np.unique(np.abs(frequencies) if g.real() else frequencies)
+def _closed_in(g: Realization, tol: float) -> PeakGain:
+    """Up from the best of a grid, until none of two eigenvalue problems shows a higher point."""
+    value, frequency = _highest(g, _grid(g))
+    if value == 0.0:  # at more points than a transfer function that is not zero has zeros
+        return PeakGain(0.0, 0.0, 0.0)
+    for _ in range(_STEPS):
+        residual = _residual(g, frequency, value)
+        level = value * (1 + 2 * max(tol, residual))
+        higher, where = value, frequency
+        for crossings_of in (hamiltonian_crossings, pencil_crossings):
+            crossings = crossings_of(g, level)
+            if crossings is not None:
+                higher, where = _highest(g, _with_middles(crossings))
+            if higher > level:
+                break
+        else:
+            return PeakGain(value, frequency, level, residual)
+        value, frequency = higher, where
+    raise ArithmeticError("the level sets do not close in on the peak: rescale the system")
 
 
-def _first_guesses(g: Realization) -> np.ndarray:
-    """Both ends, and the frequencies of the poles closest to the boundary."""
+def _with_middles(crossings: np.ndarray) -> np.ndarray:
+    return np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2])
+
+
+def _residual(g: Realization, frequency: float, value: float) -> float:
+    """Share of the value that rounding of A may change at this frequency; the value is computed a second time.
+
+    |dG| <= |C (zI - A)^-1| |dA| |(zI - A)^-1 B|: from the outputs this time, by a solve with the transposed matrix.
+    """
+    if not math.isfinite(value):
+        raise ArithmeticError(f"the response at {frequency:.6g} is not finite: a pole is there, within rounding")
+    if not math.isfinite(frequency) or not len(g.a):
+        return 0.0
+    point, a = shifted(g.a, frequency, continuous=g.continuous)
+    matrix = point * np.eye(len(a)) - a
+    into, out = np.linalg.solve(matrix, g.b), np.linalg.solve(matrix.T, g.c.T).T
+    moved = np.abs(out) @ (abs(point) * np.abs(into) + np.abs(a) @ np.abs(into))
+    residual = 4 * _EPS * float(np.linalg.norm(moved)) / value
+    again = float(np.linalg.norm(out @ g.b + g.d, 2))
+    size = float(np.linalg.norm(g.b) * np.linalg.norm(g.c) + np.linalg.norm(g.d))
+    if residual * value <= _ZERO * size:
+        return residual  # also where the value is zero, but for rounding
+    if residual > _LOST or abs(again - value) > max(1e-10, residual) * value:
+        share = max(residual, abs(again - value) / value)
+        raise ArithmeticError(
+            f"the peak gain is lost: at {frequency:.6g} rounding of A changes it by a share of {share:.0e}. Give the "
+            "system in triangular (modal) form"
+        )
+    return residual
+
+
+def _grid(g: Realization) -> np.ndarray:
+    """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
     poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
     if g.continuous:
-        return np.concatenate([[0.0, np.inf], poles.imag, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
-    return np.concatenate([[0.0, np.pi], np.angle(poles[poles != 0])])
+        centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
+        low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
+        base = np.concatenate([[0.0, np.inf], np.geomspace(low, high, _BASE)])
+        centres = np.concatenate([centres, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
+        widths = np.concatenate([widths, widths])
+    else:
+        centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
+        decades = np.geomspace(1e-5, np.pi, _BASE)
+        base = np.concatenate([[0.0, np.pi], decades, np.pi - decades])
+    grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
+    if g.real():
+        grid = np.abs(grid)
+    else:
+        grid = np.concatenate([grid, -base])
+    return grid if g.continuous else np.remainder(grid + np.pi, 2 * np.pi) - np.pi
 
 
-def _best(g: Realization, frequencies: np.ndarray) -> tuple[float, float]:
+def _gains(g: Realization, frequencies: np.ndarray) -> np.ndarray:
+    """sigma_max(G) at each frequency; inf at a pole."""
+    values = np.moveaxis(g.responses(frequencies), -1, 0)
+    gains = np.full(len(values), np.inf)
+    finite = np.all(np.isfinite(values), axis=(1, 2))
+    if not g.d.size:
+        return np.zeros(len(values))
+    gains[finite] = np.linalg.norm(values[finite], 2, axis=(1, 2))
+    return gains
+
+
+def _highest(g: Realization, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
     tried = np.unique(np.abs(frequencies) if g.real() else frequencies)
-    peaks = [largest_gain(g, w) for w in tried]
-    at = int(np.argmax(peaks))
-    return peaks[at], float(tried[at])
+    gains = _gains(g, tried)
+    at = int(np.argmax(gains))
+    return float(gains[at]), float(tried[at])

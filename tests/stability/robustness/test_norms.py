@@ -189,3 +189,82 @@ def test_slicot_ab13dd():
     row = np.array([[1.0, 0, 1, 0, 1, 0]])
     peak = peak_gain((matrix, row.T, row, np.zeros((1, 1))), continuous=True)
     assert_allclose([peak.value, peak.frequency], [0.5e6, 1.414213562], rtol=1e-9)
+
+
+def any_system(seed):
+    """Random, near z = 1, triangular with clustered poles, or with entries of one decimal; real or complex."""
+    rng = np.random.default_rng(seed)
+    n, m, p = (int(k) for k in rng.integers(1, [9, 4, 4]))
+    continuous, kind = bool(seed % 2), (seed // 2) % 5
+    a = {
+        0: lambda: rng.normal(size=(n, n)),
+        1: lambda: np.eye(n) + 0.01 * rng.normal(size=(n, n)),
+        2: lambda: np.diag(rng.uniform(0.8, 0.999, n)) + np.triu(0.1 * rng.normal(size=(n, n)), 1),
+        3: lambda: rng.integers(-9, 10, size=(n, n)) / 10,
+        4: lambda: rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n)),
+    }[kind]()
+    poles = np.linalg.eigvals(a)
+    if continuous:
+        a = a - (poles.real.max() + 10 ** rng.uniform(-3, 0)) * np.eye(n)
+    elif kind != 2:
+        a = a * (1 - 10 ** rng.uniform(-4, -0.5)) / max(np.abs(poles).max(), 1e-3)
+    d = rng.normal(size=(p, m)) * rng.integers(2)
+    return (a, rng.normal(size=(n, m)), rng.normal(size=(p, n)), d), continuous
+
+
+def in_other_units(system, rng, rate):
+    """(gain, system): each in units of 1e-6 to 1e6, with the states in another order."""
+    a, b, c, d = system
+    gain, between = 10.0 ** rng.uniform(-6, 6, 2)
+    t, order = 10.0 ** rng.uniform(-6, 6, len(a)), rng.permutation(len(a))
+    a, b, c = rate * a * t[:, None] / t, rate * b * t[:, None] * between, c / t * (gain / between)
+    return gain, (a[np.ix_(order, order)], b[order], c[:, order], gain * d)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_units_and_the_order_of_states_change_nothing(seed):
+    system, continuous = any_system(seed)
+    rng = np.random.default_rng(seed)
+    rate = 10.0 ** rng.uniform(-6, 6) if continuous else 1.0
+    gain, other = in_other_units(system, rng, rate)
+    peak, again = peak_gain(system, continuous=continuous), peak_gain(other, continuous=continuous)
+    assert_allclose(again.value, gain * peak.value, rtol=4e-9)
+    at = 1j * again.frequency if continuous else np.exp(1j * again.frequency)
+    if np.isfinite(at):
+        a, b, c, d = other
+        there = d + c @ np.linalg.solve(at * np.eye(len(a)) - a, b)
+        assert_allclose(np.linalg.norm(there, 2), again.value, rtol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_sample_lies_above_the_upper_bound(seed):
+    (a, b, c, d), continuous = any_system(seed)
+    peak = peak_gain((a, b, c, d), continuous=continuous)
+    poles = np.linalg.eigvals(a)
+    centres, width = (poles.imag, -poles.real) if continuous else (np.angle(poles), 1 - np.abs(poles))
+    w = (centres + np.multiply.outer(np.linspace(-3, 3, 201), width)).ravel()
+    z = 1j * w if continuous else np.exp(1j * w)
+    sampled = np.linalg.norm(d + c @ np.linalg.solve(z[:, None, None] * np.eye(len(a)) - a, b), 2, axis=(1, 2))
+    assert np.max(sampled) <= peak.upper * (1 + 1e-9)
+    assert peak.value <= peak.upper <= peak.value * (1 + 1e-6)
+    assert peak.residual < 1e-8
+
+
+def test_a_peak_in_small_and_large_units():
+    """|z^2 - 1.5|/|z^2 - 0.5 z| = |z - 1.5/z|/|z - 0.5|, sampled in 2e6 points."""
+    w = np.linspace(1.0, 1.03, 2_000_001)
+    z = np.exp(1j * w)
+    top = np.max(np.abs((z - 1.5 / z) / (z - 0.5)))
+    for unit in (1e-140, 1e-5, 1.0, 1e100):
+        peak = peak_gain(control.tf([unit, 0, -1.5 * unit], [1, -0.5, 0], 1))
+        assert_allclose(peak.value, unit * top, rtol=3e-9)
+
+
+@pytest.mark.parametrize("roots", [[1.0, 0.7], [-1.0, 0.7], [1.0, 0.9, 0.8, -0.5], [0.6 + 0.8j, 0.6 - 0.8j, 0.5]])
+def test_a_pole_on_the_circle_makes_every_norm_infinite(roots):
+    system = control.tf([0.1], np.real(np.poly(roots)), 1)
+    assert peak_gain(system)[::2] == (np.inf, np.inf)
+    assert h2_norm(system) == np.inf
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(len(roots),) * 2))[0]
+    matrix = turned @ control.ss(system).A @ turned.T
+    assert hinf_norm((matrix, turned[:, :1], turned[:1], [[0.0]])) == np.inf

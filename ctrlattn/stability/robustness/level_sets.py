@@ -1,0 +1,223 @@
+"""sigma_max(G) = gamma at w if and only if i tan(w/2) (i w) is an eigenvalue of the pencil of gamma, in either time.
+
+x' = A x + B u, y = C x + D u, and the adjoint driven by y, closed by gamma^2 u = adjoint output. In discrete time
+(z - 1)/(z + 1) takes the place of s: the matrices A - I and A + I stand in the pencil, the first is almost exact near
+z = 1 and the second near z = -1, and no matrix is inverted, so that poles at 0 (pure delays) do no harm.
+
+The second way shares no step with the first: a Moebius map carries G to continuous time, u is eliminated, and a
+Hamiltonian matrix has the crossings as its imaginary eigenvalues.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigvals
+
+from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.realization import Realization
+
+# How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
+_NEAR = 1e-3
+_SWEEPS = 6  # of the balancing of a pencil
+_SMALLEST = -1000  # exponent of what counts as zero
+_SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
+
+
+class Scaled(NamedTuple):
+    """G(s) = 2^exponent system(s/rate); rate is 1 in discrete time."""
+
+    system: Realization
+    exponent: int
+    rate: float
+
+
+def scaled(g: Realization) -> Scaled:
+    """G in units in which states are balanced, and inputs, outputs and (continuous) time are of size 1.
+
+    Parameters
+    ----------
+    g : Realization
+
+    Returns
+    -------
+    Scaled
+        All factors are powers of two, so that scaling rounds nothing.
+
+    Examples
+    --------
+    >>> small = Realization(np.array([[0.5]]), np.array([[2.0**-99]]), np.array([[2.0**300]]), np.zeros((1, 1)), False)
+    >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c
+    (203, array([[0.25]]))
+    """
+    into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
+    b, c = _times(g.b, -into), _times(g.c, -out)
+    scale = state_scaling(g.a, b, c)
+    a = g.a * scale / scale[:, None]
+    half = _exponent(a) // 2 if g.continuous and np.any(a) else 0
+    exponent = max(into + out - 2 * half, direct)
+    b, c = _times(b / scale[:, None], -half), _times(c * scale, into + out - half - exponent)
+    system = Realization(_times(a, -2 * half), b, c, _times(g.d, -exponent), g.continuous)
+    return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)))
+
+
+def level_crossings(g: Realization, level: float) -> np.ndarray:
+    """Ascending frequencies at which some singular value of G may equal `level`; no crossing is left out.
+
+    >>> level_crossings(Realization(np.array([[-1.0]]), np.eye(1), np.eye(1), np.zeros((1, 1)), True), 0.5).round(9)
+    array([1.73205081])
+    """
+    unit = scaled(g)
+    return unit.rate * pencil_crossings(unit.system, float(np.ldexp(level, -unit.exponent)))
+
+
+def pencil_crossings(g: Realization, level: float) -> np.ndarray:
+    """`level_crossings` of a system in good units, from the pencil."""
+    n, m = g.b.shape
+    root = np.sqrt(level)
+    a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
+    ah, bh, ch, dh = (x.conj().T for x in (a, b, c, d))
+    eye, zero, none = np.eye(n), np.zeros((n, n)), np.zeros((n, m))
+    last = np.hstack([dh @ c, bh, dh @ d - np.eye(m)])
+    if g.continuous:
+        left = np.vstack([np.hstack([a, zero, b]), np.hstack([-ch @ c, -ah, -ch @ d]), last])
+        right = np.vstack([np.hstack([eye, zero, none]), np.hstack([zero, eye, none]), 0 * last])
+    else:
+        left = np.vstack([np.hstack([a - eye, zero, b]), np.hstack([-ch @ c, eye - ah, -ch @ d]), last])
+        right = np.vstack([np.hstack([a + eye, zero, b]), np.hstack([ch @ c, eye + ah, ch @ d]), last])
+    top, bottom = eigvals(*_balanced(left, right), homogeneous_eigvals=True)
+    return _on_boundary(g, top, bottom)
+
+
+def hamiltonian_crossings(g: Realization, level: float) -> np.ndarray | None:
+    """`pencil_crossings` the other way; None where each map to continuous time is too badly conditioned."""
+    view = _in_continuous_time(g, level)
+    if view is None:
+        return None
+    a, b, c, d = view.a, view.b / np.sqrt(level), view.c / np.sqrt(level), view.d / level
+    eye = np.eye(d.shape[1])
+    closing = np.linalg.solve(eye - d.conj().T @ d, np.hstack([d.conj().T @ c, b.conj().T]))
+    n = len(a)
+    f = a + b @ closing[:, :n]
+    weight = c.conj().T @ (c + d @ closing[:, :n])
+    values = np.linalg.eigvals(np.block([[f, b @ closing[:, n:]], [-weight, -f.conj().T]]))
+    near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * np.linalg.norm(a)
+    frequencies = view.frequency(values[near].imag)
+    return np.unique(np.abs(frequencies) if g.real() else frequencies)
+
+
+class _View(NamedTuple):
+    """G along the boundary as a system in continuous time, and the frequency of G that belongs to one of it."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    d: np.ndarray
+    frequency: Callable[[np.ndarray], np.ndarray]
+    inverse: float  # norm of the inverse that made it
+
+
+def _in_continuous_time(g: Realization, level: float) -> _View | None:
+    """The first view in good condition, otherwise the best, if it has any digits."""
+    best, condition = None, math.inf
+    views = (_itself, _reciprocal) if g.continuous else (_cayley_at_1, _cayley_at_minus_1, _cayley_at_i)
+    for view in views:
+        try:
+            candidate = view(g)
+        except np.linalg.LinAlgError:  # the point opposite is a pole
+            continue
+        room = 1 - (np.linalg.norm(candidate.d, 2) / level) ** 2 if candidate.d.size else 1.0
+        its = max(candidate.inverse, float(1 / room)) if room > 0 else math.inf
+        if its < condition:
+            best, condition = candidate, its
+        if condition <= _SOUND:
+            break
+    return best if condition < 1e10 else None
+
+
+def _itself(g: Realization) -> _View:
+    return _View(*g[:4], lambda w: w, 1.0)
+
+
+def _reciprocal(g: Realization) -> _View:
+    """G(1/s)."""
+    inverse = np.linalg.inv(g.a)
+    into, out = inverse @ g.b, g.c @ inverse
+    return _View(inverse, into, -out, g.d - g.c @ into, _minus_reciprocal, float(np.linalg.norm(inverse)))
+
+
+def _minus_reciprocal(w: np.ndarray) -> np.ndarray:
+    return -1 / np.where(w == 0, np.finfo(float).tiny, w)
+
+
+def _cayley_at_1(g: Realization) -> _View:
+    return _cayley(g, 1.0)
+
+
+def _cayley_at_minus_1(g: Realization) -> _View:
+    return _cayley(g, -1.0)
+
+
+def _cayley_at_i(g: Realization) -> _View:
+    return _cayley(g, 1j)
+
+
+def _cayley(g: Realization, centre: complex) -> _View:
+    """G(centre (1 + s)/(1 - s)): s = 0 is the centre."""
+    a, b = g.a / centre, g.b / centre
+    eye = np.eye(len(a))
+    inverse = np.linalg.inv(eye + a)
+    root = math.sqrt(2)
+    a, into, out = inverse @ (a - eye), inverse @ b, g.c @ inverse
+    turn = float(np.angle(centre))
+
+    def frequency(w: np.ndarray) -> np.ndarray:
+        return np.remainder(turn + 2 * np.arctan(w) + np.pi, 2 * np.pi) - np.pi
+
+    size = float(np.linalg.norm(inverse))
+    return _View(a, root * into, root * out, g.d - g.c @ into, frequency if turn else _twice_arctan, size)
+
+
+def _twice_arctan(w: np.ndarray) -> np.ndarray:
+    return 2 * np.arctan(w)
+
+
+def _exponent(m: np.ndarray) -> int:
+    largest = float(np.max(np.abs(m), initial=0.0))
+    return max(int(np.frexp(largest)[1]), _SMALLEST) if largest > 0 else _SMALLEST
+
+
+def _times(m: np.ndarray, exponent: int) -> np.ndarray:
+    return m * np.ldexp(1.0, max(exponent, _SMALLEST))
+
+
+def _balanced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of both together of length 1, about: QZ rounds relative to the largest entry."""
+    sizes = np.abs(left) ** 2 + np.abs(right) ** 2
+    rows, columns = np.ones(len(sizes)), np.ones(len(sizes))
+    for _ in range(_SWEEPS):
+        rows *= _unit(sizes * rows[:, None] ** 2 * columns**2, 1)
+        columns *= _unit(sizes * rows[:, None] ** 2 * columns**2, 0)
+    return left * rows[:, None] * columns, right * rows[:, None] * columns
+
+
+def _unit(squares: np.ndarray, axis: int) -> np.ndarray:
+    total = np.sum(squares, axis=axis)
+    return np.exp2(-np.round(np.log2(np.where(total > 0, total, 1.0)) / 2))
+
+
+def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Frequencies of the eigenvalues top/bottom next to the imaginary axis; an infinite one is z = -1."""
+    if g.continuous:
+        finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
+        roots = top[finite] / bottom[finite]
+        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * np.linalg.norm(g.a)
+        frequencies = roots[near].imag
+    else:
+        size = np.abs(bottom)
+        turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)
+        on_circle = 1e-9 * (size + np.abs(turned) ** 2 / np.maximum(size, 1e-300))
+        near = np.abs(turned.real) <= _NEAR * np.abs(turned) + on_circle
+        frequencies = 2 * np.arctan2(turned[near].imag, size[near])
+    return np.unique(np.abs(frequencies) if g.real() else frequencies)

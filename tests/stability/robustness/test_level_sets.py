@@ -1,0 +1,73 @@
+"""Crossings of a level against closed forms, both ways, in any unit."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.linear.realization import Realization
+from ctrlattn.stability.robustness.level_sets import (
+    hamiltonian_crossings,
+    level_crossings,
+    pencil_crossings,
+    scaled,
+)  # fmt: skip
+
+
+def system(seed):
+    rng = np.random.default_rng(seed)
+    n, continuous = int(rng.integers(1, 8)), bool(seed % 2)
+    a = rng.normal(size=(n, n)) + (1j * rng.normal(size=(n, n)) if seed % 5 == 0 else 0)
+    poles = np.linalg.eigvals(a)
+    a = a - (poles.real.max() + 0.1) * np.eye(n) if continuous else 0.97 * a / np.abs(poles).max()
+    return Realization(a, rng.normal(size=(n, 2)), rng.normal(size=(3, n)), rng.normal(size=(3, 2)), continuous)
+
+
+def gains(g, w):
+    return np.linalg.norm(np.moveaxis(g.responses(w), -1, 0), 2, axis=(1, 2))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_both_ways_list_every_crossing_that_a_grid_shows(seed):
+    g = system(seed)
+    w = (
+        np.linspace(-np.pi, np.pi, 4001)
+        if not g.continuous
+        else np.concatenate([-np.geomspace(50, 1e-3, 2000), np.geomspace(1e-3, 50, 2000)])
+    )
+    w = w[w >= 0] if g.real() else w
+    sampled = gains(g, w)
+    level = float(np.quantile(sampled, 0.8))
+    between = np.flatnonzero(np.diff(np.sign(sampled - level)))
+    unit = scaled(g)
+    inner = level / 2.0**unit.exponent
+    for crossings in (
+        level_crossings(g, level),
+        unit.rate * pencil_crossings(unit.system, inner),
+        unit.rate * hamiltonian_crossings(unit.system, inner),
+    ):
+        for i in between:
+            at = crossings[(crossings >= w[i] - 1e-9) & (crossings <= w[i + 1] + 1e-9)]
+            assert len(at)
+            assert_allclose(np.min(np.abs(gains(g, at) / level - 1)), 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("h", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_cluster_near_the_ends_keeps_its_crossing(h, sign):
+    """|h/(z - 1 + h)|^4 = 1/4 where |z - 1 + h|^2 = h^2 + 4 (1 - h) sin^2(w/2) is 2 h^2."""
+    n = 4
+    a = sign * ((1 - h) * np.eye(n) + h * np.eye(n, k=1))
+    g = Realization(a, h * np.eye(n)[:, -1:], np.eye(n)[:1], np.zeros((1, 1)), False)
+    w = 2 * np.arcsin(h / (2 * np.sqrt(1 - h)))
+    crossings = level_crossings(g, 0.25)
+    nearest = np.min(np.abs(crossings - (w if sign > 0 else np.pi - w)))
+    assert nearest <= 1e-6 * h + 1e-15
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_scaling_is_exact(continuous):
+    g = system(4)._replace(continuous=continuous)
+    unit = scaled(g._replace(b=1e-80 * g.b, c=1e30 * g.c, d=1e-50 * g.d))
+    w = np.array([0.3, 2.0])
+    assert_allclose(unit.system.responses(w / unit.rate) * 2.0**unit.exponent, 1e-50 * g.responses(w), rtol=1e-11)
+    assert max(np.abs(m).max() for m in unit.system[:4]) < 100
