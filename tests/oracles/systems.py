@@ -184,7 +184,7 @@ def closed(system: Any, seed: int) -> Any:
     A system that none of the gains stabilises comes back at the last: its loop is unstable.
     """
     rng = np.random.default_rng([seed, 77])
-    g = system if isinstance(system, control.StateSpace) else _companion(system)
+    g = states_of(system)
     start, eye = float(rng.uniform(0.4, 1.6)), np.eye(g.ninputs)
     gain = start
     for k in range(40):
@@ -249,6 +249,11 @@ def _blocks(poles: np.ndarray, coupling: float) -> np.ndarray:
     return block_diag(*blocks) if blocks else np.zeros((0, 0))
 
 
+def states_of(system: Any) -> control.StateSpace:
+    """A StateSpace of the same system, in companion coordinates where it is a fraction."""
+    return system if isinstance(system, control.StateSpace) else _companion(system)
+
+
 def _companion(system: control.TransferFunction) -> control.StateSpace:
     num, den = (np.trim_zeros(p[0][0], "f") for p in (system.num, system.den))
     n, num = len(den) - 1, np.pad(num, (len(den) - len(num), 0)) / den[0]
@@ -260,7 +265,7 @@ def _companion(system: control.TransferFunction) -> control.StateSpace:
 
 def _size(system: Any) -> float:
     """The largest entry of G on a coarse grid off the boundary, where poles on it do no harm."""
-    g = system if isinstance(system, control.StateSpace) else _companion(system)
+    g = states_of(system)
     if g.dt == 0:
         sizes = np.abs(np.linalg.eigvals(g.A))
         low, high = float(np.min(sizes[sizes > 0], initial=1.0)), float(np.max(sizes, initial=1.0))

@@ -1,0 +1,240 @@
+"""What is wrong? `python tests/oracles/campaign.py --inputs 10000 --seed 0 --json campaign.json`
+
+Asks every public function of the toolbox about random systems, and sets each answer beside the truth: right; rounding
+(wrong for these doubles, yet as near to the truth as the truths of systems that differ in their last digits); wrong;
+refused (InputError or ArithmeticError); raw (any other exception, or a warning); over (the time limit). The file is
+written as it goes, and a second call with the same file goes on where the first one stopped. It is no part of CI,
+whose tests ask a small sample.
+"""
+
+import argparse
+import json
+import math
+import signal
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import control
+import numpy as np
+import systems
+from questions import QUESTIONS, Question
+
+from ctrlattn.errors import InputError, InputTypeError
+
+LIMIT = 10.0  # seconds for one call
+NEAR = 1e-6  # relative distance of a pole from the boundary below which a case is marginal
+RIGHT, ROUNDING, WRONG, REFUSED, RAW, OVER = "right", "rounding", "wrong", "refused", "raw", "over"
+
+
+class Outcome(NamedTuple):
+    """One input and what came of it."""
+
+    index: int
+    function: str
+    case: str
+    outcome: str
+    marginal: bool
+    seconds: float
+    detail: str
+
+
+class OverLimit(Exception):
+    """The call was stopped."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OverLimit inside the block once the time is over."""
+
+    def stop(*_: Any) -> None:
+        raise OverLimit
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def drawn(index: int, seed: int, names: list[str]) -> tuple[str, str, tuple[Any, ...]]:
+    """(function, case, arguments) of an input: a function of the index and the seed alone."""
+    name = names[index % len(names)]
+    case, arguments = QUESTIONS[name].draw(np.random.default_rng([seed, index, list(QUESTIONS).index(name)]))
+    return name, case, arguments
+
+
+def outcome(index: int, seed: int, names: list[str], limit: float = LIMIT) -> Outcome:
+    """Ask, and judge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        name, case, arguments = drawn(index, seed, names)
+        marginal = is_marginal(name, arguments)
+    question, start = QUESTIONS[name], time.perf_counter()
+
+    def ended(word: str, detail: str = "") -> Outcome:
+        return Outcome(index, name, case, word, marginal, round(time.perf_counter() - start, 3), detail)
+
+    try:
+        with warnings.catch_warnings(), limited(limit):
+            warnings.simplefilter("error")
+            answer = question.ask(*arguments)
+    except OverLimit:
+        return ended(OVER)
+    except Exception as error:  # the campaign tells all of them apart
+        refusal = isinstance(error, InputError | InputTypeError) or type(error) is ArithmeticError
+        return ended(REFUSED if refusal else RAW, f"{type(error).__name__}: {error}"[:300])
+    answered = ended(RIGHT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = question.truth(*arguments, answer)
+        wrong = differences(answer, truth, question.tolerance)
+        if not wrong:
+            return answered
+        spread = rounding(question, arguments, answer, truth, wrong, np.random.default_rng(index))
+    detail = "; ".join(f"{key}: {_short(answer[key])}, truth {_short(truth[key])}" for key in wrong)
+    return answered._replace(outcome=ROUNDING if spread else WRONG, detail=detail[:500])
+
+
+def differences(answer: dict[str, Any], truth: dict[str, Any], tolerance: float) -> list[str]:
+    """The names under which an answer is not the truth."""
+    return [key for key in answer if not _same(answer[key], truth[key], tolerance)]
+
+
+def _same(answer: Any, truth: Any, tolerance: float) -> bool:
+    if isinstance(answer, control.StateSpace):
+        return answer is truth
+    if isinstance(truth, bool | np.bool_):
+        return bool(answer) == bool(truth)
+    a, b = np.asarray(answer), np.asarray(truth)
+    return a.shape == b.shape and np.allclose(a, b, rtol=tolerance, atol=1e-300 + tolerance * 1e-3, equal_nan=True)
+
+
+def rounding(
+    question: Question, arguments: tuple[Any, ...], answer: Any, truth: Any, wrong: list[str], rng: np.random.Generator
+) -> bool:
+    """Do systems that differ in the last two digits of their doubles have truths as far apart as the answer is?"""
+    others = []
+    for _ in range(4):
+        try:
+            moved = tuple(_moved(x, rng) for x in arguments)
+            others.append(question.truth(*moved, answer))
+        except (ArithmeticError, ValueError):  # the moved system has no answer, such as one that lost its stability
+            return True
+    return all(any(_covers(answer[k], truth[k], other[k]) for other in others) for k in wrong)
+
+
+def _covers(answer: Any, truth: Any, other: Any) -> bool:
+    if isinstance(answer, control.StateSpace):
+        return other is answer
+    a, b, c = (np.atleast_1d(np.asarray(x, dtype=complex)) for x in (answer, truth, other))
+    if a.shape != b.shape or b.shape != c.shape:
+        return b.shape != c.shape
+    finite = np.isfinite(a) == np.isfinite(b)
+    if not np.all(finite):
+        return bool(np.any(np.isfinite(b) != np.isfinite(c)))
+    ok = ~np.isfinite(a) | (np.abs(a - b) <= 10 * np.abs(c - b) + 1e-9 * np.abs(b))
+    return bool(np.all(ok))
+
+
+def _moved(x: Any, rng: np.random.Generator) -> Any:
+    """Every entry that is not 0 moved by up to four units in its last place."""
+
+    def shift(m: Any) -> np.ndarray:
+        m = np.asarray(m, dtype=float)
+        return m * (1 + rng.uniform(-4, 4, m.shape) * 2.0**-52)
+
+    if isinstance(x, control.StateSpace):
+        return systems.state_space(shift(x.A), shift(x.B), shift(x.C), shift(x.D), x.dt)
+    if isinstance(x, control.TransferFunction):
+        return control.tf(shift(x.num[0][0]), shift(x.den[0][0]), x.dt)
+    return x
+
+
+def is_marginal(name: str, arguments: tuple[Any, ...]) -> bool:
+    """A pole (of the closed loop, where one is asked about) is within 1e-6 of the boundary, or rounding moves it across."""
+    system = arguments[0]
+    if not isinstance(system, control.StateSpace | control.TransferFunction):
+        return False
+    closes = name in ("margins", "crossings", "gain_margin", "loop_margins", "disk_margin")
+    distances = []
+    for k in range(3):
+        near = system if k == 0 else _moved(system, np.random.default_rng(k))
+        g = systems.states_of(near)
+        a = g.A
+        if closes:
+            direct = np.eye(g.ninputs) + g.D
+            if np.linalg.cond(direct) > 1e12:
+                return True
+            a = g.A - g.B @ np.linalg.solve(direct, g.C)
+        poles = np.linalg.eigvals(a)
+        if g.dt == 0:
+            distances.append(np.max(poles.real / max(float(np.max(np.abs(poles), initial=0.0)), 1e-300), initial=-1.0))
+        else:
+            distances.append(np.max(np.abs(poles) - 1, initial=-1.0))
+    return bool(min(np.abs(distances)) < NEAR or min(distances) < 0 < max(distances))
+
+
+def _short(x: Any) -> str:
+    return np.array2string(np.asarray(x), precision=8, threshold=12, max_line_width=200) if not hasattr(x, "A") else "G"
+
+
+def counts(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many of each, for every function and in all; refusals inside and outside of marginal cases."""
+    table = {name: dict(Counter(o["outcome"] for o in outcomes if o["function"] == name)) for name in QUESTIONS}
+    inside, outside = ([o for o in outcomes if o["marginal"] is side] for side in (True, False))
+    refused = [sum(o["outcome"] == REFUSED for o in part) for part in (inside, outside)]
+    return {
+        "inputs": len(outcomes), "all": dict(Counter(o["outcome"] for o in outcomes)), "functions": table,
+        "marginal inputs": len(inside), "refused inside": refused[0], "refused outside": refused[1],
+        "share refused outside": refused[1] / max(len(outside), 1), "longest call": max(
+            (o["seconds"] for o in outcomes), default=math.nan),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Ask block by block, and write after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=300)
+    parser.add_argument("--start", type=int, default=0, help="index of the first input")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--functions", nargs="*", default=list(QUESTIONS))
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for one call")
+    parser.add_argument("--block", type=int, default=100, help="inputs between two writings of the file")
+    parser.add_argument("--json", type=Path, help="where outcomes are written; those that stand there are kept")
+    options = parser.parse_args()
+    before: list[dict[str, Any]] = []
+    if options.json and options.json.exists():
+        before = json.loads(options.json.read_text(encoding="utf-8"))["outcomes"]
+    done = {o["index"] for o in before}
+    for index in range(options.start, options.start + options.inputs):
+        if index in done:
+            continue
+        result = outcome(index, options.seed, options.functions, options.limit)
+        before.append(result._asdict())
+        if result.outcome in (WRONG, RAW, OVER):
+            print(f"{result.outcome:8} {index} {result.function}({result.case}): {result.detail}", flush=True)
+        if options.json and (index % options.block == options.block - 1):
+            _write(options, before)
+    if options.json:
+        _write(options, before)
+    print(json.dumps(counts(before), indent=1))
+    sys.exit(any(o["outcome"] in (WRONG, RAW, OVER) for o in before))
+
+
+def _write(options: argparse.Namespace, outcomes: list[dict[str, Any]]) -> None:
+    facts = {"seed": options.seed, "limit": options.limit, "counts": counts(outcomes), "outcomes": outcomes}
+    partial = options.json.with_suffix(".part")
+    partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    partial.replace(options.json)
+
+
+if __name__ == "__main__":
+    main()
