@@ -1,9 +1,4 @@
-"""G(z) = C (zI - A)^-1 B + D at many frequencies, z = e^{iw dt} or iw: A is reduced once, each frequency costs n^2.
-
-Triangular A (causal attention) needs no reduction; any other A is brought to Hessenberg form by one orthogonal
-transformation, as backward stable as a solve at each frequency. Eigenvectors are not used: a defective A
-has too few.
-"""
+"""The frequency response of python-control systems, z = e^{iw dt} or s = iw, with a warning where digits are lost."""
 
 import warnings
 from typing import Any

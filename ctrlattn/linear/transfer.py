@@ -4,13 +4,18 @@ Near z = 1 the difference e^{iw} - 1 is computed without cancelling, and A - I i
 cluster of poles near z = 1 keeps the digits that zI - A loses. The same holds at z = -1.
 """
 
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, NamedTuple
+
 import numpy as np
 import scipy.linalg
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear.triangular import is_triangular
 
-_SMALL = 48  # below, one batched solve is as fast and needs no compiled code
+_SMALL = 12  # states below which one batched solve is faster, for any number of points
+_FEW = 48  # states below which it needs no compiled code for the same time, for a few points
 _AT_A_POLE = complex(np.inf, np.nan)  # as python-control says it
 
 
@@ -25,17 +30,47 @@ def boundary_values(
     >>> boundary_values(a, np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([0.0, np.pi]), continuous=False).tolist()
     [[[(2+0j), (-0.6666666666666666+0j)]]]
     """
-    w = np.asarray(frequencies, dtype=float)
-    values = np.repeat(d.astype(complex)[:, :, None], len(w), axis=2)
-    finite = np.isfinite(w)
-    if continuous:
-        values[:, :, finite] = transfer_values(a, b, c, d, 1j * w[finite])
+    return BoundaryTransfer(a, b, c, d, continuous).at(np.asarray(frequencies, dtype=float))
+
+
+@dataclass(frozen=True)
+class BoundaryTransfer:
+    """`boundary_values` of one system, for those who ask again and again: what is done once is kept."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    d: np.ndarray
+    continuous: bool
+
+    def at(self, w: np.ndarray) -> np.ndarray:
+        """G, (outputs, inputs, m)."""
+        if self.continuous:
+            parts = [(np.isfinite(w), lambda w: 1j * w, self._plain)]
+        else:
+            centre = _centre(np.where(np.isfinite(w), w, 0.0))
+            sides = ((1.0, self._right), (-1.0, self._left))
+            parts = [(np.isfinite(w) & (centre == z), partial(_points, centre=z), t) for z, t in sides]
+        for at, points, transfer in parts:
+            if np.all(at):
+                return transfer.at(points(w))
+        values = np.repeat(self.d.astype(complex)[:, :, None], len(w), axis=2)
+        for at, points, transfer in parts:
+            if np.any(at):
+                values[:, :, at] = transfer.at(points(w[at]))
         return values
-    for centre in (1.0, -1.0):
-        at = finite & (_centre(np.where(finite, w, 0.0)) == centre)
-        points = _points(w[at], centre)
-        values[:, :, at] = transfer_values(a - centre * np.eye(len(a)), b, c, d, points)
-    return values
+
+    @cached_property
+    def _plain(self) -> "Transfer":
+        return Transfer(self.a, self.b, self.c, self.d)
+
+    @cached_property
+    def _right(self) -> "Transfer":
+        return Transfer(self.a - np.eye(len(self.a)), self.b, self.c, self.d)
+
+    @cached_property
+    def _left(self) -> "Transfer":
+        return Transfer(self.a + np.eye(len(self.a)), self.b, self.c, self.d)
 
 
 def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[complex, np.ndarray]:
@@ -69,14 +104,39 @@ def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, 
     for name, matrix in (("A", a), ("B", b), ("C", c), ("D", d)):
         if not np.all(np.isfinite(matrix)):
             raise InputError(f"frequency_response: {name} of the system holds NaN or infinity")
-    direct = np.repeat(d.astype(complex)[:, :, None], len(points), axis=2)
-    if not len(a) or not len(points) or not b.shape[1] or not c.shape[0]:
-        return direct
-    if len(c) < b.shape[1]:  # the transposed system has fewer right-hand sides
-        return direct + transfer_values(a.T, c.T, b.T, np.zeros_like(d.T), points).swapaxes(0, 1)
-    g = (_batched if len(a) < _SMALL else _structured)(a, b, c, points)
-    g[np.isnan(g)] = _AT_A_POLE
-    return direct + g
+    return Transfer(a, b, c, d).at(points)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """G of four finite matrices, for those who ask again and again: what is done once is kept."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    d: np.ndarray
+
+    def at(self, points: np.ndarray) -> np.ndarray:
+        """(outputs, inputs, m); (inf, nan) at a pole."""
+        n = len(self.a)
+        if len(self.c) < self.b.shape[1]:  # the transposed system has fewer right-hand sides
+            return self._transposed.at(points).swapaxes(0, 1)
+        if not n or not len(points) or not self.b.shape[1] or not self.c.shape[0]:
+            return np.repeat(self.d.astype(complex)[:, :, None], len(points), axis=2)
+        if n < _SMALL or (n < _FEW and n * len(points) < 10 * _FEW):
+            g = _batched(self.a, self.b, self.c, points)
+        else:
+            g = _structured(self._reduced, points)
+        g[np.isnan(g)] = _AT_A_POLE
+        return self.d[:, :, None] + g
+
+    @cached_property
+    def _transposed(self) -> "Transfer":
+        return Transfer(self.a.T, self.c.T, self.b.T, self.d.T)
+
+    @cached_property
+    def _reduced(self) -> "_Reduced":
+        return _reduced(self.a, self.b, self.c)
 
 
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -90,26 +150,40 @@ def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) ->
         return np.concatenate([_batched(a, b, c, z) for z in points[:, None]], axis=-1)
 
 
-def _structured(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Back substitution for a triangular A, in either direction; Hessenberg form for the others."""
-    from ctrlattn.kernels import shifted
+class _Reduced(NamedTuple):
+    """A in triangular or Hessenberg form with B and C in its coordinates, real and imaginary parts apart."""
+
+    matrix: Any
+    into: Any
+    out: Any
+    triangular: bool
+
+
+def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
+    from ctrlattn.kernels import shifted as kernel
 
     triangular = is_triangular(a)
     if triangular and np.any(np.tril(a, -1)):  # lower: states in the other order
         a, b, c = a[::-1, ::-1], b[::-1], c[:, ::-1]
-    if not triangular:
+    if not triangular and np.any(np.tril(a, -2)):
         a, q = scipy.linalg.hessenberg(a, calc_q=True, check_finite=False)
         b, c = q.conj().T @ b, c @ q
-    matrix, into, out = shifted.parts(a), shifted.parts(b), shifted.parts(c)
-    values = np.empty((len(c), b.shape[1], len(points)), complex)
-    for start in range(0, len(points), shifted.SHIFTS):
-        z = points[start : start + shifted.SHIFTS]
-        x = shifted.repeated(into, len(z))
+    return _Reduced(kernel.parts(a), kernel.parts(b), kernel.parts(c), triangular)
+
+
+def _structured(g: _Reduced, points: np.ndarray) -> np.ndarray:
+    """Back substitution for a triangular A, in either direction; Hessenberg form for the others."""
+    from ctrlattn.kernels import shifted as kernel
+
+    values = np.empty((len(g.out.re), g.into.re.shape[1], len(points)), complex)
+    for start in range(0, len(points), kernel.SHIFTS):
+        z = points[start : start + kernel.SHIFTS]
+        x = kernel.repeated(g.into, len(z))
         with np.errstate(all="ignore"):
-            if triangular:
-                shifted.solve_triangular(matrix, z, x)
+            if g.triangular:
+                kernel.solve_triangular(g.matrix, z, x)
             else:
-                x = shifted.solve_hessenberg(matrix, z, x)
-            y = shifted.times(out, slice(None), slice(None), x)
+                x = kernel.solve_hessenberg(g.matrix, z, x)
+            y = kernel.times(g.out, slice(None), slice(None), x)
         values[:, :, start : start + len(z)] = y.re + 1j * y.im
     return values

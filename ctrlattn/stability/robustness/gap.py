@@ -7,12 +7,13 @@ extrema at roots of a derivative. Vinnicombe's winding condition counts the root
 import math
 from typing import Any
 
+import control
 import numpy as np
 from numpy.polynomial import chebyshev
 
 from ctrlattn.errors import InputError
 from ctrlattn.stability.modes import circle
-from ctrlattn.stability.robustness.margins import loop_fraction
+from ctrlattn.stability.robustness.margins import siso_loop
 
 _ON_CIRCLE = 1e-9
 
@@ -48,9 +49,7 @@ def nu_gap(plant: Any, other: Any) -> float:
     >>> round(nu_gap(control.tf(1, [1, -0.5], 1), control.tf(1, [1, -1], 1)), 6)  # at z = 1: 0.5/sqrt(1 + 0.25) / 1
     0.447214
     """
-    (n, d, continuous, _), (m, h, same, _) = loop_fraction(plant), loop_fraction(other)
-    if continuous or same:
-        raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
+    (n, d), (m, h) = _fraction(plant), _fraction(other)
     if not _winds_as_it_must(n, d, m, h):
         return 1.0
     apart = np.polyadd(np.polymul(n, h), np.polymul(-m, d))
@@ -72,3 +71,12 @@ def _winds_as_it_must(n: np.ndarray, d: np.ndarray, m: np.ndarray, h: np.ndarray
     if np.any(np.abs(np.abs(roots) - 1) <= _ON_CIRCLE):
         return False
     return int(np.sum(np.abs(roots) < 1)) == len(h) - 1
+
+
+def _fraction(system: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(num, den) of a discrete SISO plant."""
+    if siso_loop(system, "nu_gap").continuous:
+        raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
+    fraction = control.tf(system)
+    num, den = (np.trim_zeros(np.asarray(p[0][0], dtype=float), "f") for p in (fraction.num, fraction.den))
+    return (num if len(num) else np.zeros(1)), den

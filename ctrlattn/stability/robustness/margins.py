@@ -11,16 +11,20 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.realization import realization
+from ctrlattn.linear.realization import Realization, realization
+from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
-from ctrlattn.stability.modes import axis, circle
+from ctrlattn.stability.robustness import loop_curve as curves
+from ctrlattn.stability.robustness.loop_curve import LoopCurve
 
-_ON_CIRCLE = 1e-9
-_LARGEST = 300  # states whose polynomials are tried at all
-_ACCURATE = 1e-6  # relative difference of polynomials and state space that is still taken for the same system
+_LARGEST = 1000  # states
+_EIGENVALUES = 50  # states up to which scaled loops are checked by their eigenvalues too
+_RESIDUAL = 1e-6  # |1 + K e^{-i phi} L| that is still taken for a pole on the boundary
+_FAR = 1e8  # gains beyond this, or below its inverse, are left out where rounding hides the response
+_UNSTABLE = 1e-7  # distance of a pole beyond the boundary that is no matter of rounding
+_TURN = 1e-9  # below this share of the largest crossing, w counts as 0, where no delay turns
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Margins:
     delay_margin: float  # layers (time) of pure delay that do
     modulus_margin: float  # min |1 + L| = 1/Ms
     modulus_frequency: float  # frequency of that minimum
+    residual: float = math.nan  # largest |1 + K e^{-i phi} L| over the gains and rotations above; 0 in exact arithmetic
 
 
 class Crossings(NamedTuple):
@@ -81,9 +86,9 @@ def gain_margin(system: Any) -> float:
 def margins(system: Any) -> Margins:
     """Gain, phase, delay and modulus margins of a SISO loop, all crossings considered.
 
-    Crossings are roots of polynomials in cos w (in w^2 in continuous time), not grid points: with L = n/d, the real
-    axis at Im(n conj d) = 0, the unit circle at |n|^2 = |d|^2, the modulus margin where the derivative of
-    |d + n|^2 / |d|^2 vanishes.
+    Crossings are found on the response of the state space, by a grid that adapts and by a pencil of the loop, and
+    polished there. Every margin is checked before it is returned: the loop times its gain or rotation has a pole
+    on the boundary, and loops scaled and turned by less have none beyond it.
 
     Parameters
     ----------
@@ -99,7 +104,9 @@ def margins(system: Any) -> Margins:
     InputTypeError
         Not a linear system.
     InputError
-        MIMO, improper, no time base, or a state space whose transfer polynomials lose its digits.
+        MIMO, improper, no time base, more than 1000 states.
+    ArithmeticError
+        A check fails, or rounding decides whether the closed loop is stable: no digit of a margin would be sure.
 
     References
     ----------
@@ -112,20 +119,20 @@ def margins(system: Any) -> Margins:
     >>> m.gain_margin, round(m.phase_margin, 2), m.modulus_margin
     (4.0, 75.52, 0.75)
     """
-    num, den, continuous, unit = loop_fraction(system)
-    closed = np.polyadd(num, den)
-    if not _stable(closed, den, continuous):
+    loop = siso_loop(system, "margins")
+    closed = _closed(loop, 1.0)
+    if closed is None or not Realization(closed, *loop[1:]).is_stable():
         return Margins(False, *[math.nan] * 8)
-    factor, crossover, reduction = _gain_margins(*_real_axis(num, den, continuous))
-    omega, rotation, delays = _unit_modulus(num, den, continuous)
-    first = int(np.argmin(np.abs(rotation))) if len(omega) else None
-    phase, gain_crossover = (math.inf, math.nan) if first is None else (abs(rotation[first]), omega[first])
-    modulus, frequency = _modulus_margin(closed, den, continuous)
-    delay = float(np.min(delays, initial=math.inf))
-    return Margins(
-        True, factor, crossover * unit, reduction, float(phase), float(gain_crossover) * unit, delay / unit, modulus,
-        frequency * unit,
-    )  # fmt: skip
+    curve = curves.loop_curve(loop, closed)
+    result = _margins(curve, curves.adaptive_grid(curve))
+    if not _holds(curve, result):
+        result = _margins(curve, curves.adaptive_grid(curve, finer=8))
+        if not _holds(curve, result):
+            raise ArithmeticError(
+                "margins: the closed loop is unstable for a gain or rotation below the margin that its response shows, "
+                "so that rounding decides either. Give the system in modal form, or as a transfer function"
+            )
+    return result
 
 
 def crossings(system: Any) -> Crossings:
@@ -152,149 +159,110 @@ def crossings(system: Any) -> Crossings:
     >>> crossed.gain_factor.tolist(), crossed.gain_frequency.round(4).tolist(), crossed.phase.round(2).tolist()
     ([4.0], [3.1416], [75.52])
     """
-    num, den, continuous, unit = loop_fraction(system)
-    frequency, factor = _real_axis(num, den, continuous)
-    hit = factor > 0
-    order = np.argsort(frequency[hit], kind="stable")
-    omega, rotation, delays = _unit_modulus(num, den, continuous)
-    by_omega = np.argsort(omega, kind="stable")
-    return Crossings(
-        unit * frequency[hit][order], factor[hit][order],
-        unit * omega[by_omega], rotation[by_omega], delays[by_omega] / unit,
-    )  # fmt: skip
+    loop = siso_loop(system, "crossings")
+    closed = _closed(loop, 1.0)
+    curve = curves.loop_curve(loop, loop.a if closed is None else closed)
+    grid = curves.adaptive_grid(curve)
+    frequency, factor, _ = _gains(curve, grid)
+    omega, rotation, delays, _ = _rotations(curve, grid)
+    return Crossings(curve.unit * frequency, factor, curve.unit * omega, rotation, delays / curve.unit)
 
 
-def loop_fraction(system: Any) -> tuple[np.ndarray, np.ndarray, bool, float]:
-    """(num, den, continuous, unit): in continuous time s is measured in units of a typical pole."""
-    refuse_loop_sequence(system, "margins")
+def siso_loop(system: Any, quantity: str) -> Realization:
+    """The realization of a real SISO system that knows its time."""
+    refuse_loop_sequence(system, quantity)
     if not isinstance(system, control.StateSpace | control.TransferFunction):
-        raise InputTypeError(f"margins are of a StateSpace or TransferFunction, got {type(system).__name__}")
+        raise InputTypeError(f"{quantity} are of a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
         raise InputError(
-            f"margins are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use disk_margin "
+            f"{quantity} are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use disk_margin "
             "or loop_margins"
         )
     if system.dt is None:
-        raise InputError("margins need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
-    continuous = system.dt == 0
-    if isinstance(system, control.StateSpace) and system.nstates == 0:
-        return system.D[0], np.ones(1), continuous, 1.0
-    if isinstance(system, control.StateSpace):
-        realization(system, "margins")  # finite, before python-control computes zeros
-        if system.nstates > _LARGEST:
-            raise InputError(
-                f"margins work with the transfer polynomials, which lose their digits long before order "
-                f"{system.nstates}: use disk_margin or hinf_norm, or reduce the order with balanced_truncation"
-            )
-    fraction = system if isinstance(system, control.TransferFunction) else control.tf(system)
-    num, den = (np.trim_zeros(np.asarray(p[0][0], dtype=float), "f") for p in (fraction.num, fraction.den))
-    if not (np.all(np.isfinite(num)) and np.all(np.isfinite(den))):
-        raise InputError("margins: the coefficients of the loop must be finite")
-    if len(num) > len(den):
-        raise InputError(f"margins: the loop is improper (degree {len(num) - 1} over {len(den) - 1})")
-    if isinstance(system, control.StateSpace):
-        _require_same(system, num, den, continuous)
-    num, unit = (num if len(num) else np.zeros(1)), _typical_pole(den) if continuous else 1.0
-    num, den = (p * unit ** np.arange(len(p) - len(den), len(p) - len(den) - len(p), -1.0) for p in (num, den))
-    return num, den, continuous, unit
+        raise InputError(f"{quantity} need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
+    loop = realization(system, quantity)
+    require_size(len(loop.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
+    if not loop.real():
+        raise InputError(f"{quantity} are of a real loop, got complex matrices: use disk_margin")
+    return loop
 
 
-def _typical_pole(den: np.ndarray) -> float:
-    """The geometric mean of the poles that are not 0; 1 where there is none."""
-    trimmed = np.trim_zeros(den, "b")
-    return float(np.abs(trimmed[-1] / trimmed[0]) ** (1 / (len(trimmed) - 1))) if len(trimmed) > 1 else 1.0
+def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
+    """A - K b c/(1 + K d): the state matrix of the loop under K; None where it is not well posed."""
+    direct = 1 + gain * loop.d[0, 0]
+    return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
 
 
-def _require_same(system: control.StateSpace, num: np.ndarray, den: np.ndarray, continuous: bool) -> None:
-    """Polynomials of a high order lose digits silently: compare them with the state space they come from."""
-    g = realization(system, "margins")
-    size = float(np.max(np.abs(np.linalg.eigvals(g.a)), initial=1e-300))
-    for frequency in (0.4, 1.3, 2.6):
-        w = frequency * (size if continuous else 1.0)
-        exact = complex(g.response(w)[0, 0])
-        value = complex(_response(num, den, np.array([1j * w if continuous else np.exp(1j * w)]))[0])
-        if abs(value - exact) > _ACCURATE * max(abs(exact), 1e-12):
-            raise InputError(
-                f"margins work with the transfer polynomials, which at order {len(g.a)} differ from the state space by "
-                f"{abs(value - exact) / max(abs(exact), 1e-12):.1g}: use disk_margin or hinf_norm, or reduce the order "
-                "with balanced_truncation"
-            )
+def _margins(curve: LoopCurve, grid: curves.Grid) -> Margins:
+    frequency, factors, missed = _gains(curve, grid)
+    omega, rotation, delays, off = _rotations(curve, grid)
+    factor, crossover, reduction = _gain_margins(frequency, factors)
+    first = int(np.argmin(np.abs(rotation))) if len(omega) else None
+    phase, gain_crossover = (math.inf, math.nan) if first is None else (abs(rotation[first]), omega[first])
+    modulus, lowest = curves.closest_to_minus_one(curve, grid)
+    delay = float(np.min(delays, initial=math.inf))
+    return Margins(
+        True, factor, crossover * curve.unit, reduction, float(phase), float(gain_crossover) * curve.unit,
+        delay / curve.unit, modulus, lowest * curve.unit, max(missed, off),
+    )  # fmt: skip
 
 
-def _stable(closed: np.ndarray, den: np.ndarray, continuous: bool) -> bool:
-    closed = np.trim_zeros(closed, "f")
-    if len(closed) < len(den):  # 1 + L vanishes at infinity: not well posed
-        return False
-    roots = np.roots(closed)
-    inside = roots.real < 0 if continuous else np.abs(roots) < 1
-    return bool(np.all(inside))
-
-
-def _real_axis(num: np.ndarray, den: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(frequency, factor -1/L) wherever L is real; a factor of -1 where it is not negative."""
-    if continuous:
-        frequency = np.concatenate([[0.0, math.inf], axis.frequencies_of_roots(axis.imaginary_part(num, den))])
-        z = axis.point(frequency)
-    else:
-        z = circle.point(np.concatenate([[1.0, -1.0], circle.cosines_of_roots(circle.imaginary_part(num, den))]))
-        frequency = np.abs(np.angle(z))
-    value = _response(num, den, z).real
+def _gains(curve: LoopCurve, grid: curves.Grid) -> tuple[np.ndarray, np.ndarray, float]:
+    """(frequency, K = -1/L, residual) wherever L is real and negative, both ends included, ascending in frequency."""
+    w = np.unique(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
+    value = curve.values(w).real
     hit = np.isfinite(value) & (value < -1e-300)
-    frequency, at = np.unique(frequency, return_index=True)
-    factor = np.full(len(z), -1.0)
-    factor[hit] = -1.0 / value[hit]
-    return frequency, factor[at]
+    w, factor = w[hit], -1 / value[hit]
+    off = _off(curve, w, factor)
+    # So small a response is a difference of large terms: what rounding leaves of it is no crossing.
+    confirmed = (off <= _RESIDUAL) | ((factor < _FAR) & (factor > 1 / _FAR))
+    return w[confirmed], factor[confirmed], _required(off[confirmed])
 
 
 def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, float, float]:
     above = np.where(factors > 1, factors, math.inf)
-    below = factors[(factors > 0) & (factors < 1)]
-    first = int(np.argmin(above))
-    crossover = float(frequency[first]) if np.isfinite(above[first]) else math.nan
-    return float(above[first]), crossover, float(np.max(below, initial=0.0))
+    reduction = float(np.max(factors[factors < 1], initial=0.0))
+    first = int(np.argmin(above)) if len(above) else None
+    if first is None or not np.isfinite(above[first]):
+        return math.inf, math.nan, reduction
+    return float(above[first]), float(frequency[first]), reduction
 
 
-def _unit_modulus(num: np.ndarray, den: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(frequency, rotation in degrees, delay) wherever |L| = 1."""
-    if continuous:
-        z = axis.point(
-            axis.frequencies_of_roots(np.polysub(axis.squared_modulus(num), axis.squared_modulus(den)))
-        )  # fmt: skip
-    else:
-        z = circle.point(
-            circle.cosines_of_roots(chebyshev.chebsub(circle.squared_modulus(num), circle.squared_modulus(den)))
+def _rotations(curve: LoopCurve, grid: curves.Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(frequency, rotation in degrees, delay, residual) wherever |L| = 1, ascending in frequency."""
+    w = np.sort(curves.unit_circle(curve, grid))
+    angle = np.angle(-curve.values(w))
+    angle = np.where(angle <= -np.pi, np.pi, angle)  # (-pi, pi]
+    turning = w > _TURN * (np.max(w, initial=0.0, where=np.isfinite(w)) if curve.loop.continuous else 1.0)
+    with np.errstate(invalid="ignore"):
+        delays = np.where(turning, np.mod(angle, 2 * np.pi) / np.where(turning, w, 1.0), math.inf)
+    return w, np.degrees(angle), delays, _required(_off(curve, w, np.exp(-1j * angle)))
+
+
+def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """|1 + K L| by one plain solve for each frequency: a pole on the boundary makes it 0."""
+    response = np.array([complex(curve.loop.response(frequency)[0, 0]) for frequency in w])
+    return np.abs(1 + factor * response)
+
+
+def _required(off: np.ndarray) -> float:
+    residual = float(np.max(off, initial=0.0))
+    if residual > _RESIDUAL:
+        raise ArithmeticError(
+            f"margins: a scaled loop misses a pole on the boundary by {residual:.1g}, since rounding of its matrices "
+            "alone moves the response by as much. Give the system in modal form, or as a transfer function"
         )
-    value = _response(num, den, z)
-    z, value = z[np.isfinite(value)], value[np.isfinite(value)]
-    omega, rotation = z.imag if continuous else np.angle(z), np.angle(-value)
-    turning = omega > _ON_CIRCLE * (1.0 if not continuous else np.max(omega, initial=0.0))  # no delay turns w = 0
-    delays = np.where(turning, np.mod(rotation, 2 * np.pi) / np.where(turning, omega, 1.0), math.inf)
-    return omega, np.degrees(rotation), delays
+    return residual
 
 
-def _modulus_margin(closed: np.ndarray, den: np.ndarray, continuous: bool) -> tuple[float, float]:
-    if continuous:
-        top, bottom = axis.squared_modulus(closed), axis.squared_modulus(den)
-        frequency = np.concatenate([[0.0, math.inf], axis.frequencies_of_roots(axis.slope_of_ratio(top, bottom))])
-        z = axis.point(frequency)
-    else:
-        top, bottom = circle.squared_modulus(closed), circle.squared_modulus(den)
-        slope = chebyshev.chebsub(
-            chebyshev.chebmul(chebyshev.chebder(top), bottom), chebyshev.chebmul(top, chebyshev.chebder(bottom))
-        )
-        z = circle.point(np.concatenate([[1.0, -1.0], circle.cosines_of_roots(slope)]))
-        frequency = np.angle(z)
-    distance = np.abs(_response(closed, den, z))  # |1 + L|
-    first = int(np.argmin(distance))
-    return float(distance[first]), float(frequency[first])
-
-
-def _response(num: np.ndarray, den: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """num/den at z; infinite at a pole on the boundary, the ratio of the leading coefficients at infinity."""
-    finite = np.isfinite(z)
-    inside = np.where(finite, z, 0.0)
-    bottom = np.polyval(den, inside)
-    pole = np.abs(bottom) <= _ON_CIRCLE * np.polyval(np.abs(den), np.abs(inside))
-    value = np.where(pole, np.inf, np.polyval(num, inside) / np.where(pole, 1.0, bottom))
-    at_infinity = num[0] / den[0] if len(num) == len(den) else 0.0
-    return np.where(finite, value, at_infinity)
+def _holds(curve: LoopCurve, m: Margins) -> bool:
+    """Closed loops scaled and turned by nine tenths of the margins are stable by their eigenvalues."""
+    n = len(curve.loop.a)
+    if not 0 < n <= _EIGENVALUES:
+        return True
+    above = 1 + 0.9 * (m.gain_margin - 1) if math.isfinite(m.gain_margin) else 10.0
+    turn = np.exp(1j * np.radians(0.9 * min(m.phase_margin, 180.0)))
+    matrices = [_closed(curve.loop, k) for k in (above, 1 - 0.9 * (1 - m.gain_reduction), turn, np.conj(turn))]
+    poles = np.linalg.eigvals(np.array([x for x in matrices if x is not None]))
+    growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
+    return bool(growth.max() < _UNSTABLE)
