@@ -23,13 +23,14 @@ Integers = list[int]
 Fixed = tuple[int, int]  # a complex number times 2^bits
 
 
-def accurate_roots(p: Any) -> np.ndarray:
-    """All roots of a real polynomial, repeated by their multiplicity.
+def accurate_roots(*terms: Any) -> np.ndarray:
+    """All roots of a real polynomial, or of a sum of polynomials, repeated by their multiplicity.
 
     Parameters
     ----------
-    p : (n + 1,) real, finite
-        Descending powers; leading zeros are dropped.
+    *terms : (n + 1,) real, finite
+        Descending powers; leading zeros are dropped. Several are added without rounding: the poles of a closed loop
+        are the roots of num + den.
 
     Returns
     -------
@@ -53,21 +54,34 @@ def accurate_roots(p: Any) -> np.ndarray:
     >>> accurate_roots(np.poly([0.5] * 6)).tolist()  # numpy's own roots lie on a circle of radius 0.002 around it
     [(0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j)]
     """
-    coefficients = np.trim_zeros(np.atleast_1d(np.asarray(p, dtype=float)), "f")
-    if not len(coefficients) or not np.all(np.isfinite(coefficients)):
-        raise InputError("roots are those of a polynomial with finite coefficients that is not zero")
-    trimmed = np.trim_zeros(coefficients, "b")
+    polynomials = [np.atleast_1d(np.asarray(p, dtype=float)) for p in terms]
+    if not all(p.ndim == 1 and np.all(np.isfinite(p)) for p in polynomials):
+        raise InputError("roots are those of a polynomial with finite coefficients (n + 1,)")
+    coefficients = _trimmed(_integers(polynomials))
+    if not coefficients:
+        raise InputError("roots are those of a polynomial that is not zero")
+    trimmed = _trimmed(coefficients[::-1])[::-1]
     roots = [0j] * (len(coefficients) - len(trimmed))
-    for factor, multiplicity in _square_free(_integers(trimmed)):
+    for factor, multiplicity in _square_free(_primitive(trimmed)):
         roots += _simple_roots(factor) * multiplicity
     return np.array(roots, dtype=complex)
 
 
-def _integers(p: np.ndarray) -> Integers:
-    """The doubles times one common power of two."""
-    ratios = [float(c).as_integer_ratio() for c in p]
-    common = max(bottom for _, bottom in ratios)
-    return _primitive([top * (common // bottom) for top, bottom in ratios])
+def _integers(polynomials: list[np.ndarray]) -> Integers:
+    """The exact sum of the polynomials, times one power of two."""
+    ratios = [[float(c).as_integer_ratio() for c in p] for p in polynomials]
+    common = max((bottom for p in ratios for _, bottom in p), default=1)
+    total = [0] * max(map(len, ratios))
+    for p in ratios:
+        for k, (top, bottom) in enumerate(p, start=len(total) - len(p)):
+            total[k] += top * (common // bottom)
+    return total
+
+
+def _trimmed(p: Integers) -> Integers:
+    """Without leading zeros."""
+    first = next((k for k, c in enumerate(p) if c), len(p))
+    return p[first:]
 
 
 def _primitive(p: Integers) -> Integers:

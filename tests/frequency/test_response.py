@@ -8,7 +8,6 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, frequency_response, mode
-from ctrlattn.linear.transfer import transfer_values
 
 W = np.linspace(0.05, 3.1, 37)
 
@@ -52,20 +51,6 @@ def test_a_defective_matrix():
     with pytest.warns(RuntimeWarning, match="rounding of A alone"):
         response = frequency_response(turned, W).complex[:, 0]
     assert_allclose(response[:, right], expected[:, right], atol=1e-8)
-
-
-@pytest.mark.slow
-def test_complex_matrices():
-    rng = np.random.default_rng(0)
-    for n in (5, 70):
-        a, b, c = (rng.standard_normal(s) + 1j * rng.standard_normal(s) for s in ((n, n), (n, 2), (2, n)))
-        a = a / (2 * np.sqrt(n))
-        points = np.exp(1j * W)
-        expected = np.stack([c @ np.linalg.solve(z * np.eye(n) - a, b) for z in points], -1)
-        for matrix in (a, np.triu(a), np.tril(a)):
-            expected = np.stack([c @ np.linalg.solve(z * np.eye(n) - matrix, b) for z in points], -1)
-            g = transfer_values(matrix, b, c, np.zeros((2, 2)), points)
-            assert_allclose(g, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("n", [1, 3, 64])

@@ -57,8 +57,17 @@ def test_complex_roots_come_in_exact_pairs_and_real_ones_are_real():
     assert np.all(np.abs(np.polyval(np.poly(roots[roots.imag == 0]), roots[roots.imag == 0])) < 1e-6)
 
 
+def test_a_sum_is_added_without_rounding():
+    """1 + 2^-60 is 1 in doubles: of (z - 1)^2 - 2^-60 numpy sees a double root."""
+    assert np.sort(accurate_roots([1.0, -2.0, 1.0], [-(2.0**-60)]).real).tolist() == [1 - 2.0**-30, 1 + 2.0**-30]
+    assert accurate_roots([1.0, 0.0], [-1.0, 0.5]).tolist() == []  # the leading terms cancel: .5
+
+
 def test_a_constant_has_no_roots_and_zero_is_refused():
     assert accurate_roots([3.0]).tolist() == []
-    for bad in ([0.0, 0.0], [1.0, np.nan], []):
-        with pytest.raises(InputError, match="finite coefficients that is not zero"):
+    for bad in ([1.0, np.nan], [[1.0, 2.0]]):
+        with pytest.raises(InputError, match="finite coefficients"):
             accurate_roots(bad)
+    for zero in ([0.0, 0.0], []):
+        with pytest.raises(InputError, match="not zero"):
+            accurate_roots(zero)

@@ -1,11 +1,14 @@
-"""Values along the boundary against mpmath, where poles crowd near z = 1 and z = -1, and against plain solves."""
+"""C (zI - A)^-1 B + D on every path, and along the boundary against mpmath, where poles crowd near z = 1 and -1."""
 
 import mpmath
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
-from ctrlattn.linear.transfer import boundary_values, shifted, transfer_values
+from ctrlattn.errors import InputError
+from ctrlattn.linear.transfer import Transfer, boundary_values, shifted, transfer_values
+
+POINTS = np.exp(1j * np.linspace(0.05, 3.1, 37))
 
 
 def exact(a, b, c, d, w, continuous):
@@ -48,7 +51,45 @@ def test_values_are_those_of_plain_solves(continuous):
     assert_allclose(actual[:, :, -1], d)
 
 
-def test_a_pole_is_infinite():
-    value = boundary_values(np.eye(1), np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([0.0]), continuous=False)
-    assert np.isinf(value[0, 0, 0].real)
-    assert transfer_values(np.eye(1), np.eye(1), np.eye(1), np.ones((1, 1)), np.array([3.0]))[0, 0, 0] == 1.5
+def matrices(n, inputs, outputs, structure, complex_=False, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def random(*shape):
+        return rng.normal(size=shape) + 1j * rng.normal(size=shape) if complex_ else rng.normal(size=shape)
+
+    a = random(n, n) / (2 * np.sqrt(n))
+    a = {"general": a, "upper": np.triu(a), "lower": np.tril(a), "hessenberg": np.triu(a, -1)}[structure]
+    return a, random(n, inputs), random(outputs, n), random(outputs, inputs)
+
+
+@pytest.mark.parametrize("structure", ["general", "upper", "lower", "hessenberg"])
+@pytest.mark.parametrize(("n", "points"), [(1, 37), (5, 37), (13, 37), (30, 3), (30, 37), (70, 37)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 3), (3, 1)])
+def test_each_value_is_a_solve(structure, n, points, inputs, outputs):
+    for complex_ in (False, True):
+        a, b, c, d = matrices(n, inputs, outputs, structure, complex_)
+        z = POINTS[:points]
+        expected = np.stack([c @ np.linalg.solve(x * np.eye(n) - a, b) + d for x in z], axis=-1)
+        assert_allclose(transfer_values(a, b, c, d, z), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+        g = Transfer(a, b, c, d)
+        assert_array_equal(g.at(z), g.at(z))
+        assert_allclose(g.at(z), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("n", [2, 20])
+def test_a_pole_is_infinite_and_its_neighbours_are_not(n):
+    a = np.diag(np.append(1.0, np.linspace(0.1, 0.5, n - 1)))
+    g = Transfer(a, np.ones((n, 1)), np.ones((1, n)), np.zeros((1, 1))).at(np.array([1.0, -1.0]))[0, 0]
+    assert not np.isfinite(g[0])
+    assert_allclose(g[1], np.sum(1 / (-1 - np.diagonal(a))), rtol=1e-13)
+
+
+def test_no_states_no_points_and_not_finite():
+    d = np.array([[2.0, 3.0]])
+    assert transfer_values(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((1, 0)), d, POINTS[:2]).tolist() == [
+        [[2, 2], [3, 3]]
+    ]
+    a, b, c, d = matrices(3, 1, 1, "general")
+    assert transfer_values(a, b, c, d, POINTS[:0]).shape == (1, 1, 0)
+    with pytest.raises(InputError, match="B of the system holds NaN"):
+        transfer_values(a, b * np.nan, c, d, POINTS)

@@ -1,9 +1,9 @@
-"""L on the boundary, z = e^{iw} (s = iw), 0 < w < pi (infinity): where it is real, where |L| = 1, where |1 + L| is least.
+"""L on the boundary, z = e^{iw} (s = iw): where L is real and negative, where |L| = 1, and where |1 + L| is least.
 
-Two searches that share nothing say where to look. A grid starts at the closed-loop poles, near which alone the curve
-can turn fast, and halves its steps until no function of the list can change its sign unseen between two points; a pencil of
-the loop has the crossings as eigenvalues. What either suggests is polished on the response itself, so that
-rounding of a pencil costs no digit of a result, and nothing is listed that the response does not show.
+Two searches that share nothing say where to look. A grid starts at the closed-loop poles, since the curve turns fast
+only near them, and halves its steps until no sign can change unseen between two points. A pencil of the loop has
+the crossings as eigenvalues. What either suggests is polished on the response itself: rounding of a pencil then
+costs no digit of a result, and nothing is listed that the response does not show.
 """
 
 import math
@@ -15,7 +15,7 @@ from scipy.linalg import eigvals
 
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
-from ctrlattn.linear.transfer import Transfer
+from ctrlattn.linear.transfer import BoundaryTransfer
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _ROUNDS = 45  # halvings of a step; each but the first few concerns a handful of places
@@ -33,7 +33,7 @@ class LoopCurve(NamedTuple):
     loop: Realization
     poles: np.ndarray  # of the closed loop
     unit: float  # frequencies here times `unit` are those of the system
-    transfer: Transfer  # in s, or in z - 1: a plant that is sampled fast keeps digits there that it loses in z
+    transfer: BoundaryTransfer
 
     @property
     def end(self) -> float:
@@ -41,25 +41,18 @@ class LoopCurve(NamedTuple):
 
     def values(self, w: np.ndarray) -> np.ndarray:
         """L; infinite at a pole."""
-        if not self.loop.continuous:
-            values = self.transfer.at(np.where(w == np.pi, -2.0, np.expm1(1j * w)))[0, 0]
-        elif np.all(np.isfinite(w)):
-            values = self.transfer.at(1j * w)[0, 0]
-        else:
-            values = np.full(len(w), complex(self.loop.d[0, 0]))
-            values[np.isfinite(w)] = self.values(w[np.isfinite(w)])
+        values = self.transfer.at(w)[0, 0]
         return np.where(np.isfinite(values), values, np.inf)
 
 
-def loop_curve(loop: Realization, closed: np.ndarray) -> LoopCurve:
-    """The curve of a loop whose closed loop has the state matrix `closed`."""
-    poles = np.linalg.eigvals(closed)
+def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
+    """The curve of a loop whose closed loop has these poles."""
     sizes = np.abs(poles[poles != 0])
     unit = float(np.exp(np.mean(np.log(sizes)))) if loop.continuous and len(sizes) else 1.0
     scale = state_scaling(loop.a, loop.b, loop.c)
     a, b, c = loop.a * scale / scale[:, None] / unit, loop.b / scale[:, None] / unit, loop.c * scale
-    shifted = a if loop.continuous else a - np.eye(len(a))
-    return LoopCurve(Realization(a, b, c, loop.d, loop.continuous), poles / unit, unit, Transfer(shifted, b, c, loop.d))
+    scaled = Realization(a, b, c, loop.d, loop.continuous)
+    return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5]))
 
 
 def real_axis(curve: LoopCurve, grid: "Grid") -> np.ndarray:
@@ -148,7 +141,10 @@ def pencil_frequencies(loop: Realization, sign: float) -> np.ndarray:
     else:
         left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, eye, column]), last])
         right = np.vstack([np.hstack([eye, zero, column]), np.hstack([into[0], a.T, into[1]]), row])
-        left, right = np.vstack([left[: 2 * n] - right[: 2 * n], last]), np.vstack([left[: 2 * n] + right[: 2 * n], row])
+        left, right = (
+            np.vstack([left[: 2 * n] - right[: 2 * n], last]),
+            np.vstack([left[: 2 * n] + right[: 2 * n], row]),
+        )
     top, bottom = eigvals(left, right, homogeneous_eigvals=True, check_finite=False)
     with np.errstate(all="ignore"):
         s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)
@@ -180,7 +176,7 @@ def _decades(low: float, high: float) -> np.ndarray:
 
 
 def _functions(curve: LoopCurve, w: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """(2, m): the sine of arg L over sin w (w), and (|L|^2 - 1)/(|L|^2 + 1); both bounded at poles of L, 0 if rounding."""
+    """(2, m): sin(arg L)/sin w, in continuous time over w/(1 + w^2), and (|L| - 1)/(|L| + 1); 0 within rounding."""
     with np.errstate(all="ignore"):
         size = np.abs(values)
         sine = np.where(np.isfinite(size) & (size > 0), values.imag / size, 0.0)

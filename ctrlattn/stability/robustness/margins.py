@@ -13,6 +13,7 @@ import control
 import numpy as np
 
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
@@ -22,6 +23,7 @@ from ctrlattn.stability.robustness.loop_curve import LoopCurve
 _LARGEST = 1000  # states
 _EIGENVALUES = 50  # states up to which scaled loops are checked by their eigenvalues too
 _RESIDUAL = 1e-6  # |1 + K e^{-i phi} L| that is still taken for a pole on the boundary
+_LAST_DIGITS = 1e-15  # a root is exact to its last digit: this near the boundary it is on it
 _FAR = 1e8  # gains beyond this, or below its inverse, are left out where rounding hides the response
 _UNSTABLE = 1e-7  # distance of a pole beyond the boundary that is no matter of rounding
 _TURN = 1e-9  # below this share of the largest crossing, w counts as 0, where no delay turns
@@ -120,10 +122,10 @@ def margins(system: Any) -> Margins:
     (4.0, 75.52, 0.75)
     """
     loop = siso_loop(system, "margins")
-    closed = _closed(loop, 1.0)
-    if closed is None or not Realization(closed, *loop[1:]).is_stable():
+    poles, stable = _closed_loop(system, loop)
+    if not stable:
         return Margins(False, *[math.nan] * 8)
-    curve = curves.loop_curve(loop, closed)
+    curve = curves.loop_curve(loop, poles)
     result = _margins(curve, curves.adaptive_grid(curve))
     if not _holds(curve, result):
         result = _margins(curve, curves.adaptive_grid(curve, finer=8))
@@ -160,8 +162,7 @@ def crossings(system: Any) -> Crossings:
     ([4.0], [3.1416], [75.52])
     """
     loop = siso_loop(system, "crossings")
-    closed = _closed(loop, 1.0)
-    curve = curves.loop_curve(loop, loop.a if closed is None else closed)
+    curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
     grid = curves.adaptive_grid(curve)
     frequency, factor, _ = _gains(curve, grid)
     omega, rotation, delays, _ = _rotations(curve, grid)
@@ -175,8 +176,8 @@ def siso_loop(system: Any, quantity: str) -> Realization:
         raise InputTypeError(f"{quantity} are of a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
         raise InputError(
-            f"{quantity} are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use disk_margin "
-            "or loop_margins"
+            f"{quantity} are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use "
+            "disk_margin or loop_margins"
         )
     if system.dt is None:
         raise InputError(f"{quantity} need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
@@ -185,6 +186,19 @@ def siso_loop(system: Any, quantity: str) -> Realization:
     if not loop.real():
         raise InputError(f"{quantity} are of a real loop, got complex matrices: use disk_margin")
     return loop
+
+
+def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tuple[np.ndarray, bool]:
+    """(poles of 1 + L = 0, whether all are inside); a loop that is not well posed has those of L, and is not stable."""
+    closed = _closed(loop, 1.0)
+    if closed is None:
+        return np.linalg.eigvals(loop.a), False
+    if isinstance(system, control.StateSpace):
+        stable = decide and Realization(closed, *loop[1:]).is_stable()
+        return np.linalg.eigvals(closed), stable
+    poles = accurate_roots(system.num[0][0], system.den[0][0])
+    growth = poles.real / np.maximum(np.abs(poles), 1e-300) if loop.continuous else np.abs(poles) - 1
+    return poles, bool(np.max(growth, initial=-1.0) < -_LAST_DIGITS)
 
 
 def _closed(loop: Realization, gain: complex) -> np.ndarray | None:

@@ -1,13 +1,17 @@
 """Margins by their definition: put the margin into the loop and a pole lies on the unit circle."""
 
 import warnings
+from dataclasses import astuple
 
 import control
 import numpy as np
 import pytest
+import systems
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins
+from ctrlattn.linear.realization import realization
+from ctrlattn.stability.robustness import loop_curve
 
 
 def radius(system):
@@ -173,9 +177,101 @@ def test_refused():
         margins(control.tf([1, 0, 0], [1, 1], 1))
     with pytest.raises(ValueError, match="sequence of 2 different layers"):
         margins([Loop(CausalMean())] * 2)
-    with pytest.raises(ValueError, match="differ from the state space"):
-        margins(control.ss(np.diag(np.linspace(0.5, 0.99, 60)), np.ones((60, 1)), np.ones((1, 60)), 0, 1))
+    with pytest.raises(ValueError, match="n <= 1000"):
+        margins(control.ss(0.5 * np.eye(1001), np.ones((1001, 1)), np.ones((1, 1001)), 0, 1))
     with pytest.raises(ValueError, match="SISO"):
         margins(control.ss(0.5 * np.eye(2), np.eye(2), np.eye(2), 0, 1))
     with pytest.raises(TypeError, match="StateSpace or TransferFunction"):
         margins(np.eye(2))
+
+
+def closed_poles(system, factor):
+    """Of 1 + K L, by the eigenvalues of A - K b c/(1 + K d) in coordinates of their own; K may be complex."""
+    g = realization(system, "test")
+    return np.linalg.eigvals(g.a - factor / (1 + factor * g.d[0, 0]) * g.b @ g.c)
+
+
+def beyond(poles, system):
+    """How far the outermost pole is beyond the boundary, in units of the largest one."""
+    return np.max(poles.real / np.abs(poles).max() if system.dt == 0 else np.abs(poles) - 1)
+
+
+@pytest.mark.parametrize("form", ["tf", "modal", "dense"])
+@pytest.mark.parametrize("order", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("kind", [kind for kind in systems.KINDS if kind not in systems.BEYOND])
+def test_margins_are_what_they_say_for_every_kind_of_loop(kind, order, form):
+    L = systems.closed(systems.siso(kind, order, form, seed=order), seed=order)
+    try:
+        m = margins(L)
+    except ArithmeticError:  # only where the closed loop itself is on the boundary as far as eigenvalues can tell
+        assert np.abs(beyond(closed_poles(L, 1.0), L)) < 1e-6
+        return
+    if not m.stable:
+        assert beyond(closed_poles(L, 1.0), L) > -1e-7
+        return
+    assert m.residual <= 1e-6
+    for share in (0.2, 0.7, 0.99):  # inside: stable
+        above = 1 + share * (m.gain_margin - 1) if np.isfinite(m.gain_margin) else 1 + 3 * share
+        turn = np.exp(1j * np.radians(share * min(m.phase_margin, 180.0)))
+        for factor in (above, 1 - share * (1 - m.gain_reduction), turn, turn.conjugate()):
+            assert beyond(closed_poles(L, factor), L) < 1e-7
+    w = np.concatenate([[0.0], np.geomspace(1e-7, 1, 3000), np.linspace(1, np.pi, 1000), [m.modulus_frequency]])
+    w = w if L.dt else np.append(np.geomspace(1e-7, 1e7, 4000), m.modulus_frequency)
+    g = realization(L, "test")
+    with np.errstate(all="ignore"):
+        distance = np.array([abs(1 + complex(g.response(x)[0, 0])) for x in w[w > 0]])
+    assert distance.min() > m.modulus_margin * (1 - 1e-6)
+    assert distance[-1] < m.modulus_margin * (1 + 1e-6) or m.modulus_frequency == 0
+
+
+@pytest.mark.parametrize("step", systems.STEPS)
+@pytest.mark.parametrize("plant", systems.PLANTS)
+def test_a_plant_sampled_ever_faster_has_the_margins_of_the_plant(plant, step):
+    """The hold delays by half a step: the margins of e^{-s h/2} P are those of the sampled plant up to h^2."""
+    continuous = systems.closed(control.ss(control.tf(*systems.PLANTS[plant])), seed=1)
+    fast = control.sample_system(continuous, step / 100, "zoh")
+    m, of_plant = margins(fast), margins(continuous)
+    if not of_plant.stable:
+        return
+    if np.isfinite(of_plant.phase_margin) and of_plant.gain_crossover > 0:
+        expected = of_plant.phase_margin - np.degrees(of_plant.gain_crossover * step / 200)
+        assert_allclose(m.phase_margin, expected, atol=0.2 * step + 1e-5)
+        assert_allclose(m.gain_crossover * 100 / step, of_plant.gain_crossover, rtol=1e-2)
+    assert_allclose(m.modulus_margin, of_plant.modulus_margin, rtol=0.05 * step + 1e-6, atol=0.05 * step)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3, 1e6])
+def test_units_of_states_and_of_time_change_nothing(factor):
+    for order in (2, 5, 8):
+        L = systems.closed(systems.siso("slow", order, "modal", seed=order), seed=order)
+        expected = margins(L)
+        for other in (systems.states_scaled(L, factor), systems.states_permuted(L, 3)):
+            assert_allclose(astuple(margins(other))[1:9], astuple(expected)[1:9], rtol=1e-7)
+        s = systems.closed(systems.siso("continuous", order, "modal", seed=order), seed=order)
+        faster = systems.state_space(factor * s.A, factor * s.B, s.C, s.D, 0)
+        one, other = margins(s), margins(faster)
+        for name in ("gain_margin", "gain_reduction", "phase_margin", "modulus_margin"):
+            assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-9)
+        assert_allclose(other.gain_crossover, factor * one.gain_crossover, rtol=1e-9)
+        assert_allclose(other.delay_margin, one.delay_margin / factor, rtol=1e-9)
+
+
+def test_phases_lie_above_minus_180():
+    crossed = crossings(control.tf([1.0], [1.0, 1.0]))  # |L(0)| = 1, and no rotation but half a turn leads to -1
+    assert crossed.phase.tolist() == [180.0]
+
+
+def test_a_search_that_misses_a_crossing_is_caught_by_the_eigenvalues(monkeypatch):
+    monkeypatch.setattr(loop_curve, "real_axis", lambda curve, grid: np.zeros(0))
+    with pytest.raises(ArithmeticError, match="unstable for a gain or rotation below the margin"):
+        margins(control.tf([2e-3], np.poly([0.9] * 3), 1))
+    monkeypatch.undo()
+    monkeypatch.setattr(loop_curve, "unit_circle", lambda curve, grid: np.zeros(0))
+    with pytest.raises(ArithmeticError, match="unstable for a gain or rotation below the margin"):
+        margins(control.tf([0.5], [1, -1], 1))
+
+
+def test_a_crossing_that_the_matrices_do_not_confirm_is_refused(monkeypatch):
+    monkeypatch.setattr(loop_curve, "unit_circle", lambda curve, grid: np.array([0.3]))
+    with pytest.raises(ArithmeticError, match="misses a pole on the boundary by"):
+        margins(control.tf([0.5], [1, -1], 1))

@@ -1,0 +1,116 @@
+"""Crossings of a loop's curve against closed forms, and each of the two searches without the other."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.linear.realization import realization
+from ctrlattn.stability.robustness import loop_curve
+from ctrlattn.stability.robustness.loop_curve import adaptive_grid, closest_to_minus_one, real_axis, unit_circle
+
+
+def curve_of(system):
+    g = realization(system, "test")
+    return loop_curve.loop_curve(g, np.linalg.eigvals(g.a - g.b @ g.c / (1 + g.d[0, 0])))
+
+
+def memories(count, pole, gain=1.0):
+    """gain ((1 - p)/(z - p))^m: m slow memories in a row."""
+    return control.tf([gain * (1 - pole) ** count], np.poly([pole] * count), 1)
+
+
+def exact_crossings(count, pole):
+    """w with m arg(z - p) = pi, 3 pi, ... by bisection on the closed form of the angle."""
+    angle = lambda w: np.arctan2(np.sin(w), np.cos(w) - pole)  # noqa: E731
+    crossed = []
+    for target in np.arange(1, count, 2) * np.pi / count:
+        low, high = 0.0, np.pi
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if angle(middle) < target else (low, middle)
+        crossed.append(low)
+    return np.array(crossed)
+
+
+@pytest.mark.parametrize("pencil", [0, 16])
+@pytest.mark.parametrize(("count", "pole"), [(3, 0.5), (4, 0.9), (5, 0.98), (6, 0.95), (7, 0.95)])
+def test_the_real_axis_by_the_closed_form_with_and_without_the_pencil(count, pole, pencil, monkeypatch):
+    monkeypatch.setattr(loop_curve, "_PENCIL", pencil)
+    curve = curve_of(memories(count, pole, 0.5))
+    # The coefficients of the fraction round the poles: that is all the difference.
+    assert_allclose(np.sort(real_axis(curve, adaptive_grid(curve))), exact_crossings(count, pole), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pencil", [0, 16])
+@pytest.mark.parametrize("share", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("damping", [0.3, 1e-3])
+def test_two_crossings_of_the_unit_circle_next_to_each_other(damping, share, pencil, monkeypatch):
+    """|1/((z - p)(z - conj p))| just above 1 at its top: the two crossings are apart as the root of the share."""
+    monkeypatch.setattr(loop_curve, "_PENCIL", pencil)
+    pole = (1 - damping) * np.exp(0.9j)
+    den = np.array([1.0, -2 * pole.real, abs(pole) ** 2])
+    # |den|^2 is a parabola in c = cos w, with its bottom at (1 + r^2) cos(angle)/(2 r).
+    c = (1 + abs(pole) ** 2) * np.cos(0.9) / (2 * abs(pole))
+    bottom = abs(np.polyval(den, c + 1j * np.sqrt(1 - c * c)))
+    for gain, number in ((bottom * (1 + share), 2), (bottom * (1 - share), 0)):
+        curve = curve_of(control.tf([gain], den, 1))
+        crossed = unit_circle(curve, adaptive_grid(curve))
+        assert len(crossed) == number
+        half = np.sqrt(gain**2 - bottom**2) / (2 * abs(pole)) if number else 0.0
+        assert_allclose(np.sort(np.cos(crossed)), [c - half, c + half][:number], atol=1e-9)
+
+
+def test_the_pencil_has_the_crossings_as_eigenvalues():
+    g = realization(memories(4, 0.9, 2.0), "test")
+    near = loop_curve.pencil_frequencies(g, -1.0)
+    for w in exact_crossings(4, 0.9):
+        assert np.abs(near - w).min() < 1e-6
+    w = np.arccos((1 + 0.81 - 0.01 * np.sqrt(2.0)) / 1.8)  # |.1/(z - .9)|^4 = 1/2
+    assert np.abs(loop_curve.pencil_frequencies(g, 1.0) - w).min() < 1e-6
+    s = realization(control.tf([8.0 * 1.5], [1, 3, 3, 1]), "test")  # 12/(s + 1)^3: real at sqrt 3, |L| = 1 at
+    assert np.abs(loop_curve.pencil_frequencies(s, -1.0) - np.sqrt(3)).min() < 1e-9
+    assert np.abs(loop_curve.pencil_frequencies(s, 1.0) - np.sqrt(12 ** (2 / 3) - 1)).min() < 1e-9
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+def test_the_unit_of_time_changes_nothing(unit):
+    curve = curve_of(control.tf([4.0 * unit**3], np.poly([-unit] * 3)))  # 4/(s + 1)^3
+    grid = adaptive_grid(curve)
+    assert_allclose(curve.unit * real_axis(curve, grid), unit * np.sqrt(3), rtol=1e-12)
+    assert_allclose(curve.unit * unit_circle(curve, grid), unit * np.sqrt(4 ** (2 / 3) - 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("p", [0.9, 0.0, -0.9])
+def test_the_nearest_point_to_minus_one(p):
+    """|1 + k/(z - p)|, |z - (p - k)|^2/|z - p|^2: monotone in cos w, so that the nearest point is at an end."""
+    curve = curve_of(control.tf([0.3], [1, -p], 1))
+    ends = [abs(1 + 0.3 / (z - p)) for z in (1.0, -1.0)]
+    distance, w = closest_to_minus_one(curve, adaptive_grid(curve))
+    assert_allclose([distance, w], [min(ends), [0.0, np.pi][int(np.argmin(ends))]], rtol=1e-12)
+
+
+def test_a_sharp_minimum_inside_is_polished():
+    """1 + L = (z^2 - 2 r c z + r^2)/z^2, closed-loop poles of radius r at an angle: the least distance by calculus."""
+    r, c = 0.9999, np.cos(0.7)
+    closed, den = np.array([1.0, -2 * r * c, r * r]), np.array([1.0, 0.0, 0.0])
+    distance, w = closest_to_minus_one(*(lambda k: (k, adaptive_grid(k)))(curve_of(control.tf(closed - den, den, 1))))
+    cosine = (1 + r * r) * c / (2 * r)
+    assert_allclose(np.cos(w), cosine, rtol=1e-8)
+    assert_allclose(distance, (1 - r * r) * np.sqrt(1 - c * c), rtol=1e-9)
+
+
+def test_a_loop_that_is_real_everywhere_has_no_crossing_inside():
+    curve = curve_of(control.ss([[0.5]], [[1.0]], [[0.0]], [[-0.5]], 1, remove_useless_states=False))
+    assert len(real_axis(curve, adaptive_grid(curve))) == 0
+
+
+def test_noise_ends_the_refinement():
+    """In rotated coordinates a strongly damped response is a difference of large terms: the grid stays small."""
+    rng = np.random.default_rng(0)
+    q = np.linalg.qr(rng.normal(size=(20, 20)))[0]
+    a = q @ (np.diag(rng.uniform(-0.1, 0.1, 20)) + np.eye(20, k=1)) @ q.T
+    g = control.ss(a, q[:, [-1]], q[:, [0]].T, 0, 1)
+    grid = adaptive_grid(curve_of(g))
+    assert len(grid.w) < 20_000
+    assert np.all(np.diff(grid.w) > 0)
