@@ -22,7 +22,7 @@ for this scene: no language statistics.
 
 from itertools import product
 
-from stage.prediction_error import CONTROLS, NOTES, PASSES, VARIANTS, claims, interval, measure, row
+from stage.prediction_error import CONTROLS, PASSES, SEQUENCE, VARIANTS, claims, interval, measure, row
 from stage.prediction_error_picture import draw
 from stage.running import command, save
 from stage.verdict import said
@@ -41,7 +41,7 @@ def verdict(numbers):
         curve = numbers["shares"][setting][v]
         lines += [f"{setting}, {v}, after {', '.join(curve)} passes: {row(curve.values())}"]
     for (v, seen), key in product(numbers["outlier"].items(), ("length", "cosine", "inner")):
-        lines += [f"{v}, {NOTES}, {key}: {' '.join(f'{value:+.2f}' for value in seen[key])}"]
+        lines += [f"{v}, {SEQUENCE}, {key}: {' '.join(f'{value:+.2f}' for value in seen[key])}"]
     for name, by_variant in numbers["controls"].items():
         shares = (f"{v} D {interval(r['D'])}, successor {interval(r['successor'])}" for v, r in by_variant.items())
         lines += ["; ".join([f"{name}, {CONTROLS[name]}", *shares])]

@@ -1,8 +1,7 @@
-"""`ctrlattn`: one module a command. The only room that prints: results on stdout, progress on stderr.
+"""The command line `ctrlattn`, one module per command. Only this room prints: results to stdout, progress to stderr.
 
-Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input (one line that says what and where), 70 a bug of ours,
-130 interrupted.
-Nothing heavy is imported until a command runs, so that --help answers at once.
+Exit codes are 0 (success), 1 (a requested check fails), 2 (bad input, one line that says what and where), 70 (a bug of
+ours) and 130 (interrupted). Nothing heavy is imported until a command runs, so that --help answers at once.
 """
 
 import sys
@@ -40,7 +39,7 @@ def main() -> None:
 
 
 def _debug_first(arguments: list[str]) -> list[str]:
-    """--debug belongs to no command, and people write it where they write the other options: at the end.
+    """The arguments with --debug in front: it is not an option of a command, but people write it at the end.
 
     >>> _debug_first(["report", "--debug"])
     ['--debug', 'report']

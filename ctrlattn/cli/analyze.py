@@ -1,4 +1,4 @@
-"""`ctrlattn analyze`: what the layers of a checkpoint do as a feedback system."""
+"""The command `ctrlattn analyze`: measure the layers of a checkpoint as a feedback system, and write the page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,16 +16,16 @@ EXAMPLES = (
 
 def analyze(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
-    text: Annotated[str, typer.Option("--text", help="The text it reads; a file, or the text itself.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun goes on there.")] = Path(
+    text: Annotated[str, typer.Option("--text", help="Text that the network reads; a file, or the text itself.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun continues there.")] = Path(
         "analysis"
     ),
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the text that are read, at most.")] = 256,
+    tokens: Annotated[int, typer.Option(min=1, help="Largest number of tokens that are read.")] = 256,
     parts: Annotated[
         list[str] | None,
         typer.Option(
             "--parts",
-            help="What is measured (repeatable): feedback, heads, value_output, attention, diversity, sinks, gain, "
+            help="Part to measure (repeatable): feedback, heads, value_output, attention, diversity, sinks, gain, "
             "nonnormality, exponents; default: everything.",
         ),
     ] = None,
@@ -35,8 +35,8 @@ def analyze(
 ) -> None:
     """Measure sign and gain of the feedback of every sublayer and head, spectra, sinks, gains and growth over depth.
 
-    It writes report.html (one self-contained file), figures/, results.nc, summary.json, and parts/ (one file a part: a
-    run that was stopped goes on).
+    It writes report.html (one self-contained file), figures/, results.nc, summary.json, and parts/ (one file per part,
+    so that an interrupted run continues).
     """
     with one_line_errors():
         from ctrlattn.files import output_directory
@@ -50,7 +50,7 @@ def analyze(
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         if checkpoint.tokenizer is None:
-            raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
         ids = token_ids(checkpoint, words, most=tokens)
         if len(ids) < 2:
             raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")

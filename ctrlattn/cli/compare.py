@@ -1,4 +1,4 @@
-"""`ctrlattn compare`: two results side by side."""
+"""The command `ctrlattn compare`: differences between two result files."""
 
 from difflib import unified_diff
 from pathlib import Path
@@ -13,14 +13,14 @@ EXAMPLES = "Example:  ctrlattn compare a.nc b.nc --tolerance 1e-9"
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A.nc", help="A result of `simulate` or `report`.")],
-    b: Annotated[Path, typer.Argument(metavar="B.nc", help="The result to hold against it.")],
+    b: Annotated[Path, typer.Argument(metavar="B.nc", help="The result to compare it with.")],
     tolerance: Annotated[
         float | None,
         typer.Option(min=0.0, help="Exit with 1 if a variable differs by more, relative to its largest value."),
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Hold two results side by side: largest differences, where they part, what only one of them has."""
+    """Compare two results: largest differences, the layer where they start, and variables that only one of them has."""
     with one_line_errors():
         from ctrlattn import results
 

@@ -1,4 +1,4 @@
-"""`ctrlattn drop`: a smaller network that works."""
+"""The command `ctrlattn drop`: drop sublayers of a checkpoint, fit gains in their place, and judge the result."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,11 +20,11 @@ def drop(
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; model/ in it must be new.")] = Path(
         "dropped"
     ),
-    attention: Annotated[int, typer.Option(min=0, help="How many attention layers go.")] = 0,
-    mlp: Annotated[int, typer.Option(min=0, help="How many MLPs go.")] = 0,
-    blocks: Annotated[int, typer.Option(min=0, help="How many whole layers go.")] = 0,
+    attention: Annotated[int, typer.Option(min=0, help="Number of attention layers to drop.")] = 0,
+    mlp: Annotated[int, typer.Option(min=0, help="Number of MLPs to drop.")] = 0,
+    blocks: Annotated[int, typer.Option(min=0, help="Number of whole layers to drop.")] = 0,
     layers: Annotated[
-        list[int] | None, typer.Option("--layers", help="These attention layers (repeatable), in place of a number.")
+        list[int] | None, typer.Option("--layers", help="Attention layer to drop (repeatable), in place of a number.")
     ] = None,
     by: Annotated[
         str | None,
@@ -34,15 +34,15 @@ def drop(
             "average, as published) or worst (least at any token); default: loss where it applies.",
         ),
     ] = None,
-    bare: Annotated[bool, typer.Option("--bare", help="Put nothing in their place.")] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Fit no gains: put nothing in their place.")] = False,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank of the gains; default: full.")] = None,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Gains of attention layers keep a memory of constant size of the text.")
+        bool, typer.Option("--memory", help="Gains of attention layers remember the text in a state of constant size.")
     ] = False,
     held_out: Annotated[
         str | None, typer.Option("--held-out", help="Text to judge by; default: the last fifth of --text.")
     ] = None,
-    tokens: Annotated[int, typer.Option(min=10, help="Tokens of each text that are read, at most.")] = 16384,
+    tokens: Annotated[int, typer.Option(min=10, help="Largest number of tokens read of each text.")] = 16384,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the tokens drawn for the curvature.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
@@ -61,7 +61,7 @@ def drop(
         words, judging = text_of(text), None if held_out is None else text_of(held_out)
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
         if checkpoint.tokenizer is None:
-            raise InputError(f"{source}: a text needs a tokenizer, and there is none beside the weights")
+            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
 
         from ctrlattn import checkpoints
         from ctrlattn.report.pages.reduction import write_drop
@@ -70,7 +70,7 @@ def drop(
         chosen: dict[str, Any] = {"count": counted}
         if layers:
             if any(counted.values()):
-                raise InputError("--layers says which attention layers go: give no number beside it")
+                raise InputError("--layers names the layers to drop: leave out --attention, --mlp and --blocks")
             chosen = {"layers": {"attention": tuple(layers)}}
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]
@@ -92,7 +92,7 @@ def drop(
         spent = checkpoints.cost(networks, split.judge[:1])
         show_progress("speed", 1, 1)
         show_progress("perplexity", 0, 1)
-        half = {"window": window, "stride": window // 2}  # windows follow one another, so that they are one text again
+        half = {"window": window, "stride": window // 2}  # consecutive windows form one text again
         sliding = {
             name: checkpoints.perplexity(network, split.judge.flatten(), **half) for name, network in networks.items()
         }

@@ -1,4 +1,4 @@
-"""`ctrlattn list`: the presets, and what configurations are made of."""
+"""The command `ctrlattn list`: presets with their sources, parts of a configuration, and shipped signals."""
 
 import typer
 
@@ -6,7 +6,7 @@ from ctrlattn.cli.terminal import AsJSON, print_json
 
 
 def list_(as_json: AsJSON = False) -> None:
-    """Show the presets with their sources, and what configurations are made of."""
+    """Show the presets with their sources, the parts of a configuration, and the shipped signals."""
     from ctrlattn import config, presets
     from ctrlattn import signals as recordings
 

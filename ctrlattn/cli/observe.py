@@ -1,4 +1,4 @@
-"""`ctrlattn observe`: the few causes behind a signal of a real network."""
+"""The command `ctrlattn observe`: learn a sparse dictionary of one signal of a layer, and write its pages."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,27 +16,27 @@ EXAMPLES = (
 
 def observe(
     source: Annotated[str, typer.Argument(help="transformers directory, .gguf file or hub id.")],
-    layer: Annotated[int, typer.Option(help="Layer, 0 the first.")],
+    layer: Annotated[int, typer.Option(help="Index of the layer; the first is 0.")],
     text: Annotated[str, typer.Option("--text", help="UTF-8 file to learn from; a tenth of it is held out.")],
-    signal: Annotated[str, typer.Option(help="state, prediction, error, mid or mlp.")] = "state",
+    signal: Annotated[str, typer.Option(help="Signal of the layer: state, prediction, error, mid or mlp.")] = "state",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Directory to write to; a killed training goes on there.")
+        Path, typer.Option("--out", "-o", help="Directory to write to; an interrupted training continues there.")
     ] = Path("observe"),
-    features: Annotated[int, typer.Option(min=1, help="Directions of the dictionary.")] = 4096,
-    k: Annotated[int, typer.Option(min=0, help="Features an example (TopK); 0: ReLU with --penalty.")] = 32,
+    features: Annotated[int, typer.Option(min=1, help="Number of directions in the dictionary.")] = 4096,
+    k: Annotated[int, typer.Option(min=0, help="Features per example (TopK); 0: ReLU with --penalty.")] = 32,
     penalty: Annotated[float, typer.Option(help="Weight of the L1 norm, such as 2; ReLU only.")] = 0.0,
-    tokens: Annotated[int, typer.Option(min=100, help="Tokens to learn from, about.")] = 400_000,
-    context: Annotated[int, typer.Option(min=8, help="Tokens a window.")] = 128,
-    held_out: Annotated[int, typer.Option(min=1, help="Windows to measure on.")] = 64,
-    shown: Annotated[int, typer.Option(min=1, help="Features to show the texts of.")] = 24,
+    tokens: Annotated[int, typer.Option(min=100, help="Approximate number of tokens to learn from.")] = 400_000,
+    context: Annotated[int, typer.Option(min=8, help="Tokens per window.")] = 128,
+    held_out: Annotated[int, typer.Option(min=1, help="Number of held-out windows to measure on.")] = 64,
+    shown: Annotated[int, typer.Option(min=1, help="Number of features whose texts are shown.")] = 24,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the dictionary and of the order.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Learn a sparse dictionary of one signal of one layer, and show what its features stand for.
+    """Learn a sparse dictionary of one signal of one layer, and show the texts on which its features are active.
 
-    It writes report.html (explained variance beside principal components, loss recovered), features.html (the texts
-    that excite each feature, tokens shaded), dictionary.safetensors, figures/, results.nc and summary.json.
+    It writes report.html (explained variance beside principal components, recovered loss), features.html (texts per
+    feature, with shaded tokens), dictionary.safetensors, figures/, results.nc and summary.json.
     """
     with one_line_errors():
         from ctrlattn.files import output_directory

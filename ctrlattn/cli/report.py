@@ -1,4 +1,4 @@
-"""`ctrlattn report`: a page on what attention does as a feedback loop."""
+"""The command `ctrlattn report`: write the page on loops that the attention of a real network drives."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ def report(
     ] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Write a page that tells what attention does as a feedback loop, on signals of a real network.
+    """Write a page that shows attention as a feedback loop, on signals of a real network.
 
     Without arguments it needs no network access: the signals ship inside the package. It writes report.html (one
     self-contained file), figures/ (PNG and SVG), results.nc and summary.json.
@@ -54,7 +54,7 @@ def report(
         if signals is not None and checkpoint is not None:
             raise InputError("give either --signals or --checkpoint, not both")
         if text and checkpoint is None:
-            raise InputError("--text goes with --checkpoint")
+            raise InputError("--text needs a network that reads it: give --checkpoint as well")
         recorded = None if checkpoint is None else _record(checkpoint, text or [], allow_download)
 
         from ctrlattn.report import write

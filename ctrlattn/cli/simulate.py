@@ -1,4 +1,4 @@
-"""`ctrlattn simulate`: one loop on a seeded signal."""
+"""The command `ctrlattn simulate`: run one loop on a seeded Gaussian signal, and print its state over depth."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ def simulate(
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         x = _signal(tokens, features, seed)
-        with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
+        with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may overflow
             trajectory = run(loop, x, layers)
             rms = np.sqrt(np.mean(trajectory.state**2, axis=(-2, -1)))
             error = np.sqrt(np.mean((loop.tracking.error(trajectory.state, x)) ** 2, axis=(-2, -1)))
@@ -57,7 +57,7 @@ def _signal(tokens: int, features: int, seed: int) -> Any:
 
     try:
         return np.random.default_rng(seed).standard_normal((tokens, features))
-    except (MemoryError, ValueError) as error:  # numpy's limit of a dimension is a ValueError
+    except (MemoryError, ValueError) as error:  # numpy raises ValueError where a dimension is too large
         raise InputError(f"--tokens {tokens} --features {features}: this signal does not fit into memory") from error
 
 

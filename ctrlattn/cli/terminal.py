@@ -1,4 +1,4 @@
-"""What every command does in the same way: one-line errors, a progress bar on stderr, JSON on stdout."""
+"""Helpers of all commands: one-line errors, exit codes, texts of --text, a progress bar on stderr, JSON on stdout."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results o
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What a user can mend becomes one line on stderr and exit code 2; anything else is a bug, which `main` reports.
+    """Turn an error that the user can mend into one line on stderr and exit code 2; `main` reports all others as bugs.
 
     A user can mend an InputError, and an OSError that concerns a file or a device.
     """
@@ -41,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
 def _concerns_a_file(error: OSError) -> bool:
     """Whether the system names a file, or says that a device is full, read-only or broken.
 
-    A closed pipe (`ctrlattn list | head`) is none of these: typer ends the program without a word.
+    A closed pipe (`ctrlattn list | head`) is none of these: typer then ends the program silently.
 
     >>> _concerns_a_file(FileNotFoundError(errno.ENOENT, "No such file or directory", "a.nc"))
     True
@@ -52,7 +52,7 @@ def _concerns_a_file(error: OSError) -> bool:
 
 
 def report_bug(error: Exception, arguments: list[str]) -> None:
-    """What to report, on stderr; with --debug among the arguments, the traceback stands before it."""
+    """Print to stderr what to report, after the traceback where --debug is among the arguments."""
     if "--debug" in arguments:
         typer.echo("".join(traceback.format_exception(error)), err=True)
     words = " ".join(str(error).split())
@@ -65,7 +65,7 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
 
 
 def load_checkpoint(source: str, **options: Any) -> Any:
-    """checkpoints.load(source, ...), announced on stderr."""
+    """checkpoints.load(source, ...) after a line on stderr."""
     from ctrlattn import checkpoints
 
     typer.echo(f"ctrlattn: loading {source}", err=True)
@@ -73,41 +73,41 @@ def load_checkpoint(source: str, **options: Any) -> Any:
 
 
 def file_of(argument: str) -> Path | None:
-    """The file that a --text names, as it is or after an @; None where the argument is a text itself."""
+    """The file that --text names, with or without an @ in front; None where the argument is the text itself."""
     if argument.startswith("@"):
         return Path(argument[1:])
-    if os.path.isfile(argument):  # False, not an error, for a text too long to be a name
+    if os.path.isfile(argument):  # a text that is too long for a file name gives False, not an error
         return Path(argument)
     if not any(character.isspace() for character in argument) and Path(argument).suffix:
-        raise InputError(f"--text {argument}: no such file, and a single word is no text to measure on")
+        raise InputError(f"--text {argument}: no such file, and a single word is too short a text to measure on")
     return None
 
 
 def text_of(argument: str) -> str:
-    """The content of the file that a --text names, or the text itself."""
+    """The content of the file that --text names, or the text itself."""
     file = file_of(argument)
     with utf8("--text" if file is None else file):
         text = argument if file is None else file.read_text(encoding="utf-8")
-        text.encode()  # Python hides bytes of the command line that are no UTF-8 in surrogates
+        text.encode()  # Python turns bytes of the command line that are not UTF-8 into surrogates, which raise here
     if not text.strip():
         raise InputError(f"--text {argument!r} is empty")
     return text.strip()
 
 
 def given(value: Any, otherwise: Any) -> Any:
-    """What the user gave, or else what holds otherwise."""
+    """The value of an option, or its default where the user gave none."""
     return otherwise if value is None else value
 
 
 def print_json(facts: Any) -> None:
-    """Facts on stdout; NaN and infinities become null."""
+    """Print facts as JSON to stdout; NaN and infinities become null."""
     from ctrlattn.results import json_ready
 
     typer.echo(json.dumps(json_ready(facts), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def show_progress(step: str, done: int, total: int) -> None:
-    """A bar on stderr: redrawn in place on a terminal, one line a step elsewhere."""
+    """Show a progress bar on stderr, redrawn in place on a terminal, with one line per step elsewhere."""
     bar = "█" * round(20 * done / total)
     line = f"ctrlattn [{bar:<20}] {done}/{total} {step}"
     if sys.stderr.isatty():

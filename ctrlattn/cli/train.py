@@ -1,4 +1,4 @@
-"""`ctrlattn train`: attention laws trained on the same footing."""
+"""The command `ctrlattn train`: train several attention laws alike, attack them, and compare them by seed."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ EXAMPLES = (
 def train(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[digits|mnist5k|text]", help="What to train on, unless --data or --plan says it."),
+        typer.Argument(metavar="[digits|mnist5k|text]", help="Data to train on, unless --data or --plan names it."),
     ] = None,
     data: Annotated[
         Path | None,
@@ -29,13 +29,13 @@ def train(
         list[str] | None,
         typer.Option(
             "--configs",
-            help="Arm: a preset (with -learned, -learned-each, -saturated or -scheduled behind it), a relative, or a "
+            help="Arm: a preset (also with -learned, -learned-each, -saturated or -scheduled), a relative, or a "
             "TOML file; repeatable; the first is the reference.",
         ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from --first on.")] = None,
     first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun goes on there.")] = Path(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun continues there.")] = Path(
         "train"
     ),
     plan: Annotated[
@@ -43,39 +43,40 @@ def train(
         typer.Option("--plan", help="TOML file with data, arms, seeds, settings and the tests fixed beforehand."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data.")] = None,
-    depth: Annotated[int | None, typer.Option(min=1, help="Layers.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Features of a token.")] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="Number of layers.")] = None,
+    width: Annotated[int | None, typer.Option(min=1, help="Features per token.")] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    norm: Annotated[str | None, typer.Option(help="layer, rms or none.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Norm of the blocks: layer, rms or none.")] = None,
     depth_scaled: Annotated[
-        bool | None, typer.Option("--depth-scaled", help="Initial output weights times 1/sqrt(2 depth).")
+        bool | None, typer.Option("--depth-scaled", help="Multiply initial output weights by 1/sqrt(2 depth).")
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Inputs of a step, over all processes.")] = None,
-    patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch, pixels.")] = None,
-    limit: Annotated[float | None, typer.Option(help="Largest |u| of an arm with -saturated, 1 by default.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Inputs per step, over all processes.")] = None,
+    patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch in pixels.")] = None,
+    limit: Annotated[float | None, typer.Option(help="Largest |u| of an arm with -saturated; default: 1.")] = None,
     image: Annotated[
-        int | None, typer.Option(min=1, help="Side to which the images of --data are scaled, pixels.")
+        int | None, typer.Option(min=1, help="Side in pixels to which images of --data are scaled.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="Device; by default the GPU for --data where there is one, else cpu.")
+        str | None, typer.Option(help="Device; default: the GPU for --data where there is one, else cpu.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes with one thread each, one a run; 2, and 1 for --data.")
+        int | None, typer.Option(min=1, help="Processes of one thread, one per run; default: 2, with --data 1.")
     ] = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Train several attention laws on the same footing, attack them, and compare them seed by seed.
+    """Train several attention laws alike, attack them, and compare them seed by seed.
 
-    It writes runs/ (one file a run: a killed comparison goes on), weights/ (safetensors), comparison.json, table.md and
-    comparison.png. By default: softmax twice, NeuTRENO, both PIDformer laws and the comparator, five seeds. With
-    --data the sizes are those of DeiT-tiny on ImageNet; under torchrun the processes share every batch.
+    It writes runs/ (one file per run, so that an interrupted comparison continues), weights/ (safetensors),
+    comparison.json, table.md and comparison.png. By default the arms are softmax twice, NeuTRENO, both PIDformer laws
+    and the comparator, with five seeds. With --data the sizes are those of DeiT-tiny on ImageNet. Under torchrun the
+    processes share every batch.
     """
     with one_line_errors():
         from ctrlattn.files import output_directory
 
         given = sum(each is not None for each in (name, data))
         if given > 1 or (given == 0 and plan is None):
-            raise InputError("say what to train on: digits, mnist5k, text, --data DIR or a --plan, and one of them")
+            raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
         source = str(name if data is None else data) if given else None
         output_directory(out)
         changes = {
@@ -92,7 +93,7 @@ def train(
         }
         settings = {name: value for name, value in changes.items() if value is not None}
         if plan is not None and (configs or seeds or first or settings):
-            raise InputError("--plan says what is compared, and when it was fixed: give no other option beside it")
+            raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
         from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.nn.experiment import plan as plans

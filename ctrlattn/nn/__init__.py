@@ -1,4 +1,4 @@
-"""Torch modules for training: controlled attention in a ViT and a language model; the transformer made of `read`."""
+"""Torch modules for training: controlled attention in a ViT and a language model, and a transformer made of `read`."""
 
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState
 from ctrlattn.nn.modules.blocks import Block

@@ -1,4 +1,4 @@
-"""Sparse observers: from a signal of a real network, the few causes behind it."""
+"""Sparse observers: dictionaries that explain a signal of a real network by few features, and steering along one."""
 
 from ctrlattn.observers.dictionary import Dictionary, load, save
 from ctrlattn.observers.replacement import Recovered, recover, replaced
@@ -6,7 +6,7 @@ from ctrlattn.observers.source import SIGNALS, SignalSource, observe, windows
 from ctrlattn.observers.study import Study, study
 from ctrlattn.observers.training import Settings, Training, train
 
-Stream = SignalSource  # its earlier name; elsewhere a stream is what runs through the layers
+Stream = SignalSource  # this is its earlier name; elsewhere "stream" means the residual stream
 
 __all__ = [
     "SIGNALS",

@@ -1,8 +1,8 @@
-"""svcca = mean canonical correlation of two feature spaces; rsa = correlation of their distances; and their control.
+"""svcca = mean canonical correlation, rsa = correlation of distances: the likeness of two networks' feature spaces.
 
-Two networks read the same text. Their tokens differ, so features are compared word by word: the largest activation on
-a word's tokens. Features are paired by correlation; what the pairing means is told by the same measure after the pairs
-are drawn at random.
+Two networks read the same text. Since their tokens differ, features are compared word by word, by the largest
+activation on the tokens of a word. Features are paired by correlation. The control is the same measure with random
+pairs.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from ctrlattn.errors import InputError
 
 
 def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]]) -> list[np.ndarray]:
-    """For each text, the number of the word (counted over all texts) that each token lies in; -1: in none.
+    """For each text, the index of the word that each token lies in, counted over all texts; -1 outside of words.
 
     Parameters
     ----------
     texts : strings
-        Words are what white space separates.
-    tokens : for each text the (start, end) of its tokens, as a fast tokenizer's offset_mapping gives them
+        White space separates words.
+    tokens : for each text the (start, end) of its tokens, as the offset_mapping of a fast tokenizer gives them
 
     Examples
     --------
@@ -44,7 +44,7 @@ def word_rows(texts: Sequence[str], tokens: Sequence[Sequence[tuple[int, int]]])
 
 
 def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
-    """Largest value on the tokens of each word, (words, features); nan for a word without token.
+    """Largest value on the tokens of each word, (words, features); nan for a word without a token.
 
     >>> by_word(np.array([[1.0], [3.0], [2.0]]), np.array([0, 0, 1]), 2).ravel().tolist()
     [3.0, 2.0]
@@ -56,7 +56,7 @@ def by_word(values: np.ndarray, rows: np.ndarray, words: int) -> np.ndarray:
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every column of a (m, p) with every one of b (m, q), (p, q); 0 for a constant column."""
+    """Pearson correlation of every column of a (m, p) with every column of b (m, q); 0 for a constant column."""
     _require_rows(a, b)
     return _standard(a).T @ _standard(b) / len(a)
 
@@ -68,22 +68,22 @@ def _standard(x: np.ndarray) -> np.ndarray:
 
 
 class Pairs(NamedTuple):
-    """Features of one network with their nearest in the other."""
+    """Features of one network, each with the most correlated feature of the other."""
 
-    first: np.ndarray  # (pairs,) indices
-    second: np.ndarray  # (pairs,) indices
+    first: np.ndarray  # (pairs,) features of the first network
+    second: np.ndarray  # (pairs,) features of the second network
     correlation: np.ndarray  # (pairs,)
 
 
 def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
-    """Each feature of a with the feature of b that correlates most, several to one allowed, as published.
+    """Pair each feature of a with the most correlated feature of b; a feature of b may stand in several pairs.
 
     Parameters
     ----------
     a, b : (m, p), (m, q)
         Activations on the same m words.
     least : float
-        Pairs below this correlation are left out.
+        Least correlation of a pair.
 
     References
     ----------
@@ -106,13 +106,13 @@ def paired(a: np.ndarray, b: np.ndarray, *, least: float = 0.0) -> Pairs:
 def svcca(a: np.ndarray, b: np.ndarray, *, share: float = 0.99, most: int | None = None) -> float:
     """Mean canonical correlation of two sets of rows (p, d) and (p, e), each cut to `share` of its variance.
 
-    1 for spaces that are linear images of each other. Of p rows of noise it is not 0, and 1 where p is no more than the
-    number of directions: `most` cuts that number, and the control belongs to the measure.
+    It is 1 for spaces that are linear images of each other. For p rows of noise it is not 0, and it is 1 where p does
+    not exceed the number of directions. `most` bounds that number; the value means little without its random control.
 
     Raises
     ------
     InputError
-        Different numbers of rows, fewer than three, a share outside (0, 1].
+        The numbers of rows differ or are below three, or the share lies outside (0, 1].
 
     References
     ----------
@@ -153,7 +153,7 @@ def rsa(a: np.ndarray, b: np.ndarray) -> float:
     Raises
     ------
     InputError
-        Different numbers of rows, fewer than three.
+        The numbers of rows differ or are below three.
 
     References
     ----------
@@ -175,16 +175,16 @@ def rsa(a: np.ndarray, b: np.ndarray) -> float:
 def _distances(x: np.ndarray) -> np.ndarray:
     rows = np.asarray(x, dtype=np.float64)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
-    # Rounded, so that ties stay ties in both spaces.
+    # Distances are rounded, so that ties stay ties in both spaces.
     return np.round(1 - (rows @ rows.T)[np.triu_indices(len(rows), 1)], 12)
 
 
 class Likeness(NamedTuple):
-    """A measure of two paired feature spaces, and the same after the pairs were drawn at random."""
+    """A measure of two paired feature spaces, and its values for random pairs."""
 
     value: float
     random: np.ndarray  # (draws,)
-    p: float  # share of draws at least as large, the observed one counted
+    p: float  # share of values at least as large as the observed one, which counts as well
 
 
 def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, seed: int = 0) -> Likeness:
@@ -209,4 +209,4 @@ def likeness(measure: Any, a: np.ndarray, b: np.ndarray, *, draws: int = 100, se
 
 def _require_rows(a: np.ndarray, b: np.ndarray) -> None:
     if len(a) != len(b):
-        raise InputError(f"the two have {len(a)} and {len(b)} rows: they must be of the same words or pairs")
+        raise InputError(f"both arrays must have a row per word or pair, got {len(a)} and {len(b)} rows")

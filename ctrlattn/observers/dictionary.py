@@ -1,7 +1,7 @@
-"""z = TopK(E(x - b) + c) or ReLU(E(x - b) + c), x̂ = zD + b, |D_i| = 1: the few causes behind a signal, estimated.
+"""z = TopK(E(x - b) + c) or ReLU(E(x - b) + c), x̂ = zD + b, |D_i| = 1: a dictionary, which is a sparse autoencoder.
 
-An observer: from a signal of the loop it estimates which of many directions D_i, its features, are present, and how
-much. x is the signal less its mean, over its size, both measured once before training.
+It is an observer: from a signal it estimates which of its features, the directions D_i, are present and how strongly.
+x is the signal minus its mean, divided by its size. Both are measured once before training.
 """
 
 import json
@@ -20,10 +20,10 @@ FORMAT = "ctrlattn observer 1"
 
 
 class Codes(NamedTuple):
-    """The features that are present in each of m examples, strongest first; the others are 0."""
+    """Sparse codes of m examples: the k features that are present, strongest first; all others are 0."""
 
-    values: torch.Tensor  # (m, k)
-    features: torch.Tensor  # (m, k), indices
+    values: torch.Tensor  # (m, k) activations
+    features: torch.Tensor  # (m, k) indices of features
 
 
 class Dictionary(torch.nn.Module):
@@ -33,26 +33,26 @@ class Dictionary(torch.nn.Module):
     ----------
     width, features : int
     k : int or None
-        At most k features an example, the largest (TopK); None: every positive one (ReLU), whose number the penalty of
-        the training holds down.
+        With k, the k largest responses of an example are its features (TopK). With None, every positive response is
+        one (ReLU), and the penalty of the training keeps their number small.
     seed : int
-        It decides the first, random directions. The encoder starts as the decoder's transpose.
+        Seed of the initial directions. The encoder is initially the transpose of the decoder.
 
     Attributes
     ----------
     encoder, decoder : (features, width)
-        Rows; those of the decoder have length 1.
+        E and D, a row per feature; rows of the decoder have length 1.
     threshold : (features,)
-        c, added to what the encoder sees.
+        c, which is added to the response of the encoder.
     bias : (width,)
         b.
     mean, size : (width,), scalar
-        The signal's units: x = (signal - mean)/size. `measure` sets them.
+        Units of the signal: x = (signal - mean)/size. `measure` sets them.
 
     Raises
     ------
     InputError
-        Sizes that are not positive, k beyond the number of features.
+        A size is not positive, or k exceeds the number of features.
 
     References
     ----------
@@ -97,49 +97,49 @@ class Dictionary(torch.nn.Module):
         return int(self.decoder.shape[1])
 
     def measure(self, signal: torch.Tensor) -> None:
-        """Take mean and size from a sample (m, width): mean square 1 an element afterwards.
+        """Set mean and size from a sample (m, width), so that x has a mean square of 1 per element.
 
         Raises
         ------
         InputError
-            Another width, a signal that is not finite or that does not vary.
+            The signal has another width, is not finite, or does not vary.
         """
         self._require_width(signal)
         signal = signal.to(self.mean)
         mean = signal.mean(0)
         size = (signal - mean).square().mean().sqrt()
         if not torch.isfinite(size) or size <= 0:
-            raise InputError(f"the signal must be finite and must vary, its standard deviation is {float(size)}")
+            raise InputError(f"the signal must be finite and must vary: its standard deviation is {float(size)}")
         self.mean.copy_(mean)
         self.size.copy_(size)
 
     def scaled(self, signal: torch.Tensor) -> torch.Tensor:
-        """x, the signal in the dictionary's units, dtype and device."""
+        """x, the signal in the units, dtype and device of the dictionary."""
         self._require_width(signal)
         return (signal.to(self.mean) - self.mean) / self.size
 
     def unscaled(self, x: torch.Tensor) -> torch.Tensor:
-        """The signal of x."""
+        """The signal of which x is the scaled form."""
         return x * self.size + self.mean
 
     def response(self, x: torch.Tensor) -> torch.Tensor:
-        """E(x - b) + c, (..., features): what the nonlinearity decides upon."""
+        """E(x - b) + c, (..., features): the input of TopK or ReLU."""
         return linear(x - self.bias, self.encoder, self.threshold)
 
     def codes(self, response: torch.Tensor, k: int | None = None) -> Codes:
-        """The k largest responses (default: the dictionary's k), those below 0 as 0."""
+        """Codes of the k largest responses, by default with the dictionary's k; responses below 0 become 0."""
         k = k or self.k
         if k is None:
-            raise InputError("a ReLU dictionary has no k: give one")
+            raise InputError("a ReLU dictionary has no k of its own: give k")
         values, indices = response.topk(k, dim=-1)
         return Codes(values.relu(), indices)
 
     def combine(self, codes: Codes) -> torch.Tensor:
-        """zD of sparse codes (m, k), (m, width); only the rows that are present are read."""
+        """zD, (m, width), of sparse codes (m, k); only the rows of present features are read."""
         return embedding_bag(codes.features, self.decoder, per_sample_weights=codes.values, mode="sum")
 
     def encode(self, signal: torch.Tensor) -> torch.Tensor:
-        """z, (..., features), mostly 0."""
+        """z of a signal, (..., features), in which most elements are 0."""
         response = self.response(self.scaled(signal))
         if self.k is None:
             return response.relu()
@@ -147,11 +147,11 @@ class Dictionary(torch.nn.Module):
         return torch.zeros_like(response).scatter(-1, codes.features, codes.values)
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
-        """The signal that the codes z (..., features) stand for."""
+        """The signal x̂ that the codes z (..., features) reconstruct."""
         return self.unscaled(z @ self.decoder + self.bias)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        """The reconstruction, (..., width) as the signal."""
+        """The reconstruction of a signal (..., width), of the same shape."""
         if self.k is None:
             return self.decode(self.encode(signal))
         codes = self.codes(self.response(self.scaled(signal.reshape(-1, signal.shape[-1]))))
@@ -163,7 +163,7 @@ class Dictionary(torch.nn.Module):
 
 
 def save(path: str | os.PathLike[str], dictionary: Dictionary, facts: Mapping[str, Any] | None = None) -> None:
-    """Write a safetensors file, whole or not at all; `facts` (JSON) say where the dictionary comes from.
+    """Write a dictionary to a safetensors file, whole or not at all; `facts` (JSON) say where it comes from.
 
     >>> import tempfile
     >>> save(tempfile.mkdtemp() + "/d.safetensors", Dictionary(3, 6, k=1), {"layer": 2})
@@ -185,7 +185,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
     Raises
     ------
     InputError
-        No such file, a damaged one, or a file of something else.
+        The file does not exist, is damaged, or does not hold a dictionary.
 
     Examples
     --------
@@ -210,7 +210,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file; a ValueError in one line where that is not one."""
+    """(tensors, metadata) of a safetensors file; an InputError where the file is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():

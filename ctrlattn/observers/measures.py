@@ -1,7 +1,7 @@
-"""explained = 1 - |x - x̂|²/|x - mean|²: what an observer sees of a signal, with how many features, and on which texts.
+"""explained = 1 - |x - x̂|²/|x - mean|², L0, dead features, purity, top texts: a dictionary on held-out text.
 
-The curve over the number of features stands beside principal components, which have as many coefficients an example
-but the same ones in every example. What is measured is held-out text; mean and components come from training text.
+The explained variance over the number of features is compared with that of principal components. These have as many
+coefficients per example, but the same components in every example. Mean and components come from training text.
 """
 
 from collections.abc import Sequence
@@ -17,21 +17,21 @@ _ROWS = 2048
 
 
 class Quality(NamedTuple):
-    """A dictionary on examples that it has not learned from."""
+    """Quality of a dictionary on examples that it was not trained on."""
 
-    explained: float  # share of the variance about the training mean; nan where there is none
-    l0: float  # features present, mean
-    dead: float  # share of features that no example has
-    frequency: np.ndarray  # (features,) share of the examples that have it
+    explained: float  # explained share of the variance about the training mean; nan where there is no variance
+    l0: float  # mean number of features per example
+    dead: float  # share of the features that no example has
+    frequency: np.ndarray  # (features,) share of the examples that have the feature
 
 
 def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) -> Quality:
-    """Explained variance, L0 and dead share on (m, width) examples; `k` in place of the dictionary's own.
+    """Explained variance, L0 and share of dead features on (m, width) examples; `k` replaces the dictionary's own.
 
     Raises
     ------
     InputError
-        No example, another width.
+        There is no example, or the examples have another width.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
 
 
 def coded(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) -> torch.Tensor:
-    """z of (m, width) examples, dense (m, features); with `k` the k largest alone."""
+    """z of (m, width) examples as a dense array (m, features); with `k`, only the k largest activations."""
     if k is None:
         return dictionary.encode(signal)
     response = dictionary.response(dictionary.scaled(signal))
@@ -66,7 +66,7 @@ def coded(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) ->
 
 
 def curve(dictionary: Dictionary, signal: torch.Tensor, counts: Sequence[int]) -> list[Quality]:
-    """`quality` with the k largest features for every k of `counts`."""
+    """`quality` with the k largest activations for every k of `counts`."""
     return [quality(dictionary, signal, k) for k in counts]
 
 
@@ -76,7 +76,7 @@ def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequenc
     Raises
     ------
     InputError
-        A count outside 0 ... d; different widths.
+        A count lies outside 0 ... d, or the widths differ.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def principal_curve(learned: torch.Tensor, signal: torch.Tensor, counts: Sequenc
 
 
 def features_needed(explained: Sequence[float], l0: Sequence[float], share: float) -> float:
-    """L0 at which a rising curve reaches `share` of the variance, linear in log L0 between points; nan: it does not.
+    """L0 at which a rising curve reaches `share` of the variance, linear in log L0 between points; nan if never.
 
     >>> round(features_needed([0.2, 0.6], [1.0, 4.0], 0.4), 6)
     2.0
@@ -109,9 +109,9 @@ def features_needed(explained: Sequence[float], l0: Sequence[float], share: floa
 def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.ndarray:
     """Share of each feature's activation that falls on its most frequent token, (features,).
 
-    nan for features that fewer than `least` examples have. A proxy of how easily a feature is named: 1 for one that is
-    a token, small for one that spreads over many. It does not see what a feature of meaning has in common. The control
-    is `tokens` in random order.
+    It is a proxy for how easily a feature can be named: 1 for a feature of one token, small for one that spreads over
+    many. It does not see what the tokens of a feature have in common in meaning. It is nan for features that fewer than
+    `least` examples have. The control is `tokens` in random order.
 
     Parameters
     ----------
@@ -133,24 +133,24 @@ def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.nda
 
 
 class Example(NamedTuple):
-    """A piece of text with how much of a feature each token has."""
+    """A piece of text with the activation of a feature on each token."""
 
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
 
 
 class FeatureTexts(NamedTuple):
-    """The texts that excite a feature most."""
+    """The texts on which a feature is most active."""
 
     feature: int
-    frequency: float  # share of the examples that have it
+    frequency: float  # share of the examples that have the feature
     examples: tuple[Example, ...]  # strongest first
 
 
 def top_texts(
     z: torch.Tensor, ids: np.ndarray, tokenizer: Any, features: Sequence[int], *, count: int = 6, around: int = 12
 ) -> list[FeatureTexts]:
-    """Per feature, the windows with its largest activations, and the tokens about them.
+    """For each feature, the windows with its largest activations, and the tokens around these.
 
     Parameters
     ----------
@@ -159,14 +159,14 @@ def top_texts(
     tokenizer : with `decode`
     features : indices
     count : int
-        Texts a feature, each from another window.
+        Number of texts per feature, each from another window.
     around : int
-        Tokens shown on each side of the largest.
+        Number of tokens on each side of the largest activation.
 
     Raises
     ------
     InputError
-        ids that do not fit z.
+        The ids do not fit z.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def top_texts(
     Example(tokens=('a', 'b', 'c'), activations=(0.0, 2.0, 1.0))
     """
     if z.shape[:2] != ids.shape:
-        raise InputError(f"codes of {tuple(z.shape[:2])} tokens, ids of {ids.shape}")
+        raise InputError(f"ids must have a token per code: got codes of {tuple(z.shape[:2])} and ids of {ids.shape}")
     rows = []
     for feature in features:
         own = z[..., feature]
@@ -196,7 +196,7 @@ def _example(activation: torch.Tensor, ids: np.ndarray, tokenizer: Any, around: 
 
 
 def _pieces(tokenizer: Any, ids: list[int]) -> tuple[str, ...]:
-    """What each token adds to the text: a token alone may not say whether a space stands before it."""
+    """The text that each token adds; a token decoded alone may lack the space in front of it."""
     pieces, before = [], ""
     for i, token in enumerate(ids):
         after = str(tokenizer.decode(ids[: i + 1]))

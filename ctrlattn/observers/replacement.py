@@ -1,6 +1,7 @@
-"""signal <- f(signal) inside the network: what it loses when a layer's signal is only what an observer saw of it.
+"""recovered = (loss(mean) - loss(x̂))/(loss(mean) - loss(x)): the loss with a signal replaced by its reconstruction.
 
-recovered = (loss(mean) - loss(x̂))/(loss(mean) - loss(x)): 1 nothing is lost, 0 no better than the signal's mean
+It is 1 where nothing is lost, and 0 where x̂ is no better than the mean of the signal. `replaced` puts a function of
+the signal, signal <- f(signal), into the running network.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint, Sublayer, evaluate
+from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.checkpoints.network.watch import hooked, stream_of, watch
 from ctrlattn.observers.dictionary import Dictionary
 from ctrlattn.observers.source import pair, require_signals, window_of
@@ -20,28 +22,28 @@ Function = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Recovered(NamedTuple):
-    """Mean next-token loss, nats a token, and the share of it that the reconstruction recovers."""
+    """Mean next-token losses in nats per token, and the share that the reconstruction recovers."""
 
     clean: float
     reconstructed: float
-    mean: float  # the signal's mean in its place
-    zero: float  # nothing in its place
-    share: float  # of the loss that the mean costs
-    share_of_zero: float  # of the loss that nothing costs, as often published
-    standard_error: float  # of reconstructed - clean, over windows
+    mean: float  # loss with the mean of the signal in its place
+    zero: float  # loss with 0 in its place
+    share: float  # recovered share of the increase mean - clean
+    share_of_zero: float  # recovered share of the increase zero - clean, which is often published
+    standard_error: float  # standard error of reconstructed - clean over windows
 
 
 @contextmanager
 def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function) -> Iterator[None]:
-    """The network with `function` (windows, examples, d) applied to a signal of a layer, for the time of the block.
+    """Apply `function` (windows, examples, d) to a signal of a layer in the network, within the `with` block.
 
-    Examples are the same tokens that an observer learns from; every other token keeps its signal. An error is replaced
-    with its prediction kept: state = prediction + function(error).
+    The examples are the tokens that an observer learns from; every other token keeps its signal. Where the signal is
+    the error, its prediction is kept: state = prediction + function(error).
 
     Raises
     ------
     InputError
-        As for `observe`.
+        `observe` refuses the layer or the signal.
     """
     require_signals(checkpoint, (signal,))
     index = checkpoint.layer_index(layer)
@@ -68,7 +70,7 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
 
 
 def _changed(signal: str, x: torch.Tensor, function: Function) -> torch.Tensor:
-    """New values of the kept tokens; the first of them has no context and stays as it is."""
+    """New values of the kept tokens. The first of them has no context and keeps its value."""
     context = CausalMean()(x) if signal == "error" else torch.zeros_like(x)
     new = context[:, 1:] + function((x - context)[:, 1:]).to(x)
     return torch.cat([x[:, :1], new], 1)
@@ -79,14 +81,14 @@ def _with_rows(x: torch.Tensor, rows: slice, new: torch.Tensor) -> torch.Tensor:
 
 
 def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, layer: int, signal: str) -> Recovered:
-    """How much of the loss survives when a signal is replaced by its reconstruction.
+    """Loss of a network in which a signal is replaced by its reconstruction, and the share that this recovers.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         A causal network with its head.
     dictionary : Dictionary
-        Of that signal.
+        A dictionary of that signal.
     ids : (windows, n) token ids
         Windows that the dictionary was not trained on.
     layer : int
@@ -95,7 +97,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     Raises
     ------
     InputError
-        As for `checkpoints.evaluate` and `observe`.
+        `checkpoints.evaluate` or `observe` refuses its arguments.
 
     References
     ----------
@@ -111,18 +113,17 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     losses = {name: _loss(checkpoint, ids, layer, signal, function) for name, function in functions.items()}
     mean = {name: float(values.mean()) for name, values in losses.items()}
     lost = losses["reconstructed"] - clean.window_losses
-    spread = float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan")
     return Recovered(
         clean=clean.loss,
         **mean,
         share=_share(mean["mean"], mean["reconstructed"], clean.loss),
         share_of_zero=_share(mean["zero"], mean["reconstructed"], clean.loss),
-        standard_error=spread,
+        standard_error=standard_error(lost),
     )
 
 
 def _share(floor: float, loss: float, clean: float) -> float:
-    """nan where replacing the signal costs nothing."""
+    """(floor - loss)/(floor - clean), or nan where replacing the signal costs nothing."""
     return (floor - loss) / (floor - clean) if floor > clean else float("nan")
 
 

@@ -1,14 +1,15 @@
-"""error_i = state_i - (state_1 + ... + state_{i-1})/(i - 1): the signals of one layer, window by window over a text.
+"""error_i = state_i - (state_1 + ... + state_{i-1})/(i - 1): source of the signals of one layer, over windows of text.
 
-    state       what the layer reads
-    prediction  what its attention adds
+    state       input of the layer
+    prediction  contribution of its attention
     error       the state minus its prediction from context, the mean of the tokens before it
-    mid         state + prediction: what the MLP reads
-    mlp         what the MLP adds
+    mid         state + prediction, the input of the MLP
+    mlp         contribution of the MLP
 
-The tokens that a tokenizer puts around a text, and the first four of a decoder's window, are neither examples nor
-context: there decoders keep activations a hundred times the size of others (the first token always, the second at
-times). The token after them has no context, and is no example of any signal, so that all have the same examples.
+Some tokens are neither examples nor context: those that a tokenizer puts around a text, and the first four of a
+decoder's window. On these, decoders have activations a hundred times as large as elsewhere (always on the first token,
+at times on the second). The token after them has no context and is not an example of any signal, so that all signals
+have the same examples.
 """
 
 import os
@@ -28,11 +29,11 @@ from ctrlattn.predictors import CausalMean
 
 SIGNALS = ("state", "prediction", "error", "mid", "mlp")
 _CHUNK = 1 << 16  # characters read at a time
-_LEAD = 4  # tokens of a decoder's window that are left out
+_LEAD = 4  # tokens at the start of a decoder's window that are left out
 
 
 class Window(NamedTuple):
-    """How a checkpoint's tokenizer dresses a text: what comes before and behind, and the first token that is kept."""
+    """Special tokens that a tokenizer puts before and behind a text, and the first token that is kept."""
 
     before: tuple[int, ...]
     behind: tuple[int, ...]
@@ -49,27 +50,30 @@ def window_of(checkpoint: Checkpoint) -> Window:
     Raises
     ------
     InputError
-        A network without a tokenizer, or with one that changes a text where it adds special tokens.
+        The checkpoint has no tokenizer, or its tokenizer changes a text when it adds special tokens.
     """
     if checkpoint.tokenizer is None:
         raise InputError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
     bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
     if start is None:
-        raise InputError(f"{checkpoint.source}: the tokenizer does not only add tokens before and behind a text")
+        raise InputError(
+            f"{checkpoint.source}: the tokenizer changes a text when it adds special tokens; observers need one that "
+            "only adds tokens before and behind a text"
+        )
     before, behind = tuple(full[:start]), tuple(full[start + len(bare) :])
     return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
 
 
 def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) -> Iterator[np.ndarray]:
-    """The text of a UTF-8 file as windows of `context` token ids, special tokens included; the rest is left out.
+    """The text of a UTF-8 file as windows of `context` token ids, special tokens included; a remainder is left out.
 
-    The file is read piece by piece: a text of any length takes the same memory.
+    The file is read piece by piece, so that a text of any length takes the same memory.
 
     Raises
     ------
     InputError
-        No such file, no UTF-8, too few tokens for one window, a context that leaves no example.
+        The file does not exist, is not UTF-8, or is too short for one window, or the context leaves no example.
     """
     dress = window_of(checkpoint)
     body = context - len(dress.before) - len(dress.behind)
@@ -88,7 +92,7 @@ def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) 
 
 
 def _pieces(path: Path) -> Iterator[str]:
-    """Pieces of a text that end at the end of a line."""
+    """Pieces of a text, each of which ends at the end of a line."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with utf8(path), path.open(encoding="utf-8") as file:
@@ -97,7 +101,7 @@ def _pieces(path: Path) -> Iterator[str]:
 
 
 def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:
-    """Signals of a layer on several windows, each (windows, examples, d); the network runs no further than the layer.
+    """Signals of a layer on several windows, (windows, examples, d) each; the network stops after the layer.
 
     Parameters
     ----------
@@ -111,7 +115,8 @@ def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...
     Raises
     ------
     InputError
-        Another signal or layer; "mid" where attention and MLP are not one after the other around a pre-norm.
+        A signal or layer does not exist, or "mid" is asked of a network that is not pre-norm with attention and MLP
+        in series.
     """
     require_signals(checkpoint, wanted)
     index = checkpoint.layer_index(layer)
@@ -136,7 +141,7 @@ def _signal(name: str, seen: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
-    """Raise InputError where a signal is not known or not there."""
+    """Raise InputError where a signal is unknown or the network does not have it."""
     for name in names:
         require_known("signal", name, SIGNALS)
     if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
@@ -160,7 +165,7 @@ def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
 class SignalSource:
     """Examples of the signals of one layer, block by block over a text that is read again when it ends.
 
-    In every ten windows the last is held out. Memory: one block.
+    Of every ten windows the last is held out. One block is in memory at a time.
 
     Parameters
     ----------
@@ -169,16 +174,16 @@ class SignalSource:
     layer : int
     signals : names among `SIGNALS`
     size : int
-        Examples a block, about: a whole number of windows.
+        Approximate number of examples per block, which is a whole number of windows.
     context : int
-        Tokens a window.
+        Tokens per window.
     together : int
-        Windows in one call of the network.
+        Windows per call of the network.
 
     Raises
     ------
     InputError
-        As for `windows` and `observe`.
+        `windows` or `observe` refuses its arguments.
     """
 
     def __init__(
@@ -197,10 +202,10 @@ class SignalSource:
         self.layer = checkpoint.layer_index(layer)
         self.context, self.together = context, together
         tokens = window_of(checkpoint).kept(context)
-        self.each = len(range(*tokens.indices(context))) - 1  # examples a window
+        self.each = len(range(*tokens.indices(context))) - 1  # examples per window
         if self.each < 1:
             raise InputError(f"a context of {context} tokens leaves no example")
-        self.count = max(1, round(size / self.each))  # windows a block
+        self.count = max(1, round(size / self.each))  # windows per block
         self._next, self._iterator = 0, self._training()
 
     def block(self, number: int) -> dict[str, torch.Tensor]:
@@ -213,7 +218,7 @@ class SignalSource:
         return {name: torch.cat([part[name].flatten(0, 1) for part in parts]) for name in self.signals}
 
     def ids(self, number: int) -> np.ndarray:
-        """Windows of a block, (windows, context); going back begins at the start of the text."""
+        """Windows of a block, (windows, context); a block out of turn is read from the start of the text."""
         if number != self._next:
             self._iterator = self._training()
             for _ in range(number * self.count):
@@ -222,11 +227,11 @@ class SignalSource:
         return np.stack([next(self._iterator) for _ in range(self.count)])
 
     def tokens(self, ids: np.ndarray) -> np.ndarray:
-        """Ids of the tokens that are examples, of windows (windows, context)."""
+        """Ids of the example tokens of windows (windows, context)."""
         return ids[:, window_of(self.checkpoint).kept(ids.shape[1])][:, 1:]
 
     def held_out(self, count: int) -> np.ndarray:
-        """The first `count` windows that are held out, or as many as there are, (windows, context).
+        """The first `count` held-out windows, or all of them if there are fewer, (windows, context).
 
         Raises
         ------

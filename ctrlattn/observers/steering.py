@@ -1,10 +1,10 @@
-"""c_{l+1} = a_l c_l + w_l + u_l, u = C(z)(r - c): a feature's direction f as an output c = f·x, led to a set-point.
+"""c_{l+1} = a_l c_l + w_l + u_l, u = C(z)(r - c): steering of a real network along a direction f to a set-point r.
 
-Layers are time steps. Each layer reads c, and what the law asks for is added to what the layer hands on, x <- x + u f,
-on every token but those that a decoder's window begins with. A constant push is the open loop; P, PI and PID close it;
-pushes made beforehand from the measured plant (`feedforward`) lead the mean along a path, the loop then has only what
-each token has besides. As everywhere in this package a controller acts from the second layer on, its memories beginning
-at the first.
+Layers are time steps, and the output is c = f·x. Each layer reads c and adds u f to the stream that it hands on,
+x <- x + u f, on every token but the first ones of a decoder's window. A constant push is the open loop; P, PI and PID
+close it. Pushes that `feedforward` computes from the measured plant lead the mean along a path, and the loop then
+corrects only the deviation of each token. As everywhere in this package, a controller acts from the second layer on,
+and its memory starts at the first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,25 +17,26 @@ import torch
 from torch.nn.functional import normalize
 
 from ctrlattn.checkpoints import Checkpoint, evaluate, layer_functions
+from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import overshoot, settling
 from ctrlattn.observers.source import window_of
 from ctrlattn.tracking import Tracking
 
-PATH_BAND = 0.05  # of the whole way: a path is followed more loosely than a step is reached
+PATH_BAND = 0.05  # band for settling on a path, as a share of the whole way; it is wider than that of a step
 
 
 @dataclass(frozen=True, eq=False)
 class Law:
-    """What is done to the output.
+    """A steering law: a controller on the error, and a push that does not depend on the output.
 
     Parameters
     ----------
     controller : PID, LTIController or None
-        Closes the loop.
+        Controller that closes the loop; None leaves it open.
     push : float or (layers,)
-        Added whatever the output is, at every layer the same or at each its own: the open loop.
+        Open-loop input, one number for all layers or one per layer.
 
     Examples
     --------
@@ -49,66 +50,66 @@ class Law:
 
 
 class Plant(NamedTuple):
-    """What layers do to an output when nobody steers."""
+    """The measured plant: how the layers transform an output without steering."""
 
-    alpha: np.ndarray  # (layers,): how much of a small push on every token survives a layer
+    alpha: np.ndarray  # (layers,): gain of a layer from a small push on every token to the output behind it
     output: np.ndarray  # (layers + 1,): mean output
     spread: np.ndarray  # (layers + 1,): standard deviation over tokens
 
     @property
     def disturbance(self) -> np.ndarray:
-        """w, (layers,): what each layer adds by itself."""
+        """w, (layers,): the change of the mean output by each layer itself, c_{l+1} - a_l c_l."""
         return self.output[1:] - self.alpha * self.output[:-1]
 
 
 class Response(NamedTuple):
-    """An output under a law, over depth, and what it costs."""
+    """An output under a steering law over depth, and the loss that this costs."""
 
     output: np.ndarray  # (layers + 1,): mean over tokens, from the first steered layer to the end
     reached: float  # mean at the end
-    error: float  # (set-point - reached)/(set-point - unsteered end): the share that is missing
+    error: float  # (set-point - reached)/(set-point - unsteered end), the share that is missing
     spread: float  # standard deviation over tokens at the end
-    miss: float  # root mean square over tokens of set-point - output at the end, share of the way from the unsteered
-    overshoot: float  # most beyond the set-point of a depth, share of the whole way
-    settling: float  # layers until the mean stays within 5 % of the way of its set-point; inf: not within the network
-    loss: float  # next-token loss above the unsteered, nats a token
-    loss_error: float  # standard error over windows
-    losses: np.ndarray  # (windows,): that loss of each, to compare laws window by window
+    miss: float  # RMS over tokens of (set-point - output) at the end, relative to the way from the unsteered end
+    overshoot: float  # largest excess over the set-point at any depth, relative to the whole way
+    settling: float  # layers until the mean stays within 5 % of the way around its set-point; inf if it never does
+    loss: float  # increase of the next-token loss over the unsteered network, nats per token
+    loss_error: float  # standard error of that increase over windows
+    losses: np.ndarray  # (windows,): increase in each window, to compare laws window by window
 
 
 @contextmanager
 def steered(
     checkpoint: Checkpoint, direction: Any, law: Law, setpoint: Any, *, start: int = 0
 ) -> Iterator[dict[int, list[torch.Tensor]]]:
-    """The network under a law, for the time of the block.
+    """Steer the network by a law within the `with` block.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     direction : (d,)
-        f; its length does not count.
+        f; it is normalised to length 1.
     law : Law
     setpoint : float or (layers - start + 1,)
-        r, in units of the stream; one for every depth, such as one that grows with the stream.
+        r in units of the stream, one number or one per depth, such as a set-point that grows with the stream.
     start : int
         First layer of the loop.
 
     Yields
     ------
     dict
-        Depth -> outputs of the kept tokens, (windows, tokens) for every pass that the network has made.
+        Depth -> list of the outputs of the kept tokens, (windows, tokens) for each pass of the network.
 
     Raises
     ------
     InputError
-        A direction of another width, zero or not finite; a layer that is not there; a set-point or a push of another
-        length.
+        The direction has another width, is zero or not finite; the layer does not exist; or the set-point or the push
+        has another length.
 
     References
     ----------
-    Nguyen et al., Activation Steering with a Feedback Controller, arXiv 2510.04309: steering by a constant direction is
-    proportional control and leaves a steady-state error; integral and derivative over layers. There the error is a
-    difference of class means, here the output is measured on the very text.
+    Nguyen et al., Activation Steering with a Feedback Controller, arXiv 2510.04309. Steering by a constant direction is
+    proportional control and leaves a steady-state error, which integral and derivative terms over layers reduce. In the
+    paper the error is a difference of class means; here the output is measured on the text itself.
     """
     f = _unit(checkpoint, direction)
     tracking = Tracking(law.controller)
@@ -150,7 +151,7 @@ def steered(
 
 
 def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
-    """One number for each depth."""
+    """The given number or numbers as one number per depth."""
     values = np.asarray(given, dtype=float)
     if values.shape not in ((), (depths,)) or not np.all(np.isfinite(values)):
         raise InputError(f"{name} is one finite number, or one for each of {depths} depths; got {values.shape}")
@@ -166,7 +167,7 @@ def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
 
 
 def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0, share: float = 0.05) -> Plant:
-    """The plant: every layer is pushed along f, all kept tokens at once, and its output compared with that unpushed.
+    """Measure the plant: push the input of every layer along f on all kept tokens, and compare the outputs.
 
     Parameters
     ----------
@@ -175,12 +176,12 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
     ids : (windows, n)
     start : int
     share : float
-        Size of the push, of the root mean square length of the stream.
+        Size of the push, relative to the root mean square length of the stream.
 
     Raises
     ------
     InputError
-        As for `steered`.
+        `steered` refuses the direction or the layer.
 
     Examples
     --------
@@ -215,7 +216,7 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
 def respond(
     checkpoint: Checkpoint, direction: Any, laws: Mapping[str, Law], setpoint: Any, ids: Any, *, start: int = 0
 ) -> dict[str, Response]:
-    """An output under several laws on some windows: how near, how fast, at what cost.
+    """Responses of an output to several steering laws on some windows: error, settling, and cost in loss.
 
     Parameters
     ----------
@@ -224,12 +225,12 @@ def respond(
     direction, setpoint, start : as for `steered`
     laws : name -> Law
     ids : (windows, n)
-        Text on which nothing was chosen.
+        Text that was not used to choose the laws.
 
     Raises
     ------
     InputError
-        As for `steered` and `checkpoints.evaluate`.
+        `steered` or `checkpoints.evaluate` refuses its arguments.
     """
     clean, output = _run(checkpoint, direction, Law(), setpoint, ids, start)
     unsteered = float(output[-1].mean())
@@ -243,7 +244,7 @@ def respond(
 def _run(
     checkpoint: Checkpoint, direction: Any, law: Law, setpoint: Any, ids: Any, start: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """(loss of each window, outputs of the tokens by depth)."""
+    """(loss of each window, outputs of the tokens by depth) of one pass under a law."""
     with steered(checkpoint, direction, law, setpoint, start=start) as outputs:
         losses = evaluate(checkpoint, ids).window_losses
     return losses, [torch.cat(outputs[depth]).double().cpu().numpy() for depth in sorted(outputs)]
@@ -252,7 +253,7 @@ def _run(
 def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, unsteered: float) -> Response:
     mean = np.array([c.mean() for c in output])
     way, raised = wanted[-1] - mean[0], wanted[-1] - unsteered
-    led = mean - wanted + way  # what a step response would be: from 0 to the whole way
+    led = mean - wanted + way  # the deviation from the path as a step response from 0 to the whole way
     return Response(
         output=mean,
         reached=float(mean[-1]),
@@ -262,16 +263,17 @@ def _response(output: list[np.ndarray], lost: np.ndarray, wanted: np.ndarray, un
         overshoot=float(overshoot(led, way, start=0.0)),
         settling=float(settling(led, way, start=0.0, band=PATH_BAND)),
         loss=float(lost.mean()),
-        loss_error=float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan"),
+        loss_error=standard_error(lost),
         losses=lost,
     )
 
 
 def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
-    """u_l = r_{l+1} - a_l r_l - w_l, (layers,): the pushes that lead the mean along r where the plant is what it was.
+    """u_l = r_{l+1} - a_l r_l - w_l, (layers,): pushes that lead the mean along r if the plant stays as measured.
 
-    r_0 does not matter: the output begins where it is. What no pushes made beforehand can know is how a token differs
-    from the mean, how another text does, and what the layers make of the steered stream; that is left to the loop.
+    r_0 is not used, since the first output is that of the plant. Pushes that are computed beforehand cannot correct
+    how a token differs from the mean, how another text differs, and how the layers respond to the steered stream. The
+    loop has to.
 
     Parameters
     ----------
@@ -281,7 +283,7 @@ def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
     Raises
     ------
     InputError
-        A set-point of another length.
+        The set-point has another length.
 
     Examples
     --------
@@ -297,9 +299,9 @@ def feedforward(plant: Plant, setpoint: Any) -> np.ndarray:
 def calibrate(
     checkpoint: Checkpoint, direction: Any, setpoint: float, ids: Any, *, start: int = 0, shape: Any = 1.0
 ) -> Law:
-    """The push, a number times `shape`, that brings the mean to the set-point on these windows: three secant steps.
+    """The open-loop push, a number times `shape`, that brings the mean to the set-point, by three secant steps.
 
-    `shape` is a number or one for each layer: 1 pushes everywhere, (1, 0, 0, ...) at the first layer alone.
+    `shape` is one number or one per layer: 1 pushes at every layer, (1, 0, 0, ...) at the first layer alone.
     """
     unit = _by_depth(shape, len(checkpoint.layers) - checkpoint.layer_index(start), "a shape")
 

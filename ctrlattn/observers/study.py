@@ -1,4 +1,4 @@
-"""text -> signal of a layer -> dictionary -> what it explains, what it costs, and which texts excite its features."""
+"""text -> signal of a layer -> dictionary -> explained variance, loss, top texts: a study of an observer."""
 
 import os
 from collections.abc import Mapping
@@ -27,25 +27,25 @@ from ctrlattn.observers.source import SignalSource, observe
 from ctrlattn.observers.training import Settings, train
 from ctrlattn.progress import Progress
 
-_BLOCK = 16_384  # examples
-_CONTEXT = 128  # tokens a window
-_RECOVERED = 16  # windows: each costs four passes of the whole network
+_BLOCK = 16_384  # examples per block
+_CONTEXT = 128  # tokens per window
+_RECOVERED = 16  # windows on which the recovered loss is measured; each costs four passes of the whole network
 
 
 class Study(NamedTuple):
-    """A dictionary of one signal of one layer, and what it is worth on text that it has not learned from."""
+    """A dictionary of one signal of one layer, and its measures on text that it was not trained on."""
 
     dictionary: Dictionary
     facts: dict[str, Any]
     quality: Quality
     counts: tuple[int, ...]  # numbers of features or components
-    curve: tuple[Quality, ...]  # by counts
-    principal: np.ndarray  # explained by principal components, by counts
-    recovered: Recovered | None  # on at most 16 windows; None: the network predicts no next token
+    curve: tuple[Quality, ...]  # quality for each of `counts`
+    principal: np.ndarray  # variance explained by principal components, for each of `counts`
+    recovered: Recovered | None  # on at most 16 windows; None where the network predicts no next token
     purity: np.ndarray  # (features,)
-    purity_of_random: np.ndarray  # (features,): the same with the tokens in random order
+    purity_of_random: np.ndarray  # (features,): purity with the tokens in random order
     texts: tuple[FeatureTexts, ...]
-    examples: int  # held out
+    examples: int  # number of held-out examples
 
 
 def study(
@@ -65,7 +65,7 @@ def study(
     shown: int = 24,
     progress: Progress | None = None,
 ) -> Study:
-    """Train a dictionary and measure it; a killed study goes on, a finished one is not trained again.
+    """Train a dictionary and measure it. An interrupted study continues; a finished one is not trained again.
 
     Parameters
     ----------
@@ -74,16 +74,17 @@ def study(
     layer : int
     signal : one of `SIGNALS`
     folder : directory
-        For dictionary.safetensors, and training.safetensors while it is trained.
+        Directory for dictionary.safetensors, and for training.safetensors during the training.
     features, k, penalty, seed : as in `Settings`
     tokens : int
-        Examples to learn from, about.
+        Approximate number of training examples.
     context : int
-        Tokens a window.
+        Tokens per window.
     held_out : int
-        Windows to measure on, of those that are held out.
+        Number of held-out windows to measure on.
     shown : int
-        Features whose texts are shown: drawn at random (seeded) among those that occur, so that nobody chose them.
+        Number of features whose texts are shown. They are sampled (seeded) among the features that occur, so that
+        nobody selects them.
     progress : callable, optional
 
     Returns
@@ -93,7 +94,7 @@ def study(
     Raises
     ------
     InputError
-        As for `SignalSource` and `Settings`; a dictionary of another study in `folder`.
+        `SignalSource` or `Settings` refuses its arguments, or `folder` holds the dictionary of another study.
     """
     source = SignalSource(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
     blocks = max(1, round(tokens / (source.count * source.each)))
@@ -122,7 +123,7 @@ def study(
 
 
 def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
-    """Where a dictionary comes from; no path of this machine."""
+    """Facts that say where a dictionary comes from, without a path of this machine."""
     return {
         "model": source.checkpoint.source.rstrip("/").rpartition("/")[2],
         "layer": source.layer,
@@ -182,7 +183,7 @@ def _purity(
 
 
 def _shown(held: Quality, shown: int, seed: int) -> np.ndarray:
-    """Features that occur, at random."""
+    """A random sample of the features that occur."""
     return np.sort(np.random.default_rng(seed).permutation(np.flatnonzero(held.frequency > 0))[:shown])
 
 

@@ -1,7 +1,7 @@
-"""min |x - zD - b|² (+ penalty |z|₁): a dictionary learned block by block from a source of signals; dead ones revived.
+"""min |x - zD - b|² (+ penalty |z|₁): training of a dictionary, block by block, with dead features revived.
 
-A block is as many examples as fit in memory; it is shuffled, passed through some times, and forgotten. What a block
-holds depends on its number alone, so that a training that was killed goes on after its last whole block, bit for bit.
+A block is as many examples as fit in memory. It is shuffled, passed through several times, and released. Its content
+depends on its number alone, so that an interrupted training continues after its last whole block, bit for bit.
 """
 
 import json
@@ -20,7 +20,7 @@ from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
 from ctrlattn.progress import Progress
 
 Blocks = Callable[[int], torch.Tensor]
-_AUXILIARY = 1 / 32  # weight of the dead features' share, as published
+_AUXILIARY = 1 / 32  # weight of the auxiliary loss of dead features, as published
 _BETAS = (0.9, 0.999)
 
 
@@ -32,26 +32,26 @@ class Settings:
     ----------
     features : int
     k : int or None
-        TopK with k, or ReLU with `penalty`.
+        TopK with k, or ReLU with `penalty` where k is None.
     blocks : int
-        Blocks of the source that are used.
+        Number of blocks of the source.
     passes : int
-        How often each block is passed through.
+        Number of passes through each block.
     batch : int
-        Examples a step.
+        Examples per step.
     rate : float
-        Of Adam; constant, and linearly to 0 over the last fifth.
+        Learning rate of Adam, constant at first and linear to 0 over the last fifth.
     penalty : float
-        Weight of the mean L1 norm of z; ReLU only.
+        Weight of the mean L1 norm of z, for ReLU alone.
     dead_after : int
-        Examples without it after which a feature counts as dead and is revived.
+        A feature that is absent from so many examples in a row counts as dead and is revived.
     seed : int
-        It decides the first directions and the order of the examples.
+        Seed of the initial directions and of the order of the examples.
 
     Raises
     ------
     InputError
-        A number out of range.
+        A number is out of range.
 
     Examples
     --------
@@ -78,32 +78,32 @@ class Settings:
         if not 0 <= self.penalty < math.inf:
             raise InputError(f"penalty must be finite and not negative, got {self.penalty}")
         if self.k is not None and self.penalty:
-            raise InputError(f"penalty belongs to ReLU (k=None); TopK holds {self.k} features as it is")
+            raise InputError(f"penalty is for ReLU (k=None): TopK has at most {self.k} features without one")
 
 
 class Progressed(NamedTuple):
-    """What one block showed."""
+    """Progress of the training in one block."""
 
-    explained: float  # share of the variance, mean over the block while it was learned from
-    dead: float  # share of features
-    active: float  # features present, mean
+    explained: float  # explained share of the variance, mean over the steps of the block
+    dead: float  # share of dead features
+    active: float  # mean number of features per example
 
 
 class Training:
-    """A dictionary on its way: `learn` takes one block after the other, `save` and `resume` stand between blocks.
+    """A dictionary in training: `learn` takes one block after the other, `save` and `resume` go between blocks.
 
     Parameters
     ----------
     width : int
-        Elements of a signal.
+        Number of elements of a signal.
     settings : Settings
 
     References
     ----------
-    Gao et al., arXiv 2406.04093, appendix A: tied initialisation, unit-norm decoder with the gradient along it taken
-    off, AuxK (dead features reconstruct the error that is left, weight 1/32). Bricken et al., Towards Monosemanticity,
-    Transformer Circuits 2023, appendix "Neuron Resampling": dead ReLU features start again at examples that are badly
-    reconstructed.
+    Gao et al., arXiv 2406.04093, appendix A: tied initialisation, a unit-norm decoder whose gradient along each row is
+    removed, and AuxK (dead features reconstruct the remaining error, with weight 1/32). Bricken et al., Towards
+    Monosemanticity, Transformer Circuits 2023, appendix "Neuron Resampling": dead ReLU features are set to badly
+    reconstructed examples.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class Training:
         self.dictionary = Dictionary(width, settings.features, k=settings.k, seed=settings.seed)
         self.optimizer = torch.optim.Adam(self.dictionary.parameters(), lr=settings.rate, betas=_BETAS, fused=True)
         self.idle = torch.zeros(settings.features, dtype=torch.long)  # examples since a feature was last present
-        self.done = 0  # blocks
+        self.done = 0  # number of finished blocks
 
     def learn(self, signal: torch.Tensor) -> Progressed:
         """Learn from the next block, (m, width).
@@ -126,10 +126,10 @@ class Training:
         Raises
         ------
         InputError
-            Another width, an empty or non-finite block; a training that is over.
+            The block has another width, is empty or not finite, or the training is over.
         """
         if self.done >= self.settings.blocks:
-            raise InputError(f"this training is over: it was for {self.settings.blocks} blocks")
+            raise InputError(f"this training is over: its settings have {self.settings.blocks} blocks")
         if signal.ndim != 2 or len(signal) < 2 or not torch.isfinite(signal).all():
             raise InputError(f"a block is (examples, width), finite, at least 2 examples; got {tuple(signal.shape)}")
         if self.done == 0:
@@ -169,7 +169,7 @@ class Training:
         return codes, rest, self._auxiliary(response, rest.detach(), dead) if len(dead) else 0.0
 
     def _auxiliary(self, response: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
-        """AuxK: the dead features explain what the living ones leave."""
+        """AuxK loss: the dead features reconstruct the error that the others leave."""
         among = self.dictionary.codes(response[:, dead], min(self.dictionary.width // 2 or 1, len(dead)))
         explained = self.dictionary.combine(Codes(among.values, dead[among.features]))
         return _AUXILIARY * (rest - explained).square().mean() / rest.square().mean().clamp_min(1e-12)
@@ -177,17 +177,17 @@ class Training:
     def _relu(self, x: torch.Tensor, response: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         z = response.relu()
         rest = x - z @ self.dictionary.decoder - self.dictionary.bias
-        # Both terms are per element, so that one penalty means the same at any width.
+        # Both terms are per element, so that a penalty means the same at any width.
         return z, rest, self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
 
     def _keep_unit_gradient(self) -> None:
-        """No gradient along a row: its length is not free."""
+        """Remove the gradient along each row of the decoder, since rows keep length 1."""
         rows, gradient = self.dictionary.decoder, self.dictionary.decoder.grad
         assert gradient is not None
         gradient -= (gradient * rows.detach()).sum(-1, keepdim=True) * rows.detach()
 
     def _count(self, codes: Any, examples: int) -> float:
-        """Mean number of features present; the idle ones grow older."""
+        """Mean number of features per example; the idle counters are updated."""
         self.idle += examples
         if isinstance(codes, Codes):
             on = codes.values > 0
@@ -197,9 +197,9 @@ class Training:
         return float((codes > 0).sum() / examples)
 
     def _resample(self, signal: torch.Tensor) -> None:
-        """Dead ReLU features point at badly reconstructed examples, a fifth as sensitive as the living."""
+        """Set dead ReLU features to badly reconstructed examples, with a fifth of the others' encoder length."""
         dead = (self.idle > self.settings.dead_after).nonzero().ravel()
-        # Not at the end, when they could not learn any more.
+        # Near the end of the training they could not learn any more.
         if not len(dead) or self.done + 1 >= 0.8 * self.settings.blocks:
             return
         with torch.no_grad():
@@ -220,12 +220,12 @@ class Training:
         self.idle[dead] = 0
 
     def _set_rate(self) -> None:
-        """Constant, and linearly to 0 over the last fifth of the blocks."""
+        """Set the learning rate: constant at first, and linear to 0 over the last fifth of the blocks."""
         left = 1 - self.done / self.settings.blocks
         self.optimizer.param_groups[0]["lr"] = self.settings.rate * min(1.0, 5 * left)
 
     def save(self, path: Path, facts: Mapping[str, Any] | None = None) -> None:
-        """Everything that `resume` needs, as safetensors; `facts` say what it is trained on."""
+        """Write everything that `resume` needs, as safetensors; `facts` say what the dictionary is trained on."""
         from safetensors.torch import save_file
 
         tensors = {f"dictionary.{name}": value for name, value in self.dictionary.state_dict().items()}
@@ -239,12 +239,12 @@ class Training:
 
     @classmethod
     def resume(cls, path: Path, settings: Settings, facts: Mapping[str, Any] | None = None) -> "Training":
-        """What `save` wrote, to go on with.
+        """The training that `save` wrote, to continue it.
 
         Raises
         ------
         InputError
-            No such file, a damaged one, or a training with other settings or on something else.
+            The file does not exist or is damaged, or the training has other settings or other data.
         """
         tensors, metadata = read_tensors(path)
         if "training" not in metadata:
@@ -280,23 +280,23 @@ def train(
     Parameters
     ----------
     blocks : callable
-        Number of a block -> its examples (m, width).
+        Function from the number of a block to its examples (m, width).
     settings : Settings
     state : path, optional
-        Written after every block; where it is there already, the training goes on from it.
+        File that is written after every block. If it exists, the training continues from it.
     facts : mapping, optional
-        What is learned from (JSON): a training is not taken up on something else.
+        Facts (JSON) that say what is learned from. A training with other facts is not continued.
     progress : callable, optional
-        Called with a line, blocks done and their number.
+        It is called with a line, the number of finished blocks, and the number of all blocks.
 
     Returns
     -------
-    (dictionary, what each block of this call showed)
+    (dictionary, [Progressed of each block of this call])
 
     Raises
     ------
     InputError
-        As for `Training`.
+        `Training` refuses a block, or `state` holds another training.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures: plain arrays in, matplotlib figures or axes out. Nothing is shown, nothing is registered with pyplot."""
+"""Figures from plain arrays, as matplotlib figures or axes. Nothing is shown, and nothing is registered with pyplot."""
 
 from ctrlattn.plots import profile, reduction
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response

@@ -1,4 +1,4 @@
-"""Pictures over depth: feedback gain, time response, |S| and |T|, gang of four."""
+"""Figures over depth: feedback gain, time response, Bode magnitude of S and T, gang of four."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ from ctrlattn.plots.style import (
     themed,
 )
 
-_CLIP = 3.0  # a response beyond this many times the bounded ones is cut off, and said to be
+_CLIP = 3.0  # a response beyond this many times the bounded ones is cut off, and the legend says so
 _FLOOR_DB = -60.0
 _TITLES = {
     "S": "S: reference to error",
@@ -58,7 +58,7 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
         ax.axhline(0.0, color="black", linewidth=0.9)
         span = max(float(np.max(np.abs([low, high]))), 1e-12)
         if span > 20 * float(np.median(np.maximum(np.abs(low), np.abs(high)))):
-            # One massive activation must not flatten all other layers: linear near 0, logarithmic beyond.
+            # The scale is linear near 0 and logarithmic beyond, so that one massive activation hides no other layer.
             ax.set_yscale("symlog", linthresh=0.2, linscale=1.5)
         ax.set_ylim(-1.2 * span if low.min() < -0.1 * span else -0.2 * span, 1.2 * span)
         ax.set_title(escape(kind))
@@ -86,7 +86,7 @@ def time_response(
     ----------
     responses : name -> (layers + 1,) or (layers + 1, 3)
     reference : float, optional
-        The value to reach, with its 2 % band.
+        The value to reach; it is drawn with its 2 % band.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndar
 
 
 def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:
-    """A frame that holds every response that stays bounded; a diverging one must not flatten the others."""
+    """Limits that hold every bounded response, so that a diverging one does not flatten the others."""
     ends = [np.asarray(y, dtype=float) for y in responses.values()]
     sizes = [float(np.max(np.abs(y), initial=0.0, where=np.isfinite(y))) for y in ends]
     typical = max(float(np.median(sizes)), abs(reference or 0.0), 1e-12)

@@ -1,4 +1,4 @@
-"""What a design costs: margin against settling, and each requirement mode by mode."""
+"""Figures of a design: the trade-off of margin against settling time, and its certificate mode by mode."""
 
 from collections.abc import Mapping
 
@@ -33,14 +33,14 @@ def trade_off(
     title: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """The largest margin that each settling time leaves, worst mode; above and to the left is better.
+    """The largest margin of the worst mode for each settling time; above and to the left is better.
 
     Parameters
     ----------
     curves : name -> {measure -> (q,)}
         `Design.trade_off.values` of several laws or terms.
     marks : name -> (settling, margin), optional
-        Single controllers, such as the published ones.
+        Points of single controllers, such as the published ones.
     margin : "modulus_margin" or "disk_margin"
 
     Examples
@@ -67,16 +67,16 @@ def trade_off(
 def certificate(
     a: np.ndarray, measures: Mapping[str, np.ndarray], limits: Mapping[str, float], *, title: str = ""
 ) -> Figure:
-    """Each asked measure of every mode against its limit; the side that is not allowed is shaded.
+    """Each required measure of every mode against its limit; the forbidden side is shaded.
 
     Parameters
     ----------
     a : (m,) complex
-        Modes; drawn over their real part.
+        Attention modes; the axis is their real part.
     measures : name -> (m,)
-        inf is drawn as a mark at the top.
+        Values by mode; inf is drawn as a mark at the top.
     limits : name -> number
-        The specification.
+        Limits of the specification.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def certificate(
         finite = np.isfinite(value)
         ax.plot(np.real(a)[finite], value[finite], ".", color=colour, markersize=3.5, rasterized=True)
         top = 1.15 * max(float(np.max(value[finite], initial=0.0)), limit, 1e-9)
-        if not finite.all():  # an empty line that is not clipped would have an infinite extent
+        if not finite.all():  # an empty line would have an infinite extent if it were not clipped
             ax.plot(np.real(a)[~finite], np.full(int(np.sum(~finite)), top), "^", color=colour, clip_on=False)
         ax.set_ylim(0, top)
         low, high = (0.0, limit) if "margin" in name else (limit, top)

@@ -1,4 +1,4 @@
-"""How many sublayers are gone against what that costs: curves with bands of two standard errors."""
+"""Figure of dropped sublayers: increase of the loss over their number, with bands of two standard errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from ctrlattn.plots.style import axes_of, legend, styles, themed
 def dropping(
     curves: Mapping[str, Mapping[str, Sequence[float]]], *, ax: Axes | None = None, title: str = "", top: Any = None
 ) -> Axes:
-    """Increase of the loss over the number of sublayers that are gone.
+    """Increase of the loss over the number of dropped sublayers.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def dropping(
     ax : Axes, optional
     title : str
     top : float, optional
-        Upper end of the axis; what lies above runs out of the picture.
+        Upper end of the axis; curves above it leave the figure.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Lyapunov exponents as they converge, and bifurcation diagrams: numbers of `stability.lyapunov` and `.bifurcation`."""
+"""Figures of Lyapunov exponents, their running estimates and spectra, and of bifurcation diagrams."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,20 @@ from matplotlib.figure import Figure
 
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, sparse_markers, styles, themed
 
-_LABELLED = 6  # more curves than this are told apart by place alone
+_LABELLED = 6  # with more curves than this, none has a label
 
 
 @themed
 def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "layer") -> Figure:
-    """The running estimate of each exponent, and where it ended with the range of its second half.
+    """The running estimate of each exponent, and its final value with the range of its second half.
 
     Parameters
     ----------
     running : (steps, k)
-        From `lyapunov_exponents(..., history=True)`; -inf is drawn as a mark at the foot.
+        Running estimate of `lyapunov_exponents(..., history=True)`; -inf is drawn as a mark at the foot.
     title : str
     unit : str
-        What one step is.
+        Name of one step, such as "layer".
 
     Examples
     --------
@@ -53,15 +53,15 @@ def lyapunov_spectrum(running: np.ndarray, *, title: str = "", unit: str = "laye
 
 @themed
 def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit: str = "layer") -> Figure:
-    """Several systems: the largest exponent of each as it converges, and all where they ended.
+    """Running estimate of the largest exponent of several systems, and the final spectrum of each.
 
     Parameters
     ----------
     running : (steps, k) by name
-        From `lyapunov_exponents(..., history=True)`; exponents of -inf are left out.
+        Running estimates of `lyapunov_exponents(..., history=True)`; exponents of -inf are left out.
     title : str
     unit : str
-        What one step is.
+        Name of one step, such as "layer".
 
     Examples
     --------
@@ -92,7 +92,7 @@ def lyapunov_spectra(running: Mapping[str, np.ndarray], *, title: str = "", unit
 
 
 def _ended(ax: Axes, finite: np.ndarray, unit: str) -> None:
-    """The last estimates in order, with the range of the second half, and marks for exponents of -inf."""
+    """The final estimates in order, with the range of their second half, and marks for exponents of -inf."""
     rank = np.arange(1, finite.shape[1] + 1)
     half = finite[len(finite) // 2 :]
     there = np.isfinite(finite[-1])
@@ -122,18 +122,18 @@ def bifurcation(
     ylabel: str = "State",
     title: str = "",
 ) -> Figure:
-    """Where the state ends up, gain by gain; below it the largest Lyapunov exponent.
+    """Bifurcation diagram: the states after the transient over the gain, and below it the largest Lyapunov exponent.
 
     Parameters
     ----------
     gains : (m,)
     values : (m, keep)
-        nan where the state left the floats: shaded.
+        Observed states; gains with nan, where the state overflowed, are shaded.
     exponent : (m,), optional
     branches : of (gain, value, stable), each (p,)
-        Fixed points: a full line where stable, a dashed one where not.
+        Branches of fixed points; the line is full where they are stable and dashed elsewhere.
     marks : of (kind, gain)
-        Bifurcations, as `continue_fixed_point` names them.
+        Bifurcations, as `continue_fixed_point` returns them.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def bifurcation(
     )
     for gain, value, stable in branches:
         ax.plot(gain, np.where(stable, value, np.nan), color=COLOURS[0], linewidth=1.8)
-        # From the point before it loses stability, so that the two lines meet.
+        # The dashed line starts at the last stable point, so that the two lines meet.
         off = ~stable | np.append(~stable[1:], False) | np.append(False, ~stable[:-1])
         ax.plot(gain, np.where(off, value, np.nan), color=COLOURS[1], linewidth=1.2, linestyle=(0, (4, 2)))
     for kind, where in marks:

@@ -1,4 +1,4 @@
-"""sigma_min(zI - A) in the complex plane, and ||A^k|| between its bounds: what eigenvalues alone do not show."""
+"""Figures of non-normal matrices: contours of sigma_min(zI - A), and transient growth ||A^k|| between its bounds."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ def pseudospectrum_contours(
 ) -> Axes:
     """Contours of sigma_min at powers of ten, with the eigenvalues and the border of stability.
 
-    Inside the contour 10^-k lies every pole that a disturbance of norm 10^-k can make: where such a contour leaves
-    the unit circle (the left half-plane) the loop is less stable than its eigenvalues say.
+    Inside the contour 10^-k lies every pole that a perturbation of norm 10^-k can cause. Where such a contour leaves
+    the unit circle (the left half-plane), a perturbation of that size can make the loop unstable.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def pseudospectrum_contours(
         ctrlattn.pseudospectrum(A, re[None, :] + 1j * im[:, None]).
     eigenvalues : complex, any number
     continuous : bool
-        Draw the imaginary axis instead of the unit circle.
+        Whether the border of stability is the imaginary axis instead of the unit circle.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def pseudospectrum_contours(
     levels = levels[:: max(1, len(levels) // 9)]
     if power.min() < power.max():
         contours = ax.contour(re, im, power, levels=levels, colors=COLOURS[0], linestyles="solid", linewidths=1.1)
-        # The innermost contours are too small for labels; each is a tenth of the one around it.
+        # The innermost contours are too small for labels; the level of each is a tenth of the one around it.
         ax.clabel(contours, levels=levels[-5:], fmt=lambda level: f"$10^{{{level:.0f}}}$", fontsize=7.5)
     poles = np.atleast_1d(np.asarray(eigenvalues, dtype=complex))
     if continuous:
@@ -71,7 +71,7 @@ def pseudospectrum_contours(
 def transient_growth(
     growth: Any, *, title: str = "Growth before settling", unit: str = "layers", ax: Axes | None = None
 ) -> Axes:
-    """||A^k|| on a logarithmic axis, with its upper bound, what the eigenvalues say, and the Kreiss bounds of its peak.
+    """||A^k|| on a logarithmic axis, with its upper bound, the spectral radius^k, and the Kreiss bounds of its peak.
 
     Parameters
     ----------
@@ -118,5 +118,5 @@ def transient_growth(
 
 
 def _shown(values: np.ndarray) -> np.ndarray:
-    """What a logarithmic axis can show without overflow."""
+    """Whether each value can be shown on a logarithmic axis without overflow."""
     return (values > 1e-140) & (values < 1e140)

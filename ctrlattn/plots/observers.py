@@ -1,4 +1,4 @@
-"""Pictures of sparse observers: explained variance against the number of features, beside principal components."""
+"""Figures of sparse observers: explained variance over the number of features, and how often features occur."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from ctrlattn.plots.style import axes_of, escape, legend, styles, themed
 
 @themed
 def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax: Axes | None = None) -> Axes:
-    """Share of the variance that is explained, against L0 on a logarithmic axis.
+    """Explained share of the variance over L0, on a logarithmic axis.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax:
         ax.plot(l0, explained, **looks[name], label=escape(name))
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.set(xlabel="Features or components an example (L0)", ylabel="Explained share of the variance")
+    ax.set(xlabel="Features or components per example (L0)", ylabel="Explained share of the variance")
     ax.set_ylim(min(0.0, ax.get_ylim()[0]), 1)
     legend(ax)
     return ax
@@ -37,7 +37,9 @@ def explained_variance(curves: Mapping[str, tuple[Sequence[float], Any]], *, ax:
 
 @themed
 def feature_frequency(frequency: Any, *, ax: Axes | None = None) -> Axes:
-    """How many features occur in which share of the examples, on a logarithmic axis; those that never do are named.
+    """Histogram of features over the share of examples that have them, on a logarithmic axis.
+
+    The label of the axis gives the number of features that never occur.
 
     Parameters
     ----------

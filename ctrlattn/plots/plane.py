@@ -1,4 +1,4 @@
-"""Pictures in the complex plane: attention spectra over stability regions, Nyquist, root locus, poles and zeros."""
+"""Figures in the complex plane: attention spectra over stability regions, Nyquist, root locus, poles and zeros."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,13 +25,13 @@ def spectrum_over_regions(
     *,
     shares: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Eigenvalues of real attention matrices over each controller's stability region; unstable area hatched.
+    """Eigenvalues of real attention matrices over the stability region of each controller; unstable areas are hatched.
 
     Parameters
     ----------
     eigenvalues : network -> complex (modes,)
     regions : loop -> (re (m,), im (k,), radius (k, m))
-        Largest closed-loop pole in modulus on a grid of the plane; above 1 is unstable.
+        Largest modulus of a closed-loop pole on a grid of the plane; a value above 1 is unstable.
     shares : loop -> {network -> share of unstable modes}
 
     Examples
@@ -132,7 +132,7 @@ def root_locus(
     gains : (m,), ascending
     poles : complex (m, order)
     zeros : complex, optional
-        Where branches end.
+        Open-loop zeros, at which branches end.
     marks : label -> poles, optional
 
     Examples
@@ -167,7 +167,7 @@ def root_loci(
     *,
     marks: Mapping[str, Mapping[str, Any]],
 ) -> Figure:
-    """`root_locus` of several loops side by side; arguments by name.
+    """`root_locus` of several loops side by side; the arguments are mappings by the name of the loop.
 
     Examples
     --------
@@ -241,7 +241,7 @@ def _z_grid(ax: Axes) -> None:
 
 
 def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
-    """An arrow in the direction of growing frequency, where the curve is inside the frame."""
+    """An arrow in the direction of growing frequency, at a point of the curve inside the frame."""
     inside = np.flatnonzero(np.abs(curve) < 1.6)
     if len(inside) < 4:
         return

@@ -1,4 +1,4 @@
-"""Pictures of a network made smaller: importance of its sublayers, and the predicted cost of taking out more."""
+"""Figures of a reduction: importance of the sublayers over depth, and the predicted change of the loss."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from ctrlattn.plots.style import axes_of, figure, sparse_markers, styles, themed
 
 @themed
 def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, ...]]) -> Figure:
-    """Mean (line) and maximum (dots) of 1 - cos(x, x + F), layer by layer; a ring marks what was taken out.
+    """Mean (line) and maximum (dots) of 1 - cos(x, x + F), layer by layer; a ring marks a dropped sublayer.
 
     Parameters
     ----------
-    scores : attention, mlp, block, and the same with _max -> (layers,)
+    scores : "attention", "mlp", "block", and each of them with "_max" -> (layers,)
     gone : "attention", "mlp", "blocks" -> layers
 
     Examples
@@ -50,7 +50,7 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
 
 @themed
 def predicted(cost: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """Predicted change of the loss against the number of sublayers that a gain replaces.
+    """Predicted change of the loss over the number of sublayers that gains replace.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Pictures of robustness: regions in the plane of two gains, the disk that a Nyquist curve avoids, harmonic balance."""
+"""Figures of robustness: stable regions of two gains, disk margins on Nyquist curves, harmonic balance."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def gain_regions(
     boundaries: Mapping[str, Sequence[np.ndarray]] | None = None,
     marks: Mapping[str, tuple[float, float]] | None = None,
 ) -> Figure:
-    """Stable regions in the plane of two gains, a panel each: exact slices filled, boundary curves black.
+    """Stable regions in the plane of two gains, one panel per region; slices are filled, boundary curves are black.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def gain_regions(
         As `ctrlattn.gain_region` returns them.
     labels : names of the two gains
     second : (low, high)
-        Frame of the second gain; a slice that goes on beyond it is cut there.
+        Frame of the second gain; a slice that extends beyond it is cut off.
     boundaries : name -> curves (k, 2), optional
         As `gain_boundary` returns them, nan for gaps.
     marks : label -> (first, second), optional
@@ -81,16 +81,16 @@ def gain_regions(
 def nyquist_disk(
     responses: Mapping[str, np.ndarray], disks: Mapping[str, Any], *, discrete: bool = True, ax: Axes | None = None
 ) -> Axes:
-    """Nyquist curves and, for each, the disk of -1/f that its disk margin keeps clear, with the point of contact.
+    """Nyquist curves and, for each, the disk of -1/f that its disk margin excludes, with the point of contact.
 
     Parameters
     ----------
     responses : name -> complex (m,)
         L along the frequencies.
     disks : name -> ctrlattn.stability.DiskMargin
-        Of one channel.
+        Disk margin of one channel.
     discrete : bool
-        Unit of the frequency in the legend: rad/layer or rad per unit of time.
+        Whether the frequency in the legend is in rad/layer, rather than in rad per unit of time.
 
     Examples
     --------
@@ -137,8 +137,8 @@ def harmonic_balance(
 ) -> Axes:
     """G(e^{iw}), the locus -1/N(A) of a describing function, and the disk of the circle criterion.
 
-    Where the two curves cross, an oscillation is predicted; where the curve of G stays clear of the disk and does not
-    encircle it, none is possible.
+    An oscillation is predicted where the two curves cross. None is possible where the curve of G neither enters nor
+    encircles the disk.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""One look for all pictures: Petroff's ten colours, a marker and a dash for every curve, deterministic files.
+"""The style of all figures: Petroff's ten colours, a marker and a dash per curve, legends, and deterministic files.
 
-Colours alone never carry meaning, so that each picture can be read in grey.
+No meaning is carried by colour alone, so that each figure can be read in grey.
 """
 
 import os
@@ -27,7 +27,7 @@ R = TypeVar("R")
 COLOURS = (
     "#3f90da", "#bd1f01", "#94a4a2", "#832db6", "#ffa90e", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-# Softmax, NeuTRENO and the two PIDformer laws look the same in every picture; other loops take what is left.
+# Softmax, NeuTRENO and the two PIDformer laws have the same colours in every figure; other loops take the rest.
 _KNOWN: dict[str, tuple[str, str, Any]] = {
     "the network itself": ("#000000", "p", "solid"),
     "softmax": ("#717581", "o", (0, (1, 1.2))),
@@ -64,7 +64,7 @@ _RC: Any = {
 
 
 def themed(draw: Callable[P, R]) -> Callable[P, R]:
-    """Draw in our look; the user's own rcParams come back afterwards."""
+    """Draw in the style of this package; the user's own rcParams are restored afterwards."""
 
     @wraps(draw)
     def in_our_look(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -96,7 +96,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dash by name; a preset keeps its own in every picture."""
+    """Colour, marker and dash by name; a preset has the same in every figure."""
     taken = {_KNOWN[name][0] for name in names if name in _KNOWN}
     free = cycle([colour for colour in COLOURS if colour not in taken])
     others = [name for name in names if name not in _KNOWN]
@@ -109,7 +109,7 @@ def styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def sparse_markers(points: int, index: int, count: int = 12) -> dict[str, Any]:
-    """About `count` markers a curve, shifted from curve to curve so that they do not hide each other."""
+    """About `count` markers per curve, shifted from curve to curve so that they do not hide each other."""
     step = max(points // count, 1)
     return {"markevery": (index * step // 4 % step if step > 1 else 0, step)}
 
@@ -126,7 +126,7 @@ def decibel(magnitude: Any) -> np.ndarray:
 
 
 def nyquist_line(ax: Axes, limit: float = np.pi, unit: str = "layer") -> None:
-    """The highest frequency there is, marked on the frequency axis."""
+    """Mark the Nyquist frequency, the highest one, on the frequency axis."""
     ax.axvline(limit, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
     ax.set_xlim(0, limit * 1.02)
     ax.set_xticks(np.arange(5) * limit / 4, ["0", "π/4", "π/2", "3π/4", "π"])
@@ -134,7 +134,7 @@ def nyquist_line(ax: Axes, limit: float = np.pi, unit: str = "layer") -> None:
 
 
 def legend(ax: Axes, **options: Any) -> None:
-    """A legend below the axes, where it can hide nothing."""
+    """A legend below the axes, where it hides no curve."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         columns = min(len(handles), 3)
@@ -185,10 +185,10 @@ def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
 
 @contextmanager
 def _layout_kept(figure: Figure) -> Iterator[None]:
-    """Draw with the layout of the last drawing: solving for it again takes longer than the drawing itself."""
+    """Draw with the layout of the last drawing, since solving for it again takes longer than the drawing itself."""
     engine = figure.get_layout_engine()
     with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
-        figure.set_layout_engine(None)  # "none" leaves a placeholder, for whose sake everything is drawn twice
+        figure.set_layout_engine(None)  # "none" would leave a placeholder, with which everything is drawn twice
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Pictures along the tokens: similarity, heat maps, gain per token frequency, diversity over depth."""
+"""Figures along the tokens: similarity, heat maps, gain per token frequency, diversity over depth."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,16 +15,16 @@ _MANY_LABELS = 40
 
 @themed
 def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, highlight: int | None = None) -> Figure:
-    """Token similarity, one heat map a state, all on the scale -1 to 1; the row `highlight` is framed.
+    """Token similarity, one heat map per state on the scale -1 to 1; the row `highlight` is framed.
 
     Parameters
     ----------
     matrices : name -> (n, n)
-        Cosines.
+        Cosines between tokens, by state.
     labels : n strings
-        Shown literally.
+        Tokens, which are shown literally.
     highlight : int, optional
-        The probe.
+        Index of the probe token.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def similarity(matrices: Mapping[str, np.ndarray], labels: Sequence[str], *, hig
 def heatmap(
     matrix: np.ndarray, *, xlabel: str, ylabel: str, label: str, diverging: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """A matrix as colours with its scale; diverging maps are centred on 0.
+    """A matrix as colours with its colour bar; diverging maps are centred on 0.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def token_response(frequency: np.ndarray, gains: Mapping[str, np.ndarray], *, ax
 
 @themed
 def diversity(depth: np.ndarray, curves: Mapping[str, np.ndarray], *, ylabel: str, ax: Axes | None = None) -> Axes:
-    """A measure of diversity over depth, one curve a network or loop.
+    """A measure of diversity over depth, one curve per network or loop.
 
     Examples
     --------

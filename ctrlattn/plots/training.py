@@ -1,4 +1,4 @@
-"""Pictures of trained networks: losses, similarity over depth, differences with their intervals."""
+"""Figure of a trained comparison: losses, similarity over depth, and differences of scores with their intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +18,14 @@ _CURVES = {
 
 @themed
 def compared(result: Mapping[str, Any], scores: Sequence[str]) -> Figure:
-    """What `nn.comparison.compare` found: three curves by arm, and differences of some scores with 95 % intervals.
+    """Three curves per arm of a comparison, and differences of some scores with 95 % intervals.
 
     Parameters
     ----------
     result : mapping
-        With curves, differences and plan.
+        The result of `nn.compare`, with curves, differences and plan.
     scores : names of scores
-        Rows of the last panel.
+        Scores that are the rows of the last panel.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`ctrlattn report`: one page that tells what attention does as a feedback loop, on signals of a real network."""
+"""HTML reports: pages of sections with sentences, figures and numbers, and the one writer of their files."""
 
 from ctrlattn.report.folder import Report
 from ctrlattn.report.pages.loops.page import write

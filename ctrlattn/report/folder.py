@@ -1,4 +1,4 @@
-"""page + material -> a directory: report.html, figures/ (PNG and SVG), results.nc, summary.json. The one writer."""
+"""page + material -> a directory: the one writer of report.html, figures/ (PNG and SVG), results.nc, summary.json."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Report:
-    """Where the page is, and its numbers."""
+    """Path of the written page, and its numbers."""
 
     path: Path
     summary: dict[str, Any]
@@ -32,22 +32,22 @@ def write(
     progress: Progress = silent,
     panes: Callable[[M], Mapping[str, str]] | None = None,
 ) -> Report:
-    """Write what a page speaks of, and then the page: where it stands, everything else stands beside it.
+    """Write figures, results and summary of a page, and the page itself last: where it exists, all files exist.
 
     Parameters
     ----------
     out : path
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     page : Page
-    material : what the page is about
+    material : loops and signals, a profile, a reduction, or a study
     progress : callable, optional
-        Called with the name of a step, the number of steps done and their total.
-    panes : material -> markup by the name of the picture under which it stands, optional
+        It is called with the name of a step, the number of finished steps and their total.
+    panes : material -> {name of a picture: markup to place under it}, optional
 
     Raises
     ------
     InputError
-        A directory that cannot be written.
+        The directory cannot be written.
     """
     folder, total = output_directory(out), len(page.sections) + 1
     sections: list[Section] = []
@@ -82,7 +82,7 @@ def _summary(facts: Mapping[str, Any], sections: Sequence[Section]) -> dict[str,
 
 
 def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
-    """PNG and SVG files; returns the markup to inline."""
+    """Write PNG and SVG files, and return the SVG markup by the name of the picture."""
     drawings = {}
     for section in sections:
         for picture in section.pictures:

@@ -1,4 +1,4 @@
-"""page = heading + sections, both functions of one material: what was measured."""
+"""page = heading + sections, which are functions of one material (loops, profile, reduction or study)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ M = TypeVar("M")  # the material: loops and signals, a profile, a reduction, a s
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands around the sections: what the page is about, what was measured, where it comes from."""
+    """The head of a page: title, networks and texts that were measured, and provenance."""
 
     title: str
     lead: str
     networks: Sequence[Mapping[str, Any]]  # name, summary, texts (each a list of tokens)
     compared: str = ""
     provenance: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # facts by name
-    listings: Mapping[str, str] = field(default_factory=dict)  # preformatted texts by name, folded away
+    listings: Mapping[str, str] = field(default_factory=dict)  # preformatted texts by name, which are folded
     listings_title: str = ""
 
 
@@ -30,11 +30,11 @@ class Page(Generic[M]):
     ----------
     heading : material -> Heading
     facts : material -> dict
-        What summary.json opens with and results.nc carries as attributes.
+        Facts at the head of summary.json, which results.nc has as attributes.
     sections : name -> (material -> list of Section)
-        In the order of the page. A list is empty where the material has nothing for it.
+        Sections in the order of the page. A list is empty where the material has nothing for it.
     beside : file name -> (material -> text)
-        Further documents beside report.html.
+        Further documents in the directory of report.html.
     """
 
     heading: Callable[[M], Heading]

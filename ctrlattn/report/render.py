@@ -9,14 +9,14 @@ from ctrlattn import __version__
 from ctrlattn.report.page import Heading
 from ctrlattn.report.section import Section
 
-# A verdict is told by word and symbol as well as by colour.
+# A verdict has a word and a symbol as well as a colour.
 SYMBOLS = {"good": "✓", "warn": "△", "bad": "✗"}
 
 
 def render(
     sections: Sequence[Section], heading: Heading, *, drawings: Mapping[str, str], interactive: Mapping[str, str]
 ) -> str:
-    """The page as text; `drawings` and `interactive` are markup of our own making, everything else is escaped."""
+    """The page as HTML. `drawings` and `interactive` are markup of this package; everything else is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrlattn.report", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )

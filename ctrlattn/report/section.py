@@ -10,7 +10,7 @@ Variable = tuple[tuple[str, ...], Any, dict[str, str]]  # dims, values, attrs (u
 
 
 class Picture(NamedTuple):
-    """A figure with its file name and what a reader who cannot see it is told."""
+    """A figure with its file name and its alternative text."""
 
     name: str
     alt: str
@@ -27,13 +27,13 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """What one part of the page says."""
+    """One part of a page: title, sentences, pictures, tables, numbers and variables."""
 
     key: str
     title: str
     sentences: tuple[str, ...]
     pictures: tuple[Picture, ...] = ()
-    caveat: str = ""  # where a statement holds for frozen or weight-tied layers only
+    caveat: str = ""  # limits of what the section shows, such as frozen or weight-tied layers
     tables: tuple[Table, ...] = ()
     numbers: dict[str, Any] = field(default_factory=dict)  # for summary.json
     variables: dict[str, Variable] = field(default_factory=dict)  # for results.nc

@@ -1,4 +1,4 @@
-"""Numbers as a person reads them: percentages, shares with their interval, counts with their noun."""
+"""Numbers as words of a sentence: percentages, shares with their interval, counts with their noun, lists of layers."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ def percent(share: float) -> str:
 
 
 def share_with_interval(hits: int, trials: int) -> str:
-    r"""The share with its 95 % Wilson score interval.
+    r"""The share of hits in percent, with its 95 % Wilson score interval.
 
     >>> share_with_interval(200, 200)
     '100\xa0% (95\xa0% interval 98 to 100\xa0%)'
@@ -31,7 +31,8 @@ def share_with_interval(hits: int, trials: int) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """
+    """A number with its noun in the singular or plural.
+
     >>> count(1, "layer"), count(3, "layer")
     ('1 layer', '3 layers')
     """
@@ -39,7 +40,8 @@ def count(number: int, noun: str) -> str:
 
 
 def listed(words: list[str]) -> str:
-    """
+    """Words separated by commas, with "and" before the last.
+
     >>> listed(["a", "b", "c"])
     'a, b and c'
     """
@@ -47,7 +49,8 @@ def listed(words: list[str]) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """
+    """A number rounded for reading; infinity and nan have a symbol or word.
+
     >>> number(3.14159), number(math.inf), number(math.nan), number(12345.6)
     ('3.14', '∞', 'undefined', '1.23e+04')
     """
@@ -60,7 +63,7 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def layers_until(settling: float, horizon: int) -> str:
-    """A settling time in layers; one that is infinite lies beyond the horizon that was looked at.
+    """A settling time in layers; an infinite one lies beyond the simulated horizon.
 
     >>> layers_until(12.0, 36), layers_until(float("inf"), 36)
     ('12', 'not within 36')
@@ -69,7 +72,7 @@ def layers_until(settling: float, horizon: int) -> str:
 
 
 def settles(settling: float, horizon: int) -> str:
-    """When a response settles, to follow the verb.
+    """The settling time as words that follow the verb "settles".
 
     >>> settles(12.0, 36), settles(float("inf"), 36)
     ('after 12 layers', 'not within 36 layers')
@@ -79,7 +82,8 @@ def settles(settling: float, horizon: int) -> str:
 
 
 def layer_list(numbers: Iterable[int], noun: str = "layer") -> str:
-    """
+    """Indices with their noun, in which neighbours form ranges.
+
     >>> layer_list([3]), layer_list([0, 1, 2, 5]), layer_list([], "depth")
     ('layer 3', 'layers 0–2 and 5', 'no depth')
     """

@@ -5,7 +5,6 @@ out, how much of that a static gain or a memory wins back, and what speed and ca
 """
 
 import json
-import math
 import os
 import re
 import sys
@@ -33,6 +32,7 @@ from ctrlattn.checkpoints import (
 from ctrlattn.checkpoints.network.structure import stand_in
 from ctrlattn.checkpoints.reduce.compensate import settings_of
 from ctrlattn.files import atomic
+from stage.statistics import standard_error
 
 Size = namedtuple("Size", "length calibration selection test plays")
 
@@ -176,8 +176,7 @@ class Runs:
             smaller = change()
             fit = time.perf_counter() - began
             more = {part: np.subtract(losses, whole[part]) for part, losses in self.losses(smaller).items()}
-            error = {part: float(d.std(ddof=1) / math.sqrt(len(d))) for part, d in more.items()}
-            numbers = {part: {"increase": float(d.mean()), "standard_error": error[part]} for part, d in more.items()}
+            numbers = {p: {"increase": float(d.mean()), "standard_error": standard_error(d)} for p, d in more.items()}
             return {**numbers, "layers": layers, "fit_seconds": fit}
 
         return self.stored(name, make)
@@ -339,8 +338,7 @@ def copied(runs, checkpoint, gap):
             for ids in both
         ]
     each = np.array([[float(x[: length - 1].mean()), float(x[1 - length :].mean())] for x in losses])
-    error = each.std(0, ddof=1) / math.sqrt(len(each))
-    return {"first": each[:, 0].mean(), "again": each[:, 1].mean(), "standard_error": error[1]}
+    return {"first": each[:, 0].mean(), "again": each[:, 1].mean(), "standard_error": standard_error(each[:, 1])}
 
 
 def heads(runs, count):

@@ -34,7 +34,7 @@ CONTROLS = {
     "A is the probe": "ABCDABCDABCA",
 }
 
-NOTES = CONTROLS["ABCD repeated"]
+SEQUENCE = CONTROLS["ABCD repeated"]
 
 # Each three times, without the last word, which [SEP] displaces; every word is one piece. The last four repeat a word.
 PHRASES = """\
@@ -109,7 +109,7 @@ def rates(tokens, places, passes=(PASSES,), *, draws, seed, d=64, orthogonal=Fal
 
 def agreement(seed, draws=40):
     """Largest difference between the literal loop and the package's, relative to the largest element."""
-    x, worst = embed(NOTES, draws, 64, seed), {}
+    x, worst = embed(SEQUENCE, draws, 64, seed), {}
     for (name, loop), (norm, first) in zip(VARIANTS.items(), ((None, 1), (rms_norm, 1), (rms_norm, 0)), strict=True):
         expected = np.stack([literal(draw, PASSES, norm, first) for draw in x])
         worst[name] = float(np.max(np.abs(after(loop, x) - expected)) / np.max(np.abs(expected)))
@@ -120,7 +120,7 @@ def outlier(draws, seed):
     """Over draws: length over that of the median token; mean cosine and inner product with E, of E itself 1."""
     seen = {}
     for name, loop in VARIANTS.items():
-        x = after(loop, embed(NOTES, draws, 64, seed))
+        x = after(loop, embed(SEQUENCE, draws, 64, seed))
         length, inner = np.linalg.norm(x, axis=-1), np.sum(x * x[:, -1:], axis=-1)
         length = np.median(length / np.median(length, axis=-1, keepdims=True), axis=0)
         values = length, np.mean(cosines(x)[:, -1], axis=0), np.mean(inner / inner[:, -1:], axis=0)
@@ -186,8 +186,8 @@ def measure(seed, full):
     """Every number of this scene."""
     known, few = {"draws": 1000 if full else 60, "seed": seed}, {"draws": 100 if full else 10, "seed": seed}
     curve = CURVE if full else (0, 5, 15, 25, 40)
-    shares = {f"d = {d}": rates(NOTES, (3, 7), curve, d=d, **known) for d in ((8, 64, 512) if full else (8, 64))}
-    shares["orthogonal (all draws alike), d = 64"] = rates(NOTES, (3, 7), curve, orthogonal=True, **known)
+    shares = {f"d = {d}": rates(SEQUENCE, (3, 7), curve, d=d, **known) for d in ((8, 64, 512) if full else (8, 64))}
+    shares["orthogonal (all draws alike), d = 64"] = rates(SEQUENCE, (3, 7), curve, orthogonal=True, **known)
     shares["all distinct, d = 64"] = rates(CONTROLS["all distinct"], (3, 7), curve, **known)
     due = {m: rates([*("ABCD" * m)[:m], "E"], range(m % 4, m, 4), **few) for m in range(4, 17 if full else 9)}
     return {

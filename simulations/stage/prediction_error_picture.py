@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 from matplotlib.figure import Figure
 
-from stage.prediction_error import CONTROLS, NOTES, PASSES, RMS, VARIANTS, after, cosines, embed, successors
+from stage.prediction_error import CONTROLS, PASSES, RMS, SEQUENCE, VARIANTS, after, cosines, embed, successors
 
 
 def heat(ax, table, columns, title, xlabel):
@@ -21,14 +21,14 @@ def heat(ax, table, columns, title, xlabel):
 
 def draw_maps(axes, seed):
     """Similarity of the tokens of one draw before and after, as pictures, and as inner products."""
-    x = embed(NOTES, 1, 64, seed)[0]
+    x = embed(SEQUENCE, 1, 64, seed)[0]
     views = {"before": x, "plain": after(VARIANTS["plain"], x), "RMS": after(RMS, x)}
     maps = {f"{name}: cosine": (cosines(x), 1) for name, x in views.items()}
     maps |= {f"{name}: inner product, of E 1": (x @ x.T / np.sum(x[-1] ** 2), 4) for name, x in views.items()}
     for ax, (title, (picture, limit)) in zip(axes, maps.items(), strict=True):
         ax.imshow(picture, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        ax.set_xticks(range(12), NOTES)
-        ax.set_yticks(range(12), NOTES)
+        ax.set_xticks(range(12), SEQUENCE)
+        ax.set_yticks(range(12), SEQUENCE)
         ax.set_title(f"{title} (-{limit} to {limit})", fontsize=9)
         for j in range(12):
             ax.text(j, 11, f"{picture[-1, j]:.1f}", ha="center", va="center", fontsize=5.5)

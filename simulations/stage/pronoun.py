@@ -55,15 +55,15 @@ def read_pair(line):
     return Pair(name, pronoun, candidates, sentences, list(words), relations)
 
 
-# The claimed numbers, in the order of NOTES.words, and their two attention rows for the second sentence.
-THEIR_LOGITS = ((0.42, -0.1, 1.74, 0.1, 0.01, -0.03, 0.98, -0.13), (1.88, -0.1, 0.06, -0.07, 0.05, 0.75, 0.11, 0.17))
+# The claimed numbers, in the order of FIRST_PAIR.words, and their two attention rows for the second sentence.
+CLAIMED_LOGITS = ((0.42, -0.1, 1.74, 0.1, 0.01, -0.03, 0.98, -0.13), (1.88, -0.1, 0.06, -0.07, 0.05, 0.75, 0.11, 0.17))
 
-THEIR_ATTENTION = {"layer 2, word": (0.75, 0, 0, 0, 0, 0.25, 0, 0), "layer 3, probe": (0, 0, 0, 0, 0, 0.61, 0.39, 0)}
+CLAIMED_ATTENTION = {"layer 2, word": (0.75, 0, 0, 0, 0, 0.25, 0, 0), "layer 3, probe": (0, 0, 0, 0, 0, 0.61, 0.39, 0)}
 
 TASTY, EATS = "ВКУСНАЯ = КАШУ; ГОЛОДНАЯ = МАША", "МАША = ЕСТ; ЕСТ = КАШУ; ПОТОМУ = ЧТО"
 
 FIRST = "МАША ЕСТ КАШУ"  # the group of the first pair
-NOTES = read_pair(f"МАША ЕСТ КАШУ ПОТОМУ ЧТО ОНА _ | ОНА | {TASTY} | {EATS}")
+FIRST_PAIR = read_pair(f"МАША ЕСТ КАШУ ПОТОМУ ЧТО ОНА _ | ОНА | {TASTY} | {EATS}")
 
 UNSEEN = """\
 КОШКА ЛОВИТ МЫШЬ НО ОНА _ | ОНА | МАЛЕНЬКАЯ = МЫШЬ; СЫТАЯ = КОШКА | КОШКА = ЛОВИТ; ЛОВИТ = МЫШЬ
@@ -87,7 +87,7 @@ GROUPS = {
     "unseen": [read_pair(line) for line in UNSEEN.splitlines()],
     "order": [read_pair(f"{line} | ОНА | {TASTY} | {EATS}") for line in ORDERS.split(";")],
     "no verb": [read_pair(f"{line} | ОНА | {TASTY} | ПОТОМУ = ЧТО") for line in ORDERS.split(";")],
-    "no deciding relation": [NOTES._replace(relations=parse_relations(f"ОНА = МАША + КАШУ; {EATS}"))],
+    "no deciding relation": [FIRST_PAIR._replace(relations=parse_relations(f"ОНА = МАША + КАШУ; {EATS}"))],
 }
 
 
@@ -136,7 +136,7 @@ def search(sign, normalized, mlp, *, seed, draws=60, d=128):
     table = []
     for values in product(*SPACE):
         chosen = Configuration(sign, normalized, mlp, *values, READOUTS[0])
-        score = np.mean(judge(NOTES, sample(NOTES, chosen, draws, d, (seed, SELECTION))), -1).T.tolist()
+        score = np.mean(judge(FIRST_PAIR, sample(FIRST_PAIR, chosen, draws, d, (seed, SELECTION))), -1).T.tolist()
         table += [(*row, chosen._replace(readout=readout)) for row, readout in zip(score, READOUTS, strict=True)]
     return max(table, key=lambda row: row[:3])
 
@@ -145,7 +145,7 @@ def observe(chosen, *, draws, seed, d=128):
     """Means over test draws: logits, attention, and the probe's length before the norm of its first context read."""
     rng, seen = np.random.default_rng((seed, TEST)), []
     for _ in range(draws):
-        logits, trajectory, layer = run(NOTES, chosen, d, rng)
+        logits, trajectory, layer = run(FIRST_PAIR, chosen, d, rng)
         weights = [layer[1].predictor.weights(trajectory.state[k * len(layer) + 1])[:, 0] for k in range(3)]
         compared = trajectory.state[1] + layer[1].feedback * trajectory.prediction[1]
         seen.append((logits[READOUTS.index(chosen.readout)], weights, np.linalg.norm(compared[:, -1], axis=-1)))
@@ -158,14 +158,14 @@ def measure(seed, full):
     """Every number of this scene."""
     known, few = {"draws": 400 if full else 10, "seed": seed}, {"draws": 50 if full else 3, "seed": seed}
     both, signs = {"-1": MINUS, "+1": PLUS}, product((-1.0, 1.0), repeat=3)
-    numbers = {**known, "chosen": [{**c._asdict(), **success(NOTES, c, **known)} for c in CHOSEN]}
+    numbers = {**known, "chosen": [{**c._asdict(), **success(FIRST_PAIR, c, **known)} for c in CHOSEN]}
     for entry, chosen in zip(numbers["chosen"], CHOSEN, strict=True):
         entry["unseen"] = np.mean([success(pair, chosen, **few)["solved"] for pair in GROUPS["unseen"]])
-    numbers["signs"] = {str(g): success(NOTES, MINUS._replace(sign=g), **known) for g in signs}
+    numbers["signs"] = {str(g): success(FIRST_PAIR, MINUS._replace(sign=g), **known) for g in signs}
     watched = both | {"+1 (T of -1)": MINUS._replace(sign=1.0)}
     numbers["observed"] = {g: observe(chosen, **known) for g, chosen in watched.items()}
     sizes = (32, 128, 512) if full else (32, 128)
-    numbers[FIRST] = {g: {f"d = {d}": success(NOTES, c, d=d, **known) for d in sizes} for g, c in both.items()}
+    numbers[FIRST] = {g: {f"d = {d}": success(FIRST_PAIR, c, d=d, **known) for d in sizes} for g, c in both.items()}
     for group, pairs in GROUPS.items():
         numbers[group] = {g: {pair.name: success(pair, c, **known) for pair in pairs} for g, c in both.items()}
     return numbers

@@ -5,25 +5,25 @@ from itertools import product
 import numpy as np
 from matplotlib.figure import Figure
 
-from stage.pronoun import FIRST, GROUPS, NOTES, THEIR_ATTENTION, THEIR_LOGITS
+from stage.pronoun import CLAIMED_ATTENTION, CLAIMED_LOGITS, FIRST, FIRST_PAIR, GROUPS
 
 
 def draw(numbers):
     """Logits and attention of both sentences; shares by dimension, pair and order."""
     figure = Figure(figsize=(18, 10), layout="constrained")
     axes = figure.subplot_mosaic("ACE;BDE", width_ratios=(1, 1, 1.1))
-    for k, sentence in enumerate(NOTES.sentences):
+    for k, sentence in enumerate(FIRST_PAIR.sentences):
         bars, image = axes["AC"[k]], axes["BD"[k]]
-        logits = {g: numbers["observed"][g]["logits"][k] for g in ("-1", "+1")} | {"notes": THEIR_LOGITS[k]}
+        logits = {g: numbers["observed"][g]["logits"][k] for g in ("-1", "+1")} | {"claimed": CLAIMED_LOGITS[k]}
         for i, (name, values) in enumerate(logits.items()):
             bars.bar(np.arange(8) + 0.27 * (i - 1), values, 0.27, label=name, color=("C0", "C1", "lightgrey")[i])
-        bars.set_xticks(range(8), NOTES.words, rotation=40, ha="right")
+        bars.set_xticks(range(8), FIRST_PAIR.words, rotation=40, ha="right")
         bars.set_title(f"{' '.join(sentence[:-1])} *{sentence[-1]}", fontsize=10)
         bars.set(ylim=(-1.4, 2), ylabel="logit of the probe (mean of draws)")
         bars.legend(loc="lower left", ncols=3, fontsize=8)
         watched = numbers["observed"].items()
         rows = {f"{g}: {at}": row[k] for g, seen in watched for at, row in seen["attention"].items()}
-        rows |= {f"notes: {at}": row for at, row in THEIR_ATTENTION.items() if k == 1}
+        rows |= {f"claimed: {at}": row for at, row in CLAIMED_ATTENTION.items() if k == 1}
         image.imshow(list(rows.values()), cmap="Blues", vmin=0, vmax=1.6, aspect="auto")
         for (i, row), j in product(enumerate(rows.values()), range(8)):
             image.text(j, i, f"{row[j]:.2f}" if row[j] >= 0.005 else "", ha="center", fontsize=8)

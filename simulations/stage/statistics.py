@@ -1,11 +1,14 @@
-"""mean -+ t(1 - 0.025/m, n - 1) s/sqrt(n): Student's interval, simultaneous for m comparisons.
+"""mean -+ t(1 - 0.025/m, n - 1) s/sqrt(n): Student's interval, simultaneous for m comparisons, and s/sqrt(n) itself.
 
 This module measures how sure the mean of n values is, at 95 % for all m comparisons together.
 """
 
 import numpy as np
 
+from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.nn.experiment import statistics
+
+__all__ = ["half_width", "interval", "standard_error"]
 
 
 def half_width(values, comparisons=1):

@@ -90,7 +90,7 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
         (lambda: Dictionary(4, 4).measure(torch.ones(5, 4)), "must vary"),
         (lambda: Settings(4, 2, blocks=0), "blocks must be at least 1"),
         (lambda: Settings(4, 2, rate=float("nan")), "rate must be positive and finite"),
-        (lambda: Settings(4, 2, penalty=1.0), "penalty belongs to ReLU"),
+        (lambda: Settings(4, 2, penalty=1.0), "penalty is for ReLU"),
         (lambda: Training(4, Settings(4, 2)).learn(torch.full((9, 4), torch.nan)), "finite"),
         (lambda: Training(4, Settings(4, 2)).learn(torch.ones(4)), "a block is"),
     ],

@@ -11,7 +11,7 @@ import pytest
 def test_the_loop_is_the_code_of_the_notes(scene, variant):
     import torch
 
-    x = scene.embed(scene.NOTES, 30, 64, 5)  # enough numbers for the compiled sweep
+    x = scene.embed(scene.SEQUENCE, 30, 64, 5)  # enough numbers for the compiled sweep
     found = scene.after(scene.VARIANTS[variant], x)
     first = 0 if "0 too" in variant else 1
     for draw, after in zip(x, found, strict=True):
@@ -27,7 +27,7 @@ def test_the_criterion_by_hand(scene):
     x = np.array([[2.0, 0.0], [0.0, 0.1], [5.0, 5.0], [-1.0, 9.0]])
     assert scene.nearest(x) == 1  # the direction counts, not the length
     assert scene.nearest(np.stack([x, -x])).tolist() == [1, 1]
-    assert scene.successors(scene.NOTES) == [3, 7]
+    assert scene.successors(scene.SEQUENCE) == [3, 7]
     assert scene.successors("ABCDABCDBCAE") == [1, 5]
     assert scene.successors("ABCDFGHIJKLE") == []
 
@@ -43,14 +43,14 @@ def test_every_control_keeps_the_places_and_the_probe(scene):
 
 
 def test_orthogonal_embeddings_leave_nothing_to_chance(scene):
-    x = scene.embed(scene.NOTES, 4, 16, 0, orthogonal=True)
+    x = scene.embed(scene.SEQUENCE, 4, 16, 0, orthogonal=True)
     for loop in scene.VARIANTS.values():
         maps = scene.cosines(scene.after(loop, x))
         np.testing.assert_allclose(maps[1:], maps[:-1], atol=1e-9)  # a rotation of all tokens changes no cosine
 
 
 def test_the_claim_holds_on_fresh_draws_and_not_without_repetition(scene):
-    found = scene.rates(scene.NOTES, (3, 7), draws=150, seed=11)
+    found = scene.rates(scene.SEQUENCE, (3, 7), draws=150, seed=11)
     control = scene.rates(scene.CONTROLS["all distinct"], (3, 7), draws=150, seed=11)
     for variant in ("plain", "RMS"):
         assert found[variant]["15"]["low"] > 0.95
@@ -59,7 +59,7 @@ def test_the_claim_holds_on_fresh_draws_and_not_without_repetition(scene):
 
 
 def test_the_claim_ends_with_the_passes(scene):
-    found = scene.rates(scene.NOTES, (3, 7), (15, 30, 100), draws=100, seed=11)
+    found = scene.rates(scene.SEQUENCE, (3, 7), (15, 30, 100), draws=100, seed=11)
     assert found["plain"]["30"]["high"] < 0.05 < 0.9 < found["plain"]["100"]["low"]
     assert found["RMS"]["100"]["high"] < 0.6
     assert found["RMS, token 0 too"]["100"]["high"] < 0.1

@@ -70,7 +70,7 @@ def test_full_needs_its_texts(scene, tmp_path):
         scene.main(tmp_path, full=True)
 
 
-def test_the_page_is_that_of_the_numbers():
+def test_the_page_is_that_of_the_numbers(scene):  # which makes the stage importable
     specification = importlib.util.spec_from_file_location("dropping_page", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

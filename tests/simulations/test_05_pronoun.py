@@ -6,30 +6,30 @@ import numpy as np
 
 
 def test_both_sentences_must_be_right_and_the_pronoun_does_not_compete(scene):
-    words = scene.NOTES.words
+    words = scene.FIRST_PAIR.words
     scores = np.zeros((2, len(words)))
     scores[0, words.index("КАШУ")] = scores[1, words.index("МАША")] = 1.0
     scores[:, words.index("ОНА")] = 9.0
-    assert [bool(v) for v in scene.judge(scene.NOTES, scores)[:2]] == [True, True]
+    assert [bool(v) for v in scene.judge(scene.FIRST_PAIR, scores)[:2]] == [True, True]
     scores[:, words.index("ЕСТ")] = 2.0
-    assert [bool(v) for v in scene.judge(scene.NOTES, scores)[:2]] == [True, False]
-    assert [bool(v) for v in scene.judge(scene.NOTES, scores[[0, 0]])[:2]] == [False, False]
+    assert [bool(v) for v in scene.judge(scene.FIRST_PAIR, scores)[:2]] == [True, False]
+    assert [bool(v) for v in scene.judge(scene.FIRST_PAIR, scores[[0, 0]])[:2]] == [False, False]
 
 
 def test_the_notes_own_logits_solve_the_task(scene):
-    solved, strict, _ = scene.judge(scene.NOTES, np.array(scene.THEIR_LOGITS))
+    solved, strict, _ = scene.judge(scene.FIRST_PAIR, np.array(scene.CLAIMED_LOGITS))
     assert solved
     assert strict
 
 
 def test_negative_feedback_solves_draws_that_did_not_choose_it(scene):
-    minus, plus = (scene.success(scene.NOTES, c, draws=150, seed=7) for c in (scene.MINUS, scene.PLUS))
+    minus, plus = (scene.success(scene.FIRST_PAIR, c, draws=150, seed=7) for c in (scene.MINUS, scene.PLUS))
     assert minus["low"] > 0.95
     assert plus["high"] < minus["low"]
 
 
 def test_selection_and_test_draws_differ(scene):
-    chosen, tested = (scene.sample(scene.NOTES, scene.MINUS, 1, 32, (0, s)) for s in (scene.SELECTION, scene.TEST))
+    chosen, tested = (scene.sample(scene.FIRST_PAIR, scene.MINUS, 1, 32, (0, s)) for s in (scene.SELECTION, scene.TEST))
     assert np.max(np.abs(chosen - tested)) > 1e-3
 
 

@@ -142,9 +142,17 @@ def _evaluation(losses: list[np.ndarray]) -> Evaluation:
     each = np.concatenate([rows.mean(1) for rows in losses])
     if not np.isfinite(each).all():
         raise InputError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
-    error = each.std(ddof=1) / math.sqrt(len(each)) if len(each) > 1 else math.nan
     loss = float(each.mean())
-    return Evaluation(loss, float(error), _exp(loss), each, sum(rows.size for rows in losses))
+    return Evaluation(loss, standard_error(each), _exp(loss), each, sum(rows.size for rows in losses))
+
+
+def standard_error(values: np.ndarray) -> float:
+    """s/sqrt(n), the standard error of the mean of n values; nan for a single one.
+
+    >>> standard_error(np.array([1.0, 3.0]))
+    1.0
+    """
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 def _exp(loss: float) -> float:

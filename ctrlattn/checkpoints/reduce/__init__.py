@@ -1,1 +1,1 @@
-"""A checkpoint made smaller: which sublayers leave, what stands in for them, what that costs."""
+"""A checkpoint made smaller: which sublayers are dropped, which gains replace them, and what that costs."""

@@ -1,8 +1,8 @@
-"""loss(S) - loss ≈ sum_{l in S} <g_l, δ_l> + ½ sum_t (sum_{l in S} <s_l, δ_l>_t)²: which sublayers a gain can replace.
+"""loss(S) - loss ≈ sum_{l in S} <g_l, δ_l> + ½ sum_t (sum_{l in S} <s_l, δ_l>_t)²: choice of sublayers by the loss.
 
-δ_l is what the gain of sublayer l does wrongly, g_l the gradient of the loss with respect to its contribution, s_l the
-same for next tokens drawn from the network itself, whose squares make Fisher's curvature. One pass gives both for all
-sublayers and all pairs; no sublayer is taken out to find out what that costs.
+δ_l is the error of the gain that would replace sublayer l. g_l is the gradient of the loss with respect to the
+sublayer's contribution. s_l is the same gradient for next tokens that are sampled from the network itself; products of
+s_l give the Fisher curvature. One pass gives both for all sublayers and all pairs, and no sublayer has to be removed.
 """
 
 from collections.abc import Callable, Iterable
@@ -24,25 +24,25 @@ from ctrlattn.errors import InputError
 from ctrlattn.progress import silent
 
 _Stand = Callable[[torch.Tensor], torch.Tensor]
-_GRADED = 1024  # in one pass with gradients, which holds every layer's intermediate results
+_GRADED = 1024  # tokens per pass with gradients, which holds the intermediate results of every layer
 
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Sublayers to replace, and what that is predicted to cost.
+    """Sublayers to replace, and the predicted change of the loss.
 
     Attributes
     ----------
     layers : tuple of int
         Chosen layers, in order of depth.
     order : tuple of int
-        The same layers in the order they were chosen: each beginning is the choice of fewer.
+        The same layers in the order of choice: the first m of them are the choice of m layers.
     predicted : (count,)
-        Predicted change of the loss, in nats a token, after each of `order`.
+        Predicted change of the loss after each of `order`, in nats per token.
     slope : (layers,)
-        First-order change of the loss by each layer's gain alone.
+        First-order change of the loss, layer by layer.
     curvature : (layers, layers)
-        Second-order change of pairs; the diagonal belongs to each layer alone.
+        Second-order change for each pair of layers; the diagonal is that of one layer alone.
     """
 
     layers: tuple[int, ...]
@@ -62,26 +62,26 @@ def choose(
     keep: Iterable[int] = (),
     seed: int = 0,
 ) -> Choice:
-    """Which sublayers static gains replace at the least predicted loss: greedy, with the interaction of pairs.
+    """Choose the sublayers that gains replace at the least predicted loss: greedily, with the interaction of pairs.
 
-    Costs one forward pass of the calibration text (about two for gains with memory), and one forward with two backward
-    passes of the selection text.
+    The choice costs one forward pass over the calibration text (about two for gains with memory), and one forward and
+    two backward passes over the selection text.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         A causal pre-norm network with its head.
     count : int
-        How many.
+        Number of sublayers to choose.
     calibration : Calibration or (windows, length) ids
         Text that the gains are fitted to.
     selection : (windows, length) ids
-        Other text, on which they are judged.
+        Other text, on which the loss is predicted.
     kind : "attention" or "mlp"
     keep : layers
-        Not to be chosen.
+        Layers that may not be chosen.
     seed : int
-        Seed of the tokens that the network draws.
+        Seed of the tokens that are sampled from the network.
 
     Returns
     -------
@@ -90,12 +90,13 @@ def choose(
     Raises
     ------
     InputError
-        More layers than there are to choose from; an encoder or a post-norm network; bad ids.
+        `count` exceeds the number of layers to choose from, the network is an encoder or post-norm, or ids are bad.
 
     References
     ----------
-    Hassibi and Stork, Second Order Derivatives for Network Pruning: Optimal Brain Surgeon, NIPS 1992: the second-order
-    expansion; Kunstner, Balles and Hennig, arXiv 1905.12558: why the curvature takes drawn tokens and not the text's.
+    Hassibi and Stork, Second Order Derivatives for Network Pruning: Optimal Brain Surgeon, NIPS 1992, for the
+    second-order expansion; Kunstner, Balles and Hennig, arXiv 1905.12558, for why the curvature takes sampled tokens
+    and not those of the text.
 
     Examples
     --------
@@ -111,7 +112,9 @@ def choose(
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
     if checkpoint.family.norm != "pre":
-        raise InputError(f"a gain stands in behind a norm; family {checkpoint.family.name!r} has it after the sublayer")
+        raise InputError(
+            f"a gain reads the norm in front of its sublayer; family {checkpoint.family.name!r} has the norm after it"
+        )
     places = checkpoint.sublayers(kind)
     free = sorted(set(range(len(places))) - {checkpoint.layer_index(layer) for layer in keep})
     most = len(free) - (kind == "attention" and len(free) == len(places))
@@ -124,7 +127,7 @@ def choose(
     slope, curvature = _expansion(checkpoint, places, gains, judging, seed)
     tell("score", 2, 2)
     if not (np.isfinite(slope).all() and np.isfinite(curvature).all()):
-        raise InputError("the gradients of the loss are not finite on the selection text")
+        raise InputError("the gradients of the loss are not finite on the selection text: load the network in float32")
     order, predicted = _greedy(slope, curvature, free, count)
     return Choice(tuple(sorted(order)), tuple(order), predicted, slope, curvature)
 
@@ -132,7 +135,7 @@ def choose(
 def compensated_drop(
     checkpoint: Checkpoint, count: int, calibration: Any, selection: Any, *, kind: Kind = "attention", seed: int = 0
 ) -> tuple[Checkpoint, Choice]:
-    """Choose `count` sublayers and put static gains in their place: `choose`, then `drop`.
+    """(smaller network, choice): `choose` picks `count` sublayers, and `drop` puts gains in their place.
 
     Raises
     ------
@@ -147,7 +150,7 @@ def compensated_drop(
 def _gains(
     checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor, calibration: Calibration
 ) -> list[_Stand]:
-    """What would stand for each sublayer alone."""
+    """The gain that would replace each sublayer, all others left as they are."""
     if not calibration.memory:
         return [_static(moments, calibration) for moments in _moments(checkpoint, places, windows)]
     flow, gains = Flow.start(checkpoint.family, checkpoint.model, windows, 0), list[_Stand]()
@@ -168,7 +171,7 @@ def _alone(gain: torch.nn.Module) -> _Stand:
 
 
 def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor) -> list[SecondMoments]:
-    """The moments of every sublayer in the whole network, from one pass."""
+    """The second moments of every sublayer of the unchanged network, from one pass."""
     moments: dict[int, SecondMoments] = {}
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
@@ -188,7 +191,7 @@ def _expansion(
     windows: torch.Tensor,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(slope, curvature) per predicted token."""
+    """(slope, curvature) of the loss, per predicted token."""
     count = len(places)
     slope, curvature = np.zeros(count), np.zeros((count, count))
     generator = torch.Generator(windows.device).manual_seed(seed)
@@ -208,7 +211,7 @@ def _expansion(
 
 
 def _probe(gains: list[_Stand], errors: list[torch.Tensor], probes: list[torch.Tensor]) -> Watcher:
-    """Add a zero to each contribution, to have a gradient with respect to it; note what the gain does wrongly."""
+    """Add a zero probe to each contribution, to have a gradient with respect to it, and record the gain's error δ."""
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
         i = sublayer.layer
@@ -230,7 +233,7 @@ def _total(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _greedy(slope: np.ndarray, curvature: np.ndarray, free: list[int], count: int) -> tuple[list[int], np.ndarray]:
-    """Layer after layer the one that adds least, pairs with those before it counted."""
+    """(order, predicted loss): each step adds the layer of least predicted increase, with pairs of earlier layers."""
     order: list[int] = []
     predicted: list[float] = []
     while len(order) < count:

@@ -1,8 +1,8 @@
-"""G, b = argmin sum_t w_t |F(u_t) - G u_t - b|^2 + penalty |G|^2: the static gain that stands in for a sublayer F.
+"""G, b = argmin sum_t w_t |F(u_t) - G u_t - b|^2 + penalty |G|^2: ridge fit of the gain for a dropped sublayer F.
 
-u is the normed stream that the sublayer reads in the network as it is changed so far, layer after layer; no gradients.
-w_t = 1 / |x_t|^2 for the stream x: the norms of the network make relative errors of the stream matter, and a token of
-massive norm would otherwise count for thousands.
+u is the normed stream that the sublayer reads. Gains are fitted layer by layer, in the network with all earlier gains
+in place, and without gradients. The weight of token t is w_t = 1 / |x_t|^2 for the stream x, since the norms of the
+network make relative errors of the stream matter. Otherwise a token of massive norm would count for thousands.
 """
 
 from dataclasses import dataclass
@@ -25,22 +25,23 @@ from ctrlattn.progress import Progress
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Text and settings for fitting static gains.
+    """Text and settings with which gains are fitted.
 
     Parameters
     ----------
     ids : (windows, length) token ids
-        Some thousand tokens: a gain has as many rows as the stream has features, and needs several times as many.
+        Some thousand tokens. A gain has as many rows as the stream has features, and needs several times as many
+        tokens.
     penalty : float, optional
-        Ridge penalty as a share of the mean square of a feature of u. None: 0.1, with memory 1: the more, the less
-        the static part takes from the memory, the closer the fit is to what holds for text of another kind.
+        Ridge penalty as a share of the mean square of a feature of u; 0.1 by default, 1 with memory. With a larger
+        penalty the static part explains less and the memory more, and the fit holds better for text of another kind.
     rank : int, optional
-        Of the gain: its two factors take 2 d rank numbers instead of d^2. None: full.
+        Rank of the gain, full by default. Its two factors have 2 d rank numbers instead of d^2.
     memory : bool
-        Whether the gain of an attention layer also reads fading averages of the layer's values, see `MemoryGain`: in
-        generation the layer then keeps a state of constant size instead of keys and values.
+        Whether the gain of an attention layer also reads fading averages of the layer's values, see `MemoryGain`. In
+        generation such a layer keeps a state of constant size instead of keys and values.
     progress : callable (step, done, total), optional
-        Called after every layer.
+        It is called after every layer.
 
     Examples
     --------
@@ -62,32 +63,32 @@ class Calibration:
 
     @staticmethod
     def of(value: Any) -> "Calibration":
-        """A calibration as it is, token ids with the settings that are the default."""
+        """A Calibration stays as it is; token ids become one with default settings."""
         return value if isinstance(value, Calibration) else Calibration(value)
 
     @property
     def ridge(self) -> float:
-        """The penalty, or the usual one."""
+        """The penalty, or its default."""
         usual = 1.0 if self.memory else 0.1
         return usual if self.penalty is None else self.penalty
 
     def rank_in(self, width: int) -> int:
-        """The rank in a network of this width."""
+        """The rank of a gain in a network of this width."""
         return width if self.rank is None else min(self.rank, width)
 
 
 @dataclass(frozen=True, eq=False)
 class SecondMoments:
-    """Weighted sums from which a gain follows; those of two parts of a text add up to those of the whole.
+    """Weighted sums from which a gain is fitted; the sums of two texts add up to those of both.
 
     Attributes
     ----------
     weight : float
-        sum of w
+        sum_t w
     u, y : (d,)
-        sum of w u and w y
+        sum_t w u and sum_t w y
     uu, uy : (d, d)
-        sum of w u u^T and w u y^T
+        sum_t w u u^T and sum_t w u y^T
     """
 
     weight: float
@@ -98,8 +99,8 @@ class SecondMoments:
 
     @staticmethod
     def of(u: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> "SecondMoments":
-        """Of inputs u, outputs y and streams x, (..., n, d) each."""
-        # Outside of any autocast: these sums are what everything else rests on.
+        """The sums over inputs u, outputs y and streams x, (..., n, d) each."""
+        # Autocast is off here: every fit rests on these sums.
         with torch.autocast(u.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
             u, y, x = (signal.flatten(0, -2).to(dtype) for signal in (u, y, x))
@@ -116,11 +117,12 @@ class SecondMoments:
         return self.u, self.y, self.uu, self.uy
 
     def solve(self, penalty: float, rank: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(G, b), (d, d) and (d,): the ridge solution, of reduced rank where one is given.
+        """(G, b), (d, d) and (d,): the ridge solution, of reduced rank where a rank is given.
 
         References
         ----------
-        Izenman, Reduced-rank regression for the multivariate linear model, 1975; with ridge: Mukherjee and Zhu, 2011.
+        Izenman, Reduced-rank regression for the multivariate linear model, J. Multivariate Anal. 5 (1975) 248; with a
+        ridge penalty: Mukherjee and Zhu, Statistical Analysis and Data Mining 4 (2011) 612.
         """
         mean_u, mean_y = self.u / self.weight, self.y / self.weight
         uu = self.uu / self.weight - mean_u[:, None] * mean_u
@@ -129,14 +131,14 @@ class SecondMoments:
         root = torch.linalg.cholesky(uu + ridge * torch.eye(len(uu), dtype=uu.dtype, device=uu.device))
         gain = torch.cholesky_solve(uy, root)
         if rank is not None and rank < len(uu):
-            # The directions of y that the ridge solution explains best.
+            # These are the directions of y that the ridge solution explains best.
             best = torch.linalg.svd(root.T @ gain, full_matrices=False).Vh[:rank]
             gain = gain @ best.T @ best
         return gain.T, mean_y - gain.T @ mean_u
 
 
 def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | None) -> Stand:
-    """What stands for a sublayer of this kind, as its structure will say."""
+    """The settings of what replaces a sublayer of this kind, as the network's structure records them."""
     if calibration is None:
         return None
     rank = calibration.rank_in(checkpoint.width)
@@ -146,7 +148,7 @@ def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | N
 def fit_gains(
     checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]], windows: torch.Tensor, calibration: Calibration
 ) -> None:
-    """Replace sublayers of a network by gains, in place, layer after layer on the network as it has become by then."""
+    """Replace sublayers of a network by gains, in place; each is fitted with all earlier gains in the network."""
     family, model = checkpoint.family, checkpoint.model
     wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
     first, last = wanted[0].layer, wanted[-1].layer
@@ -162,12 +164,12 @@ def fit_gains(
 
 
 def fitted(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: Calibration) -> Gain:
-    """The gain for one sublayer of the layer in front of which the text is; the network is left as it is."""
+    """The gain for one sublayer of the layer that `flow` has reached; the network is left as it is."""
     gain = cast(Gain, stand_in(sublayer, settings_of(checkpoint, sublayer.kind, calibration)))
     signals = flow.signals(sublayer)
     if isinstance(gain, MemoryGain):
         fit_memory(gain, checkpoint, sublayer, flow, signals)
-        # What is left is for the static part.
+        # The static part is fitted to what the memory leaves.
         signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
     moments = reduce(add, (SecondMoments.of(*triple) for triple in signals))
     assign(gain, *moments.solve(calibration.ridge, calibration.rank))
@@ -175,7 +177,7 @@ def fitted(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: 
 
 
 def assign(gain: Gain, matrix: torch.Tensor, bias: torch.Tensor) -> None:
-    """Write (G, b) into a gain, in factors where it has them."""
+    """Write (G, b) into a gain, as two factors where its rank is reduced."""
     if not (torch.isfinite(matrix).all() and torch.isfinite(bias).all()):
         raise InputError("the calibration text gives a gain that is not finite")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""parameters, bytes of KV cache a token, tokens a second in prefill and in cached generation: what a network costs."""
+"""parameters, KV cache in bytes per token, tokens per second in prefill and cached generation: cost of a network."""
 
 import inspect
 import time
@@ -13,22 +13,22 @@ from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
 
-_NAMES = ("cache", "past_key_values")  # of the KV cache: from transformers 5.24 on, and before
+_NAMES = ("cache", "past_key_values")  # name of the KV cache from transformers 5.24 on, and before
 
 
 class Cost(NamedTuple):
-    """Of one network on one machine.
+    """Size and speed of one network on one machine.
 
     Attributes
     ----------
     parameters : int
-        Tied ones counted once.
+        Number of parameters; tied ones count once.
     cache_bytes : float
-        Of the KV cache, a token.
+        Size of the KV cache in bytes per token.
     prefill : float
-        Tokens a second, all of a text at once.
+        Tokens per second when a whole text is read at once.
     generation : float
-        Tokens a second, one after another with the cache, all texts of the batch together.
+        Tokens per second in generation with the cache, summed over the texts of the batch.
     """
 
     parameters: int
@@ -38,18 +38,18 @@ class Cost(NamedTuple):
 
 
 def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, repeat: int = 3) -> dict[str, Cost]:
-    """Measure networks in turn, so that whatever else the machine does meets all of them.
+    """Measure networks in turn, so that other load on the machine affects all of them alike.
 
     Parameters
     ----------
     networks : name -> Checkpoint
         Causal networks with a head.
     ids : (batch, n) or (n,) token ids
-        Read at once (prefill); generation goes on from there, greedily.
+        Text that is read at once (prefill); greedy generation continues it.
     new_tokens : int
-        Generated ones.
+        Number of generated tokens.
     repeat : int
-        Rounds; the rates are those of the median time.
+        Number of rounds; the rates are those of the median time.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     Raises
     ------
     InputError
-        Fewer than one new token or round; what `evaluate` refuses.
+        There is fewer than one new token or round, or `evaluate` refuses a network or the ids.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
     >>> smaller = checkpoints.drop(network, attention=[0])
     >>> costs = cost({"whole": network, "smaller": smaller}, [[1, 2, 3]], new_tokens=2, repeat=1)
-    >>> costs["whole"].cache_bytes, costs["smaller"].cache_bytes  # keys and values, 8 float32 each, a layer
+    >>> costs["whole"].cache_bytes, costs["smaller"].cache_bytes  # 8 float32 keys and as many values per layer
     (128.0, 64.0)
     """
     if min(new_tokens, repeat) < 1:
@@ -100,7 +100,7 @@ def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
 
 
 def _generate(network: Checkpoint, output: Any, windows: torch.Tensor, count: int) -> float:
-    """Seconds of `count` greedy steps from the end of a prefill."""
+    """Seconds that `count` greedy steps take after a prefill."""
     name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
 
     def steps() -> None:
@@ -126,7 +126,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _cache(output: Any) -> Any:
-    """Keys and values in what a model returns."""
+    """The KV cache in the output of a model, under whichever name this transformers version gives it."""
     return next(output[name] for name in _NAMES if name in output)
 
 

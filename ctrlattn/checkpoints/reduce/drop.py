@@ -1,4 +1,4 @@
-"""x + F(norm(x)) -> x: a network without some of its sublayers, or with a static gain in their place."""
+"""x + F(norm(x)) -> x, or x + G norm(x) + b: attention, MLPs or blocks dropped from a network, bare or compensated."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,28 +20,29 @@ def drop(
     blocks: Iterable[int] = (),
     compensate: Any = None,
 ) -> Checkpoint:
-    """A checkpoint without these sublayers; the source is untouched, and both share the weights that are left.
+    """A checkpoint without these sublayers. The source is untouched; both share the weights that are left.
 
-    A dropped attention layer has no part in the KV cache. Dropping again from the result adds to what is gone.
+    A dropped attention layer has no part in the KV cache. A further drop from the result adds to the dropped layers.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     attention, mlp, blocks : layers 0 ... layers - 1
-        A block is the attention and the MLP of its layer.
+        Layers whose attention, MLP, or both (a block) are dropped.
     compensate : Calibration or (windows, length) token ids, optional
-        Text by which a static gain is fitted for each sublayer that goes, see `Calibration`; None drops them bare.
+        Text to which a static gain is fitted for each dropped sublayer, see `Calibration`. None drops them bare.
 
     Returns
     -------
     Checkpoint
-        `model` is a transformers model of the same class, `model.config.ctrlattn` says what is gone.
+        `model` is a transformers model of the same class, and `model.config.ctrlattn` lists the dropped sublayers.
 
     Raises
     ------
     InputError
-        A layer that is not there or is gone already; nothing named; no attention left; gains for an encoder or a
-        post-norm network; a memory behind a norm of the attention's own output; a text that gives no finite gain.
+        A layer does not exist or is dropped already, no layer is named, or no attention would be left. With gains: the
+        network is an encoder or post-norm, a memory is asked for where a norm follows the attention, or the text gives
+        a gain that is not finite.
 
     References
     ----------
@@ -80,7 +81,7 @@ def drop(
 
 
 def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
-    """Layers to drop, per kind, checked."""
+    """{kind: layers to drop}, checked against the network."""
     layers = {name: {checkpoint.layer_index(layer) for layer in some} for name, some in named.items()}
     before = structure_of(checkpoint.model)
     gone: dict[Kind, tuple[int, ...]] = {}
@@ -97,6 +98,6 @@ def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[
 def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:
     if checkpoint.family.norm != "pre":
         raise InputError(
-            f"a gain stands in for a sublayer behind its norm; family {checkpoint.family.name!r} has it after"
+            f"a gain reads the norm in front of its sublayer; family {checkpoint.family.name!r} has the norm after it"
         )
     return windows_of(checkpoint, calibration.ids)

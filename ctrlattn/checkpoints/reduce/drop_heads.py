@@ -1,4 +1,4 @@
-"""F(x) = sum_h W_O^h z_h + b: single heads scored and taken out of an attention layer, W_O^h = 0."""
+"""F(x) = sum_h W_O^h z_h + b with W_O^h = 0: heads of attention layers, scored by importance and dropped."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
-    """1 - mean over tokens of cos(x, x + W_O^h z_h) of every head, from one pass without the network's head.
+    """1 - mean over tokens of cos(x, x + W_O^h z_h) of every attention head, from one pass without the LM head.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        A causal network whose attention output is added as it is (no norm behind it).
+        A causal network that adds its attention output without a norm behind it.
     ids : (windows, length) token ids
 
     Returns
     -------
     xarray.Dataset
-        `turn` over (layer, head); 0 for every head of a layer whose attention is gone.
+        `turn` over (layer, head); it is 0 for every head of a layer whose attention is dropped.
 
     Raises
     ------
     InputError
-        An encoder, a norm behind the attention, bad ids.
+        The network is an encoder, a norm stands behind its attention, or ids are bad.
 
     Examples
     --------
@@ -61,15 +61,15 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
 
 def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Checkpoint:
-    """A checkpoint without these (layer, head) pairs; it saves as a network of plain transformers.
+    """A checkpoint without these (layer, head) pairs; plain transformers can read it when it is saved.
 
-    Their part of W_O is zero, in a copy of that matrix; all other weights are shared with the source. Neither the
-    cache nor the time shrinks: for that whole layers have to go.
+    The part of W_O that belongs to a dropped head is zero, in a copy of that matrix. All other weights are shared with
+    the source. Cache and time stay the same: only dropped layers reduce them.
 
     Raises
     ------
     InputError
-        A layer or head that is not there, a layer whose attention is gone.
+        A layer or head does not exist, or the attention of a layer is dropped already.
 
     Examples
     --------
@@ -92,9 +92,9 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     for layer, numbers in by_layer.items():
         module = at(smaller.layers[layer], smaller.family.output)
         weight = module.weight.detach().clone()
-        # transformers' Conv1D of GPT-2 holds the transpose of what torch's Linear holds.
+        # The Conv1D of transformers' GPT-2 holds the transpose of what torch's Linear holds.
         rows = weight.T if isinstance(module, torch.nn.Linear) else weight
-        parts = rows.tensor_split(checkpoint.heads)  # views
+        parts = rows.tensor_split(checkpoint.heads)  # these are views: zeroing them zeroes W_O
         for head in numbers:
             parts[head].zero_()
         module.weight = torch.nn.Parameter(weight, requires_grad=module.weight.requires_grad)
@@ -108,7 +108,7 @@ def _plain(checkpoint: Checkpoint) -> None:
 
 
 def _readers(checkpoint: Checkpoint, sublayers: list[Sublayer], z: dict[int, torch.Tensor]) -> list[Hook]:
-    """Hooks that read what the heads of each layer give to W_O."""
+    """Hooks that record z, the input of W_O, of each layer."""
 
     def reader(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""c = argmin sum_t w_t |y_t - mean - sum_hk c_hk W_O^h (a_hk,t - mean)|^2: how much of each memory attention was.
+"""c = argmin sum_t w_t |y_t - mean - sum_hk c_hk W_O^h (a_hk,t - mean)|^2: fit of the memories that replace attention.
 
-W_V and W_O are the layer's own, so that a few numbers a head are all that is fitted: these hold for text that was not
-seen. The salience of a token is the log of the attention that those after it pay it, against what they pay others.
+W_V and W_O are those of the layer. A few numbers per head are fitted, and these hold for unseen text as well. The
+salience of a token is the logarithm of the attention that later tokens pay it, relative to what they pay other tokens.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     Signals = Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
-_RIDGE = 1e-3  # of the mix, against each memory's own size: they are much alike
-_SALIENCE = 0.1  # the same of the salience, against the mean square of a feature of u
+_RIDGE = 1e-3  # ridge penalty of the mix c, relative to each memory's mean square: memories resemble each other
+_SALIENCE = 0.1  # ridge penalty of the salience, relative to the mean square of a feature of u
 _ROWS = 256  # tokens in one product of all memories of all heads
-_BATCHES = 2  # of the text, some thousand tokens: few numbers are fitted here, and W_O of every memory is costly
-_SILENT = 1e-30  # attention below this counts as this
+_BATCHES = 2  # batches of text for the mix: few numbers are fitted, and W_O of every memory is costly
+_SILENT = 1e-30  # least attention whose logarithm is taken
 
 
 def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A norm behind the attention, or no attention left.
+        A norm stands behind the attention, or no attention is left.
     """
     sublayer = checkpoint.sublayers("attention")[0]
     if sublayer.out_path != sublayer.path or not checkpoint.causal:
@@ -49,7 +49,7 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def fit_memory(gain: MemoryGain, checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "Signals") -> None:
-    """Everything of a gain but its static part, in place."""
+    """Fit the salience and the mix c of a gain with memory, in place; the static part is fitted afterwards."""
     maps = value_output(checkpoint, sublayer.layer)
     shared = checkpoint.heads // gain.shape[0]
     with torch.no_grad(), torch.autocast(gain.mix.device.type, enabled=False):
@@ -67,7 +67,7 @@ def _write(parameter: torch.Tensor, value: Any) -> None:
 
 
 def _salience(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "Signals") -> tuple[torch.Tensor, ...]:
-    """(matrix, bias), (heads, d) and (heads,): ridge regression on u, each token counted as often as it is read."""
+    """(matrix, bias), (heads, d) and (heads,): ridge regression of the salience on u, weighted by readers."""
     module = at(checkpoint.layers[sublayer.layer], checkpoint.family.matrix)
     zero, count = signals[0][0].new_zeros((), dtype=torch.float64), 0.0
     uu, us = zero, zero
@@ -84,13 +84,13 @@ def _salience(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "
         count += float(readers.sum()) * len(u)
     uu, us = uu / count, us / count
     ridge = torch.full((len(uu),), float(_SALIENCE * uu.diagonal()[:-1].mean())).to(uu)
-    ridge[-1] = 0  # not of the constant
+    ridge[-1] = 0  # the constant has no penalty
     solution = torch.linalg.solve(uu + torch.diag(ridge), us)
     return solution[:-1].T, solution[-1]
 
 
 def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
-    """(heads, memories)."""
+    """The mix c of the memories of every head, (heads, memories)."""
     heads, memories = gain.mix.shape
     output = gain.output.weight.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, d, size)
     count = heads * memories
@@ -100,7 +100,7 @@ def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
         terms = gain.terms(u)[0].flatten(0, 1)
         weights = weights_of(x.flatten(0, -2).to(terms))[:, 0]
         for a, z, w in zip(*(some.split(_ROWS) for some in (terms, y.flatten(0, -2).to(terms), weights)), strict=True):
-            # Every memory of every head in the stream, and beside them what they have to add up to.
+            # The columns are the memories of all heads, mapped into the stream; the last one is their target.
             added = torch.einsum("nhks,hds->nhkd", a, output.to(a)).flatten(1, 2)
             all_of = torch.cat([added, z[:, None]], 1)
             total += float(w.sum(dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""text -> windows to fit, to choose, to judge; network -> smaller network, and what that costs on text it never saw."""
+"""text -> calibration, selection and test windows; reduce: drop sublayers, fit gains, evaluate on unseen text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PARTS = ("attention", "mlp", "blocks")
-_SHARES = (0.6, 0.2)  # of the windows: to fit, to choose; the rest judges
+_SHARES = (0.6, 0.2)  # shares of the windows to fit and to choose by; the rest judges
 
 
 class Split(NamedTuple):
-    """Windows (count, length) of one text, one after another in it."""
+    """Consecutive windows of one text, (count, length) each."""
 
     fit: torch.Tensor
     choose: torch.Tensor
@@ -34,24 +34,24 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
-    """A network made smaller, and what is known about it.
+    """A network made smaller, and what was measured of it.
 
     Attributes
     ----------
     before, after : Checkpoint
     gone : dict
-        "attention", "mlp", "blocks" -> layers.
+        "attention", "mlp", "blocks" -> dropped layers.
     compensated : bool
-        Whether gains stand in for what is gone.
+        Whether gains replace the dropped sublayers.
     memory : bool
-        Whether those of attention layers remember.
+        Whether the gains of attention layers have a memory.
     scores : xarray.Dataset
-        Of `importance`, on the fitting windows.
+        Scores of `importance` on the fitting windows.
     choice : Choice or None
-        Where the loss chose; None where importance or the user did.
+        The choice by the loss; None where importance or the user chose.
     losses : dict
-        "intact", "reduced", and "published" (as many sublayers by least importance, bare) -> Evaluation on the judging
-        windows.
+        Evaluations on the judging windows: "intact", "reduced", and "published", in which as many sublayers of least
+        importance are dropped bare.
     """
 
     before: Checkpoint
@@ -72,14 +72,15 @@ def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: An
     checkpoint : Checkpoint
     ids : (n,) token ids
     window : int
-        Tokens a window; what is left over at the end is not used.
+        Tokens per window; the remainder of the text is not used.
     judge : (m,) token ids, optional
-        Another text to judge by; then the first one gives 75 % and 25 %.
+        Another text to judge by. The first text is then cut into 75 % to fit and 25 % to choose by.
 
     Raises
     ------
     InputError
-        A text of fewer than five windows (four, or one to judge), ids outside the vocabulary.
+        The text has fewer than five windows, or ids lie outside the vocabulary. With `judge`, the first text needs four
+        windows and the second one.
 
     Examples
     --------
@@ -117,19 +118,21 @@ def reduce(
     checkpoint : Checkpoint
         A causal network with its head.
     text : Split
-        Of `split_text`.
-    count : "attention", "mlp" or "blocks" -> how many
-    layers : the same -> which layers; excludes `count`
+        The windows that `split_text` cut.
+    count : "attention", "mlp" or "blocks" -> number of sublayers
+    layers : "attention", "mlp" or "blocks" -> layers; excludes `count`
     by : "loss", "importance" or "worst"
-        "loss": those that a gain replaces at the least predicted loss (`choose`; attention or MLP alone, compensated).
-        "importance": the least important ones, as published; "worst": those of the least maximum over tokens.
+        "loss" takes the sublayers that gains replace at the least predicted loss (`choose`; for attention or MLPs
+        alone, compensated). "importance" takes those of least mean importance, as published. "worst" takes those of
+        least maximum importance over the tokens.
     compensate : bool
-        Whether gains stand in for them.
+        Whether gains replace the dropped sublayers.
     rank : int, optional
-        Of the gains; full by default.
+        Rank of the gains; full by default.
     memory : bool
-        Whether gains of attention layers remember, see `Calibration`.
+        Whether the gains of attention layers have a memory, see `Calibration`.
     seed : int
+        Seed of the tokens that `choose` samples.
     progress : callable (step, done, total), optional
 
     Returns
@@ -139,7 +142,7 @@ def reduce(
     Raises
     ------
     InputError
-        Nothing or too much to drop, unknown parts or layers, a choice by loss where it does not apply.
+        Nothing or too much is to be dropped, a part or layer does not exist, or a choice by loss does not apply.
 
     References
     ----------
@@ -157,7 +160,7 @@ def reduce(
     """
     wanted = _wanted(count, layers, by, compensate)
     if memory and not compensate:
-        raise InputError("memory belongs to gains: nothing remembers where sublayers are dropped bare")
+        raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
     tell = progress or silent
     tell("importance", 0, 1)
     scores = importance(checkpoint, text.fit)
@@ -185,12 +188,12 @@ def reduce(
 def least_important(
     scores: "xr.Dataset", count: Mapping[str, int], *, worst: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """The layers of least mean importance, for each of attention, mlp and blocks; of least maximum where `worst`.
+    """The layers of least mean importance for each part, or of least maximum importance where `worst`.
 
     Raises
     ------
     InputError
-        More than there are.
+        More layers are asked for than there are.
 
     Examples
     --------
@@ -229,7 +232,7 @@ def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch
 def _wanted(
     count: Mapping[str, int] | None, layers: Mapping[str, tuple[int, ...]] | None, by: str, compensate: bool
 ) -> dict[str, int]:
-    """How many of each part go, checked."""
+    """{part: number of sublayers to drop}, checked."""
     if (count is None) == (layers is None):
         raise InputError("say either how many sublayers (count) or which ones (layers)")
     given: Mapping[str, Any] = count if count is not None else {k: len(v) for k, v in (layers or {}).items()}

@@ -1,1 +1,1 @@
-"""Training and comparing configurations: data, runs, statistics, tables."""
+"""The trained comparison of configurations: data, arms, training runs, scores, statistics and tables."""

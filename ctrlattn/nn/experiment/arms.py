@@ -1,10 +1,10 @@
-"""arm -> controller, reference gain, sign, mixing: what a name asks of a network that is to be trained.
+"""arm -> {controller, reference_gain, feedback, mixing}: the arms of the trained comparison, by name.
 
-An arm is a preset, one of PIDformer's relatives, softmax drawn again, or a TOML file with a loop. A preset of values
-with a PID has four variants more, named by a suffix:
+An arm is a preset, one of PIDformer's relatives, softmax with other initial weights, or a TOML file with a loop. A
+preset that controls values by a PID has four more variants, which are named by a suffix:
 
     -learned         one PID for all layers, whose gains are learned inside a box of stable gains
-    -learned-each    one such PID for every layer
+    -learned-each    one such PID per layer
     -saturated       u = clip(C(z) e, -limit, limit) with anti-windup
     -scheduled       u = (1 - k/L) C(z) e at layer k of L
 """
@@ -25,22 +25,23 @@ from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.relatives import RELATIVES
 from ctrlattn.stability.modes.regions import Interval, stability_set
 
-# An A/A arm: the same network from another draw. With the sign as a gauge "comparator" is one as well; see `flipped`.
+# An A/A arm is the same network with other initial weights. "comparator" is one as well, since training can undo its
+# sign by negating W_O; see `flipped`.
 AGAIN, FLIPPED = "softmax-again", "softmax-flipped"
-ROOM = 0.25  # in units of alpha: without it, gains at the edge of stability could not change at all
+ROOM = 0.25  # distance in alpha from the edge of stability; at the edge itself the gains could not change at all
 SPREAD = 0.5  # largest relative change of a learned gain
 
 
 def learning_region(pid: PID) -> Interval:
-    """Real modes of attention for which gains that begin as `pid` must stay stable while they are learned.
+    """Interval of real attention modes for which a learned PID that starts as `pid` must stay stable.
 
-    They are all of [0, 1] where `pid` is stable on it. Otherwise they begin ROOM above the edge of stability: the
-    printed gains .8/.5/.05 are stable for .15 < alpha < 1.82 alone, and the modes below the edge stay without a claim.
+    The interval is [0, 1] where `pid` is stable on all of it. Otherwise it begins ROOM above the edge of stability: the
+    printed gains .8/.5/.05 are stable for .15 < alpha < 1.82 alone. Nothing is guaranteed for modes below the interval.
 
     Raises
     ------
     InputError
-        Gains that are not stable near alpha = 1, the mode of equal tokens, which every softmax attention has.
+        The gains are not stable near alpha = 1. This is the mode of equal tokens, which every softmax attention has.
 
     Examples
     --------
@@ -65,7 +66,7 @@ def _learned(pid: PID, depth: int, limit: float) -> LearnedPID:
 
 
 def _learned_each(pid: PID, depth: int, limit: float) -> list[Any]:
-    # The first layer only starts the memory: gains there would have no gradient.
+    # The first layer only starts the memory: learned gains would have no gradient there.
     return [pid, *(_learned(pid, depth, limit) for _ in range(depth - 1))]
 
 
@@ -86,7 +87,7 @@ VARIANTS: dict[str, Callable[[PID, int, float], Any]] = {
 
 
 def names() -> list[str]:
-    """All arms that have a name: presets, relatives, softmax drawn again, and the variants of presets with a PID.
+    """Names of all arms: presets, relatives, softmax with other initial weights, and the variants of PID presets.
 
     >>> "pidformer-ema-learned" in names(), "softmax-learned" in names()
     (True, False)
@@ -98,22 +99,22 @@ def names() -> list[str]:
 
 
 def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1.0) -> dict[str, Any]:
-    """What an arm asks of ControlledViT or ControlledLM.
+    """Keyword arguments of ControlledViT or ControlledLM that make the network of an arm.
 
     Parameters
     ----------
     arm : str
     text : bool
-        Take the variant of a preset for text ("-text") where there is one.
+        Whether to take the text variant of a preset ("-text") where there is one.
     depth : int
-        Layers, for arms with a controller of its own at each.
+        Number of layers, for arms with one controller per layer.
     limit : float
         Largest |u| of an arm that saturates.
 
     Raises
     ------
     InputError
-        An unknown name, a file that is no loop, a loop that is no network.
+        The name is unknown, a file does not hold a loop, or its loop does not make a network.
 
     Examples
     --------
@@ -141,19 +142,19 @@ def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1
 
 
 def controller_report(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
-    """What a variant did that its name does not say: the gains it learned, the share of u that it clipped.
+    """The gains that an arm learned, and the share of u that it clipped.
 
     Parameters
     ----------
     model : ControlledViT or ControlledLM
     inputs : as the network reads them
-        On which the clipped share is counted.
+        Inputs on which the clipped share is counted.
 
     Returns
     -------
-    dict, empty for an arm with neither
-        start (kp, ki, kd), gains (one such row, or one for each layer from layer 1 on), region and spread; limit and
-        clipped, the share of the elements of u at their limit, layer by layer.
+    dict, empty for an arm that neither learns gains nor clips
+        start (kp, ki, kd), gains (one such row, or one per layer from layer 1 on), region and spread; limit and
+        clipped, which is the share of the elements of u at their limit, layer by layer.
 
     Examples
     --------

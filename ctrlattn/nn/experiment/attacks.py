@@ -1,6 +1,6 @@
-"""x + s n,   x + eps sign(grad loss),   and that sign step repeated inside the ball of radius eps: noise, FGSM, PGD.
+"""x + s n, x + eps sign(grad loss), and repeated sign steps in the ball of radius eps: noise, FGSM and PGD on images.
 
-All keep pixels in [0, 1]. Perturbations are in units of a pixel, whatever the network does to its input.
+All of them keep pixels in [0, 1]. Perturbations are measured in pixel values, before the network normalises its input.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Classify = Callable[[torch.Tensor], torch.Tensor]
 
 
 def noisy(images: torch.Tensor, deviation: float, generator: torch.Generator) -> torch.Tensor:
-    """clip(x + s n, 0, 1), n standard normal.
+    """clip(x + s n, 0, 1), where n is standard normal and s the deviation.
 
     >>> noisy(torch.full((2,), 0.5), 0.0, torch.Generator()).tolist()
     [0.5, 0.5]
@@ -63,12 +63,12 @@ def pgd(
     classify, images, labels, eps : see fgsm
     steps : int
     generator : torch.Generator
-        It draws the start, uniform in the ball.
+        Source of the random start, which is uniform in the ball.
 
     Raises
     ------
     InputError
-        steps below 1, eps below 0.
+        steps is below 1, or eps is below 0.
 
     References
     ----------
@@ -91,7 +91,7 @@ def pgd(
 
 
 def _direction(classify: Classify, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Sign of the gradient of the loss by the images; parameters get none."""
+    """Sign of the gradient of the loss with respect to the images; the parameters get no gradient."""
     x = images.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(cross_entropy(classify(x), labels, reduction="sum"), x)
     return gradient.sign()

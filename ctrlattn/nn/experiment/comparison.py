@@ -1,7 +1,7 @@
-"""runs of all arms and seeds -> comparison.json: several configurations trained on the same footing.
+"""plan -> runs of all arms and seeds -> comparison.json: the trained comparison, in one or several processes.
 
-A plan says what is compared and which tests were fixed beforehand; every run is one file, so that a comparison that
-was killed goes on where it stopped.
+A plan says what is compared and which tests were fixed beforehand. Every run is one file, so that a comparison that
+was interrupted continues where it stopped.
 """
 
 import json
@@ -33,19 +33,19 @@ def compare(
     workers: int = 1,
     device: str | None = "cpu",
 ) -> dict[str, Any] | None:
-    """Train what is missing under `out`/runs, then the table: `out`/comparison.json.
+    """Train the runs that are missing under `out`/runs, and write their summary to `out`/comparison.json.
 
-    Weights go to `out`/weights as safetensors. With several workers each is a process with one thread, which is
-    faster than several threads where the network is small. Processes that torchrun started share every batch instead.
+    Weights are written to `out`/weights as safetensors. Each of several workers is a process with one thread; for small
+    networks this is faster than several threads. Processes that torchrun started share every batch instead.
 
     Parameters
     ----------
     device : str, optional
-        None: the GPU of this process where there is one.
+        By default the GPU of this process where there is one, otherwise the CPU.
 
     Returns
     -------
-    dict, or None in all but the first of several processes
+    dict, or None in every process but the first
         plan, runs, arms (scores with intervals), differences (from `against`), tests, settings, chance.
     """
     with processes.group():
@@ -60,7 +60,7 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
     data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for run_settings in settings:
-        build(run_settings, data)  # a fault of the sizes shows before the first hour
+        build(run_settings, data)  # sizes that do not fit raise here, before any training
     if workers > 1:
         _share(settings, plan, runs_folder, weights, progress, workers)
     runs = []
@@ -90,7 +90,7 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
 def _share(
     settings: list[RunSettings], plan: Plan, runs: Path, weights: Path, progress: Progress, workers: int
 ) -> None:
-    """Fill the folder of runs from several processes; what is there is passed over."""
+    """Train the missing runs in several processes, each of which writes its runs into the folder."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     try:
         waiting = {pool.submit(_run, each, plan, runs, weights): each for each in settings}
@@ -102,7 +102,7 @@ def _share(
 
 
 def _begin_worker() -> None:
-    """One thread; and an end with the process that started it, since a kill of that one does not reach its workers."""
+    """Use one thread, and end when the parent process ends: a signal that kills the parent does not reach workers."""
     torch.set_num_threads(1)
     parent = parent_process()
     assert parent is not None

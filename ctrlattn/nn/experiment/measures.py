@@ -1,6 +1,7 @@
-"""cos(x_i, x_j) between tokens and cos(A_l, A_{l+1}) between layers, over depth: how alike a network makes its tokens.
+"""cos(x_i, x_j) between tokens, cos(A_l, A_{l+1}) between layers: signals of a trained network, measured over depth.
 
-The tokens are those of the stream after each block, before the last norm.
+The tokens are those of the stream after each block, before the final norm. The share of u that an actuator clips is
+measured here as well.
 """
 
 from itertools import pairwise
@@ -16,9 +17,9 @@ from ctrlattn.nn.modules.network import Network
 
 
 def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
-    """The weights with which a block's heads read its input x (..., n, d), (..., heads, n, n).
+    """Attention matrices of a block's heads on its input x (..., n, d), (..., heads, n, n).
 
-    They are what its attention returns for the values 1 (identity), so that no second formula is needed.
+    They are the output of its attention when the values are the identity, so that no second formula is needed.
 
     Examples
     --------
@@ -34,7 +35,7 @@ def attention_matrices(block: Block, x: torch.Tensor) -> torch.Tensor:
 
 
 def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Cosine of two matrices as vectors, (..., n, n) -> (...).
+    """Cosine between two matrices as vectors, (..., n, n) -> (...).
 
     >>> similarity(torch.eye(2), torch.ones(2, 2)).item()
     0.7071067690849304
@@ -44,7 +45,7 @@ def similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
-    """Similarity of tokens and of attention, rank, and their slopes, means over a batch.
+    """Similarity of tokens and of attention, participation rank, and their slopes over depth, averaged over a batch.
 
     Parameters
     ----------
@@ -54,8 +55,9 @@ def over_depth(model: Network, inputs: torch.Tensor) -> dict[str, Any]:
     Returns
     -------
     dict
-        token_similarity, rank : (depth + 1,) lists; attention_similarity : (depth - 1,), between a layer and the next;
-        `_final` the last of each, `_slope` the least-squares slope per layer (nan where there are fewer than two).
+        token_similarity and rank are lists (depth + 1,). attention_similarity (depth - 1,) compares a layer with the
+        next. `_final` is the last value of each, and `_slope` its least-squares slope per layer (nan for fewer than two
+        values).
 
     References
     ----------
@@ -97,7 +99,7 @@ def slope(values: list[float]) -> float:
 
 @torch.no_grad()
 def clipped(model: Network, inputs: torch.Tensor) -> list[float]:
-    """Share of the elements of u that are at the limit of their actuator, layer by layer; 0 where nothing acts.
+    """Share of the elements of u that are at the limit of the actuator, layer by layer; 0 where no controller acts.
 
     Parameters
     ----------

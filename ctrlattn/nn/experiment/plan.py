@@ -1,4 +1,4 @@
-"""arms x seeds, their settings, and the tests fixed beforehand: what is compared, as an object and as a TOML file."""
+"""plan = arms x seeds, settings, and tests fixed beforehand: the plan of a trained comparison, also as a TOML file."""
 
 import math
 import tomllib
@@ -20,7 +20,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "text": {"epochs": 4, "batch": 32},
 }
 
-# A directory: DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT's recipe.
+# Sizes for a directory of images are those of DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT.
 DIRECTORY: dict[str, Any] = {
     "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
     "initial": "deit", "drop_path": 0.1,
@@ -29,7 +29,7 @@ DIRECTORY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Claim:
-    """One question fixed before the runs: is arm - factor * against less, or greater, than 0?"""
+    """One test that is fixed before the runs: is arm - factor * against less, or greater, than 0?"""
 
     arm: str
     score: str
@@ -45,7 +45,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared.
+    """The arms, seeds, settings and tests of a trained comparison.
 
     >>> plan_of("digits").settings_of("neutreno", 3).patch
     2
@@ -61,17 +61,17 @@ class Plan:
     tests: tuple[Claim, ...] = ()
 
     def settings_of(self, arm: str, seed: int) -> RunSettings:
-        """The settings of one run; what the plan leaves open is that of the data set."""
+        """The settings of one run; those of the data set hold where the plan gives none."""
         return RunSettings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings})
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
-    """A plan for one of the data sets, or for a directory of images, checked.
+    """A checked plan for one of the data sets, or for a directory of images.
 
     Raises
     ------
     InputError
-        Unknown data or arms, no or repeated seeds, a setting or test that does not exist.
+        The data or an arm is unknown, seeds are missing or repeated, or a setting or test does not exist.
 
     Examples
     --------
@@ -102,7 +102,10 @@ def plan_of(data: str, **changes: Any) -> Plan:
     _require_settings(plan.settings)
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
-            raise InputError(f"test {test.name!r}: its arm must be compared, its direction less, greater or two-sided")
+            raise InputError(
+                f"test {test.name!r}: its arm must be among {', '.join(plan.arms)}, and its direction less, greater "
+                "or two-sided"
+            )
     return plan
 
 
@@ -113,12 +116,12 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
     ----------
     path : Path
     data : str, optional
-        What to train on; None: what the file names.
+        Name of the data set; by default the one that the file names.
 
     Raises
     ------
     InputError
-        A file that is missing, no TOML, for other data or none, or with what a plan has not.
+        The file is missing or not TOML, names other data or none, or has a key that a plan does not have.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -139,7 +142,7 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     if named is None:
         raise InputError(f"data must say what to train on: {', '.join(SIZES)} or a directory of images")
     if data not in (None, named):
-        raise InputError(f"this is no plan for {data}")
+        raise InputError(f"this is not a plan for {data}")
     tests = table.pop("tests", [])
     for k, test in enumerate(tests):
         _require_keys(f"tests[{k}]", test, {f.name for f in fields(Claim)})
@@ -152,12 +155,12 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
 
 
 def data_of(plan: Plan) -> Data:
-    """The data that a plan names."""
+    """The data set that a plan names."""
     return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)
 
 
 def _require_settings(settings: Any) -> None:
-    """Raise InputError unless each is a setting of a run, of its kind, and positive where it is a number."""
+    """Raise InputError unless each is a setting of a run, has the right type, and is positive where it is a number."""
     defaults = {f.name: f.default for f in fields(RunSettings) if f.name not in ("arm", "seed")}
     _require_keys("settings", settings, defaults)
     for name, value in settings.items():

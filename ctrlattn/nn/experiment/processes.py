@@ -1,7 +1,7 @@
-"""grad = sum over processes of n_p/n grad_p: several processes share every batch, as torchrun starts them.
+"""grad = sum over processes of n_p/n grad_p: data-parallel training by processes that torchrun started.
 
-A run in several processes is the run of one: each takes every P-th row of a batch, DistributedDataParallel adds the
-gradients. Started by hand there is one process, and nothing here does anything.
+Each of P processes takes every P-th row of a batch, and DistributedDataParallel adds the gradients. The run is then
+that of one process. Without torchrun there is one process, and these functions change nothing.
 """
 
 import os
@@ -15,12 +15,12 @@ from torch import distributed
 
 from ctrlattn.errors import InputError
 
-# One process scores while the others wait for it.
+# The time limit is long, since one process scores while the others wait for it.
 _PATIENCE = timedelta(days=2)
 
 
 def count() -> int:
-    """How many processes share a batch.
+    """Number of processes that share a batch.
 
     >>> count()
     1
@@ -29,7 +29,7 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Which of them this is; 0 writes and prints."""
+    """Index of this process; process 0 writes and prints."""
     return distributed.get_rank() if _together() else 0
 
 
@@ -54,7 +54,7 @@ def device(name: str | None = None) -> torch.device:
     Raises
     ------
     InputError
-        A device that torch does not have here.
+        Torch does not have the device on this machine.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def device(name: str | None = None) -> torch.device:
 
 
 def shared(model: torch.nn.Module) -> torch.nn.Module:
-    """The model as its processes train it together, or as it is."""
+    """The model in DistributedDataParallel where several processes train it, otherwise the model itself."""
     if count() == 1:
         return model
     place = next(model.parameters()).device
@@ -80,17 +80,17 @@ def shared(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def share_of(rows: Any) -> Any:
-    """The rows of a batch that are this process's; a process for which none are left takes the first."""
+    """The rows of a batch that this process takes; a process without a row of its own takes the first one."""
     return rows[rank() :: count()] if len(rows) > rank() else rows[:1]
 
 
 def weight_of(rows: Any) -> float:
-    """What the mean loss over this process's rows is multiplied by, so that the mean over processes is the batch's."""
+    """Factor of this process's mean loss with which the mean over processes is the mean loss of the batch."""
     return count() * len(rows[rank() :: count()]) / len(rows)
 
 
 def mean(value: torch.Tensor) -> float:
-    """Mean over the processes of a scalar."""
+    """Mean of a scalar over the processes."""
     if count() == 1:
         return float(value.item())
     total = value.detach().clone()
@@ -99,7 +99,7 @@ def mean(value: torch.Tensor) -> float:
 
 
 def agreed(flag: bool, place: torch.device) -> bool:
-    """What process 0 says."""
+    """The flag of process 0, in every process."""
     if count() == 1:
         return flag
     said = torch.tensor(float(flag), device=place)

@@ -1,4 +1,4 @@
-"""file -> run: a run that was made with the same settings is read, any other is trained and written."""
+"""file -> run: a run with the same settings and data is read from its file, any other is trained and written."""
 
 import json
 from dataclasses import asdict
@@ -24,12 +24,12 @@ def resumed(
     progress: Progress = silent,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """The run from its file if it was made with the same settings, otherwise trained and written there."""
+    """The run from its file if that has the same settings; otherwise it is trained and written there."""
     identity = _identity(settings, data)
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
     file = runs / f"{name}.json"
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    # What a run of an earlier version did not say yet was as it is by default.
+    # A setting that an earlier version did not have yet had the value that is now the default.
     same = {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
     if processes.agreed(same, torch.device("cpu") if device is None else device):
         return earlier
@@ -43,7 +43,7 @@ def resumed(
 
 
 def _identity(settings: RunSettings, data: Data) -> dict[str, Any]:
-    """Everything that decides the numbers of a run, the data and the arm's own file included."""
+    """Everything that decides the numbers of a run: its settings, the data, and the file of an arm that has one."""
     identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
     if settings.arm.endswith(".toml"):
         identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""score = right answers / all answers, clean and under noise, FGSM and PGD; for text the loss and the perplexity."""
+"""accuracy = right answers / all answers, clean and under noise, FGSM and PGD; loss and perplexity of text: scores."""
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -9,11 +9,11 @@ from ctrlattn.nn.modules.network import Network
 
 NOISES, STRENGTHS = (0.1, 0.2, 0.3, 0.4), (1, 4, 8, 16, 32)  # deviation in pixels of [0, 1]; eps in 1/255
 PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
-AT_ONCE = 512  # inputs that are evaluated together
+AT_ONCE = 512  # inputs per evaluation
 
 
 def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
-    """Mean cross-entropy of a part, nats, where the network is."""
+    """Mean cross-entropy of a part in nats, on the device of the network."""
     place = next(model.parameters()).device
     inputs, targets = part.inputs.to(place), part.targets.to(place)
     return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
@@ -21,7 +21,7 @@ def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
 
 @torch.no_grad()
 def mean_loss(model: Network, data: Data, part: Part) -> float:
-    """Mean cross-entropy of a part in evaluation, nats, AT_ONCE inputs at a time."""
+    """Mean cross-entropy of a part in nats, in evaluation mode and AT_ONCE inputs at a time."""
     was_training = model.training
     model.eval()
     parts = [(loss_of(model, data, some).item(), len(some.targets)) for some in part.batches(AT_ONCE)]
@@ -30,10 +30,10 @@ def mean_loss(model: Network, data: Data, part: Part) -> float:
 
 
 def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
-    """Every score on the test part: accuracies, also of disturbed images; for text the loss and the perplexity.
+    """Every score on the test part: accuracies on clean and perturbed images, or loss and perplexity of text.
 
-    Names: clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>; loss; perplexity. The noise is the same
-    for every network of a seed.
+    The names are clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>, loss and perplexity. The noise is
+    the same for every network of a seed.
     """
     model.eval()
     loss = mean_loss(model, data, data.test)
@@ -52,7 +52,7 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
 
 
 def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
-    """How many images of a part are classified rightly, clean and under each disturbance."""
+    """Number of correctly classified images of a part, clean and under each perturbation."""
     place = next(model.parameters()).device
     x, y = part.inputs.to(place), part.targets.to(place)
 

@@ -1,7 +1,7 @@
-"""d_i = score of one configuration - score of another, same seed: mean, interval, p, Holm's correction, seeds needed.
+"""d_i = score of one arm - score of another, same seed: Student's t, sign flips, Holm's correction, power, seeds.
 
-Fixed before the runs: which score, which direction, which correction. Everything here is over the seeds of training;
-the test images are given, so that nothing is said about other images.
+Score, direction and correction are fixed before the runs. All intervals and p values are over the seeds of training.
+The test images are fixed, so that nothing is claimed about other images.
 """
 
 import math
@@ -14,19 +14,19 @@ from scipy import stats
 from ctrlattn.errors import InputError
 
 Direction = Literal["less", "greater", "two-sided"]
-EXACT = 20  # up to this many differences the sign-flip test goes through all signs
+EXACT = 20  # largest number of differences for which the sign-flip test goes through all sign patterns
 
 
 class Paired(NamedTuple):
-    """Differences of one score over the seeds."""
+    """Paired differences of one score over the seeds, with their interval and p values."""
 
     n: int
     mean: float
-    low: float  # Student's interval of the mean, 95 % unless asked otherwise
+    low: float  # lower end of Student's interval of the mean, 95 % by default
     high: float
     deviation: float
     p: float  # Student's paired test in the direction asked for
-    p_sign_flip: float  # exact, without any distribution: the share of sign patterns at least as extreme
+    p_sign_flip: float  # sign-flip test, which assumes no distribution: share of sign patterns at least as extreme
 
 
 def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
@@ -36,12 +36,12 @@ def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
     ----------
     values : (n, ...)
     level : float
-        1 - 0.05/m makes m intervals hold at once with 95 % (Bonferroni).
+        Coverage of one interval. With 1 - 0.05/m, m intervals hold at once with 95 % (Bonferroni).
 
     Returns
     -------
     (...)
-        nan for a single value.
+        The half width; nan for a single value.
 
     Examples
     --------
@@ -56,22 +56,22 @@ def half_width(values: Any, *, level: float = 0.95) -> np.ndarray:
 
 
 def paired(differences: Sequence[float], direction: Direction = "two-sided", *, level: float = 0.95) -> Paired:
-    """Student's paired test with its interval, and the exact sign-flip test beside it.
+    """Student's paired test with its interval, and the exact sign-flip test.
 
-    The sign flips are the A/A comparison of these very differences: if two arms are alike, each difference could as
-    well have had the other sign. With n seeds its p is at least 2^-n (two-sided 2^(1-n)).
+    If two arms are alike, each difference could as well have had the other sign. The sign-flip test is therefore an
+    A/A comparison of these very differences. With n seeds its p is at least 2^-n (two-sided 2^(1-n)).
 
     Parameters
     ----------
     differences : (n,)
     direction : "less", "greater" or "two-sided"
-        Where the alternative lies; the interval is two-sided always.
+        Direction of the alternative; the interval is always two-sided.
     level : float
 
     Raises
     ------
     InputError
-        An unknown direction, fewer than two differences, one that is not finite.
+        The direction is unknown, there are fewer than two differences, or one is not finite.
 
     References
     ----------
@@ -90,19 +90,19 @@ def paired(differences: Sequence[float], direction: Direction = "two-sided", *, 
         raise InputError(f"a paired test needs at least two finite differences, got {d.tolist()}")
     mean, deviation = float(d.mean()), float(d.std(ddof=1))
     error, half = deviation / math.sqrt(len(d)), float(half_width(d, level=level))
-    # Equal differences have no spread: certain unless they are 0.
+    # Equal differences have no spread: t is then infinite, or 0 where they are 0.
     t = mean / error if error > 0 else math.copysign(math.inf, mean) if mean else 0.0
     p = _tail(float(stats.t.sf(t, len(d) - 1)), float(stats.t.cdf(t, len(d) - 1)), direction)
     return Paired(len(d), mean, mean - half, mean + half, deviation, p, _sign_flip(d, direction))
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:
-    """p values corrected for their number by Holm's step-down method; at most 1, in the order given.
+    """p values corrected for their number by Holm's step-down method, at most 1 each, in the given order.
 
     Raises
     ------
     InputError
-        A p outside [0, 1].
+        A p value lies outside [0, 1].
 
     References
     ----------
@@ -123,7 +123,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> float:
-    """Chance that Student's paired test with n seeds finds a difference of `effect` deviations.
+    """Power of Student's paired test with n seeds: its chance to detect a mean of `effect` standard deviations.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def power(n: int, effect: float, *, alpha: float = 0.05, sides: int = 1) -> floa
     """
     degrees, shift = n - 1, abs(effect) * math.sqrt(n)
     critical = float(stats.t.ppf(1 - alpha / sides, degrees))
-    # Far out scipy's noncentral distribution loses its digits; there the normal one is exact enough.
+    # Far in its tail scipy's noncentral t loses its digits; the normal distribution is accurate enough there.
     upper = float(stats.nct.sf(critical, degrees, shift)) if shift < 30 else float(stats.norm.sf(critical - shift))
     other = float(stats.nct.cdf(-critical, degrees, shift)) if sides == 2 and shift < 5 else 0.0
     return upper + other
@@ -147,21 +147,21 @@ def seeds_needed(
     sides: int = 1,
     most: int = 100_000,
 ) -> float:
-    """Smallest number of seeds with which a true difference is found with the power wanted; inf beyond `most`.
+    """Smallest number of seeds with which a true difference is detected with the wanted power; inf beyond `most`.
 
     Parameters
     ----------
     deviation : float
         Standard deviation of the paired differences over seeds.
     difference : float
-        To be found.
+        True mean difference to detect.
     alpha : float
-        Level of the single test: divide by the number of tests for Holm's first step.
+        Level of a single test. For Holm's first step it is divided by the number of tests.
 
     Raises
     ------
     InputError
-        A deviation below 0, a power or level outside (0, 1).
+        The deviation is below 0, or the power or level lies outside (0, 1).
 
     Examples
     --------
@@ -198,7 +198,7 @@ def _tail(upper: float, lower: float, direction: Direction) -> float:
 
 
 def _sign_flip(d: np.ndarray, direction: Direction) -> float:
-    """All signs of up to EXACT differences, else 100,000 drawn ones (seed 0) and the one seen."""
+    """p of the sign-flip test: over all patterns of up to EXACT differences, else over 100,000 random ones (seed 0)."""
     if len(d) <= EXACT:
         signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
     else:

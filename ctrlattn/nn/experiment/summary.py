@@ -1,4 +1,4 @@
-"""score of each arm, its difference from the reference by seed, and the tests: the numbers of a comparison."""
+"""runs -> scores of each arm, paired differences, tests and curves: the numbers of a comparison."""
 
 import math
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ctrlattn.nn.experiment.statistics import holm, paired, seeds_needed
 
 
 def value_of(run: dict[str, Any], score: str) -> float:
-    """A score of a run by name: of the trained network, or "untrained." and a measure over depth.
+    """A score of a run by name. "untrained." before a measure over depth gives that of the untrained network.
 
     Examples
     --------
@@ -25,12 +25,14 @@ def value_of(run: dict[str, Any], score: str) -> float:
     values = run["scores"] if place == "trained" and name in run["scores"] else run[place]
     if not isinstance(values.get(name), int | float | str):
         known = [*run["scores"], *(key for key in run["trained"] if key.endswith(("_final", "_slope")))]
-        raise InputError(f"unknown score {score!r}: known are {', '.join(known)}, each of the last with untrained. too")
+        raise InputError(
+            f"unknown score {score!r}: known are {', '.join(known)}, and measures over depth after 'untrained.'"
+        )
     return float(values[name])
 
 
 def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The table of a plan from its runs, in any order."""
+    """The summary of a plan from its runs, which may be in any order."""
     by_run = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
     scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
     finals = ["untrained.token_similarity_final", "untrained.attention_similarity_final"]
@@ -56,7 +58,7 @@ def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> list[dict[str, Any]]:
-    """Each test that was fixed, with Holm's p over all of them, and how many seeds would show what was seen."""
+    """Each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
     if len(plan.seeds) < 2:
         return []
     rows = [(t, paired(differences(t.arm, t.score, t.factor).tolist(), t.direction)) for t in plan.tests]  # type: ignore[arg-type]
@@ -75,7 +77,7 @@ def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> 
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:
-    """Mean over the finite values with Student's 95 % interval, and the values."""
+    """Mean of the finite values, Student's 95 % interval, and all values."""
     finite = values[np.isfinite(values)]
     if len(finite) < 2:
         mean = float(finite[0]) if len(finite) else math.nan
@@ -85,7 +87,7 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 
 
 def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the runs of what has an axis: losses by epoch, similarities and rank by layer."""
+    """Curves averaged over the runs: losses by epoch, similarities and rank by layer."""
     names = [name for name, value in runs[0]["trained"].items() if isinstance(value, list)]
     curves = {name: _mean([run["trained"][name] for run in runs]) for name in names}
     curves |= {f"untrained.{name}": _mean([run["untrained"][name] for run in runs]) for name in names}
@@ -93,15 +95,15 @@ def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(rows: list[list[Any]]) -> list[float]:
-    """Element by element over the runs that reach it."""
+    """Mean of each element over the runs that have it."""
     length = max(map(len, rows))
     return [float(np.mean([float(row[k]) for row in rows if len(row) > k])) for k in range(length)]
 
 
 def _controllers(plan: Plan, by_run: dict[tuple[str, int], dict[str, Any]]) -> dict[str, Any]:
-    """{"controllers": ...} of the arms that learned gains or clipped u, over the seeds; {} where there is no such arm.
+    """{"controllers": ...} with the gains that arms learned and the shares that they clipped; {} without such an arm.
 
-    Gains of several layers, and the shares of the layers at which a controller acts, enter with their mean.
+    Values are over the seeds. Gains and shares of several layers are averaged over the layers first.
     """
     rows: dict[str, Any] = {}
     for arm in plan.arms:

@@ -1,4 +1,4 @@
-"""mean [95 % interval] of each arm and of its difference, the tests, the published figures beside them: a table."""
+"""mean [95 % interval] of each arm, differences, tests, published figures: a comparison as a Markdown table."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ PUBLISHED = {
 
 
 def published(score: str) -> tuple[str, float | None] | None:
-    """What the paper reports for the score or its family, and the difference.
+    """(figures of the paper for the score or its family, their difference).
 
     >>> published("fgsm_16")
     ('33.64 → 38.52', 0.0488)
@@ -26,7 +26,7 @@ def published(score: str) -> tuple[str, float | None] | None:
 
 
 def shown(result: dict[str, Any]) -> list[str]:
-    """Scores worth a row: those that were tested, or, where no test was fixed, all of the trained networks."""
+    """Scores that get a row: those of the tests, or all scores of the trained networks where there is no test."""
     tested = list(dict.fromkeys(test["score"] for test in result["tests"] if test["factor"] == 1))
     every = next(iter(result["arms"].values()))
     return tested or [score for score in every if not score.startswith("untrained.") and score != "loss"]
@@ -38,7 +38,7 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """The same as a file, whole or not at all."""
+    """Write the Markdown table to a file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text("\n".join(lines(result)) + "\n", encoding="utf-8")
 
@@ -68,7 +68,7 @@ def _arms(result: dict[str, Any]) -> list[str]:
 
 
 def _controllers(result: dict[str, Any]) -> list[str]:
-    """Of arms that learn or clip: the gains before -> after training, the share of u at its limit."""
+    """Table of the arms that learn or clip: gains before and after training, and the share of u at its limit."""
     if not result.get("controllers"):
         return []
     rows = ["Controllers: gains before → after training, mean over the layers; share of the elements of u that were"]

@@ -1,4 +1,4 @@
-"""theta <- AdamW(grad loss): a network trained on one data set from one seed, and scored once on the untouched part."""
+"""theta <- AdamW(grad loss): one training run of one arm and seed, scored once on the test part."""
 
 import math
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.vit import ControlledViT
 from ctrlattn.progress import Progress, silent
 
-WATCHED = 128  # inputs whose signals are measured over depth
+WATCHED = 128  # inputs on which signals are measured over depth
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that decides one run, besides the data.
+    """Everything but the data that decides one run.
 
     >>> RunSettings("softmax", 0).depth
     8
@@ -38,21 +38,21 @@ class RunSettings:
     depth: int = 8
     dim: int = 48
     heads: int = 3
-    ratio: int = 2  # width of the MLP over dim
+    ratio: int = 2  # width of the MLP divided by dim
     patch: int = 2
     norm: str = "layer"
     depth_scaled: bool = False
-    initial: str = "fan-in"  # deviation of the first weights: 1/sqrt(dim), or "deit": 0.02
+    initial: str = "fan-in"  # deviation of the initial weights: "fan-in" is 1/sqrt(dim), "deit" is 0.02
     batch: int = 64
     rate: float = 3e-3
     decay: float = 0.05
     drop_path: float = 0.0  # stochastic depth of the last layer
-    limit: float = 1.0  # largest |u| of an arm that saturates; a value begins with deviation 1
-    image: int = 224  # pixels to which images of a directory are scaled; others come as they are
+    limit: float = 1.0  # largest |u| of an arm that saturates; before training, values have deviation 1
+    image: int = 224  # side in pixels to which images of a directory are scaled; other images keep their size
 
 
 class Fit(NamedTuple):
-    """What training did: mean loss of each epoch, loss on the part that checks, the verdict and where it stopped."""
+    """Mean loss of each epoch, validation losses, the status of the run, and where it stopped if it did."""
 
     losses: list[float]
     valid: list[float]
@@ -61,7 +61,7 @@ class Fit(NamedTuple):
 
 
 def build(settings: RunSettings, data: Data) -> Network:
-    """The untrained network; arms of one seed begin with the same weights, the A/A arm with others.
+    """The untrained network. Arms of one seed have the same initial weights; the A/A arm has others.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def build(settings: RunSettings, data: Data) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_seed(settings))
         model = _network(settings, data, options)
-        # 0.02 is made for 192 features and more; at 48 the layers would begin by doing next to nothing.
+        # 0.02 suits 192 features and more; with 48 features the layers would initially do next to nothing.
         if settings.initial == "fan-in":
             model.initialize(settings.dim**-0.5, depth_scaled=settings.depth_scaled)
     return flipped(model) if settings.arm == FLIPPED else model
@@ -94,7 +94,7 @@ def _network(settings: RunSettings, data: Data, options: dict[str, Any]) -> Netw
 
 
 def flipped(model: Network) -> Network:
-    """The same network with every W_O and its bias negated, in place: a sign on the stream, read as a gauge."""
+    """The network with every W_O and its bias negated, in place: with feedback -1 it computes what it did with +1."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".attn.proj." in name:
@@ -103,21 +103,21 @@ def flipped(model: Network) -> Network:
 
 
 def fit(model: Network, data: Data, settings: RunSettings, progress: Progress = silent) -> Fit:
-    """Train in place: AdamW, linear warm-up over a tenth of the steps, cosine to zero, gradients clipped at norm 1.
+    """Train in place by AdamW: linear warm-up over a tenth of the steps, cosine to zero, gradients clipped at norm 1.
 
-    A loss that is not finite ends it; the network is then that of the last epoch whose losses all were. Of several
-    processes (`processes.group`) each takes its share of every batch; the result is that of one, but for the samples
-    that drop_path leaves out.
+    A loss that is not finite ends the training, and the network gets the weights of the last epoch whose losses were
+    all finite. With several processes (`processes.group`) each takes its share of every batch. The result is that of
+    one process, except for the samples that drop_path leaves out.
 
     Returns
     -------
     Fit
-        status "learned", "no learning" (last epoch above 0.9 of the loss of knowing nothing), "exploded" (above 1.5)
-        or "not finite".
+        The status is "learned", "no learning" (the last epoch is above 0.9 of the loss of a constant prediction),
+        "exploded" (above 1.5 of it) or "not finite".
     """
     place = next(model.parameters()).device
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        torch.manual_seed(_seed(settings) + 7919 * processes.rank())  # of drop_path, the one draw that torch makes
+        torch.manual_seed(_seed(settings) + 7919 * processes.rank())  # drop_path alone draws from torch's generator
         return _fit(model, data, settings, progress)
 
 
@@ -156,7 +156,7 @@ def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) 
 
 
 def status_of(losses: list[float], chance: float) -> str:
-    """The verdict on a curve of finite losses.
+    """The status of a run by its losses, which are finite, and the loss `chance` of a constant prediction.
 
     >>> [status_of([3.0, last], chance=2.0) for last in (1.0, 1.9, 3.1)]
     ['learned', 'no learning', 'exploded']
@@ -173,15 +173,15 @@ def train(
     progress: Progress = silent,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
-    """One run: built, measured, trained, measured, scored; weights as safetensors where a path is given.
+    """Build, measure, train, measure and score one network; write its weights as safetensors where a path is given.
 
-    Of several processes all train, and process 0 measures, scores and writes; the others return an empty dict.
+    All processes train. Process 0 measures, scores and writes; the others return an empty dict.
 
     Returns
     -------
     dict
-        losses, valid, status, where, scores, parameters, and `over_depth` before ("untrained") and after ("trained");
-        for an arm that learns or clips also "controller", see `controller_report`.
+        losses, valid, status, where, scores, parameters, and `over_depth` before ("untrained") and after ("trained").
+        An arm that learns or clips has "controller" as well, see `controller_report`.
 
     Examples
     --------

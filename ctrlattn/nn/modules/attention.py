@@ -1,7 +1,8 @@
 """y = W_O (softmax(q k^T / sqrt(D)) v + u),  u = C(z) e over depth,  e = beta v_0 - v: attention with a controller.
 
-The state of the controlled loop is the value v of one layer, the reference that of layer 0, depth is time. Error, law
-and memory are those of `Tracking`; what one layer hands to the next is returned, never kept on the module.
+Depth is time. The state of the controlled loop is the value v of one layer, and its reference is v_0, the value at
+layer 0. `Tracking` holds the error, the law and the memory. The state that one layer hands to the next is returned by
+the module and never stored on it.
 """
 
 from functools import partial
@@ -19,41 +20,41 @@ Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (
 
 
 class ControlledAttention(torch.nn.Module):
-    """Multi-head attention whose values follow the first layer's under a controller over depth.
+    """Multi-head attention whose values track those of the first layer under a controller over depth.
 
-        q, k, v = x W_qkv + b                       v with its bias
-        e = beta v_0 - v;   u = C(z) e              off at layer 0, where v_0 is handed on unscaled
+        q, k, v = x W_qkv + b                       v includes its bias
+        e = beta v_0 - v;   u = C(z) e              u = 0 at layer 0, where v_0 is handed on unscaled
         y = (softmax(q k^T / sqrt(D)) v + u) W_O    per head, after attention dropout and before `proj`
 
     Parameters have the names and the layout of timm's DeiT: `qkv.weight` (rows Q, then K, then V), `qkv.bias`,
-    `proj.weight`, `proj.bias`. Attention is scaled_dot_product_attention: no n x n matrix, except the mask of a causal
-    module that is given `padding`.
+    `proj.weight`, `proj.bias`. Attention is scaled_dot_product_attention, which forms no n x n matrix. The one
+    exception is the mask of a causal module that is given `padding`.
 
     Parameters
     ----------
     dim, heads : int
-        d, a multiple of heads; D = d / heads.
+        Number of features d, a multiple of the number of heads; D = d / heads.
     controller : PID, LTIController, LearnedPID, Actuator, python-control system with dt = 1, or None
     reference_gain : float
         beta.
     qkv_bias : bool
     causal : bool
-        A token reads itself and the tokens before it.
+        Whether a token reads only itself and the tokens before it.
     kv_heads : int, optional
-        Grouped-query attention: heads of keys and values, a divisor of heads. v is repeated to the query heads before
-        the error is taken.
+        Number of key and value heads in grouped-query attention, a divisor of heads. v is repeated to the query heads
+        before the error is computed.
     dropout : float
-        Share of the attention weights that training leaves out.
+        Share of the attention weights that training sets to 0.
     mixing : module, optional
         Another attention law in the place of softmax(q k^T / sqrt(D)) v, made for this layer; see nn.relatives.
 
     Raises
     ------
     InputTypeError
-        A controller of the wrong kind.
+        The controller is of the wrong kind.
     InputError
-        Head counts that do not divide, a gain that is not finite; at the call, a wrong width, a depth_state of other
-        shape, a cache without causal attention, padding of another shape.
+        The head counts do not divide, or a gain is not finite. At the call: the width, the depth_state or the padding
+        has the wrong shape, or a cache is given without causal attention.
 
     References
     ----------
@@ -100,13 +101,13 @@ class ControlledAttention(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, DepthState]:
-        """One layer.
+        """One layer of attention with its control.
 
         Parameters
         ----------
         x : (..., n, d)
         depth_state : optional
-            What the layer before returned; None at layer 0.
+            State that the previous layer returned; None at layer 0.
         padding : (..., n) bool, optional
             True where there is a token, False where there is padding.
 
@@ -126,14 +127,14 @@ class ControlledAttention(torch.nn.Module):
         *,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, DepthState, Past]:
-        """As forward, for tokens that follow those of `past`; also returns the keys and values of all of them.
+        """`forward` for tokens that follow those of `past`; it also returns the keys and values of all tokens.
 
-        The control is per token: depth_state is that of the tokens of x alone, and needs no cache.
+        The control acts on each token alone: depth_state holds the tokens of x, and needs no cache.
         """
         if x.shape[-1] != self.proj.in_features:
             raise InputError(f"tokens must have {self.proj.in_features} features, got shape {tuple(x.shape)}")
         if past is not None and not self.causal:
-            raise InputError("keys and values of earlier tokens need causal=True: otherwise they would read these too")
+            raise InputError("a cache needs causal=True: without it, earlier tokens would read the new ones as well")
         q, k, v = self.project(x)
         if padding is not None and self.mixing is not None and not self.mixing.masks:
             raise InputError(f"{type(self.mixing).__name__} mixes all tokens: it takes no padding")
@@ -152,7 +153,7 @@ class ControlledAttention(torch.nn.Module):
     def mix(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
-        """A v, linear in v, whatever law A is; all (..., heads, n, D)."""
+        """A v for softmax attention or another mixing law A, linear in v; all arrays are (..., heads, n, D)."""
         if self.mixing is None:
             return self.attend(q, k, v, mask=mask, is_causal=is_causal)
         return self.mixing(partial(self.attend, mask=mask, is_causal=is_causal), q, k, v)
@@ -160,7 +161,7 @@ class ControlledAttention(torch.nn.Module):
     def attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, mask: torch.Tensor | None, is_causal: bool
     ) -> torch.Tensor:
-        """softmax(q k^T / sqrt(D)) v, all (..., heads, n, D)."""
+        """softmax(q k^T / sqrt(D)) v; all arrays are (..., heads, n, D)."""
         dropout = self.dropout if self.training else 0.0
         return scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=is_causal)
 
@@ -171,7 +172,7 @@ class ControlledAttention(torch.nn.Module):
         return [part.unflatten(-1, (count, self.head_dim)) for part, count in zip(parts, counts, strict=True)]
 
     def repeat(self, t: torch.Tensor) -> torch.Tensor:
-        """Heads of keys or values, each as often as there are query heads for it."""
+        """Repeat each head of keys or values for all query heads that share it."""
         return t if self.kv_heads == self.heads else t.repeat_interleave(self.heads // self.kv_heads, -2)
 
     def _unrepeated(self, t: torch.Tensor) -> torch.Tensor:
@@ -196,7 +197,7 @@ class ControlledAttention(torch.nn.Module):
         visible = padding[..., None, None, :]
         if not self.causal:
             return visible, False
-        # A padded query reads itself, since softmax over nothing is not a number.
+        # A padded query reads itself, since the softmax of an empty row is nan.
         own = torch.ones(n, seen, dtype=torch.bool, device=device).triu(seen - n)
         past = torch.ones(n, seen, dtype=torch.bool, device=device).tril(seen - n)
         return (past & visible) | (past & own), False
@@ -207,13 +208,13 @@ def control_values(
 ) -> tuple[torch.Tensor | None, DepthState]:
     """(u, depth_state of the next layer) for the values of one layer; u is None where no controller acts.
 
-    Under autocast the values come in half precision; error, memory and u are float32, since an integral over the depth
-    of a network loses what is added to it in eight bits.
+    Under autocast the values arrive in half precision. Error, memory and u are float32 even then: the 8 significant
+    bits of bfloat16 would lose small errors that are added to an integral over depth.
 
     Raises
     ------
     InputError
-        Values of another shape than v_0.
+        The values do not have the shape of v_0.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""x' = x + g Attn(norm x), x'' = x' + MLP(norm x'): one layer of a network, with a controller in its attention.
+"""x' = x + g Attn(norm x), x'' = x' + MLP(norm x'): one transformer block, with a controller in its attention.
 
-Blocks of a vision transformer and of a language model are the same; names are those of timm (`norm1`, `attn`, `norm2`,
-`mlp.fc1`, `mlp.fc2`), so that a state dict of a DeiT fits.
+Vision transformers and language models here have the same blocks. Parameter names are those of timm (`norm1`, `attn`,
+`norm2`, `mlp.fc1`, `mlp.fc2`), so that a state dict of DeiT fits.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ _NORMS: dict[str, Any] = {
 
 
 class MLP(torch.nn.Module):
-    """fc2(gelu(fc1(x))), dropout after each.
+    """fc2(gelu(fc1(x))), with dropout after each linear map.
 
     >>> MLP(4, 8)(torch.ones(2, 4)).shape
     torch.Size([2, 4])
@@ -41,7 +41,7 @@ class MLP(torch.nn.Module):
 
 
 def drop_path(y: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
-    """What a sublayer adds, left out for whole samples with chance `rate`, otherwise divided by 1 - rate; (N, ...).
+    """Stochastic depth: the contribution y (N, ...) is 0 with probability `rate` for a sample, else y / (1 - rate).
 
     References
     ----------
@@ -60,14 +60,14 @@ def drop_path(y: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
 
 
 class Block(torch.nn.Module):
-    """One layer: controlled attention and MLP on a residual stream, attention entering with gain g.
+    """One layer on a residual stream: controlled attention, which enters with gain g, and an MLP.
 
         pre     x <- x + g Attn(norm1 x);    x <- x + MLP(norm2 x)
         post    x <- norm1(x + g Attn x);    x <- norm2(x + MLP x)
         pre, parallel      x <- x + g Attn(norm1 x) + MLP(norm2 x)
 
-    g = -1 is the comparator transformer: the stream minus what attention predicts. Where the output projection is
-    learned, as here, the sign is a gauge: -W_O undoes it.
+    With g = -1 the block is a comparator: it subtracts from the stream what attention predicts. Here the output
+    projection W_O is learned, so that the sign changes nothing that training could not undo by -W_O.
 
     Parameters
     ----------
@@ -77,19 +77,19 @@ class Block(torch.nn.Module):
     norm : "layer", "rms" or "none"
     placement : "pre" or "post"
     parallel : bool
-        Attention and MLP read the same stream, as in GPT-NeoX; pre-norm only.
+        Whether attention and MLP read the same stream, as in GPT-NeoX; pre-norm only.
     dropout : float
-        Share left out in training: of the attention weights, of what attention returns, and in the MLP.
+        Dropout rate of the attention weights, of the attention output, and in the MLP.
     drop_path : float
-        Chance that a sample passes a sublayer by in training; the controller's memory runs on.
+        Probability in training that a sample skips a sublayer. The controller's memory is updated even then.
     **attention
-        To ControlledAttention: controller, reference_gain, causal, kv_heads, qkv_bias, mixing.
+        Arguments of ControlledAttention: controller, reference_gain, causal, kv_heads, qkv_bias, mixing.
 
     Raises
     ------
     InputError
-        An unknown norm or placement, parallel with post-norm, a drop_path outside [0, 1), and what ControlledAttention
-        refuses.
+        The norm or placement is unknown, parallel is combined with post-norm, drop_path lies outside [0, 1), or
+        ControlledAttention refuses its arguments.
 
     References
     ----------
@@ -123,7 +123,7 @@ class Block(torch.nn.Module):
         if placement not in get_args(Placement):
             raise InputError(f'placement must be "pre" or "post", got {placement!r}')
         if parallel and placement == "post":
-            raise InputError("parallel attention and MLP read the stream before either: placement must be 'pre'")
+            raise InputError("parallel=True lets attention and MLP read the same stream: placement must be 'pre'")
         if not 0 <= drop_path < 1:
             raise InputError(f"drop_path must lie in [0, 1), got {drop_path}")
         self.placement, self.parallel, self.drop_path = placement, parallel, float(drop_path)
@@ -135,7 +135,7 @@ class Block(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, DepthState]:
-        """(..., n, d) -> (..., n, d), and what the next block needs."""
+        """(..., n, d) -> (..., n, d), and the depth_state for the next block."""
         x, depth_state, _ = self.decode(x, depth_state, padding=padding)
         return x, depth_state
 
@@ -147,7 +147,7 @@ class Block(torch.nn.Module):
         *,
         padding: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, DepthState, Past]:
-        """As forward, for tokens that follow those of `past`; also returns all keys and values."""
+        """`forward` for tokens that follow those of `past`; it also returns the keys and values of all tokens."""
         pre = self.placement == "pre"
         y, depth_state, past = self.attn.decode(self.norm1(x) if pre else x, depth_state, past, padding=padding)
         mixed = self.stream.compare(x, self._passed(self.drop(y)))

@@ -1,4 +1,4 @@
-"""name -> controller, reference gain, sign, mixing: presets and relatives as options of the networks here."""
+"""name -> {controller, reference_gain, feedback, mixing}: a preset or relative as options of ControlledViT and LM."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from ctrlattn.nn.modules.relatives import RELATIVES
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """What a preset or a relative asks of ControlledViT or ControlledLM: controller, reference_gain and feedback.
+    """Keyword arguments of ControlledViT or ControlledLM that make a network after a preset or a relative.
 
-    A preset of value dynamics (softmax, neutreno, both PIDformer laws) is control inside attention; one with a residual
-    connection (comparator) is a sign on the stream. A relative (attnscale, centered, shaped, differential,
-    value-residual, sinkformer) is another attention law, `mixing`, without control.
+    A preset of value dynamics (softmax, neutreno, both PIDformer laws) becomes a controller inside attention. A preset
+    with a residual connection (comparator) becomes a sign on the stream. A relative (attnscale, centered, shaped,
+    differential, value-residual, sinkformer) becomes another attention law, `mixing`, without a controller.
 
     Raises
     ------
     InputError
-        An unknown name, or a preset that has no such network: sequential order, a normalizer of its own, or control
-        of the stream.
+        The name is unknown, or the preset has no such network: its order is sequential, it has a normalizer of its
+        own, or it controls the stream.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def configuration(name: str) -> dict[str, Any]:
         return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
     loop = presets.get(require_known("preset", name, [*presets.names(), *RELATIVES]))
     if loop.order == "sequential" or loop.normalizer is not None:
-        raise InputError(f"preset {name!r} is no network of attention and MLP: it is sequential or has its own norm")
+        raise InputError(f"preset {name!r} is not a network of attention and MLP: it is sequential or has its own norm")
     if loop.skip != 0 and loop.controller is not None:
         raise InputError(f"preset {name!r} controls the stream: these networks control values alone")
     feedback = 1.0 if loop.skip == 0 else loop.feedback

@@ -1,7 +1,7 @@
-"""u = clip(f C(z; theta) e): gains that are learned, kept stable by parametrisation, scheduled over depth, saturated.
+"""u = clip(f C(z; theta) e): a PID whose gains theta are learned inside a stable box, and an actuator that saturates.
 
-Both classes are controllers like any other: `init`, `step`, `realization`, `fraction`. The laws themselves are those
-of `ctrlattn.controllers`.
+Both classes are controllers with `init`, `step`, `realization` and `fraction`. The PID laws themselves stand in
+`ctrlattn.controllers`.
 """
 
 import math
@@ -16,7 +16,7 @@ from ctrlattn.stability.modes.zero_exclusion import stable_spread
 
 
 class Gains(NamedTuple):
-    """What `PID.step` reads. A PID checks its numbers when it is made, which no compiled graph can hold."""
+    """The numbers that `PID.step` reads, as tensors: a PID itself checks its numbers, which a traced graph cannot."""
 
     kp: Any
     ki: Any
@@ -26,31 +26,31 @@ class Gains(NamedTuple):
 
 
 class LearnedPID(torch.nn.Module):
-    """A PID law whose gains are learned; theta = 0 is where it starts.
+    """A PID law whose gains are learned; theta = 0 gives the initial gains `start`.
 
         gains = start + theta                           without a region
         gains = start (1 + spread tanh theta)           inside a box that is stable for every mode of the region
 
-    One instance given to all layers is shared (a state dict then names its parameter in every block); one instance a
-    layer learns its own gains. The region speaks of the value chain v <- A v + u: in a trained network, which projects
-    again at every layer, alpha is an eigenvalue of attention times one of W_O W_V.
+    All layers share one instance that is given to all of them (a state dict then names its parameter in every block).
+    With one instance per layer, each layer learns its own gains. The region is that of the value chain v <- A v + u. A
+    trained network projects again at every layer: there alpha is an eigenvalue of attention times one of W_O W_V.
 
     Parameters
     ----------
     start : PID
-        Law, first gains, and g, which stays.
+        Form of the law, initial gains, and the weight g of the newest error, which is not learned.
     region : (low, high), optional
-        Real modes alpha for which the loop must stay stable, whatever is learned.
+        Interval of real modes alpha for which the loop stays stable, whatever is learned.
     spread : float
-        Largest relative change of a gain, in (0, 1); made smaller where the region asks for it, which the attribute
-        `spread` then says.
+        Largest relative change of a gain, in (0, 1). It is reduced where stability on the region requires it; the
+        attribute `spread` holds the value in use.
 
     Raises
     ------
     InputTypeError
-        `start` is no PID.
+        `start` is not a PID.
     InputError
-        A region that the first gains do not keep stable, a spread outside (0, 1).
+        The initial gains are not stable on the region, or the spread lies outside (0, 1).
 
     Examples
     --------
@@ -74,19 +74,19 @@ class LearnedPID(torch.nn.Module):
         self.theta = torch.nn.Parameter(torch.zeros(3))
 
     def gains(self) -> Gains:
-        """The gains of this moment, scalars with a gradient."""
+        """The current gains, scalars with a gradient."""
         return self._gains(self.theta)
 
     def init(self, e: torch.Tensor) -> ControllerState:
-        """As PID.init."""
+        """The memory before the first step, as PID.init gives it."""
         return PID.init(cast(PID, self), e)
 
     def step(self, e: torch.Tensor, state: ControllerState) -> tuple[torch.Tensor, ControllerState]:
-        """As PID.step, with the gains of this moment."""
+        """PID.step with the current gains."""
         return PID.step(cast(PID, self.gains()), e, state)
 
     def fixed(self) -> PID:
-        """What has been learned, for analysis: a PID with plain numbers."""
+        """A PID with the current gains as plain numbers, for analysis."""
         kp, ki, kd, form, ema = self._gains(self.theta.detach().double())
         return PID(float(kp), float(ki), float(kd), form=form, ema=ema)
 
@@ -99,19 +99,19 @@ class LearnedPID(torch.nn.Module):
         return Gains(kp, ki, kd, self.form, self.start.ema)
 
     def realization(self) -> Realization:
-        """(A, B, C, D) of what has been learned."""
+        """(A, B, C, D) with the current gains."""
         return self.fixed().realization()
 
     def fraction(self) -> Fraction:
-        """(num, den) of what has been learned."""
+        """(num, den) with the current gains."""
         return self.fixed().fraction()
 
 
 class Actuator(torch.nn.Module):
-    """u = clip(f C(z) e, -limit, limit): a gain f of this layer (schedule over depth) and saturation.
+    """u = clip(f C(z) e, -limit, limit): a gain f per layer, which schedules control over depth, and saturation.
 
-    Anti-windup by conditional integration: where u is clipped and e drives it further out, an integral (for an
-    LTIController: its state) stays what it was.
+    Anti-windup is by conditional integration. Where u is clipped and e drives it further out, the integral of a PID
+    (the whole state of an LTIController) is not updated.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class Actuator(torch.nn.Module):
     Raises
     ------
     InputError
-        A gain that is not finite, a limit that is not positive.
+        The gain is not finite, or the limit is not positive.
 
     Examples
     --------
@@ -150,7 +150,7 @@ class Actuator(torch.nn.Module):
         self.is_pid = isinstance(self.controller, PID | LearnedPID)
 
     def init(self, e: torch.Tensor) -> ControllerState:
-        """As the controller's."""
+        """The memory before the first step, as the controller gives it."""
         return self.controller.init(e)
 
     def step(self, e: torch.Tensor, state: ControllerState) -> tuple[torch.Tensor, ControllerState]:
@@ -161,17 +161,17 @@ class Actuator(torch.nn.Module):
             return u, new
         clipped = torch.clamp(u, -self.limit, self.limit)
         winding = (u != clipped) & (u * self.gain * e > 0)
-        # A PID's first memory is its integral; the errors it remembers are no windup.
+        # The first memory of a PID is its integral; its memories of the error do not wind up.
         held = 1 if self.is_pid else len(new)
         pairs = zip(new[:held], state[:held], strict=True)
         return clipped, (*(torch.where(winding, old, s) for s, old in pairs), *new[held:])
 
     def realization(self) -> Realization:
-        """(A, B, C, D) between the limits."""
+        """(A, B, C, D) of the linear law, which holds while u is within the limits."""
         a, b, c, d = self.controller.realization()
         return a, b, self.gain * c, self.gain * d
 
     def fraction(self) -> Fraction:
-        """(num, den) between the limits."""
+        """(num, den) of the linear law, which holds while u is within the limits."""
         num, den = self.controller.fraction()
         return self.gain * num, den

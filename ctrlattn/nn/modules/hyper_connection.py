@@ -1,7 +1,7 @@
-"""X <- H X + p f(r X), H doubly stochastic: a residual connection that is several streams wide.
+"""X <- H X + p f(r X), H doubly stochastic: a hyper-connection, the residual connection of several streams.
 
-Where x + f(x) adds to one stream, here a layer f reads a mixture r of S streams, its result goes to all of them with
-weights p, and between layers H mixes the streams. Doubly stochastic matrices have norm 1, and so have their products.
+The residual connection x + f(x) has one stream. Here a layer f reads a mixture r X of S streams and adds its result to
+all of them with weights p, and H mixes the streams. Doubly stochastic matrices have norm 1, and so have their products.
 """
 
 import math
@@ -14,26 +14,26 @@ from ctrlattn.nn.modules.sinkhorn import sinkhorn
 
 
 class HyperConnection(torch.nn.Module):
-    """Manifold-constrained hyper-connection around one layer, learned and the same for every token.
+    """Manifold-constrained hyper-connection around one layer; its weights are learned and the same for every token.
 
         H = Sinkhorn(M);    r = sigmoid(a);    p = 2 sigmoid(b)
 
-    At first r is 1/S and p is 1: the mean of the streams then goes through the layers as x + f(x), whatever H is, since
-    its columns sum to 1. The paper adds to M, a and b what it computes from the token, which is left out here.
+    Initially r is 1/S and p is 1. The mean of the streams then follows x + f(x) for every H, since the columns of H
+    sum to 1. In the paper M, a and b also depend on the token; here they do not.
 
     Parameters
     ----------
     streams : int
-        S, 2 or more.
+        Number S of streams, at least 2.
     stay : float
-        Diagonal of M at first; at 4 a stream keeps .95 of itself if there are four.
+        Initial diagonal of M. With 4 and four streams, each stream keeps .95 of itself.
     steps : int
-        Normalisations of the projection, >= 1; an odd number ends with the rows.
+        Number of normalisations in the projection, at least 1; an odd number ends with the rows.
 
     Raises
     ------
     InputError
-        Fewer than two streams; at the call, another number of them.
+        There are fewer than two streams, or the call gives another number of them.
 
     References
     ----------

@@ -15,27 +15,28 @@ from ctrlattn.nn.modules.network import Network, require_sizes, stack
 class ControlledLM(Network):
     """A causal transformer; the defaults are the sizes of PIDformer's WikiText-103 experiment.
 
-    The control is per token over depth, so that decoding caches keys and values only. Positions are sinusoids, which
-    have no parameters and no longest sequence; the output weights are the embedding. Both are choices of this package.
+    The control acts on each token alone, so that decoding caches nothing but keys and values. Positions are sinusoids,
+    which need no parameters and allow any length. The output weights are those of the embedding. Both are choices of
+    this package.
 
     Parameters
     ----------
     vocabulary : int
     dim, depth, heads, hidden : int
-        Sizes: 128, 16, 8 (of 16 features) and 2048 unless given.
+        Sizes, by default 128, 16, 8 (heads of 16 features) and 2048.
     dropout : float
     controller : optional
-        One for all layers, or a sequence with one for each; see ControlledViT.
+        One controller for all layers, or a sequence with one per layer; see ControlledViT.
     depth_scaled : bool
-        Initial weights of what enters the stream times 1/sqrt(2 depth).
+        Whether the initial weights of maps that write to the stream are multiplied by 1/sqrt(2 depth).
     **block
-        See Block and ControlledAttention: reference_gain, feedback, norm, placement, parallel, kv_heads, qkv_bias,
-        mixing, drop_path.
+        Arguments of Block and ControlledAttention: reference_gain, feedback, norm, placement, parallel, kv_heads,
+        qkv_bias, mixing, drop_path.
 
     Raises
     ------
     InputError
-        Sizes that do not fit, and what Block refuses; at the call, a token outside the vocabulary.
+        The sizes do not fit, or Block refuses its arguments. At the call: a token lies outside the vocabulary.
 
     References
     ----------
@@ -86,7 +87,7 @@ class ControlledLM(Network):
         return self.layers(self.embed(ids), padding=padding)
 
     def forward(self, ids: torch.Tensor, *, padding: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits of the next token, (batch, n) -> (batch, n, vocabulary); padding (batch, n) is False at no token."""
+        """Logits of the next token, (batch, n) -> (batch, n, vocabulary); `padding` (batch, n) is False at padding."""
         *_, x = self.states(ids, padding=padding)
         return self.logits(x)
 
@@ -95,7 +96,7 @@ class ControlledLM(Network):
         return torch.nn.functional.linear(self.norm(x), self.tokens.weight)
 
     def decode(self, ids: torch.Tensor, past: list[Past] | None = None) -> tuple[torch.Tensor, list[Past]]:
-        """Logits of tokens that follow those in `past` (a pair of keys and values per layer), and the longer past."""
+        """Logits of tokens that follow those of `past` (keys and values per layer), and the extended past."""
         pairs: list[Past] = []
         depth_state = None
         x = self.embed(ids, 0 if past is None else past[0][0].shape[-3])
@@ -119,16 +120,16 @@ class ControlledLM(Network):
         Parameters
         ----------
         temperature : float
-            0 takes the most likely token, otherwise tokens are drawn from softmax(logits / temperature).
+            0 takes the most likely token; otherwise tokens are sampled from softmax(logits / temperature).
         generator : torch.Generator, optional
-            It decides what is drawn.
+            Source of the random numbers.
         cached : bool
-            Keys and values of earlier tokens are kept; False runs the whole sequence for each token.
+            Whether keys and values of earlier tokens are cached. False runs the whole sequence for each token.
 
         Raises
         ------
         InputError
-            A network in training mode with dropout, an empty sequence, a temperature below 0.
+            The network is in training mode with dropout, the sequence is empty, or the temperature is below 0.
         """
         if self.training and self.drop.p > 0:
             raise InputError("dropout is on: call eval() before generating")

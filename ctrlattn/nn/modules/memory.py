@@ -1,8 +1,8 @@
-"""q <- unit(q + g read(q, K, V)), q <- unit(q + g read(q, X, X)), q <- unit(q + g read(q, V, K)), K and V learned.
+"""q <- unit(q + g read(q, K, V)), q <- unit(q + g read(q, X, X)), q <- unit(q + g read(q, V, K)): a learned read layer.
 
-The layer of `ctrlattn.memory.read_layer` as a torch module, and a language model made of such layers. The sign g is no
-gauge here, as it is where an output projection is learned: V is also the key of the third read, and the second read has
-no weights at all.
+ReadLayer is `ctrlattn.memory.read_layer` as a torch module whose keys K and values V are learned. ReadTransformer is a
+language model of such layers. Training cannot undo the sign g here, as it can where an output projection is learned:
+V is also the key of the third read, and the second read has no weights.
 """
 
 import math
@@ -21,27 +21,27 @@ from ctrlattn.predictors import AssociativeMemory
 
 
 class ReadLayer(torch.nn.Module):
-    """Association, context, MLP: the three loops of `ctrlattn.memory.read_layer` with everything in them learned.
+    """Association, context, MLP: the three loops of `ctrlattn.memory.read_layer` with learned parameters.
 
         q <- unit(q + g read(q, K, V))            association
-        q <- unit(q + g read(q, X, X))            context: the tokens strictly before
-        q <- unit(q + g read(q, V, K))            MLP: the same memory, keys and values exchanged
+        q <- unit(q + g read(q, X, X))            context: X holds the tokens strictly before
+        q <- unit(q + g read(q, V, K))            MLP: the same memory with keys and values exchanged
 
     Parameters
     ----------
     dim, slots : int
-        d and m: keys and values are (m, d), drawn as random points near the unit sphere.
+        d and m. Keys and values are (m, d), initially random points near the unit sphere.
     sign : float
-        g, the feedback of all three loops.
+        g, the feedback gain of all three loops.
     temperature, context_temperature : float
-        Where the learned temperatures start; the third read has that of the first.
+        Initial values of the learned temperatures. The first and the third read share one.
     seed : int
-        It decides the first keys and values.
+        Seed of the initial keys and values.
 
     Raises
     ------
     InputError
-        A size below 1, a sign that is not finite, a temperature that is not positive.
+        A size is below 1, the sign is not finite, or a temperature is not positive.
 
     References
     ----------
@@ -88,7 +88,7 @@ class ReadLayer(torch.nn.Module):
         return x
 
     def loops(self) -> tuple[Loop, Loop, Loop]:
-        """What has been learned, as the three loops of `read_layer`: for simulation and analysis, without gradient."""
+        """The three loops of `read_layer` with the current parameters and without gradients, for analysis."""
         keys, values = self.keys.detach(), self.values.detach()
         memory = AssociativeMemory(keys, values, temperature=math.exp(self.log_temperature.item()))
         context_temperature = math.exp(self.log_context_temperature.item())
@@ -103,19 +103,19 @@ class ReadTransformer(torch.nn.Module):
     vocabulary, dim, slots, layers : int
         Number of tokens, d, slots of each layer's memory, number of layers.
     context : int
-        Longest sequence, the number of learned positions.
+        Longest sequence, which is the number of learned positions.
     sign : float
         -1 subtracts what is read, +1 adds it.
     temperature, context_temperature : float
-        Where the learned temperatures start.
+        Initial values of the learned temperatures.
     seed : int
-        Of all parameters.
+        Seed of all initial parameters.
 
     Raises
     ------
     InputError
-        A size below 1, a sign that is not finite, a temperature that is not positive; at the call, a sequence longer
-        than the context or a token outside the vocabulary.
+        A size is below 1, the sign is not finite, or a temperature is not positive. At the call: the sequence is longer
+        than the context, or a token lies outside the vocabulary.
 
     References
     ----------
@@ -171,15 +171,15 @@ class ReadTransformer(torch.nn.Module):
         return self.state(ids) * torch.exp(-self.log_temperature) @ self.tokens.mT
 
     def loops(self) -> tuple[Loop, ...]:
-        """Three loops for each layer.
+        """The three loops of every layer, one after the other.
 
-        `simulate(model.loops(), model.embed(ids), 3 * layers)` computes what the model does.
+        `simulate(model.loops(), model.embed(ids), 3 * layers)` computes the states of the model.
         """
         return tuple(loop for layer in self.layers for loop in cast(ReadLayer, layer).loops())
 
 
 def _read(x: torch.Tensor, *, keys: torch.Tensor, values: torch.Tensor, log_temperature: torch.Tensor) -> torch.Tensor:
-    """`ctrlattn.read` with a temperature that has a gradient, which the fused kernel behind `read` does not give."""
+    """`ctrlattn.read` with a gradient for the temperature, which the fused kernel behind `read` does not have."""
     return softmax(x * torch.exp(-log_temperature) @ keys.mT) @ values
 
 
@@ -197,7 +197,7 @@ def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
 
 
 def _logarithm(name: str, value: float) -> torch.nn.Parameter:
-    """What is learned of a temperature, so that it stays positive."""
+    """The logarithm of a temperature as the learned parameter, so that the temperature stays positive."""
     return torch.nn.Parameter(torch.tensor(math.log(require_positive(name, value))))
 
 

@@ -1,6 +1,6 @@
-"""x_{k+1}, s_{k+1} = Block_k(x_k, s_k): blocks in a row, and the memory of one controller that runs through them.
+"""x_{k+1}, s_{k+1} = Block_k(x_k, s_k): the base class of ControlledViT and ControlledLM, a stack of blocks.
 
-What a vision transformer and a language model share: the stack, the scan over it, initial weights, loading.
+Both share the stack, the scan over it that carries the controller's memory s, the initial weights, and loading.
 """
 
 import math
@@ -15,7 +15,7 @@ from ctrlattn.tracking import require_one_memory
 
 
 class Network(torch.nn.Module):
-    """What ViT and LM share: `blocks`, one controller's memory across them, initial weights, loading."""
+    """Base class of ControlledViT and ControlledLM: `blocks`, the scan over them, initial weights, loading."""
 
     blocks: torch.nn.ModuleList
 
@@ -28,13 +28,14 @@ class Network(torch.nn.Module):
             yield x
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """As torch's, with one line for what does not fit; a shared tensor may stand under one of its names, as
-        safetensors' save_model leaves it.
+        """Torch's load_state_dict, with one message for everything that does not fit.
+
+        A shared tensor may stand under only one of its names, as safetensors' save_model writes it.
 
         Raises
         ------
         InputError
-            Missing or unexpected names (if strict), or a shape that differs: the first of them, and how many.
+            A name is missing or unexpected (if strict), or a shape differs. The message says the first and how many.
         """
         own = self.state_dict()
         if strict:
@@ -55,7 +56,10 @@ class Network(torch.nn.Module):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def initialize(self, std: float, *, depth_scaled: bool) -> None:
-        """Normal weights cut at two deviations, zero biases; depth_scaled: 1/sqrt(2 L) on what enters the stream."""
+        """Normal weights truncated at two deviations, and zero biases.
+
+        depth_scaled multiplies the weights of the maps that write to the stream by 1/sqrt(2 L).
+        """
         for name, module in self.named_modules():
             if isinstance(module, torch.nn.Linear):
                 entering = depth_scaled and name.endswith((".attn.proj", ".mlp.fc2"))
@@ -68,10 +72,10 @@ class Network(torch.nn.Module):
 def stack(
     depth: int, controller: Any, mixing: Any = None, drop_path: float = 0.0, **options: Any
 ) -> torch.nn.ModuleList:
-    """`depth` blocks; one controller for all, or a sequence with one for each (None: none at that layer).
+    """`depth` blocks with one controller for all, or a sequence with one per layer (None for a layer without one).
 
-    mixing is a class of nn.relatives; every layer makes its own. drop_path is that of the last layer: it grows linearly
-    from 0 at the first, as in DeiT's recipe.
+    mixing is a class of nn.relatives, of which every layer makes its own instance. drop_path is the rate of the last
+    layer; the rate grows linearly from 0 at the first layer, as in DeiT's recipe.
 
     >>> len(stack(3, None, dim=8, heads=2, hidden=16))
     3
@@ -91,17 +95,17 @@ def stack(
 
 
 def require_sizes(**sizes: int) -> None:
-    """Raise InputError for the first size that is no whole number of at least 1."""
+    """Raise InputError for the first size that is not a whole number of at least 1."""
     for name, size in sizes.items():
         require_whole(name, size)
 
 
 def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:
-    """Two names with the same are one tensor."""
+    """A key that is equal for two names of the same tensor."""
     return (tensor.data_ptr() or id(tensor)), tuple(tensor.shape)
 
 
 def _require_one_memory(blocks: torch.nn.ModuleList) -> None:
-    """A controller whose gains are learned has the memory of the one whose gains are fixed: the number alone counts."""
+    """Raise InputError unless all controllers have as many memories as the first; learned gains do not matter here."""
     probe, controllers = torch.zeros(1, 1), [cast(Block, block).attn.controller for block in blocks]
     require_one_memory({k: f"{len(c.init(probe))} memories" for k, c in enumerate(controllers) if c is not None})

@@ -1,4 +1,4 @@
-"""y = finish(mix(A) v): what PIDformer is compared with, as mixings.
+"""y = finish(mix(A) v): attention laws of published relatives of PIDformer, as `mixing` modules.
 
     attnscale        A <- 1/n + (1 + w_h)(A - 1/n)
     centered         A <- A - 1/n
@@ -7,8 +7,8 @@
     value-residual   v <- (v_0 + v)/2 before A
     sinkformer       A <- Sinkhorn(q k^T / sqrt(D)), doubly stochastic
 
-1/n is uniform attention over what a token sees. A mixing is given to a network as `mixing=AttnScale`; a layer makes its
-own, `AttnScale(layer, heads, head_dim)`. ContraNorm and PID steering are loops: see `presets`.
+1/n is uniform attention over the tokens that a token sees. A network takes a class, `mixing=AttnScale`, and each layer
+makes its own instance, `AttnScale(layer, heads, head_dim)`. ContraNorm and PID steering are loops: see `presets`.
 """
 
 import math
@@ -24,9 +24,9 @@ Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Mixing(Protocol):
-    """What stands in the place of softmax attention; all arrays (..., heads, n, D) but in `values`."""
+    """An attention law in the place of softmax attention; all arrays are (..., heads, n, D) except in `values`."""
 
-    masks: bool  # whether `read` hides what a mask hides
+    masks: bool  # whether the law reads through `read` alone, which applies the mask
 
     def values(self, v: torch.Tensor, v0: torch.Tensor) -> torch.Tensor: ...
 
@@ -36,7 +36,7 @@ class Mixing(Protocol):
 
 
 class _Plain(torch.nn.Module):
-    """Values and output as they are."""
+    """A law that changes neither the values nor the output."""
 
     masks = True
 
@@ -50,7 +50,7 @@ class _Plain(torch.nn.Module):
 
 
 class AttnScale(_Plain):
-    """A v <- mean + (1 + w)(A v - mean): what is not the mean is amplified by a learned w a head, 0 at first.
+    """A v <- mean + (1 + w)(A v - mean): the deviation from the mean is amplified by a learned w per head, initially 0.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ class Centered(_Plain):
 
 
 class ShapedAttention(_Plain):
-    """v + A v - mean: the identity, and of attention what is not uniform.
+    """v + A v - mean: the identity plus the part of attention that is not uniform.
 
-    The gains of the three parts are 1 as in the paper's formula; its temperature is left to the query weights.
+    The gains of the three terms are 1, as in the paper's formula. Its temperature is left to the query weights.
 
     References
     ----------
@@ -129,17 +129,18 @@ class ShapedAttention(_Plain):
 
 
 class Differential(_Plain):
-    """(A_1 - lambda A_2) v, each from one half of the features of q and k; then (1 - lambda_init) RMSnorm a head.
+    """(A_1 - lambda A_2) v, where each A has one half of the features of q and k; then (1 - lambda_init) RMSnorm.
 
         lambda = exp(l_q1 l_k1) - exp(l_q2 l_k2) + lambda_init,    lambda_init = .8 - .6 exp(-.3 layer)
 
-    The first l are normal with deviation .1, of a generator of their own, so that the other weights of a seed are those
-    of every other arm. In the paper a head has twice the features instead of half a head two reads.
+    The norm is taken per head. The initial l are normal with deviation .1. They come from a generator of their own, so
+    that all other weights of a seed are those of every other arm. In the paper a head has twice as many features, and
+    is not split in two.
 
     Raises
     ------
     InputError
-        An odd number of features a head.
+        A head has an odd number of features.
 
     References
     ----------
@@ -154,7 +155,10 @@ class Differential(_Plain):
     def __init__(self, layer: int, heads: int, head_dim: int) -> None:
         super().__init__()
         if head_dim % 2:
-            raise InputError(f"differential attention splits q and k of a head in two: {head_dim} features are odd")
+            raise InputError(
+                f"differential attention splits q and k of a head in two: {head_dim} features are odd, take an even "
+                "number per head"
+            )
         self.initial = 0.8 - 0.6 * math.exp(-0.3 * layer)
         generator = torch.Generator(device="cpu").manual_seed(layer)
         start = 0.1 * torch.randn(4, head_dim // 2, generator=generator, device="cpu")
@@ -202,12 +206,12 @@ class ValueResidual(_Plain):
 
 
 class Sinkformer(_Plain):
-    """Sinkhorn(q k^T / sqrt(D)) v: rows and columns of attention normalised in turn. It allocates n x n.
+    """Sinkhorn(q k^T / sqrt(D)) v: rows and columns of attention are normalised in turn. It allocates n x n matrices.
 
     References
     ----------
     Sander, Ablin, Blondel, Peyré, Sinkformers: transformers with doubly stochastic attention, arXiv 2110.11773,
-    section 3. The number of steps is this package's.
+    section 3. The number of steps is a choice of this package.
 
     Examples
     --------

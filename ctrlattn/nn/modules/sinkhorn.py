@@ -1,4 +1,4 @@
-"""exp(logits) with rows and columns normalised in turn: from softmax to a doubly stochastic matrix."""
+"""exp(logits) with rows and columns normalised in turn (Sinkhorn): a doubly stochastic matrix in place of softmax."""
 
 import torch
 
@@ -6,24 +6,26 @@ from ctrlattn.errors import InputError
 
 
 def sinkhorn(logits: torch.Tensor, steps: int) -> torch.Tensor:
-    """exp(logits), rows and columns normalised in turn, rows first: steps = 1 is softmax, many doubly stochastic.
+    """exp(logits) with rows and columns normalised in turn, rows first.
+
+    One step is softmax. The limit of many steps is doubly stochastic.
 
     Parameters
     ----------
     logits : (..., n, n)
     steps : int
-        Normalisations, >= 1; an odd number ends with the rows.
+        Number of normalisations, at least 1; an odd number ends with the rows.
 
     Raises
     ------
     InputError
-        steps below 1, a matrix that is not square.
+        steps is below 1, or the matrix is not square.
 
     References
     ----------
-    Sinkhorn, A relationship between arbitrary positive matrices and doubly stochastic matrices, 1964; projection of the
-    stream mixing of manifold-constrained hyper-connections, arXiv 2512.24880: a doubly stochastic matrix has norm 1,
-    and products of them are doubly stochastic, so that no number of layers amplifies.
+    Sinkhorn, A relationship between arbitrary positive matrices and doubly stochastic matrices, Ann. Math. Statist. 35
+    (1964) 876. arXiv 2512.24880 projects the stream mixing of hyper-connections in this way: products of doubly
+    stochastic matrices are doubly stochastic and have norm 1, so that no number of layers amplifies.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from ctrlattn.nn.modules.network import Network, require_sizes, stack
 
 
 class PatchEmbedding(torch.nn.Module):
-    """Non-overlapping patches through one linear map, row by row.
+    """Non-overlapping patches of an image, row by row, each through the same linear map.
 
     >>> PatchEmbedding(8, 4, 3, 6)(torch.ones(1, 3, 8, 8)).shape
     torch.Size([1, 4, 6])
@@ -34,32 +34,33 @@ class ControlledViT(Network):
     Parameters
     ----------
     image, patch, channels, classes : int
-        Side of the image and of a patch in pixels, colours, classes.
+        Side of the image and of a patch in pixels, number of colours and of classes.
     dim, depth, heads : int
     hidden : int, optional
-        Width of the MLP, 4 dim unless given.
+        Width of the MLP, by default 4 dim.
     controller : optional
-        One for all layers, or a sequence with one for each; see ControlledAttention. A LearnedPID given once is shared.
-        In a sequence, the first only starts the memory, since no controller acts at layer 0: put a fixed PID of the
-        same form there, as a LearnedPID would have no gradient, which DistributedDataParallel refuses.
+        One controller for all layers, or a sequence with one per layer; see ControlledAttention. All layers share a
+        LearnedPID that is given once. The first of a sequence only starts the memory, since no controller acts at
+        layer 0. Put a fixed PID of the same form there: a LearnedPID would have no gradient, which
+        DistributedDataParallel refuses.
     reference_gain, feedback, norm, placement, parallel, dropout, qkv_bias, kv_heads
-        See Block and ControlledAttention. `configuration("pidformer-ema")` and its like give the first three.
+        Arguments of Block and ControlledAttention. `configuration("pidformer-ema")` gives the first two.
     mixing : class of nn.relatives, optional
         Another attention law.
     drop_path : float
-        Stochastic depth of the last layer, growing linearly from 0 at the first; .1 in DeiT's recipe.
+        Rate of stochastic depth at the last layer; it grows linearly from 0 at the first. DeiT's recipe has .1.
     depth_scaled : bool
-        Initial weights of what enters the stream times 1/sqrt(2 depth).
+        Whether the initial weights of maps that write to the stream are multiplied by 1/sqrt(2 depth).
 
     Raises
     ------
     InputError
-        Sizes that do not fit, and what Block refuses; at the call, images of another shape.
+        The sizes do not fit, or Block refuses its arguments. At the call: the images have another shape.
 
     References
     ----------
-    Touvron et al., DeiT, arXiv 2012.12877; names, norms (eps 1e-6) and initial weights as in timm; the controller
-    after Nguyen et al., PIDformer, arXiv 2402.15989.
+    Touvron et al., DeiT, arXiv 2012.12877. Names, norms (eps 1e-6) and initial weights are those of timm. The
+    controller is that of Nguyen et al., PIDformer, arXiv 2402.15989.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""vel <- vel + t (predict(x) - x);  x <- x + t vel: attention as a force, a loop of second order."""
+"""vel <- vel + t (predict(x) - x);  x <- x + t vel: attention as a force, a second-order loop over depth."""
 
 import math
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from ctrlattn.errors import InputError
 
 
 def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layers: int, step: float) -> torch.Tensor:
-    """The states of the loop of second order, layer by layer.
+    """The states of the second-order loop, layer by layer.
 
-    A mode a of attention has the polynomial z^2 - (2 - t^2 (1 - a)) z + 1: its poles have product 1, so that it swings
-    and is neither damped nor smoothed, while t^2 (1 - a) < 4.
+    A mode a of attention has the characteristic polynomial z^2 - (2 - t^2 (1 - a)) z + 1, whose roots have product 1.
+    While 0 < t^2 (1 - a) < 4 they lie on the unit circle: the mode oscillates without damping.
 
     Parameters
     ----------
@@ -30,12 +30,12 @@ def wave(predict: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, layer
     Raises
     ------
     InputError
-        A step that is not finite, layers below 0.
+        The step is not finite, or the number of layers is below 0.
 
     References
     ----------
     Noguchi, Kawahara, Wavy transformer, arXiv 2508.12787, for the wave equation; Nguyen et al., Momentum transformer,
-    arXiv 2208.00579, for momentum over depth. The discretisation is this package's: semi-implicit Euler.
+    arXiv 2208.00579, for momentum over depth. The discretisation, semi-implicit Euler, is a choice of this package.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""o_proj(attention + u),  u = C(z)(beta v_0 - v): a controller over depth in a transformers model that is loaded.
+"""o_proj(attention + u),  u = C(z)(beta v_0 - v): a controller over depth, hooked into a loaded transformers model.
 
-Two hooks a layer, no module replaced and no name changed: one reads the values behind their projection (with its
-bias), one adds the control before the output projection. What passes from layer to layer lives for one forward pass.
+No module is replaced and no name changes. Each layer has two hooks: one reads the values behind their projection (with
+its bias), and one adds the control in front of the output projection. The state that passes from layer to layer lives
+for one forward pass.
 """
 
 import threading
@@ -18,10 +19,10 @@ from ctrlattn.tracking import Tracking
 
 
 class Places(NamedTuple):
-    """Attribute paths: from the base model to its list of layers; inside a layer, to two linear maps.
+    """Attribute paths from the base model to its list of layers and, inside a layer, to two linear maps.
 
-    The table of `ctrlattn.checkpoints.FAMILIES` has them for the families it knows. `fused` says how q, k and v lie in
-    one map, as there: "" (v alone), "blocks" or "interleaved".
+    The table `ctrlattn.checkpoints.FAMILIES` has them for known families. `fused` says how q, k and v lie in one map:
+    "" (v has its own map), "blocks" or "interleaved".
     """
 
     layers: str
@@ -35,7 +36,7 @@ class Wrapped:
 
     def __init__(self, model: Any, places: Places, controller: Any, reference_gain: float) -> None:
         self.tracking = Tracking(controller, reference_gain)
-        self._pass = threading.local()  # one forward pass a thread
+        self._pass = threading.local()  # each thread has its own forward pass
         heads, base = model.config.num_attention_heads, model.base_model
         begin = base.register_forward_pre_hook(self._begin)
         self._hooks = [begin, base.register_forward_hook(self._end, always_call=True)]
@@ -48,7 +49,7 @@ class Wrapped:
             ]
 
     def remove(self) -> None:
-        """Take the controller out again; the model is what it was."""
+        """Take the controller out again; the model is then as it was before."""
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -68,7 +69,7 @@ class Wrapped:
         self._pass.open, self._pass.depth_state, self._pass.control = False, None, None
 
     def _reader(self, fused: str, size: int, heads: int) -> Any:
-        """v of this layer, repeated to the query heads, and what the controller makes of it."""
+        """A hook that reads v of this layer, repeats it to the query heads, and computes u from it."""
 
         def read(module: Any, arguments: Any, v: torch.Tensor) -> None:
             if not getattr(self._pass, "open", False):
@@ -94,36 +95,36 @@ class Wrapped:
 def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Places | None = None) -> Wrapped:
     """Put a controller over depth into a loaded transformers model, in place.
 
-        softmax(q k^T / sqrt(D)) v + u before the output projection;  e = beta v_0 - v,  u = C(z) e,  off at layer 0
+        softmax(q k^T / sqrt(D)) v + u before the output projection;  e = beta v_0 - v,  u = C(z) e,  0 at layer 0
 
-    Nothing of the model is replaced: its attention kernel, cache, names and weights stay, and with gains of 0 its
-    outputs do, bit for bit. The control is per token, so that generation with a cache needs nothing more. Gains that
-    are learned belong to the controller: give its parameters to the optimizer.
+    The attention kernel, the cache, the names and the weights of the model stay. With gains of 0 its outputs stay as
+    well, bit for bit. The control acts on each token alone, so that generation with a cache needs nothing more. Learned
+    gains are parameters of the controller, which an optimizer must be given.
 
     Parameters
     ----------
     model : transformers model
-        Of a family in `ctrlattn.checkpoints.FAMILIES` (Llama, Mistral, Qwen, Gemma, GPT-2, GPT-NeoX, BERT, RoBERTa,
-        ViT, DeiT ...), with or without a head; a Checkpoint's `.model`.
+        A model of a family in `ctrlattn.checkpoints.FAMILIES` (Llama, Mistral, Qwen, Gemma, GPT-2, GPT-NeoX, BERT,
+        RoBERTa, ViT, DeiT ...), with or without a head, such as the `.model` of a Checkpoint.
     controller : PID, LTIController, LearnedPID, Actuator or python-control system with dt = 1
     reference_gain : float
         beta.
     places : Places, optional
-        Where the linear maps of another architecture are.
+        Attribute paths for another architecture.
 
     Returns
     -------
     Wrapped
-        With `.remove()`; also a context manager.
+        It has `.remove()` and is a context manager.
 
     Raises
     ------
     InputTypeError
-        No controller, or one of the wrong kind.
+        The controller is missing or of the wrong kind.
     InputError
-        An architecture that is not known, or without the linear maps named; when it runs, layers of different widths.
+        The architecture is unknown or lacks the linear maps. In a forward pass: layers have different widths.
     RuntimeError
-        When it runs: a layer called outside a forward pass, as gradient checkpointing does.
+        A layer is called outside a forward pass of the model, as gradient checkpointing does.
 
     References
     ----------
@@ -150,7 +151,7 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
 def _places_of(model: Any, places: Places | None) -> Places:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind is None:
-        raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
+        raise InputError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
     if places is None and kind not in FAMILIES:
         raise InputError(
             f"unknown architecture {kind!r}: known are {', '.join(FAMILIES)}; for another one give places=Places("
@@ -173,7 +174,7 @@ def _features(linear: Any) -> tuple[int, int]:
 
 
 def _fault(model: Any, places: Places) -> str | None:
-    """What is not where `places` says, or None."""
+    """What does not fit the attribute paths of `places`, or None."""
     try:
         layers = list(at(model.base_model, places.layers))
         maps = [(at(layer, places.value), at(layer, places.output)) for layer in layers]

@@ -1,6 +1,6 @@
-"""Pictures of a feedback profile: gain over depth with its spread, heat maps layers x heads, eigenvalues, exponents.
+"""Figures of a feedback profile: gain over depth with its spread, heat maps layers x heads, eigenvalues, exponents.
 
-Each takes the Dataset of `checkpoints.feedback_profile` and needs the part that it is named after.
+Each figure takes the Dataset of `checkpoints.feedback_profile` and needs the part that it is named after.
 """
 
 from ctrlattn.plots.profile.attention import attention_modes, token_filter

@@ -1,4 +1,4 @@
-"""Eigenvalues of the attention matrices over depth, and attention as a filter along the tokens."""
+"""Figures of a profile's attention: its eigenvalues over depth, and attention as a filter along the tokens."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @themed
 def attention_modes(profile: "xr.Dataset") -> Figure:
-    """Eigenvalues of the attention matrices by layer over the ends of the stable intervals, and the unstable share.
+    """Eigenvalues of the attention matrices by layer with the ends of the stable intervals, and the unstable share.
 
     Examples
     --------

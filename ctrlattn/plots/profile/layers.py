@@ -1,4 +1,4 @@
-"""What a layer does to directions: σ₁, numerical and spectral radius, departure from normality, growth over depth."""
+"""Figures of a profile's layer Jacobians: σ₁, numerical and spectral radius, departure from normality, exponents."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @themed
 def gains(profile: "xr.Dataset") -> Figure:
-    """Typical and worst gain of every layer, and the overlap of leading singular directions of layers.
+    """Typical and worst-case gain of every layer, and the overlap of leading singular directions of layers.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def gains(profile: "xr.Dataset") -> Figure:
 
 @themed
 def nonnormality(profile: "xr.Dataset") -> Figure:
-    """Worst gain, numerical radius and spectral radius of every layer, and its departure from normality.
+    """Worst-case gain, numerical radius and spectral radius of every layer, and its departure from normality.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def nonnormality(profile: "xr.Dataset") -> Figure:
 
 @themed
 def exponents(profile: "xr.Dataset") -> Figure:
-    """Growth of the leading directions layer by layer, and added up.
+    """Growth of the leading directions in each layer, and summed up to each depth.
 
     Examples
     --------

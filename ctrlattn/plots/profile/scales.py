@@ -1,4 +1,4 @@
-"""Matrices as colours, and axes that show gains a hundredfold apart, for the pictures of a feedback profile."""
+"""Heat maps and logarithmic axes that the figures of a feedback profile share."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 1000.0)
 _COUNTED = ("Layer", "Head", "Depth")
-_LINEAR = 0.1  # gains beyond are drawn logarithmically: the first layers are often ten times the others
+_LINEAR = 0.1  # larger gains are drawn on a logarithmic scale: those of the first layers are often tenfold
 
 
 def map_of(
     ax: Axes, matrix: np.ndarray, label: str, *, diverging: bool = False, limit: float | None = None,
     limits: tuple[float, float] | None = None,
 ) -> None:  # fmt: skip
-    """A matrix as colours. Diverging: centred on 0, its largest 2 % at the end of the scale unless `limit` says."""
+    """A matrix as colours. A diverging map is centred on 0 and saturates at its largest 2 %, or at `limit`."""
     scale: dict[str, Any] = {"cmap": "cividis"}
     if diverging:
         finite = np.abs(matrix[np.isfinite(matrix)])
@@ -31,7 +31,7 @@ def map_of(
 
 
 def whole_numbers(fig: Figure) -> Figure:
-    """No tick between two layers, heads or depths."""
+    """Set ticks at whole layers, heads or depths alone."""
     for ax in fig.axes:
         for axis in (ax.xaxis, ax.yaxis):
             if axis.get_label_text().split(" ")[0] in _COUNTED:
@@ -40,13 +40,13 @@ def whole_numbers(fig: Figure) -> Figure:
 
 
 def log_scale(ax: Axes, *values: np.ndarray) -> None:
-    """Logarithmic where every value is positive."""
+    """Make the axis logarithmic where every value is positive."""
     if all(np.all(np.isfinite(v)) and np.all(v > 0) for v in values):
         ax.set_yscale("log")
 
 
 def signed_scale(ax: Axes) -> None:
-    """Linear to 0.1, logarithmic beyond, with plain numbers."""
+    """Make the axis linear to 0.1 and logarithmic beyond, with plain numbers."""
     low, high = ax.get_ylim()
     reach = max(abs(low), abs(high))
     if reach <= 2 * _LINEAR:

@@ -1,4 +1,4 @@
-"""g = ⟨F(x), x⟩/⟨x, x⟩ over depth and by head, and the eigenvalues of W_O W_V that give it its sign."""
+"""Figures of a profile's feedback: g = ⟨F(x), x⟩/⟨x, x⟩ over depth and by head, and the eigenvalues of W_O W_V."""
 
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ def feedback(profile: "xr.Dataset") -> Figure:
 
 @themed
 def heads(profile: "xr.Dataset") -> Figure:
-    """Median gain of every head, layers x heads, and the parts of their sum by the token they come from.
+    """Median gain of every head, layers x heads, and the gain of all heads together by source token.
 
     Examples
     --------
@@ -87,8 +87,8 @@ def heads(profile: "xr.Dataset") -> Figure:
 def value_maps(profile: "xr.Dataset") -> Figure:
     """Eigenvalues of W_O W_V of all heads in the complex plane, and the sign of each head.
 
-    Where the stream was measured (part `diversity`) and a norm stands before the attention, each is divided by the
-    median size that this norm measures: the gain of an attention mode of eigenvalue 1.
+    Where the stream was measured (part `diversity`) and a norm stands before the attention, each eigenvalue is divided
+    by the median size that this norm divides by. It is then the gain of an attention mode of eigenvalue 1.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def value_maps(profile: "xr.Dataset") -> Figure:
         modes.real.ravel(), modes.imag.ravel(), c=layer.ravel(), s=3, cmap="cividis", linewidths=0, rasterized=True
     )
     fig.colorbar(points, ax=plane, label="Layer", location="bottom", shrink=0.8)
-    # All but the outermost in a thousand, so that one head does not hide the others.
+    # The outermost thousandth is left out, so that one head does not hide the others.
     there = np.abs(modes[~np.isnan(modes)])
     reach = (float(np.quantile(there, 0.999)) if there.size else 0.0) or 1.0
     outside = int(np.sum(there > reach * 1.05))

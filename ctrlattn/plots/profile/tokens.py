@@ -1,4 +1,4 @@
-"""How alike the tokens become over depth, how large they grow, and which of them draw the attention."""
+"""Figures of a profile's tokens: mean cosine, effective rank and RMS over depth, attention sinks."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @themed
 def diversity(profile: "xr.Dataset") -> Figure:
-    """Mean cosine, effective rank and size of the tokens over depth.
+    """Mean cosine, effective rank and RMS of the tokens over depth.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def diversity(profile: "xr.Dataset") -> Figure:
 
 @themed
 def sinks(profile: "xr.Dataset") -> Figure:
-    """Share of each head's attention that its strongest sink draws, and the largest token over depth.
+    """Share of each head's attention that its strongest sink draws, and the largest token norm over depth.
 
     Examples
     --------

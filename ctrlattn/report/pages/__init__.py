@@ -1,1 +1,1 @@
-"""The four pages of the command line, a room each."""
+"""The four pages of the command line: loops, checkpoint, reduction and observer."""

@@ -1,6 +1,6 @@
-"""A study of a dictionary -> report.html (what it explains, what it costs) and features.html (tokens shaded).
+"""study -> the page of `ctrlattn observe`: explained variance, recovered loss, and features.html with shaded tokens.
 
-Beside them, as for every page: figures/, results.nc and summary.json. Every text is escaped, and nothing is requested.
+As for every page, figures/, results.nc and summary.json are written as well. Every text is escaped.
 """
 
 from pathlib import Path
@@ -36,13 +36,13 @@ def write(out: str | Path, study: "Study") -> Report:
     Raises
     ------
     InputError
-        A directory that cannot be written.
+        The directory cannot be written.
     """
     return folder.write(out, PAGE, study)
 
 
 def features_page(study: "Study") -> str:
-    """The page of features as text: per feature the texts that excite it most, each token as dark as its activation."""
+    """features.html as text: for each feature the texts on which it is most active, shaded by its activation."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("ctrlattn.report.pages", "."), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -52,7 +52,7 @@ def features_page(study: "Study") -> str:
 
 
 def _rows(study: "Study") -> list[dict[str, Any]]:
-    """Features as the template wants them; shade 0 ... 9 relative to the feature's largest activation."""
+    """Features as the template needs them; the shade 0 ... 9 is relative to the feature's largest activation."""
     rows = []
     for feature in study.texts:
         largest = max((max(example.activations) for example in feature.examples), default=1.0)
@@ -106,10 +106,10 @@ def _explained(study: "Study") -> list[Section]:
                 f"{number(study.quality.l0, 1)} features per example explain {percent(study.quality.explained)} of the "
                 f"variance; as many principal components as the largest count here, {study.counts[-1]}, explain "
                 f"{percent(float(study.principal[-1]))}.",
-                "The dictionary was trained for one sparsity; to the left of it only its strongest features are kept.",
+                "The dictionary was trained for one sparsity; smaller counts keep only its strongest features.",
             ),
-            caveat="A sparse code also chooses which features it uses, example by example; components are the same for "
-            "all. Equal counts are not equal information.",
+            caveat="A sparse code also chooses its features example by example; the components are the same for all "
+            "examples. Equal counts are therefore not equal information.",
             pictures=(Picture("explained", "Explained variance against the number of features", figure_of(picture)),),
             numbers={
                 "explained": study.quality.explained,
@@ -142,7 +142,7 @@ def _cost(study: "Study") -> list[Section]:
     told = (
         f"{percent(lost.share)} of what the mean in its place would cost is recovered"
         if np.isfinite(lost.share)
-        else "The mean in its place costs nothing, so that no share can be told"
+        else "The mean in its place costs nothing, so that there is no share"
     )
     more = f"; the reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats per token"
     spread = f" (standard error {number(lost.standard_error, 3)})" if np.isfinite(lost.standard_error) else ""
@@ -168,14 +168,14 @@ def _features(study: "Study") -> list[Section]:
         f"{count(dead, 'feature')} of {len(frequency)} ({percent(study.quality.dead)}) {verb} in none of the "
         f"{study.examples} held-out tokens.",
         f"features.html beside this page shows {count(len(study.texts), 'feature')}, drawn at random among those that "
-        "occur, with the texts that excite each most.",
+        "occur, with the texts on which each is most active.",
     ]
     if known.any():
         sentences.insert(
             1,
             f"Of the median feature, {percent(float(np.median(purity[known])))} of the activation falls on one token; "
             f"with the tokens in random order, {percent(float(np.median(random[known])))} (features that at least ten "
-            "tokens have). This tells how easily features are named, and does not judge their meaning.",
+            "tokens have). This measures how easily features can be named, and does not judge their meaning.",
         )
     return [
         Section(

@@ -1,9 +1,7 @@
-"""`ctrlattn drop`: one page on a network that was made smaller, what it lost and what it saves."""
+"""reduction -> the page of `ctrlattn drop`: loss on held-out text, savings, importance and choice of sublayers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from ctrlattn import plots
 from ctrlattn.report import folder
@@ -22,7 +20,7 @@ _WORDS = {"intact": "whole network", "reduced": "this network", "published": "le
 
 
 class Drop(NamedTuple):
-    """What the page is about: a reduction, and both networks measured on the text that neither was fitted to."""
+    """The material of the page: a reduction, and both networks measured on text to which neither was fitted."""
 
     reduction: "Reduction"
     cost: "Mapping[str, Cost]"  # "intact", "reduced"
@@ -39,11 +37,11 @@ def write_drop(
     out : path
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     reduction : Reduction
-        Of checkpoints.reduce.
+        Result of checkpoints.reduce.
     cost : "intact", "reduced" -> Cost
-        Of checkpoints.cost.
+        Result of checkpoints.cost.
     sliding : "intact", "reduced" -> Evaluation
-        Of checkpoints.perplexity, on the judging text in one piece.
+        Results of checkpoints.perplexity on the judging text in one piece.
 
     Returns
     -------
@@ -52,7 +50,7 @@ def write_drop(
     Raises
     ------
     InputError
-        An output directory that cannot be written.
+        The output directory cannot be written.
 
     Examples
     --------
@@ -98,7 +96,7 @@ def _heading(drop: Drop) -> Heading:
 
 
 def _stand(reduction: "Reduction") -> str:
-    """What is in their place, in words."""
+    """Sentence part on what replaces the dropped sublayers."""
     if not reduction.compensated:
         return "bare"
     kind = "gain that keeps a memory of constant size" if reduction.memory else "static gain"
@@ -106,7 +104,7 @@ def _stand(reduction: "Reduction") -> str:
 
 
 def _gone(reduction: "Reduction") -> str:
-    """What was taken out, in words."""
+    """Sentence part on which sublayers were dropped."""
     return listed(
         [
             f"{count(len(layers), _NOUNS[part])} ({layer_list(layers)})"
@@ -117,11 +115,13 @@ def _gone(reduction: "Reduction") -> str:
 
 
 def _outcome(drop: Drop) -> list[Section]:
+    from ctrlattn.checkpoints.measure.evaluate import standard_error
+
     losses, sliding = drop.reduction.losses, drop.sliding
     reduced, published = (losses[name].loss - losses["intact"].loss for name in ("reduced", "published"))
     paired = losses["reduced"].window_losses - losses["intact"].window_losses
     windows = len(paired)
-    error = float(paired.std(ddof=1) / np.sqrt(windows)) if windows > 1 else float("nan")
+    error = standard_error(paired)
     rows = tuple(
         (
             _WORDS[name],
@@ -217,8 +217,8 @@ def _importance(drop: Drop) -> list[Section]:
             key="importance",
             title="Importance of every sublayer",
             sentences=(
-                "Importance is 1 − cos(x, x + F(x)), averaged over positions; the largest of any position stands "
-                "beside it, since a sublayer may matter at one position alone.",
+                "Importance is 1 − cos(x, x + F(x)), averaged over positions. The largest value of any position is "
+                "shown as well, since a sublayer may matter at one position alone.",
                 f"The mean is least for {layer_list((int(scores['attention'].argmin()),))} (attention) and "
                 f"{layer_list((int(scores['mlp'].argmin()),))} (MLP); the worst position of an MLP is in layer {peak} "
                 f"({number(scores['mlp_max'][peak])}, where the mean is {number(scores['mlp'][peak])}).",
@@ -261,7 +261,7 @@ def _choice(drop: Drop) -> list[Section]:
                     plots.figure_of(plots.reduction.predicted(choice.predicted)),
                 ),
             ),
-            caveat="The expansion holds near the whole network: it orders the layers, and understates the cost of "
+            caveat="The expansion holds near the whole network. It orders the layers well, and understates the cost of "
             "many.",
             numbers={"order": list(choice.order), "predicted": choice.predicted},
             variables={

@@ -1,1 +1,1 @@
-"""What a nonlinear map does over depth: fixed points, their branches, Lyapunov exponents."""
+"""Nonlinear dynamics of a layer map over depth: fixed points, their branches, and Lyapunov exponents."""

@@ -1,4 +1,4 @@
-"""(g, y(x_t)), t beyond the transient: where the state of a map ends up, gain by gain."""
+"""(g, y(x_t)), t beyond the transient: the bifurcation diagram of a family of maps over a gain g, its periods."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ class Bifurcation(NamedTuple):
     """What remains of the trajectories of a family of maps."""
 
     gains: np.ndarray  # (m,)
-    values: np.ndarray  # (m, keep), nan where the state leaves the floats
-    period: np.ndarray  # (m,) int: 1 fixed, p periodic, 0 neither within `keep`, -1 left the floats
-    exponent: np.ndarray  # (m,) largest Lyapunov exponent per step, nan where not asked for or left
+    values: np.ndarray  # (m, keep), nan where the state overflows
+    period: np.ndarray  # (m,) int: 1 fixed, p periodic, 0 neither within `keep`, -1 overflow
+    exponent: np.ndarray  # (m,) largest Lyapunov exponent per step; nan where not asked for, or after an overflow
 
 
 def bifurcation_diagram(
@@ -34,7 +34,7 @@ def bifurcation_diagram(
     exponent_steps: int = 0,
     jvp: Callable[[float], Jvp] | None = None,
 ) -> Bifurcation:
-    """Run family(g) for each gain, discard the transient and keep an observed number of the states that follow.
+    """Run family(g) for each gain, discard the transient, and record one observed number of each state that follows.
 
     Parameters
     ----------
@@ -47,13 +47,13 @@ def bifurcation_diagram(
     transient, keep : int
         Steps discarded and kept.
     follow : bool
-        Start from where the gain before ended: sweeping up and down then shows hysteresis.
+        Whether each gain starts from the last state of the gain before. A sweep up and one down then show hysteresis.
     tol : float
         Two observations are equal within this share of the larger of 1 and the largest one.
     exponent_steps : int
-        Steps over which the largest Lyapunov exponent is taken from the last state kept; 0: none.
+        Steps over which the largest Lyapunov exponent is measured, from the last recorded state on. 0 measures none.
     jvp : callable g -> jvp, optional
-        As for `lyapunov_exponents`.
+        The derivative of family(g), as `lyapunov_exponents` takes it.
 
     Returns
     -------
@@ -62,9 +62,9 @@ def bifurcation_diagram(
     Raises
     ------
     InputTypeError
-        A family that is no function.
+        `family` is not a function.
     InputError
-        No gain, a gain that is not finite, keep < 2, a negative transient.
+        There is no gain, a gain is not finite, keep < 2, or the transient is negative.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def bifurcation_diagram(
 def _observed(
     step: Step, x: Array, observe: Callable[[Array], Any], transient: int, keep: int
 ) -> tuple[np.ndarray, Array | None]:
-    """The observations, and the last state; nan and None once the state is no longer finite."""
+    """(observations, last state); the observations are nan and the state is None once it is no longer finite."""
     observed = []
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(transient + keep):

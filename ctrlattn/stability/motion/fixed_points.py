@@ -1,7 +1,7 @@
-"""f(x, g) = x: fixed points of a map over depth by Newton, followed along a gain g round its folds.
+"""f(x, g) = x: fixed points of a layer map by Newton's method, and their continuation along a gain g.
 
-Newton: (J - I) d = x - f(x). Continuation by pseudo-arclength: the unknowns are (x, g) and the step is taken along the
-branch, so that a fold, where the branch turns back in g, is a point like any other.
+Newton's step d solves (J - I) d = x - f(x). Continuation is by pseudo-arclength: the unknowns are (x, g), and a step
+goes along the branch. A fold, where the branch turns back in g, is then a point like any other.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _HALVINGS = 12
 class FixedPoint(NamedTuple):
     """A point with f(x) = x, and how perturbations of it evolve."""
 
-    x: Array  # as the start: kind, dtype, shape
+    x: Array  # of the same kind, dtype and shape as the start
     residual: float  # max |f(x) - x|
     iterations: int
     multipliers: np.ndarray  # (N,) complex, eigenvalues of the Jacobian, by descending modulus
@@ -43,16 +43,16 @@ class Branch(NamedTuple):
 
 
 def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[Step, Array]:
-    """One layer of a loop as a map of its whole state, z = (x, memories of the controller), and where it starts.
+    """One layer of a loop as a map of its whole state z = (x, memories of the controller), and the state at layer 0.
 
     Parameters
     ----------
     loop : Loop
-        The controller acts; a memory whose gain is 0 is left out, since it would be an exponent or a multiplier of
-        nothing.
+        The controller acts. A memory whose gain is 0 is left out: it would add an exponent and a multiplier to which
+        the loop does not respond.
     x : (..., n, d)
     reference : (..., n, d), optional
-        r; None: x.
+        r, which is x by default.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
     Raises
     ------
     InputError
-        A sequence of loops.
+        A sequence of loops is given.
 
     Examples
     --------
@@ -87,9 +87,9 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
 def fixed_point(
     step: Step, x: Array, *, tol: float = 1e-10, max_iterations: int = 50, jvp: Jvp | None = None
 ) -> FixedPoint:
-    """Newton's method for f(x) = x, damped, with least squares where the Jacobian of f(x) - x is singular.
+    """Solve f(x) = x by damped Newton steps; they are least-squares steps where the Jacobian of f(x) - x is singular.
 
-    On a continuum of fixed points (a singular Jacobian) it ends at one near the start.
+    The Jacobian is singular on a continuum of fixed points. The search then ends at one of them near the start.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def fixed_point(
     x : any shape, numpy or torch
         Where the search starts.
     tol : float
-        Of max |f(x) - x|, relative to max(1, |x|).
+        Bound on max |f(x) - x|, relative to max(1, |x|).
     max_iterations : int
     jvp : callable, optional
         As for `lyapunov_exponents`.
@@ -109,11 +109,11 @@ def fixed_point(
     Raises
     ------
     InputTypeError
-        A step that is no function.
+        `step` is not a function.
     InputError
-        A state of more than 2000 numbers, whose Jacobian is not formed.
+        The state has more than 2000 numbers: its Jacobian is not formed.
     ArithmeticError
-        No convergence; the message says how near it came.
+        Newton's method does not converge. The message gives the least residual.
 
     Examples
     --------
@@ -155,10 +155,10 @@ def continue_fixed_point(
 ) -> Branch:
     """Follow a fixed point of family(g) from gains[0] until g leaves the interval between the two.
 
-    A bifurcation is where a multiplier crosses the unit circle: "fold" (through 1, the branch turns), "+1" (through
-    1, the branch goes on: transcritical or pitchfork), "flip" (through -1, period doubling), "rotation" (a complex
-    pair, Neimark-Sacker). Its gain is bisected along the branch, to 1e-8 of the step length; two crossings of one
-    kind within a step cancel, and are not seen.
+    A bifurcation is where a multiplier crosses the unit circle. At a "fold" it crosses at 1 and the branch turns; at
+    "+1" it crosses at 1 and the branch goes on (transcritical or pitchfork); at a "flip" it crosses at -1 (period
+    doubling); at a "rotation" a complex pair crosses (Neimark-Sacker). The gain is bisected along the branch, to 1e-8
+    of the step length. Two crossings of one kind within a step cancel each other and are not seen.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def continue_fixed_point(
         Near a fixed point at gains[0].
     gains : (start, end)
     step_length : float
-        Along the branch in (x, g), where x counts by its root mean square.
+        Length of a step along the branch in (x, g), where x counts by its root mean square.
     max_points : int
-        The branch ends there at the latest.
+        Largest number of points on the branch.
     tol : float
         As for `fixed_point`.
     jvp : callable g -> jvp, optional
@@ -181,9 +181,9 @@ def continue_fixed_point(
     Raises
     ------
     InputError
-        Equal ends; a step length that is not positive; a state of more than 2000 numbers.
+        The two gains are equal, the step length is not positive, or the state has more than 2000 numbers.
     ArithmeticError
-        No fixed point at the start, or the branch is lost.
+        There is no fixed point at the start, or the branch is lost.
 
     References
     ----------
@@ -262,12 +262,12 @@ class _Curve:
         return full / self.weight
 
     def tangent(self, p: np.ndarray, along: np.ndarray) -> np.ndarray:
-        """Unit null vector of dF, in weighted coordinates, that goes on along the last one."""
+        """Unit null vector of dF in weighted coordinates, with the sign that continues the last tangent."""
         null = np.linalg.svd(self.derivative(p))[2][-1]
         return null if null @ along >= 0 else -null
 
     def corrected(self, guess: np.ndarray, ahead: np.ndarray) -> np.ndarray | None:
-        """Newton in the plane through the guess that stands on the tangent; None where it does not converge."""
+        """Newton's method in the plane through the guess, normal to the tangent; None where it does not converge."""
         p = guess
         for _ in range(8):
             off = self.value(p)
@@ -281,10 +281,10 @@ class _Curve:
         return None
 
     def tests(self, p: np.ndarray, ahead: np.ndarray) -> dict[str, float]:
-        """Functions that change sign at a bifurcation: of the tangent's gain, of det(J + I), of unstable pairs."""
+        """Test functions, each of which changes sign at one kind of bifurcation: det(J + I) is that of a flip."""
         values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
         real = values[np.abs(values.imag) < 1e-9].real
-        # prod (l_i l_j - 1) over all pairs; those of a real and a complex one come twice, conjugate.
+        # prod (l_i l_j - 1) over all pairs; a pair of a real and a complex multiplier has a conjugate pair beside it.
         products = np.append(
             np.outer(real, real)[np.triu_indices(len(real), 1)], np.abs(values[values.imag >= 1e-9]) ** 2
         )
@@ -298,7 +298,7 @@ class _Curve:
     def crossings(
         self, old: np.ndarray, new: np.ndarray, ahead: np.ndarray, direction: np.ndarray
     ) -> list[tuple[str, float]]:
-        """Bifurcations between two points of the branch; a fold takes the multiplier +1 with it."""
+        """Bifurcations between two points of the branch; at a fold the crossing at +1 is not listed a second time."""
         before, after = self.tests(old, ahead), self.tests(new, direction)
         kinds = [kind for kind in before if before[kind] * after[kind] < 0]
         if "fold" in kinds:
@@ -307,7 +307,7 @@ class _Curve:
         return [(kind, float(p[-1])) for kind, p in located if kind != "rotation" or self._turns(p)]
 
     def _turns(self, p: np.ndarray) -> bool:
-        """A complex pair on the circle, and not two real multipliers of product 1."""
+        """Whether a complex pair is on the circle, rather than two real multipliers of product 1."""
         values = np.linalg.eigvals(self.jacobian(p)[:, :-1])
         return bool(np.any((np.abs(values.imag) > 1e-6) & (np.abs(np.abs(values) - 1) < 1e-5)))
 
@@ -332,7 +332,7 @@ class _Curve:
 
 
 def _with_read_memories(loop: Loop, e: Array) -> tuple[Loop, tuple[Array, ...]]:
-    """The loop with a controller that keeps the memories its gains read, and their values after layer 0."""
+    """(loop with a controller of only those memories that its gains read, their values after layer 0)."""
     if loop.controller is None:
         return loop, ()
     memory = loop.controller.init(e)
@@ -362,12 +362,12 @@ def _multipliers(jacobian: np.ndarray) -> np.ndarray:
 
 
 def _smallest(factors: np.ndarray) -> float:
-    """The product of real factors, by its sign and its smallest factor: no overflow, the same zeros."""
+    """Sign of the product of real factors times its smallest factor: it has the same zeros and never overflows."""
     return float(np.prod(np.sign(factors)) * np.min(np.abs(factors), initial=1.0))
 
 
 def _damped(step: Step, x: Array, direction: np.ndarray, before: float) -> Array:
-    """x + t d with the first t of 1, 1/2, 1/4, ... that lessens the residual."""
+    """x + t d with the first t of 1, 1/2, 1/4, ... that reduces the residual."""
     move = like(direction.reshape(tuple(x.shape)), x)
     for halving in range(_HALVINGS):
         trial = x + move * 0.5**halving

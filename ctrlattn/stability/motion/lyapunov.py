@@ -1,6 +1,6 @@
-"""lambda_j = lim 1/T sum_t ln |R_jj(t)|,  J(x_t) Q_{t-1} = Q_t R(t): the exponents of a map over depth, by QR.
+"""lambda_j = lim 1/T sum_t ln |R_jj(t)|,  J(x_t) Q_{t-1} = Q_t R(t): Lyapunov exponents along a trajectory, by QR.
 
-Matrix-free: only k directions are pushed through each step, never the whole Jacobian.
+The method is matrix-free: only k directions are pushed through each step, never the whole Jacobian.
 """
 
 import math
@@ -13,14 +13,14 @@ from ctrlattn.arrays import Array, to_numpy
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
-_ALIGNING = 200  # pushes through a Jacobian that stays where it is, at most
+_ALIGNING = 200  # at most so many subspace iterations with the Jacobian at the start
 _ALIGNED = 1e-12
 
 
 class Convergence(NamedTuple):
-    """How far a running estimate of exponents can be trusted, each (k,)."""
+    """Error measures of a running estimate of k exponents, (k,) each."""
 
-    standard_error: np.ndarray  # of the mean, from batches of consecutive steps
+    standard_error: np.ndarray  # standard error of the mean, from batches of consecutive steps
     drift: np.ndarray  # range of the running estimate over its second half
 
 
@@ -39,41 +39,43 @@ def lyapunov_exponents(
 
     J(x_t) Q_{t-1} = Q_t R(t);  lambda_j = 1/T sum_t ln |R_jj(t)|.
 
-    A direction that a step annihilates is lost for good: its exponent is -inf. So is one that falls below rounding
-    against its neighbours: 16 sqrt(N) eps for exact derivatives, 1e2 eps^(2/3) of the fastest by differences.
+    A direction that a step annihilates has the exponent -inf. The same holds for a direction that falls below
+    rounding: below 16 sqrt(N) eps of its own column for exact derivatives, below 1e2 eps^(2/3) of the longest column
+    for differences.
 
     Parameters
     ----------
     step : callable x -> x', or a sequence of transient + steps of them
-        Those of a sequence (a time-varying network) are finite-time exponents. `layer_map` makes a step of a Loop.
-        torch: forward-mode autodiff. numpy: central differences, relative accuracy 4e-11 in float64, unless `jvp` is
-        given.
+        A sequence is a time-varying network and has finite-time exponents. `layer_map` turns a Loop into a step. A
+        torch step is differentiated by forward-mode autodiff. A numpy step is differentiated by central differences,
+        with a relative accuracy of 4e-11 in float64, unless `jvp` is given.
     x : any shape, numpy or torch
-        Where the trajectory starts; N numbers.
+        Initial state of N numbers.
     steps : int
-        T >= 1.
+        Number T >= 1 of averaged steps.
     k : int, optional
-        How many, 1 <= k <= N; None: all N.
+        Number of exponents, 1 <= k <= N; all N by default.
     transient : int
-        Steps before the average: the state finds its attractor and the frame its directions. With transient = 0 the
-        frame is only aligned with the Jacobian at x, and on a nonlinear map the estimate has a bias of order 1/T.
+        Steps before the average, in which the state approaches its attractor and the frame its directions. With
+        transient = 0 the frame is aligned with the Jacobian at x alone, and on a nonlinear map the estimate has a
+        bias of order 1/T.
     history : bool
-        Also the running estimate.
+        Whether the running estimate is returned as well.
     jvp : callable (x, directions) -> (k, *x.shape), optional
         The derivative: J(x) times each of `directions`, (k, *x.shape).
     seed : int
-        It draws the frame that k < N directions start from.
+        Seed of the random frame that is used for k < N.
 
     Returns
     -------
-    (k,) float64, descending; with history a pair of it and the running estimate (steps, k)
+    (k,) float64, descending; with history the pair of that array and the running estimate (steps, k)
 
     Raises
     ------
     InputTypeError
-        A state of integers; a step that is no function.
+        The state holds integers, or a step is not a function.
     InputError
-        k, steps or transient out of range; a step that returns another shape; a trajectory that leaves the floats.
+        k, steps or transient is out of range, a step returns another shape, or the trajectory overflows.
 
     References
     ----------
@@ -101,7 +103,8 @@ def lyapunov_exponents(
             f"a sequence needs one map for each step: it has {len(maps)} maps for {transient} + {steps} steps"
         )
     tangent = Tangent(x, jvp)
-    # All directions: the identity, exact on diagonal maps. Some: a random frame, which misses none of the largest.
+    # For all N directions the frame is the identity, which is exact on diagonal maps. For fewer it is random, since a
+    # random frame almost surely has a part along each of the largest directions.
     frame = np.eye(size) if k == size else _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
     if k < size and transient == 0:
         frame = _aligned(tangent, maps[0], x, frame)
@@ -122,21 +125,21 @@ def lyapunov_exponents(
 
 
 def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
-    """What the running estimate of `lyapunov_exponents(..., history=True)` says of its own accuracy.
+    """Accuracy of a running estimate that `lyapunov_exponents(..., history=True)` returned.
 
-    The standard error is that of the means of `batches` consecutive stretches, which allows for correlation within
-    them; the drift shows a trend that no standard error does. 0 and 0 for an exponent of -inf.
+    The standard error is computed from the means of `batches` consecutive stretches, which allows for correlation
+    within them. The drift shows a trend, which a standard error does not show. An exponent of -inf has 0 for both.
 
     Parameters
     ----------
     running : (steps, k)
     batches : int
-        At least 2; fewer are taken when there are fewer steps.
+        Number of batches, at least 2. It is reduced to the number of steps where there are fewer steps.
 
     Raises
     ------
     InputError
-        Fewer than 2 steps or batches; another shape.
+        There are fewer than 2 steps or batches, or the array has another shape.
 
     Examples
     --------
@@ -158,14 +161,14 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
 
 
 def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
-    """j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, j the largest number whose sum is not negative.
+    """j + (lambda_1 + ... + lambda_j) / |lambda_{j+1}|, where j is the largest index whose sum is not negative.
 
-    0 where all exponents are negative; the number of exponents where their sum is not negative.
+    The dimension is 0 where all exponents are negative. It is the number of exponents where no sum is negative.
 
     Parameters
     ----------
     exponents : (k,)
-        Descending; enough of them for the sum to become negative.
+        Exponents in descending order, enough of them for the sum to become negative.
 
     References
     ----------
@@ -187,7 +190,7 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
 
 
 def _measurable(moved: np.ndarray) -> bool:
-    """Finite, and of finite length."""
+    """Whether every column is finite and has a finite length."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(np.sum(moved * moved)))
 
@@ -197,7 +200,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
 
 
 def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.ndarray:
-    """The frame after subspace iteration with the Jacobian at x; a lost direction stops it."""
+    """The frame after subspace iteration with the Jacobian at x; the iteration stops where a direction is lost."""
     rates = np.full(frame.shape[1], np.inf)
     for _ in range(_ALIGNING):
         moved = tangent.advance(step, x, frame)[1]
@@ -215,8 +218,8 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
 def _reorthonormalise(tangent: Tangent, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(Q, ln |R_jj|) of the columns that are not lost.
 
-    A lost column is left out before the next one is measured: what would fill its place in Q is arbitrary, and
-    would hide a part of the others.
+    A lost column is left out before the next one is measured. Whatever filled its place in Q would be arbitrary, and
+    projecting it away would shorten the other columns.
     """
     while moved.shape[1]:
         lengths = np.linalg.norm(moved, axis=0)

@@ -1,8 +1,8 @@
-"""lambda_i = ln sigma_i(J_L ... J_1) / L: the finite-time Lyapunov exponents of a network over its depth.
+"""lambda_i = ln sigma_i(J_L ... J_1) / L: singular values of a product of layer Jacobians, as depth exponents.
 
-QR over products with the Jacobians, forwards and backwards: J_l Q_{l-1} = Q_l R_l upwards, then the same with J_l'
-downwards, until the frame at the bottom holds the leading right singular vectors of the whole product. Then
-ln |R_l,ii|, summed over the layers, is ln sigma_i, and each summand is what one layer does to that direction.
+Forward sweeps factor J_l Q_{l-1} = Q_l R_l layer by layer; backward sweeps do the same with the transposes J_l'. They
+alternate until the frame at the first layer holds the leading right singular vectors of the whole product. Then
+ln |R_l,ii|, summed over the layers, is ln sigma_i, and each summand is the growth of that direction in one layer.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,40 +15,42 @@ from ctrlattn.errors import InputError, require_whole
 
 
 class DepthExponents(NamedTuple):
-    """Exponents of a product of Jacobians, in nats per layer."""
+    """Finite-time Lyapunov exponents of a product of layer Jacobians, in nats per layer."""
 
     exponents: np.ndarray  # (k,), descending; -inf for a direction that the network annihilates
     rates: np.ndarray  # (layers, k): ln |R_ii| of each layer; their mean over the layers is the exponent
-    changes: np.ndarray  # (k,): by how much the last sweep moved each exponent; inf after a single one
-    right: np.ndarray  # (k, columns): the directions at the bottom
-    left: np.ndarray  # (k, rows): what becomes of them at the top
+    changes: np.ndarray  # (k,): how much the last sweep changed each exponent; inf after a single sweep
+    right: np.ndarray  # (k, columns): right singular vectors, at the input of the first layer
+    left: np.ndarray  # (k, rows): left singular vectors, at the output of the last layer
 
 
 def depth_exponents(
     layers: Sequence[Callable[[], LinearOperator]], *, k: int = 4, sweeps: int = 3, seed: int = 0
 ) -> DepthExponents:
-    """The k largest finite-time Lyapunov exponents of layers one after the other.
+    """The k largest finite-time Lyapunov exponents of layers that are applied one after the other.
 
     Parameters
     ----------
     layers : sequence of callables, each giving the Jacobian of one layer as a LinearOperator
-        Called when its turn comes and let go afterwards, so that memory is that of one layer.
+        Each is called when its turn comes and released afterwards, so that one Jacobian at a time is in memory.
     k : int
+        Number of exponents.
     sweeps : int
-        Forward sweeps; between two of them one backward. One alone, from random directions, underestimates the
-        first exponents; with each more the error falls by (sigma_{k+1} / sigma_i)^2 of the whole product.
+        Number of forward sweeps; a backward sweep lies between two of them. A single sweep starts from random
+        directions and underestimates the first exponents. Each further sweep multiplies the error by
+        (sigma_{k+1} / sigma_i)^2, with the singular values of the whole product.
     seed : int
-        It draws the directions that the sweeps start from.
+        Seed of the random directions that the sweeps start from.
 
     Returns
     -------
     DepthExponents
-        sweeps k products with each Jacobian and (sweeps - 1) k with each transpose.
+        They take (sweeps k) products with each Jacobian and ((sweeps - 1) k) with each transpose.
 
     Raises
     ------
     InputError
-        No layer; k or sweeps out of range; a product that is not finite.
+        There is no layer, k or sweeps is out of range, or a product is not finite.
 
     References
     ----------
@@ -87,7 +89,7 @@ def _start(operator: LinearOperator, k: int, seed: int) -> np.ndarray:
 def _sweep(
     layers: Sequence[Callable[[], LinearOperator]], frame: np.ndarray, *, transposed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(frame at the other end, R of each layer)."""
+    """(frame at the far end, R of each layer) of one sweep through all layers."""
     triangles = []
     for i, layer in enumerate(layers):
         operator = layer().T if transposed else layer()
@@ -102,9 +104,9 @@ def _sweep(
 
 
 def _principal(triangles: np.ndarray) -> np.ndarray:
-    """Left singular vectors of R_L ... R_1: with J'Q = Q' R they turn Q' into the Ritz vectors of JJ' (Rayleigh-Ritz).
+    """Left singular vectors of R_L ... R_1, which rotate the frame into Ritz vectors of the product (Rayleigh-Ritz).
 
-    Without them, exponents that lie close to each other stay mixed for many sweeps.
+    Without this rotation, exponents that lie close to each other stay mixed for many sweeps.
     """
     product = np.eye(triangles.shape[-1])
     for r in triangles:

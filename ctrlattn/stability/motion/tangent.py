@@ -1,8 +1,9 @@
-"""J(x) V, column by column, without ever forming J: forward derivatives of a map, by torch or by differences.
+"""J(x) V without forming J: directional derivatives of a map, by forward-mode autodiff or central differences.
 
-torch: forward-mode autodiff (`torch.func.jvp`, mapped over the directions), exact to rounding. numpy: what the caller
-gives as `jvp`, or central differences, of relative accuracy eps^(2/3), 4e-11 in float64; where the two sides differ
-by more than a smooth map could (a kink, such as that of the tent map), the right-hand side counts.
+A torch map is differentiated by `torch.func.jvp`, mapped over the directions, which is exact to rounding. A numpy map
+is differentiated by the caller's `jvp`, or by central differences of relative accuracy eps^(2/3), 4e-11 in float64.
+Where the left and the right difference disagree by more than those of a smooth map (at a kink, such as that of the
+tent map), the right one counts.
 """
 
 from collections.abc import Callable
@@ -25,12 +26,12 @@ class Tangent:
         self.jvp = jvp
         self.eps = machine_epsilon(x)
         exact = jvp is not None or is_torch(x)
-        # Below this share of its column, a part of J V that remains after projection is rounding.
+        # What projection leaves of a column of J V is rounding where it is below this share of the column.
         self.lost = 16 * length(x) ** 0.5 * self.eps
-        # Below this share of the longest column it is the error of the differences.
+        # It is the error of the differences where it is below this share of the longest column.
         self.noise = 0.0 if exact else 1e2 * self.eps ** (2 / 3)
-        self.size = 0.0  # of the states so far: the length of a difference step is relative to it
-        self.stretch = 0.0  # of the directions so far: what a kink is compared with
+        self.size = 0.0  # largest state so far: the length of a difference step is relative to it
+        self.stretch = 0.0  # largest derivative so far: a kink is judged against it
 
     def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
         """f(x) and J(x) V."""
@@ -40,7 +41,7 @@ class Tangent:
             new, moved = _forward(step, x, frame)
         else:
             new = _checked(step(x), x)
-            with np.errstate(over="ignore", invalid="ignore"):  # the caller asks whether all is finite
+            with np.errstate(over="ignore", invalid="ignore"):  # the caller checks whether all is finite
                 moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
         return new, to_numpy(moved).reshape(frame.shape[1], -1).T.astype(np.float64)
 
@@ -62,7 +63,7 @@ class Tangent:
 
 
 def as_state(x: Any) -> Array:
-    """A point of the state space: an array as it is, a number or list as float64; not empty, finite."""
+    """A finite, non-empty point of the state space: an array stays as it is, a number or list becomes float64."""
     x = x if is_array(x) else np.asarray(x, dtype=float)
     xp = namespace(x)
     if "complex" in str(x.dtype):
@@ -74,7 +75,7 @@ def as_state(x: Any) -> Array:
 
 
 def require_callable(name: str, given: Any, makes: str) -> None:
-    """A TypeError, where what should be a function is none, that says what would make one of a Loop.
+    """Raise InputTypeError unless `given` is a function; the message says how to make one from a Loop.
 
     >>> require_callable("step", 0.5, "layer_map(loop, x)[0] is one")
     Traceback (most recent call last):
@@ -86,12 +87,12 @@ def require_callable(name: str, given: Any, makes: str) -> None:
 
 
 def length(x: Array) -> int:
-    """How many numbers a state holds."""
+    """Number of elements of a state."""
     return int(np.prod(tuple(x.shape), dtype=int))
 
 
 def dense_jacobian(step: Step, x: Array, jvp: Jvp | None = None) -> tuple[Array, np.ndarray]:
-    """f(x) and the whole J(x), (N, N) float64.
+    """(f(x), J(x)): the value and the whole Jacobian, (N, N) float64.
 
     >>> dense_jacobian(lambda x: x * x, np.array([1.0, 3.0]))[1].round(6).tolist()
     [[2.0, 0.0], [0.0, 6.0]]
@@ -129,7 +130,7 @@ def _forward(step: Step, x: Any, frame: np.ndarray) -> tuple[Any, Any]:
         pair: Any = torch.func.jvp(lambda t: _checked(step(t), x), (x,), (v,))
         return pair[0], pair[1]
 
-    # The fused attention of the CPU has no forward derivative; its formula has.
+    # The fused attention kernel of the CPU has no forward derivative; the plain formula (MATH) has one.
     prepare_forward()
     mapped: Any = torch.func.vmap(pushed, out_dims=(None, 0))  # type: ignore[arg-type]
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

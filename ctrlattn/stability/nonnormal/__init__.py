@@ -1,1 +1,1 @@
-"""What a state matrix does before its eigenvalues decide: pseudospectra, Kreiss constant, transient growth."""
+"""Non-normal matrices: pseudospectra, Kreiss constant and transient growth, which eigenvalues alone do not show."""

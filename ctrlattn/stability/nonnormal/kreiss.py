@@ -1,4 +1,4 @@
-"""K(A) = sup over |z| > 1 of (|z| - 1) ||(zI - A)^-1||;  K <= sup_k ||A^k|| <= e n K.
+"""K(A) = sup over |z| > 1 of (|z| - 1) ||(zI - A)^-1||, the Kreiss constant;  K <= sup_k ||A^k|| <= e n K.
 
 In continuous time K = sup over Re z > 0 of Re z ||(zI - A)^-1||, and K <= sup_t ||e^{At}|| <= e n K.
 """
@@ -17,10 +17,11 @@ from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, num
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions
 
 LARGEST = 1000
-# Relative width of the certificate by number of evaluations: a constant that is flat towards the border takes many.
+# (evaluations, relative gap between the bounds that ends the search); a supremum that is flat near the border of
+# stability takes many evaluations.
 _RTOL, _SCHEDULE = 1e-8, ((80, 1e-8), (160, 1e-6), (320, 1e-4), (640, 1e-3))
 _ON_BORDER = 1e-10  # eigenvalues this near to the border count as on it; those of a triangular matrix are exact
-_LOWEST = 1e-7  # with eigenvalues on the border: how near to it the supremum is followed
+_LOWEST = 1e-7  # least distance from the border at which the resolvent is evaluated where eigenvalues lie on it
 
 
 class _Node(NamedTuple):
@@ -33,9 +34,9 @@ class _Node(NamedTuple):
 def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     """The Kreiss constant: how far the resolvent exceeds that of a matrix whose powers never grow.
 
-    Globally convergent: the maximum M(r) of the resolvent norm on a circle (line) comes from its level sets, and by
-    Hadamard's three circles (three lines) log M is convex in log r (in x), so that a chord between two values bounds
-    all that lies between them from above. Branch and bound on that one variable ends when the bound is met.
+    The search converges globally. The maximum M(r) of the resolvent norm on a circle (line) comes from its level sets.
+    By Hadamard's three-circles (three-lines) theorem log M is convex in log r (in x): a chord between two values is an
+    upper bound between them. Branch and bound over that one variable ends when the upper bound meets the best value.
 
     Parameters
     ----------
@@ -46,18 +47,19 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     Returns
     -------
     float
-        Never below 1, proved to a relative 1e-8, or 1e-4 where the supremum is approached so flatly that this takes
-        more than 80 evaluations (eigenvalues on or close to the border). Exactly 1 if and only if the numerical radius
-        is at most 1 (numerical abscissa at most 0). inf where powers grow without bound: an eigenvalue outside, or a
-        defective one on the border. Eigenvalues are those that double precision gives, and within 1e-10 of the border
-        they count as on it, unless A is triangular: a dense matrix that rounding makes unstable has inf.
+        K >= 1, with bounds that agree to a relative 1e-8, or to 1e-4 where more than 80 evaluations are needed (with
+        eigenvalues on or close to the border). It is exactly 1 if and only if the numerical radius is at most 1
+        (numerical abscissa at most 0). It is inf where powers grow without bound: with an eigenvalue outside, or a
+        defective one on the border. Eigenvalues are computed in double precision, and those within 1e-10 of the
+        border count as on it unless A is triangular. A dense matrix that rounding makes unstable therefore has inf.
 
     Raises
     ------
     InputError
-        A matrix that is not square or not finite, n > 1000, a sequence of loops, a flag that contradicts the system.
+        The matrix is not square or not finite, n > 1000, a sequence of loops is given, or `continuous` contradicts
+        the system.
     ArithmeticError
-        A stable matrix that a disturbance of the size of rounding makes unstable.
+        A perturbation of the size of rounding makes the stable matrix unstable.
 
     References
     ----------
@@ -104,7 +106,7 @@ def _search(a: np.ndarray, spectrum: np.ndarray, reach: float, on_border: bool, 
             )
         return _Node(t, -math.log(sigma), position, math.log(_distance(t, continuous)) - math.log(sigma))
 
-    # Past this distance from the border the norm of A alone proves K > 1.
+    # At this distance from the border the norm of A alone proves K > 1.
     far = _beyond_one(a, reach, continuous)
     best = max((node(_place(far * f, continuous)) for f in (1.0, 0.1, 0.01)), key=lambda item: item.log_k)
     low, high = _range(a, best, reach, starts, on_border, continuous)
@@ -134,7 +136,7 @@ def _place(distance: float, continuous: bool) -> float:
 
 
 def _beyond_one(a: np.ndarray, reach: float, continuous: bool) -> float:
-    """A distance at which (distance) ||R|| > 1 for certain, from ||(zI - A) x||^2 = |z|^2 - 2 |z| w + ||Ax||^2."""
+    """A distance from the border at which (distance) ||R|| > 1, by ||(zI - A) x||^2 = |z|^2 - 2 |z| w + ||Ax||^2."""
     square = float(np.linalg.norm(a, 2)) ** 2
     return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)
 
@@ -142,7 +144,7 @@ def _beyond_one(a: np.ndarray, reach: float, continuous: bool) -> float:
 def _range(
     a: np.ndarray, best: _Node, reach: float, starts: list[float], on_border: bool, continuous: bool
 ) -> tuple[float, float]:
-    """Distances outside which (distance) ||R|| cannot exceed the value of `best`."""
+    """(least, largest) distance from the border between which (distance) ||R|| can exceed the value of `best`."""
     k = math.exp(best.log_k)
     here = _distance(best.t, continuous)
     # ||R(z)|| <= 1/(|z| - w), or 1/(x - omega)
@@ -150,12 +152,12 @@ def _range(
     high = k * reach / over if continuous else (k * reach - 1) / over - 1
     if on_border:
         return min(_LOWEST, here / 2), max(high, 2 * here)
-    border = least_sigma(a, 0.0 if continuous else 1.0, continuous, starts)[0]  # M there bounds it further out
+    border = least_sigma(a, 0.0 if continuous else 1.0, continuous, starts)[0]  # M falls with distance from the border
     return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)
 
 
 def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
-    """Largest value of log(distance) + chord of log M between two nodes, and where."""
+    """(largest value of log(distance) + chord of log M between two nodes, its position t)."""
     slope = (right.log_m - left.log_m) / (right.t - left.t)
     if continuous:
         t = -1 / slope if slope < 0 else right.t
@@ -166,7 +168,7 @@ def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
 
 
 def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:
-    """Whether some eigenvalue on the border has a Jordan block: its part of the Schur form is not diagonal."""
+    """Whether some eigenvalue on the border has a Jordan block: its block of the Schur form is not diagonal."""
     exact = is_triangular(a)
     near = (8 * EPS if exact else 1e-7) * scale
     groups = [on[np.abs(on - value) <= near] for value in on]

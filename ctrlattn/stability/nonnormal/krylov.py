@@ -1,7 +1,7 @@
-"""sigma_max(J) = max |J v|/|v|, and |J v|/|v| of a random v: how a map amplifies at worst and typically, matrix-free.
+"""sigma_i(J), |lambda|_max(J), |J v|/|v|: singular values, spectral radius and random gain of a LinearOperator.
 
-J is known by its products alone. On the Krylov space of J'J its singular values are found from below (Lanczos, with
-the basis kept orthogonal), J V_m = V_m H_m + h v e' (Arnoldi) gives eigenvalues, and random probes whatever is a trace.
+J is known by its products alone. Lanczos steps on J'J, with a basis that is kept orthogonal, give lower bounds of the
+singular values. Arnoldi steps, J V_m = V_m H_m + h v e', give eigenvalues. Random probes estimate traces.
 """
 
 import math
@@ -13,30 +13,30 @@ from scipy.sparse.linalg import LinearOperator
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
-_LOST = 1e-12  # below this share of the first column a new direction is rounding
+_LOST = 1e-12  # a new direction below this share of the first column is rounding
 
 
 class SingularTriplets(NamedTuple):
-    """The leading singular values and vectors that Lanczos steps on J'J have found."""
+    """Leading singular values and vectors of an operator, from Lanczos steps on J'J."""
 
-    values: np.ndarray  # (k,), descending, each a lower bound of the true one
-    right: np.ndarray  # (k, columns): what is amplified most
-    left: np.ndarray  # (k, rows): what becomes of it
-    errors: np.ndarray  # (k,): |J' u - sigma v|: some singular value is that near to each
-    steps: int  # products with J, and as many with J'
+    values: np.ndarray  # (k,), descending; each is a lower bound of the true one
+    right: np.ndarray  # (k, columns): right singular vectors v, which are amplified most
+    left: np.ndarray  # (k, rows): left singular vectors u = J v / sigma
+    errors: np.ndarray  # (k,): |J' u - sigma v|; a singular value lies within this distance of each
+    steps: int  # number of products with J, and of products with J'
 
 
 class Eigenvalues(NamedTuple):
-    """What Arnoldi steps tell of the spectrum of a square operator."""
+    """Spectral radius and numerical radius of a square operator, from Arnoldi steps."""
 
-    radius: float  # largest Ritz value in modulus
-    error: float  # its residual |J y - lambda y|
-    numerical_radius: float  # of the projected matrix: a lower bound of the operator's
+    radius: float  # largest modulus of a Ritz value
+    error: float  # residual |J y - lambda y| of that Ritz pair
+    numerical_radius: float  # that of the projected matrix, a lower bound of the operator's
     steps: int
 
 
 class Departure(NamedTuple):
-    """||G'G - GG'||_F / (sqrt(2) ||G'G||_F), G = J - I, by random probes: 0 for a normal operator, at most 1."""
+    """||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I, by random probes: 0 for a normal operator, at most 1."""
 
     value: float
     standard_error: float
@@ -44,7 +44,7 @@ class Departure(NamedTuple):
 
 
 def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.ndarray:
-    """|J v|/|v| for independent directions v, uniform on the sphere.
+    """|J v|/|v| for independent random directions v, which are uniform on the sphere.
 
     Parameters
     ----------
@@ -75,15 +75,15 @@ def singular_triplets(
     Parameters
     ----------
     operator : LinearOperator
-        Must have products with its transpose.
+        It must have products with its transpose.
     k : int
-        1 ... the smaller side.
+        Number of singular values, from 1 to the smaller dimension.
     steps : int
-        At most; never fewer than k.
+        Largest number of Lanczos steps, at least k.
     tolerance : float
-        Where all k errors are below this share of sigma_max, it stops earlier.
+        The steps end earlier where all k errors are below this share of sigma_max.
     seed : int
-        It draws the direction that the steps start from.
+        Seed of the random direction that the steps start from.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def singular_triplets(
     Raises
     ------
     InputError
-        k or steps out of range.
+        k or steps is out of range.
 
     References
     ----------
@@ -119,7 +119,7 @@ def singular_triplets(
         settled = complete and np.all(triplets.errors <= tolerance * triplets.values[0])
         if settled or (complete and share <= _LOST) or len(basis) == min(steps, operator.shape[1]):
             return triplets
-        if share <= _LOST:  # J'J maps the basis into itself: on from another direction
+        if share <= _LOST:  # J'J maps the basis into itself: the steps go on from another direction
             following, _ = _orthogonal(_random(operator, 1, seed + len(basis))[0].astype(np.float64), basis)
         basis.append(following)
 
@@ -136,9 +136,9 @@ def _triplets(basis: list[np.ndarray], ahead: list[np.ndarray], back: list[np.nd
 
 
 def _orthogonal(w: np.ndarray, basis: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """(unit vector of what w adds to the basis, its share of |w|)."""
+    """(unit vector along the part of w that is orthogonal to the basis, the share of |w| of that part)."""
     size = float(np.linalg.norm(w))
-    for _ in range(2):  # once more against rounding
+    for _ in range(2):  # the second projection removes what rounding left
         for v in basis:
             w = w - (v @ w) * v
     left = float(np.linalg.norm(w))
@@ -151,21 +151,22 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     Parameters
     ----------
     operator : (n, n) LinearOperator
-        It must have products; none with its transpose are taken.
+        Products with its transpose are not needed.
     steps : int
-        At least 1; n at most are taken.
+        Number of Arnoldi steps, at least 1; it is reduced to n where it is larger.
     seed : int
+        Seed of the random direction that the steps start from.
 
     Returns
     -------
     Eigenvalues
-        The radius is a Ritz value, trustworthy as far as its residual is small against it; for a strongly non-normal
-        operator it can lie outside the spectrum. Exact after n steps.
+        The radius is the modulus of a Ritz value. It can be trusted where its residual is small against it; for a
+        strongly non-normal operator it can lie outside the spectrum. It is exact after n steps.
 
     Raises
     ------
     InputError
-        An operator that is not square; fewer than one step.
+        The operator is not square, or there is fewer than one step.
 
     References
     ----------
@@ -192,7 +193,7 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
         projected[m + 1, m] = last
         basis.append(following)
     size = m + 1
-    last = 0.0 if size == n else last  # the space is used up: rounding
+    last = 0.0 if size == n else last  # after n steps the remainder is rounding
     values, vectors = np.linalg.eig(projected[:size, :size])
     top = int(np.argmax(np.abs(values)))
     return Eigenvalues(
@@ -206,27 +207,29 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
     """How far a square operator is from normal: ||G'G - GG'||_F / (sqrt(2) ||G'G||_F) with G = J - I.
 
-    ||G'G - GG'||^2 = 2 ||G'G||^2 - 2 ||G^2||^2 in the Frobenius norm, so that it is sqrt(1 - ||G^2||^2 / ||G'G||^2),
-    two traces by random probes. The identity, which a residual connection adds, commutes with everything: J is normal
-    if and only if G is, and with J in place of G it would hide the rest.
+    In the Frobenius norm ||G'G - GG'||^2 = 2 ||G'G||^2 - 2 ||G^2||^2. The departure is therefore
+    sqrt(1 - ||G^2||^2 / ||G'G||^2), and random probes estimate both traces. The identity, which a residual connection
+    adds, commutes with every matrix: J is normal if and only if G is. With J in place of G, the identity would
+    dominate both norms.
 
     Parameters
     ----------
     operator : (n, n) LinearOperator
     probes : int
-        At least 2; each costs two products with J and one with J'.
+        Number of probes, at least 2. Each costs two products with J and one with J'.
     seed : int
+        Seed of the probes.
 
     Returns
     -------
     Departure
-        0 for a normal operator, 1 where what G makes it takes to 0 again (G^2 = 0), sqrt(1/2) for a large matrix of
-        independent random entries; 0 for J = I. The standard error is a jackknife's over the probes.
+        It is 0 for a normal operator and for J = I, 1 where G^2 = 0, and about sqrt(1/2) for a large matrix of
+        independent random entries. The standard error is that of a jackknife over the probes.
 
     Raises
     ------
     InputError
-        An operator that is not square; fewer than 2 probes.
+        The operator is not square, or there are fewer than 2 probes.
 
     References
     ----------

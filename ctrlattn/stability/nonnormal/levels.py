@@ -1,8 +1,9 @@
-"""sigma_min(zI - A) = eps along |z| = r or Re z = x: the crossings are eigenvalues of one matrix of order 2n.
+"""sigma_min(zI - A) = eps along |z| = r or Re z = x: level sets of the resolvent norm, all crossings at once.
 
-With (zI - A) v = eps u and (zI - A)* u = eps v: on a vertical line iy is an eigenvalue of a Hamiltonian matrix, on a
-circle e^{it} of a symplectic pencil, outward along a ray the level itself of a third. All crossings are found at once,
-which makes the algorithms built on them global (Byers 1988; Boyd and Balakrishnan 1990; Mengi and Overton 2005).
+A crossing has (zI - A) v = eps u and (zI - A)* u = eps v, and is an eigenvalue of one matrix of order 2n. On a vertical
+line that is a Hamiltonian matrix with the eigenvalue iy. On a circle it is a symplectic pencil with the eigenvalue
+e^{it}. Along a ray it is a third matrix, whose eigenvalue is the level. No crossing is missed, so that the algorithms
+built on them are global (Byers 1988; Boyd and Balakrishnan 1990; Mengi and Overton 2005).
 """
 
 from collections.abc import Callable
@@ -10,13 +11,14 @@ from collections.abc import Callable
 import numpy as np
 import scipy.linalg
 
-# An eigenvalue this near to the line counts as on it: one too many costs an evaluation, one too few the answer.
+# An eigenvalue this near to the line counts as on it. A superfluous crossing costs one evaluation; a missed crossing
+# would give a wrong minimum.
 _NEAR = 1e-6
 _ROUNDS = 60
 
 
 def at(level: float, position: float, continuous: bool) -> complex:
-    """The point of the line: r e^{it}, or x + iy."""
+    """The point z of a circle or vertical line: r e^{it}, or x + iy."""
     return complex(level, position) if continuous else level * np.exp(1j * position)
 
 
@@ -34,8 +36,8 @@ def least_sigma(
 ) -> tuple[float, float]:
     """(min of sigma_min(zI - A) along the line, its position); 1/min is the H-infinity norm of the resolvent there.
 
-    Boyd and Balakrishnan: where the smallest value so far is crossed, the middles of the intervals below it are the
-    next candidates; without a crossing the value is the minimum, to a relative `rtol`.
+    This is the algorithm of Boyd and Balakrishnan. Where sigma_min crosses the smallest value so far, the midpoints of
+    the intervals below it are the next candidates. Without a crossing that value is the minimum, to a relative `rtol`.
     """
     probes = sorted({*starts, *((0.0,) if continuous else (0.0, 0.5 * np.pi, np.pi, 1.5 * np.pi))})
 
@@ -55,7 +57,7 @@ def _descend(
     rtol: float,
     period: float | None,
 ) -> tuple[float, float]:
-    """Global minimum of a function of which all crossings of a level are known."""
+    """(global minimum, its position) of a function whose crossings of every level can be computed."""
     values = [value(p) for p in probes]
     best, where, away = min(values), probes[int(np.argmin(values))], probes[int(np.argmax(values))]
     for _ in range(_ROUNDS):
@@ -71,7 +73,7 @@ def _descend(
 
 
 def middles(positions: np.ndarray, period: float | None) -> np.ndarray:
-    """Between each two neighbours, on a line or (period) round a circle; one crossing on a circle: opposite it.
+    """Midpoint of each two neighbours on a line, or round a circle of `period`, where one crossing gives its antipode.
 
     >>> middles(np.array([0.0, 1.0, 3.0]), None).tolist()
     [0.5, 2.0]
@@ -84,9 +86,9 @@ def middles(positions: np.ndarray, period: float | None) -> np.ndarray:
 
 
 def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: float = np.pi) -> np.ndarray:
-    """Positions on the line at which eps is some singular value of zI - A, ascending.
+    """Positions on the circle or line at which eps is some singular value of zI - A, ascending.
 
-    `away`: a position on the circle that is no crossing; a real A takes 0 or pi with less work.
+    `away` is a position on the circle that is not a crossing. For a real A, 0 and pi take less work.
     """
     n, eye = len(a), np.eye(len(a))
     if continuous:
@@ -102,10 +104,10 @@ def crossings(a: np.ndarray, level: float, eps: float, continuous: bool, away: f
 
 
 def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
-    """Angles in [0, 2 pi) of the eigenvalues of p - lambda q on the unit circle, ascending.
+    """Angles in [0, 2 pi) of the eigenvalues of the pencil p - lambda q on the unit circle, ascending.
 
-    Cayley transform lambda = -pole (1 + mu)/(1 - mu) about a point e^{i away} that is no eigenvalue: a standard
-    eigenproblem, several times as fast as QZ.
+    The Cayley transform lambda = -pole (1 + mu)/(1 - mu) about a point e^{i away} that is not an eigenvalue leads to
+    a standard eigenproblem, which is several times as fast as QZ.
     """
     turned = complex(np.exp(1j * away))
     pole = turned.real if abs(turned.imag) < 1e-12 else turned  # real matrices stay real
@@ -113,7 +115,7 @@ def unit_eigenvalues(p: np.ndarray, q: np.ndarray, away: float) -> np.ndarray:
         mu = scipy.linalg.eigvals(np.linalg.solve(p - pole * q, p + pole * q), overwrite_a=True, check_finite=False)
         with np.errstate(divide="ignore", invalid="ignore"):
             values = -pole * (1 + mu) / (1 - mu)
-    except np.linalg.LinAlgError:  # an eigenvalue after all
+    except np.linalg.LinAlgError:  # e^{i away} is an eigenvalue after all
         values = scipy.linalg.eigvals(p, q, check_finite=False)
     with np.errstate(invalid="ignore"):
         on = np.isfinite(values) & (np.abs(np.abs(values) - 1) <= _NEAR)
@@ -134,7 +136,7 @@ def outward(a: np.ndarray, eps: float, position: float, continuous: bool) -> flo
 
 
 def _polish(turned: np.ndarray, eps: float, level: float) -> float:
-    """Newton on sigma_min(level I - turned) = eps, as long as it comes nearer."""
+    """Newton's method for sigma_min(level I - turned) = eps, as long as the residual falls."""
     eye, best, miss = np.eye(len(turned)), level, np.inf
     for _ in range(6):
         u, s, vh = np.linalg.svd(level * eye - turned)

@@ -1,4 +1,4 @@
-"""w(A) = max_t lambda_max((e^{it} A + e^{-it} A*)/2): the numerical radius; ||A^k|| <= 2 w^k."""
+"""w(A) = max_t lambda_max((e^{it} A + e^{-it} A*)/2): numerical radius and numerical abscissa; ||A^k|| <= 2 w^k."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ _RTOL = 1e-12
 def numerical_radius(A: Any) -> float:
     """Largest |x* A x| over unit vectors x; ||A^k|| <= 2 w(A)^k, and the Kreiss constant is 1 if and only if w <= 1.
 
-    The angles at which lambda_max(H(t)) takes a given value are eigenvalues of a quadratic pencil on the unit circle,
-    so that the maximum is global.
+    H(t) = (e^{it} A + e^{-it} A*)/2. The angles t at which lambda_max(H(t)) takes a given value are eigenvalues of a
+    quadratic pencil on the unit circle. All of them are computed, so that the maximum is global.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ def numerical_radius(A: Any) -> float:
     Returns
     -------
     float
-        To a relative 1e-12.
+        w, to a relative 1e-12.
 
     Raises
     ------
     InputError
-        A continuous system (use numerical_abscissa), a matrix that is not square or not finite, n > 2000.
+        The system is continuous (use numerical_abscissa), the matrix is not square or not finite, or n > 2000.
 
     References
     ----------
@@ -45,7 +45,7 @@ def numerical_radius(A: Any) -> float:
     a = discrete_matrix(A, "numerical_radius", "numerical_abscissa")
     require_size(len(a), _LARGEST, "numerical_radius", "||A||/2 <= w <= ||A|| holds for every matrix")
     if not np.iscomplexobj(a) and np.all(a >= 0):
-        return _top(a, 0.0)  # a nonnegative matrix has it at angle 0
+        return _top(a, 0.0)  # a nonnegative matrix has its maximum at angle 0
     starts = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     heights = [_top(a, t) for t in starts]
     best, away = max(heights), float(starts[int(np.argmin(heights))])
@@ -74,7 +74,7 @@ def numerical_abscissa(A: Any) -> float:
     Raises
     ------
     InputError
-        A discrete system (use numerical_radius), a matrix that is not square or not finite.
+        The system is discrete (use numerical_radius), or the matrix is not square or not finite.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""sigma_min(zI - A) <= eps: how far eigenvalues can move when A is disturbed by eps, and how small eps may be.
+"""rho_eps = max |z|, alpha_eps = max Re z over sigma_min(zI - A) <= eps: pseudospectral radius and abscissa.
 
-rho_eps = max |z| and alpha_eps = max Re z over the pseudospectrum, by criss-cross; the distance to instability is the
-smallest eps that reaches the border of stability.
+The pseudospectrum holds the eigenvalues of every A + E with ||E|| <= eps. The distance to instability is the smallest
+eps at which it reaches the border of stability.
 """
 
 from typing import Any
@@ -23,8 +23,9 @@ _ROUNDS = 100
 def pseudospectral_radius(A: Any, eps: float) -> float:
     """max |z| over sigma_min(zI - A) <= eps: the largest pole that a disturbance of norm eps can make.
 
-    Criss-cross: along each ray the outermost point of the pseudospectrum, round the circle through it all arcs that
-    still lie inside, out again through their middles. Global, and of quadratic convergence.
+    The criss-cross algorithm goes outward along a ray to the boundary of the pseudospectrum. On the circle through
+    that point it finds all arcs inside the pseudospectrum, and goes outward again through their midpoints. It
+    converges to the global maximum, quadratically.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ def pseudospectral_radius(A: Any, eps: float) -> float:
     Raises
     ------
     InputError
-        A continuous system, a matrix that is not square or not finite, eps < 0, n > 1000, a sequence of loops.
+        The system is continuous, the matrix is not square or not finite, eps < 0, n > 1000, or a sequence of loops is
+        given.
 
     References
     ----------
@@ -68,7 +70,7 @@ def pseudospectral_abscissa(A: Any, eps: float) -> float:
     Raises
     ------
     InputError
-        As `pseudospectral_radius`; a discrete system.
+        As for `pseudospectral_radius`, and for a discrete system.
 
     References
     ----------
@@ -85,8 +87,8 @@ def pseudospectral_abscissa(A: Any, eps: float) -> float:
 def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
     """Norm of the smallest disturbance that makes A unstable: min sigma_min(zI - A) over the border of stability.
 
-    Discrete: z on the unit circle; continuous: on the imaginary axis. 0 where A is not stable. It is the inverse of
-    the H-infinity norm of the resolvent.
+    The border is the unit circle in discrete time and the imaginary axis in continuous time. The distance is 0 where A
+    is not stable. It is the inverse of the H-infinity norm of the resolvent.
 
     Parameters
     ----------
@@ -97,12 +99,13 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
     Returns
     -------
     float
-        To a relative 1e-10, and no better than about 1e-15 n ||A||.
+        The distance, to a relative 1e-10, or to about 1e-15 n ||A|| where that is larger.
 
     Raises
     ------
     InputError
-        A matrix that is not square or not finite, n > 1000, a flag that contradicts the system, a sequence of loops.
+        The matrix is not square or not finite, n > 1000, `continuous` contradicts the system, or a sequence of loops
+        is given.
 
     References
     ----------
@@ -123,7 +126,7 @@ def distance_to_instability(A: Any, *, continuous: bool | None = None) -> float:
 
 
 def henrici_departure(A: Any) -> float:
-    """sqrt(||A||_F^2 - sum |lambda|^2): 0 for a normal matrix; the strictly triangular part of any Schur form.
+    """sqrt(||A||_F^2 - sum |lambda|^2), the norm of the strict upper triangle of a Schur form: 0 for a normal matrix.
 
     Parameters
     ----------
@@ -153,10 +156,10 @@ def henrici_departure(A: Any) -> float:
 
 
 def upper_schur(a: np.ndarray) -> np.ndarray:
-    """Upper triangular T with the singular values of zT = zI - A for each z; a triangular A is its own, exactly."""
+    """Upper triangular T such that zI - T has the singular values of zI - A for every z; exact for a triangular A."""
     if not np.any(np.tril(a, -1)):
         return a
-    # The transpose of a lower triangular matrix has the same singular values, and those of its shifts.
+    # A lower triangular A is transposed: A' and its shifts have the same singular values.
     return a.T if is_triangular(a) else scipy.linalg.schur(a, output="complex")[0]
 
 
@@ -188,13 +191,13 @@ def _outermost(a: np.ndarray, eps: float, continuous: bool) -> float:
 
 
 def _inside(a: np.ndarray, eps: float, level: float, continuous: bool) -> list[float]:
-    """Middles of the arcs (intervals) of this level that lie in the pseudospectrum."""
+    """Midpoints of the arcs (intervals) of this level that lie in the pseudospectrum."""
     ends = crossings(a, level, eps, continuous, _far(a, level))
     between = middles(ends, None if continuous else 2 * np.pi)
     return [float(p) for p in between if sigma_min(a, at(level, p, continuous)) < eps * (1 - 1e-12)]
 
 
 def _far(a: np.ndarray, level: float) -> float:
-    """An angle at which the circle is far from the spectrum; no crossing, unless all of it is one."""
+    """An angle at which the circle is far from the spectrum, and which is therefore not a crossing."""
     angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
     return max(angles, key=lambda t: sigma_min(a, level * np.exp(1j * t)))

@@ -1,7 +1,7 @@
-"""sigma_min(zI - A) on a grid of z: the pseudospectra of all sizes at once, by Schur form and inverse Lanczos.
+"""sigma_min(zI - A) on a grid of z: pseudospectra for all eps at once, by a Schur form and inverse Lanczos steps.
 
-With A = Q T Q*, 1/sigma_min^2 is the largest eigenvalue of (zI - T)^-1 (zI - T)^-*, and each
-step takes two triangular solves.
+With A = Q T Q*, 1/sigma_min^2 is the largest eigenvalue of (zI - T)^-1 (zI - T)^-*. Each Lanczos step takes two
+triangular solves.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import upper_schur
 
-_SMALL = 40  # below, one SVD for each point is as fast
+_SMALL = 40  # for smaller n one SVD per point is as fast
 _LARGEST = 3000
 _STEPS = 100
 _BATCH = 64
@@ -29,8 +29,8 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
     grid : complex array of any shape
         Points z, as re[None, :] + 1j * im[:, None].
     rtol : float
-        A point is done when two Lanczos steps in a row change its value by less than this share. Compared with an SVD
-        a point the error stays well below 1e-3; values below about 1e-15 n ||A|| are rounding, as with an SVD.
+        The steps at a point end when two in a row change its value by less than this share. Compared with an SVD per
+        point the error stays well below 1e-3. Values below about 1e-15 n ||A|| are rounding, as they are with an SVD.
 
     Returns
     -------
@@ -39,8 +39,8 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
     Raises
     ------
     InputError
-        A matrix that is not square or not finite, a grid that is not finite, n > 3000 unless A is triangular, a
-        sequence of loops.
+        The matrix is not square or not finite, the grid is not finite, n > 3000 and A is not triangular, or a sequence
+        of loops is given.
 
     References
     ----------
@@ -70,7 +70,7 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
 
 
 def by_svd(a: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The plain reference: it takes one SVD for each point.
+    """sigma_min(zI - A) by one SVD per point: the plain reference.
 
     >>> by_svd(np.zeros((1, 1)), np.array([2j])).tolist()
     [2.0]
@@ -86,12 +86,12 @@ def _by_lanczos(t: np.ndarray, points: np.ndarray, rtol: float) -> np.ndarray:
     from ctrlattn.kernels import shifted
 
     upper = shifted.parts(t)
-    adjoint = shifted.parts(t.conj().T[::-1, ::-1])  # T* with its order turned round is upper triangular too
+    adjoint = shifted.parts(t.conj().T[::-1, ::-1])  # T* in reverse order is upper triangular too
     rng = np.random.default_rng(0)
     start = rng.standard_normal((2, len(t)))
     start /= np.linalg.norm(start)
     values = np.empty(len(points))
-    # Neighbours on the plane need about the same number of steps.
+    # Neighbouring points of the plane need about the same number of steps.
     for first in range(0, len(points), _BATCH):
         z = points[first : first + _BATCH]
 
@@ -103,7 +103,7 @@ def _by_lanczos(t: np.ndarray, points: np.ndarray, rtol: float) -> np.ndarray:
             return x
 
         begin = shifted.Parts(*(np.repeat(part[:, None, None], len(z), axis=2) for part in start))
-        with np.errstate(all="ignore"):  # sigma below 1e-150 overflows: 0
+        with np.errstate(all="ignore"):  # 1/sigma^2 overflows for sigma below 1e-150, which then becomes 0
             top = shifted.largest_eigenvalue(inverse, begin, rtol, _STEPS)
             values[first : first + len(z)] = np.where(np.isfinite(top), 1 / np.sqrt(top), 0.0)
     return values

@@ -1,4 +1,4 @@
-"""||A^k|| over k layers, between its bounds: spectral radius^k <= ||A^k|| <= 2 w^k,  K <= sup_k ||A^k|| <= e n K."""
+"""||A^k||, the transient growth over k steps: spectral radius^k <= ||A^k|| <= 2 w^k,  K <= sup_k ||A^k|| <= e n K."""
 
 import math
 from dataclasses import dataclass
@@ -20,19 +20,20 @@ _DENSE = 400
 
 @dataclass(frozen=True, eq=False)
 class TransientGrowth:
-    """How much a linear system amplifies before it settles; bounds are nan where they were not asked for.
+    """How much a linear system amplifies before its eigenvalues decide.
 
-    Nor where rounding hides the Kreiss constant (`lower`, `upper`).
+    Bounds are nan where they were not asked for. `lower` and `upper` are nan as well where rounding hides the Kreiss
+    constant.
     """
 
     norms: np.ndarray  # (steps + 1,): ||A^k||, or ||e^{A k interval}||
     times: np.ndarray  # (steps + 1,): k, or k interval
-    asymptotic: np.ndarray  # (steps + 1,): what the eigenvalues alone say, a lower bound of each norm
-    ceiling: np.ndarray  # (steps + 1,): 2 w^k (discrete), e^{omega t} (continuous), an upper bound of each norm
+    asymptotic: np.ndarray  # (steps + 1,): spectral radius^k (discrete), e^{abscissa t}: a lower bound of each norm
+    ceiling: np.ndarray  # (steps + 1,): 2 w^k (discrete), e^{omega t} (continuous): an upper bound of each norm
     peak: float  # largest norm within the steps
-    peak_time: float  # where it is
+    peak_time: float  # time of that norm
     lower: float  # K, a lower bound of the supremum over all times
-    upper: float  # e n K, an upper bound of it
+    upper: float  # e n K, an upper bound of the supremum over all times
 
 
 def transient_growth(
@@ -45,11 +46,12 @@ def transient_growth(
     A : (n, n) array, real or complex, or control.StateSpace
     steps : int
     continuous : bool, optional
-        Time domain of a matrix, discrete by default; a system has its own. Continuous: ||e^{At}||, t = k interval.
+        Time domain of a matrix, discrete by default; a system has its own. In continuous time the norms are
+        ||e^{At}|| at t = k interval.
     interval : float
-        Time between two samples, continuous time only.
+        Time between two samples, in continuous time only.
     bounds : bool
-        False: the norms alone, for matrices too large for `kreiss_constant` (n > 1000).
+        False computes the norms alone, for matrices too large for `kreiss_constant` (n > 1000).
 
     Returns
     -------
@@ -58,7 +60,7 @@ def transient_growth(
     Raises
     ------
     InputError
-        A matrix that is not square or not finite, steps < 0, n > 1000 with bounds, a sequence of loops.
+        The matrix is not square or not finite, steps < 0, n > 1000 with bounds, or a sequence of loops is given.
 
     References
     ----------
@@ -97,7 +99,7 @@ def transient_growth(
 
 
 def _norm(a: np.ndarray) -> float:
-    """||A||_2: all singular values of a small matrix, the largest one by Lanczos of a large one."""
+    """||A||_2, by a full SVD for a small matrix and by Lanczos steps for a large one."""
     if len(a) <= _DENSE or not np.any(a):
         return float(np.linalg.norm(a, 2))
     start = np.random.default_rng(0).standard_normal(len(a))
@@ -109,7 +111,7 @@ def _norm(a: np.ndarray) -> float:
 
 
 def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
-    """The norms are known even where rounding hides the constant."""
+    """The Kreiss constant, or nan where rounding hides it: the norms are known even then."""
     try:
         return kreiss_constant(a, continuous=continuous)
     except ArithmeticError:
@@ -117,7 +119,7 @@ def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
 
 
 def _norms(a: np.ndarray, steps: int) -> np.ndarray:
-    """Norms of powers; each is scaled to norm 1 before the next product, so that none overflows on the way."""
+    """||A^k|| for k = 0..steps; each power is scaled to norm 1 before the next product, so that none overflows."""
     power, log_size, norms = np.eye(len(a), dtype=a.dtype), 0.0, [1.0]
     for _ in range(steps):
         power = a @ power

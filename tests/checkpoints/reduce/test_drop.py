@@ -115,7 +115,7 @@ def test_an_encoder_drops_bare_and_takes_no_gain(text):
     whole = checkpoints.load(transformers.BertModel(config).double())
     smaller = drop(whole, attention=[0])
     assert not tap(smaller, [1, 2, 3])["attention_out"].to_numpy()[0].any()
-    with pytest.raises(ValueError, match="family 'bert' has it after"):
+    with pytest.raises(ValueError, match="family 'bert' has the norm after it"):
         drop(whole, attention=[0], compensate=text())
     with pytest.raises(ValueError, match="does not predict the next token"):
         evaluate(smaller, text())

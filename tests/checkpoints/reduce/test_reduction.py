@@ -107,7 +107,7 @@ def test_the_cache_shrinks_by_what_is_gone(network, text):
         ),
         (
             lambda n, t: checkpoints.reduce(n, t, layers={"mlp": (1,)}, memory=True, compensate=False),
-            "memory belongs to gains",
+            "a memory needs gains",
         ),
         (lambda n, t: checkpoints.cost({"a": n}, t.judge, repeat=0), "at least 1"),
     ],

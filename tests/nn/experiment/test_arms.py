@@ -128,7 +128,7 @@ def test_a_limit_that_nothing_reaches_is_the_preset_to_the_bit(settings, corners
     [
         ("pidformer-printed-lerned", "did you mean 'pidformer-printed-learned'"),
         ("softmax-learned", "unknown arm 'softmax-learned'"),
-        ("contranorm", "no network of attention and MLP"),
+        ("contranorm", "not a network of attention and MLP"),
         ("differentail", "did you mean 'differential'"),
     ],
 )

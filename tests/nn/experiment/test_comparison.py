@@ -113,13 +113,13 @@ def test_the_command_compares(tmp_path, small_data):
         (["digits", "--norm", "batch"], "norm must be one of"),
         (["no-such-directory"], "unknown data 'no-such-directory'"),
         (["--data", "no-such-directory"], "known are digits, mnist5k, text, and a directory of images"),
-        (["digits", "--data", "."], "say what to train on"),
-        ([], "say what to train on"),
+        (["digits", "--data", "."], "name one thing to train on"),
+        ([], "name one thing to train on"),
         (["digits", "--device", "abacus"], "there is no device 'abacus' here"),
         (["--plan", "nowhere.toml"], "nowhere.toml: no such file"),
-        (["mnist5k", "--plan", str(PLAN)], "this is no plan for mnist5k"),
+        (["mnist5k", "--plan", str(PLAN)], "this is not a plan for mnist5k"),
         (["digits", "--plan", "nowhere.toml"], "nowhere.toml: no such file"),
-        (["digits", "--plan", str(PLAN), "--epochs", "1"], "give no other option beside it"),
+        (["digits", "--plan", str(PLAN), "--epochs", "1"], "leave out the options for them"),
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, message):
@@ -133,4 +133,4 @@ def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, messag
 def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
     found = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     assert found.exit_code == 2
-    assert "no images; expected one folder a class" in found.stderr.strip().splitlines()[-1]
+    assert "no images; give one folder per class" in found.stderr.strip().splitlines()[-1]

@@ -87,7 +87,7 @@ def test_random_parts_lie_inside_and_have_the_areas_and_ratios_of_the_recipe():
 
 def test_a_directory_that_cannot_be_used_says_why(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: no images; expected one folder a class, empty/<class>/\*.jpg"):
+    with pytest.raises(ValueError, match=r"empty: no images; give one folder per class, empty/<class>/\*.jpg"):
         folder(tmp_path / "empty", 8)
     (tmp_path / "hole" / "a").mkdir(parents=True)
     write(tmp_path / "hole", classes=("b",))

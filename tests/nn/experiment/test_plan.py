@@ -24,7 +24,7 @@ def test_the_plan_that_was_fixed_can_be_read():
     ("text", "message"),
     [
         ("data = 'digits'\nseed = 3", "plan has no 'seed': did you mean 'seeds'"),
-        ("data = 'text'", "this is no plan for digits"),
+        ("data = 'text'", "this is not a plan for digits"),
         ("seeds = [0, 0]", "given twice"),
         ("seeds = []", "at least one"),
         ("correction = 'none'", 'correction must be "holm"'),

@@ -314,5 +314,5 @@ def test_input_that_does_not_fit_says_why():
         module(tokens(2, 6, 12), state)
     with pytest.raises(ValueError, match=r"padding must be bool \(\.\.\., 7\)"):
         module(tokens(2, 7, 12), padding=torch.ones(2, 7))
-    with pytest.raises(ValueError, match="need causal=True"):
+    with pytest.raises(ValueError, match="a cache needs causal=True"):
         module.decode(tokens(2, 1, 12), None, (tokens(2, 3, 3, 4), tokens(2, 3, 3, 4)))

@@ -81,7 +81,7 @@ def test_input_that_does_not_fit_says_why(vit, lm):
         lm().generate(IDS[:, :0], 1)
     with pytest.raises(ValueError, match="temperature must be >= 0"):
         lm().generate(IDS, 1, temperature=-1.0)
-    with pytest.raises(ValueError, match="no network of attention"):
+    with pytest.raises(ValueError, match="not a network of attention"):
         configuration("prediction-error-rms")
 
 

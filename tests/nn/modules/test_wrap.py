@@ -180,7 +180,7 @@ def test_what_cannot_be_wrapped_says_why():
     model = tiny("bert")
     with pytest.raises(TypeError, match="needs a controller"):
         wrap(model, None)
-    with pytest.raises(ValueError, match="Linear is no transformers model"):
+    with pytest.raises(ValueError, match="Linear is not a transformers model"):
         wrap(torch.nn.Linear(2, 2), PRINTED)
     with pytest.raises(ValueError, match=r"cannot be wrapped: Places.*does not fit"):
         wrap(model, PRINTED, places=Places("layers", "a", "b"))

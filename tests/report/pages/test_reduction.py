@@ -96,7 +96,7 @@ def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path)
         (("--text", TEXT, "--window", 10), "nothing to drop"),
         (("--attention", 4, "--text", TEXT, "--window", 10), "1 ... 3"),
         (("--layers", 9, "--text", TEXT, "--window", 10), "9"),
-        (("--layers", 1, "--mlp", 1, "--text", TEXT, "--window", 10), "no number beside it"),
+        (("--layers", 1, "--mlp", 1, "--text", TEXT, "--window", 10), "leave out --attention"),
         (("--attention", 1, "--by", "luck", "--text", TEXT, "--window", 10), "got 'luck'"),
         (("--attention", 1, "--text", "@no-such-file"), "no-such-file"),
     ],

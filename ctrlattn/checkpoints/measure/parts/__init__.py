@@ -1,4 +1,4 @@
-"""The parts of a feedback profile, in the order in which they are measured: one file for each."""
+"""The parts of a feedback profile, one file each, in the order in which they are measured."""
 
 from ctrlattn.checkpoints.measure.parts.attention import attention
 from ctrlattn.checkpoints.measure.parts.diversity import diversity

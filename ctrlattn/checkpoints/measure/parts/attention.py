@@ -1,4 +1,4 @@
-"""eig(A), and the filters that A is along the tokens: the part with the attention matrices."""
+"""eig(A) and the gain of A on waves along the tokens: the part of the profile with the attention matrices."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ _WAVES = 33  # frequencies from 0 to pi
 
 
 def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Spectra of the attention matrices over the stability regions, and their filters along the tokens."""
+    """Spectra of the attention matrices, the presets' stability intervals, and the matrices as filters over tokens."""
     omega = np.linspace(0, np.pi, _WAVES)
     matrices = measurement.recorded["attention"].to_numpy()
     layers = each_layer(

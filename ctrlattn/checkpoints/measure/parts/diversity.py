@@ -1,4 +1,4 @@
-"""mean cos(x_i, x_j), (sum s^2)^2 / sum s^4: the part that says how alike the tokens are at every depth."""
+"""mean cos(x_i, x_j), (sum s^2)^2 / sum s^4: the part of the profile with the similarity and rank of the tokens."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def diversity(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """How alike the tokens are at every depth, and how large."""
+    """Mean cosine, participation rank and RMS of the tokens at every depth."""
     state = measurement.state
     ordinary = state[:, ordinary_tokens(state)]
     rms = np.linalg.norm(state, axis=-1) / np.sqrt(state.shape[-1])

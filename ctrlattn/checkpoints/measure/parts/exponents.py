@@ -1,4 +1,4 @@
-"""ln sigma(J_L ... J_1)/L: the part with the finite-time Lyapunov exponents of the whole depth."""
+"""ln sigma(J_L ... J_1)/L: the part of the profile with the finite-time Lyapunov exponents over the whole depth."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Finite-time Lyapunov exponents of the whole depth."""
+    """Finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
     effort, layers = measurement.effort, len(measurement.functions)
     k = min(effort.exponents, measurement.functions[0][1].numel())
-    visits = 2.0 * effort.sweeps - 1  # of each layer, which is recorded anew
+    visits = 2.0 * effort.sweeps - 1  # each visit to a layer evaluates it again
     total = int(visits) * layers
     done = iter(range(1, total + 2))
 
@@ -40,7 +40,7 @@ def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             "change of the exponent in the last sweep",
             "nat/layer",
         ),
-        exponent_token=(("exponent_index",), tokens.argmax(-1), "token of most of the direction at the input", "token"),
-        exponent_token_share=(("exponent_index",), tokens.max(-1), "its share of that direction's square"),
+        exponent_token=(("exponent_index",), tokens.argmax(-1), "token with most of the direction", "token"),
+        exponent_token_share=(("exponent_index",), tokens.max(-1), "its share of the squared length of that direction"),
     )
     return variables, Passes(forward=visits, jvp=k * effort.sweeps, vjp=k * (effort.sweeps - 1.0) + visits)

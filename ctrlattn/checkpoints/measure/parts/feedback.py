@@ -1,4 +1,4 @@
-"""<F(x), x>/<x, x>, |F|/|x|, x = g F + constant: the part with sign, gain and predicted share of every sublayer."""
+"""<F(x), x>/<x, x>, |F|/|x|, x = g F + constant: the part of the profile with each sublayer's feedback gain."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Sign, gain and predicted share of every sublayer."""
+    """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
     pairs = [measurement.sublayer(kind) for kind in SUBLAYERS]
     gain = np.stack([feedback_gain(x, f) for x, f in pairs], axis=1)
     ratio = np.stack([size_ratio(x, f) for x, f in pairs], axis=1)

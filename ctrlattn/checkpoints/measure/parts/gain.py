@@ -1,4 +1,4 @@
-"""|Jv|/|v| and sigma_max(J) of every layer: the part with typical and worst gains."""
+"""|Jv|/|v| and sigma_max(J) of every layer: the part of the profile with typical and worst-case gains of Jacobians."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Typical and worst gain of every layer, and how the leading directions of layers lie to each other."""
+    """Typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
     effort, n = measurement.effort, measurement.functions[0][1].shape[0]
     k = min(effort.singular, measurement.functions[0][1].numel())
 
@@ -37,9 +37,9 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         ),
         sigma=(("layer", "singular"), np.stack([t.values for t in triplets]), "singular value of the layer's Jacobian"),
         sigma_error=(("layer", "singular"), np.stack([t.errors for t in triplets]), "residual of the singular value"),
-        worst_token=(("layer",), tokens[0].argmax(-1), "token of most of the leading right singular vector", "token"),
-        worst_token_share=(("layer",), tokens[0].max(-1), "its share of that vector's square"),
-        amplified_token=(("layer",), tokens[1].argmax(-1), "token of most of the leading left vector", "token"),
+        worst_token=(("layer",), tokens[0].argmax(-1), "token with most of the leading right vector", "token"),
+        worst_token_share=(("layer",), tokens[0].max(-1), "its share of that vector's squared length"),
+        amplified_token=(("layer",), tokens[1].argmax(-1), "token with most of the leading left vector", "token"),
         left_right_cosine=(
             ("layer",),
             np.abs(np.sum(right[:, 0] * left[:, 0], -1)),
@@ -54,7 +54,7 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         feature_alignment=(
             pair,
             subspace_overlap(feature_directions(left, n), feature_directions(right, n)),
-            "the same as alignment for the leading feature directions, whatever tokens they are on",
+            "overlap of left and right leading feature directions, whatever tokens they are on",
         ),
     )
     return variables, Passes(forward=1.0, jvp=effort.probes + steps, vjp=steps + 1)

@@ -1,4 +1,4 @@
-"""<F^h(x), x>/<x, x>: the part with the feedback of every head, by the token that it comes from."""
+"""<F^h(x), x>/<x, x>: the part of the profile with the feedback gain of every head, split by source token."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """The feedback of every head, by the token it comes from; nan in a layer whose attention was dropped."""
+    """The feedback gain of every head, split by source token; nan in a layer whose attention was dropped."""
     network = measurement.checkpoint
     there = attending(network)
 
@@ -28,12 +28,12 @@ def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         head_source_gain=(
             ("layer", "head", "source"),
             np.median(sources, axis=-1),
-            "median over the tokens of a head's gain by the token that it comes from",
+            "median over the tokens of a head's gain, split by source token",
         ),
         source_gain=(
             ("layer", "source"),
             np.median(sources.sum(axis=1), axis=-1),
-            "median over the tokens of the gain of all heads together by the token that it comes from",
+            "median over the tokens of the gain of all heads together, split by source token",
         ),
         head_negative_share=(("layer", "head"), negative, "share of tokens with negative feedback"),
         head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),

@@ -1,4 +1,4 @@
-"""part: a network on one text -> (variables, passes it took): what all parts of a feedback profile are made with."""
+"""part(measurement) -> (variables, passes): a network on one text, and the helpers that all parts share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,20 +24,20 @@ SUBLAYERS = ("attention", "mlp")
 
 @dataclass(frozen=True)
 class Effort:
-    """How many products each estimate may take.
+    """How many products with the Jacobians each estimate may take.
 
     Attributes
     ----------
     probes : int
-        Random directions of the typical gain of a layer.
+        Random directions for the typical gain of a layer.
     singular, lanczos : int
-        Leading singular vectors of a layer, and steps to find them.
+        Number of leading singular vectors of a layer, and of Lanczos steps for them.
     arnoldi : int
-        Steps for the spectral radius of a layer.
+        Arnoldi steps for the spectral radius of a layer.
     commutator : int
-        Random probes of its departure from normality.
+        Random probes for the departure of a layer from normality.
     exponents, sweeps : int
-        Exponents over depth, and forward sweeps to find them.
+        Number of exponents over depth, and of forward sweeps for them.
     """
 
     probes: int = 4
@@ -56,14 +56,14 @@ class Effort:
 
 
 class Passes(NamedTuple):
-    """What a part took, in passes through all layers.
+    """Cost of a part, in passes through all layers.
 
     Attributes
     ----------
     forward : float
-        Evaluations.
+        Evaluations of the network.
     jvp, vjp : float
-        Products J v and J'w.
+        Products J v and J'w with the Jacobians of all layers.
     """
 
     forward: float = 0.0
@@ -73,7 +73,7 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A network on one text, with what the parts of its profile share: a recorded pass, and the layers as functions."""
+    """A network on one text; the parts of a profile share its recorded pass and its layers as functions."""
 
     checkpoint: Checkpoint
     ids: Any
@@ -116,7 +116,7 @@ Part = Callable[[Measurement], tuple["xr.Dataset", Passes]]
 
 
 def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.Dataset":
-    """A Dataset of name=(dims, values, long name[, unit]); where a pass was recorded, its tokens say their text."""
+    """A Dataset of name=(dims, values, long name[, unit]); its tokens carry their text where a pass was recorded."""
     import xarray as xr
 
     arrays: dict[str, tuple[Any, ...]] = {
@@ -126,13 +126,13 @@ def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.D
     coords = {name: arrays.pop(name) for name in variables if arrays[name][0] == name}
     named = "recorded" in vars(measurement) and "text" in measurement.recorded.coords
     if named and any("token" in dims for dims, *_ in arrays.values()):
-        # netCDF has no zero byte in a text.
+        # netCDF text cannot hold a zero byte.
         coords["text"] = ("token", [str(t).replace("\0", "") for t in measurement.recorded["text"].to_numpy()])
     return xr.Dataset(arrays, coords=coords)
 
 
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:
-    """measure(layer) of every layer, with progress."""
+    """measure(layer) for every layer; progress is reported after each."""
     count, values = len(measurement.checkpoint.layers), []
     for i in range(count):
         values.append(measure(i))
@@ -141,7 +141,7 @@ def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any
 
 
 def attending(checkpoint: Checkpoint) -> list[bool]:
-    """Which layers have value and output maps: a dropped or replaced attention has none.
+    """Which layers have value and output maps; a dropped or replaced attention has none.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def attending(checkpoint: Checkpoint) -> list[bool]:
 
 
 def stacked(layers: Sequence[Any]) -> list[np.ndarray]:
-    """Tuples of arrays, a tuple for each layer, stacked field by field; nan where a layer is None.
+    """Stack one tuple of arrays per layer, field by field; nan where a layer is None.
 
     >>> stacked([None, (np.array([1.0, 2.0]),)])[0].tolist()
     [[nan, nan], [1.0, 2.0]]

@@ -1,4 +1,4 @@
-"""rho(J), |J J' - J'J|: the part that says how far the layers' Jacobians are from normal ones."""
+"""rho(J), |J J' - J'J|: the part of the profile with the non-normality of the layers' Jacobians."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """How far the layers' Jacobians are from normal ones."""
+    """Spectral radius, numerical radius and departure from normality of the layers' Jacobians."""
     effort = measurement.effort
 
     def measure(i: int) -> Any:

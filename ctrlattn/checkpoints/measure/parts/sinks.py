@@ -1,4 +1,4 @@
-"""max_t |x_t| / median_t |x_t|, mean_i A_ij: the part with massive activations and attention sinks."""
+"""max_t |x_t| / median_t |x_t|, mean_i A_ij: the part of the profile with massive activations and attention sinks."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Massive activations and attention sinks, by token."""
+    """Massive activations at every depth and attention sinks of every head, with the tokens that carry them."""
     massive = massive_activation(measurement.state)
     token, share = attention_sink(measurement.recorded["attention"].to_numpy())
     variables = labelled(

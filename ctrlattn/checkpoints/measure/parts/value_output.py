@@ -1,4 +1,4 @@
-"""eig(W_O W_V): the part with the value-output map of every head."""
+"""eig(W_O W_V): the part of the profile with the value-output map of every head."""
 
 from typing import TYPE_CHECKING
 

@@ -1,1 +1,1 @@
-"""The page of `ctrlattn analyze`: what the layers of a checkpoint do as a feedback system."""
+"""The page of `ctrlattn analyze`, a file for each section: the layers of a checkpoint as a feedback system."""

@@ -1,4 +1,4 @@
-"""eig(A) over the stability regions, and A as a filter along the tokens."""
+"""Section of a profile's page: eig(A) over the stability regions, and A as a filter along the tokens."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ _VARIABLES = ("attention_eigenvalue", "unstable_share", "stable_interval", "diff
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Spectra of the attention matrices."""
+    """The section on the spectra of the attention matrices, or none where they were not measured."""
     if "attention_eigenvalue" not in profile:
         return []
     modes = profile["attention_eigenvalue"].to_numpy()

@@ -1,4 +1,4 @@
-"""sigma(J), rho(J), w(J) of every layer, and the exponents of their product: gain, non-normality, growth."""
+"""Sections of a profile's page: sigma(J), rho(J), w(J) of every layer Jacobian, and the exponents of their product."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ _EXPONENTS = ("exponent", "exponent_rate", "exponent_change", "exponent_token", 
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Gain, non-normality, exponents."""
+    """Sections on gain, non-normality and exponents, as far as they were measured."""
     parts = []
     if "sigma" in profile:
         parts.append(_gain(profile))

@@ -1,4 +1,4 @@
-"""<F(x), x>/<x, x> of every sublayer and head: does it push against the state, and how much of it does it predict?"""
+"""Sections of a profile's page: <F(x), x>/<x, x>, the sign of the feedback of every sublayer and head."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ _SOURCES = {"self": "the token itself", "first": "the first token", "others": "t
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Sublayers, and heads."""
+    """Sections on sublayers and heads, as far as they were measured."""
     parts = []
     if "feedback_gain" in profile:
         parts.append(_sublayers(profile))

@@ -1,4 +1,4 @@
-"""The page of `ctrlattn analyze`: a feedback profile in words, pictures and numbers."""
+"""profile -> the page of `ctrlattn analyze`: its heading, facts and order of sections."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
     out : path
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     profile : Dataset of checkpoints.feedback_profile
-        Of any parts: what was not measured has no section.
+        A profile with any of its parts; a part that was not measured has no section.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
     Raises
     ------
     InputError
-        A Dataset of something else; an output directory that cannot be written.
+        The Dataset is not a feedback profile, or the output directory cannot be written.
 
     Examples
     --------
@@ -40,11 +40,11 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
     >>> write_analysis("nowhere", xarray.Dataset())
     Traceback (most recent call last):
     ...
-    ctrlattn.InputError: this is no feedback profile: it has no 'cost' among its attributes...
+    ctrlattn.InputError: this is not a feedback profile: it has no 'cost' among its attributes...
     """
     if "cost" not in profile.attrs:
         raise InputError(
-            "this is no feedback profile: it has no 'cost' among its attributes; make one with "
+            "this is not a feedback profile: it has no 'cost' among its attributes; make one with "
             "checkpoints.feedback_profile(checkpoint, ids)"
         )
     return folder.write(out, PAGE, profile)

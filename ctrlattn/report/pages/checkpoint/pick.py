@@ -1,4 +1,4 @@
-"""Names out of a profile: which variables a section keeps, and its tokens in words."""
+"""Helpers for sections of a profile's page: variables by name, tokens in words, the largest entry, the mode."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 
 def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable]:
-    """Those of the names that were measured, as results.nc keeps them."""
+    """The named variables that were measured, as results.nc holds them."""
     measured = [name for name in names if name in profile.variables]
     return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in measured}
 
 
 def token(profile: "xr.Dataset", index: Any) -> str:
-    """A token by its place and, where it is known, its text."""
+    """A token in words: its position and, where it is known, its text."""
     i = int(index)
     text = f" ({str(profile['text'].to_numpy()[i])!r})" if "text" in profile.coords else ""
     return f"token {i}{text}"
 
 
 def largest(values: np.ndarray) -> tuple[int, ...]:
-    """Where the largest finite entry is."""
+    """Index of the largest finite entry."""
     return tuple(int(i) for i in np.unravel_index(np.nanargmax(values), values.shape))
 
 
 def most_common(values: Sequence[int] | np.ndarray) -> tuple[int, float]:
-    """The value met most often, and its share.
+    """(most frequent value, its share).
 
     >>> most_common([0, 0, 7])
     (0, 0.6666666666666666)

@@ -1,4 +1,4 @@
-"""The stream over depth: how alike the tokens become, and which of them are massive or draw the attention."""
+"""Sections of a profile's page: similarity of the tokens over depth, massive activations and attention sinks."""
 
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ _DIVERSITY = (
 _SINKS = (
     "massive_token", "massive_feature", "massive_value", "massive_ratio", "sink_token", "sink_share",
 )  # fmt: skip
-_MASSIVE = 10.0  # times the median norm: from here on the text speaks of a massive activation
+_MASSIVE = 10.0  # a token of more than so many times the median norm is called a massive activation
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """Diversity, and sinks."""
+    """Sections on diversity and sinks, as far as they were measured."""
     parts = []
     if "mean_cosine" in profile:
         parts.append(_diversity(profile))

@@ -1,4 +1,4 @@
-"""eig(W_O W_V): the gain that multiplies every attention mode of a head."""
+"""Section of a profile's page: eig(W_O W_V), the gain that multiplies every attention mode of a head."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sections(profile: "xr.Dataset") -> list[Section]:
-    """The maps of all heads."""
+    """The section on the value-output maps of all heads, or none where they were not measured."""
     if "value_eigenvalue" not in profile:
         return []
     modes = profile["value_eigenvalue"].to_numpy()
@@ -28,10 +28,10 @@ def sections(profile: "xr.Dataset") -> list[Section]:
             key="value_output",
             title="The gain of the attention modes: eigenvalues of W_O W_V",
             sentences=(
-                "What a head adds is A x W_V W_O: an attention mode a of a head meets the eigenvalues of its W_O W_V "
-                "(the norm's weights folded in), so that a·λ is the gain of that mode: along an eigenvector with a "
-                "negative real part the head is negative feedback. In the picture eigenvalues are divided by the size "
-                "that the norm divides by, where it was measured.",
+                "A head adds A x W_V W_O. An attention mode a of the head is multiplied by an eigenvalue λ of W_O W_V "
+                "(with the norm's weights folded in), so that a·λ is the gain of that mode. Along an eigenvector whose "
+                "λ has a negative real part the head is negative feedback. In the picture the eigenvalues are divided "
+                "by the size that the norm divides by, where it was measured.",
                 f"Of {modes.size} eigenvalues {percent(left)} have a negative real part; "
                 f"{percent(float(np.mean(positive[finite] < 0)))} of the heads are negative on the whole (sum of the "
                 f"real parts below zero). The largest modulus is {number(radius[big])}, head {big[1]} of layer "

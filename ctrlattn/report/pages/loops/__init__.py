@@ -1,1 +1,1 @@
-"""The page of `ctrlattn report`: each file answers one question, in the order of the page."""
+"""The page of `ctrlattn report`, a file for each section: loops that real attention matrices drive."""

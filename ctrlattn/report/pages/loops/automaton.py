@@ -1,4 +1,4 @@
-"""x_i <- x_i - mean(x_0 .. x_{i-1}), in place, 15 times: does the context predict the token that E displaced?"""
+"""Section: x_i <- x_i - mean(x_0 .. x_{i-1}), 15 passes of the automaton on A B C D repeated, and its similarities."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def sections(material: Material) -> list[Section]:
     """Similarity before and after, and how often a D is the nearest earlier token to E."""
     generator = np.random.default_rng(SEED)
     periodic = _embed(TOKENS, generator)
-    # The control has no repetition: the same positions are asked, and no token there is a D.
+    # The control has no repetition: it looks at the same positions, where no token is a D.
     distinct = _embed([str(i) for i in range(len(TOKENS))], generator)
     after = {label: _run(name, periodic) for label, name in VARIANTS.items()}
     hits = {label: int(_probe_finds(x, "D").sum()) for label, x in after.items()}
@@ -33,7 +33,7 @@ def sections(material: Material) -> list[Section]:
         f"Over {DRAWS} Gaussian draws of the embeddings (d = {FEATURES}, seed {SEED}) a D is the nearest earlier token "
         f"to E in {share_with_interval(hits['plain'], DRAWS)} plain and "
         f"{share_with_interval(hits['RMS norm'], DRAWS)} with RMS norm.",
-        "The control has no repetition: 12 different tokens, and the same two positions are asked. There it is "
+        "The control has 12 different tokens without repetition, and looks at the same two positions. There it is "
         f"{percent(control['plain'] / DRAWS)} plain and {percent(control['RMS norm'] / DRAWS)} with RMS norm; chance "
         f"is {percent(len(rows) / (len(TOKENS) - 1))}. What stands above chance there is position, not prediction.",
     )
@@ -67,7 +67,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _embed(tokens: list[str], generator: np.random.Generator) -> np.ndarray:
-    """Gaussian embeddings, one for each different token, (DRAWS, tokens, FEATURES)."""
+    """Gaussian embeddings, (DRAWS, tokens, FEATURES); equal tokens have the same one."""
     vocabulary = sorted(set(tokens))
     table = generator.standard_normal((DRAWS, len(vocabulary), FEATURES))
     return table[:, [vocabulary.index(token) for token in tokens]]
@@ -83,6 +83,6 @@ def _cosines(x: np.ndarray) -> np.ndarray:
 
 
 def _probe_finds(x: np.ndarray, wanted: str) -> np.ndarray:
-    """Per draw: is the earlier token most similar to the last one a `wanted`?"""
+    """For each draw, whether the earlier token that is most similar to the last one is a `wanted`."""
     nearest = np.argmax(_cosines(x)[:, -1, :-1], axis=-1)
     return np.array(TOKENS[:-1])[nearest] == wanted

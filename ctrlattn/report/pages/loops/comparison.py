@@ -1,4 +1,4 @@
-"""One table: every loop in a row, its figures in columns, and a verdict in words."""
+"""Section: one table with a row per loop, its figures in columns, and a verdict in words."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ HEADER = (
     "mean cosine at the end",
     "verdict",
 )
-TOLERATED = 0.05  # of the reference: a steady-state error below it counts as tracking
+TOLERATED = 0.05  # a steady-state error below this share of the reference counts as tracking
 
 
 def sections(material: Material) -> list[Section]:
-    """The loops side by side."""
+    """The section that compares all loops."""
     rows, verdicts = [], {}
     for name, loop in material.loops.items():
         cells, verdict = _row(name, loop, material)
@@ -39,9 +39,9 @@ def sections(material: Material) -> list[Section]:
             title="The loops side by side",
             sentences=_sentences(verdicts),
             caveat=(
-                "Intervals, poles, T(1) and settling are those of frozen modes (linear, time-invariant); the cosine is "
-                "simulated with the recorded matrices, layer after layer. A verdict speaks of the value chain alone, "
-                "not of a trained network around it."
+                "Intervals, poles, T(1) and settling are those of frozen modes (linear, time-invariant). The cosine is "
+                "simulated with the recorded matrices, layer by layer. A verdict holds for the value chain alone, not "
+                "for a trained network around it."
             ),
             tables=(Table(HEADER, tuple(rows), f"Loops driven by {material.network}"),),
             numbers=verdicts,

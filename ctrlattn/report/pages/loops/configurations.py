@@ -1,4 +1,4 @@
-"""The published configurations on real attention: interval, share outside, a step that helps, error, Ms."""
+"""Section: the published PIDformer gains on real attention spectra: stable interval, share outside, error, Ms."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ from ctrlattn.stability.modes.regions import unstable_share
 
 CAVEAT = (
     "This is the theory of the value chain as published: attention is frozen, and there is no residual stream, "
-    "re-projection or norm. The gains for text are remembered, not read (low confidence). The step h is that of the "
-    "sampled continuous law, which the ema law is not."
+    "re-projection or norm. The gains for text are quoted from memory and have not been checked against the source. "
+    "The step h belongs to the sampled continuous law, which the ema law is not."
 )
 
 
 def sections(material: Material) -> list[Section]:
-    """The published gains, whatever loops the report compares."""
+    """The section on the published gains, which does not depend on the loops of the report."""
     loops = {name: presets.get(name) for name in presets.PUBLISHED}
     facts = {name: _facts(loop, material) for name, loop in loops.items()}
     return [
@@ -53,7 +53,7 @@ def _facts(loop: Loop, material: Material) -> dict[str, Any]:
 
 
 def _step(loop: Loop, modes: np.ndarray) -> float:
-    """Largest step with which all modes are stable; undefined for a law that samples no continuous one."""
+    """Largest step with which all modes are stable; nan for a law that does not sample a continuous one."""
     pid = loop.controller
     if not isinstance(pid, PID) or pid.form != "printed":
         return float("nan")

@@ -1,4 +1,4 @@
-"""All gains (kp, ki) that leave every real mode stable, and what the best of them achieve beside the published ones."""
+"""Section: all gains (kp, ki) that leave every real mode stable, and gains by specification with the published ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,8 +23,8 @@ LAWS = {"printed law": "pidformer-printed", "ema law": "pidformer-ema"}
 MARGIN, DRAWS, MODES, HORIZON = 0.4, 200, 24, 1000
 CAVEAT = (
     "The value chain is the published one: attention is frozen, and there is no residual stream, re-projection or "
-    "norm. The regions are those of the outermost modes and of quantiles between them; gains drawn from them are then "
-    "tried on all modes."
+    "norm. The regions are computed for the outermost modes and for quantiles between them. Gains drawn from them are "
+    "then tested on all modes."
 )
 
 
@@ -65,7 +65,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
-    """Share of gains drawn from the region that leave every mode stable, not only the outermost."""
+    """Share of gains drawn from the region that leave every mode stable, and not only those it was computed for."""
     rng = np.random.default_rng(0)
     slices = [i for i, intervals in enumerate(region) if _clipped(intervals)]
     if not slices:
@@ -87,22 +87,22 @@ def _with_gains(loop: Loop, kp: float, ki: float) -> PID:
 
 
 def _clipped(intervals: Sequence[Interval]) -> list[Interval]:
-    """What lies in the frame of the picture."""
+    """The parts of the intervals that lie in the frame of the picture."""
     clipped = [(max(low, SECOND[0]), min(high, SECOND[1])) for low, high in intervals]
     return [(low, high) for low, high in clipped if low < high]
 
 
 def _area(region: Sequence[Sequence[Interval]]) -> float:
-    """Area inside the frame of the picture."""
+    """Area of a region inside the frame of the picture."""
     widths = [sum(high - low for low, high in _clipped(intervals)) for intervals in region]
     return float(np.sum(widths) * (FIRST[1] - FIRST[0]))
 
 
 def _designed(loop: Loop, few: np.ndarray, spectrum: np.ndarray, settling: float) -> Any:
-    """(Design, Performance on all modes), or why there is none."""
+    """(Design, Performance on all modes), or the reason in words why there is no design."""
     pid = loop.controller
     assert isinstance(pid, PID)
-    # The integral of the ema law leaks: it always leaves an error, and none is asked of it.
+    # The integral of the ema law leaks and always leaves an error, so that the specification has no limit for it.
     error = 0.05 if pid.form == "printed" else None
     spec = Spec(modulus_margin=MARGIN, settling=settling, steady_state_error=error)
     try:

@@ -1,4 +1,4 @@
-"""J(x_t) Q_{t-1} = Q_t R(t) over the recorded layers: what grows, what is forgotten, where no layer is like another."""
+"""Section: finite-time Lyapunov exponents of each linear loop over the recorded attention matrices of a network."""
 
 import math
 
@@ -11,10 +11,10 @@ from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number
 from ctrlattn.stability import layer_map, lyapunov_exponents
 
-LARGEST = 12  # exponents a loop; softmax keeps one neutral direction a head, and some that decay should be seen
+LARGEST = 12  # exponents per loop: softmax has one neutral direction per head, and some decaying ones should be seen
 CAVEAT = (
-    "Time-varying, layer l attending as recorded in layer l; values neither re-projected nor normalised. The exponents "
-    "are means over as many layers as the network has, not limits; a controller's memories count as state."
+    "The loop is time-varying: layer l attends as recorded in layer l. Values are neither re-projected nor normalised. "
+    "The exponents are means over the layers of the network, not limits. A controller's memories are part of the state."
 )
 
 
@@ -50,7 +50,8 @@ def sections(material: Material) -> list[Section]:
 def exponents(loop: Loop, material: Material) -> np.ndarray:
     """Running estimate of the largest exponents, (layers, k).
 
-    A linear loop acts alike on all features of a head: one of each is enough, and any trajectory, so that of 0.
+    A linear loop acts alike on all features of a head, so that one feature per head is enough. Its exponents do not
+    depend on the trajectory, which starts at 0 here.
     """
     text = material.texts[0]
     rest = np.zeros((text.sizes["query"], text.sizes["head"]))
@@ -73,7 +74,7 @@ def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str,
         (
             "A disturbance along it at the first layer is larger at the last, "
             + listed([f"{number(math.exp(min(value, 700.0)))} times ({name})" for name, value in growing.items()])
-            + ", where every layer is taken as it is and none is frozen. "
+            + ", where every layer has its own matrix and none is frozen. "
             if growing
             else "None of the loops lets a disturbance grow for good. "
         )

@@ -1,4 +1,4 @@
-"""gain = <F(x), x> / <x, x>: does a sublayer of a real network push against its state or along it?"""
+"""Section: <F(x), x> / <x, x>, the feedback gain of the sublayers of each recorded network."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ SUBLAYERS = {"attention": ("state", "attention_out"), "MLP": ("mid", "mlp_out")}
 
 
 def sections(material: Material) -> list[Section]:
-    """Sign and gain of the feedback of each real layer."""
+    """The section on sign and gain of the feedback of each recorded layer."""
     gains = {name: network_gains(texts) for name, texts in material.networks.items()}
     gains = {name: by_sublayer for name, by_sublayer in gains.items() if by_sublayer}
     if not gains:
@@ -53,7 +53,7 @@ def sections(material: Material) -> list[Section]:
 
 
 def network_gains(texts: Any) -> dict[str, np.ndarray]:
-    """Gain of each sublayer kind, (layers, tokens of all texts); a kind that was not recorded is absent."""
+    """Gain of each kind of sublayer, (layers, tokens of all texts); a kind that was not recorded is absent."""
     return {
         kind: np.concatenate([feedback_gain(_signal(t, x), _signal(t, f)) for t in texts], axis=-1)
         for kind, (x, f) in SUBLAYERS.items()
@@ -62,7 +62,7 @@ def network_gains(texts: Any) -> dict[str, np.ndarray]:
 
 
 def _signal(text: Any, name: str) -> np.ndarray:
-    """One recorded signal in float64, as each layer reads it: (layers, tokens, features)."""
+    """One recorded signal in float64, (layers, tokens, features)."""
     return text[name].to_numpy()[: text.sizes["layer"]].astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""S = 1/(1 + L), T = 1 - S over depth: each controller's robustness, per mode and worst case over the real spectrum."""
+"""Section: S = 1/(1 + L), T = 1 - S over depth, margins and root loci of each loop, per mode and in the worst case."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,14 +19,14 @@ OMEGA = np.linspace(0.0, np.pi, 257)  # rad/layer, Nyquist frequency included
 GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
 QUANTILES = (0.05, 0.95)
 CAVEAT = (
-    "Frequency responses, margins, root loci and poles belong to one frozen attention mode acting alike in every layer "
-    "(weight-tied); a network whose layers differ has none. Unstable modes have no frequency response and are left out "
-    "of the bands, not out of the count."
+    "Frequency responses, margins, root loci and poles belong to one frozen attention mode that acts alike in every "
+    "layer (weight-tied); a network whose layers differ has none. Unstable modes have no frequency response. They are "
+    "left out of the bands, but counted."
 )
 
 
 def sections(material: Material) -> list[Section]:
-    """|S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
+    """The section with |S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
     title = "Frequency response over depth: how much is amplified, how robust is it?"
     if not material.controlled:
         return [
@@ -80,7 +80,7 @@ def worst_case(loop: Loop, modes: np.ndarray) -> dict[str, Any]:
     """Bands of |S| and |T| over the stable modes, their largest Ms, and the share that is unstable."""
     alpha = open_loop_pole(loop, modes)
     stable = spectral_radius(loop.controller, alpha) < 1
-    robustness = performance(loop, modes, horizon=8)  # its margins; nobody looks at the step response
+    robustness = performance(loop, modes, horizon=8)  # only its margins are used, so that a short horizon is enough
     s = sensitivity_response(loop.controller, alpha[stable], OMEGA)
     if not len(s):
         nothing = np.full((2, len(OMEGA)), np.nan)

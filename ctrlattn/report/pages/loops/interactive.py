@@ -1,4 +1,4 @@
-"""plotly panes under --interactive: the library is inlined once, so that the page still needs no network."""
+"""plotly panes of `ctrlattn report --interactive`; the library is inlined once, so that the page needs no network."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def panes(material: Material) -> dict[str, str]:
-    """Markup by the name of the picture that each pane stands under.
+    """Markup of the panes, by the name of the picture under which each stands.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def _plane(material: Material, figure: "Figure") -> "Figure":
     for name, loop in material.controlled.items():
         if loop.feedback == 0:
             continue
-        # An even number of points, so that none falls on z = 1, where an integrator is infinite.
+        # The number of points is even, so that none falls on z = 1, where an integrator is infinite.
         boundary = region_boundary(loop.controller, np.linspace(-np.pi, np.pi, 1440))
         a = attention_eigenvalue(loop, boundary)
         a = np.where(np.abs(a) < 4, a, np.nan)

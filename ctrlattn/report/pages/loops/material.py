@@ -1,4 +1,4 @@
-"""What the report is about: the loops compared and the networks whose signals drive them."""
+"""Material of the page of `ctrlattn report`: loops, recorded networks, and the loops driven by recorded attention."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +15,13 @@ from ctrlattn.normalizers import rms_norm
 from ctrlattn.predictors import FixedAttention
 from ctrlattn.stability import attention_spectrum
 
-_DIGITS = 150  # half the range of a float64: sums of squares stay in it
+_DIGITS = 150  # half the decimal exponents of float64, so that sums of squares do not overflow
 DEFAULT_PRESETS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema")
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Loops by name and, by name, the recorded texts of each network; the first network is the main one."""
+    """Loops by name, and recorded texts by the name of their network; the first network is the main one."""
 
     loops: Mapping[str, Loop]
     networks: Mapping[str, Sequence[Any]]
@@ -53,7 +53,7 @@ class Material:
 
     @cached_property
     def spectra(self) -> dict[str, np.ndarray]:
-        """Eigenvalues of every recorded attention matrix, (modes,) for each network."""
+        """Eigenvalues of all recorded attention matrices of each network, (modes,)."""
         return {
             name: np.concatenate([attention_spectrum(text["attention"].to_numpy()).ravel() for text in texts])
             for name, texts in self.networks.items()
@@ -61,18 +61,18 @@ class Material:
 
     @cached_property
     def average_mode(self) -> float:
-        """Mean eigenvalue of the main network's attention; complex pairs make it real."""
+        """Mean eigenvalue of the main network's attention, which is real since complex ones come in pairs."""
         return float(self.spectra[self.network].mean().real)
 
     @cached_property
     def drivable(self) -> dict[str, Loop]:
-        """The loops that the main network's attention can drive: sequential order needs causal matrices."""
+        """The loops that the main network's attention can drive; sequential ones need causal matrices."""
         causal = all(is_causal(text) for text in self.texts)
         return {name: loop for name, loop in self.loops.items() if causal or loop.order == "parallel"}
 
     @cached_property
     def trajectories(self) -> dict[str, list[np.ndarray]]:
-        """States of each drivable loop on each text, (depth, token, feature), layer l attending as recorded."""
+        """States (depth, token, feature) of each drivable loop on each text; layer l attends as recorded there."""
         return {
             name: [simulate(self.driven(loop, text), start(text), self.layers).state for text in self.texts]
             for name, loop in self.drivable.items()
@@ -85,7 +85,7 @@ class Material:
 
 
 def start(text: Any) -> np.ndarray:
-    """The state at layer 0: the recorded embeddings with every token at RMS 1, or Gaussian where none were recorded."""
+    """The state at layer 0: the recorded embeddings with every token at RMS 1, or a Gaussian without a recording."""
     if "state" in text:
         return rms_norm(text["state"].to_numpy()[0].astype(np.float64))
     heads, tokens = text.sizes["head"], text.sizes["query"]
@@ -93,12 +93,12 @@ def start(text: Any) -> np.ndarray:
 
 
 def is_causal(text: Any) -> bool:
-    """Whether no recorded attention matrix looks at a later token."""
+    """Whether no recorded attention matrix reads a later token."""
     return bool(np.all(np.triu(text["attention"].to_numpy(), 1) == 0))
 
 
 def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> dict[str, Loop]:
-    """Presets and configured loops by name; the published quartet where nothing is asked for."""
+    """Presets and configured loops by name; by default softmax, NeuTRENO and both PIDformer laws."""
     chosen = list(names or ()) or ([] if configured else list(DEFAULT_PRESETS))
     loops = {name: presets.get(name) for name in chosen}
     clash = loops.keys() & configured.keys()
@@ -108,12 +108,12 @@ def named_loops(names: Sequence[str] | None, configured: Mapping[str, Loop]) -> 
 
 
 def require_in_range(material: Material) -> None:
-    """No linear loop leaves the range of floats: |A|^layers, A the state matrix of the mode a = 1.
+    """Raise InputError if a linear loop overflows: by |A|^layers, where A is the state matrix of the mode a = 1.
 
     Raises
     ------
     InputError
-        A loop whose gains are too large.
+        The gains of a loop are too large.
     """
     for name, loop in material.linear.items():
         largest = float(np.abs(mode(loop, 1.0).A).max())

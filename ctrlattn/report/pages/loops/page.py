@@ -1,4 +1,4 @@
-"""The page of `ctrlattn report`: loops driven by the signals of a real network."""
+"""loops + recorded signals -> the page of `ctrlattn report`: its heading, facts and order of sections."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,17 +45,17 @@ def write(
     out : path
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     presets : names, optional
-        Loops to compare; None and no configuration: softmax, NeuTRENO and both PIDformer laws.
+        Loops to compare. Without presets and configurations: softmax, NeuTRENO and both PIDformer laws.
     configurations : paths of TOML files, optional
-        Further loops, named after their files.
+        Further loops, which are named after their files.
     signals_file : path, optional
-        Recorded signals (see ctrlattn.signals); None: those that ship with the package.
+        Recorded signals (see ctrlattn.signals), by default those that ship with the package.
     recorded : Datasets of checkpoints.tap, optional
-        Signals of a checkpoint, one Dataset a text; excludes `signals_file`.
+        Signals of a checkpoint, one Dataset per text; excludes `signals_file`.
     interactive : bool
-        Add plotly panes (the page grows by about 5 MB and stays self-contained).
+        Whether to add plotly panes. The page grows by about 5 MB and stays self-contained.
     progress : callable, optional
-        Called with the name of a step, the number of steps done and their total.
+        It is called with the name of a step, the number of finished steps and their total.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def write(
     Raises
     ------
     InputError
-        Unknown presets, faulty configurations or signals, an output directory that cannot be written.
+        A preset is unknown, a configuration or the signals are faulty, or the output directory cannot be written.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def write(
 
 
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
-    """Recorded texts by network; the shipped ones where nothing is given."""
+    """Recorded texts by network; by default the shipped ones."""
     if signals_file is not None and recorded is not None:
         raise InputError("give either a signals file or a checkpoint, not both")
     if recorded is not None:

@@ -1,4 +1,4 @@
-"""alpha = skip + feedback a: the eigenvalues a of real attention matrices over each controller's stability region."""
+"""Section: alpha = skip + feedback a, eigenvalues a of recorded attention over each controller's stability region."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ CAVEAT = (
 
 
 def sections(material: Material) -> list[Section]:
-    """Where real modes lie, and the share that each controller leaves unstable."""
+    """The section on where real modes lie, and on the share that each controller leaves unstable."""
     title = "Are the modes of real attention stable under each controller?"
     if not material.linear:
         return [Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))]

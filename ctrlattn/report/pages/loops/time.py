@@ -1,4 +1,4 @@
-"""y_k = <x_k, x_0> / <x_0, x_0>: how each loop follows its reference over the layers of a real network."""
+"""Section: time responses over depth, y_k = <x_k, x_0> / <x_0, x_0> on recorded attention and unit steps of a mode."""
 
 from dataclasses import asdict
 from typing import Any
@@ -15,15 +15,16 @@ from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import layers_until, listed, number
 from ctrlattn.stability import is_stable
 
-HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode takes its time
+HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode settles slowly
 CAVEAT = (
-    "The first picture is a time-varying simulation: the matrix of layer l in layer l, one head per group of "
-    "features, values neither re-projected nor normalised. The second is one frozen mode, linear and time-invariant."
+    "The first picture is a time-varying simulation: layer l attends with the recorded matrix of layer l, one head per "
+    "group of features, and values are neither re-projected nor normalised. The second is one frozen mode, which is "
+    "linear and time-invariant."
 )
 
 
 def sections(material: Material) -> list[Section]:
-    """Tracking, settling, overshoot and steady-state error, by real attention matrices and by the average mode."""
+    """The section on tracking, settling, overshoot and steady-state error, by recorded matrices and average mode."""
     real = {name: _along_reference(runs) for name, runs in material.trajectories.items()}
     average = {
         name: step_response(loop, material.average_mode, material.layers) for name, loop in material.linear.items()
@@ -63,27 +64,27 @@ def sections(material: Material) -> list[Section]:
 
 
 def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
-    """State of mode a from rest, its reference beta r stepping to 1, (layers + 1,)."""
+    """State of mode a from rest after a step of its reference beta r to 1, (layers + 1,)."""
     import control
 
     return control.step_response(mode(loop, a), timepts=np.arange(layers + 1)).outputs
 
 
 def mode_metrics(loop: Loop, material: Material) -> StepMetrics:
-    """Figures of the average mode's step response: exact end, and a horizon long enough to see it settle."""
+    """Metrics of the average mode's step response: the end is exact, and the horizon is long enough for settling."""
     a = material.average_mode
     final = reached(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
     return step_metrics(step_response(loop, a, HORIZON), 1.0, final=final)
 
 
 def reached(loop: Loop, a: float) -> float:
-    """T(1) of one mode: the share of the reference that is reached."""
+    """T(1) of one mode, the share of the reference that is reached."""
     num, den = (loop.controller or PID()).fraction()
     return float(static_gain(num, den, open_loop_pole(loop, a)))
 
 
 def _along_reference(runs: list[np.ndarray]) -> np.ndarray:
-    """Projection of each token on where it started, (depth, tokens of all texts)."""
+    """Projection of each token on its state at layer 0, (depth, tokens of all texts)."""
     return np.concatenate([np.sum(x * x[0], -1) / np.sum(x[0] * x[0], -1) for x in runs], axis=-1)
 
 

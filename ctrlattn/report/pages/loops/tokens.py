@@ -1,4 +1,4 @@
-"""Along the tokens: attention passes the mean and damps the differences; how much diversity is left over depth?"""
+"""Section: attention as a filter along the tokens, and the diversity of the tokens over depth."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ OMEGA = np.linspace(0.0, np.pi, 97)  # rad/token
 
 
 def sections(material: Material) -> list[Section]:
-    """Low-pass or high-pass, attenuation per frequency and per mode, diversity over depth."""
+    """The section on attenuation per token frequency and per mode, and on diversity over depth."""
     attention = [text["attention"].to_numpy().astype(np.float64) for text in material.texts]
     gains = _by_layer(attention, difference_gain)
     response = _responses(attention)
@@ -31,8 +31,8 @@ def sections(material: Material) -> list[Section]:
             ),
             pictures=_pictures(material, response, cosine, rank),
             caveat=(
-                "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, no MLP, "
-                "no norm and no re-projection. The network's own curve has all of them."
+                "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, without "
+                "MLP, norm and re-projection. The network's own curve has all of them."
             ),
             numbers={
                 "difference_gain_by_layer": gains,
@@ -61,12 +61,12 @@ def _responses(attention: list[np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _diversity(material: Material, measure: Any) -> dict[str, np.ndarray]:
-    """A measure over depth, mean over texts, for the network itself and for each loop that its attention drives."""
+    """A measure over depth, averaged over texts, for the network itself and for each loop that its attention drives."""
     curves = {}
     if all("state" in text for text in material.texts):
         states = [text["state"].to_numpy().astype(np.float64) for text in material.texts]
         curves["the network itself"] = np.mean([measure(x) for x in states], axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may leave the range of floats
+    with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may overflow
         for name, runs in material.trajectories.items():
             curves[name] = np.mean([measure(x) for x in runs], axis=0)
     return curves

@@ -1,4 +1,4 @@
-"""||x_k|| <= ||A^k|| ||x_0||: how much a disturbance of the tokens grows on its way to being forgotten."""
+"""Section: ||x_k|| <= ||A^k|| ||x_0||, transient growth of a disturbance, and pseudospectra of the automaton's pass."""
 
 from dataclasses import replace
 from typing import Any
@@ -19,13 +19,13 @@ PASSES, TOKENS, DISTURBANCE = 15, 12, 1e-3
 RE, IM = np.linspace(-0.4, 2.4, 71), np.linspace(-1.4, 1.4, 71)
 CAVEAT = (
     "Attention is frozen: each recorded matrix acts in every layer, one head at a time, without residual stream, "
-    "projections, MLP or norm. The tokens' values are disturbed at one layer; what is amplified is their 2-norm. "
+    "projections, MLP or norm. The values of the tokens are disturbed at one layer, and their 2-norm is measured. "
     "A pole on the unit circle, the consensus of plain softmax, counts as stable."
 )
 
 
 def sections(material: Material) -> list[Section]:
-    """The automaton's pass operator, and every linear loop on every recorded matrix of one text."""
+    """The section on the automaton's pass operator, and on every linear loop with every recorded matrix of one text."""
     automaton = pass_operator(presets.get("prediction-error"), TOKENS)
     growth = transient_growth(automaton, PASSES)
     moved = pseudospectral_radius(automaton, DISTURBANCE)
@@ -54,8 +54,8 @@ def sections(material: Material) -> list[Section]:
 def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarray]:
     """(growth, stable) of each recorded matrix of the first text: (matrices, layers + 1) and (matrices,).
 
-    Growth is the 2-norm of the map from the tokens, disturbed at one layer, to the tokens k layers later, the
-    controller at rest before.
+    Growth is the 2-norm of the map from a disturbance of the tokens at one layer to the tokens k layers later. The
+    controller is at rest before.
     """
     matrices = material.texts[0]["attention"].to_numpy().astype(np.float64)
     matrices = matrices.reshape(-1, *matrices.shape[-2:])
@@ -72,7 +72,7 @@ def amplification(loop: Loop, material: Material) -> tuple[np.ndarray, np.ndarra
 
 
 def _summary(growth: np.ndarray, stable: np.ndarray) -> dict[str, float]:
-    """Over the stable matrices: peak and where the growth stands at the last layer."""
+    """Peak of the growth and its value at the last layer, over the stable matrices."""
     stable_growth = growth[stable]
     if not len(stable_growth):
         return {"stable_share": 0.0, "median_peak": np.nan, "largest_peak": np.nan, "median_end": np.nan}
