@@ -159,7 +159,7 @@ def _moved(x: Any, rng: np.random.Generator) -> Any:
 
 
 def is_marginal(name: str, arguments: tuple[Any, ...]) -> bool:
-    """A pole (of the closed loop, where that is asked about) is within 1e-6 of the boundary, or rounding moves it over."""
+    """A pole (of the closed loop, where that is asked about) is within 1e-6 of the boundary, or rounding moves it."""
     system = arguments[0]
     if not isinstance(system, control.StateSpace | control.TransferFunction):
         return False

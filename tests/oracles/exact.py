@@ -262,17 +262,34 @@ def unstable_roots(p: Polynomial) -> tuple[int, bool]:
         if abs(p[-1]) <= _ZERO * size or abs(p[0]) <= _ZERO * size:
             return 0, True
         unit = mp.power(2, mp.nint(mp.log(abs(p[0] / p[-1]), 2) / n))
-        down = [c * unit**k for k, c in enumerate(p)][::-1]
-        above, below = down[::2], down[1::2]
-        signs = [mp.sign(above[0])]
-        while below:
-            if abs(below[0]) <= _ZERO * max(map(abs, above + below)):
-                return 0, True  # roots that mirror each other, on the boundary or about it
-            signs.append(mp.sign(below[0]))
-            factor = above[0] / below[0]
-            following = [a - factor * b for a, b in zip(above[1:], [*below[1:], mpf(0)], strict=False)]
-            above, below = below, following
-        return sum(s != t for s, t in pairwise(signs)), False
+        p = [c * unit**k for k, c in enumerate(p)]
+        count = _routh(p)
+        if count is None:  # roots on the boundary, or such that mirror each other about it: look from either side
+            right, left = (_routh(_shifted(p, side * mpf(10) ** -40)) for side in (1, -1))
+            return right or 0, right is None or right != left
+        return count, False
+
+
+def _routh(p: Polynomial) -> int | None:
+    """Changes of sign in the first column; None where an entry of it vanishes."""
+    above, below = p[::-1][::2], p[::-1][1::2]
+    signs = [mp.sign(above[0])]
+    while below:
+        if abs(below[0]) <= _ZERO * max(map(abs, above + below)):
+            return None
+        signs.append(mp.sign(below[0]))
+        factor = above[0] / below[0]
+        following = [a - factor * b for a, b in zip(above[1:], [*below[1:], mpf(0)], strict=False)]
+        above, below = below, following
+    return sum(s != t for s, t in pairwise(signs))
+
+
+def _shifted(p: Polynomial, by: Any) -> Polynomial:
+    """p(s + by), by Horner's rule."""
+    total: Polynomial = [mpf(0)]
+    for c in reversed(p):
+        total = plus(times(total, [by, mpf(1)]), [c])
+    return total[: len(p)]
 
 
 def stable(p: Polynomial) -> bool:
