@@ -13,9 +13,14 @@ from scipy.linalg import qr
 
 from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.linear.realization import Realization, realization, to_control
+from ctrlattn.linear.scaling import Scaled, scaled, times_power
+from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
 
 _EPS = float(np.finfo(float).eps)
 _LARGEST = 3000
+_DOUBLINGS = 80  # 2^80 terms: a radius of 1 - 1e-16 has long converged
+_REFINE = 1e-11  # relative error of a gramian above which it is refined
+_LOST = 1e-6  # and above which it is refused
 
 
 class Truncation(NamedTuple):
@@ -55,8 +60,9 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
     >>> controllability_gramian(control.ss(0.5, 1, 1, 0, 1)).round(12).tolist()  # 1/(1 - 0.25)
     [[1.333333333333]]
     """
-    f = controllability_factor(_stable(system, "controllability_gramian", continuous))
-    return f @ f.conj().T
+    unit = scaled(_stable(system, "controllability_gramian", continuous))
+    f = unit.states[:, None] * controllability_factor(unit.system)
+    return _gramian(f, unit.into, "controllability_gramian")
 
 
 def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarray:
@@ -70,8 +76,9 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
     >>> observability_gramian(control.ss(-0.5, 1, 1, 0)).round(12).tolist()  # continuous: 1/(2 0.5)
     [[1.0]]
     """
-    f = controllability_factor(_adjoint(_stable(system, "observability_gramian", continuous)))
-    return f @ f.conj().T
+    unit = scaled(_stable(system, "observability_gramian", continuous))
+    f = controllability_factor(adjoint(unit.system)) / unit.states[:, None]
+    return _gramian(f, unit.exponent - unit.into, "observability_gramian")
 
 
 def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarray:
@@ -102,8 +109,9 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
     >>> hankel_singular_values(control.tf([1], [1, 0, 0], 1)).round(12).tolist()  # two pure delays
     [1.0, 1.0]
     """
-    g = _stable(system, "hankel_singular_values", continuous)
-    return _balancing(g)[1]
+    unit = scaled(_stable(system, "hankel_singular_values", continuous))
+    sigma = _balancing(unit.system)[1]
+    return np.array([times_power(float(s), unit.exponent, "hankel_singular_values") for s in sigma])
 
 
 def balanced_truncation(system: Any, order: int | None = None, *, tol: float | None = None) -> Truncation:
@@ -144,30 +152,86 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     """
     if isinstance(system, tuple | np.ndarray):  # what goes in comes out, and matrices say no time base
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
-    g = _stable(system, "balanced_truncation", False)
-    (into, out), hankel = _balancing(g)
-    r = _order(order, tol, hankel)
+    unit = scaled(_stable(system, "balanced_truncation", False))
+    (into, out), hankel = _balancing(unit.system)
+    r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
     scale = 1 / np.sqrt(hankel[:r])
     right, left = into[:, :r] * scale, (out[:, :r] * scale).T
+    g = unit.system
     reduced = Realization(left @ g.a @ right, left @ g.b, g.c @ right, g.d, g.continuous)
-    named = to_control(reduced, system.dt)
+    bound = float(2 * hankel[r:].sum())
+    _require_bound(g, reduced, bound)
+    named = to_control(_in_given_units(reduced, unit), system.dt)
+    bound, *values = (times_power(float(s), unit.exponent, "balanced_truncation") for s in (bound, *hankel))
     named.set_inputs(system.input_labels)
     named.set_outputs(system.output_labels)
-    return Truncation(named, float(2 * hankel[r:].sum()), hankel)
+    return Truncation(named, bound, np.array(values))
 
 
 def controllability_factor(g: Realization) -> np.ndarray:
-    """F (n, n or fewer) with P = F F*, for a stable realization."""
-    a, f = (g.a, g.b) if not g.continuous else _cayley(g.a, g.b)
-    if not len(a):
+    """F (n, n or fewer) with P = F F*, for a stable realization in good units (`scaled`).
+
+    Raises ArithmeticError where P solves its equation too badly: `_relative_error`.
+    """
+    if not len(g.a):
         return np.zeros((0, 0))
-    f = _compressed(f)
-    for _ in range(80):  # 2^80 terms: a radius of 1 - 1e-16 has long converged
+    form = _DiscreteForm(g.a, g.b, None) if not g.continuous else _cayley(g.a, g.b)
+    f = _doubled(form.a, form.b)
+    error, correction = _relative_error(g, form, f @ f.conj().T)
+    if error > _REFINE:
+        p = f @ f.conj().T + correction
+        refined = _root_of(p)
+        again = _relative_error(g, form, refined @ refined.conj().T)[0]
+        f, error = min((f, error), (refined, again), key=lambda pair: pair[1])
+    if error > _LOST:
+        raise ArithmeticError(
+            f"a gramian is lost: rounding changes it by a share of {error:.0e}. Give the system in triangular (modal) "
+            "form"
+        )
+    return f
+
+
+class _DiscreteForm(NamedTuple):
+    """A discrete equation with the same gramian; `into` (n, n) carries a residual of the continuous one there."""
+
+    a: np.ndarray
+    b: np.ndarray
+    into: np.ndarray | None
+
+
+def _doubled(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """F with F F* = B B* + A B B* A* + ..."""
+    f = _compressed(b)
+    for _ in range(_DOUBLINGS):
         step = a @ f
         if np.linalg.norm(step) <= _EPS**2 * np.linalg.norm(f):
             break
         f, a = _compressed(np.hstack([f, step])), a @ a
     return f
+
+
+def _relative_error(g: Realization, form: _DiscreteForm, p: np.ndarray) -> tuple[float, np.ndarray]:
+    """(||E||/||P||, E), E = R + A R A* + ... for the residual R of the equation itself: P + E solves it."""
+    a, b = g.a, g.b
+    if form.into is None:
+        residual = a @ p @ a.conj().T - p + b @ b.conj().T
+    else:
+        half = a @ p
+        residual = form.into @ (half + half.conj().T + b @ b.conj().T) @ form.into.conj().T
+    error, power = residual, form.a
+    for _ in range(_DOUBLINGS):
+        step = power @ error @ power.conj().T
+        error = error + step
+        if np.linalg.norm(step) <= _EPS * np.linalg.norm(error):
+            break
+        power = power @ power
+    size = float(np.linalg.norm(p))
+    return (float(np.linalg.norm(error)) / size if size > 0 else 0.0), error
+
+
+def _root_of(p: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh((p + p.conj().T) / 2)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def require_dense(g: Realization, quantity: str) -> None:
@@ -187,19 +251,18 @@ def _stable(system: Any, quantity: str, continuous: bool) -> Realization:
     return g
 
 
-def _adjoint(g: Realization) -> Realization:
+def adjoint(g: Realization) -> Realization:
+    """(A*, C*, B*, D*), whose controllability is the observability of G."""
     a, c, b, d = (m.conj().T for m in (g.a, g.c, g.b, g.d))
     return Realization(a, c, b, d, g.continuous)
 
 
-def _cayley(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _cayley(a: np.ndarray, b: np.ndarray) -> _DiscreteForm:
     """A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B, t the geometric mean of the poles' extremes."""
-    if not len(a):
-        return a, b
     sizes = np.abs(np.linalg.eigvals(a))
     t = float(np.sqrt(sizes.min()) * np.sqrt(sizes.max()))
-    inverse = np.linalg.inv(t * np.eye(len(a)) - a)
-    return (t * np.eye(len(a)) + a) @ inverse, np.sqrt(2 * t) * inverse @ b
+    inverse = np.sqrt(2 * t) * np.linalg.inv(t * np.eye(len(a)) - a)
+    return _DiscreteForm((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse @ b, inverse)
 
 
 def _compressed(f: np.ndarray) -> np.ndarray:
@@ -207,10 +270,20 @@ def _compressed(f: np.ndarray) -> np.ndarray:
     return qr(f.conj().T, mode="r")[0][: f.shape[0]].conj().T if f.shape[1] > f.shape[0] else f
 
 
+def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
+    """F F* 4^exponent, all of whose entries are floats."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        f = f * 2.0 ** max(exponent, -1000)
+        gramian = f @ f.conj().T
+    if not np.all(np.isfinite(gramian)):
+        raise ArithmeticError(f"{quantity} has entries beyond the largest float: rescale inputs, outputs or states")
+    return gramian
+
+
 def _balancing(g: Realization) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
     n = len(g.a)
-    f, out = controllability_factor(g), controllability_factor(_adjoint(g))
+    f, out = controllability_factor(g), controllability_factor(adjoint(g))
     u, sigma, vh = np.linalg.svd(out.conj().T @ f, full_matrices=False)
     return (f @ vh.conj().T, out @ u.conj()), np.pad(sigma, (0, n - len(sigma)))
 
@@ -223,3 +296,28 @@ def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
         tails = 2 * np.append(np.cumsum(hankel[::-1])[::-1], 0.0)  # error bound of order 0, 1, ..., n
         return min(int(np.argmax(tails <= tol)), minimal)
     return require_whole("order", order, least=0, most=minimal)  # no more than that of a minimal realization
+
+
+def _in_units(tol: float, exponent: int) -> float:
+    return float(np.ldexp(tol, -exponent)) if np.isfinite(tol) else tol
+
+
+def _in_given_units(g: Realization, unit: Scaled) -> Realization:
+    """Inputs and outputs share the gain, so that the balanced form stays balanced."""
+    root = 2.0 ** (unit.exponent / 2) * np.sqrt(unit.rate)
+    d = g.d * 2.0**unit.exponent
+    return Realization(unit.rate * g.a, root * g.b, root * g.c, d, g.continuous)
+
+
+def _require_bound(g: Realization, reduced: Realization, bound: float) -> None:
+    """The error keeps its bound at frequencies about every pole, but for rounding."""
+    grid = pole_grid(g)
+    if not g.d.size:
+        return
+    difference = np.moveaxis(g.responses(grid) - reduced.responses(grid), -1, 0)
+    excess = float(np.max(np.linalg.norm(difference, 2, axis=(1, 2))))
+    if excess > bound * (1 + 1e-6) + 1e-9 * float(np.max(largest_gains(g, grid), initial=0.0)):
+        raise ArithmeticError(
+            f"balanced_truncation: the error is {excess:.3g}, the bound {bound:.3g} (both scaled): "
+            "rounding takes the digits of a gramian"
+        )

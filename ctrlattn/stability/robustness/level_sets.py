@@ -15,51 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import eigvals
 
-from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.scaling import scaled
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
 _NEAR = 1e-3
+_BASE = 24  # frequencies of the grid that depend on no pole, in each direction
+_OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
 _SWEEPS = 6  # of the balancing of a pencil
-_SMALLEST = -1000  # exponent of what counts as zero
 _SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
-
-
-class Scaled(NamedTuple):
-    """G(s) = 2^exponent system(s/rate); rate is 1 in discrete time."""
-
-    system: Realization
-    exponent: int
-    rate: float
-
-
-def scaled(g: Realization) -> Scaled:
-    """G in units in which states are balanced, and inputs, outputs and (continuous) time are of size 1.
-
-    Parameters
-    ----------
-    g : Realization
-
-    Returns
-    -------
-    Scaled
-        All factors are powers of two, so that scaling rounds nothing.
-
-    Examples
-    --------
-    >>> small = Realization(np.array([[0.5]]), np.array([[2.0**-99]]), np.array([[2.0**300]]), np.zeros((1, 1)), False)
-    >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c
-    (203, array([[0.25]]))
-    """
-    into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
-    b, c = _times(g.b, -into), _times(g.c, -out)
-    scale = state_scaling(g.a, b, c)
-    a = g.a * scale / scale[:, None]
-    half = _exponent(a) // 2 if g.continuous and np.any(a) else 0
-    exponent = max(into + out - 2 * half, direct)
-    b, c = _times(b / scale[:, None], -half), _times(c * scale, into + out - half - exponent)
-    system = Realization(_times(a, -2 * half), b, c, _times(g.d, -exponent), g.continuous)
-    return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)))
 
 
 def level_crossings(g: Realization, level: float) -> np.ndarray:
@@ -105,6 +69,38 @@ def hamiltonian_crossings(g: Realization, level: float) -> np.ndarray | None:
     near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * np.linalg.norm(a)
     frequencies = view.frequency(values[near].imag)
     return np.unique(np.abs(frequencies) if g.real() else frequencies)
+
+
+def pole_grid(g: Realization) -> np.ndarray:
+    """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
+    poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+    if g.continuous:
+        centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
+        low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
+        base = np.concatenate([[0.0, np.inf], np.geomspace(low, high, _BASE)])
+        centres = np.concatenate([centres, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
+        widths = np.concatenate([widths, widths])
+    else:
+        centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
+        decades = np.geomspace(1e-5, np.pi, _BASE)
+        base = np.concatenate([[0.0, np.pi], decades, np.pi - decades])
+    grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
+    if g.real():
+        grid = np.abs(grid)
+    else:
+        grid = np.concatenate([grid, -base])
+    return grid if g.continuous else np.remainder(grid + np.pi, 2 * np.pi) - np.pi
+
+
+def largest_gains(g: Realization, frequencies: np.ndarray) -> np.ndarray:
+    """sigma_max(G) at each frequency; inf at a pole."""
+    values = np.moveaxis(g.responses(frequencies), -1, 0)
+    gains = np.full(len(values), np.inf)
+    finite = np.all(np.isfinite(values), axis=(1, 2))
+    if not g.d.size:
+        return np.zeros(len(values))
+    gains[finite] = np.linalg.norm(values[finite], 2, axis=(1, 2))
+    return gains
 
 
 class _View(NamedTuple):
@@ -181,15 +177,6 @@ def _cayley(g: Realization, centre: complex) -> _View:
 
 def _twice_arctan(w: np.ndarray) -> np.ndarray:
     return 2 * np.arctan(w)
-
-
-def _exponent(m: np.ndarray) -> int:
-    largest = float(np.max(np.abs(m), initial=0.0))
-    return max(int(np.frexp(largest)[1]), _SMALLEST) if largest > 0 else _SMALLEST
-
-
-def _times(m: np.ndarray, exponent: int) -> np.ndarray:
-    return m * np.ldexp(1.0, max(exponent, _SMALLEST))
 
 
 def _balanced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

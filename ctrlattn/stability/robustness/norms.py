@@ -11,10 +11,17 @@ import numpy as np
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, realization
+from ctrlattn.linear.scaling import scaled, times_power
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.linear.transfer import shifted
-from ctrlattn.stability.robustness.gramians import controllability_factor, require_dense
-from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings, scaled
+from ctrlattn.stability.robustness.gramians import adjoint, controllability_factor, require_dense
+from ctrlattn.stability.robustness.level_sets import (
+    hamiltonian_crossings,
+    largest_gains,
+    level_crossings,
+    pencil_crossings,
+    pole_grid,
+)  # fmt: skip
 
 __all__ = ["PeakGain", "h2_norm", "hinf_norm", "largest_gain", "level_crossings", "level_set_peak", "peak_gain"]
 
@@ -23,8 +30,6 @@ _LARGEST = 1000
 _STEPS = 60
 _LOST = 1e-6  # a peak gain that rounding changes by more is refused
 _ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is known well enough, be it 0
-_BASE = 24  # frequencies of the grid that depend on no pole, in each direction
-_OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
 
 
 class PeakGain(NamedTuple):
@@ -54,6 +59,8 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
     ------
     InputError
         As `realization`: improper, not finite, misshapen.
+    ArithmeticError
+        Where rounding takes the digits of a gramian, or the norm is no float.
 
     References
     ----------
@@ -69,8 +76,21 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
     require_dense(g, "h2_norm")
     if not g.is_stable() or (g.continuous and np.any(g.d)):
         return math.inf
-    direct = np.linalg.norm(g.d)
-    return float(np.hypot(np.linalg.norm(g.c @ controllability_factor(g)), direct))
+    unit = scaled(g)
+    return times_power(_h2(unit.system) * math.sqrt(unit.rate), unit.exponent, "h2_norm")
+
+
+def _h2(g: Realization) -> float:
+    """From the inputs, and as a check from the outputs: tr(C P C*) = tr(B* Q B)."""
+    reached, seen = controllability_factor(g), controllability_factor(adjoint(g))
+    value, again = float(np.linalg.norm(g.c @ reached)), float(np.linalg.norm(g.b.conj().T @ seen))
+    noise = _ZERO * np.linalg.norm(g.c) * np.linalg.norm(reached)
+    if abs(value - again) > _LOST * value + noise:
+        raise ArithmeticError(
+            f"h2_norm: rounding takes the digits: {value:.6g} from the inputs, {again:.6g} from the outputs (scaled). "
+            "Give the system in triangular (modal) form"
+        )
+    return float(np.hypot(value, np.linalg.norm(g.d)))
 
 
 def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> float:
@@ -142,21 +162,18 @@ def level_set_peak(g: Realization, tol: float) -> PeakGain:
     """`peak_gain` of a realization known to be stable."""
     unit = scaled(g)
     peak = _closed_in(unit.system, tol)
-    try:
-        value, upper = (math.ldexp(x, unit.exponent) for x in (peak.value, peak.upper))
-    except OverflowError:
-        raise ArithmeticError("the peak gain is beyond the largest float: rescale inputs or outputs") from None
+    value, upper = (times_power(x, unit.exponent, "hinf_norm") for x in (peak.value, peak.upper))
     return PeakGain(value, unit.rate * peak.frequency, upper, peak.residual)
 
 
 def largest_gain(g: Realization, frequency: float) -> float:
     """sigma_max(G) at one frequency."""
-    return float(_gains(g, np.array([frequency]))[0])
+    return float(largest_gains(g, np.array([frequency]))[0])
 
 
 def _closed_in(g: Realization, tol: float) -> PeakGain:
     """Up from the best of a grid, until none of two eigenvalue problems shows a higher point."""
-    value, frequency = _highest(g, _grid(g))
+    value, frequency = _highest(g, pole_grid(g))
     if value == 0.0:  # at more points than a transfer function that is not zero has zeros
         return PeakGain(0.0, 0.0, 0.0)
     for _ in range(_STEPS):
@@ -197,7 +214,7 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     size = float(np.linalg.norm(g.b) * np.linalg.norm(g.c) + np.linalg.norm(g.d))
     if residual * value <= _ZERO * size:
         return residual  # also where the value is zero, but for rounding
-    if residual > _LOST or abs(again - value) > max(1e-10, residual) * value:
+    if residual > _LOST or abs(again - value) > max(1e-8, 10 * residual) * value:
         share = max(residual, abs(again - value) / value)
         raise ArithmeticError(
             f"the peak gain is lost: at {frequency:.6g} rounding of A changes it by a share of {share:.0e}. Give the "
@@ -206,42 +223,10 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     return residual
 
 
-def _grid(g: Realization) -> np.ndarray:
-    """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
-    poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
-    if g.continuous:
-        centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
-        low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
-        base = np.concatenate([[0.0, np.inf], np.geomspace(low, high, _BASE)])
-        centres = np.concatenate([centres, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
-        widths = np.concatenate([widths, widths])
-    else:
-        centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
-        decades = np.geomspace(1e-5, np.pi, _BASE)
-        base = np.concatenate([[0.0, np.pi], decades, np.pi - decades])
-    grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
-    if g.real():
-        grid = np.abs(grid)
-    else:
-        grid = np.concatenate([grid, -base])
-    return grid if g.continuous else np.remainder(grid + np.pi, 2 * np.pi) - np.pi
-
-
-def _gains(g: Realization, frequencies: np.ndarray) -> np.ndarray:
-    """sigma_max(G) at each frequency; inf at a pole."""
-    values = np.moveaxis(g.responses(frequencies), -1, 0)
-    gains = np.full(len(values), np.inf)
-    finite = np.all(np.isfinite(values), axis=(1, 2))
-    if not g.d.size:
-        return np.zeros(len(values))
-    gains[finite] = np.linalg.norm(values[finite], 2, axis=(1, 2))
-    return gains
-
-
 def _highest(g: Realization, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
     tried = np.unique(np.abs(frequencies) if g.real() else frequencies)
-    gains = _gains(g, tried)
+    gains = largest_gains(g, tried)
     at = int(np.argmax(gains))
     return float(gains[at]), float(tried[at])

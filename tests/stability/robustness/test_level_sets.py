@@ -5,12 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
-from ctrlattn.stability.robustness.level_sets import (
-    hamiltonian_crossings,
-    level_crossings,
-    pencil_crossings,
-    scaled,
-)  # fmt: skip
+from ctrlattn.linear.scaling import scaled
+from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings
 
 
 def system(seed):
@@ -62,12 +58,3 @@ def test_a_cluster_near_the_ends_keeps_its_crossing(h, sign):
     crossings = level_crossings(g, 0.25)
     nearest = np.min(np.abs(crossings - (w if sign > 0 else np.pi - w)))
     assert nearest <= 1e-6 * h + 1e-15
-
-
-@pytest.mark.parametrize("continuous", [False, True])
-def test_scaling_is_exact(continuous):
-    g = system(4)._replace(continuous=continuous)
-    unit = scaled(g._replace(b=1e-80 * g.b, c=1e30 * g.c, d=1e-50 * g.d))
-    w = np.array([0.3, 2.0])
-    assert_allclose(unit.system.responses(w / unit.rate) * 2.0**unit.exponent, 1e-50 * g.responses(w), rtol=1e-11)
-    assert max(np.abs(m).max() for m in unit.system[:4]) < 100

@@ -1,0 +1,76 @@
+"""G(s) = 2^e H(s/t): a system in units in which its states, its gain and its time are of size 1.
+
+A tolerance means the same for H in whatever unit G was given, and products of its matrices do not overflow. All
+factors are powers of two, so that scaling rounds nothing.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.realization import Realization
+
+_SMALLEST = -1000  # exponent of what counts as zero
+
+
+class Scaled(NamedTuple):
+    """G(s) = 2^exponent system(s/rate), x = states 2^into x_system; rate is 1 in discrete time."""
+
+    system: Realization
+    exponent: int
+    rate: float
+    states: np.ndarray  # (n,)
+    into: int
+
+
+def scaled(g: Realization) -> Scaled:
+    """The system in these units.
+
+    Parameters
+    ----------
+    g : Realization
+
+    Returns
+    -------
+    Scaled
+
+    Examples
+    --------
+    >>> small = Realization(np.array([[0.5]]), np.array([[2.0**-99]]), np.array([[2.0**300]]), np.zeros((1, 1)), False)
+    >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c
+    (203, array([[0.25]]))
+    """
+    into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
+    b, c = _times(g.b, -into), _times(g.c, -out)
+    states = state_scaling(g.a, b, c)
+    a = g.a * states / states[:, None]
+    half = _exponent(a) // 2 if g.continuous and np.any(a) else 0
+    exponent = max(into + out - 2 * half, direct)
+    b, c = _times(b / states[:, None], -half), _times(c * states, into + out - half - exponent)
+    system = Realization(_times(a, -2 * half), b, c, _times(g.d, -exponent), g.continuous)
+    return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)), states, into)
+
+
+def times_power(value: float, exponent: int, quantity: str) -> float:
+    """value 2^exponent, or ArithmeticError where that is no float.
+
+    >>> times_power(0.75, 2, "hinf_norm")
+    3.0
+    """
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        raise ArithmeticError(
+            f"{quantity}: {value:.3g} 2^{exponent} is beyond the largest float: rescale inputs or outputs"
+        ) from None
+
+
+def _exponent(m: np.ndarray) -> int:
+    largest = float(np.max(np.abs(m), initial=0.0))
+    return max(int(np.frexp(largest)[1]), _SMALLEST) if largest > 0 else _SMALLEST
+
+
+def _times(m: np.ndarray, exponent: int) -> np.ndarray:
+    return m * np.ldexp(1.0, max(exponent, _SMALLEST))
