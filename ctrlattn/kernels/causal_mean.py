@@ -101,9 +101,14 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
     rows = np.zeros((passes + 4, d))
     work = np.zeros((2, d))
     # Looked up, so that the compiler tests three rows for overlap, not the range of all steps, which does overlap.
-    place = np.arange(passes + 4)
+    place = np.empty(passes + 4, np.intp)
+    for p in range(passes + 4):
+        place[p] = p
     for b in range(batch):
-        rows[2 : passes + 2] = sums[b]
+        # Element by element: an assignment of slices takes the compiler seconds, for the message of its shapes.
+        for p in range(passes):
+            for j in range(d):
+                rows[p + 2, j] = sums[b, p, j]
         first = 1 if hold and start == 0 else 0
         if first:
             _hold_token(x, b, rows, states, predictions, power, eps, pre)
@@ -115,7 +120,9 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
                     x, b, i, rows, place, work, states, predictions, control, weight, skip, feedback, power, eps, pre,
                     start + i,
                 )  # fmt: skip
-        sums[b] = rows[2 : passes + 2]
+        for p in range(passes):
+            for j in range(d):
+                sums[b, p, j] = rows[p + 2, j]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
@@ -126,10 +133,13 @@ def _hold_token(x, b, rows, states, predictions, power, eps, pre):
         square += x[b, 0, j] * x[b, 0, j]
     _, enters = _factors(square - unit, power, eps, pre, unit)
     for j in range(x.shape[2]):
-        rows[2:-2, j] += (enters if pre else unit) * x[b, 0, j]
-        states[:, b, 0, j] = x[b, 0, j]
+        for p in range(2, rows.shape[0] - 2):
+            rows[p, j] += (enters if pre else unit) * x[b, 0, j]
+        for k in range(states.shape[0]):
+            states[k, b, 0, j] = x[b, 0, j]
         if predictions is not None:
-            predictions[:, b, 0, j] = 0
+            for p in range(predictions.shape[0]):
+                predictions[p, b, 0, j] = 0
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
