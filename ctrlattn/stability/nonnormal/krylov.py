@@ -250,10 +250,11 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
         back.append(float(np.sum((operator.T @ moved - moved) ** 2, dtype=np.float64)))
     if sum(back) == 0.0:
         return Departure(0.0, 0.0, probes)
+    squares, products = np.array(twice), np.array(back)
 
     def value(chosen: np.ndarray) -> float:
-        total = float(np.array(back)[chosen].sum())
-        return math.sqrt(max(0.0, 1.0 - float(np.array(twice)[chosen].sum()) / total)) if total else 0.0
+        total = float(products[chosen].sum())
+        return math.sqrt(max(0.0, 1.0 - float(squares[chosen].sum()) / total)) if total else 0.0
 
     without = np.array([value(np.arange(probes) != i) for i in range(probes)])
     error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))
