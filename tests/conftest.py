@@ -1,7 +1,24 @@
 """Every test that asks for `xp` runs on numpy and on torch; no test may change global state."""
 
+import gc
+from pathlib import Path
+
 import numpy as np
 import pytest
+
+PNG = b"\x89PNG\r\n"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Collecting makes many objects and no garbage: the garbage collector looks at none of them, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(params=["numpy", "torch"])
@@ -18,3 +35,17 @@ def _nothing_global():
     before = (np.geterr(), torch.get_default_dtype(), torch.is_grad_enabled())
     yield
     assert (np.geterr(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, and written as empty ones: drawing takes most of the time that a page takes.
+
+    For tests of words and numbers; what the figures show has tests of its own in tests/plots.
+    """
+    from matplotlib.figure import Figure
+
+    def savefig(self, path, **options):
+        Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
+
+    monkeypatch.setattr(Figure, "savefig", savefig)

