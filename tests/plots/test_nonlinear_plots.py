@@ -11,43 +11,43 @@ VALUES = np.where(GAINS[:, None] > 4, np.nan, np.outer(GAINS, np.linspace(0.1, 0
 CURVE = {"settling": np.array([5.0, 9.0]), "modulus_margin": np.array([0.4, 0.6])}
 
 
-def drawings():
-    branch = (GAINS, GAINS / 5, GAINS < 3)
-    return {
-        "exponents": plots.lyapunov_spectrum(RUNNING, title="$x$"),
-        "many": plots.lyapunov_spectrum(np.tile(RUNNING[:, :1], 12)),
-        "several": plots.lyapunov_spectra({"softmax": RUNNING, "one step": RUNNING[:1]}, title="$x$"),
-        "bifurcation": plots.bifurcation(GAINS, VALUES),
-        "with exponent": plots.bifurcation(
-            GAINS, VALUES, exponent=np.full(9, -0.1), branches=(branch,), marks=(("flip", 3.0),)
-        ),
-        "trade-off": plots.figure_of(plots.trade_off({"PI": CURVE, "PID": CURVE}, marks={"neutreno": (6.0, 0.4)})),
-        "certificate": plots.certificate(
-            np.array([0.1, 0.5 + 0.2j]),
-            {"settling": np.array([4.0, np.inf]), "modulus_margin": np.array([0.4, 0.0])},
-            {"modulus_margin": 0.3, "settling": 9.0},
-        ),
-    }
+BRANCH = (GAINS, GAINS / 5, GAINS < 3)
+DRAWINGS = {
+    "exponents": lambda: plots.lyapunov_spectrum(RUNNING, title="$x$"),
+    "many": lambda: plots.lyapunov_spectrum(np.tile(RUNNING[:, :1], 12)),
+    "several": lambda: plots.lyapunov_spectra({"softmax": RUNNING, "one step": RUNNING[:1]}, title="$x$"),
+    "bifurcation": lambda: plots.bifurcation(GAINS, VALUES),
+    "with exponent": lambda: plots.bifurcation(
+        GAINS, VALUES, exponent=np.full(9, -0.1), branches=(BRANCH,), marks=(("flip", 3.0),)
+    ),
+    "trade-off": lambda: plots.figure_of(plots.trade_off({"PI": CURVE, "PID": CURVE}, marks={"neutreno": (6.0, 0.4)})),
+    "certificate": lambda: plots.certificate(
+        np.array([0.1, 0.5 + 0.2j]),
+        {"settling": np.array([4.0, np.inf]), "modulus_margin": np.array([0.4, 0.0])},
+        {"modulus_margin": 0.3, "settling": 9.0},
+    ),
+}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(drawings()))
+@pytest.mark.parametrize("name", DRAWINGS)
 def test_drawn_labelled_and_the_same_twice(name, tmp_path):
-    first, second = (plots.save(drawings()[name], tmp_path / stem) for stem in ("a", "b"))
+    figures = [DRAWINGS[name]() for _ in range(2)]
+    first, second = (plots.save(figure, tmp_path / stem) for figure, stem in zip(figures, "ab", strict=True))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
-    axes = drawings()[name].axes
+    axes = figures[0].axes
     assert all(ax.get_ylabel() for ax in axes)
     assert axes[-1].get_xlabel()
 
 
 def test_lost_exponents_are_marked_and_lost_gains_shaded():
-    right = drawings()["exponents"].axes[1]
+    right = DRAWINGS["exponents"]().axes[1]
     assert "−∞" in [text.get_text() for text in right.get_legend().get_texts()]
-    shaded = drawings()["bifurcation"].axes[0].patches
+    shaded = DRAWINGS["bifurcation"]().axes[0].patches
     assert len(shaded) == int(np.isnan(VALUES).any(1).sum()) == 1
 
 
 def test_limits_are_shaded_on_the_forbidden_side():
-    margin, settling = drawings()["certificate"].axes
+    margin, settling = DRAWINGS["certificate"]().axes
     assert margin.patches[0].get_extents().ymin < margin.transData.transform((0, 0.3))[1]
     assert settling.get_ylim()[1] > 9.0

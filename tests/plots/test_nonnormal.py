@@ -1,5 +1,7 @@
 """Pseudospectra and transient growth: on ordinary, infinite, tiny and empty input; what is drawn where."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -12,16 +14,29 @@ GRID = AXIS[None, :] + 1j * AXIS[:, None]
 BLOCK = np.array([[0.5, 3.0], [0.0, 0.5]])
 
 
+def pixels(ax):
+    """The picture as PNG, drawn once."""
+    file = io.BytesIO()
+    plots.figure_of(ax).savefig(file)
+    return file.getvalue()
+
+
 def contours(a, **options):
     return pseudospectrum_contours(AXIS, AXIS, pseudospectrum(a, GRID), np.linalg.eigvals(a), **options)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("matrix", [BLOCK, np.zeros((1, 1)), np.eye(12, k=1), np.diag([0.5, 2.5j])])
 @pytest.mark.parametrize("continuous", [False, True])
-def test_contours_draw_and_are_written_the_same_twice(matrix, continuous, tmp_path):
-    first, second = (plots.save(plots.figure_of(contours(matrix, continuous=continuous)), tmp_path / n) for n in "ab")
+def test_contours_are_written_the_same_twice(continuous, tmp_path):
+    first, second = (plots.save(plots.figure_of(contours(BLOCK, continuous=continuous)), tmp_path / n) for n in "ab")
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("matrix", [np.zeros((1, 1)), np.eye(12, k=1), np.diag([0.5, 2.5j])])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_contours_draw(matrix, continuous):
+    assert pixels(contours(matrix, continuous=continuous))[:4] == b"\x89PNG"
 
 
 def test_contours_show_eigenvalues_border_and_units():
@@ -63,12 +78,11 @@ def test_flat_and_infinite_fields_do_not_crash():
     ],
     ids=["bounds", "none", "infinite", "delays", "unstable", "continuous", "one point"],
 )
-def test_growth_draws(growth, tmp_path):
+def test_growth_draws(growth):
     ax = draw_growth(growth)
     assert np.all(np.isfinite(ax.get_ylim()))
     assert ax.get_yscale() == "log"
-    png, _ = plots.save(plots.figure_of(ax), tmp_path / "growth")
-    assert png.stat().st_size > 1000
+    assert len(pixels(ax)) > 1000
 
 
 def test_growth_names_its_bounds():

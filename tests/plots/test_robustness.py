@@ -48,11 +48,13 @@ def balance(names):
 @pytest.mark.parametrize("draw", [regions, disks, balance])
 @pytest.mark.parametrize("names", [["a"], ["$x_1$", "<b>&", "привет", ""]], ids=["1", "nasty"])
 def test_drawn_and_written_the_same_twice(draw, names, tmp_path):
-    (png, svg), again = (plots.save(draw(names), tmp_path / stem) for stem in ("one", "two"))
+    figures = [draw(names) for _ in range(2)]
+    (png, svg), again = (plots.save(figure, tmp_path / stem) for figure, stem in zip(figures, "ab", strict=True))
     assert png.read_bytes()[:4] == b"\x89PNG"
     assert [p.read_bytes() for p in (png, svg)] == [p.read_bytes() for p in again]
-    assert all(ax.get_xlabel() for ax in draw(["a"]).axes)
-    assert all(ax.get_ylabel() for ax in draw(["a"]).axes)
+    axes = draw(["a"]).axes
+    assert all(ax.get_xlabel() for ax in axes)
+    assert all(ax.get_ylabel() for ax in axes)
 
 
 def test_the_forbidden_disk_touches_the_curve_and_is_not_entered():
