@@ -105,9 +105,8 @@ def test_without_a_forward_mode_the_reverse_mode_does_it_twice():
     assert_allclose(jacobian @ np.eye(3), np.diag([2.0, 4.0, 6.0]))
 
 
-@pytest.mark.slow
 def test_what_scipy_makes_of_it():
-    n = 400
+    n = 120
     jacobian = jacobian_operator(layer(Loop(CausalMean(), order="sequential")), np.ones((n, 1)))
     top = svds(jacobian, k=1, return_singular_vectors=False, rng=0)
     assert_allclose(top, np.linalg.norm(pass_operator(Loop(CausalMean(), order="sequential"), n), 2), rtol=1e-8)

@@ -59,7 +59,7 @@ def test_degenerate():
     assert poles(np.array([[0, -1], [1, 0]])).shape == (2,)
     assert len(poles(np.empty((0, 0)))) == 0
     assert poles(np.diag([1j, 2.0])).tolist() == [2.0, 1j]
-    assert len(poles(np.tril(np.full((5000, 5000), 0.5)))) == 5000
+    assert len(poles(np.tril(np.full((2000, 2000), 0.5)))) == 2000
     with pytest.raises(ValueError, match="square"):
         poles(np.ones((2, 3)))
     with pytest.raises(ValueError, match="finite"):

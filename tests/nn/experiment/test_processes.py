@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import numpy.testing as npt
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
-from ctrlattn.nn.experiment import processes  # noqa: E402  (after the skip)
+from ctrlattn.cli import app  # noqa: E402  (after the skip)
+from ctrlattn.nn.experiment import processes  # noqa: E402
 
 PLAN = """
 arms = ["softmax", "pidformer-ema"]
@@ -56,7 +58,7 @@ def test_the_shares_and_their_weights_make_the_mean_of_the_batch(monkeypatch, n,
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_two_processes_train_the_network_that_one_trains(tmp_path):
+def test_two_processes_train_the_network_that_one_trains(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for c, name in enumerate(("bright", "dark")):
         (tmp_path / "pets" / name).mkdir(parents=True)
@@ -67,16 +69,16 @@ def test_two_processes_train_the_network_that_one_trains(tmp_path):
     arguments = ["train", "--data", "pets", "--plan", "plan.toml", "--device", "cpu", "--out"]
     start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", sys.executable]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    outputs = {}
-    for out, prefix in (("one", []), ("two", start)):
-        done = subprocess.run(
-            [sys.executable, *prefix, "-c", COMMAND, *arguments, out],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        outputs[out] = done.stdout
+    done = subprocess.run(
+        [sys.executable, *start, "-c", COMMAND, *arguments, "two"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    alone = CliRunner().invoke(app, [*arguments, "one"])
+    assert alone.exit_code == 0, alone.output
     # One process prints; the numbers are those of one process, to rounding.
-    assert outputs["two"].count("comparison.json") == 1
+    assert done.stdout.count("comparison.json") == 1
     for arm in ("softmax", "pidformer-ema"):
         one, two = (json.loads((tmp_path / o / "runs" / f"pets_{arm}_0.json").read_text()) for o in ("one", "two"))
         assert one["settings"] == two["settings"]

@@ -71,7 +71,7 @@ def test_refused():
     with pytest.raises(ValueError, match="rtol"):
         pseudospectrum(np.eye(2), [1.0], rtol=0.0)
     with pytest.raises(ValueError, match="n <= 3000"):
-        pseudospectrum(np.ones((5000, 5000)), [1.0])
+        pseudospectrum(np.ones((3001, 3001)), [1.0])
     with pytest.raises(ValueError, match="sequence"):
         pseudospectrum([Loop(CausalMean())], [1.0])
 
