@@ -25,8 +25,8 @@ def test_the_page_is_that_of_the_numbers(script):
 
 
 def test_the_numbers_are_of_the_plan_that_was_fixed(script):
-    kept = json.loads(script.KEPT.read_text(encoding="utf-8"))
-    fixed = tomllib.loads(script.PLAN.read_text(encoding="utf-8"))
+    kept = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    fixed = tomllib.loads(script.training_outcome.PLAN.read_text(encoding="utf-8"))
     for name in ("data", "against", "seeds", "alpha", "correction", "settings"):
         assert kept["plan"][name] == fixed[name]
     assert [{"factor": 1.0, **test} for test in fixed["tests"]] == kept["plan"]["tests"]
@@ -46,7 +46,9 @@ def test_the_numbers_are_of_the_plan_that_was_fixed(script):
     ],
 )
 def test_a_verdict_follows_the_numbers(script, holds, low, high, words):
-    assert script.verdict_of({"holds": holds, "low": low, "high": high, "direction": "greater"}) == words
+    assert (
+        script.training_outcome.verdict_of({"holds": holds, "low": low, "high": high, "direction": "greater"}) == words
+    )
 
 
 def test_the_estimate_counts_the_multiply_adds_of_the_network(script):
@@ -60,7 +62,7 @@ def test_the_estimate_counts_the_multiply_adds_of_the_network(script):
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         model(torch.zeros(1, 3, 32, 32))
     head = 24  # of one class, which the estimate leaves out
-    assert counter.get_total_flops() == 2 * (script.multiply_adds(2, 24, 5) + head)
+    assert counter.get_total_flops() == 2 * (script.training_scale.multiply_adds(2, 24, 5) + head)
 
 
 def deep_folder(path, seeds, clean, status="learned", **settings):
@@ -93,16 +95,18 @@ def test_seeds_of_deep_networks_are_added_and_those_run_again_replaced(script, t
 
 
 def test_other_data_are_kept_without_curves_and_say_how_many_seeds_were_planned(script, tmp_path, monkeypatch):
-    kept = json.loads(script.KEPT.read_text(encoding="utf-8"))
+    kept = json.loads(script.RESULTS.read_text(encoding="utf-8"))
     kept["plan"] = {**kept["plan"], "data": "text", "seeds": [100, 101]}
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "comparison.json").write_text(json.dumps({**kept, "tests": []}), encoding="utf-8")
-    monkeypatch.setattr(script, "OTHER", {"text": tmp_path / "text.json", "mnist5k": tmp_path / "none.json"})
-    script.keep_also(folder)
+    monkeypatch.setattr(
+        script.training_other, "OTHER", {"text": tmp_path / "text.json", "mnist5k": tmp_path / "none.json"}
+    )
+    script.training_other.keep_also(folder)
     assert "curves" not in json.loads((tmp_path / "text.json").read_text(encoding="utf-8"))
-    page = "\n".join(script.other_lines())
-    assert "Seeds 100, 101, of 5 that were planned." in page.replace("\n", " ")
+    page = "\n".join(script.training_other.other_lines())
+    assert "The seeds 100, 101 were run, of 5 that were planned." in page.replace("\n", " ")
     assert "### mnist5k" not in page
 
 
@@ -110,5 +114,5 @@ def test_other_data_are_kept_without_curves_and_say_how_many_seeds_were_planned(
 def test_the_plans_for_other_data_can_be_read(script, data):
     from ctrlattn.nn.experiment.plan import read_plan
 
-    plan = read_plan(script.plan_of(data), data)
+    plan = read_plan(script.training_other.plan_of(data), data)
     assert (len(plan.seeds), len(plan.tests), plan.arms[-1]) == (5, 4, "softmax-again")

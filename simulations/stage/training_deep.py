@@ -1,30 +1,27 @@
 """comparison.json of deep networks -> their section of docs/training.md: what learns, by norm, scale and rate.
 
-Used by training_page.py; seeds and settings are added to those that are kept.
+training_page.py uses it. New seeds and settings are added to the stored ones.
 """
 
-import json
 from pathlib import Path
 from textwrap import fill
 
-from ctrlattn.files import atomic
 from ctrlattn.nn.experiment.training import RunSettings
+from stage.page_file import read_json, write_json
 
-KEPT = Path(__file__).parent / "results" / "train_deep.json"
+RESULTS = Path(__file__).parents[1] / "results" / "train_deep.json"
 SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75
 
 
 def keep(folders):
-    """Add what `ctrlattn train --out` wrote to each of the folders."""
+    """Add the comparisons that `ctrlattn train --out` wrote to the folders."""
     if folders:
-        comparisons = merged(json.loads(KEPT.read_text(encoding="utf-8")), folders)
-        with atomic(KEPT) as path:
-            path.write_text(json.dumps(comparisons, indent=1) + "\n", encoding="utf-8")
+        write_json(RESULTS, merged(read_json(RESULTS), folders))
 
 
 def kept_of(folder):
-    """What the page says of one comparison of deep networks: a value a seed."""
-    result = json.loads((Path(folder) / "comparison.json").read_text(encoding="utf-8"))
+    """The stored form of one comparison of deep networks, with one value per seed."""
+    result = read_json(Path(folder) / "comparison.json")
     plan = result["plan"]
     arms = {
         arm: {**{score: scores[score]["values"] for score in SCORES}, "status": result["status"][arm]}
@@ -34,7 +31,7 @@ def kept_of(folder):
 
 
 def with_seeds(old, new):
-    """Two comparisons of the same networks as one; a seed of both is that of the new one."""
+    """Two comparisons of the same networks as one; the new one counts where both have a seed."""
     rows = [(seed, comparison, k) for comparison in (old, new) for k, seed in enumerate(comparison["seeds"])]
     last = {seed: (comparison, k) for seed, comparison, k in rows}
     arms = {
@@ -45,7 +42,7 @@ def with_seeds(old, new):
 
 
 def merged(comparisons, folders):
-    """The comparisons kept, with those of the folders: more seeds of the same settings, or more settings."""
+    """The stored comparisons and those of the folders: more seeds of the same settings, or more settings."""
     for new in map(kept_of, folders):
         places = [k for k, old in enumerate(comparisons) if old["settings"] == new["settings"]]
         if places:
@@ -61,7 +58,7 @@ def merged(comparisons, folders):
 
 
 def cell(scores):
-    """Mean accuracy of the seeds and its range, or what became of the runs."""
+    """Mean accuracy over the seeds and its range, or the status of the runs where one did not learn."""
     counts = {status: scores["status"].count(status) for status in dict.fromkeys(scores["status"])}
     if set(counts) != {"learned"}:
         return ", ".join(f"{n} {status}" for status, n in counts.items())
@@ -71,7 +68,7 @@ def cell(scores):
 
 
 def verdict(comparisons):
-    """What an independent trial found, beside what came out here."""
+    """The outcome beside the expectation from an independent trial."""
     bare = [
         comparison
         for comparison in comparisons
@@ -106,7 +103,7 @@ def verdict(comparisons):
 
 
 def rate_of(settings):
-    """What it was trained with, the default unless it says another."""
+    """The learning rate, which is the default where the settings have none."""
     return f"{settings.get('rate', RunSettings('', 0).rate):g}"
 
 
@@ -117,8 +114,8 @@ def name_of(settings):
 
 
 def lines():
-    """Clean accuracy of deep networks, by norm and scale of the first output weights."""
-    comparisons = json.loads(KEPT.read_text(encoding="utf-8"))
+    """The section: clean accuracy of deep networks, by norm and scale of the initial output weights."""
+    comparisons = read_json(RESULTS)
     arms = list(comparisons[0]["arms"])
     rows = [f"| depth | norm | output weights | rate | seeds | {' | '.join(arms)} |", "|---" * (5 + len(arms)) + "|"]
     for comparison in comparisons:
@@ -128,9 +125,9 @@ def lines():
         rows.append(f"| {settings['depth']} | {settings['norm']} | {scaled} | {' | '.join(cells)} |")
     seeds = sorted({seed for comparison in comparisons for seed in comparison["seeds"]})
     said = (
-        "Clean accuracy of `ctrlattn train digits --depth ... --norm ...`, mean over the seeds (lowest to highest), "
-        f"from seed {seeds[0]} on. So few seeds carry no interval: no claim but what a network does or does not learn. "
-        "Chance is 0.1. Expected, of an independent trial: without norm and scaling everything fails; with either the "
-        f"controlled networks reach {AT_LEAST} at depth 48."
+        "The table gives the clean accuracy of `ctrlattn train digits --depth ... --norm ...`, as the mean over the "
+        f"seeds from seed {seeds[0]} on (lowest to highest). So few seeds have no interval; the only claim is which "
+        "networks learn. Chance is 0.1. An independent trial led to this expectation: without norm and scaling every "
+        f"run fails, and with either of them the controlled networks reach {AT_LEAST} at depth 48."
     )
     return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(comparisons)]

@@ -1,0 +1,76 @@
+"""plan and result of the trained comparison -> its tests as they were fixed, and their outcome in sentences."""
+
+import tomllib
+from pathlib import Path
+
+from ctrlattn.nn.experiment.statistics import paired
+from ctrlattn.nn.experiment.table import interval, published, shown
+
+PLAN = Path(__file__).parents[1] / "configs" / "train_digits.toml"
+
+
+def plan_lines(plan):
+    """The tests as they were fixed."""
+    rows = [
+        f"There are {len(plan['tests'])} tests at level {plan['alpha']:g} with Holm's correction, over the seeds "
+        f"{plan['seeds'][0]} to {plan['seeds'][-1]}. They stand in a file that was committed before any of these seeds "
+        "was run:"
+    ]
+    rows += ["", "| arm | score | direction of the claim |", "|---|---|---|"]
+    for test in plan["tests"]:
+        times = "" if test["factor"] == 1 else f"{test['factor']:g} × "
+        sign = {"less": "<", "greater": ">"}[test["direction"]]
+        rows.append(f"| {test['arm']} | {test['score']} | {sign} {times}{plan['against']} |")
+    return rows
+
+
+def verdict_of(test):
+    """The outcome of one test in words."""
+    against = test["low"] > 0 if test["direction"] == "less" else test["high"] < 0
+    if test["holds"]:
+        return "holds at this size"
+    return "does not reproduce at this size" + ("; the interval lies on the other side" if against else "")
+
+
+def second_look(result):
+    """The claims that hold, tested again with softmax-again in the place of softmax."""
+    again = result["arms"]["softmax-again"]
+    asked, names = [t for t in result["tests"] if t["holds"] and t["factor"] == 1], []
+    for test in asked:
+        values = zip(result["arms"][test["arm"]][test["score"]]["values"], again[test["score"]]["values"], strict=True)
+        against = paired([a - b for a, b in values], test["direction"])
+        if against.p >= result["plan"]["alpha"]:
+            names.append(f"{test['arm']} {test['score']} ({interval(against._asdict())}, p {against.p:.2g})")
+    lost = ", ".join(names) or "none"
+    return f"of the {len(asked)} claims that hold, these have a p above the level against softmax-again: {lost}"
+
+
+def verdict(result):
+    """The outcome in sentences, from its numbers."""
+    said = []
+    for test in result["tests"]:
+        claim = published(test["score"])
+        paper = "" if claim is None else f" (published: {claim[0]})"
+        said.append(f"- {test['arm']}, {test['score']}{paper}: {verdict_of(test)}, {interval(test)}.")
+    for arm in ("pidformer-printed", "pidformer-ema"):
+        clean = result["differences"][arm]["clean"]
+        within = "within" if clean["low"] > -0.02 and clean["high"] < 0.02 else "not shown to be within"
+        said.append(f"- {arm}: clean accuracy is {within} .02 of softmax's, {interval(clean)}.")
+    chance_arms = [arm for arm in ("softmax-again", "comparator") if arm in result["differences"]]
+    chance = [result["differences"][arm][s] for arm in chance_arms for s in shown(result)]
+    outside = sum(row["low"] > 0 or row["high"] < 0 for row in chance)
+    names = " and ".join(chance_arms)
+    said.append(f"- Of the {len(chance)} intervals of {names}, {outside} exclude 0; by chance one in twenty would.")
+    said.append(f"- Without a plan and without correction: {second_look(result)}.")
+    last = ", ".join(f"{Path(arm).stem} {curves['losses'][-1]:.3f}" for arm, curves in result["curves"].items())
+    said.append(f"- Training loss of the last epoch in nats, with the same rate and initial weights for all: {last}.")
+    failed = {arm: [s for s in status if s != "learned"] for arm, status in result["status"].items()}
+    diverged = "; ".join(f"{arm}: {', '.join(statuses)}" for arm, statuses in failed.items() if statuses)
+    planned = tomllib.loads(PLAN.read_text(encoding="utf-8"))["arms"]
+    missing = [arm for arm in planned if arm not in result["arms"]]
+    added = [Path(arm).stem for arm in result["arms"] if arm not in planned]
+    if added:
+        said.append(f"- Arms added after the plan, on the same seeds, with intervals and no test: {', '.join(added)}.")
+    if missing:
+        said.append(f"- Arms planned, but not run yet: {', '.join(missing)}; no test needs them.")
+    return [*said, f"- Runs that did not learn: {diverged or 'none'}."]
