@@ -29,13 +29,14 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     [2.0]
     """
     n = len(a)
-    # The unit of inputs against outputs is one factor of all states: taken out first, no size can overflow.
+    # Inputs in units of outputs are one factor of all states: taken out first, no scale is very large.
     into, out = (int(np.frexp(np.max(np.abs(m), initial=0.0))[1]) for m in (b, c))
-    b, c = b * np.ldexp(1.0, min(-into, 1000)), c * np.ldexp(1.0, min(-out, 1000))
+    common = (into - out) // 2 if np.any(b) and np.any(c) else 0
+    b, c = b * np.ldexp(1.0, -common), c * np.ldexp(1.0, common)
     sizes = np.zeros((n + 1, n + 1))
     sizes[:n, :n] = np.abs(a)
+    np.fill_diagonal(sizes, 0.0)  # no scaling moves it, and LAPACK counts it: a large one would hide what is around it
     sizes[:n, n], sizes[n, :n] = np.linalg.norm(b, axis=1), np.linalg.norm(c, axis=0)
     with np.errstate(invalid="ignore"):  # scipy casts the scales to integers, for a permutation that there is not
         scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
-    common = np.ldexp(1.0, (into - out) // 2) if np.any(b) and np.any(c) else 1.0
-    return scale[:n] / scale[n] * common
+    return scale[:n] / scale[n] * np.ldexp(1.0, common)

@@ -13,6 +13,7 @@ from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 
 _SMALLEST = -1000  # exponent of what counts as zero
+_POLES = 8  # at which the gain is sampled
 
 
 class Scaled(NamedTuple):
@@ -25,12 +26,14 @@ class Scaled(NamedTuple):
     into: int
 
 
-def scaled(g: Realization) -> Scaled:
+def scaled(g: Realization, gain: float = 0.0) -> Scaled:
     """The system in these units.
 
     Parameters
     ----------
     g : Realization
+    gain : float
+        The size of G - D that the system is to have instead of 1; 0: sampled at the poles next to the boundary.
 
     Returns
     -------
@@ -39,18 +42,32 @@ def scaled(g: Realization) -> Scaled:
     Examples
     --------
     >>> small = Realization(np.array([[0.5]]), np.array([[2.0**-99]]), np.array([[2.0**300]]), np.zeros((1, 1)), False)
-    >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c
+    >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c  # G(1) = 2^202
     (203, array([[0.25]]))
     """
     into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
-    b, c = _times(g.b, -into), _times(g.c, -out)
+    unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), np.zeros_like(g.d), g.continuous)
+    dynamic = _exponent(np.array(gain)) if gain > 0 else into + out + _exponent(np.array(_sampled_gain(unit)))
+    into += (dynamic - into - out) // 2
+    b, c = _times(g.b, -into), _times(g.c, into - dynamic)
     states = state_scaling(g.a, b, c)
     a = g.a * states / states[:, None]
     half = _exponent(a) // 2 if g.continuous and np.any(a) else 0
-    exponent = max(into + out - 2 * half, direct)
-    b, c = _times(b / states[:, None], -half), _times(c * states, into + out - half - exponent)
+    exponent = max(dynamic, direct)
+    b, c = _times(b / states[:, None], -half), _times(c * states, dynamic - exponent - half)
     system = Realization(_times(a, -2 * half), b, c, _times(g.d, -exponent), g.continuous)
     return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)), states, into)
+
+
+def _sampled_gain(g: Realization) -> float:
+    """The largest response at a few poles, which is next to the peak; 1 where there is none."""
+    if not g.d.size or not len(g.a):
+        return 1.0
+    poles = np.linalg.eigvals(g.a)
+    beside = poles[np.argsort(-(poles.real if g.continuous else np.abs(poles)))[:_POLES]]
+    responses = g.responses(np.append(beside.imag if g.continuous else np.angle(beside), 0.0))
+    sizes = np.max(np.abs(responses), axis=(0, 1))
+    return float(np.max(sizes[np.isfinite(sizes)], initial=0.0)) or 1.0
 
 
 def times_power(value: float, exponent: int, quantity: str) -> float:

@@ -21,6 +21,8 @@ _LARGEST = 3000
 _DOUBLINGS = 80  # 2^80 terms: a radius of 1 - 1e-16 has long converged
 _REFINE = 1e-11  # relative error of a gramian above which it is refined
 _LOST = 1e-6  # and above which it is refused
+_CLEAR = 1e-8  # of the first Hankel value: those below may be rounding
+_LOST_DIGITS = "{} lost: rounding changes it by a share of {:.0e}. Give the system in triangular (modal) form"
 
 
 class Truncation(NamedTuple):
@@ -171,24 +173,31 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
 def controllability_factor(g: Realization) -> np.ndarray:
     """F (n, n or fewer) with P = F F*, for a stable realization in good units (`scaled`).
 
-    Raises ArithmeticError where P solves its equation too badly: `_relative_error`.
+    Raises ArithmeticError where P solves its equation too badly.
     """
+    return _factor(g)[0]
+
+
+def _factor(g: Realization) -> tuple[np.ndarray, np.ndarray]:
+    """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
-        return np.zeros((0, 0))
+        return np.zeros((0, 0)), np.zeros((0, 0))
     form = _DiscreteForm(g.a, g.b, None) if not g.continuous else _cayley(g.a, g.b)
     f = _doubled(form.a, form.b)
-    error, correction = _relative_error(g, form, f @ f.conj().T)
-    if error > _REFINE:
-        p = f @ f.conj().T + correction
-        refined = _root_of(p)
-        again = _relative_error(g, form, refined @ refined.conj().T)[0]
-        f, error = min((f, error), (refined, again), key=lambda pair: pair[1])
-    if error > _LOST:
-        raise ArithmeticError(
-            f"a gramian is lost: rounding changes it by a share of {error:.0e}. Give the system in triangular (modal) "
-            "form"
-        )
-    return f
+    correction = _correction(g, form, f)
+    if _share(correction, f) > _REFINE:
+        refined = _root_of(f @ f.conj().T + correction)
+        again = _correction(g, form, refined)
+        if _share(again, refined) < _share(correction, f):
+            f, correction = refined, again
+    if not _share(correction, f) <= _LOST:
+        raise ArithmeticError(_LOST_DIGITS.format("a gramian is", _share(correction, f)))
+    return f, correction
+
+
+def _share(correction: np.ndarray, f: np.ndarray) -> float:
+    size = float(np.linalg.norm(f @ f.conj().T))
+    return float(np.linalg.norm(correction)) / size if size > 0 else 0.0
 
 
 class _DiscreteForm(NamedTuple):
@@ -210,23 +219,22 @@ def _doubled(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return f
 
 
-def _relative_error(g: Realization, form: _DiscreteForm, p: np.ndarray) -> tuple[float, np.ndarray]:
-    """(||E||/||P||, E), E = R + A R A* + ... for the residual R of the equation itself: P + E solves it."""
-    a, b = g.a, g.b
+def _correction(g: Realization, form: _DiscreteForm, f: np.ndarray) -> np.ndarray:
+    """E = R + A R A* + ... for the residual R of the equation, in its own time: F F* + E solves it."""
+    p = f @ f.conj().T
+    half = g.a @ p
     if form.into is None:
-        residual = a @ p @ a.conj().T - p + b @ b.conj().T
+        error = half @ g.a.conj().T - p + g.b @ g.b.conj().T
     else:
-        half = a @ p
-        residual = form.into @ (half + half.conj().T + b @ b.conj().T) @ form.into.conj().T
-    error, power = residual, form.a
+        error = form.into @ (half + half.conj().T + g.b @ g.b.conj().T) @ form.into.conj().T
+    power = form.a
     for _ in range(_DOUBLINGS):
         step = power @ error @ power.conj().T
         error = error + step
         if np.linalg.norm(step) <= _EPS * np.linalg.norm(error):
             break
         power = power @ power
-    size = float(np.linalg.norm(p))
-    return (float(np.linalg.norm(error)) / size if size > 0 else 0.0), error
+    return error
 
 
 def _root_of(p: np.ndarray) -> np.ndarray:
@@ -283,9 +291,16 @@ def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
 def _balancing(g: Realization) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
     n = len(g.a)
-    f, out = controllability_factor(g), controllability_factor(adjoint(g))
+    (f, of_f), (out, of_out) = _factor(g), _factor(adjoint(g))
     u, sigma, vh = np.linalg.svd(out.conj().T @ f, full_matrices=False)
-    return (f @ vh.conj().T, out @ u.conj()), np.pad(sigma, (0, n - len(sigma)))
+    into, back = f @ vh.conj().T, out @ u
+    # In the balanced form both gramians are diag(sigma): there the errors of the gramians are those of the values.
+    clear = sigma > _CLEAR * np.max(sigma, initial=0.0)
+    for error, side in ((of_f, back), (of_out, into)):
+        seen = np.abs(np.sum(side.conj() * (error @ side), axis=0))[clear] / sigma[clear] ** 2
+        if np.max(seen * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
+            raise ArithmeticError(_LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
+    return (into, out @ u.conj()), np.pad(sigma, (0, n - len(sigma)))
 
 
 def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:

@@ -32,7 +32,7 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
     >>> level_crossings(Realization(np.array([[-1.0]]), np.eye(1), np.eye(1), np.zeros((1, 1)), True), 0.5).round(9)
     array([1.73205081])
     """
-    unit = scaled(g)
+    unit = scaled(g, level)
     return unit.rate * pencil_crossings(unit.system, float(np.ldexp(level, -unit.exponent)))
 
 
