@@ -17,6 +17,7 @@ from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
+from ctrlattn.stability.boundary_search import Samples
 from ctrlattn.stability.robustness import loop_curve as curves
 from ctrlattn.stability.robustness.loop_curve import LoopCurve
 
@@ -207,7 +208,7 @@ def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
     return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
 
 
-def _margins(curve: LoopCurve, grid: curves.Grid) -> Margins:
+def _margins(curve: LoopCurve, grid: Samples) -> Margins:
     frequency, factors, missed = _gains(curve, grid)
     omega, rotation, delays, off = _rotations(curve, grid)
     factor, crossover, reduction = _gain_margins(frequency, factors)
@@ -221,7 +222,7 @@ def _margins(curve: LoopCurve, grid: curves.Grid) -> Margins:
     )  # fmt: skip
 
 
-def _gains(curve: LoopCurve, grid: curves.Grid) -> tuple[np.ndarray, np.ndarray, float]:
+def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, float]:
     """(frequency, K = -1/L, residual) wherever L is real and negative, both ends included, ascending in frequency."""
     w = np.unique(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
     value = curve.values(w).real
@@ -242,7 +243,7 @@ def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, fl
     return float(above[first]), float(frequency[first]), reduction
 
 
-def _rotations(curve: LoopCurve, grid: curves.Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(frequency, rotation in degrees, delay, residual) wherever |L| = 1, ascending in frequency."""
     w = np.sort(curves.unit_circle(curve, grid))
     angle = np.angle(-curve.values(w))
