@@ -229,6 +229,8 @@ class LTIController:
         """(num, den) of C(z), descending powers of z."""
         from scipy.signal import ss2tf
 
+        if hasattr(self.system, "num"):  # as given: the way through the matrices would round it
+            return _given_fraction(self.system.num[0][0], self.system.den[0][0])
         a, b, c, d = self._realization
         if not len(a):
             return d[0], np.ones(1)
@@ -303,18 +305,22 @@ def _matrices(system: Any) -> Realization:
 
 
 def _companion(num: Any, den: Any) -> Realization:
-    from scipy.signal import tf2ss
+    """The controller form of num/den; scipy's drops coefficients below 1e-14, whatever the unit of the gain."""
+    num, den = _given_fraction(num, den)
+    order = len(den) - 1
+    a = np.vstack([-den[None, 1:], np.eye(order)[:-1]]) if order else np.zeros((0, 0))
+    return a, np.eye(order, 1), (num[1:] - num[0] * den[1:])[None], num[:1, None]
 
+
+def _given_fraction(num: Any, den: Any) -> Fraction:
+    """(num, den) of one length, den monic."""
     num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
     if len(num) > len(den):
         raise InputError(
             f"the controller is improper (degree {len(num) - 1} over {len(den) - 1}): it would need the error of a "
             "later layer"
         )
-    if len(den) == 1:
-        gain = num[0] / den[0] if len(num) else 0.0
-        return np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), np.array([[gain]])
-    return tf2ss(num if len(num) else [0.0], den)
+    return np.pad(num, (len(den) - len(num), 0)) / den[0], den / den[0]
 
 
 def _transfer_function(controller: Controller) -> "control.TransferFunction":

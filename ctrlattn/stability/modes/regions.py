@@ -4,20 +4,23 @@ Region boundary (D-decomposition): alpha(w) = e^{iw} + C(e^{iw}), 0 <= w <= pi, 
 """
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from ctrlattn.controllers import PID, as_controller
-from ctrlattn.errors import InputError
-from ctrlattn.linear.mode_polynomial import attention_eigenvalue, mode_polynomial, open_loop_pole, roots
+from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
+from ctrlattn.linear.mode_polynomial import attention_eigenvalue, open_loop_pole
 from ctrlattn.loop import Loop
-from ctrlattn.stability.modes.circle import cosines_of_roots, imaginary_part, point, squared_modulus
+from ctrlattn.stability.modes.critical import critical_modes
 
 Interval = tuple[float, float]
 
 _ON_CIRCLE = 1e-7
+_SAME = 1e-12  # relative width of a segment that only rounding opened
+_NEXT = 1e-4  # how near an end its two sides are checked, as a share of the interval
 _MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 
 
@@ -66,8 +69,9 @@ def stability_set(controller: Any) -> list[Interval]:
     """All open intervals of real alpha for which the loop is stable, in ascending order.
 
     A closed-loop pole can cross the unit circle only at alpha = e^{iw} + C(e^{iw}) real: at z = 1, at z = -1 and
-    where the imaginary part vanishes, a polynomial in cos w. Each segment in between is decided by its poles.
-    A mode of the controller that the loop cannot move (a common root of num and den) counts.
+    where the imaginary part vanishes. Each segment in between is decided by its poles. A mode of the controller
+    that the loop cannot move (a common root of num and den) counts. Every interval is checked: next to both ends the
+    poles are inside the circle on one side and not on the other.
 
     Parameters
     ----------
@@ -77,25 +81,64 @@ def stability_set(controller: Any) -> list[Interval]:
     -------
     list of (low, high)
 
+    Raises
+    ------
+    ArithmeticError
+        The poles next to an end contradict it, since rounding of the controller decides where it is.
+
     Examples
     --------
     >>> [(round(low, 3), round(high, 3)) for low, high in stability_set(PID(0.8, 0.5, 0.05, form="ema"))]
     [(-0.388, 2.041)]
     """
     controller = as_controller(controller)
-    critical = _critical_alphas(*controller.fraction())
-    # |alpha| beyond all critical values is unstable: one pole follows alpha.
-    stable = is_stable(controller, (critical[:-1] + critical[1:]) / 2)
+    if controller is None:
+        raise InputTypeError("stability_set needs a controller, got None; without one a mode is stable for |alpha| < 1")
+    for finer in (1, 8):
+        critical = critical_modes(controller, finer=finer)
+        intervals = _stable_segments(controller, critical)
+        if _ends_hold(controller, intervals):
+            return intervals
+    raise ArithmeticError(
+        f"stability_set: the closed-loop poles contradict the ends of {intervals}: rounding of the controller's "
+        "coefficients decides. Give it as a state space in modal form"
+    )
+
+
+def _stable_segments(controller: Any, critical: np.ndarray) -> list[Interval]:
+    """The stable ones among the segments; |alpha| beyond all critical values is unstable: one pole follows alpha."""
     intervals: list[Interval] = []
-    for low, high, inside in zip(critical[:-1], critical[1:], stable, strict=True):
-        if not inside:
+    for low, high in pairwise(critical.tolist()):
+        if high - low <= _SAME * max(abs(low), abs(high)) or not _inside(controller, (low + high) / 2):
             continue
-        # A root of the imaginary part that was none (rounding) parts two segments at a stable point: join them.
-        if intervals and intervals[-1][1] == low and spectral_radius(controller, low) < 1 - _ON_CIRCLE:
-            intervals[-1] = (intervals[-1][0], float(high))
+        # A crossing that was none (rounding) parts two segments at a stable point: join them.
+        if intervals and intervals[-1][1] == low and _inside(controller, low, _ON_CIRCLE):
+            intervals[-1] = (intervals[-1][0], high)
         else:
-            intervals.append((float(low), float(high)))
+            intervals.append((low, high))
     return intervals
+
+
+def _ends_hold(controller: Any, intervals: list[Interval]) -> bool:
+    """Stable on this side of both ends, not stable on the other, unless the next interval begins there."""
+    ends = {end for pair in intervals for end in pair}
+    for low, high in intervals:
+        near = _NEXT * min(high - low, 1.0)
+        if not (_inside(controller, low + near) and _inside(controller, high - near)):
+            return False
+        for end, sign in ((low, -1), (high, 1)):
+            shared = sum(end in pair for pair in intervals) == 2
+            free = all(other == end or abs(other - end) > 2 * near for other in ends)
+            if not shared and free and _inside(controller, end + sign * near, 1e-9):
+                return False
+    return True
+
+
+def _inside(controller: Any, alpha: float, margin: float = 0.0) -> bool:
+    """Are all closed-loop poles within 1 - margin, by exact polynomial roots where the coefficients are given?"""
+    poles = exact_poles(controller, alpha)
+    poles = closed_loop_poles(controller, alpha) if poles is None else poles
+    return bool(np.max(np.abs(poles)) < 1 - margin)
 
 
 def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
@@ -125,7 +168,7 @@ def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
 
 
 def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
-    """Roots of (z - alpha) den(z) + num(z) for every alpha.
+    """Roots of (z - alpha) den(z) + num(z) for every alpha, as eigenvalues of `mode_matrix`.
 
     Parameters
     ----------
@@ -149,8 +192,7 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
     alpha = np.asarray(alpha)
     if not np.all(np.isfinite(alpha)):
         raise InputError("alpha must be finite")
-    num, den = (as_controller(controller) or PID()).fraction()
-    return roots(mode_polynomial(num, den, alpha))
+    return np.linalg.eigvals(mode_matrix(controller, alpha)).astype(complex)
 
 
 def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
@@ -225,15 +267,3 @@ def _printed_interval(pid: PID) -> Interval:
     low = pid.kp + pid.ki / 2 + 2 * pid.kd - 1
     high = 1 + pid.kp + pid.ki * pid.kd / (1 + pid.kd)
     return (low, high) if low < high else (math.nan, math.nan)
-
-
-def _critical_alphas(num: np.ndarray, den: np.ndarray) -> np.ndarray:
-    """Real alpha at which some closed-loop pole is on the unit circle, ascending.
-
-    Im(z + C) |den|^2 / sin w = |den|^2 + Im(num conj(den)) / sin w.
-    """
-    imaginary = chebyshev.chebadd(squared_modulus(den), imaginary_part(num, den))
-    z = point(np.concatenate([[1.0, -1.0], cosines_of_roots(imaginary)]))
-    value = np.polyval(den, z)
-    z, value = z[np.abs(value) > 1e-12 * np.sum(np.abs(den))], value[np.abs(value) > 1e-12 * np.sum(np.abs(den))]
-    return np.unique((z + np.polyval(num, z) / value).real)

@@ -3,12 +3,15 @@
 import control
 import numpy as np
 import pytest
+import systems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, LTIController, mode, stability_interval, stability_set
+from ctrlattn.linear.mode_matrix import exact_poles
 from ctrlattn.stability import closed_loop_poles, is_stable, region_boundary, spectral_radius
+from ctrlattn.stability.modes import regions
 from ctrlattn.stability.modes.regions import mode_intervals, mode_radius, unstable_share
 
 AWAY = 1e-6  # distance from the boundary beyond which no mismatch is allowed
@@ -146,6 +149,8 @@ def test_shapes_and_bad_alpha():
         closed_loop_poles(PID(), np.nan)
     with pytest.raises(TypeError, match="controller must be"):
         stability_set("pid")
+    with pytest.raises(TypeError, match="needs a controller"):
+        stability_set(None)
 
 
 @pytest.mark.parametrize("skip", [0.0, 0.4, 1.0])
@@ -175,3 +180,30 @@ def test_the_unstable_share_counts_poles_outside_and_none_on_the_circle():
     controlled, a = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05)), rng.uniform(0, 2, 200)
     radius = [np.abs(np.linalg.eigvals(mode(controlled, float(x)).A)).max() for x in a]
     assert unstable_share(controlled, a) == np.mean(np.array(radius) > 1)
+
+
+@pytest.mark.parametrize("order", [1, 3, 6, 9])
+@pytest.mark.parametrize("kind", systems.DISCRETE)
+def test_sets_of_crowded_controllers_are_stable_inside_and_not_outside(kind, order):
+    """By exact roots for given coefficients, which share nothing with the response that found the ends."""
+    controller = systems.siso(kind, order, "tf", seed=order)
+    controller = systems.times(controller, 0.3)
+    intervals = stability_set(controller)
+    grid = np.concatenate([np.linspace(-3, 3, 61), *(np.linspace(low, high, 9) for low, high in intervals)])
+    ends = np.array([end for pair in intervals for end in pair])
+    for alpha in grid:
+        if np.min(np.abs(ends - alpha), initial=np.inf) < 1e-6:
+            continue
+        stable = np.abs(exact_poles(controller, alpha)).max() < 1
+        assert stable == any(low < alpha < high for low, high in intervals)
+
+
+def test_the_upper_end_that_polynomials_in_cos_w_lose():
+    low, high = stability_set(control.tf([0.3 * 0.05**6], np.poly([0.95] * 6), 1))[0]
+    assert_allclose([low, high], [-1, 0.85578], atol=1e-5)
+
+
+def test_a_contradicted_end_is_refused(monkeypatch):
+    monkeypatch.setattr(regions, "critical_modes", lambda controller, finer: np.array([-0.4, 1.0]))
+    with pytest.raises(ArithmeticError, match="contradict the ends"):
+        stability_set(PID(0.6))  # stable for (-.4, 1.6)

@@ -1,0 +1,56 @@
+"""The matrix of one mode: its poles are those of the polynomial, its controller that of the fraction."""
+
+import control
+import numpy as np
+import pytest
+import systems
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID, LTIController
+from ctrlattn.linear.mode_matrix import controller_realization, exact_poles, given_fraction, mode_matrix
+from ctrlattn.linear.mode_polynomial import mode_polynomial
+
+CONTROLLERS = {
+    "none": None,
+    "proportional": PID(0.6),
+    "printed": PID(0.8, 0.5, 0.05),
+    "ema": PID(0.8, 0.5, 0.05, form="ema"),
+    "fraction": LTIController(control.tf([0.3, 0.1], [1.0, -0.4, 0.2], 1)),
+    "state space": control.ss([[0.5, 0.1], [0.0, 0.3]], [[1.0], [0.4]], [[0.2, 0.6]], [[0.1]], 1),
+}
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("alpha", [0.3, -1.2, 0.4 + 0.5j])
+def test_eigenvalues_are_the_roots_of_the_mode_polynomial(name, alpha):
+    controller = CONTROLLERS[name]
+    law = PID() if controller is None else LTIController(controller) if name == "state space" else controller
+    p = mode_polynomial(*law.fraction(), alpha)
+    poles = np.linalg.eigvals(mode_matrix(controller, alpha))
+    assert_allclose(np.poly(poles), p, atol=1e-12)
+    assert mode_matrix(controller, np.array([[alpha, 0.0]])).shape == (1, 2, len(p) - 1, len(p) - 1)
+
+
+@pytest.mark.parametrize("kind", ["wide", "slow", "slower", "repeated", "integrator"])
+def test_the_controller_keeps_its_response_and_its_exact_poles(kind):
+    system = systems.siso(kind, 6, "tf", seed=2)
+    law = LTIController(system)
+    num, den = given_fraction(law)
+    assert den.tolist() == system.den[0][0].tolist()  # monic as given
+    assert np.trim_zeros(num, "f").tolist() == system.num[0][0].tolist()
+    g = controller_realization(law)
+    assert_allclose(g.response(0.7)[0, 0], np.polyval(num, np.exp(0.7j)) / np.polyval(den, np.exp(0.7j)), rtol=1e-8)
+    # At a root p(z) = 0 holds in exact arithmetic; in doubles to the rounding of its terms.
+    for pole in exact_poles(law, 0.37):
+        terms = [(pole - 0.37) * np.polyval(den, pole), np.polyval(num, pole)]
+        size = (abs(pole) + 0.37) * np.polyval(np.abs(den), abs(pole)) + np.polyval(np.abs(num), abs(pole))
+        assert abs(sum(terms)) < 1e-14 * size
+
+
+def test_exact_poles_of_a_cluster_and_of_a_state_space():
+    law = control.tf([0.3 * 0.05**6], np.poly([0.95] * 6), 1)
+    for alpha in (0.8, 0.9, 1.1):
+        eigenvalues = np.linalg.eigvals(mode_matrix(law, alpha))
+        assert_allclose(np.abs(exact_poles(law, alpha)).max(), np.abs(eigenvalues).max(), rtol=1e-7)
+    assert exact_poles(CONTROLLERS["state space"], 0.5) is None
+    assert given_fraction(CONTROLLERS["state space"]) is None

@@ -1,0 +1,45 @@
+"""Modes with a pole on the circle: each puts one there, and the closed form of memories in a row has them all."""
+
+from itertools import pairwise
+
+import control
+import numpy as np
+import pytest
+import systems
+from numpy.testing import assert_allclose
+
+from ctrlattn import PID
+from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
+from ctrlattn.stability.modes.critical import critical_modes
+
+
+@pytest.mark.parametrize("order", [1, 2, 4, 7])
+@pytest.mark.parametrize("kind", systems.DISCRETE)
+def test_every_critical_mode_has_a_pole_on_the_circle(kind, order):
+    for form in ("tf", "modal"):
+        controller = systems.siso(kind, order, form, seed=order)
+        critical = critical_modes(controller)
+        assert len(critical) >= 1
+        for alpha in critical:
+            poles = (
+                exact_poles(controller, alpha) if form == "tf" else np.linalg.eigvals(mode_matrix(controller, alpha))
+            )
+            assert np.abs(np.abs(poles) - 1).min() < 1e-6 * max(1.0, abs(alpha))
+
+
+@pytest.mark.parametrize("gain", [0.3, -0.2, 2.0])
+@pytest.mark.parametrize(("order", "pole"), [(2, 0.9), (4, 0.95), (6, 0.95)])
+def test_none_is_missed_between_two_neighbours(order, pole, gain):
+    """The number of poles inside the circle is constant on each segment: 9 points of each agree."""
+    controller = control.tf([gain * (1 - pole) ** order], np.poly([pole] * order), 1)
+    critical = critical_modes(controller)
+    for low, high in pairwise(critical):
+        inside = {int(np.sum(np.abs(exact_poles(controller, a)) < 1)) for a in np.linspace(low, high, 11)[1:-1]}
+        assert len(inside) == 1
+
+
+def test_the_ends_of_the_pid_law_and_a_pole_of_the_controller_at_an_end():
+    assert_allclose(critical_modes(PID(0.5)), [-0.5, 1.5])
+    # The integral is infinite at z = 1: only z = -1, P + I/2 - 1, is left of the two ends.
+    assert_allclose(critical_modes(PID(0.5, 0.2))[0], -0.4)
+    assert np.all(np.abs(critical_modes(PID(0.5, 0.2))) < 10)
