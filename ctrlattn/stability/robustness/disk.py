@@ -1,11 +1,12 @@
 """alpha = 1 / sup_w mu(S + (skew - 1)/2 I): every channel of a loop multiplied at once by any f of a disk stays stable.
 
 The disk of size alpha: f = (1 + (1 - skew)/2 delta) / (1 - (1 + skew)/2 delta), |delta| < alpha, complex and dynamic.
-skew = 0: balanced, |S - T|/2; skew = 1: |S|, the modulus margin; skew = -1: |T|.
+skew = 0: balanced, |S - T|/2; skew = 1: |S|, the modulus margin; skew = -1: |T|. This is D(alpha, sigma) of Seiler,
+Packard and Gahinet with sigma = skew, delta in their units.
 
-mu, for one full-range complex delta per channel, is bounded above by min_D sigma_max(D M D^-1), D diagonal (equal to mu
-up to three channels). The sweep over frequency is not a grid: with D frozen, the pencil of the level tells up to
-which frequency the bound stays below it, and the next D takes over there.
+Two bounds enclose alpha. The lower one is the supremum of the scaled norm, swept over intervals of frequency
+(`scaled_peak`). The upper one is the size of factors that destabilise (`attack`). Each is checked by what the other
+does not use: the pole is looked up in the attacked loop, and attacks below the margin must leave the loop stable.
 """
 
 import math
@@ -13,12 +14,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.linalg import matrix_balance
+from scipy.sparse.csgraph import connected_components
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
+from ctrlattn.linear.state_matrix import require_scale
+from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_sound, strongest_attack
 from ctrlattn.stability.robustness.margins import Margins, margins
-from ctrlattn.stability.robustness.norms import level_crossings, level_set_peak, require_pencil
+from ctrlattn.stability.robustness.norms import require_pencil
+from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
+
+_ROUNDING = 1e-9  # an attack may be smaller than the margin by this share before the sweep counts as wrong
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class DiskMargin:
     gain_high: float
     phase: float  # degrees: and by e^{i phi}, |phi| below this; 180 where no rotation destabilises
     perturbation: np.ndarray  # (channels,) complex factors f that put a pole on the boundary at `frequency`
+    residual: float  # how far from there the pole was seen, as a share of the way it came; nan without a perturbation
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     ------
     InputError
         As `realization`; L not square; I + D singular; tol outside [1e-9, 1e-1]; skew that is not finite.
+    ArithmeticError
+        A check fails: rounding hides the destabilised pole, or decides whether the loop is stable at all.
 
     References
     ----------
@@ -81,19 +91,23 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
         raise InputError(f"tol must lie in [1e-9, 1e-1] and skew be finite, got tol={tol}, skew={skew}")
     loop = square(realization(system, "disk_margin", continuous=continuous), "disk_margin")
     require_pencil(loop, "disk_margin")
+    loop = _in_own_units(loop)
     s = negative_feedback(loop, "disk_margin")
+    require_scale("disk_margin: the closed loop", s.a)
     channels = len(s.d)
     if not s.is_stable():
-        return DiskMargin(0.0, 0.0, skew, math.nan, 1.0, 1.0, 0.0, np.ones(channels, dtype=complex))
+        return DiskMargin(0.0, 0.0, skew, math.nan, 1.0, 1.0, 0.0, np.ones(channels, dtype=complex), math.nan)
     weighted = s._replace(d=s.d + (skew - 1) / 2 * np.eye(channels))
-    upper, frequency = _peak_of_bound(weighted, tol)
+    upper, attack = _worst(weighted, _coupled(loop), tol)
     if upper == 0.0:
-        return _sized(math.inf, math.inf, skew, frequency, np.full(channels, np.nan + 0j))
-    lower, rotation = _lower_bound(weighted.response(frequency))
-    delta = rotation / lower if lower > 0 else np.full(channels, np.nan + 0j)
+        return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
+    if attack.size == math.inf:
+        return _sized(1 / upper, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
     with np.errstate(divide="ignore", invalid="ignore"):  # a disk that reaches an infinite gain
-        factors = (1 + (1 - skew) / 2 * delta) / (1 - (1 + skew) / 2 * delta)
-    return _sized(1 / upper, 1 / lower if lower > 0 else math.inf, skew, frequency, factors)
+        factors = (1 + (1 - skew) / 2 * attack.delta) / (1 - (1 + skew) / 2 * attack.delta)
+    residual = pole_miss(loop, weighted, attack, factors)
+    require_sound(weighted, 1 / upper, attack, residual)
+    return _sized(1 / upper, attack.size, skew, attack.frequency, factors, residual)
 
 
 def loop_margins(system: Any) -> list[ChannelMargins]:
@@ -114,7 +128,7 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
     Raises
     ------
     InputError
-        As `disk_margin`; the other loops alone are not well posed.
+        As `disk_margin`; complex matrices; the other loops alone are not well posed.
 
     Examples
     --------
@@ -124,6 +138,11 @@ def loop_margins(system: Any) -> list[ChannelMargins]:
     [4.0, 3.0]
     """
     loop = square(realization(system, "loop_margins"), "loop_margins")
+    if not loop.real():
+        raise InputError(
+            "loop_margins: classical gain and phase margins are of a real loop, and these matrices are complex: use "
+            "disk_margin, which takes complex factors in all channels at once"
+        )
     require_pencil(loop, "loop_margins")
     dt = getattr(system, "dt", None)
     dt = dt if dt is not None else (0 if loop.continuous else 1)
@@ -156,10 +175,11 @@ def disk_phase(margin: float, skew: float = 0.0) -> float:
     return math.degrees(math.acos(min(max(cosine, -1.0), 1.0)))
 
 
-def _sized(margin: float, attained: float, skew: float, frequency: float, factors: np.ndarray) -> DiskMargin:
-    return DiskMargin(
-        margin, attained, skew, frequency, *disk_gains(margin, skew), disk_phase(margin, skew), factors
-    )  # fmt: skip
+def _sized(
+    margin: float, attained: float, skew: float, frequency: float, factors: np.ndarray, residual: float
+) -> DiskMargin:
+    gains, phase = disk_gains(margin, skew), disk_phase(margin, skew)
+    return DiskMargin(margin, attained, skew, frequency, *gains, phase, factors, residual)
 
 
 def _others_closed(loop: Realization, i: int) -> Realization:
@@ -178,137 +198,48 @@ def _others_closed(loop: Realization, i: int) -> Realization:
     return Realization(a_i, b_i, c[[i]] - out @ c[other], d[[i]][:, [i]] - out @ d[np.ix_(other, [i])], loop.continuous)
 
 
-def _peak_of_bound(g: Realization, tol: float) -> tuple[float, float]:
-    """(upper, w): min_D sigma_max(D G D^-1) stays below `upper` at every frequency, and nearly attains it at w."""
-    peak = level_set_peak(g, tol / 4)
-    if len(g.d) == 1 or peak.value == 0.0:
-        return peak.upper, peak.frequency
-    start, end = (0.0, math.inf if g.continuous else math.pi) if g.real() else (-math.inf, math.inf)
-    if not g.continuous and not g.real():
-        start, end = -math.pi, math.pi
-    best, where = max((_scaled_norm_at(g, w)[0], w) for w in (start, end, peak.frequency))
-    while True:
-        level = best * (1 + tol)
-        higher = _sweep(g, level, start, end)
-        if higher is None:
-            return level, where
-        best, where = _climb(g, higher)
-
-
-def _sweep(g: Realization, level: float, start: float, end: float) -> float | None:
-    """A frequency where the bound exceeds `level`, or None when frozen scalings cover [start, end] below it."""
-    w = start
-    for _ in range(20_000):
-        bound, scale = _scaled_norm_at(g, w)
-        if bound >= level:
-            return w
-        crossings = level_crossings(_scaled(g, scale), level)
-        beyond = crossings[crossings > w + 1e-12 * (1 + abs(w))] if math.isfinite(w) else crossings
-        # Eigenvalues near the boundary that are no crossings would only shorten the steps.
-        beyond = np.array([c for c in beyond if _norm_at(g, c, scale) >= level * (1 - 1e-4)])
-        following = float(np.min(beyond, initial=math.inf))
-        if following >= end:
-            return None
-        w = following
-    raise ArithmeticError("disk_margin: the sweep over frequency does not advance; take a larger tol")
-
-
-def _climb(g: Realization, w: float) -> tuple[float, float]:
-    """A local maximum of the bound near w."""
-    width = 1e-2 * (1.0 if not g.continuous else max(abs(w), 1e-6))
-    if not math.isfinite(w):
-        return _scaled_norm_at(g, w)[0], w
-    top = minimize_scalar(
-        lambda v: -_scaled_norm_at(g, v)[0],
-        bounds=(w - width, w + width),
-        method="bounded",
-        options={"xatol": width / 1e5},
+def _in_own_units(loop: Realization) -> Realization:
+    """T^-1 L T with diagonal T, and balanced states: a channel's factor does not depend on the unit of its signals."""
+    n = len(loop.a)
+    sizes = np.abs(np.block([[loop.a, loop.b], [loop.c, loop.d]]))
+    scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
+    x, t = scale[:n], scale[n:]
+    return loop._replace(
+        a=loop.a * x / x[:, None], b=loop.b * t / x[:, None], c=loop.c * x / t[:, None], d=loop.d * t / t[:, None]
     )
-    return max((_scaled_norm_at(g, w)[0], w), (-float(top.fun), float(top.x)))
 
 
-def _scaled_norm_at(g: Realization, w: float) -> tuple[float, np.ndarray]:
-    """min_D sigma_max(D G D^-1) at one frequency, and log D."""
-    return scaled_norm(g.response(w))
+def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(states, channels) of each group that feeds itself: mu of a block triangular system is that of its blocks."""
+    n = len(loop.a)
+    ways = np.block([[loop.a, loop.b], [loop.c, loop.d]]) != 0
+    labels = connected_components(ways, directed=True, connection="strong")[1]
+    return [(np.flatnonzero(labels[:n] == k), np.flatnonzero(labels[n:] == k)) for k in np.unique(labels[n:])]
 
 
-def _norm_at(g: Realization, w: float, scale: np.ndarray) -> float:
-    return float(np.linalg.norm(_similar(g.response(w), scale), 2))
-
-
-def scaled_norm(m: np.ndarray) -> tuple[float, np.ndarray]:
-    """(min_D sigma_max(D M D^-1), log D) over positive diagonal D: an upper bound of mu, convex in log D.
-
-    >>> value, _ = scaled_norm(np.array([[0.0, 4.0], [1.0, 0.0]]))
-    >>> round(value, 6)  # the spectral radius, 2
-    2.0
-    """
-    size = np.abs(m)
-    scale = _balanced(size)
-    channels = len(m)
-    if channels == 1 or not np.any(size):
-        return float(np.linalg.norm(m, 2)), scale
-
-    def norm(d: np.ndarray) -> float:
-        return float(np.linalg.norm(_similar(m, np.append(0.0, d)), 2))
-
-    if channels == 2:
-        centre = scale[1] - scale[0]
-        optimum = minimize_scalar(
-            lambda t: norm(np.array([t])), bounds=(centre - 4, centre + 4), method="bounded", options={"xatol": 1e-10}
-        )
-        candidate = np.array([optimum.x])
-    else:
-        options = {"xatol": 1e-9, "fatol": 1e-12 * norm(scale[1:] - scale[0]), "maxiter": 400 * channels}
-        optimum = minimize(norm, scale[1:] - scale[0], method="Nelder-Mead", options=options)
-        candidate = optimum.x
-    best = min((scale[1:] - scale[0], candidate), key=norm)
-    return norm(best), np.append(0.0, best)
-
-
-def _balanced(size: np.ndarray) -> np.ndarray:
-    """log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
-    off = size - np.diag(np.diag(size))
-    log = np.zeros(len(size))
-    floor = 1e-12 * max(float(size.max(initial=0.0)), 1e-300)
-    for _ in range(20):
-        for i in range(len(size)):
-            shaped = off * np.exp(log[:, None] - log[None, :])
-            row, column = (max(float(np.linalg.norm(v)), floor) for v in (shaped[i], shaped[:, i]))
-            log[i] += 0.5 * np.log(column / row)
-    return log
-
-
-def _similar(m: np.ndarray, log: np.ndarray) -> np.ndarray:
-    return m * np.exp(log[:, None] - log[None, :])
-
-
-def _scaled(g: Realization, log: np.ndarray) -> Realization:
-    d = np.exp(log)
-    return Realization(g.a, g.b / d, g.c * d[:, None], _similar(g.d, log), g.continuous)
-
-
-def _lower_bound(m: np.ndarray) -> tuple[float, np.ndarray]:
-    """(rho, rotations q, |q_i| = 1) with det(I - diag(q) M / rho) = 0: max_q rho(diag(q) M), searched."""
-    channels = len(m)
-
-    def radius(angles: np.ndarray) -> float:
-        return float(np.abs(np.linalg.eigvals(np.exp(1j * np.append(0.0, angles))[:, None] * m)).max())
-
-    starts = [np.zeros(channels - 1), *_fan(channels - 1)]
-    best = max((_refined(radius, start) for start in starts), key=radius) if channels > 1 else np.zeros(0)
-    q = np.exp(1j * np.append(0.0, best))
-    values = np.linalg.eigvals(q[:, None] * m)
-    first = values[int(np.argmax(np.abs(values)))]
-    rho = float(np.abs(first))
-    return rho, q * (rho / first if rho > 0 else 1.0)
-
-
-def _refined(radius: Any, start: np.ndarray) -> np.ndarray:
-    return minimize(lambda t: -radius(t), start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14}).x
-
-
-def _fan(angles: int) -> list[np.ndarray]:
-    """Starting points around the circle, and three directions that no symmetry of the channels shares."""
-    turns = 2 * math.pi * np.arange(1, 8) / 8
-    return [turn * np.ones(angles) for turn in turns] + [turn * np.sqrt(np.arange(2, angles + 2)) for turn in turns]
+def _worst(g: Realization, groups: list[tuple[np.ndarray, np.ndarray]], tol: float) -> tuple[float, Attack]:
+    """(upper bound of mu, strongest attack) over all groups; where an attack beats the bound, the sweep runs again."""
+    upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan)
+    for states, channels in groups:
+        responses = Responses(
+            Realization(
+                g.a[np.ix_(states, states)], g.b[np.ix_(states, channels)], g.c[np.ix_(channels, states)],
+                g.d[np.ix_(channels, channels)], g.continuous,
+            )
+        )  # fmt: skip
+        peak = scaled_peak(responses, tol)
+        attack = strongest_attack(responses, peak)
+        if attack.size * peak.upper < 1 - _ROUNDING:
+            peak = scaled_peak(responses, tol, np.array([attack.frequency]))
+            attack = min(attack, strongest_attack(responses, peak), key=lambda a: a.size)
+            if attack.size * peak.upper < 1 - _ROUNDING:
+                raise ArithmeticError(
+                    f"disk_margin: the sweep says {1 / peak.upper:.6g} and factors of size {attack.size:.6g} "
+                    "destabilise: rescale the states"
+                )
+        upper = max(upper, peak.upper)
+        if attack.size < strongest.size or math.isnan(strongest.frequency):
+            delta = np.zeros(len(g.d), dtype=complex)
+            delta[channels] = attack.delta
+            strongest = Attack(attack.size, delta, attack.frequency)
+    return upper, strongest

@@ -1,0 +1,172 @@
+"""det(I - diag(delta) G(w)) = 0 with |delta_i| = 1 / rho: static factors that put a pole of the closed loop at w.
+
+The size of an attack bounds every disk margin from above, as the scaled norm bounds it from below. The pole is looked
+up in the loop itself, whose matrices know nothing of the sensitivity function that the attack was computed from.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from ctrlattn.linear.realization import Realization
+from ctrlattn.stability.robustness.scaled_peak import Responses, ScaledPeak
+from ctrlattn.stability.robustness.structured import aligned, largest_radius, radii, rotations, scaled_norms
+
+TOLERANCE = 1e-6  # of the place of the destabilised pole, of the way that it came
+_TIGHT = 1e-7  # relative gap of the bounds below which no other frequency is searched
+_SAMPLES = 16  # rotations tried at each frequency
+_CLIMBS = 3  # frequencies from which the search goes on
+_INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the margin
+_INFINITE = 1e8  # a factor beyond which the loop is looked at through S
+_ALGEBRAIC = 1e-12
+_EFFORT = 40_000  # squared states times attacks
+
+
+class Attack(NamedTuple):
+    """delta_i in (channels,), all of one size: a pole at `frequency`."""
+
+    size: float
+    delta: np.ndarray
+    frequency: float
+
+
+def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
+    """The smallest static factors that were met: at the peak of the upper bound, and elsewhere if they leave a gap.
+
+    Whatever the peak says, rotations are also tried at frequencies at which the sweep never was. So the result may
+    contradict the peak, and who calls must compare them.
+
+    Examples
+    --------
+    >>> import control
+    >>> from ctrlattn.linear.realization import realization
+    >>> from ctrlattn.stability.robustness.scaled_peak import scaled_peak
+    >>> responses = Responses(realization(control.tf([1], [1, 0.5], 1), "attack"))
+    >>> attack = strongest_attack(responses, scaled_peak(responses, 1e-6))
+    >>> round(attack.size, 6), attack.delta.real.round(6).tolist()  # 1/(-1 + 0.5) = -2
+    (0.5, [-0.5])
+    """
+    best = _attack_at(responses, peak.frequency)
+    w = _between(peak.looked_at)
+    m = responses(w)
+    channels = m.shape[-1]
+    q = np.broadcast_to(rotations(channels, _SAMPLES), (len(w), *rotations(channels, _SAMPLES).shape))
+    q = np.concatenate([q, aligned(m, scaled_norms(m, 1e-2)[1])[:, None]], axis=1)
+    sampled = radii(m[:, None], q).max(axis=1)
+    order = np.argsort(-sampled)
+    tight = best.size * peak.upper <= 1 + 1e-5 + _TIGHT
+    chosen = order[: 1 if tight else _CLIMBS]
+    for i in chosen[sampled[chosen] > (1 + _TIGHT if tight else 0.8) / best.size]:
+        best = min(best, _climbed(responses, float(w[i])), key=lambda attack: attack.size)
+    return best
+
+
+def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors: np.ndarray) -> float:
+    """How far the nearest pole of the attacked loop is from `frequency`, relative to the way that it came.
+
+    Parameters
+    ----------
+    loop : Realization
+        L, closed by negative feedback with the `factors` f in its channels.
+    weighted : Realization
+        S + (skew - 1)/2 I, whose poles are those of the loop without attack; it stands in where a factor is infinite.
+    attack : Attack
+    factors (channels,)
+
+    Returns
+    -------
+    float
+        At an infinite frequency, without states, and where the direct term alone is to blame: the smallest eigenvalue
+        of I + D f, which is 0 for an algebraic loop.
+    """
+    finite = bool(np.all(np.abs(factors) < _INFINITE))
+    a, b, c, d, gain = (*loop[:4], -factors) if finite else (*weighted[:4], attack.delta)
+    direct = np.eye(len(d)) - d * gain
+    algebraic = float(np.abs(np.linalg.eigvals(direct)).min())
+    if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
+        return algebraic
+    point = 1j * attack.frequency if loop.continuous else np.exp(1j * attack.frequency)
+    way = float(np.abs(np.linalg.eigvals(weighted.a) - point).min())
+    closed = a + (b * gain) @ np.linalg.solve(direct, c)
+    miss = float(np.abs(np.linalg.eigvals(closed) - point).min()) / way
+    if miss <= TOLERANCE:
+        return miss
+    # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
+    return min(miss, _newton_distance(Realization(a, b, c, d, loop.continuous), gain, point) / way)
+
+
+def require_sound(weighted: Realization, margin: float, attack: Attack, residual: float) -> None:
+    """Raise ArithmeticError unless the attack does put a pole on the boundary and smaller ones do not go beyond it."""
+    if not residual <= TOLERANCE:
+        raise ArithmeticError(
+            f"disk_margin: factors of size {attack.size:.6g} should put a pole at frequency {attack.frequency:.6g}, "
+            f"and rounding leaves the nearest {residual:.1g} of its way off: give the loop in modal or triangular form"
+        )
+    channels = len(weighted.d)
+    count = int(np.clip(_EFFORT // (len(weighted.a) ** 2 + 1), 1, _SAMPLES))
+    turns = np.random.default_rng(0).random((count, channels))
+    delta = _INSIDE * margin * np.exp(2j * np.pi * turns)
+    delta[0] = _INSIDE * margin / attack.size * attack.delta
+    if not len(weighted.a):
+        return
+    a, b, c, d = weighted[:4]
+    direct = np.eye(channels) - d * delta[:, None, :]
+    poles = np.linalg.eigvals(
+        a + (b * delta[:, None, :]) @ np.linalg.solve(direct, np.broadcast_to(c, (count, *c.shape)))
+    )
+    beyond = poles.real > 0 if weighted.continuous else np.abs(poles) > 1
+    for i, j in np.argwhere(beyond):
+        point = poles[i, j]
+        way = float(np.abs(np.linalg.eigvals(a) - point).min())
+        if _newton_distance(weighted, delta[i], point) <= TOLERANCE * way:
+            raise ArithmeticError(
+                f"disk_margin: factors of {_INSIDE} times the margin {margin:.6g} destabilise, so the sweep has lost a "
+                "band of frequencies: rescale the states"
+            )
+
+
+def _between(looked_at: np.ndarray) -> np.ndarray:
+    """Seeded frequencies between those of the sweep, at most 96."""
+    w = np.unique(looked_at)
+    w = w[np.isfinite(w)]
+    rng = np.random.default_rng(0)
+    if len(w) > 97:
+        w = np.sort(rng.choice(w, 97, replace=False))
+    share = rng.random(max(len(w) - 1, 0))
+    return np.append(w[:-1] + share * (w[1:] - w[:-1]), w[-1:])
+
+
+def _attack_at(responses: Responses, w: float) -> Attack:
+    rho, q = largest_radius(responses(np.array([w]))[0])
+    return Attack(1 / rho if rho > 0 else math.inf, q / rho if rho > 0 else q, w)
+
+
+def _climbed(responses: Responses, w: float) -> Attack:
+    """The strongest attack near w, over the rotations and the frequency together."""
+    start = _attack_at(responses, w)
+    if not math.isfinite(start.size) or w == 0:
+        return start
+
+    def downhill(x: np.ndarray) -> float:
+        m = responses(np.array([w * (1 + 0.1 * x[0])]))[0]
+        return -math.log(max(float(radii(m, np.exp(1j * x[1:]))), 1e-300))
+
+    angles = np.angle(start.delta)
+    x = minimize(downhill, np.append(0.0, angles), method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
+    return min(start, _attack_at(responses, w * (1 + 0.1 * float(x[0]))), key=lambda attack: attack.size)
+
+
+def _newton_distance(g: Realization, gain: np.ndarray, point: complex) -> float:
+    """|lambda - 1| / |d lambda/dz| of the eigenvalue of G(z) diag(gain) nearest 1: how far from z the pole is."""
+    shifted = point * np.eye(len(g.a)) - g.a
+    try:
+        x = np.linalg.solve(shifted, g.b)
+        slope = -g.c @ np.linalg.solve(shifted, x) * gain
+    except np.linalg.LinAlgError:  # z is a pole of G itself
+        return math.inf
+    values, right = np.linalg.eig((g.c @ x + g.d) * gain)
+    at = int(np.argmin(np.abs(values - 1)))
+    rate = abs(complex(np.linalg.pinv(right)[at] @ slope @ right[:, at]))
+    return float(abs(values[at] - 1) / rate) if rate > 0 else math.inf

@@ -1,0 +1,238 @@
+"""max_q rho(diag(q) M) = mu(M) <= min_D sigma_max(D M D^-1), |q_i| = 1: both bounds of the structured singular value.
+
+D is positive and diagonal, and sigma_max(D M D^-1) is convex in log D. For one full-range complex factor per channel
+both bounds agree up to three channels. The functions with a plural name treat many matrices at once.
+"""
+
+import math
+
+import numpy as np
+from scipy.optimize import minimize
+
+_SWEEPS = 8  # of balancing; what is left is the business of Newton's method
+_STEPS = 100  # of Newton's method, at most
+_NEAR = 0.5  # the Newton decrement below which a level comes down
+_SHRINK = 0.1
+_REACH = 2.0  # the largest step in log D
+_TIGHT = 1e-9  # relative gap at which the two bounds count as equal and no search goes on
+_STARTS = 256  # rotations that are tried before the best of them climb
+_CLIMBS = 6
+
+
+def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:
+    """(min_D sigma_max(D M D^-1), log D) of each matrix: the minimum is met up to the factor 1 + channels * accuracy.
+
+    Parameters
+    ----------
+    m (k, channels, channels) : complex
+    accuracy : float
+
+    Returns
+    -------
+    values (k,), logs (k, channels)
+        Every value is the norm that its D has, an upper bound of mu however far from the minimum it may be.
+
+    References
+    ----------
+    Packard and Doyle, The complex structured singular value, Automatica 29 (1993) 71. Osborne, J. ACM 7 (1960) 338.
+
+    Examples
+    --------
+    >>> values, logs = scaled_norms(np.array([[[0.0, 4.0], [1.0, 0.0]]]))
+    >>> float(values[0].round(9)), logs[0].round(6).tolist()  # the spectral radius, 2
+    (2.0, [-0.346574, 0.346574])
+    """
+    logs = _balanced(np.abs(m))
+    values = norms(m, logs)
+    # |det| does not depend on D: for two channels sigma_max falls with the Frobenius norm, which balancing minimises.
+    if m.shape[-1] > 2:
+        levels = 2 * values**2
+        for _ in range(_STEPS):
+            active = levels > values**2 * (1 + accuracy)
+            if not np.any(active):
+                break
+            values[active], logs[active], levels[active] = _centred(
+                m[active], values[active], logs[active], levels[active]
+            )
+    return values, logs
+
+
+def scaled_norm(m: np.ndarray) -> tuple[float, np.ndarray]:
+    """`scaled_norms` of a single matrix.
+
+    >>> value, _ = scaled_norm(np.array([[0.0, 4.0], [1.0, 0.0]]))
+    >>> round(value, 6)  # the spectral radius, 2
+    2.0
+    """
+    values, logs = scaled_norms(m[None])
+    return float(values[0]), logs[0]
+
+
+def norms(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """sigma_max(D M D^-1) of each matrix, with a D of its own or with one for all.
+
+    >>> norms(np.array([[[0.0, 4.0], [1.0, 0.0]]]), np.zeros(2)).tolist()
+    [4.0]
+    """
+    if m.shape[-1] == 1:
+        return np.abs(m[:, 0, 0])
+    return np.linalg.norm(similar(m, logs), 2, axis=(-2, -1))
+
+
+def similar(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """D M D^-1.
+
+    >>> similar(np.ones((1, 2, 2)), np.log([2.0, 1.0])).round(6).tolist()
+    [[[1.0, 2.0], [0.5, 1.0]]]
+    """
+    return m * np.exp(logs[..., :, None] - logs[..., None, :])
+
+
+def aligned(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
+    """(k, channels) rotations q that turn the first left singular vector of D M D^-1 onto the right one.
+
+    They attain mu wherever the largest singular value is simple at the best D, since |u_i| = |v_i| there.
+
+    >>> aligned(np.array([[[2.0j]]]), np.zeros((1, 1))).tolist()
+    [[-1j]]
+    """
+    u, _, vh = np.linalg.svd(similar(m, logs))
+    return _phases(vh[:, 0].conj() * u[:, :, 0].conj())
+
+
+def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """rho(diag(q) M): a lower bound of mu for every q of unit entries; `m` (..., c, c) and `q` (..., c) broadcast.
+
+    >>> float(radii(np.array([[0.0, 4.0], [1.0, 0.0]]), np.array([1.0, 1.0j])).round(9))
+    2.0
+    """
+    if m.shape[-1] == 1:
+        return np.abs(np.broadcast_arrays(m[..., 0, 0], q[..., 0])[0])
+    return np.abs(np.linalg.eigvals(q[..., :, None] * m)).max(axis=-1)
+
+
+def rotations(channels: int, count: int) -> np.ndarray:
+    """(about count, channels) seeded unit factors, the first of them 1: a grid up to three channels, drawn beyond.
+
+    >>> rotations(2, 4).round(9).real.tolist()
+    [[1.0, 1.0], [1.0, 0.0], [1.0, -1.0], [1.0, -0.0]]
+    """
+    free = channels - 1
+    if free == 0:
+        return np.ones((1, 1), dtype=complex)
+    if free <= 2:
+        turns = np.arange(round(count ** (1 / free)))
+        angles = 2 * math.pi * np.stack(np.meshgrid(*[turns / len(turns)] * free), -1).reshape(-1, free)
+    else:
+        angles = 2 * math.pi * np.random.default_rng(0).random((count, free))
+        signs = np.array([[(i >> j) & 1 for j in range(free)] for i in range(min(2**free, count // 4))])
+        angles[: len(signs)] = math.pi * signs
+    return np.exp(1j * np.hstack([np.zeros((len(angles), 1)), angles]))
+
+
+def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
+    """(rho, q) with |q_i| = 1 and det(I - diag(q) M / rho) = 0: max_q rho(diag(q) M), searched from many q.
+
+    Parameters
+    ----------
+    m (channels, channels) : complex
+
+    Returns
+    -------
+    rho : float
+        A lower bound of mu in any case, and mu itself where it meets `scaled_norm`; there the search ends early.
+    q (channels,)
+
+    Examples
+    --------
+    >>> rho, q = largest_radius(np.array([[0.5, 1.0], [-1.0, 0.5j]]))
+    >>> round(rho, 6), round(float(scaled_norm(np.array([[0.5, 1.0], [-1.0, 0.5j]]))[0]), 6)
+    (1.5, 1.5)
+    """
+    upper, log = scaled_norm(m)
+    first = aligned(m[None], log[None])[0]
+    best = (float(radii(m, first)), first)
+    if len(m) > 1 and best[0] < upper * (1 - _TIGHT):
+        starts = rotations(len(m), _STARTS)
+        order = np.argsort(-radii(m, starts))[: _CLIMBS - 1]
+        for start in (first, *starts[order]):
+            best = max(best, _climbed(m, start), key=lambda candidate: candidate[0])
+            if best[0] >= upper * (1 - _TIGHT):
+                break
+    rho, q = best
+    values = np.linalg.eigvals(q[:, None] * m)
+    leading = values[int(np.argmax(np.abs(values)))]
+    return rho, q * (rho / leading if rho > 0 else 1.0)
+
+
+def _balanced(size: np.ndarray) -> np.ndarray:
+    """log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
+    channels = size.shape[-1]
+    off = size * (1 - np.eye(channels))
+    logs = np.zeros(size.shape[:-1])
+    if channels == 1:
+        return logs
+    # Where an entry is zero the minimum is met only in the limit; the floor ends the way there.
+    floor = 1e-14 * size.max(axis=(-2, -1)) + 1e-300
+    for _ in range(1 if channels == 2 else _SWEEPS):
+        for i in range(channels):
+            shaped = similar(off, logs)
+            row, column = (np.maximum(np.linalg.norm(v, axis=-1), floor) for v in (shaped[:, i], shaped[:, :, i]))
+            logs[:, i] += 0.5 * np.log(column / row)
+    return logs - logs.mean(axis=-1, keepdims=True)
+
+
+def _centred(
+    m: np.ndarray, values: np.ndarray, logs: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A Newton step on -log det(level I - N* N), N = D M D^-1, which is smooth and convex in log D.
+
+    At its minimum the norm squared is as far below the smallest level that any D reaches as the level is above it, up
+    to a factor of the number of channels. Near the minimum the level comes down.
+    """
+    channels = m.shape[-1]
+    u, s, vh = np.linalg.svd(similar(m, logs))
+    inverse = 1 / (levels[:, None] - s**2)
+    scale = levels[:, None, None]
+    left = scale * (u * inverse[:, None]) @ u.conj().swapaxes(-1, -2)
+    right = scale * (vh.conj().swapaxes(-1, -2) * inverse[:, None]) @ vh
+    cross = scale * np.abs((u * (s * inverse)[:, None]) @ vh) ** 2
+    on = np.arange(channels)
+    slope = (left[:, on, on] - right[:, on, on]).real
+    curvature = 2 * (np.abs(left) ** 2 + np.abs(right) ** 2 - cross - cross.swapaxes(-1, -2))
+    curvature[:, on, on] -= 2 * (left[:, on, on] + right[:, on, on]).real
+    size = np.trace(curvature, axis1=-2, axis2=-1)[:, None, None] + 1e-300
+    # All D scaled by the same number change nothing: that direction gets a curvature of its own.
+    step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]
+    decrement = np.sqrt(np.maximum(-2 * np.sum(step * slope, axis=-1), 0.0))
+    step *= np.minimum(1 / (1 + decrement), _REACH / np.maximum(np.abs(step).max(axis=-1), 1e-300))[:, None]
+    for _ in range(8):
+        moved = norms(m, logs + step)
+        inside = moved**2 < levels
+        if np.all(inside):
+            break
+        step[~inside] *= 0.3
+    values, logs = np.where(inside, moved, values), np.where(inside[:, None], logs + step, logs)
+    near = decrement < _NEAR
+    return values, logs, np.where(near, values**2 + _SHRINK * (levels - values**2), levels)
+
+
+def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
+    """A local maximum of rho(diag(q) M) near `start`, by its gradient."""
+
+    def downhill(angles: np.ndarray) -> tuple[float, np.ndarray]:
+        turned = np.exp(1j * angles)[:, None] * m
+        values, right = np.linalg.eig(turned)
+        at = int(np.argmax(np.abs(values)))
+        # The row of the inverse is the left eigenvector, scaled to y x = 1.
+        row = np.linalg.pinv(right)[at]
+        return -math.log(max(abs(values[at]), 1e-300)), np.imag(row * right[:, at])
+
+    angles = minimize(downhill, np.angle(start), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 80}).x
+    q = np.exp(1j * angles)
+    return float(radii(m, q)), q
+
+
+def _phases(z: np.ndarray) -> np.ndarray:
+    size = np.abs(z)
+    return np.where(size > 0, z, 1.0) / np.where(size > 0, size, 1.0)
