@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import schur
 
 from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability.robustness.norms import level_crossings
 from ctrlattn.stability.robustness.structured import norms, scaled_norms
 
@@ -33,26 +33,15 @@ class ScaledPeak(NamedTuple):
 
 
 class Responses:
-    """G at many frequencies: one Schur form of A, then back substitution for all of them together."""
+    """G at many frequencies, again and again."""
 
     def __init__(self, g: Realization) -> None:
         self.g = g
-
-        self.t, basis = schur(g.a, output="complex") if len(g.a) else (g.a, g.a)
-        self.b, self.c = basis.conj().T @ g.b, g.c @ basis
+        self._transfer = BoundaryTransfer(*g[:4], g.continuous)
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
         """(k, p, m); D at an infinite frequency."""
-        frequencies = np.asarray(frequencies, dtype=float)
-        finite = np.isfinite(frequencies)
-        points = frequencies[finite] * 1j if self.g.continuous else np.exp(1j * frequencies[finite])
-        x = np.empty((len(self.t), len(points), self.b.shape[1]), dtype=complex)
-        for i in reversed(range(len(self.t))):
-            right = self.b[i] + np.tensordot(self.t[i, i + 1 :], x[i + 1 :], 1)
-            x[i] = right / (points - self.t[i, i])[:, None]
-        values = np.repeat(self.g.d[None].astype(complex), len(frequencies), axis=0)
-        values[finite] += np.tensordot(self.c, x, 1).transpose(1, 0, 2)
-        return values
+        return np.moveaxis(self._transfer.at(np.asarray(frequencies, dtype=float)), -1, 0)
 
 
 def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = None) -> ScaledPeak:
@@ -165,7 +154,7 @@ class _Sweep:
 
     def _grid(self) -> np.ndarray:
         """The poles' own frequencies and their neighbours, and a net in between."""
-        poles = np.diagonal(self.responses.t)
+        poles = np.linalg.eigvals(self.g.a) if len(self.g.a) else np.zeros(0, complex)
         if not self.g.continuous:
             poles = np.log(poles[np.abs(poles) > 1e-12].astype(complex))
         size = np.abs(poles[poles != 0])

@@ -3,7 +3,10 @@
 import control
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from systems import loops, square_loops
 
 from ctrlattn import PID, CausalMean, Loop, disk_margin, loop_margins, loop_transfer, margins
 from ctrlattn.stability import hinf_norm
@@ -124,6 +127,93 @@ def test_degenerate():
     assert_allclose(disk_margin(control.ss([], [], [], [[0.0]], 1)).margin, 2.0, rtol=1e-6)  # S = 1, T = 0: |S - T|/2
     assert disk_margin(control.tf([5.0], [1, -1], 1)).margin == 0.0
     assert disk_margin(control.ss(0.5, 1.0, 1e-9, 0, 1)).gain_high > 1e5
+
+
+def test_a_static_loop_and_one_idle_channel():
+    # f (I + K) singular: f = -1/k for the first channel, whatever the second does.
+    static = disk_margin(control.ss([], [], [], [[0.5, 0.0], [0.0, 0.0]], 1), skew=-1.0)
+    assert_allclose([static.margin, static.attained], 3.0, rtol=1e-6)  # |f - 1| with f = -2
+    assert_allclose(static.perturbation, [-2.0, 1.0], rtol=1e-9)
+    idle = control.ss(0.5, [[0.5, 0.0]], [[1.0], [0.0]], 0, 1)
+    alone = disk_margin(control.ss(0.5, 0.5, 1.0, 0, 1), skew=-1.0)
+    assert_allclose(disk_margin(idle, skew=-1.0).margin, alone.margin, rtol=1e-6)
+
+
+def test_channels_that_do_not_feed_themselves_are_destabilised_by_nothing():
+    one_way = control.ss(0.5, [[0.0, 1.0]], [[1.0], [0.0]], 0, 1)
+    assert disk_margin(one_way, skew=-1.0).margin == np.inf
+    a, b, c = np.diag([0.5, 0.2]), np.eye(2), np.array([[0.5, 1e6], [0.0, 0.25]])
+    chain = disk_margin(control.ss(a, b, c, 0, 1))
+    each = [disk_margin(control.ss(a[i, i], 1.0, c[i, i], 0, 1)).margin for i in range(2)]
+    assert_allclose(chain.margin, min(each), rtol=1e-6)
+
+
+@pytest.mark.parametrize("system", [
+    (np.array([[0.9, 0.3], [0.4, -0.9]]), np.eye(2), np.array([[0, -0.6], [0.8, -0.3]]), np.zeros((2, 2))),
+    tuple(np.array(m) for m in (SATELLITE.A, SATELLITE.B, SATELLITE.C, SATELLITE.D)),
+])  # fmt: skip
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e6])
+def test_units_change_nothing(system, factor):
+    continuous = system[0][0, 1] == 10
+    a, b, c, d = system
+    expected = disk_margin(system, continuous=continuous)
+    states, channels = np.array([factor, 1.0]), np.array([1.0, factor])
+    for scaled in (
+        (a, b * factor, c / factor, d),
+        (a * states / states[:, None], b / states[:, None], c * states, d),
+        (a, b * channels, c / channels[:, None], d),
+    ):
+        disk = disk_margin(scaled, continuous=continuous)
+        assert_allclose([disk.margin, disk.attained], [expected.margin, expected.attained], rtol=2e-6)
+    if continuous:
+        faster = disk_margin((a * factor, b * factor, c, d), continuous=True)
+        assert_allclose([faster.margin, faster.frequency], [expected.margin, factor * expected.frequency], rtol=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(square_loops(order=st.integers(1, 6), channels=(2, 3)), st.sampled_from([-1.0, 0.0, 0.5, 1.0]))
+def test_both_bounds_meet_and_the_pole_is_where_they_say(system, skew):
+    """Up to three channels mu is its upper bound, so that the guaranteed margin is nearly attained in every loop."""
+    disk = disk_margin(system, skew=skew)
+    if disk.margin == 0.0 or not np.isfinite(disk.attained):
+        return
+    assert disk.margin <= disk.attained <= disk.margin * 1.001
+    assert disk.residual <= 1e-6
+    w = disk.frequency
+    if np.isfinite(w) and np.all(np.abs(disk.perturbation) < 1e6):
+        delta = (disk.perturbation - 1) / ((1 + skew) / 2 * disk.perturbation + (1 - skew) / 2)
+        assert_allclose(np.abs(delta)[np.abs(delta) > 0], disk.attained, rtol=1e-7)
+
+
+@settings(max_examples=40, deadline=None)
+@given(loops(order=st.integers(1, 6)))
+def test_the_modulus_margin_is_the_disk_margin_of_the_sensitivity(system):
+    disk = disk_margin(system, skew=1.0)
+    classical = margins(system)
+    if classical.stable and disk.margin > 0:
+        assert_allclose(disk.margin, classical.modulus_margin, rtol=2e-6)
+
+
+def test_a_sampled_grid_never_beats_the_margin():
+    """34 of 300 such loops were overstated by more than .1 %, the first of these by 70 %."""
+    rng = np.random.default_rng(7)
+    phases = np.exp(2j * np.pi * np.arange(32) / 32)
+    turned = np.stack([np.ones(32), phases], axis=1)
+    z = np.exp(1j * np.linspace(0, np.pi, 700))
+    for _ in range(25):
+        a, b, c = (np.round(rng.uniform(-1, 1, (2, 2)), 1) for _ in range(3))
+        if np.abs(np.linalg.eigvals(a - b @ c)).max() > 0.999:
+            continue
+        s = np.linalg.inv(np.eye(2) + c @ np.linalg.solve(z[:, None, None] * np.eye(2) - a, b.astype(complex)))
+        radius = np.abs(np.linalg.eigvals(turned[None, :, :, None] * (s - 0.5 * np.eye(2))[:, None])).max()
+        assert radius <= 1 / disk_margin((a, b, c, np.zeros((2, 2)))).margin
+
+
+def test_complex_loops_have_no_loop_margins():
+    complex_mode = (np.array([[0.5 + 0.4j]]), np.eye(1), np.eye(1), np.zeros((1, 1)))
+    with pytest.raises(ValueError, match="use disk_margin"):
+        loop_margins(complex_mode)
+    assert_allclose(disk_margin(complex_mode).margin, 0.31218, atol=1e-5)
 
 
 def test_refused():

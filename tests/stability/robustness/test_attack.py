@@ -1,0 +1,78 @@
+"""Destabilising factors: they put a pole where they say, and the checks refuse those that do not."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.linear.realization import Realization, negative_feedback
+from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_sound, strongest_attack
+from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
+
+
+def loop(seed=0, channels=2, n=4):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, n))
+    a *= 0.7 / np.abs(np.linalg.eigvals(a)).max()
+    zero = np.zeros((channels, channels))
+    return Realization(a, 0.3 * rng.normal(size=(n, channels)), 0.3 * rng.normal(size=(channels, n)), zero, False)
+
+
+def balanced(of):
+    s = negative_feedback(of, "test")
+    return s._replace(d=s.d - 0.5 * np.eye(len(s.d)))
+
+
+def factors(attack):
+    return (1 + attack.delta / 2) / (1 - attack.delta / 2)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_attack_puts_a_pole_at_its_frequency(channels, seed):
+    given = loop(seed, channels)
+    responses = Responses(balanced(given))
+    peak = scaled_peak(responses, 1e-6)
+    attack = strongest_attack(responses, peak)
+    assert 1 <= attack.size * peak.upper <= 1 + (2e-6 if channels < 4 else 1e-2)
+    assert_allclose(np.abs(attack.delta), attack.size, rtol=1e-9)
+    closed = given.a - (given.b * factors(attack)) @ given.c
+    assert np.abs(np.linalg.eigvals(closed) - np.exp(1j * attack.frequency)).min() < 1e-9
+    assert pole_miss(given, responses.g, attack, factors(attack)) < 1e-9
+
+
+def test_an_attack_contradicts_a_peak_that_is_too_low():
+    responses = Responses(balanced(loop()))
+    peak = scaled_peak(responses, 1e-6)
+    wrong = peak._replace(frequency=peak.frequency + 0.8, upper=0.9 * peak.upper)
+    assert strongest_attack(responses, wrong).size * wrong.upper < 1
+
+
+def test_a_wrong_attack_misses_by_the_way_the_pole_did_not_come():
+    # L = 0.5/(z - 0.5): the pole 0 goes to -1 at f = 3, and half the way at f = 2.
+    given = Realization(np.array([[0.5]]), np.eye(1), np.array([[0.5]]), np.zeros((1, 1)), False)
+    weighted = balanced(given)
+    attack = Attack(1.0, np.array([1.0 + 0j]), np.pi)
+    assert_allclose(pole_miss(given, weighted, attack, np.array([3.0 + 0j])), 0.0, atol=1e-14)
+    assert_allclose(pole_miss(given, weighted, attack, np.array([2.0 + 0j])), 0.5, rtol=1e-12)
+    with pytest.raises(ArithmeticError, match="nearest"):
+        require_sound(weighted, 1.0, attack, 0.5)
+
+
+def test_a_margin_that_is_too_large_is_attacked_from_inside():
+    given = loop()
+    responses = Responses(balanced(given))
+    peak = scaled_peak(responses, 1e-6)
+    attack = strongest_attack(responses, peak)
+    require_sound(responses.g, 1 / peak.upper, attack, 0.0)
+    with pytest.raises(ArithmeticError, match="destabilise"):
+        require_sound(responses.g, 1.01 / peak.upper, attack, 0.0)
+
+
+def test_crowded_poles_are_seen_through_the_transfer_function():
+    """Eigenvalues of (zI - A) with twelve equal poles are lost; the Newton step on the response still has digits."""
+    n = 12
+    a = np.diag(np.full(n, 0.5)) + np.diag(np.full(n - 1, 0.5), 1)
+    given = Realization(a, np.eye(n)[:, -1:], 0.5 * np.eye(n)[:1], np.zeros((1, 1)), False)
+    responses = Responses(balanced(given))
+    attack = strongest_attack(responses, scaled_peak(responses, 1e-8))
+    assert pole_miss(given, responses.g, attack, factors(attack)) < 1e-6

@@ -1,0 +1,99 @@
+"""Bounds of mu: closed forms, invariance under D, a plain search, and bounds that meet up to three channels."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize
+
+from ctrlattn.stability.robustness.structured import (
+    aligned,
+    largest_radius,
+    norms,
+    radii,
+    rotations,
+    scaled_norm,
+    scaled_norms,
+    similar,
+)
+
+
+def matrices(channels, count=40, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, channels, channels)) + 1j * rng.normal(size=(count, channels, channels))
+
+
+def test_closed_forms():
+    assert_allclose(scaled_norm(np.array([[3.0 - 4.0j]]))[0], 5.0)
+    diagonal = np.diag([1.0, -2.0, 1.5j])
+    assert_allclose(scaled_norm(diagonal)[0], 2.0, rtol=1e-8)
+    # Of rank one, u v*: mu = sum |u_i v_i|.
+    u, v = matrices(3, 2)[:, 0]
+    expected = np.sum(np.abs(u * v))
+    assert_allclose(scaled_norm(np.outer(u, v))[0], expected, rtol=1e-8)
+    assert_allclose(largest_radius(np.outer(u, v))[0], expected, rtol=1e-8)
+    # A cycle: mu is the geometric mean of its gains.
+    cycle = np.array([[0, 2.0, 0], [0, 0, 3.0j], [5.0, 0, 0]])
+    assert_allclose(scaled_norm(cycle)[0], 30 ** (1 / 3), rtol=1e-8)
+
+
+def test_a_triangular_matrix_has_its_diagonal():
+    value, _ = scaled_norm(np.array([[0.5, 1e6], [0.0, 0.25]]))
+    assert_allclose(value, 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_the_bounds_meet_up_to_three_channels(channels):
+    m = matrices(channels)
+    values, logs = scaled_norms(m)
+    assert_allclose(values, norms(m, logs), rtol=1e-14)
+    for value, matrix in zip(values, m, strict=True):
+        rho, q = largest_radius(matrix)
+        assert_allclose(rho, value, rtol=1e-7)
+        assert_allclose(np.abs(q), 1.0, rtol=1e-12)
+        assert_allclose(np.linalg.det(np.eye(channels) - np.diag(q) @ matrix / rho), 0.0, atol=1e-10)
+
+
+@pytest.mark.parametrize("channels", [3, 4, 5])
+def test_the_scaled_norm_is_the_minimum_of_a_plain_search(channels):
+    for matrix in matrices(channels, 3, channels):
+        value, _ = scaled_norm(matrix)
+        plain = minimize(
+            lambda d, m=matrix: np.linalg.norm(similar(m, np.append(0.0, d)), 2), np.zeros(channels - 1),
+            method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxfev": 8000},
+        ).fun  # fmt: skip
+        assert value <= plain * (1 + 1e-6)
+        assert largest_radius(matrix)[0] <= value * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("decades", [3, 6])
+def test_units_of_the_channels_change_nothing(decades):
+    m = matrices(3, 5)
+    units = np.log(10.0) * decades * np.array([1.0, -1.0, 0.3])
+    assert_allclose(scaled_norms(similar(m, units))[0], scaled_norms(m)[0], rtol=1e-7)
+
+
+def test_many_matrices_are_as_one_and_one():
+    m = matrices(3, 6)
+    m[2] = 0.0
+    values, _ = scaled_norms(m)
+    assert_allclose(values, [scaled_norm(x)[0] for x in m], rtol=1e-8)
+    assert values[2] == 0.0
+
+
+def test_rotations_cover_the_circle():
+    assert rotations(1, 9).tolist() == [[1.0]]
+    assert_allclose(rotations(2, 8)[:, 1], np.exp(2j * np.pi * np.arange(8) / 8), atol=1e-14)
+    assert rotations(3, 64).shape == (64, 3)
+    many = rotations(5, 64)
+    assert_allclose(np.abs(many), 1.0)
+    assert_allclose(many[:16].imag, 0.0, atol=1e-14)  # signs first
+    assert len(np.unique(many[:16].real.round(), axis=0)) == 16
+
+
+def test_aligned_rotations_attain_a_simple_largest_singular_value():
+    m = matrices(2)
+    values, logs = scaled_norms(m)
+    s = np.linalg.svd(similar(m, logs), compute_uv=False)
+    simple = s[:, 0] > 1.01 * s[:, 1]
+    assert simple.sum() > 20
+    assert_allclose(radii(m, aligned(m, logs))[simple], values[simple], rtol=1e-9)
