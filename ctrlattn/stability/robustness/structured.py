@@ -145,9 +145,9 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
 
     Examples
     --------
-    >>> rho, q = largest_radius(np.array([[0.5, 1.0], [-1.0, 0.5j]]))
-    >>> round(rho, 6), round(float(scaled_norm(np.array([[0.5, 1.0], [-1.0, 0.5j]]))[0]), 6)
-    (1.5, 1.5)
+    >>> rho, q = largest_radius(np.array([[0.0, 4.0], [1.0, -3.0]]))  # q makes its eigenvalues those of [[0, 4], [1, 3]]
+    >>> round(rho, 6)
+    4.0
     """
     upper, log = scaled_norm(m)
     first = aligned(m[None], log[None])[0]
