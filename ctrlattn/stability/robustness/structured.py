@@ -145,8 +145,8 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
 
     Examples
     --------
-    >>> rho, q = largest_radius(np.array([[0.0, 4.0], [1.0, -3.0]]))  # q makes its eigenvalues those of [[0, 4], [1, 3]]
-    >>> round(rho, 6)
+    >>> rho, q = largest_radius(np.array([[0.0, 4.0], [1.0, -3.0]]))
+    >>> round(rho, 6)  # q = (-1, 1) or so makes them the eigenvalues 4 and -1 of [[0, 4], [1, 3]]
     4.0
     """
     upper, log = scaled_norm(m)
