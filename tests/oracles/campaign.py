@@ -90,6 +90,8 @@ def outcome(index: int, seed: int, names: list[str], limit: float = LIMIT) -> Ou
         return ended(OVER)
     except Exception as error:  # the campaign tells all of them apart
         refusal = isinstance(error, InputError | InputTypeError) or type(error) is ArithmeticError
+        if refusal and question.refuses(*arguments):
+            return ended(RIGHT, "refused, as documented")
         return ended(REFUSED if refusal else RAW, f"{type(error).__name__}: {error}"[:300])
     answered = ended(RIGHT)
     with warnings.catch_warnings():
@@ -124,7 +126,7 @@ def rounding(
     others = []
     for _ in range(4):
         try:
-            moved = tuple(_moved(x, rng) for x in arguments)
+            moved = tuple(systems.moved(x, rng) for x in arguments)
             others.append(question.truth(*moved, answer))
         except (ArithmeticError, ValueError):  # the moved system has no answer, such as one that lost its stability
             return True
@@ -144,29 +146,17 @@ def _covers(answer: Any, truth: Any, other: Any) -> bool:
     return bool(np.all(ok))
 
 
-def _moved(x: Any, rng: np.random.Generator) -> Any:
-    """Every entry that is not 0 moved by up to four units in its last place."""
-
-    def shift(m: Any) -> np.ndarray:
-        m = np.asarray(m, dtype=float)
-        return m * (1 + rng.uniform(-4, 4, m.shape) * 2.0**-52)
-
-    if isinstance(x, control.StateSpace):
-        return systems.state_space(shift(x.A), shift(x.B), shift(x.C), shift(x.D), x.dt)
-    if isinstance(x, control.TransferFunction):
-        return control.tf(shift(x.num[0][0]), shift(x.den[0][0]), x.dt)
-    return x
-
-
 def is_marginal(name: str, arguments: tuple[Any, ...]) -> bool:
     """A pole (of the closed loop, where that is asked about) is within 1e-6 of the boundary, or rounding moves it."""
-    system = arguments[0]
-    if not isinstance(system, control.StateSpace | control.TransferFunction):
-        return False
+    linear = [x for x in arguments if isinstance(x, control.StateSpace | control.TransferFunction)]
     closes = name in ("margins", "crossings", "gain_margin", "loop_margins", "disk_margin")
+    return name not in ("stability_set", "stability_interval") and any(_is_near(x, closes) for x in linear)
+
+
+def _is_near(system: Any, closes: bool) -> bool:
     distances = []
     for k in range(3):
-        near = system if k == 0 else _moved(system, np.random.default_rng(k))
+        near = system if k == 0 else systems.moved(system, np.random.default_rng(k))
         g = systems.states_of(near)
         a = g.A
         if closes:

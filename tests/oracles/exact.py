@@ -230,8 +230,8 @@ def _between(p: Polynomial, knots: list[Any]) -> list[Any]:
 
 
 def _bracketed(p: Polynomial, low: Any, high: Any, v: Any) -> Any:
-    """Newton's step where it stays inside, else the middle (of the logarithm, while the bracket spans decades)."""
-    slope, y = _slope(p), (low + high) / 2
+    """Newton's step where it stays inside and at least halves the last one, else the middle (of the logarithm)."""
+    slope, y, step = _slope(p), _centre(low, high), high - low
     for _ in range(2000):
         value = _value(p, y)
         if value == 0:
@@ -242,14 +242,19 @@ def _bracketed(p: Polynomial, low: Any, high: Any, v: Any) -> Any:
             high = y
         derivative = _value(slope, y)
         following = y - value / derivative if derivative else low
-        if not low < following < high:
-            following = mp.sqrt(low * high) if low > 0 and high > 4 * low else (low + high) / 2
-            if low == 0 and high > mpf(10) ** -60:
-                following = high / 64
-        if abs(following - y) <= mpf(10) ** -100 * abs(y) or high - low <= mpf(10) ** -100 * abs(high):
+        if not low < following < high or 2 * abs(following - y) > step:
+            following = _centre(low, high)
+        step = abs(following - y)
+        if step <= mpf(10) ** -100 * abs(y) or high - low <= mpf(10) ** -100 * abs(high):
             return following
         y = following
     raise ArithmeticError("a root was not reached in 2000 steps")
+
+
+def _centre(low: Any, high: Any) -> Any:
+    if low == 0 and high > mpf(10) ** -60:
+        return high / 64
+    return mp.sqrt(low * high) if low > 0 and high > 4 * low else (low + high) / 2
 
 
 def unstable_roots(p: Polynomial) -> tuple[int, bool]:
@@ -464,9 +469,9 @@ def nu_gap(p: Line, q: Line) -> float:
         (n, d, _), (m, h, _) = p, q
         mirrored_n, mirrored_d = ([c * (-1) ** k for k, c in enumerate(r)] for r in (n, d))
         # d~ h + n~ m over the spectral factors of both plants must not wind: as many roots outside as d~ has factors.
-        outside, undecided = unstable_roots(plus(times(mirrored_d, h), times(mirrored_n, m)))
-        if undecided or outside != len(d) - 1:
-            return math.nan if undecided else 1.0
+        outside, vanishes = unstable_roots(plus(times(mirrored_d, h), times(mirrored_n, m)))
+        if vanishes or outside != len(d) - 1:
+            return 1.0
         top = squared(plus(times(n, h), times(m, d), -1))
         bottom = times(plus(squared(n), squared(d)), plus(squared(m), squared(h)))
         return float(mp.sqrt(extreme(top, bottom, len(d) + len(h) - 2, largest=True)[0]))
@@ -490,6 +495,8 @@ def gramians(system: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _doubled(a: np.ndarray, right: np.ndarray) -> np.ndarray:
     p = right
+    if not len(a):
+        return p
     for _ in range(400):
         following = p + a @ p @ a.T
         if np.max(np.abs(following - p)) <= mpf(10) ** -100 * np.max(np.abs(p)):

@@ -29,7 +29,7 @@ class Question(NamedTuple):
     ask: Callable[..., Answer]
     truth: Callable[..., Answer]  # of the arguments, then of the answer, which an inequality may need
     tolerance: float = 1e-5
-    matrix: Callable[..., Any] | None = None  # whose distance from the boundary says whether a case is marginal
+    refuses: Callable[..., bool] = lambda *_: False  # is a refusal the documented answer to the arguments?
 
 
 # ---- systems ---------------------------------------------------------------------------------------------------------
@@ -125,10 +125,6 @@ def _alone(draw: Callable[[np.random.Generator], tuple[str, Any]]) -> Callable[.
         return name, (system,)
 
     return drawn
-
-
-def open_matrix(system: Any, *_: Any) -> Any:
-    return system
 
 
 # ---- margins ---------------------------------------------------------------------------------------------------------
@@ -405,6 +401,10 @@ def _open_stable(system: Any) -> bool:
     return bool(np.max(growth) < -1e-13)
 
 
+def _diverges(system: Any, *_: Any) -> bool:
+    return not _open_stable(system)
+
+
 def _gramian(system: Any, which: int) -> Answer:
     quantity = (stability.controllability_gramian, stability.observability_gramian)[which]
     return {"gramian": quantity(system)}
@@ -621,6 +621,11 @@ def _true_interval(controller: Any, answer: Answer) -> Answer:
     return {"low": pairs[0][0], "high": pairs[0][1]} if pairs else {"low": math.nan, "high": math.nan}
 
 
+def _several(controller: Any) -> bool:
+    with mp.workdps(exact.DIGITS):
+        return len(exact.stable_gains(*_mode(controller))) > 1
+
+
 def _peaks_arguments(rng: np.random.Generator) -> tuple[str, tuple[Any, ...]]:
     name, controller = _controller(rng)
     alpha = round(float(rng.choice([rng.uniform(-0.9, 1.05), 1.0])), 3)
@@ -700,11 +705,13 @@ QUESTIONS: dict[str, Question] = {
     "hinf_norm": Question(_alone(_any), _hinf, _true_hinf),
     "peak_gain": Question(_alone(_any), _peak, _true_peak),
     "h2_norm": Question(_alone(_any), _h2, _true_h2),
-    "gramians": Question(_gramian_arguments, _gramian, _true_gramian),
-    "hankel_singular_values": Question(_alone(_any), _hankel, _true_hankel),
-    "balanced_truncation": Question(_truncation_arguments, _truncation, _true_truncation),
+    "gramians": Question(_gramian_arguments, _gramian, _true_gramian, refuses=_diverges),
+    "hankel_singular_values": Question(_alone(_any), _hankel, _true_hankel, refuses=_diverges),
+    "balanced_truncation": Question(
+        _truncation_arguments, _truncation, _true_truncation, refuses=_diverges
+    ),
     "stability_set": Question(_alone(_controller), _stability_set, _true_set),
-    "stability_interval": Question(_alone(_controller), _interval, _true_interval),
+    "stability_interval": Question(_alone(_controller), _interval, _true_interval, refuses=_several),
     "gain_intervals": Question(_plane_arguments, _gain_intervals, _true_plane),
     "gain_region": Question(_plane_arguments, _gain_region, _true_plane),
     "circle_criterion": Question(_circle_arguments, _circle, _true_circle),

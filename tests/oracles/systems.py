@@ -216,6 +216,20 @@ def states_permuted(system: control.StateSpace, seed: int) -> control.StateSpace
     return state_space(system.A[np.ix_(order, order)], system.B[order], system.C[:, order], system.D, system.dt)
 
 
+def moved(system: Any, rng: np.random.Generator) -> Any:
+    """Every entry that is not 0 moved by up to four units in its last place; what is no system stays as it is."""
+
+    def shift(m: Any) -> np.ndarray:
+        m = np.asarray(m, dtype=float)
+        return m * (1 + rng.uniform(-4, 4, m.shape) * 2.0**-52)
+
+    if isinstance(system, control.StateSpace):
+        return state_space(*(shift(m) for m in (system.A, system.B, system.C, system.D)), system.dt)
+    if isinstance(system, control.TransferFunction):
+        return control.tf(shift(system.num[0][0]), shift(system.den[0][0]), system.dt)
+    return system
+
+
 def state_space(a: Any, b: Any, c: Any, d: Any, dt: Any) -> control.StateSpace:
     """A python-control object that keeps every state."""
     return control.ss(a, b, c, d, dt, remove_useless_states=False)
