@@ -100,11 +100,11 @@ def doubles(loop: Any) -> dict[str, Any]:
     return {"A": loop.A.tolist(), "B": loop.B.tolist(), "C": loop.C.tolist(), "D": loop.D.tolist(), "dt": loop.dt}
 
 
-def system(row: dict[str, Any]) -> Any:
-    """The system of a row."""
-    if "num" in row:
-        return control.tf(row["num"], row["den"], row["dt"])
-    return systems.state_space(row["A"], row["B"], row["C"], row["D"], row["dt"])
+def system(numbers: dict[str, Any]) -> Any:
+    """The system of such numbers."""
+    if "num" in numbers:
+        return control.tf(numbers["num"], numbers["den"], numbers["dt"])
+    return systems.state_space(numbers["A"], numbers["B"], numbers["C"], numbers["D"], numbers["dt"])
 
 
 def load() -> dict[str, Any]:
@@ -112,16 +112,21 @@ def load() -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8"))["rows"]
 
 
+def row(loop: Any) -> dict[str, Any]:
+    """What the file says of a system; JSON has no infinity, which is a word there that `float` reads."""
+    values = truth(loop)
+    moves = {key: float(f"{move:.1e}") for key, move in spread(loop, values).items()}
+    if max(moves.get(key, 0.0) for key in NORMS) > HALF_KNOWN:
+        values, moves = ({k: v for k, v in part.items() if k not in NORMS} for part in (values, moves))
+    finite = ({key: "inf" if value == math.inf else value for key, value in part.items()} for part in (values, moves))
+    return {"system": doubles(loop), **dict(zip(("truth", "spread"), finite, strict=True))}
+
+
 def main() -> None:
     """Write the file."""
-    table = {}
-    for name, loop in rows().items():
-        values = truth(loop)
-        table[name] = {"system": doubles(loop), "truth": values, "spread": spread(loop, values)}
-    note = (
-        "written by tests/oracles/table.py at 200 digits; the systems are under negative feedback; Infinity as in JSON5"
-    )
-    FILE.write_text(json.dumps({"note": note, "rows": table}, indent=1) + "\n", encoding="utf-8")
+    note = "written by tests/oracles/table.py at 200 digits; the systems are under negative feedback"
+    facts = {"note": note, "rows": {name: row(loop) for name, loop in rows().items()}}
+    FILE.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
