@@ -21,15 +21,17 @@ _CLIMBS = 3  # frequencies from which the search goes on
 _INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the margin
 _INFINITE = 1e8  # a factor beyond which the loop is looked at through S
 _ALGEBRAIC = 1e-12
-_EFFORT = 40_000  # squared states times attacks
+_LARGE = 50  # states beyond which another eigenvalue problem costs as much as the sweep
+_EFFORT = 10_000  # squared states times attacks
 
 
 class Attack(NamedTuple):
-    """delta_i in (channels,), all of one size: a pole at `frequency`."""
+    """delta_i in (channels,), all of one size: a pole at `frequency`, which has come the distance `way`."""
 
     size: float
     delta: np.ndarray
     frequency: float
+    way: float
 
 
 def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
@@ -87,14 +89,14 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
     algebraic = float(np.abs(np.linalg.eigvals(direct)).min())
     if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
         return algebraic
-    point = 1j * attack.frequency if loop.continuous else np.exp(1j * attack.frequency)
-    way = float(np.abs(np.linalg.eigvals(weighted.a) - point).min())
+    point = _point(attack.frequency, continuous=loop.continuous)
+    by_step = _newton_distance(Realization(a, b, c, d, loop.continuous), gain, point) / attack.way
+    if len(a) > _LARGE and by_step <= TOLERANCE:
+        return by_step
     closed = a + (b * gain) @ np.linalg.solve(direct, c)
-    miss = float(np.abs(np.linalg.eigvals(closed) - point).min()) / way
-    if miss <= TOLERANCE:
-        return miss
+    by_eigenvalues = float(np.abs(np.linalg.eigvals(closed) - point).min()) / attack.way
     # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
-    return min(miss, _newton_distance(Realization(a, b, c, d, loop.continuous), gain, point) / way)
+    return by_eigenvalues if by_eigenvalues <= TOLERANCE else min(by_eigenvalues, by_step)
 
 
 def require_sound(weighted: Realization, margin: float, attack: Attack, residual: float) -> None:
@@ -105,12 +107,12 @@ def require_sound(weighted: Realization, margin: float, attack: Attack, residual
             f"and rounding leaves the nearest {residual:.1g} of its way off: give the loop in modal or triangular form"
         )
     channels = len(weighted.d)
-    count = int(np.clip(_EFFORT // (len(weighted.a) ** 2 + 1), 1, _SAMPLES))
+    if not 0 < len(weighted.a) <= _LARGE:  # there the attacks at sampled frequencies have to do
+        return
+    count = min(_EFFORT // (len(weighted.a) ** 2 + 1), _SAMPLES)
     turns = np.random.default_rng(0).random((count, channels))
     delta = _INSIDE * margin * np.exp(2j * np.pi * turns)
     delta[0] = _INSIDE * margin / attack.size * attack.delta
-    if not len(weighted.a):
-        return
     a, b, c, d = weighted[:4]
     direct = np.eye(channels) - d * delta[:, None, :]
     poles = np.linalg.eigvals(
@@ -127,6 +129,10 @@ def require_sound(weighted: Realization, margin: float, attack: Attack, residual
             )
 
 
+def _point(w: float, *, continuous: bool) -> complex:
+    return 1j * w if continuous else complex(np.exp(1j * w))
+
+
 def _between(looked_at: np.ndarray) -> np.ndarray:
     """Seeded frequencies between those of the sweep, at most 96."""
     w = np.unique(looked_at)
@@ -140,7 +146,8 @@ def _between(looked_at: np.ndarray) -> np.ndarray:
 
 def _attack_at(responses: Responses, w: float) -> Attack:
     rho, q = largest_radius(responses(np.array([w]))[0])
-    return Attack(1 / rho if rho > 0 else math.inf, q / rho if rho > 0 else q, w)
+    way = np.min(np.abs(responses.poles - _point(w, continuous=responses.g.continuous)), initial=math.inf)
+    return Attack(1 / rho if rho > 0 else math.inf, q / rho if rho > 0 else q, w, float(way))
 
 
 def _climbed(responses: Responses, w: float) -> Attack:

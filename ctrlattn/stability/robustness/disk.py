@@ -219,7 +219,7 @@ def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def _worst(g: Realization, groups: list[tuple[np.ndarray, np.ndarray]], tol: float) -> tuple[float, Attack]:
     """(upper bound of mu, strongest attack) over all groups; where an attack beats the bound, the sweep runs again."""
-    upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan)
+    upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan, math.nan)
     for states, channels in groups:
         responses = Responses(
             Realization(
@@ -241,5 +241,5 @@ def _worst(g: Realization, groups: list[tuple[np.ndarray, np.ndarray]], tol: flo
         if attack.size < strongest.size or math.isnan(strongest.frequency):
             delta = np.zeros(len(g.d), dtype=complex)
             delta[channels] = attack.delta
-            strongest = Attack(attack.size, delta, attack.frequency)
+            strongest = attack._replace(delta=delta)
     return upper, strongest

@@ -38,6 +38,7 @@ class Responses:
     def __init__(self, g: Realization) -> None:
         self.g = g
         self._transfer = BoundaryTransfer(*g[:4], g.continuous)
+        self.poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
         """(k, p, m); D at an infinite frequency."""
@@ -80,7 +81,7 @@ class _Sweep:
     def __init__(self, responses: Responses, tol: float) -> None:
         g = responses.g
         self.g, self.tol, self.responses = g, tol, responses
-        self.unit = _typical_frequency(g)
+        self.unit = _typical_frequency(responses)
         end = math.inf if g.continuous else math.pi
         self.ends = (0.0 if g.real() else -end, end)
         self.value, self.frequency, self.log = -1.0, self.ends[0], np.zeros(len(g.d))
@@ -154,7 +155,7 @@ class _Sweep:
 
     def _grid(self) -> np.ndarray:
         """The poles' own frequencies and their neighbours, and a net in between."""
-        poles = np.linalg.eigvals(self.g.a) if len(self.g.a) else np.zeros(0, complex)
+        poles = self.responses.poles.astype(complex)
         if not self.g.continuous:
             poles = np.log(poles[np.abs(poles) > 1e-12].astype(complex))
         size = np.abs(poles[poles != 0])
@@ -197,9 +198,9 @@ class _Sweep:
 _INNER = np.arange(1, _ZOOM // 2 + 1) / (_ZOOM // 2 + 1)
 
 
-def _typical_frequency(g: Realization) -> float:
+def _typical_frequency(responses: Responses) -> float:
     """The geometric mean of the sizes of the poles in continuous time; 1 rad per sample in discrete time."""
-    size = np.abs(np.linalg.eigvals(g.a)) if g.continuous and len(g.a) else np.zeros(0)
+    size = np.abs(responses.poles) if responses.g.continuous else np.zeros(0)
     return float(np.exp(np.mean(np.log(size[size > 0])))) if np.any(size > 0) else 1.0
 
 

@@ -51,7 +51,7 @@ def test_a_wrong_attack_misses_by_the_way_the_pole_did_not_come():
     # L = 0.5/(z - 0.5): the pole 0 goes to -1 at f = 3, and half the way at f = 2.
     given = Realization(np.array([[0.5]]), np.eye(1), np.array([[0.5]]), np.zeros((1, 1)), False)
     weighted = balanced(given)
-    attack = Attack(1.0, np.array([1.0 + 0j]), np.pi)
+    attack = Attack(1.0, np.array([1.0 + 0j]), np.pi, 1.0)
     assert_allclose(pole_miss(given, weighted, attack, np.array([3.0 + 0j])), 0.0, atol=1e-14)
     assert_allclose(pole_miss(given, weighted, attack, np.array([2.0 + 0j])), 0.5, rtol=1e-12)
     with pytest.raises(ArithmeticError, match="nearest"):
