@@ -7,6 +7,7 @@ import control
 import numpy as np
 
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import transfer_values
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.loop import refuse_loop_sequence
@@ -65,7 +66,8 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
             f"frequency_response takes a linear system of python-control, got {type(system).__name__}: "
             "mode(loop, a), loop_transfer or linearize make one of a Loop"
         )
-    points = _on_circle(w * control.timebase(system)) if system.isdtime(strict=True) else 1j * w
+    continuous = is_continuous(system, "frequency_response")
+    points = 1j * w if continuous else _on_circle(w * control.timebase(system))
     values = transfer_values(system.A, system.B, system.C, system.D, points)
     _warn_of_lost_digits(system, w, values)
     return control.FrequencyResponseData(

@@ -14,6 +14,7 @@ from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.boundary import is_marginal, is_stable_matrix
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.state_matrix import require_scale
+from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
 
@@ -57,7 +58,7 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     quantity : str
         What is asked, for messages.
     continuous : bool
-        Time domain of a tuple, and of a system without time base (dt = None).
+        Time domain of a tuple; that of a system is its own, see `time_base`.
 
     Returns
     -------
@@ -89,9 +90,7 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
         raise InputTypeError(
             f"{quantity} takes a StateSpace, a TransferFunction or matrices (A, B, C, D), got {type(system).__name__}"
         )
-    domain = continuous if system.dt is None else system.dt == 0
-    if continuous and not domain:
-        raise InputError(f"{quantity}: continuous=True contradicts the system, which is discrete (dt = {system.dt})")
+    domain = is_continuous(system, quantity, True if continuous else None)
     g = _checked(list(matrices), quantity, domain)
     if not isinstance(system, control.TransferFunction):
         return g

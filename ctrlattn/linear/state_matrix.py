@@ -7,6 +7,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.loop import Loop, refuse_loop_sequence
 
 EPS = float(np.finfo(float).eps)
@@ -16,7 +17,7 @@ _LARGEST_ENTRY = 1e120  # its square, and products of a few of them, are still f
 def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> tuple[np.ndarray, bool]:
     """(A, continuous) of a StateSpace or a square matrix, in float64 or complex128.
 
-    The time domain is that of the system; a matrix is discrete unless the flag says otherwise.
+    The time domain is that of the system (see `time_base`); a matrix is discrete unless the flag says otherwise.
 
     Raises
     ------
@@ -32,7 +33,7 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
     """
     _refuse(given, quantity)
     if isinstance(given, control.StateSpace):
-        continuous = _domain(given, quantity, continuous)
+        continuous = is_continuous(given, quantity, continuous)
         given = given.A
     a = to_numpy(given)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
@@ -55,7 +56,7 @@ def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
 
 def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
     """A of a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
-    if isinstance(given, control.StateSpace) and given.dt not in (0, None):
+    if isinstance(given, control.StateSpace) and not is_continuous(given, quantity):
         raise InputError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
     return state_matrix(given, quantity, True)[0]
 
@@ -86,13 +87,3 @@ def _refuse(given: Any, quantity: str) -> None:
         raise InputTypeError(
             f"{quantity} depends on the choice of the state: give a StateSpace, not a TransferFunction"
         )
-
-
-def _domain(system: control.StateSpace, quantity: str, continuous: bool | None) -> bool | None:
-    if system.dt is None:
-        return continuous
-    is_continuous = system.dt == 0
-    if continuous is not None and continuous != is_continuous:
-        word = "continuous" if is_continuous else f"discrete (dt = {system.dt})"
-        raise InputError(f"{quantity}: continuous={continuous} contradicts the system, which is {word}")
-    return is_continuous

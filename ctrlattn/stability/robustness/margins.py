@@ -107,7 +107,7 @@ def margins(system: Any) -> Margins:
     InputTypeError
         Not a linear system.
     InputError
-        MIMO, improper, no time base, more than 1000 states.
+        MIMO, improper, more than 1000 states.
     ArithmeticError
         A check fails, or rounding decides whether the closed loop is stable: no digit of a margin would be sure.
 
@@ -180,8 +180,6 @@ def siso_loop(system: Any, quantity: str) -> Realization:
             f"{quantity} are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use "
             "disk_margin or loop_margins"
         )
-    if system.dt is None:
-        raise InputError(f"{quantity} need a time base: dt = 0 (continuous) or dt = 1 (a layer), got None")
     loop = realization(system, quantity)
     require_size(len(loop.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
     if not loop.real():

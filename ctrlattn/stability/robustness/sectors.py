@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
+from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.stability.robustness.margins import crossings
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
 
@@ -235,7 +236,7 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
         raise InputError("amplitudes must be positive and ascending, at least two")
     if not np.allclose(phi(-a), -np.asarray(phi(a)), rtol=1e-9, atol=1e-12):
         raise InputError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
-    discrete = system.dt != 0
+    discrete = not is_continuous(system, "limit_cycles")
     real = crossings(system)
     cycles = []
     for w, factor in zip(real.gain_frequency, real.gain_factor, strict=True):

@@ -1,0 +1,45 @@
+"""dt = 0 or None: s = iw; dt = True or a number: z = e^{iw}. The time of a system, decided here and nowhere else.
+
+python-control leaves dt = None to a static gain and to whoever gives it, and reads such a system as continuous wherever
+it has to choose (frequency_response, margin, norm; version 0.10). So does every function here. Frequencies are in rad
+per sample in discrete time, whatever dt is, unless a function says otherwise.
+"""
+
+from typing import Any
+
+from ctrlattn.errors import InputError
+
+
+def is_continuous(system: Any, quantity: str, asked: bool | None = None) -> bool:
+    """Does the system live in continuous time?
+
+    Parameters
+    ----------
+    system : python-control system
+    quantity : str
+        What is asked, for messages.
+    asked : bool, optional
+        What the caller's flag says; it decides where the system has no time base.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    InputError
+        The flag contradicts the system.
+
+    Examples
+    --------
+    >>> import control
+    >>> [is_continuous(control.tf([1], [1, 0.5], dt), "poles") for dt in (0, None, True, 1, 0.1)]
+    [True, True, False, False, False]
+    """
+    if system.dt is None:
+        return asked is None or asked
+    continuous = system.dt == 0
+    if asked is not None and asked != continuous:
+        word = "continuous (dt = 0)" if continuous else f"discrete (dt = {system.dt})"
+        raise InputError(f"{quantity}: continuous={asked} contradicts the system, which is {word}")
+    return continuous

@@ -1,0 +1,82 @@
+"""One rule for the time of a system: every function gives for dt = None what it gives for dt = 0."""
+
+import control
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn import (
+    crossings,
+    disk_margin,
+    frequency_response,
+    h2_norm,
+    hankel_singular_values,
+    hinf_norm,
+    loop_margins,
+    margins,
+)
+from ctrlattn.errors import InputError
+from ctrlattn.linear.time_base import is_continuous
+from ctrlattn.stability import circle_criterion, nu_gap, numerical_radius
+
+# 1/(s + .4) of continuous time; 1/(z + .4) in discrete time: stable in both, and different in each.
+ANSWERS = {
+    "frequency_response": lambda g: frequency_response(g, [0.0, 0.3]).complex,
+    "margins": lambda g: [margins(g).gain_margin, margins(g).modulus_margin],
+    "crossings": lambda g: crossings(g).gain_factor,
+    "disk_margin": lambda g: disk_margin(g).margin,
+    "loop_margins": lambda g: [loop_margins(g)[0].disk.margin, loop_margins(g)[0].classical.gain_margin],
+    "hinf_norm": hinf_norm,
+    "h2_norm": h2_norm,
+    "hankel_singular_values": hankel_singular_values,
+    "circle_criterion": lambda g: list(circle_criterion(g, 0.0, 0.4))[1:],
+}
+
+
+def plant(kind, dt):
+    fraction = control.tf([1.0], [1.0, 0.4], dt)
+    return fraction if kind == "tf" else control.ss([[-0.4]], [[1.0]], [[1.0]], [[0.0]], dt)
+
+
+@pytest.mark.parametrize("kind", ["tf", "ss"])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_no_time_base_is_continuous_and_any_sampling_time_is_discrete(name, kind):
+    answer = ANSWERS[name]
+    continuous, discrete = answer(plant(kind, 0)), answer(plant(kind, 1))
+    assert_allclose(answer(plant(kind, None)), continuous)
+    assert_allclose(answer(plant(kind, True)), discrete)
+    if name != "frequency_response":  # its frequencies are in rad per unit of time
+        assert_allclose(answer(plant(kind, 0.1)), discrete)
+    assert not np.array_equal(continuous, discrete)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("make", [lambda: control.ss([], [], [], [[0.5]]), lambda: control.tf([0.5], [1.0])])
+def test_a_static_gain_needs_no_time_base(make, name):
+    static = make()
+    expected = ANSWERS[name](control.ss([], [], [], [[0.5]], 0))
+    if name == "h2_norm":
+        assert expected == np.inf  # white noise of continuous time through a direct term
+    assert_allclose(ANSWERS[name](static), expected)
+
+
+def test_the_rule_agrees_with_python_control_where_it_has_to_choose():
+    g = plant("tf", None)
+    assert_allclose(frequency_response(g, [0.3]).complex, control.frequency_response(g, [0.3]).complex)
+    assert_allclose(margins(3 * g).phase_margin, control.stability_margins(3 * g)[1], rtol=1e-6)
+
+
+def test_flags_decide_without_a_time_base_and_contradict_with_one():
+    assert not is_continuous(plant("ss", None), "q", False)
+    assert is_continuous(plant("ss", None), "q", True)
+    with pytest.raises(InputError, match=r"q: continuous=True contradicts the system, which is discrete \(dt = 0.1\)"):
+        is_continuous(plant("ss", 0.1), "q", True)
+    with pytest.raises(InputError, match=r"q: continuous=False contradicts the system, which is continuous \(dt = 0\)"):
+        is_continuous(plant("ss", 0), "q", False)
+
+
+def test_quantities_of_discrete_time_refuse_a_system_without_time_base():
+    with pytest.raises(InputError, match="continuous"):
+        nu_gap(plant("tf", None), plant("tf", None))
+    with pytest.raises(InputError, match="discrete time"):
+        numerical_radius(plant("ss", None))
