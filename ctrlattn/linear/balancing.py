@@ -37,6 +37,22 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     sizes[:n, :n] = np.abs(a)
     np.fill_diagonal(sizes, 0.0)  # no scaling moves it, and LAPACK counts it: a large one would hide what is around it
     sizes[:n, n], sizes[n, :n] = np.linalg.norm(b, axis=1), np.linalg.norm(c, axis=0)
-    with np.errstate(invalid="ignore"):  # scipy casts the scales to integers, for a permutation that there is not
-        scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
+    scale = _scales(sizes)
     return scale[:n] / scale[n] * np.ldexp(1.0, common)
+
+
+def balanced(a: np.ndarray) -> np.ndarray:
+    """D^-1 A D with rows and columns of equal size, D diagonal in powers of two.
+
+    >>> balanced(np.array([[0.5, 1e6], [1e-6, 0.5]])).round(2).tolist()
+    [[0.5, 1.05], [0.95, 0.5]]
+    """
+    sizes = np.abs(a)
+    np.fill_diagonal(sizes, 0.0)
+    scale = _scales(sizes)
+    return a * scale / scale[:, None]
+
+
+def _scales(sizes: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):  # scipy casts the scales to integers, for a permutation that there is not
+        return matrix_balance(sizes, permute=False, separate=True)[1][0]

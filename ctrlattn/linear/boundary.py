@@ -8,8 +8,9 @@ pole counts as inside only if a change of every entry in its last digits cannot 
 from typing import Any
 
 import numpy as np
-from scipy.linalg import eig, matrix_balance
+from scipy.linalg import eig
 
+from ctrlattn.linear.balancing import balanced
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.triangular import diagonal_blocks
 
@@ -94,7 +95,7 @@ def boundary_point(pole: complex, continuous: bool) -> complex:
 
 def _is_stable_block(a: np.ndarray, continuous: bool) -> bool:
     # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
-    a = matrix_balance(a, permute=False)[0]
+    a = balanced(a)
     eye = np.eye(len(a))
     centre = 0.0 if continuous else min((1.0, -1.0), key=lambda z: float(np.linalg.norm(a - z * eye)))
     shifted = a - centre * eye
@@ -121,17 +122,17 @@ def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
     _, y, x = eig(shifted, left=True)
     aligned = np.sum(y.conj() * x, axis=0)
     tiny = np.finfo(float).tiny
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         sensitivity = np.sum(np.abs(y) * (np.abs(a) @ np.abs(x)), axis=0) / np.maximum(np.abs(aligned), tiny)
-    # The Rayleigh quotient of both vectors forgives their errors, so that small eigenvalues of a graded A are right.
-    moved = np.sum(y.conj() * (shifted @ x), axis=0) / np.where(np.abs(aligned) > tiny, aligned, tiny)
-    inside, uncertain = _growth(moved, centre), _DIGITS * len(a) * EPS * sensitivity
+        # The Rayleigh quotient of both vectors forgives their errors: small eigenvalues of a graded A are right.
+        moved = np.sum(y.conj() * (shifted @ x), axis=0) / np.where(np.abs(aligned) > tiny, aligned, tiny)
+        inside, uncertain = _growth(moved, centre), _DIGITS * len(a) * EPS * sensitivity
     if np.any(inside > uncertain):
         return False
-    at = np.abs(inside) <= uncertain
-    if not np.any(at):
+    open_cases = ~(inside < -uncertain)  # also where there is no number
+    if not np.any(open_cases):
         return True
-    worst = int(np.argmax(np.where(at, uncertain, 0.0)))
+    worst = int(np.argmax(np.where(open_cases, uncertain, 0.0)))
     if uncertain[worst] <= _BESIDE * max(abs(moved[worst] + centre), float(np.linalg.norm(a)) * 1e-3):
         return False
     raise ArithmeticError(

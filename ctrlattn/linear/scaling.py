@@ -90,4 +90,6 @@ def _exponent(m: np.ndarray) -> int:
 
 
 def _times(m: np.ndarray, exponent: int) -> np.ndarray:
-    return m * np.ldexp(1.0, max(exponent, _SMALLEST))
+    """m 2^exponent, whose factor alone may be beyond the floats."""
+    half = max(exponent, 2 * _SMALLEST) // 2
+    return m * np.exp2(half) * np.exp2(max(exponent, 2 * _SMALLEST) - half)

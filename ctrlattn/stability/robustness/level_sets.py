@@ -92,13 +92,20 @@ def pole_grid(g: Realization) -> np.ndarray:
     return grid if g.continuous else np.remainder(grid + np.pi, 2 * np.pi) - np.pi
 
 
-def largest_gains(g: Realization, frequencies: np.ndarray) -> np.ndarray:
-    """sigma_max(G) at each frequency; inf at a pole."""
-    values = np.moveaxis(g.responses(frequencies), -1, 0)
+def largest_gains(responses: np.ndarray) -> np.ndarray:
+    """sigma_max of each of the responses (outputs, inputs, k); inf where one is not finite.
+
+    >>> largest_gains(np.array([[[3.0, np.inf]], [[4.0, 0.0]]])).tolist()
+    [5.0, inf]
+    """
+    values = np.moveaxis(responses, -1, 0)
+    if not values[0].size:
+        return np.zeros(len(values))
+    if min(values.shape[1:]) == 1:
+        gains = np.sqrt(np.sum(np.abs(values) ** 2, axis=(1, 2)))
+        return np.where(np.isnan(gains), np.inf, gains)
     gains = np.full(len(values), np.inf)
     finite = np.all(np.isfinite(values), axis=(1, 2))
-    if not g.d.size:
-        return np.zeros(len(values))
     gains[finite] = np.linalg.norm(values[finite], 2, axis=(1, 2))
     return gains
 
@@ -184,14 +191,14 @@ def _balanced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarr
     sizes = np.abs(left) ** 2 + np.abs(right) ** 2
     rows, columns = np.ones(len(sizes)), np.ones(len(sizes))
     for _ in range(_SWEEPS):
-        rows *= _unit(sizes * rows[:, None] ** 2 * columns**2, 1)
-        columns *= _unit(sizes * rows[:, None] ** 2 * columns**2, 0)
+        rows = _inverse_root(sizes @ columns**2)
+        columns = _inverse_root(rows**2 @ sizes)
     return left * rows[:, None] * columns, right * rows[:, None] * columns
 
 
-def _unit(squares: np.ndarray, axis: int) -> np.ndarray:
-    total = np.sum(squares, axis=axis)
-    return np.exp2(-np.round(np.log2(np.where(total > 0, total, 1.0)) / 2))
+def _inverse_root(squares: np.ndarray) -> np.ndarray:
+    """The power of two next to it."""
+    return np.exp2(-np.round(np.log2(np.where(squares > 0, squares, 1.0)) / 2))
 
 
 def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

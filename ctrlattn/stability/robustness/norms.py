@@ -13,7 +13,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.scaling import scaled, times_power
 from ctrlattn.linear.state_matrix import require_size
-from ctrlattn.linear.transfer import shifted
+from ctrlattn.linear.transfer import BoundaryTransfer, shifted
 from ctrlattn.stability.robustness.gramians import adjoint, controllability_factor, require_dense
 from ctrlattn.stability.robustness.level_sets import (
     hamiltonian_crossings,
@@ -29,6 +29,8 @@ _EPS = float(np.finfo(float).eps)
 _LARGEST = 1000
 _STEPS = 60
 _LOST = 1e-6  # a peak gain that rounding changes by more is refused
+_NOISY = 4
+_AT_A_POLE = "the response at {:.6g} (scaled) is not finite: a pole is there, within rounding"
 _ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is known well enough, be it 0
 
 
@@ -168,32 +170,37 @@ def level_set_peak(g: Realization, tol: float) -> PeakGain:
 
 def largest_gain(g: Realization, frequency: float) -> float:
     """sigma_max(G) at one frequency."""
-    return float(largest_gains(g, np.array([frequency]))[0])
+    return float(largest_gains(g.responses(np.array([frequency])))[0])
 
 
 def _closed_in(g: Realization, tol: float) -> PeakGain:
     """Up from the best of a grid, until none of two eigenvalue problems shows a higher point."""
-    value, frequency = _highest(g, pole_grid(g))
+    response = BoundaryTransfer(*g[:4], g.continuous)
+    value, frequency = _highest(g, response, pole_grid(g))
     if value == 0.0:  # at more points than a transfer function that is not zero has zeros
         return PeakGain(0.0, 0.0, 0.0)
-    for _ in range(_STEPS):
-        residual = _residual(g, frequency, value)
+    residual = 0.0
+    for step in range(_STEPS):
+        if step == _NOISY:  # steps that rounding leads up end only at a level above rounding
+            residual = _residual(g, frequency, value)
         level = value * (1 + 2 * max(tol, residual))
-        higher, where = value, frequency
-        for crossings_of in (hamiltonian_crossings, pencil_crossings):
-            crossings = crossings_of(g, level)
-            if crossings is not None:
-                higher, where = _highest(g, _with_middles(crossings))
-            if higher > level:
-                break
-        else:
+        higher, where = _above(g, response, level, hamiltonian_crossings)
+        if higher <= level:
+            residual = _residual(g, frequency, value)
+            level = value * (1 + 2 * max(tol, residual))
+            higher, where = _above(g, response, level, pencil_crossings)
+        if higher <= level:
             return PeakGain(value, frequency, level, residual)
         value, frequency = higher, where
     raise ArithmeticError("the level sets do not close in on the peak: rescale the system")
 
 
-def _with_middles(crossings: np.ndarray) -> np.ndarray:
-    return np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2])
+def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:
+    """The highest point at the crossings of the level and in the middle between them."""
+    crossings = crossings_of(g, level)
+    if crossings is None:
+        return 0.0, 0.0
+    return _highest(g, response, np.concatenate([crossings, (crossings[1:] + crossings[:-1]) / 2]))
 
 
 def _residual(g: Realization, frequency: float, value: float) -> float:
@@ -202,12 +209,15 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     |dG| <= |C (zI - A)^-1| |dA| |(zI - A)^-1 B|: from the outputs this time, by a solve with the transposed matrix.
     """
     if not math.isfinite(value):
-        raise ArithmeticError(f"the response at {frequency:.6g} is not finite: a pole is there, within rounding")
+        raise ArithmeticError(_AT_A_POLE.format(frequency))
     if not math.isfinite(frequency) or not len(g.a):
         return 0.0
     point, a = shifted(g.a, frequency, continuous=g.continuous)
     matrix = point * np.eye(len(a)) - a
-    into, out = np.linalg.solve(matrix, g.b), np.linalg.solve(matrix.T, g.c.T).T
+    try:
+        into, out = np.linalg.solve(matrix, g.b), np.linalg.solve(matrix.T, g.c.T).T
+    except np.linalg.LinAlgError:
+        raise ArithmeticError(_AT_A_POLE.format(frequency)) from None
     moved = np.abs(out) @ (abs(point) * np.abs(into) + np.abs(a) @ np.abs(into))
     residual = 4 * _EPS * float(np.linalg.norm(moved)) / value
     again = float(np.linalg.norm(out @ g.b + g.d, 2))
@@ -223,10 +233,10 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     return residual
 
 
-def _highest(g: Realization, frequencies: np.ndarray) -> tuple[float, float]:
+def _highest(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
     tried = np.unique(np.abs(frequencies) if g.real() else frequencies)
-    gains = largest_gains(g, tried)
+    gains = largest_gains(response.at(tried))
     at = int(np.argmax(gains))
     return float(gains[at]), float(tried[at])
