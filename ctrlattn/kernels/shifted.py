@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+# Loops inside kernels, not slices: an assignment of slices takes the compiler seconds, for the message of its shapes.
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 BLOCK = 32
 SHIFTS = 16  # at once: enough for the vector units, few enough for the cache
@@ -115,8 +116,10 @@ def _triangular_block(t_re, t_im, z_re, z_im, x_re, x_im):
                 re, im = x_re[i, c, s], x_im[i, c, s]
                 row_re[c, s] = (re * d_re + im * d_im) * scale
                 row_im[c, s] = (im * d_re - re * d_im) * scale
-        x_re[i] = row_re
-        x_im[i] = row_im
+        for c in range(columns):
+            for s in range(count):
+                x_re[i, c, s] = row_re[c, s]
+                x_im[i, c, s] = row_im[c, s]
         for j in range(i):
             a = t_re[j, i]
             if t_im is None:
@@ -151,9 +154,11 @@ def _hessenberg_block(h_re, h_im, top, stop, z_re, z_im, w_re, w_im, a_re, a_im,
                 y_re[c, s] = w_re[i, c, s] * inverse
                 y_im[c, s] = w_im[i, c, s] * inverse
         for c in range(1, width):
-            w_re[i, c] = y_re[c]
-            w_im[i, c] = y_im[c]
-        a_re[i], a_im[i], d_re[i], d_im[i] = ar, ai, dr, di
+            for s in range(count):
+                w_re[i, c, s] = y_re[c, s]
+                w_im[i, c, s] = y_im[c, s]
+        for s in range(count):
+            a_re[i, s], a_im[i, s], d_re[i, s], d_im[i, s] = ar[s], ai[s], dr[s], di[s]
         for j in range(top, i):
             m_re = -h_re[j, i - 1]
             m_im = 0.0 if h_im is None else -h_im[j, i - 1]
@@ -199,10 +204,10 @@ def _apply(top, z_re, z_im, w_re, w_im, above_re, above_im, first_re, first_im, 
     _, width, count = w_re.shape
     v_re, v_im = np.empty(count), np.empty(count)
     for j in range(top):
-        v_re[:] = w_re[j, 0]
-        v_im[:] = w_im[j, 0]
-        w_re[j, 0] = 0.0
-        w_im[j, 0] = 0.0
+        for s in range(count):
+            v_re[s], v_im[s] = w_re[j, 0, s], w_im[j, 0, s]
+            w_re[j, 0, s] = 0.0
+            w_im[j, 0, s] = 0.0
         for c in range(width):
             for s in range(count):
                 w_re[j, c, s] += last_re[c, s] * v_re[s] - last_im[c, s] * v_im[s] - above_re[j, c, s]
@@ -272,8 +277,9 @@ def largest_eigenvalue(
 def _orthogonalise(w_re, w_im, q_re, q_im, p_re, p_im, last, alpha, beta):
     """w <- (w - alpha q - last p)/beta with alpha = <q, w>, beta the norm, for each shift."""
     n, _, count = w_re.shape
-    alpha[:] = 0.0
-    beta[:] = 0.0
+    for s in range(count):
+        alpha[s] = 0.0
+        beta[s] = 0.0
     for i in range(n):
         for s in range(count):
             alpha[s] += q_re[i, 0, s] * w_re[i, 0, s] + q_im[i, 0, s] * w_im[i, 0, s]
