@@ -5,6 +5,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,11 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@cache  # by two rules
+def parse(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def docstrings(tree: ast.Module) -> Iterator[ast.Expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
@@ -90,7 +96,7 @@ def code_lines(text: str) -> int:
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     code = {line for t in tokens if t.type not in silent for line in range(t.start[0], t.end[0] + 1)}
-    prose = {line for node in docstrings(ast.parse(text)) for line in range(node.lineno, node.end_lineno + 1)}
+    prose = {line for node in docstrings(parse(text)) for line in range(node.lineno, node.end_lineno + 1)}
     return len(code - prose)
 
 
@@ -124,7 +130,7 @@ def local_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_names_say_what_a_value_is(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parse(path.read_text(encoding="utf-8"))
     assert [(line, name) for line, name in local_names(tree) if name in SAYS_NOTHING] == []
 
 
