@@ -1,7 +1,7 @@
 """The bilateral scene: equalities at small size, the spectrum of a known image, the loops' verdicts, end to end."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -16,7 +16,9 @@ SCRIPT = Path(__file__).parents[2] / "simulations" / "06_bilateral.py"
 def numbers(scene, tmp_path_factory):
     pytest.importorskip("skimage")
     folder = tmp_path_factory.mktemp("bilateral") / "out"
-    result = scene.main(folder, seed=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "NOISES", (0.1,))  # one of three, on both images
+        result = scene.main(folder, seed=3)
     assert sorted(p.name for p in folder.iterdir()) == ["bilateral.json", "bilateral.png"]
     assert json.loads((folder / "bilateral.json").read_text(encoding="utf-8")) == result
     return result
@@ -114,14 +116,15 @@ def test_where_a_loop_settles_is_told_by_the_jacobian_not_by_the_frozen_spectrum
     assert half["last step"] < 1e-6
 
 
-def test_without_scikit_image_it_says_so_in_one_line(tmp_path):
-    code = (
-        f"import sys, runpy; sys.modules['skimage'] = None; sys.path.insert(0, {str(SCRIPT.parent)!r}); "
-        f"sys.argv = ['scene', '--out', {str(tmp_path / 'out')!r}]; "
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.strip().count("\n") == 0
-    assert "scikit-image" in done.stderr
+def test_without_scikit_image_it_says_so_in_one_line(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.delitem(sys.modules, "stage.bilateral")  # it looks for the library when it is loaded
+    monkeypatch.delitem(sys.modules, "stage.bilateral_picture")
+    monkeypatch.setattr(sys, "argv", ["scene", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert end.value.code == 2
+    told = capsys.readouterr().err
+    assert told.strip().count("\n") == 0
+    assert "scikit-image" in told
     assert not (tmp_path / "out").exists()

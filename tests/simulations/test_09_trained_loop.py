@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 from ctrlattn import FixedAttention, Loop, presets, simulate  # noqa: E402  (after the skip)
 from ctrlattn.linear import mode  # noqa: E402
 from ctrlattn.nn import ControlledViT, configuration  # noqa: E402
+from ctrlattn.nn.experiment import training  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
@@ -100,13 +101,17 @@ def test_weights_that_are_not_there_are_said(scene, tmp_path):
         scene.main(tmp_path / "out", weights=tmp_path)
 
 
-def test_it_trains_measures_and_takes_the_weights_again(scene, tmp_path, monkeypatch):
+def test_it_trains_measures_and_takes_the_weights_again(scene, tmp_path, monkeypatch, request):
     pytest.importorskip("sklearn")
     tiny = scene.Size(images=3, directions=1, seeds=2, settings={"depth": 3, "dim": 6, "patch": 4, "epochs": 1})
     monkeypatch.setattr(scene, "SMALL", tiny)
+    monkeypatch.setattr(
+        training, "score", lambda model, data, seed: {"loss": 1.0}
+    )  # attacks are no matter of the scene
     numbers = scene.main(tmp_path)
     assert json.loads((tmp_path / "trained_loop.json").read_text(encoding="utf-8"))["verdict"] == numbers["verdict"]
     assert (tmp_path / "trained_loop.png").stat().st_size > 10_000
+    request.getfixturevalue("undrawn")
     again = scene.main(tmp_path / "again", weights=tmp_path / "trained_loop_runs")
     assert again["networks"] == numbers["networks"]
     for arm, whens in numbers["networks"].items():

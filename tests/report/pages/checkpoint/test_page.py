@@ -68,7 +68,7 @@ def test_what_was_not_measured_has_no_section(profile, tmp_path, undrawn):
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "value_output"]
 
 
-def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path):
+def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path, undrawn):
     torch.manual_seed(0)
     config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
     smaller = checkpoints.drop(checkpoints.load(transformers.GPT2LMHeadModel(config)), attention=[0])
@@ -103,7 +103,7 @@ def saved(tmp_path, monkeypatch):
     return tmp_path / "model"
 
 
-def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, tmp_path):
+def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, tmp_path, undrawn):
     out = tmp_path / "out"
     arguments = ("analyze", saved, "--text", "a cat sat on a mat", "--tokens", 4, "--out", out, "--parts", "feedback")
     first = run(*arguments, "--json")
