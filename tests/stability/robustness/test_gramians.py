@@ -1,11 +1,12 @@
 """Gramians by their equations, Hankel values by SLICOT's example, truncation by its bound."""
 
 import control
+import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn import balanced_truncation, hankel_singular_values, hinf_norm
+from ctrlattn import balanced_truncation, h2_norm, hankel_singular_values, hinf_norm
 from ctrlattn.stability import controllability_gramian, observability_gramian
 
 
@@ -140,3 +141,119 @@ def test_complex_systems_have_the_values_of_their_gramians(seed, continuous):
     assert_allclose(observability_gramian(system, continuous=continuous), q, rtol=1e-9, atol=1e-10)
     expected = np.sqrt(np.sort(np.linalg.eigvals(p @ q).real)[::-1])
     assert_allclose(hankel_singular_values(system, continuous=continuous), expected, rtol=1e-7)
+
+
+def stable_system(seed):
+    """Dense, near z = 1, triangular or of spread poles; continuous for odd seeds."""
+    rng = np.random.default_rng(seed)
+    n, m, p = (int(k) for k in rng.integers([2, 1, 1], [7, 4, 4]))
+    continuous, kind = bool(seed % 2), (seed // 2) % 4
+    a = {
+        0: lambda: rng.normal(size=(n, n)),
+        1: lambda: np.eye(n) + 0.01 * rng.normal(size=(n, n)),
+        2: lambda: np.diag(rng.uniform(0.5, 0.99, n)) + np.triu(0.1 * rng.normal(size=(n, n)), 1),
+        3: lambda: rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n)),
+    }[kind]()
+    poles = np.linalg.eigvals(a)
+    if continuous:
+        a = a - (poles.real.max() + 10 ** rng.uniform(-2, 0)) * np.eye(n)
+    elif kind != 2:
+        a = a * (1 - 10 ** rng.uniform(-3, -0.5)) / np.abs(poles).max()
+    return (a, rng.normal(size=(n, m)), rng.normal(size=(p, n)), np.zeros((p, m))), continuous
+
+
+def by_kronecker(a, b, continuous):
+    """P from its equation as a linear system, in 40 digits."""
+    n = len(a)
+    with mpmath.workdps(40):
+        exact = mpmath.matrix(a.tolist())
+
+        def entry(i, j, k, q):
+            if continuous:
+                return exact[i, k] * (j == q) + (i == k) * mpmath.conj(exact[j, q])
+            return exact[i, k] * mpmath.conj(exact[j, q]) - (i == k) * (j == q)
+
+        pairs = [(i, j) for i in range(n) for j in range(n)]
+        matrix = mpmath.matrix([[entry(*row, *column) for column in pairs] for row in pairs])
+        x = mpmath.lu_solve(matrix, mpmath.matrix((-(b @ b.conj().T)).ravel().tolist()))
+        return np.array([complex(v) for v in x]).reshape(n, n)
+
+
+@pytest.mark.parametrize("seed", range(32))
+def test_gramians_and_values_are_those_of_the_linear_equations(seed):
+    (a, b, c, d), continuous = stable_system(seed)
+    p, q = by_kronecker(a, b, continuous), by_kronecker(a.conj().T, c.conj().T, continuous)
+    given = ((a, b, c, d), continuous)
+    for gramian, expected in ((controllability_gramian, p), (observability_gramian, q)):
+        assert_allclose(gramian(given[0], continuous=continuous), expected, atol=1e-9 * np.linalg.norm(expected))
+    sigma = hankel_singular_values(given[0], continuous=continuous)
+    expected = np.sqrt(np.sort(np.maximum(np.linalg.eigvals(p @ q).real, 0))[::-1])
+    assert_allclose(sigma, expected, atol=1e-7 * sigma[0])
+    variance = np.trace(c @ p @ c.conj().T).real
+    assert_allclose(h2_norm(given[0], continuous=continuous), np.sqrt(variance), rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_values_know_no_units_and_stay_below_the_peak_gain(seed):
+    (a, b, c, d), continuous = stable_system(seed)
+    sigma = hankel_singular_values((a, b, c, d), continuous=continuous)
+    assert sigma[0] <= hinf_norm((a, b, c, d), continuous=continuous) * (1 + 4e-9)
+    rng = np.random.default_rng(seed)
+    gain, between = 10.0 ** rng.uniform(-6, 6, 2)
+    rate = 10.0 ** rng.uniform(-6, 6) if continuous else 1.0
+    t, order = 10.0 ** rng.uniform(-6, 6, len(a)), rng.permutation(len(a))
+    a, b, c = rate * a * t[:, None] / t, rate * b * t[:, None] * between, c / t * (gain / between)
+    other = (a[np.ix_(order, order)], b[order], c[:, order], d)
+    assert_allclose(hankel_singular_values(other, continuous=continuous), gain * sigma, atol=1e-9 * gain * sigma[0])
+    p = controllability_gramian(other, continuous=continuous)
+    a, b = other[:2]
+    if continuous:
+        terms, sizes = (a @ p, p @ a.conj().T), (np.abs(a) @ np.abs(p), np.abs(p) @ np.abs(a).T)
+    else:
+        terms, sizes = (a @ p @ a.conj().T, -p), (np.abs(a) @ np.abs(p) @ np.abs(a).T, np.abs(p))
+    assert np.all(np.abs(sum(terms) + b @ b.conj().T) <= 1e-11 * (sum(sizes) + np.abs(b) @ np.abs(b).T))
+
+
+def test_slow_clustered_poles_of_a_transfer_function():
+    """1/((z - .999)(z - .9985)(z - .998)) in 60 digits: h2 5.34704e6, first Hankel value 2.17753e8."""
+    system = control.tf([1.0], np.poly([0.999, 0.9985, 0.998]), 1)
+    assert_allclose(hankel_singular_values(system)[0], 2.17753e8, rtol=3e-6)
+    assert_allclose(h2_norm(system), 5.34704e6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chain", [1e-12, 1e-6, 1.0, 1e6])
+def test_a_chain_whose_gain_is_far_from_its_entries(chain):
+    """gain/(s + 1)^5 with the gain in the couplings, at the ends, or in one unit: the values of 1/(s + 1)^5."""
+    expected = hankel_singular_values(control.tf([1.0], np.poly([-1.0] * 5)))
+    a = -np.eye(5) + chain * np.eye(5, k=1)
+    given = (a, np.eye(5)[:, -1:] / chain**2, np.eye(5)[:1] / chain**2, [[0.0]])
+    assert_allclose(hankel_singular_values(given, continuous=True), expected, rtol=1e-7)
+
+
+def test_values_whose_digits_are_lost_are_refused():
+    hidden = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0]
+    block = 0.6 * np.eye(24) + 6 * np.eye(24, k=1)
+    with pytest.raises(ArithmeticError, match=r"lost|cannot be decided"):
+        hankel_singular_values((hidden @ block @ hidden.T, hidden[:, -1:], hidden.T[:1], [[0.0]]))
+
+
+@pytest.mark.parametrize("tiny", [1e-150, 1e-300])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_entries_of_any_size_give_numbers_or_refusals(tiny, continuous):
+    a = np.array([[-0.5, 1e100], [0.0, -0.25]])
+    given = (a, np.array([[tiny], [1.0]]), np.array([[1e100, tiny]]), [[0.0]])
+    exact = 1e200 / (0.5 * 0.25 if continuous else 1.5 * 1.25)  # |G(0)|, or |G(z = 1)| below the peak at z = -1
+    assert hinf_norm(given, continuous=continuous) >= exact * (1 - 1e-12)
+    assert np.all(np.isfinite(hankel_singular_values(given, continuous=continuous)))
+    with pytest.raises(ArithmeticError, match="beyond the largest float"):
+        hankel_singular_values((a, given[1] * 1e100, given[2] * 1e20, [[0.0]]), continuous=continuous)
+
+
+def test_a_truncation_in_small_units_is_the_truncation():
+    system = slicot_ab09ad()
+    reduced = balanced_truncation(system, 3)
+    small = balanced_truncation(control.ss(1e4 * system.A, 1e-30 * system.B, 1e10 * system.C, 0), 3)
+    assert_allclose(small.error_bound, 1e-24 * reduced.error_bound, rtol=1e-9)
+    s = 0.3j
+    assert_allclose(small.system(1e4 * s), 1e-24 * reduced.system(s), rtol=1e-8)
+    assert balanced_truncation(control.ss(system.A, 1e-30 * system.B, system.C, 0), tol=1e-31).system.nstates == 5
