@@ -1,4 +1,4 @@
-"""Files: none is half-written under a final name (a temporary file beside it, then os.replace); texts are UTF-8."""
+"""Atomic writing of files (a temporary file, then os.replace), output directories, and reading of UTF-8 texts."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""progress(step, done, total): how long work says where it stands. The caller decides who shows it."""
+"""progress(step, done, total): the function to which long work reports its progress; the caller may show it or not."""
 
 from collections.abc import Callable
 

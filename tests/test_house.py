@@ -33,12 +33,12 @@ NO_MIRROR = {
         "report/pages/loops/automaton.py", "report/pages/loops/comparison.py", "report/pages/loops/configurations.py",
         "report/pages/loops/design.py", "report/pages/loops/exponents.py", "report/pages/loops/feedback.py",
         "report/pages/loops/frequency.py", "report/pages/loops/interactive.py", "report/pages/loops/material.py",
-        "report/pages/loops/spectra.py", "report/pages/loops/time.py", "report/pages/loops/tokens.py",
+        "report/pages/loops/spectra.py", "report/pages/loops/time_response.py", "report/pages/loops/tokens.py",
         "report/pages/loops/transients.py",
     ),
     "tests/report/pages/checkpoint/test_page.py measures one network for all sections": (
-        "report/pages/checkpoint/attention.py", "report/pages/checkpoint/directions.py",
-        "report/pages/checkpoint/feedback.py", "report/pages/checkpoint/pick.py",
+        "report/pages/checkpoint/attention.py", "report/pages/checkpoint/jacobians.py",
+        "report/pages/checkpoint/feedback.py", "report/pages/checkpoint/lookup.py",
         "report/pages/checkpoint/value_maps.py",
     ),
     "tests/observers/test_study.py writes this page": ("report/pages/observer.py",),
@@ -55,7 +55,7 @@ NO_MIRROR = {
         "checkpoints/measure/value_maps.py", "checkpoints/measure/weights.py",
     ),
     "tests/checkpoints/network/test_stand_ins.py and test_save.py change, save and open networks": (
-        "checkpoints/network/past.py", "checkpoints/network/structure.py", "checkpoints/reduce/fit_memory.py",
+        "checkpoints/network/memory_cache.py", "checkpoints/network/structure.py", "checkpoints/reduce/fit_memory.py",
     ),
     "tests/checkpoints/reduce/test_reduction.py measures what is saved": ("checkpoints/reduce/cost.py",),
 }  # fmt: skip

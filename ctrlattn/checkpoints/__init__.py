@@ -4,7 +4,7 @@ from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, perplexi
 from ctrlattn.checkpoints.measure.heads import head_contributions
 from ctrlattn.checkpoints.measure.importance import importance
 from ctrlattn.checkpoints.measure.jacobian import layer_jacobian
-from ctrlattn.checkpoints.measure.layers import layer_function, layer_functions
+from ctrlattn.checkpoints.measure.layer_functions import layer_function, layer_functions
 from ctrlattn.checkpoints.measure.parts.measurement import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
 from ctrlattn.checkpoints.measure.summaries import STATISTICS, stream, summaries

@@ -1,4 +1,4 @@
-"""loop.predictor.heds: unknown key: did you mean 'heads'? One line for every fault of a file."""
+"""Faults of a configuration file in words, one line each: loop.predictor.heds: unknown key: did you mean 'heads'?"""
 
 from collections.abc import Collection, Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""TOML -> Configuration: every fault of a file is told at once."""
+"""TOML -> Configuration: reading a file; the message names all of its faults at once."""
 
 import os
 import tomllib

@@ -1,4 +1,4 @@
-"""What a file may hold: for every part of a loop a model with its keys, their types and bounds, and the thing it makes.
+"""The schema of a configuration file: for every part of a loop a pydantic model with keys, types, bounds and a builder.
 
 A new predictor, controller or normalizer becomes known to files by one class here and its place in one of the unions.
 """

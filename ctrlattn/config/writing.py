@@ -1,4 +1,4 @@
-"""Loop -> TOML: reading the text gives the same loop to the last bit."""
+"""Loop -> TOML: writing a configuration; reading it again gives the same loop to the last bit."""
 
 from collections.abc import Mapping
 from functools import partial

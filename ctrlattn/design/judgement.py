@@ -1,4 +1,4 @@
-"""Which specification do given gains meet on a measured spectrum, and which gains would meet more?"""
+"""judge(gains): the specification that given gains meet on a measured spectrum, and gains that are better in all."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

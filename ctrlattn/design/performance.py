@@ -1,4 +1,4 @@
-"""T = num/p, S = (z - alpha) den/p, p = (z - alpha) den + num: what one controller does to every mode of a spectrum.
+"""T = num/p, S = (z - alpha) den/p, p = (z - alpha) den + num: measures of one controller on every mode.
 
 The step response is that of T, from beta r to the state, from rest; the margins are those of the loop broken at the
 controller.

@@ -1,4 +1,4 @@
-"""y_i = sum_j w_ij x_j, w_ij ~ exp(-|x_i - x_j|^2 / h^2): attention whose keys are the queries."""
+"""y_i = sum_j w_ij x_j, w_ij ~ exp(-|x_i - x_j|^2 / h^2): the bilateral filter as a predictor."""
 
 from dataclasses import dataclass
 from typing import Any

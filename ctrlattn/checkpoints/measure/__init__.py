@@ -1,1 +1,1 @@
-"""What the layers of a checkpoint do: recorded signals, gains, Jacobians, scores."""
+"""Measurements of a checkpoint's layers: recorded signals, feedback profile, Jacobians, importance, loss."""

@@ -1,4 +1,4 @@
-"""||A_l B_m'||_F^2 / k: how directions of layers, rows over all n tokens and d features, lie to each other."""
+"""||A_l B_m'||_F^2 / k: overlaps between subspaces of directions over n tokens and d features, and token shares."""
 
 import numpy as np
 

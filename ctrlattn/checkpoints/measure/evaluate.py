@@ -1,4 +1,4 @@
-"""loss = mean over windows of the mean of -log p(token t + 1 | tokens 0 ... t): how well a network predicts a text."""
+"""loss = mean over windows of the mean of -log p(token t + 1 | tokens 0 ... t): loss and perplexity of a network."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""F(x)_i = sum_h sum_j A^h_ij M^h z_j + b: what each head adds to the stream, and from which token it has it.
+"""F(x)_i = sum_h sum_j A^h_ij M^h z_j + b: feedback gain of each attention head, split by source token.
 
 <F^h(x)_i, x_i> = sum_j A^h_ij <M^h z_j, x_i>: the feedback of a head splits into the part of the token itself, that of
 the first token (where causal networks rest unused attention), and that of the others, which alone is a prediction.

@@ -1,4 +1,4 @@
-"""S = 1 - mean over tokens of cos(x, x + F(norm(x))): how far a sublayer, a block or a head turns the stream x.
+"""S = 1 - mean over tokens of cos(x, x + F(norm(x))): importance of a sublayer, a block or a head for the stream x.
 
 The norm counts as part of the sublayer, since it goes with it; the residual has to be inside, or the measure fails.
 The mean hides the sublayer that builds a massive activation at one position, so that the maximum stands beside it.

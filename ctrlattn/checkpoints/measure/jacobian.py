@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 
-from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_function
+from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_function
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 

@@ -1,4 +1,4 @@
-"""max_t |x_t| / median_t |x_t|, mean_i A_ij: tokens whose stream is massive, and tokens that draw attention."""
+"""max_t |x_t| / median_t |x_t|, mean_i A_ij: massive activations of the stream, and attention sinks."""
 
 from typing import NamedTuple
 

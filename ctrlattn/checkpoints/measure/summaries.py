@@ -1,4 +1,4 @@
-"""n = a + b,  m = m_a + (m_b - m_a) b / n,  M = M_a + M_b + (m_b - m_a)^2 a b / n: summaries of any number of texts.
+"""n = a + b,  m = m_a + (m_b - m_a) b / n,  M = M_a + M_b + (m_b - m_a)^2 a b / n: running moments over texts.
 
 The contribution of each sublayer becomes a few numbers for each token as soon as it is computed, and the numbers of a
 window go into running moments. Memory depends on the number of layers, not on the length or the number of the texts.

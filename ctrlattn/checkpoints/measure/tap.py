@@ -1,4 +1,4 @@
-"""state_{l+1} = state_l + attention_out_l + mlp_out_l: record what a network's layers pass on and what they add.
+"""state_{l+1} = state_l + attention_out_l + mlp_out_l: record stream, contributions and attention of every layer.
 
 Bare forward hooks, removed again whatever happens; no tapping library.
 """

@@ -1,4 +1,4 @@
-"""eig(W_O W_V) of each head: the gains that multiply every attention mode, from the small matrix W_V W_O."""
+"""eig(W_O W_V) of each head: value-output maps, whose eigenvalues multiply every attention mode of the head."""
 
 from typing import NamedTuple
 

@@ -1,1 +1,1 @@
-"""A checkpoint as an object: loaded, watched, changed and saved."""
+"""A checkpoint as an object: families, loading, watching sublayers, stand-ins for them, saving."""

@@ -1,4 +1,4 @@
-"""x_{l+1} = x_l + F_l(x_l): a network of transformers, and where its sublayers F_l are."""
+"""x_{l+1} = x_l + F_l(x_l): the class Checkpoint, a transformers network with its layers and sublayers F_l."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""ids (n,) or (b, n), a text, or an image (channels, height, width) -> what the network is called with."""
+"""ids (n,) or (b, n), a text, or an image (channels, height, width) -> input arguments of a network."""
 
 from typing import Any
 

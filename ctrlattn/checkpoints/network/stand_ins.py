@@ -1,4 +1,4 @@
-"""y = 0, y = G u + b, or y = G u + b + sum_h W_O^h sum_k c_hk a_hk: what stands in the place of a sublayer.
+"""y = 0, y = G u + b, or y = G u + b + sum_h W_O^h sum_k c_hk a_hk: modules that replace a sublayer.
 
 u is the normed stream that the sublayer read; a_hk are head h's values with fixed weights in place of its attention, of
 which `recall` needs a state of constant size.
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.network.recall import recall
+from ctrlattn.checkpoints.network.fading_averages import recall
 from ctrlattn.errors import InputError
 
 RATES = (0.5, 0.8, 0.95, 1.0)  # of forgetting, a token; 1: all that was said
@@ -83,7 +83,7 @@ class MemoryGain(Gain):
         past = None
         cache = next((value for value in (*args, *kwargs.values()) if hasattr(value, "get_seq_length")), None)
         if cache is not None:
-            from ctrlattn.checkpoints.network.past import past_in
+            from ctrlattn.checkpoints.network.memory_cache import past_in
 
             past = past_in(cache, self.layer_idx)
         seen = _seen(kwargs.get("attention_mask"), hidden_states)

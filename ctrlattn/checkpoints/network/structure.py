@@ -1,4 +1,4 @@
-"""x + F(x) -> x + G norm(x) + b: what a network is after sublayers were taken out, and what stands in their place.
+"""x + F(x) -> x + G norm(x) + b: the structure of a changed network in its config, and how it is applied to a model.
 
 A structure is a small dictionary that can be written into config.json under the key "ctrlattn": per kind of sublayer
 the layers that were dropped, and for each what is in its place: null for nothing, a rank for a static gain, the

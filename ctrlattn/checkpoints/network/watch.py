@@ -1,4 +1,4 @@
-"""x -> x + F(u), u = norm(x): what each sublayer of a running network reads and adds, seen as the pass goes by.
+"""x -> x + F(u), u = norm(x): hooks that show the input u and the contribution F of each sublayer during a pass.
 
 `watch` reads the triple (x, u, F) of sublayers, `watch_calls` the arguments of layers. Both are made of forward hooks
 that are gone again afterwards, and both can end a pass as soon as it has nothing more to show.

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ctrlattn.checkpoints.measure.flow import Flow
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
 from ctrlattn.checkpoints.network.watch import Watcher, attention, first, watch
 from ctrlattn.checkpoints.reduce.compensate import Calibration, SecondMoments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
+from ctrlattn.checkpoints.reduce.layerwise import Flow
 from ctrlattn.errors import InputError
 from ctrlattn.progress import silent
 

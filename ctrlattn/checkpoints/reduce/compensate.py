@@ -13,12 +13,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.measure.flow import Flow, weights_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
 from ctrlattn.checkpoints.network.stand_ins import Gain, MemoryGain
 from ctrlattn.checkpoints.network.structure import Stand, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
+from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 from ctrlattn.errors import InputError
 from ctrlattn.progress import Progress
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ctrlattn.checkpoints.measure.flow import Flow, weights_of
 from ctrlattn.checkpoints.measure.weights import value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.stand_ins import LAGS, RATES, MemoryGain
+from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_known
 from ctrlattn.nn.experiment.measures import clipped
 from ctrlattn.nn.modules.blocks import Block
-from ctrlattn.nn.modules.configuration import configuration
 from ctrlattn.nn.modules.gains import Actuator, LearnedPID
 from ctrlattn.nn.modules.network import Network
+from ctrlattn.nn.modules.preset_options import configuration
 from ctrlattn.nn.modules.relatives import RELATIVES
 from ctrlattn.stability.modes.regions import Interval, stability_set
 

@@ -16,7 +16,7 @@ import torch
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
-from ctrlattn.nn.experiment import processes
+from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.plan import Plan, data_of
 from ctrlattn.nn.experiment.resume import resumed
 from ctrlattn.nn.experiment.summary import summarise
@@ -48,14 +48,14 @@ def compare(
     dict, or None in every process but the first
         plan, runs, arms (scores with intervals), differences (from `against`), tests, settings, chance.
     """
-    with processes.group():
-        return _compare(plan, out, progress, workers if processes.count() == 1 else 1, processes.device(device))
+    with data_parallel.group():
+        return _compare(plan, out, progress, workers if data_parallel.count() == 1 else 1, data_parallel.device(device))
 
 
 def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: torch.device) -> dict[str, Any] | None:
     if workers > 1 and device.type != "cpu":
         raise InputError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
-    progress = progress if processes.rank() == 0 else silent
+    progress = progress if data_parallel.rank() == 0 else silent
     runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
@@ -73,12 +73,12 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
             progress(f"{step}: {text}", done, len(settings))
 
         run = resumed(runs_folder, weights, run_settings, data, within, device)
-        if processes.rank() > 0:
+        if data_parallel.rank() > 0:
             continue
         if run["status"] != "learned":
             within(f"{run['status']}" + (f" ({run['where']}; the last good weights are kept)" if run["where"] else ""))
         runs.append(run)
-    if processes.rank() > 0:
+    if data_parallel.rank() > 0:
         return None
     progress("compared", len(settings), len(settings))
     result = json_ready({**summarise(plan, runs), "chance": data.chance()})

@@ -10,7 +10,7 @@ from typing import Any
 from ctrlattn.errors import InputError, did_you_mean
 from ctrlattn.nn.experiment.arms import options_of
 from ctrlattn.nn.experiment.data import Data, load
-from ctrlattn.nn.experiment.folders import folder
+from ctrlattn.nn.experiment.image_folders import folder
 from ctrlattn.nn.experiment.training import RunSettings
 
 ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ctrlattn.files import atomic
-from ctrlattn.nn.experiment import processes
+from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data
-from ctrlattn.nn.experiment.folders import Images
+from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.training import RunSettings, train
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
@@ -31,10 +31,10 @@ def resumed(
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     # A setting that an earlier version did not have yet had the value that is now the default.
     same = {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
-    if processes.agreed(same, torch.device("cpu") if device is None else device):
+    if data_parallel.agreed(same, torch.device("cpu") if device is None else device):
         return earlier
     trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
-    if processes.rank() > 0:
+    if data_parallel.rank() > 0:
         return {}
     run = json_ready({"settings": identity, **trained})
     with atomic(file) as path:

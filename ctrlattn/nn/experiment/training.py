@@ -11,7 +11,7 @@ import torch
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
-from ctrlattn.nn.experiment import processes
+from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED, controller_report, options_of
 from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
@@ -106,8 +106,8 @@ def fit(model: Network, data: Data, settings: RunSettings, progress: Progress = 
     """Train in place by AdamW: linear warm-up over a tenth of the steps, cosine to zero, gradients clipped at norm 1.
 
     A loss that is not finite ends the training, and the network gets the weights of the last epoch whose losses were
-    all finite. With several processes (`processes.group`) each takes its share of every batch. The result is that of
-    one process, except for the samples that drop_path leaves out.
+    all finite. With several processes (`data_parallel.group`) each takes its share of every batch. The result is that
+    of one process, except for the samples that drop_path leaves out.
 
     Returns
     -------
@@ -117,14 +117,14 @@ def fit(model: Network, data: Data, settings: RunSettings, progress: Progress = 
     """
     place = next(model.parameters()).device
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        torch.manual_seed(_seed(settings) + 7919 * processes.rank())  # drop_path alone draws from torch's generator
+        torch.manual_seed(_seed(settings) + 7919 * data_parallel.rank())  # drop_path alone draws from torch's generator
         return _fit(model, data, settings, progress)
 
 
 def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) -> Fit:
     order = np.random.default_rng(_seed(settings))
     cuts = np.random.default_rng((_seed(settings), 1))
-    together = processes.shared(model)
+    together = data_parallel.shared(model)
     steps = -(-len(data.train.targets) // settings.batch)
     optimizer = torch.optim.AdamW(model.parameters(), settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate_curve(settings.epochs * steps))
@@ -134,10 +134,10 @@ def _fit(model: Network, data: Data, settings: RunSettings, progress: Progress) 
     for epoch in range(settings.epochs):
         seen = []
         for step, rows in enumerate(np.array_split(order.permutation(len(data.train.targets)), steps)):
-            mine, draws = (processes.share_of(each) for each in (rows, cuts.random((len(rows), 5))))
+            mine, draws = (data_parallel.share_of(each) for each in (rows, cuts.random((len(rows), 5))))
             loss = loss_of(together, data, data.train.take(mine, draws))
-            loss = loss * processes.weight_of(rows) if processes.count() > 1 else loss
-            seen.append(processes.mean(loss))
+            loss = loss * data_parallel.weight_of(rows) if data_parallel.count() > 1 else loss
+            seen.append(data_parallel.mean(loss))
             if not math.isfinite(seen[-1]):
                 model.load_state_dict(good)
                 where = f"epoch {epoch + 1}, step {step + 1} of {steps}: the loss is {seen[-1]}"
@@ -195,7 +195,7 @@ def train(
     watched = data.prepare(data.test.inputs[:WATCHED].to(device))
     before = over_depth(model, watched)
     curve = fit(model, data, settings, progress)
-    if processes.rank() > 0:
+    if data_parallel.rank() > 0:
         return {}
     if weights is not None:
         from safetensors.torch import save_model

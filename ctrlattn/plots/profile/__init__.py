@@ -4,7 +4,7 @@ Each figure takes the Dataset of `checkpoints.feedback_profile` and needs the pa
 """
 
 from ctrlattn.plots.profile.attention import attention_modes, token_filter
-from ctrlattn.plots.profile.layers import exponents, gains, nonnormality
+from ctrlattn.plots.profile.jacobians import exponents, gains, nonnormality
 from ctrlattn.plots.profile.signs import feedback, heads, value_maps
 from ctrlattn.plots.profile.tokens import diversity, sinks
 

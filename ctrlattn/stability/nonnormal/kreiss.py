@@ -12,9 +12,9 @@ import scipy.linalg
 
 from ctrlattn.linear.state_matrix import EPS, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
-from ctrlattn.stability.nonnormal.levels import least_sigma
 from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
 from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions
+from ctrlattn.stability.nonnormal.resolvent_levels import least_sigma
 
 LARGEST = 1000
 # (evaluations, relative gap between the bounds that ends the search); a supremum that is flat near the border of

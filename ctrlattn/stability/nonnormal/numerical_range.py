@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size
-from ctrlattn.stability.nonnormal.levels import middles, unit_eigenvalues
+from ctrlattn.stability.nonnormal.resolvent_levels import middles, unit_eigenvalues
 
 _LARGEST = 2000
 _ROUNDS = 60

@@ -13,7 +13,7 @@ from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import continuous_matrix, discrete_matrix, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
-from ctrlattn.stability.nonnormal.levels import at, crossings, least_sigma, middles, outward, sigma_min
+from ctrlattn.stability.nonnormal.resolvent_levels import at, crossings, least_sigma, middles, outward, sigma_min
 
 _LARGEST = 1000
 _HINT = "sigma_min on a grid, `pseudospectrum`, goes further"

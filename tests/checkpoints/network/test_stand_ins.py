@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from ctrlattn.checkpoints import Calibration, choose, compensated_drop, drop, evaluate, load, save
-from ctrlattn.checkpoints.network.past import Past
+from ctrlattn.checkpoints.network.memory_cache import Past
 from ctrlattn.checkpoints.network.structure import gain_of
 
 

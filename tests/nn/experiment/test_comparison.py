@@ -85,7 +85,7 @@ def group_lives(number):
 
 
 def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypatch):
-    monkeypatch.setattr(comparison.processes, "device", lambda name: torch.device("meta"))
+    monkeypatch.setattr(comparison.data_parallel, "device", lambda name: torch.device("meta"))
     plan = plan_of("digits", arms=("softmax",), seeds=(0,), settings=SMALL)
     with pytest.raises(ValueError, match="2 workers train on the cpu, not on meta: take one worker"):
         compare(plan, tmp_path, workers=2, device="meta")

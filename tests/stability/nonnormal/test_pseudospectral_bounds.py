@@ -14,7 +14,7 @@ from ctrlattn import (
     pseudospectral_radius,
 )
 from ctrlattn.stability import henrici_departure
-from ctrlattn.stability.nonnormal.levels import crossings, least_sigma, sigma_min
+from ctrlattn.stability.nonnormal.resolvent_levels import crossings, least_sigma, sigma_min
 
 
 def grcar(n):

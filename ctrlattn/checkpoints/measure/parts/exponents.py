@@ -7,7 +7,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.directions import token_energy
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
-from ctrlattn.stability.motion.products import depth_exponents
+from ctrlattn.stability.motion.depth_exponents import depth_exponents
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
-from ctrlattn.checkpoints.measure.layers import LayerFunction, layer_functions
+from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import leads

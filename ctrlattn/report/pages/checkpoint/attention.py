@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.pages.checkpoint.pick import variables
+from ctrlattn.report.pages.checkpoint.lookup import variables
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import layer_list, number, percent
 

@@ -8,7 +8,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
 from ctrlattn.report.page import Heading, Page
-from ctrlattn.report.pages.checkpoint import attention, directions, feedback, stream, value_maps
+from ctrlattn.report.pages.checkpoint import attention, feedback, jacobians, stream, value_maps
 from ctrlattn.report.words import count, number
 
 if TYPE_CHECKING:
@@ -85,6 +85,6 @@ PAGE: Page["xr.Dataset"] = Page(
         "value_maps": value_maps.sections,
         "attention": attention.sections,
         "stream": stream.sections,
-        "directions": directions.sections,
+        "directions": jacobians.sections,
     },
 )

@@ -10,7 +10,7 @@ from ctrlattn.linear import open_loop_pole
 from ctrlattn.linear.mode_polynomial import attention_eigenvalue
 from ctrlattn.report.pages.loops.frequency import OMEGA
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.pages.loops.time import step_response
+from ctrlattn.report.pages.loops.time_response import step_response
 from ctrlattn.stability import region_boundary
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ctrlattn.report.pages.loops import (
     feedback,
     frequency,
     spectra,
-    time,
+    time_response,
     tokens,
     transients,
 )
@@ -141,7 +141,7 @@ PAGE = Page(
         "spectra": spectra.sections,
         "transients": transients.sections,
         "exponents": exponents.sections,
-        "time": time.sections,
+        "time": time_response.sections,
         "frequency": frequency.sections,
         "tokens": tokens.sections,
         "comparison": comparison.sections,

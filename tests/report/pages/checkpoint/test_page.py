@@ -14,7 +14,7 @@ transformers = pytest.importorskip("transformers")
 from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints import Effort  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
-from ctrlattn.report.pages.checkpoint import pick  # noqa: E402
+from ctrlattn.report.pages.checkpoint import lookup  # noqa: E402
 from ctrlattn.report.pages.checkpoint.page import write_analysis  # noqa: E402
 from ctrlattn.report.words import layer_list  # noqa: E402
 
@@ -81,8 +81,8 @@ def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path, undrawn):
 
 def test_layers_and_tokens_in_words(profile):
     assert layer_list([7, 2, 1, 0]) == "layers 0–2 and 7"
-    assert pick.token(profile, 3).startswith("token 3")
-    assert pick.largest(np.array([[0.0, np.nan], [3.0, 1.0]])) == (1, 0)
+    assert lookup.token(profile, 3).startswith("token 3")
+    assert lookup.largest(np.array([[0.0, np.nan], [3.0, 1.0]])) == (1, 0)
 
 
 def run(*arguments):

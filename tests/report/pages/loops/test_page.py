@@ -19,7 +19,7 @@ from ctrlattn.report.pages.loops import (
     feedback,
     frequency,
     spectra,
-    time,
+    time_response,
     tokens,
 )
 from ctrlattn.report.pages.loops.material import Material, named_loops, start, why_not_linear
@@ -169,14 +169,14 @@ def test_time_response_is_the_simulation_with_recorded_matrices(material):
     loops = [presets.get("pidformer-ema", predictor=FixedAttention(a)) for a in text["attention"].to_numpy()]
     run = simulate(loops, x, 3)
     expected = np.sum(run.state * x, -1) / np.sum(x * x, -1)
-    found = time.sections(material)[0]
+    found = time_response.sections(material)[0]
     assert_allclose(
         found.variables["time_response_real"][1][list(material.loops).index("pidformer-ema")],
         np.median(expected, axis=1),
         atol=1e-12,
     )
     assert found.numbers["average"]["pidformer-ema"]["final"] == pytest.approx(
-        time.reached(loop, material.average_mode)
+        time_response.reached(loop, material.average_mode)
     )
 
 
@@ -185,8 +185,8 @@ def test_static_gain_is_that_of_the_mode():
 
     for name in ("neutreno", "pidformer-printed", "pidformer-ema"):
         loop = presets.get(name)
-        assert_allclose(time.reached(loop, 0.4), float(np.real(mode(loop, 0.4).dcgain())), atol=1e-12)
-    assert time.reached(presets.get("softmax"), 0.4) == 0.0
+        assert_allclose(time_response.reached(loop, 0.4), float(np.real(mode(loop, 0.4).dcgain())), atol=1e-12)
+    assert time_response.reached(presets.get("softmax"), 0.4) == 0.0
 
 
 def test_unstable_share_and_intervals(material):

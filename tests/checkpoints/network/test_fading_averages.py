@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctrlattn.checkpoints.network.recall import recall
+from ctrlattn.checkpoints.network.fading_averages import recall
 
 
 def signals(n, seed=0):

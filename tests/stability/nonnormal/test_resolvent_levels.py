@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn.stability.nonnormal.levels import (
+from ctrlattn.stability.nonnormal.resolvent_levels import (
     at,
     crossings,
     least_sigma,

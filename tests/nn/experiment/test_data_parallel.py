@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
 from ctrlattn.cli import app  # noqa: E402  (after the skip)
-from ctrlattn.nn.experiment import processes  # noqa: E402
+from ctrlattn.nn.experiment import data_parallel  # noqa: E402
 
 PLAN = """
 arms = ["softmax", "pidformer-ema"]
@@ -33,26 +33,26 @@ COMMAND = "from ctrlattn.cli import main; main()"
 
 def test_alone_there_is_one_process():
     rows = np.arange(5)
-    assert (processes.count(), processes.rank(), processes.weight_of(rows)) == (1, 0, 1.0)
-    npt.assert_array_equal(processes.share_of(rows), rows)
+    assert (data_parallel.count(), data_parallel.rank(), data_parallel.weight_of(rows)) == (1, 0, 1.0)
+    npt.assert_array_equal(data_parallel.share_of(rows), rows)
     model = torch.nn.Linear(2, 2)
-    assert processes.shared(model) is model
-    assert processes.mean(torch.tensor(2.0)) == 2.0
-    assert processes.agreed(True, torch.device("cpu"))
-    with processes.group():
-        assert processes.count() == 1
+    assert data_parallel.shared(model) is model
+    assert data_parallel.mean(torch.tensor(2.0)) == 2.0
+    assert data_parallel.agreed(True, torch.device("cpu"))
+    with data_parallel.group():
+        assert data_parallel.count() == 1
     with pytest.raises(ValueError, match="there is no device 'abacus' here"):
-        processes.device("abacus")
+        data_parallel.device("abacus")
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_shares_and_their_weights_make_the_mean_of_the_batch(monkeypatch, n, count):
     rows, total = np.arange(n) + 1.0, 0.0
-    monkeypatch.setattr(processes, "count", lambda: count)
+    monkeypatch.setattr(data_parallel, "count", lambda: count)
     for rank in range(count):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        total += processes.weight_of(rows) * processes.share_of(rows).mean()
+        monkeypatch.setattr(data_parallel, "rank", lambda rank=rank: rank)
+        total += data_parallel.weight_of(rows) * data_parallel.share_of(rows).mean()
     npt.assert_allclose(total / count, rows.mean(), rtol=1e-14)
 
 

@@ -1,8 +1,8 @@
-"""a_t = sum_{s<=t} r^{t-s} g_s v_s / sum_{s<=t} r^{t-s} g_s, and v_{t-j}: what a state of fixed size keeps."""
+"""a_t = sum_{s<=t} r^{t-s} g_s v_s / sum_{s<=t} r^{t-s} g_s, and v_{t-j}: fading averages and lagged values."""
 
 import torch
 
-_TOKENS = 64  # in one product; the state goes from one to the next
+_TOKENS = 64  # tokens per matrix product; the state is carried from one product to the next
 
 
 def recall(

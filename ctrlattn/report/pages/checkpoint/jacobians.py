@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.pages.checkpoint.pick import token, variables
+from ctrlattn.report.pages.checkpoint.lookup import token, variables
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number, percent
 

@@ -1,4 +1,4 @@
-"""Pictures of a profile, plots/profile/layers.py: what each shows is what was measured."""
+"""Pictures of a profile, plots/profile/jacobians.py: what each shows is what was measured."""
 
 import numpy as np
 import pytest

@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from ctrlattn import checkpoints
-from ctrlattn.checkpoints.measure.flow import Flow, weights_of
+from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 
 EAGER = 1e-5  # the attention that `tap` records has its softmax in float32
 

@@ -1,4 +1,4 @@
-"""f_l(h) = what layer l makes of the stream h, every other argument as in the pass that was recorded."""
+"""f_l(h): each layer of a network as a function of the stream alone, with all other arguments from a recorded pass."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""past_t of a gain with memory, among the keys and values of a cache: the same size whatever the length of the text."""
+"""The state of a gain with memory as an entry of the KV cache; its size does not depend on the length of the text."""
 
 from typing import Any
 

@@ -97,7 +97,7 @@ def test_a_live_cache_is_not_called_again(monkeypatch):
     def keep(module, args, kwargs):
         caught.update(kwargs, hidden_states=args[0])
 
-    monkeypatch.setattr("ctrlattn.checkpoints.measure.layers.inputs_of", with_a_cache)
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.layer_functions.inputs_of", with_a_cache)
     layer = checkpoint.layers[0]
     hook = layer.register_forward_pre_hook(keep, with_kwargs=True)
     ours, _ = checkpoints.layer_function(checkpoint, 0, IDS)

@@ -1,4 +1,4 @@
-"""x_{l+1} = f_l(x_l) for many windows at once: a text on its way through a network that is changed as it goes."""
+"""x_{l+1} = f_l(x_l) for many windows at once: the stream of a text, layer by layer while layers are changed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,10 +11,10 @@ from ctrlattn.checkpoints.network.watch import attention, first, hooked, watch, 
 
 
 class Flow:
-    """Streams of a text at one layer, and every other argument of the layers.
+    """Streams of a text in front of one layer, with every other argument of the layers.
 
-    Memory: one stream, (tokens, d), whatever the depth. The arguments depend on the shape of the input alone, since
-    no window is padded.
+    One stream (tokens, d) is in memory, whatever the depth. The other arguments depend on the shape of the input alone,
+    since no window is padded.
     """
 
     def __init__(self, family: Family, model: Any, streams: list[torch.Tensor], calls: dict[int, list[dict[str, Any]]]):
@@ -22,7 +22,7 @@ class Flow:
 
     @classmethod
     def start(cls, family: Family, model: Any, windows: torch.Tensor, layer: int) -> "Flow":
-        """The text in front of a layer."""
+        """The streams of the windows in front of a layer."""
         streams, calls = [], {}
         for part in in_batches(windows):
             unseen = len(part) not in calls
@@ -36,12 +36,12 @@ class Flow:
         return cls(family, model, streams, calls)
 
     def after(self, layer: int) -> "Flow":
-        """The text behind a layer, as that layer is now."""
+        """The streams behind a layer, which is applied as it is now."""
         streams = [self._call(layer, x) for x in self.streams]
         return Flow(self.family, self.model, streams, self._calls)
 
     def signals(self, sublayer: Sublayer) -> "list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]":
-        """(u, F(u), x) of a sublayer of the layer in front of which the text is: what it reads, adds, and adds to."""
+        """(u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to."""
         return [self._signals(sublayer, x) for x in self.streams]
 
     def _signals(self, sublayer: Sublayer, stream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -56,7 +56,7 @@ class Flow:
         return u, y, x
 
     def matrices(self, sublayer: Sublayer, module: Any, batches: int) -> Iterator[torch.Tensor]:
-        """Attention (windows, heads, n, n) of the layer, for the first batches; above the diagonal it means nothing."""
+        """Attention (windows, heads, n, n) of the layer for the first batches; values above the diagonal are void."""
         matrices: list[torch.Tensor] = []
 
         def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
-from ctrlattn.nn.experiment.folders import Images, folder, middle, random_part  # noqa: E402  (after the skip)
+from ctrlattn.nn.experiment.image_folders import Images, folder, middle, random_part  # noqa: E402  (after the skip)
 
 CLASSES = ("bright", "dark", "mixed")
 

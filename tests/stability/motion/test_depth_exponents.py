@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402
 from ctrlattn.stability import lyapunov_exponents  # noqa: E402
-from ctrlattn.stability.motion.products import depth_exponents  # noqa: E402
+from ctrlattn.stability.motion.depth_exponents import depth_exponents  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
