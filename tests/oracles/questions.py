@@ -319,14 +319,24 @@ def _places_a_pole(loop: Any, f: np.ndarray, w: float) -> bool:
             n, d = (exact.on_boundary(p, y, len(line.den) - 1, w < 0) for p in (line.num, line.den))
             return bool(abs(d + mp.mpc(complex(f[0])) * n) <= 1e-5 * (abs(d) + abs(complex(f[0]) * n)))
         assert g is not None
-        if math.isinf(w):
-            value = g.D
-        else:
-            z = mp.mpc(0, w) if g.dt == 0 else mp.expj(w)
-            value = exact.response(g, z)
+    if _has_a_pole(g, f, w):
+        return True
+    with mp.workdps(60):
+        z = mp.mpc(0, w) if g.dt == 0 else mp.expj(w)
+        value = g.D if math.isinf(w) else exact.response(g, z)
     whole = np.eye(len(f)) + f[:, None] * value
     singular = np.linalg.svd(whole, compute_uv=False)
     return bool(singular[-1] <= 1e-5 * max(singular[0], 1.0))
+
+
+def _has_a_pole(g: control.StateSpace, f: np.ndarray, w: float) -> bool:
+    """An eigenvalue of A - B (I + F D)^-1 F C at the frequency: where L has a pole there, no response is left to ask."""
+    direct = np.eye(len(f)) + f[:, None] * g.D
+    if math.isinf(w) or np.linalg.cond(direct) > 1e12:
+        return False
+    poles = np.linalg.eigvals(g.A - g.B @ np.linalg.solve(direct, f[:, None] * g.C))
+    point = 1j * w if g.dt == 0 else np.exp(1j * w)
+    return bool(np.min(np.abs(poles - point)) <= 1e-6 * max(abs(point), float(np.min(np.abs(poles)))))
 
 
 # ---- norms -----------------------------------------------------------------------------------------------------------
