@@ -55,7 +55,7 @@ for i = 1:numel (names)
   answer = struct ("name", names{i});
   answer.gain_margin = try_value (@() nth_output (@() margin (g), 1));
   answer.phase_margin = try_value (@() nth_output (@() margin (g), 2));
-  answer.hinf = try_value (@() norm (g, inf));
+  answer.hinf = try_value (@() norm (g, inf, 1e-9));
   answer.h2 = try_value (@() norm (g, 2));
   answer.hankel = try_value (@() hsvd (ss (g)).');
   rows{end + 1} = answer;
@@ -63,5 +63,5 @@ for i = 1:numel (names)
 end
 out.rows = rows;
 file = fopen ("octave.json", "w");
-fputs (file, jsonencode (out, "PrettyPrint", true));
+fputs (file, [jsonencode(out), "\n"]);
 fclose (file);
