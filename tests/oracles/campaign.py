@@ -2,9 +2,9 @@
 
 Asks every public function of the toolbox about random systems, and sets each answer beside the truth: right; rounding
 (wrong for these doubles, yet as near to the truth as the truths of systems that differ in their last digits); wrong;
-refused (InputError or ArithmeticError); raw (any other exception, or a warning); over (the limit of processor time). The file is
-written as it goes, and a second call with the same file goes on where the first one stopped. It is no part of CI,
-whose tests ask a small sample.
+refused (InputError or ArithmeticError); raw (any other exception, or a warning); over (the limit of processor time);
+unjudged, where the oracle itself fails. The file is written as it goes, and a second call with the same file goes on
+where the first one stopped. It is no part of CI, whose tests ask a small sample.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from ctrlattn.errors import InputError, InputTypeError
 LIMIT = 10.0  # seconds of processor time for one call
 NEAR = 1e-6  # relative distance of a pole from the boundary below which a case is marginal
 RIGHT, ROUNDING, WRONG, REFUSED, RAW, OVER = "right", "rounding", "wrong", "refused", "raw", "over"
+UNJUDGED = "unjudged"
 
 
 class Outcome(NamedTuple):
@@ -50,7 +51,7 @@ class OverLimit(Exception):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise OverLimit inside the block once so much processor time is spent: other work of the machine does not count."""
+    """Raise OverLimit inside the block once so much processor time is spent: other work does not count."""
 
     def stop(*_: Any) -> None:
         raise OverLimit
@@ -96,11 +97,19 @@ def outcome(index: int, seed: int, names: list[str], limit: float = LIMIT) -> Ou
     answered = ended(RIGHT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        truth = question.truth(*arguments, answer)
-        wrong = differences(answer, truth, question.tolerance)
-        if not wrong:
-            return answered
-        spread = rounding(question, arguments, answer, truth, wrong, np.random.default_rng(index))
+        try:
+            return judged(answered, question, arguments, answer)
+        except Exception as error:  # a fault of the oracle is counted, not taken for one of the package
+            return answered._replace(outcome=UNJUDGED, detail=f"{type(error).__name__}: {error}"[:300])
+
+
+def judged(answered: Outcome, question: Question, arguments: tuple[Any, ...], answer: Any) -> Outcome:
+    """The outcome of an answer: right, rounding or wrong."""
+    truth = question.truth(*arguments, answer)
+    wrong = differences(answer, truth, question.tolerance)
+    if not wrong:
+        return answered
+    spread = rounding(question, arguments, answer, truth, wrong, np.random.default_rng(answered.index))
     detail = "; ".join(f"{key}: {_short(answer[key])}, truth {_short(truth[key])}" for key in wrong)
     return answered._replace(outcome=ROUNDING if spread else WRONG, detail=detail[:500])
 
@@ -211,14 +220,14 @@ def main() -> None:
             continue
         result = outcome(index, options.seed, options.functions, options.limit)
         before.append(result._asdict())
-        if result.outcome in (WRONG, RAW, OVER):
+        if result.outcome in (WRONG, RAW, OVER, UNJUDGED):
             print(f"{result.outcome:8} {index} {result.function}({result.case}): {result.detail}", flush=True)
         if options.json and (index % options.block == options.block - 1):
             _write(options, before)
     if options.json:
         _write(options, before)
     print(json.dumps(counts(before), indent=1))
-    sys.exit(any(o["outcome"] in (WRONG, RAW, OVER) for o in before))
+    sys.exit(any(o["outcome"] in (WRONG, RAW, OVER, UNJUDGED) for o in before))
 
 
 def _write(options: argparse.Namespace, outcomes: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """peers.json: what python-control, with slycot where it is installed, answers to the systems of table.json.
 
-`python tests/oracles/peers.py` writes the file with the versions. Octave's answers stand in octave.json, which the script
-octave.m writes. An exception is kept by its words: that a peer refuses is an answer too.
+`python tests/oracles/peers.py` writes the file with the versions. Octave's answers stand in octave.json, which the
+script octave.m writes. An exception is kept by its words: that a peer refuses is an answer too.
 """
 
 import importlib.util
@@ -25,7 +25,16 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
     "hinf": lambda g: control.system_norm(control.ss(g), "inf", tol=1e-9, print_warning=False),
     "h2": lambda g: control.system_norm(control.ss(g), 2, print_warning=False),
     "hankel": lambda g: control.hankel_singular_values(control.ss(g)),
+    "slycot_hankel": lambda g: _slycot_hankel(control.ss(g)),
 }
+
+
+def _slycot_hankel(g: Any) -> Any:
+    """SLICOT's AB09AD asked directly, since python-control has no Gramians in discrete time."""
+    import slycot
+
+    time = "C" if g.dt == 0 else "D"
+    return slycot.ab09ad(time, "B", "N", g.nstates, 1, 1, g.A, g.B, g.C, nr=min(1, g.nstates))[4]
 
 
 def answer(name: str, system: Any) -> Any:
@@ -51,7 +60,7 @@ def main() -> None:
     rows = {}
     for name, row in table.load().items():
         system = table.system(row["system"])
-        rows[name] = {key: answer(key, system) for key in QUESTIONS if key in row["truth"]}
+        rows[name] = {key: answer(key, system) for key in QUESTIONS if key.removeprefix("slycot_") in row["truth"]}
     versions = {"control": control.__version__, "slycot": None}
     if HAS_SLYCOT:
         versions["slycot"] = importlib.import_module("slycot").__version__

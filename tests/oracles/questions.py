@@ -240,8 +240,10 @@ def _square_disk(loop: control.StateSpace, skew: float, answer: Answer) -> float
     def at(w: float) -> np.ndarray:
         if math.isinf(w):
             return centre
-        z = 1j * w if loop.dt == 0 else np.exp(1j * w)
-        return c @ np.linalg.solve(z * np.eye(len(a)) - a, b) + centre
+        z = (1j * w if loop.dt == 0 else np.exp(1j * w)) * np.eye(len(a)) - a
+        if np.linalg.matrix_rank(z, tol=0.0) < len(a):  # a pole on the boundary to the last digit
+            return np.full_like(centre, 1e150, dtype=complex)
+        return c @ np.linalg.solve(z, b) + centre
 
     grid = frequencies(poles, loop.dt == 0)
     lower, _ = rotations(np.array([at(w) for w in grid]), steps=8)
@@ -330,7 +332,7 @@ def _places_a_pole(loop: Any, f: np.ndarray, w: float) -> bool:
 
 
 def _has_a_pole(g: control.StateSpace, f: np.ndarray, w: float) -> bool:
-    """An eigenvalue of A - B (I + F D)^-1 F C at the frequency: where L has a pole there, no response is left to ask."""
+    """An eigenvalue of A - B (I + F D)^-1 F C at the frequency: where L has a pole, there is no response to ask."""
     direct = np.eye(len(f)) + f[:, None] * g.D
     if math.isinf(w) or np.linalg.cond(direct) > 1e12:
         return False
