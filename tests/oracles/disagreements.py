@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import exact
+import numpy as np
 import table
 from mpmath import mp, mpf
 
@@ -22,6 +23,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "disagreements.md"
 SHOWN = 8  # rows of a kind on the page
 CLOSE = 1e-5
+_INFINITE = 1e12  # a pole beyond is one at infinity, where 1 + K D = 0 up to the rounding of K
 OURS: dict[str, Callable[[Any], Any]] = {
     "gain_margin": lambda g: stability.margins(g).gain_margin,
     "phase_margin": lambda g: stability.margins(g).phase_margin,
@@ -48,8 +50,9 @@ and the crossings are real roots that are enclosed one by one. ctrlattn agrees w
 
 The last column shows how one sees who is right without any of the libraries. A gain margin K has to put a pole of the
 closed loop on the boundary: the column gives the largest |z| (in continuous time Re s) of a pole with the loop
-multiplied by the true K, by 1 % more, and by the peer's K. For a phase margin L is turned by e^(-i phi) in the same way, in the
-direction that comes first. A modulus margin above |1 + L| at a frequency, or a norm below |G| at one, is refuted there.
+multiplied by the true K, by 1 % more, and by the peer's K. For a phase margin L is turned by e^(-i phi) in the same
+way, in the direction that comes first. A modulus margin above |1 + L| at a frequency, or a norm below |G| at one, is
+refuted there.
 
 ## How often
 
@@ -74,6 +77,11 @@ class Disagreement(NamedTuple):
     evidence: str
 
 
+def read(name: str) -> dict[str, Any]:
+    """A file of answers beside this one."""
+    return json.loads((HERE / name).read_text(encoding="utf-8"))
+
+
 def system_of(row: dict[str, Any]) -> Any:
     return table.system(row["system"])
 
@@ -82,7 +90,7 @@ def disagreements(peer: str, answers: dict[str, Any]) -> Iterator[Disagreement]:
     """Every value that the peer gave and that is not the truth, nor another convention of it."""
     for name, row in table.load().items():
         for key, ask in OURS.items():
-            if key not in row["truth"] or key not in answers[name] or isinstance(answers[name][key], dict):
+            if key not in row["truth"] or key not in answers[name] or not np.isscalar(answers[name][key]):
                 continue
             truth, given = float(row["truth"][key]), float(answers[name][key])
             if _agrees(key, given, row["truth"], float(row["spread"][key])):
@@ -145,7 +153,8 @@ def _poles(line: exact.Line, factors: list[tuple[str, Any]]) -> str:
     for text, factor in factors:
         if factor is not None:
             growth = _growth(line, factor)
-            shown.append(f"{text}: {growth + 1:.9f}" if line.discrete else f"{text}: {growth:.2e}")
+            real = f"{growth:.2e}" if abs(growth) < _INFINITE else "infinite"
+            shown.append(f"{text}: {growth + 1:.9f}" if line.discrete else f"{text}: {real}")
     return f"{word}, " + "; ".join(shown)
 
 
@@ -195,8 +204,7 @@ def _kind(peer: str, row: Disagreement) -> str:
 
 def page() -> str:
     """The whole page."""
-    peers = json.loads((HERE / "peers.json").read_text(encoding="utf-8"))
-    octave = json.loads((HERE / "octave.json").read_text(encoding="utf-8"))
+    peers, octave = read("peers.json"), read("octave.json")
     answers = {"python-control": peers["rows"], "Octave": {row["name"]: row for row in octave["rows"]}}
     rows = {peer: list(disagreements(peer, given)) for peer, given in answers.items()}
     counts = []
@@ -227,10 +235,10 @@ def _section(title: str, group: list[Disagreement]) -> str:
     lines = [f"## {title}", "", f"{len(group)} of the systems; the first {min(len(group), SHOWN)}:", ""]
     lines += ["| system | value | ctrlattn | peer | right | how one sees it |", "|---|---|---|---|---|---|"]
     for row in group[:SHOWN]:
-        right = (
-            "ctrlattn" if row.ours == row.truth or abs(row.ours - row.truth) <= CLOSE * abs(row.truth) else "neither"
-        )
-        lines.append(f"| {row.name} | {WORDS[row.key]} | {row.ours:.6g} | {row.peer:.6g} | {right} | {row.evidence} |")
+        right = "ctrlattn" if row.ours == row.truth or abs(row.ours / row.truth - 1) <= CLOSE else "neither"
+        seen = row.evidence.replace("|", "\\|")
+        cells = [row.name, WORDS[row.key], f"{row.ours:.6g}", f"{row.peer:.6g}", right, seen]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -241,7 +241,7 @@ def _square_disk(loop: control.StateSpace, skew: float, answer: Answer) -> float
         if math.isinf(w):
             return centre
         z = (1j * w if loop.dt == 0 else np.exp(1j * w)) * np.eye(len(a)) - a
-        if np.linalg.matrix_rank(z, tol=0.0) < len(a):  # a pole on the boundary to the last digit
+        if np.linalg.cond(z) > 1e200 or np.linalg.det(z) == 0:  # a pole on the boundary to the last digit
             return np.full_like(centre, 1e150, dtype=complex)
         return c @ np.linalg.solve(z, b) + centre
 
