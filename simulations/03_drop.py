@@ -39,7 +39,7 @@ from ctrlattn.files import output_directory
 
 def verdict(numbers):
     """The scene in words, from its numbers."""
-    lines = [f"{numbers['settings']['source']}: increase of the loss in nats a token, two standard errors"]
+    lines = [f"{numbers['settings']['source']}: increase of the loss in nats per token, two standard errors"]
     for name, points in numbers["curves"].items():
         for count in sorted(points, key=int):
             test, other = (points[count][part] for part in ("test", "plays"))

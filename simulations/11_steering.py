@@ -1,30 +1,30 @@
 """u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth.
 
-A feature is a direction f of the stream, its output c = f·x. Layers are time steps: a push u f made at a layer stays in
-the stream, of which a_l survives the next layer (measured, near 1), and each layer adds w_l of its own. The set-point
-is two spreads above the output's mean at the last layer. Open loop: one push at the first layer, or the same push at
-every layer. Closed: P, PI and PID, gains by `tune` for all measured a_l. Asked for at once, or along a path that rises
-from the mean by equal steps of each depth's spread, and so grows as the stream does. Led: pushes made beforehand from
-a_l and w_l carry the mean along the path, and the loop has only what each token has besides. Late: only the last six
-layers act.
+A feature is a direction f of the stream, and its output is c = f·x. Layers are time steps. A push u f at a layer stays
+in the stream; a share a_l of it survives the next layer (measured, near 1), and each layer adds w_l itself. The
+set-point is two spreads above the mean output at the last layer. The open-loop laws are one push at the first layer and
+the same push at every layer. The closed-loop laws are P, PI and PID, with gains by `tune` for all measured a_l. The
+set-point is asked for at once, or along a path that rises from the mean by equal steps of each depth's spread, and so
+grows as the stream does. "Led" laws have feed-forward: pushes that are computed from a_l and w_l carry the mean along
+the path, and the loop corrects the deviation of each token. In "late" laws only the last six layers act.
 
 What it shows, --full on SmolLM2-135M-Instruct, features of layer 12, plays of Shakespeare. A led loop reaches the
-set-point: the mean misses 1 to 3 % of the way, overshoots by 3 %, stays within 5 % of its path at every depth, and
-costs .048 nats a token (PI from layer 12) or .023 (P from layer 24), where one push spread over the layers costs .095.
-At equal accuracy of the mean most of that is due to when it pushes: late, as the stream is large, instead of evenly;
-the same push over the last six layers costs .023 as well, led or not. What the loop adds is that the tokens reach it
-and not their mean alone: rms they miss 34 to 35 % of the way, under open loops 52 to 54 %. Asked for at once, P, PI and
-PID drive the feature to several spreads at layer 13 and cost a nat; one of the two features then misses by 53 to 76 %.
-Along the path without being led PI misses 13 to 20 %, since what the last layers add grows faster than an integral of a
-few layers can follow: it is known beforehand, and feed-forward is the place for it. Derivative action changes nothing
-to speak of.
+set-point. The mean misses 1 to 3 % of the way, overshoots by 3 %, and stays
+within 5 % of its path at every depth. The cost is .048 nats per token (PI from layer 12) or .023 (P from layer 24); one
+push that is spread over the layers costs .095. Most of that difference is due to the time of the push, late, where the
+stream is large, instead of evenly: the same push over the last six layers costs .023 as well, led or not. The loop adds
+that the tokens reach the set-point, and not their mean alone: their RMS miss is 34 to 35 % of the way, and 52 to 54 %
+under open loops. If the whole step is asked for at once, P, PI and PID drive the feature to several spreads at layer 13
+and cost one nat; one of the two features then misses by 53 to 76 %. Along the path without feed-forward PI misses 13 to
+20 %, since the contribution of the last layers grows faster than an integral of a few layers can follow. It is known
+beforehand, so that feed-forward can supply it. Derivative action changes almost nothing.
 
-What it does not show. Two features, one network, eight windows; intervals are over windows. What is made beforehand
-knows its text: in a first trial with four windows of calibration from the beginning of the text the led laws missed 4
-to 9 % on the later windows and those from layer 12 did not settle, so that calibration and judgement now take windows
-in turn. The last layer's own share comes after the last measurement: no loop over depth can undo it, which is what the
-tokens still miss. Six layers are too few for the PI gains asked for (settling, overshoot, steady-state error); those
-laws are told as not found. Measured are the output and the loss, not what the network then writes.
+What it does not show. There are two features, one network and eight windows; intervals are over windows. Feed-forward
+depends on its text. In a first trial with four windows of calibration from the beginning of the text, the led laws
+missed 4 to 9 % on the later windows, and those from layer 12 did not settle. Calibration and judgement therefore take
+windows in turn. The last layer adds its share after the last measurement. No loop over depth can correct it, and this
+is what the tokens still miss. Six layers are too few for the PI gains that were specified (settling, overshoot,
+steady-state error); those laws are reported as not found. Output and loss are measured, not what the network writes.
 
     python simulations/11_steering.py [--full --model DIR --text FILE] --out DIR
 """

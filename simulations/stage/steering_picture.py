@@ -47,7 +47,7 @@ def _price(ax, results):
     ax.set_yticks([0, 0.02, 0.05, 0.1, 0.3, 1, 3])
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ax.set(
-        xlabel="Tokens miss at the end (rms, % of the way)", ylabel="Loss above the unsteered (nats a token, symlog)"
+        xlabel="Tokens miss at the end (rms, % of the way)", ylabel="Loss above the unsteered (nats per token, symlog)"
     )
     ax.set_title("Every direction; bars: standard error over windows")
     ax.legend(loc="best")

@@ -18,20 +18,20 @@ _LOGITS = 2**26  # entries of the logits in one pass: a quarter of a gigabyte in
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Loss of a network on a text, in nats a token.
+    """Loss of a network on a text, in nats per token.
 
     Attributes
     ----------
     loss : float
         Mean over windows.
     standard_error : float
-        Of that mean: the windows' deviation over sqrt(windows); nan for one window.
+        Standard error of that mean over the windows; nan for one window.
     perplexity : float
         exp(loss); inf where that overflows.
     window_losses : (windows,)
         Mean loss of each window.
     tokens : int
-        How many were predicted.
+        Number of predicted tokens.
     """
 
     loss: float
@@ -42,14 +42,14 @@ class Evaluation:
 
 
 def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
-    """Next-token loss of each window on its own.
+    """Next-token loss of a network on separate windows.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         A causal network with its head.
     ids : (windows, length) token ids
-        Windows do not see each other; the first token of each is read and not predicted. (n,) is one window.
+        Windows do not see each other. The first token of each is read and not predicted. (n,) is one window.
 
     Returns
     -------
@@ -58,8 +58,8 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
     Raises
     ------
     InputError
-        An encoder or a network without a head, windows of fewer than two tokens, ids outside the vocabulary, weights
-        that give NaN.
+        The network is an encoder or has no head, a window has fewer than two tokens, ids lie outside the vocabulary, or
+        a loss is not finite.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
 
 
 def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: int = 256) -> Evaluation:
-    """Loss of a long text by a sliding window: each token is predicted once, from at least window - stride before it.
+    """Loss on a long text by a sliding window: each token is predicted once, from at least window - stride tokens.
 
     Parameters
     ----------
@@ -84,19 +84,19 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     window : int
         Tokens that the network sees at once.
     stride : int
-        By how many the window moves; the smaller, the more each token sees and the longer it takes (n window/stride
-        tokens pass through the network).
+        Number of tokens by which the window moves. With a smaller stride each token sees more, and more work is needed:
+        n window/stride tokens pass through the network.
 
     Returns
     -------
     Evaluation
-        `loss` is the mean over tokens; `window_losses` are the means over what each window adds, and the standard
-        error is theirs.
+        `loss` is the mean over tokens. `window_losses` are the means over the tokens that each window adds, and the
+        standard error is that of these means.
 
     Raises
     ------
     InputError
-        A text shorter than one window; a stride that is not in 1 ... window - 1; what `evaluate` refuses.
+        The text is shorter than one window, the stride is not in 1 ... window - 1, or `evaluate` refuses the network.
 
     Examples
     --------
