@@ -57,7 +57,16 @@ def accurate_roots(*terms: Any) -> np.ndarray:
     polynomials = [np.atleast_1d(np.asarray(p, dtype=float)) for p in terms]
     if not all(p.ndim == 1 and np.all(np.isfinite(p)) for p in polynomials):
         raise InputError("roots are those of a polynomial with finite coefficients (n + 1,)")
-    coefficients = _trimmed(_integers(polynomials))
+    return integer_roots(_integers(polynomials))
+
+
+def integer_roots(p: Integers) -> np.ndarray:
+    """`accurate_roots` of a polynomial whose coefficients are integers of any size.
+
+    >>> integer_roots([1, -2 * 10**40, 10**80]).tolist()  # (z - 10^40)^2
+    [(1e+40+0j), (1e+40+0j)]
+    """
+    coefficients = _trimmed(p)
     if not coefficients:
         raise InputError("roots are those of a polynomial that is not zero")
     trimmed = _trimmed(coefficients[::-1])[::-1]

@@ -2,7 +2,7 @@
 
 D-decomposition. Each frequency gives two real equations for (g_1, g_2): one point of a curve where they are
 independent, a whole line where they coincide (z = 1 and z = -1 of a real mode). Along g_2 at a fixed g_1 the cuts are
-roots of a polynomial, so that a slice of the region is exact and each of its segments is decided by poles.
+roots of a polynomial of exact numbers, and eigenvalues of the closed loop verify each interval.
 """
 
 import math
@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError
-from ctrlattn.linear.mode_polynomial import roots
 from ctrlattn.loop import Loop
+from ctrlattn.stability.modes.gain_pencils import Parts, mode_matrices, mode_matrix, mode_pencil, parts, require_gains
 from ctrlattn.stability.modes.gain_polynomials import Family, family, values
-from ctrlattn.stability.modes.regions import Interval
+from ctrlattn.stability.modes.intervals import Interval, intersection, radius, stable_intervals
 
-_INSIDE = 1 - 1e-9  # a mode that no gain moves from the circle must not pass by rounding
-_TOUCH = 1 - 1e-7
-_NEAR = 1e-4  # a root this close to the circle is tried as a cut; one too many only splits a segment
+_NEAR = 1e-4  # a root this close to the circle is polished
 
 
 def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float) -> list[Interval]:
@@ -47,6 +45,8 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
     ------
     InputError
         Not two gains, one of them twice, a loop that is not linear and time-invariant, values that are not finite.
+    ArithmeticError
+        Eigenvalues of the closed loop contradict an interval, since rounding of the matrices moves them.
 
     References
     ----------
@@ -61,8 +61,8 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
     >>> abs(round(low, 9)), round(high, 9)
     (0.0, 1.2)
     """
-    plane = _plane(loop, axes, spectrum, "gain_intervals")
-    return _slice(plane, _number(first))
+    plane, over = _plane(loop, axes, spectrum, "gain_intervals"), parts(loop, axes)
+    return _slice(plane, over, _number(first), "gain_intervals")
 
 
 def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> list[list[Interval]]:
@@ -84,8 +84,8 @@ def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> l
     >>> gain_region(loop, ("skip", "kp"), 0.0, [0.0, 1.0])  # |skip - kp| < 1
     [[(-1.0, 1.0)], [(0.0, 2.0)]]
     """
-    plane = _plane(loop, axes, spectrum, "gain_region")
-    return [_slice(plane, _number(value)) for value in np.atleast_1d(first)]
+    plane, over = _plane(loop, axes, spectrum, "gain_region"), parts(loop, axes)
+    return [_slice(plane, over, _number(value), "gain_region") for value in np.atleast_1d(first)]
 
 
 def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
@@ -171,6 +171,11 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     -------
     (...)
 
+    Raises
+    ------
+    InputError
+        As `gain_intervals`; gains that are not finite, or not one for each axis.
+
     Examples
     --------
     >>> from ctrlattn import PID, CausalMean, Loop
@@ -178,8 +183,11 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     >>> round(float(gain_radius(loop, ("skip", "kp"), [0.0, 0.5], [1.0, 0.6])), 12)  # poles 0.4 and -0.1
     0.4
     """
-    polynomials = family(loop, axes, spectrum, "gain_radius")
-    return np.abs(roots(polynomials.at(gains))).max(axis=(-2, -1))
+    modes = family(loop, axes, spectrum, "gain_radius").modes
+    values = require_gains(gains, len(axes), "gain_radius")
+    over = parts(loop, axes)
+    sizes = [radius(mode_matrices(over, a.real if a.imag == 0 else a, values)) for a in modes]
+    return np.max(sizes, axis=0)
 
 
 def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
@@ -192,44 +200,19 @@ def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
 
 
 def _number(value: Any) -> float:
-    if not np.isfinite(value):
-        raise InputError(f"a gain must be finite, got {value}")
-    return float(value)
+    return float(require_gains([value], 1, "the first gain")[0])
 
 
-def _slice(plane: Family, first: float) -> list[Interval]:
-    """All modes at once, each on its own cuts; then the intersection."""
-    start, step = plane.fixed + first * plane.terms[0], plane.terms[1]
-    cuts = _real_crossings(start, step)[1]
+def _slice(plane: Family, over: Parts, first: float, quantity: str) -> list[Interval]:
+    """Mode by mode; then the intersection."""
     inside: list[Interval] = [(-math.inf, math.inf)]
-    for p, q, row in zip(start, step, cuts, strict=True):
-        inside = _intersection(inside, _stable_segments(p, q, np.unique(row[np.isfinite(row)])))
+    for a in plane.modes:
+        mode = a.real if a.imag == 0 else a
+        own = stable_intervals(mode_pencil(over, mode, first), mode_matrix(over, mode, first), quantity)
+        inside = intersection(inside, own)
         if not inside:
             break
     return inside
-
-
-def _stable_segments(p: np.ndarray, q: np.ndarray, cuts: np.ndarray) -> list[Interval]:
-    def radius(gain: np.ndarray) -> np.ndarray:
-        return np.abs(roots(p + gain[:, None] * q)).max(axis=-1)
-
-    edges = np.concatenate([[-math.inf], cuts, [math.inf]])
-    outside = [cuts[0] - 1 - abs(cuts[0]), cuts[-1] + 1 + abs(cuts[-1])] if len(cuts) else [0.0]
-    tried = np.concatenate([outside[:1], (cuts[:-1] + cuts[1:]) / 2, outside[1:]])
-    stable = radius(tried) < _INSIDE
-    at_cut = radius(cuts) < _TOUCH if len(cuts) else np.zeros(0, dtype=bool)
-    segments: list[Interval] = []
-    for i in np.flatnonzero(stable):
-        if segments and i and stable[i - 1] and at_cut[i - 1]:  # no pole on the circle there: no cut
-            segments[-1] = (segments[-1][0], float(edges[i + 1]))
-        else:
-            segments.append((float(edges[i]), float(edges[i + 1])))
-    return segments
-
-
-def _intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
-    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in left for b in right]
-    return sorted(pair for pair in pairs if pair[0] < pair[1])
 
 
 def _real_crossings(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

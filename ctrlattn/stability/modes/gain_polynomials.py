@@ -17,6 +17,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
 from ctrlattn.linear.modes import mode
 from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.stability.modes.gain_pencils import mode_matrices, parts, require_gains
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
@@ -27,6 +28,7 @@ class Family(NamedTuple):
 
     fixed: np.ndarray
     terms: np.ndarray
+    modes: np.ndarray  # (modes,) complex: eigenvalues of the attention matrix
 
     def at(self, gains: Any) -> np.ndarray:
         """p for gains (..., gains): (..., modes, n + 1)."""
@@ -57,7 +59,7 @@ def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
         moved[axis][:, None] * np.append(0.0, den) if axis in moved else np.append(0.0, num) * np.ones((len(a), 1))
         for axis, num in zip(axes, fractions[1:], strict=True)
     ]
-    return Family(fixed, np.array(terms).reshape(len(axes), len(a), len(den) + 1))
+    return Family(fixed, np.array(terms).reshape(len(axes), len(a), len(den) + 1), a)
 
 
 def values(p: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -127,14 +129,26 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
     (m, n) complex
         Consecutive rows are matched so that the total distance moved is smallest.
 
+    Raises
+    ------
+    InputError
+        As `pole_sensitivity`; values that are not (m,) or not finite.
+
     Examples
     --------
     >>> from ctrlattn import PID, CausalMean, Loop
     >>> root_locus(Loop(CausalMean(), controller=PID(0.6)), "kp", 0.5, [0.0, 0.25, 1.0]).real.ravel().tolist()
     [0.5, 0.25, -0.5]
     """
-    polynomials = family(loop, [gain], a, "root_locus")
-    poles = roots(polynomials.at(np.asarray(at, dtype=float)[:, None])[:, 0])
+    if np.ndim(at) != 1:
+        raise InputError(f"root_locus: at is (m,), the values of one gain, got shape {np.shape(at)}")
+    values_at = require_gains([[value] for value in at] if len(at) else np.zeros((0, 1)), 1, "root_locus")
+    mode_of = family(loop, [gain], a, "root_locus").modes
+    if len(mode_of) != 1:
+        raise InputError(f"root_locus is of one mode, got {len(mode_of)} eigenvalues")
+    value = complex(mode_of[0])
+    matrices = mode_matrices(parts(loop, [gain]), value.real if value.imag == 0 else value, values_at)
+    poles = np.linalg.eigvals(matrices).astype(complex)
     for previous, row in pairwise(poles):
         row[:] = row[linear_sum_assignment(np.abs(previous[:, None] - row[None, :]))[1]]
     return poles

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.controllers import PID, as_controller
+from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
 from ctrlattn.linear.mode_polynomial import attention_eigenvalue, open_loop_pole
 from ctrlattn.loop import Loop
+from ctrlattn.stability.modes.closed_loop import controller_response, known_controller, mode_pencil, pencil_in_alpha
 from ctrlattn.stability.modes.critical import critical_modes
-
-Interval = tuple[float, float]
+from ctrlattn.stability.modes.exact_gains import stable_at
+from ctrlattn.stability.modes.intervals import Interval, radius, stable_intervals, unsure
 
 _ON_CIRCLE = 1e-7
 _SAME = 1e-12  # relative width of a segment that only rounding opened
@@ -56,7 +57,7 @@ def stability_interval(controller: Any) -> Interval:
     >>> round(low, 6), round(high, 6)
     (0.15, 1.82381)
     """
-    controller = as_controller(controller)
+    controller = known_controller(controller, "stability_interval")
     if isinstance(controller, PID) and controller.form == "printed":
         return _printed_interval(controller)
     intervals = stability_set(controller)
@@ -71,7 +72,7 @@ def stability_set(controller: Any) -> list[Interval]:
     A closed-loop pole can cross the unit circle only at alpha = e^{iw} + C(e^{iw}) real: at z = 1, at z = -1 and
     where the imaginary part vanishes. Each segment in between is decided by its poles. A mode of the controller
     that the loop cannot move (a common root of num and den) counts. Every interval is checked: next to both ends the
-    poles are inside the circle on one side and not on the other.
+    poles are inside the circle on one side and not on the other. Where they are not, exact numbers decide.
 
     Parameters
     ----------
@@ -91,18 +92,13 @@ def stability_set(controller: Any) -> list[Interval]:
     >>> [(round(low, 3), round(high, 3)) for low, high in stability_set(PID(0.8, 0.5, 0.05, form="ema"))]
     [(-0.388, 2.041)]
     """
-    controller = as_controller(controller)
-    if controller is None:
-        raise InputTypeError("stability_set needs a controller, got None; without one a mode is stable for |alpha| < 1")
+    controller = known_controller(controller, "stability_set")
     for finer in (1, 8):
         critical = critical_modes(controller, finer=finer)
         intervals = _stable_segments(controller, critical)
         if _ends_hold(controller, intervals):
             return intervals
-    raise ArithmeticError(
-        f"stability_set: the closed-loop poles contradict the ends of {intervals}: rounding of the controller's "
-        "coefficients decides. Give it as a state space in modal form"
-    )
+    return stable_intervals(pencil_in_alpha(controller), lambda alpha: mode_matrix(controller, alpha), "stability_set")
 
 
 def _stable_segments(controller: Any, critical: np.ndarray) -> list[Interval]:
@@ -155,16 +151,22 @@ def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
     (m,) complex
         Infinite where the controller has a pole on the circle.
 
+    Raises
+    ------
+    InputError
+        No controller; a frequency that is not finite.
+
     Examples
     --------
     >>> import numpy as np
     >>> region_boundary(PID(0.5), np.array([0.0, np.pi])).real.tolist()
     [1.5, -0.5]
     """
-    num, den = as_controller(controller).fraction()
-    z = np.exp(1j * np.asarray(omega, dtype=float))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return z + np.polyval(num, z) / np.polyval(den, z)
+    omega = _numbers(omega, "omega").astype(float)
+    values = np.exp(1j * omega.ravel()) + controller_response(
+        known_controller(controller, "region_boundary"), omega.ravel()
+    )
+    return values.reshape(omega.shape)
 
 
 def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
@@ -189,10 +191,7 @@ def closed_loop_poles(controller: Any, alpha: Any) -> np.ndarray:
     >>> closed_loop_poles(PID(0.6), 0.5).round(12).tolist()
     [(-0.1+0j)]
     """
-    alpha = np.asarray(alpha)
-    if not np.all(np.isfinite(alpha)):
-        raise InputError("alpha must be finite")
-    return np.linalg.eigvals(mode_matrix(controller, alpha)).astype(complex)
+    return np.linalg.eigvals(mode_matrix(controller, _numbers(alpha, "alpha"))).astype(complex)
 
 
 def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
@@ -207,10 +206,19 @@ def spectral_radius(controller: Any, alpha: Any) -> np.ndarray:
 def is_stable(controller: Any, alpha: Any) -> np.ndarray:
     """Whether all closed-loop poles lie strictly inside the unit circle, shaped as alpha.
 
+    Certified roots of the exact polynomial decide wherever rounding of the eigenvalues could. A pole on the circle
+    within its last digits is not inside.
+
     >>> is_stable(PID(0.8, 0.5, 0.05), [0.1, 0.2]).tolist()
     [False, True]
     """
-    return spectral_radius(controller, alpha) < 1.0
+    alpha = _numbers(alpha, "alpha")
+    matrices = mode_matrix(controller, alpha.ravel())
+    size = radius(matrices)
+    stable = size < 1.0
+    for at in np.flatnonzero(np.abs(size - 1) <= unsure(matrices.shape[-1])):
+        stable[at] = stable_at(mode_pencil(controller, complex(alpha.ravel()[at])), 0.0)
+    return stable.reshape(alpha.shape)
 
 
 def mode_intervals(loop: Loop) -> list[Interval]:
@@ -267,3 +275,16 @@ def _printed_interval(pid: PID) -> Interval:
     low = pid.kp + pid.ki / 2 + 2 * pid.kd - 1
     high = 1 + pid.kp + pid.ki * pid.kd / (1 + pid.kd)
     return (low, high) if low < high else (math.nan, math.nan)
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    """Finite numbers, real or complex."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "iufc":
+        raise InputTypeError(f"{name} must be a number or an array of numbers, got {type(values).__name__}")
+    if not np.all(np.isfinite(array)):
+        raise InputError(f"{name} must be finite")
+    return array

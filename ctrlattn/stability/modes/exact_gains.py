@@ -1,0 +1,199 @@
+"""p(z) + g q(z) = 0: every real gain g that puts a root on the unit circle, the given doubles taken as exact numbers.
+
+With z = (1 + it)/(1 - it) the circle is the real line of t, and g is real where Im(P conj Q) = 0 for
+P(t) = (1 - it)^n p(z): a polynomial of integers in t. Its real roots are certified, clusters and tangencies
+too, where a polynomial in cos w in double precision loses them. Whether p + g q is stable is decided by its
+certified roots.
+"""
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.linear.polynomial_roots import integer_roots
+
+_LAST_DIGITS = 4 * float(np.finfo(float).eps)
+
+Integers = list[int]
+
+
+class Polynomial(NamedTuple):
+    """re + i im, exact coefficients in descending powers, both of the same length."""
+
+    re: list[Any]
+    im: list[Any]
+
+
+class Pencil(NamedTuple):
+    """p + g q; both over one common factor, and of the same length."""
+
+    p: Polynomial
+    q: Polynomial
+
+
+def exact_fraction(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> tuple[list[Fraction], list[Fraction]]:
+    """(num, den) of C (zI - A)^-1 B + D for one input and output, without rounding: Faddeev and LeVerrier.
+
+    >>> num, den = exact_fraction(np.array([[0.5]]), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1)))
+    >>> [float(x) for x in num], [float(x) for x in den]
+    ([0.0, 1.0], [1.0, -0.5])
+    """
+    n = len(a)
+    matrix, unit = _integers(a)
+    into, of_b = _integers(b.reshape(n))
+    out, of_c = _integers(c.reshape(n))
+    den, top = [1], []
+    power = np.array([[int(i == j) for j in range(n)] for i in range(n)], dtype=object).reshape(n, n)
+    for k in range(1, n + 1):
+        top.append(int(out @ power @ into))
+        moved = matrix @ power
+        den.append(-sum(int(moved[i, i]) for i in range(n)) // k)
+        for i in range(n):
+            moved[i, i] += den[k]
+        power = moved
+    # Integers stand for A times `unit`: the root z of A is the root z unit of them.
+    exact_den = [Fraction(x, unit**k) for k, x in enumerate(den)]
+    direct = Fraction(float(d.reshape(())))
+    num = [direct * x for x in exact_den]
+    for k, x in enumerate(top):
+        num[k + 1] += Fraction(x, unit**k * of_b * of_c)
+    return num, exact_den
+
+
+def as_fractions(p: Any) -> list[Fraction]:
+    """Coefficients as exact numbers, without leading zeros."""
+    exact = [Fraction(float(x)) for x in np.atleast_1d(p)]
+    first = next((k for k, x in enumerate(exact) if x), len(exact))
+    return exact[first:]
+
+
+def product(p: list[Any], q: list[Any]) -> list[Any]:
+    """The product of two polynomials."""
+    if not p or not q:
+        return []
+    total = [0 * p[0]] * (len(p) + len(q) - 1)
+    for i, x in enumerate(p):
+        if x:
+            for j, y in enumerate(q):
+                total[i + j] += x * y
+    return total
+
+
+def plus(*terms: list[Any]) -> list[Any]:
+    """The sum of polynomials."""
+    size = max(map(len, terms))
+    padded = [[0] * (size - len(p)) + p for p in terms]
+    return [sum(column) for column in zip(*padded, strict=True)]
+
+
+def pencil(p: Polynomial, q: Polynomial) -> Pencil:
+    """Exact fractions as integers over one common denominator."""
+    size = max(map(len, (*p, *q)))
+    padded = [[Fraction(0)] * (size - len(x)) + [Fraction(y) for y in x] for x in (*p, *q)]
+    common = math.lcm(*(x.denominator for row in padded for x in row))
+    rows = [[int(x * common) for x in row] for row in padded]
+    return Pencil(Polynomial(*rows[:2]), Polynomial(*rows[2:]))
+
+
+def critical_gains(g: Pencil) -> np.ndarray | None:
+    """Every real gain with a root on the circle, ascending; None where no gain can be stable.
+
+    >>> one, none = [0, 1], [0, 0]
+    >>> critical_gains(Pencil(Polynomial([1, 0], none), Polynomial(one, none))).tolist()  # z + g
+    [-1.0, 1.0]
+    """
+    if not any(g.q.re) and not any(g.q.im):
+        return np.zeros(0)
+    top, bottom = (_on_line(p) for p in g)
+    crossing = plus(product(top.im, bottom.re), [-x for x in product(top.re, bottom.im)])
+    if not any(crossing):  # p + g q is its own mirror image, and half of its roots are not inside
+        return None
+    gains = [_gain(_at(top, t), _at(bottom, t)) for t in _real_roots(crossing)]
+    for z in (1, -1):
+        at_p, at_q = _value(g.p, z), _value(g.q, z)
+        if at_p[1] * at_q[0] == at_p[0] * at_q[1]:  # a complex mode has a real gain there by accident alone
+            gains.append(_gain(at_p, at_q))
+    return np.unique([x for x in gains if x is not None]) + 0.0
+
+
+def stable_at(g: Pencil, gain: float) -> bool:
+    """Whether all roots of p + gain q lie inside the circle by more than the last digits, by certified roots."""
+    top, bottom = float(gain).as_integer_ratio()
+    re, im = (plus([bottom * x for x in p], [top * x for x in q]) for p, q in zip(g.p, g.q, strict=True))
+    # The product with the conjugate polynomial is real, and its roots are as far from 0.
+    p = plus(product(re, re), product(im, im)) if any(im) else re
+    if not any(p):
+        return False
+    roots = integer_roots(p)
+    degree = (len(re) - 1) * (2 if any(im) else 1)
+    return len(roots) == degree and bool(np.max(np.abs(roots), initial=0.0) < 1 - _LAST_DIGITS)
+
+
+def _integers(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Integers and the power of two that they were multiplied by."""
+    ratios = [float(x).as_integer_ratio() for x in values.ravel()]
+    unit = max((bottom for _, bottom in ratios), default=1)
+    whole = np.empty(len(ratios), dtype=object)
+    whole[:] = [top * (unit // bottom) for top, bottom in ratios]
+    return whole.reshape(values.shape), unit
+
+
+def _on_line(p: Polynomial) -> Polynomial:
+    """(1 - it)^n p((1 + it)/(1 - it)) as a polynomial in t."""
+    n = len(p.re) - 1
+    re, im = [0], [0]
+    falling_re, falling_im = [1], [0]  # (1 - it)^k
+    for k in range(n + 1):
+        # times (1 + it): re - t im, im + t re
+        re, im = plus(re, [*(-x for x in im), 0]), plus(im, [*re, 0])
+        a, b = p.re[k], p.im[k]
+        re = plus(re, [a * x for x in falling_re], [-b * x for x in falling_im])
+        im = plus(im, [a * x for x in falling_im], [b * x for x in falling_re])
+        falling_re, falling_im = plus(falling_re, [*falling_im, 0]), plus(falling_im, [*(-x for x in falling_re), 0])
+    return Polynomial(re, im)
+
+
+def _real_roots(p: Integers) -> list[float]:
+    """Distinct real roots other than 0; an odd or even polynomial has them in pairs."""
+    while not p[-1]:
+        p = p[:-1]
+    while not p[0]:
+        p = p[1:]
+    if any(p[1::2]) or len(p) % 2 == 0:
+        roots = integer_roots(p)
+        return np.unique(roots.real[roots.imag == 0]).tolist()
+    squares = integer_roots(p[::2])
+    at = np.unique(squares.real[(squares.imag == 0) & (squares.real > 0)])
+    # The mirror image of a real polynomial has the same gain; that of a complex one need not.
+    return [*np.sqrt(at).tolist(), *(-np.sqrt(at)).tolist()]
+
+
+def _at(p: Polynomial, t: float) -> tuple[int, int]:
+    """p at a double, times a common power of its denominator."""
+    top, bottom = float(t).as_integer_ratio()
+    values = []
+    for part in p:
+        value, power = 0, 1
+        for x in part:
+            value = value * top + x * power
+            power *= bottom
+        values.append(value * bottom ** (len(p.re) + len(p.im) - len(part)))
+    return values[0], values[1]
+
+
+def _value(p: Polynomial, z: int) -> tuple[int, int]:
+    signs = [z ** (len(p.re) - 1 - k) for k in range(len(p.re))]
+    return sum(s * x for s, x in zip(signs, p.re, strict=True)), sum(s * x for s, x in zip(signs, p.im, strict=True))
+
+
+def _gain(top: tuple[int, int], bottom: tuple[int, int]) -> float | None:
+    """-Re(p conj q)/|q|^2, p and q being parallel; None where p + g q = 0 for no finite g, or for all."""
+    size = bottom[0] ** 2 + bottom[1] ** 2
+    if not size:
+        return None
+    try:
+        return -(top[0] * bottom[0] + top[1] * bottom[1]) / size
+    except OverflowError:
+        return None

@@ -1,0 +1,130 @@
+"""(z - skip - feedback a) den(z) + num(z) over one gain, the others fixed: exact polynomial and state matrix of a mode.
+
+The sister of `gain_polynomials`, whose coefficients are rounded products: a region is decided by numbers that are not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from ctrlattn.controllers import PID, as_controller
+from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.mode_matrix import controller_realization
+from ctrlattn.linear.realization import Realization
+from ctrlattn.loop import Loop
+from ctrlattn.stability.modes.closed_loop import controller_fraction
+from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, pencil, plus, product
+
+_PID = ("kp", "ki", "kd")
+_LOOP = ("skip", "feedback")
+_ZERO = [Fraction(0)]
+
+
+class Part(NamedTuple):
+    """What one gain multiplies: a controller, or skip or feedback themselves."""
+
+    name: str
+    matrices: Realization
+    num: list[Fraction]
+    den: list[Fraction]
+
+
+class Parts(NamedTuple):
+    """The controller without the gains, and what each of them multiplies."""
+
+    loop: Loop
+    fixed: Part
+    axes: tuple[Part, ...]
+
+
+def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
+    """The controllers behind the gains that `gain_polynomials.family` has accepted."""
+    controller = loop.controller or PID()
+    varied: dict[str, Any] = {axis: 0.0 for axis in axes if isinstance(axis, str) and axis in _PID}
+    fixed = replace(controller, **varied) if isinstance(controller, PID) else controller
+
+    def part(axis: Any) -> Part:
+        if not isinstance(axis, str):
+            return _part("", as_controller(axis))
+        if axis in _LOOP:
+            return _part(axis, PID())
+        unit: dict[str, Any] = {**dict.fromkeys(_PID, 0.0), axis: 1.0}
+        return _part("", replace(controller, **unit))
+
+    return Parts(loop, _part("", fixed), tuple(part(axis) for axis in axes))
+
+
+def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
+    """The closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
+    everything = (over.fixed, *over.axes)
+    den = [Fraction(1)]
+    for part in everything:
+        den = product(den, part.den)
+    fixed, *terms = (product(part.num, _product_of_others(everything, i)) for i, part in enumerate(everything))
+    alpha = {"": (_ZERO[0], _ZERO[0]), "skip": (Fraction(1), _ZERO[0]), "feedback": _parts_of(a)}
+    moved = [alpha[part.name] for part in over.axes]
+    skip, feedback = (
+        _ZERO[0] if name in {part.name for part in over.axes} else Fraction(float(getattr(over.loop, name)))
+        for name in _LOOP
+    )
+    gain = Fraction(float(first))
+    re = skip + feedback * _parts_of(a)[0] + gain * moved[0][0]
+    im = feedback * _parts_of(a)[1] + gain * moved[0][1]
+    p = plus([*den, _ZERO[0]], [-re * x for x in den], fixed, [gain * x for x in terms[0]])
+    q = plus([-moved[1][0] * x for x in den], terms[1])
+    return pencil(Polynomial(p, [-im * x for x in den]), Polynomial(q, [-moved[1][1] * x for x in den]))
+
+
+def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[float], np.ndarray]:
+    """The closed-loop state matrix of mode a as a function of the second gain."""
+    return lambda second: mode_matrices(over, a, np.array([first, second]))
+
+
+def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
+    """The closed-loop state matrices of mode a for gains (..., axes): (..., n, n)."""
+    every = (over.fixed, *over.axes)
+    a_c = block_diag(*(part.matrices[0] for part in every))
+    b_c = np.concatenate([part.matrices[1][:, 0] for part in every])
+    factors = [np.ones(gains.shape[:-1]), *np.moveaxis(gains, -1, 0)]
+    named = {part.name: g for part, g in zip(over.axes, factors[1:], strict=True) if part.name}
+    alpha = named.get("skip", over.loop.skip) + named.get("feedback", over.loop.feedback) * a
+    direct = sum(g * part.matrices[3][0, 0] for g, part in zip(factors, every, strict=True))
+    n = 1 + len(a_c)
+    matrix = np.zeros((*gains.shape[:-1], n, n), dtype=np.result_type(type(a), float))
+    matrix[..., 0, 0], matrix[..., 1:, 0], matrix[..., 1:, 1:] = alpha - direct, -b_c, a_c
+    rows = [g[..., None] * part.matrices[2][0] for g, part in zip(factors, every, strict=True)]
+    matrix[..., 0, 1:] = np.concatenate(rows, axis=-1)
+    return matrix
+
+
+def require_gains(gains: Any, axes: int, quantity: str) -> np.ndarray:
+    """Gains as finite numbers (..., axes)."""
+    try:
+        values = np.asarray(gains, dtype=float)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"{quantity}: gains must be real numbers (..., {axes}), got {gains!r}") from None
+    if not values.ndim or values.shape[-1] != axes:
+        raise InputError(f"{quantity}: gains are (..., {axes}), one for each axis, got shape {values.shape}")
+    if not np.all(np.isfinite(values)):
+        raise InputError(f"{quantity}: gains must be finite")
+    return values
+
+
+def _part(name: str, controller: Any) -> Part:
+    return Part(name, controller_realization(controller), *controller_fraction(controller))
+
+
+def _product_of_others(everything: tuple[Part, ...], i: int) -> list[Fraction]:
+    result = [Fraction(1)]
+    for j, part in enumerate(everything):
+        if j != i:
+            result = product(result, part.den)
+    return result
+
+
+def _parts_of(a: complex) -> tuple[Fraction, Fraction]:
+    return Fraction(float(np.real(a))), Fraction(float(np.imag(a)))

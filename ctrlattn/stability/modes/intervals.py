@@ -1,0 +1,116 @@
+"""The open intervals of a real gain g for which p + g q is stable, each verified on state matrices.
+
+The gains that put a root on the circle come from exact numbers. Eigenvalues of the closed loop, in coordinates that
+keep clusters, are the second way: stable just inside each end and at inner points, not stable just outside. Where
+rounding could decide the eigenvalues, certified roots do.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ctrlattn.linear.boundary import EPS, is_stable_matrix
+from ctrlattn.stability.modes.exact_gains import Pencil, critical_gains, stable_at
+
+Interval = tuple[float, float]
+Matrix = Callable[[float], np.ndarray]
+
+_STEPS = (1e-6, 1e-4, 1e-2)  # how near to an end its two sides must differ, as shares of the interval
+_MOST_UNSURE = 1e-2
+
+
+def stable_intervals(g: Pencil, matrix: Matrix, quantity: str) -> list[Interval]:
+    """All of them, ascending.
+
+    Parameters
+    ----------
+    g : Pencil
+    matrix : function of the gain
+        The closed-loop state matrix (n, n), real or complex.
+    quantity : str
+        What is asked, for messages.
+
+    Returns
+    -------
+    list of (low, high)
+        Two intervals touch where a root touches the circle and turns back.
+
+    Raises
+    ------
+    ArithmeticError
+        The state matrix contradicts an interval: rounding of its entries moves the ends.
+    """
+    cuts = critical_gains(g)
+    if cuts is None:
+        return []
+    edges = np.concatenate([[-math.inf], cuts, [math.inf]])
+    tried = _middles(cuts)
+    intervals = [
+        (float(low), float(high))
+        for low, high, gain in zip(edges[:-1], edges[1:], tried, strict=True)
+        if _is_inside(g, matrix, gain)
+    ]
+    for interval in intervals:
+        if not any(_confirmed(interval, intervals, cuts, matrix, share) for share in _STEPS):
+            raise ArithmeticError(
+                f"{quantity}: exact numbers give the stable interval {interval}, and the eigenvalues of the closed "
+                "loop contradict it near an end or inside: rounding of the entries of the state space moves its poles "
+                "across the circle. Give the system in triangular (modal) form"
+            )
+    return intervals
+
+
+def intersection(left: list[Interval], right: list[Interval]) -> list[Interval]:
+    """What both unions have in common, ascending.
+
+    >>> intersection([(0.0, 2.0), (3.0, 5.0)], [(1.0, 4.0)])
+    [(1.0, 2.0), (3.0, 4.0)]
+    """
+    pairs = [(max(a[0], b[0]), min(a[1], b[1])) for a in left for b in right]
+    return sorted(pair for pair in pairs if pair[0] < pair[1])
+
+
+def radius(matrices: np.ndarray) -> np.ndarray:
+    """Largest modulus of the eigenvalues, (..., n, n) -> (...)."""
+    return np.abs(np.linalg.eigvals(matrices)).max(axis=-1)
+
+
+def unsure(states: int) -> float:
+    """How far from the circle a computed radius decides nothing: eigenvalues of a cluster move by eps^(1/n)."""
+    return min(4 * EPS ** (1 / max(states, 1)), _MOST_UNSURE)
+
+
+def _is_inside(g: Pencil, matrix: Matrix, gain: float) -> bool:
+    closed = matrix(gain)
+    size = float(radius(closed))
+    return stable_at(g, gain) if abs(size - 1) <= unsure(len(closed)) else size < 1
+
+
+def _middles(cuts: np.ndarray) -> np.ndarray:
+    if not len(cuts):
+        return np.zeros(1)
+    outer = cuts[0] - 1 - abs(cuts[0]), cuts[-1] + 1 + abs(cuts[-1])
+    return np.concatenate([outer[:1], cuts[:-1] + (cuts[1:] - cuts[:-1]) / 2, outer[1:]])
+
+
+def _confirmed(interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrix: Matrix, share: float) -> bool:
+    low, high = interval
+    finite = [end for end in interval if math.isfinite(end)]
+    width = high - low if len(finite) == 2 else 1 + max(map(abs, finite), default=0.0)
+    start = low if math.isfinite(low) else (high if math.isfinite(high) else 0.0) - width
+    points = [start + x * width for x in (share, 0.25, 0.5, 0.75, 1 - share)]
+    for end, away in ((low, -1), (high, 1)):
+        if math.isfinite(end):
+            beyond = cuts[cuts < end][-1:] if away < 0 else cuts[cuts > end][:1]
+            gap = min([width, *np.abs(beyond - end).tolist()])
+            points.append(end + away * share * gap)
+    expected = [any(a < x < b for a, b in intervals) for x in points]
+    return all(_agrees(matrix(x), stable) for x, stable in zip(points, expected, strict=True))
+
+
+def _agrees(matrix: np.ndarray, stable: bool) -> bool:
+    try:
+        return is_stable_matrix(matrix, continuous=False) == stable
+    except ArithmeticError:  # the eigenvalues cannot tell, and the certified roots stand
+        return True

@@ -1,0 +1,91 @@
+"""Stable intervals: of slow clustered controllers by eigenvalues in good coordinates, and the check itself."""
+
+from itertools import pairwise
+
+import control
+import numpy as np
+import pytest
+import systems
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctrlattn import LTIController, stability_set
+from ctrlattn.linear.mode_matrix import mode_matrix
+from ctrlattn.stability import is_stable
+from ctrlattn.stability.modes import intervals
+from ctrlattn.stability.modes.closed_loop import pencil_in_alpha
+
+
+def memories(p, m, gain):
+    """gain ((1 - p)/(z - p))^m as equal memories in a row."""
+    a = np.diag([p] * m) + np.diag([1 - p] * (m - 1), -1)
+    return control.ss(a, (1 - p) * np.eye(m)[:, :1], gain * np.eye(m)[-1:], 0, 1, remove_useless_states=False)
+
+
+@pytest.mark.parametrize(("p", "m", "gain"), [(0.95, 6, 0.3), (0.95, 3, 1.5), (0.99, 4, 0.2), (0.9, 12, 0.2)])
+def test_slow_memories_in_a_row(p, m, gain):
+    # On the circle with r = ((1 - p)/(z - p)), alpha = z + gain r^m: a dense scan of the boundary knows every end.
+    a = memories(p, m, gain)
+    w = np.concatenate([np.geomspace(1e-7, 1e-2, 40001), np.linspace(1e-2, np.pi, 400001)])
+    z_1 = np.expm1(1j * w)
+    alpha = 1 + z_1 + gain * ((1 - p) / (z_1 + (1 - p))) ** m
+    crossed = alpha.real[np.flatnonzero(alpha.imag[:-1] * alpha.imag[1:] < 0)]
+    ends = np.sort([1 + gain, -1 + gain * ((1 - p) / (-1 - p)) ** m, *crossed])
+    stable = [x for x in pairwise(ends) if _scan(a, sum(x) / 2) < 1 - 1e-9]
+    answered = stability_set(LTIController(a))
+    assert len(answered) == len(stable)
+    np.testing.assert_allclose(answered, stable, atol=1e-4)
+
+
+def _scan(system, alpha):
+    a = np.asarray(system.A)
+    return np.max(np.abs(np.linalg.eigvals(np.block([[np.array([[alpha]]), -system.C], [system.B, a]]))))
+
+
+def test_the_case_of_six_slow_memories_as_a_transfer_function():
+    low, high = stability_set(LTIController(control.tf([0.3 * 0.05**6], np.poly([0.95] * 6), 1)))[0]
+    assert low == pytest.approx(-1.0, abs=1e-8)
+    assert high == pytest.approx(0.8558, abs=1e-3)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.sampled_from(systems.DISCRETE), st.integers(1, 12), st.sampled_from(systems.FORMS), st.integers(0, 10**6))
+def test_every_interval_is_stable_inside_and_unstable_outside(kind, order, form, seed):
+    controller = LTIController(_one_layer(systems.siso(kind, order, form, seed)))
+    try:
+        answered = stability_set(controller)
+    except ArithmeticError:  # said, not wrong
+        return
+    ends = np.array(answered).ravel()
+    wide = np.linspace(-3, 3, 61) if not len(ends) else np.linspace(ends.min() - 1, ends.max() + 1, 61)
+    inside = np.array([any(low < x < high for low, high in answered) for x in wide])
+    near = np.array([np.min(np.abs(ends - x), initial=1.0) < 1e-6 for x in wide])
+    assert np.all((is_stable(controller, wide) == inside) | near)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.sampled_from(systems.DISCRETE), st.integers(1, 12), st.sampled_from(systems.FORMS), st.integers(0, 10**6))
+def test_the_response_and_exact_numbers_give_the_same_set(kind, order, form, seed):
+    controller = LTIController(_one_layer(systems.siso(kind, order, form, seed)))
+    try:
+        exact = intervals.stable_intervals(pencil_in_alpha(controller), lambda x: mode_matrix(controller, x), "exact")
+    except ArithmeticError:
+        return
+    np.testing.assert_allclose(stability_set(controller), exact, rtol=1e-6, atol=1e-6)
+
+
+def _one_layer(system):
+    if isinstance(system, control.TransferFunction):
+        return control.tf(system.num[0][0], system.den[0][0], 1)
+    return control.ss(system.A, system.B, system.C, system.D, 1, remove_useless_states=False)
+
+
+def test_a_contradiction_is_refused():
+    controller = LTIController(memories(0.9, 2, 0.2))
+    g = pencil_in_alpha(controller)
+
+    def unlike(alpha):
+        return mode_matrix(controller, 1.2 * alpha)
+
+    with pytest.raises(ArithmeticError, match="contradict"):
+        intervals.stable_intervals(g, unlike, "stability_set")
