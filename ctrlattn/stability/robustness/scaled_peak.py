@@ -17,8 +17,11 @@ from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability.robustness.norms import level_crossings
 from ctrlattn.stability.robustness.structured import norms, scaled_norms
 
-_PIECES = 400  # frozen scalings before the sweep gives up
-_PATIENCE = 40  # of them before the level is raised by `tol`, again and again
+_PIECES = 200  # frozen scalings before the sweep gives up
+_PATIENCE = 30  # of them before the tolerance grows: where singular values coalesce a frozen D covers next to nothing
+_DOUBLING = 10  # of them after which it has doubled
+_SHARE = 1e-2  # of the tolerance, for the minimum over D
+_ROUGH = 1e-2  # accuracy of the first look
 _ROUNDS = 12  # of the zoom on a local maximum
 _ZOOM = 8  # frequencies a round
 
@@ -53,7 +56,8 @@ def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = Non
     responses : Responses
         G, stable, as many inputs as outputs; a single channel makes this the H-infinity norm.
     tol : float
-        `upper` is at most value (1 + tol), unless the sweep had to raise the level to come to an end.
+        `upper` is at most value (1 + tol), unless the sweep had to raise the level to come to an end: from 30 frozen
+        scalings on the tolerance doubles with every ten.
     hints : (k,)
         More frequencies for the first look.
 
@@ -64,7 +68,7 @@ def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = Non
     Raises
     ------
     ArithmeticError
-        400 scalings do not cover the axis.
+        200 scalings do not cover the axis.
 
     Examples
     --------
@@ -91,38 +95,38 @@ class _Sweep:
         self._first_look(hints)
         if self.value == 0.0:  # at more frequencies than a rational function of this order has zeros
             return ScaledPeak(0.0, self.frequency, 0.0, self.looked_at)
-        uncovered, raised, log = [self.ends], 0, self.log
-        for piece in range(1, _PIECES + 1):
-            level = self.value * (1 + self.tol / 2) * (1 + self.tol) ** raised
+        uncovered, log = [self.ends], self.log
+        for piece in range(_PIECES):
+            gap = self.tol / 2 * 2.0 ** (max(piece - _PATIENCE, 0) / _DOUBLING)
+            level = self.value * (1 + gap)
             uncovered = _without(uncovered, self._covered(log, level))
             if not uncovered:
                 return ScaledPeak(self.value, self.frequency, level, self.looked_at)
             a, b = max(uncovered, key=self._width)
             middle = self._middle(a, b)
-            value, logs = self._bounds(np.array([middle]))
+            value, logs = self._bounds(np.array([middle]), _SHARE * 2 * gap)
             log = logs[0]
             if value[0] >= level:
                 self._zoom(a, middle, b)
                 log = self.log
-            raised += piece % _PATIENCE == 0
         raise ArithmeticError("disk_margin: the sweep over frequency does not come to an end; take a larger tol")
 
     def _first_look(self, hints: np.ndarray) -> None:
         w = np.unique(np.concatenate([hints, self._grid(), self.ends]))
         w = w[(w >= self.ends[0]) & (w <= self.ends[1])]
-        values, _ = self._bounds(w, 1e-2)
+        values, _ = self._bounds(w, _ROUGH)
         inner = np.pad(values, 1, constant_values=-1.0)
         tops = np.flatnonzero((values >= inner[:-2]) & (values >= inner[2:]))
         for i in tops[np.argsort(-values[tops])][:2]:
             if values[i] > 0.9 * self.value:
                 self._zoom(w[max(i - 1, 0)], w[i], w[min(i + 1, len(w) - 1)])
 
-    def _bounds(self, w: np.ndarray, accuracy: float = 1e-9) -> tuple[np.ndarray, np.ndarray]:
-        """(values, logs) at several frequencies; the best ever seen at full accuracy is remembered."""
+    def _bounds(self, w: np.ndarray, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
+        """(values, logs) at several frequencies; the best of all but rough ones is remembered."""
         values, logs = scaled_norms(self.responses(w), accuracy)
         self.looked_at = np.concatenate([self.looked_at, w])
         at = int(np.argmax(values))
-        if accuracy <= 1e-9 and values[at] > self.value:
+        if accuracy < _ROUGH and values[at] > self.value * (1 + len(self.log) * accuracy):
             self.value, self.frequency, self.log = float(values[at]), float(w[at]), logs[at]
         return values, logs
 
@@ -131,7 +135,7 @@ class _Sweep:
         top = -1.0
         for _ in range(_ROUNDS):
             points = np.array([*(self._between(a, w, s) for s in _INNER), w, *(self._between(w, b, s) for s in _INNER)])
-            values, _ = self._bounds(points)
+            values, _ = self._bounds(points, _SHARE * self.tol)
             at = int(np.argmax(values))
             gain, top = values[at] - top, max(top, float(values[at]))
             a, w, b = np.array([a, *points, b])[at : at + 3]

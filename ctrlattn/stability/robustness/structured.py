@@ -13,6 +13,7 @@ _SWEEPS = 8  # of balancing; what is left is the business of Newton's method
 _STEPS = 100  # of Newton's method, at most
 _NEAR = 0.5  # the Newton decrement below which a level comes down
 _SHRINK = 0.1
+_SHARES = np.array([0.0, 1.0, 0.5, 0.25, 0.1, 0.03, 0.003])  # of a step: the best of them is made
 _REACH = 2.0  # the largest step in log D
 _TIGHT = 1e-9  # relative gap at which the two bounds count as equal and no search goes on
 _STARTS = 256  # rotations that are tried before the best of them climb
@@ -205,14 +206,13 @@ def _centred(
     # All D scaled by the same number change nothing: that direction gets a curvature of its own.
     step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]
     decrement = np.sqrt(np.maximum(-2 * np.sum(step * slope, axis=-1), 0.0))
-    step *= np.minimum(1 / (1 + decrement), _REACH / np.maximum(np.abs(step).max(axis=-1), 1e-300))[:, None]
-    for _ in range(8):
-        moved = norms(m, logs + step)
-        inside = moved**2 < levels
-        if np.all(inside):
-            break
-        step[~inside] *= 0.3
-    values, logs = np.where(inside, moved, values), np.where(inside[:, None], logs + step, logs)
+    step *= np.minimum(1.0, _REACH / np.maximum(np.abs(step).max(axis=-1), 1e-300))[:, None]
+    tried = logs + _SHARES[:, None, None] * step
+    squares = np.linalg.svd(similar(m, tried), compute_uv=False) ** 2
+    room = np.maximum(levels[:, None] - squares, 0.0) / levels[:, None]
+    potential = -np.sum(np.log(np.maximum(room, 1e-300)), axis=-1)
+    at = np.argmin(potential, axis=0), np.arange(len(m))
+    values, logs = np.sqrt(squares[(*at, 0)]), tried[at]
     near = decrement < _NEAR
     return values, logs, np.where(near, values**2 + _SHRINK * (levels - values**2), levels)
 
