@@ -50,6 +50,7 @@ def material():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
+    """A page with its pictures, which take seconds to draw: the tests of it are slow ones."""
     folder = tmp_path_factory.mktemp("report")
     signals.save(folder / "toy.npz", [recording(), recording(n=4)])
     (folder / "mine.toml").write_text(config.dumps(presets.get("prediction-error-rms")))
@@ -88,6 +89,7 @@ class Resources(HTMLParser):
                 self.found.append(value)
 
 
+@pytest.mark.slow
 def test_files_and_progress(report):
     written, steps = report
     folder = written.path.parent
@@ -108,6 +110,7 @@ def test_files_and_progress(report):
     assert steps[-1] == (steps[-1][1], steps[-1][1])
 
 
+@pytest.mark.slow
 def test_page_asks_for_nothing_from_outside(report):
     page = report[0].path.read_text(encoding="utf-8")
     assert len(page) > 100_000  # the pictures stand in it
@@ -118,6 +121,7 @@ def test_page_asks_for_nothing_from_outside(report):
     assert not re.search(r"@import|url\((?!#)", page)
 
 
+@pytest.mark.slow
 def test_hostile_text_is_escaped(report):
     page = report[0].path.read_text(encoding="utf-8")
     assert "<script>" not in page
@@ -125,6 +129,7 @@ def test_hostile_text_is_escaped(report):
     assert "toy &lt;b&gt;net&lt;/b&gt;" in page
 
 
+@pytest.mark.slow
 def test_every_section_answers_in_order_with_numbers(report):
     page = report[0].path.read_text(encoding="utf-8")
     order = [page.index(f'<section id="{key}"') for key in
@@ -137,6 +142,7 @@ def test_every_section_answers_in_order_with_numbers(report):
         assert re.search(f"{symbol} [^<]*{word}", page)
 
 
+@pytest.mark.slow
 def test_summary_is_plain_json_and_results_hold_the_same_numbers(report):
     written, _ = report
     summary = json.loads((written.path.parent / "summary.json").read_text(encoding="utf-8"))
