@@ -8,28 +8,53 @@ as well. It takes 5 to 20 seconds a mutant and is no part of CI.
 What is drawn: + and -, * and /, ** and *; a comparison and its negation; and / or; a lost minus, not or conj; the
 largest for the smallest; a number plus one (a fraction doubled); a guard that raises, removed. What is not: strings,
 annotations, default arguments, and numbers below 1e-4, which are tolerances and no equations.
+
+Three kinds are told apart. Mutants of a *setting* change how long or how finely a search looks, not what it looks for;
+`settings` is the rule, and they are reported beside the others. Mutants in `EQUIVALENT` change no value at all, for the
+reason given there. All others are mutants of an *equation*.
 """
 
 import argparse
 import ast
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-EQUATIONS = ("linear", "stability", "frequency", "loop.py", "tracking.py", "controllers.py")
+EQUATIONS = (
+    "linear", "stability", "frequency", "predictors", "loop.py", "tracking.py", "controllers.py", "normalizers.py",
+)  # fmt: skip
 TOLERANCE = 1e-4  # a number below is how exact something is asked to be
+LIBRARIES = ["pytest", "scipy.linalg", "scipy.optimize", "scipy.signal", "control", "torch", "mpmath"]
 NO_EQUATION = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
 SURVIVES, KILLED, TIMED_OUT = "SURVIVES", "killed", "timed out"
+KINDS = ("equation", "setting", "equivalent")
+
+# Constants in capitals are settings of a search, but for these, which a definition fixes.
+DEFINITIONS = ("BAND", "_BANDWIDTH", "_MARGINAL", "_OMEGA", "PID")
+ACCURACIES = ("tol", "rtol", "atol", "tolerance", "xatol", "fatol", "xtol", "ftol", "gtol", "rcond", "noise", "lost")
+LIMITS = (*ACCURACIES, "maxiter", "max_iterations", "num")
+GRIDS = ("linspace", "geomspace", "logspace")
+
+# (file, line of code, change): why no input tells the mutant from the original.
+KREISS = "stability/nonnormal/kreiss.py"
+EQUIVALENT = {
+    (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):
+        "Any bracket that holds the supremum leads to it; this one is wider.",
+    (KREISS, "margin = 0.1 * (right.t - left.t)", "0.1  ->  0.2"):
+        "Branch and bound may split an interval at any point inside it.",
+}  # fmt: skip
 
 SWAPS: dict[type, type] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
@@ -48,15 +73,20 @@ class Mutant(NamedTuple):
     line: int
     change: str
     text: str  # the whole file with the change
+    setting: bool  # of a search, and no equation
+    code: str  # the line as it stands
 
 
 def mutants(source: str) -> list[Mutant]:
     """Every mutant of a module, in the order of its lines."""
-    count = len(list(_places(ast.parse(source))))
-    return sorted(filter(None, (_mutant(source, i) for i in range(count))), key=lambda mutant: mutant.line)
+    tree = ast.parse(source)
+    searched = settings(tree)
+    kinds = [id(node) in searched for node, _ in _places(tree)]
+    every = (_mutant(source, index, setting) for index, setting in enumerate(kinds))
+    return sorted(filter(None, every), key=lambda mutant: mutant.line)
 
 
-def _mutant(source: str, index: int) -> Mutant | None:
+def _mutant(source: str, index: int, setting: bool) -> Mutant | None:
     tree = ast.parse(source)  # anew, since a change is made in place
     node, change = list(_places(tree))[index]
     before = ast.unparse(node)
@@ -66,8 +96,9 @@ def _mutant(source: str, index: int) -> Mutant | None:
         _replace(tree, node, replacement)
     after = ast.unparse(replacement)
     first = before.splitlines()[0]
+    code = source.splitlines()[line - 1].strip()
     text = ast.unparse(ast.fix_missing_locations(tree))
-    return None if before == after else Mutant(line, f"{first}  ->  {after.splitlines()[0]}", text)
+    return None if before == after else Mutant(line, f"{first}  ->  {after.splitlines()[0]}", text, setting, code)
 
 
 Change = Callable[[ast.AST], ast.AST]
@@ -99,6 +130,54 @@ def _equations(node: ast.AST) -> Iterator[ast.AST]:
                 continue
             yield child
             yield from _equations(child)
+
+
+def settings(tree: ast.AST) -> set[int]:
+    """Places (their ids) that say how exactly or how long a search looks: five kinds.
+
+    1. What a constant in capitals is, but for `DEFINITIONS`.
+    2. Keyword arguments of `LIMITS`, and the number of points of a grid.
+    3. The number of rounds: a number in `for _ in range(...)`.
+    4. A product with a factor that is an accuracy, such as 10 * n * EPS * scale: all of it.
+    5. The sign of an accuracy in a sum, such as that of 1 + tol.
+    """
+    places: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and all(_is_setting(t.id) for t in node.targets for t in _names(t)):
+            places += ast.walk(node.value)
+        if isinstance(node, ast.keyword) and node.arg in LIMITS:
+            places += ast.walk(node.value)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in GRIDS:
+            places += [place for number in node.args[2:3] for place in ast.walk(number)]
+        if isinstance(node, ast.For) and getattr(node.target, "id", "") == "_" and isinstance(node.iter, ast.Call):
+            places += [number for number in node.iter.args if isinstance(number, ast.Constant)]
+        if isinstance(node, ast.BinOp) and _is_accuracy(node):
+            places += ast.walk(node)
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+            places += [node] if _is_accuracy(node.left) or _is_accuracy(node.right) else []
+    return {id(place) for place in places}
+
+
+def _names(target: ast.AST) -> list[ast.Name]:
+    return [name for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def _is_setting(name: str) -> bool:
+    return len(name) > 2 and name.isupper() and name not in DEFINITIONS
+
+
+def _is_accuracy(node: ast.AST) -> bool:
+    """A number below 1e-4, a setting or the name of an accuracy, or a product with one of these."""
+    match node:
+        case ast.Constant(value):
+            return type(value) is float and 0 < abs(value) < TOLERANCE
+        case ast.Name(name):
+            return _is_setting(name) or name in ACCURACIES
+        case ast.Attribute(value, name):
+            return name in ACCURACIES or (name == "eps" and isinstance(value, ast.Call))  # np.finfo(...).eps
+        case ast.BinOp(left, ast.Mult() | ast.Div(), right):
+            return _is_accuracy(left) or _is_accuracy(right)
+    return False
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -171,19 +250,48 @@ def paths_of_tests(root: Path, file: Path) -> list[str]:
     return [*(str(p.relative_to(root)) for p in chosen if p.exists()), str(file)]
 
 
-def fate(root: Path, file: Path, text: str, limit: float) -> str:
-    """What the tests of the file say on a copy of the tree in which the file holds the text."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "tree"
-        shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".git", "results", "images"))
+class Copies:
+    """Copies of the tree, one for each job, in which one file at a time holds a mutant."""
+
+    def __init__(self, root: Path, folder: Path, jobs: int) -> None:
+        self.root, self.second = root, itertools.count(10**9)
+        self.free: SimpleQueue[Path] = SimpleQueue()
+        for job in range(jobs):
+            shutil.copytree(root, folder / f"{job}", ignore=shutil.ignore_patterns(".git", "results", "images"))
+            self.free.put(folder / f"{job}")
+        # Processes are forked from one that has loaded the libraries and nothing of the package: that saves seconds.
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(LIBRARIES)
+
+    def fate(self, file: Path, text: str, limit: float) -> str:
+        """What the tests of the file say where the file holds the text."""
+        copy = self.free.get()
         (copy / file).write_text(text, encoding="utf-8")
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *paths_of_tests(root, file)]
-        environment = {**os.environ, "PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        try:
-            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=limit, check=False)
-        except subprocess.TimeoutExpired:
-            return TIMED_OUT
-        return KILLED if done.returncode else SURVIVES
+        os.utime(copy / file, times=(next(self.second),) * 2)  # compiled files know their source by its time and size
+        process = self.context.Process(target=_run_tests, args=(copy, paths_of_tests(self.root, file)))
+        process.start()
+        process.join(limit)
+        in_time = process.exitcode is not None
+        if not in_time:
+            process.kill()
+            process.join()
+        shutil.copy(self.root / file, copy / file)
+        self.free.put(copy)
+        return (KILLED if process.exitcode else SURVIVES) if in_time else TIMED_OUT
+
+
+def _run_tests(tree: Path, paths: list[str]) -> None:
+    """pytest on the tree, up to the first failure and in silence; the exit code is pytest's."""
+    import pytest
+
+    os.chdir(tree)
+    os.environ["PYTHONPATH"] = str(tree)
+    sys.path.insert(0, str(tree))
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *paths])
+    os._exit(int(code))  # nothing of the libraries needs a farewell
 
 
 def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -206,36 +314,59 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--limit", type=float, default=150, help="seconds for the tests of one mutant")
+    # A test that fails anyway would kill every mutant.
+    parser.add_argument("--trusted", action="store_true", help="the tests are known to pass and not run without mutant")
     parser.add_argument("--json", type=Path, help="where the counts and the survivors are written")
     options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before the libraries are loaded
     root = options.root.resolve()
     modules = files(root, tuple(options.files))
     every = [(file, mutant) for file in modules for mutant in mutants((root / file).read_text(encoding="utf-8"))]
     sample = random.Random(options.seed).sample(every, min(options.sample or len(every), len(every)))
-    for file in sorted({file for file, _ in sample}):  # a test that fails anyway would kill every mutant
-        if fate(root, file, (root / file).read_text(encoding="utf-8"), options.limit) != SURVIVES:
-            sys.exit(f"{file}: its tests fail or take over {options.limit} s without any mutant")
     results = []
-    with ThreadPoolExecutor(options.jobs) as pool:
-        fates = pool.map(lambda pair: fate(root, pair[0], pair[1].text, options.limit), sample)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+        copies = Copies(root, Path(folder), options.jobs)
+        for file in sorted({file for file, _ in sample if not options.trusted}):
+            if copies.fate(file, (root / file).read_text(encoding="utf-8"), options.limit) != SURVIVES:
+                sys.exit(f"{file}: its tests fail or take over {options.limit} s without any mutant")
+        fates = pool.map(lambda pair: copies.fate(pair[0], pair[1].text, options.limit), sample)
         for (file, mutant), end in zip(sample, fates, strict=True):
-            print(f"{end:9} {file}:{mutant.line}  {mutant.change}", file=sys.stderr, flush=True)
-            results.append({"file": str(file), "line": mutant.line, "change": mutant.change, "fate": end})
+            kind = _kind(file, mutant)
+            print(f"{end:9} {kind:10} {file}:{mutant.line}  {mutant.change}", file=sys.stderr, flush=True)
+            place = {"file": str(file), "line": mutant.line, "change": mutant.change}
+            results.append({**place, "kind": kind, "fate": end})
     _report(results, len(every), options.seed, options.json)
+
+
+def _kind(file: Path, mutant: Mutant) -> str:
+    if (file.relative_to("ctrlattn").as_posix(), mutant.code, mutant.change) in EQUIVALENT:
+        return "equivalent"
+    return "setting" if mutant.setting else "equation"
 
 
 def _report(results: list[dict], total: int, seed: int, path: Path | None) -> None:
     for file in sorted({r["file"] for r in results}):
         ends = [r["fate"] for r in results if r["file"] == file]
         print(f"{len(ends) - ends.count(SURVIVES):3} of {len(ends):3} killed  {file}")
-    survivors = [r for r in results if r["fate"] == SURVIVES]
-    killed, timed_out = len(results) - len(survivors), sum(r["fate"] == TIMED_OUT for r in results)
-    low, high = wilson(killed, len(results))
-    share = f"{killed / len(results):.3f} [{low:.3f}, {high:.3f}]"
-    print(f"{killed} of {len(results)} killed ({timed_out} by the time limit): {share}; of {total}, seed {seed}")
+    shares = {kind: _share([r for r in results if r["kind"] == kind]) for kind in KINDS}
+    shares["all"] = _share(results)
+    for kind, share in shares.items():
+        print(f"{kind:10} {share}")
+    print(f"drawn from {total} with seed {seed}")
     if path:
-        facts = {"mutants": total, "drawn": len(results), "seed": seed, "timed_out": timed_out, "survivors": survivors}
+        survivors = [r for r in results if r["fate"] == SURVIVES]
+        facts = {"mutants": total, "drawn": len(results), "seed": seed, "killed": shares, "survivors": survivors}
         path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def _share(results: list[dict]) -> str:
+    if not results:
+        return "none drawn"
+    ends = [r["fate"] for r in results]
+    killed = len(ends) - ends.count(SURVIVES)
+    low, high = wilson(killed, len(ends))
+    late = f"{ends.count(TIMED_OUT)} by the time limit"
+    return f"{killed} of {len(ends)} killed ({late}): {killed / len(ends):.3f} [{low:.3f}, {high:.3f}]"
 
 
 if __name__ == "__main__":

@@ -49,3 +49,31 @@ def test_every_file_of_equations_has_tests_to_run():
         assert tests, file
         assert module == str(file)
         assert all((root / path).exists() for path in tests)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings"),
+    [
+        ("_ROUNDS = 60", 1),
+        ("BAND = 0.02", 0),
+        ("x = solve(f, tol=2 * h)", 2),
+        ("x = solve(f, start=2 * h)", 0),
+        ("x = np.linspace(0.5, 1.5, 20)", 1),
+        ("for _ in range(6):\n    x = x + 1", 1),
+        ("for i in range(6):\n    x = x + 1", 0),
+        ("y = 10 * n * EPS * scale", 4),
+        ("y = near(x, 10 * tol * max(x))", 4),
+        ("y = x * (1 + tol)", 1),
+        ("y = x * (1 + gain)", 0),
+    ],
+)
+def test_how_exactly_a_search_looks_is_a_setting(source, settings):
+    assert sum(mutant.setting for mutant in mutation.mutants(source)) == settings
+
+
+def test_each_equivalent_mutant_exists_and_has_a_reason():
+    root = Path(__file__).parent.parent / "ctrlattn"
+    for (file, code, change), reason in mutation.EQUIVALENT.items():
+        every = mutation.mutants((root / file).read_text(encoding="utf-8"))
+        assert (code, change) in {(mutant.code, mutant.change) for mutant in every}, (file, code, change)
+        assert reason.endswith(".")

@@ -173,3 +173,18 @@ def test_the_eigenvalue_of_a_pole_is_the_inverse_of_the_pole_of_an_eigenvalue():
 def test_rounding_of_a_large_constant_is_no_motion(size):
     y = size + size * np.array([0.0, 1e-14, -2e-14, 1e-14])
     assert settling(y, size) == 0
+
+
+def test_a_response_that_overflows_has_diverged_to_where_it_is_last():
+    lost = step_metrics(np.array([0.0, 1.0, -np.inf]), 1.0)
+    assert (lost.final, lost.settling, lost.diverged) == (-np.inf, np.inf, True)
+    assert np.isnan([lost.overshoot, lost.steady_state_error]).all()
+
+
+@pytest.mark.parametrize(("growth", "diverged"), [(1.9, False), (2.1, True)])
+def test_a_response_diverges_where_its_last_quarter_travels_twice_as_far_as_all_before(growth, diverged):
+    # Twelve values, of which the last three are the last quarter; it never enters the band before them.
+    y = 5.0 + np.array([0.0, 1, -1, 1, -1, 1, -1, 1, -1, growth, -growth, growth])
+    metrics = step_metrics(y, 1.0)
+    assert (metrics.settling, metrics.diverged) == (np.inf, diverged)
+    assert (metrics.final, metrics.steady_state_error) == (5 + growth, pytest.approx(-4 - growth))

@@ -183,7 +183,7 @@ def continue_fixed_point(
     InputError
         The two gains are equal, the step length is not positive, or the state has more than 2000 numbers.
     ArithmeticError
-        There is no fixed point at the start, or the branch is lost.
+        There is no fixed point at the start, or the branch is lost, as where the map ceases to be finite.
 
     References
     ----------
@@ -204,17 +204,19 @@ def continue_fixed_point(
     curve = _Curve(family, first.x, tol, jvp)
     point = np.append(_flat(first.x), start)
     ahead = curve.tangent(point, np.append(np.zeros(len(point) - 1), np.sign(end - start)))
+    if ahead is None:
+        raise ArithmeticError(f"the derivative of the map is not finite at the start, gain {start:.6g}")
     low, high = min(start, end), max(start, end)
     points, tangents, events = [point], [ahead], []
     size = step_length
     while len(points) < max_points:
         following = curve.corrected(points[-1] + size * curve.scaled(ahead), ahead)
-        if following is None:
+        direction = None if following is None else curve.tangent(following, ahead)
+        if following is None or direction is None:
             size /= 2
             if size < 1e-6 * step_length:
                 raise ArithmeticError(f"the branch is lost near gain {points[-1][-1]:.6g}: take a shorter step_length")
             continue
-        direction = curve.tangent(following, ahead)
         events += curve.crossings(points[-1], following, ahead, direction)
         points.append(following)
         tangents.append(direction)
@@ -261,9 +263,15 @@ class _Curve:
         full[:, :-1] -= np.eye(len(full))
         return full / self.weight
 
-    def tangent(self, p: np.ndarray, along: np.ndarray) -> np.ndarray:
-        """Unit null vector of dF in weighted coordinates, with the sign that continues the last tangent."""
-        null = np.linalg.svd(self.derivative(p))[2][-1]
+    def tangent(self, p: np.ndarray, along: np.ndarray) -> np.ndarray | None:
+        """Unit null vector of dF in weighted coordinates, with the sign that continues the last tangent.
+
+        It is None where dF is not finite, as it is beside the end of the gains for which the map exists.
+        """
+        derivative = self.derivative(p)
+        if not np.all(np.isfinite(derivative)):
+            return None
+        null = np.linalg.svd(derivative)[2][-1]
         return null if null @ along >= 0 else -null
 
     def corrected(self, guess: np.ndarray, ahead: np.ndarray) -> np.ndarray | None:
@@ -276,6 +284,8 @@ class _Curve:
             if np.max(np.abs(off)) <= self.tol * max(1.0, float(np.max(np.abs(p[:-1])))):
                 return p
             matrix = np.vstack([self.derivative(p), ahead])
+            if not np.all(np.isfinite(matrix)):
+                return None
             move = np.linalg.lstsq(matrix, -np.append(off, ahead @ (self.weight * (p - guess))), rcond=1e-13)[0]
             p = p + move / self.weight
         return None
@@ -319,9 +329,10 @@ class _Curve:
         for _ in range(27):
             middle = (low + high) / 2
             p = self.corrected(old + middle * chord, direction)
-            if p is None:
+            onward = None if p is None else self.tangent(p, ahead)
+            if p is None or onward is None:
                 break
-            same = self.tests(p, self.tangent(p, ahead))[kind] * before > 0
+            same = self.tests(p, onward)[kind] * before > 0
             low, high = (middle, high) if same else (low, middle)
         last = old + (low + high) / 2 * chord
         p = self.corrected(last, direction)

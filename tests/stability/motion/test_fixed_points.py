@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn import PID, FixedAttention, Loop
 from ctrlattn.stability import continue_fixed_point, fixed_point, layer_map, stability_interval
@@ -127,3 +127,76 @@ def test_the_tolerance_is_relative_to_the_largest_coordinate():
     closer = fixed_point(step, start, tol=0.25e-6)
     assert closer.iterations == 1
     assert_allclose(closer.x.numpy(), [1e6, 0.0], rtol=1e-12)
+
+
+def test_two_real_multipliers_of_product_one_are_no_rotation():
+    """A neutral saddle, multipliers 2 and g at g = 1/2: nothing crosses the circle."""
+    saddle = continue_fixed_point(lambda g: lambda z: np.array([2.0, g]) * z, np.zeros(2), (0.3, 0.7))
+    assert saddle.bifurcations == ()
+    assert_allclose(saddle.multipliers, np.column_stack([np.full(len(saddle.gain), 2.0), saddle.gain]), atol=1e-9)
+    assert not saddle.stable.any()
+
+
+@pytest.mark.parametrize("angle", [0.3, 2.5])
+@pytest.mark.parametrize("beside", [0.2, -3.0])
+def test_a_pair_turns_at_the_gain_at_which_its_modulus_is_one(angle, beside):
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 0]])
+
+    def family(g):
+        return lambda z: g * turn @ z + np.array([0, 0, beside * z[2]])
+
+    branch = continue_fixed_point(family, np.zeros(3), (0.8, 1.3))
+    ((kind, gain),) = branch.bifurcations
+    assert kind == "rotation"
+    assert_allclose(gain, 1.0, atol=1e-7)
+    assert_array_equal(branch.stable, (branch.gain < 1) & (abs(beside) < 1))
+
+
+def test_several_bifurcations_are_listed_in_order_each_with_its_gain():
+    # Multipliers 2 g, -g and 0.5: they cross at g = 1/2 (at 1) and g = 1 (at -1).
+    branch = continue_fixed_point(lambda g: lambda z: np.array([2 * g, -g, 0.5]) * z, np.zeros(3), (0.2, 1.2))
+    assert [kind for kind, _ in branch.bifurcations] == ["+1", "flip"]
+    assert_allclose([gain for _, gain in branch.bifurcations], [0.5, 1.0], atol=1e-7)
+    back = continue_fixed_point(lambda g: lambda z: np.array([2 * g, -g, 0.5]) * z, np.zeros(3), (1.2, 0.2))
+    assert [kind for kind, _ in back.bifurcations] == ["flip", "+1"]
+    assert np.all(np.diff(back.gain) < 0)
+
+
+def test_a_branch_that_ends_is_lost_where_it_ends():
+    def family(g):
+        return lambda x: 0.5 * x if g <= 0.3 else np.full_like(x, np.nan)
+
+    with pytest.raises(ArithmeticError, match=r"the branch is lost near gain 0\.(3|29999)"):
+        continue_fixed_point(family, np.zeros(1), (0.0, 1.0))
+
+
+def test_the_largest_number_of_points_is_kept_and_the_interval_ends_the_branch():
+    def line(g):
+        return lambda x: (x + g) / 2
+
+    assert len(continue_fixed_point(line, np.zeros(1), (0.0, 2.0), max_points=7).gain) == 7
+    gain = continue_fixed_point(line, np.zeros(1), (0.0, 2.0), step_length=0.1).gain
+    assert gain[-2] <= 2.0 < gain[-1]
+    with pytest.raises(ValueError, match="step_length > 0"):
+        continue_fixed_point(line, np.zeros(1), (0.0, 2.0), step_length=0.0)
+
+
+@pytest.mark.parametrize("start", [2.0, -5.0, 20.0])
+def test_damped_steps_converge_where_newton_alone_diverges(start):
+    """arctan x = 0 by Newton's method diverges from |x| > 1.3917."""
+    point = fixed_point(lambda x: x - np.arctan(x), np.array([start]))
+    assert_allclose(point.x, 0.0, atol=1e-9)
+    assert point.residual <= 1e-10
+    assert_allclose(point.multipliers, 0.0, atol=1e-8)
+
+
+def test_multipliers_are_ordered_and_the_first_decides():
+    values = np.array([0.3, -0.9, 0.5])
+    point = fixed_point(lambda x: values * x + 1, np.zeros(3))
+    assert_allclose(point.multipliers, [-0.9, 0.5, 0.3], atol=1e-9)
+    assert_allclose(point.x, 1 / (1 - values), rtol=1e-9)
+    assert point.stable
+    assert point.iterations == 1
+    assert not fixed_point(lambda x: -1.1 * x, np.ones(1)).stable
+    with pytest.raises(ArithmeticError, match="in 0 iterations"):
+        fixed_point(lambda x: values * x + 1, np.zeros(3), max_iterations=0)

@@ -19,6 +19,10 @@ from ctrlattn import (
     pseudospectral_radius,
     transient_growth,
 )
+from ctrlattn.stability import numerical_abscissa
+from ctrlattn.stability.nonnormal import kreiss
+from ctrlattn.stability.nonnormal.levels import least_sigma
+from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions
 
 
 def closed_form(a, c):
@@ -199,3 +203,46 @@ def test_a_flag_that_contradicts_the_system():
 def test_what_double_precision_cannot_tell_is_an_error():
     with pytest.raises(ArithmeticError, match="cannot tell"):
         kreiss_constant(0.5 * np.eye(64) + np.eye(64, k=1))
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_bounds_of_the_search_keep_their_promises(seed, continuous):
+    """Where the resolvent proves K > 1, where no larger value can be, and the chord that lies above log M."""
+    rng = np.random.default_rng(seed)
+    a = np.triu(rng.standard_normal((5, 5)), 1) + np.diag(rng.uniform(-0.8, 0.8, 5))
+    a = a - np.eye(5) if continuous else a
+    reach = numerical_abscissa(a) if continuous else numerical_radius(a)
+    border = 0.0 if continuous else 1.0
+
+    def log_m(distance):
+        return -math.log(least_sigma(a, border + distance, continuous, [0.0])[0])
+
+    far = kreiss._beyond_one(a, reach, continuous)
+    assert math.log(far) + log_m(far) > 0
+    spectrum = outer_positions(np.diag(a), continuous)
+    t = kreiss._place(far, continuous)
+    best = kreiss._Node(t, log_m(far), 0.0, math.log(far) + log_m(far))
+    low, high = kreiss._range(a, best, reach, spectrum, False, continuous)
+    assert 0 < low < far < high
+    grid = np.geomspace(1e-6, 1e3, 60)
+    values = np.array([math.log(distance) + log_m(distance) for distance in grid])
+    above = np.flatnonzero(values > 1e-3)
+    assert len(above) > 10
+    for i in above[:: len(above) // 6]:  # whatever the best value so far, the range holds the places of all larger ones
+        best = kreiss._Node(kreiss._place(grid[i], continuous), 0.0, 0.0, values[i])
+        low, high = kreiss._range(a, best, reach, spectrum, False, continuous)
+        better = grid[values > values[i] + 1e-9]
+        assert low < grid[i] < high
+        assert np.all((better >= low) & (better <= high))
+    ends = []
+    for distance in (low, far):
+        ends.append(kreiss._Node(kreiss._place(distance, continuous), log_m(distance), 0.0, 0.0))
+    upper, where = kreiss._bound(*ends, continuous)
+    grid = np.linspace(ends[0].t, ends[1].t, 2001)
+    share = (grid - grid[0]) / (grid[-1] - grid[0])
+    chord = np.log(grid if continuous else np.expm1(grid)) + (1 - share) * ends[0].log_m + share * ends[1].log_m
+    assert_allclose(upper, chord.max(), atol=1e-5)
+    assert abs(where - grid[np.argmax(chord)]) <= 2 * (grid[1] - grid[0])
+    inside = np.geomspace(low, far, 9)
+    assert all(math.log(d) + log_m(d) <= upper + 1e-9 for d in inside)

@@ -127,3 +127,46 @@ def test_square_only():
     for call in (eigenvalues, departure):
         with pytest.raises(ValueError, match="square"):
             call(wide)
+
+
+def test_the_error_of_a_ritz_value_is_its_residual():
+    """|J y - lambda y| of the Ritz pair, from an orthonormal basis of the same Krylov space."""
+    a = matrix(0)
+    start = np.random.default_rng(5).standard_normal(30)
+    for steps in (3, 6, 9):
+        space = [start]
+        for _ in range(steps - 1):
+            space.append(a @ space[-1] / np.linalg.norm(space[-1]))
+        q = np.linalg.qr(np.array(space).T)[0]
+        values, vectors = np.linalg.eig(q.T @ a @ q)
+        top = np.argmax(np.abs(values))
+        y = q @ vectors[:, top]
+        ritz = eigenvalues(aslinearoperator(a), steps=steps, seed=5)
+        assert_allclose(ritz.radius, abs(values[top]), rtol=1e-8)
+        assert_allclose(ritz.error, np.linalg.norm(a @ y - values[top] * y), rtol=1e-6)
+        assert_allclose(ritz.numerical_radius, numerical_radius(q.T @ a @ q), rtol=1e-8)
+        assert ritz.steps == steps
+
+
+def test_the_errors_of_singular_triplets_are_residuals_and_decide_when_the_steps_end():
+    a = matrix(4)
+    triplets = singular_triplets(aslinearoperator(a), 2, steps=30, tolerance=1e-3)
+    residuals = np.linalg.norm(triplets.left @ a - triplets.values[:, None] * triplets.right, axis=1)
+    assert_allclose(triplets.errors, residuals, rtol=1e-6)
+    assert_allclose(triplets.left * triplets.values[:, None], triplets.right @ a.T, atol=1e-12)
+    assert np.all(triplets.errors <= 1e-3 * triplets.values[0])
+    before = singular_triplets(aslinearoperator(a), 2, steps=triplets.steps - 1, tolerance=0.0)
+    assert np.any(before.errors > 1e-3 * before.values[0])
+
+
+def test_the_standard_error_of_the_departure_is_that_of_a_jackknife():
+    a, n = matrix(5), 6
+    g = a - np.eye(30)
+    v = np.random.default_rng(3).standard_normal((n, 30))
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    twice, back = (np.sum((v @ g.T @ m) ** 2, axis=1) for m in (g.T, g))
+    without = [np.sqrt(1 - (twice.sum() - t) / (back.sum() - b)) for t, b in zip(twice, back, strict=True)]
+    probed = departure(aslinearoperator(a), n, seed=3)
+    assert_allclose(probed.value, np.sqrt(1 - twice.sum() / back.sum()), rtol=1e-10)
+    assert_allclose(probed.standard_error, np.sqrt((n - 1) * np.var(without)), rtol=1e-8)
+    assert probed.probes == n

@@ -98,3 +98,17 @@ def test_crossings_of_a_scaled_matrix_are_those_of_the_matrix(size, continuous):
     assert len(expected) >= 2
     scaled = crossings(size * a, size * level, size * eps, continuous)
     assert_allclose(scaled, (size if continuous else 1.0) * expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("kind", [0, 1j])
+def test_outward_is_as_exact_as_the_singular_value_can_be(kind, continuous):
+    """sigma_min is eps to the rounding of one SVD: the eigenvalues of order 2n alone are ten times as far off."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        a = (rng.standard_normal((30, 30)) + kind * rng.standard_normal((30, 30))) / np.sqrt(30)
+        for eps in (0.01, 1.0):
+            reached = outward(a, eps, 0.0, continuous)
+            if np.isfinite(reached):
+                rounding = np.finfo(float).eps * (np.linalg.norm(a, 2) + abs(reached))
+                assert abs(sigma_min(a, at(reached, 0.0, continuous)) - eps) <= 1.2 * rounding

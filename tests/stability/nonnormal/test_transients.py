@@ -70,3 +70,27 @@ def test_refused():
     with pytest.raises(ValueError, match="n <= 1000"):
         transient_growth(np.zeros((1200, 1200)), 1)
     assert transient_growth(np.zeros((1200, 1200)), 1, bounds=False).norms.tolist() == [1.0, 0.0]
+
+
+def test_the_bounds_of_a_block_in_closed_form():
+    """[[a, c], [0, a]]: w = a + c/2, omega = Re a + c/2; the ceilings are 2 w^k and e^{omega t}, 1 at the start."""
+    k = np.arange(5)
+    discrete = transient_growth(np.array([[0.5, 2.0], [0.0, 0.5]]), 4)
+    assert_allclose(discrete.ceiling, [1.0, *(2 * 1.5 ** k[1:])], rtol=1e-12)
+    assert_allclose(discrete.asymptotic, 0.5**k, rtol=1e-12)
+    assert_allclose(discrete.times, k)
+    continuous = transient_growth(np.array([[-0.5, 2.0], [0.0, -0.5]]), 4, continuous=True, interval=0.2)
+    assert_allclose(continuous.ceiling, np.exp(0.5 * 0.2 * k), rtol=1e-12)
+    assert_allclose(continuous.asymptotic, np.exp(-0.5 * 0.2 * k), rtol=1e-12)
+    # ||e^{At}|| = e^{-t/2} (t + sqrt(1 + t^2)), the norm of e^{-t/2} [[1, 2t], [0, 1]].
+    t = continuous.times
+    assert_allclose(continuous.norms, np.exp(-t / 2) * (t + np.sqrt(1 + t**2)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_norms_of_a_large_matrix_come_from_products_alone_and_are_the_same(dtype):
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal((410, 410)) + (1j * rng.standard_normal((410, 410)) if dtype is complex else 0)
+    a /= 20
+    expected = [1.0, np.linalg.norm(a, 2), np.linalg.norm(a @ a, 2)]
+    assert_allclose(transient_growth(a, 2, bounds=False).norms, expected, rtol=1e-9)
