@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.boundary import boundary_point, growth
 from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.transfer import transfer_values
 
 _SMALLEST = -1000  # exponent of what counts as zero
 _POLES = 8  # at which the gain is sampled
@@ -64,8 +66,9 @@ def _sampled_gain(g: Realization) -> float:
     if not g.d.size or not len(g.a):
         return 1.0
     poles = np.linalg.eigvals(g.a)
-    beside = poles[np.argsort(-(poles.real if g.continuous else np.abs(poles)))[:_POLES]]
-    responses = g.responses(np.append(beside.imag if g.continuous else np.angle(beside), 0.0))
+    beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]]
+    points = [boundary_point(complex(p), g.continuous) for p in beside if p.imag >= 0 or not g.real()]
+    responses = transfer_values(*g[:4], np.array([*points, 0.0 if g.continuous else 1.0]))
     sizes = np.max(np.abs(responses), axis=(0, 1))
     return float(np.max(sizes[np.isfinite(sizes)], initial=0.0)) or 1.0
 

@@ -183,17 +183,18 @@ def _factor(g: Realization) -> tuple[np.ndarray, np.ndarray]:
     """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
         return np.zeros((0, 0)), np.zeros((0, 0))
-    form = _DiscreteForm(g.a, g.b, None) if not g.continuous else _cayley(g.a, g.b)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows has an error that is no number, and is refused
+        form = _DiscreteForm(g.a, g.b, None) if not g.continuous else _cayley(g.a, g.b)
         f = _doubled(form.a, form.b)
         correction = _correction(g, form, f)
-    if _share(correction, f) > _REFINE:
-        refined = _root_of(f @ f.conj().T + correction)
-        again = _correction(g, form, refined)
-        if _share(again, refined) < _share(correction, f):
-            f, correction = refined, again
-    if not _share(correction, f) <= _LOST:
-        raise ArithmeticError(_LOST_DIGITS.format("a gramian is", _share(correction, f)))
+        share = _share(correction, f)
+        if _REFINE < share < np.inf:
+            refined = _root_of(f @ f.conj().T + correction)
+            again = _correction(g, form, refined)
+            if _share(again, refined) < share:
+                f, correction, share = refined, again, _share(again, refined)
+    if not share <= _LOST:
+        raise ArithmeticError(_LOST_DIGITS.format("a gramian is", share))
     return f, correction
 
 
@@ -216,7 +217,7 @@ def _doubled(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for _ in range(_DOUBLINGS):
         step = a @ f
         if not np.all(np.isfinite(step)):
-            raise ArithmeticError("a gramian has entries beyond the largest float: the powers of A grow too far")
+            raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
         if np.linalg.norm(step) <= _EPS**2 * np.linalg.norm(f):
             break
         f, a = _compressed(np.hstack([f, step])), a @ a

@@ -127,11 +127,13 @@ def _in_continuous_time(g: Realization, level: float) -> _View | None:
     views = (_itself, _reciprocal) if g.continuous else (_cayley_at_1, _cayley_at_minus_1, _cayley_at_i)
     for view in views:
         try:
-            candidate = view(g)
+            with np.errstate(all="ignore"):  # what overflows has no finite condition, and is not taken
+                candidate = view(g)
+                direct = float(np.linalg.norm(candidate.d, 2)) if candidate.d.size else 0.0
         except np.linalg.LinAlgError:  # the point opposite is a pole
             continue
-        room = 1 - (np.linalg.norm(candidate.d, 2) / level) ** 2 if candidate.d.size else 1.0
-        its = max(candidate.inverse, float(1 / room)) if room > 0 else math.inf
+        room = 1 - (direct / level) ** 2
+        its = max(candidate.inverse, 1 / room) if room > 0 else math.inf
         if its < condition:
             best, condition = candidate, its
         if condition <= _SOUND:

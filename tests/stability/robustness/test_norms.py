@@ -1,11 +1,14 @@
 """Norms against closed forms, published numbers, and a fine grid."""
 
+import contextlib
+
 import control
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, h2_norm, hinf_norm, loop_transfer, mode
+from ctrlattn.errors import InputError
 from ctrlattn.stability import peak_gain
 
 # python-control's sysnorm_test.py, "random system generated in MATLAB", with MATLAB's norms.
@@ -268,3 +271,58 @@ def test_a_pole_on_the_circle_makes_every_norm_infinite(roots):
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(len(roots),) * 2))[0]
     matrix = turned @ control.ss(system).A @ turned.T
     assert hinf_norm((matrix, turned[:, :1], turned[:1], [[0.0]])) == np.inf
+
+
+def hidden_chain(n, coupling):
+    """1/(z - 0.5)^n coupling^(n - 1), turned: at z = 1 2 (2 coupling)^(n - 1)."""
+    q = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+    block = 0.5 * np.eye(n) + coupling * np.eye(n, k=1)
+    return (q @ block @ q.T, q[:, -1:], q.T[:1], [[0.0]]), 2 * (2 * coupling) ** (n - 1)
+
+
+def test_the_residual_bounds_what_rounding_did():
+    assert peak_gain(([[0.5]], [[1.0]], [[1.0]], [[0.0]])).residual == 4 * 2.0**-52
+    for n, coupling in ((4, 4), (6, 4), (8, 3), (8, 4)):
+        system, exact = hidden_chain(n, coupling)
+        peak = peak_gain(system)
+        assert 1e-16 < abs(peak.value / exact - 1) <= peak.residual  # the rotation alone rounds A
+        assert peak.upper >= exact
+        assert peak.residual < 1e7 * abs(peak.value / exact - 1)
+
+
+@pytest.mark.parametrize(("n", "coupling"), [(8, 8), (10, 4), (16, 2)])
+def test_a_peak_whose_digits_are_lost_is_refused(n, coupling):
+    with pytest.raises(ArithmeticError, match="the peak gain is lost"):
+        hinf_norm(hidden_chain(n, coupling)[0])
+    with pytest.raises(ArithmeticError, match=r"a gramian is lost|h2_norm"):
+        h2_norm(hidden_chain(n, coupling)[0])
+
+
+def test_three_states_within_rounding_of_minus_1_come_back_at_once():
+    for seed in range(20):
+        t = np.random.default_rng(seed).normal(size=(3, 3))
+        a = t @ np.diag([-1 + 2.0**-53 * (seed % 4), 0.5, -0.3]) @ np.linalg.inv(t)
+        system = (a, np.ones((3, 1)), np.ones((1, 3)), [[0.0]])
+        assert hinf_norm(system) == h2_norm(system) == np.inf
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_entries_of_any_size_give_numbers_or_refusals(seed):
+    """No warning, no raw error: entries from 1e-300 to 1e118, zeros, and what overflows."""
+    rng = np.random.default_rng(seed)
+    n, m, p = (int(k) for k in rng.integers([0, 1, 1], [6, 3, 3]))
+
+    def matrix(*shape):
+        sizes = (0.0, 10.0 ** rng.uniform(-150, 118, shape), rng.integers(0, 2, shape), 10.0 ** rng.choice([-300, 118]))
+        return rng.normal(size=shape) * sizes[int(rng.integers(4))]
+
+    a, b, c, d = matrix(n, n), matrix(n, m), matrix(p, n), matrix(p, m)
+    radius = np.max(np.abs(np.linalg.eigvals(a)), initial=0.0) if n else 0.0
+    continuous = bool(seed % 2)
+    if continuous:
+        a = a - 1.1 * radius * np.eye(n)
+    elif radius > 0:
+        a = a * (0.9 / radius)
+    for norm in (hinf_norm, h2_norm):
+        with contextlib.suppress(InputError, ArithmeticError):
+            assert norm((a, b, c, d), continuous=continuous) >= 0
