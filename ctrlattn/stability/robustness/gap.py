@@ -1,21 +1,30 @@
 """delta(P, Q) = sup_w |P - Q| / sqrt((1 + |P|^2)(1 + |Q|^2)): how far two plants are apart for the loops around them.
 
-With P = n/d and Q = m/h all is polynomial on the circle: |n h - m d|^2 against (|n|^2 + |d|^2)(|m|^2 + |h|^2), the
-extrema at roots of a derivative. Vinnicombe's winding condition counts the roots of conj(d) h + conj(n) m.
+The distance is that of P and Q as points of a sphere, on a grid that knows where either turns fast, polished at each
+peak. With P = n/d and Q = m/h, Vinnicombe's winding condition counts the roots of conj(d) h + conj(n) m: certified
+roots of exact numbers.
 """
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import control
 import numpy as np
-from numpy.polynomial import chebyshev
 
 from ctrlattn.errors import InputError
-from ctrlattn.stability.modes import circle
+from ctrlattn.linear.polynomial_roots import integer_roots
+from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.transfer import BoundaryTransfer
+from ctrlattn.stability.boundary_search import start_grid
+from ctrlattn.stability.modes.exact_gains import as_fractions, exact_fraction, plus, product
 from ctrlattn.stability.robustness.margins import siso_loop
 
 _ON_CIRCLE = 1e-9
+_FINER = 4
+_ZOOMS = 12
+
+Exact = list[Fraction]
 
 
 def nu_gap(plant: Any, other: Any) -> float:
@@ -49,34 +58,64 @@ def nu_gap(plant: Any, other: Any) -> float:
     >>> round(nu_gap(control.tf(1, [1, -0.5], 1), control.tf(1, [1, -1], 1)), 6)  # at z = 1: 0.5/sqrt(1 + 0.25) / 1
     0.447214
     """
-    (n, d), (m, h) = _fraction(plant), _fraction(other)
-    if not _winds_as_it_must(n, d, m, h):
+    (p, n, d), (q, m, h) = _fraction(plant), _fraction(other)
+    winding = _roots(plus(product(d[::-1], h), product(n[::-1], m)))
+    if winding is None or np.any(np.abs(np.abs(winding) - 1) <= _ON_CIRCLE):
         return 1.0
-    apart = np.polyadd(np.polymul(n, h), np.polymul(-m, d))
-    top = circle.squared_modulus(apart)
-    squares = [circle.squared_modulus(p) for p in (n, d, m, h)]
-    bottom = chebyshev.chebmul(chebyshev.chebadd(*squares[:2]), chebyshev.chebadd(*squares[2:]))
-    slope = chebyshev.chebsub(
-        chebyshev.chebmul(chebyshev.chebder(top), bottom), chebyshev.chebmul(top, chebyshev.chebder(bottom))
-    )
-    cosines = np.concatenate([[1.0, -1.0], circle.cosines_of_roots(slope)])
-    share = np.max(chebyshev.chebval(cosines, top) / chebyshev.chebval(cosines, bottom))
-    return math.sqrt(min(max(float(share), 0.0), 1.0))
+    if int(np.sum(np.abs(winding) < 1)) != len(h) - 1:
+        return 1.0
+    # Where |P|, |Q| or P - Q turn fast: roots of |n|^2 + |d|^2, of |m|^2 + |h|^2, of the winding, and the poles.
+    turning = [_roots(plus(product(x, x[::-1]), product(y, y[::-1]))) for x, y in ((n, d), (m, h))]
+    known = [winding, *turning, *(_roots(x) for x in (d, h, plus(product(n, h), [-x for x in product(m, d)])))]
+    roots = np.concatenate([x for x in known if x is not None])
+    sphere = BoundaryTransfer(*p[:5]), BoundaryTransfer(*q[:5])
+    return _highest(sphere, np.concatenate([[0.0], start_grid(roots, continuous=False, finer=_FINER), [math.pi]]))
 
 
-def _winds_as_it_must(n: np.ndarray, d: np.ndarray, m: np.ndarray, h: np.ndarray) -> bool:
-    """z^order (conj(d) h + conj(n) m), order that of d: as many roots inside as the other has poles."""
-    reversed_n, reversed_d = np.pad(n, (len(d) - len(n), 0))[::-1], d[::-1]
-    roots = np.roots(np.polyadd(np.polymul(reversed_d, h), np.polymul(reversed_n, m)))
-    if np.any(np.abs(np.abs(roots) - 1) <= _ON_CIRCLE):
-        return False
-    return int(np.sum(np.abs(roots) < 1)) == len(h) - 1
+def _highest(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> float:
+    """The largest distance, zoomed in at every peak of the grid that may be it."""
+    distance = _distance(sphere, w)
+    best = float(distance.max())
+    padded = np.concatenate([[-1.0], distance, [-1.0]])
+    peaks = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] >= padded[2:]) & (distance >= 0.5 * best))
+    for at in peaks.tolist():
+        low, high = w[max(at - 1, 0)], w[min(at + 1, len(w) - 1)]
+        for _ in range(_ZOOMS):
+            inner = np.linspace(low, high, 17)
+            value = _distance(sphere, inner)
+            top = int(np.argmax(value))
+            low, high = inner[max(top - 1, 0)], inner[min(top + 1, 16)]
+            best = max(best, float(value[top]))
+    return min(best, 1.0)
 
 
-def _fraction(system: Any) -> tuple[np.ndarray, np.ndarray]:
-    """(num, den) of a discrete SISO plant."""
-    if siso_loop(system, "nu_gap").continuous:
+def _distance(sphere: tuple[BoundaryTransfer, BoundaryTransfer], w: np.ndarray) -> np.ndarray:
+    """|p_1 q_2 - p_2 q_1| of the unit vectors along (P, 1) and (Q, 1); (1, 0) at a pole."""
+    points: list[np.ndarray] = []
+    for transfer in sphere:
+        value = transfer.at(w)[0, 0]
+        at_pole = ~np.isfinite(value)
+        vector = np.stack([np.where(at_pole, 1.0, value), np.where(at_pole, 0.0, 1.0)])
+        points.append(vector / np.hypot(np.abs(vector[0]), np.abs(vector[1])))
+    (p_1, p_2), (q_1, q_2) = points
+    return np.abs(p_1 * q_2 - p_2 * q_1)
+
+
+def _roots(p: Exact) -> np.ndarray | None:
+    """Certified roots of exact numbers; None of the zero polynomial."""
+    if not any(p):
+        return None
+    common = math.lcm(*(x.denominator for x in map(Fraction, p)))
+    return integer_roots([int(x * common) for x in p])
+
+
+def _fraction(system: Any) -> tuple[Realization, Exact, Exact]:
+    """A discrete SISO plant with its exact (num, den), both of one length."""
+    loop = siso_loop(system, "nu_gap")
+    if loop.continuous:
         raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
-    fraction = control.tf(system)
-    num, den = (np.trim_zeros(np.asarray(p[0][0], dtype=float), "f") for p in (fraction.num, fraction.den))
-    return (num if len(num) else np.zeros(1)), den
+    if isinstance(system, control.TransferFunction):
+        num, den = as_fractions(system.num[0][0]), as_fractions(system.den[0][0])
+    else:
+        num, den = exact_fraction(*(np.asarray(m, dtype=float) for m in (system.A, system.B, system.C, system.D)))
+    return loop, [Fraction(0)] * (len(den) - len(num)) + num, den
