@@ -29,7 +29,8 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     # The suffix is kept, since numpy and matplotlib choose the format by it.
-    handle, name = tempfile.mkstemp(prefix=f".{final.stem}-", suffix=final.suffix, dir=final.parent)
+    # The stem is cut, since a name of 255 bytes leaves no room for the letters that make it unique.
+    handle, name = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=final.suffix, dir=final.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -40,6 +41,24 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def require_output(path: str | os.PathLike[str]) -> None:
+    """Raise InputError where no directory can be written, before work starts; nothing is created.
+
+    >>> require_output("/dev/null")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: cannot write to the output directory /dev/null: it exists and is no directory
+    """
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write to the output directory {folder}: it exists and is no directory")
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write to the output directory {folder}: {there} is no directory")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to the output directory {folder}: no permission to write in {there}")
 
 
 def output_directory(path: str | os.PathLike[str]) -> Path:

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ctrlattn"
 
 # A room imports from its own step or from steps above it, never from below.
 FLOW = (
-    ("errors", "progress", "arrays", "files", "kernels"),
+    ("errors", "progress", "arrays", "files", "identity", "kernels"),
     ("predictors", "controllers", "normalizers", "tracking"),
     ("sequential",),
     ("loop",),

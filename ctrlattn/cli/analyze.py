@@ -39,14 +39,16 @@ def analyze(
     so that an interrupted run continues).
     """
     with one_line_errors():
-        from ctrlattn.files import output_directory
+        from ctrlattn.files import require_output
 
-        output_directory(out)
+        require_output(out)
         words = text_of(text)
         checkpoint = load_checkpoint(source, allow_download=allow_download)
 
         from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.measure.profile import profile_identity
         from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.identity import work_folder
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         if checkpoint.tokenizer is None:
@@ -54,10 +56,11 @@ def analyze(
         ids = token_ids(checkpoint, words, most=tokens)
         if len(ids) < 2:
             raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
+        folder = work_folder(out, profile_identity(checkpoint, ids, seed=seed), show_progress)
         profile = checkpoints.feedback_profile(
-            checkpoint, ids, parts=parts, store=out / "parts", seed=seed, progress=show_progress
+            checkpoint, ids, parts=parts, store=folder / "parts", seed=seed, progress=show_progress
         )
-        written = write_analysis(out, profile)
+        written = write_analysis(folder, profile)
         if as_json:
             print_json(written.summary)
         else:

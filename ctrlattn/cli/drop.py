@@ -53,11 +53,12 @@ def drop(
     It writes model/ (loads with checkpoints.load; safetensors), report.html, figures/, results.nc and summary.json.
     """
     with one_line_errors():
-        from ctrlattn.files import output_directory
+        from ctrlattn import __version__
+        from ctrlattn.checkpoints.network.save import discard_unfinished
+        from ctrlattn.files import require_output
+        from ctrlattn.identity import digest, of_network, work_folder
 
-        folder = output_directory(out)
-        if (folder / "model").exists():
-            raise InputError(f"{folder / 'model'}: exists already; name another --out")
+        require_output(out)
         words, judging = text_of(text), None if held_out is None else text_of(held_out)
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
         if checkpoint.tokenizer is None:
@@ -75,6 +76,10 @@ def drop(
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
+        asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
+        mark = digest(of_network(checkpoint.model), read, chosen, asked, __version__)
+        folder = work_folder(out, mark, show_progress)
+        discard_unfinished(folder / "model")
         reduction = checkpoints.reduce(
             checkpoint,
             split,
@@ -86,7 +91,8 @@ def drop(
             seed=seed,
             progress=show_progress,
         )
-        checkpoints.save(reduction.after, folder / "model")
+        if not (folder / "model" / "config.json").exists():
+            checkpoints.save(reduction.after, folder / "model")
         show_progress("speed", 0, 1)
         networks = {"intact": reduction.before, "reduced": reduction.after}
         spent = checkpoints.cost(networks, split.judge[:1])

@@ -39,11 +39,11 @@ def observe(
     feature, with shaded tokens), dictionary.safetensors, figures/, results.nc and summary.json.
     """
     with one_line_errors():
-        from ctrlattn.files import output_directory
+        from ctrlattn.files import require_output
 
         if not k and not penalty:
             raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
-        output_directory(out)
+        require_output(out)
         file = file_of(text)
         if file is None:
             raise InputError(
@@ -70,7 +70,7 @@ def observe(
             shown=shown,
             progress=show_progress,
         )
-        written = pages.write(out, result)
+        written = pages.write(result.folder, result)
         if as_json:
             print_json(written.summary)
         else:

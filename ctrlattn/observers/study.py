@@ -11,6 +11,7 @@ import torch
 
 from ctrlattn.checkpoints import Checkpoint
 from ctrlattn.errors import InputError
+from ctrlattn.identity import digest, of_files, of_network, work_folder
 from ctrlattn.observers.dictionary import Dictionary, load, save
 from ctrlattn.observers.measures import (
     FeatureTexts,
@@ -25,7 +26,7 @@ from ctrlattn.observers.measures import (
 from ctrlattn.observers.replacement import Recovered, recover
 from ctrlattn.observers.source import SignalSource, observe
 from ctrlattn.observers.training import Settings, train
-from ctrlattn.progress import Progress
+from ctrlattn.progress import Progress, silent
 
 _BLOCK = 16_384  # examples per block
 _CONTEXT = 128  # tokens per window
@@ -46,6 +47,7 @@ class Study(NamedTuple):
     purity_of_random: np.ndarray  # (features,): purity with the tokens in random order
     texts: tuple[FeatureTexts, ...]
     examples: int  # number of held-out examples
+    folder: Path  # where the dictionary is: the given one, or that of this study beside it
 
 
 def study(
@@ -74,7 +76,8 @@ def study(
     layer : int
     signal : one of `SIGNALS`
     folder : directory
-        Directory for dictionary.safetensors, and for training.safetensors during the training.
+        Directory for dictionary.safetensors, and for training.safetensors during the training. Where it holds a study
+        of another network, text or setting, this one goes to a directory beside it.
     features, k, penalty, seed : as in `Settings`
     tokens : int
         Approximate number of training examples.
@@ -94,7 +97,7 @@ def study(
     Raises
     ------
     InputError
-        `SignalSource` or `Settings` refuses its arguments, or `folder` holds the dictionary of another study.
+        `SignalSource` or `Settings` refuses its arguments, or the directory cannot be written.
     """
     source = SignalSource(checkpoint, path, layer, (signal,), size=min(_BLOCK, max(1, tokens // 8)), context=context)
     blocks = max(1, round(tokens / (source.count * source.each)))
@@ -102,6 +105,7 @@ def study(
     settings = Settings(features, k, blocks=blocks, penalty=penalty, seed=seed, dead_after=dead_after)
     held = source.held_out(held_out)
     facts = _facts(source, signal)
+    folder = work_folder(folder, digest(facts, asdict(settings)), progress or silent)
     dictionary = _trained(source, signal, settings, folder, facts, progress)
     examples = observed(source, held, signal)
     counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, source.checkpoint.width))
@@ -119,6 +123,7 @@ def study(
         purity_of_random=random,
         texts=_texts(dictionary, examples, source.tokens(held), checkpoint.tokenizer, _shown(worth, shown, seed)),
         examples=examples.shape[0] * examples.shape[1],
+        folder=folder,
     )
 
 
@@ -128,8 +133,9 @@ def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
         "model": source.checkpoint.source.rstrip("/").rpartition("/")[2],
         "layer": source.layer,
         "signal": signal,
+        "weights": of_network(source.checkpoint.model),
         "text": source.path.name,
-        "text_bytes": source.path.stat().st_size,
+        "text_sha256": of_files([source.path]),
         "context": source.context,
         "block": source.count * source.each,
     }

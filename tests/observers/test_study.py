@@ -51,9 +51,24 @@ def test_a_finished_study_is_not_trained_again(tiny, text, tmp_path, found):
 
     again = study(tiny, text, 1, "error", tmp_path, **SMALL, progress=refused)
     assert again.quality.explained == found.quality.explained
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["dictionary.safetensors", "text.txt"]
-    with pytest.raises(ValueError, match="a dictionary that differs in signal: give another --out"):
-        study(tiny, text, 1, "state", tmp_path, **SMALL)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dictionary.safetensors", "identity.json", "text.txt"]
+
+
+def test_another_text_of_the_same_name_and_length_or_other_weights_are_another_study(tiny, text, tmp_path, found):
+    told = []
+    first = text.read_text(encoding="utf-8")
+    text.write_text(first.swapcase(), encoding="utf-8")
+    other = study(tiny, text, 1, "error", tmp_path, **SMALL, progress=lambda step, done, total: told.append(step))
+    text.write_text(first, encoding="utf-8")
+    assert other.folder != tmp_path
+    assert other.folder.parent == tmp_path.parent
+    assert any("holds work of another network, text or setting" in step for step in told)
+    assert not torch.equal(other.dictionary.decoder, found.dictionary.decoder)
+    weight = tiny.model.get_output_embeddings().weight.data
+    weight[0, 0] += 1  # one number of one weight
+    third = study(tiny, text, 1, "error", tmp_path, **SMALL)
+    weight[0, 0] -= 1
+    assert third.folder not in (tmp_path, other.folder)
 
 
 class Tags(HTMLParser):

@@ -18,7 +18,6 @@ At most: an estimate that has settled stops earlier. `cost` in the attributes co
 134 forward passes, 124 s of CPU time on one thread, 2.3 GB at the peak.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from ctrlattn.checkpoints.measure.parts.measurement import SUBLAYERS, Effort, Me
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.errors import InputError, require_known
-from ctrlattn.files import output_directory
+from ctrlattn.identity import digest, of_network, work_folder
 from ctrlattn.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -63,8 +62,8 @@ def feedback_profile(
         feedback, heads, value_output, attention, diversity, sinks, gain, nonnormality, exponents; all by default.
     progress : callable (part, done, total), optional
     store : directory, optional
-        Each part is written there when it is done, whole or not at all; what is there for the same network, text and
-        effort is not measured again.
+        Each part is written there when it is done, whole or not at all; what is there for the same weights, text and
+        effort is not measured again. Parts of others are left alone: this run's go to a directory beside it.
     effort : Effort, optional
         How many products the estimates of gain, non-normality and exponents may take.
     seed : int
@@ -100,9 +99,9 @@ def feedback_profile(
     wanted = _wanted(parts)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
-    folder = None if store is None else output_directory(store)
     measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
-    mark = _fingerprint(checkpoint, inputs, effort, seed)
+    mark = "" if store is None else _identity(checkpoint, inputs, effort, seed)
+    folder = None if store is None else work_folder(Path(store), mark, progress or silent)
     measured = {name: _part(measurement, name, folder, mark) for name in wanted}
     return _merged(measurement, measured)
 
@@ -168,15 +167,10 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
     )
 
 
-def _fingerprint(checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int) -> str:
-    """Of whatever decides a result: network (its modules, and numbers out of every weight), text, effort, seed."""
-    digest = hashlib.sha256(f"{SCHEMA_VERSION} {vars(effort)} {seed}".encode())
-    for name, module in checkpoint.model.named_modules():
-        digest.update(f"{name} {type(module).__name__}".encode())
-    for name, weight in checkpoint.model.named_parameters():
-        flat = weight.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // 256)].double().cpu().numpy()
-        digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}".encode() + some.tobytes())
-    for key, value in inputs.items():
-        digest.update(f"{key} ".encode() + np.asarray(value).tobytes())
-    return digest.hexdigest()
+def profile_identity(checkpoint: Checkpoint, ids: Any, *, effort: Effort | None = None, seed: int = 0) -> str:
+    """Digest of whatever decides a profile: every weight, the text, effort, seed and the version of the parts."""
+    return _identity(checkpoint, inputs_of(checkpoint, ids), effort or Effort(), seed)
+
+
+def _identity(checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int) -> str:
+    return digest(of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION)

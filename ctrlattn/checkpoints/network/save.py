@@ -74,6 +74,17 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def discard_unfinished(directory: str | os.PathLike[str]) -> None:
+    """Remove what a killed `save` has left: a directory without config.json, which is written last, does not load.
+
+    >>> discard_unfinished("no/such/directory")
+    """
+    folder = Path(directory)
+    if folder.is_dir() and not (folder / "config.json").exists():
+        for path in folder.iterdir():
+            path.unlink()
+
+
 def is_changed(directory: str | os.PathLike[str]) -> bool:
     """Whether a directory holds a network that `drop` has changed and `save` has written.
 

@@ -8,6 +8,7 @@ Classes are sorted by name, as in torchvision's ImageFolder. PIL decodes the fil
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 
 from ctrlattn.errors import InputError
+from ctrlattn.identity import of_files
 from ctrlattn.nn.experiment.data import Data, Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -48,6 +50,11 @@ class Images(Sequence[torch.Tensor]):
         """(N, 3, side, side)."""
         return len(self.files), 3, self.side, self.side
 
+    @cached_property
+    def content(self) -> str:
+        """Digest of the bytes of all files, read once."""
+        return of_files(self.files)
+
     def is_floating_point(self) -> bool:
         """True, as for a tensor of pixels."""
         return True
@@ -75,13 +82,36 @@ class Images(Sequence[torch.Tensor]):
         file = self.files[row]
         try:
             with Image.open(file) as opened:
-                image = opened.convert("RGB")
+                image = _in_colour(opened)
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"{file} cannot be read as an image: {error}") from error
-        box = middle(*image.size) if draw is None else random_part(*image.size, draw)
+        width, height = image.size
+        box = middle(width, height) if draw is None else random_part(width, height, draw)
         size = (self.side, self.side)
         pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC, box=box))
         return pixels if draw is None or draw[4] < 0.5 else pixels[:, ::-1]
+
+
+def _in_colour(image: Any) -> Any:
+    """Eight bits of red, green and blue, as a viewer shows them: 16 bits are scaled, what is transparent lies on white.
+
+    PIL's own conversion cuts 16 bits off at 255, so that a grey picture became white, and takes floats of [0, 1] for 0.
+    """
+    from PIL import Image
+
+    if image.mode.startswith(("I", "F")):
+        values, whole = np.asarray(image, dtype=float), image.mode.startswith("I")
+        top = 65535.0 if whole else 1.0
+        if not (values.min() >= 0 and values.max() <= top):
+            raise OSError(
+                f"its values run from {values.min():g} to {values.max():g}: wanted are 0 to 65535 of integers, or 0 to "
+                "1 of floats"
+            )
+        image = Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def middle(width: int, height: int) -> Box:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from ctrlattn.files import atomic
+from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
-from ctrlattn.nn.experiment.data import Data
+from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.training import RunSettings, train
 from ctrlattn.progress import Progress, silent
@@ -27,10 +28,13 @@ def resumed(
     """The run from its file if that has the same settings; otherwise it is trained and written there."""
     identity = _identity(settings, data)
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
+    earlier = _read(runs / f"{name}.json")
+    if earlier and not _same(earlier, identity):
+        other, name = name, f"{name}_{digest(identity)[:8]}"
+        progress(f"{other}.json is a run of other data or settings: this one is {name}.json", 0, 1)
+        earlier = _read(runs / f"{name}.json")
     file = runs / f"{name}.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    # A setting that an earlier version did not have yet had the value that is now the default.
-    same = {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
+    same = _same(earlier, identity)
     if data_parallel.agreed(same, torch.device("cpu") if device is None else device):
         return earlier
     trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
@@ -42,11 +46,26 @@ def resumed(
     return run
 
 
+def _read(file: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return run
+
+
+def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:
+    """A setting that an earlier version did not have yet had the value that is now the default."""
+    return {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
+
+
+def _content(part: Part) -> str:
+    """Digest of the bytes of every image, and of the labels."""
+    return digest(part.inputs.content, part.targets)
+
+
 def _identity(settings: RunSettings, data: Data) -> dict[str, Any]:
     """Everything that decides the numbers of a run: its settings, the data, and the file of an arm that has one."""
     identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
     if settings.arm.endswith(".toml"):
         identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")
     if isinstance(data.train.inputs, Images):
-        identity["images"] = [len(part.targets) for part in (data.train, data.valid, data.test)]
+        identity["images"] = [_content(part) for part in (data.train, data.valid, data.test)]
     return identity

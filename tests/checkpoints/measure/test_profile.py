@@ -154,7 +154,7 @@ def test_cost_is_counted():
 def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
     checkpoint, parts = tiny(), ["feedback", "sinks"]
     first = checkpoints.feedback_profile(checkpoint, IDS, parts=parts, store=tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["feedback.nc", "sinks.nc"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["feedback.nc", "identity.json", "sinks.nc"]
 
     def refuse(*arguments):
         raise AssertionError("a stored part is not measured again")
@@ -173,6 +173,23 @@ def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
         checkpoints.feedback_profile(checkpoint, IDS, parts=parts, store=tmp_path)
 
 
+def test_one_number_of_one_weight_is_another_network(tmp_path):
+    """The sum of a store's weights used to be sampled: a head that was set to zero was not seen."""
+    checkpoint, told = tiny(), []
+    first = checkpoints.feedback_profile(checkpoint, IDS, parts=["feedback"], store=tmp_path / "parts")
+    with torch.no_grad():
+        checkpoint.model.model.layers[1].self_attn.o_proj.weight[3, 1] = 5.0
+    second = checkpoints.feedback_profile(
+        checkpoint, IDS, parts=["feedback"], store=tmp_path / "parts",
+        progress=lambda step, done, total: told.append(step),
+    )  # fmt: skip
+    assert results.compare(first, second).largest > 0
+    assert len(list(tmp_path.iterdir())) == 2
+    assert "holds work of another network, text or setting" in told[0]
+    again = checkpoints.feedback_profile(tiny(), IDS, parts=["feedback"], store=tmp_path / "parts")
+    assert results.compare(first, again).largest == 0.0  # nothing was overwritten
+
+
 def test_an_interrupted_profile_goes_on(tmp_path):
     def interrupt(part, done, total):
         if part == "sinks":
@@ -181,7 +198,7 @@ def test_an_interrupted_profile_goes_on(tmp_path):
     parts = ["feedback", "diversity", "sinks"]
     with pytest.raises(KeyboardInterrupt):
         checkpoints.feedback_profile(tiny(), IDS, parts=parts, store=tmp_path, progress=interrupt)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["diversity.nc", "feedback.nc"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["diversity.nc", "feedback.nc", "identity.json"]
     found = checkpoints.feedback_profile(tiny(), IDS, parts=parts, store=tmp_path)
     assert "sink_share" in found
 

@@ -102,3 +102,37 @@ def test_a_directory_that_cannot_be_used_says_why(tmp_path):
     data.test.inputs.files[0].write_text("no image", encoding="utf-8")
     with pytest.raises(ValueError, match=r"009\.png cannot be read as an image"):
         data.test.inputs[:]
+
+
+def pixel(path):
+    return Images([path], 8)[:][0, :, 4, 4].tolist()
+
+
+def test_sixteen_bits_floats_palettes_and_alpha_are_read_as_a_viewer_shows_them(tmp_path):
+    grey = np.full((10, 10), 0.5)
+    Image.fromarray((grey * 65535).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "float.tiff")
+    for name in ("deep.png", "float.tiff"):
+        npt.assert_allclose(pixel(tmp_path / name), [0.5] * 3, atol=0.003)
+    palette = Image.new("RGB", (10, 10), (200, 100, 50)).convert("P", palette=Image.Palette.ADAPTIVE)
+    palette.save(tmp_path / "palette.png")
+    npt.assert_allclose(np.multiply(pixel(tmp_path / "palette.png"), 255), [200, 100, 50], atol=1)
+    Image.new("RGBA", (10, 10), (200, 100, 50, 0)).save(tmp_path / "clear.png")
+    assert pixel(tmp_path / "clear.png") == [1.0, 1.0, 1.0]
+    Image.new("LA", (10, 10), (100, 255)).save(tmp_path / "solid.png")
+    npt.assert_allclose(np.multiply(pixel(tmp_path / "solid.png"), 255), [100] * 3)
+
+
+def test_floats_outside_the_unit_interval_are_refused(tmp_path):
+    Image.fromarray(np.full((10, 10), 40.0, np.float32)).save(tmp_path / "hot.tiff")
+    with pytest.raises(ValueError, match="its values run from 40 to 40: wanted are"):
+        pixel(tmp_path / "hot.tiff")
+
+
+def test_the_content_is_that_of_the_files(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (10, 10), (1, 2, 3)).save(path)
+    first = Images([path], 8).content
+    assert Images([path], 16).content == first
+    Image.new("RGB", (10, 10), (1, 2, 4)).save(path)
+    assert Images([path], 8).content != first

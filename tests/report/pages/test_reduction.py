@@ -55,9 +55,19 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "outcome", "savings", "importance", "choice"]
     assert "The KV cache takes 50 % less for each token" in page
+    weights = (out / "model" / "ctrlattn.safetensors").read_bytes()
+    # The killed run of the same question goes on; another question leaves its work alone.
+    (out / "model" / "config.json").unlink()
+    (out / "model" / ".model-half.safetensors").write_bytes(b"half")
     again = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out)
-    assert again.exit_code == 2
-    assert "exists already" in again.stderr
+    assert again.exit_code == 0, again.output
+    assert (out / "model" / "ctrlattn.safetensors").read_bytes() == weights
+    assert not (out / "model" / ".model-half.safetensors").exists()
+    other = run(source, "--attention", 1, "--text", TEXT, "--window", 10, "--out", out)
+    assert other.exit_code == 0, other.output
+    assert "holds work of another network, text or setting" in other.stderr
+    assert (out / "model" / "ctrlattn.safetensors").read_bytes() == weights
+    assert len(list(out.parent.glob("out-*/model"))) == 1
 
 
 def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):

@@ -1,0 +1,153 @@
+"""What a result is of: a digest over every byte that decides it, and the folder of work that has the same digest.
+
+A name, a size or a sample of the weights says nothing: two texts of one name and length gave one result, and a head
+that was set to zero was not seen. Work is resumed where the digest is the same; work of another digest is left alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.errors import InputError
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.progress import Progress, silent
+
+_FILE = "identity.json"
+_WORK = ("*.nc", "*.safetensors", "report.html", "model")  # results of a version that wrote no identity
+_CHUNK = 1 << 24  # bytes of a file that are in memory at once
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256, in hexadecimal, of texts, bytes, numbers, arrays, tensors, and lists and dictionaries of these.
+
+    Types, shapes and boundaries count: digest("ab", "c") is not digest("a", "bc").
+
+    Raises
+    ------
+    TypeError
+        A part of another type, whose bytes say nothing of its content.
+
+    Examples
+    --------
+    >>> digest("text", 1)[:8], digest("text", 2)[:8]
+    ('c4b2c454', 'e59e1aa3')
+    """
+    state = hashlib.sha256()
+    for part in parts:
+        _add(state, part)
+    return state.hexdigest()
+
+
+def of_network(model: Any) -> str:
+    """Digest of a torch module: the class of every module, and every byte of every parameter and buffer.
+
+    Weights are hashed where they lie, one after the other; those that are not contiguous are copied one at a time.
+    """
+    state = hashlib.sha256()
+    for name, module in model.named_modules():
+        _add(state, f"{name} {type(module).__name__}")
+    for named in (model.named_parameters(), model.named_buffers()):
+        for name, weight in named:
+            _add(state, name)
+            _add(state, weight)
+    return state.hexdigest()
+
+
+def of_files(paths: Iterable[Path]) -> str:
+    """Digest of the contents of files, in the given order; read in parts of 16 MiB."""
+    state = hashlib.sha256()
+    for path in paths:
+        state.update(f"file {path.stat().st_size} ".encode())
+        with path.open("rb") as opened:
+            while chunk := opened.read(_CHUNK):
+                state.update(chunk)
+    return state.hexdigest()
+
+
+def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:
+    """`out` if it holds no work, or work of the same digest; otherwise a folder of that digest beside it.
+
+    Parameters
+    ----------
+    out : Path
+        Made if absent.
+    mark : str
+        Digest of what decides the work.
+    progress : callable
+        It is told in one line when the work goes to another folder.
+
+    Returns
+    -------
+    Path
+        `out`, or `out-<first 8 digits of the digest>`. It holds identity.json.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp()) / "out"
+    >>> work_folder(out, "11111111aa").name, work_folder(out, "22222222bb").name, work_folder(out, "11111111aa").name
+    ('out', 'out-22222222', 'out')
+    """
+    folder = output_directory(out)
+    if not _is_of(folder, mark):
+        folder = output_directory(out.with_name(f"{out.resolve().name}-{mark[:8]}"))
+        progress(f"{out} holds work of another network, text or setting: this work goes to {folder}", 0, 1)
+        if not _is_of(folder, mark):
+            raise InputError(f"{folder}: holds other work; give another --out")
+    with atomic(folder / _FILE) as path:
+        path.write_text(json.dumps({"identity": mark}) + "\n", encoding="utf-8")
+    return folder
+
+
+def _is_of(folder: Path, mark: str) -> bool:
+    """Is the folder of this digest, or does it hold no work at all? Files that a user keeps there are none."""
+    if not (folder / _FILE).exists():
+        return not any(any(folder.glob(pattern)) for pattern in _WORK)
+    try:
+        return bool(json.loads((folder / _FILE).read_text(encoding="utf-8"))["identity"] == mark)
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _add(state: Any, part: Any) -> None:
+    """A tag of type and size goes before the content."""
+    if part is None or isinstance(part, bool | int | float | str):
+        content = repr(part).encode()
+        state.update(f"{type(part).__name__} {len(content)} ".encode() + content)
+    elif isinstance(part, bytes):
+        state.update(f"bytes {len(part)} ".encode() + part)
+    elif isinstance(part, dict):
+        state.update(f"dict {len(part)} ".encode())
+        for key in sorted(part, key=repr):
+            _add(state, key)
+            _add(state, part[key])
+    elif isinstance(part, list | tuple):
+        state.update(f"list {len(part)} ".encode())
+        for item in part:
+            _add(state, item)
+    else:
+        _add_array(state, part)
+
+
+def _add_array(state: Any, part: Any) -> None:
+    if hasattr(part, "detach"):
+        import torch
+
+        state.update(f"tensor {part.dtype} {tuple(part.shape)} ".encode())
+        flat = part.detach().cpu().contiguous().reshape(-1)
+        array = flat.view(torch.uint8).numpy() if len(flat) else np.zeros(0, np.uint8)
+    elif isinstance(part, np.ndarray | np.generic) and part.dtype != object:
+        array = np.ascontiguousarray(part)
+        state.update(f"array {array.dtype.str} {array.shape} ".encode())
+    else:
+        raise TypeError(f"an identity is of texts, numbers, arrays and tensors, got {type(part).__name__}")
+    state.update(array.reshape(-1).view(np.uint8).data if array.size else b"")
