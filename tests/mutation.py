@@ -54,6 +54,10 @@ EQUIVALENT = {
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "margin = 0.1 * (right.t - left.t)", "0.1  ->  0.2"):
         "Branch and bound may split an interval at any point inside it.",
+    (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
+     "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
+        "Farther from the border the norm of A proves K > 1 as well.",
+    ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
 }  # fmt: skip
 
 SWAPS: dict[type, type] = {

@@ -99,3 +99,12 @@ def test_other_representations_and_order_of_frequencies():
 def test_refused(given, omega, error, word):
     with pytest.raises(error, match=word):
         frequency_response(given, omega)
+
+
+@pytest.mark.parametrize("direct", [1e3, -1e12])
+def test_a_large_direct_term_is_no_large_resolvent(direct):
+    """The warning is of ||G - D||, and filterwarnings turns it into an error."""
+    a = system(5).A
+    given = control.ss(a, np.ones((5, 1)), np.ones((1, 5)), direct, 1)
+    expected = [np.sum(np.linalg.inv(np.exp(1j * w) * np.eye(5) - a)) + direct for w in W]
+    assert_allclose(frequency_response(given, W).complex, expected, rtol=1e-12)

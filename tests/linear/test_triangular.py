@@ -17,7 +17,7 @@ from ctrlattn import (
     rms_norm,
 )
 from ctrlattn.linear import poles, token_system
-from ctrlattn.linear.triangular import diagonal_blocks
+from ctrlattn.linear.triangular import diagonal_blocks, is_triangular
 
 
 def causal(n, seed=0):
@@ -121,3 +121,11 @@ def test_a_nonlinear_causal_loop_is_found_block_triangular_over_its_tokens():
         assert all(len({int(i) // 3 for i in part}) == 1 for part in parts)  # no block reaches over two tokens
         expected = np.concatenate([np.linalg.eigvals(jacobian[i : i + 3, i : i + 3]) for i in range(0, 21, 3)])
         assert_allclose(np.sort(np.abs(poles(jacobian))), np.sort(np.abs(expected)), atol=1e-9)
+
+
+def test_a_matrix_is_triangular_where_one_side_of_its_diagonal_is_zero():
+    full = np.arange(1.0, 10.0).reshape(3, 3)
+    for triangular in (np.tril(full), np.triu(full), np.tril(full, -1), np.triu(full, 1), np.diag([1.0, 2.0, 3.0])):
+        assert is_triangular(triangular)
+    for other in (full, np.eye(3)[::-1], np.eye(3, k=1) + np.eye(3, k=-2)):
+        assert not is_triangular(other)

@@ -217,3 +217,12 @@ def test_dimension():
     assert kaplan_yorke_dimension(np.array([0.3, -0.1])) == 2.0  # not enough of them to become negative
     assert_allclose(kaplan_yorke_dimension(np.array([0.9, 0.0, -14.57])), 2 + 0.9 / 14.57)
     assert kaplan_yorke_dimension(np.array([0.5, -math.inf])) == 1.0
+
+
+def test_the_drift_is_the_range_of_the_second_half_and_a_lost_direction_has_none():
+    early = np.array([9.0, 5.0, 3.0, 2.0, 1.0, 1.5, 1.25, 1.0])
+    late = np.array([0.5, 0.4, -np.inf, -np.inf, -np.inf, -np.inf, -np.inf, -np.inf])
+    result = convergence(np.column_stack([early, late]), batches=2)
+    assert_allclose(result.drift, [0.5, 0.0])
+    # Two batches of four steps: the means are 2 and 0, and their standard error is |2 - 0|/2.
+    assert_allclose(result.standard_error, [1.0, 0.0])
