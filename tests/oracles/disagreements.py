@@ -164,8 +164,7 @@ def _growth(line: exact.Line, factor: Any) -> float:
     order = len(p) - 1
     while len(p) > 1 and p[-1] == 0:
         p = p[:-1]
-    roots = mp.polyroots(p[::-1], maxsteps=3000, extraprec=600) if len(p) > 1 else []
-    roots = [*roots, *[-mp.inf] * (order - len(p) + 1)]  # s = infinity: z = -1
+    roots = [*exact.roots(p), *[-mp.inf] * (order - len(p) + 1)]  # s = infinity: z = -1
     if not line.discrete:
         return float(max(mp.re(s) for s in roots))
     return float(max(_modulus(s) for s in roots) - 1)

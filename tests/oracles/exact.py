@@ -10,6 +10,7 @@ computed, no root can hide, and a double root is one where the polynomial vanish
 table. 200 digits carry all of it, since the states of a sampled plant lose some hundred on the way to polynomials.
 """
 
+import inspect
 import math
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -162,7 +163,10 @@ def _slope(p: Polynomial) -> Polynomial:
 
 
 def _value(p: Polynomial, y: Any) -> Any:
-    return mp.polyval(p[::-1], y)
+    total = mpf(0)
+    for c in reversed(p):
+        total = total * y + c
+    return total
 
 
 def halves(p: Polynomial) -> tuple[Polynomial, Polynomial]:
@@ -189,7 +193,7 @@ def on_boundary(p: Polynomial, y: Any, degree: int, mirrored: bool = False) -> A
     if y == mp.inf:
         return mp.mpc(p[degree] if len(p) > degree else 0)
     x = mp.sqrt(y)
-    return mp.polyval(p[::-1], mp.mpc(0, -x if mirrored else x))
+    return _value(p, mp.mpc(0, -x if mirrored else x))
 
 
 def positive_roots(p: Polynomial) -> list[Any]:
@@ -550,9 +554,8 @@ def hankel(system: Any) -> np.ndarray:
         return np.sort([float(mp.sqrt(max(v, mpf(0)))) for v in values])[::-1]
 
 
-def poles(p: Polynomial) -> np.ndarray:
-    """Roots in s, by mpmath's own iteration."""
-    with mp.workdps(DIGITS):
-        p = _trimmed(p)
-        roots = mp.polyroots(p[::-1], maxsteps=2000, extraprec=400) if len(p) > 1 else []
-        return np.array([complex(r) for r in roots])
+def roots(p: Polynomial) -> list[Any]:
+    """All complex roots by mpmath's own iteration, which since 1.4 asks for the order of the coefficients."""
+    ascending = "asc" in inspect.signature(mp.polyroots).parameters
+    order = {"asc": True} if ascending else {}
+    return mp.polyroots(p if ascending else p[::-1], maxsteps=3000, extraprec=600, **order) if len(p) > 1 else []

@@ -250,8 +250,30 @@ def _square_disk(loop: control.StateSpace, skew: float, answer: Answer) -> float
     peak = max(_refined(at, grid, int(i)) for i in np.argsort(lower)[-3:])
     if answer["margin"] == 0:
         return 1 / peak
-    # Of up to three channels mu is its upper bound: the truth is 1/peak, as far as the search went.
-    return answer["margin"] if -1e-3 < answer["margin"] * peak - 1 < 1e-5 else 1 / peak
+    if answer["margin"] * peak - 1 > 1e-5:  # a smaller perturbation destabilises
+        return 1 / peak
+    # Too small is what lies below the bound that the function states of itself, at its own frequency.
+    guaranteed = max(peak, _scaled_norm(at(answer["frequency"])) if "frequency" in answer else 0.0)
+    return answer["margin"] if answer["margin"] * guaranteed > 1 - 1e-3 else 1 / guaranteed
+
+
+def _scaled_norm(m: np.ndarray) -> float:
+    """min_D ||D M D^-1|| over positive diagonal D, searched from five starts: an upper bound of mu."""
+
+    def norm(log: np.ndarray) -> float:
+        d = np.append(0.0, log)
+        return float(np.linalg.norm(m * np.exp(np.clip(d[:, None] - d[None, :], -300, 300)), 2))
+
+    size = np.log(np.maximum(np.abs(m), 1e-300))
+    starts = [
+        np.zeros(len(m) - 1),
+        (size[0, 1:] - size[1:, 0]) / 2,
+        *(k * np.ones(len(m) - 1) for k in (-14, -7, 7, 14)),
+    ]
+    best = min(starts, key=norm)
+    return float(
+        minimize(norm, best, method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10, "maxiter": 400}).fun
+    )
 
 
 def frequencies(poles: np.ndarray, continuous: bool) -> np.ndarray:
@@ -325,7 +347,10 @@ def _places_a_pole(loop: Any, f: np.ndarray, w: float) -> bool:
         return True
     with mp.workdps(60):
         z = mp.mpc(0, w) if g.dt == 0 else mp.expj(w)
-        value = g.D if math.isinf(w) else exact.response(g, z)
+        try:
+            value = g.D if math.isinf(w) else exact.response(g, z)
+        except ZeroDivisionError:  # L is infinite there
+            return False
     whole = np.eye(len(f)) + f[:, None] * value
     singular = np.linalg.svd(whole, compute_uv=False)
     return bool(singular[-1] <= 1e-5 * max(singular[0], 1.0))
@@ -338,7 +363,7 @@ def _has_a_pole(g: control.StateSpace, f: np.ndarray, w: float) -> bool:
         return False
     poles = np.linalg.eigvals(g.A - g.B @ np.linalg.solve(direct, f[:, None] * g.C))
     point = 1j * w if g.dt == 0 else np.exp(1j * w)
-    return bool(np.min(np.abs(poles - point)) <= 1e-6 * max(abs(point), float(np.min(np.abs(poles)))))
+    return bool(np.min(np.abs(poles - point)) <= 1e-7 * max(abs(point), float(np.max(np.abs(poles)))))
 
 
 # ---- norms -----------------------------------------------------------------------------------------------------------
