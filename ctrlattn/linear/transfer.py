@@ -142,8 +142,9 @@ class Transfer:
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The plain reference: one solve for each frequency, all in one call."""
     try:
-        solved = np.linalg.solve(points[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
-        return np.moveaxis(c @ solved, 0, -1)
+        with np.errstate(over="ignore", invalid="ignore"):  # next to a pole, as at it
+            solved = np.linalg.solve(points[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
+            return np.moveaxis(c @ solved, 0, -1)
     except np.linalg.LinAlgError:  # some frequency is a pole
         if len(points) == 1:
             return np.full((len(c), b.shape[1], 1), _AT_A_POLE)

@@ -102,7 +102,8 @@ def largest_gains(responses: np.ndarray) -> np.ndarray:
     if not values[0].size:
         return np.zeros(len(values))
     if min(values.shape[1:]) == 1:
-        gains = np.sqrt(np.sum(np.abs(values) ** 2, axis=(1, 2)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            gains = np.sqrt(np.sum(np.abs(values) ** 2, axis=(1, 2)))
         return np.where(np.isnan(gains), np.inf, gains)
     gains = np.full(len(values), np.inf)
     finite = np.all(np.isfinite(values), axis=(1, 2))
