@@ -12,14 +12,14 @@ from scipy.optimize import minimize
 
 from ctrlattn.linear.realization import Realization
 from ctrlattn.stability.robustness.scaled_peak import Responses, ScaledPeak
-from ctrlattn.stability.robustness.structured import aligned, largest_radius, radii, rotations, scaled_norms
+from ctrlattn.stability.robustness.structured import NOTHING, aligned, largest_radius, radii, rotations, scaled_norms
 
 TOLERANCE = 1e-6  # of the place of the destabilised pole, of the way that it came
 _TIGHT = 1e-7  # relative gap of the bounds below which no other frequency is searched
 _SAMPLES = 16  # rotations tried at each frequency
 _CLIMBS = 3  # frequencies from which the search goes on
 _INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the margin
-_INFINITE = 1e8  # a factor beyond which the loop is looked at through S
+_EXTREME = 1e8  # a factor beyond it, or below its inverse, is looked at through S
 _ALGEBRAIC = 1e-12
 _LARGE = 50  # states beyond which another eigenvalue problem costs as much as the sweep
 _EFFORT = 10_000  # squared states times attacks
@@ -73,7 +73,7 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
     loop : Realization
         L, closed by negative feedback with the `factors` f in its channels.
     weighted : Realization
-        S + (skew - 1)/2 I, whose poles are those of the loop without attack; it stands in where a factor is infinite.
+        S + (skew - 1)/2 I, whose poles are those of the loop without attack; it stands in where a factor is 0 or infinite, or nearly.
     attack : Attack
     factors (channels,)
 
@@ -83,20 +83,11 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
         At an infinite frequency, without states, and where the direct term alone is to blame: the smallest eigenvalue
         of I + D f, which is 0 for an algebraic loop.
     """
-    finite = bool(np.all(np.abs(factors) < _INFINITE))
-    a, b, c, d, gain = (*loop[:4], -factors) if finite else (*weighted[:4], attack.delta)
-    direct = np.eye(len(d)) - d * gain
-    algebraic = float(np.abs(np.linalg.eigvals(direct)).min())
-    if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
-        return algebraic
-    point = _point(attack.frequency, continuous=loop.continuous)
-    by_step = _newton_distance(Realization(a, b, c, d, loop.continuous), gain, point) / attack.way
-    if len(a) > _LARGE and by_step <= TOLERANCE:
-        return by_step
-    closed = a + (b * gain) @ np.linalg.solve(direct, c)
-    by_eigenvalues = float(np.abs(np.linalg.eigvals(closed) - point).min()) / attack.way
-    # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
-    return by_eigenvalues if by_eigenvalues <= TOLERANCE else min(by_eigenvalues, by_step)
+    size = np.abs(factors)
+    # A factor near 0 or infinity has lost digits that delta still has.
+    if np.all((size > 1 / _EXTREME) & (size < _EXTREME)):
+        return _pole_miss(loop, -factors, attack)
+    return _pole_miss(weighted, attack.delta, attack)
 
 
 def require_sound(weighted: Realization, margin: float, attack: Attack, residual: float) -> None:
@@ -133,6 +124,23 @@ def _point(w: float, *, continuous: bool) -> complex:
     return 1j * w if continuous else complex(np.exp(1j * w))
 
 
+def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
+    """`pole_miss` of G closed by diag(gain), with positive feedback."""
+    a, b, c, d = g[:4]
+    direct = np.eye(len(d)) - d * gain
+    algebraic = float(np.abs(np.linalg.eigvals(direct)).min())
+    if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
+        return algebraic
+    point = _point(attack.frequency, continuous=g.continuous)
+    by_step = _newton_distance(g, gain, point) / attack.way
+    if len(a) > _LARGE and by_step <= TOLERANCE:
+        return by_step
+    closed = a + (b * gain) @ np.linalg.solve(direct, c)
+    by_eigenvalues = float(np.abs(np.linalg.eigvals(closed) - point).min()) / attack.way
+    # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
+    return by_eigenvalues if by_eigenvalues <= TOLERANCE else min(by_eigenvalues, by_step)
+
+
 def _between(looked_at: np.ndarray) -> np.ndarray:
     """Seeded frequencies between those of the sweep, at most 96."""
     w = np.unique(looked_at)
@@ -147,7 +155,9 @@ def _between(looked_at: np.ndarray) -> np.ndarray:
 def _attack_at(responses: Responses, w: float) -> Attack:
     rho, q = largest_radius(responses(np.array([w]))[0])
     way = np.min(np.abs(responses.poles - _point(w, continuous=responses.g.continuous)), initial=math.inf)
-    return Attack(1 / rho if rho > 0 else math.inf, q / rho if rho > 0 else q, w, float(way))
+    if rho <= NOTHING:
+        return Attack(math.inf, q, w, float(way))
+    return Attack(1 / rho, q / rho, w, float(way))
 
 
 def _climbed(responses: Responses, w: float) -> Attack:

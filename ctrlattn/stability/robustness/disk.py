@@ -24,6 +24,7 @@ from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_soun
 from ctrlattn.stability.robustness.margins import Margins, margins
 from ctrlattn.stability.robustness.norms import require_pencil
 from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
+from ctrlattn.stability.robustness.structured import NOTHING
 
 _ROUNDING = 1e-9  # an attack may be smaller than the margin by this share before the sweep counts as wrong
 
@@ -99,7 +100,7 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
         return DiskMargin(0.0, 0.0, skew, math.nan, 1.0, 1.0, 0.0, np.ones(channels, dtype=complex), math.nan)
     weighted = s._replace(d=s.d + (skew - 1) / 2 * np.eye(channels))
     upper, attack = _worst(weighted, _coupled(loop), tol)
-    if upper == 0.0:
+    if upper <= NOTHING:
         return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
     if attack.size == math.inf:
         return _sized(1 / upper, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
@@ -202,7 +203,8 @@ def _in_own_units(loop: Realization) -> Realization:
     """T^-1 L T with diagonal T, and balanced states: a channel's factor does not depend on the unit of its signals."""
     n = len(loop.a)
     sizes = np.abs(np.block([[loop.a, loop.b], [loop.c, loop.d]]))
-    scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
+    with np.errstate(invalid="ignore"):  # scipy also makes integers of the scale, which nobody reads here
+        scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
     x, t = scale[:n], scale[n:]
     return loop._replace(
         a=loop.a * x / x[:, None], b=loop.b * t / x[:, None], c=loop.c * x / t[:, None], d=loop.d * t / t[:, None]

@@ -9,6 +9,7 @@ import math
 import numpy as np
 from scipy.optimize import minimize
 
+NOTHING = 1e-300  # a mu whose reciprocal is no float
 _SWEEPS = 8  # of balancing; what is left is the business of Newton's method
 _STEPS = 100  # of Newton's method, at most
 _NEAR = 0.5  # the Newton decrement below which a level comes down
@@ -163,7 +164,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
     rho, q = best
     values = np.linalg.eigvals(q[:, None] * m)
     leading = values[int(np.argmax(np.abs(values)))]
-    return rho, q * (rho / leading if rho > 0 else 1.0)
+    return rho, q * (rho / leading if rho > NOTHING else 1.0)
 
 
 def _balanced(size: np.ndarray) -> np.ndarray:

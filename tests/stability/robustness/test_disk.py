@@ -216,6 +216,17 @@ def test_complex_loops_have_no_loop_margins():
     assert_allclose(disk_margin(complex_mode).margin, 0.31218, atol=1e-5)
 
 
+@pytest.mark.parametrize("skew", [-1.0, 0.0, 1.0, 2.5])
+@pytest.mark.parametrize(("b", "c", "d"), [(1e60, 1e-60, 0.0), (1e-160, 1e-160, 0.0), (1.0, 1.0, 1e10)])
+def test_extreme_numbers_end_in_a_margin(b, c, d, skew):
+    system = (np.array([[0.3]]), np.array([[b]]), np.array([[c]]), np.array([[d]]))
+    disk = disk_margin(system, skew=skew)
+    w = np.linspace(0, np.pi, 500)
+    s = 1 / (1 + d + b * c / (np.exp(1j * w) - 0.3))
+    if disk.margin < 1e100:
+        assert_allclose(disk.margin, 1 / np.abs(s + (skew - 1) / 2).max(), rtol=1e-4)
+
+
 def test_refused():
     with pytest.raises(ValueError, match="own input"):
         disk_margin(control.ss(0.5, [[1.0, 0.0]], 1.0, [[0.0, 0.0]], 1))
