@@ -73,7 +73,8 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
     loop : Realization
         L, closed by negative feedback with the `factors` f in its channels.
     weighted : Realization
-        S + (skew - 1)/2 I, whose poles are those of the loop without attack; it stands in where a factor is 0 or infinite, or nearly.
+        S + (skew - 1)/2 I, whose poles are those of the loop without attack. It stands in where a factor is 0 or
+        infinite, or nearly.
     attack : Attack
     factors (channels,)
 
