@@ -12,6 +12,7 @@ import numpy as np
 
 _ROUNDS = 45  # halvings of a step; each but the first few concerns a handful of places
 _STALLED = 6  # halvings that may bend the curve as much as the one before, as they do on the way to a sharp feature
+_MOST = 20_000  # points; a response that asks for more is noise
 _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _PER_DECADE = 7
 _OFFSETS = np.array([-8.0, -4.0, -2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0, 4.0, 8.0])  # in distances from the boundary
@@ -71,7 +72,7 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
     active = np.arange(len(w) - 1)
     bend, stalled = np.full((len(f), len(active)), np.inf), np.zeros(len(active), dtype=int)
     for _ in range(_ROUNDS):
-        if not len(active):
+        if not len(active) or len(w) > _MOST:
             break
         left, right, middle = w[active], w[active + 1], (w[active] + w[active + 1]) / 2
         inserted = response(middle)
@@ -80,7 +81,7 @@ def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:
         w, values = np.insert(w, active + 1, middle), np.insert(values, active + 1, inserted)
         f = np.insert(f, active + 1, f_middle, axis=1)
         # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
-        stalled = np.where(np.any(hidden & (curvature > 0.7 * bend), axis=0), stalled + 1, 0)
+        stalled = stalled + np.any(hidden & (curvature > 0.7 * bend), axis=0)
         again = np.any(hidden, axis=0) & (stalled < _STALLED) & (right - left > 1e-14 * right)
         halves = (active + np.arange(len(active)))[again]  # each point pushes what is behind it
         active = np.stack([halves, halves + 1], axis=1).ravel()
