@@ -341,7 +341,8 @@ def _places_a_pole(loop: Any, f: np.ndarray, w: float) -> bool:
             y = mp.inf if (w >= math.pi - 1e-12 and line.discrete) or math.isinf(w) else (
                 mp.tan(mpf(w) / 2) if line.discrete else mpf(w)) ** 2  # fmt: skip
             n, d = (exact.on_boundary(p, y, len(line.den) - 1, w < 0) for p in (line.num, line.den))
-            return bool(abs(d + mp.mpc(complex(f[0])) * n) <= 1e-5 * (abs(d) + abs(complex(f[0]) * n)))
+            factor = complex(f[0])  # which is known to 1e-9, so that 0 leaves a pole of L where it is
+            return bool(abs(d + mp.mpc(factor) * n) <= 1e-5 * (abs(d) + abs(factor * n)) + 1e-9 * abs(n))
         assert g is not None
     if _has_a_pole(g, f, w):
         return True
@@ -361,9 +362,11 @@ def _has_a_pole(g: control.StateSpace, f: np.ndarray, w: float) -> bool:
     direct = np.eye(len(f)) + f[:, None] * g.D
     if math.isinf(w) or np.linalg.cond(direct) > 1e12:
         return False
-    poles = np.linalg.eigvals(g.A - g.B @ np.linalg.solve(direct, f[:, None] * g.C))
+    out = np.linalg.solve(direct, f[:, None] * g.C)
+    poles = np.linalg.eigvals(g.A - g.B @ out)
+    sizes = float(np.linalg.norm(g.A)), float(np.linalg.norm(g.B) * np.linalg.norm(out))
     point = 1j * w if g.dt == 0 else np.exp(1j * w)
-    return bool(np.min(np.abs(poles - point)) <= 1e-7 * max(abs(point), float(np.max(np.abs(poles)))))
+    return bool(np.min(np.abs(poles - point)) <= 1e-7 * max(abs(point), *sizes))
 
 
 # ---- norms -----------------------------------------------------------------------------------------------------------
