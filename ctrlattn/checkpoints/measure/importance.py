@@ -66,6 +66,20 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     return xr.Dataset(arrays, {"layer": np.arange(count)}, {"tokens": tokens})
 
 
+def turns_of(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """1 - cos of the angle between two streams, in [0, 2], token by token: (..., d) -> (...) in float64.
+
+    It is |x/|x| - y/|y||^2 / 2, which cannot be negative and loses nothing where the angle is small. In bfloat16,
+    1 - cos of a network whose layers turn the stream by 1e-4 came out as -6e-4.
+
+    >>> turns_of(torch.tensor([1.0, 0.0]), torch.tensor([0.0, -3.0])).item()
+    1.0
+    """
+    x, y = (torch.nn.functional.normalize(stream.double(), dim=-1, eps=1e-300) for stream in (before, after))
+    zero = (x.abs().amax(-1) == 0) | (y.abs().amax(-1) == 0)  # the zero vector has no direction: its cosine counts as 0
+    return torch.where(zero, 1.0, (x - y).square().sum(-1) / 2)
+
+
 class _Turns:
     """Sum and maximum of 1 - cos, layer by layer."""
 
@@ -74,7 +88,7 @@ class _Turns:
         self.max = np.full(shape, -np.inf)
 
     def add(self, i: int, before: torch.Tensor, after: torch.Tensor) -> None:
-        turn = 1 - torch.cosine_similarity(before, after, dim=-1).double()
+        turn = turns_of(before, after)
         self.sum[i] += turn.sum().item()
         # np.maximum passes NaN on, so that it is found at the end.
         self.max[i] = np.maximum(self.max[i], turn.max().item())
@@ -92,7 +106,7 @@ def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[str, _Turns]) -> int:
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
         # What the norm of a post-norm network makes of x + F is the stream that goes on.
-        turns[sublayer.kind].add(sublayer.layer, x, sublayer.norm(x + F) if post else x + F)
+        turns[sublayer.kind].add(sublayer.layer, x, sublayer.norm(x + F) if post else x.double() + F.double())
 
     watching = watch(checkpoint.sublayers(), on, more=_blocks(checkpoint, turns["block"]))
     with watching, attention(checkpoint.model, "sdpa"), torch.inference_mode():

@@ -254,7 +254,9 @@ def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[s
     numbers: dict[tuple[str, int], torch.Tensor] = {}
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        numbers[sublayer.kind, sublayer.layer] = torch.stack([statistic(x, F)[0] for statistic in statistics.values()])
+        numbers[sublayer.kind, sublayer.layer] = torch.stack(
+            [statistic(x.double(), F.double())[0] for statistic in statistics.values()]
+        )
 
     with attention(checkpoint.model, "sdpa"), watch(checkpoint.sublayers(), on), torch.inference_mode():
         checkpoint.model.base_model(**inputs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.measure.importance import turns_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
@@ -128,8 +129,8 @@ def _scorer(checkpoint: Checkpoint, z: dict[int, torch.Tensor], turns: np.ndarra
         parts = weight.detach().unflatten(0, (checkpoint.heads, -1))
         heads = z.pop(sublayer.layer).unflatten(-1, (checkpoint.heads, -1)).to(parts)
         for head, part in enumerate(parts):
-            after = x + heads[..., head, :] @ part
-            turns[sublayer.layer, head] += (1 - torch.cosine_similarity(x, after, dim=-1).double()).sum().item()
+            after = x.double() + (heads[..., head, :] @ part).double()
+            turns[sublayer.layer, head] += turns_of(x, after).sum().item()
 
     return on
 

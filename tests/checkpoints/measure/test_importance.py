@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from numpy.testing import assert_allclose
 
 from ctrlattn import checkpoints
 from ctrlattn.checkpoints import importance, tap
+from ctrlattn.checkpoints.measure.importance import turns_of
 
 SMALL = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32}
 
@@ -78,3 +80,33 @@ def test_the_network_is_left_as_it_was():
     importance(checkpoint, [1, 2, 3])
     assert checkpoint.model.config._attn_implementation == "eager"
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in checkpoint.model.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("massive", [False, True])
+def test_half_precision_stays_in_range_and_near_the_truth(dtype, massive):
+    """Sublayers that turn the stream by 1e-4 had negative scores, and a feature of 3000 gave infinite ones."""
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    scores = {}
+    for kind in (torch.float64, dtype):
+        torch.manual_seed(1)
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, intermediate_size=48)).eval().double()
+        for i, layer in enumerate(model.model.layers):
+            layer.self_attn.o_proj.weight.data *= 0.05 * (i + 1)
+        if massive:
+            model.model.embed_tokens.weight.data[:, 0] = 3000.0
+        # The same numbers in both: those that half precision has.
+        network = checkpoints.load(model.to(dtype).to(kind))
+        scores[kind] = checkpoints.importance(network, torch.arange(2, 14))
+    for name in ("attention", "mlp", "block"):
+        assert np.all((scores[dtype][name] >= 0) & (scores[dtype][name + "_max"] <= 2))
+    assert_allclose(scores[dtype]["attention"], scores[torch.float64]["attention"], rtol=0.1, atol=1e-12)
+
+
+def test_turns_are_those_of_the_definition_from_tiny_angles_to_opposite_streams():
+    angle = torch.tensor([0.0, 1e-9, 1e-4, 1.0, 3.0, torch.pi], dtype=torch.float64)
+    x = torch.stack([torch.ones_like(angle), torch.zeros_like(angle)], -1)
+    y = 7e5 * torch.stack([angle.cos(), angle.sin()], -1)
+    assert_allclose(turns_of(x, y), 2 * (angle / 2).sin() ** 2, rtol=1e-7)
+    assert turns_of(torch.zeros(2), torch.ones(2)).item() == 1.0
+    assert turns_of(torch.full((2,), torch.nan), torch.ones(2)).isnan()

@@ -5,7 +5,6 @@ import math
 import control
 import numpy as np
 import pytest
-from ctrlattn.stability.nonnormal.levels import least_sigma
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
