@@ -75,7 +75,11 @@ def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -
     if np.iscomplexobj(a):
         raise InputError(f"lqr is for one real mode, got a = {a}")
     weights = (error, control, integral)
-    if not (all(math.isfinite(w) for w in weights) and error > 0 and control > 0 and integral >= 0):
+    for name, weight_of in zip(("error", "control", "integral"), weights, strict=True):
+        if isinstance(weight_of, bool | np.bool_):
+            raise InputTypeError(f"{name} must be a number, got {weight_of!r}")
+        require_number(name, weight_of)
+    if not (error > 0 and control > 0 and integral >= 0):
         raise InputError(f"weights must be finite, error and control > 0, integral >= 0: got {weights}")
     alpha = float(open_loop_pole(loop, a))
     # The cost of S counts e of this layer: S_k = S_{k-1} - x_k.

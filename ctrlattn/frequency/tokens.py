@@ -4,9 +4,12 @@ A row-stochastic attention matrix passes the constant signal (w = 0) unchanged; 
 between tokens tells whether it smooths (low-pass) or sharpens (high-pass).
 """
 
+from typing import Any
+
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace, require_finite, to_numpy
+from ctrlattn.arrays import Array, namespace, require_finite, require_tokens, to_numpy
+from ctrlattn.errors import InputError, InputTypeError
 
 
 def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
@@ -34,10 +37,9 @@ def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
     >>> token_frequency_response(np.full((4, 4), 0.25), np.array([0.0, np.pi])).round(12).tolist()
     [1.0, 0.0]
     """
-    a = to_numpy(matrices).astype(np.float64)
-    require_finite("the attention matrices", a)
+    a = _matrices(matrices)
     n = a.shape[-1]
-    waves = np.exp(1j * np.outer(np.arange(n), np.asarray(omega, dtype=float)))
+    waves = np.exp(1j * np.outer(np.arange(n), _frequencies(omega)))
     return np.linalg.norm(a @ waves, axis=-2) / np.sqrt(n)
 
 
@@ -63,8 +65,7 @@ def difference_gain(matrices: Array) -> np.ndarray:
     >>> difference_gain(np.eye(3)).item(), difference_gain(np.full((3, 3), 1 / 3)).round(12).item()
     (1.0, 0.0)
     """
-    a = to_numpy(matrices).astype(np.float64)
-    require_finite("the attention matrices", a)
+    a = _matrices(matrices)
     n = a.shape[-1]
     if n == 1:
         return np.full(a.shape[:-2], np.nan)
@@ -90,6 +91,7 @@ def mean_cosine(x: Array) -> Array:
     0.333333
     """
     xp = namespace(x)
+    require_tokens(x)
     n = x.shape[-2]
     size = xp.sqrt(xp.sum(x * x, -1, keepdims=True))
     zero = size == 0
@@ -117,9 +119,32 @@ def participation_rank(x: Array) -> Array:
     (4.0, 1.0)
     """
     xp = namespace(x)
+    require_tokens(x)
     # Both sums are traces of the Gram matrix: no singular value decomposition is needed.
     gram = x @ x.swapaxes(-1, -2) if x.shape[-2] <= x.shape[-1] else x.swapaxes(-1, -2) @ x
     fourth = xp.sum(gram * gram, (-2, -1))
     square = xp.sum(x * x, (-2, -1))
     zero = fourth == 0
     return xp.where(zero, xp.zeros_like(fourth), square * square / xp.where(zero, xp.ones_like(fourth), fourth))
+
+
+def _matrices(value: Any) -> np.ndarray:
+    """Attention matrices (..., n, n) in float64."""
+    try:
+        a = to_numpy(value).astype(np.float64)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"attention matrices are real numbers (..., n, n), got {type(value).__name__}") from None
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
+        raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
+    require_finite("the attention matrices", a)
+    return a
+
+
+def _frequencies(value: Any) -> np.ndarray:
+    try:
+        omega = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"omega must be real numbers (m,), got {type(value).__name__}") from None
+    if not np.all(np.isfinite(omega)):
+        raise InputError("omega must be finite")
+    return omega

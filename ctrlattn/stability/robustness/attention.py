@@ -146,6 +146,8 @@ def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.n
     """(W_V W_O, W_Q W_K^T / temperature) of each head, (d, d) each."""
     given = [w for w in (predictor.wq, predictor.wk, predictor.wv) if w is not None]
     d = given[0].shape[0] if given else features if predictor.wo is None else predictor.wo.shape[0]
+    if features is not None:
+        require_whole("features", features)
     if d is None:
         raise InputError("give features, the number d of them: all projections are the identity")
     wq, wk, wv = (np.eye(d) if w is None else _matrix(w) for w in (predictor.wq, predictor.wk, predictor.wv))

@@ -14,13 +14,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
+from ctrlattn.arrays import require_number, require_positive
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
 from ctrlattn.linear.time_base import is_continuous
+from ctrlattn.stability.modes.exact_gains import characteristic_roots
+from ctrlattn.stability.robustness.level_sets import pole_grid
 from ctrlattn.stability.robustness.margins import crossings
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
 
 _SAMPLES = 4096
+_POSITIVE = 1e-12  # a real part this far below 0, relative to the response, is 0 within rounding
+_CHECKED = 1e6  # widths beyond which the peak gain is 1 within its own tolerance
+_NEAR = 1e-6
+_FINER = 4
+_ZOOMS = 10
+_LAST_DIGITS = 4 * float(np.finfo(float).eps)
 
 
 class CircleCriterion(NamedTuple):
@@ -53,9 +62,7 @@ def softmax_sector(temperature: float = 1.0) -> tuple[float, float]:
     >>> softmax_sector(0.5)
     (0.0, 1.0)
     """
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise InputError(f"temperature must be positive and finite, got {temperature}")
-    return 0.0, 0.5 / float(temperature)
+    return 0.0, 0.5 / float(require_positive("temperature", temperature))
 
 
 def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]:
@@ -77,6 +84,7 @@ def normalizer_sector(lowest: float, *, eps: float = 0.0) -> tuple[float, float]
     >>> normalizer_sector(2.0)
     (0.0, 0.5)
     """
+    lowest, eps = (float(require_number(name, value)) for name, value in (("lowest", lowest), ("eps", eps)))
     if not (lowest >= 0 and eps >= 0 and lowest * lowest + eps > 0 and math.isfinite(lowest + eps)):
         raise InputError(
             f"lowest and eps must be >= 0 and not both 0 (at 0 the slope of a norm is infinite), got {lowest}, {eps}"
@@ -119,12 +127,13 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
     >>> [circle_criterion(control.tf([1], [1, -0.5], 1), 0.0, k).holds for k in (1.4, 1.6)]  # gain margin 1.5
     [True, False]
     """
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+    low, high = (float(require_number(name, value)) for name, value in (("low", low), ("high", high)))
+    if low > high:
         raise InputError(f"a sector needs finite low <= high, got [{low}, {high}]")
     g = square(realization(system, "circle_criterion", continuous=continuous), "circle_criterion")
     require_pencil(g, "circle_criterion")
     shifted = _around(g, (low + high) / 2, "circle_criterion")
-    if not shifted.is_stable():
+    if not _is_stable(shifted):
         return CircleCriterion(False, math.inf, math.nan)
     peak = level_set_peak(shifted, 1e-9)
     half = (high - low) / 2
@@ -132,7 +141,10 @@ def circle_criterion(system: Any, low: float, high: float, *, continuous: bool =
 
 
 def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> float:
-    """The largest high for which `circle_criterion` holds on [low, high], to nine digits.
+    """The largest high for which `circle_criterion` holds on [low, high].
+
+    high = low - 1/min_w lambda((H + H*)/2), H = G/(1 + low G) and lambda the smallest eigenvalue. `circle_criterion`
+    checks it from both sides, by a peak gain.
 
     Parameters
     ----------
@@ -142,7 +154,15 @@ def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> 
     Returns
     -------
     float
-        inf where every high up to 1e8 holds; nan where the loop is unstable at `low` itself.
+        inf where every high holds: the real part of H is not negative, 1e-12 of its size apart; nan where the loop is
+        unstable at `low` itself.
+
+    Raises
+    ------
+    InputError
+        As `circle_criterion`.
+    ArithmeticError
+        The check fails, or rounding decides whether the loop is stable.
 
     Examples
     --------
@@ -150,19 +170,62 @@ def sector_limit(system: Any, low: float = 0.0, *, continuous: bool = False) -> 
     >>> round(sector_limit(control.tf([1], [1, -0.5], 1)), 6)  # -1/min Re G, here at z = -1
     1.5
     """
-    if not circle_criterion(system, low, low, continuous=continuous).holds:
+    low = float(require_number("low", low))
+    g = square(realization(system, "sector_limit", continuous=continuous), "sector_limit")
+    require_pencil(g, "sector_limit")
+    shifted = _around(g, low, "sector_limit")
+    if not _is_stable(shifted):
         return math.nan
-    good, width = low, 1.0
-    while circle_criterion(system, low, low + width, continuous=continuous).holds:
-        good, width = low + width, 2 * width
-        if width > 1e8:
-            return math.inf
-    bad = low + width
-    while bad - good > 1e-10 * max(abs(good), abs(bad), 1e-300):
-        middle = (good + bad) / 2
-        held = circle_criterion(system, low, middle, continuous=continuous).holds
-        good, bad = (middle, bad) if held else (good, middle)
-    return good
+    # On [low, low + k] the criterion says that I + k G/(1 + low G) is positive real.
+    lowest, size = _smallest_real_part(shifted)
+    if lowest >= -_POSITIVE * size:
+        return math.inf
+    width = -1 / lowest
+    if width * size < _CHECKED:
+        near = width * _NEAR
+        holds = [
+            circle_criterion(system, low, low + k, continuous=continuous).holds for k in (width - near, width + near)
+        ]
+        if holds != [True, False]:
+            raise ArithmeticError(
+                f"sector_limit: the real part of the response allows {low + width:.9g}, and the peak gain of "
+                "circle_criterion contradicts it: rounding of A decides. Give the system in triangular (modal) form"
+            )
+    return low + width
+
+
+def _smallest_real_part(g: Realization) -> tuple[float, float]:
+    """(smallest eigenvalue of (G + G*)/2 over all frequencies, largest entry of G there)."""
+    w = np.unique(pole_grid(g))
+    w = np.interp(np.arange(_FINER * (len(w) - 1) + 1) / _FINER, np.arange(len(w)), w) if np.isfinite(w[-1]) else w
+    value, size = _real_parts(g, w)
+    best = float(value.min())
+    padded = np.concatenate([[np.inf], value, [np.inf]])
+    for at in np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:])).tolist():
+        start, end = float(w[max(at - 1, 0)]), float(w[min(at + 1, len(w) - 1)])
+        end = end if math.isfinite(end) else 1e3 * max(abs(start), abs(float(w[0])), 1e-300)
+        for _ in range(_ZOOMS):
+            inner = np.linspace(start, end, 17)
+            lower, _ = _real_parts(g, inner)
+            lowest = int(np.argmin(lower))
+            start, end = float(inner[max(lowest - 1, 0)]), float(inner[min(lowest + 1, 16)])
+            best = min(best, float(lower[lowest]))
+    return best, size
+
+
+def _real_parts(g: Realization, w: np.ndarray) -> tuple[np.ndarray, float]:
+    values = np.moveaxis(g.responses(w), -1, 0)
+    return np.linalg.eigvalsh((values + values.conj().swapaxes(-1, -2)) / 2)[:, 0], float(np.max(np.abs(values)))
+
+
+def _is_stable(g: Realization) -> bool:
+    """By eigenvalues; where rounding decides those, by certified roots of the exact characteristic polynomial."""
+    try:
+        return g.is_stable()
+    except ArithmeticError:
+        if not g.real() or g.continuous:
+            raise
+        return bool(np.max(np.abs(characteristic_roots(g.a)), initial=0.0) < 1 - _LAST_DIGITS)
 
 
 def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any, *, omega: float | None = None) -> Any:

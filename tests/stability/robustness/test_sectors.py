@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+import systems
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -160,3 +161,32 @@ def test_harmonic_balance_refuses_what_has_a_mean():
         limit_cycles(LAG, np.exp, [0.1, 1.0])
     with pytest.raises(ValueError, match="ascending"):
         limit_cycles(LAG, np.tanh, [1.0, 0.1])
+
+
+def test_a_double_integrator_has_no_sector_and_says_so():
+    """Eigenvalues of this matrix cannot tell; its polynomial (z - 1)^2 can."""
+    g = (np.array([[0.0, -1.0], [1.0, 2.0]]), np.array([[0.6], [1.2]]), np.array([[1.9, -0.09]]), np.zeros((1, 1)))
+    assert np.isnan(sector_limit(g))
+    assert not circle_criterion(g, 0.0, 0.1).holds
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("low", [0.0, 0.05])
+def test_limits_follow_the_unit_of_the_gain_and_a_dense_grid(factor, low):
+    w = np.concatenate([np.geomspace(1e-6, 1e-2, 10_001), np.linspace(1e-2, np.pi, 40_001)])
+    for seed in range(8):
+        g = systems.siso("slow" if seed % 2 else "wide", 1 + seed % 5, "modal", seed)
+        limit = sector_limit(systems.times(g, factor), low / factor)
+        response = np.array(g(np.exp(1j * w)))
+        closed = np.linalg.eigvals(g.A - low / (1 + low * g.D[0, 0]) * g.B @ g.C)
+        if np.max(np.abs(closed)) >= 1:
+            assert np.isnan(limit)
+            continue
+        smallest = np.min(np.real(response / (1 + low * response)))
+        expected = np.inf if smallest >= 0 else low - 1 / smallest
+        assert_allclose(limit * factor, expected, rtol=1e-4)
+
+
+def test_a_real_part_of_zero_allows_every_gain_whatever_its_unit():
+    g = control.tf([1.0, 1.0], [1.0, -0.5], 1)  # Re G >= 0, and 0 at z = -1
+    assert [sector_limit(systems.times(g, factor)) for factor in (1e-6, 1.0, 1e4)] == [np.inf] * 3
