@@ -7,8 +7,12 @@ float32 signals into float64.
 
 from types import ModuleType
 
-from ctrlattn.arrays import Array, machine_epsilon, namespace, require_number
+import numpy as np
+
+from ctrlattn.arrays import Array, is_torch, machine_epsilon, namespace, require_number
 from ctrlattn.errors import InputError
+
+_LARGEST = 1e150
 
 
 def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None) -> Array:
@@ -37,6 +41,7 @@ def rms_norm(x: Array, *, weight: Array | None = None, eps: float | None = None)
     [1.0, -1.0]
     """
     xp, eps = _checked(x, eps)
+    x = _within_range(x)
     return _scaled(x / xp.sqrt(xp.mean(x * x, -1, keepdims=True) + eps), weight)
 
 
@@ -66,6 +71,7 @@ def layer_norm(x: Array, *, weight: Array | None = None, bias: Array | None = No
     [-1.0, 1.0]
     """
     xp, eps = _checked(x, eps)
+    x = _within_range(x)
     centred = x - xp.mean(x, -1, keepdims=True)
     y = _scaled(centred / xp.sqrt(xp.mean(centred * centred, -1, keepdims=True) + eps), weight)
     return y if bias is None else y + _feature_vector("bias", bias, x)
@@ -92,7 +98,16 @@ def unit_norm(x: Array, *, eps: float | None = None) -> Array:
     [0.6, 0.8]
     """
     xp, eps = _checked(x, eps)
+    x = _within_range(x)
     return x / xp.sqrt(xp.sum(x * x, -1, keepdims=True) + eps * eps)
+
+
+def _within_range(x: Array) -> Array:
+    """Tokens of float64 in numpy whose squares would overflow are brought to 2^60, beside which epsilon is nothing."""
+    if is_torch(x) or x.dtype != np.float64 or not np.max(np.abs(x), initial=0.0) > _LARGEST:
+        return x
+    largest = np.max(np.abs(x), axis=-1, keepdims=True)
+    return np.ldexp(x, np.where(largest > _LARGEST, 60 - np.frexp(largest)[1], 0))
 
 
 def _checked(x: Array, eps: float | None) -> tuple[ModuleType, float]:

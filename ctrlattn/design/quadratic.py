@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_number
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear import mode, open_loop_pole
 from ctrlattn.loop import Loop
 

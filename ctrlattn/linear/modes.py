@@ -4,13 +4,13 @@ Valid where the same attention matrix acts in every layer (frozen or weight-tied
 a norm; identity values, or a times the eigenvalue of the value-output map.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import control
 import numpy as np
 
 from ctrlattn.controllers import PID, Realization
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import DIAGRAM, Loop, require_single_loop
 
 Breaking = Literal["control", "prediction"]
@@ -123,8 +123,10 @@ def _require_linear(loop: Loop, quantity: str) -> None:
         raise InputError(f"{quantity}: a held first token does not follow the modes; use pass_operator or linearize")
 
 
-def _real_matrix(a: complex) -> np.ndarray:
+def _real_matrix(a: Any) -> np.ndarray:
     """The eigenvalue as a real matrix: (1, 1), or [[re, -im], [im, re]] where it is complex."""
+    if isinstance(a, str | list | tuple | dict) or a is None:
+        raise InputTypeError(f"a must be one eigenvalue, a real or complex number, got {a!r}")
     if np.ndim(a) != 0:
         raise InputError(f"a must be one eigenvalue, got an array of shape {np.shape(a)}")
     value = complex(a)

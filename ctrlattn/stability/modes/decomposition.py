@@ -13,7 +13,15 @@ import numpy as np
 
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
-from ctrlattn.stability.modes.gain_pencils import Parts, mode_matrices, mode_matrix, mode_pencil, parts, require_gains
+from ctrlattn.stability.modes.gain_pencils import (
+    Parts,
+    mode_matrices,
+    mode_matrix,
+    mode_pencil,
+    parts,
+    require_gains,
+    require_values,
+)
 from ctrlattn.stability.modes.gain_polynomials import Family, family, values
 from ctrlattn.stability.modes.intervals import Interval, intersection, radius, stable_intervals
 
@@ -85,7 +93,8 @@ def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> l
     [[(-1.0, 1.0)], [(0.0, 2.0)]]
     """
     plane, over = _plane(loop, axes, spectrum, "gain_region"), parts(loop, axes)
-    return [_slice(plane, over, _number(value), "gain_region") for value in np.atleast_1d(first)]
+    slices = require_values([first] if np.isscalar(first) else first, "gain_region")
+    return [_slice(plane, over, float(value), "gain_region") for value in slices]
 
 
 def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
@@ -184,9 +193,9 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     0.4
     """
     modes = family(loop, axes, spectrum, "gain_radius").modes
-    values = require_gains(gains, len(axes), "gain_radius")
+    points = require_gains(gains, len(axes), "gain_radius")
     over = parts(loop, axes)
-    sizes = [radius(mode_matrices(over, a.real if a.imag == 0 else a, values)) for a in modes]
+    sizes = [radius(mode_matrices(over, a.real if a.imag == 0 else a, points)) for a in modes]
     return np.max(sizes, axis=0)
 
 

@@ -101,13 +101,21 @@ def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def require_values(values: Any, quantity: str) -> np.ndarray:
+    """The values of one gain as finite numbers (m,)."""
+    array = require_gains([values], -1, quantity)[0]
+    if array.ndim != 1:
+        raise InputError(f"{quantity}: the values of one gain are (m,), got shape {array.shape}")
+    return array
+
+
 def require_gains(gains: Any, axes: int, quantity: str) -> np.ndarray:
-    """Gains as finite numbers (..., axes)."""
+    """Gains as finite numbers (..., axes); any number of them for axes = -1."""
     try:
         values = np.asarray(gains, dtype=float)
     except (TypeError, ValueError):
-        raise InputTypeError(f"{quantity}: gains must be real numbers (..., {axes}), got {gains!r}") from None
-    if not values.ndim or values.shape[-1] != axes:
+        raise InputTypeError(f"{quantity}: gains must be real numbers, got {gains!r}") from None
+    if axes >= 0 and (not values.ndim or values.shape[-1] != axes):
         raise InputError(f"{quantity}: gains are (..., {axes}), one for each axis, got shape {values.shape}")
     if not np.all(np.isfinite(values)):
         raise InputError(f"{quantity}: gains must be finite")

@@ -17,7 +17,7 @@ from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
 from ctrlattn.linear.modes import mode
 from ctrlattn.loop import Loop, require_single_loop
-from ctrlattn.stability.modes.gain_pencils import mode_matrices, parts, require_gains
+from ctrlattn.stability.modes.gain_pencils import mode_matrices, parts, require_values
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
@@ -140,9 +140,7 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
     >>> root_locus(Loop(CausalMean(), controller=PID(0.6)), "kp", 0.5, [0.0, 0.25, 1.0]).real.ravel().tolist()
     [0.5, 0.25, -0.5]
     """
-    if np.ndim(at) != 1:
-        raise InputError(f"root_locus: at is (m,), the values of one gain, got shape {np.shape(at)}")
-    values_at = require_gains([[value] for value in at] if len(at) else np.zeros((0, 1)), 1, "root_locus")
+    values_at = require_values(at, "root_locus")[:, None]
     mode_of = family(loop, [gain], a, "root_locus").modes
     if len(mode_of) != 1:
         raise InputError(f"root_locus is of one mode, got {len(mode_of)} eigenvalues")

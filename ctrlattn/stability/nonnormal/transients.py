@@ -16,6 +16,7 @@ from ctrlattn.stability.nonnormal.kreiss import LARGEST, kreiss_constant
 from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
 
 _DENSE = 400
+_LARGEST_EXPONENT = 700.0  # e^700 is near the largest float
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +83,12 @@ def transient_growth(
     if interval <= 0:
         raise InputError(f"interval must be positive, got {interval}")
     times = np.arange(steps + 1) * (interval if continuous else 1.0)
-    norms = _norms(scipy.linalg.expm(a * interval) if continuous else a, steps)
     spectrum = poles(a)
+    # e^{A h} = e^{m h} e^{(A - m I) h}, where the left side would overflow.
+    growth = float(np.max(spectrum.real, initial=0.0)) * interval if continuous else 0.0
+    growth = growth if growth > _LARGEST_EXPONENT else 0.0
+    step = scipy.linalg.expm(a * interval - growth * np.eye(len(a))) if continuous else a
+    norms = _norms(step, steps, growth)
     ceiling, lower = np.full(steps + 1, math.nan), math.nan
     with np.errstate(over="ignore"):
         rate = np.exp(np.max(spectrum.real)) if continuous else np.max(np.abs(spectrum))
@@ -118,8 +123,8 @@ def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
         return math.nan
 
 
-def _norms(a: np.ndarray, steps: int) -> np.ndarray:
-    """||A^k|| for k = 0..steps; each power is scaled to norm 1 before the next product, so that none overflows."""
+def _norms(a: np.ndarray, steps: int, growth: float) -> np.ndarray:
+    """e^{growth k} ||A^k|| for k = 0..steps; each power is scaled to norm 1 first, so that no product overflows."""
     power, log_size, norms = np.eye(len(a), dtype=a.dtype), 0.0, [1.0]
     for _ in range(steps):
         power = a @ power
@@ -127,6 +132,6 @@ def _norms(a: np.ndarray, steps: int) -> np.ndarray:
         if size == 0.0:
             norms += [0.0] * (steps + 1 - len(norms))
             break
-        power, log_size = power / size, log_size + math.log(size)
+        power, log_size = power / size, log_size + math.log(size) + growth
         norms.append(math.exp(log_size) if log_size < 709.7 else math.inf)
     return np.array(norms)

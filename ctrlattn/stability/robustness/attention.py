@@ -16,7 +16,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_number, to_numpy
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.loop import Loop, require_single_loop
 from ctrlattn.predictors import SoftmaxAttention
 

@@ -1,0 +1,110 @@
+"""Bad arguments x public numeric functions: an InputError each time, never a raw error or a warning."""
+
+import warnings
+
+import control
+import numpy as np
+import pytest
+
+import ctrlattn
+from ctrlattn import PID, CausalMean, InputError, Loop, LTIController, design, frequency, linear, stability
+
+LOOP = Loop(CausalMean(), skip=0.5, feedback=0.3, controller=PID(0.2, 0.1))
+PLAIN = Loop(CausalMean(), skip=0.5, feedback=0.3)
+LAG = control.tf([0.5], [1, -0.4], 1)
+A = np.array([[0.5, 0.2], [0.0, 0.3]])
+AXES = ("kp", "ki")
+
+# What each value stands in for; a function of the bad argument alone.
+NUMBERS = {
+    "sector_limit low": lambda x: stability.sector_limit(LAG, x),
+    "circle_criterion low": lambda x: stability.circle_criterion(LAG, x, 1.0),
+    "circle_criterion high": lambda x: stability.circle_criterion(LAG, 0.0, x),
+    "softmax_sector": stability.softmax_sector,
+    "normalizer_sector": stability.normalizer_sector,
+    "gain_intervals first": lambda x: stability.gain_intervals(LOOP, AXES, 0.5, x),
+    "lqr error": lambda x: design.lqr(PLAIN, 0.5, error=x),
+    "lqr control": lambda x: design.lqr(PLAIN, 0.5, control=x),
+    "attention_lipschitz radius": lambda x: stability.attention_lipschitz(ctrlattn.SoftmaxAttention(), x, features=2),
+    "stability_set of a number": stability.stability_set,
+    "transient_growth interval": lambda x: stability.transient_growth(A - np.eye(2), 2, continuous=True, interval=x),
+}
+WHOLE = {
+    "attention_lipschitz features": lambda n: stability.attention_lipschitz(
+        ctrlattn.SoftmaxAttention(), 1.0, features=n
+    ),
+    "pass_operator": lambda n: linear.pass_operator(PLAIN, n),
+    "transient_growth steps": lambda n: stability.transient_growth(A, n),
+}
+ARRAYS = {
+    "is_stable": lambda x: stability.is_stable(PID(0.2), x),
+    "closed_loop_poles": lambda x: stability.closed_loop_poles(PID(0.2), x),
+    "spectral_radius": lambda x: stability.spectral_radius(PID(0.2), x),
+    "region_boundary": lambda x: stability.region_boundary(PID(0.2), x),
+    "root_locus at": lambda x: stability.root_locus(LOOP, "kp", 0.5, x),
+    "gain_radius": lambda x: stability.gain_radius(LOOP, AXES, 0.5, x),
+    "gain_region first": lambda x: stability.gain_region(LOOP, AXES, 0.5, x),
+    "mode a": lambda x: linear.mode(LOOP, x),
+    "sensitivity_peaks alpha": lambda x: frequency.sensitivity_peaks(PID(0.2), x),
+    "token_frequency_response omega": lambda x: frequency.token_frequency_response(np.eye(2), x),
+}
+SIGNALS = {
+    "mean_cosine": frequency.mean_cosine,
+    "participation_rank": frequency.participation_rank,
+    "difference_gain": frequency.difference_gain,
+    "token_frequency_response": lambda x: frequency.token_frequency_response(x, [0.0, 1.0]),
+    "attention_spectrum": stability.attention_spectrum,
+}
+CONTROLLERS = {
+    "stability_set": stability.stability_set,
+    "stability_interval": stability.stability_interval,
+    "region_boundary": lambda c: stability.region_boundary(c, [0.1]),
+}
+
+
+def refused(function, bad):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError):
+            function(bad)
+
+
+@pytest.mark.parametrize("bad", ["x", None, np.nan, np.inf, [1.0, 2.0], {}, 1j], ids=repr)
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number(name, bad):
+    refused(NUMBERS[name], bad)
+
+
+@pytest.mark.parametrize("bad", ["x", 2.5, -1, True, np.nan, [3]], ids=repr)
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_whole_number(name, bad):
+    refused(WHOLE[name], bad)
+
+
+@pytest.mark.parametrize("bad", ["x", None, np.nan, [np.inf], {}, [[1.0], [1.0, 2.0]]], ids=repr)
+@pytest.mark.parametrize("name", ARRAYS)
+def test_numbers_of_an_array(name, bad):
+    refused(ARRAYS[name], bad)
+
+
+@pytest.mark.parametrize("bad", [np.ones(3), np.float64(1.0), np.ones((0, 0)), np.ones((2, 0))], ids=repr)
+@pytest.mark.parametrize("name", SIGNALS)
+def test_signals_and_matrices(name, bad):
+    refused(SIGNALS[name], bad)
+
+
+@pytest.mark.parametrize("bad", [None, 1.0, "pid", PID, control.tf([1], [1, 1])], ids=repr)
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_controllers(name, bad):
+    refused(CONTROLLERS[name], bad)
+
+
+def test_good_values_of_any_size_are_answered_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert stability.transient_growth(np.diag([1e12, 1.0]), 1, continuous=True).norms.tolist() == [1.0, np.inf]
+        assert np.allclose(ctrlattn.rms_norm(np.array([[3e160, -3e160], [3.0, -3.0]])), [[1, -1], [1, -1]])
+        peaks = frequency.sensitivity_peaks(LTIController(control.tf([0.5], [1, -1], 1)), 0.5)
+        assert (peaks.ms, peaks.mt) == (np.inf, np.inf)  # z^2 - 1.5 z + 1: both poles on the circle
+    with pytest.raises(InputError):
+        design.lqr(PLAIN, 0.5, error=True)
