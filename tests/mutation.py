@@ -50,6 +50,8 @@ GRIDS = ("linspace", "geomspace", "logspace")
 # (file, line of code, change): why no input tells the mutant from the original.
 KREISS = "stability/nonnormal/kreiss.py"
 EQUIVALENT = {
+    (KREISS, "return min(_LOWEST, here / 2), max(high, 2 * here)", "2  ->  3"):
+        "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "margin = 0.1 * (right.t - left.t)", "0.1  ->  0.2"):

@@ -221,7 +221,7 @@ def test_dimension():
 
 def test_the_drift_is_the_range_of_the_second_half_and_a_lost_direction_has_none():
     early = np.array([9.0, 5.0, 3.0, 2.0, 1.0, 1.5, 1.25, 1.0])
-    late = np.array([0.5, 0.4, -np.inf, -np.inf, -np.inf, -np.inf, -np.inf, -np.inf])
+    late = np.array([0.5, 0.4, 0.4, 0.4, 0.4, 0.4, -np.inf, -np.inf])
     result = convergence(np.column_stack([early, late]), batches=2)
     assert_allclose(result.drift, [0.5, 0.0])
     # Two batches of four steps: the means are 2 and 0, and their standard error is |2 - 0|/2.
