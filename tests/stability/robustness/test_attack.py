@@ -5,7 +5,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization, negative_feedback
-from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_sound, strongest_attack
+from ctrlattn.stability.robustness.attack import (
+    Attack,
+    _attack_at,
+    _between,
+    pole_miss,
+    require_sound,
+    strongest_attack,
+)
 from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
 
 
@@ -76,3 +83,30 @@ def test_crowded_poles_are_seen_through_the_transfer_function():
     responses = Responses(balanced(given))
     attack = strongest_attack(responses, scaled_peak(responses, 1e-8))
     assert pole_miss(given, responses.g, attack, factors(attack)) < 1e-6
+
+
+def test_looks_between_frequencies_are_one_to_an_interval_and_the_last_itself():
+    w = np.array([0.5, 0.1, 3.0, 1.0, 1.0, np.inf])
+    between = _between(w)
+    ends = np.array([0.1, 0.5, 1.0, 3.0])
+    assert np.all((ends[:-1] < between[:-1]) & (between[:-1] < ends[1:]))
+    assert between[-1] == 3.0
+    assert _between(np.array([2.0])).tolist() == [2.0]
+    many = np.linspace(0, 3, 500)
+    looks = _between(many)
+    assert len(looks) == 97
+    assert np.all(np.diff(looks) > 0)
+    assert np.isin(looks, many).sum() == 1
+
+
+@pytest.mark.parametrize("w", [0.3, 2.0])
+def test_an_attack_at_a_frequency_is_the_inverse_of_the_largest_radius_there(w):
+    responses = Responses(balanced(loop(1, 1)))
+    attack = _attack_at(responses, w)
+    z = np.exp(1j * w)
+    g = responses.g
+    response = (g.c @ np.linalg.inv(z * np.eye(len(g.a)) - g.a) @ g.b + g.d).item()
+    assert_allclose(attack.size, 1 / abs(response), rtol=1e-10)
+    assert_allclose(attack.delta * response, 1.0, rtol=1e-9)
+    assert attack.frequency == w
+    assert_allclose(attack[3], np.abs(np.linalg.eigvals(g.a) - z).min(), rtol=1e-8)
