@@ -31,6 +31,7 @@ LIMIT = 10.0  # seconds of processor time for one call
 NEAR = 1e-6  # relative distance of a pole from the boundary below which a case is marginal
 RIGHT, ROUNDING, WRONG, REFUSED, RAW, OVER = "right", "rounding", "wrong", "refused", "raw", "over"
 UNJUDGED = "unjudged"
+DRAWS = 16  # systems with other last digits that are asked before an answer is called wrong
 
 
 class Outcome(NamedTuple):
@@ -133,13 +134,31 @@ def rounding(
 ) -> bool:
     """Do systems that differ in the last two digits of their doubles have truths as far apart as the answer is?"""
     others = []
-    for _ in range(4):
+    for _ in range(DRAWS):
         try:
             moved = tuple(systems.moved(x, rng) for x in arguments)
             others.append(question.truth(*moved, answer))
         except (ArithmeticError, ValueError):  # the moved system has no answer, such as one that lost its stability
             return True
-    return all(any(_covers(answer[k], truth[k], other[k]) for other in others) for k in wrong)
+    return all(
+        any(_covers(answer[k], truth[k], other[k]) for other in others)
+        or _same_but_for_doubt(answer[k], truth[k], [other[k] for other in others])
+        for k in wrong
+    )
+
+
+def _same_but_for_doubt(answer: Any, truth: Any, others: list[Any]) -> bool:
+    """Of two lists: every entry that all truths have is answered, and every answer is an entry of some truth."""
+    if np.ndim(answer) != 1 or np.ndim(truth) != 1:
+        return False
+
+    def within(value: float, entries: Any) -> bool:
+        return bool(np.any(np.abs(np.asarray(entries) - value) <= 1e-3 * abs(value)))
+
+    certain = [value for value in truth if all(within(value, other) for other in others)]
+    return all(within(value, answer) for value in certain) and all(
+        any(within(value, entries) for entries in (truth, *others)) for value in answer
+    )
 
 
 def _covers(answer: Any, truth: Any, other: Any) -> bool:
