@@ -114,7 +114,8 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
     InputError
         As `realization`; a tol that is not in [1e-12, 1); more than 1000 states.
     ArithmeticError
-        A matrix whose stability rounding decides, see `Realization.is_stable`.
+        A matrix whose stability rounding decides, see `is_stable_matrix`; a response at the peak that rounding of A
+        changes by a share of more than 1e-6; an overflow.
 
     References
     ----------
@@ -130,7 +131,10 @@ def hinf_norm(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> fl
 
 
 def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> PeakGain:
-    """||G||_inf with the frequency at which it is attained and the level that the pencil shows nobody reaches.
+    """||G||_inf with the frequency at which it is attained and the level that is shown to be reached nowhere.
+
+    The level is tested by two eigenvalue problems and on a grid about the poles; at the frequency the response is
+    computed a second time, and `residual` says what rounding of A may change there.
 
     Parameters
     ----------
@@ -196,7 +200,10 @@ def _closed_in(g: Realization, tol: float) -> PeakGain:
 
 
 def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:
-    """The highest point at the crossings of the level and in the middle between them."""
+    """The highest point at the crossings of the level and in the middle between them.
+
+    A band about an end, w = 0, pi or infinity, has one edge: the ends are points of the grid.
+    """
     crossings = crossings_of(g, level)
     if crossings is None:
         return 0.0, 0.0
@@ -222,9 +229,8 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     residual = 4 * _EPS * float(np.linalg.norm(moved)) / value
     again = float(np.linalg.norm(out @ g.b + g.d, 2))
     size = float(np.linalg.norm(g.b) * np.linalg.norm(g.c) + np.linalg.norm(g.d))
-    if residual * value <= _ZERO * size:
-        return residual  # also where the value is zero, but for rounding
-    if residual > _LOST or abs(again - value) > max(1e-8, 10 * residual) * value:
+    known = max(residual * value, abs(again - value)) <= _ZERO * size  # also where the value is 0, but for rounding
+    if not known and (residual > _LOST or abs(again - value) > max(1e-8, 10 * residual) * value):
         share = max(residual, abs(again - value) / value)
         raise ArithmeticError(
             f"the peak gain is lost: at {frequency:.6g} rounding of A changes it by a share of {share:.0e}. Give the "

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from ctrlattn import PID, CausalMean, Loop, h2_norm, hinf_norm, loop_transfer, mode
 from ctrlattn.errors import InputError
 from ctrlattn.stability import peak_gain
+from ctrlattn.stability.robustness import norms
 
 # python-control's sysnorm_test.py, "random system generated in MATLAB", with MATLAB's norms.
 A = [[-1.017041847539126, -0.224182952826418, 0.042538079149249],
@@ -326,3 +327,34 @@ def test_entries_of_any_size_give_numbers_or_refusals(seed):
     for norm in (hinf_norm, h2_norm):
         with contextlib.suppress(InputError, ArithmeticError):
             assert norm((a, b, c, d), continuous=continuous) >= 0
+
+
+@pytest.mark.parametrize("alone", ["hamiltonian_crossings", "pencil_crossings"])
+@pytest.mark.parametrize("seed", range(4, 16))
+def test_each_level_test_alone_leads_from_a_poor_grid_to_the_peak(alone, seed, monkeypatch):
+    system, continuous = any_system(seed)
+    peak = peak_gain(system, continuous=continuous)
+    other = {"hamiltonian_crossings", "pencil_crossings"} - {alone}
+    monkeypatch.setattr(norms, other.pop(), lambda g, level: None)
+    # Symmetric bands about the ends have one edge only: there the grid itself is the test.
+    monkeypatch.setattr(norms, "pole_grid", lambda g: np.array([0.0, 0.3, np.inf if g.continuous else np.pi]))
+    assert_allclose(peak_gain(system, continuous=continuous).value, peak.value, rtol=4e-9)
+
+
+def test_h2_of_two_ends_that_differ_is_refused(monkeypatch):
+    factor, calls = norms.controllability_factor, []
+
+    def wrong_once(g):
+        calls.append(g)
+        return factor(g) * (1 + 1e-5 * (len(calls) == 1))
+
+    monkeypatch.setattr(norms, "controllability_factor", wrong_once)
+    with pytest.raises(ArithmeticError, match="from the inputs"):
+        h2_norm(MATLAB)
+
+
+def test_a_response_that_is_not_the_second_one_is_refused(monkeypatch):
+    gains = norms.largest_gains
+    monkeypatch.setattr(norms, "largest_gains", lambda responses: 1.001 * gains(responses))
+    with pytest.raises(ArithmeticError, match="the peak gain is lost"):
+        hinf_norm(MATLAB)
