@@ -97,12 +97,29 @@ def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
 
 
 def _linear(module: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (out, in) and bias (out,) in float64; GPT-2's Conv1D stores the transpose."""
+    """Weight (out, in) and bias (out,) in float64, as the module applies them; GPT-2's Conv1D stores the transpose."""
+    if type(module) is not torch.nn.Linear and type(module).__name__ != "Conv1D":
+        return _probed(module)
     weight = _float64(module.weight)
     if type(module).__name__ == "Conv1D":
         weight = weight.T
     bias = getattr(module, "bias", None)
     return weight, np.zeros(len(weight)) if bias is None else _float64(bias)
+
+
+def _probed(module: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The affine map that a module computes, from its values on a basis: adapters and quantised weights included.
+
+    What such a module keeps as `weight` is not what it applies: of an adapter it is the base alone.
+    """
+    tensors = [*module.parameters(), *module.buffers()]
+    size = int(getattr(module, "in_features", 0) or module.weight.shape[-1])
+    floating = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    where: dict[str, Any] = {"device": tensors[0].device if tensors else "cpu", "dtype": floating}
+    with torch.inference_mode():
+        basis = torch.cat([torch.zeros(1, size, **where), torch.eye(size, **where)])
+        values = module(basis).to("cpu", torch.float64)
+    return (values[1:] - values[0]).T.numpy(), values[0].numpy()
 
 
 def _float64(value: torch.Tensor) -> np.ndarray:

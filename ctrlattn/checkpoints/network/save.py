@@ -9,6 +9,7 @@ transformers refuses it.
 import json
 import os
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        A directory that cannot be written; one that holds another checkpoint.
+        A directory that cannot be written; one that holds another checkpoint; a network whose weights are not those of
+        its configuration, such as one with adapters that are not merged.
 
     Examples
     --------
@@ -55,12 +57,12 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     folder = output_directory(directory)
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
-    model, gains = checkpoint.model, _has_gains(structure_of(checkpoint.model))
+    model = getattr(checkpoint.model, "_orig_mod", checkpoint.model)  # torch.compile wraps the network
+    gains = _has_gains(structure_of(model))
+    gone = _gone(checkpoint.family, model)
     weights = _weights(model)
     if not gains:
-        whole = _empty(model.config).state_dict()
-        gone = whole.keys() - model.state_dict().keys()
-        weights |= {name: torch.zeros(whole[name].shape, dtype=model.dtype) for name in sorted(gone)}
+        weights |= {name: torch.zeros(weight.shape, dtype=model.dtype) for name, weight in gone.items()}
     _write_weights(weights, folder / (_GAINS if gains else _PLAIN))
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save_pretrained(folder)
@@ -143,7 +145,7 @@ def open_changed(
 def _built(
     config: Any, weights: dict[str, torch.Tensor], family: Family, structure: Structure, *, dtype: Any, attention: str
 ) -> Any:
-    empty = _empty(config)
+    empty = _empty(_class_of(config), config)
     whole, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
     # What is gone gets zeros that take no memory, so that nothing is missing, and goes again at once.
     lacking = whole.keys() - weights.keys() - tied
@@ -175,12 +177,43 @@ def _has_gains(structure: Structure) -> bool:
     return any(stand is not None for layers in structure.values() for stand in layers.values())
 
 
-def _empty(config: Any) -> Any:
-    """The network before anything was dropped: names and shapes of its weights, no memory."""
+def _gone(family: Family, model: Any) -> dict[str, torch.Tensor]:
+    """Weights of the whole network that its structure says are gone; every other one must be there, and no other.
+
+    A name that is missing for another reason used to be written as zeros: of an adapted, compiled or pruned network
+    whole layers were lost without a word.
+    """
+    whole, rest = (_empty(type(model), model.config) for _ in range(2))
+    apply(family, rest, structure_of(model))
+    expected, there = rest.state_dict(), model.state_dict()
+    tied = set(model.all_tied_weights_keys)
+    missing, strange = sorted(expected.keys() - there.keys() - tied), sorted(there.keys() - expected.keys())
+    other = sorted(name for name in expected.keys() & there.keys() if expected[name].shape != there[name].shape)
+    if missing or strange or other:
+        faults = (("it lacks", missing), ("it has", strange), ("another shape has", other))
+        first = next(f"{word} {names[0]}" for word, names in faults if names)
+        raise InputError(
+            f"the network is no {type(model).__name__} of its configuration: {first}. An adapter has to be merged "
+            "(merge_and_unload), a parametrisation removed (remove_parametrizations), and layers are taken out by "
+            "checkpoints.drop"
+        )
+    return {name: weight for name, weight in sorted(whole.state_dict().items()) if name not in expected}
+
+
+def _class_of(config: Any) -> Any:
+    """The class of transformers that config.json names; the causal one of its type where it names none."""
     import transformers
 
+    named = getattr(transformers, str((config.architectures or [""])[0]), None)
+    if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
+        return named
+    return transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def _empty(kind: Any, config: Any) -> Any:
+    """The network before anything was dropped: names and shapes of its weights, no memory."""
     with torch.device("meta"):
-        return transformers.AutoModelForCausalLM.from_config(config)
+        return kind(deepcopy(config))
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:

@@ -83,3 +83,80 @@ def test_an_interrupted_save_leaves_nothing_that_loads(network, tmp_path, monkey
     with pytest.raises(KeyboardInterrupt):
         save(drop(network(), attention=[1]), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+IDS = torch.arange(12)[None]
+
+
+def llama(kind=transformers.LlamaForCausalLM, **more):
+    torch.manual_seed(0)
+    return kind(transformers.LlamaConfig(**SIZES, **more)).eval()
+
+
+class Adapted(torch.nn.Module):
+    """A linear map with an adapter that is not merged: `weight` is that of the base alone."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base_layer, self.low = base, torch.nn.Parameter(0.3 * torch.randn(4, base.in_features))
+        self.high = torch.nn.Parameter(0.3 * torch.randn(base.out_features, 4))
+
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
+    def forward(self, x):
+        return self.base_layer(x) + x @ self.low.T @ self.high.T
+
+
+@pytest.mark.parametrize("kind", [transformers.LlamaForCausalLM, transformers.LlamaModel])
+def test_a_compiled_and_a_headless_network_are_saved_as_what_they_are(kind, tmp_path):
+    model = llama(kind)
+    for name, given in (("plain", model), ("compiled", torch.compile(llama(kind), backend="eager"))):
+        save(load(given), tmp_path / name)
+        again = load(tmp_path / name).model
+        assert type(again) is kind
+        assert torch.equal(again(IDS)[0], model(IDS)[0])
+
+
+def test_a_classifier_keeps_its_head(tmp_path):
+    model = llama(transformers.LlamaForSequenceClassification, num_labels=1, pad_token_id=0)
+    save(load(model), tmp_path / "m")
+    again = transformers.LlamaForSequenceClassification.from_pretrained(tmp_path / "m")
+    assert torch.equal(again.score.weight, model.score.weight)
+    assert torch.equal(again(IDS).logits, model(IDS).logits)
+
+
+def adapted():
+    model = llama()
+    model.model.layers[1].self_attn.v_proj = Adapted(model.model.layers[1].self_attn.v_proj)
+    return model
+
+
+def parametrised():
+    model = llama()
+    torch.nn.utils.parametrizations.weight_norm(model.model.layers[0].mlp.up_proj)
+    return model
+
+
+def cut_by_hand():
+    model = llama()
+    model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in (0, 2)])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (adapted, "it lacks model.layers.1.self_attn.v_proj.weight"),
+        (parametrised, "it lacks model.layers.0.mlp.up_proj.weight"),
+        (cut_by_hand, "it lacks model.layers.2"),
+    ],
+)
+def test_what_is_no_network_of_its_configuration_is_refused_with_the_cure(make, word, tmp_path):
+    """Each used to be written with zeros in the place of what was not found under its name."""
+    with pytest.raises(ValueError, match=word) as refusal:
+        save(load(make()), tmp_path / "m")
+    assert "merge_and_unload" in str(refusal.value)
+    assert not list((tmp_path / "m").glob("*"))
