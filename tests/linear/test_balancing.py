@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.balancing import balanced, state_scaling
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -24,3 +24,10 @@ def test_powers_of_two_that_bring_a_badly_scaled_system_back(seed):
 
 def test_no_states():
     assert state_scaling(np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0))).shape == (0,)
+
+
+def test_a_large_diagonal_hides_nothing():
+    a = -1e6 * np.eye(2) + np.array([[0.0, 2.0**20], [2.0**-20, 0.0]])
+    scale = state_scaling(a, np.zeros((2, 1)), np.zeros((1, 2)))
+    assert scale[0] / scale[1] == 2.0**20
+    assert_array_equal(balanced(a), -1e6 * np.eye(2) + np.array([[0.0, 1.0], [1.0, 0.0]]))
