@@ -181,6 +181,8 @@ def _is_accuracy(node: ast.AST) -> bool:
             return _is_setting(name) or name in ACCURACIES
         case ast.Attribute(value, name):
             return name in ACCURACIES or (name == "eps" and isinstance(value, ast.Call))  # np.finfo(...).eps
+        case ast.BinOp(left, ast.Pow(), _):
+            return _is_accuracy(left)
         case ast.BinOp(left, ast.Mult() | ast.Div(), right):
             return _is_accuracy(left) or _is_accuracy(right)
     return False

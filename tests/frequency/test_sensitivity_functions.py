@@ -157,3 +157,14 @@ def test_sequences_are_refused():
     for function in (sensitivity, complementary_sensitivity, gang_of_four):
         with pytest.raises(ValueError, match="sequence"):
             function(loops, 0.5)
+
+
+@pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
+def test_the_four_are_systems_over_depth_with_the_signals_that_they_join(a):
+    four = gang_of_four(Loop(CausalMean(), controller=PID(0.6, 0.1)), a)
+    assert [system.dt for system in four.values()] == [1] * 4
+    ends = {name: (system.input_labels[0], system.output_labels[0]) for name, system in four.items()}
+    assert ends["PS"][0].startswith("disturbance")
+    assert ends["PS"][1].startswith("state")
+    assert ends["CS"][0].startswith("reference")
+    assert ends["CS"][1].startswith("control")

@@ -5,6 +5,7 @@ import mpmath
 import numpy as np
 import pytest
 
+from ctrlattn.linear import boundary
 from ctrlattn.linear.boundary import boundary_point, growth, is_marginal, is_stable_matrix
 from ctrlattn.linear.realization import realization
 
@@ -75,3 +76,18 @@ def test_the_point_beside_a_pole():
     assert boundary_point(0.3 - 0.4j, False) == pytest.approx(0.6 - 0.8j)
     assert boundary_point(-3 + 4j, True) == 4j
     assert boundary_point(0j, False) == 1
+
+
+@pytest.mark.parametrize("kind", [0, 1j])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_pole_by_pole_the_answer_is_that_of_the_eigenvalues(continuous, kind):
+    """The quotient y* S x / y* x of the second look, on non-normal matrices too, which do not need it."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        a = np.triu(rng.normal(size=(5, 5)) + kind * rng.normal(size=(5, 5)), 1) + 0.3 * rng.normal(size=(5, 5))
+        values = np.linalg.eigvals(a)
+        a = a - values.real.max() * np.eye(5) if continuous else a / np.abs(values).max()
+        side = 0.02 if seed % 2 else -0.02
+        a = a + side * np.eye(5) if continuous else (1 + side) * a
+        centre = 0.0 if continuous else 1.0
+        assert boundary._decided(a, a - centre * np.eye(5), centre) == (side < 0)

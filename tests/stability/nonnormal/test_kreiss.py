@@ -246,3 +246,12 @@ def test_the_bounds_of_the_search_keep_their_promises(seed, continuous):
     assert abs(where - grid[np.argmax(chord)]) <= 2 * (grid[1] - grid[0])
     inside = np.geomspace(low, far, 9)
     assert all(math.log(d) + log_m(d) <= upper + 1e-9 for d in inside)
+
+
+@pytest.mark.parametrize("outside", [0.5, 0.5 + 3j, 1e-3 - 2j])
+def test_one_eigenvalue_outside_among_others_is_enough(outside):
+    others = np.array([-1.0, -0.3 + 1j, -2.0])
+    assert kreiss_constant(np.diag([*others, outside]), continuous=True) == math.inf
+    assert kreiss_constant(np.diag([outside, *others]), continuous=True) == math.inf
+    assert kreiss_constant(np.diag(np.exp([*others, outside]))) == math.inf
+    assert kreiss_constant(np.diag(np.exp(others))) == 1.0

@@ -157,3 +157,24 @@ def test_only_a_pencil_that_cannot_be_ordered_means_no_metric(monkeypatch):
     monkeypatch.setattr(contraction, "solve_discrete_are", failing("a fault of ours"))
     with pytest.raises(ValueError, match="a fault of ours"):
         contraction_certificate(system, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "states"),
+    [(1.0, 0.0, 1), (np.nan, 1.0, 1), (0.0, np.nan, 1), (-np.inf, 1.0, 1), (0.0, np.inf, 1), (0.0, 1.0, 0)],
+)
+def test_a_sector_that_is_none_and_a_system_without_states_are_refused(low, high, states):
+    system = control.ss(0.5, 1, 1, 0, 1) if states else control.ss([], [], [], 0, 1)
+    with pytest.raises(ValueError, match="at least one state and finite low <= high"):
+        contraction_certificate(system, low, high)
+
+
+def test_a_sector_of_one_slope_is_a_linear_system():
+    """low = high: x' = (A - low B C) x, whose best quadratic rate is the largest modulus of a normal matrix."""
+    q = np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]
+    target = q @ np.diag([0.7, -0.4, 0.2]) @ q.T
+    b, c = np.eye(3), np.eye(3)
+    certificate = contraction_certificate(control.ss(target + 0.3 * b @ c, b, c, 0, 1), 0.3, 0.3)
+    assert_allclose(certificate.rate, 0.7, rtol=1e-3)
+    assert_allclose(np.linalg.eigvalsh(certificate.metric)[-1], 1.0, rtol=1e-12)
+    assert certificate.slack <= 0

@@ -234,3 +234,18 @@ def test_refused():
         disk_margin(control.ss(0.5, 1.0, 1.0, -1.0, 1))
     with pytest.raises(ValueError, match="tol"):
         disk_margin(THIRD_ORDER, tol=0.0)
+
+
+def test_the_margin_of_an_unstable_loop_is_nothing_in_every_figure():
+    disk = disk_margin(control.ss(np.diag([2.0, 0.5]), np.eye(2), 0.1 * np.eye(2), 0, 1), skew=0.5)
+    assert (disk.margin, disk.attained, disk.skew) == (0.0, 0.0, 0.5)
+    assert (disk.gain_low, disk.gain_high, disk.phase) == (1.0, 1.0, 0.0)
+    assert disk.perturbation.tolist() == [1.0, 1.0]
+    assert np.isnan([disk.frequency, disk.residual]).all()
+
+
+def test_a_channel_whose_other_loops_are_not_well_posed_is_named():
+    """1 + D = [[1, 1], [1, 0]] is regular; with channel 0 open, 1 + D of the other is 0."""
+    loop = control.ss(0.5, [[1.0, 0.0]], [[0.1], [0.0]], [[0.0, 1.0], [1.0, -1.0]], 1)
+    with pytest.raises(ValueError, match="with channel 0 open the other loops are not well posed"):
+        loop_margins(loop)

@@ -9,6 +9,8 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, h2_norm, hinf_norm, loop_transfer, mode
 from ctrlattn.errors import InputError
+from ctrlattn.linear.realization import realization
+from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability import peak_gain
 from ctrlattn.stability.robustness import norms
 
@@ -358,3 +360,16 @@ def test_a_response_that_is_not_the_second_one_is_refused(monkeypatch):
     monkeypatch.setattr(norms, "largest_gains", lambda responses: 1.001 * gains(responses))
     with pytest.raises(ArithmeticError, match="the peak gain is lost"):
         hinf_norm(MATLAB)
+
+
+def test_above_a_level_the_highest_crossing_or_middle_counts():
+    """Crossings as given: the middle of the last two is the resonance, and must not be missed."""
+    resonance = control.ss([[0.0, 1.0], [-4.0, -0.1]], [[0.0], [1.0]], [[1.0, 0.0]], 0)
+    g = realization(resonance, "test")
+    response = BoundaryTransfer(*g[:4], g.continuous)
+    crossings = np.array([0.1, 0.6, 1.0, 3.0])
+    value, where = norms._above(g, response, 1.0, lambda *_: crossings)
+    assert where == 2.0
+    assert_allclose(value, abs(1 / (0.1j * 2)), rtol=1e-12)
+    assert norms._above(g, response, 1.0, lambda *_: None) == (0.0, 0.0)
+    assert norms._above(g, response, 1.0, lambda *_: np.array([2.0]))[1] == 2.0
