@@ -3,9 +3,11 @@
 import numpy as np
 import numpy.testing as npt
 import pytest
+from scipy.optimize import brentq
 
 from ctrlattn import PID
 from ctrlattn.errors import InputError
+from ctrlattn.stability.modes import zero_exclusion
 from ctrlattn.stability.modes.regions import is_stable
 from ctrlattn.stability.modes.zero_exclusion import stable_spread
 
@@ -70,3 +72,15 @@ def test_a_region_of_a_single_mode_of_p_is_its_closed_form():
 def test_a_region_that_is_none_or_is_not_stable_is_refused(pid, region, message):
     with pytest.raises(InputError, match=message):
         stable_spread(pid, region)
+
+
+def test_the_closed_form_where_the_upper_end_of_the_interval_decides():
+    """1 + P + I D/(1 + D) = 1.19 with all gains low: a grid alone let .13892 pass for .138867."""
+    expected = brentq(lambda s: 0.2 * (1 - s) + 0.5 * 0.05 * (1 - s) ** 2 / (1 + 0.05 * (1 - s)) - 0.19, 0, 1)
+    npt.assert_allclose(stable_spread(PID(0.2, 0.5, 0.05), (0.2, 1.19)), expected, rtol=1e-8)
+
+
+def test_a_spread_that_the_poles_contradict_is_refused(monkeypatch):
+    monkeypatch.setattr(zero_exclusion, "_slack", lambda pid, region, spread, w: np.ones_like(w))
+    with pytest.raises(ArithmeticError, match="unstable by their poles"):
+        stable_spread(PID(0.2, 0.5, 0.05), (0.2, 1.19))
