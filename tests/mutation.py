@@ -59,6 +59,8 @@ EQUIVALENT = {
     (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
      "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
         "Farther from the border the norm of A proves K > 1 as well.",
+    ("stability/motion/tangent.py", "directions = like(frame.T.reshape(-1, *x.shape), x)", "1  ->  2"):
+        "Any negative number stands for the dimension that numpy finds.",
     ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
 }  # fmt: skip
 

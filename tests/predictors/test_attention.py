@@ -189,3 +189,14 @@ def test_projections_that_do_not_fit_say_so(method, options, message):
 def test_a_projection_of_another_kind_or_dtype_is_refused(name, w):
     with pytest.raises(TypeError, match="mixed"):
         SoftmaxAttention(**{name: w})(draws(N, D))
+
+
+@pytest.mark.parametrize("heads", [None, 2])
+def test_the_last_row_on_a_prefix_is_that_of_the_whole_matrix(xp, heads):
+    a = np.tril(draws(N, N) if heads is None else draws(heads, N, N))
+    x = draws(2, N, D)
+    fixed = FixedAttention(as_kind(xp, a))
+    whole = to_numpy(fixed(as_kind(xp, x)))
+    for i in range(N):
+        last = to_numpy(fixed.last(as_kind(xp, x[:, : i + 1])))
+        npt.assert_allclose(last, whole[:, i : i + 1], rtol=1e-12)

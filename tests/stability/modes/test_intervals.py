@@ -89,3 +89,19 @@ def test_a_contradiction_is_refused():
 
     with pytest.raises(ArithmeticError, match="contradict"):
         intervals.stable_intervals(g, unlike, "stability_set")
+
+
+@pytest.mark.parametrize("width", [0.5, 0.01, 1e-6])
+def test_a_gap_that_is_none_is_seen_however_narrow(width):
+    """Stable on (-1, 1); the claim leaves out (0.3, 0.3 + width), or adds what lies beyond 1."""
+
+    def matrix(x):
+        return np.array([[0.5 if -1 < x < 1 else 2.0]])
+
+    whole = [(-1.0, 1.0)]
+    assert intervals._confirmed(whole[0], whole, np.array([-1.0, 1.0]), matrix, 0.1)
+    parted = [(-1.0, 0.3), (0.3 + width, 1.0)]
+    cuts = np.array([-1.0, 0.3, 0.3 + width, 1.0])
+    assert not any(intervals._confirmed(part, parted, cuts, matrix, 0.1) for part in parted)
+    longer = [(-1.0, 1.0 + width)]
+    assert not intervals._confirmed(longer[0], longer, np.array([-1.0, 1.0 + width]), matrix, 0.1 * width)

@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
-from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings
+from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings, pole_grid
 
 
 def system(seed):
@@ -58,3 +58,23 @@ def test_a_cluster_near_the_ends_keeps_its_crossing(h, sign):
     crossings = level_crossings(g, 0.25)
     nearest = np.min(np.abs(crossings - (w if sign > 0 else np.pi - w)))
     assert nearest <= 1e-6 * h + 1e-15
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_grid_is_about_each_pole_as_dense_as_the_pole_is_near(seed):
+    g = system(seed)
+    grid, poles = pole_grid(g), np.linalg.eigvals(g.a)
+    if not g.continuous:
+        assert np.all((grid >= -np.pi) & (grid <= np.pi))
+        assert np.isin(np.round([0.0, np.pi], 12), np.round(np.abs(grid), 12)).all()
+    else:
+        assert np.isin([0.0, np.inf], grid).all()
+    assert not g.real() or np.all(grid[np.isfinite(grid)] >= (0.0 if g.continuous else -np.pi))
+    for pole in poles:
+        width = abs(pole.real) if g.continuous else abs(1 - abs(pole))
+        centre = pole.imag if g.continuous else np.angle(pole)
+        centre = abs(centre) if g.real() else centre
+        for offset in (0.0, 0.4, 1.0, 2.0):  # the pole, and places to its right in units of its distance
+            there = centre + offset * width
+            away = np.abs(grid - there) if g.continuous else np.abs(np.exp(1j * grid) - np.exp(1j * there))
+            assert away.min() <= 1e-9 * max(1.0, abs(there))

@@ -1,5 +1,7 @@
 """The peak of the scaled norm over frequency: a dense grid stays below it, and it is attained."""
 
+import math
+
 import control
 import numpy as np
 import pytest
@@ -78,3 +80,22 @@ def test_a_sweep_that_does_not_end_says_so(monkeypatch):
     monkeypatch.setattr(module._Sweep, "_covered", lambda self, log, level: [])
     with pytest.raises(ArithmeticError, match="larger tol"):
         scaled_peak(Responses(sensitivity("wide", 2, 0)), 1e-6)
+
+
+def test_a_share_of_an_interval_is_a_point_inside_it():
+    sweep = module._Sweep.__new__(module._Sweep)
+    sweep.unit = 2.0
+    ends = [-math.inf, -50.0, -3.0, -1e-9, 0.0, 1e-3, 1.0, 3.5, 1e4, math.inf]
+    for i, a in enumerate(ends):
+        for b in ends[i + 1 :]:
+            points = [sweep._between(a, b, share) for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+            if a < 0 < b and not (math.isfinite(a) and math.isfinite(b)):
+                assert points == [0.0] * 5
+            else:
+                assert all(a < point < b for point in points), (a, b, points)
+                assert points == sorted(points)
+    assert sweep._between(-1.0, 3.0, 0.25) == 0.0
+    assert sweep._between(2.0, 4.0, 0.25) == 2.5
+    assert_allclose(sweep._between(1.0, 16.0, 0.25), 2.0)
+    assert_allclose(sweep._between(-16.0, -1.0, 0.75), -2.0)
+    assert sweep._between(1.5, 1.5, 0.3) == 1.5
