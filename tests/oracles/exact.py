@@ -274,17 +274,17 @@ def unstable_roots(p: Polynomial) -> tuple[int, bool]:
         p = [c * unit**k for k, c in enumerate(p)]
         count = _routh(p)
         if count is None:  # roots on the boundary, or such that mirror each other about it: look from either side
-            right, left = (_routh(_shifted(p, side * mpf(10) ** -40)) for side in (1, -1))
+            right, left = (_routh(_shifted(p, side * mpf(10) ** -25), mpf(10) ** -170) for side in (1, -1))
             return right or 0, right is None or right != left
         return count, False
 
 
-def _routh(p: Polynomial) -> int | None:
+def _routh(p: Polynomial, zero: Any = _ZERO) -> int | None:
     """Changes of sign in the first column; None where an entry of it vanishes."""
     above, below = p[::-1][::2], p[::-1][1::2]
     signs = [mp.sign(above[0])]
     while below:
-        if abs(below[0]) <= _ZERO * max(map(abs, above + below)):
+        if abs(below[0]) <= zero * max(map(abs, above + below)):
             return None
         signs.append(mp.sign(below[0]))
         factor = above[0] / below[0]

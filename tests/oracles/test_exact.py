@@ -113,6 +113,17 @@ def test_nu_gap_of_first_order_plants():
     assert exact.nu_gap(p, flipped) == 1.0  # the winding number differs
 
 
+def test_nu_gap_of_delays_whose_roots_mirror_each_other():
+    """(s + 1)^3 beside (s - 1)^3: Routh's table vanishes in places, and the winding number is that of a grid."""
+    p, q = control.tf([0.15, -0.09, 0.015], [1, 0.75, 0, 0, 0], 1), control.tf([0.2, -0.06], [1, -0.55, 0, 0, 0], 1)
+    z = np.exp(1j * np.linspace(-np.pi, np.pi, 4001))
+    a, b = (np.polyval(g.num[0][0], z) / np.polyval(g.den[0][0], z) for g in (p, q))
+    winding = np.sum(np.angle((1 + a.conj() * b)[1:] / (1 + a.conj() * b)[:-1])) / (2 * np.pi)
+    assert winding == pytest.approx(0, abs=1e-9)
+    apart = np.max(np.abs(a - b) / np.sqrt((1 + np.abs(a) ** 2) * (1 + np.abs(b) ** 2)))
+    assert exact.nu_gap(exact.line(p), exact.line(q)) == pytest.approx(apart, rel=1e-5)
+
+
 def test_loops_broken_one_at_a_time():
     loop = systems.state_space(np.diag([1.0, 0.5]), np.eye(2), 0.5 * np.eye(2), np.zeros((2, 2)), 1)
     assert [exact.margins(exact.broken(loop, i)).gain_margin for i in (0, 1)] == pytest.approx([4.0, 3.0])
