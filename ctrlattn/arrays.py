@@ -91,13 +91,19 @@ def _usual(arrays: tuple[Array, ...]) -> bool:
 
 
 def like(value: Any, template: Array) -> Array:
-    """`value` as an array of the kind, dtype and device of `template`."""
+    """`value` as an array of the kind, dtype and device of `template`; no imaginary part is dropped for a real one."""
+    if _is_complex(value) and not _is_complex(template):
+        value = require_real("what is converted to a real array", value)
     if is_torch(template):
         import torch
 
         source = value if is_torch(value) else torch.as_tensor(np.asarray(value))
         return source.to(dtype=template.dtype, device=template.device)
     return np.asarray(to_numpy(value), dtype=template.dtype)
+
+
+def _is_complex(x: Any) -> bool:
+    return bool(x.dtype.is_complex) if is_torch(x) else np.iscomplexobj(x)
 
 
 def to_numpy(x: Any) -> np.ndarray:
@@ -162,6 +168,8 @@ def require_number(name: str, value: Any) -> Any:
     0.5
     """
     number = value.detach() if is_torch(value) else value
+    if isinstance(number, complex | np.complexfloating | np.ndarray) and np.iscomplexobj(number):
+        raise InputTypeError(f"{name} must be real, got complex values")
     try:
         finite = math.isfinite(number)
     except (TypeError, ValueError, RuntimeError):
@@ -183,6 +191,38 @@ def require_positive(name: str, value: Any) -> Any:
     if not number > 0:
         raise InputError(f"{name} must be positive and finite, got {value}")
     return number
+
+
+def require_real(name: str, value: Any) -> np.ndarray:
+    """`value` as a float64 array of numpy, once the cast loses no imaginary part.
+
+    A complex type whose imaginary parts are all 0 is real: eigenvalues come in one.
+
+    Raises
+    ------
+    InputError
+        An imaginary part that is not 0.
+    InputTypeError
+        Something that does not hold numbers.
+
+    Examples
+    --------
+    >>> require_real("gains", [0, 1]).tolist()
+    [0.0, 1.0]
+    >>> require_real("gains", [0.5, 0.2j])
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: gains must be real, got complex values
+    """
+    try:
+        array = to_numpy(value)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biufc":
+        raise InputTypeError(f"{name} must be a number or an array of numbers, got {type(value).__name__}")
+    if np.iscomplexobj(array) and np.any(array.imag != 0):
+        raise InputError(f"{name} must be real, got complex values")
+    return np.asarray(array.real, dtype=np.float64)
 
 
 def require_batches(**signals: Array | None) -> None:

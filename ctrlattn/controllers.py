@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_chec
 
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace, require_number
+from ctrlattn.arrays import Array, namespace, require_number, require_real
 from ctrlattn.errors import InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -299,7 +299,7 @@ def _require_layer_time(dt: Any, *, static: bool) -> None:
 
 
 def _matrices(system: Any) -> Realization:
-    a, b, c, d = (np.asarray(getattr(system, name), dtype=float) for name in "ABCD")
+    a, b, c, d = (require_real(f"the controller's {name}", getattr(system, name)) for name in "ABCD")
     order = len(a)
     return a.reshape(order, order), b.reshape(order, 1), c.reshape(1, order), d.reshape(1, 1)
 
@@ -314,7 +314,7 @@ def _companion(num: Any, den: Any) -> Realization:
 
 def _given_fraction(num: Any, den: Any) -> Fraction:
     """(num, den) of one length, den monic."""
-    num, den = (np.trim_zeros(np.asarray(p, dtype=float), "f") for p in (num, den))
+    num, den = (np.trim_zeros(require_real("the controller", p), "f") for p in (num, den))
     if len(num) > len(den):
         raise InputError(
             f"the controller is improper (degree {len(num) - 1} over {len(den) - 1}): it would need the error of a "

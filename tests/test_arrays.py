@@ -144,7 +144,7 @@ def test_a_scalar_tensor_keeps_its_gradient():
     assert require_number("kp", gain) is gain
 
 
-@pytest.mark.parametrize("thing", ["a", None, [1.0], np.ones(2), torch.ones(2), 1j])
+@pytest.mark.parametrize("thing", ["a", None, [1.0], np.ones(2), torch.ones(2)])
 def test_what_is_no_number_is_named(thing):
     with pytest.raises(TypeError, match=r"^kp must be a number, got "):
         require_number("kp", thing)

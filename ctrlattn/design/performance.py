@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear import mode
@@ -100,7 +101,7 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = HORIZON) -> Perform
     horizon = require_whole("horizon", horizon)
     a, count = np.unique(modes_of(loop, spectrum), return_counts=True)
     num, den = (loop.controller or PID()).fraction()
-    num = np.pad(np.asarray(num, dtype=float), (max(len(den) - len(num), 0), 0))
+    num = np.pad(require_real("the controller", num), (max(len(den) - len(num), 0), 0))
     alpha = open_loop_pole(loop, a)
     poles = closed_loop_poles(loop.controller, alpha)
     radius = np.abs(poles).max(axis=-1)

@@ -90,6 +90,6 @@ def _solved(loop: Loop, a: Any, error: float, integral: float, control: float) -
         matrix, into, weight = matrix[:1, :1], into[:1], weight[:1, :1]
     try:
         x = solve_discrete_are(matrix, into, weight, np.array([[control]]))
-    except np.linalg.LinAlgError as error:
-        raise InputError(f"lqr: the Riccati equation of alpha = {alpha:g} has no solution: {error}") from error
+    except np.linalg.LinAlgError as failure:
+        raise InputError(f"lqr: the Riccati equation of alpha = {alpha:g} has no solution: {failure}") from failure
     return x, (into.T @ x @ matrix / (control + into.T @ x @ into))[0]

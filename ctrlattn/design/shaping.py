@@ -12,6 +12,7 @@ import control
 import numpy as np
 from scipy.linalg import solve_continuous_are
 
+from ctrlattn.arrays import require_number
 from ctrlattn.controllers import LTIController, as_controller
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear import mode, open_loop_pole
@@ -85,7 +86,8 @@ def loop_shaping(loop: Loop, a: float, weight: Any, *, excess: float = 1.1) -> S
     mode(loop, a)
     if np.iscomplexobj(a):
         raise InputError(f"loop_shaping is for one real mode, got a = {a}")
-    if not (math.isfinite(excess) and excess > 1):
+    excess = float(require_number("excess", excess))
+    if not excess > 1:
         raise InputError(f"excess must be above 1, got {excess}")
     if weight is None:
         raise InputTypeError(

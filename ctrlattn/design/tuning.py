@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import require_number
+from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID, Form
 from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance
 from ctrlattn.errors import InputError
@@ -213,7 +213,7 @@ class _Problem:
     bounds: dict[str, tuple[float, float]]
 
     def __post_init__(self) -> None:
-        self.box = np.array([self.bounds[term] for term in self.terms], dtype=float)
+        self.box = require_real("bounds", [self.bounds[term] for term in self.terms])
         if not (np.all(np.isfinite(self.box)) and np.all(self.box[:, 0] < self.box[:, 1])):
             raise InputError(f"bounds must be term -> (low, high), finite and low < high, got {self.bounds}")
         # C = sum of gains times terms: over one denominator, the numerator is linear in the gains.

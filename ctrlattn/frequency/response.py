@@ -6,6 +6,7 @@ from typing import Any
 import control
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import transfer_values
@@ -56,7 +57,7 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
     [2.0, 0.666667]
     """
     refuse_loop_sequence(system, "frequency_response")
-    w = np.sort(np.atleast_1d(np.asarray(omega, dtype=float)))
+    w = np.sort(np.atleast_1d(require_real("omega", omega)))
     if w.ndim != 1 or not np.all(np.isfinite(w)):
         raise InputError(f"omega must be finite frequencies (m,) in rad per time unit, got {omega!r}")
     if isinstance(system, control.TransferFunction | control.FrequencyResponseData):

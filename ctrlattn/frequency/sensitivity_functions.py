@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import control
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.linear import mode
@@ -187,7 +188,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     [0.455, 0.143]
     """
     num, den = (as_controller(controller) or PID()).fraction()
-    z = np.exp(1j * np.asarray(omega, dtype=float))
+    z = np.exp(1j * require_real("omega", omega))
     if not (np.all(np.isfinite(alpha)) and np.all(np.isfinite(z))):
         raise InputError("alpha and omega must be finite")
     return sensitivity_of(num, den, np.asarray(alpha)[..., None], z)

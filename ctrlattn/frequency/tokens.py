@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace, require_finite, require_tokens, to_numpy
-from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.arrays import Array, namespace, require_finite, require_real, require_tokens
+from ctrlattn.errors import InputError
 
 
 def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
@@ -90,7 +90,7 @@ def mean_cosine(x: Array) -> Array:
     >>> mean_cosine(np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])).round(6).item()
     0.333333
     """
-    xp = namespace(x)
+    xp = _real_namespace(x, "mean_cosine")
     require_tokens(x)
     n = x.shape[-2]
     size = xp.sqrt(xp.sum(x * x, -1, keepdims=True))
@@ -118,7 +118,7 @@ def participation_rank(x: Array) -> Array:
     >>> participation_rank(np.eye(4)).item(), participation_rank(np.ones((4, 3))).round(12).item()
     (4.0, 1.0)
     """
-    xp = namespace(x)
+    xp = _real_namespace(x, "participation_rank")
     require_tokens(x)
     # Both sums are traces of the Gram matrix: no singular value decomposition is needed.
     gram = x @ x.swapaxes(-1, -2) if x.shape[-2] <= x.shape[-1] else x.swapaxes(-1, -2) @ x
@@ -130,10 +130,7 @@ def participation_rank(x: Array) -> Array:
 
 def _matrices(value: Any) -> np.ndarray:
     """Attention matrices (..., n, n) in float64."""
-    try:
-        a = to_numpy(value).astype(np.float64)
-    except (TypeError, ValueError):
-        raise InputTypeError(f"attention matrices are real numbers (..., n, n), got {type(value).__name__}") from None
+    a = require_real("the attention matrices", value)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
         raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
     require_finite("the attention matrices", a)
@@ -141,10 +138,15 @@ def _matrices(value: Any) -> np.ndarray:
 
 
 def _frequencies(value: Any) -> np.ndarray:
-    try:
-        omega = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise InputTypeError(f"omega must be real numbers (m,), got {type(value).__name__}") from None
+    omega = require_real("omega", value)
     if not np.all(np.isfinite(omega)):
         raise InputError("omega must be finite")
     return omega
+
+
+def _real_namespace(x: Array, quantity: str) -> Any:
+    """The library of a real signal; x * x is no square of a length where x is complex."""
+    xp = namespace(x)
+    if "complex" in str(x.dtype):
+        raise InputError(f"{quantity}: the signal must be real, got complex values")
+    return xp

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eig
 
+from ctrlattn.arrays import require_real
 from ctrlattn.linear.balancing import balanced
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.triangular import diagonal_blocks
@@ -64,7 +65,7 @@ def is_marginal(denominator: Any, *, continuous: bool) -> bool:
     >>> is_marginal(np.poly([1.0, 0.7, 0.99]), continuous=False), is_marginal([1.0, -0.999], continuous=False)
     (True, False)
     """
-    p = np.trim_zeros(np.asarray(denominator, dtype=float), "f")
+    p = np.trim_zeros(require_real("the coefficients", denominator), "f")
     roots = accurate_roots(p)
     beside = roots[np.abs(growth(roots, continuous)) <= _BESIDE * np.abs(roots)]
     with np.errstate(over="ignore", invalid="ignore"):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.polynomial_roots import accurate_roots
@@ -57,7 +58,7 @@ def cascade(num: Any, den: Any) -> Matrices:
     >>> a.tolist(), float(b[0] * c[0]), d
     ([[0.5]], 0.5, 1.0)
     """
-    num, den = (np.trim_zeros(np.atleast_1d(np.asarray(p, dtype=float)), "f") for p in (num, den))
+    num, den = (np.trim_zeros(np.atleast_1d(require_real("the coefficients", p)), "f") for p in (num, den))
     if not len(den):
         raise InputError("the denominator of the transfer function is zero")
     if len(num) > len(den):

@@ -5,7 +5,7 @@ from typing import Any
 import control
 import numpy as np
 
-from ctrlattn.arrays import Array, require_finite, to_numpy
+from ctrlattn.arrays import Array, require_finite, require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 
@@ -101,7 +101,7 @@ def _double(x: Array) -> Any:
     """A float64 torch copy on the CPU: analysis has one precision."""
     import torch
 
-    return torch.tensor(to_numpy(x), dtype=torch.float64)
+    return torch.tensor(require_real("the signal", x), dtype=torch.float64)
 
 
 def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | None) -> tuple[Any, ...]:

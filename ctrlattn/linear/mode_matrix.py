@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, Fraction, as_controller
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.polynomial_roots import accurate_roots
@@ -34,7 +35,7 @@ def controller_realization(controller: Any) -> Realization:
     law = as_controller(controller) or PID()
     fraction = None if isinstance(law, PID) else given_fraction(law)
     if fraction is None:
-        a, b, c, d = (np.asarray(m, dtype=float) for m in law.realization())
+        a, b, c, d = (require_real("the controller", m) for m in law.realization())
         return Realization(a, b, c, d, False)
     a, into, out, direct = cascade(*fraction)
     return Realization(a, into[:, None], out[None, :], np.array([[direct]]), False)

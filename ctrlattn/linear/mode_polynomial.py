@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, require_single_loop
 
@@ -249,7 +250,11 @@ def step_metrics(response: np.ndarray, target: float, *, final: float | None = N
     >>> m.settling, m.overshoot, round(m.steady_state_error, 5)
     (6.0, 0.0, 0.0)
     """
-    y = np.asarray(response, dtype=float)
+    y = require_real("the response", response)
+    target, final = (
+        float(require_real("target", target)),
+        None if final is None else float(require_real("final", final)),
+    )
     if y.ndim != 1 or not len(y):
         raise InputError(f"a response is (layers + 1,), got shape {y.shape}")
     if not np.all(np.isfinite(y)):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 
 _LAST_DIGIT = 2.0**-60  # size of a disk, relative to its root
@@ -54,7 +55,7 @@ def accurate_roots(*terms: Any) -> np.ndarray:
     >>> accurate_roots(np.poly([0.5] * 6)).tolist()  # numpy's own roots lie on a circle of radius 0.002 around it
     [(0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j), (0.5+0j)]
     """
-    polynomials = [np.atleast_1d(np.asarray(p, dtype=float)) for p in terms]
+    polynomials = [np.atleast_1d(require_real("the coefficients", p)) for p in terms]
     if not all(p.ndim == 1 and np.all(np.isfinite(p)) for p in polynomials):
         raise InputError("roots are those of a polynomial with finite coefficients (n + 1,)")
     return integer_roots(_integers(polynomials))

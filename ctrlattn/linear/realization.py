@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import control
 import numpy as np
 
-from ctrlattn.arrays import to_numpy
+from ctrlattn.arrays import require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.boundary import is_marginal, is_stable_matrix
 from ctrlattn.linear.cascade import cascade
@@ -97,6 +97,18 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
     return g._replace(marginal=any(is_marginal(p, continuous=domain) for row in system.den for p in row))
 
 
+def require_real_system(g: Realization, quantity: str, hint: str = "") -> None:
+    """Raise InputError for complex matrices, where the quantity is one of real systems.
+
+    >>> require_real_system(realization(([[0.2j]], [[1.0]], [[1.0]], [[0.0]]), "margins"), "margins")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: margins: the system must be real, got complex values
+    """
+    if not g.real():
+        raise InputError(f"{quantity}: the system must be real, got complex values{hint}")
+
+
 def square(g: Realization, quantity: str) -> Realization:
     """The realization itself, once it has as many inputs as outputs."""
     if g.d.shape[0] != g.d.shape[1] or not len(g.d):
@@ -116,7 +128,9 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
 
 
 def to_control(g: Realization, dt: Any) -> control.StateSpace:
-    """A python-control object of real matrices."""
+    """A python-control object of real matrices; python-control has none of complex ones."""
+    for name, matrix in zip("ABCD", g[:4], strict=True):
+        require_real(f"{name} of a python-control system", matrix)
     return control.ss(*g[:4], dt, remove_useless_states=False)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.triangular import is_triangular
 
@@ -30,7 +31,7 @@ def boundary_values(
     >>> boundary_values(a, np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([0.0, np.pi]), continuous=False).tolist()
     [[[(2+0j), (-0.6666666666666666+0j)]]]
     """
-    return BoundaryTransfer(a, b, c, d, continuous).at(np.asarray(frequencies, dtype=float))
+    return BoundaryTransfer(a, b, c, d, continuous).at(require_real("frequencies", frequencies))
 
 
 @dataclass(frozen=True)

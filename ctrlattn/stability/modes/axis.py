@@ -5,6 +5,8 @@ The continuous-time sister of `circle`: powers in descending order, roots x >= 0
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
+
 _REAL = 1e-6
 
 
@@ -59,7 +61,7 @@ def point(frequency: np.ndarray) -> np.ndarray:
 
 def _halves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E and O in descending powers of x: (iw)^{2k} = (-x)^k, (iw)^{2k+1} = iw (-x)^k."""
-    rising = np.asarray(p, dtype=float)[::-1]
+    rising = require_real("the coefficients", p)[::-1]
     even, odd = rising[::2], rising[1::2]
     signed = [half * (-1.0) ** np.arange(len(half)) for half in (even, odd)]
     return signed[0][::-1], (signed[1][::-1] if len(odd) else np.zeros(1))

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.gain_pencils import (
@@ -121,7 +122,7 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     >>> abs(gain_boundary(loop, ("kp", "feedback"), 0.5j, [np.pi / 2]).round(12)).tolist()  # z = -kp + 0.5i feedback
     [[0.0, 2.0]]
     """
-    z = np.exp(1j * np.atleast_1d(np.asarray(omega, dtype=float)))
+    z = np.exp(1j * np.atleast_1d(require_real("omega", omega)))
     p0, p1, p2 = _on_circle(_plane(loop, axes, a, "gain_boundary"), z)
     cross = _cross(p1, p2)
     dependent = np.abs(cross) <= 1e-12 * np.abs(p1) * np.abs(p2)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.linalg import block_diag
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.mode_matrix import controller_realization
@@ -112,7 +113,7 @@ def require_values(values: Any, quantity: str) -> np.ndarray:
 def require_gains(gains: Any, axes: int, quantity: str) -> np.ndarray:
     """Gains as finite numbers (..., axes); any number of them for axes = -1."""
     try:
-        values = np.asarray(gains, dtype=float)
+        values = require_real("gains", gains)
     except (TypeError, ValueError):
         raise InputTypeError(f"{quantity}: gains must be real numbers, got {gains!r}") from None
     if axes >= 0 and (not values.ndim or values.shape[-1] != axes):

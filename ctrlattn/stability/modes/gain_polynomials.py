@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, Fraction, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
@@ -32,7 +33,7 @@ class Family(NamedTuple):
 
     def at(self, gains: Any) -> np.ndarray:
         """p for gains (..., gains): (..., modes, n + 1)."""
-        return self.fixed + np.einsum("...g,gmk->...mk", np.asarray(gains, dtype=float), self.terms)
+        return self.fixed + np.einsum("...g,gmk->...mk", require_real("gains", gains), self.terms)
 
 
 class PoleSensitivity(NamedTuple):
@@ -196,13 +197,13 @@ def _present(loop: Loop, axes: Sequence[Any]) -> list[float]:
 
 def _over_one_denominator(fractions: list[Fraction]) -> tuple[list[np.ndarray], np.ndarray]:
     """Numerators over the product of all denominators, padded to its length; monic."""
-    dens = [np.asarray(den, dtype=float) for _, den in fractions]
+    dens = [require_real("the controller", den) for _, den in fractions]
     product = np.ones(1)
     for den in dens:
         product = np.polymul(product, den)
     numerators = []
     for i, (num, _) in enumerate(fractions):
-        grown = np.atleast_1d(np.asarray(num, dtype=float))
+        grown = np.atleast_1d(require_real("the controller", num))
         for j, den in enumerate(dens):
             grown = grown if j == i else np.polymul(grown, den)
         numerators.append(np.pad(grown, (len(product) - len(grown), 0)) / product[0])

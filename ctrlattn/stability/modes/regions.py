@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
@@ -162,7 +163,7 @@ def region_boundary(controller: Any, omega: np.ndarray) -> np.ndarray:
     >>> region_boundary(PID(0.5), np.array([0.0, np.pi])).real.tolist()
     [1.5, -0.5]
     """
-    omega = _numbers(omega, "omega").astype(float)
+    omega = require_real("omega", _numbers(omega, "omega"))
     values = np.exp(1j * omega.ravel()) + controller_response(
         known_controller(controller, "region_boundary"), omega.ravel()
     )

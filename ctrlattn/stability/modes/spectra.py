@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ctrlattn.arrays import Array, require_finite, to_numpy
+from ctrlattn.arrays import Array, require_finite, require_real
 from ctrlattn.errors import InputError
 
 
@@ -25,7 +25,7 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
     Raises
     ------
     InputError
-        Matrices that are not square or not finite.
+        Matrices that are complex, not square or not finite.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
     >>> attention_spectrum(np.array([[1.0, 0.0], [0.7, 0.3]])).tolist()
     [(1+0j), (0.3+0j)]
     """
-    a = to_numpy(matrices).astype(np.float64)
+    a = require_real("the attention matrices", matrices)
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
         raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
     require_finite("the attention matrices", a)

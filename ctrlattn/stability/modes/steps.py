@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ctrlattn.arrays import require_positive
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.stability.modes.regions import is_stable
@@ -42,8 +43,7 @@ def with_step(pid: PID, h: float) -> PID:
         raise InputTypeError(f"a step size belongs to a PID, got {type(pid).__name__}")
     if pid.form != "printed":
         raise InputError('a step size belongs to the sampled continuous law: it takes form="printed"')
-    if not (h > 0 and math.isfinite(h)):
-        raise InputError(f"the step must be positive and finite, got {h}")
+    h = float(require_positive("the step", h))
     return PID(h * pid.kp, h * h * pid.ki, pid.kd)
 
 

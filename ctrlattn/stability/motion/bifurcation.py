@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.arrays import Array, require_number, require_real, to_numpy
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.fixed_points import Family
 from ctrlattn.stability.motion.lyapunov import lyapunov_exponents
@@ -75,7 +75,7 @@ def bifurcation_diagram(
     """
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
     start = as_state(x)
-    gains = np.asarray(gains, dtype=float)
+    gains = require_real("gains", gains)
     if gains.ndim != 1 or not len(gains) or not np.all(np.isfinite(gains)):
         raise InputError(f"gains must be (m,), finite and at least one, got {gains!r}")
     keep = require_whole("keep", keep, least=2)
@@ -103,7 +103,7 @@ def _observed(
             if not np.all(np.isfinite(to_numpy(x))):
                 return np.full(keep, np.nan), None
             if t >= transient:
-                observed.append(float(observe(x)))
+                observed.append(float(require_number("an observation", observe(x))))
     return np.array(observed), x
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, like, namespace, to_numpy
+from ctrlattn.arrays import Array, like, namespace, require_number, require_real
 from ctrlattn.controllers import PID, LTIController
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
@@ -197,7 +197,7 @@ def continue_fixed_point(
     [('flip', 3.0)]
     """
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
-    start, end = (float(g) for g in gains)
+    start, end = (float(require_number("gain", g)) for g in gains)
     if start == end or not step_length > 0:
         raise InputError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")
     first = fixed_point(family(start), x, tol=tol, jvp=None if jvp is None else jvp(start))
@@ -364,7 +364,7 @@ def _require_small(x: Array) -> None:
 
 
 def _flat(x: Any) -> np.ndarray:
-    return to_numpy(x).astype(np.float64).reshape(-1)
+    return require_real("the state after a step", x).reshape(-1)
 
 
 def _multipliers(jacobian: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, to_numpy
+from ctrlattn.arrays import Array, require_real, to_numpy
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, length, require_callable
 
@@ -146,7 +146,7 @@ def convergence(running: np.ndarray, *, batches: int = 20) -> Convergence:
     >>> convergence(np.full((40, 1), 0.5)).standard_error.tolist()
     [0.0]
     """
-    running = np.asarray(running, dtype=float)
+    running = require_real("the running estimate", running)
     batches = require_whole("batches", batches, least=2)
     if running.ndim != 2 or len(running) < 2:
         raise InputError(f"a running estimate is (steps, k) with at least 2 steps, got shape {running.shape}")
@@ -179,7 +179,10 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     >>> round(kaplan_yorke_dimension(np.array([0.4192, -1.6232])), 4)  # Henon
     1.2583
     """
-    values = np.sort(np.asarray(exponents, dtype=float))[::-1]
+    values = require_real("exponents", exponents)
+    if values.ndim != 1:
+        raise InputError(f"exponents are (k,), got shape {values.shape}")
+    values = np.sort(values)[::-1]
     if np.any(np.isnan(values)):
         raise InputError("kaplan_yorke_dimension: an exponent is not a number")
     sums = np.cumsum(values)

@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import Array, is_array, is_torch, like, machine_epsilon, namespace, require_finite, to_numpy
+from ctrlattn.arrays import (
+    Array,
+    is_array,
+    is_torch,
+    like,
+    machine_epsilon,
+    namespace,
+    require_finite,
+    require_real,
+)
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.jacobian import prepare_forward
 
@@ -43,7 +52,7 @@ class Tangent:
             new = _checked(step(x), x)
             with np.errstate(over="ignore", invalid="ignore"):  # the caller checks whether all is finite
                 moved = self._differences(step, x, new, frame) if self.jvp is None else _given(self.jvp, x, frame)
-        return new, to_numpy(moved).reshape(frame.shape[1], -1).T.astype(np.float64)
+        return new, require_real("the derivative", moved).reshape(frame.shape[1], -1).T
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
         self.size = max(self.size, float(np.max(np.abs(x), initial=0.0)))
@@ -64,7 +73,7 @@ class Tangent:
 
 def as_state(x: Any) -> Array:
     """A finite, non-empty point of the state space: an array stays as it is, a number or list becomes float64."""
-    x = x if is_array(x) else np.asarray(x, dtype=float)
+    x = x if is_array(x) else require_real("the state", x)
     xp = namespace(x)
     if "complex" in str(x.dtype):
         raise InputTypeError(f"the state must be real, got {x.dtype}: stack its real and imaginary parts")

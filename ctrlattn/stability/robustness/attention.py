@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import require_number, to_numpy
+from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.loop import Loop, require_single_loop
@@ -160,4 +160,4 @@ def _heads(predictor: SoftmaxAttention, features: int | None) -> list[tuple[np.n
 
 
 def _matrix(w: Any) -> np.ndarray:
-    return to_numpy(w).astype(float)
+    return require_real("a projection of the attention", w)

@@ -5,14 +5,13 @@ half width of the sector, the rate is the smallest lambda with r ||C (lambda z -
 the Riccati equation of that bound. The matrix inequality that proves it is then checked by itself.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import control
 import numpy as np
 from scipy.linalg import LinAlgError, solve_discrete_are
 
-from ctrlattn.arrays import to_numpy
+from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
 from ctrlattn.linear.operators import pass_operator
@@ -72,7 +71,8 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     g = square(realization(system, "contraction_certificate"), "contraction_certificate")
     if g.continuous or not g.real() or np.any(g.d):
         raise InputError("contraction_certificate takes a real discrete-time system without a direct term")
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high) or not len(g.a):
+    low, high, tol = (require_number(*named) for named in (("low", low), ("high", high), ("tol", tol)))
+    if not low <= high or not len(g.a):
         raise InputError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
     require_pencil(g, "contraction_certificate")
     centre, half = (low + high) / 2, (high - low) / 2
@@ -127,7 +127,7 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
         raise InputError("sector_form takes parallel order, a norm on the result, no held token")
     memory = isinstance(loop.predictor, AssociativeMemory)
     if memory and loop.normalizer is None and loop.predictor.keys.ndim == 2:
-        keys, values = to_numpy(loop.predictor.keys).astype(float), to_numpy(loop.predictor.values).astype(float)
+        keys, values = (require_real(name, getattr(loop.predictor, name)) for name in ("keys", "values"))
         a, b, c, d = (np.kron(m, np.eye(keys.shape[1])) for m in (loop.controller or PID()).realization())
         matrix = np.block([[loop.skip * np.eye(len(d)) - d, c], [-b, a]])
         into = np.vstack([-loop.feedback * values.T, np.zeros((len(a), len(values)))])
@@ -143,7 +143,7 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
             "give lowest, the smallest size of a token before the norm on the set: at 0 no slope is finite"
         )
     plain = Loop(loop.predictor, skip=loop.skip, feedback=loop.feedback)
-    h = to_numpy(pass_operator(plain, tokens)).astype(float)
+    h = require_real("the operator of a pass", pass_operator(plain, tokens))
     a, b, c, d = (np.kron(m, np.eye(tokens)) for m in (loop.controller or PID()).realization())
     matrix = np.block([[np.zeros_like(h), np.zeros_like(c)], [-b, a]])
     into = np.vstack([-np.eye(tokens), np.zeros((len(a), tokens))])

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.linalg import matrix_balance
 from scipy.sparse.csgraph import connected_components
 
+from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 from ctrlattn.linear.state_matrix import require_scale
@@ -88,8 +89,9 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     >>> round(disk.margin, 4), round(float(disk.perturbation[0].real), 4)  # 0.75 = 1 - 0.25; f = 4 is the gain margin
     (0.75, 4.0)
     """
-    if not 1e-9 <= tol <= 1e-1 or not math.isfinite(skew):
-        raise InputError(f"tol must lie in [1e-9, 1e-1] and skew be finite, got tol={tol}, skew={skew}")
+    tol, skew = float(require_number("tol", tol)), float(require_number("skew", skew))
+    if not 1e-9 <= tol <= 1e-1:
+        raise InputError(f"tol must lie in [1e-9, 1e-1], got {tol}")
     loop = square(realization(system, "disk_margin", continuous=continuous), "disk_margin")
     require_pencil(loop, "disk_margin")
     loop = _in_own_units(loop)

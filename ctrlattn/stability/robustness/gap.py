@@ -12,6 +12,7 @@ from typing import Any
 import control
 import numpy as np
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.polynomial_roots import integer_roots
 from ctrlattn.linear.realization import Realization
@@ -36,7 +37,7 @@ def nu_gap(plant: Any, other: Any) -> float:
     Parameters
     ----------
     plant, other : control.StateSpace or control.TransferFunction
-        SISO, real, discrete.
+        SISO, real, discrete; a static gain needs no time base.
 
     Returns
     -------
@@ -112,10 +113,12 @@ def _roots(p: Exact) -> np.ndarray | None:
 def _fraction(system: Any) -> tuple[Realization, Exact, Exact]:
     """A discrete SISO plant with its exact (num, den), both of one length."""
     loop = siso_loop(system, "nu_gap")
-    if loop.continuous:
+    if loop.continuous and len(loop.a):  # a static gain is the same in both times
         raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
     if isinstance(system, control.TransferFunction):
         num, den = as_fractions(system.num[0][0]), as_fractions(system.den[0][0])
     else:
-        num, den = exact_fraction(*(np.asarray(m, dtype=float) for m in (system.A, system.B, system.C, system.D)))
-    return loop, [Fraction(0)] * (len(den) - len(num)) + num, den
+        num, den = exact_fraction(
+            *(require_real("nu_gap: a plant", m) for m in (system.A, system.B, system.C, system.D))
+        )
+    return loop._replace(continuous=False), [Fraction(0)] * (len(den) - len(num)) + num, den

@@ -12,8 +12,9 @@ import control
 import numpy as np
 from scipy.linalg import qr
 
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError, require_whole
-from ctrlattn.linear.realization import Realization, realization, to_control
+from ctrlattn.linear.realization import Realization, realization, require_real_system, to_control
 from ctrlattn.linear.scaling import Scaled, scaled, times_power
 from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
 
@@ -162,6 +163,8 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     """
     if isinstance(system, tuple | np.ndarray):  # what goes in comes out, and matrices say no time base
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
+    tol = None if tol is None else float(require_real("tol", tol))
+    require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
     unit = scaled(_stable(system, "balanced_truncation", False))
     (into, out), hankel = _balancing(unit.system)
     r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
@@ -327,6 +330,8 @@ def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
         raise InputError("balanced_truncation takes either an order or a tol")
     minimal = int(np.sum(hankel > len(hankel) * _EPS * np.max(hankel, initial=0.0)))
     if tol is not None:
+        if not tol >= 0:
+            raise InputError(f"tol must be at least 0, got {tol}")
         tails = 2 * np.append(np.cumsum(hankel[::-1])[::-1], 0.0)  # error bound of order 0, 1, ..., n
         return min(int(np.argmax(tails <= tol)), minimal)
     return require_whole("order", order, least=0, most=minimal)  # no more than that of a minimal realization

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.polynomial_roots import accurate_roots
-from ctrlattn.linear.realization import Realization, realization
+from ctrlattn.linear.realization import Realization, realization, require_real_system
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
 from ctrlattn.stability.boundary_search import Samples
@@ -174,16 +174,15 @@ def siso_loop(system: Any, quantity: str) -> Realization:
     """The realization of a real SISO system that knows its time."""
     refuse_loop_sequence(system, quantity)
     if not isinstance(system, control.StateSpace | control.TransferFunction):
-        raise InputTypeError(f"{quantity} are of a StateSpace or TransferFunction, got {type(system).__name__}")
+        raise InputTypeError(f"{quantity} takes a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
         raise InputError(
-            f"{quantity} are of a SISO loop, got {system.ninputs} inputs and {system.noutputs} outputs: use "
-            "disk_margin or loop_margins"
+            f"{quantity} takes a SISO system, got {system.ninputs} inputs and {system.noutputs} outputs; disk_margin "
+            "and loop_margins take several channels"
         )
     loop = realization(system, quantity)
     require_size(len(loop.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
-    if not loop.real():
-        raise InputError(f"{quantity} are of a real loop, got complex matrices: use disk_margin")
+    require_real_system(loop, quantity, "; disk_margin takes complex ones")
     return loop
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.scaling import scaled, times_power
@@ -150,6 +151,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     >>> peak_gain(control.tf([1], [1, 0.5], 1))[:2]  # z = -1
     (2.0, 3.141592653589793)
     """
+    tol = float(require_number("tol", tol))
     if not 1e-12 <= tol < 1:
         raise InputError(f"tol must lie in [1e-12, 1), got {tol}")
     g = realization(system, "hinf_norm", continuous=continuous)

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq
 
-from ctrlattn.arrays import require_number, require_positive
+from ctrlattn.arrays import require_number, require_positive, require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
-from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.stability.modes.exact_gains import characteristic_roots
 from ctrlattn.stability.robustness.level_sets import pole_grid
-from ctrlattn.stability.robustness.margins import crossings
+from ctrlattn.stability.robustness.margins import crossings, siso_loop
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
 
 _SAMPLES = 4096
@@ -253,7 +252,7 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
     >>> round(describing_function(lambda v: v**3, 2.0).real, 12)  # 3 A^2/4
     3.0
     """
-    size = np.asarray(amplitude, dtype=float)
+    size = require_real("amplitudes", amplitude)
     if not np.all(np.isfinite(size) & (size > 0)):
         raise InputError("amplitudes must be positive and finite")
     if omega is not None and omega in (0.0, math.pi):
@@ -285,7 +284,9 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     Raises
     ------
     InputError
-        phi is not odd; amplitudes that do not ascend.
+        As `crossings`; phi is complex or not odd; amplitudes that do not ascend.
+    InputTypeError
+        Not a python-control system.
 
     Examples
     --------
@@ -294,12 +295,12 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     >>> round(cycles[0].amplitude, 6), round(cycles[0].frequency, 4), cycles[0].exact
     (1.915008, 3.1416, True)
     """
-    a = np.asarray(amplitudes, dtype=float)
+    a = require_real("amplitudes", amplitudes)
     if a.ndim != 1 or len(a) < 2 or not np.all(np.diff(a) > 0) or not a[0] > 0:
         raise InputError("amplitudes must be positive and ascending, at least two")
-    if not np.allclose(phi(-a), -np.asarray(phi(a)), rtol=1e-9, atol=1e-12):
+    if not np.allclose(require_real("phi", phi(-a)), -require_real("phi", phi(a)), rtol=1e-9, atol=1e-12):
         raise InputError("limit_cycles balances the first harmonic alone, which is complete for odd functions only")
-    discrete = not is_continuous(system, "limit_cycles")
+    discrete = not siso_loop(system, "limit_cycles").continuous
     real = crossings(system)
     cycles = []
     for w, factor in zip(real.gain_frequency, real.gain_factor, strict=True):
