@@ -1,8 +1,13 @@
 """dt = 0 or None: s = iw; dt = True or a number: z = e^{iw}. The time of a system, decided here and nowhere else.
 
-python-control leaves dt = None to a static gain and to whoever gives it, and reads such a system as continuous wherever
-it has to choose (frequency_response, margin, norm; version 0.10). So does every function here. Frequencies are in rad
-per sample in discrete time, whatever dt is, unless a function says otherwise.
+python-control leaves dt = None to a static gain and to whoever gives it. Version 0.10.2 reads such a system as
+continuous in frequency_response, margin, dcgain and the 2-norm, and as discrete in norm(..., "inf"), which asks
+`isdtime` there. Every function here reads it as continuous: a static gain that is not 0 thus has an infinite h2_norm,
+since white noise of continuous time has infinite power. What exists in discrete time alone (a controller over depth,
+nu_gap) takes a static gain without time base, since a gain is the same in both times, and refuses any other system
+without one.
+
+Frequencies are in rad per sample in discrete time, whatever dt is, unless a function says otherwise.
 """
 
 from typing import Any

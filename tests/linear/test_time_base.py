@@ -15,9 +15,17 @@ from ctrlattn import (
     loop_margins,
     margins,
 )
+from ctrlattn.controllers import as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.linear.time_base import is_continuous
-from ctrlattn.stability import circle_criterion, nu_gap, numerical_radius
+from ctrlattn.stability import balanced_truncation, circle_criterion, limit_cycles, nu_gap, numerical_radius
+
+
+def cycles(g):
+    """(1, amplitude, frequency) of an oscillation with -3 tanh(2 v); (0, 0, 0) where there is none."""
+    orbits = limit_cycles(g, lambda v: 3 * np.tanh(2 * v), np.geomspace(1e-2, 1e2, 40))
+    return [1.0, *orbits[0][:2]] if orbits else [0.0, 0.0, 0.0]
+
 
 # 1/(s + .4) of continuous time; 1/(z + .4) in discrete time: stable in both, and different in each.
 ANSWERS = {
@@ -30,6 +38,8 @@ ANSWERS = {
     "h2_norm": h2_norm,
     "hankel_singular_values": hankel_singular_values,
     "circle_criterion": lambda g: list(circle_criterion(g, 0.0, 0.4))[1:],
+    "balanced_truncation": lambda g: balanced_truncation(g, 0).error_bound,
+    "limit_cycles": cycles,
 }
 
 
@@ -64,6 +74,8 @@ def test_the_rule_agrees_with_python_control_where_it_has_to_choose():
     g = plant("tf", None)
     assert_allclose(frequency_response(g, [0.3]).complex, control.frequency_response(g, [0.3]).complex)
     assert_allclose(margins(3 * g).phase_margin, control.stability_margins(3 * g)[1], rtol=1e-6)
+    assert_allclose(h2_norm(g), control.norm(g, 2))
+    assert_allclose(control.norm(g, "inf"), hinf_norm(plant("tf", True)), rtol=1e-5)  # its one exception
 
 
 def test_flags_decide_without_a_time_base_and_contradict_with_one():
@@ -73,6 +85,32 @@ def test_flags_decide_without_a_time_base_and_contradict_with_one():
         is_continuous(plant("ss", 0.1), "q", True)
     with pytest.raises(InputError, match=r"q: continuous=False contradicts the system, which is continuous \(dt = 0\)"):
         is_continuous(plant("ss", 0), "q", False)
+
+
+@pytest.mark.parametrize("dt", [None, 0, True])
+@pytest.mark.parametrize(
+    "make", [lambda dt: control.ss([], [], [], [[0.5]], dt), lambda dt: control.tf([0.5], [1], dt)]
+)
+def test_a_static_gain_is_one_of_discrete_time_too(make, dt):
+    assert_allclose(as_controller(make(dt)).realization()[3], [[0.5]])
+    unit = control.tf([1.0], [1.0], 1)
+    assert_allclose(nu_gap(make(dt), unit), 0.5 / np.sqrt((1 + 0.5**2) * 2))
+    # (1, 0) at the pole z = 1 of the integrator, (P, 1)/|(P, 1)| of the gain: their angle there
+    assert_allclose(nu_gap(make(dt), control.tf([1.0], [1.0, -1.0], 1)), 1 / np.sqrt(1 + 0.5**2))
+
+
+@pytest.mark.parametrize("kind", ["tf", "ss"])
+def test_a_controller_over_depth_needs_a_time_base(kind):
+    for dt in (None, 0):
+        with pytest.raises(InputError, match="discrete"):
+            as_controller(plant(kind, dt))
+    for dt in (True, 1):
+        assert_allclose(as_controller(plant(kind, dt)).fraction()[1], [1.0, 0.4])
+
+
+@pytest.mark.parametrize("dt", [None, 0, True, 0.1])
+def test_a_reduced_system_has_the_time_base_of_the_given_one(dt):
+    assert balanced_truncation(plant("ss", dt), 1).system.dt == dt
 
 
 def test_quantities_of_discrete_time_refuse_a_system_without_time_base():

@@ -121,4 +121,4 @@ def _fraction(system: Any) -> tuple[Realization, Exact, Exact]:
         num, den = exact_fraction(
             *(require_real("nu_gap: a plant", m) for m in (system.A, system.B, system.C, system.D))
         )
-    return loop._replace(continuous=False), [Fraction(0)] * (len(den) - len(num)) + num, den
+    return loop, [Fraction(0)] * (len(den) - len(num)) + num, den
