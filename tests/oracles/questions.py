@@ -600,9 +600,14 @@ def _true_gap(plant: Any, other: Any, answer: Answer) -> Answer:
     return {"gap": exact.nu_gap(exact.line(plant), exact.line(other))}
 
 
+def _not_zero(x: Any) -> float:
+    """Three digits: a law without its integral or its derivative has fewer poles, and is another question."""
+    return round(float(x), 3) or 0.001
+
+
 def _controller(rng: np.random.Generator) -> tuple[str, Any]:
     if rng.random() < 0.4:
-        gains = [round(float(x), 3) for x in rng.uniform([-0.2, -0.1, -0.4], [1.6, 1.0, 0.6])]
+        gains = [_not_zero(x) for x in rng.uniform([-0.2, -0.1, -0.4], [1.6, 1.0, 0.6])]
         form = str(rng.choice(["printed", "ema"]))
         return f"PID{(*gains, form)}", PID(*gains, form=form)
     kind = _kind(rng, tuple(k for k in systems.DISCRETE if k != "two integrators"))
@@ -691,7 +696,7 @@ GAINS = ("kp", "ki", "kd", "skip", "feedback")
 
 def _plane_arguments(rng: np.random.Generator) -> tuple[str, tuple[Any, ...]]:
     axes = tuple(str(x) for x in rng.choice(GAINS, 2, replace=False))
-    own = {g: round(float(x), 3) for g, x in zip(GAINS, rng.uniform(
+    own = {g: _not_zero(x) for g, x in zip(GAINS, rng.uniform(
         [0.0, 0.0, -0.2, -0.2, 0.2], [1.2, 0.6, 0.3, 1.0, 1.0]), strict=True)}  # fmt: skip
     spectrum = tuple(round(float(x), 3) for x in rng.uniform(-0.3, 1.0, int(rng.integers(1, 5))))
     first = round(float(rng.uniform(0.0, 1.0)), 3)
