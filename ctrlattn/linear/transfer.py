@@ -46,6 +46,8 @@ class BoundaryTransfer:
 
     def at(self, w: np.ndarray) -> np.ndarray:
         """G, (outputs, inputs, m)."""
+        if not self.continuous and 0 < len(self.a) < _SMALL and np.all(np.isfinite(w)):
+            return self._at_once(w)
         if self.continuous:
             parts = [(np.isfinite(w), lambda w: 1j * w, self._plain)]
         else:
@@ -60,6 +62,15 @@ class BoundaryTransfer:
             if np.any(at):
                 values[:, :, at] = transfer.at(points(w[at]))
         return values
+
+    def _at_once(self, w: np.ndarray) -> np.ndarray:
+        """Both halves of the circle in one batch of solves: for few states a call costs more than its numbers."""
+        centre = _centre(w)
+        points = centre * np.expm1(1j * np.where(centre > 0, w, w - np.copysign(np.pi, w)))
+        a = np.where(centre[:, None, None] > 0, self._right.a, self._left.a)
+        g = _batched(a, self.b, self.c, points)
+        g[np.isnan(g)] = _AT_A_POLE
+        return self.d[:, :, None] + g
 
     @cached_property
     def _plain(self) -> "Transfer":
@@ -141,15 +152,15 @@ class Transfer:
 
 
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The plain reference: one solve for each frequency, all in one call."""
+    """The plain reference: one solve for each point, all in one call; `a` may differ from point to point."""
+    stack = np.broadcast_to(a, (len(points), *a.shape[-2:]))
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # next to a pole, as at it
-            solved = np.linalg.solve(points[:, None, None] * np.eye(len(a)) - a, b.astype(complex))
-            return np.moveaxis(c @ solved, 0, -1)
-    except np.linalg.LinAlgError:  # some frequency is a pole
+        solved = np.linalg.solve(points[:, None, None] * np.eye(a.shape[-1]) - stack, b.astype(complex))
+        return np.moveaxis(c @ solved, 0, -1)
+    except np.linalg.LinAlgError:  # some point is a pole
         if len(points) == 1:
             return np.full((len(c), b.shape[1], 1), _AT_A_POLE)
-        return np.concatenate([_batched(a, b, c, z) for z in points[:, None]], axis=-1)
+        return np.concatenate([_batched(x, b, c, z) for x, z in zip(stack, points[:, None], strict=True)], axis=-1)
 
 
 class _Reduced(NamedTuple):

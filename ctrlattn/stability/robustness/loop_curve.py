@@ -18,6 +18,8 @@ from ctrlattn.stability.boundary_search import Samples, samples, start_grid, zer
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _NOISE = 1e-13
+_ZOOMS = 6  # each divides the way by eight; the distance is flat at its least, so that half the digits of w are enough
+_SIXTEENTHS = np.arange(17) / 16
 
 
 class LoopCurve(NamedTuple):
@@ -134,8 +136,8 @@ def _zoomed(curve: LoopCurve, low: float, middle: float, high: float) -> tuple[f
     """(min |1 + L|, w) between two neighbours of a point that is lower than both."""
     if not math.isfinite(high):
         low, high = low, 1e3 * middle
-    for _ in range(7):
-        w = np.linspace(low, high, 17)
+    for _ in range(_ZOOMS):
+        w = low + (high - low) * _SIXTEENTHS
         distance = np.abs(1 + curve.values(w))
         at = int(np.argmin(distance))
         low, high = w[max(at - 1, 0)], w[min(at + 1, 16)]

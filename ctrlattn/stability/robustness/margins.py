@@ -253,7 +253,16 @@ def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray,
 
 def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """|1 + K L| by one plain solve for each frequency: a pole on the boundary makes it 0."""
-    response = np.array([complex(curve.loop.response(frequency)[0, 0]) for frequency in w])
+    g = curve.loop
+    if not len(g.a) or not len(w):
+        return np.abs(1 + factor * g.d[0, 0])
+    finite = np.isfinite(w)
+    points = 1j * w[finite] if g.continuous else np.exp(1j * w[finite])
+    response = np.full(len(w), complex(g.d[0, 0]))
+    try:
+        response[finite] += (g.c @ np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b))[:, 0, 0]
+    except np.linalg.LinAlgError:
+        return np.full(len(w), np.inf)
     return np.abs(1 + factor * response)
 
 
