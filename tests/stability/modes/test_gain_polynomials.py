@@ -43,3 +43,11 @@ def test_branches_of_the_root_locus_do_not_jump():
         expected = closed_loop_poles(PID(at[k], 0.5, 0.05), 0.5)
         assert_allclose(np.poly(branches[k]), np.poly(expected), atol=1e-9)  # no order of a pair decides
     assert np.abs(np.diff(branches, axis=0)).max() < 0.1
+
+
+@pytest.mark.parametrize("a", [0.3 + 0.4j, 0.3 - 0.4j, 0.3, -1.2 + 0.0j])
+def test_the_locus_of_a_mode_under_p_is_a_straight_line(a):
+    """The one pole is skip + feedback a - kp, with the imaginary part of the mode."""
+    gains = np.array([0.0, 0.25, 1.0, -2.0])
+    locus = root_locus(Loop(CausalMean(), skip=0.9, feedback=-0.8, controller=PID(0.6)), "kp", a, gains)
+    assert_allclose(locus[:, 0], 0.9 - 0.8 * a - gains, atol=1e-14)

@@ -105,3 +105,17 @@ def test_a_gap_that_is_none_is_seen_however_narrow(width):
     assert not any(intervals._confirmed(part, parted, cuts, matrix, 0.1) for part in parted)
     longer = [(-1.0, 1.0 + width)]
     assert not intervals._confirmed(longer[0], longer, np.array([-1.0, 1.0 + width]), matrix, 0.1 * width)
+
+
+@pytest.mark.parametrize("states", [1, 3])
+def test_next_to_the_circle_exact_numbers_decide_and_elsewhere_the_radius(monkeypatch, states):
+    for exact in (True, False):
+        asked = []
+        monkeypatch.setattr(intervals, "stable_at", lambda g, x, exact=exact, asked=asked: asked.append(x) or exact)
+        near = 0.5 * intervals.unsure(states)
+        for size in (1 - near, 1.0, 1 + near):
+            assert intervals._is_inside(None, lambda x, size=size: x * size * np.eye(states), 1.0) is exact
+        assert asked == [1.0] * 3
+        for size in (0.5, 1.5):
+            assert intervals._is_inside(None, lambda x, size=size: size * np.eye(states), 1.0) == (size < 1)
+        assert len(asked) == 3
