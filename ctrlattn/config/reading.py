@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ctrlattn.config.faults import lines
 from ctrlattn.config.schema import File, Simulation
 from ctrlattn.errors import InputError
+from ctrlattn.files import utf8
 from ctrlattn.loop import Loop
 
 
@@ -38,10 +39,11 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     ctrlattn.InputError: no-such-file.toml: no such file
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with utf8(path):
+            text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from error
     try:
         return loads(text)

@@ -128,9 +128,11 @@ def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[
         return (new + disturbance, *(carried.controller or ()))
 
     with sdpa_kernel(SDPBackend.MATH):
-        try:  # the caller's function alone: what fails after it is a fault of ours
+        try:  # the caller's function alone: what fails after it, or in a predictor of the package, is a fault of ours
             torch.func.vjp(loop.predictor, signals[0])
         except (TypeError, AttributeError, RuntimeError) as error:
+            if isinstance(error, InputError) or type(loop.predictor).__module__.startswith("ctrlattn."):
+                raise
             raise InputTypeError(
                 f"linearize differentiates with torch: {loop.predictor!r} must accept torch tensors ({error})"
             ) from error

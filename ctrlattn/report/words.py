@@ -51,15 +51,28 @@ def listed(words: list[str]) -> str:
 def number(value: float, digits: int = 2) -> str:
     """A number rounded for reading; infinity and nan have a symbol or word.
 
-    >>> number(3.14159), number(math.inf), number(math.nan), number(12345.6)
-    ('3.14', '∞', 'undefined', '1.23e+04')
+    >>> number(3.14159), number(math.inf), number(math.nan), number(12345.6), number(-0.001)
+    ('3.14', '∞', 'undefined', '1.23e+04', '0.00')
     """
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.2e}"
-    return text.replace("-", "−") if text.startswith("-") else text
+    if not text.startswith("-"):
+        return text
+    return text[1:] if float(text) == 0 else text.replace("-", "−")  # what rounds to 0 has no sign
+
+
+def change(value: float, digits: int = 2) -> str:
+    """The verb of a change with its amount, as words that follow the quantity; a small one has no sign to show.
+
+    >>> change(0.25), change(-0.25), change(-0.0004, 3)
+    ('rises by 0.25', 'falls by 0.25', 'changes by less than 0.001')
+    """
+    if abs(value) < 0.5 * 10.0**-digits:
+        return f"changes by less than {10.0**-digits:.{digits}f}"
+    return f"{'falls' if value < 0 else 'rises'} by {number(abs(value), digits)}"
 
 
 def layers_until(settling: float, horizon: int) -> str:

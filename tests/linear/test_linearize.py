@@ -21,6 +21,7 @@ from ctrlattn import (
     presets,
     rms_norm,
 )
+from ctrlattn.errors import InputError, InputTypeError
 
 RNG = np.random.default_rng(3)
 
@@ -124,3 +125,21 @@ def test_refused():
         linearize(Loop(CausalMean(), controller=PID(0.5)), np.ones((3, 4)), memory=(np.ones((3, 4)),))
     with pytest.raises(TypeError, match="must accept torch tensors"):
         linearize(Loop(lambda x: np.cumsum(x, axis=-2, out=np.empty(x.shape))), np.ones((3, 4)))
+
+
+def test_a_bug_of_the_package_is_no_bad_input(monkeypatch):
+    def broken(self, x):
+        raise AttributeError("a slip of ours")
+
+    monkeypatch.setattr(CausalMean, "__call__", broken)
+    with pytest.raises(AttributeError, match=r"^a slip of ours$") as caught:
+        linearize(Loop(CausalMean()), np.ones((3, 4)))
+    assert not isinstance(caught.value, InputError)
+
+
+def test_bad_input_keeps_its_own_words():
+    def refuses(x):
+        raise InputTypeError("my own words")
+
+    with pytest.raises(InputTypeError, match=r"^my own words$"):
+        linearize(Loop(refuses), np.ones((3, 4)))

@@ -5,7 +5,17 @@ import math
 import pytest
 from scipy.stats import binomtest
 
-from ctrlattn.report.words import count, layer_list, layers_until, listed, number, percent, settles, share_with_interval
+from ctrlattn.report.words import (
+    change,
+    count,
+    layer_list,
+    layers_until,
+    listed,
+    number,
+    percent,
+    settles,
+    share_with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,3 +50,19 @@ def test_numbers_have_a_true_minus_and_a_sign_of_infinity():
 def test_a_settling_time_is_one_answer():
     assert (layers_until(40.0, 60), layers_until(math.inf, 36)) == ("40", "not within 36")
     assert (settles(40.0, 60), settles(math.inf, 36)) == ("after 40 layers", "not within 36 layers")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.2504, "rises by 0.250"), (-0.2504, "falls by 0.250"), (6e-4, "rises by 0.001"), (-6e-4, "falls by 0.001"),
+        (4e-4, "changes by less than 0.001"), (-4e-4, "changes by less than 0.001"),
+        (0.0, "changes by less than 0.001"),
+    ],
+)  # fmt: skip
+def test_a_change_below_the_printed_digits_has_no_sign(value, text):
+    assert change(value, 3) == text
+
+
+def test_zero_has_no_sign():
+    assert (number(-0.004), number(-0.006), number(-0.0), number(-0.4, 0)) == ("0.00", "−0.01", "0.00", "0")

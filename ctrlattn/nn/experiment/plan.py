@@ -7,11 +7,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn.errors import InputError, did_you_mean, require_whole
+from ctrlattn.files import utf8
 from ctrlattn.nn.experiment.arms import options_of
 from ctrlattn.nn.experiment.data import Data, load
 from ctrlattn.nn.experiment.image_folders import folder
 from ctrlattn.nn.experiment.training import RunSettings
+
+_LARGEST_SEED = 2**63 - 1  # of a whole number in TOML; torch's generators take a little more
 
 ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
 SIZES: dict[str, dict[str, Any]] = {
@@ -90,10 +93,12 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise InputError(f"arms must be names, got {list(plan.arms)}")
     for arm in plan.arms:
         options_of(arm, text=data == "text")
+    if not plan.seeds:
+        raise InputError("seeds must be at least one")
+    for seed in plan.seeds:
+        require_whole("a seed", seed, least=0, most=_LARGEST_SEED)
     if len(set(plan.arms)) != len(plan.arms) or len(set(plan.seeds)) != len(plan.seeds):
         raise InputError("an arm or a seed is given twice")
-    if not plan.seeds or not all(isinstance(s, int) and not isinstance(s, bool) and s >= 0 for s in plan.seeds):
-        raise InputError(f"seeds must be whole numbers >= 0, at least one, got {list(plan.seeds)}")
     if plan.against not in plan.arms:
         raise InputError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
     if plan.correction != "holm":
@@ -124,10 +129,12 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
         The file is missing or not TOML, names other data or none, or has a key that a plan does not have.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        with utf8(path):
+            text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: no TOML: {error}") from error
     try:
         return _plan_from(table, data)
@@ -167,11 +174,11 @@ def _require_settings(settings: Any) -> None:
         kind = type(defaults[name])
         if kind is float:
             _require_number(f"settings: {name}", value, least=0.0 if name == "drop_path" else None)
+        elif kind is int:
+            require_whole(f"settings: {name}", value)
         elif type(value) is not kind:
-            words = {int: "a whole number", bool: "true or false", str: "a word"}
+            words = {bool: "true or false", str: "a word"}
             raise InputError(f"settings: {name} must be {words[kind]}, got {value!r}")
-        elif isinstance(value, int) and kind is int and value < 1:
-            raise InputError(f"settings: {name} must be positive and finite, got {value}")
 
 
 def _require_number(name: str, value: Any, *, least: float | None = None) -> None:

@@ -8,7 +8,7 @@ from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
 from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import count, layer_list, listed, number
+from ctrlattn.report.words import change, count, layer_list, listed, number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,10 +137,10 @@ def _outcome(drop: Drop) -> list[Section]:
             key="outcome",
             title="What it lost",
             sentences=(
-                f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss rises by "
-                f"{number(reduced, 3)} nats per token (standard error of the paired difference {number(error, 3)}).",
-                "Taking out as many sublayers by least importance and putting nothing in their place, as published, "
-                f"costs {number(published, 3)}.",
+                f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss "
+                f"{change(reduced, 3)} nats per token (standard error of the paired difference {number(error, 3)}).",
+                "Where as many sublayers are taken out by least importance and nothing is put in their place, as "
+                f"published, it {change(published, 3)}.",
                 "When a sliding window reads the text in one piece and predicts each of its "
                 f"{count(sliding['intact'].tokens, 'token')} once, the perplexity goes from "
                 f"{number(sliding['intact'].perplexity)} to "

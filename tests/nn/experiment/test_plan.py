@@ -7,7 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ctrlattn.errors import InputError  # noqa: E402
-from ctrlattn.nn.experiment.plan import read_plan  # noqa: E402
+from ctrlattn.nn.experiment.plan import plan_of, read_plan  # noqa: E402
 from ctrlattn.nn.experiment.training import RunSettings  # noqa: E402
 
 PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
@@ -37,10 +37,14 @@ def test_the_plan_that_was_fixed_can_be_read():
         ("[[tests]]\narm = 'softmax'", "lacks score and direction"),
         ("arms = ", "no TOML"),
         ("arms = 3", "arms must be a list, got 3"),
-        ("seeds = [true]", "whole numbers >= 0"),
+        ("seeds = [true]", "a seed must be a whole number in 0 ... 9223372036854775807, got True"),
+        ("seeds = [-1]", "a seed must be a whole number in 0 ... 9223372036854775807, got -1"),
+        ("seeds = [0.0]", "a seed must be a whole number in 0 ... 9223372036854775807, got 0.0"),
         ("alpha = 'small'", "alpha must be positive"),
         ("settings = 3", "settings must be a table"),
-        ("[settings]\nepochs = 2.5", "epochs must be a whole number, got 2.5"),
+        ("[settings]\nepochs = 2.5", "settings: epochs must be a whole number of at least 1, got 2.5"),
+        ("[settings]\nepochs = true", "settings: epochs must be a whole number of at least 1, got True"),
+        ("[settings]\nepochs = 0", "settings: epochs must be a whole number of at least 1, got 0"),
         ("[settings]\nnorm = 3", "norm must be a word, got 3"),
     ],
 )
@@ -59,3 +63,17 @@ def test_the_data_of_a_plan_stand_where_none_are_given(tmp_path):
     with pytest.raises(InputError, match="data must say what to train on: digits, mnist5k, text"):
         read_plan(path)
     assert read_plan(path, "digits").data == "digits"
+
+
+@pytest.mark.parametrize("seed", [2**63, 2**64, 10**30])
+def test_a_seed_of_more_bits_than_the_generators_is_refused_before_any_training(seed):
+    with pytest.raises(InputError, match="a seed must be a whole number in 0 "):
+        plan_of("digits", seeds=(0, seed))
+    assert plan_of("digits", seeds=(2**63 - 1,)).seeds == (2**63 - 1,)
+
+
+def test_a_plan_that_is_not_utf8_says_so(tmp_path):
+    path = tmp_path / "plan.toml"
+    path.write_bytes(b"data = '\xff'")
+    with pytest.raises(InputError, match=r"plan\.toml: not a text in UTF-8: invalid start byte at byte 8"):
+        read_plan(path)
