@@ -216,12 +216,12 @@ def states_permuted(system: control.StateSpace, seed: int) -> control.StateSpace
     return state_space(system.A[np.ix_(order, order)], system.B[order], system.C[:, order], system.D, system.dt)
 
 
-def moved(system: Any, rng: np.random.Generator) -> Any:
-    """Every entry that is not 0 moved by up to four units in its last place; what is no system stays as it is."""
+def moved(system: Any, rng: np.random.Generator, units: int = 4) -> Any:
+    """Every entry that is not 0 moved by up to so many units in its last place; what is no system stays as it is."""
 
     def shift(m: Any) -> np.ndarray:
         m = np.asarray(m, dtype=float)
-        return m * (1 + rng.uniform(-4, 4, m.shape) * 2.0**-52)
+        return m * (1 + rng.uniform(-units, units, m.shape) * 2.0**-52)
 
     if isinstance(system, control.StateSpace):
         return state_space(*(shift(m) for m in (system.A, system.B, system.C, system.D)), system.dt)
