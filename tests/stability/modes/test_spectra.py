@@ -42,3 +42,14 @@ def test_one_token_and_consensus():
 def test_refused(wrong):
     with pytest.raises(ValueError, match="attention matrices"):
         attention_spectrum(wrong)
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3), (1, 5, 2)])
+def test_a_batch_of_any_shape_is_each_of_its_matrices(batch):
+    matrices = np.random.default_rng(0).random((*batch, 4, 4))
+    spectra = attention_spectrum(matrices)
+    assert spectra.shape == (*batch, 4)
+    for place in np.ndindex(*batch):
+        expected = np.linalg.eigvals(matrices[place])
+        assert_allclose(np.sort_complex(spectra[place]), np.sort_complex(expected), atol=1e-12)
+        assert np.all(np.diff(np.abs(spectra[place])) <= 1e-12)

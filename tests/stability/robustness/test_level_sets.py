@@ -6,7 +6,13 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
-from ctrlattn.stability.robustness.level_sets import hamiltonian_crossings, level_crossings, pencil_crossings, pole_grid
+from ctrlattn.stability.robustness.level_sets import (
+    hamiltonian_crossings,
+    largest_gains,
+    level_crossings,
+    pencil_crossings,
+    pole_grid,
+)
 
 
 def system(seed):
@@ -78,3 +84,15 @@ def test_the_grid_is_about_each_pole_as_dense_as_the_pole_is_near(seed):
             there = centre + offset * width
             away = np.abs(grid - there) if g.continuous else np.abs(np.exp(1j * grid) - np.exp(1j * there))
             assert away.min() <= 1e-9 * max(1.0, abs(there))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 2), (2, 3)])
+def test_the_largest_gain_is_the_largest_singular_value_and_infinite_where_there_is_no_number(shape):
+    rng = np.random.default_rng(0)
+    responses = rng.normal(size=(*shape, 6)) + 1j * rng.normal(size=(*shape, 6))
+    responses[0, 0, 2] = complex(np.inf, np.nan)
+    gains = largest_gains(responses)
+    assert gains[2] == np.inf
+    for i in (0, 1, 3, 4, 5):
+        assert_allclose(gains[i], np.linalg.svd(responses[:, :, i], compute_uv=False)[0], rtol=1e-12)
+    assert largest_gains(np.zeros((0, 2, 3))).tolist() == [0.0, 0.0, 0.0]
