@@ -6,9 +6,8 @@ import numpy as np
 
 from ctrlattn.frequency import mean_cosine
 from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.average_mode import HORIZON, interval_text, mode_metrics, reached
 from ctrlattn.report.pages.loops.material import Material, why_not_linear
-from ctrlattn.report.pages.loops.spectra import interval_text
-from ctrlattn.report.pages.loops.time_response import HORIZON, mode_metrics, reached
 from ctrlattn.report.section import Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent
 from ctrlattn.stability.modes.regions import mode_radius, unstable_share

@@ -9,9 +9,8 @@ from ctrlattn.controllers import PID
 from ctrlattn.frequency import sensitivity_peaks
 from ctrlattn.linear import open_loop_pole
 from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.average_mode import HORIZON, interval_text, mode_metrics
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.pages.loops.spectra import interval_text
-from ctrlattn.report.pages.loops.time_response import HORIZON, mode_metrics
 from ctrlattn.report.section import Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import largest_stable_step, stability_interval

@@ -10,12 +10,12 @@ from ctrlattn.design import performance
 from ctrlattn.frequency import gang_of_four, sensitivity_peaks, sensitivity_response
 from ctrlattn.linear import loop_transfer, mode, open_loop_pole
 from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.average_mode import OMEGA
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import listed, number, percent
 from ctrlattn.stability import Margins, margins, root_locus, spectral_radius
 
-OMEGA = np.linspace(0.0, np.pi, 257)  # rad/layer, Nyquist frequency included
 GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
 QUANTILES = (0.05, 0.95)
 CAVEAT = (

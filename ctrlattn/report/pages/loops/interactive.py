@@ -8,9 +8,8 @@ from ctrlattn.errors import InputError
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import open_loop_pole
 from ctrlattn.linear.mode_polynomial import attention_eigenvalue
-from ctrlattn.report.pages.loops.frequency import OMEGA
+from ctrlattn.report.pages.loops.average_mode import OMEGA, step_response
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.pages.loops.time_response import step_response
 from ctrlattn.stability import region_boundary
 
 if TYPE_CHECKING:

@@ -4,10 +4,11 @@ import numpy as np
 
 from ctrlattn import plots
 from ctrlattn.loop import Loop
+from ctrlattn.report.pages.loops.average_mode import interval_text
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import listed, number, percent
-from ctrlattn.stability.modes.regions import mode_intervals, mode_radius, unstable_share
+from ctrlattn.stability.modes.regions import mode_radius, unstable_share
 
 CAVEAT = (
     "The value chain is that of the printed law: attention is frozen, and between layers there is neither a "
@@ -83,9 +84,3 @@ def _intervals(loops: dict[str, Loop]) -> str:
         + listed([f"{interval_text(loop)} ({name})" for name, loop in loops.items()])
         + "."
     )
-
-
-def interval_text(loop: Loop) -> str:
-    """The stable set of real attention eigenvalues in words."""
-    intervals = mode_intervals(loop)
-    return " ∪ ".join(f"({number(low, 3)}, {number(high, 3)})" for low, high in intervals) or "the empty set"

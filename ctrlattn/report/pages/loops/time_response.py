@@ -6,16 +6,13 @@ from typing import Any
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.controllers import PID
-from ctrlattn.linear import StepMetrics, mode, open_loop_pole, step_metrics
-from ctrlattn.linear.mode_polynomial import BAND, static_gain
-from ctrlattn.loop import Loop
+from ctrlattn.linear import StepMetrics, step_metrics
+from ctrlattn.linear.mode_polynomial import BAND
+from ctrlattn.report.pages.loops.average_mode import HORIZON, mode_metrics, step_response
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import layers_until, listed, number
-from ctrlattn.stability import is_stable
 
-HORIZON = 2000  # layers; no network is so deep, but a lightly damped mode settles slowly
 CAVEAT = (
     "The first picture is a time-varying simulation: layer l attends with the recorded matrix of layer l, one head per "
     "group of features, and values are neither re-projected nor normalised. The second is one frozen mode, which is "
@@ -61,26 +58,6 @@ def sections(material: Material) -> list[Section]:
             },
         )
     ]
-
-
-def step_response(loop: Loop, a: float, layers: int) -> np.ndarray:
-    """State of mode a from rest after a step of its reference beta r to 1, (layers + 1,)."""
-    import control
-
-    return control.step_response(mode(loop, a), timepts=np.arange(layers + 1)).outputs
-
-
-def mode_metrics(loop: Loop, material: Material) -> StepMetrics:
-    """Metrics of the average mode's step response: the end is exact, and the horizon is long enough for settling."""
-    a = material.average_mode
-    final = reached(loop, a) if is_stable(loop.controller, open_loop_pole(loop, a)) else None
-    return step_metrics(step_response(loop, a, HORIZON), 1.0, final=final)
-
-
-def reached(loop: Loop, a: float) -> float:
-    """T(1) of one mode, the share of the reference that is reached."""
-    num, den = (loop.controller or PID()).fraction()
-    return float(static_gain(num, den, open_loop_pole(loop, a)))
 
 
 def _along_reference(runs: list[np.ndarray]) -> np.ndarray:

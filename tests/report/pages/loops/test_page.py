@@ -13,6 +13,7 @@ from ctrlattn.predictors import FixedAttention
 from ctrlattn.report import write
 from ctrlattn.report.pages.loops import (
     automaton,
+    average_mode,
     comparison,
     configurations,
     design,
@@ -182,7 +183,7 @@ def test_time_response_is_the_simulation_with_recorded_matrices(material):
         atol=1e-12,
     )
     assert found.numbers["average"]["pidformer-ema"]["final"] == pytest.approx(
-        time_response.reached(loop, material.average_mode)
+        average_mode.reached(loop, material.average_mode)
     )
 
 
@@ -191,8 +192,8 @@ def test_static_gain_is_that_of_the_mode():
 
     for name in ("neutreno", "pidformer-printed", "pidformer-ema"):
         loop = presets.get(name)
-        assert_allclose(time_response.reached(loop, 0.4), float(np.real(mode(loop, 0.4).dcgain())), atol=1e-12)
-    assert time_response.reached(presets.get("softmax"), 0.4) == 0.0
+        assert_allclose(average_mode.reached(loop, 0.4), float(np.real(mode(loop, 0.4).dcgain())), atol=1e-12)
+    assert average_mode.reached(presets.get("softmax"), 0.4) == 0.0
 
 
 def test_unstable_share_and_intervals(material):
