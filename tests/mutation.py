@@ -366,7 +366,8 @@ def _kind(file: Path, mutant: Mutant) -> str:
 def stale(every: list[tuple[Path, Mutant]]) -> list[tuple[str, str, str]]:
     """Entries of `EQUIVALENT` whose line is no longer there: their reason is to be read anew."""
     present = {(file.relative_to("ctrlattn").as_posix(), mutant.code, mutant.change) for file, mutant in every}
-    return [entry for entry in EQUIVALENT if entry not in present]
+    read = {file for file, _, _ in present}
+    return [entry for entry in EQUIVALENT if entry[0] in read and entry not in present]
 
 
 def _report(results: list[dict], total: int, seed: int, path: Path | None) -> None:
