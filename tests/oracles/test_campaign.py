@@ -15,8 +15,6 @@ from ctrlattn import stability
 from ctrlattn.errors import InputError
 
 NAMES = list(questions.QUESTIONS)
-# Inputs that are answered wrongly today, for the owners: the list is empty once they are done.
-WAITING: set[int] = set()
 G = control.tf([0.5], [1, -0.9], 1)
 
 
@@ -24,7 +22,7 @@ G = control.tf([0.5], [1, -0.9], 1)
 @pytest.mark.parametrize("start", range(0, 4 * len(NAMES), len(NAMES)))
 def test_a_sample_of_the_campaign_has_nothing_wrong(start):
     bad = (campaign.WRONG, campaign.RAW)
-    outcomes = [campaign.outcome(i, 7, NAMES, limit=60) for i in range(start, start + len(NAMES)) if i not in WAITING]
+    outcomes = [campaign.outcome(i, 7, NAMES, limit=60) for i in range(start, start + len(NAMES))]
     assert [o for o in outcomes if o.outcome in bad] == []
 
 

@@ -9,8 +9,6 @@ import table
 from ctrlattn import stability
 
 ROWS = table.load()
-# What fails today, (row, value), for the owners: the list is empty once they are done.
-WAITING: set[tuple[str, str]] = set()
 
 
 def answers(name, loop):
@@ -45,11 +43,7 @@ def test_every_value_is_the_true_one(name):
         absolute = tolerance * size if key == "hankel" else (1e-9 if key == "gain_reduction" else 0.0)
         if not np.allclose(np.atleast_1d(value), truth, rtol=tolerance, atol=absolute):
             wrong[key] = (value, row["truth"][key])
-    assert {key for key in wrong if (name, key) not in WAITING} == set(), wrong
-
-
-def test_what_waits_still_fails():
-    assert {name for name, _ in WAITING} <= set(ROWS)
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("name", ROWS)
