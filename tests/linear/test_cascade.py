@@ -12,15 +12,15 @@ FREQUENCIES = (1e-3, 0.01, 0.1, 1.0, 2.0, np.pi)
 
 
 def roots(rng, count, low, high, angle):
-    drawn = []
-    while len(drawn) < count:
+    values = []
+    while len(values) < count:
         z = rng.uniform(low, high)
-        if count - len(drawn) > 1 and rng.random() < 0.5:
+        if count - len(values) > 1 and rng.random() < 0.5:
             z = z * np.exp(1j * rng.uniform(0, angle))
-            drawn += [z, z.conjugate()]
+            values += [z, z.conjugate()]
         else:
-            drawn.append(z)
-    return drawn
+            values.append(z)
+    return values
 
 
 def fraction(seed):

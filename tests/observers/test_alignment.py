@@ -54,9 +54,9 @@ def test_rsa_is_the_rank_correlation_of_cosine_distances(x):
 @pytest.mark.parametrize("measure", [svcca, rsa])
 def test_random_pairings_are_the_control(x, measure):
     y = rotated(x) + 0.5 * np.random.default_rng(3).standard_normal(x.shape)
-    found = likeness(measure, x, y, draws=39, seed=1)
-    assert found.p == 1 / 40
-    assert found.value > found.random.max() + 0.2
+    value = likeness(measure, x, y, draws=39, seed=1)
+    assert value.p == 1 / 40
+    assert value.value > value.random.max() + 0.2
     stranger = likeness(measure, x, np.random.default_rng(4).standard_normal(x.shape), draws=39, seed=1)
     assert stranger.p > 0.05
 
@@ -64,9 +64,9 @@ def test_random_pairings_are_the_control(x, measure):
 def test_features_are_paired_with_their_copies(x):
     order = np.random.default_rng(7).permutation(6)
     noisy = x[:, order] + 0.1 * np.random.default_rng(8).standard_normal(x.shape)
-    found = paired(x, noisy)
-    assert np.array_equal(order[found.second], found.first)
-    assert_allclose(found.correlation[2], pearsonr(x[:, 2], noisy[:, found.second[2]]).statistic)
+    comparison = paired(x, noisy)
+    assert np.array_equal(order[comparison.second], comparison.first)
+    assert_allclose(comparison.correlation[2], pearsonr(x[:, 2], noisy[:, comparison.second[2]]).statistic)
     assert len(paired(x, np.random.default_rng(9).standard_normal(x.shape), least=0.5).first) == 0
     assert not correlations(np.ones((5, 1)), x[:5]).any()  # a constant feature is like none
 

@@ -30,21 +30,21 @@ def test_quality_of_an_orthogonal_dictionary_in_closed_form():
         dictionary.decoder.copy_(torch.tensor(orthogonal(4)))
         dictionary.encoder.copy_(dictionary.decoder)
     z = torch.tensor([[3.0, 2.0, 1.0, 0.0], [0.0, 4.0, 0.0, 0.0]])
-    found = measures.quality(dictionary, z @ dictionary.decoder.detach())
-    assert_allclose(found.explained, 1 - 1 / 30, atol=1e-6)  # the 1 is left out, of 9 + 4 + 1 + 16
-    assert_allclose(found.frequency[:3], [0.5, 1.0, 0.0])
-    one = measures.curve(dictionary, z @ dictionary.decoder.detach(), [1])[0]
-    assert_allclose((one.explained, one.l0), (1 - 5 / 30, 1.0), atol=1e-6)
+    quality = measures.quality(dictionary, z @ dictionary.decoder.detach())
+    assert_allclose(quality.explained, 1 - 1 / 30, atol=1e-6)  # the 1 is left out, of 9 + 4 + 1 + 16
+    assert_allclose(quality.frequency[:3], [0.5, 1.0, 0.0])
+    point = measures.curve(dictionary, z @ dictionary.decoder.detach(), [1])[0]
+    assert_allclose((point.explained, point.l0), (1 - 5 / 30, 1.0), atol=1e-6)
 
 
 def test_purity_of_one_token_and_of_many():
     rng = np.random.default_rng(0)
     tokens = rng.integers(20, size=4000)
     z = torch.tensor(np.stack([tokens == 3, np.ones(4000), np.zeros(4000)], 1), dtype=torch.float32)
-    found = measures.token_purity(z, tokens)
-    assert found[0] == 1
-    assert_allclose(found[1], np.bincount(tokens).max() / 4000)
-    assert np.isnan(found[2])
+    purity = measures.token_purity(z, tokens)
+    assert purity[0] == 1
+    assert_allclose(purity[1], np.bincount(tokens).max() / 4000)
+    assert np.isnan(purity[2])
     assert measures.token_purity(z, rng.permutation(tokens))[0] < 0.15  # the control
 
 

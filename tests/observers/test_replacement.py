@@ -27,7 +27,7 @@ def test_a_signal_in_its_own_place_changes_nothing(tiny, ids, signal):
     assert_allclose(same.window_losses, clean.window_losses, atol=1e-6)
     # What is handed over is what an observer learns from.
     assert torch.allclose(seen[0], observe(tiny, ids, 1, (signal,))[signal], atol=1e-6)
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in tiny.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in tiny.model.modules())
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
@@ -77,9 +77,9 @@ def test_recovered_loss_of_what_is_known(tiny, ids):
     with torch.no_grad():
         for rows in (exact.encoder, exact.decoder):
             rows.copy_(torch.cat([torch.eye(16), -torch.eye(16)]))
-    found = recover(tiny, exact, ids, 1, "state")
-    assert_allclose(found.reconstructed, found.clean, atol=1e-6)
-    assert_allclose([found.share, found.share_of_zero], 1, atol=1e-4)
+    recovered = recover(tiny, exact, ids, 1, "state")
+    assert_allclose(recovered.reconstructed, recovered.clean, atol=1e-6)
+    assert_allclose([recovered.share, recovered.share_of_zero], 1, atol=1e-4)
     nothing = Dictionary(16, 4, k=1)
     nothing.measure(observe(tiny, ids, 1, ("state",))["state"].flatten(0, 1))
     with torch.no_grad():
@@ -87,15 +87,15 @@ def test_recovered_loss_of_what_is_known(tiny, ids):
     lost = recover(tiny, nothing, ids, 1, "state")
     assert lost.clean < lost.mean
     assert_allclose(lost.share, 0, atol=1e-4)  # it gives the mean
-    assert found.standard_error < 1e-6
+    assert recovered.standard_error < 1e-6
 
 
 def test_a_signal_that_costs_nothing_has_no_share(tiny, ids):
     with torch.no_grad():
-        kept = tiny.layers[1].mlp.down_proj.weight.clone()
+        weight = tiny.layers[1].mlp.down_proj.weight.clone()
         tiny.layers[1].mlp.down_proj.weight.zero_()
     try:
         assert np.isnan(recover(tiny, Dictionary(16, 4, k=1), ids, 1, "mlp").share)
     finally:
         with torch.no_grad():
-            tiny.layers[1].mlp.down_proj.weight.copy_(kept)
+            tiny.layers[1].mlp.down_proj.weight.copy_(weight)

@@ -16,16 +16,16 @@ from ctrlattn.observers import SIGNALS, SignalSource, observe, source, windows  
 def test_signals_are_those_of_the_tap(tiny, text):
     ids = next(windows(tiny, text, 24))
     tapped = checkpoints.tap(tiny, ids)
-    found = {name: value[0].numpy() for name, value in observe(tiny, ids[None], 1).items()}
-    kept = slice(4, None)
-    state = tapped["state"][1].to_numpy()[kept]
-    assert_allclose(found["state"], state[1:], atol=1e-6)
-    assert_allclose(found["prediction"], tapped["attention_out"][1].to_numpy()[kept][1:], atol=1e-6)
-    assert_allclose(found["mlp"], tapped["mlp_out"][1].to_numpy()[kept][1:], atol=1e-6)
-    assert_allclose(found["mid"], tapped["mid"][1].to_numpy()[kept][1:], atol=1e-6)
+    signals_by_name = {name: value[0].numpy() for name, value in observe(tiny, ids[None], 1).items()}
+    later = slice(4, None)
+    state = tapped["state"][1].to_numpy()[later]
+    assert_allclose(signals_by_name["state"], state[1:], atol=1e-6)
+    assert_allclose(signals_by_name["prediction"], tapped["attention_out"][1].to_numpy()[later][1:], atol=1e-6)
+    assert_allclose(signals_by_name["mlp"], tapped["mlp_out"][1].to_numpy()[later][1:], atol=1e-6)
+    assert_allclose(signals_by_name["mid"], tapped["mid"][1].to_numpy()[later][1:], atol=1e-6)
     # The prediction error as it was first written: X[i] - sum(X[0:i])/i
     expected = [state[i] - sum(state[0:i]) / i for i in range(1, len(state))]
-    assert_allclose(found["error"], expected, atol=1e-5)
+    assert_allclose(signals_by_name["error"], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -64,27 +64,29 @@ def test_special_tokens_dress_every_window(text):
     ids = next(windows(bert, text, 10))
     assert (ids[0], ids[-1]) == (0, 1)
     assert source.window_of(bert) == ((0,), (1,), 1)
-    found = observe(bert, ids[None], 1, ("state", "prediction", "error", "mlp"))
-    assert {tuple(value.shape) for value in found.values()} == {(1, 7, 8)}  # less [CLS], [SEP] and the first word
+    signals_by_name = observe(bert, ids[None], 1, ("state", "prediction", "error", "mlp"))
+    assert {tuple(value.shape) for value in signals_by_name.values()} == {
+        (1, 7, 8)
+    }  # less [CLS], [SEP] and the first word
     with pytest.raises(ValueError, match="pre-norm"):
         observe(bert, ids[None], 1)
 
 
 def test_a_block_depends_on_its_number_alone(tiny, text):
-    one = SignalSource(tiny, text, 1, ("state",), size=100, context=16, together=2)
-    blocks = [one.block(i)["state"] for i in range(12)]  # further than the text: it is read again
+    source = SignalSource(tiny, text, 1, ("state",), size=100, context=16, together=2)
+    blocks = [source.block(i)["state"] for i in range(12)]  # further than the text: it is read again
     other = SignalSource(tiny, text, 1, ("state",), size=100, context=16)
     assert torch.allclose(other.block(11)["state"], blocks[11], atol=1e-6)
-    assert torch.allclose(one.block(2)["state"], blocks[2], atol=1e-6)
-    assert blocks[0].shape == (one.count * 11, 16)
+    assert torch.allclose(source.block(2)["state"], blocks[2], atol=1e-6)
+    assert blocks[0].shape == (source.count * 11, 16)
 
 
 def test_what_is_held_out_is_never_learned_from(tiny, text):
-    found = SignalSource(tiny, text, 1, ("state",), size=60, context=16)
+    source = SignalSource(tiny, text, 1, ("state",), size=60, context=16)
     every = [tuple(ids) for ids in windows(tiny, text, 16)]
-    held = found.held_out(1000)
+    held = source.held_out(1000)
     assert [tuple(ids) for ids in held] == every[9::10]
-    learned = {tuple(ids) for number in range(40) for ids in found.ids(number)}
+    learned = {tuple(ids) for number in range(40) for ids in source.ids(number)}
     assert learned == set(every) - set(every[9::10])
 
 

@@ -58,7 +58,7 @@ def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids):
     change = (pushed - clean)[1:-1, 4:]
     expected = np.arange(1, DEPTH)[:, None, None] * 2 * F / np.linalg.norm(F)
     assert_allclose(change, np.broadcast_to(expected, change.shape), atol=1e-5)
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in idle.model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in idle.model.modules())
 
 
 def test_a_push_at_every_layer_or_once_reaches_the_set_point(idle, ids):
@@ -77,37 +77,37 @@ def test_a_push_at_every_layer_or_once_reaches_the_set_point(idle, ids):
 
 def test_integral_action_removes_what_a_constant_disturbance_leaves(idle, ids):
     laws = {name: Law(one, push=-1.0) for name, one in (("P", PID(0.9)), ("PI", PID(0.9, 0.5)))}
-    found = respond(idle, F, laws, 4.0, ids)
+    responses = respond(idle, F, laws, 4.0, ids)
     # P: c' = c + kp (r - c) - 1 rests at r - 1/kp; with I the rest is 0, which six layers only approach.
-    assert_allclose(4.0 - found["P"].reached, 1 / 0.9, rtol=0.01)
-    assert abs(4.0 - found["PI"].reached) < 0.2
+    assert_allclose(4.0 - responses["P"].reached, 1 / 0.9, rtol=0.01)
+    assert abs(4.0 - responses["PI"].reached) < 0.2
 
 
 def test_overshoot_is_told(idle, ids):
-    found = respond(idle, F, {"fast": Law(PID(1.6)), "slow": Law(PID(0.6))}, 4.0, ids)
-    assert found["fast"].overshoot > 0.3
-    assert found["slow"].overshoot == 0
+    responses = respond(idle, F, {"fast": Law(PID(1.6)), "slow": Law(PID(0.6))}, 4.0, ids)
+    assert responses["fast"].overshoot > 0.3
+    assert responses["slow"].overshoot == 0
 
 
 def test_the_plant_is_the_jacobian_along_the_direction(tiny, ids):
-    found = identify(tiny, F, ids[:1], start=1, share=1e-3)
+    plant = identify(tiny, F, ids[:1], start=1, share=1e-3)
     unit = F / np.linalg.norm(F)
     push = np.zeros((16, 16))
     push[4:] = unit
-    for layer, alpha in zip((1, 2), found.alpha, strict=True):
+    for layer, alpha in zip((1, 2), plant.alpha, strict=True):
         moved = (layer_jacobian(tiny, layer, ids[0]) @ push.ravel()).reshape(16, 16)
         assert_allclose(alpha, (moved[4:] @ unit).mean(), atol=2e-3)
     state = checkpoints.tap(tiny, ids[0])["state"].to_numpy()
-    assert_allclose(found.output, (state[1:, 4:] @ unit).mean(1), atol=1e-5)
-    assert_allclose(found.output[1:], found.alpha * found.output[:-1] + found.disturbance)
+    assert_allclose(plant.output, (state[1:, 4:] @ unit).mean(1), atol=1e-5)
+    assert_allclose(plant.output[1:], plant.alpha * plant.output[:-1] + plant.disturbance)
 
 
 def test_loss_is_above_the_unsteered(tiny, ids):
-    found = respond(tiny, F, {"P": Law(PID(0.5))}, 6.0, ids)["P"]
+    responses = respond(tiny, F, {"P": Law(PID(0.5))}, 6.0, ids)["P"]
     with steered(tiny, F, Law(PID(0.5)), 6.0):
         lossy = checkpoints.evaluate(tiny, ids).loss
-    assert_allclose(found.loss, lossy - checkpoints.evaluate(tiny, ids).loss, atol=1e-6)
-    assert found.loss_error > 0
+    assert_allclose(responses.loss, lossy - checkpoints.evaluate(tiny, ids).loss, atol=1e-6)
+    assert responses.loss_error > 0
 
 
 def test_a_set_point_for_each_depth_is_followed(idle, ids):
@@ -145,12 +145,12 @@ def test_feedforward_leads_the_mean_and_the_loop_the_tokens(tiny, ids):
     path = plant.output + np.linspace(0, 0.3, len(plant.output)) * plant.spread[-1]
     push = feedforward(plant, path)
     laws = {"none": Law(), "open": Law(push=push), "closed": Law(PID(0.9), push=push)}
-    found = respond(tiny, F, laws, path, ids)
+    responses = respond(tiny, F, laws, path, ids)
     # The text is the one that was measured, and 0.3 spreads are nearly linear.
-    assert_allclose(found["open"].output[1:], path[1:], atol=0.03 * plant.spread[-1])
-    assert_allclose(found["none"].output, plant.output, atol=1e-5)
-    assert found["closed"].miss < 0.7 * found["open"].miss
-    assert_allclose(found["closed"].losses.mean(), found["closed"].loss)
+    assert_allclose(responses["open"].output[1:], path[1:], atol=0.03 * plant.spread[-1])
+    assert_allclose(responses["none"].output, plant.output, atol=1e-5)
+    assert responses["closed"].miss < 0.7 * responses["open"].miss
+    assert_allclose(responses["closed"].losses.mean(), responses["closed"].loss)
 
 
 def test_the_miss_is_that_of_tokens_not_of_their_mean(idle, ids):
@@ -160,9 +160,9 @@ def test_the_miss_is_that_of_tokens_not_of_their_mean(idle, ids):
     last = torch.cat(outputs[DEPTH]).double().numpy()
     unsteered = (last - law.push.sum()).mean()
     expected = np.sqrt(((5.0 - last) ** 2).mean()) / (5.0 - unsteered)
-    found = respond(idle, F, {"push": law}, 5.0, ids)["push"]
-    assert_allclose(found.miss, expected, rtol=1e-6)
-    assert abs(found.error) < 1e-4 < found.miss
+    responses = respond(idle, F, {"push": law}, 5.0, ids)["push"]
+    assert_allclose(responses.miss, expected, rtol=1e-6)
+    assert abs(responses.error) < 1e-4 < responses.miss
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,10 @@ def test_contours_show_eigenvalues_border_and_units():
 def test_the_contour_is_where_sigma_has_its_value():
     """For a normal matrix the contour 10^-k is a circle of that radius round the eigenvalue."""
     ax = pseudospectrum_contours(AXIS, AXIS, np.abs(GRID), [0.0])
-    drawn = ax.collections[0]
-    radii = [np.abs(p[:, 0] + 1j * p[:, 1]) for path in drawn.get_paths() for p in path.to_polygons(closed_only=False)]
+    collection = ax.collections[0]
+    radii = [
+        np.abs(p[:, 0] + 1j * p[:, 1]) for path in collection.get_paths() for p in path.to_polygons(closed_only=False)
+    ]
     assert any(np.allclose(r, 1.0, atol=0.02) for r in radii)
 
 

@@ -48,8 +48,8 @@ def draw(name, names):
         "diversity": lambda: plots.diversity(k, dict.fromkeys(names, k), ylabel="Mean cosine"),
         "heatmap": lambda: plots.heatmap(np.eye(3) - 0.5, xlabel="head", ylabel="layer", label="gain", diverging=True),
     }
-    drawn = drawings[name]()
-    return drawn if isinstance(drawn, Figure) else plots.figure_of(drawn)
+    figure = drawings[name]()
+    return figure if isinstance(figure, Figure) else plots.figure_of(figure)
 
 
 ALL = (

@@ -66,8 +66,8 @@ def test_the_forbidden_disk_touches_the_curve_and_is_not_entered():
 
 def test_strips_are_the_slices():
     first = np.array([0.0, 1.0])
-    drawn = robustness.gain_regions(first, {"a": [[(0.0, np.inf)], []]}, labels=("x", "y"), second=(-1.0, 2.0))
-    (strip,) = drawn.axes[0].collections[0].get_paths()
+    axes = robustness.gain_regions(first, {"a": [[(0.0, np.inf)], []]}, labels=("x", "y"), second=(-1.0, 2.0))
+    (strip,) = axes.axes[0].collections[0].get_paths()
     assert strip.get_extents().bounds == (-0.5, 0.0, 1.0, 2.0)
 
 

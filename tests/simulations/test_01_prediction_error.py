@@ -50,30 +50,30 @@ def test_orthogonal_embeddings_leave_nothing_to_chance(scene):
 
 
 def test_the_claim_holds_on_fresh_draws_and_not_without_repetition(scene):
-    found = scene.rates(scene.SEQUENCE, (3, 7), draws=150, seed=11)
+    rates = scene.rates(scene.SEQUENCE, (3, 7), draws=150, seed=11)
     control = scene.rates(scene.CONTROLS["all distinct"], (3, 7), draws=150, seed=11)
     for variant in ("plain", "RMS"):
-        assert found[variant]["15"]["low"] > 0.95
+        assert rates[variant]["15"]["low"] > 0.95
     assert control["RMS"]["15"]["high"] < 0.4
     assert control["plain"]["15"]["low"] > 0.3  # partly positional
 
 
 def test_the_claim_ends_with_the_passes(scene):
-    found = scene.rates(scene.SEQUENCE, (3, 7), (15, 30, 100), draws=100, seed=11)
-    assert found["plain"]["30"]["high"] < 0.05 < 0.9 < found["plain"]["100"]["low"]
-    assert found["RMS"]["100"]["high"] < 0.6
-    assert found["RMS, token 0 too"]["100"]["high"] < 0.1
+    rates = scene.rates(scene.SEQUENCE, (3, 7), (15, 30, 100), draws=100, seed=11)
+    assert rates["plain"]["30"]["high"] < 0.05 < 0.9 < rates["plain"]["100"]["low"]
+    assert rates["RMS"]["100"]["high"] < 0.6
+    assert rates["RMS, token 0 too"]["100"]["high"] < 0.1
 
 
 def test_the_token_after_the_predecessor_is_found_whatever_stood_before(scene):
-    found = scene.controls(100, 3)
-    for name, of_variant in found.items():
+    controls = scene.controls(100, 3)
+    for name, of_variant in controls.items():
         if name.startswith(("last period", "shared", "longer")):
             assert of_variant["RMS"]["successor"]["low"] > 0.9
         if name in ("last period ACB", "last period BCA", "last period CAB", "last period CBA"):
             assert of_variant["RMS"]["D"]["share"] == 0
     # Three matching tokens before D lose to two before F, since F is nearer.
-    assert found["longer match first"]["RMS"]["places"][7] > 0.9
+    assert controls["longer match first"]["RMS"]["places"][7] > 0.9
 
 
 @pytest.mark.checkpoint

@@ -16,10 +16,10 @@ from ctrlattn import pass_operator, simulate
 def numbers(scene, tmp_path_factory):
     """One small run for all tests: its numbers, after a look at what it wrote."""
     out = tmp_path_factory.mktemp("operator") / "out"
-    found = scene.main(out, seed=3)
+    numbers = scene.main(out, seed=3)
     assert sorted(p.name for p in out.iterdir()) == ["operator.json", "operator.png"]
-    assert json.loads((out / "operator.json").read_text(encoding="utf-8")) == found
-    return found
+    assert json.loads((out / "operator.json").read_text(encoding="utf-8")) == numbers
+    return numbers
 
 
 def test_every_statement_agrees_for_another_seed(numbers):
@@ -81,8 +81,8 @@ def test_numerical_radius_by_minimisation(scene):
         turned = np.exp(1j * t) * matrix
         return -np.linalg.eigvalsh((turned + turned.conj().T) / 2)[-1]
 
-    found = -minimize_scalar(largest, bounds=(-1, 1), method="bounded").fun
-    assert scene.numerical_radius(matrix) == pytest.approx(found, abs=1e-6) == pytest.approx(1.5591, abs=6e-5)
+    largest_value = -minimize_scalar(largest, bounds=(-1, 1), method="bounded").fun
+    assert scene.numerical_radius(matrix) == pytest.approx(largest_value, abs=1e-6) == pytest.approx(1.5591, abs=6e-5)
     jordan = np.diag(np.ones(6), 1)
     assert scene.numerical_radius(jordan) == pytest.approx(math.cos(math.pi / 8), abs=1e-12)  # closed form
 

@@ -113,9 +113,9 @@ def test_the_scene_writes_its_table_and_resumes(scene, monkeypatch, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"feedback_sign.json", "feedback_sign.png", "feedback_sign_runs"}
     assert json.loads((tmp_path / "feedback_sign.json").read_text(encoding="utf-8")) == numbers
     assert len(list((tmp_path / "feedback_sign_runs").iterdir())) == 12
-    one = numbers["networks"]["random Llama"]
-    assert np.shape(one["layers"]["trained"]["gain"]["mean"]) == (3, 2)  # layers, sublayers
-    assert np.shape(one["head_gain"]) == (3, 4)
+    network = numbers["networks"]["random Llama"]
+    assert np.shape(network["layers"]["trained"]["gain"]["mean"]) == (3, 2)  # layers, sublayers
+    assert np.shape(network["head_gain"]) == (3, 4)
 
     def refuse(*arguments):
         raise AssertionError("a window that was measured is not measured again")

@@ -66,9 +66,9 @@ def test_differences_are_taken_seed_by_seed(scene):
         for signal, value in (("state", 0.5 + seed), ("error", 0.6 + seed)):
             scores = dict.fromkeys(("explained", "purity", "unexplained_of_state"), value)
             rows.append({"layer": 4, "signal": signal, "seed": seed, **scores})
-    found = scene.differences(rows)
-    assert {row["score"] for row in found} == {"explained", "purity", "unexplained_of_state"}
-    for row in found:
+    differences = scene.differences(rows)
+    assert {row["score"] for row in differences} == {"explained", "purity", "unexplained_of_state"}
+    for row in differences:
         assert_allclose([row["mean"], row["low"], row["high"]], 0.1, atol=1e-9)
         assert (row["signal"], row["n"]) == ("error", 3)
 
@@ -96,9 +96,9 @@ def test_words_of_a_piece_are_counted_once(scene, network, text, size, tmp_path)
 
 def test_the_page_is_what_the_kept_results_say(scene, tmp_path):
     root = Path(__file__).parents[2]
-    kept = root / "simulations" / "results" / "observers.json"
-    numbers = scene.main(tmp_path, again=kept)
-    assert numbers == json.loads(kept.read_text(encoding="utf-8"))
+    path = root / "simulations" / "results" / "observers.json"
+    numbers = scene.main(tmp_path, again=path)
+    assert numbers == json.loads(path.read_text(encoding="utf-8"))
     # The page shows the first lines of this file, as tests/test_gallery.py says.
     printed = json.loads((root / "simulations" / "results" / "gallery" / "observers.json").read_text(encoding="utf-8"))
     assert numbers["verdict"] == printed["verdict"]

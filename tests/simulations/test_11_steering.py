@@ -58,11 +58,11 @@ def test_the_table_is_over_directions(scene, numbers):
 
 
 def test_the_page_is_what_the_kept_results_say(scene, tmp_path):
-    kept = ROOT / "simulations" / "results" / "steering.json"
-    numbers = scene.main(tmp_path, again=kept)
-    assert numbers == json.loads(kept.read_text(encoding="utf-8"))
+    path = ROOT / "simulations" / "results" / "steering.json"
+    numbers = scene.main(tmp_path, again=path)
+    assert numbers == json.loads(path.read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    printed = json.loads((kept.parent / "gallery" / "steering.json").read_text(encoding="utf-8"))
+    printed = json.loads((path.parent / "gallery" / "steering.json").read_text(encoding="utf-8"))
     assert (numbers["verdict"], numbers["table"]) == (printed["verdict"], printed["table"])
     assert all("| " + " | ".join(row) + " |" in page for row in numbers["table"][1][:12])  # all it has room for
     assert (tmp_path / "steering.png").stat().st_size > 50_000

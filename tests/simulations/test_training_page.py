@@ -25,13 +25,13 @@ def test_the_page_is_that_of_the_numbers(script):
 
 
 def test_the_numbers_are_of_the_plan_that_was_fixed(script):
-    kept = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    saved = json.loads(script.RESULTS.read_text(encoding="utf-8"))
     fixed = tomllib.loads(script.training_outcome.PLAN.read_text(encoding="utf-8"))
     for name in ("data", "against", "seeds", "alpha", "correction", "settings"):
-        assert kept["plan"][name] == fixed[name]
-    assert [{"factor": 1.0, **test} for test in fixed["tests"]] == kept["plan"]["tests"]
-    for test in kept["tests"]:
-        arms = [kept["arms"][arm][test["score"]]["values"] for arm in (test["arm"], fixed["against"])]
+        assert saved["plan"][name] == fixed[name]
+    assert [{"factor": 1.0, **test} for test in fixed["tests"]] == saved["plan"]["tests"]
+    for test in saved["tests"]:
+        arms = [saved["arms"][arm][test["score"]]["values"] for arm in (test["arm"], fixed["against"])]
         differences = [a - test["factor"] * b for a, b in zip(*arms, strict=True)]
         assert sum(differences) / len(fixed["seeds"]) == pytest.approx(test["mean"])
         assert test["holds"] == (test["p_holm"] < fixed["alpha"])
@@ -83,23 +83,23 @@ def test_seeds_of_deep_networks_are_added_and_those_run_again_replaced(script, t
     first = deep_folder(tmp_path / "a", [100, 101], 0.5, norm="rms")
     again = deep_folder(tmp_path / "b", [101, 102], 0.9, norm="rms")
     bare = deep_folder(tmp_path / "c", [100], 0.1, "not finite", norm="none")
-    kept = deep.merged([], [first, again, bare])
-    assert [one["settings"]["norm"] for one in kept] == ["none", "rms"]
-    assert kept[1]["seeds"] == [100, 101, 102]
-    assert kept[1]["arms"]["neutreno"]["clean"] == [0.5, 0.9, 0.9]
-    assert [deep.cell(one["arms"]["softmax"]) for one in kept] == ["1 not finite", "0.767 (0.500 to 0.900)"]
-    said = "\n".join(deep.verdict(kept))
+    merged = deep.merged([], [first, again, bare])
+    assert [one["settings"]["norm"] for one in merged] == ["none", "rms"]
+    assert merged[1]["seeds"] == [100, 101, 102]
+    assert merged[1]["arms"]["neutreno"]["clean"] == [0.5, 0.9, 0.9]
+    assert [deep.cell(one["arms"]["softmax"]) for one in merged] == ["1 not finite", "0.767 (0.500 to 0.900)"]
+    said = "\n".join(deep.verdict(merged))
     assert "2 of 2 runs fail" in said
     assert "2 of 3 reach 0.75" in said
     assert "neutreno, norm rms, not scaled, rate 0.003, seed 100 (0.500)" in said
 
 
 def test_other_data_are_kept_without_curves_and_say_how_many_seeds_were_planned(script, tmp_path, monkeypatch):
-    kept = json.loads(script.RESULTS.read_text(encoding="utf-8"))
-    kept["plan"] = {**kept["plan"], "data": "text", "seeds": [100, 101]}
+    saved = json.loads(script.RESULTS.read_text(encoding="utf-8"))
+    saved["plan"] = {**saved["plan"], "data": "text", "seeds": [100, 101]}
     folder = tmp_path / "out"
     folder.mkdir()
-    (folder / "comparison.json").write_text(json.dumps({**kept, "tests": []}), encoding="utf-8")
+    (folder / "comparison.json").write_text(json.dumps({**saved, "tests": []}), encoding="utf-8")
     monkeypatch.setattr(
         script.training_other, "OTHER", {"text": tmp_path / "text.json", "mnist5k": tmp_path / "none.json"}
     )

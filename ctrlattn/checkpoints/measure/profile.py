@@ -59,7 +59,7 @@ def feedback_profile(
     ids : (n,) token ids, str, or image
         As in `tap`.
     parts : names, optional
-        feedback, heads, value_output, attention, diversity, sinks, gain, nonnormality, exponents; all by default.
+        {parts}; all by default.
     progress : callable (part, done, total), optional
     store : directory, optional
         Each part is written there when it is done, whole or not at all; what is there for the same weights, text and
@@ -174,3 +174,7 @@ def profile_identity(checkpoint: Checkpoint, ids: Any, *, effort: Effort | None 
 
 def _identity(checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int) -> str:
     return digest(of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION)
+
+
+if feedback_profile.__doc__:  # absent under python -OO
+    feedback_profile.__doc__ = feedback_profile.__doc__.replace("{parts}", ", ".join(PARTS))

@@ -23,16 +23,16 @@ def llama():
 
 def test_each_window_on_its_own_is_the_models_own_loss():
     checkpoint, ids = llama(), np.random.default_rng(0).integers(50, size=(5, 9))
-    found = evaluate(checkpoint, ids)
+    evaluation = evaluate(checkpoint, ids)
     with torch.no_grad():
         windows = [torch.as_tensor(window)[None] for window in ids]
         own = [float(checkpoint.model(input_ids=window, labels=window).loss) for window in windows]
     # Eager attention takes its softmax in float32 whatever the network is in.
-    np.testing.assert_allclose(found.window_losses, own, rtol=1e-6)
-    assert found.loss == pytest.approx(np.mean(own), rel=1e-6)
-    assert found.standard_error == pytest.approx(np.std(own, ddof=1) / math.sqrt(5), rel=1e-5)
-    assert found.perplexity == pytest.approx(math.exp(found.loss))
-    assert found.tokens == 5 * 8
+    np.testing.assert_allclose(evaluation.window_losses, own, rtol=1e-6)
+    assert evaluation.loss == pytest.approx(np.mean(own), rel=1e-6)
+    assert evaluation.standard_error == pytest.approx(np.std(own, ddof=1) / math.sqrt(5), rel=1e-5)
+    assert evaluation.perplexity == pytest.approx(math.exp(evaluation.loss))
+    assert evaluation.tokens == 5 * 8
 
 
 def test_batches_change_nothing(monkeypatch):
@@ -56,9 +56,9 @@ def test_sliding_window_predicts_each_token_once_from_what_its_window_holds(n, w
         for t in range(start + 1, start + window):
             if np.isnan(losses[t]):
                 losses[t] = -logs[t - start - 1, ids[t]]
-    found = perplexity(checkpoint, ids, window=window, stride=stride)
-    assert found.tokens == n - 1
-    assert found.loss == pytest.approx(losses[1:].mean(), rel=1e-6)
+    evaluation = perplexity(checkpoint, ids, window=window, stride=stride)
+    assert evaluation.tokens == n - 1
+    assert evaluation.loss == pytest.approx(losses[1:].mean(), rel=1e-6)
 
 
 def test_a_long_text_by_windows_that_fit_the_table_of_positions():

@@ -56,12 +56,12 @@ def test_the_feedback_of_a_head_is_that_of_its_contribution_and_the_sum_of_its_s
     checkpoint, recorded = network
     x = recorded["state"][1].to_numpy()
     added = checkpoints.head_contributions(checkpoint, 1, recorded)
-    found = head_feedback(checkpoint, 1, recorded)
+    gains = head_feedback(checkpoint, 1, recorded)
     for head in range(4):
-        assert_allclose(found.gain[head], signals.feedback_gain(x, added[head]), atol=1e-12)
-    assert_allclose(found.sources.sum(1), found.gain, atol=1e-12)
-    assert_allclose(found.size, np.linalg.norm(added, axis=-1) / np.linalg.norm(x, axis=-1), rtol=1e-10)
-    assert np.all(found.sources[:, 1, 0] == 0)  # the first token's own weight counts as its own
+        assert_allclose(gains.gain[head], signals.feedback_gain(x, added[head]), atol=1e-12)
+    assert_allclose(gains.sources.sum(1), gains.gain, atol=1e-12)
+    assert_allclose(gains.size, np.linalg.norm(added, axis=-1) / np.linalg.norm(x, axis=-1), rtol=1e-10)
+    assert np.all(gains.sources[:, 1, 0] == 0)  # the first token's own weight counts as its own
 
 
 def test_a_head_that_attends_to_itself_alone_has_its_feedback_from_itself():
@@ -69,22 +69,22 @@ def test_a_head_that_attends_to_itself_alone_has_its_feedback_from_itself():
     checkpoint = checkpoints.load(MODELS["llama"](transformers).double())
     recorded = checkpoints.tap(checkpoint, IDS)
     alone = recorded.assign(attention=recorded["attention"] * 0 + np.eye(6))
-    found = head_feedback(checkpoint, 0, alone)
-    assert_allclose(found.sources[:, 0], found.gain, atol=1e-15)
+    gains = head_feedback(checkpoint, 0, alone)
+    assert_allclose(gains.sources[:, 0], gains.gain, atol=1e-15)
 
 
 def test_value_gains_are_those_of_the_whole_map(network):
     checkpoint, _ = network
     maps = checkpoints.value_output(checkpoint, 1, fold_norm=True)
-    found = value_gains(checkpoint, 1)
+    gains = value_gains(checkpoint, 1)
     for head in range(4):
         whole = maps.output[head] @ maps.value[head]
         dense = np.linalg.eigvals(whole)
         largest = dense[np.argsort(-np.abs(dense))][: maps.value.shape[1]]
-        assert_allclose(np.sort(np.abs(found.eigenvalues[head])), np.sort(np.abs(largest)), atol=1e-9)
-        assert_allclose(found.trace[head], np.trace(whole), atol=1e-10)
-        assert_allclose(found.norm[head], np.linalg.norm(whole, 2), rtol=1e-10)
-        assert -1 <= found.positive[head] <= 1
+        assert_allclose(np.sort(np.abs(gains.eigenvalues[head])), np.sort(np.abs(largest)), atol=1e-9)
+        assert_allclose(gains.trace[head], np.trace(whole), atol=1e-10)
+        assert_allclose(gains.norm[head], np.linalg.norm(whole, 2), rtol=1e-10)
+        assert -1 <= gains.positive[head] <= 1
 
 
 def test_a_copying_and_an_erasing_head():
@@ -100,5 +100,5 @@ def test_a_copying_and_an_erasing_head():
         # the norm centres: an even value map, so that its projection is symmetric too
         attn.c_attn.weight[:, 32:48] -= value.mean(0, keepdim=True)
         attn.c_proj.weight.copy_((attn.c_attn.weight[:, 32:48] * signs).T)
-    found = value_gains(checkpoints.load(model), 0)
-    assert_allclose(found.positive, [1, -1, 0, 1], atol=1e-10)
+    gains = value_gains(checkpoints.load(model), 0)
+    assert_allclose(gains.positive, [1, -1, 0, 1], atol=1e-10)

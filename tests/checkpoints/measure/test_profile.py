@@ -1,12 +1,14 @@
 """The profile of a tiny network: each part against its own definition, the store, the cost, bad input."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -15,6 +17,7 @@ from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after 
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap  # noqa: E402
 from ctrlattn.checkpoints.measure.heads import head_feedback  # noqa: E402
 from ctrlattn.checkpoints.measure.parts import PARTS  # noqa: E402
+from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
@@ -50,57 +53,57 @@ def dense(checkpoint):
 
 
 def test_feedback_is_the_gain_of_the_recorded_contributions(profiled):
-    checkpoint, found = profiled
+    checkpoint, profile = profiled
     text = checkpoints.tap(checkpoint, IDS)
     state = text["state"].to_numpy()[:-1]
-    assert_allclose(found["feedback_gain"][:, 0], signals.feedback_gain(state, text["attention_out"].to_numpy()))
+    assert_allclose(profile["feedback_gain"][:, 0], signals.feedback_gain(state, text["attention_out"].to_numpy()))
     read = state if text.attrs["parallel"] else text["mid"].to_numpy()
-    assert_allclose(found["feedback_gain"][:, 1], signals.feedback_gain(read, text["mlp_out"].to_numpy()))
-    assert_allclose(found["negative_share"], (found["feedback_gain"] < 0).mean("token"))
-    middle = found["feedback_gain_quantile"].sel(quantile=0.5)
-    assert_allclose(middle, np.median(found["feedback_gain"], axis=-1))
+    assert_allclose(profile["feedback_gain"][:, 1], signals.feedback_gain(read, text["mlp_out"].to_numpy()))
+    assert_allclose(profile["negative_share"], (profile["feedback_gain"] < 0).mean("token"))
+    middle = profile["feedback_gain_quantile"].sel(quantile=0.5)
+    assert_allclose(middle, np.median(profile["feedback_gain"], axis=-1))
 
 
 def test_the_sources_of_all_heads_together(profiled):
-    checkpoint, found = profiled
+    checkpoint, profile = profiled
     text = checkpoints.tap(checkpoint, IDS)
     sources = head_feedback(checkpoint, 1, text).sources.sum(0)
-    assert_allclose(found["source_gain"][1], np.median(sources, axis=-1))
-    assert_allclose(found["head_gain"][1], head_feedback(checkpoint, 1, text).gain, rtol=1e-6)
+    assert_allclose(profile["source_gain"][1], np.median(sources, axis=-1))
+    assert_allclose(profile["head_gain"][1], head_feedback(checkpoint, 1, text).gain, rtol=1e-6)
 
 
 def test_the_predicted_share_is_that_of_a_least_squares_line(profiled):
-    checkpoint, found = profiled
+    checkpoint, profile = profiled
     text = checkpoints.tap(checkpoint, IDS)
     x, f = text["state"].to_numpy()[1], text["attention_out"].to_numpy()[1]
-    assert found["left_out"].item() == 0
+    assert profile["left_out"].item() == 0
     centred = (x - x.mean(0)).ravel(), (f - f.mean(0)).ravel()
     gain = np.linalg.lstsq(centred[1][:, None], centred[0], rcond=None)[0].item()
     left = np.sum((centred[0] - gain * centred[1]) ** 2) / np.sum(centred[0] ** 2)
-    assert_allclose(found["predictor_gain"][1, 0], gain)
-    assert_allclose(found["predicted_share"][1, 0], 1 - left)
+    assert_allclose(profile["predictor_gain"][1, 0], gain)
+    assert_allclose(profile["predicted_share"][1, 0], 1 - left)
 
 
 def test_gains_exponents_and_departures_are_those_of_the_dense_jacobians(profiled):
-    checkpoint, found = profiled
+    checkpoint, profile = profiled
     jacobians = dense(checkpoint)
     for i, jacobian in enumerate(jacobians):
         u, s, vt = np.linalg.svd(jacobian)
-        assert_allclose(found["sigma"][i, 0], s[0], rtol=1e-4)
-        assert_allclose(found["left_right_cosine"][i], np.abs(u[:, 0] @ vt[0]), atol=2e-2)
-        assert_allclose(found["spectral_radius"][i], np.abs(np.linalg.eigvals(jacobian)).max(), rtol=1e-3)
-        assert found["worst_token"][i] == np.sum(vt[0].reshape(5, 8) ** 2, 1).argmax()
+        assert_allclose(profile["sigma"][i, 0], s[0], rtol=1e-4)
+        assert_allclose(profile["left_right_cosine"][i], np.abs(u[:, 0] @ vt[0]), atol=2e-2)
+        assert_allclose(profile["spectral_radius"][i], np.abs(np.linalg.eigvals(jacobian)).max(), rtol=1e-3)
+        assert profile["worst_token"][i] == np.sum(vt[0].reshape(5, 8) ** 2, 1).argmax()
     exact = np.log(np.linalg.svd(np.linalg.multi_dot(jacobians[::-1]), compute_uv=False)) / 3
-    assert_allclose(found["exponent"][:2], exact[:2], atol=2e-3)
-    assert_allclose(found["exponent_rate"].mean("layer"), found["exponent"])
+    assert_allclose(profile["exponent"][:2], exact[:2], atol=2e-3)
+    assert_allclose(profile["exponent_rate"].mean("layer"), profile["exponent"])
 
 
 def test_alignment_of_singular_vectors_is_one_with_itself_and_bounded(profiled):
-    _, found = profiled
-    assert_allclose(np.diag(found["right_alignment"]), 1.0, atol=1e-5)
-    assert_allclose(found["right_alignment"], found["right_alignment"].T, atol=1e-6)
-    assert np.all((found["feature_alignment"] >= 0) & (found["feature_alignment"] <= 1 + 1e-9))
-    assert np.all((found["alignment"] >= 0) & (found["alignment"] <= 1 + 1e-5))
+    _, profile = profiled
+    assert_allclose(np.diag(profile["right_alignment"]), 1.0, atol=1e-5)
+    assert_allclose(profile["right_alignment"], profile["right_alignment"].T, atol=1e-6)
+    assert np.all((profile["feature_alignment"] >= 0) & (profile["feature_alignment"] <= 1 + 1e-9))
+    assert np.all((profile["alignment"] >= 0) & (profile["alignment"] <= 1 + 1e-5))
 
 
 def test_feature_directions_do_not_depend_on_the_token():
@@ -115,40 +118,40 @@ def test_feature_directions_do_not_depend_on_the_token():
 
 def test_unstable_modes_are_counted_by_their_poles(profiled):
     """x + A x grows wherever |1 + a| > 1; softmax alone never does."""
-    _, found = profiled
-    a = found["attention_eigenvalue"].to_numpy()
+    _, profile = profiled
+    a = profile["attention_eigenvalue"].to_numpy()
     share = np.mean(np.abs(1 + a) > 1 + 1e-9, axis=-1)
-    assert_allclose(found["unstable_share"].sel(preset="residual"), share)
-    assert found["unstable_share"].sel(preset="softmax").max() <= 0.2  # rounding of the mode at 1
+    assert_allclose(profile["unstable_share"].sel(preset="residual"), share)
+    assert profile["unstable_share"].sel(preset="softmax").max() <= 0.2  # rounding of the mode at 1
 
 
 def test_every_variable_says_what_it_is(profiled):
-    _, found = profiled
-    for variable in found.data_vars.values():
+    _, profile = profiled
+    for variable in profile.data_vars.values():
         assert variable.attrs["long_name"]
         assert variable.attrs["units"]
-    assert {"layer", "sublayer", "head", "quantile", "source", "omega", "preset"} <= set(found.coords)
-    assert found.attrs["family"] in ("llama", "bert", "gpt_neox")
+    assert {"layer", "sublayer", "head", "quantile", "source", "omega", "preset"} <= set(profile.coords)
+    assert profile.attrs["family"] in ("llama", "bert", "gpt_neox")
 
 
 def test_the_profile_is_a_netcdf_file(profiled, tmp_path):
-    _, found = profiled
-    results.save(tmp_path / "profile.nc", found)
-    assert results.compare(results.load(tmp_path / "profile.nc"), found).largest == 0.0
+    _, profile = profiled
+    results.save(tmp_path / "profile.nc", profile)
+    assert results.compare(results.load(tmp_path / "profile.nc"), profile).largest == 0.0
 
 
 def test_cost_is_counted():
     effort = checkpoints.Effort(probes=2, singular=2, lanczos=3, arnoldi=4, commutator=2, exponents=2, sweeps=2)
-    found = checkpoints.feedback_profile(tiny(), IDS, effort=effort)
-    cost = json.loads(found.attrs["cost"])
+    profile = checkpoints.feedback_profile(tiny(), IDS, effort=effort)
+    cost = json.loads(profile.attrs["cost"])
     assert list(cost) == list(PARTS)
     assert cost["feedback"] == {"forward": 1.0, "jvp": 0.0, "vjp": 0.0, "forward_passes": 1.0}
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
     assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 5.0, "vjp": 4.0}
     assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 1.0, "jvp": 8.0, "vjp": 3.0}
     assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 3.0, "jvp": 4.0, "vjp": 5.0}
-    for one in cost.values():
-        assert one["forward_passes"] == pytest.approx(one["forward"] + 1.2 * one["jvp"] + 1.4 * one["vjp"])
+    for spent in cost.values():
+        assert spent["forward_passes"] == pytest.approx(spent["forward"] + 1.2 * spent["jvp"] + 1.4 * spent["vjp"])
 
 
 def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
@@ -199,8 +202,8 @@ def test_an_interrupted_profile_goes_on(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         checkpoints.feedback_profile(tiny(), IDS, parts=parts, store=tmp_path, progress=interrupt)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["diversity.nc", "feedback.nc", "identity.json"]
-    found = checkpoints.feedback_profile(tiny(), IDS, parts=parts, store=tmp_path)
-    assert "sink_share" in found
+    profile = checkpoints.feedback_profile(tiny(), IDS, parts=parts, store=tmp_path)
+    assert "sink_share" in profile
 
 
 def test_progress_counts_to_the_end():
@@ -217,18 +220,18 @@ def test_an_image_network_on_its_patches():
     sizes = {key: value for key, value in SIZES.items() if key != "vocab_size"}
     model = transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=8, patch_size=4))
     image = np.random.default_rng(0).standard_normal((3, 8, 8))
-    found = checkpoints.feedback_profile(checkpoints.load(model), image, parts=["feedback", "heads", "gain"])
-    assert dict(found["head_gain"].sizes) == {"layer": 3, "head": 2, "token": 5}
-    assert np.isfinite(found["sigma"]).all()
+    profile = checkpoints.feedback_profile(checkpoints.load(model), image, parts=["feedback", "heads", "gain"])
+    assert dict(profile["head_gain"].sizes) == {"layer": 3, "head": 2, "token": 5}
+    assert np.isfinite(profile["sigma"]).all()
 
 
 def test_one_token_has_no_differences():
     parts = ["feedback", "heads", "attention", "diversity", "sinks", "gain"]
-    found = checkpoints.feedback_profile(tiny(), [7], parts=parts)
-    assert np.isnan(found["predicted_share"]).all()
-    assert np.isnan(found["mean_cosine"]).all()
-    assert np.isfinite(found["sigma"]).all()
-    assert (found["sink_share"] == 1).all()
+    profile = checkpoints.feedback_profile(tiny(), [7], parts=parts)
+    assert np.isnan(profile["predicted_share"]).all()
+    assert np.isnan(profile["mean_cosine"]).all()
+    assert np.isfinite(profile["sigma"]).all()
+    assert (profile["sink_share"] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -250,14 +253,14 @@ def test_a_layer_without_attention_is_a_gap():
     checkpoint = tiny()
     whole = checkpoints.feedback_profile(checkpoint, IDS, parts=["heads", "value_output", "attention"])
     fewer = checkpoints.drop(checkpoint, attention=[1])
-    found = checkpoints.feedback_profile(fewer, IDS)
+    profile = checkpoints.feedback_profile(fewer, IDS)
     for name in ("head_gain", "head_negative_share", "source_gain", "value_norm", "value_eigenvalue"):
-        assert np.isnan(found[name][1]).all()
-        assert not np.isnan(found[name][[0, 2]]).any()
-    assert_allclose(found["head_gain"][0], whole["head_gain"][0])
-    assert np.isfinite(found["exponent"]).all()
+        assert np.isnan(profile[name][1]).all()
+        assert not np.isnan(profile[name][[0, 2]]).any()
+    assert_allclose(profile["head_gain"][0], whole["head_gain"][0])
+    assert np.isfinite(profile["exponent"]).all()
     for picture in ("heads", "value_maps", "feedback"):
-        assert getattr(plots.profile, picture)(found).axes
+        assert getattr(plots.profile, picture)(profile).axes
     for layer in checkpoint.layers:
         layer.self_attn = fewer.layers[1].self_attn
     with pytest.raises(ValueError, match="part 'heads' of the profile cannot be measured: no layer has attention"):
@@ -290,14 +293,21 @@ def test_a_real_network_by_a_second_method():
     checkpoint = checkpoints.load(Path(spec.origin).parent / "model", dtype="float64")
     ids = checkpoint.tokenizer("The cat sat on the mat, and the dog watched.")["input_ids"]
     effort = checkpoints.Effort(singular=1, lanczos=30)
-    found = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads", "gain"], effort=effort)
+    profile = checkpoints.feedback_profile(checkpoint, ids, parts=["feedback", "heads", "gain"], effort=effort)
     jacobian = jacobian_operator(*checkpoints.layer_function(checkpoint, 2, ids))
     v = np.random.default_rng(1).standard_normal(jacobian.shape[1])
     for _ in range(40):
         v = jacobian.T @ (jacobian @ (v / np.linalg.norm(v)))
-    assert_allclose(np.sqrt(np.linalg.norm(v)), found["sigma"][2, 0], rtol=1e-2)
+    assert_allclose(np.sqrt(np.linalg.norm(v)), profile["sigma"][2, 0], rtol=1e-2)
     # All heads and the bias together are the sublayer.
     bias = checkpoints.value_output(checkpoint, 2).output_bias
     x = checkpoints.tap(checkpoint, ids)["state"][2].to_numpy()
-    total = found["head_gain"][2].sum("head") + (x @ bias) / np.sum(x * x, axis=-1)
-    assert_allclose(total, found["feedback_gain"][2, 0], atol=1e-5)
+    total = profile["head_gain"][2].sum("head") + (x @ bias) / np.sum(x * x, axis=-1)
+    assert_allclose(total, profile["feedback_gain"][2, 0], atol=1e-5)
+
+
+def test_the_command_and_the_docstring_name_the_parts():
+    """The command states them as text, since its help must not load a network library."""
+    shown = CliRunner().invoke(app, ["analyze", "--help"], env={"COLUMNS": "200"}).stdout
+    assert ", ".join(PARTS) in re.sub(r"[\s│]+", " ", shown)
+    assert f"{', '.join(PARTS)}; all by default" in checkpoints.feedback_profile.__doc__

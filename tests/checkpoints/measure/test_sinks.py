@@ -13,15 +13,15 @@ from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activatio
 def test_the_massive_token_is_found_at_each_depth():
     state = np.ones((2, 5, 4))
     state[1, 3, 2] = -50.0
-    found = massive_activation(state)
-    assert (found.token[1], found.feature[1], found.value[1]) == (3, 2, -50.0)
-    assert_allclose(found.ratio, [1.0, np.sqrt(2503) / 2])
+    activation = massive_activation(state)
+    assert (activation.token[1], activation.feature[1], activation.value[1]) == (3, 2, -50.0)
+    assert_allclose(activation.ratio, [1.0, np.sqrt(2503) / 2])
     assert ordinary_tokens(state).tolist() == [True, True, True, False, True]
 
 
 def test_zero_streams():
-    found = massive_activation(np.zeros((1, 3, 2)))
-    assert found.ratio.tolist() == [1.0]
+    activation = massive_activation(np.zeros((1, 3, 2)))
+    assert activation.ratio.tolist() == [1.0]
     mostly = np.zeros((1, 3, 2))
     mostly[0, 1] = 1.0
     assert massive_activation(mostly).ratio.tolist() == [np.inf]

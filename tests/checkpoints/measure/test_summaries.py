@@ -41,7 +41,7 @@ def test_summaries_are_those_of_the_tapped_signals(name):
     """A second way: everything recorded by tap, then reduced at once by numpy."""
     checkpoint = tiny(name)
     texts = texts_of(checkpoint)
-    found = checkpoints.summaries(checkpoint, texts, window=64)
+    dataset = checkpoints.summaries(checkpoint, texts, window=64)
     taps = [checkpoints.tap(checkpoint, text) for text in texts]
     mid = "state" if checkpoint.sublayers()[0].parallel else "mid"
     for kind, before in {"attention": "state", "mlp": mid}.items():
@@ -59,11 +59,11 @@ def test_summaries_are_those_of_the_tapped_signals(name):
                 "min": value.min(1),
                 "max": value.max(1),
             }.items():
-                ours = found[f"{statistic}_{suffix}"].sel(kind=kind)
+                ours = dataset[f"{statistic}_{suffix}"].sel(kind=kind)
                 # eager attention, which tap needs, takes its softmax in float32
                 assert_allclose(ours, reduced, rtol=0, atol=1e-6 * np.abs(value).max())
-    assert found.attrs["tokens"] == sum(text.sizes["token"] for text in taps)
-    assert found.attrs["texts"] == found.attrs["windows"] == 4
+    assert dataset.attrs["tokens"] == sum(text.sizes["token"] for text in taps)
+    assert dataset.attrs["texts"] == dataset.attrs["windows"] == 4
 
 
 def test_a_stream_names_its_tokens_and_windows():
@@ -78,12 +78,12 @@ def test_a_stream_names_its_tokens_and_windows():
 
 def test_an_own_statistic():
     checkpoint = tiny("llama")
-    found = checkpoints.summaries(
+    dataset = checkpoints.summaries(
         checkpoint, [[1, 2, 3]], statistics={"feature_3": lambda x, contribution: contribution[..., 3]}
     )
     tapped = checkpoints.tap(checkpoint, [1, 2, 3])["mlp_out"][..., 3]
-    assert_allclose(found["feature_3_mean"].sel(kind="mlp"), tapped.mean("token"), atol=1e-7)
-    assert "gain_mean" not in found
+    assert_allclose(dataset["feature_3_mean"].sel(kind="mlp"), tapped.mean("token"), atol=1e-7)
+    assert "gain_mean" not in dataset
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e8])
@@ -91,15 +91,15 @@ def test_merged_moments_are_those_of_all_values(offset):
     rng = np.random.default_rng(0)
     values = offset + rng.standard_normal((2, 3, 101))
     parts = np.split(values, [1, 2, 40, 90], -1)
-    found = running_moments(parts[0])
+    moments = running_moments(parts[0])
     for part in parts[1:]:
-        found = merge(found, running_moments(part))
-    assert found.total == 101
-    assert_allclose(found.mean, values.mean(-1), rtol=1e-14, atol=1e-15)
+        moments = merge(moments, running_moments(part))
+    assert moments.total == 101
+    assert_allclose(moments.mean, values.mean(-1), rtol=1e-14, atol=1e-15)
     # A sum of squares would have lost everything at 1e8: 1e16 has no digit left for a variance of 1.
-    assert_allclose(found.std, values.std(-1), rtol=1e-7)
-    assert_allclose(found.low, values.min(-1), rtol=0)
-    assert_allclose(found.high, values.max(-1), rtol=0)
+    assert_allclose(moments.std, values.std(-1), rtol=1e-7)
+    assert_allclose(moments.low, values.min(-1), rtol=0)
+    assert_allclose(moments.high, values.max(-1), rtol=0)
 
 
 def test_memory_does_not_grow_with_the_number_of_texts():
@@ -114,10 +114,10 @@ def test_memory_does_not_grow_with_the_number_of_texts():
                 kept.append(sum(type(one) is torch.Tensor for one in gc.get_objects()))
 
         tracemalloc.start()
-        found = checkpoints.summaries(checkpoint, (texts for _ in range(count)), progress=progress)
+        dataset = checkpoints.summaries(checkpoint, (texts for _ in range(count)), progress=progress)
         high = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert found.attrs["windows"] == count
+        assert dataset.attrs["windows"] == count
         return high, kept[0]
 
     peak(2)  # what is imported and cached on first use

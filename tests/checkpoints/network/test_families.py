@@ -81,7 +81,7 @@ def test_contributions_sum_to_the_stream(checkpoint):
     state, mid = text["state"].to_numpy(), text["mid"].to_numpy()
     after = (state[:-1] + text["attention_out"].to_numpy(), mid + text["mlp_out"].to_numpy())
     if checkpoint.family.norm == "post":
-        norms = {kind: [one.norm for one in checkpoint.sublayers(kind)] for kind in ("attention", "mlp")}
+        norms = {kind: [sublayer.norm for sublayer in checkpoint.sublayers(kind)] for kind in ("attention", "mlp")}
         with torch.no_grad():
             after = tuple(
                 np.stack([norm(torch.tensor(x)).numpy() for norm, x in zip(norms[kind], sums, strict=True)])
@@ -197,8 +197,8 @@ def test_a_family_of_transformers_outside_the_table_takes_a_few_lines(name):
     after = text["state"].to_numpy()[:-1] + text["attention_out"].to_numpy() + text["mlp_out"].to_numpy()
     assert_allclose(text["state"][1:], after, rtol=0, atol=1e-14 * np.abs(after).max())
     assert_allclose(text["state"][:-1], hidden_states(checkpoint)[:-1], rtol=0, atol=1e-14 * np.abs(after).max())
-    found = checkpoints.feedback_profile(checkpoint, IDS, parts=["heads", "value_output", "gain"])
-    assert np.isfinite(found["sigma"]).all()
+    profile = checkpoints.feedback_profile(checkpoint, IDS, parts=["heads", "value_output", "gain"])
+    assert np.isfinite(profile["sigma"]).all()
     smaller = checkpoints.drop(checkpoint, attention=[1])
     assert np.all(checkpoints.tap(smaller, IDS)["attention_out"].to_numpy()[1] == 0)
 

@@ -97,7 +97,7 @@ def test_who_sees_only_what_was_before():
 
 def test_sublayers_of_one_kind(llama):
     checkpoint = checkpoints.load(llama)
-    assert [one.layer for one in checkpoint.sublayers("mlp")] == [0, 1, 2]
+    assert [sublayer.layer for sublayer in checkpoint.sublayers("mlp")] == [0, 1, 2]
     assert checkpoint.sublayers("attention")[2].norm is checkpoint.layers[2].input_layernorm
     with pytest.raises(ValueError, match="attention or mlp"):
         checkpoint.sublayers("norm")

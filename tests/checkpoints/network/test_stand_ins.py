@@ -67,8 +67,10 @@ def silence(name, layer):
 def test_memory_wins_back_more_than_a_static_gain(network, text, name):
     whole = network(name)
     loss = evaluate(whole, text(8)).window_losses
-    kept = [drop(whole, attention=[1, 2], compensate=Calibration(text(200), 0.01, memory=how)) for how in (False, True)]
-    away = [np.abs(evaluate(one, text(8)).window_losses - loss).mean() for one in kept]
+    dropped = [
+        drop(whole, attention=[1, 2], compensate=Calibration(text(200), 0.01, memory=how)) for how in (False, True)
+    ]
+    away = [np.abs(evaluate(one, text(8)).window_losses - loss).mean() for one in dropped]
     assert away[1] < 0.8 * away[0]
 
 
@@ -149,9 +151,9 @@ def test_what_is_saved_comes_back(network, text, name, rank, tmp_path):
     again = load(tmp_path / "out", attention="sdpa")
     torch.testing.assert_close(logits(again.model, text(2)), logits(smaller.model, text(2)), rtol=0, atol=0)
     assert again.model.config.ctrlattn == smaller.model.config.ctrlattn
-    kept = json.loads((tmp_path / "out" / "config.json").read_text())["network"]["ctrlattn"]
-    assert kept["attention"]["0"]["rank"] == (rank or 24)
-    assert kept["mlp"] == {"1": rank or 24}
+    saved = json.loads((tmp_path / "out" / "config.json").read_text())["network"]["ctrlattn"]
+    assert saved["attention"]["0"]["rank"] == (rank or 24)
+    assert saved["mlp"] == {"1": rank or 24}
     ids = torch.as_tensor(text(1, 4))
     plain = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 5, "do_sample": False}
     assert torch.equal(again.model.generate(ids, **plain), smaller.model.generate(ids, **plain))

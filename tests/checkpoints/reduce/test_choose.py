@@ -30,12 +30,12 @@ def nudged(checkpoint, gains, layer, ids, size):
 
 def test_slope_is_the_derivative_of_the_loss_towards_the_gain(network, text):
     whole, ids = network(), text(5, seed=1)
-    found = choose(whole, 1, text(30), ids)
+    choice = choose(whole, 1, text(30), ids)
     for layer in range(4):
         gains = drop(whole, attention=[layer], compensate=text(30))
         loss = [nudged(whole, gains, layer, ids, size) for size in (1e-2, -1e-2)]
         # Llama takes its norms in float32 whatever the network is in.
-        assert found.slope[layer] == pytest.approx((loss[0] - loss[1]) / 2e-2, rel=0.02, abs=1e-4)
+        assert choice.slope[layer] == pytest.approx((loss[0] - loss[1]) / 2e-2, rel=0.02, abs=1e-4)
 
 
 def test_curvature_is_the_mean_over_drawn_tokens(network, text):
@@ -59,11 +59,11 @@ def test_what_adds_nothing_is_chosen_first_and_what_is_kept_never(network, text)
     whole = network()
     with torch.no_grad():
         whole.model.model.layers[2].self_attn.o_proj.weight.zero_()
-    found = choose(whole, 3, text(30), text(5, seed=1))
-    assert found.order[0] == 2
-    assert found.predicted[0] == pytest.approx(0, abs=1e-12)
+    choice = choose(whole, 3, text(30), text(5, seed=1))
+    assert choice.order[0] == 2
+    assert choice.predicted[0] == pytest.approx(0, abs=1e-12)
     assert 2 not in choose(whole, 3, text(30), text(5, seed=1), keep=[2]).layers
-    assert choose(whole, 2, text(30), text(5, seed=1)).order == found.order[:2]
+    assert choose(whole, 2, text(30), text(5, seed=1)).order == choice.order[:2]
 
 
 def test_pairs_count():

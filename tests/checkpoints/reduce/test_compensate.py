@@ -75,8 +75,8 @@ def test_gains_win_back_part_of_the_loss(network, text):
     whole = network()
     loss = evaluate(whole, text(8)).window_losses
     for named in ({"attention": [1, 2]}, {"blocks": [2]}):
-        kept = [drop(whole, **named, compensate=how) for how in (None, Calibration(text(200), 0.01))]
-        away = [np.abs(evaluate(one, text(8)).window_losses - loss).mean() for one in kept]
+        dropped = [drop(whole, **named, compensate=how) for how in (None, Calibration(text(200), 0.01))]
+        away = [np.abs(evaluate(one, text(8)).window_losses - loss).mean() for one in dropped]
         assert away[1] < 0.9 * away[0]
 
 

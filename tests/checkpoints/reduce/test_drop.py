@@ -16,10 +16,10 @@ def logits(checkpoint, ids):
 def silenced(checkpoint, gone, text):
     """Logits with hooks that take contributions out."""
     hooks = []
-    for one in checkpoint.sublayers():
-        if one.layer in gone.get(one.kind, ()):
+    for sublayer in checkpoint.sublayers():
+        if sublayer.layer in gone.get(sublayer.kind, ()):
             hook = lambda module, args, out: (0 * out[0], *out[1:]) if isinstance(out, tuple) else 0 * out  # noqa: E731
-            hooks.append(one.out.register_forward_hook(hook))
+            hooks.append(sublayer.out.register_forward_hook(hook))
     try:
         return logits(checkpoint, text(2))
     finally:
@@ -69,7 +69,7 @@ def test_the_weights_that_are_left_are_shared_and_the_others_gone(network):
     whole = network()
     smaller = drop(whole, attention=[1], blocks=[3])
     own = dict(whole.model.named_parameters())
-    assert all(one is own[name] for name, one in smaller.model.named_parameters())
+    assert all(parameter is own[name] for name, parameter in smaller.model.named_parameters())
     missing = own.keys() - dict(smaller.model.named_parameters()).keys()
     assert {name.split(".")[2] for name in missing} == {"1", "3"}
     assert not any("layers.1.mlp" in name for name in missing)

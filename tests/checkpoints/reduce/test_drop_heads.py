@@ -32,7 +32,7 @@ def test_all_heads_gone_is_attention_gone(network, text):
     whole, ids = network(), torch.as_tensor(text(2))
     gone = [drop_heads(whole, [(1, h) for h in range(3)]), drop(whole, attention=[1])]
     with torch.no_grad():
-        logits = [one.model(input_ids=ids, use_cache=False).logits for one in gone]
+        logits = [smaller.model(input_ids=ids, use_cache=False).logits for smaller in gone]
     torch.testing.assert_close(*logits)
 
 

@@ -36,55 +36,55 @@ def test_the_windows_are_the_text_in_its_order_without_overlap(network, text):
 
 @pytest.mark.parametrize("compensate", [True, False])
 def test_the_losses_are_those_of_the_networks(network, text, compensate):
-    found = checkpoints.reduce(network, text, layers={"attention": (2, 1)}, compensate=compensate)
-    assert found.gone == {"attention": (1, 2), "mlp": (), "blocks": ()}
-    assert found.choice is None
+    reduction = checkpoints.reduce(network, text, layers={"attention": (2, 1)}, compensate=compensate)
+    assert reduction.gone == {"attention": (1, 2), "mlp": (), "blocks": ()}
+    assert reduction.choice is None
     by_hand = checkpoints.drop(network, attention=[1, 2], compensate=text.fit if compensate else None)
-    assert_allclose(found.losses["reduced"].window_losses, checkpoints.evaluate(by_hand, text.judge).window_losses)
-    assert_allclose(found.losses["intact"].loss, checkpoints.evaluate(network, text.judge).loss)
-    least = least_important(found.scores, {"attention": 2})
+    assert_allclose(reduction.losses["reduced"].window_losses, checkpoints.evaluate(by_hand, text.judge).window_losses)
+    assert_allclose(reduction.losses["intact"].loss, checkpoints.evaluate(network, text.judge).loss)
+    least = least_important(reduction.scores, {"attention": 2})
     bare = checkpoints.drop(network, attention=least["attention"])
-    assert_allclose(found.losses["published"].loss, checkpoints.evaluate(bare, text.judge).loss)
+    assert_allclose(reduction.losses["published"].loss, checkpoints.evaluate(bare, text.judge).loss)
 
 
 def test_a_choice_by_loss_is_that_of_choose(network, text):
-    found = checkpoints.reduce(network, text, count={"mlp": 2}, seed=3)
+    reduction = checkpoints.reduce(network, text, count={"mlp": 2}, seed=3)
     wanted = checkpoints.choose(network, 2, text.fit, text.choose, kind="mlp", seed=3)
-    assert found.gone["mlp"] == wanted.layers
-    assert found.choice.order == wanted.order
+    assert reduction.gone["mlp"] == wanted.layers
+    assert reduction.choice.order == wanted.order
 
 
 def test_the_least_important_go(network, text):
-    found = checkpoints.reduce(network, text, count={"attention": 1, "blocks": 1}, by="importance")
-    scores = found.scores
-    assert found.gone["attention"] == (int(scores["attention"].argmin("layer")),)
-    assert found.gone["blocks"] == (int(scores["block"].argmin("layer")),)
+    reduction = checkpoints.reduce(network, text, count={"attention": 1, "blocks": 1}, by="importance")
+    scores = reduction.scores
+    assert reduction.gone["attention"] == (int(scores["attention"].argmin("layer")),)
+    assert reduction.gone["blocks"] == (int(scores["block"].argmin("layer")),)
 
 
 def test_the_least_at_their_worst_position_go(network, text):
-    found = checkpoints.reduce(network, text, count={"mlp": 2, "blocks": 1}, by="worst")
-    order = np.argsort(found.scores["mlp_max"].to_numpy())
-    assert found.gone["mlp"] == tuple(sorted(order[:2]))
-    assert found.gone["blocks"] == (int(found.scores["block_max"].argmin("layer")),)
+    reduction = checkpoints.reduce(network, text, count={"mlp": 2, "blocks": 1}, by="worst")
+    order = np.argsort(reduction.scores["mlp_max"].to_numpy())
+    assert reduction.gone["mlp"] == tuple(sorted(order[:2]))
+    assert reduction.gone["blocks"] == (int(reduction.scores["block_max"].argmin("layer")),)
 
 
 def test_gains_remember_where_asked(network, text):
-    found = checkpoints.reduce(network, text, count={"attention": 2}, memory=True)
+    reduction = checkpoints.reduce(network, text, count={"attention": 2}, memory=True)
     remembering = checkpoints.Calibration(text.fit, memory=True)
-    by_hand = checkpoints.drop(network, attention=found.gone["attention"], compensate=remembering)
+    by_hand = checkpoints.drop(network, attention=reduction.gone["attention"], compensate=remembering)
     judged = checkpoints.evaluate(by_hand, text.judge)
-    assert_allclose(found.losses["reduced"].window_losses, judged.window_losses)
-    assert found.choice.layers == checkpoints.choose(network, 2, remembering, text.choose).layers
+    assert_allclose(reduction.losses["reduced"].window_losses, judged.window_losses)
+    assert reduction.choice.layers == checkpoints.choose(network, 2, remembering, text.choose).layers
 
 
 def test_the_cache_shrinks_by_what_is_gone(network, text):
     smaller = checkpoints.drop(network, attention=[0, 3])
-    found = checkpoints.cost({"whole": network, "smaller": smaller}, text.judge[:2], new_tokens=2, repeat=1)
-    assert found["whole"].cache_bytes == 4 * 2 * 8 * 8  # layers, keys and values, one head of 8, float64
-    assert found["smaller"].cache_bytes == found["whole"].cache_bytes / 2
+    costs = checkpoints.cost({"whole": network, "smaller": smaller}, text.judge[:2], new_tokens=2, repeat=1)
+    assert costs["whole"].cache_bytes == 4 * 2 * 8 * 8  # layers, keys and values, one head of 8, float64
+    assert costs["smaller"].cache_bytes == costs["whole"].cache_bytes / 2
     gone = sum(p.numel() for i in (0, 3) for p in network.layers[i].self_attn.parameters())
-    assert found["whole"].parameters - found["smaller"].parameters == gone
-    assert min(one.prefill for one in found.values()) > 0
+    assert costs["whole"].parameters - costs["smaller"].parameters == gone
+    assert min(spent.prefill for spent in costs.values()) > 0
 
 
 @pytest.mark.parametrize(

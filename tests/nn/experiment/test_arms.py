@@ -32,9 +32,9 @@ def test_the_tuned_arm_meets_its_specification():
     from ctrlattn.design import Spec, performance
 
     loop = config.load(PLAN.with_name("tuned.toml")).loop
-    found = performance(loop, np.linspace(0.0, 1.0, 21))
+    measures = performance(loop, np.linspace(0.0, 1.0, 21))
     spec = Spec(modulus_margin=0.4, settling=12, steady_state_error=0.0)
-    assert all(np.min(slack) >= -1e-9 for slack in spec.slack(found).values())
+    assert all(np.min(slack) >= -1e-9 for slack in spec.slack(measures).values())
     assert options_of(str(PLAN.with_name("tuned.toml")))["controller"].kp == loop.controller.kp
 
 

@@ -56,15 +56,15 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
     started.kill()
     started.wait()
     until(lambda: not group_lives(started.pid))
-    kept = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*.json")}
-    assert 0 < len(kept) < 40
+    texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*.json")}
+    assert 0 < len(texts) < 40
     settings = {"epochs": 1, "depth": 1, "dim": 6, "batch": 256}
-    plan = plan_of("digits", arms=("softmax",), seeds=tuple(range(len(kept) + 1)), settings=settings)
+    plan = plan_of("digits", arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=settings)
     compare(plan, tmp_path)
-    assert all((tmp_path / "runs" / name).read_text(encoding="utf-8") == text for name, text in kept.items())
-    found = json.loads(min(kept.values()))
-    fresh = train(plan.settings_of("softmax", found["settings"]["seed"]), load("digits"))
-    npt.assert_allclose(found["losses"], fresh["losses"], rtol=1e-5)
+    assert all((tmp_path / "runs" / name).read_text(encoding="utf-8") == text for name, text in texts.items())
+    run = json.loads(min(texts.values()))
+    fresh = train(plan.settings_of("softmax", run["settings"]["seed"]), load("digits"))
+    npt.assert_allclose(run["losses"], fresh["losses"], rtol=1e-5)
 
 
 def until(fact, seconds=120):
@@ -123,14 +123,14 @@ def test_the_command_compares(tmp_path, small_data):
     ],
 )
 def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, message):
-    found = CliRunner().invoke(app, ["train", *arguments, "--workers", "1", "--out", str(tmp_path / "out")])
-    assert found.exit_code == 2
-    told = found.stderr.strip().splitlines()[-1]
+    result = CliRunner().invoke(app, ["train", *arguments, "--workers", "1", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    told = result.stderr.strip().splitlines()[-1]
     assert told.startswith("ctrlattn: ")
     assert message in told
 
 
 def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
-    found = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert found.exit_code == 2
-    assert "no images; give one folder per class" in found.stderr.strip().splitlines()[-1]
+    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert "no images; give one folder per class" in result.stderr.strip().splitlines()[-1]

@@ -44,10 +44,10 @@ def test_val_is_tested_where_it_is_and_one_in_fifty_checks(tmp_path):
 
 def test_the_order_of_the_classes_is_torchvisions(tmp_path):
     torchvision = pytest.importorskip("torchvision")
-    found = torchvision.datasets.ImageFolder(write(tmp_path / "pets"))
+    images = torchvision.datasets.ImageFolder(write(tmp_path / "pets"))
     ours = folder(tmp_path / "pets", 8)
-    assert sorted({label for _, label in found.samples}) == list(range(ours.classes))
-    assert [str(file) for file, label in found.samples if label == 1][8] == str(ours.valid.inputs.files[2])
+    assert sorted({label for _, label in images.samples}) == list(range(ours.classes))
+    assert [str(file) for file, label in images.samples if label == 1][8] == str(ours.valid.inputs.files[2])
 
 
 def test_images_are_indexed_as_an_array_is(tmp_path):

@@ -35,12 +35,12 @@ def test_measures_over_depth_of_equal_tokens():
             parameter.zero_()
         model.cls_token.fill_(1.0)
         model.pos_embed[:, 1:] = 1.0  # every token is the same vector
-    found = over_depth(model.train(), torch.zeros(2, 1, 4, 4))
+    measured = over_depth(model.train(), torch.zeros(2, 1, 4, 4))
     assert model.training
-    npt.assert_allclose(found["token_similarity"], 1.0, atol=1e-5)
-    npt.assert_allclose(found["rank"], 1.0, atol=1e-5)
-    npt.assert_allclose(found["attention_similarity"], 1.0, atol=1e-5)
-    assert abs(found["token_similarity_slope"]) < 1e-5
+    npt.assert_allclose(measured["token_similarity"], 1.0, atol=1e-5)
+    npt.assert_allclose(measured["rank"], 1.0, atol=1e-5)
+    npt.assert_allclose(measured["attention_similarity"], 1.0, atol=1e-5)
+    assert abs(measured["token_similarity_slope"]) < 1e-5
 
 
 def test_the_slope_is_least_squares():

@@ -17,10 +17,10 @@ DRAWN = np.random.default_rng(4).normal(0.3, 1.0, 9)
 @pytest.mark.parametrize("direction", ["less", "greater", "two-sided"])
 def test_student_is_scipys(direction):
     expected = stats.ttest_1samp(DRAWN, 0.0, alternative=direction)
-    found = paired(DRAWN.tolist(), direction)
-    assert found.p == pytest.approx(expected.pvalue, rel=1e-12)
+    comparison = paired(DRAWN.tolist(), direction)
+    assert comparison.p == pytest.approx(expected.pvalue, rel=1e-12)
     interval = stats.ttest_1samp(DRAWN, 0.0).confidence_interval(0.95)
-    assert_allclose((found.low, found.high), (interval.low, interval.high), rtol=1e-12)
+    assert_allclose((comparison.low, comparison.high), (interval.low, interval.high), rtol=1e-12)
 
 
 @pytest.mark.parametrize("direction", ["less", "greater", "two-sided"])
@@ -32,27 +32,27 @@ def test_sign_flips_are_scipys_exact_permutation_test(direction):
 
 
 def test_ten_equal_signs_are_as_rare_as_two_to_the_minus_ten():
-    found = paired([1.0 + k for k in range(10)], "greater")
-    assert found.p_sign_flip == 2.0**-10
+    comparison = paired([1.0 + k for k in range(10)], "greater")
+    assert comparison.p_sign_flip == 2.0**-10
     assert paired([-1.0 - k for k in range(10)], "greater").p_sign_flip == 1.0
 
 
 @pytest.mark.parametrize(("value", "p"), [(0.5, 0.0), (0.0, 0.5), (-0.5, 1.0)])
 def test_equal_differences_have_no_spread(value, p):
-    found = paired([value] * 4, "greater")
-    assert (found.p, found.deviation, found.low, found.high) == (p, 0.0, value, value)
+    comparison = paired([value] * 4, "greater")
+    assert (comparison.p, comparison.deviation, comparison.low, comparison.high) == (p, 0.0, value, value)
 
 
 def test_many_differences_use_drawn_signs():
-    drawn = np.random.default_rng(0).normal(0.35, 1.0, 40)
-    found = paired(drawn.tolist(), "greater")
-    assert found.p_sign_flip == pytest.approx(found.p, abs=0.005)
+    sample = np.random.default_rng(0).normal(0.35, 1.0, 40)
+    comparison = paired(sample.tolist(), "greater")
+    assert comparison.p_sign_flip == pytest.approx(comparison.p, abs=0.005)
 
 
 def test_holm_by_hand():
     # 4 x .005, 3 x .01, 2 x .03, 1 x .04 -> the last may not be smaller than the one before
-    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
-    assert_allclose([found[name] for name in "abcd"], [0.03, 0.06, 0.06, 0.02], rtol=1e-12)
+    corrected = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert_allclose([corrected[name] for name in "abcd"], [0.03, 0.06, 0.06, 0.02], rtol=1e-12)
     assert holm({"a": 0.7, "b": 0.9}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
 

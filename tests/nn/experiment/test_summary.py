@@ -28,12 +28,12 @@ def test_the_table_is_paired_by_seed_and_corrected_over_the_tests():
     base, gain = (0.5, 0.7, 0.9), (0.01, 0.02, 0.03)
     runs = [fake("softmax", s, base[s]) for s in (2, 0, 1)]
     runs += [fake("neutreno", s, base[s] + gain[s], "no learning" if s == 1 else "learned") for s in range(3)]
-    found = summarise(plan, runs)
-    assert found["differences"]["neutreno"]["clean"]["mean"] == pytest.approx(0.02)
-    assert found["tests"][0]["p"] == pytest.approx(0.0371, abs=1e-4)  # t = 2 sqrt 3 on two degrees of freedom
-    assert found["tests"][0]["p_holm"] == pytest.approx(max(0.0371, 2 * found["tests"][1]["p"]), abs=1e-4)
-    assert found["tests"][1]["mean"] == pytest.approx(np.mean(gain) - np.mean(base))
-    text = "\n".join(lines(found))
+    summary = summarise(plan, runs)
+    assert summary["differences"]["neutreno"]["clean"]["mean"] == pytest.approx(0.02)
+    assert summary["tests"][0]["p"] == pytest.approx(0.0371, abs=1e-4)  # t = 2 sqrt 3 on two degrees of freedom
+    assert summary["tests"][0]["p_holm"] == pytest.approx(max(0.0371, 2 * summary["tests"][1]["p"]), abs=1e-4)
+    assert summary["tests"][1]["mean"] == pytest.approx(np.mean(gain) - np.mean(base))
+    text = "\n".join(lines(summary))
     assert "2 learned, 1 no learning" in text
     assert "| neutreno: untrained.token_similarity_final < 2 × softmax |" in text
     with pytest.raises(ValueError, match="unknown score 'top5': known are loss, clean"):

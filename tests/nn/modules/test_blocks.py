@@ -72,9 +72,9 @@ def test_stochastic_depth_leaves_out_whole_samples_and_is_off_in_evaluation(vit)
     torch.manual_seed(0)
     y = torch.randn(4000, 2, 3)
     dropped = drop_path(y, 0.3, True)
-    kept = (dropped != 0).flatten(1).any(1)
-    npt.assert_allclose(dropped[kept], y[kept] / 0.7, rtol=1e-6)
-    assert abs(kept.float().mean().item() - 0.7) < 0.03  # four deviations of 4000 draws
+    is_kept = (dropped != 0).flatten(1).any(1)
+    npt.assert_allclose(dropped[is_kept], y[is_kept] / 0.7, rtol=1e-6)
+    assert abs(is_kept.float().mean().item() - 0.7) < 0.03  # four deviations of 4000 draws
     assert drop_path(y, 0.3, False) is y
     model = vit(drop_path=0.2)
     assert [block.drop_path for block in model.blocks] == [0.0, 0.1, 0.2]

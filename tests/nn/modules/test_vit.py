@@ -47,8 +47,8 @@ def deit_names(dim, depth=12, classes=1000):
 def test_the_network_has_the_names_and_the_count_of_timm(build, dim, parameters):
     with torch.device("meta"):
         model = build(**configuration("pidformer-ema"))
-    found = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    assert found == deit_names(dim)
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    assert shapes == deit_names(dim)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 

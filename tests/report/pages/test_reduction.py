@@ -36,9 +36,9 @@ def run(*arguments):
 
 def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path):
     out = tmp_path / "out"
-    found = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out, "--json")
-    assert found.exit_code == 0, found.output
-    summary = json.loads(found.stdout)
+    result = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
     assert summary == json.loads((out / "summary.json").read_text(encoding="utf-8"))
     smaller = checkpoints.load(out / "model")
     ids = smaller.tokenizer(TEXT)["input_ids"]
@@ -50,8 +50,8 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     whole = checkpoints.load(source)
     assert checkpoints.perplexity(whole, text, window=10, stride=5).perplexity == pytest.approx(sliding["intact"])
     assert list(smaller.model.config.ctrlattn["attention"]) == [str(i) for i in summary["gone"]["attention"]]
-    kept = results.load(out / "results.nc")
-    assert float(kept["window_loss_reduced"].mean()) == pytest.approx(summary["outcome"]["reduced"]["loss"])
+    saved = results.load(out / "results.nc")
+    assert float(saved["window_loss_reduced"].mean()) == pytest.approx(summary["outcome"]["reduced"]["loss"])
     page = (out / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "outcome", "savings", "importance", "choice"]
     assert "The KV cache takes 50 % less for each token" in page
@@ -72,15 +72,15 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
 
 def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):
     out = tmp_path / "out"
-    found = run(
+    result = run(
         source, "--attention", 1, "--memory", "--by", "worst", "--text", TEXT, "--window", 10, "--out", out, "--json"
     )
-    assert found.exit_code == 0, found.output
-    summary = json.loads(found.stdout)
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
     assert summary["memory"]
     assert "a gain that keeps a memory of constant size" in (out / "report.html").read_text(encoding="utf-8")
-    (kept,) = checkpoints.load(out / "model").model.config.ctrlattn["attention"].values()
-    assert kept["heads"] == kept["values"]
+    (saved,) = checkpoints.load(out / "model").model.config.ctrlattn["attention"].values()
+    assert saved["heads"] == saved["values"]
     refused = run(
         source, "--attention", 1, "--memory", "--bare", "--text", TEXT, "--window", 10, "--out", tmp_path / "b"
     )
@@ -90,8 +90,8 @@ def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):
 
 def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path):
     out = tmp_path / "out"
-    found = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)
-    assert found.exit_code == 0, found.output
+    result = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)
+    assert result.exit_code == 0, result.output
     plain = transformers.AutoModelForCausalLM.from_pretrained(out / "model").eval()
     ours = checkpoints.load(out / "model").model
     ids = torch.tensor([[0, 3, 5, 1]])
@@ -112,8 +112,8 @@ def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path)
     ],
 )
 def test_the_command_refuses_in_one_line(source, tmp_path, arguments, message):
-    found = run(source, *arguments, "--out", tmp_path / "out")
-    assert found.exit_code == 2
-    assert message in found.stderr
-    assert "Traceback" not in found.stderr
+    result = run(source, *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
     assert not (tmp_path / "out" / "model").exists()

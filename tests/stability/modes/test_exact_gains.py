@@ -79,8 +79,8 @@ def test_exact_fraction_is_the_transfer_function_of_random_systems():
 
 
 def test_stability_is_decided_by_the_exact_coefficients():
-    one = complex_pencil(np.array([1.0, -1.5, 1.0]) + 0j, np.array([0, 0, 1.0]) + 0j)  # roots of modulus sqrt(1 + g)
-    assert [stable_at(one, g) for g in (-1e-12, 0.0, 1e-12)] == [True, False, False]
+    pencil = complex_pencil(np.array([1.0, -1.5, 1.0]) + 0j, np.array([0, 0, 1.0]) + 0j)  # roots of modulus sqrt(1 + g)
+    assert [stable_at(pencil, g) for g in (-1e-12, 0.0, 1e-12)] == [True, False, False]
     cluster = complex_pencil(np.poly([0.9375] * 6) + 0j, np.zeros(7) + 0j)  # binary fractions: exactly six equal roots
     assert stable_at(cluster, 0.0)
     assert as_fractions([0.0, 0.5]) == [Fraction(1, 2)]

@@ -247,11 +247,11 @@ def test_units_of_states_and_of_time_change_nothing(factor):
             assert_allclose(astuple(margins(other))[1:9], astuple(expected)[1:9], rtol=1e-7)
         s = systems.closed(systems.siso("continuous", order, "modal", seed=order), seed=order)
         faster = systems.state_space(factor * s.A, factor * s.B, s.C, s.D, 0)
-        one, other = margins(s), margins(faster)
+        slow, other = margins(s), margins(faster)
         for name in ("gain_margin", "gain_reduction", "phase_margin", "modulus_margin"):
-            assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-9)
-        assert_allclose(other.gain_crossover, factor * one.gain_crossover, rtol=1e-9)
-        assert_allclose(other.delay_margin, one.delay_margin / factor, rtol=1e-9)
+            assert_allclose(getattr(other, name), getattr(slow, name), rtol=1e-9)
+        assert_allclose(other.gain_crossover, factor * slow.gain_crossover, rtol=1e-9)
+        assert_allclose(other.delay_margin, slow.delay_margin / factor, rtol=1e-9)
 
 
 def test_phases_lie_above_minus_180():

@@ -11,16 +11,10 @@ from ctrlattn.checkpoints.measure.parts.nonnormality import nonnormality
 from ctrlattn.checkpoints.measure.parts.sinks import sinks
 from ctrlattn.checkpoints.measure.parts.value_output import value_output
 
+# By the name of the function: a part has it in the profile, in its store, on the page and on the command line.
 PARTS: dict[str, Part] = {
-    "feedback": feedback,
-    "heads": heads,
-    "value_output": value_output,
-    "attention": attention,
-    "diversity": diversity,
-    "sinks": sinks,
-    "gain": gain,
-    "nonnormality": nonnormality,
-    "exponents": exponents,
+    part.__name__: part
+    for part in (feedback, heads, value_output, attention, diversity, sinks, gain, nonnormality, exponents)
 }
 
 __all__ = ["PARTS"]

@@ -96,7 +96,7 @@ def run(command, source, tmp_path, *options):
     text = tmp_path / "text.txt"
     text.write_text(TEXT)
     arguments = (command, source, "--text", text, "--out", tmp_path / "out", *COMMANDS[command], *options)
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(word) for word in arguments])
 
 
 def refused(found, message):

@@ -41,10 +41,10 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
     page = written.path.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", *KEYS]
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8")) == written.summary
-    kept = results.load(tmp_path / "results.nc")
+    saved = results.load(tmp_path / "results.nc")
     for name in profile.data_vars:
-        assert name in kept, f"{name} was measured and is not in results.nc"
-        np.testing.assert_array_equal(kept[name], profile[name])
+        assert name in saved, f"{name} was measured and is not in results.nc"
+        np.testing.assert_array_equal(saved[name], profile[name])
     for picture in re.findall(r'role="img" aria-label="([^"]+)"', page):
         assert len(picture) > 20
     assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
@@ -86,7 +86,7 @@ def test_layers_and_tokens_in_words(profile):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(one) for one in arguments])
+    return CliRunner().invoke(app, [str(word) for word in arguments])
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, t
 def test_the_command_refuses_in_one_line(saved, tmp_path, change, message):
     options = {"source": saved, "--text": "a cat", "--out": tmp_path / "out", **change}
     source = options.pop("source")
-    found = run("analyze", source, *[word for option in options.items() for word in option])
-    assert found.exit_code == 2
-    assert message in found.stderr
-    assert len([line for line in found.stderr.splitlines() if line.startswith("ctrlattn: ")]) <= 2
+    result = run("analyze", source, *[word for option in options.items() for word in option])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("ctrlattn: ")]) <= 2

@@ -148,8 +148,8 @@ def test_summary_is_plain_json_and_results_hold_the_same_numbers(report):
     written, _ = report
     summary = json.loads((written.path.parent / "summary.json").read_text(encoding="utf-8"))
     assert summary == written.summary
-    found = results.load(written.path.parent / "results.nc")
-    eigenvalues = found["attention_eigenvalues_0"].to_numpy()
+    dataset = results.load(written.path.parent / "results.nc")
+    eigenvalues = dataset["attention_eigenvalues_0"].to_numpy()
     share = np.mean((eigenvalues.real <= 0.15) | (eigenvalues.real >= 1.8 + 0.025 / 1.05))
     assert_allclose(summary["spectra"]["unstable_share"]["pidformer-printed"]["toy <b>net</b>"], share)
     assert config.loads(config.dumps(presets.get("neutreno"))).loop.controller.kp == 0.6
@@ -176,13 +176,13 @@ def test_time_response_is_the_simulation_with_recorded_matrices(material):
     loops = [presets.get("pidformer-ema", predictor=FixedAttention(a)) for a in text["attention"].to_numpy()]
     run = simulate(loops, x, 3)
     expected = np.sum(run.state * x, -1) / np.sum(x * x, -1)
-    found = time_response.sections(material)[0]
+    section = time_response.sections(material)[0]
     assert_allclose(
-        found.variables["time_response_real"][1][list(material.loops).index("pidformer-ema")],
+        section.variables["time_response_real"][1][list(material.loops).index("pidformer-ema")],
         np.median(expected, axis=1),
         atol=1e-12,
     )
-    assert found.numbers["average"]["pidformer-ema"]["final"] == pytest.approx(
+    assert section.numbers["average"]["pidformer-ema"]["final"] == pytest.approx(
         average_mode.reached(loop, material.average_mode)
     )
 
@@ -208,8 +208,8 @@ def test_unstable_share_and_intervals(material):
 
 def test_worst_case_covers_every_stable_mode(material):
     loop, modes = presets.get("pidformer-ema"), material.spectra["other"]
-    found = frequency.worst_case(loop, modes)
-    assert found["ms"] >= found["s"].max()
+    worst = frequency.worst_case(loop, modes)
+    assert worst["ms"] >= worst["s"].max()
     none = frequency.worst_case(presets.get("pidformer-printed"), np.array([0.0]))
     assert (none["unstable"], np.isnan(none["ms"])) == (1.0, True)
 
@@ -296,10 +296,10 @@ def test_interactive_panes_are_inlined_once(tmp_path, coarse):
 
 
 def test_published_configurations_are_judged_on_the_recorded_modes(material):
-    found = configurations.sections(material)[0]
-    table = found.tables[0]
+    section = configurations.sections(material)[0]
+    table = section.tables[0]
     assert [row[0] for row in table.rows] == list(presets.PUBLISHED)
-    printed, ema = found.numbers["pidformer-printed"], found.numbers["pidformer-ema"]
+    printed, ema = section.numbers["pidformer-printed"], section.numbers["pidformer-ema"]
     assert_allclose(printed["interval"], (0.15, 1.8238), atol=1e-4)
     modes = material.spectra["toy"].real
     assert printed["outside"]["toy"] == np.mean((modes < 0.15) | (modes > 1.8239))
@@ -310,13 +310,13 @@ def test_published_configurations_are_judged_on_the_recorded_modes(material):
     assert printed["steady_state_error"] == pytest.approx(0, abs=1e-9)
     a = material.average_mode
     assert ema["steady_state_error"] == pytest.approx(1 - 1.3 / (1 - a + 1.3))
-    assert "residual stream" in found.caveat
+    assert "residual stream" in section.caveat
 
 
 @pytest.mark.parametrize("name", ["neutreno", "pidformer-ema", "pidformer-printed-text", "pidformer-ema-text"])
 def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, name):
     # A unit step of the reference through the published law, written out; 1/|1 + C/(z - a)| on the circle.
-    found, a = configurations.sections(material)[0].numbers[name], material.average_mode
+    numbers, a = configurations.sections(material)[0].numbers[name], material.average_mode
     pid = presets.get(name).controller
     v, integral, before, earlier, path = 0.0, 0.0, 0.0, 0.0, [0.0]
     for _ in range(1000):
@@ -330,11 +330,11 @@ def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(mat
         before, earlier = e, before
         v = a * v + u
         path.append(v)
-    assert found["steady_state_error"] == pytest.approx(1 - path[-1], abs=1e-9)
-    assert found["settling"] == 1 + np.flatnonzero(np.abs(np.array(path) - path[-1]) > 0.02 * abs(path[-1]))[-1]
+    assert numbers["steady_state_error"] == pytest.approx(1 - path[-1], abs=1e-9)
+    assert numbers["settling"] == 1 + np.flatnonzero(np.abs(np.array(path) - path[-1]) > 0.02 * abs(path[-1]))[-1]
     z = np.exp(1j * np.linspace(1e-4, np.pi, 100_001))
     if pid.form == "printed":
         law = pid.kp + pid.ki * z / (z - 1) + pid.kd * (z - 1) / z
     else:
         law = pid.kp + pid.ki * 0.3 / (z - 0.7) + pid.kd * (z - 1) / z**2
-    assert found["Ms"] == pytest.approx(np.max(np.abs(1 / (1 + law / (z - a)))), rel=1e-6)
+    assert numbers["Ms"] == pytest.approx(np.max(np.abs(1 / (1 + law / (z - a)))), rel=1e-6)

@@ -48,38 +48,38 @@ def test_amplification_is_that_of_the_simulated_loop(material):
 
 
 def test_transients_says_what_it_counted(material):
-    found = transients.sections(material)[0]
-    assert_allclose(found.numbers["automaton_growth"][[1, 5]], [1.657, 7.621], atol=0.02)
-    assert found.numbers["automaton_radius_after_disturbance"] > 1.1
-    assert {picture.name for picture in found.pictures} >= {"pseudospectrum", "automaton-growth", "disturbance"}
-    assert len(found.sentences) == 1 + len(material.linear)
+    section = transients.sections(material)[0]
+    assert_allclose(section.numbers["automaton_growth"][[1, 5]], [1.657, 7.621], atol=0.02)
+    assert section.numbers["automaton_radius_after_disturbance"] > 1.1
+    assert {picture.name for picture in section.pictures} >= {"pseudospectrum", "automaton-growth", "disturbance"}
+    assert len(section.sentences) == 1 + len(material.linear)
 
 
 def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material):
     """Whatever the order of the chain, all its exponents add up to the mean of ln |det J| over its layers."""
-    found = exponents.sections(material)[0]
+    section = exponents.sections(material)[0]
     matrices = material.texts[0]["attention"].to_numpy().astype(float)
     for name, jacobians in {"softmax": matrices, "neutreno": matrices - 0.6 * np.eye(5)}.items():
         volume = np.linalg.slogdet(jacobians)[1].sum(axis=1).mean()
-        assert_allclose(np.sum(found.numbers[name]), volume, rtol=1e-7)
-        assert found.variables[f"exponents_{list(material.linear).index(name)}"][1].shape == (2, 10)
-    assert found.numbers["pidformer-printed"].shape == (exponents.LARGEST,)
-    assert "factor of" in found.sentences[0]
+        assert_allclose(np.sum(section.numbers[name]), volume, rtol=1e-7)
+        assert section.variables[f"exponents_{list(material.linear).index(name)}"][1].shape == (2, 10)
+    assert section.numbers["pidformer-printed"].shape == (exponents.LARGEST,)
+    assert "factor of" in section.sentences[0]
 
 
 def test_gains_of_the_region_leave_all_modes_stable(material):
-    found = design.sections(material)[0]
+    section = design.sections(material)[0]
     spectrum = material.spectra["toy"]
-    assert found.numbers["gains_confirmed_on_all_modes"]["printed law"] > 0.9
+    assert section.numbers["gains_confirmed_on_all_modes"]["printed law"] > 0.9
     for law, name in design.LAWS.items():
-        numbers = found.numbers["designed"][law]
+        numbers = section.numbers["designed"][law]
         if "not_met" in numbers:
             continue
         assert numbers["modulus_margin"] >= design.MARGIN - 1e-6
         pid = replace(presets.get(name).controller, kp=numbers["kp"], ki=numbers["ki"], kd=numbers["kd"])
         assert np.abs(closed_loop_poles(pid, spectrum)).max() < 1
-    assert any("kp" in numbers for numbers in found.numbers["designed"].values())
-    assert {picture.name for picture in found.pictures} >= {"gain-regions", "trade-off", "disk-margin"}
+    assert any("kp" in numbers for numbers in section.numbers["designed"].values())
+    assert {picture.name for picture in section.pictures} >= {"gain-regions", "trade-off", "disk-margin"}
 
 
 def test_a_report_without_linear_loops(monkeypatch):
@@ -96,8 +96,8 @@ def test_the_worst_peak_is_no_grid_point():
     """Near the edge the peak of a complex mode lies between two frequencies of the picture's grid."""
     loop = presets.get("neutreno")
     edge = 0.6 + np.exp(1.2345j) * 0.9999  # closed-loop pole alpha - kp at modulus 0.9999
-    found = frequency.worst_case(loop, np.array([0.2, edge]))
+    worst = frequency.worst_case(loop, np.array([0.2, edge]))
     exact = sensitivity_peaks(loop.controller, edge)
-    assert_allclose(found["ms"], exact.ms, rtol=1e-6)
+    assert_allclose(worst["ms"], exact.ms, rtol=1e-6)
     on_grid = np.abs(sensitivity_response(loop.controller, edge, average_mode.OMEGA)).max()
     assert on_grid < 0.5 * exact.ms
