@@ -5,13 +5,14 @@ half width of the sector, the rate is the smallest lambda with r ||C (lambda z -
 the Riccati equation of that bound. The matrix inequality that proves it is then checked by itself.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import control
 import numpy as np
 from scipy.linalg import LinAlgError, solve_discrete_are
 
-from ctrlattn.arrays import require_number, require_real
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
 from ctrlattn.linear.operators import pass_operator
@@ -71,8 +72,8 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     g = square(realization(system, "contraction_certificate"), "contraction_certificate")
     if g.continuous or not g.real() or np.any(g.d):
         raise InputError("contraction_certificate takes a real discrete-time system without a direct term")
-    low, high, tol = (require_number(*named) for named in (("low", low), ("high", high), ("tol", tol)))
-    if not low <= high or not len(g.a):
+    low, high, tol = (float(require_real(*named)) for named in (("low", low), ("high", high), ("tol", tol)))
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high) or not len(g.a):
         raise InputError(f"a certificate needs at least one state and finite low <= high, got [{low}, {high}]")
     require_pencil(g, "contraction_certificate")
     centre, half = (low + high) / 2, (high - low) / 2
