@@ -47,6 +47,7 @@ def test_printed_interval_equals_an_eigenvalue_scan_on_20000_random_gains():
     assert wrong == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["printed", "ema"])
 def test_stable_set_equals_an_eigenvalue_scan(form):
     rng = np.random.default_rng(12)
@@ -58,6 +59,7 @@ def test_stable_set_equals_an_eigenvalue_scan(form):
     assert wrong == 0
 
 
+@pytest.mark.slow
 def test_stable_set_of_random_lti_controllers_including_unions():
     rng = np.random.default_rng(13)
     grid = np.linspace(-8, 8, 321)
@@ -108,6 +110,7 @@ def test_degenerate_controllers():
     assert_allclose(delay, [(-1.5, 1.5)], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_union_is_refused_as_one_interval():
     rng = np.random.default_rng(13)
     while True:

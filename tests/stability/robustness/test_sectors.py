@@ -170,6 +170,7 @@ def test_a_double_integrator_has_no_sector_and_says_so():
     assert not circle_criterion(g, 0.0, 0.1).holds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("low", [0.0, 0.05])
 def test_limits_follow_the_unit_of_the_gain_and_a_dense_grid(factor, low):
