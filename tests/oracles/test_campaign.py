@@ -74,6 +74,7 @@ def test_what_the_last_digits_decide_is_rounding(monkeypatch):
     assert campaign.outcome(0, 0, ["asked"]).outcome == campaign.ROUNDING
 
 
+@pytest.mark.slow
 def test_a_wrong_margin_would_be_noticed(monkeypatch):
     """The toolbox is made to lie by 1 %: every margin that is finite and not 0 is then wrong."""
     true = stability.gain_margin

@@ -19,6 +19,7 @@ def chordal(plant, other):
     return np.max(np.abs(p - q) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(q) ** 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [-0.8, 0.0, 0.4, 0.99, 1.0])
 @pytest.mark.parametrize("beta", [-1.0, 0.3, 0.7])
 def test_two_modes_against_a_grid(alpha, beta):

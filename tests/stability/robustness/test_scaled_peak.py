@@ -24,6 +24,7 @@ def dense(g, count=3000):
     return np.tan(unit / 2) * 3 if g.continuous else unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("kind", ["wide", "repeated", "slow", "continuous"])
 @pytest.mark.parametrize("seed", [0, 1])
