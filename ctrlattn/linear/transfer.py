@@ -66,7 +66,7 @@ class BoundaryTransfer:
     def _at_once(self, w: np.ndarray) -> np.ndarray:
         """Both halves of the circle in one batch of solves: for few states a call costs more than its numbers."""
         centre = _centre(w)
-        points = centre * np.expm1(1j * np.where(centre > 0, w, w - np.copysign(np.pi, w)))
+        points = _points(w, centre)
         a = np.where(centre[:, None, None] > 0, self._right.a, self._left.a)
         g = _batched(a, self.b, self.c, points)
         g[np.isnan(g)] = _AT_A_POLE
@@ -102,9 +102,9 @@ def _centre(w: np.ndarray) -> np.ndarray:
     return np.where(np.cos(w) >= 0, 1.0, -1.0)
 
 
-def _points(w: np.ndarray, centre: float) -> np.ndarray:
+def _points(w: np.ndarray, centre: float | np.ndarray) -> np.ndarray:
     """e^{iw} - z0."""
-    return centre * np.expm1(1j * (w if centre > 0 else w - np.copysign(np.pi, w)))
+    return centre * np.expm1(1j * np.where(np.asarray(centre) > 0, w, w - np.copysign(np.pi, w)))
 
 
 def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, points: np.ndarray) -> np.ndarray:

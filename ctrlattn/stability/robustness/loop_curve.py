@@ -1,7 +1,7 @@
 """L on the boundary, z = e^{iw} (s = iw): where L is real and negative, where |L| = 1, and where |1 + L| is least.
 
-Two searches that share nothing say where to look: the grid of `boundary_search`, about the closed-loop poles, and a
-pencil of the loop that has the crossings as eigenvalues. What either suggests is polished on the response itself:
+Two searches that share nothing say where to look: the grid of `boundary_search`, about the closed-loop poles, and
+pencils of the loop that have the crossings as eigenvalues. What either suggests is polished on the response itself:
 rounding of a pencil then costs no digit of a result, and nothing is listed that the response does not show.
 """
 
@@ -15,6 +15,7 @@ from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability.boundary_search import Samples, samples, start_grid, zeros
+from ctrlattn.stability.robustness.level_sets import pencil_crossings
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _NOISE = 1e-13
@@ -70,7 +71,7 @@ def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
         values = curve.values(w)
         return Samples(w, values, curve.functions(w, values))
     if len(curve.loop.a) <= _PENCIL:
-        seeds = np.concatenate([pencil_frequencies(curve.loop, sign) for sign in (-1.0, 1.0)])
+        seeds = np.concatenate([real_axis_pencil(curve.loop), pencil_crossings(curve.loop, 1.0)])
         seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
         w = np.unique(np.concatenate([w, *(seeds * (1 + share) for share in (-1e-3, -1e-6, 0.0, 1e-6, 1e-3))]))
         w = w[w < curve.end]
@@ -103,28 +104,22 @@ def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]
     return min(best)
 
 
-def pencil_frequencies(loop: Realization, sign: float) -> np.ndarray:
-    """Frequencies near which L - L~ (sign -1: L real) or L L~ - 1 (sign 1: |L| = 1) is singular.
+def real_axis_pencil(loop: Realization) -> np.ndarray:
+    """Frequencies near which L - L~ is singular, so that L is real.
 
-    x = A x + B u and its adjoint p, driven by u (by y = C x + D u), make one pencil with both ends of the boundary as
-    eigenvalues. It is written in z - 1 over z + 1, so that what lies near 1 is not lost in rounding of 1.
+    x = A x + B u and its adjoint p, driven by u, make one pencil with both ends of the boundary as eigenvalues. It is
+    written in z - 1 over z + 1, so that what lies near 1 is not lost in rounding of 1.
     """
-    a, b, c, d = loop[:4]
+    a, b, c = loop[:3]
     n = len(a)
     eye, zero, column = np.eye(n), np.zeros((n, n)), np.zeros((n, 1))
-    into = (c.T @ c, c.T @ d) if sign > 0 else (zero, c.T)
-    last = np.hstack([d.T @ c, b.T, d.T @ d - 1]) if sign > 0 else np.hstack([c, -b.T, np.zeros((1, 1))])
-    row = np.zeros((1, 2 * n + 1))
+    last, row = np.hstack([c, -b.T, np.zeros((1, 1))]), np.zeros((1, 2 * n + 1))
     if loop.continuous:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([-into[0], -a.T, -into[1]]), last])
+        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, -a.T, -c.T]), last])
         right = np.vstack([np.hstack([eye, zero, column]), np.hstack([zero, eye, column]), row])
     else:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, eye, column]), last])
-        right = np.vstack([np.hstack([eye, zero, column]), np.hstack([into[0], a.T, into[1]]), row])
-        left, right = (
-            np.vstack([left[: 2 * n] - right[: 2 * n], last]),
-            np.vstack([left[: 2 * n] + right[: 2 * n], row]),
-        )
+        left = np.vstack([np.hstack([a - eye, zero, b]), np.hstack([zero, eye - a.T, -c.T]), last])
+        right = np.vstack([np.hstack([a + eye, zero, b]), np.hstack([zero, eye + a.T, c.T]), row])
     top, bottom = eigvals(left, right, homogeneous_eigvals=True, check_finite=False)
     with np.errstate(all="ignore"):
         s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import realization
 from ctrlattn.stability.robustness import loop_curve
+from ctrlattn.stability.robustness.level_sets import pencil_crossings
 from ctrlattn.stability.robustness.loop_curve import adaptive_grid, closest_to_minus_one, real_axis, unit_circle
 
 
@@ -63,14 +64,14 @@ def test_two_crossings_of_the_unit_circle_next_to_each_other(damping, share, pen
 
 def test_the_pencil_has_the_crossings_as_eigenvalues():
     g = realization(memories(4, 0.9, 2.0), "test")
-    near = loop_curve.pencil_frequencies(g, -1.0)
+    near = loop_curve.real_axis_pencil(g)
     for w in exact_crossings(4, 0.9):
         assert np.abs(near - w).min() < 1e-6
     w = np.arccos((1 + 0.81 - 0.01 * np.sqrt(2.0)) / 1.8)  # |.1/(z - .9)|^4 = 1/2
-    assert np.abs(loop_curve.pencil_frequencies(g, 1.0) - w).min() < 1e-6
+    assert np.abs(pencil_crossings(g, 1.0) - w).min() < 1e-6
     s = realization(control.tf([8.0 * 1.5], [1, 3, 3, 1]), "test")  # 12/(s + 1)^3: real at sqrt 3, |L| = 1 at
-    assert np.abs(loop_curve.pencil_frequencies(s, -1.0) - np.sqrt(3)).min() < 1e-9
-    assert np.abs(loop_curve.pencil_frequencies(s, 1.0) - np.sqrt(12 ** (2 / 3) - 1)).min() < 1e-9
+    assert np.abs(loop_curve.real_axis_pencil(s) - np.sqrt(3)).min() < 1e-9
+    assert np.abs(pencil_crossings(s, 1.0) - np.sqrt(12 ** (2 / 3) - 1)).min() < 1e-9
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
