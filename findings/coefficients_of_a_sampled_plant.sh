@@ -20,5 +20,6 @@ fraction = control.tf(plant)
 top, bottom = (sum(map(Fraction, p[0][0].tolist())) for p in (fraction.num, fraction.den))
 read = float(top / bottom)  # G(1), without any rounding
 print(f"control {control.__version__}: gain at rest {state_space:.9f} of the state space, {read:.6f} of the coefficients")
-raise SystemExit(not (abs(state_space - 1) < 1e-6 and abs(read - 1) > 1))
+if not (abs(state_space - 1) < 1e-6 and abs(read - 1) > 1):
+    raise SystemExit('the surprise is gone')  # exit status 1
 PY

@@ -17,5 +17,6 @@ p, b = 0.999995, 1e-6
 peer = float(control.system_norm(control.ss(control.tf([b], [1, -p], 1)), 2, print_warning=False))
 hand = b / math.sqrt(1 - p * p)
 print(f"python-control {control.__version__}: H2 = {peer}; by hand {hand:.6g}")
-raise SystemExit(not (math.isinf(peer) and math.isfinite(hand)))
+if not (math.isinf(peer) and math.isfinite(hand)):
+    raise SystemExit('the surprise is gone')  # exit status 1
 PY

@@ -56,9 +56,16 @@ def analyze(
         ids = token_ids(checkpoint, words, most=tokens)
         if len(ids) < 2:
             raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
-        folder = work_folder(out, profile_identity(checkpoint, ids, seed=seed), show_progress)
+        identity = profile_identity(checkpoint, ids, seed=seed)
+        folder = work_folder(out, identity, show_progress)
         profile = checkpoints.feedback_profile(
-            checkpoint, ids, parts=parts, store=folder / "parts", seed=seed, progress=show_progress
+            checkpoint,
+            ids,
+            parts=parts,
+            store=folder / "parts",
+            seed=seed,
+            identity=identity,
+            progress=show_progress,
         )
         written = write_analysis(folder, profile)
         if as_json:

@@ -58,3 +58,25 @@ def text():
 def causal(request):
     """Each of the four, by name."""
     return request.param
+
+
+class Adapted(torch.nn.Module):
+    """base(x) + x A^T B^T, with the weight of the base under the name `weight`, as adapters have it."""
+
+    def __init__(self, base):
+        super().__init__()
+        self.base_layer, self.low = base, torch.nn.Parameter(0.3 * torch.randn(4, base.in_features))
+        self.high = torch.nn.Parameter(0.3 * torch.randn(base.out_features, 4))
+
+    @property
+    def weight(self):
+        return self.base_layer.weight
+
+    def forward(self, x):
+        return self.base_layer(x) + x @ self.low.T @ self.high.T
+
+
+@pytest.fixture
+def with_adapter():
+    """A linear map -> the same with an adapter that is not merged."""
+    return Adapted

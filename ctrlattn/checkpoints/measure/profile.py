@@ -50,6 +50,7 @@ def feedback_profile(
     store: Any = None,
     effort: Effort | None = None,
     seed: int = 0,
+    identity: str | None = None,
 ) -> "xr.Dataset":
     """Measure a network on one text, part by part.
 
@@ -68,6 +69,8 @@ def feedback_profile(
         How many products the estimates of gain, non-normality and exponents may take.
     seed : int
         Of random directions.
+    identity : str, optional
+        What `profile_identity` has just said of the same arguments: every weight is then hashed once, not twice.
 
     Returns
     -------
@@ -100,7 +103,7 @@ def feedback_profile(
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
     measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
-    mark = "" if store is None else _identity(checkpoint, inputs, effort, seed)
+    mark = "" if store is None else identity or _identity(checkpoint, inputs, effort, seed)
     folder = None if store is None else work_folder(Path(store), mark, progress or silent)
     measured = {name: _part(measurement, name, folder, mark) for name in wanted}
     return _merged(measurement, measured)

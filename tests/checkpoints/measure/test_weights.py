@@ -13,22 +13,6 @@ from ctrlattn.checkpoints import load, value_output
 SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
-class Adapted(torch.nn.Module):
-    """base(x) + x A^T B^T, with the weight of the base under the name `weight`, as adapters have it."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.base_layer, self.low = base, torch.nn.Parameter(0.3 * torch.randn(4, base.in_features))
-        self.high = torch.nn.Parameter(0.3 * torch.randn(base.out_features, 4))
-
-    @property
-    def weight(self):
-        return self.base_layer.weight
-
-    def forward(self, x):
-        return self.base_layer(x) + x @ self.low.T @ self.high.T
-
-
 def network(**more):
     torch.manual_seed(0)
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, **more)).eval()
@@ -52,10 +36,10 @@ def test_plain_weights_are_read_and_a_probe_gives_the_same():
 
 
 @pytest.mark.parametrize("name", ["v_proj", "o_proj"])
-def test_an_adapter_that_is_not_merged_counts(name):
+def test_an_adapter_that_is_not_merged_counts(name, with_adapter):
     model = network()
     attention = model.model.layers[1].self_attn
-    setattr(attention, name, Adapted(getattr(attention, name)))
+    setattr(attention, name, with_adapter(getattr(attention, name)))
     module = getattr(attention, name)
     true = (module.weight + module.high @ module.low).detach().double().numpy()
     maps = value_output(load(model), 1)

@@ -94,22 +94,6 @@ def llama(kind=transformers.LlamaForCausalLM, **more):
     return kind(transformers.LlamaConfig(**SIZES, **more)).eval()
 
 
-class Adapted(torch.nn.Module):
-    """A linear map with an adapter that is not merged: `weight` is that of the base alone."""
-
-    def __init__(self, base):
-        super().__init__()
-        self.base_layer, self.low = base, torch.nn.Parameter(0.3 * torch.randn(4, base.in_features))
-        self.high = torch.nn.Parameter(0.3 * torch.randn(base.out_features, 4))
-
-    @property
-    def weight(self):
-        return self.base_layer.weight
-
-    def forward(self, x):
-        return self.base_layer(x) + x @ self.low.T @ self.high.T
-
-
 @pytest.mark.parametrize("kind", [transformers.LlamaForCausalLM, transformers.LlamaModel])
 def test_a_compiled_and_a_headless_network_are_saved_as_what_they_are(kind, tmp_path):
     model = llama(kind)
@@ -128,19 +112,19 @@ def test_a_classifier_keeps_its_head(tmp_path):
     assert torch.equal(again(IDS).logits, model(IDS).logits)
 
 
-def adapted():
+def adapted(with_adapter):
     model = llama()
-    model.model.layers[1].self_attn.v_proj = Adapted(model.model.layers[1].self_attn.v_proj)
+    model.model.layers[1].self_attn.v_proj = with_adapter(model.model.layers[1].self_attn.v_proj)
     return model
 
 
-def parametrised():
+def parametrised(_):
     model = llama()
     torch.nn.utils.parametrizations.weight_norm(model.model.layers[0].mlp.up_proj)
     return model
 
 
-def cut_by_hand():
+def cut_by_hand(_):
     model = llama()
     model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in (0, 2)])
     return model
@@ -154,9 +138,9 @@ def cut_by_hand():
         (cut_by_hand, "it lacks model.layers.2"),
     ],
 )
-def test_what_is_no_network_of_its_configuration_is_refused_with_the_cure(make, word, tmp_path):
+def test_what_is_no_network_of_its_configuration_is_refused_with_the_cure(make, word, with_adapter, tmp_path):
     """Each used to be written with zeros in the place of what was not found under its name."""
     with pytest.raises(ValueError, match=word) as refusal:
-        save(load(make()), tmp_path / "m")
+        save(load(make(with_adapter)), tmp_path / "m")
     assert "merge_and_unload" in str(refusal.value)
     assert not list((tmp_path / "m").glob("*"))
