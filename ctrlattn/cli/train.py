@@ -72,13 +72,13 @@ def train(
     processes share every batch.
     """
     with one_line_errors():
-        from ctrlattn.files import output_directory
+        from ctrlattn.files import require_output
 
         given = sum(each is not None for each in (name, data))
         if given > 1 or (given == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
         source = str(name if data is None else data) if given else None
-        output_directory(out)
+        require_output(out)
         changes = {
             "epochs": epochs,
             "depth": depth,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ctrlattn import config, signals
 from ctrlattn.errors import InputError
-from ctrlattn.files import output_directory
+from ctrlattn.files import require_output
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
@@ -74,7 +74,7 @@ def write(
     ...
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
-    output_directory(out)
+    require_output(out)
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
     material = Material(loops, _networks(signals_file, recorded))
     require_in_range(material)
