@@ -1,7 +1,8 @@
 """||A^k||, the transient growth over k steps: spectral radius^k <= ||A^k|| <= 2 w^k,  K <= sup_k ||A^k|| <= e n K."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,24 +24,52 @@ _LARGEST_EXPONENT = 700.0  # e^700 is near the largest float
 class TransientGrowth:
     """How much a linear system amplifies before its eigenvalues decide.
 
-    Bounds are nan where they were not asked for. `lower` and `upper` are nan as well where rounding hides the Kreiss
-    constant.
+    `ceiling`, `lower` and `upper` are computed when they are first read: for a large matrix they cost many times as
+    much as the norms. They are nan where they were not asked for. `lower` and `upper` are nan as well where rounding
+    hides the Kreiss constant.
     """
 
     norms: np.ndarray  # (steps + 1,): ||A^k||, or ||e^{A k interval}||
     times: np.ndarray  # (steps + 1,): k, or k interval
     asymptotic: np.ndarray  # (steps + 1,): spectral radius^k (discrete), e^{abscissa t}: a lower bound of each norm
-    ceiling: np.ndarray  # (steps + 1,): 2 w^k (discrete), e^{omega t} (continuous): an upper bound of each norm
     peak: float  # largest norm within the steps
     peak_time: float  # time of that norm
-    lower: float  # K, a lower bound of the supremum over all times
-    upper: float  # e n K, an upper bound of the supremum over all times
+    continuous: bool
+    _bounded: np.ndarray | None = field(repr=False)  # the matrix whose bounds were asked for
+
+    @cached_property
+    def ceiling(self) -> np.ndarray:
+        """(steps + 1,): 2 w^k (discrete), e^{omega t} (continuous): an upper bound of each norm, 1 at the start."""
+        if self._bounded is None:
+            return np.full(len(self.times), math.nan)
+        with np.errstate(over="ignore"):
+            if self.continuous:
+                ceiling = np.exp(numerical_abscissa(self._bounded) * self.times)
+            else:
+                ceiling = 2.0 * numerical_radius(self._bounded) ** self.times
+        ceiling[0] = 1.0
+        return ceiling
+
+    @cached_property
+    def lower(self) -> float:
+        """K, the Kreiss constant: a lower bound of the supremum over all times."""
+        if self._bounded is None:
+            return math.nan
+        try:
+            return kreiss_constant(self._bounded, continuous=self.continuous)
+        except ArithmeticError:  # rounding hides it: the norms are known even then
+            return math.nan
+
+    @property
+    def upper(self) -> float:
+        """e n K, an upper bound of the supremum over all times."""
+        return math.nan if self._bounded is None else math.e * len(self._bounded) * self.lower
 
 
 def transient_growth(
     A: Any, steps: int, *, continuous: bool | None = None, interval: float = 1.0, bounds: bool = True
 ) -> TransientGrowth:
-    """||A^k||_2 for k = 0..steps, with the Kreiss bounds on its supremum.
+    """||A^k||_2 for k = 0..steps, with the Kreiss bounds on its supremum where they are read.
 
     Parameters
     ----------
@@ -52,7 +81,7 @@ def transient_growth(
     interval : float
         Time between two samples, in continuous time only.
     bounds : bool
-        False computes the norms alone, for matrices too large for `kreiss_constant` (n > 1000).
+        False gives the norms alone, for matrices too large for `kreiss_constant` (n > 1000).
 
     Returns
     -------
@@ -89,18 +118,12 @@ def transient_growth(
     growth = growth if growth > _LARGEST_EXPONENT else 0.0
     step = scipy.linalg.expm(a * interval - growth * np.eye(len(a))) if continuous else a
     norms = _norms(step, steps, growth)
-    ceiling, lower = np.full(steps + 1, math.nan), math.nan
     with np.errstate(over="ignore"):
         rate = np.exp(np.max(spectrum.real)) if continuous else np.max(np.abs(spectrum))
         asymptotic = rate**times
-        if bounds:
-            lower = _kreiss_or_nan(a, continuous)
-            ceiling = np.exp(numerical_abscissa(a) * times) if continuous else 2.0 * numerical_radius(a) ** times
-            ceiling[0] = 1.0
     peak = int(np.argmax(norms))
-    return TransientGrowth(
-        norms, times, asymptotic, ceiling, float(norms[peak]), float(times[peak]), lower, math.e * len(a) * lower
-    )
+    bounded = a.copy() if bounds else None  # what the caller changes later does not change a bound
+    return TransientGrowth(norms, times, asymptotic, float(norms[peak]), float(times[peak]), continuous, bounded)
 
 
 def _norm(a: np.ndarray) -> float:
@@ -113,14 +136,6 @@ def _norm(a: np.ndarray) -> float:
         return math.sqrt(float(eigsh(gram, k=1, v0=start, return_eigenvectors=False)[0]))
     except ArpackNoConvergence:
         return float(np.linalg.norm(a, 2))
-
-
-def _kreiss_or_nan(a: np.ndarray, continuous: bool) -> float:
-    """The Kreiss constant, or nan where rounding hides it: the norms are known even then."""
-    try:
-        return kreiss_constant(a, continuous=continuous)
-    except ArithmeticError:
-        return math.nan
 
 
 def _norms(a: np.ndarray, steps: int, growth: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, kreiss_constant, pass_operator, transient_growth
+from ctrlattn.stability.nonnormal import transients
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
@@ -94,3 +95,17 @@ def test_norms_of_a_large_matrix_come_from_products_alone_and_are_the_same(dtype
     a /= 20
     expected = [1.0, np.linalg.norm(a, 2), np.linalg.norm(a @ a, 2)]
     assert_allclose(transient_growth(a, 2, bounds=False).norms, expected, rtol=1e-9)
+
+
+def test_bounds_are_computed_when_they_are_read_and_are_those_of_the_matrix_that_was_given(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a bound was computed")
+
+    a = np.array([[0.5, 2.0], [0.0, 0.5]])
+    with monkeypatch.context() as patch:
+        patch.setattr(transients, "kreiss_constant", refuse)
+        patch.setattr(transients, "numerical_radius", refuse)
+        growth = transient_growth(a, 4)
+    a[0, 1] = 0.0
+    assert_allclose([growth.lower, growth.upper], [1.25, math.e * 2 * 1.25], rtol=1e-8)
+    assert_allclose(growth.ceiling, [1.0, *(2 * 1.5 ** np.arange(1, 5))], rtol=1e-12)
