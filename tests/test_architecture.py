@@ -35,7 +35,7 @@ STEP = {room: step for step, rooms in enumerate(FLOW) for room in rooms}
 # The same inside a room: a sub-room imports from its own step or from steps above it, and from the room's own files.
 SUB_FLOW = {
     "stability": (("modes", "nonnormal", "motion"), ("robustness",)),
-    "checkpoints": (("network",), ("measure",), ("reduce",)),
+    "checkpoints": (("trace",), ("network",), ("measure",), ("reduce",)),
     "nn": (("modules",), ("experiment",)),
     "report": (("pages",),),
 }
