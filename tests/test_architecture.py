@@ -17,7 +17,7 @@ PACKAGE = ROOT / "ctrlattn"
 # A room imports from its own step or from steps above it, never from below.
 FLOW = (
     ("errors", "progress", "arrays", "files", "identity", "kernels"),
-    ("predictors", "controllers", "normalizers", "tracking"),
+    ("predictors", "controllers", "normalizers", "tracking", "passes"),
     ("sequential",),
     ("loop",),
     ("streaming", "presets", "memory", "config", "results", "signals"),
@@ -25,6 +25,7 @@ FLOW = (
     ("stability",),
     ("frequency",),
     ("design",),
+    ("looped",),
     ("checkpoints", "nn"),
     ("observers",),
     ("plots",),
@@ -59,7 +60,7 @@ WALLS = {
     "pydantic": {"config", "cli"},
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "tracking", "sequential", "loop")
+SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "tracking", "passes", "sequential", "loop")
 RECORDS = {"Trajectory", "Margins"}  # made by simulate and margins, whose examples show them
 
 
