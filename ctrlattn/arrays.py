@@ -181,6 +181,54 @@ def require_number(name: str, value: Any) -> Any:
     return value if is_torch(value) else float(value)
 
 
+def require_gain(name: str, value: Any) -> Any:
+    """A finite number as `require_number` returns it, or the vector (d,) of one number for each feature itself.
+
+    >>> import numpy as np
+    >>> require_gain("skip", np.array([1.0, 0.5])).tolist()
+    [1.0, 0.5]
+    """
+    if not is_array(value) or value.ndim == 0:
+        return require_number(name, value)
+    if _is_complex(value):
+        raise InputTypeError(f"{name} must be real, got complex values")
+    if value.ndim != 1 or value.shape[0] == 0:
+        raise InputError(f"{name} must be a number, or (d,) with one number a feature, got shape {tuple(value.shape)}")
+    require_finite(name, value)
+    return value
+
+
+def require_features(x: Array, **gains: Any) -> None:
+    """Raise InputError unless each gain is a number, or of the kind of `x` with one number for each of its features.
+
+    >>> import numpy as np
+    >>> require_features(np.ones((4, 3)), skip=np.ones(2))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: skip must have one number for each of the 3 features of the signal, got 2
+    """
+    for name, gain in gains.items():
+        if not is_vector(gain):
+            continue
+        try:
+            namespace(x, gain)
+        except InputTypeError as error:
+            raise InputTypeError(f"{name} must be like the signal: {error}") from None
+        if gain.shape[0] != x.shape[-1]:
+            raise InputError(
+                f"{name} must have one number for each of the {x.shape[-1]} features of the signal, got {gain.shape[0]}"
+            )
+
+
+def is_vector(gain: Any) -> bool:
+    """Whether a gain is one number for each feature, and not one for all.
+
+    >>> is_vector(1.0), is_vector(np.ones(3))
+    (False, True)
+    """
+    return is_array(gain) and gain.ndim == 1
+
+
 def require_positive(name: str, value: Any) -> Any:
     """The finite number itself, as `require_number` returns it, once it is greater than 0.
 

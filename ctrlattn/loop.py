@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
-from ctrlattn.arrays import Array, move, namespace, require_finite, require_number, scaled
+from ctrlattn.arrays import Array, is_vector, move, namespace, require_features, require_finite, require_gain, scaled
 from ctrlattn.controllers import ControllerState
 from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.sequential import Terms, is_running, run_passes
@@ -57,9 +57,9 @@ class Loop:
         ----------
         predictor : callable
             It maps (..., n, d) -> (..., n, d); see ctrlattn.predictors.
-        skip : float
-            Gain of the residual connection.
-        feedback : float
+        skip : float or (d,)
+            Gain of the residual connection; a vector has one number for each feature, such as the scales of LayerScale.
+        feedback : float or (d,)
             Gain of the prediction: -1 subtracts it (negative feedback), +1 adds it as the usual transformer does.
         controller : PID, LTIController or python-control system with dt = 1, optional
             It is SISO, acts on each element of the error, and does so from layer 1 on.
@@ -78,9 +78,11 @@ class Loop:
         Raises
         ------
         InputTypeError
-            A predictor, normalizer or controller of the wrong kind, a gain that is not a number.
+            A predictor, normalizer or controller of the wrong kind, a gain that is neither a number nor a vector of
+            them.
         InputError
-            A gain that is not finite, an unknown order, sequential order with a predictor that is not causal.
+            A gain that is not finite, two vectors of unequal length, an unknown order, sequential order with a
+            predictor that is not causal.
 
         Examples
         --------
@@ -94,8 +96,8 @@ class Loop:
 
     predictor: Any
     _: KW_ONLY
-    skip: float = 1.0
-    feedback: float = -1.0
+    skip: Any = 1.0  # a float, or (d,)
+    feedback: Any = -1.0
     controller: Any = None
     reference_gain: float = 1.0
     normalizer: Any = None
@@ -111,7 +113,8 @@ class Loop:
         if self.normalize_input and self.normalizer is None:
             raise InputError("normalize_input=True needs a normalizer, such as ctrlattn.rms_norm")
         for name in ("skip", "feedback"):
-            object.__setattr__(self, name, require_number(name, getattr(self, name)))
+            object.__setattr__(self, name, require_gain(name, getattr(self, name)))
+        _require_one_length(self.skip, self.feedback)
         tracking = Tracking(self.controller, self.reference_gain)
         object.__setattr__(self, "tracking", tracking)
         object.__setattr__(self, "controller", tracking.controller)
@@ -148,6 +151,7 @@ class Loop:
 
     def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
         """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
+        require_features(x, skip=self.skip, feedback=self.feedback)
         new = scaled(self.skip, x) + scaled(self.feedback, y)
         new = new if u is None else new + u
         if self.normalizer is None or self.normalize_input:
@@ -230,8 +234,8 @@ def simulate(
         InputTypeError
             Mixed kinds, dtypes or devices, also between x and what a predictor or normalizer returns; integers.
         InputError
-            Shapes that do not fit, no token, NaN or infinity in x, reference or disturbance, a sequence of loops
-            whose length is not `layers` or whose controllers cannot share one memory.
+            Shapes that do not fit (also of a vector of gains), no token, NaN or infinity in x, reference or
+            disturbance, a sequence of loops whose length is not `layers` or whose controllers cannot share one memory.
 
         Examples
         --------
@@ -247,6 +251,8 @@ def simulate(
         raise InputError(f'record must be "all" or "last", got {record!r}')
     state = Tracking.init(x, reference)
     _require_signals(x, layers, reference=reference, disturbance=disturbance)
+    for each in loops:
+        require_features(x, skip=each.skip, feedback=each.feedback)
     if not isinstance(loop, Loop):
         _require_one_memory(loops, x)
     elif layers > 0 and disturbance is None and loop.controller is None and is_running(loop.predictor, loop.order):
@@ -296,6 +302,22 @@ def require_single_loop(loop: Any, quantity: str) -> Loop:
     raise InputTypeError(f"{quantity} takes a Loop, got {type(loop).__name__}")
 
 
+def require_scalar_gains(loop: Any, quantity: str) -> Loop:
+    """The loop itself; an InputError where its gains are vectors and the quantity is defined for numbers.
+
+    Features with gains of their own have modes of their own: no one pole belongs to an eigenvalue of attention.
+    """
+    loop = require_single_loop(loop, quantity)
+    for name in ("skip", "feedback"):
+        if is_vector(gain := getattr(loop, name)):
+            raise InputError(
+                f"{quantity} needs numbers as gains, and {name} is a vector of {gain.shape[0]}, one number a feature. "
+                "Where the predictor acts alike on every feature, dataclasses.replace(loop, skip=..., feedback=...) "
+                "with the numbers of feature j is the loop of that feature; linearize takes all features at once"
+            )
+    return loop
+
+
 def refuse_loop_sequence(system: Any, quantity: str) -> None:
     """Raise InputError if `system` is a sequence of loops; for functions that take linear systems of any kind."""
     if isinstance(system, Sequence) and system and all(isinstance(loop, Loop) for loop in system):
@@ -341,6 +363,13 @@ def _require_signals(x: Array, layers: int, *, reference: Array | None, disturba
 def _require_one_memory(loops: list[Loop], x: Array) -> None:
     controllers = {k: loop.controller for k, loop in enumerate(loops) if loop.controller is not None}
     require_one_memory({k: f"{type(c).__name__} with {len(c.init(x))} memories" for k, c in controllers.items()})
+
+
+def _require_one_length(skip: Any, feedback: Any) -> None:
+    if is_vector(skip) and is_vector(feedback) and skip.shape[0] != feedback.shape[0]:
+        raise InputError(
+            f"skip and feedback must have one number for each feature, got {skip.shape[0]} and {feedback.shape[0]}"
+        )
 
 
 def _require_function(name: str, function: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, arange, is_torch, machine_epsilon, namespace, to_numpy
+from ctrlattn.arrays import Array, arange, is_torch, is_vector, machine_epsilon, namespace, to_numpy
 from ctrlattn.normalizers import rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean
 
@@ -166,8 +166,8 @@ def _by_pass(fronts: list[Array], n: int, passes: int) -> Array:
 
 
 def is_compilable(terms: Terms, x: Array, *others: Array | None) -> bool:
-    """Whether the compiled sweep may stand in: a norm it knows, plain numbers in main memory, no gradient."""
-    if is_torch(terms.skip) or is_torch(terms.feedback):
+    """Whether the compiled sweep may stand in: numbers as gains, a norm it knows, main memory, no gradient."""
+    if any(is_torch(gain) or is_vector(gain) for gain in (terms.skip, terms.feedback)):
         return False
     if terms.normalizer is not None and scaling_of(terms, x) is None:
         return False

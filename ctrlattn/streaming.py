@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import Array, is_torch, like, namespace, require_finite, to_numpy
+from ctrlattn.arrays import Array, is_torch, like, namespace, require_features, require_finite, to_numpy
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, require_layers, require_single_loop
 from ctrlattn.sequential import is_compilable, is_running, sweep_options
@@ -74,7 +74,7 @@ class Stream:
         InputTypeError
             Another kind, dtype or device than the first token's.
         InputError
-            Another shape than the first token's, NaN or infinity.
+            Another shape than the first token's, another number of features than a gain of the loop, NaN or infinity.
         """
         x, r = self._checked("token", token), None if reference is None else self._checked("reference", reference)
         compiled = self._loop.controller is None and is_compilable(self._loop.terms, x)
@@ -92,6 +92,7 @@ class Stream:
                 f"the {name} must be (..., d) and shaped as the first token, {tuple(first.shape)}, "
                 f"got {tuple(token.shape)}"
             )
+        require_features(token, skip=self._loop.skip, feedback=self._loop.feedback)
         require_finite(f"the {name}", token)
         self._first = first
         return token[..., None, :]

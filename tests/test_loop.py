@@ -444,7 +444,7 @@ def test_a_loop_cannot_be_changed_and_equals_itself_alone():
         ({"skip": math.nan}, ValueError, "skip must be finite"),
         ({"feedback": math.inf}, ValueError, "feedback must be finite"),
         ({"reference_gain": "1"}, TypeError, "reference_gain must be a number, got '1'"),
-        ({"skip": np.ones(3)}, TypeError, "skip must be a number"),
+        ({"skip": [1.0, 0.5]}, TypeError, "skip must be a number"),
         ({"order": "serial"}, ValueError, 'order must be "parallel" or "sequential", got \'serial\''),
         ({"normalize_input": True}, ValueError, "normalize_input=True needs a normalizer"),
     ],

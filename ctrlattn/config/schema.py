@@ -9,9 +9,10 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WrapValidator, model_validator
 
 from ctrlattn import controllers, normalizers, predictors, presets
+from ctrlattn.arrays import require_gain
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop, Order
 
@@ -57,6 +58,14 @@ def _array(value: Any) -> np.ndarray:
 
 
 Matrix = Annotated[Any, BeforeValidator(_array)]
+
+
+def _gain(value: Any, number: Callable[[Any], float]) -> Any:
+    """A number, or an array of one number for each feature."""
+    return require_gain("a gain", _array(value)) if isinstance(value, list | dict | np.ndarray) else number(value)
+
+
+Gain = Annotated[float, WrapValidator(_gain)]
 
 
 # Bounds stand here as well as in the things that are made, so that a fault in one key does not hide one in another.
@@ -226,8 +235,8 @@ class LoopModel(_Strict):
 
     preset: Annotated[str | None, BeforeValidator(_known_preset)] = None
     predictor: Annotated[AnyPredictor | None, BeforeValidator(_named)] = None
-    skip: float | None = None
-    feedback: float | None = None
+    skip: Gain | None = None
+    feedback: Gain | None = None
     reference_gain: float | None = None
     order: Order | None = None
     normalize_input: bool | None = None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from ctrlattn.arrays import is_torch
+from ctrlattn.arrays import is_torch, is_vector
 from ctrlattn.config.schema import AnyController, AnyNormalizer, AnyPredictor, Part, Simulation, members
 from ctrlattn.controllers import LTIController
 from ctrlattn.errors import InputError
@@ -49,8 +49,8 @@ def loop_to_dict(loop: Loop) -> dict[str, Any]:
     0.6
     """
     return {
-        "skip": float(loop.skip),
-        "feedback": float(loop.feedback),
+        "skip": _gain("skip", loop.skip),
+        "feedback": _gain("feedback", loop.feedback),
         "reference_gain": float(loop.reference_gain),
         "order": loop.order,
         "normalize_input": loop.normalize_input,
@@ -59,6 +59,10 @@ def loop_to_dict(loop: Loop) -> dict[str, Any]:
         "controller": "none" if loop.controller is None else _controller(loop.controller),
         "normalizer": "none" if loop.normalizer is None else _normalizer(loop.normalizer),
     }
+
+
+def _gain(where: str, gain: Any) -> Any:
+    return _plain(where, gain) if is_vector(gain) else float(gain)
 
 
 def _predictor(predictor: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ctrlattn.controllers import PID
 from ctrlattn.design.performance import MEASURES, Performance, in_words, performance
 from ctrlattn.design.tuning import Design, InfeasibleError, Spec, tune
 from ctrlattn.errors import InputTypeError
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 
 _RESCUE = {"modulus_margin": 0.1, "settling": 100.0}  # asked of gains that replace unstable ones
 
@@ -80,7 +80,7 @@ def judge(
     >>> round(measured.meets.steady_state_error, 6), measured.meets.settling
     (0.625, 8.0)
     """
-    require_single_loop(loop, "judge")
+    require_scalar_gains(loop, "judge")
     if not isinstance(loop.controller, PID):
         raise InputTypeError(f"judge is about PID gains, got a {type(loop.controller).__name__}")
     measured = performance(loop, spectrum)

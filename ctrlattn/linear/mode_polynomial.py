@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 
 BAND = 0.02  # half-width of the settling band, as a share of the change
 
@@ -23,7 +23,7 @@ def open_loop_pole(loop: Loop, a: Any) -> Any:
     >>> open_loop_pole(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25)
     0.75
     """
-    loop = require_single_loop(loop, "open_loop_pole")
+    loop = require_scalar_gains(loop, "open_loop_pole")
     return loop.skip + loop.feedback * a
 
 
@@ -36,7 +36,7 @@ def attention_eigenvalue(loop: Loop, alpha: Any) -> Any:
     >>> attention_eigenvalue(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.75)
     0.25
     """
-    loop = require_single_loop(loop, "attention_eigenvalue")
+    loop = require_scalar_gains(loop, "attention_eigenvalue")
     if loop.feedback == 0:
         raise InputError("attention_eigenvalue: with feedback = 0 the pole is skip for every eigenvalue of attention")
     return (alpha - loop.skip) / loop.feedback

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.controllers import PID, Realization
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.loop import DIAGRAM, Loop, require_single_loop
+from ctrlattn.loop import DIAGRAM, Loop, require_scalar_gains
 
 Breaking = Literal["control", "prediction"]
 
@@ -111,7 +111,7 @@ def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.S
 
 
 def _require_linear(loop: Loop, quantity: str) -> None:
-    require_single_loop(loop, quantity)
+    require_scalar_gains(loop, quantity)
     if loop.order == "sequential":
         raise InputError(
             f"{quantity}: a sequential pass has no scalar modes, it couples the tokens within a layer; "

@@ -6,7 +6,7 @@ With M the strict causal mean, a sequential pass of the automaton is (I + g M)^-
 import numpy as np
 
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 
 _TOLERANCE = 1e-9
 
@@ -42,7 +42,7 @@ def pass_operator(loop: Loop, n: int) -> np.ndarray:
            [-1. ,  1. ,  0. ],
            [ 0. , -0.5,  1. ]])
     """
-    require_single_loop(loop, "pass_operator")
+    require_scalar_gains(loop, "pass_operator")
     if loop.normalizer is not None:
         raise InputError("pass_operator: a loop with a normalizer is nonlinear; use linearize at a state")
     if loop.controller is not None:

@@ -12,7 +12,7 @@ from ctrlattn.arrays import require_finite, to_numpy
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.operators import pass_operator
-from ctrlattn.loop import Loop, refuse_loop_sequence, require_single_loop
+from ctrlattn.loop import Loop, refuse_loop_sequence, require_scalar_gains
 
 
 def poles(system: Any) -> np.ndarray:
@@ -115,7 +115,7 @@ def token_system(loop: Loop, n: int) -> control.StateSpace:
     >>> system.nstates, len(poles(system))
     (200, 200)
     """
-    require_single_loop(loop, "token_system")
+    require_scalar_gains(loop, "token_system")
     if loop.controller is not None and (loop.order == "sequential" or loop.hold_first):
         raise InputError(
             "token_system: with a controller it takes parallel order and no held token; use linearize at a state"

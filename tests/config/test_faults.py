@@ -51,6 +51,14 @@ def test_every_fault_at_once_with_path_and_value():
         ('[loop]\npredictor = {kind = "fixed_attention", matrix = [[nan]]}', "must be finite"),
         ('[loop]\npredictor = {kind = "softmax_attention", causal = false}\norder = "sequential"', "not causal"),
         ('[loop]\npreset = "softmax"\nskip = inf', "loop.skip"),
+        ('[loop]\npreset = "softmax"\nskip = "big"', "loop.skip: Input should be a valid number"),
+        ('[loop]\npreset = "softmax"\nskip = [1.0, nan]', "loop.skip: a gain must be finite: found nan at index (1,)"),
+        ('[loop]\npreset = "softmax"\nfeedback = [[1.0]]', "loop.feedback: a gain must be a number, or (d,)"),
+        ('[loop]\npreset = "softmax"\nfeedback = [1.0, "x"]', "loop.feedback: an array is a nested list of numbers"),
+        (
+            '[loop]\npreset = "softmax"\nskip = [1.0, 0.5]\nfeedback = [1.0, 0.5, 0.2]',
+            "skip and feedback must have one number for each feature, got 2 and 3",
+        ),
         (
             '[loop]\npreset = "softmax"\ncontroller = {kind = "lti", A = [[1.0]], B = [], C = [], D = [[1.0]]}',
             r"loop.controller: B must be (1, 1) for a state of order 1, got (0,)",

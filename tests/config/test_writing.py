@@ -38,6 +38,7 @@ LOOPS = {
     "lti": Loop(CausalMean(), controller=LTIController(control.ss(0.9 * np.eye(2), [[1], [0.3]], [[1, 2]], 0.1, 1))),
     "static lti": Loop(CausalMean(), controller=LTIController(control.tf([0.3], [1], 1))),
     "weights": Loop(CausalMean(), normalizer=partial(layer_norm, weight=RNG.random(4), bias=RNG.random(4), eps=1e-3)),
+    "vectors": Loop(CausalMean(), skip=RNG.random(4), feedback=-RNG.random(4)),
     "unit": Loop(CausalMean(), normalizer=partial(unit_norm, eps=1e-3)),
     "pre-norm": Loop(SoftmaxAttention(), feedback=1.0, normalizer=rms_norm, normalize_input=True),
 }
@@ -70,6 +71,14 @@ def test_any_finite_numbers_come_back(gains, ema, form, matrix):
     assert (back.skip, back.feedback, back.reference_gain) == (skip, feedback, beta)
     assert vars(back.controller) == vars(loop.controller)
     assert_array_equal(back.predictor.matrix, loop.predictor.matrix)
+
+
+def test_float32_vectors_of_gains_stay_float32():
+    loop = Loop(CausalMean(), skip=np.array([0.1, 0.2], np.float32), feedback=np.float32(0.3))
+    back = config.loads(config.dumps(loop)).loop
+    assert back.skip.dtype == np.float32
+    assert type(back.feedback) is float
+    assert_array_equal(back.skip, loop.skip)
 
 
 def test_float32_arrays_stay_float32():

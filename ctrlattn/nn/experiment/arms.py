@@ -17,6 +17,7 @@ import torch
 from ctrlattn import config, presets
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_known
+from ctrlattn.loop import require_scalar_gains
 from ctrlattn.nn.experiment.measures import clipped
 from ctrlattn.nn.modules.blocks import Block
 from ctrlattn.nn.modules.gains import Actuator, LearnedPID
@@ -128,7 +129,7 @@ def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1
     ctrlattn.InputError: unknown arm 'pidformer-ema-lerned': did you mean 'pidformer-ema-learned'?
     """
     if arm.endswith(".toml"):
-        loop = config.load(arm).loop
+        loop = require_scalar_gains(config.load(arm).loop, f"{arm}: an arm")
         if loop.skip != 0 or loop.order == "sequential" or loop.normalizer is not None:
             raise InputError(f"{arm}: an arm is a loop of values: skip = 0, parallel, without normalizer")
         return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": 1.0}

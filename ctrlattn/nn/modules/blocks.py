@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
@@ -130,7 +131,7 @@ class Block(torch.nn.Module):
         self.norm1, self.norm2 = _NORMS[norm](dim), _NORMS[norm](dim)
         self.attn = ControlledAttention(dim, heads, dropout=dropout, **attention)
         self.mlp, self.drop = MLP(dim, hidden, dropout), torch.nn.Dropout(dropout)
-        self.stream = Loop(self.attn, skip=1.0, feedback=feedback)
+        self.stream = Loop(self.attn, skip=1.0, feedback=require_number("feedback", feedback))
 
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None

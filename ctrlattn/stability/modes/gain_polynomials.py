@@ -17,7 +17,7 @@ from ctrlattn.controllers import PID, Fraction, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
 from ctrlattn.linear.modes import mode
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.stability.modes.gain_pencils import mode_matrices, parts, require_values
 
 _PID = ("kp", "ki", "kd")
@@ -45,7 +45,7 @@ class PoleSensitivity(NamedTuple):
 
 def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
     """The polynomials of all modes of a spectrum in the gains `axes`."""
-    mode(require_single_loop(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
+    mode(require_scalar_gains(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
     a = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
         raise InputError(f"{quantity}: the spectrum must be finite and have at least one mode")

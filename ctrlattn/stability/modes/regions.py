@@ -14,7 +14,7 @@ from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
 from ctrlattn.linear.mode_polynomial import attention_eigenvalue, open_loop_pole
-from ctrlattn.loop import Loop
+from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.stability.modes.closed_loop import controller_response, known_controller, mode_pencil, pencil_in_alpha
 from ctrlattn.stability.modes.critical import critical_modes
 from ctrlattn.stability.modes.exact_gains import stable_at
@@ -241,7 +241,7 @@ def mode_intervals(loop: Loop) -> list[Interval]:
     >>> mode_intervals(Loop(CausalMean(), skip=1.0, feedback=-1.0))  # 1 - a inside the circle
     [(0.0, 2.0)]
     """
-    controller = loop.controller or PID()
+    controller = require_scalar_gains(loop, "mode_intervals").controller or PID()
     if loop.feedback == 0:
         return [(-math.inf, math.inf)] if bool(is_stable(controller, open_loop_pole(loop, 0.0))) else []
     ends = (attention_eigenvalue(loop, np.array(pair)) + 0.0 for pair in stability_set(controller))  # no -0

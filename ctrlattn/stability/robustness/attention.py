@@ -17,7 +17,7 @@ import numpy as np
 from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError, require_whole
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.predictors import SoftmaxAttention
 
 
@@ -114,7 +114,7 @@ def attention_contraction(
     >>> round(bound.rate, 6), round(bound.reach, 6), bound.holds(1.0)
     (0.5, 0.7, True)
     """
-    require_single_loop(loop, "attention_contraction")
+    require_scalar_gains(loop, "attention_contraction")
     if loop.order == "sequential" or loop.normalizer is not None or loop.hold_first:
         raise InputError("attention_contraction takes parallel order without a normalizer and without a held token")
     law = loop.controller if loop.controller is not None else PID()

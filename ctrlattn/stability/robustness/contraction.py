@@ -17,7 +17,7 @@ from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.linear.realization import Realization, realization, square
-from ctrlattn.loop import Loop, require_single_loop
+from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.predictors import AssociativeMemory
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
 from ctrlattn.stability.robustness.sectors import normalizer_sector, softmax_sector
@@ -123,7 +123,7 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
     >>> round(contraction_certificate(system, low, high).rate, 4)
     0.5
     """
-    require_single_loop(loop, "sector_form")
+    require_scalar_gains(loop, "sector_form")
     if loop.order == "sequential" or loop.normalize_input or loop.hold_first:
         raise InputError("sector_form takes parallel order, a norm on the result, no held token")
     memory = isinstance(loop.predictor, AssociativeMemory)

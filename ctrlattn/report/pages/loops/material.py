@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn import presets
+from ctrlattn.arrays import is_vector
 from ctrlattn.errors import InputError
 from ctrlattn.linear import mode
 from ctrlattn.loop import Loop, simulate
@@ -132,4 +133,6 @@ def why_not_linear(loop: Loop) -> str | None:
         return "it updates the tokens one after another"
     if loop.hold_first:
         return "token 0 is held"
+    if is_vector(loop.skip) or is_vector(loop.feedback):
+        return "each feature has gains of its own"
     return None
