@@ -1,17 +1,25 @@
-"""Figures from plain arrays, as matplotlib figures or axes. Nothing is shown, and nothing is registered with pyplot."""
+"""Figures of loops, systems and results, and from plain arrays. Nothing is registered with pyplot."""
 
 from ctrlattn.plots import profile, reduction
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
+from ctrlattn.plots.loops import bode, nyquist, pole_zero, root_locus, step
 from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectra, lyapunov_spectrum
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
-from ctrlattn.plots.plane import nyquist, pole_zero, root_loci, root_locus, spectrum_over_regions
+from ctrlattn.plots.plane import (
+    nyquist_curves,
+    poles_and_zeros,
+    root_loci,
+    root_locus_branches,
+    spectrum_over_regions,
+)
 from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 
 __all__ = [
     "bifurcation",
+    "bode",
     "bode_magnitude",
     "certificate",
     "diversity",
@@ -26,16 +34,20 @@ __all__ = [
     "lyapunov_spectra",
     "lyapunov_spectrum",
     "nyquist",
+    "nyquist_curves",
     "nyquist_disk",
     "pole_zero",
+    "poles_and_zeros",
     "profile",
     "pseudospectrum_contours",
     "reduction",
     "root_loci",
     "root_locus",
+    "root_locus_branches",
     "save",
     "similarity",
     "spectrum_over_regions",
+    "step",
     "time_response",
     "token_response",
     "trade_off",

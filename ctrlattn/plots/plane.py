@@ -1,6 +1,6 @@
 """Figures in the complex plane: attention spectra over stability regions, Nyquist, root locus, poles and zeros."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,26 +72,28 @@ def spectrum_over_regions(
 
 
 @themed
-def nyquist(
-    omega: np.ndarray,
+def nyquist_curves(
     responses: Mapping[str, np.ndarray],
     *,
     margins: Mapping[str, Any] | None = None,
+    unit: str = "layers",
     ax: Axes | None = None,
 ) -> Axes:
     """L(e^{iw}) for w > 0 and its mirror image, with -1, the unit circle and the disks of the modulus margins.
 
     Parameters
     ----------
-    omega : (m,), ascending, rad/layer
     responses : name -> complex (m,)
+        Along ascending frequencies.
     margins : name -> ctrlattn.Margins, optional
+    unit : str
+        Of the delay margins.
 
     Examples
     --------
     >>> import numpy as np
     >>> w = np.linspace(0.1, np.pi, 9)
-    >>> nyquist(w, {"neutreno": 0.6 / (np.exp(1j * w) - 0.5)}).get_xlabel()
+    >>> nyquist_curves({"neutreno": 0.6 / (np.exp(1j * w) - 0.5)}).get_xlabel()
     'Re L'
     """
     ax = axes_of(ax, height=4.6)
@@ -99,7 +101,7 @@ def nyquist(
     for name, look in styles(list(responses)).items():
         curve = np.asarray(responses[name])
         margin = (margins or {}).get(name)
-        note = "" if margin is None else f": {_margin_words(margin)}"
+        note = "" if margin is None else f": {_margin_words(margin, unit)}"
         line = {**look, "marker": "None"}
         ax.plot(curve.real, curve.imag, label=escape(name) + note, **line)
         ax.plot(curve.real, -curve.imag, **{**line, "linewidth": 0.8})
@@ -116,16 +118,17 @@ def nyquist(
 
 
 @themed
-def root_locus(
+def root_locus_branches(
     gains: np.ndarray,
     poles: np.ndarray,
     zeros: Any = (),
     *,
     marks: Mapping[str, Any] | None = None,
     title: str = "",
+    continuous: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Closed-loop poles as the overall gain grows, in the z-plane; the unit circle is the border of stability.
+    """Closed-loop poles as the overall gain grows, in the z-plane (s-plane), with the border of stability.
 
     Parameters
     ----------
@@ -139,11 +142,11 @@ def root_locus(
     --------
     >>> import numpy as np
     >>> k = np.linspace(0, 2, 5)
-    >>> root_locus(k, (0.5 - 0.6 * k)[:, None]).get_xlabel()
+    >>> root_locus_branches(k, (0.5 - 0.6 * k)[:, None]).get_xlabel()
     'Re z (angles in rad/layer)'
     """
     ax = axes_of(ax, height=4.2)
-    _z_grid(ax)
+    _plane(ax, [np.asarray(poles)[0], zeros, *(marks or {}).values()], continuous)
     for i, branch in enumerate(np.asarray(poles).T):
         ax.plot(branch.real, branch.imag, color=COLOURS[i % len(COLOURS)], linewidth=1.8)
     start = np.asarray(poles)[0]
@@ -154,7 +157,7 @@ def root_locus(
     for (label, values), marker in zip((marks or {}).items(), "sDv^", strict=False):
         points = np.asarray(values)
         ax.plot(points.real, points.imag, marker, color="black", markersize=5, label=escape(label))
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z", title=escape(title))
+    ax.set_title(escape(title))
     legend(ax)
     return ax
 
@@ -167,7 +170,7 @@ def root_loci(
     *,
     marks: Mapping[str, Mapping[str, Any]],
 ) -> Figure:
-    """`root_locus` of several loops side by side; the arguments are mappings by the name of the loop.
+    """`root_locus_branches` of several loops side by side; the arguments are mappings by the name of the loop.
 
     Examples
     --------
@@ -183,7 +186,7 @@ def root_loci(
     for ax in panels.flat[len(poles) :]:
         ax.set_visible(False)
     for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
-        root_locus(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
+        root_locus_branches(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
         ax.get_legend().remove()
         ax.label_outer()
     handles = {
@@ -194,16 +197,23 @@ def root_loci(
 
 
 @themed
-def pole_zero(poles: Mapping[str, Any], zeros: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
-    """Poles (filled) and zeros (circles) in the z-plane, with lines of equal damping and natural frequency.
+def poles_and_zeros(
+    poles: Mapping[str, Any],
+    zeros: Mapping[str, Any],
+    *,
+    continuous: bool = False,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Poles (filled) and zeros (circles); in the z-plane with lines of equal damping and natural frequency.
 
     Examples
     --------
-    >>> pole_zero({"neutreno": [-0.1]}, {"neutreno": []}).get_ylabel()
+    >>> poles_and_zeros({"neutreno": [-0.1]}, {"neutreno": []}).get_ylabel()
     'Im z'
     """
     ax = axes_of(ax, height=4.2)
-    _z_grid(ax)
+    _plane(ax, [*poles.values(), *zeros.values()], continuous)
     for name, look in styles(list(poles)).items():
         p, z = (np.atleast_1d(np.asarray(points.get(name, []), dtype=complex)) for points in (poles, zeros))
         shape = {"color": look["color"], "marker": look["marker"], "linestyle": "none"}
@@ -211,10 +221,21 @@ def pole_zero(poles: Mapping[str, Any], zeros: Mapping[str, Any], *, ax: Axes | 
         if z.size:
             ax.plot(z.real, z.imag, "o", color=look["color"], fillstyle="none", markersize=11)
     ax.plot([], [], "o", color=GREY, fillstyle="none", markersize=9, linestyle="none", label="zeros")
-    ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z")
-    ax.set_title("Closed-loop poles and zeros of the average mode")
+    ax.set_title(escape(title))
     legend(ax)
     return ax
+
+
+def _plane(ax: Axes, shown: Sequence[Any], continuous: bool) -> None:
+    """The z-plane about the unit circle, or the s-plane about what is shown."""
+    if not continuous:
+        _z_grid(ax)
+        ax.set(xlim=(-1.6, 1.6), ylim=(-1.3, 1.3), aspect="equal", ylabel="Im z")
+        return
+    points = np.concatenate([np.ravel(np.asarray(part, dtype=complex)) for part in shown])
+    reach = 1.3 * max(float(np.max(np.abs(points[np.isfinite(points)]), initial=0.0)), 1e-12)
+    ax.axvline(0.0, color="black", linewidth=1.1)
+    ax.set(xlim=(-reach, 0.7 * reach), ylim=(-reach, reach), aspect="equal", xlabel="Re s", ylabel="Im s")
 
 
 def _z_grid(ax: Axes) -> None:
@@ -253,11 +274,11 @@ def _arrow(ax: Axes, curve: np.ndarray, colour: str) -> None:
     )  # fmt: skip
 
 
-def _margin_words(margin: Any) -> str:
+def _margin_words(margin: Any, unit: str) -> str:
     if not margin.stable:
         return "unstable"
     words = (
-        f"gain {margin.gain_margin:.2f}, phase {margin.phase_margin:.0f}°, delay {margin.delay_margin:.2f} layers, "
+        f"gain {margin.gain_margin:.2f}, phase {margin.phase_margin:.0f}°, delay {margin.delay_margin:.2f} {unit}, "
         f"modulus {margin.modulus_margin:.2f}"
     )
     return words.replace("inf", "∞")

@@ -3,6 +3,7 @@
 No meaning is carried by colour alone, so that each figure can be read in grey.
 """
 
+import io
 import os
 import re
 import warnings
@@ -76,18 +77,36 @@ def themed(draw: Callable[P, R]) -> Callable[P, R]:
     return in_our_look
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows when it is the value of a cell, without magic commands."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(self)
+
+
+class NotebookAxes(Axes):
+    """Axes that a notebook shows, with the figure around them, when they are the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        return _png(figure_of(self))
+
+
 def figure(width: float = 7.2, height: float = 3.4) -> Figure:
     """A figure that pyplot does not know of; sizes in inches.
 
     >>> figure().get_size_inches().tolist()
     [7.2, 3.4]
     """
-    return Figure(figsize=(width, height), layout="constrained")
+    return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
 def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
-    """The given axes, or the only axes of a new figure."""
-    return figure(height=height).add_subplot() if ax is None else ax
+    """The given axes, or the only axes of a new figure.
+
+    >>> axes_of(None)._repr_png_()[1:4]
+    b'PNG'
+    """
+    return figure(height=height).add_subplot(axes_class=NotebookAxes) if ax is None else ax
 
 
 def figure_of(ax: Axes) -> Figure:
@@ -168,6 +187,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     with atomic(svg) as temporary, _layout_kept(figure):
         figure.savefig(temporary, metadata={"Date": None})
     return png, svg
+
+
+@themed
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:

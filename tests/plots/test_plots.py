@@ -36,14 +36,14 @@ def draw(name, names):
             W, dict.fromkeys(names, S), bands={n: np.stack([abs(S) / 2, abs(S)]) for n in names}, ylabel="|S| (dB)"
         ),
         "gang_of_four": lambda: plots.gang_of_four(W, dict.fromkeys(names, FOUR)),
-        "nyquist": lambda: plots.nyquist(
-            W, {n: L(np.exp(1j * W)) for n in names}, margins=dict.fromkeys(names, margins(L))
+        "nyquist": lambda: plots.nyquist_curves(
+            {n: L(np.exp(1j * W)) for n in names}, margins=dict.fromkeys(names, margins(L))
         ),
-        "root_locus": lambda: plots.root_locus(k, locus, [0.2], marks={n: [0.1] for n in names}),
+        "root_locus": lambda: plots.root_locus_branches(k, locus, [0.2], marks={n: [0.1] for n in names}),
         "root_loci": lambda: plots.root_loci(
             k, dict.fromkeys(names, locus), {n: [] for n in names}, marks={n: {} for n in names}
         ),
-        "pole_zero": lambda: plots.pole_zero({n: [0.5, 0.1j] for n in names}, {n: [0.2] for n in names}),
+        "pole_zero": lambda: plots.poles_and_zeros({n: [0.5, 0.1j] for n in names}, {n: [0.2] for n in names}),
         "token_response": lambda: plots.token_response(W, {n: np.abs(S) for n in names}),
         "diversity": lambda: plots.diversity(k, dict.fromkeys(names, k), ylabel="Mean cosine"),
         "heatmap": lambda: plots.heatmap(np.eye(3) - 0.5, xlabel="head", ylabel="layer", label="gain", diverging=True),

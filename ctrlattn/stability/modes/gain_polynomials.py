@@ -147,10 +147,19 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
         raise InputError(f"root_locus is of one mode, got {len(mode_of)} eigenvalues")
     value = complex(mode_of[0])
     matrices = mode_matrices(parts(loop, [gain]), value.real if value.imag == 0 else value, values_at)
-    poles = np.linalg.eigvals(matrices).astype(complex)
-    for previous, row in pairwise(poles):
+    return branches(np.linalg.eigvals(matrices).astype(complex))
+
+
+def branches(poles: np.ndarray) -> np.ndarray:
+    """Poles (m, n), each row put into the order in which they have moved least since the row before.
+
+    >>> branches(np.array([[0.1, 0.9], [0.8, 0.2]])).tolist()
+    [[0.1, 0.9], [0.2, 0.8]]
+    """
+    ordered = poles.copy()
+    for previous, row in pairwise(ordered):
         row[:] = row[linear_sum_assignment(np.abs(previous[:, None] - row[None, :]))[1]]
-    return poles
+    return ordered
 
 
 def _pid(loop: Loop, quantity: str) -> PID:

@@ -114,15 +114,16 @@ def _responses(average: dict[str, np.ndarray], worst: dict[str, dict[str, Any]])
 def _loops(loops: dict[str, Loop], a: float, stability: dict[str, Margins]) -> tuple[Picture, ...]:
     transfers = {name: loop_transfer(loop, a) for name, loop in loops.items()}
     inside = OMEGA[1:]  # an integrator is infinite at z = 1
-    nyquist = plots.nyquist(inside, {name: L(np.exp(1j * inside)) for name, L in transfers.items()}, margins=stability)
+    nyquist = plots.nyquist_curves({name: L(np.exp(1j * inside)) for name, L in transfers.items()}, margins=stability)
     four = {
         name: {key: np.abs(system(np.exp(1j * OMEGA[1:]))) for key, system in gang_of_four(loop, a).items()}
         for name, loop in loops.items()
     }
     closed = {name: mode(loop, a) for name, loop in loops.items()}
-    poles_and_zeros = plots.pole_zero(
+    poles_and_zeros = plots.poles_and_zeros(
         {name: system.poles() for name, system in closed.items()},
         {name: system.zeros() for name, system in closed.items()},
+        title="Closed-loop poles and zeros of the average mode",
     )
     return (
         Picture("nyquist", "Nyquist curves of the average mode with their margins", plots.figure_of(nyquist)),
