@@ -22,7 +22,6 @@ from ctrlattn.plots.style import (
     themed,
 )
 from ctrlattn.plots.systems import closed_loops, open_loops, response, sampling, with_states
-from ctrlattn.stability.modes.gain_polynomials import branches
 
 _STEP = 0.03  # longest way of a pole between two gains of a root locus, in the unit of the frame
 _FRAME = 3.0  # a pole beyond this modulus has left the frame
@@ -176,6 +175,8 @@ def root_locus(system: Any, gains: Any = None, *, a: float | None = None, ax: Ax
     >>> ax.get_xlabel()
     'Re z (angles in rad/layer)'
     """
+    from ctrlattn.stability.modes.gain_polynomials import branches
+
     systems = with_states(open_loops(system, a, "root_locus"), "root_locus")
     if len(systems) > 1:
         raise InputError("root_locus draws one system: call it once for each, with ax= to draw into one figure")
@@ -301,6 +302,8 @@ def _closed_poles(loop: Any, gains: np.ndarray) -> np.ndarray:
 
 def _gains(loop: Any) -> np.ndarray:
     """From 0 to a gain a thousand times that of |L| = 1 nearby, with steps that move no visible pole far."""
+    from ctrlattn.stability.modes.gain_polynomials import branches
+
     w = np.linspace(0.05, 3.0, 60) * (1.0 if loop.dt else max(1e-12, float(np.max(np.abs(loop.poles()), initial=1.0))))
     size = np.abs(np.ravel(loop(np.exp(1j * w) if loop.dt else 1j * w, warn_infinite=False)))
     size = size[np.isfinite(size) & (size > 0)]

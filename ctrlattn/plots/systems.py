@@ -1,6 +1,7 @@
 """What a person has, as linear systems by name: one or several of a Loop (with its mode) and python-control's objects.
 
-Here a plot finds its systems, its frequencies and its unit of time; nothing is drawn here.
+Here a plot finds its systems, its frequencies and its unit of time; nothing is drawn here. What brings in
+python-control, and with it pyplot, is imported when it is used: arrays can be drawn without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,10 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.modes import loop_transfer, mode
-from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.loop import Loop, refuse_loop_sequence
-from ctrlattn.stability.boundary_search import start_grid
 
 _EVEN = 240  # frequencies spread evenly, beside those that gather about poles and zeros
 _INTEGRATOR = 1e-9  # a pole or zero this near to z = 1 (s = 0) stands for one there
@@ -20,11 +18,15 @@ _INTEGRATOR = 1e-9  # a pole or zero this near to z = 1 (s = 0) stands for one t
 
 def open_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
     """Systems by name; of a Loop the transfer L(z) = C(z)/(z - alpha) of mode a, broken at the controller."""
+    from ctrlattn.linear import loop_transfer
+
     return _systems(given, a, quantity, loop_transfer)
 
 
 def closed_loops(given: Any, a: Any, quantity: str) -> dict[str, Any]:
     """Systems by name; of a Loop the closed loop of mode a, from beta r to the state."""
+    from ctrlattn.linear import mode
+
     return _systems(given, a, quantity, mode)
 
 
@@ -70,6 +72,8 @@ def _system(item: Any, a: Any, quantity: str, of_mode: Callable[[Loop, Any], Any
 
 def _base(system: Any, quantity: str) -> float | None:
     """Sampling time, 1 where it is not specified; None of continuous time."""
+    from ctrlattn.linear.time_base import is_continuous
+
     if is_continuous(system, quantity):
         return None
     return 1.0 if system.dt is True else float(system.dt)
@@ -108,6 +112,8 @@ def response(system: Any, omega: Any, quantity: str) -> tuple[np.ndarray, np.nda
 
 
 def _frequencies(system: Any, quantity: str) -> np.ndarray:
+    from ctrlattn.stability.boundary_search import start_grid
+
     roots = np.concatenate([np.ravel(system.poles()), np.ravel(system.zeros())])
     base = _base(system, quantity)
     corner = 0.0 if base is None else 1.0  # what an integrator does there is the same at all low frequencies
