@@ -1,8 +1,8 @@
 """x' = N(s x + sum_k c_k F_k): what each layer of a residual network does to its stream, as `trace` has seen it.
 
-A layer is called once or several times (where its weights are tied). Each call is a sequence of steps, and each step is
-one such equation. Pre-norm: one step adds the attention, the next the MLP; parallel: one step adds both; post-norm: each
-step ends with its norm N.
+A layer is called once or several times (where its weights are tied). Each call is a sequence of steps, each of which is
+one such equation. Pre-norm: one step adds the attention, the next the MLP. Parallel: one step adds both. Post-norm:
+each step ends with its norm N.
 """
 
 from dataclasses import dataclass
