@@ -5,10 +5,20 @@ The command line turns an InputError into one line and exit code 2. Any other ex
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from importlib.util import find_spec
 from operator import index
 from typing import Any
 
 _SHOWN = 40  # known names in a message: a vocabulary has thousands
+# The extra of this package that installs a module, and the name that a package index knows it by.
+_EXTRAS = {
+    "transformers": ("hf", "transformers"),
+    "safetensors": ("hf", "safetensors"),
+    "accelerate": ("hf", "accelerate"),
+    "gguf": ("hf", "gguf"),
+    "plotly": ("interactive", "plotly"),
+    "sklearn": ("train", "scikit-learn"),
+}
 
 
 class InputError(ValueError):
@@ -27,8 +37,34 @@ class InputTypeError(InputError, TypeError):
     """
 
 
+class MissingExtra(InputError, ImportError):
+    """A library of an optional extra is not installed; both an InputError and an ImportError.
+
+    >>> issubclass(MissingExtra, ImportError)
+    True
+    """
+
+
 # A traceback names an exception by the address that users import it from.
-InputError.__module__ = InputTypeError.__module__ = "ctrlattn"
+InputError.__module__ = InputTypeError.__module__ = MissingExtra.__module__ = "ctrlattn"
+
+
+def require_installed(what: str, *modules: str) -> None:
+    """Raise MissingExtra, with the command that installs it, where a module of an extra is absent.
+
+    >>> require_installed("this doctest", "transformers")
+    """
+    for module in modules:
+        extra, package = _EXTRAS[module]
+        if not _is_installed(module):
+            raise MissingExtra(f'{what} needs {package}: pip install "ctrlattn[{extra}]"')
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def did_you_mean(name: Any, known: Collection[str]) -> str:

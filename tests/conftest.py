@@ -1,6 +1,7 @@
 """Every test that asks for `xp` runs on numpy and on torch; no test may change global state."""
 
 import gc
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +50,9 @@ def undrawn(monkeypatch):
         Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
 
     monkeypatch.setattr(Figure, "savefig", savefig)
+
+
+@pytest.fixture
+def absent(monkeypatch):
+    """absent(module): importing it fails from now on, as where it is not installed."""
+    return lambda module: monkeypatch.setitem(sys.modules, module, None)

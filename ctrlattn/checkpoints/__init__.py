@@ -1,5 +1,11 @@
 """Real networks as control loops: load a transformers checkpoint and record its signals."""
 
+# Before the modules that import them: the first thing a new user meets is then what to install.
+from ctrlattn.errors import require_installed
+
+require_installed("a checkpoint", "transformers", "safetensors", "accelerate")
+
+# ruff: noqa: E402
 from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, perplexity
 from ctrlattn.checkpoints.measure.heads import head_contributions
 from ctrlattn.checkpoints.measure.importance import importance

@@ -34,9 +34,7 @@ class Checkpoint:
     @property
     def causal(self) -> bool:
         """Whether a token sees only those before it."""
-        config = self.model.config.get_text_config()
-        both_ways = getattr(config, "use_bidirectional_attention", False)
-        return (self.family.causal and not both_ways) or bool(getattr(config, "is_decoder", False))
+        return not sees_both_ways(self.model.config, self.family.causal)
 
     def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
         """Sublayers in order of depth, of one kind or all; looked up anew, so that replaced modules are found.
@@ -52,7 +50,22 @@ class Checkpoint:
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
-        count = len(self.layers)
-        if not 0 <= layer < count:
-            raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
-        return int(layer)
+        return layer_index(layer, len(self.layers))
+
+
+def layer_index(layer: int, count: int) -> int:
+    """`layer`, checked to be one of 0 ... count - 1.
+
+    >>> layer_index(2, 3)
+    2
+    """
+    if not 0 <= layer < count:
+        raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
+    return int(layer)
+
+
+def sees_both_ways(config: Any, causal: bool) -> bool:
+    """Whether a token also sees those behind it, by the configuration and whether the family is causal."""
+    text = config.get_text_config()
+    both_ways = getattr(text, "use_bidirectional_attention", False)
+    return not ((causal and not both_ways) or bool(getattr(text, "is_decoder", False)))

@@ -1,20 +1,17 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
-import os
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.describe import Description, describe, foreign, where
 from ctrlattn.checkpoints.network.families import Family, family_of
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.errors import InputError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _ATTENTION = ("eager", "sdpa")
-_LONGEST = 400  # characters of a message
 
 
 def load(
@@ -73,40 +70,19 @@ def load(
         return _from_model(source, tokenizer, family, attention)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    name, gguf = _locate(str(source), gguf_file)
-    if find_spec("transformers") is None:
-        raise InputError('a checkpoint needs transformers: pip install "ctrlattn[hf]"')
-    try:
-        if gguf is None and is_changed(name):
-            options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
-            return _fitting(open_changed(name, tokenizer=tokenizer, family=family, **options))
-        return _from_pretrained(name, gguf, tokenizer, family, allow_download, _DTYPES[dtype], attention)
-    except MemoryError:
-        raise
-    except Exception as error:
-        # A damaged file raises whatever its bytes lead to (struct.error, ZeroDivisionError ...): one line for all.
-        raise InputError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "custom code" in text:
-        return "it needs code of its own, which is never executed"
-    if "weights_only" in text:
-        return "its pickled weights hold more than tensors, and are never unpickled"
-    if "couldn't connect" in text:
-        return (
-            "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
-            "allow_download=True, --allow-download on the command line, fetches it"
-        )
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    # A GGUF file that ends early gives numpy too few bytes for the shape of a tensor.
-    if isinstance(error, OSError | ValueError) and "reshape" not in text:
-        return text
-    return f"a damaged or incomplete file ({type(error).__name__}: {text})"
+    description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
+    family = family or family_of(description.model_type)
+    if description.gguf is None and is_changed(description.folder):
+        options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
+        with foreign(source):
+            changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
+        return _fitting(changed)
+    return _from_pretrained(description, tokenizer, family, allow_download, _DTYPES[dtype], attention)
 
 
 def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attention: str) -> Checkpoint:
+    model = getattr(model, "_orig_mod", model)  # torch.compile: compiled code would pass the hooks of an analysis by
+    _require_plain(model)
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
@@ -115,81 +91,69 @@ def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attent
     return _fitting(Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__)))
 
 
+def _require_plain(model: Any) -> None:
+    """Raise InputError where a module only holds the network, or its weights are elsewhere; it says what to do."""
+    name = type(model).__name__
+    if name in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"):
+        raise InputError(f"{name}: a network wrapped for several devices: give the network inside, model.module")
+    if hasattr(model, "merge_and_unload"):
+        raise InputError(
+            f"{name}: an adapter around a network: merge it, model.merge_and_unload(), and give what that returns"
+        )
+    absent = next((weight for weight, value in model.named_parameters() if value.device.type == "meta"), None)
+    if absent is not None:
+        raise InputError(
+            f"{name}: the weight {absent} is not in memory (device meta: offloaded by accelerate, or never loaded): "
+            "load the network without device_map and offloading"
+        )
+
+
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
         raise InputError("the network has no layer")
     for name, weight in checkpoint.model.named_parameters():
-        if weight.device.type != "meta" and not torch.isfinite(weight).all():
+        if not torch.isfinite(weight).all():
             count = int((~torch.isfinite(weight)).sum())
             raise InputError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
     return checkpoint
 
 
-def _locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
-    """(directory or hub id, name of the GGUF file in it or None)."""
-    path = Path(source)
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise InputError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
-        return str(path.parent), path.name
-    if path.is_dir():
-        files = sorted(p.name for p in path.glob("*.gguf"))
-        if gguf_file is not None and gguf_file not in files:
-            raise InputError(f"{source}: no {gguf_file} there; GGUF files: {', '.join(files) or 'none'}")
-        if (path / "config.json").exists() or gguf_file is not None:
-            return source, gguf_file
-        if len(files) == 1:
-            return source, files[0]
-        raise InputError(f"{source}: neither config.json nor exactly one .gguf file there ({len(files)} found)")
-    if source.count("/") > 1 or path.is_absolute() or source.startswith(("." + os.sep, "~")) or not source:
-        raise InputError(f"{source}: no such directory or file")
-    return source, gguf_file
-
-
 def _from_pretrained(
-    name: str,
-    gguf: str | None,
+    description: Description,
     tokenizer: Any | None,
-    family: Family | None,
+    family: Family,
     allow_download: bool,
     dtype: torch.dtype,
     attention: str,
 ) -> Checkpoint:
     import transformers
 
-    # False, not left out: without it transformers asks on the terminal whether to run the code of a checkpoint.
-    where: dict[str, Any] = {"local_files_only": not allow_download, "trust_remote_code": False}
-    if gguf is not None:
-        where["gguf_file"] = gguf
-    config = transformers.AutoConfig.from_pretrained(name, **where)
-    family = family or family_of(config.model_type)
-    # A decoder saved without its head ("LlamaModel") would get a random one.
-    headless = any(a.endswith("Model") and "Head" not in a for a in config.architectures or ())
-    loader: Any = transformers.AutoModelForCausalLM if family.causal and not headless else transformers.AutoModel
-    options = {"config": config, "dtype": dtype, "attn_implementation": attention}
-    model, info = loader.from_pretrained(
-        name, output_loading_info=True, ignore_mismatched_sizes=True, **options, **where
-    )
-    _complete(info)
-    if tokenizer is None and _has_tokenizer(name, gguf, model):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **where)
+    name, gguf = description.name, description.gguf
+    options = {"dtype": dtype, "attn_implementation": attention, **where(gguf, allow_download=allow_download)}
+    if description.config is not None:
+        options["config"] = description.config
+    loader: Any = transformers.AutoModelForCausalLM
+    if description.other_task:
+        # A causal class would get a head of random numbers in the place of the one that is there.
+        loader = getattr(transformers, description.architecture, transformers.AutoModel)
+    elif not family.causal or description.headless:
+        loader = transformers.AutoModel
+    with foreign(description.source):
+        model, info = loader.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    _complete(description.source, info)
+    if tokenizer is None:
+        tokenizer = description.tokenizer
     return _fitting(Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}"))
 
 
-def _complete(info: dict[str, Any]) -> None:
+def _complete(source: str, info: dict[str, Any]) -> None:
     """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
     for name, given, wanted in sorted(info["mismatched_keys"]):
-        raise InputError(f"the weight {name} is {tuple(given)} in the file, config.json wants {tuple(wanted)}")
+        raise InputError(
+            f"{source}: the weight {name} is {tuple(given)} in the file, config.json wants {tuple(wanted)}"
+        )
     # Only the pooler, which no layer reads, may be missing.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:
-        raise InputError(f"{len(missing)} weights are missing in the file, the first is {missing[0]}")
-
-
-def _has_tokenizer(name: str, gguf: str | None, model: Any) -> bool:
-    """Images have none, and a directory may come without one."""
-    if model.main_input_name == "pixel_values":
-        return False
-    files = [path.name for path in Path(name).glob("*")]
-    return not files or gguf is not None or any("token" in file or "vocab" in file for file in files)
+        raise InputError(f"{source}: {len(missing)} weights are missing in the file, the first is {missing[0]}")

@@ -117,8 +117,10 @@ def one_line(source, word, **options):
         ("{}", "model_type"),
         ({"hidden_size": "x"}, "hidden_size"),
         ({"num_attention_heads": 3}, "multiple"),
-        ({"num_hidden_layers": 5}, "18 weights are missing"),
+        ({"num_hidden_layers": 5}, "says 5 layers, .* are of 3"),
         ({"hidden_size": 32}, r"\(40, 16\) in the file"),
+        ({"num_hidden_layers": 2}, "says 2 layers, .* are of 3"),
+        ({"num_hidden_layers": 10**6}, "says 1000000 layers, .* are of 3"),
         ({"num_hidden_layers": 0}, "no layer"),
         ({"model_type": "ctrl"}, "unknown model family 'ctrl'"),
     ],
@@ -147,11 +149,19 @@ def test_missing_weights(broken):
     one_line(broken, "model-00001-of-00002.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"no GGUF", b"GGUF" + bytes(40), b"GGUF\x03\0\0\0" + b"\xff" * 40])
-def test_a_damaged_gguf_file(broken, content):
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "a damaged or incomplete file"),
+        (b"no GGUF", "no GGUF file"),
+        (b"GGUF" + bytes(40), "version 0"),
+        (b"GGUF\x03\0\0\0" + b"\xff" * 40, "declares values and weights of [0-9]+ bytes, 24 are left"),
+    ],
+)
+def test_a_damaged_gguf_file(broken, content, word):
     (broken / "config.json").unlink()
     (broken / "a.gguf").write_bytes(content)
-    one_line(broken / "a.gguf", "cannot load")
+    one_line(broken / "a.gguf", word)
 
 
 def test_a_gguf_file_that_ends_early(tmp_path):
@@ -235,7 +245,70 @@ def test_the_nearest_family_is_named(name, nearest):
         families.family_of(name)
 
 
-def test_without_transformers_it_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr("ctrlattn.checkpoints.network.load.find_spec", lambda name: None)
-    one_line(tmp_path, r'needs transformers: pip install "ctrlattn\[hf\]"$')
+@pytest.mark.parametrize("module", ["transformers", "safetensors", "accelerate"])
+def test_a_missing_extra_says_what_to_install(llama, module, absent):
+    absent(module)
+    one_line(llama, rf'needs {module}: pip install "ctrlattn\[hf\]"$')
+
+
+def test_a_gguf_file_needs_gguf(broken, absent):
+    absent("gguf")
+    (broken / "a.gguf").write_bytes(b"GGUF")
+    one_line(broken / "a.gguf", r'needs gguf: pip install "ctrlattn\[hf\]"$')
+
+
+def test_an_adapter_says_what_it_is_of_and_what_to_do(tmp_path):
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "org/base"}')
+    one_line(tmp_path, r"an adapter, .* \(org/base\): merge it with peft, model.merge_and_unload\(\)")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "quantised by GPTQ to 4 bits"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "quantised by bitsandbytes to 4 bits"),
+        ({"quant_method": "awq", "bits": 4}, "quantised by AWQ to 4 bits"),
+        ({"quant_method": "fp8"}, "quantised by fp8"),
+        ("something", "quantised, and are not read"),
+    ],
+)
+def test_quantised_weights_say_what_they_are(broken, settings, words):
+    configure(broken, quantization_config=settings)
+    one_line(broken, rf"{words}.*checkpoints.load\(model, tokenizer=tokenizer\)")
+
+
+def test_a_reward_model_is_loaded_as_what_it_is(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**TEXT, num_labels=1, pad_token_id=0)
+    model = transformers.LlamaForSequenceClassification(config).eval()
+    model.save_pretrained(tmp_path)
+    loaded = checkpoints.load(tmp_path)
+    assert type(loaded.model) is type(model)
+    assert torch.equal(loaded.model.score.weight, model.score.weight)
+    assert_array_equal(checkpoints.tap(loaded, IDS)["state"], checkpoints.tap(checkpoints.load(model), IDS)["state"])
+    with pytest.raises(ValueError, match="does not predict the next token"):
+        checkpoints.evaluate(loaded, [IDS])
+
+
+class Wrapper(torch.nn.Module):
+    def merge_and_unload(self):
+        raise NotImplementedError
+
+
+def test_a_module_around_a_network_says_what_to_give(llama):
+    model = transformers.LlamaForCausalLM.from_pretrained(llama)
+    one_line(torch.nn.DataParallel(model), r"DataParallel: .* give the network inside, model\.module")
+    one_line(Wrapper(), r"an adapter around a network: merge it, model\.merge_and_unload\(\)")
+    with torch.device("meta"):
+        one_line(
+            transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT)), "embed_tokens.weight is not in memory"
+        )
+    compiled = torch.compile(model, backend="eager")
+    assert checkpoints.load(compiled).model is model  # hooks on compiled code would not be called
+
+
+def test_offloaded_weights_are_said_to_be_so(llama):
+    accelerate = pytest.importorskip("accelerate")
+    model = transformers.LlamaForCausalLM.from_pretrained(llama)
+    accelerate.cpu_offload(model, execution_device="cpu")
+    one_line(model, "is not in memory .*offloaded by accelerate.*without device_map")

@@ -1,0 +1,349 @@
+"""config.json or a GGUF header -> what a source is: family, layers, vocabulary; no weight is read.
+
+Whoever asks for layer 99 of a network of 30 is told so within a second or two, before gigabytes are read. The same
+question finds out what a source is that cannot be loaded: an adapter, quantised weights, a file that is cut short, a
+configuration that is not that of the weights beside it.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
+from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.headers import gguf_header, read_json, weight_shapes
+from ctrlattn.checkpoints.network.structure import KEY
+from ctrlattn.errors import InputError, require_installed
+
+_LONGEST = 400  # characters of a message
+_MANY = 1024  # layers: more than any network has whose family is unknown here
+_GGUF_TYPES = {"gemma3": "gemma3_text"}  # model types of transformers, where GGUF has another name for one
+_POSITIONS = re.compile(r"(^|\.)(wpe|position_embeddings)\.weight$")  # a table of learned positions
+_TO_OBJECT = "load it with transformers, and give the object: checkpoints.load(model, tokenizer=tokenizer)"
+_METHODS = {"gptq": "GPTQ", "awq": "AWQ", "bitsandbytes": "bitsandbytes"}
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """What a source says of itself.
+
+    Attributes
+    ----------
+    source : str
+        As it was given.
+    name : str
+        What transformers is given: a directory or a hub id.
+    folder : str
+        The directory of the files; the hub id where they are not here yet.
+    gguf : str or None
+        Name of the GGUF file in the directory.
+    config : transformers configuration, or None of a GGUF file
+    model_type : str
+    family : Family or None
+        None where the type is in no row of the table.
+    layers : int
+    architecture : str
+        The class that the weights were saved from; "" where nothing says it.
+    shapes : dict or None
+        name -> shape of every weight; None where the files do not say it in a header.
+    """
+
+    source: str
+    name: str
+    folder: str
+    gguf: str | None
+    config: Any | None
+    model_type: str
+    family: Family | None
+    layers: int
+    architecture: str
+    shapes: dict[str, tuple[int, ...]] | None
+
+    def layer_index(self, layer: int) -> int:
+        """`layer`, checked to be one of 0 ... layers - 1."""
+        return layer_index(layer, self.layers)
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it; True of a family that is not known here."""
+        return self.config is None or not sees_both_ways(self.config, self.family is None or self.family.causal)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the input is an image and not a text."""
+        return self.config is not None and getattr(self.config.get_text_config(), "vocab_size", None) is None
+
+    @property
+    def headless(self) -> bool:
+        """Whether the weights were saved without a head: they would get a random one."""
+        return self.architecture.endswith("Model") and "Head" not in self.architecture
+
+    @property
+    def other_task(self) -> bool:
+        """Whether the head classifies or scores a text, as that of a reward model does."""
+        return re.search(r"For(Sequence|Token)Classification$|ForQuestionAnswering$", self.architecture) is not None
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the network predicts the next token."""
+        return self.causal and not (self.headless or self.other_task or self.reads_images)
+
+    @property
+    def positions(self) -> int | None:
+        """Rows of the table of positions, where they are learned; RoBERTa counts from behind its padding."""
+        rows = [shape[0] for name, shape in (self.shapes or {}).items() if _POSITIONS.search(name) and shape]
+        padding = getattr(self.config, "pad_token_id", None) if "roberta" in self.model_type else None
+        return min(rows) - (0 if padding is None else padding + 1) if rows else None
+
+    @cached_property
+    def tokenizer(self) -> Any | None:
+        """The tokenizer beside the weights; None for images, and where there is none."""
+        import transformers
+
+        files = [path.name for path in Path(self.folder).glob("*")]
+        beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
+        if self.reads_images or not beside:
+            return None
+        with foreign(self.source):
+            return transformers.AutoTokenizer.from_pretrained(self.name, **where(self.gguf))
+
+
+def describe(
+    source: Any, *, gguf_file: str | None = None, family: Family | None = None, allow_download: bool = False
+) -> Description:
+    """What a directory, a GGUF file or a hub id holds, by its configuration and the headers of its weights.
+
+    Parameters
+    ----------
+    source, gguf_file, family, allow_download
+        As for `load`.
+
+    Returns
+    -------
+    Description
+
+    Raises
+    ------
+    InputError
+        A missing directory or file; an adapter without its network; quantised weights; a configuration that is damaged
+        or not that of the weights beside it; headers that declare other sizes than the files have; transformers is not
+        installed.
+
+    Examples
+    --------
+    >>> describe("no/such/directory")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no/such/directory: no such directory...
+    """
+    name, gguf = locate(str(source), gguf_file)
+    require_installed("a checkpoint", "transformers", "safetensors", "accelerate", *(["gguf"] if gguf else []))
+    if gguf is not None:
+        return _of_gguf(str(source), name, gguf, family)
+    raw = _raw_config(Path(name))
+    with foreign(source):
+        config = _config(name, raw, allow_download)
+        folder = _folder_of(name)
+    shapes = None if allow_download and folder != name else weight_shapes(Path(folder))  # they may not be here yet
+    description = Description(
+        source=str(source),
+        name=name,
+        folder=folder,
+        gguf=None,
+        config=config,
+        model_type=config.model_type,
+        family=family or FAMILIES.get(config.model_type),
+        layers=_layers(str(source), config),
+        architecture=str((getattr(config, "architectures", None) or [""])[0]),
+        shapes=shapes,
+    )
+    _require_fit(description)
+    return description
+
+
+@contextmanager
+def foreign(source: Any) -> Iterator[None]:
+    """Whatever transformers raises inside the block is a fault of the files: one line for all.
+
+    A damaged file raises what its bytes lead to (struct.error, ZeroDivisionError ...). Code of ours stays outside, so
+    that a bug does not look like bad input; `open_changed` is the exception, since it builds a network as transformers
+    does.
+    """
+    try:
+        yield
+    except (MemoryError, InputError):
+        raise
+    except Exception as error:
+        raise InputError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "custom code" in text:
+        return "it needs code of its own, which is never executed"
+    if "weights_only" in text:
+        return "its pickled weights hold more than tensors, and are never unpickled"
+    if "couldn't connect" in text:
+        return (
+            "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
+            "allow_download=True, --allow-download on the command line, fetches it"
+        )
+    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
+    if isinstance(error, ImportError):
+        return f"it needs a package that is not installed: {text}"
+    # A GGUF file that ends early gives numpy too few bytes for the shape of a tensor.
+    if isinstance(error, OSError | ValueError) and "reshape" not in text:
+        return text
+    return f"a damaged or incomplete file ({type(error).__name__}: {text})"
+
+
+def locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
+    """(directory or hub id, name of the GGUF file in it or None).
+
+    Raises
+    ------
+    InputError
+        Nothing is there, or nothing that can be loaded.
+    """
+    path = Path(source)
+    if "\0" in source:
+        raise InputError(f"{source!r}: no name of a file has a null character")
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise InputError(f"{source}: a checkpoint is a directory, a .gguf file or a hub id")
+        return str(path.parent), path.name
+    if path.is_dir():
+        return source, _gguf_in(path, gguf_file)
+    if source.count("/") > 1 or path.is_absolute() or source.startswith(("." + os.sep, "~")) or not source:
+        raise InputError(f"{source}: no such directory or file")
+    return source, gguf_file
+
+
+def _gguf_in(folder: Path, gguf_file: str | None) -> str | None:
+    files = sorted(path.name for path in folder.glob("*.gguf"))
+    if gguf_file is not None and gguf_file not in files:
+        raise InputError(f"{folder}: no {gguf_file} there; GGUF files: {', '.join(files) or 'none'}")
+    if (folder / "config.json").exists() or gguf_file is not None:
+        return gguf_file
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"{folder}: an adapter, which is a change of another network{_base_of(folder)}: merge it with peft, "
+            "model.merge_and_unload().save_pretrained(directory), and load that directory"
+        )
+    if len(files) == 1:
+        return files[0]
+    raise InputError(f"{folder}: neither config.json nor exactly one .gguf file there ({len(files)} found)")
+
+
+def _base_of(folder: Path) -> str:
+    """The network that an adapter was trained for, in brackets; nothing where its file does not say it."""
+    content = read_json(folder / "adapter_config.json")
+    name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return f" ({name})" if isinstance(name, str) and name else ""
+
+
+def where(gguf: str | None = None, *, allow_download: bool = False) -> dict[str, Any]:
+    """Arguments of every call of transformers: which file, and that nothing of a checkpoint is executed.
+
+    False, not left out: without it transformers asks on the terminal whether to run the code of a checkpoint.
+
+    >>> where()
+    {'local_files_only': True, 'trust_remote_code': False}
+    """
+    arguments: dict[str, Any] = {"local_files_only": not allow_download, "trust_remote_code": False}
+    return arguments if gguf is None else {**arguments, "gguf_file": gguf}
+
+
+def _raw_config(folder: Path) -> dict[str, Any]:
+    """config.json as it stands; empty for a hub id."""
+    if not folder.is_dir():
+        return {}
+    raw = read_json(folder / "config.json")
+    if not isinstance(raw, dict):
+        raise InputError(f"{folder / 'config.json'}: must be a table of names and values")
+    quantised = raw.get("quantization_config")
+    if quantised:
+        raise InputError(f"{folder}: its weights are quantised{_method(quantised)}, and are not read from files here: "
+                         f"{_TO_OBJECT}; model.dequantize() makes ordinary weights of most of them")  # fmt: skip
+    return raw
+
+
+def _method(quantised: Any) -> str:
+    if not isinstance(quantised, dict):
+        return ""
+    name = str(quantised.get("quant_method", ""))[:40]
+    bits = quantised.get("bits", 4 if quantised.get("load_in_4bit") else 8 if quantised.get("load_in_8bit") else None)
+    return f" by {_METHODS.get(name, name)}" * bool(name) + (f" to {bits} bits" if isinstance(bits, int) else "")
+
+
+def _config(folder: str, raw: dict[str, Any], allow_download: bool) -> Any:
+    import transformers
+
+    if raw.get("model_type") == KEY:  # a network with gains, which plain transformers does not know
+        network = raw.get("network")
+        if not isinstance(network, dict) or "model_type" not in network:
+            raise ValueError("config.json of a changed network lacks the network")
+        return type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
+    return transformers.AutoConfig.from_pretrained(folder, **where(allow_download=allow_download))
+
+
+def _folder_of(name: str) -> str:
+    """The directory of a hub id in the local cache, where its configuration is."""
+    from transformers.utils import cached_file
+
+    file = None if Path(name).is_dir() else cached_file(name, "config.json", local_files_only=True)
+    return name if file is None else str(Path(file).parent)
+
+
+def _layers(source: str, config: Any) -> int:
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if type(layers) is not int:
+        raise InputError(f"{source}: its configuration does not say how many layers there are, got {layers!r}")
+    if layers < 1:
+        raise InputError(f"{source}: the network has no layer")
+    return layers
+
+
+def _of_gguf(source: str, folder: str, gguf: str, family: Family | None) -> Description:
+    header = gguf_header(Path(folder) / gguf)
+    architecture = header.values.get("general.architecture")
+    layers = header.values.get(f"{architecture}.block_count")
+    if not isinstance(architecture, str) or type(layers) is not int:
+        raise InputError(f"{source}: its header names no architecture, or no number of layers")
+    if layers < 1:
+        raise InputError(f"{source}: the network has no layer")
+    model_type = _GGUF_TYPES.get(architecture, architecture)
+    there = _numbered(header.names, "blk")
+    if there != set(range(layers)):
+        raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(there)}")
+    family = family or FAMILIES.get(model_type)
+    return Description(source, folder, folder, gguf, None, model_type, family, layers, architecture="", shapes=None)
+
+
+def _require_fit(description: Description) -> None:
+    """Raise InputError where the weights are not those of as many layers as the configuration says."""
+    if description.shapes is None:
+        return
+    paths = () if description.family is None else tuple(description.family.layers.split("|"))
+    there: set[int] = max((_numbered(description.shapes, path) for path in paths), key=len, default=set())
+    wrong = there != set(range(description.layers)) if there else description.layers > _MANY
+    if wrong:
+        amount = f"{len(there)}" if there else "fewer"
+        raise InputError(
+            f"{description.source}: config.json says {description.layers} layers, the weights beside it are of {amount}"
+        )
+
+
+def _numbered(names: Any, path: str) -> set[int]:
+    """The numbers i of weights "... path.i. ...".
+
+    >>> sorted(_numbered(["model.layers.0.a", "model.layers.11.a", "layers_2.a"], "layers"))
+    [0, 11]
+    """
+    number = re.compile(rf"(?:^|\.){re.escape(path)}\.(\d{{1,9}})\.")
+    return {int(match.group(1)) for name in names if (match := number.search(name))}

@@ -1,0 +1,242 @@
+"""bytes at the start of a file -> names, shapes and sizes of its weights, before one of them is read.
+
+    safetensors    length (8 bytes), a JSON text {name: {dtype, shape, data_offsets}}, data
+    GGUF           "GGUF", version, counts, values by key, (name, shape, type, offset) of each weight, data
+
+Every size that a header declares is compared with the length of the file before anything of that size is read or
+allocated. A file that is cut short, or whose header says nonsense, is therefore refused in one line at once.
+"""
+
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from ctrlattn.errors import InputError
+from ctrlattn.parsing import parse_json
+
+_LARGEST_TEXT = 100_000_000  # bytes of a JSON header or file, as in the safetensors library
+_MOST_DIMENSIONS = 8
+_BYTES = {
+    "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+}  # fmt: skip
+# Numbers of GGUF by their code: struct's letter and the size in bytes. 8 is a text, 9 an array.
+_NUMBERS = {
+    0: ("B", 1), 1: ("b", 1), 2: ("H", 2), 3: ("h", 2), 4: ("I", 4), 5: ("i", 4), 6: ("f", 4), 7: ("?", 1),
+    10: ("Q", 8), 11: ("q", 8), 12: ("d", 8),
+}  # fmt: skip
+_TEXT, _ARRAY = 8, 9
+
+
+class GGUFHeader(NamedTuple):
+    """Values by key, where an array counts its items, and the names of the weights."""
+
+    values: dict[str, Any]
+    names: tuple[str, ...]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of at most 100 MB.
+
+    Raises
+    ------
+    InputError
+        The file is too large or no JSON.
+    OSError
+        It cannot be read.
+    """
+    size = path.stat().st_size
+    if size > _LARGEST_TEXT:
+        raise InputError(f"{path}: {size} bytes are too many for a description of a network")
+    return parse_json(path.read_bytes(), path)
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
+    """name -> shape of the weights in the safetensors files of a directory; None without any such file.
+
+    Raises
+    ------
+    InputError
+        An index that names a file elsewhere or one that is absent; a header that does not fit its file.
+    """
+    index, plain = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    changed = folder / "ctrlattn.safetensors"  # with gains, see `save`
+    plain = changed if changed.is_file() else plain
+    if plain.is_file():
+        return safetensors_header(plain)
+    if not index.is_file():
+        return None
+    content = read_json(index)
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"{index}: weight_map must say for each weight which file it is in")
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in sorted(set(files.values())):
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise InputError(f"{index}: names a file outside its directory, {file!r}: weights are read from there only")
+        if not (folder / file).is_file():
+            raise InputError(f"{index}: names {file!r}, which is not there: the download is not complete")
+        shapes |= safetensors_header(folder / file)
+    missing = sorted(files.keys() - shapes.keys())
+    if missing:
+        raise InputError(f"{index}: {len(missing)} weights are not in their files, the first is {missing[0]}")
+    return shapes
+
+
+def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """name -> shape of every weight in a safetensors file, whose data are all there.
+
+    Raises
+    ------
+    InputError
+        A header that is no header, or declares other bytes than the file has.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(8)
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(size - 8, _LARGEST_TEXT):
+            raise InputError(
+                f"{path}: a damaged or incomplete file: it has {size} bytes, and no whole safetensors header"
+            )
+        header = parse_json(file.read(length), path)
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: a damaged file: its safetensors header is no table of weights")
+    header.pop("__metadata__", None)
+    shapes = {name: _shape(path, name, entry) for name, entry in header.items()}
+    ends = [entry["data_offsets"][1] for entry in header.values()]
+    if max(ends, default=0) != size - 8 - length:
+        raise InputError(
+            f"{path}: a damaged or incomplete file: its header declares {max(ends, default=0)} bytes of weights, "
+            f"{size - 8 - length} are there"
+        )
+    return shapes
+
+
+def _shape(path: Path, name: str, entry: Any) -> tuple[int, ...]:
+    """The shape of one entry, whose bytes are those of its shape and type."""
+    fault = InputError(f"{path}: a damaged file: the entry of the weight {name!r} in its header makes no sense")
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+        raise fault
+    shape, offsets, kind = entry["shape"], entry["data_offsets"], entry["dtype"]
+    if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2 and isinstance(kind, str)):
+        raise fault
+    if offsets[0] > offsets[1] or (kind in _BYTES and offsets[1] - offsets[0] != math.prod(shape) * _BYTES[kind]):
+        raise fault
+    return tuple(shape)
+
+
+def _are_sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
+
+
+def gguf_header(path: Path) -> GGUFHeader:
+    """What a GGUF file says of itself; its weights are all there.
+
+    Raises
+    ------
+    InputError
+        No GGUF file, or one whose header declares more than the file has.
+
+    References
+    ----------
+    The GGUF specification of ggml, versions 2 and 3.
+    """
+    try:
+        with path.open("rb") as file:
+            return _GGUF(path, file).header()
+    except (struct.error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: a damaged or incomplete file: {error}") from error
+
+
+class _GGUF:
+    """A GGUF file that is read from its start; no read goes beyond its end."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.left = path, file, os.fstat(file.fileno()).st_size
+        self.size = self.left
+
+    def header(self) -> GGUFHeader:
+        if self._bytes(4, "") != b"GGUF":
+            raise InputError(f"{self.path}: no GGUF file")
+        version = self._number("I")
+        if version not in (2, 3):
+            raise InputError(f"{self.path}: GGUF of version {version}: versions 2 and 3 can be read")
+        weights, values = self._number("Q"), self._number("Q")
+        self._require(weights * 24 + values * 13, "values and weights")  # the least that each takes
+        pairs = {self._text("a key"): self._value(f"value {i}") for i in range(values)}
+        ends = dict(self._weight() for _ in range(weights))
+        step = pairs.get("general.alignment", 32)
+        if type(step) is not int or step < 1:
+            raise InputError(f"{self.path}: a damaged file: general.alignment is {step!r}")
+        start = -(-(self.size - self.left) // step) * step
+        longest = max(ends.values(), default=0)
+        if start + longest > self.size:
+            raise InputError(
+                f"{self.path}: a damaged or incomplete file: its header declares {start + longest} bytes, it has "
+                f"{self.size}"
+            )
+        return GGUFHeader(pairs, tuple(ends))
+
+    def _require(self, count: int, what: str) -> None:
+        if count > self.left:
+            raise InputError(
+                f"{self.path}: a damaged or incomplete file: its header declares {what} of {count} bytes, {self.left} "
+                "are left"
+            )
+
+    def _bytes(self, count: int, what: str) -> bytes:
+        self._require(count, what or "a start")
+        self.left -= count
+        return self.file.read(count)
+
+    def _skip(self, count: int, what: str) -> None:
+        self._require(count, what)
+        self.left -= count
+        self.file.seek(count, os.SEEK_CUR)
+
+    def _number(self, letter: str) -> Any:
+        return struct.unpack(f"<{letter}", self._bytes(struct.calcsize(f"<{letter}"), "a number"))[0]
+
+    def _text(self, what: str) -> str:
+        return self._bytes(self._number("Q"), what).decode()
+
+    def _value(self, what: str) -> Any:
+        kind = self._number("I")
+        if kind == _TEXT:
+            return self._text(what)
+        if kind == _ARRAY:
+            return self._items(what)
+        if kind not in _NUMBERS:
+            raise InputError(f"{self.path}: a damaged file: {what} is of the unknown type {kind}")
+        return self._number(_NUMBERS[kind][0])
+
+    def _items(self, what: str) -> int:
+        """The number of items of an array, which are passed over."""
+        kind, count = self._number("I"), self._number("Q")
+        if kind in _NUMBERS:
+            self._skip(count * _NUMBERS[kind][1], what)
+        elif kind == _TEXT:
+            self._require(count * 8, what)
+            for _ in range(count):
+                self._skip(self._number("Q"), what)
+        else:
+            raise InputError(f"{self.path}: a damaged file: {what} is an array of the unknown type {kind}")
+        return int(count)
+
+    def _weight(self) -> tuple[str, int]:
+        """Name of a weight, and where its data end behind the start of all data."""
+        from gguf.constants import GGML_QUANT_SIZES
+
+        name, count = self._text("a name"), self._number("I")
+        if count > _MOST_DIMENSIONS:
+            raise InputError(f"{self.path}: a damaged file: {name!r} has {count} dimensions")
+        shape = [self._number("Q") for _ in range(count)]
+        kind, offset = self._number("I"), self._number("Q")
+        sizes = {int(known): size for known, size in GGML_QUANT_SIZES.items()}
+        if kind not in sizes:
+            raise InputError(f"{self.path}: {name!r} is of the unknown type {kind}")
+        block, each = sizes[kind]
+        return name, offset + math.prod(shape) // block * each
