@@ -1,7 +1,8 @@
 """T = num/p, S = (z - alpha) den/p, p = (z - alpha) den + num: measures of one controller on every mode.
 
 The step response is that of T, from beta r to the state, from rest; the margins are those of the loop broken at the
-controller.
+controller. Over the passes of a looped network (`Passes`) the same holds with alpha = 1 and (1 + recall - lambda) num
+in the place of num: the step response then is the way to the fixed point.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from ctrlattn.linear.mode_polynomial import (
     static_gain,
     step_responses,
 )
+from ctrlattn.linear.pass_polynomial import ALPHA, pass_numerator
 from ctrlattn.loop import Loop
-from ctrlattn.stability import closed_loop_poles
+from ctrlattn.passes import Passes
+from ctrlattn.stability import closed_loop_poles, pass_poles
 
 MEASURES = ("modulus_margin", "disk_margin", "settling", "overshoot", "steady_state_error")
 _GOLDEN = (5**0.5 - 1) / 2
@@ -36,7 +39,7 @@ HORIZON = 1000  # layers in which a response has to settle, unless asked otherwi
 class Performance:
     """Figures of one loop for each distinct mode; of an unstable mode the margins are 0 and the others inf."""
 
-    a: np.ndarray  # (m,) complex: eigenvalues of attention, distinct
+    a: np.ndarray  # (m,) complex: eigenvalues of attention, or of the Jacobian of a pass, distinct
     count: np.ndarray  # (m,) int: how often each occurs in the spectrum
     radius: np.ndarray  # (m,) largest modulus of its closed-loop poles
     modulus_margin: np.ndarray  # (m,) min |1 + L| = 1/Ms
@@ -65,15 +68,17 @@ class Performance:
         return Performance(*(getattr(self, f.name)[chosen] for f in fields(self)))
 
 
-def performance(loop: Loop, spectrum: Any, *, horizon: int = HORIZON) -> Performance:
+def performance(loop: Loop | Passes, spectrum: Any, *, horizon: int = HORIZON) -> Performance:
     """Stability, margins and step response of every mode of a measured spectrum.
 
     Parameters
     ----------
-    loop : Loop
-        As for `mode`: parallel order, no normalizer, no held token. The predictor is not used.
+    loop : Loop or Passes
+        A Loop as for `mode`: parallel order, no normalizer, no held token. The predictor is not used. Passes are the
+        loop of a looped network, with layers read as passes.
     spectrum : real or complex, any shape
-        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices. Both of a complex pair.
+        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices; for Passes those of J = F'(h*).
+        Both of a complex pair.
     horizon : int
         At least 1: the layers in which the response has to settle; else settling is inf.
 
@@ -100,17 +105,18 @@ def performance(loop: Loop, spectrum: Any, *, horizon: int = HORIZON) -> Perform
     """
     horizon = require_whole("horizon", horizon)
     a, count = np.unique(modes_of(loop, spectrum), return_counts=True)
-    num, den = (loop.controller or PID()).fraction()
+    law = loop.law if isinstance(loop, Passes) else loop.controller or PID()
+    num, den = law.fraction()
     num = np.pad(require_real("the controller", num), (max(len(den) - len(num), 0), 0))
-    alpha = open_loop_pole(loop, a)
-    poles = closed_loop_poles(loop.controller, alpha)
+    num, alpha = plant(loop, num, a)
+    poles = pass_poles(law, a, loop.recall) if isinstance(loop, Passes) else closed_loop_poles(law, alpha)
     radius = np.abs(poles).max(axis=-1)
     measures = {name: np.full(len(a), 0.0 if "margin" in name else np.inf) for name in MEASURES}
     # In order of their radius, so that those which settle soon are not simulated as long as those which do not.
     good = np.argsort(radius, kind="stable")[: int(np.sum(radius < 1))]
     for chosen in np.array_split(good, max(len(good) // _CHUNK, 1)):
         if len(chosen):
-            for name, values in _measured(num, den, alpha[chosen], poles[chosen], horizon).items():
+            for name, values in _measured(num[chosen], den, alpha[chosen], poles[chosen], horizon).items():
                 measures[name][chosen] = values
     return Performance(a, count, radius, **measures)
 
@@ -126,9 +132,30 @@ def in_words(measure: str, value: float) -> str:
     return f"{measure} {value:.3g}"
 
 
-def modes_of(loop: Loop, spectrum: Any) -> np.ndarray:
+def plant(loop: Loop | Passes, num: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(numerator, alpha) of every mode, (..., m, order + 1) and (m,): what the polynomials of a mode are made of.
+
+    Parameters
+    ----------
+    num : (..., order + 1) or (..., 1, order + 1)
+        Of C(z).
+    a : (m,)
+
+    Examples
+    --------
+    >>> plant(Passes(), np.array([0.5]), np.array([0.0, 3.0]))[0].tolist()
+    [[0.5], [-1.0]]
+    """
+    if isinstance(loop, Passes):
+        return pass_numerator(num, a, loop.recall), np.full(len(a), ALPHA)
+    alpha = open_loop_pole(loop, a)
+    return np.broadcast_to(num, (*num.shape[:-2], len(a), num.shape[-1])), alpha
+
+
+def modes_of(loop: Loop | Passes, spectrum: Any) -> np.ndarray:
     """The eigenvalues, flat and complex, checked with the loop they belong to."""
-    mode(loop, 1.0)  # refuses what has no modes, and says why
+    if not isinstance(loop, Passes):
+        mode(loop, 1.0)  # refuses what has no modes, and says why
     a = np.asarray(spectrum).astype(complex).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
         raise InputError("a spectrum needs at least one eigenvalue, all of them finite")
@@ -158,9 +185,10 @@ def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarra
     """max |S| and max |S - 1/2| over the circle, (2, modes): golden section from a grid and from the poles' angles."""
 
     def gains(omega: np.ndarray) -> np.ndarray:
-        return np.abs(sensitivity_of(num, den, alpha[:, None], np.exp(1j * omega)) - _SHIFTS)
+        return np.abs(sensitivity_of(num[:, None, :], den, alpha[:, None], np.exp(1j * omega)) - _SHIFTS)
 
-    grid = np.linspace(0.0 if np.all(alpha.imag == 0) else -np.pi, np.pi, _GRID)
+    real = np.all(alpha.imag == 0) and np.all(num.imag == 0)
+    grid = np.linspace(0.0 if real else -np.pi, np.pi, _GRID)
     starts = [_best(omega, gains(omega)) for omega in (grid[None, :], np.angle(poles))]
     middle, height = (np.concatenate(both, axis=-1) for both in zip(*starts, strict=True))
     narrow = 1 - np.abs(poles).max(axis=1)[:, None]

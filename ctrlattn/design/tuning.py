@@ -11,11 +11,10 @@ import numpy as np
 
 from ctrlattn.arrays import require_number, require_real
 from ctrlattn.controllers import PID, Form
-from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance
+from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance, plant
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import (
     mode_polynomial,
-    open_loop_pole,
     outermost_modes,
     overshoot,
     reflection,
@@ -24,14 +23,19 @@ from ctrlattn.linear.mode_polynomial import (
     static_gain,
     step_responses,
 )
+from ctrlattn.linear.pass_polynomial import pull
 from ctrlattn.loop import Loop
+from ctrlattn.passes import Passes
+from ctrlattn.stability import odd_number_limit
 
 BOUNDS = {"P": (-2.0, 3.0), "I": (1e-3, 4.0), "D": (-0.95, 0.95)}
+PASS_BOUNDS = {"P": (0.0, 3.0), "I": (1e-3, 2.0), "D": (-1.0, 1.0)}  # over max |1 + recall - lambda|
 _UNITS = {"modulus_margin": "", "disk_margin": "", "settling": " layers", "overshoot": "", "steady_state_error": ""}
 _FLOOR = {"settling": 1.0, "overshoot": 0.05, "steady_state_error": 0.01}  # what a requirement of 0 is measured in
 _EXACT = 1e-9  # an error or overshoot below it is none
 _MOST = 1.0  # slack beyond which a requirement no longer steers the search
 _MODES, _ROUNDS, _GENERATIONS, _POPULATION = 12, 4, 60, 48
+_RECALL_SHARE = 0.02  # how near the least recall is looked for, as a share of the way to the most
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Design:
     """Gains found for a specification, and the certificate."""
 
     controller: PID
-    loop: Loop  # the loop with that controller
+    loop: Loop | Passes  # the loop with that controller, and of passes with the recall
     spec: Spec
     performance: Performance  # the certificate: every mode of the spectrum, by its own figures
     trade_off: TradeOff | None  # margin against settling; None where it was not asked for
@@ -135,7 +139,7 @@ class Design:
 
 
 def tune(
-    loop: Loop,
+    loop: Loop | Passes,
     spectrum: Any,
     spec: Spec,
     *,
@@ -143,6 +147,7 @@ def tune(
     form: Form = "printed",
     ema: float = 0.3,
     bounds: dict[str, tuple[float, float]] | None = None,
+    most_recall: float | None = None,
     curve: bool = True,
     seed: int = 0,
 ) -> Design:
@@ -150,16 +155,21 @@ def tune(
 
     Parameters
     ----------
-    loop : Loop
-        As for `mode`; its controller is replaced.
+    loop : Loop or Passes
+        A Loop as for `mode`, or the Passes of a looped network; its controller is replaced.
     spectrum : real or complex, any shape
-        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices.
+        Eigenvalues of attention, such as `attention_spectrum` of recorded matrices; for Passes those of J = F'(h*).
     spec : Spec
+        Layers are passes for Passes.
     terms : "P", "I", "PI", "PD", "PID", ...
         The terms that may be used.
     form, ema : as for `PID`
     bounds : term -> (low, high), optional
-        Where the gains are looked for; the default is P in [-2, 3], I in [0.001, 4], D in [-0.95, 0.95].
+        Where the gains are looked for; the default is P in [-2, 3], I in [0.001, 4], D in [-0.95, 0.95]. For Passes it
+        is P in [0, 3], I in [0.001, 2], D in [-1, 1], all over the largest |1 + recall - lambda|.
+    most_recall : float, optional
+        For Passes: the recall may rise from that of `loop` up to this, and the least with which gains were found to
+        meet the specification is taken, to 2 % of the way. Recall moves the fixed point, so less is better.
     curve : bool
         Also the trade-off curve, whose every point is certified on all modes.
     seed : int
@@ -172,7 +182,8 @@ def tune(
     ------
     InfeasibleError
         No gains within the bounds were found to meet the specification. The message names the requirements that bind,
-        says how near the best gains came, and which single requirement would have to go.
+        says how near the best gains came, and which single requirement would have to go. Where the odd-number limit
+        forbids every controller, it names the eigenvalue, before any search.
     InputError
         The loop is not linear and time-invariant, or the terms, the bounds or the spectrum are none.
 
@@ -182,13 +193,22 @@ def tune(
     >>> design = tune(presets.get("neutreno"), [0.0, 0.5, 1.0], Spec(modulus_margin=0.6), terms="P")
     >>> design.controller.ki, design.slack["modulus_margin"] > 0
     (0.0, True)
+    >>> from ctrlattn.passes import Passes
+    >>> design = tune(Passes(), [0.5, -2.0], Spec(settling=20), terms="P", curve=False)  # a loop that flips and grows
+    >>> design.performance.worst()["settling"]  # the gain is near 2/(w_1 + w_2) = .571, which makes both poles .714
+    12.0
     """
     modes = np.unique(modes_of(loop, spectrum))
-    problem = _Problem(loop, modes, spec, _terms(terms), form, ema, {**BOUNDS, **(bounds or {})})
-    best = problem.search(seed)
+    problem = _Problem(loop, modes, spec, _terms(terms), form, ema, bounds or {})
+    if isinstance(loop, Passes):
+        problem, best = _least_recall(problem, loop.recall if most_recall is None else most_recall, seed)
+    elif most_recall is not None:
+        raise InputError("most_recall is for the Passes of a looped network: a Loop has a reference gain instead")
+    else:
+        best = problem.search(seed)
     if best.slack < 0:
         raise _infeasible(problem, best, seed)
-    better = replace(loop, controller=best.controller)
+    better = replace(problem.loop, controller=best.controller)
     return Design(
         best.controller, better, spec, performance(better, spectrum), problem.trade_off(best) if curve else None
     )
@@ -204,15 +224,16 @@ class _Candidate(NamedTuple):
 class _Problem:
     """The search: it takes all gains of a generation at once to their worst slack on a few modes."""
 
-    loop: Loop
+    loop: Loop | Passes
     modes: np.ndarray
     spec: Spec
     terms: str
     form: Form
     ema: float
-    bounds: dict[str, tuple[float, float]]
+    given_bounds: dict[str, tuple[float, float]]
 
     def __post_init__(self) -> None:
+        self.bounds = {**_usual_bounds(self.loop, self.modes), **self.given_bounds}
         self.box = require_real("bounds", [self.bounds[term] for term in self.terms])
         if not (np.all(np.isfinite(self.box)) and np.all(self.box[:, 0] < self.box[:, 1])):
             raise InputError(f"bounds must be term -> (low, high), finite and low < high, got {self.bounds}")
@@ -235,8 +256,7 @@ class _Problem:
 
     def measures(self, gains: np.ndarray, modes: np.ndarray, points: int) -> dict[str, np.ndarray]:
         """Worst figures over the modes, (candidates,) each; `penalty` > 0 says how far from stable."""
-        num = (gains @ self.basis)[:, None, :]
-        alpha = open_loop_pole(self.loop, modes)
+        num, alpha = plant(self.loop, (gains @ self.basis)[:, None, :], modes)
         p = mode_polynomial(num, self.den, alpha)
         penalty = np.max(np.log(np.clip(reflection(p), 1e-12, 1e12)), axis=-1)
         with np.errstate(all="ignore"):
@@ -318,6 +338,57 @@ class _Problem:
         return TradeOff(np.array([[c.kp, c.ki, c.kd] for c in (controllers[i] for i in order)]), values)
 
 
+def _usual_bounds(loop: Loop | Passes, modes: np.ndarray) -> dict[str, tuple[float, float]]:
+    """Where gains are looked for. Over passes the modes set the scale: P = 2/|w| is the most that one of them bears."""
+    if not isinstance(loop, Passes):
+        return BOUNDS
+    w = pull(modes, loop.recall)
+    largest = float(np.max(np.abs(w))) or 1.0
+    sign = -1.0 if np.all(w.real < 0) else 1.0  # all modes beyond the edge: only C(1) < 0 can hold them
+    return {
+        term: (min(sign * low / largest, sign * high / largest), max(sign * low / largest, sign * high / largest))
+        for term, (low, high) in PASS_BOUNDS.items()
+    }
+
+
+def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, _Candidate]:
+    """The problem with the least recall at which gains were found, and these; with the most recall where none were."""
+    passes = problem.loop
+    assert isinstance(passes, Passes)
+    highest = Passes(recall=most).recall
+    if highest < passes.recall:
+        raise InputError(f"most_recall must be at least the recall of the passes, {passes.recall}, got {most}")
+    _require_reachable(problem, highest)
+    low, high = passes.recall, highest
+    best = problem.search(seed) if _reachable(problem.modes, low) else None
+    if best is not None and (best.slack >= 0 or low == high):
+        return problem, best
+    problem = replace(problem, loop=replace(passes, recall=high))
+    best = problem.search(seed)
+    while best.slack >= 0 and high - low > _RECALL_SHARE * (highest - passes.recall):
+        middle = (low + high) / 2
+        trial = replace(problem, loop=replace(passes, recall=middle))
+        candidate = trial.search(seed) if _reachable(problem.modes, middle) else None
+        if candidate is None or candidate.slack < 0:
+            low = middle
+        else:
+            problem, best, high = trial, candidate, middle
+    return problem, best
+
+
+def _reachable(modes: np.ndarray, recall: float) -> bool:
+    return not odd_number_limit(modes, recall).forbids_every_controller
+
+
+def _require_reachable(problem: _Problem, recall: float) -> None:
+    """Raise InfeasibleError that names the eigenvalue which no controller holds."""
+    if not _reachable(problem.modes, recall):
+        raise InfeasibleError(
+            f"no controller over passes stabilises all {len(problem.modes)} modes with recall {recall:.6g}",
+            odd_number_limit(problem.modes, recall).in_words(),
+        )
+
+
 def _terms(terms: str) -> str:
     if not terms or len(set(terms)) != len(terms) or set(terms) - set("PID"):
         raise InputError(f'terms must be of the letters P, I, D, such as "PI", got {terms!r}')
@@ -369,8 +440,9 @@ def _infeasible(problem: _Problem, nearest: _Candidate, seed: int) -> Infeasible
     if len(asked) == 1:
         relief = "it is the only requirement"
     c = nearest.controller
+    recall = f" with recall {problem.loop.recall:.6g}" if isinstance(problem.loop, Passes) else ""
     return InfeasibleError(
         f"no {problem.terms} gains of the {problem.form} law within {problem.bounds} were found to meet {asked} on all "
-        f"{len(problem.modes)} modes",
+        f"{len(problem.modes)} modes{recall}",
         f"{near}, at the nearest gains, kp = {c.kp:.3g}, ki = {c.ki:.3g}, kd = {c.kd:.3g}; {relief}",
     )

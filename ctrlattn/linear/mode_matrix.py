@@ -41,13 +41,15 @@ def controller_realization(controller: Any) -> Realization:
     return Realization(a, into[:, None], out[None, :], np.array([[direct]]), False)
 
 
-def mode_matrix(controller: Any, alpha: Any) -> np.ndarray:
-    """[[alpha - D, C], [-B, A]], whose eigenvalues are the closed-loop poles of the mode alpha.
+def mode_matrix(controller: Any, alpha: Any, gain: Any = 1.0) -> np.ndarray:
+    """[[alpha - g D, C], [-g B, A]], whose eigenvalues are the closed-loop poles of the mode alpha under g C(z).
 
     Parameters
     ----------
     controller : PID, LTIController, python-control system with dt = 1, or None
     alpha : real or complex, (...)
+    gain : real or complex, (...)
+        g, a factor of the error; it broadcasts with alpha.
 
     Returns
     -------
@@ -59,10 +61,10 @@ def mode_matrix(controller: Any, alpha: Any) -> np.ndarray:
     [[-0.1]]
     """
     a, b, c, d = controller_realization(controller)[:4]
-    alpha = np.asarray(alpha)
-    matrix = np.zeros((*alpha.shape, len(a) + 1, len(a) + 1), dtype=np.result_type(alpha, float))
-    matrix[..., 0, 0] = alpha - d[0, 0]
-    matrix[..., 0, 1:], matrix[..., 1:, 0], matrix[..., 1:, 1:] = c[0], -b[:, 0], a
+    alpha, gain = np.broadcast_arrays(alpha, gain)
+    matrix = np.zeros((*alpha.shape, len(a) + 1, len(a) + 1), dtype=np.result_type(alpha, gain, float))
+    matrix[..., 0, 0] = alpha - gain * d[0, 0]
+    matrix[..., 0, 1:], matrix[..., 1:, 0], matrix[..., 1:, 1:] = c[0], -gain[..., None] * b[:, 0], a
     return matrix
 
 

@@ -2,6 +2,15 @@
 
 from ctrlattn.stability.modes.decomposition import gain_boundary, gain_intervals, gain_lines, gain_radius, gain_region
 from ctrlattn.stability.modes.gain_polynomials import PoleSensitivity, pole_sensitivity, root_locus
+from ctrlattn.stability.modes.pass_modes import (
+    OddNumberLimit,
+    odd_number_limit,
+    pass_boundary,
+    pass_poles,
+    passes_stable,
+    stable_gains,
+    stable_recalls,
+)
 from ctrlattn.stability.modes.regions import (
     closed_loop_poles,
     is_stable,
@@ -62,6 +71,7 @@ __all__ = [
     "FixedPoint",
     "LimitCycle",
     "Margins",
+    "OddNumberLimit",
     "PeakGain",
     "PoleSensitivity",
     "TransientGrowth",
@@ -106,6 +116,10 @@ __all__ = [
     "numerical_abscissa",
     "numerical_radius",
     "observability_gramian",
+    "odd_number_limit",
+    "pass_boundary",
+    "pass_poles",
+    "passes_stable",
     "peak_gain",
     "pole_sensitivity",
     "pseudospectral_abscissa",
@@ -119,6 +133,8 @@ __all__ = [
     "spectral_radius",
     "stability_interval",
     "stability_set",
+    "stable_gains",
+    "stable_recalls",
     "transient_growth",
     "with_step",
 ]

@@ -2,17 +2,20 @@
 
 from dataclasses import replace
 
+import control
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, Loop, loop_transfer, margins, presets, rms_norm
+from ctrlattn import PID, CausalMean, Loop, LTIController, loop_transfer, margins, presets, rms_norm
 from ctrlattn.design import (
     performance,
 )
 from ctrlattn.frequency import sensitivity_response
 from ctrlattn.linear import step_metrics
 from ctrlattn.linear.mode_polynomial import BAND
+from ctrlattn.looped import iterate
+from ctrlattn.passes import Passes
 from ctrlattn.stability import closed_loop_poles, disk_margin, stability_interval
 
 SPECTRUM = np.array([0.02, 0.1, 0.3, 0.6, 1.0])
@@ -97,3 +100,28 @@ def test_refused():
         performance(replace(value_loop(PID(0.5)), normalizer=rms_norm), [0.5])
     with pytest.raises(ValueError, match="horizon must be a whole number of at least 1, got 0"):
         performance(value_loop(PID(0.5)), [0.5], horizon=0)
+
+
+@pytest.mark.parametrize("recall", [0.0, 0.6])
+@pytest.mark.parametrize("controller", [PID(0.4), LTIController(control.tf([0.3, 0], [1, -0.5], 1))])
+def test_passes_settle_as_the_looped_network_does_and_peak_as_a_fine_grid_says(controller, recall):
+    modes = np.array([0.5, -0.8, 0.2 + 0.5j, 0.2 - 0.5j])
+    measured = performance(Passes(controller, recall=recall), modes)
+    z = np.exp(1j * np.linspace(-np.pi, np.pi, 40_001))
+    num, den = controller.fraction()
+    for i, a in enumerate(measured.a):
+        turn = np.array([[a.real, -a.imag], [a.imag, a.real]])
+        y = iterate(lambda h, turn=turn: turn @ h + np.array([1.0, -0.5]), np.zeros(2), 300, controller, recall).state
+        off = np.abs((y - y[-1]) @ np.array([1.0, 1.0j]))
+        assert measured.settling[i] == np.flatnonzero(off > BAND * off[0])[-1] + 1
+        s = np.polyval(den, z) * (z - 1)
+        s = s / (s - np.polyval(num, z) * (a - 1 - recall))
+        assert_allclose(measured.modulus_margin[i], 1 / np.abs(s).max(), rtol=1e-6)
+        assert_allclose(measured.disk_margin[i], 1 / np.abs(s - 0.5).max(), rtol=1e-6)
+        assert measured.steady_state_error[i] < 1e-15
+
+
+def test_an_eigenvalue_on_the_edge_of_recall_is_never_stable():
+    measured = performance(Passes(PID(0.4), recall=0.5), [1.5, 1.5 - 1e-3])
+    assert measured.stable.tolist() == [True, False]
+    assert measured.worst()["settling"] == np.inf

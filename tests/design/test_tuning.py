@@ -11,6 +11,8 @@ from ctrlattn.design import (
     tune,
 )
 from ctrlattn.frequency import sensitivity_response
+from ctrlattn.looped import iterate
+from ctrlattn.passes import Passes
 from ctrlattn.stability import is_stable
 
 SPECTRUM = np.array([0.02, 0.1, 0.3, 0.6, 1.0])
@@ -113,3 +115,55 @@ def test_refused():
         tune(value_loop(None), [np.nan], spec)
     with pytest.raises(ValueError, match="low < high"):
         tune(value_loop(None), [0.5], spec, bounds={"P": (1.0, 0.0)})
+    with pytest.raises(ValueError, match="most_recall is for the Passes"):
+        tune(value_loop(None), [0.5], spec, most_recall=1.0)
+    with pytest.raises(ValueError, match="most_recall must be at least the recall"):
+        tune(Passes(recall=0.5), [0.5], spec, most_recall=0.2)
+
+
+# --- passes of a looped network -----------------------------------------------------------------------------------
+
+
+def test_the_best_gain_over_passes_balances_the_outermost_modes():
+    # Poles 1 - g w: the fastest settling has 1 - g w_min = -(1 - g w_max), g = 2/(w_min + w_max).
+    design = tune(Passes(), [0.5, -0.4, -2.0], Spec(settling=12), terms="P", curve=False)
+    poles = 1 - design.controller.kp * np.array([0.5, 1.4, 3.0])
+    assert np.abs(poles).max() < 0.02 ** (1 / 12) * 1.0001
+    assert design.loop.recall == 0
+    with pytest.raises(InfeasibleError, match="settling"):
+        tune(Passes(), [0.5, -0.4, -2.0], Spec(settling=11), terms="P", curve=False)
+
+
+def test_the_least_recall_that_meets_a_specification_is_where_the_closed_form_puts_it():
+    # Real modes 3 and -1: with a gain alone the worst pole is 4/(2 w_mean) = 2/k_r, w = k_r - 2 and k_r + 2.
+    # It settles within 10 passes once (2/k_r)^10 <= .02.
+    design = tune(Passes(), [3.0, -1.0], Spec(settling=10), terms="P", most_recall=8.0, curve=False)
+    least = 2 / 0.02**0.1
+    assert least < design.loop.recall < least + 0.03 * 8
+    assert design.performance.stable.all()
+    # The certificate, by running the loop itself.
+    run = iterate(lambda h: np.array([3.0, -1.0]) * h + 1.0, np.ones(2), 60, design.controller, design.loop.recall)
+    off = np.abs(run.state - run.state[-1])
+    assert np.all(off[10:] <= 0.02 * off[0] + 1e-12)
+
+
+def test_what_no_controller_holds_is_said_with_its_eigenvalue():
+    with pytest.raises(InfeasibleError, match=r"the real eigenvalue 3.3 .*odd-number limit.* 0.2 below.*above 2.3"):
+        tune(Passes(), [3.3, 0.2], Spec(settling=50), terms="PID")
+    with pytest.raises(InfeasibleError, match="with recall 2"):
+        tune(Passes(), [3.3, 0.2], Spec(settling=50), terms="PID", most_recall=2.0)
+    with pytest.raises(InfeasibleError, match="the real eigenvalue 1 of J"):
+        tune(Passes(), [1.0], Spec(settling=50))
+
+
+def test_modes_wholly_beyond_the_edge_are_held_by_a_negative_gain():
+    design = tune(Passes(), [2.0, 2.5], Spec(settling=10), terms="P", curve=False)
+    assert design.controller.kp < 0
+    assert design.performance.stable.all()
+
+
+def test_a_complex_pair_beyond_the_edge_is_not_forbidden_and_a_derivative_may_hold_it():
+    # Re lambda > 1: no gain alone is stable, and the limit, which is about real eigenvalues, says nothing.
+    pair = [1.05 + 1.0j, 1.05 - 1.0j]
+    with pytest.raises(InfeasibleError, match="settling"):
+        tune(Passes(), pair, Spec(settling=100), terms="P", curve=False)

@@ -1,0 +1,233 @@
+"""Which eigenvalues a controller over passes leaves stable: closed forms, exact ends, and the odd-number limit."""
+
+import control
+import numpy as np
+import numpy.testing as npt
+import pytest
+
+from ctrlattn import PID, InputError, LTIController
+from ctrlattn.stability.modes.pass_modes import (
+    odd_number_limit,
+    pass_boundary,
+    pass_poles,
+    passes_stable,
+    stable_gains,
+    stable_recalls,
+)
+
+HEAVY = LTIController(control.tf([0.5, 0], [1, -0.6], 1))
+DYNAMIC = [PID(0.4, 0.05), PID(0.3, 0.0, 0.2), PID(0.4, 0.1, 0.05, form="ema"), HEAVY]
+
+
+def eigenvalues(seed, m=6, below=1.0):
+    """Some real, some in pairs, with Re lambda < below."""
+    rng = np.random.default_rng(seed)
+    real = below - rng.exponential(1.5, m) - 0.02
+    pair = below - rng.exponential(1.5, m) - 0.02 + 1j * rng.normal(0, 1, m)
+    return np.concatenate([real, pair, pair.conj()])
+
+
+# --- closed forms -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recall", [0.0, 0.7])
+@pytest.mark.parametrize("gain", [1.0, 0.3])
+def test_a_gain_leaves_stable_what_lies_in_its_disk(gain, recall):
+    rng = np.random.default_rng(0)
+    modes = rng.normal(0, 3, 2000) + 1j * rng.normal(0, 3, 2000)
+    inside = np.abs(modes - (1 + recall - 1 / gain)) < 1 / gain
+    npt.assert_array_equal(passes_stable(PID(gain), modes, recall), inside)
+    npt.assert_allclose(pass_poles(PID(gain), modes, recall)[:, 0], 1 + gain * (modes - 1 - recall), rtol=1e-13)
+
+
+def test_the_edge_of_the_disk_is_not_stable():
+    # lambda = 1 + k_r is the pole 1, lambda = 1 + k_r - 2/g the pole -1, both on the circle to the last digit.
+    assert passes_stable(PID(0.25), [1.5, -6.5, 1.5 - 1e-12, -6.5 + 1e-12], 0.5).tolist() == [False, False, True, True]
+    assert passes_stable(None, [1.0, -1.0, 0.0]).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("recall", [0.0, 0.4])
+def test_the_boundary_of_a_gain_is_its_circle(recall):
+    omega = np.linspace(0, np.pi, 9)
+    edge = pass_boundary(PID(0.25), omega, recall)
+    npt.assert_allclose(np.abs(edge - (1 + recall - 4)), 4, rtol=1e-14)
+
+
+@pytest.mark.parametrize("controller", [None, PID(0.5), *DYNAMIC])
+def test_on_the_boundary_a_pole_is_on_the_circle(controller):
+    omega = np.linspace(0.1, np.pi, 40)
+    poles = pass_poles(controller, pass_boundary(controller, omega, 0.3), 0.3)
+    npt.assert_allclose(np.min(np.abs(poles - np.exp(1j * omega)[:, None]), axis=1), 0, atol=1e-9)
+
+
+def test_at_a_pole_of_the_controller_the_boundary_touches_the_edge_and_at_a_zero_it_leaves():
+    assert pass_boundary(PID(0.4, 0.1), np.array([0.0]), 0.5)[0] == 1.5
+    assert np.isinf(pass_boundary(control.tf([1, 1], [1, 0], 1), np.array([np.pi]))[0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_largest_gain_of_a_static_controller(seed):
+    modes, recall = eigenvalues(seed, below=1.5), 0.5
+    [(low, high)] = stable_gains(PID(0.5), modes, recall)
+    w = 1.5 - modes
+    assert low == 0
+    assert high == pytest.approx(min(2 * w.real / np.abs(w) ** 2) / 0.5, rel=1e-12)
+    # The same through exact numbers, as a transfer function with a pole and a zero that cancel nothing it does.
+    [(low, exact)] = stable_gains(control.tf([0.5, 0.0], [1.0, 0.0], 1), modes, recall)
+    assert exact == pytest.approx(high, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_recalls_of_a_static_controller(seed):
+    modes, gain = eigenvalues(seed, below=2.5), 0.3
+    intervals = stable_recalls(PID(gain), modes)
+    grid = np.linspace(0, 12, 2401)
+    stable = np.array([np.all(np.abs(1 + gain * (modes - 1 - k)) < 1) for k in grid])
+    assert len(intervals) == bool(np.any(stable))
+    for low, high in intervals:
+        npt.assert_array_equal(((low < grid) | (grid == low)) & (grid < high), stable)
+
+
+@pytest.mark.parametrize("controller", DYNAMIC)
+@pytest.mark.parametrize("seed", range(3))
+def test_intervals_of_a_controller_with_memory_hold_on_a_grid(controller, seed):
+    modes, recall = eigenvalues(seed, m=2, below=1.2), 0.2
+    for intervals, radius in (
+        (stable_gains(controller, modes, recall), lambda g: scaled_radius(controller, modes, recall, g)),
+        (stable_recalls(controller, modes), lambda k: scaled_radius(controller, modes, k, 1.0)),
+    ):
+        for x in np.linspace(0.01, 4, 57):
+            away = [abs(x - end) for pair in intervals for end in pair]
+            if min(away, default=1) > 1e-6:
+                assert any(low < x < high for low, high in intervals) == (radius(x) < 1 - 1e-12)
+
+
+def scaled_radius(controller, modes, recall, factor):
+    """Largest root over the modes, from the polynomial written out."""
+    num, den = controller.fraction()
+    largest = 0.0
+    for mode in modes:
+        p = np.polysub(np.polymul(den, [1.0, -1.0]), factor * np.asarray(num) * (mode - 1 - recall))
+        largest = max(largest, np.abs(np.roots(p)).max())
+    return largest
+
+
+def test_negative_gains_hold_what_lies_wholly_beyond_the_edge():
+    # All lambda > 1 + k_r: C = -g works, and C(1) < 0.
+    [(low, high)] = stable_gains(None, [2.0, 3.0])
+    assert (low, high) == (-1.0, 0.0)
+    assert stable_gains(None, [2.0, 0.0]) == []
+    assert stable_gains(PID(0.0), [0.5]) == []
+
+
+# --- the odd-number limit -----------------------------------------------------------------------------------------
+
+
+def random_controller(rng, *, stable):
+    """(num, den) of order 0 to 4, den monic; a stable one may have an integrator."""
+    order = int(rng.integers(0, 5))
+    radius = rng.uniform(0, 0.999, order) if stable else rng.uniform(0, 3, order)
+    angle = np.where(rng.random(order) < 0.5, rng.choice([0, np.pi], order), rng.uniform(0, np.pi, order))
+    roots = []
+    for r, t in zip(radius, angle, strict=True):
+        complex_pair = 0 < t < np.pi and len(roots) + 2 <= order
+        roots += [r * np.exp(1j * t), r * np.exp(-1j * t)] if complex_pair else [r * np.sign(np.cos(t) or 1)]
+    roots = roots[:order] if np.isrealobj(np.poly(roots[:order])) else [abs(x) for x in roots[:order]]
+    if stable and order and rng.random() < 0.3:
+        roots[-1] = 1.0 if np.isreal(roots[-1]) else roots[-1]
+    den = np.real(np.poly(roots)) if roots else np.ones(1)
+    return rng.standard_normal(order + 1) * 10 ** rng.uniform(-2, 1), den
+
+
+def largest_real_root(num, den, eigenvalue, recall):
+    roots = np.roots(np.polysub(np.polymul(den, [1.0, -1.0]), num * (eigenvalue - 1 - recall)))
+    real = roots.real[np.abs(roots.imag) < 1e-6 * (1 + np.abs(roots))]
+    return np.max(real, initial=-np.inf), np.abs(roots).max()
+
+
+def test_no_controller_with_a_positive_numerator_at_1_stabilises_a_real_eigenvalue_beyond_the_edge():
+    rng = np.random.default_rng(0)
+    for trial in range(4000):
+        num, den = random_controller(rng, stable=trial % 2 == 0)
+        num = num * np.sign(num.sum())
+        recall = rng.exponential(1.0)
+        eigenvalue = 1 + recall + rng.exponential(1.0) + 1e-3
+        real, radius = largest_real_root(num, den, eigenvalue, recall)
+        assert real > 1
+        assert radius > 1
+
+
+def test_a_stable_controller_has_the_sign_of_its_static_gain_in_its_numerator():
+    rng = np.random.default_rng(1)
+    for _ in range(2000):
+        num, den = random_controller(rng, stable=True)
+        if den.sum() > 1e-9:
+            assert np.sign(num.sum()) == np.sign(num.sum() / den.sum())
+
+
+def test_no_controller_whatever_holds_real_eigenvalues_on_both_sides_of_the_edge():
+    rng = np.random.default_rng(2)
+    for _ in range(4000):
+        num, den = random_controller(rng, stable=False)
+        recall = rng.exponential(1.0)
+        above, below = 1 + recall + rng.exponential(1.0) + 1e-3, 1 + recall - rng.exponential(1.0) - 1e-3
+        both = [largest_real_root(num, den, x, recall) for x in (above, below)]
+        assert max(real for real, _ in both) > 1
+
+
+def test_on_the_edge_itself_the_pole_is_1_under_every_controller():
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        num, den = random_controller(rng, stable=True)
+        p = np.polysub(np.polymul(den, [1.0, -1.0]), num * 0.0)
+        assert abs(np.polyval(p, 1.0)) < 1e-12
+    assert not passes_stable(PID(0.5, 0.1), 1.5, 0.5)
+
+
+def test_an_unstable_controller_is_the_exception_that_the_theorem_must_name():
+    # C(1) = 1/w > 0 with den = z - 2: num(1) < 0, and both closed-loop poles are at 0.
+    w = 0.8  # lambda - 1 - k_r
+    unstable = control.tf([-3 / w, 2 / w], [1, -2], 1)
+    assert float(np.real(unstable(1))) == pytest.approx(1 / w)
+    npt.assert_allclose(pass_poles(unstable, 1 + w), 0, atol=1e-7)
+    assert passes_stable(unstable, 1 + w)
+    assert not passes_stable(unstable, 1 - w)  # and it loses every real eigenvalue below
+
+
+def test_the_limit_says_which_eigenvalue_and_which_recall():
+    limit = odd_number_limit([0.4, 3.3, 2.1, 2.8 + 0.5j, 2.8 - 0.5j, 1.5], 0.5)
+    assert limit.above.tolist() == [3.3, 2.1, 1.5]
+    assert limit.below.tolist() == [0.4]
+    assert limit.recall == pytest.approx(2.3)
+    assert limit.binds
+    assert "3.3" in limit.in_words()
+    assert "recall above 2.3 would" in limit.in_words()
+    free = odd_number_limit([0.4, 2.8 + 0.5j, 2.8 - 0.5j])
+    assert not free.binds
+    assert free.recall == pytest.approx(1.8)
+    assert "forbids nothing" in free.in_words()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_above_the_recall_of_the_limit_some_gain_is_stable_and_below_none(seed):
+    modes = eigenvalues(seed, below=4.0)
+    limit = odd_number_limit(modes).recall
+    assert len(stable_gains(None, modes, limit + 1e-3)) == 1
+    assert stable_gains(None, modes, limit - 1e-3) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: pass_poles(None, []), "at least one eigenvalue"),
+        (lambda: pass_poles(None, [np.nan]), "all of them finite"),
+        (lambda: pass_poles(None, "spectrum"), "array of numbers"),
+        (lambda: pass_poles(None, 0.5, -1.0), "recall must be at least 0"),
+        (lambda: pass_poles(control.tf([1], [1, 1]), 0.5), "continuous-time"),
+        (lambda: pass_boundary(None, [np.inf]), "omega must be finite"),
+        (lambda: odd_number_limit([0.5], -0.1), "recall must be at least 0"),
+    ],
+)
+def test_bad_input_says_what_would_be_right(call, says):
+    with pytest.raises(InputError, match=says):
+        call()
