@@ -3,7 +3,7 @@
 from ctrlattn.plots import profile, reduction
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
-from ctrlattn.plots.loops import bode, nyquist, pole_zero, root_locus, step
+from ctrlattn.plots.loops import bode, gain_region, nyquist, pole_zero, root_locus, step
 from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectra, lyapunov_spectrum
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import (
@@ -26,6 +26,7 @@ __all__ = [
     "feedback_gain",
     "figure",
     "figure_of",
+    "gain_region",
     "gain_regions",
     "gang_of_four",
     "harmonic_balance",

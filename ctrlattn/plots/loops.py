@@ -1,8 +1,9 @@
-"""Bode, Nyquist, root locus, poles and zeros, step response: of a Loop, of python-control systems, of several by name.
+"""Bode, Nyquist, root locus, poles, steps, gains: of a Loop, of python-control systems, of several by name.
 
 A Loop is linear mode by mode. Give the mode by its attention eigenvalue `a`; the loop is broken at its controller.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from matplotlib.figure import Figure
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.loop import Loop
 from ctrlattn.plots.depth import time_response
 from ctrlattn.plots.plane import nyquist_curves, poles_and_zeros, root_locus_branches
+from ctrlattn.plots.robustness import gain_regions
 from ctrlattn.plots.style import (
     decibel,
     escape,
@@ -26,6 +29,7 @@ from ctrlattn.plots.systems import closed_loops, open_loops, response, sampling,
 _STEP = 0.03  # longest way of a pole between two gains of a root locus, in the unit of the frame
 _FRAME = 3.0  # a pole beyond this modulus has left the frame
 _MOST_GAINS = 1500
+_HALVINGS = 8
 _LONGEST = 2000  # layers
 
 
@@ -262,6 +266,66 @@ def step(
     last = max(map(_horizon, systems.values())) if layers is None else require_whole("layers", layers, least=1)
     responses = {name or "response": _step_response(item, last) for name, item in systems.items()}
     return time_response(responses, ylabel="Response to a unit step", reference=1.0, title=title, ax=ax)
+
+
+@themed
+def gain_region(
+    loop: Loop,
+    axes: tuple[str, str],
+    spectrum: Any,
+    first: tuple[float, float],
+    second: tuple[float, float],
+    *,
+    slices: int = 61,
+    title: str = "",
+) -> Figure:
+    """The two gains for which every mode of a spectrum is stable, by exact slices, with the gains of the loop marked.
+
+    Parameters
+    ----------
+    loop, axes, spectrum
+        As for `ctrlattn.gain_region`; the axes are names of gains. The time grows with the number of modes: the
+        outermost ones decide.
+    first, second : (low, high)
+        The frame.
+    slices : int
+        Values of the first gain, at least 2.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        As `ctrlattn.gain_region`; a frame that is not (low, high).
+
+    Examples
+    --------
+    >>> from ctrlattn import PID, CausalMean
+    >>> fig = gain_region(Loop(CausalMean(), controller=PID(0.6)), ("kp", "ki"), 0.5, (0, 2), (-0.5, 2), slices=9)
+    >>> fig.axes[0].get_xlabel()
+    'kp'
+    """
+    from ctrlattn.stability import gain_region as exact_slices
+
+    frames = [require_real("a frame of gain_region", frame) for frame in (first, second)]
+    if any(frame.shape != (2,) or frame[0] >= frame[1] for frame in frames):
+        raise InputError(f"gain_region: first and second are frames (low, high), got {first!r} and {second!r}")
+    at = np.linspace(frames[0][0], frames[0][1], require_whole("slices", slices, least=2))
+    region = exact_slices(loop, axes, spectrum, at)
+    for _ in range(_HALVINGS):  # towards the tips, where an interval begins or ends
+        changed = np.flatnonzero([len(left) != len(right) for left, right in pairwise(region)])
+        between = (at[changed] + at[changed + 1]) / 2
+        inserted = exact_slices(loop, axes, spectrum, between) if len(between) else []
+        for place, part in sorted(zip((changed + 1).tolist(), inserted, strict=True), reverse=True):
+            region.insert(place, part)
+        at = np.insert(at, changed + 1, between)
+    own = {**{name: getattr(loop.controller, name, 0.0) for name in ("kp", "ki", "kd")}, **vars(loop)}
+    marks = {"this loop": (own[axes[0]], own[axes[1]])} if all(isinstance(name, str) for name in axes) else None
+    limits = (float(frames[1][0]), float(frames[1][1]))
+    return gain_regions(at, {title: region}, labels=(str(axes[0]), str(axes[1])), second=limits, marks=marks)
 
 
 def _phase(values: np.ndarray) -> np.ndarray:

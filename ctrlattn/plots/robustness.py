@@ -55,12 +55,7 @@ def gain_regions(
     for ax in panels.flat[len(slices) :]:
         ax.set_visible(False)
     for ax, (name, region) in zip(panels.flat, slices.items(), strict=False):
-        strips = [
-            [(x - half, low), (x + half, low), (x + half, high), (x - half, high)]
-            for x, intervals in zip(first, region, strict=True)
-            for low, high in np.clip(np.reshape(intervals, (-1, 2)), *second).tolist()
-            if low < high
-        ]
+        strips = _strips(first, [np.clip(np.reshape(part, (-1, 2)), *second) for part in region], half)
         ax.add_collection(PolyCollection(strips, facecolor=_INSIDE, edgecolor=_INSIDE, linewidth=0.4))
         for curve in (boundaries or {}).get(name, ()):
             ax.plot(curve[:, 0], curve[:, 1], color="black", linewidth=0.8)
@@ -75,6 +70,22 @@ def gain_regions(
     area = Patch(facecolor=_INSIDE, edgecolor=GREY, label="all modes stable")
     fig.legend(handles=[area, *handles], loc="outside lower left", ncols=4)
     return fig
+
+
+def _strips(first: np.ndarray, slices: list[np.ndarray], half: float) -> list[list[tuple[float, float]]]:
+    """The area between neighbouring slices: straight where both have as many intervals, else each up to the middle."""
+    strips = []
+    for i in range(-1, len(first)):
+        left, right = slices[max(i, 0)], slices[min(i + 1, len(first) - 1)]
+        x0 = first[i] if i >= 0 else first[0] - half
+        x1 = first[i + 1] if i + 1 < len(first) else first[-1] + half
+        if len(left) == len(right):
+            pairs = [(x0, a, x1, b) for a, b in zip(left, right, strict=True)]
+        else:
+            middle = (x0 + x1) / 2
+            pairs = [(x0, a, middle, a) for a in left] + [(middle, b, x1, b) for b in right]
+        strips += [[(u, a[0]), (v, b[0]), (v, b[1]), (u, a[1])] for u, a, v, b in pairs if a[0] < a[1] or b[0] < b[1]]
+    return strips
 
 
 @themed

@@ -116,6 +116,23 @@ def test_poles_zeros_and_steps_are_those_of_the_closed_loop():
     assert len(unstable.lines[-1].get_xdata()) == 41
 
 
+def test_a_region_of_two_gains_has_straight_edges_and_sharp_tips():
+    """Under P alone alpha = a: |alpha - kp| < 1; in (kp, skip) with a = 0 a strip with slope 1."""
+    loop = Loop(CausalMean(), controller=PID(0.6))
+    ax = plots.gain_region(loop, ("kp", "skip"), 0.0, (-1, 2), (-0.5, 0.5), slices=7).axes[0]
+    outline = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    assert_allclose([low[1], high[1]], [-0.5, 0.5], atol=1e-9)
+    assert_allclose([ax.lines[0].get_xdata()[0], ax.lines[0].get_ydata()[0]], [0.6, 1.0])
+    pid = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.0))
+    ax = plots.gain_region(pid, ("kp", "ki"), 0.5, (-2, 3), (-1, 6), slices=11).axes[0]
+    outline = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
+    # z^2 - (1.5 - kp - ki) z + .5 - kp: a triangle with the corners (-.5, 0), (1.5, 0), (-.5, 4)
+    assert_allclose(outline.min(axis=0), [-0.5, 0.0], atol=0.01)
+    assert_allclose(outline.max(axis=0), [1.5, 4.0], atol=0.02)
+    assert np.all(outline[:, 1] <= 2 * (1.5 - outline[:, 0]) + 0.02)
+
+
 def test_a_notebook_shows_what_is_returned():
     assert plots.bode(LOOP, a=0.5)._repr_png_()[:4] == b"\x89PNG"
     ax = plots.nyquist(LOOP, a=0.5)
@@ -143,6 +160,7 @@ REFUSED = {
     "gains that fall": (lambda: plots.root_locus(LOOP, [1.0, 0.5], a=0.5), "ascending"),
     "two loci": (lambda: plots.root_locus({"a": LOOP, "b": LOOP}, a=0.5), "one system"),
     "step in time": (lambda: plots.step(control.tf([1], [1, 1])), "continuous"),
+    "a frame that falls": (lambda: plots.gain_region(LOOP, ("kp", "ki"), 0.5, (1, 0), (0, 1)), "\\(low, high\\)"),
     "no layer": (lambda: plots.step(LOOP, 0, a=0.5), "layers"),
 }
 

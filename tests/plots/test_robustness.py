@@ -64,11 +64,19 @@ def test_the_forbidden_disk_touches_the_curve_and_is_not_entered():
     assert -1e-4 < distance.min() < 1e-3
 
 
-def test_strips_are_the_slices():
-    first = np.array([0.0, 1.0])
-    axes = robustness.gain_regions(first, {"a": [[(0.0, np.inf)], []]}, labels=("x", "y"), second=(-1.0, 2.0))
-    (strip,) = axes.axes[0].collections[0].get_paths()
-    assert strip.get_extents().bounds == (-0.5, 0.0, 1.0, 2.0)
+def outlines(first, slices):
+    figure = robustness.gain_regions(np.array(first), {"a": slices}, labels=("x", "y"), second=(-1.0, 2.0))
+    return [path.vertices[:4].tolist() for path in figure.axes[0].collections[0].get_paths()]
+
+
+def test_where_an_interval_ends_each_slice_reaches_to_the_middle():
+    before, end = outlines([0.0, 1.0], [[(0.0, np.inf)], []])
+    assert before == [[-0.5, 0.0], [0.0, 0.0], [0.0, 2.0], [-0.5, 2.0]]
+    assert end == [[0.0, 0.0], [0.5, 0.0], [0.5, 2.0], [0.0, 2.0]]
+
+
+def test_between_slices_the_edges_are_straight():
+    assert outlines([0.0, 1.0], [[(0.0, 1.0)], [(0.5, 2.0)]])[1] == [[0.0, 0.0], [1.0, 0.5], [1.0, 2.0], [0.0, 1.0]]
 
 
 def test_unstable_and_unbounded_disks_are_told():
