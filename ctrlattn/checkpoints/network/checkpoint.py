@@ -1,9 +1,10 @@
 """x_{l+1} = x_l + F_l(x_l): the class Checkpoint, a transformers network with its layers and sublayers F_l."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from ctrlattn.checkpoints.network.families import KINDS, Family, Kind, Sublayer, sublayers
+from ctrlattn.checkpoints.network.families import Family, Kind, Sublayer, sublayers
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 
@@ -13,7 +14,7 @@ class Checkpoint:
 
     model: Any
     tokenizer: Any | None
-    family: Family
+    family: Family | Traced
     source: str
 
     @property
@@ -24,6 +25,8 @@ class Checkpoint:
     @property
     def width(self) -> int:
         """The number d of features of the stream."""
+        if isinstance(self.family, Traced):
+            return self.family.structure.width
         return int(self.model.config.get_text_config().hidden_size)
 
     @property
@@ -34,6 +37,8 @@ class Checkpoint:
     @property
     def causal(self) -> bool:
         """Whether a token sees only those before it."""
+        if isinstance(self.family, Traced):
+            return self.family.causal
         return not sees_both_ways(self.model.config, self.family.causal)
 
     def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
@@ -44,9 +49,24 @@ class Checkpoint:
         InputError
             An unknown kind, or a model that the family does not fit.
         """
-        if kind is not None and kind not in KINDS:
-            raise InputError(f"kind must be {' or '.join(KINDS)}, got {kind!r}")
+        if kind is not None and kind not in get_args(Kind):
+            raise InputError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
         return tuple(s for s in sublayers(self.family, self.model) if kind in (None, s.kind))
+
+    def sublayer(self, kind: Kind, layer: int) -> Sublayer:
+        """The first sublayer of this kind in a layer.
+
+        Raises
+        ------
+        InputError
+            The layer is not there or has none.
+        """
+        index = self.layer_index(layer)
+        here = [sublayer for sublayer in self.sublayers() if sublayer.layer == index]
+        for sublayer in here:
+            if sublayer.kind == kind:
+                return sublayer
+        raise InputError(f"layer {index} has no {kind}: it has {' and '.join(s.kind for s in here) or 'no sublayer'}")
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""

@@ -6,12 +6,14 @@ chain of attributes; "a|b" is the first of them that exists, where versions of t
 
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+from ctrlattn.checkpoints.trace.structure import Coefficient
 from ctrlattn.errors import InputError, did_you_mean
 
-Kind = Literal["attention", "mlp"]
-KINDS: tuple[Kind, ...] = ("attention", "mlp")
+Kind = Literal["attention", "mixer", "cross", "mlp"]
+KINDS: tuple[Kind, ...] = ("attention", "mlp")  # of the families of the table
+ONE = Coefficient("number", 1.0)
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,49 @@ class Family:
         return list(at(model.base_model, self.layers))
 
 
+class Answer(NamedTuple):
+    """What the module of a sublayer returns, so that what replaces it can answer alike.
+
+    Attributes
+    ----------
+    more : int
+        How many outputs follow the first.
+    width : int
+        Features of the first output.
+    direct : bool
+        Whether the first output is F, or is read by `out` as it is.
+    """
+
+    more: int
+    width: int
+    direct: bool
+
+
 @dataclass(frozen=True, eq=False)
 class Sublayer:
-    """One F of the stream x -> x + F(x), as modules of a live network.
+    """One F of the stream x -> N(s x + c F(x)), as modules of a live network; in most s = c = 1 and N is nothing.
 
     Attributes
     ----------
     layer : int
-    kind : "attention" or "mlp"
+    kind : "attention", "mixer" (tokens mix without an attention matrix), "cross" or "mlp"
     norm, module, out, stream : modules
-        As in `Place`: `stream` is a module whose first input is x, `out` the module whose (first) output is F(x).
+        As in `Place`: `stream` is a module whose first input is x, `out` the module whose (first) output is F(x). In a
+        traced network `norm` may be None, and so may `stream`, where no module reads x itself.
     path, out_path : str
         From the layer to `module` and to `out`.
     parallel : bool
-        Whether the other sublayer of the layer reads the same x, so that both are added at once.
+        Whether another sublayer of the layer reads the same x, so that both are added at once.
+    skip, coefficient : Coefficient
+        s and c.
+    after : module or None
+        N, of a post-norm network.
+    step : int
+        How many sums of the layer come before this one.
+    width : int or None
+        d, of a traced network; None: it is that of the norm.
+    answer : Answer or None
+        What `module` returns; None: a tensor like the stream, and of an attention module a matrix beside it.
     """
 
     layer: int
@@ -107,6 +138,34 @@ class Sublayer:
     path: str
     out_path: str
     parallel: bool
+    skip: Coefficient = ONE
+    coefficient: Coefficient = ONE
+    after: Any = None
+    step: int = 0
+    width: int | None = None
+    answer: "Answer | None" = None
+
+    def added(self, F: Any) -> Any:
+        """c F: what a sublayer whose `out` gave F adds to the stream.
+
+        Raises
+        ------
+        InputError
+            The factor c depends on the text.
+        """
+        if self.coefficient.value is None:
+            raise InputError(
+                f"what the {self.kind} of layer {self.layer} adds has a factor that depends on the text: it can be "
+                "recorded (tap) and dropped, and not measured alone"
+            )
+        return self.coefficient * F
+
+    def onto(self, x: Any, F: Any) -> Any:
+        """N(s x + c F): the stream behind the sublayer, if nothing else is added at once."""
+        if self.skip.value is None:
+            raise InputError(f"layer {self.layer} multiplies its stream by a factor that depends on the text")
+        total = self.skip * x + self.added(F)
+        return total if self.after is None else self.after(total)
 
 
 _LLAMA = Family(
@@ -228,8 +287,8 @@ def _existing(module: Any, path: str) -> str:
     raise InputError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
 
 
-def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
-    """Both sublayers of every layer, in order of depth.
+def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
+    """Both sublayers of every layer, in order of depth; of a `Traced` family those that its structure names.
 
     Raises
     ------
@@ -243,11 +302,13 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
     >>> [(s.layer, s.kind, s.path) for s in sublayers(FAMILIES["gpt2"], transformers.GPT2Model(config))]
     [(0, 'attention', 'attn'), (0, 'mlp', 'mlp'), (1, 'attention', 'attn'), (1, 'mlp', 'mlp')]
     """
+    if hasattr(family, "sublayers_of"):
+        return tuple(family.sublayers_of(model))
     parallel = bool(family.parallel and getattr(model.config, family.parallel, False))
     try:
         layers = family.layers_of(model)
         return tuple(
-            _sublayer(layer, i, kind, getattr(family, kind), parallel)
+            _sublayer(layer, i, kind, getattr(family, kind), parallel=parallel, post=family.norm == "post")
             for i, layer in enumerate(layers)
             for kind in KINDS
         )
@@ -255,7 +316,7 @@ def sublayers(family: Family, model: Any) -> tuple[Sublayer, ...]:
         raise InputError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
 
 
-def _sublayer(layer: Any, i: int, kind: Kind, place: Place, parallel: bool) -> Sublayer:
+def _sublayer(layer: Any, i: int, kind: Kind, place: Place, *, parallel: bool, post: bool) -> Sublayer:
     path = _existing(layer, place.module)
     out_path = _existing(layer, place.out) if place.out else path
     norm = at(layer, place.norm)
@@ -269,6 +330,8 @@ def _sublayer(layer: Any, i: int, kind: Kind, place: Place, parallel: bool) -> S
         path=path,
         out_path=out_path,
         parallel=parallel,
+        after=norm if post else None,
+        step=0 if parallel or kind == "attention" else 1,
     )
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
-from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of
+from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 
@@ -131,19 +131,19 @@ def open_changed(
         raise InputError(f"{folder}: holds no network that was changed by drop")
     network = written.get("network", written)
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
-    family = family or family_of(network["model_type"])
+    own = family or traced_in(network[KEY]) or family_of(network["model_type"])
     weights = _read_weights(folder / (_GAINS if _has_gains(structure) else _PLAIN))
-    model = _built(config, weights, family, structure, dtype=dtype, attention=attention)
+    model = _built(config, weights, own, structure, dtype=dtype, attention=attention)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-    return Checkpoint(model, tokenizer, family, str(folder))
+    return Checkpoint(model, tokenizer, own, str(folder))
 
 
 def _built(
-    config: Any, weights: dict[str, torch.Tensor], family: Family, structure: Structure, *, dtype: Any, attention: str
+    config: Any, weights: dict[str, torch.Tensor], family: Any, structure: Structure, *, dtype: Any, attention: str
 ) -> Any:
     empty = _empty(_class_of(config), config)
     whole, tied = empty.state_dict(), set(empty.all_tied_weights_keys)
@@ -177,7 +177,7 @@ def _has_gains(structure: Structure) -> bool:
     return any(stand is not None for layers in structure.values() for stand in layers.values())
 
 
-def _gone(family: Family, model: Any) -> dict[str, torch.Tensor]:
+def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
     """Weights of the whole network that its structure says are gone; every other one must be there, and no other.
 
     A name that is missing for another reason used to be written as zeros: of an adapted, compiled or pruned network

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.fading_averages import recall
+from ctrlattn.checkpoints.network.watch import first, stream_of
 from ctrlattn.errors import InputError
 
 RATES = (0.5, 0.8, 0.95, 1.0)  # of forgetting, a token; 1: all that was said
@@ -25,11 +26,11 @@ class Gain(torch.nn.Module):
         d, features of the stream.
     rank : int
         Of G = out @ into; the whole G is stored in `out` where the two factors would be no smaller.
-    pair : bool
-        Whether a second output, None in place of the attention matrix, belongs to the answer.
+    pair : int
+        How many further outputs belong to the answer, each None, as in place of the attention matrix.
     """
 
-    def __init__(self, width: int, rank: int, *, pair: bool):
+    def __init__(self, width: int, rank: int, *, pair: int):
         super().__init__()
         self.pair = pair
         factored = 2 * rank < width
@@ -37,8 +38,7 @@ class Gain(torch.nn.Module):
         self.out = torch.nn.Linear(rank if factored else width, width)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        y = self.out(self.into(hidden_states))
-        return (y, None) if self.pair else y
+        return answer(self.out(self.into(hidden_states)), self.pair)
 
 
 class MemoryGain(Gain):
@@ -64,7 +64,7 @@ class MemoryGain(Gain):
         width: int,
         rank: int,
         *,
-        pair: bool,
+        pair: int,
         heads: int,
         values: int,
         size: int,
@@ -90,8 +90,7 @@ class MemoryGain(Gain):
         terms, state = self.terms(hidden_states, None if past is None else past.state, seen)
         if past is not None:
             past.keep(state, hidden_states.shape[1])
-        y = self.out(self.into(hidden_states)) + self.remembered(terms).to(hidden_states)
-        return (y, None) if self.pair else y
+        return answer(self.out(self.into(hidden_states)) + self.remembered(terms).to(hidden_states), self.pair)
 
     def terms(
         self, u: torch.Tensor, past: torch.Tensor | None = None, seen: torch.Tensor | None = None
@@ -111,15 +110,45 @@ class MemoryGain(Gain):
 
 
 class Nothing(torch.nn.Module):
-    """y = 0."""
+    """y = 0; `width` is its number of features where that is not the one of u: the last map of an MLP reads more."""
 
-    def __init__(self, *, pair: bool):
+    def __init__(self, width: int | None = None, *, pair: int):
         super().__init__()
-        self.pair = pair
+        self.width, self.pair = width, pair
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        y = torch.zeros_like(hidden_states)
-        return (y, None) if self.pair else y
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        u = stream_of(args, kwargs)
+        return answer(u.new_zeros(*u.shape[:-1], self.width or u.shape[-1]), self.pair)
+
+
+class Beside(torch.nn.Module):
+    """y of a stand-in, and whatever else the sublayer gives: keys that other layers share, indices, router states.
+
+    Parameters
+    ----------
+    sublayer : module
+        The sublayer, which runs; only its contribution is replaced.
+    stand : module
+        What gives the contribution.
+    """
+
+    def __init__(self, sublayer: torch.nn.Module, stand: torch.nn.Module):
+        super().__init__()
+        self.sublayer, self.stand = sublayer, stand
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = self.sublayer(*args, **kwargs)
+        y = first(self.stand(*args, **kwargs))
+        return (y, *output[1:]) if isinstance(output, tuple) else y
+
+
+def answer(y: torch.Tensor, more: int) -> Any:
+    """y, and `more` times None behind it.
+
+    >>> answer(torch.ones(1), 1)
+    (tensor([1.]), None)
+    """
+    return (y, *[None] * more) if more else y
 
 
 def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:

@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import torch
 
-from ctrlattn.checkpoints.network.families import KINDS, Family, Kind, Sublayer, at, sublayers
-from ctrlattn.checkpoints.network.stand_ins import Gain, MemoryGain, Nothing
+from ctrlattn.checkpoints.network.families import KINDS, Kind, Sublayer, at, sublayers
+from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain, Nothing
+from ctrlattn.checkpoints.network.traced_family import Traced, traced_from
 
 Stand = int | None | dict[str, Any]
 Structure = dict[Kind, dict[int, Stand]]
 KEY = "ctrlattn"
+_MORE_KINDS: tuple[Kind, ...] = ("mixer", "cross")  # which the table's families do not have
+_STATES = ("conv", "linear_attention")  # layer types whose place in the cache holds a state, and counts no tokens
 
 
 def shared(model: Any) -> Any:
@@ -36,69 +39,119 @@ def structure_from(entry: dict[str, Any]) -> Structure:
     >>> structure_from({"attention": {"5": None}})
     {'attention': {5: None}, 'mlp': {}}
     """
-    return {kind: {int(layer): rank for layer, rank in entry.get(kind, {}).items()} for kind in KINDS}
+    kinds = (*KINDS, *(kind for kind in _MORE_KINDS if kind in entry))
+    return {kind: {int(layer): rank for layer, rank in entry.get(kind, {}).items()} for kind in kinds}
 
 
-def apply(family: Family, model: Any, structure: Structure) -> None:
+def traced_in(entry: dict[str, Any]) -> Traced | None:
+    """The traced structure of the whole network, where a config holds one.
+
+    >>> traced_in({"attention": {}}) is None
+    True
+    """
+    return traced_from(entry["traced"]) if "traced" in entry else None
+
+
+def apply(family: Any, model: Any, structure: Structure) -> None:
     """Make a whole network one of this structure, in place; the weights of its gains are zero."""
     for sublayer in sublayers(family, model):
-        if sublayer.layer in structure[sublayer.kind]:
+        if sublayer.layer in structure.get(sublayer.kind, {}):
             put(family, model, sublayer, structure[sublayer.kind][sublayer.layer])
     record(family, model, structure)
 
 
-def record(family: Family, model: Any, structure: Structure) -> None:
+def record(family: Any, model: Any, structure: Structure) -> None:
     """Write the structure into the network's config, and number the caches of what is left."""
-    setattr(model.config, KEY, {kind: {str(layer): rank for layer, rank in structure[kind].items()} for kind in KINDS})
+    kinds = (*KINDS, *(kind for kind in _MORE_KINDS if structure.get(kind)))
+    entry: dict[str, Any] = {kind: {str(i): rank for i, rank in structure.get(kind, {}).items()} for kind in kinds}
+    if isinstance(family, Traced):
+        entry["traced"] = family.as_dict()
+    setattr(model.config, KEY, entry)
     _number_caches(family, model, structure)
 
 
-def put(family: Family, model: Any, sublayer: Sublayer, settings: Stand) -> None:
+def put(family: Any, model: Any, sublayer: Sublayer, settings: Stand) -> None:
     """Replace one sublayer by a new gain of these settings, or by nothing."""
     place(family, model, sublayer, stand_in(sublayer, settings))
 
 
 def stand_in(sublayer: Sublayer, settings: Stand) -> torch.nn.Module:
     """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
-    # Of a post-norm network the last linear map of the sublayer is what is replaced.
-    pair = sublayer.kind == "attention" and not isinstance(sublayer.module, torch.nn.Linear)
-    if settings is None:
-        return Nothing(pair=pair)
-    weight = sublayer.norm.weight
-    width = weight.shape[0]
-    gain = MemoryGain(width, pair=pair, **settings) if isinstance(settings, dict) else Gain(width, settings, pair=pair)
+    if isinstance(settings, dict) and "kept" in settings:
+        return Beside(sublayer.module, stand_in(sublayer, settings["kept"]))
+    # Of a post-norm network of the table the last linear map of the sublayer is what is replaced.
+    pair = int(sublayer.kind == "attention" and not isinstance(sublayer.module, torch.nn.Linear))
+    more = pair if sublayer.answer is None else sublayer.answer.more
+    if settings is None or (sublayer.answer is not None and not sublayer.answer.direct):
+        last = sublayer.module.out_features if isinstance(sublayer.module, torch.nn.Linear) else None
+        return Nothing(last if sublayer.answer is None else sublayer.answer.width, pair=more)
+    width = sublayer.norm.weight.shape[0] if sublayer.width is None else sublayer.width
+    gain = MemoryGain(width, pair=more, **settings) if isinstance(settings, dict) else Gain(width, settings, pair=more)
     for parameter in gain.requires_grad_(False).parameters():
         torch.nn.init.zeros_(parameter)
+    weight = next((sublayer.norm or sublayer.module).parameters())
     return gain.to(weight).train(sublayer.module.training)
 
 
-def place(family: Family, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -> None:
+def place(family: Any, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -> None:
     """Put it there."""
     layer = family.layers_of(model)[sublayer.layer]
     layer.set_submodule(sublayer.path, stand)
-    if isinstance(stand, Gain) and sublayer.out_path != sublayer.path:
+    if sublayer.out_path == sublayer.path:
+        return
+    if sublayer.answer is not None and not sublayer.answer.direct:
+        # What lies between would make something of a zero, such as its bias.
+        layer.set_submodule(sublayer.out_path, Nothing(cast(int, sublayer.width), pair=0))
+    elif sublayer.width is not None or isinstance(stand, Gain):
         # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm gave.
         layer.set_submodule(sublayer.out_path, torch.nn.Identity())
 
 
-def gain_of(family: Family, model: Any, layer: int, kind: Kind) -> Gain:
+def gain_of(family: Any, model: Any, layer: int, kind: Kind) -> Gain:
     """The gain in the place of a sublayer."""
-    module = family.layers_of(model)[layer]
-    return cast(Gain, at(module, getattr(family, kind).module))
+    if isinstance(family, Traced):
+        module = next(s.module for s in family.sublayers_of(model) if (s.layer, s.kind) == (layer, kind))
+        return cast(Gain, module.stand if isinstance(module, Beside) else module)
+    return cast(Gain, at(family.layers_of(model)[layer], getattr(family, kind).module))
 
 
-def _number_caches(family: Family, model: Any, structure: Structure) -> None:
+def _number_caches(family: Any, model: Any, structure: Structure) -> None:
     """Give the first places in the cache, of each type of attention, to the layers that still have attention.
 
     The next ones go to gains with memory. transformers asks the first layer of the cache, and the first of each type,
-    how many tokens there are: an empty one would say none, and the next token would be given position 0.
+    how many tokens there are: an empty one would say none, and the next token would be given position 0. Of layers with
+    a state it asks the last one whether there is any: they have the last places.
     """
-    layers, gone = family.layers_of(model), structure["attention"]
-    types = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"] * len(layers)
+    layers, gone = family.layers_of(model), _without_cache(family, model, structure)
+    types = _cache_types(model, len(layers))
     for name in dict.fromkeys(types):
         places = [i for i, kind_of_layer in enumerate(types) if kind_of_layer == name]
         live = [i for i in places if i not in gone] + [i for i in places if isinstance(gone.get(i), dict)]
+        if name in _STATES:
+            places = places[len(places) - len(live) :]
         for place, i in zip(places, live, strict=False):
             for module in layers[i].modules():
                 if hasattr(module, "layer_idx"):
                     module.layer_idx = place
+
+
+def _cache_types(model: Any, count: int) -> list[str]:
+    """The type of each layer's place in the cache."""
+    types = getattr(model.config.get_text_config(), "layer_types", None) or []
+    return list(types) if len(types) == count else ["full_attention"] * count
+
+
+def _without_cache(family: Any, model: Any, structure: Structure) -> dict[int, Stand]:
+    """Layers in which nothing that mixes tokens is left, and what is in its place."""
+    replaced: dict[int, Stand] = {}
+    left: set[int] = set()
+    for sublayer in sublayers(family, model):
+        if sublayer.kind in ("mlp", "cross"):
+            continue
+        stands = structure.get(sublayer.kind, {})
+        stand = stands.get(sublayer.layer)
+        if sublayer.layer in stands and not (isinstance(stand, dict) and "kept" in stand):
+            replaced[sublayer.layer] = stand
+        else:
+            left.add(sublayer.layer)
+    return {layer: stand for layer, stand in replaced.items() if layer not in left}

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.families import Sublayer
+from ctrlattn.errors import InputError
 
 # A live cache would be appended to by a second call: the value stays right and the Jacobian is silently wrong.
 # transformers calls it past_key_values, and cache from 5.24 on.
@@ -99,28 +100,63 @@ def watch(
     >>> names
     ['attention', 'mlp', 'attention', 'mlp']
     """
-    hooks = [hook for sublayer in sublayers for hook in _triple(sublayer, on)]
+    wanted = tuple(sublayers)
+    sums = {s.layer: _Sum() for s in wanted if s.stream is None}
+    hooks = [hook for sublayer in wanted for hook in _triple(sublayer, on, sums.get(sublayer.layer))]
     with hooked([*hooks, *more], until=until):
         yield
 
 
-def _triple(sublayer: Sublayer, on: Watcher) -> list[Hook]:
+class _Sum:
+    """The stream inside a layer, added up from what its sublayers have given so far: no module reads some streams."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Sublayer, torch.Tensor, torch.Tensor]] = []
+
+    def in_front_of(self, sublayer: Sublayer) -> torch.Tensor:
+        before = [part for part in self.parts if part[0].step == sublayer.step - 1]
+        if not before:
+            raise InputError(
+                f"no module reads the stream in front of the {sublayer.kind} of layer {sublayer.layer}, and it is no "
+                "sum of what the sublayers watched before it have given"
+            )
+        own, x, F = before[0]
+        return own.onto(x, sum((F for _, _, F in before[1:]), F))
+
+    def add(self, sublayer: Sublayer, x: torch.Tensor, F: torch.Tensor) -> None:
+        if any(own is sublayer for own, _, _ in self.parts):  # the layer is called again
+            self.parts = []
+        self.parts.append((sublayer, x, F))
+
+
+def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
     held: dict[str, torch.Tensor] = {}
 
     def stream(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         held["x"] = held["u"] = stream_of(args, kwargs)
+
+    def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        held["u"] = stream_of(args, kwargs)
 
     def normed(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: torch.Tensor) -> None:
         if held:  # the norm of a post-norm sublayer runs after the sublayer has been handed on
             held["u"] = output
 
     def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        new = on(sublayer, held.pop("x"), held.pop("u"), first(output))
+        F = first(output)
+        x = held.pop("x") if whole is None or "x" in held else whole.in_front_of(sublayer)
+        new = on(sublayer, x, held.pop("u"), F)
+        if whole is not None:
+            whole.add(sublayer, x, F if new is None else new)
         if new is None:
             return None
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
-    return [(sublayer.stream, stream, True), (sublayer.norm, normed, False), (sublayer.out, added, False)]
+    end: Hook = (sublayer.out, added, False)
+    if sublayer.width is None:  # a row of the table says where its norm is
+        return [(sublayer.stream, stream, True), (sublayer.norm, normed, False), end]
+    # The order matters where the sublayer itself reads the stream.
+    return [*([] if sublayer.stream is None else [(sublayer.stream, stream, True)]), (sublayer.module, read, True), end]
 
 
 @contextmanager
@@ -163,8 +199,14 @@ def watch_calls(
 
 
 def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The stream among the arguments of a module: Llama passes it by name, BERT by position."""
-    return args[0] if args else kwargs["hidden_states"]
+    """The stream among the arguments of a module: Llama passes it by name, BERT by position.
+
+    >>> stream_of((), {"mask": None, "x": torch.ones(1)})
+    tensor([1.])
+    """
+    if args or "hidden_states" in kwargs:
+        return args[0] if args else kwargs["hidden_states"]
+    return next(x for x in kwargs.values() if isinstance(x, torch.Tensor) and x.is_floating_point())
 
 
 def first(output: Any) -> Any:

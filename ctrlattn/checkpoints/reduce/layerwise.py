@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
-from ctrlattn.checkpoints.network.families import Family, Sublayer
+from ctrlattn.checkpoints.network.families import Sublayer, sublayers
 from ctrlattn.checkpoints.network.inputs import in_batches
 from ctrlattn.checkpoints.network.watch import attention, first, hooked, watch, watch_calls
 
@@ -13,45 +14,57 @@ from ctrlattn.checkpoints.network.watch import attention, first, hooked, watch, 
 class Flow:
     """Streams of a text in front of one layer, with every other argument of the layers.
 
-    One stream (tokens, d) is in memory, whatever the depth. The other arguments depend on the shape of the input alone,
-    since no window is padded.
+    One stream (tokens, d) is in memory, whatever the depth. No window is padded, so that in most networks the other
+    arguments depend on the shape of the input alone; where they depend on the text as well (embeddings of each layer,
+    keys that layers share) they are those of each part of it.
     """
 
-    def __init__(self, family: Family, model: Any, streams: list[torch.Tensor], calls: dict[int, list[dict[str, Any]]]):
+    def __init__(self, family: Any, model: Any, streams: list[torch.Tensor], calls: list[list[dict[str, Any]]]):
         self.family, self.model, self.streams, self._calls = family, model, streams, calls
 
     @classmethod
-    def start(cls, family: Family, model: Any, windows: torch.Tensor, layer: int) -> "Flow":
+    def start(cls, family: Any, model: Any, windows: torch.Tensor, layer: int) -> "Flow":
         """The streams of the windows in front of a layer."""
-        streams, calls = [], {}
-        for part in in_batches(windows):
-            unseen = len(part) not in calls
-            arguments = _arguments(family, model, part, layer, every=unseen)
-            if unseen:
-                calls[len(part)] = arguments
-            streams.append(arguments[layer]["hidden_states"])
-        for arguments in calls.values():
-            for call in arguments:
-                call.pop("hidden_states", None)
+        streams: list[torch.Tensor] = []
+        calls: list[list[dict[str, Any]]] = []
+        by_size: dict[int, list[dict[str, Any]]] = {}
+        by_text = False
+        for number, part in enumerate(in_batches(windows)):
+            known = by_size.get(len(part))
+            # The second part tells whether the arguments depend on the text.
+            every = known is None or by_text or number == 1
+            arguments = _arguments(family, model, part, layer, every=every)
+            streams.append(next(iter(arguments[layer].values())))
+            if every:
+                for call in arguments:
+                    if call:
+                        call.pop(next(iter(call)))
+            by_text = by_text or (known is not None and every and not _same(known, arguments))
+            by_size.setdefault(len(part), arguments)
+            calls.append(arguments if by_text or known is None else known)
         return cls(family, model, streams, calls)
 
     def after(self, layer: int) -> "Flow":
         """The streams behind a layer, which is applied as it is now."""
-        streams = [self._call(layer, x) for x in self.streams]
+        streams = [self._call(layer, i) for i in range(len(self.streams))]
         return Flow(self.family, self.model, streams, self._calls)
 
     def signals(self, sublayer: Sublayer) -> "list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]":
         """(u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to."""
-        return [self._signals(sublayer, x) for x in self.streams]
+        return [self._signals(sublayer, i) for i in range(len(self.streams))]
 
-    def _signals(self, sublayer: Sublayer, stream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _signals(self, sublayer: Sublayer, part: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         triple: list[torch.Tensor] = []
 
-        def on(_: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-            triple.extend((u, F, x))
+        def on(own: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+            if own.path == sublayer.path:
+                triple.extend((u, F, x))
 
-        with watch([sublayer], on, until=sublayer.out):
-            self._call(sublayer.layer, stream)
+        # Where no module reads the stream, it is the sum of what the sublayers before have given.
+        before = [] if sublayer.stream is not None else sublayers(self.family, self.model)
+        here = [own for own in before if own.layer == sublayer.layer and own.step < sublayer.step]
+        with watch([*here, sublayer], on, until=sublayer.out):
+            self._call(sublayer.layer, part)
         u, y, x = triple
         return u, y, x
 
@@ -62,15 +75,21 @@ class Flow:
         def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             matrices.append(output[1])
 
-        for x in self.streams[:batches]:
+        for part in range(min(batches, len(self.streams))):
             with hooked([(module, read, False)], until=module):
-                self._call(sublayer.layer, x, "eager")
+                self._call(sublayer.layer, part, "eager")
             yield matrices.pop()
 
-    def _call(self, layer: int, stream: torch.Tensor, how: str = "sdpa") -> torch.Tensor:
+    def _call(self, layer: int, part: int, how: str = "sdpa") -> torch.Tensor:
         with attention(self.model, how), torch.no_grad():
-            out = self.family.layers_of(self.model)[layer](stream, **self._calls[len(stream)][layer])
+            out = self.family.layers_of(self.model)[layer](self.streams[part], **self._calls[part][layer])
         return first(out)
+
+
+def _same(calls: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """Whether all tensors among the arguments of two passes are equal."""
+    pairs = zip(tree_leaves(calls), tree_leaves(others), strict=False)
+    return all(a is b or not isinstance(a, torch.Tensor) or torch.equal(a, b) for a, b in pairs)
 
 
 def weights_of(x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +102,7 @@ def weights_of(x: torch.Tensor) -> torch.Tensor:
     return torch.where(size > 0, 1 / size, 0)
 
 
-def _arguments(family: Family, model: Any, windows: torch.Tensor, layer: int, *, every: bool) -> list[dict[str, Any]]:
+def _arguments(family: Any, model: Any, windows: torch.Tensor, layer: int, *, every: bool) -> list[dict[str, Any]]:
     """Arguments of the layers in a pass of these windows, by name; only up to `layer` unless every one is wanted."""
     layers = family.layers_of(model)
     stop = len(layers) - 1 if every else layer

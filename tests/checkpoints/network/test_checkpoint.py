@@ -23,8 +23,8 @@ def test_sublayers_come_in_order_of_depth_and_by_kind(network):
     places = [(sublayer.layer, sublayer.kind) for sublayer in network.sublayers()]
     assert places == [(layer, kind) for layer in range(3) for kind in ("attention", "mlp")]
     assert [sublayer.layer for sublayer in network.sublayers("mlp")] == [0, 1, 2]
-    with pytest.raises(ValueError, match="kind must be attention or mlp, got 'cross'"):
-        network.sublayers("cross")
+    with pytest.raises(ValueError, match="kind must be one of attention, mixer, cross, mlp, got 'head'"):
+        network.sublayers("head")
 
 
 def test_a_layer_is_checked(network):
