@@ -1,22 +1,62 @@
-"""Atomic writing of files (a temporary file, then os.replace), output directories, and reading of UTF-8 texts."""
+"""Whole files, one writer of a folder at a time, nothing of a killed run left over; and reading of UTF-8 texts.
 
+A file is written beside its place and then renamed (`atomic`); the files of a page are written in a folder beside their
+places and then renamed together (`together`). A command claims the folder it writes to (`claim`). The claim is a lock
+that the system releases with the process, however the process ends. On a file system without locks nothing is claimed:
+every file is still whole, a second process is not noticed, and what a killed process left is not removed.
+"""
+
+import errno
+import hashlib
+import json
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
+from glob import escape
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ctrlattn.errors import InputError
+
+_fcntl: Any = import_module("fcntl") if os.name == "posix" else None
+_MARK = "part"  # of a temporary's name, which ends in .part and the suffix of the final name
+_PATTERN = f".*-????????.{_MARK}*"
+_LOCK = ".ctrlattn.lock"
+_MANIFEST = ".ctrlattn.files"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+# How compiled libraries say which error of the system they met: HDF5 and Rust.
+_TOLD = re.compile(r"(?:errno = |os error )(\d+)")
+
+
+class _Scope(ExitStack):
+    """What a block of `claims` holds: a second claim of the same place is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: set[str] = set()
+
+
+_SCOPE: ContextVar[_Scope | None] = ContextVar("_SCOPE", default=None)
 
 
 @contextmanager
 def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path to write to; it takes the final name when the block ends well, and vanishes otherwise.
 
+    A link is followed, so that the file that it names is written and the link stays.
+
     Raises
     ------
+    InputError
+        The path is there and is no regular file: a device, a pipe, or a directory.
     OSError
-        The directory does not exist or is not writable.
+        The directory does not exist or is not writable, or the disk is full. Libraries that report this as an error of
+        their own (HDF5, safetensors) are translated.
 
     Examples
     --------
@@ -27,20 +67,118 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> [p.name for p in folder.iterdir()]
     ['a.txt']
     """
-    final = Path(path)
+    final = Path(os.path.realpath(path))
+    if not final.is_dir():  # the system refuses to replace a directory
+        require_file(path)
     # The suffix is kept, since numpy and matplotlib choose the format by it.
     # The stem is cut, since a name of 255 bytes leaves no room for the letters that make it unique.
-    handle, name = tempfile.mkstemp(prefix=f".{final.stem[:40]}-", suffix=final.suffix, dir=final.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{_short(final)}-", suffix=f".{_MARK}{final.suffix}", dir=final.parent)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with _errors_of_the_system(final):
+            yield temporary
         temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, final)
     except BaseException:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+@contextmanager
+def together(folder: Path, *, last: str = "") -> Iterator[Path]:
+    """A temporary folder; when the block ends well its files take their places in `folder`, otherwise none does.
+
+    The file `last` is the last to take its place. A file that an earlier block put there and this one did not write is
+    removed; files of others stay.
+
+    Raises
+    ------
+    OSError
+        The disk is full, or the folder is not writable. The files of the earlier block are then as they were.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for name in ("a.txt", "b.txt"):
+    ...     with together(folder) as temporary:
+    ...         _ = (temporary / name).write_text("whole")
+    >>> [p.name for p in folder.iterdir() if p.suffix == ".txt"]
+    ['b.txt']
+    """
+    stage = Path(tempfile.mkdtemp(prefix=".stage-", suffix=f".{_MARK}", dir=folder))
+    try:
+        yield stage
+        names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
+        earlier = _own(folder)
+        _note(folder, earlier | names)  # both, so that whoever comes after a kill in between knows what is ours
+        for inner in (path for path in stage.rglob("*") if path.is_dir()):
+            (folder / inner.relative_to(stage)).mkdir(parents=True, exist_ok=True)
+        for name in sorted(names, key=lambda name: (name == last, name)):
+            os.replace(stage / name, folder / name)
+        for name in earlier - names:
+            (folder / name).unlink(missing_ok=True)
+        _note(folder, names)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def claims() -> Iterator[None]:
+    """Whatever `claim` claims inside the block is held until the block ends."""
+    with _Scope() as scope:
+        token = _SCOPE.set(scope)
+        try:
+            yield
+        finally:
+            _SCOPE.reset(token)
+
+
+def claim(path: str | os.PathLike[str], *, file: bool = False) -> None:
+    """Hold an output directory, or a file with `file`, until the block of `claims` ends; temporaries in it are removed.
+
+    The directory is made if absent; where it is empty when the block ends, it goes again. Outside a block of `claims`
+    this only checks.
+
+    Raises
+    ------
+    InputError
+        Another process writes there, or nothing can be written there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> out = Path(tempfile.mkdtemp()) / "out"
+    >>> with claims():
+    ...     claim(out)
+    ...     print(sorted(p.name for p in out.iterdir()))
+    ['.ctrlattn.lock']
+    >>> out.exists()
+    False
+    """
+    if file:
+        require_file(path)
+    else:
+        require_output(path)
+    scope, place = _SCOPE.get(), os.path.realpath(path)
+    if scope is not None and place not in scope.places:
+        scope.enter_context(_held_file(Path(place)) if file else _held_folder(Path(path)))
+        scope.places.add(place)
+
+
+def require_file(path: str | os.PathLike[str]) -> None:
+    """Raise InputError where no file can be written: its directory is absent, or something else has its name.
+
+    >>> require_file("/dev/null")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: cannot write /dev/null: it exists and is no regular file
+    """
+    final = Path(os.path.realpath(path))
+    if final.exists() and not final.is_file():
+        raise InputError(f"cannot write {os.fspath(path)}: it exists and is no regular file")
 
 
 def require_output(path: str | os.PathLike[str]) -> None:
@@ -93,6 +231,117 @@ def utf8(where: str | os.PathLike[str]) -> Iterator[None]:
     except UnicodeError as error:
         place = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(f"{where}: not a text in UTF-8{place}") from error
+
+
+@contextmanager
+def _held_folder(folder: Path) -> Iterator[None]:
+    absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    output_directory(folder)
+    try:
+        with _locked(folder / _LOCK, folder, lambda: remove_temporaries(folder)):
+            yield
+    finally:
+        for parent in absent:  # the deepest first; what is not empty stays
+            with suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def _held_file(path: Path) -> Iterator[None]:
+    pattern = f".{escape(_short(path))}-????????.{_MARK}{escape(path.suffix)}"
+    with _locked(path.parent / f".{_short(path)}{path.suffix}.lock", path, lambda: _remove(path.parent.glob(pattern))):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, place: Path, clean: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock; `clean` runs before and after the block. The file of the lock goes with it."""
+    handle = _lock(lock, place)
+    try:
+        if handle is not None:
+            clean()
+        yield
+    finally:
+        if handle is not None:
+            clean()
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _lock(lock: Path, place: Path) -> int | None:
+    """A handle of the locked file; None where the file system has no locks.
+
+    A process that ends removes the file that it has locked. Whoever opened that file before opens the new one.
+    """
+    while _fcntl is not None:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(f"{place}: another process writes there: wait for it, or give another --out") from None
+        except OSError as error:
+            os.close(handle)
+            if error.errno in _NO_LOCKS:
+                lock.unlink(missing_ok=True)
+                return None
+            raise
+        os.close(handle)
+    return None
+
+
+def _own(folder: Path) -> set[str]:
+    """Names of the files that earlier blocks of `together` put into the folder; nothing outside it is ours."""
+    try:
+        names = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return set()
+    inside = Path(os.path.realpath(folder))
+    texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return {name for name in texts if Path(os.path.realpath((folder / name).parent)).is_relative_to(inside)}
+
+
+def _note(folder: Path, names: set[str]) -> None:
+    with atomic(folder / _MANIFEST) as path:
+        path.write_text(json.dumps(sorted(names)) + "\n", encoding="utf-8")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed `atomic` or `together` left in a folder and in the folders in it; no other file.
+
+    >>> remove_temporaries(Path("no/such/directory"))
+    """
+    inner = [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
+    _remove(path for place in (folder, *inner) for path in place.glob(_PATTERN))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in list(paths):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _short(final: Path) -> str:
+    """The stem, or its beginning and a digest: two names of one beginning have temporaries of their own."""
+    own = hashlib.sha256(os.fsencode(final.stem)).hexdigest()[:8]
+    return final.stem if len(final.stem) <= 40 else f"{final.stem[:31]}-{own}"
+
+
+@contextmanager
+def _errors_of_the_system(final: Path) -> Iterator[None]:
+    """An error of the system that names no file, or that a library tells in words, becomes an OSError that names it."""
+    try:
+        yield
+    except Exception as error:  # raised again, whatever it is
+        told = _TOLD.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number is None or number == errno.EPIPE or getattr(error, "filename", None) is not None:
+            raise
+        raise OSError(number, os.strerror(number), str(final)) from error
 
 
 def _umask() -> int:

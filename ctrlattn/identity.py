@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError
-from ctrlattn.files import atomic, output_directory
+from ctrlattn.files import atomic, claim, output_directory
 from ctrlattn.progress import Progress, silent
 
 _FILE = "identity.json"
@@ -99,7 +99,9 @@ def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:
     """
     folder = output_directory(out)
     if not _is_of(folder, mark):
-        folder = output_directory(out.with_name(f"{out.resolve().name}-{mark[:8]}"))
+        folder = out.with_name(f"{out.resolve().name}-{mark[:8]}")
+        claim(folder)
+        output_directory(folder)
         progress(f"{out} holds work of another network, text or setting: this work goes to {folder}", 0, 1)
         if not _is_of(folder, mark):
             raise InputError(f"{folder}: holds other work; give another --out")

@@ -3,6 +3,7 @@
 state (depth, ..., token, feature); prediction, error, control (layer, ..., token, feature)
 """
 
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -102,8 +103,15 @@ def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
     >>> load(path)["z"].item()
     (1+2j)
     """
+    import h5netcdf
+    import xarray as xr
+
+    # The file is made in memory: where a disk is full, HDF5 fails once more when the process ends, and breaks it.
+    image = io.BytesIO()
+    with h5netcdf.File(image, "w") as file:
+        result.dump_to_store(xr.backends.H5NetCDFStore(file))
     with atomic(path) as temporary:
-        result.to_netcdf(temporary, engine="h5netcdf")
+        temporary.write_bytes(image.getbuffer())
 
 
 def load(path: str | os.PathLike[str]) -> "xr.Dataset":

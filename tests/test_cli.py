@@ -37,10 +37,13 @@ def program(capsys, monkeypatch):
     """The installed program in this process: exit code, stdout and stderr, as `command` has them."""
 
     def ended(*arguments):
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         monkeypatch.setattr(sys, "argv", ["ctrlattn", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdout", sys.stdout)  # typer replaces it after a closed pipe: undone with the test
         with pytest.raises(SystemExit) as end:
             main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         told = capsys.readouterr()
         return subprocess.CompletedProcess(arguments, end.value.code or 0, told.out, told.err)
 
@@ -268,7 +271,7 @@ def test_bad_input_is_no_bug_and_an_unreadable_file_neither(tmp_path, program):
         (OSError("no file, no device"), 70),
         (errors.InputError("what, where, what would be right"), 2),
         (errors.InputTypeError("what, where, what would be right"), 2),
-        (BrokenPipeError(32, "Broken pipe"), 1),  # as click does it
+        (BrokenPipeError(32, "Broken pipe"), 141),  # 1, as click has it, is the code of a check that fails
     ],
     ids=repr,
 )
@@ -279,16 +282,47 @@ def test_errors_of_the_system_that_a_user_can_mend_are_no_bugs(error, code, prog
     monkeypatch.setattr(presets, "get", get)
     told = program("simulate", "softmax")
     assert told.returncode == code, told.stderr
-    assert len(told.stderr.splitlines()) == {1: 0, 2: 1, 70: 3}[code]
+    assert len(told.stderr.splitlines()) == {141: 0, 2: 1, 70: 3}[code]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_closed_pipe_is_quiet():
     program = "from ctrlattn.cli import main; main()"
-    told = subprocess.run(
-        f"{sys.executable} -c '{program}' list --json | true", shell=True, capture_output=True, text=True, check=False
-    )
-    assert told.stderr == ""
+    for arguments in ("list --json", "--help"):
+        told = subprocess.run(
+            ["bash", "-c", f"{sys.executable} -c '{program}' {arguments} | true; exit ${{PIPESTATUS[0]}}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (told.returncode, told.stderr) in ((141, ""), (0, ""))  # 0 where all was written before `true` ended
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_full_disk_behind_stdout_is_one_line():
+    # It used to be told as a bug of ours.
+    for arguments in (["list"], ["simulate", "neutreno"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            told = subprocess.run(
+                [sys.executable, "-c", "from ctrlattn.cli import main; main()", *arguments],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            )  # fmt: skip
+        assert (told.returncode, told.stderr) == (2, "ctrlattn: [Errno 28] No space left on device\n"), arguments
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices of POSIX")
+def test_a_device_or_a_pipe_is_never_replaced_by_a_file(tmp_path):
+    # --out /dev/null used to leave a regular file in its place.
+    os.mkfifo(tmp_path / "pipe")
+    told = invoke("simulate", "neutreno", "--out", tmp_path / "pipe")
+    assert told.exit_code == 2
+    assert "it exists and is no regular file" in told.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_words_for_the_terminal_do_not_steer_it(tmp_path):
+    told = invoke("simulate", "neutreno", "--out", tmp_path / "\x1b[31mred" / "a.nc")
+    assert told.exit_code == 2
+    assert "\\x1b[31mred" in told.stderr
+    assert "\x1b" not in told.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="arguments of bytes")

@@ -1,11 +1,20 @@
 """Nothing half-written: what a failure leaves behind, which permissions a file gets, where nothing can be written."""
 
+import errno
+import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from ctrlattn.files import atomic, output_directory
+from ctrlattn import InputError, files
+from ctrlattn.files import atomic, claim, claims, output_directory, together
+
+posix = pytest.mark.skipif(os.name != "posix", reason="links, devices and locks of POSIX")
 
 
 @pytest.fixture
@@ -103,3 +112,158 @@ def test_the_reason_of_the_system_is_handed_on(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     with pytest.raises(ValueError, match=r"cannot write to the output directory .*: Permission denied"):
         output_directory(tmp_path)
+
+
+@posix
+def test_a_link_is_followed_and_stays(tmp_path):
+    # It used to be replaced by the file.
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link.txt").symlink_to(tmp_path / "far" / "a.txt")
+    with atomic(tmp_path / "link.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "far" / "a.txt").read_text() == "x"
+
+
+@posix
+def test_what_is_no_regular_file_is_never_replaced(tmp_path):
+    # A device used to be: `--out /dev/null` left a regular file there.
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="it exists and is no regular file"), atomic(tmp_path / "pipe"):
+        pytest.fail("nothing can be written there")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Can't close file (file write failed: errno = 28, error message = 'No space left on device')"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["system", "HDF5", "Rust"],
+)
+def test_a_full_disk_is_an_error_of_the_system_that_names_the_file(tmp_path, error):
+    with pytest.raises(OSError) as told:
+        write_and_fail(tmp_path / "a.nc", error)
+    assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path / "a.nc"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no number 28"), BrokenPipeError(32, "x"), OSError("no number")], ids=repr
+)
+def test_any_other_error_is_handed_on(tmp_path, error):
+    with pytest.raises(type(error)) as told:
+        write_and_fail(tmp_path / "a.nc", error)
+    assert told.value is error
+
+
+HOLDER = (
+    "import sys, time; from ctrlattn.files import atomic, claim, claims\n"
+    "with claims():\n"
+    "    claim(sys.argv[1], file=sys.argv[1].endswith('.nc'))\n"
+    "    with atomic(sys.argv[2]) as path:\n"
+    "        path.write_text('half'); print('held', flush=True); time.sleep(600)\n"
+)
+
+
+@posix
+@pytest.mark.parametrize("name", ["out", "a.nc"])
+def test_a_second_process_is_told_and_a_killed_one_holds_nothing(tmp_path, name):
+    place = tmp_path / name
+    final = place / "b.txt" if name == "out" else place
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(place), str(final)], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        with claims(), pytest.raises(InputError, match="another process writes there: wait for it, or give another"):
+            claim(place, file=name != "out")
+        with claims():
+            claim(tmp_path / "other")  # its neighbour is free
+        assert len(list(tmp_path.rglob(".*.part*"))) == 1  # the other's temporary file is left alone
+        holder.send_signal(signal.SIGKILL)
+    assert len(list(tmp_path.rglob(".*.part*"))) == 1
+    with claims():
+        claim(place, file=name != "out")  # a lock that outlives its process would refuse this
+        assert list(tmp_path.rglob(".*.part*")) == []
+    assert list(tmp_path.rglob(".*")) == []
+
+
+@posix
+def test_only_temporaries_of_ours_are_removed(tmp_path):
+    others = [
+        ".notes-abcdefgh.txt",
+        ".a-abcdefg.part.nc",
+        "a-abcdefgh.part.nc",
+        ".part",
+        "inner/deep/.a-abcdefgh.part.nc",
+    ]
+    ours = [".a-abcdefgh.part.nc", "figures/.b-____0000.part.png", ".stage-12345678.part/figures/c.svg"]
+    for name in (*others, *ours):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with claims():
+        claim(tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()} == set(others)
+
+
+@posix
+def test_a_file_removes_temporaries_of_its_own_name_alone(tmp_path):
+    long = "a" * 45
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # as if it were killed
+        for name in (f"{long}.nc", f"{long}b.nc", "b.nc"):
+            with pytest.raises(KeyboardInterrupt):
+                write_and_fail(tmp_path / name, KeyboardInterrupt)
+    assert len(list(tmp_path.iterdir())) == 3
+    with claims():
+        claim(tmp_path / f"{long}.nc", file=True)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_claimed_folder_goes_where_nothing_was_written_and_stays_with_what_was(tmp_path):
+    with claims():
+        claim(tmp_path / "a" / "b")
+        claim(tmp_path / "a" / "b")  # twice is once
+        claim(tmp_path / "c")
+        (tmp_path / "c" / "x").write_text("x")
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["c", "x"]
+    claim(tmp_path / "d")  # outside a block it only checks
+    assert not (tmp_path / "d").exists()
+
+
+@posix
+def test_a_file_system_without_locks_is_written_to_and_nothing_is_removed(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files._fcntl, "flock", flock)
+    (tmp_path / ".a-abcdefgh.part.nc").write_text("perhaps somebody writes this now")
+    with claims():
+        claim(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".a-abcdefgh.part.nc"]
+
+
+def test_files_of_a_folder_take_their_places_together(tmp_path, monkeypatch):
+    order, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append(Path(b).name), replace(a, b)))
+    with together(tmp_path, last="b") as stage:
+        for name in ("a", "b", "c/d"):
+            (stage / name).parent.mkdir(exist_ok=True)
+            (stage / name).write_text(name)
+        assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []
+    assert [name for name in order if name in "abd"] == ["a", "d", "b"]
+    assert (tmp_path / "c" / "d").read_text() == "c/d"
+
+
+@posix
+def test_a_list_of_files_never_leads_out_of_the_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine").write_text("x")
+    (tmp_path / "out" / "link").symlink_to(tmp_path)
+    names = ["../mine", str(tmp_path / "mine"), "link/mine", 3, "gone"]
+    for text in (json.dumps(names), '"mine"', "[" * 100_000, "{", ""):
+        (tmp_path / "out" / ".ctrlattn.files").write_text(text)
+        with together(tmp_path / "out") as stage:
+            (stage / "a").write_text("a")
+        assert (tmp_path / "mine").read_text() == "x"
+        assert json.loads((tmp_path / "out" / ".ctrlattn.files").read_text()) == ["a"]

@@ -1,22 +1,25 @@
 """The command line `ctrlattn`, one module per command. Only this room prints: results to stdout, progress to stderr.
 
-Exit codes are 0 (success), 1 (a requested check fails), 2 (bad input, one line that says what and where), 70 (a bug of
-ours) and 130 (interrupted). Nothing heavy is imported until a command runs, so that --help answers at once.
+Exit codes are 0 (success), 1 (a requested check fails), 2 (bad input, or a file or device that fails: one line that
+says what and where), 70 (a bug of ours) and 128 + n where signal n ended the command: 129, 130, 141, 143. Nothing heavy
+is imported until a command runs, so that --help answers at once.
 """
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from ctrlattn import __version__
 from ctrlattn.cli import analyze, compare, drop, listing, observe, report, simulate, train
-from ctrlattn.cli.terminal import report_bug
+from ctrlattn.cli.terminal import CLOSED_PIPE, Stopped, end_on_signals, report_bug, silence, stop_on_signals, told
 
 app = typer.Typer(
     name="ctrlattn",
     help="The transformer as a feedback automaton over depth: simulate it, and see how stable it is.",
-    epilog="Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input, 70 a bug of ctrlattn, 130 interrupted.",
+    epilog="Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input or a file that fails, 70 a bug of ctrlattn, "
+    "130 interrupted, 143 terminated, 129 terminal closed, 141 output closed.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -26,16 +29,28 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; a bug ends it with exit code 70, an interrupt with 130."""
+    """Run the command line; a bug ends it with exit code 70, a signal with 128 and its number."""
     arguments = _debug_first(sys.argv[1:])
+    stop_on_signals()
     try:
         app(args=arguments)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: nothing half-written is left under a final name", err=True)
-        raise SystemExit(130) from None
+    except Stopped as stop:
+        with suppress(OSError):  # stderr may be closed too
+            typer.echo(f"ctrlattn: {stop}", err=True)
+        raise SystemExit(stop.code) from None
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which is the code of a check that fails
+            silence()
+            raise SystemExit(CLOSED_PIPE) from None
+        raise
     except Exception as error:
+        if told(error):  # stdout is a file on a full disk
+            silence()
+            raise SystemExit(2) from None
         report_bug(error, arguments)
         raise SystemExit(70) from None
+    finally:
+        end_on_signals()
 
 
 def _debug_first(arguments: list[str]) -> list[str]:

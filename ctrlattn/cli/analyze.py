@@ -39,9 +39,9 @@ def analyze(
     so that an interrupted run continues).
     """
     with one_line_errors():
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
 
-        require_output(out)
+        claim(out)
         words = text_of(text)
         checkpoint = load_checkpoint(source, allow_download=allow_download)
 

@@ -55,10 +55,10 @@ def drop(
     with one_line_errors():
         from ctrlattn import __version__
         from ctrlattn.checkpoints.network.save import discard_unfinished
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
         from ctrlattn.identity import digest, of_network, work_folder
 
-        require_output(out)
+        claim(out)
         words, judging = text_of(text), None if held_out is None else text_of(held_out)
         checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
         if checkpoint.tokenizer is None:

@@ -39,11 +39,11 @@ def observe(
     feature, with shaded tokens), dictionary.safetensors, figures/, results.nc and summary.json.
     """
     with one_line_errors():
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
 
         if not k and not penalty:
             raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
-        require_output(out)
+        claim(out)
         file = file_of(text)
         if file is None:
             raise InputError(

@@ -45,10 +45,10 @@ def report(
     self-contained file), figures/ (PNG and SVG), results.nc and summary.json.
     """
     with one_line_errors():
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
         from ctrlattn.presets import describe
 
-        require_output(out)
+        claim(out)
         for name in preset or ():
             describe(name)
         if signals is not None and checkpoint is not None:

@@ -25,6 +25,7 @@ def simulate(
         import numpy as np
 
         from ctrlattn import results
+        from ctrlattn.files import claim
         from ctrlattn.loop import simulate as run
 
         loop, plan = _loop_of(source)
@@ -32,6 +33,8 @@ def simulate(
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
+        if out is not None:
+            claim(out, file=True)
         x = _signal(tokens, features, seed)
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may overflow
             trajectory = run(loop, x, layers)

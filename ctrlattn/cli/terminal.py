@@ -1,13 +1,18 @@
-"""Helpers of all commands: one-line errors, exit codes, texts of --text, a progress bar on stderr, JSON on stdout."""
+"""Helpers of all commands: one-line errors, signals, exit codes, texts of --text, progress on stderr, JSON on stdout.
+
+A signal raises `Stopped`, so that what is half-written is removed on the way out; docs/reliability.md lists the codes.
+"""
 
 import errno
 import json
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +20,12 @@ import typer
 
 from ctrlattn import __version__
 from ctrlattn.errors import InputError
-from ctrlattn.files import utf8
+from ctrlattn.files import claims, utf8
 
 _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
+
+_STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell says it
 
 MOST = 2**63 - 1  # seeds and counts are whole numbers of 64 bits
 AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
@@ -27,15 +35,78 @@ AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results o
 def one_line_errors() -> Iterator[None]:
     """Turn an error that the user can mend into one line on stderr and exit code 2; `main` reports all others as bugs.
 
-    A user can mend an InputError, and an OSError that concerns a file or a device.
+    A user can mend an InputError, and an OSError that concerns a file or a device. What the block claims with
+    `files.claim` is released when it ends.
     """
     try:
-        yield
+        with claims():
+            yield
     except (InputError, OSError) as error:
-        if isinstance(error, OSError) and not _concerns_a_file(error):
+        if not told(error):
             raise
-        typer.echo(f"ctrlattn: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def told(error: Exception) -> bool:
+    """Whether the user can mend an error, which is then told in one line."""
+    mendable = isinstance(error, InputError) or (isinstance(error, OSError) and _concerns_a_file(error))
+    if mendable:
+        typer.echo(f"ctrlattn: {one_line(error)}", err=True)
+    return mendable
+
+
+def silence() -> None:
+    """Send what is left for stdout nowhere: it is closed or full, and Python would fail on it once more at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class Stopped(BaseException):
+    """A signal asks the program to end; no `except Exception` on the way stops it."""
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"{_STOPS[name]} ({name}): nothing half-written is left under a final name")
+        self.code = 128 + number
+
+
+def stop_on_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP raise `Stopped`, and a second one end the process at once.
+
+    A signal that the parent process told us to ignore (nohup, a background job) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only there may a handler be set, and only there does it run
+
+    def stop(number: int, _: Any) -> None:
+        end_on_signals()
+        raise Stopped(number)
+
+    for number in _numbers():
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def end_on_signals() -> None:
+    """Let a signal end the process without a word, as it does where no handler is set."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _numbers():
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+
+
+def _numbers() -> list[signal.Signals]:
+    return [signal.Signals[name] for name in _STOPS if name in signal.Signals.__members__]  # Windows has no SIGHUP
+
+
+def one_line(text: Any) -> str:
+    r"""A text for the terminal, in one line: characters that would steer the terminal are written out.
+
+    >>> one_line("a\n  b \x1b[31m.nc")
+    'a b \\x1b[31m.nc'
+    """
+    words = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
 
 
 def _concerns_a_file(error: OSError) -> bool:
@@ -55,9 +126,9 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
     """Print to stderr what to report, after the traceback where --debug is among the arguments."""
     if "--debug" in arguments:
         typer.echo("".join(traceback.format_exception(error)), err=True)
-    words = " ".join(str(error).split())
     typer.echo(
-        f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: {words}\n"
+        f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: "
+        f"{one_line(error)}\n"
         f"Please report it with the command: ctrlattn {shlex.join(arguments)}\n"
         + ("" if "--debug" in arguments else "Run it again with --debug for the traceback."),
         err=True,
@@ -68,7 +139,7 @@ def load_checkpoint(source: str, **options: Any) -> Any:
     """checkpoints.load(source, ...) after a line on stderr."""
     from ctrlattn import checkpoints
 
-    typer.echo(f"ctrlattn: loading {source}", err=True)
+    typer.echo(f"ctrlattn: loading {one_line(source)}", err=True)
     return checkpoints.load(source, **options)
 
 
@@ -109,7 +180,7 @@ def print_json(facts: Any) -> None:
 def show_progress(step: str, done: int, total: int) -> None:
     """Show a progress bar on stderr, redrawn in place on a terminal, with one line per step elsewhere."""
     bar = "█" * round(20 * done / total)
-    line = f"ctrlattn [{bar:<20}] {done}/{total} {step}"
+    line = f"ctrlattn [{bar:<20}] {done}/{total} {one_line(step)}"
     if sys.stderr.isatty():
         typer.echo(f"\r\x1b[2K{line}", err=True, nl=done == total)
     else:

@@ -1,5 +1,6 @@
 """The command `ctrlattn train`: train several attention laws alike, attack them, and compare them by seed."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -72,13 +73,14 @@ def train(
     processes share every batch.
     """
     with one_line_errors():
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
 
         given = sum(each is not None for each in (name, data))
         if given > 1 or (given == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
         source = str(name if data is None else data) if given else None
-        require_output(out)
+        if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one writes
+            claim(out)
         changes = {
             "epochs": epochs,
             "depth": depth,

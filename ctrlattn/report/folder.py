@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn import __version__, plots, results
-from ctrlattn.files import atomic, output_directory
+from ctrlattn.files import atomic, output_directory, together
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report.page import M, Page
 from ctrlattn.report.render import render
 from ctrlattn.report.section import Section
 
 SCHEMA_VERSION = 1
+_PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ def write(
     panes: Callable[[M], Mapping[str, str]] | None = None,
 ) -> Report:
     """Write figures, results and summary of a page, and the page itself last: where it exists, all files exist.
+
+    Nothing of an earlier page is touched until all files of this one are written; then those that this page does not
+    have, such as figures of other loops, are removed.
 
     Parameters
     ----------
@@ -55,9 +59,11 @@ def write(
         progress(name, done, total)
         sections += sections_of(material)
     progress("pictures and files", total - 1, total)
-    summary = _save(folder, page, material, sections, {} if panes is None else panes(material))
+    shown = {} if panes is None else panes(material)
+    with together(folder, last=_PAGE) as stage:
+        summary = _save(stage, page, material, sections, shown)
     progress("done", total, total)
-    return Report(folder / "report.html", summary)
+    return Report(folder / _PAGE, summary)
 
 
 def _save(
@@ -71,7 +77,7 @@ def _save(
     _save_results(folder / "results.nc", sections, facts)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     html = render(sections, page.heading(material), drawings=drawings, interactive=panes)
-    _save_text(folder / "report.html", html)
+    _save_text(folder / _PAGE, html)
     return summary
 
 

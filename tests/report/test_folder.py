@@ -1,5 +1,6 @@
 """The one writer of pages: steps, files, facts and further documents, on a page of two sections."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -29,7 +30,7 @@ PAGE = Page(
 def test_a_page_is_its_sections_facts_and_documents(tmp_path):
     written = folder.write(tmp_path / "out", PAGE, [1.0, 2.0])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "figures", "more.txt", "report.html", "results.nc", "summary.json",
+        ".ctrlattn.files", "figures", "more.txt", "report.html", "results.nc", "summary.json",
     ]  # fmt: skip
     assert (tmp_path / "out" / "more.txt").read_text(encoding="utf-8") == "more on 2 layers"
     page = written.path.read_text(encoding="utf-8")
@@ -53,3 +54,39 @@ def test_a_file_is_no_directory_to_write_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write to the output directory"):
         folder.write(tmp_path / "file", PAGE, [1.0])
+
+
+def figures_of(*names):
+    """A page with these pictures."""
+    from matplotlib.figure import Figure
+
+    from ctrlattn.report.section import Picture
+
+    pictures = [Picture(name, "A picture.", Figure()) for name in names]
+    return dataclasses.replace(
+        PAGE, sections={"first": lambda material: [Section("first", "What?", ("This.",), pictures=pictures)]}
+    )
+
+
+def test_a_used_folder_loses_the_figures_of_the_earlier_page_and_no_other_file(tmp_path, undrawn):
+    # It used to keep them: figures of loops that the new page does not have.
+    folder.write(tmp_path, figures_of("a", "b"), [1.0])
+    (tmp_path / "figures" / "mine.png").write_bytes(b"mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    folder.write(tmp_path, figures_of("b", "c"), [1.0])
+    names = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert names == ["b.png", "b.svg", "c.png", "c.svg", "mine.png"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_page_that_fails_leaves_the_earlier_one_as_it_was(tmp_path, undrawn, monkeypatch):
+    folder.write(tmp_path, figures_of("a"), [1.0])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(folder, "render", full)  # the last of all files
+    with pytest.raises(OSError, match="No space left"):
+        folder.write(tmp_path, figures_of("b"), [1.0, 2.0])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

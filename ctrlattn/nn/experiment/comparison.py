@@ -6,8 +6,11 @@ was interrupted continues where it stopped.
 
 import json
 import os
+import signal
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -56,11 +59,11 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
     if workers > 1 and device.type != "cpu":
         raise InputError(f"{workers} workers train on the cpu, not on {device}: take one worker, or the device cpu")
     progress = progress if data_parallel.rank() == 0 else silent
-    runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     data = data_of(plan)
     settings = [plan.settings_of(arm, seed) for seed in plan.seeds for arm in plan.arms]
     for run_settings in settings:
         build(run_settings, data)  # sizes that do not fit raise here, before any training
+    runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     if workers > 1:
         _share(settings, plan, runs_folder, weights, progress, workers)
     runs = []
@@ -90,15 +93,37 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
 def _share(
     settings: list[RunSettings], plan: Plan, runs: Path, weights: Path, progress: Progress, workers: int
 ) -> None:
-    """Train the missing runs in several processes, each of which writes its runs into the folder."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
+    """Train the missing runs in several processes, each of which writes its runs into the folder.
+
+    Whatever ends this function early ends the workers at once. A run that one had not finished is trained next time.
+    """
+    spawn, others = get_context("spawn"), set(active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
     try:
-        waiting = {pool.submit(_run, each, plan, runs, weights): each for each in settings}
+        with _no_interrupts():
+            waiting = {pool.submit(_run, each, plan, runs, weights): each for each in settings}
         for done, finished in enumerate(as_completed(waiting)):
             finished.result()
             progress(f"{Path(waiting[finished].arm).stem}, seed {waiting[finished].seed}", done + 1, len(settings))
+    except BaseException:
+        for worker in set(active_children()) - others:
+            worker.kill()
+        raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes that begin inside the block never see an interrupt of the terminal; this one sees it at the end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
