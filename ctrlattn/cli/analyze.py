@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import (
+    MOST,
+    AsJSON,
+    described,
+    load_checkpoint,
+    one_line_errors,
+    print_json,
+    show_progress,
+    text_of,
+)
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -43,19 +52,21 @@ def analyze(
 
         claim(out)
         words = text_of(text)
-        checkpoint = load_checkpoint(source, allow_download=allow_download)
+        description = described(source, allow_download)
 
         from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.measure.profile import profile_identity
+        from ctrlattn.checkpoints.measure.profile import profile_identity, wanted_parts
         from ctrlattn.checkpoints.network.inputs import token_ids
         from ctrlattn.identity import work_folder
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 
-        if checkpoint.tokenizer is None:
-            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
-        ids = token_ids(checkpoint, words, most=tokens)
+        wanted_parts(parts)
+        description.require_text()
+        ids = token_ids(description, words, most=tokens)
         if len(ids) < 2:
             raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
+        description.require_positions(len(ids))
+        checkpoint = load_checkpoint(description)
         identity = profile_identity(checkpoint, ids, seed=seed)
         folder = work_folder(out, identity, show_progress)
         profile = checkpoints.feedback_profile(

@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import (
+    MOST,
+    AsJSON,
+    described,
+    load_checkpoint,
+    one_line_errors,
+    print_json,
+    show_progress,
+    text_of,
+)
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -60,13 +69,6 @@ def drop(
 
         claim(out)
         words, judging = text_of(text), None if held_out is None else text_of(held_out)
-        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
-        if checkpoint.tokenizer is None:
-            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
-
-        from ctrlattn import checkpoints
-        from ctrlattn.report.pages.reduction import write_drop
-
         counted = {"attention": attention, "mlp": mlp, "blocks": blocks}
         chosen: dict[str, Any] = {"count": counted}
         if layers:
@@ -74,7 +76,19 @@ def drop(
                 raise InputError("--layers names the layers to drop: leave out --attention, --mlp and --blocks")
             chosen = {"layers": {"attention": tuple(layers)}}
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
-        read = [None if t is None else _ids(checkpoint, t, tokens) for t in (words, judging)]
+        rule = by or ("loss" if applies else "importance")
+        description = described(source, allow_download)
+
+        from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.checkpoints.reduce import request
+        from ctrlattn.report.pages.reduction import write_drop
+
+        asked_for = request.Request(**chosen, by=rule, compensate=not bare, memory=memory)
+        request.require_possible(asked_for, description)
+        read = [None if t is None else token_ids(description, t, most=tokens) for t in (words, judging)]
+        request.require_texts([None if ids is None else len(ids) for ids in read], window)
+        checkpoint = load_checkpoint(description, attention="sdpa")
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
         asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
         mark = digest(of_network(checkpoint.model), read, chosen, asked, __version__)
@@ -84,7 +98,7 @@ def drop(
             checkpoint,
             split,
             **chosen,
-            by=by or ("loss" if applies else "importance"),
+            by=rule,
             compensate=not bare,
             rank=rank,
             memory=memory,
@@ -109,9 +123,3 @@ def drop(
         else:
             typer.echo(folder / "model")
             typer.echo(written.path)
-
-
-def _ids(checkpoint: Any, text: str, most: int) -> list[int]:
-    from ctrlattn.checkpoints.network.inputs import token_ids
-
-    return token_ids(checkpoint, text, most=most)

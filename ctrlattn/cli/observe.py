@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import MOST, AsJSON, file_of, load_checkpoint, one_line_errors, print_json, show_progress
+from ctrlattn.cli.terminal import (
+    MOST,
+    AsJSON,
+    described,
+    file_of,
+    load_checkpoint,
+    one_line_errors,
+    print_json,
+    show_progress,
+)
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -49,11 +58,18 @@ def observe(
             raise InputError(
                 f"--text names a file, a dictionary needs many thousand tokens; got the text {text[:40]!r}"
             )
-        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
+        if not file.is_file():
+            raise InputError(f"{file}: no such file")
+        description = described(source, allow_download)
 
         from ctrlattn.observers import study
+        from ctrlattn.observers.source import require_examples
+        from ctrlattn.observers.training import Settings
         from ctrlattn.report.pages import observer as pages
 
+        Settings(features, k or None, penalty=penalty)
+        require_examples(description, file, layer, (signal,), context)
+        checkpoint = load_checkpoint(description, attention="sdpa")
         result = study(
             checkpoint,
             file,

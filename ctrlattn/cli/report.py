@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import (
+    AsJSON,
+    described,
+    load_checkpoint,
+    one_line_errors,
+    print_json,
+    show_progress,
+    text_of,
+)
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -45,12 +53,18 @@ def report(
     self-contained file), figures/ (PNG and SVG), results.nc and summary.json.
     """
     with one_line_errors():
+        from ctrlattn import config as configurations
+        from ctrlattn.errors import require_installed
         from ctrlattn.files import claim
         from ctrlattn.presets import describe
 
         claim(out)
+        if interactive:
+            require_installed("--interactive", "plotly")
         for name in preset or ():
             describe(name)
+        for path in config or ():
+            configurations.load(path)
         if signals is not None and checkpoint is not None:
             raise InputError("give either --signals or --checkpoint, not both")
         if text and checkpoint is None:
@@ -78,8 +92,13 @@ def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:
     if not texts:
         raise InputError("--checkpoint needs at least one --text")
     words = [text_of(text) for text in texts]
-    checkpoint = load_checkpoint(source, allow_download=allow_download)
+    description = described(source, allow_download)
 
     from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.network.inputs import token_ids
 
+    description.require_text()
+    for text in words:
+        description.require_positions(len(token_ids(description, text)))
+    checkpoint = load_checkpoint(description)
     return [checkpoints.tap(checkpoint, text) for text in words]

@@ -33,9 +33,10 @@ def simulate(
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
+        _require_room(loop, layers, tokens, features)
         if out is not None:
             claim(out, file=True)
-        x = _signal(tokens, features, seed)
+        x = np.random.default_rng(seed).standard_normal((tokens, features))
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may overflow
             trajectory = run(loop, x, layers)
             rms = np.sqrt(np.mean(trajectory.state**2, axis=(-2, -1)))
@@ -54,14 +55,13 @@ def simulate(
             typer.echo(out)
 
 
-def _signal(tokens: int, features: int, seed: int) -> Any:
-    """A Gaussian signal (tokens, features)."""
-    import numpy as np
+def _require_room(loop: Any, layers: int, tokens: int, features: int) -> None:
+    """Raise InputError where the trajectory, state and three signals of each layer, does not fit into memory."""
+    from ctrlattn.capacity import require_memory
 
-    try:
-        return np.random.default_rng(seed).standard_normal((tokens, features))
-    except (MemoryError, ValueError) as error:  # numpy raises ValueError where a dimension is too large
-        raise InputError(f"--tokens {tokens} --features {features}: this signal does not fit into memory") from error
+    recorded = 8 * tokens * features * (4 * layers + 1)
+    pairs = 8 * tokens**2 if loop.order == "parallel" and hasattr(loop.predictor, "weights") else 0
+    require_memory(recorded + pairs, f"--layers {layers} --tokens {tokens} --features {features}")
 
 
 def _loop_of(source: str) -> tuple[Any, Any]:

@@ -135,12 +135,24 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
     )
 
 
-def load_checkpoint(source: str, **options: Any) -> Any:
-    """checkpoints.load(source, ...) after a line on stderr."""
+def described(source: str, allow_download: bool) -> Any:
+    """What a source is, by its headers: whatever a command can judge by that is judged before a weight is read."""
+    from ctrlattn.checkpoints.network.describe import describe
+
+    return describe(source, allow_download=allow_download)
+
+
+def load_checkpoint(description: Any, **options: Any) -> Any:
+    """checkpoints.load of what was described, after a line on stderr."""
     from ctrlattn import checkpoints
 
-    typer.echo(f"ctrlattn: loading {one_line(source)}", err=True)
-    return checkpoints.load(source, **options)
+    typer.echo(f"ctrlattn: loading {one_line(description.source)}", err=True)
+    return checkpoints.load(
+        description.source,
+        tokenizer=description.tokenizer,
+        allow_download=description.allow_download,
+        **options,
+    )
 
 
 def file_of(argument: str) -> Path | None:

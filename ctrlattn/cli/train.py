@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_progress
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_installed
 
 EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
@@ -79,6 +79,7 @@ def train(
         if given > 1 or (given == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
         source = str(name if data is None else data) if given else None
+        require_installed("training", "safetensors", *(["sklearn"] if name == "digits" else []))
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one writes
             claim(out)
         changes = {
@@ -108,6 +109,7 @@ def train(
             arms = tuple(configs or plans.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
             chosen = plans.plan_of(str(source), arms=arms, seeds=numbers, against=arms[0], settings=settings)
+        plans.require_sizes(chosen)
         shipped = chosen.data in plans.SIZES
         where = device or ("cpu" if shipped else None)
         workers = workers or (2 if shipped else 1)

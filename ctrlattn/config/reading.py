@@ -1,7 +1,6 @@
 """TOML -> Configuration: reading a file; the message names all of its faults at once."""
 
 import os
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ctrlattn.config.schema import File, Simulation
 from ctrlattn.errors import InputError
 from ctrlattn.files import utf8
 from ctrlattn.loop import Loop
+from ctrlattn.parsing import parse_toml
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +65,7 @@ def loads(text: str) -> Configuration:
     0.6
     """
     try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"this is not TOML: {error}") from error
-    try:
-        file = File.model_validate(tree)
+        file = File.model_validate(parse_toml(text))
     except ValidationError as error:
         raise InputError("\n".join(lines(error))) from None
     return Configuration(file.loop.build(), Simulation(**file.simulation.model_dump()))

@@ -14,6 +14,7 @@ have the same examples.
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint, Sublayer
+from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
 from ctrlattn.checkpoints.network.watch import Watcher, watch, watch_calls
 from ctrlattn.errors import InputError, require_known
@@ -44,7 +46,7 @@ class Window(NamedTuple):
         return slice(self.first, length - len(self.behind))
 
 
-def window_of(checkpoint: Checkpoint) -> Window:
+def window_of(checkpoint: Checkpoint | Description) -> Window:
     """Special tokens around a text, and the first token that is kept.
 
     Raises
@@ -65,7 +67,7 @@ def window_of(checkpoint: Checkpoint) -> Window:
     return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
 
 
-def windows(checkpoint: Checkpoint, path: str | os.PathLike[str], context: int) -> Iterator[np.ndarray]:
+def windows(checkpoint: Checkpoint | Description, path: str | os.PathLike[str], context: int) -> Iterator[np.ndarray]:
     """The text of a UTF-8 file as windows of `context` token ids, special tokens included; a remainder is left out.
 
     The file is read piece by piece, so that a text of any length takes the same memory.
@@ -140,12 +142,31 @@ def _signal(name: str, seen: dict[str, torch.Tensor]) -> torch.Tensor:
     return seen["state"] + seen["prediction"] if name == "mid" else seen[name]
 
 
-def require_signals(checkpoint: Checkpoint, names: tuple[str, ...]) -> None:
+def require_signals(checkpoint: Checkpoint | Description, names: tuple[str, ...]) -> None:
     """Raise InputError where a signal is unknown or the network does not have it."""
     for name in names:
         require_known("signal", name, SIGNALS)
-    if "mid" in names and (checkpoint.family.norm == "post" or checkpoint.sublayers()[0].parallel):
+    family = checkpoint.family
+    if "mid" in names and family is not None and (family.norm == "post" or checkpoint.parallel):
         raise InputError("mid is state + prediction in pre-norm networks whose MLP follows the attention only")
+
+
+def require_examples(description: Description, path: Path, layer: int, names: tuple[str, ...], context: int) -> None:
+    """Raise InputError for what `SignalSource` would refuse, before the weights are read: ten windows say it.
+
+    Raises
+    ------
+    InputError
+        A signal or layer does not exist, the network reads no text, the text is too short, or the context leaves no
+        example.
+    """
+    require_signals(description, names)
+    description.layer_index(layer)
+    description.require_text()
+    description.require_positions(context)
+    whole = sum(1 for _ in islice(windows(description, path, context), 10))
+    if whole < 10:
+        raise InputError(f"{path}: fewer than ten windows of {context} tokens: none to hold out")
 
 
 def _reader(seen: dict[str, torch.Tensor]) -> Watcher:

@@ -73,6 +73,8 @@ class Settings:
         for name in ("features", "blocks", "passes", "batch", "dead_after"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.k is not None and self.k > self.features:
+            raise InputError(f"k must be at most the number of features, {self.features}, got {self.k}")
         if not 0 < self.rate < math.inf:
             raise InputError(f"rate must be positive and finite, got {self.rate}")
         if not 0 <= self.penalty < math.inf:

@@ -99,7 +99,7 @@ def feedback_profile(
     >>> profile["feedback_gain"].dims, profile["sink_share"].shape
     (('layer', 'sublayer', 'token'), (2, 2))
     """
-    wanted = _wanted(parts)
+    wanted = wanted_parts(parts)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
     measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
@@ -109,7 +109,19 @@ def feedback_profile(
     return _merged(measurement, measured)
 
 
-def _wanted(parts: Sequence[str] | None) -> list[str]:
+def wanted_parts(parts: Sequence[str] | None) -> list[str]:
+    """Names of parts in the order of the table, all of them for None.
+
+    Raises
+    ------
+    InputError
+        A part does not exist, or none is asked for.
+
+    Examples
+    --------
+    >>> wanted_parts(["sinks", "feedback"])
+    ['feedback', 'sinks']
+    """
     if parts is None:
         return list(PARTS)
     if isinstance(parts, str):

@@ -41,6 +41,11 @@ class Checkpoint:
             return self.family.causal
         return not sees_both_ways(self.model.config, self.family.causal)
 
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a layer read the same stream."""
+        return self.sublayers()[0].parallel
+
     def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
         """Sublayers in order of depth, of one kind or all; looked up anew, so that replaced modules are found.
 

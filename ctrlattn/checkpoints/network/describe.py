@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
-from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
 from ctrlattn.checkpoints.network.headers import gguf_header, read_json, weight_shapes
 from ctrlattn.checkpoints.network.structure import KEY
 from ctrlattn.errors import InputError, require_installed
@@ -51,6 +51,8 @@ class Description:
         The class that the weights were saved from; "" where nothing says it.
     shapes : dict or None
         name -> shape of every weight; None where the files do not say it in a header.
+    allow_download : bool
+        Whether its tokenizer may be fetched.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Description:
     layers: int
     architecture: str
     shapes: dict[str, tuple[int, ...]] | None
+    allow_download: bool = False
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
@@ -72,6 +75,11 @@ class Description:
     def causal(self) -> bool:
         """Whether a token sees only those before it; True of a family that is not known here."""
         return self.config is None or not sees_both_ways(self.config, self.family is None or self.family.causal)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a layer read the same stream."""
+        return self.family is not None and is_parallel(self.family, self.config)
 
     @property
     def reads_images(self) -> bool:
@@ -100,6 +108,26 @@ class Description:
         padding = getattr(self.config, "pad_token_id", None) if "roberta" in self.model_type else None
         return min(rows) - (0 if padding is None else padding + 1) if rows else None
 
+    def require_text(self) -> None:
+        """Raise InputError where the network cannot be given a text."""
+        if self.reads_images:
+            raise InputError(f"{self.source}: this network reads images, and has no use for a text")
+        if self.tokenizer is None:
+            raise InputError(f"{self.source}: a text needs a tokenizer; put its files beside the weights")
+
+    def require_next_token(self) -> None:
+        """Raise InputError where the network does not predict the next token."""
+        if not self.predicts:
+            raise InputError(
+                f"{self.source}: {self.architecture or self.model_type} does not predict the next token: "
+                "wanted is a causal network with its head (a ...ForCausalLM)"
+            )
+
+    def require_positions(self, count: int) -> None:
+        """Raise InputError where so many tokens at once are more than the network has learned positions for."""
+        if self.positions is not None and count > self.positions:
+            raise InputError(f"{count} tokens at once, and the network has positions for {self.positions}: give fewer")
+
     @cached_property
     def tokenizer(self) -> Any | None:
         """The tokenizer beside the weights; None for images, and where there is none."""
@@ -110,7 +138,9 @@ class Description:
         if self.reads_images or not beside:
             return None
         with foreign(self.source):
-            return transformers.AutoTokenizer.from_pretrained(self.name, **where(self.gguf))
+            return transformers.AutoTokenizer.from_pretrained(
+                self.name, **where(self.gguf, allow_download=self.allow_download)
+            )
 
 
 def describe(
@@ -161,6 +191,7 @@ def describe(
         layers=_layers(str(source), config),
         architecture=str((getattr(config, "architectures", None) or [""])[0]),
         shapes=shapes,
+        allow_download=allow_download,
     )
     _require_fit(description)
     return description

@@ -304,7 +304,7 @@ def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
     """
     if hasattr(family, "sublayers_of"):
         return tuple(family.sublayers_of(model))
-    parallel = bool(family.parallel and getattr(model.config, family.parallel, False))
+    parallel = is_parallel(family, model.config)
     try:
         layers = family.layers_of(model)
         return tuple(
@@ -314,6 +314,15 @@ def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
         )
     except InputError as error:
         raise InputError(f"family {family.name!r} does not fit {type(model).__name__}: {error}") from None
+
+
+def is_parallel(family: Family, config: Any) -> bool:
+    """Whether attention and MLP of a layer read the same stream, by the configuration.
+
+    >>> is_parallel(FAMILIES["llama"], None)
+    False
+    """
+    return bool(family.parallel and getattr(config, family.parallel, False))
 
 
 def _sublayer(layer: Any, i: int, kind: Kind, place: Place, *, parallel: bool, post: bool) -> Sublayer:

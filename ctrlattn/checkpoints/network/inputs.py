@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.errors import InputError
 
 TOKENS = 2048  # in one pass: more of them are no faster and need more memory
@@ -69,12 +70,14 @@ def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.
     return tokens
 
 
-def token_ids(checkpoint: Checkpoint, text: str, *, special: bool = True, most: int | None = None) -> list[int]:
+def token_ids(
+    checkpoint: Checkpoint | Description, text: str, *, special: bool = True, most: int | None = None
+) -> list[int]:
     """Token ids of a text: the one place where the checkpoint's tokenizer is called.
 
     Parameters
     ----------
-    checkpoint : Checkpoint
+    checkpoint : Checkpoint, or the Description of one whose weights are not read yet
     text : str
     special : bool
         Whether the tokenizer adds the special tokens of the network.

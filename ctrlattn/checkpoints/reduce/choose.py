@@ -20,6 +20,7 @@ from ctrlattn.checkpoints.network.watch import Watcher, attention, first, watch
 from ctrlattn.checkpoints.reduce.compensate import Calibration, SecondMoments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
 from ctrlattn.checkpoints.reduce.layerwise import Flow
+from ctrlattn.checkpoints.reduce.request import require_gains
 from ctrlattn.errors import InputError
 from ctrlattn.progress import silent
 
@@ -111,10 +112,7 @@ def choose(
     """
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
-    if checkpoint.family.norm != "pre":
-        raise InputError(
-            f"a gain reads the norm in front of its sublayer; family {checkpoint.family.name!r} has the norm after it"
-        )
+    require_gains(checkpoint.family)
     places = checkpoint.sublayers(kind)
     free = sorted(set(range(len(places))) - {checkpoint.layer_index(layer) for layer in keep})
     most = len(free) - (kind == "attention" and len(free) == len(places))

@@ -9,6 +9,7 @@ from ctrlattn.checkpoints.network.families import KINDS, Kind
 from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
+from ctrlattn.checkpoints.reduce.request import require_gains
 from ctrlattn.errors import InputError
 
 
@@ -96,8 +97,5 @@ def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[
 
 
 def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:
-    if checkpoint.family.norm != "pre":
-        raise InputError(
-            f"a gain reads the norm in front of its sublayer; family {checkpoint.family.name!r} has the norm after it"
-        )
+    require_gains(checkpoint.family)
     return windows_of(checkpoint, calibration.ids)

@@ -14,13 +14,13 @@ from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop
+from ctrlattn.checkpoints.reduce.request import FITTED, PARTS, WHOLE, Request, require_number, require_windows
 from ctrlattn.errors import InputError
 from ctrlattn.progress import Progress, silent
 
 if TYPE_CHECKING:
     import xarray as xr
 
-PARTS = ("attention", "mlp", "blocks")
 _SHARES = (0.6, 0.2)  # shares of the windows to fit and to choose by; the rest judges
 
 
@@ -91,7 +91,7 @@ def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: An
     >>> [len(some) for some in split_text(network, [1, 2, 3, 4] * 5, window=2)]
     [6, 2, 2]
     """
-    windows = _windows(checkpoint, ids, window, 4 if judge is not None else 5)
+    windows = _windows(checkpoint, ids, window, FITTED if judge is not None else WHOLE)
     fit = round(len(windows) * (_SHARES[0] if judge is None else 0.75))
     end = len(windows) if judge is not None else round(len(windows) * sum(_SHARES))
     last = windows[end:] if judge is None else _windows(checkpoint, judge, window, 1)
@@ -158,9 +158,8 @@ def reduce(
     >>> sorted(reduction.losses), len(reduction.gone["attention"])
     (['intact', 'published', 'reduced'], 1)
     """
-    wanted = _wanted(count, layers, by, compensate)
-    if memory and not compensate:
-        raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
+    request = Request(count, layers, by, compensate, memory)
+    wanted = request.wanted(len(checkpoint.layers))
     tell = progress or silent
     tell("importance", 0, 1)
     scores = importance(checkpoint, text.fit)
@@ -208,44 +207,14 @@ def least_important(
             continue
         name = ("block" if part == "blocks" else part) + ("_max" if worst else "")
         order = np.argsort(scores[name].to_numpy(), kind="stable")
-        if number > len(order):
-            raise InputError(f"there are {len(order)} layers: {number} of {part} cannot be dropped")
+        require_number(part, number, len(order))
         gone[part] = tuple(sorted(int(i) for i in order[:number]))
     return gone
 
 
 def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch.Tensor:
-    if window < 2:
-        raise InputError(f"a window needs at least two tokens, got {window}")
     tokens = windows_of(checkpoint, ids, cut=True)
     if tokens.shape[0] != 1:
         raise InputError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
-    whole = tokens.shape[1] // window
-    if whole < least:
-        raise InputError(
-            f"the text has {tokens.shape[1]} tokens, {whole} windows of {window}: at least {least} are needed; give a "
-            "longer text or a shorter window"
-        )
+    whole = require_windows(tokens.shape[1], window, least)
     return tokens[0, : whole * window].reshape(whole, window)
-
-
-def _wanted(
-    count: Mapping[str, int] | None, layers: Mapping[str, tuple[int, ...]] | None, by: str, compensate: bool
-) -> dict[str, int]:
-    """{part: number of sublayers to drop}, checked."""
-    if (count is None) == (layers is None):
-        raise InputError("say either how many sublayers (count) or which ones (layers)")
-    given: Mapping[str, Any] = count if count is not None else {k: len(v) for k, v in (layers or {}).items()}
-    unknown = sorted(set(given) - set(PARTS))
-    if unknown:
-        raise InputError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
-    wanted = {part: int(number) for part, number in given.items() if number}
-    if not wanted or min(wanted.values()) < 0:
-        raise InputError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
-    if by not in ("loss", "importance", "worst"):
-        raise InputError(f"by must be 'loss', 'importance' or 'worst', got {by!r}")
-    if layers is None and by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not compensate):
-        raise InputError(
-            "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"
-        )
-    return wanted

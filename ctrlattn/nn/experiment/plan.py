@@ -1,18 +1,21 @@
 """plan = arms x seeds, settings, and tests fixed beforehand: the plan of a trained comparison, also as a TOML file."""
 
 import math
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError, did_you_mean, require_whole
 from ctrlattn.files import utf8
 from ctrlattn.nn.experiment.arms import options_of
-from ctrlattn.nn.experiment.data import Data, load
+from ctrlattn.nn.experiment.data import Data, Part, load
 from ctrlattn.nn.experiment.image_folders import folder
-from ctrlattn.nn.experiment.training import RunSettings
+from ctrlattn.nn.experiment.training import RunSettings, build
+from ctrlattn.parsing import parse_toml
 
 _LARGEST_SEED = 2**63 - 1  # of a whole number in TOML; torch's generators take a little more
 
@@ -22,6 +25,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "mnist5k": {"patch": 4, "epochs": 8},
     "text": {"epochs": 4, "batch": 32},
 }
+
+SHAPES = {"digits": (1, 8), "mnist5k": (1, 28)}  # channels and side of an image
 
 # Sizes for a directory of images are those of DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT.
 DIRECTORY: dict[str, Any] = {
@@ -131,13 +136,10 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
     try:
         with utf8(path):
             text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: no TOML: {error}") from error
     try:
-        return _plan_from(table, data)
+        return _plan_from(parse_toml(text), data)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -159,6 +161,30 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     lists = {name: table.pop(name) for name in ("arms", "seeds") if name in table}
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
     return plan_of(named, tests=tuple(Claim(**test) for test in tests), **lists, **table)
+
+
+def require_sizes(plan: Plan) -> None:
+    """Raise InputError where a network of the plan cannot be built or does not fit into memory; no data are read.
+
+    Examples
+    --------
+    >>> require_sizes(plan_of("digits", settings={"dim": 32}))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: dim must be a multiple of heads: 32 features, 3 heads
+    """
+    for arm in plan.arms:
+        settings = plan.settings_of(arm, plan.seeds[0])
+        channels, side = SHAPES.get(plan.data, (3, settings.image))
+        weights = settings.depth * (4 + 2 * settings.ratio) * settings.dim**2
+        # Weights, gradients and the two moments of AdamW, in float32.
+        require_memory(16 * weights, f"{settings.depth} layers of {settings.dim} features")
+        with torch.device("meta"):
+            inputs = (
+                torch.zeros(1, 2, dtype=torch.long) if plan.data == "text" else torch.zeros(1, channels, side, side)
+            )
+            part = Part(inputs, torch.zeros(1, dtype=torch.long))
+            build(settings, Data(plan.data, 2, part, part, part))
 
 
 def data_of(plan: Plan) -> Data:

@@ -1,0 +1,72 @@
+"""bytes that a computation needs <= bytes that are left: work that does not fit into memory is refused, not begun.
+
+Linux grants more memory than there is and later ends the process that uses it. An estimate beforehand is the only way
+to say in one line what is too large.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ctrlattn.errors import InputError
+
+_GB = 1e9
+
+
+def require_memory(needed: float, what: str) -> None:
+    """Raise InputError where more bytes are needed than are available; nothing is refused where nobody knows.
+
+    Parameters
+    ----------
+    needed : float
+        Bytes, an estimate from below.
+    what : str
+        What needs them, in the user's words.
+
+    Raises
+    ------
+    InputError
+        They are not available.
+
+    Examples
+    --------
+    >>> require_memory(1e20, "--tokens 9")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: --tokens 9: this does not fit into memory: it takes 1e+11 GB, ... GB are available
+    """
+    available = available_memory()
+    if available is not None and not needed <= available:
+        raise InputError(
+            f"{what}: this does not fit into memory: it takes {needed / _GB:.3g} GB, {available / _GB:.3g} GB are "
+            "available"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still take; None where the system does not say it.
+
+    >>> available_memory() is None or available_memory() > 0
+    True
+    """
+    free = [value for value in (_of_system(), _of_group()) if value is not None]
+    return min(free) if free else None
+
+
+def _of_system() -> int | None:
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    with suppress(OSError, ValueError, AttributeError):  # other systems: all memory bounds what is free
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _of_group() -> int | None:
+    """What the container leaves, by the limit of its control group; None without a limit."""
+    folder = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit = int((folder / "memory.max").read_text(encoding="ascii"))  # "max" is no number, and no limit
+        return max(0, limit - int((folder / "memory.current").read_text(encoding="ascii")))
+    return None

@@ -1,0 +1,124 @@
+"""number of sublayers, or their layers -> {part: how many}: what is asked of a reduction, judged before the work."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctrlattn.checkpoints.network.checkpoint import layer_index
+from ctrlattn.checkpoints.network.describe import Description
+from ctrlattn.checkpoints.network.families import Family
+from ctrlattn.errors import InputError
+
+PARTS = ("attention", "mlp", "blocks")
+WHOLE, FITTED = 5, 4  # least number of windows of a text that is fitted to and judged by, or fitted to alone
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be dropped and by which rule; the arguments are those of `reduce`."""
+
+    count: Mapping[str, int] | None = None
+    layers: Mapping[str, tuple[int, ...]] | None = None
+    by: str = "loss"
+    compensate: bool = True
+    memory: bool = False
+
+    def wanted(self, of: int) -> dict[str, int]:
+        """{part: number of sublayers to drop} of a network of so many layers.
+
+        Raises
+        ------
+        InputError
+            Nothing or too much is to be dropped, a part or layer does not exist, a choice by loss does not apply, or a
+            memory is asked for without gains.
+
+        Examples
+        --------
+        >>> Request({"attention": 2}).wanted(of=3)
+        {'attention': 2}
+        >>> Request({"attention": 99}).wanted(of=3)
+        Traceback (most recent call last):
+        ...
+        ctrlattn.InputError: there are 3 layers: 99 of attention cannot be dropped
+        """
+        wanted = self._numbers()
+        if self.by not in ("loss", "importance", "worst"):
+            raise InputError(f"by must be 'loss', 'importance' or 'worst', got {self.by!r}")
+        if self.layers is None and self.by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not self.compensate):
+            raise InputError(
+                "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"
+            )
+        if self.memory and not self.compensate:
+            raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
+        for part, number in wanted.items():
+            require_number(part, number, of)
+        for layer in sorted({layer for some in (self.layers or {}).values() for layer in some}):
+            layer_index(layer, of)
+        return wanted
+
+    def _numbers(self) -> dict[str, int]:
+        if (self.count is None) == (self.layers is None):
+            raise InputError("say either how many sublayers (count) or which ones (layers)")
+        given: Mapping[str, Any] = (
+            self.count if self.count is not None else {k: len(set(v)) for k, v in (self.layers or {}).items()}
+        )
+        unknown = sorted(set(given) - set(PARTS))
+        if unknown:
+            raise InputError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
+        wanted = {part: int(number) for part, number in given.items() if number}
+        if not wanted or min(wanted.values()) < 0:
+            raise InputError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
+        return wanted
+
+
+def require_number(part: str, number: int, layers: int) -> None:
+    """Raise InputError where a network has fewer layers, or where no attention would be left."""
+    if number > layers:
+        raise InputError(f"there are {layers} layers: {number} of {part} cannot be dropped")
+    if number == layers and part != "mlp":
+        raise InputError(
+            f"all {layers} attention layers would be gone: no token would read another, and no cache would count them; "
+            "keep at least one"
+        )
+
+
+def require_windows(tokens: int, window: int, least: int) -> int:
+    """The number of whole windows in so many tokens, if it is large enough.
+
+    >>> require_windows(17, 4, least=3)
+    4
+    """
+    if window < 2:
+        raise InputError(f"a window needs at least two tokens, got {window}")
+    whole = tokens // window
+    if whole < least:
+        raise InputError(
+            f"the text has {tokens} tokens, {whole} windows of {window}: at least {least} are needed; give a "
+            "longer text or a shorter window"
+        )
+    return whole
+
+
+def require_texts(lengths: Sequence[int | None], window: int) -> None:
+    """Raise InputError where a text, or one to judge by (None without), has too few tokens for `split_text`."""
+    length, judging = lengths
+    require_windows(length or 0, window, WHOLE if judging is None else FITTED)
+    if judging is not None:
+        require_windows(judging, window, 1)
+
+
+def require_possible(request: Request, description: Description) -> None:
+    """Raise InputError for whatever `reduce` would refuse of this network, before its weights are read."""
+    request.wanted(of=description.layers)
+    if request.compensate and description.family is not None:
+        require_gains(description.family)
+    description.require_next_token()
+    description.require_text()
+
+
+def require_gains(family: Family) -> None:
+    """Raise InputError where no gain can stand for a sublayer, which is where the norm comes after it."""
+    if family.norm != "pre":
+        raise InputError(
+            f"a gain reads the norm in front of its sublayer; family {family.name!r} has the norm after it"
+        )

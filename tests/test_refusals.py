@@ -1,0 +1,200 @@
+"""Refusals come first: what arguments, configuration and headers show is said before a weight or an image is read.
+
+Nothing here can load a weight: the function that would do it fails the test. A refusal is one line and exit code 2, and
+it leaves no folder behind.
+"""
+
+import pytest
+from typer.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
+
+from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.nn.experiment import comparison  # noqa: E402
+from ctrlattn.report.pages.loops import page  # noqa: E402
+
+SIZES = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+WORDS = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Directories of a decoder, an encoder with 16 positions, a scorer, images, and a decoder without a tokenizer."""
+    folder = tmp_path_factory.mktemp("sources")
+    torch.manual_seed(0)
+    text = {"vocab_size": len(WORDS), **SIZES}
+    llama = transformers.LlamaConfig(**text, pad_token_id=1)
+    networks = {
+        "decoder": transformers.LlamaForCausalLM(llama),
+        "encoder": transformers.BertModel(transformers.BertConfig(**text, max_position_embeddings=16)),
+        "scorer": transformers.LlamaForSequenceClassification(llama),
+        "images": transformers.ViTModel(transformers.ViTConfig(**SIZES, image_size=8, patch_size=4)),
+        "wordless": transformers.LlamaForCausalLM(llama),
+    }
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    for name, model in networks.items():
+        model.save_pretrained(folder / name)
+        if name not in ("images", "wordless"):
+            transformers.PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(
+                folder / name
+            )
+    (folder / "long.txt").write_text("a b c d e f g h i j\n" * 400)
+    (folder / "short.txt").write_text("a b c d e f g h i j\n" * 4)
+    (folder / "bad.toml").write_text("[loop]\nskp = 1\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_loaded(monkeypatch):
+    def loaded(*_, **__):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", loaded)
+    monkeypatch.setattr(comparison, "data_of", loaded)
+    monkeypatch.setattr(page.folder, "write", loaded)
+
+
+# command, then options that are wrong in this command, each with a word of the message
+REFUSED = {
+    "drop {sources}/decoder --text {sources}/long.txt": {
+        "": "nothing to drop",
+        "--attention 99": "there are 3 layers: 99 of attention cannot be dropped",
+        "--mlp 4": "there are 3 layers: 4 of mlp cannot be dropped",
+        "--blocks 3 --bare": "all 3 attention layers would be gone",
+        "--layers 40": "layer must be one of 0 ... 2, got 40",
+        "--layers 1 --layers -1": "layer must be one of 0 ... 2, got -1",
+        "--layers 1 --attention 1": "leave out --attention",
+        "--attention 1 --by luck": "got 'luck'",
+        "--blocks 1 --by loss": "choose by importance",
+        "--attention 1 --bare --memory": "a memory needs gains",
+        "--attention 1 --tokens 100 --window 64": "windows of 64: at least 5 are needed",
+        "--attention 1 --held-out abc --window 8": "windows of 8: at least 1 are needed",
+    },
+    "drop {sources}/encoder --text {sources}/long.txt": {
+        "--attention 1": "family 'bert' has the norm after it",
+        "--attention 1 --bare": "BertModel does not predict the next token",
+    },
+    "drop {sources}/scorer --text {sources}/long.txt": {
+        "--attention 1": "LlamaForSequenceClassification does not predict the next token",
+    },
+    "drop {sources}/wordless --text {sources}/long.txt": {"--attention 1": "a text needs a tokenizer"},
+    "observe {sources}/decoder --text {sources}/long.txt": {
+        "--layer 99": "layer must be one of 0 ... 2, got 99",
+        "--layer -1": "layer must be one of 0 ... 2, got -1",
+        "--layer 0 --signal attention": "unknown signal 'attention': known are state",
+        "--layer 0 --k 9 --features 8": "k must be at most the number of features, 8, got 9",
+        "--layer 0 --k 0": "needs a --penalty",
+        "--layer 0 --penalty 1": "TopK has at most 32 features without one",
+        "--layer 0 --k 0 --penalty nan": "penalty must be finite",
+    },
+    "observe {sources}/decoder --text {sources}/short.txt": {"--layer 0": "fewer than ten windows|too few"},
+    "observe {sources}/encoder --text {sources}/long.txt": {
+        "--layer 0 --signal mid": "pre-norm networks",
+        "--layer 0 --context 17": "17 tokens at once, and the network has positions for 16",
+    },
+    "observe {sources}/images --text {sources}/long.txt": {"--layer 0": "reads images"},
+    "observe {sources}/wordless --text {sources}/long.txt": {"--layer 0": "a text needs a tokenizer"},
+    "observe {sources}/decoder --text {sources}/absent.txt": {"--layer 0": "no such file"},
+    "analyze {sources}/decoder": {
+        "--text a": "a text of one token has nothing to compare",
+        "--text abc --tokens 1": "a text of one token has nothing to compare",
+        "--text abc --parts gian": "unknown part 'gian': did you mean 'gain'",
+    },
+    "analyze {sources}/encoder": {"--text {sources}/long.txt": "256 tokens at once, and the network has positions"},
+    "analyze {sources}/images": {"--text abc": "reads images"},
+    "analyze {sources}/wordless": {"--text abc": "a text needs a tokenizer"},
+    "report --checkpoint {sources}/decoder": {
+        "": "needs at least one --text",
+        "--text {sources}/absent.txt": "no such file",
+        "--text abc -p neutrino": "did you mean 'neutreno'",
+        "--text abc -c {sources}/bad.toml": "loop.skp",
+    },
+    "report --checkpoint {sources}/encoder": {"--text {sources}/long.txt": "the network has positions for 16"},
+    "report --checkpoint {sources}/images": {"--text abc": "reads images"},
+    "report --checkpoint {sources}/wordless": {"--text abc": "a text needs a tokenizer"},
+    "train digits": {
+        "--width 32": "dim must be a multiple of heads: 32 features, 3 heads",
+        "--width 3000000": "does not fit into memory",
+        "--depth 1000000000": "does not fit into memory",
+        "--patch 3": "image must be a multiple of patch",
+        "--norm leyer": "leyer",
+        "--rate nan": "rate must be positive and finite",
+        "--limit -1": "limit must be positive and finite",
+        "--configs softmx": "did you mean 'softmax'",
+        "--configs {sources}/bad.toml": "loop.skp",
+        "--seeds 1 --data {sources}": "name one thing to train on",
+        "--device gpu": "there is no device 'gpu' here",
+    },
+    "train --data {sources}/decoder": {"--image 30": "image must be a multiple of patch"},
+    "simulate prediction-error": {
+        "--tokens 1000000000": "does not fit into memory",
+        "--features 1000000000": "does not fit into memory",
+        "--layers 1000000000": "does not fit into memory",
+    },
+    "simulate softmax": {"--tokens 1000000 --features 1 --layers 1": "does not fit into memory"},
+}  # fmt: skip
+CASES = [(command, options, words) for command, some in REFUSED.items() for options, words in some.items()]
+
+
+def invoke(sources, tmp_path, *words):
+    arguments = [word.format(sources=sources) for word in words]
+    if arguments[0] != "simulate":
+        arguments += ["--out", str(tmp_path / "out")]
+    return CliRunner().invoke(app, arguments)
+
+
+def refusal(result, tmp_path):
+    """The one line of a refusal; the output folder does not exist."""
+    assert result.exit_code == 2, (result.exit_code, result.exception, result.stderr)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines() or [""]
+    assert not (tmp_path / "out").exists()
+    return line
+
+
+@pytest.mark.parametrize(("command", "options", "words"), CASES, ids=lambda text: text.replace("{sources}/", ""))
+def test_what_cannot_be_done_is_said_before_the_work(command, options, words, sources, tmp_path):
+    line = refusal(invoke(sources, tmp_path, *command.split(), *options.split()), tmp_path)
+    assert any(some in line for some in words.split("|")), line
+
+
+def test_a_missing_library_says_what_to_install(sources, tmp_path, absent):
+    for module, extra, command in (
+        ("plotly", "interactive", "report --interactive"),
+        ("sklearn", "train", "train digits"),
+        ("transformers", "hf", "analyze {sources}/decoder --text abc"),
+        ("safetensors", "hf", "drop {sources}/decoder --text abc --attention 1"),
+        ("accelerate", "hf", "observe {sources}/decoder --text {sources}/long.txt --layer 0"),
+    ):
+        absent(module)
+        line = refusal(invoke(sources, tmp_path, *command.split()), tmp_path)
+        assert line.endswith(f'pip install "ctrlattn[{extra}]"')
+
+
+def test_a_new_user_without_the_extra_is_told_its_name(sources):
+    code = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('transformers', 'safetensors', 'accelerate', 'gguf')))\n"
+        "from ctrlattn.cli import main\n"
+        "main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, "analyze", str(sources / "decoder"), "--text", "abc"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 2
+    assert told.stderr == 'ctrlattn: a checkpoint needs transformers: pip install "ctrlattn[hf]"\n'
+
+
+def test_a_configuration_of_a_million_layers_is_held_to_the_weights(sources, tmp_path):
+    config = json.loads((sources / "decoder" / "config.json").read_text())
+    for file in (sources / "decoder").iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 10**6}))
+    line = refusal(invoke(sources, tmp_path, "analyze", str(tmp_path), "--text", "abc"), tmp_path)
+    assert "config.json says 1000000 layers, the weights beside it are of 3" in line
+    assert describe(sources / "decoder").layers == 3
