@@ -11,6 +11,7 @@ from pathlib import Path
 from ctrlattn.errors import InputError
 
 _GB = 1e9
+_MOST = 10**300  # the largest number that is shown; a product of options may be too large for a float
 
 
 def require_memory(needed: float, what: str) -> None:
@@ -38,7 +39,7 @@ def require_memory(needed: float, what: str) -> None:
     available = available_memory()
     if available is not None and not needed <= available:
         raise InputError(
-            f"{what}: this does not fit into memory: it takes {needed / _GB:.3g} GB, {available / _GB:.3g} GB are "
+            f"{what}: this does not fit into memory: it takes {min(needed, _MOST) / _GB:.3g} GB, {available / _GB:.3g} GB are "
             "available"
         )
 

@@ -11,7 +11,7 @@ def test_more_than_there_is_is_refused(monkeypatch):
     monkeypatch.setattr(capacity, "available_memory", lambda: 1000)
     require_memory(1000, "this")
     for needed in (1001, float("nan"), float("inf"), 10**400):
-        with pytest.raises(InputError, match="^this: this does not fit into memory"):
+        with pytest.raises(InputError, match=r"^this: this does not fit into memory"):
             require_memory(needed, "this")
     monkeypatch.setattr(capacity, "available_memory", lambda: None)
     require_memory(1e30, "this")

@@ -4,6 +4,10 @@ Nothing here can load a weight: the function that would do it fails the test. A 
 it leaves no folder behind.
 """
 
+import json
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +15,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
+from ctrlattn.checkpoints.network.describe import describe  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
 from ctrlattn.report.pages.loops import page  # noqa: E402

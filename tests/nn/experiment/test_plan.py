@@ -35,7 +35,7 @@ def test_the_plan_that_was_fixed_can_be_read():
         ("[settings]\nrate = inf", "rate must be positive and finite, got inf"),
         ("[[tests]]\narm = 'softmax'\nscore = 'clean'\ndirection = 'up'", "less, greater or two-sided"),
         ("[[tests]]\narm = 'softmax'", "lacks score and direction"),
-        ("arms = ", "no TOML"),
+        ("arms = ", "this is not TOML"),
         ("arms = 3", "arms must be a list, got 3"),
         ("seeds = [true]", "a seed must be a whole number in 0 ... 9223372036854775807, got True"),
         ("seeds = [-1]", "a seed must be a whole number in 0 ... 9223372036854775807, got -1"),
