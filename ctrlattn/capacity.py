@@ -38,10 +38,8 @@ def require_memory(needed: float, what: str) -> None:
     """
     available = available_memory()
     if available is not None and not needed <= available:
-        raise InputError(
-            f"{what}: this does not fit into memory: it takes {min(needed, _MOST) / _GB:.3g} GB, {available / _GB:.3g} GB are "
-            "available"
-        )
+        wanted, left = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (needed, available))
+        raise InputError(f"{what}: this does not fit into memory: it takes {wanted}, {left} are available")
 
 
 def available_memory() -> int | None:

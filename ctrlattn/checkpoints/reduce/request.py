@@ -7,6 +7,7 @@ from typing import Any
 from ctrlattn.checkpoints.network.checkpoint import layer_index
 from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.checkpoints.network.families import Family
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 PARTS = ("attention", "mlp", "blocks")
@@ -116,7 +117,7 @@ def require_possible(request: Request, description: Description) -> None:
     description.require_text()
 
 
-def require_gains(family: Family) -> None:
+def require_gains(family: Family | Traced) -> None:
     """Raise InputError where no gain can stand for a sublayer, which is where the norm comes after it."""
     if family.norm != "pre":
         raise InputError(

@@ -99,7 +99,7 @@ def test_sublayers_of_one_kind(llama):
     checkpoint = checkpoints.load(llama)
     assert [sublayer.layer for sublayer in checkpoint.sublayers("mlp")] == [0, 1, 2]
     assert checkpoint.sublayers("attention")[2].norm is checkpoint.layers[2].input_layernorm
-    with pytest.raises(ValueError, match="attention or mlp"):
+    with pytest.raises(ValueError, match="one of attention, mixer, cross, mlp"):
         checkpoint.sublayers("norm")
 
 
