@@ -46,6 +46,12 @@ NO_MIRROR = {
     "tests/report/test_folder.py writes a page from sections": (
         "report/page.py", "report/render.py", "report/section.py",
     ),
+    "tests/checkpoints/trace/test_run.py traces whole networks": (
+        "checkpoints/trace/eager.py", "checkpoints/trace/follow.py", "checkpoints/trace/forms.py",
+        "checkpoints/trace/inputs.py", "checkpoints/trace/kinds.py", "checkpoints/trace/layers.py",
+        "checkpoints/trace/norms.py", "checkpoints/trace/rules.py", "checkpoints/trace/steps.py",
+        "checkpoints/network/proved.py",
+    ),
     "tests/checkpoints/measure/test_profile.py measures every part": (
         "checkpoints/measure/parts/exponents.py", "checkpoints/measure/parts/feedback.py",
         "checkpoints/measure/parts/gain.py", "checkpoints/measure/parts/heads.py",

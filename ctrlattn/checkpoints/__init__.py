@@ -26,6 +26,8 @@ from ctrlattn.checkpoints.reduce.cost import Cost, cost
 from ctrlattn.checkpoints.reduce.drop import drop
 from ctrlattn.checkpoints.reduce.drop_heads import drop_heads, head_importance
 from ctrlattn.checkpoints.reduce.reduction import Reduction, Split, reduce, split_text
+from ctrlattn.checkpoints.trace.run import trace
+from ctrlattn.checkpoints.trace.structure import Structure
 
 __all__ = [
     "FAMILIES",
@@ -40,6 +42,7 @@ __all__ = [
     "Place",
     "Reduction",
     "Split",
+    "Structure",
     "Sublayer",
     "ValueOutput",
     "choose",
@@ -65,5 +68,6 @@ __all__ = [
     "stream",
     "summaries",
     "tap",
+    "trace",
     "value_output",
 ]

@@ -1,10 +1,13 @@
 """x_{l+1} = x_l + F_l(x_l): the class Checkpoint, a transformers network with its layers and sublayers F_l."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, get_args
 
 from ctrlattn.checkpoints.network.families import Family, Kind, Sublayer, sublayers
 from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.trace.run import trace
+from ctrlattn.checkpoints.trace.structure import Structure
 from ctrlattn.errors import InputError
 
 
@@ -16,6 +19,11 @@ class Checkpoint:
     tokenizer: Any | None
     family: Family | Traced
     source: str
+
+    @cached_property
+    def structure(self) -> Structure:
+        """What its layers add to the stream; a network of the table of families is traced when this is first read."""
+        return self.family.structure if isinstance(self.family, Traced) else trace(self.model)
 
     @property
     def layers(self) -> list[Any]:

@@ -6,8 +6,10 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe, foreign, where
-from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -23,8 +25,12 @@ def load(
     allow_download: bool = False,
     dtype: str = "float32",
     attention: str = "eager",
+    inputs: dict[str, Any] | None = None,
 ) -> Checkpoint:
     """Load a transformers checkpoint for analysis.
+
+    A network whose `model_type` has a row in ctrlattn.checkpoints.FAMILIES is read by that row. Every other one is
+    traced: it runs twice on eight tokens, and it is refused unless the parts of each layer sum to what the layer gives.
 
     Nothing in a checkpoint is executed: `trust_remote_code` is always False, and pickled weights are read by torch with
     weights_only=True. A GGUF file is dequantised on reading, which takes many times longer than reading safetensors.
@@ -39,13 +45,15 @@ def load(
     tokenizer : optional
         For a model object, or in place of the one beside the weights. A directory may have none: give token ids then.
     family : Family, optional
-        Where the signals are, for a network whose `model_type` is not in ctrlattn.checkpoints.FAMILIES.
+        Where the signals are, instead of the row of its `model_type` or of what is traced.
     allow_download : bool
         Whether a hub id may be fetched; otherwise only what is in the local cache.
     dtype : "float32" or "float64"
         For sources on disk; a model object is switched to `attention` and evaluation mode and otherwise left alone.
     attention : "eager" or "sdpa"
         Eager attention has its matrices at hand; sdpa is faster, and `tap` switches for the time it needs.
+    inputs : dict, optional
+        Arguments of the model for tracing, where eight tokens of its vocabulary or an image of its size will not do.
 
     Returns
     -------
@@ -54,8 +62,9 @@ def load(
     Raises
     ------
     InputError
-        A missing directory or file; missing, truncated, foreign or non-finite weights; an unknown family or
-        one that does not fit, an unknown dtype or attention; transformers is not installed.
+        A missing directory or file; missing, truncated, foreign or non-finite weights; a family that does not fit; a
+        network that cannot be traced (see `trace`) or whose layers are not the sum of their parts, with the layer and
+        the largest error; an unknown dtype or attention; transformers is not installed.
 
     Examples
     --------
@@ -67,28 +76,42 @@ def load(
     if attention not in _ATTENTION:
         raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
     if isinstance(source, torch.nn.Module):
-        return _from_model(source, tokenizer, family, attention)
+        return _from_model(source, tokenizer, family, attention, inputs)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
-    family = family or family_of(description.model_type)
     if description.gguf is None and is_changed(description.folder):
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
             changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
         return _fitting(changed)
-    return _from_pretrained(description, tokenizer, family, allow_download, _DTYPES[dtype], attention)
+    model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
+    name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
+    return _known(model, tokenizer or description.tokenizer, family, name, inputs)
 
 
-def _from_model(model: Any, tokenizer: Any | None, family: Family | None, attention: str) -> Checkpoint:
+def _from_model(
+    model: Any, tokenizer: Any | None, family: Family | None, attention: str, inputs: dict[str, Any] | None
+) -> Checkpoint:
     model = getattr(model, "_orig_mod", model)  # torch.compile: compiled code would pass the hooks of an analysis by
     _require_plain(model)
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
-    family = family or family_of(config.model_type)
     model.set_attn_implementation(attention)
-    return _fitting(Checkpoint(model.eval(), tokenizer, family, str(config.name_or_path or type(model).__name__)))
+    return _known(model, tokenizer, family, str(config.name_or_path or type(model).__name__), inputs)
+
+
+def _known(
+    model: Any, tokenizer: Any | None, family: Family | None, source: str, inputs: dict[str, Any] | None
+) -> Checkpoint:
+    """The checkpoint, read by a row of the table or traced."""
+    name = model.config.model_type
+    row = family or FAMILIES.get(name)
+    if row is not None:
+        return _fitting(Checkpoint(model.eval(), tokenizer, row, source))
+    _require_finite(model)
+    return Checkpoint(model.eval(), tokenizer, Traced(name, proved(model, inputs)), source)
 
 
 def _require_plain(model: Any) -> None:
@@ -112,39 +135,45 @@ def _fitting(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
         raise InputError("the network has no layer")
-    for name, weight in checkpoint.model.named_parameters():
-        if not torch.isfinite(weight).all():
-            count = int((~torch.isfinite(weight)).sum())
-            raise InputError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
+    _require_finite(checkpoint.model)
     return checkpoint
 
 
-def _from_pretrained(
-    description: Description,
-    tokenizer: Any | None,
-    family: Family,
-    allow_download: bool,
-    dtype: torch.dtype,
-    attention: str,
-) -> Checkpoint:
-    import transformers
+def _require_finite(model: Any) -> None:
+    """Raise InputError for weights that are no numbers; it names the first."""
+    for name, weight in model.named_parameters():
+        if not torch.isfinite(weight).all():
+            count = int((~torch.isfinite(weight)).sum())
+            raise InputError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
 
+
+def _from_pretrained(description: Description, allow_download: bool, dtype: torch.dtype, attention: str) -> Any:
     name, gguf = description.name, description.gguf
     options = {"dtype": dtype, "attn_implementation": attention, **where(gguf, allow_download=allow_download)}
     if description.config is not None:
         options["config"] = description.config
-    loader: Any = transformers.AutoModelForCausalLM
+    with foreign(description.source):
+        model, info = _loader(description).from_pretrained(
+            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    _complete(description.source, info)
+    return model.eval()
+
+
+def _loader(description: Description) -> Any:
+    """The class that reads the weights: with its head where it predicts the next token."""
+    import transformers
+
+    family = description.family
+    own = getattr(transformers, description.architecture, None)
+    if family is None and getattr(own, "config_class", None) is type(description.config):
+        return own
     if description.other_task:
         # A causal class would get a head of random numbers in the place of the one that is there.
-        loader = getattr(transformers, description.architecture, transformers.AutoModel)
-    elif not family.causal or description.headless:
-        loader = transformers.AutoModel
-    with foreign(description.source):
-        model, info = loader.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
-    _complete(description.source, info)
-    if tokenizer is None:
-        tokenizer = description.tokenizer
-    return _fitting(Checkpoint(model.eval(), tokenizer, family, name if gguf is None else f"{name}/{gguf}"))
+        return own or transformers.AutoModel
+    known = description.config is None or type(description.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    causal = known if family is None else family.causal
+    return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.families import Sublayer
+from ctrlattn.checkpoints.trace.eager import attention as attention
 from ctrlattn.errors import InputError
 
 # A live cache would be appended to by a second call: the value stays right and the Jacobian is silently wrong.
@@ -231,17 +232,3 @@ def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         if parameter.kind is parameter.VAR_KEYWORD:
             named |= named.pop(parameter.name, {})
     return {name: _NO_CACHE.get(name, value) for name, value in named.items()}
-
-
-@contextmanager
-def attention(model: Any, kind: str) -> Iterator[None]:
-    """Use one attention implementation inside the block: "eager" has its matrices, "sdpa" is fast."""
-    before = model.config._attn_implementation
-    if before == kind or (kind == "sdpa" and not model._supports_sdpa):
-        yield
-        return
-    model.set_attn_implementation(kind)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)

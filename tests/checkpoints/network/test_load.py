@@ -122,7 +122,7 @@ def one_line(source, word, **options):
         ({"num_hidden_layers": 2}, "says 2 layers, .* are of 3"),
         ({"num_hidden_layers": 10**6}, "says 1000000 layers, .* are of 3"),
         ({"num_hidden_layers": 0}, "no layer"),
-        ({"model_type": "ctrl"}, "unknown model family 'ctrl'"),
+        ({"model_type": "ctrl"}, "weights are missing in the file"),
     ],
 )
 def test_a_configuration_that_does_not_fit(broken, config, word):
@@ -225,16 +225,20 @@ def test_no_such_source(tmp_path, llama):
     one_line(torch.nn.Linear(2, 2), "no transformers model")
 
 
-def test_an_unknown_family_says_what_to_register(tmp_path):
+def test_a_type_without_a_row_is_traced(tmp_path):
     torch.manual_seed(0)
     opt = transformers.OPTModel(transformers.OPTConfig(**TEXT))
-    one_line(opt, r"'opt': .*Family\(\.\.\.\)")
-    opt.save_pretrained(tmp_path)  # the advice is whole on the command line too
-    one_line(tmp_path, r"'opt': .*Family\(\.\.\.\).*replace\(FAMILIES\['llama'\], name=\.\.\.\)$")
-    olmo = transformers.OlmoConfig(**TEXT)
-    one_line(transformers.OlmoModel(olmo), "known are llama, mistral")
+    in_memory = checkpoints.load(opt)
+    opt.save_pretrained(tmp_path)
+    assert type(checkpoints.load(tmp_path).model).__name__ == "OPTModel"
+    assert (in_memory.family.name, in_memory.family.norm, in_memory.causal) == ("opt", "pre", True)
+    assert [call.kinds for call in in_memory.structure.calls] == [("attention", "mlp")] * 3
+
+
+def test_a_row_that_does_not_fit_says_what_is_not_there():
     wrong = checkpoints.FAMILIES["gpt2"]
-    one_line(transformers.OlmoModel(olmo), "'gpt2' does not fit OlmoModel: OlmoModel has no h", family=wrong)
+    olmo = transformers.OlmoModel(transformers.OlmoConfig(**TEXT))
+    one_line(olmo, "'gpt2' does not fit OlmoModel: OlmoModel has no h", family=wrong)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,304 @@
+"""One pass of a network in which every tensor that depends on a layer's stream is followed with its linear parts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.norms import forgets_size
+from ctrlattn.checkpoints.trace.rules import RULES, Operation, several
+
+_NORMS = ("native_layer_norm", "_fused_rms_norm", "native_group_norm")
+_SOFTMAX = ("_softmax", "_safe_softmax")
+_FUSED = "_scaled_dot_product"  # attention whose matrix nobody sees
+
+
+@dataclass(eq=False)
+class Followed:
+    """What one call of a layer did.
+
+    Attributes
+    ----------
+    path : str
+        From the model to the layer.
+    x, out : tensor
+        The stream in front of it and behind it.
+    form : Form or None
+        The parts of `out`; None where it does not depend on x.
+    args, kwargs
+        What the layer was called with.
+    position : int
+        Of x among the tensors of args and kwargs.
+    matrices : dict
+        Path of a module in the layer -> shapes of the attention matrices that were seen inside it.
+    returned : dict
+        Path of a module -> whether what it returned holds the one matrix seen inside it.
+    """
+
+    path: str
+    x: torch.Tensor
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    position: int
+    out: torch.Tensor | None = None
+    form: Form | None = None
+    matrices: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
+
+
+class Follower(TorchDispatchMode):
+    """Keeps the form of every tensor that depends on the stream of the layer that is running."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = False
+        self.clock = 0
+        self._forms: dict[int, Form] = {}
+        self._alive: list[torch.Tensor] = []  # an id says which tensor it is only while the tensor lives
+        self.softmaxes: list[torch.Tensor] = []
+        self.where: list[str] = []
+
+    def clear(self) -> None:
+        """Forget every tensor."""
+        self._forms.clear()
+        self._alive.clear()
+        self.softmaxes.clear()
+        self.where.clear()
+
+    def form(self, t: Any) -> Form | None:
+        """The parts of a tensor; None where it does not depend on the stream."""
+        return self._forms.get(id(t)) if isinstance(t, torch.Tensor) else None
+
+    def put(self, t: torch.Tensor, form: Form) -> None:
+        """Say what the parts of a tensor are."""
+        self._forms[id(t)] = form
+        self._alive.append(t)
+
+    def atom(self, role: Any, path: str, t: torch.Tensor, **more: Any) -> Atom:
+        """A new atom, born now."""
+        self.clock += 1
+        return Atom(role, path, t.clone(), born=self.clock, **more)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self.on:
+            return out
+        self.on = False
+        try:
+            self._follow(func, args, kwargs, out)
+        finally:
+            self.on = True
+        return out
+
+    def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        name = func._schema.name.split("::")[1]
+        if name in _SOFTMAX or name.startswith(_FUSED):
+            self.softmaxes.append(out if isinstance(out, torch.Tensor) else out[0])
+        followed = [form for t in tree_leaves((args, kwargs)) if (form := self.form(t)) is not None]
+        outs = [t for t in (out if isinstance(out, tuple | list) else (out,)) if isinstance(t, torch.Tensor)]
+        if not followed or not outs:
+            return
+        forms = self._by_rule(func, name, args, kwargs, out, outs)
+        for i, t in enumerate(outs):
+            form = forms[i] if i < len(forms) else None
+            if form is None:
+                form = self._opaque(name, t, followed, args[0] if args else None, first=i == 0)
+            self.put(t, form)
+            if func._schema.is_mutable and i == 0:
+                self._changed_under(t, form)
+
+    def _by_rule(
+        self, func: Any, name: str, args: Any, kwargs: Any, out: Any, outs: Sequence[torch.Tensor]
+    ) -> Sequence[Form | None]:
+        in_place = func._schema.is_mutable
+        base = name if name.startswith("_") else name.rstrip("_")
+        rule = RULES.get(base)
+        # What an operation in place was given is gone, unless its parts are known.
+        lost = in_place and base != "copy" and self.form(args[0]) is None
+        if rule is None or lost or not all(t.is_floating_point() for t in outs):
+            return ()
+        # A rule takes parts through the operation that took the whole: a part may fail only by its memory layout.
+        op = Operation(func, args, kwargs, out, self.form, in_place, self._constant)
+        forms = rule(op)
+        if base == "native_dropout":
+            forms = [forms] if isinstance(forms, Form) else None
+        return [forms] if forms is None or isinstance(forms, Form) else forms
+
+    def _constant(self, t: torch.Tensor) -> Atom:
+        return self.atom("constant", ".".join(self.where[-1:]), t)
+
+    def _opaque(self, name: str, t: torch.Tensor, followed: list[Form], a: Any, *, first: bool) -> Form:
+        path = ".".join([*self.where[-1:], name])
+        form = self.form(a)
+        if name in _NORMS and first and form is not None and form.carries:
+            return Form.of(self.atom("norm", "", t, reads=(form,), source=(a.clone(), form)))
+        return Form.of(self.atom("operation", path, t, reads=tuple(followed)))
+
+    def _changed_under(self, t: torch.Tensor, form: Form) -> None:
+        """The tensor that a changed view looks into has changed with it."""
+        whole = t._base
+        before = self.form(whole)
+        if whole is None or whole is t or before is None:
+            return
+        if whole.numel() == t.numel():
+            self.put(whole, form.through(lambda p: p.reshape(whole.shape)))
+            return
+        parts = Form()
+        for atom in {**before, **form}:
+            value = before[atom].value.expand(whole.shape).clone() if atom in before else torch.zeros_like(whole)
+            view = value.as_strided(t.shape, t.stride(), t.storage_offset() - whole.storage_offset())
+            view.copy_(form[atom].value if atom in form else torch.zeros_like(t))
+            by_text = any(f[atom].by_text for f in (before, form) if atom in f)
+            parts[atom] = Part(value, by_text)
+        self.put(whole, parts)
+
+
+class _Watch:
+    """Hooks on the layers and on every module inside them."""
+
+    def __init__(self, model: Any, layers: Sequence[str]):
+        self.follower = Follower()
+        self.calls: list[Followed] = []
+        self.layers: dict[int, str] = {id(model.get_submodule(path)): path for path in layers}
+        self.paths = {
+            id(module): name
+            for path in layers
+            for name, module in model.get_submodule(path).named_modules(remove_duplicate=False)
+            if name
+        }
+        self.entered: list[tuple[Any, int, int, list[torch.Tensor]]] = []
+        self.current: Any = None
+
+    def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        follower = self.follower
+        if self.current is None:
+            if id(module) in self.layers:
+                self._open(module, args, kwargs)
+            return
+        if id(module) in self.paths:
+            follower.where.append(self.paths[id(module)])
+            inputs = [t for t in tree_leaves((args, kwargs)) if follower.form(t) is not None]
+            self.entered.append((module, follower.clock, len(follower.softmaxes), inputs))
+
+    def _open(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        follower = self.follower
+        x, position = stream_among(args, kwargs)
+        if x is None:
+            return
+        follower.clear()
+        call = Followed(self.layers[id(module)], x.clone(), args, kwargs, position)
+        follower.put(x, Form.of(Atom("stream", "", call.x)))
+        self.calls.append(call)
+        self.current, self.entered = module, []
+        follower.on = True
+
+    def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        follower = self.follower
+        if module is self.current:
+            follower.on = False
+            call = self.calls[-1]
+            out = stream_in(output)
+            if out is not None:
+                call.out, call.form = out.clone(), follower.form(out)
+            self.current = None
+        elif self.current is not None and self.entered and self.entered[-1][0] is module:
+            follower.on = False
+            _, born, softmaxes, inputs = self.entered.pop()
+            follower.where.pop()
+            path = self.paths[id(module)]
+            self._matrices(path, follower.softmaxes[softmaxes:], output)
+            t = stream_in(output)
+            if t is not None and all(t is not given for given in inputs):
+                self._name(path, t, born, inputs)
+            follower.on = True
+
+    def _matrices(self, path: str, seen: list[torch.Tensor], output: Any) -> None:
+        call = self.calls[-1]
+        call.matrices[path] = [tuple(t.shape) for t in seen if t.ndim > 3]
+        if isinstance(output, tuple) and len(seen) == 1:
+            given = [t for t in output[1:] if isinstance(t, torch.Tensor) and t.ndim == 4]
+            if len(given) == 1 and same_matrix(given[0], seen[0]):
+                call.returned.add(path)
+
+    def _name(self, path: str, t: torch.Tensor, born: int, inputs: list[torch.Tensor]) -> None:
+        """What a module returns is an atom, unless it only adds, scales or hands on what there was before it."""
+        follower = self.follower
+        form = follower.form(t)
+        if form is None:
+            return
+        if form.carries:
+            named = None if not (form.bent or _nameless(form)) else self._norm(path, t, inputs)
+            if named is not None:
+                follower.put(t, Form.of(named))
+            if named is not None or not form.bent or several(form):
+                return
+        elif all(atom.born <= born and not part.by_text for atom, part in form.items()):
+            return
+        reads = tuple(f for given in inputs if (f := follower.form(given)) is not None)
+        follower.put(t, Form.of(follower.atom("module", path, t, reads=reads, inner=form)))
+
+    def _norm(self, path: str, t: torch.Tensor, inputs: list[torch.Tensor]) -> Atom | None:
+        follower = self.follower
+        z = next((z for z in inputs if z.shape == t.shape), None)
+        own = None if z is None else follower.form(z)
+        if z is not None and own is not None and own.carries and forgets_size(self._module(path), z, t):
+            return follower.atom("norm", path, t, reads=(own,), source=(z.clone(), own))
+        return None
+
+    def _module(self, path: str) -> Any:
+        return self.current.get_submodule(path)
+
+
+def _nameless(form: Form) -> bool:
+    """Whether it is a norm that an operation made, and no module yet."""
+    return all(atom.role == "norm" and not atom.path for atom in form)
+
+
+def stream_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, int]:
+    """The stream among the arguments of a layer, and its place among all their tensors; (None, -1) for none."""
+    leaves = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    named = kwargs.get("hidden_states")
+    for i, t in enumerate(leaves):
+        if (t is named) if isinstance(named, torch.Tensor) else (t.is_floating_point() and t.ndim > 1):
+            return t, i
+    return None, -1
+
+
+def stream_in(output: Any) -> torch.Tensor | None:
+    """The first floating tensor that a module returned."""
+    return next((t for t in tree_leaves(output) if isinstance(t, torch.Tensor) and t.is_floating_point()), None)
+
+
+def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:
+    """Whether a returned matrix is what a softmax gave; a sink's column may be gone."""
+    if given.ndim != seen.ndim or given.shape[:-1] != seen.shape[:-1] or given.shape[-1] > seen.shape[-1]:
+        return False
+    return bool(torch.equal(given, seen[..., : given.shape[-1]].to(given.dtype)))
+
+
+@contextmanager
+def followed(model: Any, layers: Sequence[str]) -> Iterator[list[Followed]]:
+    """The calls of these layers inside the block, each with the parts of what it gave.
+
+    Parameters
+    ----------
+    model : torch module
+    layers : sequence of str
+        Paths from the model; no layer inside another.
+    """
+    watch = _Watch(model, layers)
+    modules = {id(m): m for path in layers for m in model.get_submodule(path).modules()}
+    handles = [m.register_forward_pre_hook(watch.before, with_kwargs=True) for m in modules.values()]
+    handles += [m.register_forward_hook(watch.after, with_kwargs=True) for m in modules.values()]
+    try:
+        with torch.no_grad(), watch.follower:
+            yield watch.calls
+    finally:
+        for handle in handles:
+            handle.remove()

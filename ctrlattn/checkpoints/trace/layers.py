@@ -1,0 +1,156 @@
+"""x_{l+1} is what layer l gave: the layers of a network, found as modules that hand one stream on to each other."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from ctrlattn.checkpoints.trace.follow import stream_among, stream_in
+from ctrlattn.errors import InputError
+
+
+@dataclass(eq=False)
+class Visit:
+    """One call of a module: when it began and ended, the stream it was given and what it returned first."""
+
+    path: str
+    began: int
+    ended: int = -1
+    x: torch.Tensor | None = None
+    out: torch.Tensor | None = None
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether it returns a tensor of the shape of what it was given."""
+        return self.x is not None and self.out is not None and self.x.shape == self.out.shape
+
+    def hands_to(self, other: "Visit") -> bool:
+        """Whether the other reads what this one returned."""
+        if self.out is None or other.x is None or self.ended > other.began:
+            return False
+        return self.out.shape == other.x.shape and bool(torch.equal(self.out, other.x))
+
+
+@contextmanager
+def visited(model: Any, paths: Sequence[str]) -> Iterator[list[Visit]]:
+    """The calls of these modules inside the block, in order of their beginning."""
+    visits: list[Visit] = []
+    running: list[tuple[Any, Visit]] = []
+    clock = iter(range(1 << 62))
+    names: dict[Any, str] = {}
+    for path in paths:
+        names.setdefault(model.get_submodule(path), path)
+
+    def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        x = stream_among(args, kwargs)[0]
+        visits.append(Visit(names[module], next(clock), x=None if x is None else x.clone()))
+        running.append((module, visits[-1]))
+
+    def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        while running and running[-1][0] is not module:
+            running.pop()
+        out, visit = stream_in(output), running.pop()[1]
+        visit.ended, visit.out = next(clock), None if out is None else out.clone()
+
+    handles = [m.register_forward_pre_hook(before, with_kwargs=True) for m in names]
+    handles += [m.register_forward_hook(after, with_kwargs=True) for m in names]
+    try:
+        with torch.no_grad():
+            yield visits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def lists_of(model: Any) -> dict[str, list[str]]:
+    """Lists of modules in a network: path of a list -> paths of its members."""
+    kinds = (torch.nn.ModuleList, torch.nn.Sequential)
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, kinds) and len(module)}
+    return {name: [f"{name}.{key}" if name else key for key, _ in m.named_children()] for name, m in lists.items()}
+
+
+def inside(model: Any, lists: dict[str, list[str]]) -> list[str]:
+    """Paths of all modules below the members of lists, members included."""
+    members = {path for paths in lists.values() for path in paths}
+    outermost = [path for path in members if not any(path.startswith(other + ".") for other in members)]
+    names = [(path, name) for path in outermost for name, _ in model.get_submodule(path).named_modules()]
+    return [f"{path}.{name}" if name else path for path, name in names]
+
+
+def layers_among(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]]) -> list[Visit]:
+    """The calls of the layers, in order of depth.
+
+    Raises
+    ------
+    InputError
+        No list whose members keep the shape of a stream and hand it on.
+    """
+    chains = {name: _calls(visits, paths) for name, paths in lists.items()}
+    weight = {name: _parameters(model, calls) for name, calls in chains.items()}
+    linked = {name: _links(calls) for name, calls in chains.items() if calls}
+    usable = [name for name in linked if linked[name] or len(lists[name]) == 1]
+    if not usable:
+        raise InputError(_no_layers(model, visits, lists))
+    most = max(usable, key=lambda name: (linked[name], weight[name]))
+    largest = max(usable, key=lambda name: (weight[name], linked[name]))
+    best = largest if linked[largest] >= max(1, linked[most] // 4) else most
+    return _joined(chains, best)
+
+
+def _calls(visits: Sequence[Visit], paths: Sequence[str]) -> list[Visit]:
+    """The calls of a list's members; none where one of them changes the shape of the stream or is inside another."""
+    members = set(paths)
+    calls = [visit for visit in visits if visit.path in members and visit.ended >= 0]
+    return calls if calls and all(visit.keeps_shape for visit in calls) else []
+
+
+def _links(calls: Sequence[Visit]) -> int:
+    return sum(a.hands_to(b) for a, b in pairwise(calls))
+
+
+def _parameters(model: Any, calls: Sequence[Visit]) -> int:
+    return sum(p.numel() for path in {v.path for v in calls} for p in model.get_submodule(path).parameters())
+
+
+def _joined(chains: dict[str, list[Visit]], best: str) -> list[Visit]:
+    """A list's calls with those of other lists that hand the same stream on before, between or behind them."""
+    calls = list(chains[best])
+    others = [v for name, chain in chains.items() if name != best for v in chain]
+    grown = True
+    while grown:
+        grown = False
+        for visit in others:
+            if any(visit is v or _overlap(visit, v) for v in calls):
+                continue
+            if visit.hands_to(calls[0]) or calls[-1].hands_to(visit) or _fills(visit, calls):
+                calls = sorted([*calls, visit], key=lambda v: v.began)
+                grown = True
+    return calls
+
+
+def _overlap(a: Visit, b: Visit) -> bool:
+    return a.began < b.ended and b.began < a.ended
+
+
+def _fills(visit: Visit, calls: Sequence[Visit]) -> bool:
+    """Whether it stands in a gap: behind one of the calls or in front of one, which are not linked yet."""
+    pairs = pairwise(calls)
+    return any(not a.hands_to(b) and (a.hands_to(visit) or visit.hands_to(b)) for a, b in pairs)
+
+
+def _no_layers(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]]) -> str:
+    name = type(model).__name__
+    members = {path for paths in lists.values() for path in paths}
+    called = [visit for visit in visits if visit.path in members and visit.ended >= 0]
+    if not lists:
+        return f"{name} has no list of layers: there is no repeated stream to trace"
+    if not called:
+        return f"{name} called no member of its lists of modules ({', '.join(sorted(lists)[:3])}) on these inputs"
+    if all(visit.out is None for visit in called):
+        return f"the layers of {name} return no tensor: there is no stream to follow"
+    if not any(visit.keeps_shape for visit in called):
+        return f"no layer of {name} returns a stream of the shape that it reads"
+    return f"the modules of {name} do not hand a stream on to each other: each call restarts it"
