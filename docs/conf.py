@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
-    "sphinx_design",
 ]
-exclude_patterns = ["_build", "site", "**/.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_templates", "site", "**/.ipynb_checkpoints"]
+templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = "ctrlattn"
 html_theme_options = {
@@ -34,10 +35,10 @@ html_theme_options = {
 html_show_sourcelink = False
 
 # Pages with code cells are run in the build; an error in one stops it.
-nb_execution_mode = "cache"
+nb_execution_mode = "force"
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
-nb_execution_excludepatterns = ["[!ht]*.md"]  # of the pages in docs/ itself none has cells
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
@@ -74,7 +75,8 @@ def public_names(module_name: str) -> list[str]:
     own = [
         name
         for name, item in vars(module).items()
-        if not name.startswith("_") and getattr(item, "__module__", "") == module.__name__
+        if not name.startswith("_")
+        and getattr(item, "__module__", "") in {module.__name__, "ctrlattn" * (module_name == "errors")}
     ]
     listed = sorted(set(getattr(module, "__all__", own)))
     return [name for name in listed if inspect.isclass(getattr(module, name)) or callable(getattr(module, name))]
@@ -82,7 +84,8 @@ def public_names(module_name: str) -> list[str]:
 
 def write_reference(folder: Path) -> None:
     """One page for each room, with a table of its public names."""
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # names that are gone leave no page
+    folder.mkdir()
     pages = []
     for room, (title, modules) in ROOMS.items():
         lines = [title, "=" * len(title), ""]
@@ -95,7 +98,9 @@ def write_reference(folder: Path) -> None:
         (folder / f"{room}.rst").write_text("\n".join(lines), encoding="utf-8")
         pages.append(f"   {room}")
     for name in OUTSIDE:
-        text = f"```{{include}} ../../{name.upper()}.md\n:relative-docs: docs/\n:relative-images:\n```\n"
+        text = (folder.parent.parent / f"{name.upper()}.md").read_text(encoding="utf-8").replace("](docs/", "](../")
+        for other in OUTSIDE:
+            text = text.replace(f"]({other.upper()}.md", f"]({other}.md")
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
     head = ["API reference", "=============", "", "Every public name, room by room.", "", ".. toctree::", ""]
     (folder / "index.rst").write_text("\n".join([*head, *pages, ""]), encoding="utf-8")

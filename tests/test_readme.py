@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXECUTED = sorted((ROOT / "docs").glob("[ht]*/*.md"))  # how-to pages and tutorials: their cells are one script
 
 
 def blocks() -> list:
@@ -27,15 +28,36 @@ def test_examples_run(code, page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"__name__": "example"})
 
 
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
+def test_pages_of_cells_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text = "", page.read_text(encoding="utf-8")
+    for match in re.finditer(r"^```\{code-cell\} python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        code += "\n" * (text.count("\n", 0, match.start(1)) - code.count("\n")) + match[1]  # lines as on the page
+    assert "assert " in code, "a page shows a result in an assert, so that it cannot go stale"
+    exec(compile(code, str(page), "exec"), {"__name__": "example"})
+
+
+def test_every_page_is_in_the_site():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in [*EXECUTED, *(page for page in PAGES if page.parent.name == "docs" and page.name != "index.md")]:
+        assert f"\n{page.relative_to(ROOT / 'docs').with_suffix('')}\n" in index
+
+
 def test_the_readme_has_three_examples():
     assert sum(page.values[1].name == "README.md" for page in blocks()) >= 3
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *EXECUTED], ids=lambda page: page.name)
 def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
-    assert [target for target in local if not (page.parent / target).exists()] == []
+    assert [target for target in local if not _there(page.parent / target)] == []
+
+
+def _there(target: Path) -> bool:
+    generated = ROOT / "docs" / "reference"  # made by the build of the site
+    return target.exists() or target.resolve().parent == generated
 
 
 @pytest.mark.parametrize("ending", ["--out report", "-m pytest"])
