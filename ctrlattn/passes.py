@@ -69,10 +69,19 @@ class Passes:
         """The controller as linear analysis reads it: PID(1) where none is given."""
         return PID(1.0) if self.controller is None else self.controller
 
-    def init(self, h: Array) -> PassState:
-        """The state before pass 0, where `h` is h_0."""
-        namespace(h)
-        return PassState(h, None)
+    def init(self, h: Array, reference: Array | None = None) -> PassState:
+        """The state before pass 0, where `h` is h_0; recall leads back to `reference`, or to h_0 if it is None.
+
+        Raises
+        ------
+        InputTypeError, InputError
+            A reference of another kind, dtype, device or shape than h.
+        """
+        reference = h if reference is None else reference
+        namespace(h, reference)
+        if tuple(reference.shape) != tuple(h.shape):
+            raise InputError(f"the reference must be shaped as h, {tuple(h.shape)}, got {tuple(reference.shape)}")
+        return PassState(reference, None)
 
     def error(self, h: Array, prediction: Array, start: Array) -> Array:
         """e = F(h) - h + recall (h_0 - h), with F(h) given."""

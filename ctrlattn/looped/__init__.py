@@ -3,15 +3,26 @@
 from ctrlattn.looped.anderson import anderson
 from ctrlattn.looped.iterate import iterate
 from ctrlattn.looped.pass_map import as_pass_map
+from ctrlattn.looped.period import Period, period
+from ctrlattn.looped.rest import Basin, RestPoint, basin, fixed_point
+from ctrlattn.looped.spectrum import PassSpectrum, spectrum
 from ctrlattn.looped.ways import Way, way, ways
 from ctrlattn.passes import Passes
 
 __all__ = [
+    "Basin",
+    "PassSpectrum",
     "Passes",
+    "Period",
+    "RestPoint",
     "Way",
     "anderson",
     "as_pass_map",
+    "basin",
+    "fixed_point",
     "iterate",
+    "period",
+    "spectrum",
     "way",
     "ways",
 ]

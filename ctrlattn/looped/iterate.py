@@ -20,6 +20,7 @@ def iterate(
     controller: Any = None,
     recall: float = 0.0,
     *,
+    reference: Array | None = None,
     record: Record = "all",
     until: float | None = None,
 ) -> Trajectory:
@@ -37,6 +38,8 @@ def iterate(
         C(z). None is plain looping, C = 1: h' = F(h) without recall. PID(g) alone is h + g e.
     recall : float
         k_r, at least 0: the pull back to h_0.
+    reference : shaped as h, optional
+        What recall leads back to in the place of h_0.
     record : "all" or "last"
         Whether all passes are recorded, or the last state alone.
     until : float, optional
@@ -75,7 +78,7 @@ def iterate(
     if record not in get_args(Record):
         raise InputError(f'record must be "all" or "last", got {record!r}')
     near = None if until is None else float(require_number("until", until))
-    state, states, recorded = loop.init(h), [h], []
+    state, states, recorded = loop.init(h, reference), [h], []
     for k in range(passes):
         with np.errstate(all="ignore"):  # what is no longer finite is told with its pass
             prediction = step(h)

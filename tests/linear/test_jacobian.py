@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy.sparse.linalg import eigs, svds
 
@@ -19,6 +20,7 @@ from ctrlattn import (
     rms_norm,
     simulate,
 )
+from ctrlattn.linear.jacobian import jacobian_products
 
 X = np.random.default_rng(0).standard_normal((6, 3))
 MEMORY = AssociativeMemory(np.eye(3), np.arange(9.0).reshape(3, 3), temperature=0.7)
@@ -135,3 +137,31 @@ def test_refused(f, x, error, word):
 def test_complex_vectors_are_refused():
     with pytest.raises(TypeError, match="real"):
         jacobian_operator(lambda x: 2 * x, np.ones(2)) @ np.array([1j, 0])
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_products_in_blocks_are_those_of_the_operator(columns):
+    w = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def f(x):
+        return torch.softmax(x @ w @ x.transpose(-1, -2), -1) @ torch.tanh(x)
+
+    x = torch.randn(2, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    v = np.random.default_rng(0).standard_normal((48, columns))
+    assert_allclose(jacobian_products(f, x)(v), jacobian_operator(f, x) @ v, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: 0 * x.detach(),  # constant
+        lambda x: 2.0 * x,  # linear: J' w does not depend on x
+        lambda x: torch.as_tensor(x).abs(),
+        lambda x: x.clamp(0.0, 1.0) + x.mean(),
+    ],
+    ids=["constant", "linear", "abs", "clamp"],
+)
+def test_products_of_degenerate_maps(f):
+    x = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(f, x).numpy()
+    assert_allclose(jacobian_products(f, x)(np.eye(3)), expected, atol=1e-15)

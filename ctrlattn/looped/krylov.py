@@ -1,0 +1,196 @@
+"""A V = V H + Q C, V'V = I, V'Q = 0: the eigenvalues of a large real matrix that matter, by block Krylov and Schur.
+
+The basis V grows by a block of directions at a time, so that the products with A are taken together. When it is full,
+H is brought into Schur form with the wanted eigenvalues first, and V keeps their directions alone (thick restart).
+Products may be of single precision; the basis is orthogonal to double precision, and every residual is taken anew.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+
+_LOST = 1e-13  # a direction that shrinks to this share when it is made orthogonal is in the span already
+_PATIENCE, _LARGEST = 8, 512  # restarts after which the basis doubles, and how far
+Products = Callable[[np.ndarray], np.ndarray]
+Score = Callable[[np.ndarray], np.ndarray]
+
+
+class RitzPairs(NamedTuple):
+    """Eigenvalues with eigenvectors, best first, and how they were come by."""
+
+    values: np.ndarray  # (m,) complex; conjugate pairs are complete
+    vectors: np.ndarray  # (N, m) complex, of length 1
+    residuals: np.ndarray  # (m,) |A v - lambda v|, from products of their own
+    norm: float  # |H|_2, a lower bound of |A|_2
+    products: int
+
+
+def leading_pairs(
+    products: Products,
+    size: int,
+    k: int,
+    score: Score,
+    *,
+    tol: float,
+    block: int = 4,
+    basis: int | None = None,
+    restarts: int = 60,
+    seed: int = 0,
+) -> RitzPairs:
+    """The k eigenpairs of largest score, once the residuals of all are at most tol |H|_2.
+
+    Parameters
+    ----------
+    products : callable (N, b) -> (N, b)
+        A V.
+    size : int
+        N, larger than the basis.
+    k : int
+    score : callable (m,) complex -> (m,) real
+        Equal for both of a conjugate pair.
+    tol : float
+    block, basis, restarts : int
+        Directions of a product; the largest number of directions of the basis, 3 k + 8 blocks by default, which
+        doubles up to 512 where that does not suffice; restarts at most.
+    seed : int
+
+    Raises
+    ------
+    ArithmeticError
+        Not all converged, or a product is not finite. The message says how many, and the largest residual.
+
+    References
+    ----------
+    Stewart, SIAM J. Matrix Anal. Appl. 23 (2002) 601; Zhou and Saad, Numer. Algorithms 47 (2008) 341 (blocks).
+
+    Examples
+    --------
+    >>> diagonal = np.append(np.linspace(0, 0.9, 199), -1.5)
+    >>> pairs = leading_pairs(lambda v: diagonal[:, None] * v, 200, 2, np.abs, tol=1e-10)
+    >>> pairs.values.real.round(9).tolist()
+    [-1.5, 0.9]
+    """
+    basis = min(3 * k + 8 * block if basis is None else basis, size - block)
+    rng = np.random.default_rng(seed)
+    state = _State(products, size, block, rng)
+    for restart in range(restarts):
+        if restart % _PATIENCE == _PATIENCE - 1:  # eigenvalues that crowd need more directions to part them
+            basis = min(2 * basis, max(_LARGEST, basis), size - block)
+        state.grow(basis)
+        chosen, unsettled = state.converged(k, score, tol)
+        if not unsettled:
+            pairs = state.pairs(chosen)
+            if np.all(pairs.residuals <= tol * pairs.norm):
+                return pairs
+        if restart + 1 < restarts:
+            state.shrink(min(len(chosen) + max((basis - len(chosen)) // 3, 2), basis - block), score)
+    raise ArithmeticError(
+        f"{len(chosen) - unsettled} of {len(chosen)} eigenvalues have residuals of at most {tol:.2g} of the norm after "
+        f"{state.count} products with the Jacobian: ask for fewer, a larger tol, or a larger basis"
+    )
+
+
+class _State:
+    """V (N, m), H (m, m), Q (N, b) and C (b, m) of the Krylov decomposition."""
+
+    def __init__(self, products: Products, size: int, block: int, rng: np.random.Generator) -> None:
+        self.products, self.rng, self.block, self.count = products, rng, block, 0
+        self.v, self.h, self.c = np.zeros((size, 0)), np.zeros((0, 0)), np.zeros((block, 0))
+        self.q = np.linalg.qr(rng.standard_normal((size, block)))[0]
+        self.values, self.small, self.norm = np.zeros(0, complex), np.zeros((0, 0)), 0.0  # of H
+
+    def grow(self, basis: int) -> None:
+        """Blocks of products until V has as many directions as it may."""
+        while self.v.shape[1] + self.block <= basis:
+            w = self.times(self.q)
+            self.v = np.hstack([self.v, self.q])
+            inside, self.q, r = self.orthogonalised(w)
+            self.h = np.hstack([np.vstack([self.h, self.c]), inside])
+            self.c = np.hstack([np.zeros((self.block, len(self.h) - self.block)), r])
+
+    def times(self, v: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            w = self.products(v)
+        self.count += v.shape[1]
+        if not np.all(np.isfinite(w)):
+            raise ArithmeticError("a product with the Jacobian is not finite: the map has no derivative at this point")
+        return w
+
+    def orthogonalised(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(V'W, Q, R) with W = V (V'W) + Q R; a lost direction is replaced by a random one with R = 0."""
+        inside = self.v.T @ w
+        rest = w - self.v @ inside
+        again = self.v.T @ rest
+        inside, rest = inside + again, rest - self.v @ again
+        sizes = np.linalg.norm(w, axis=0)
+        q, r = np.zeros_like(w), np.zeros((w.shape[1], w.shape[1]))
+        for j in range(w.shape[1]):
+            column, r[:j, j] = _without(rest[:, j], q[:, :j])
+            length = float(np.linalg.norm(column))
+            if length > _LOST * sizes[j]:
+                r[j, j] = length
+            else:
+                column = self._fresh(q[:, :j])
+                length = float(np.linalg.norm(column))
+            # What was orthogonal before a small column was scaled up need not be so afterwards.
+            column = _without(column / length, np.hstack([self.v, q[:, :j]]))[0]
+            q[:, j] = column / np.linalg.norm(column)
+        return inside, q, r
+
+    def _fresh(self, q: np.ndarray) -> np.ndarray:
+        return _without(self.rng.standard_normal(len(self.v)), np.hstack([self.v, q]))[0]
+
+    def converged(self, k: int, score: Score, tol: float) -> tuple[np.ndarray, int]:
+        """(indices of the wanted eigenvalues of H, how many of them are not converged)."""
+        self.values, self.small = np.linalg.eig(self.h)
+        self.norm = float(np.linalg.norm(self.h, 2))
+        chosen = leading(self.values, score(self.values), k)
+        residuals = np.linalg.norm(self.c @ self.small[:, chosen], axis=0)
+        return chosen, int(np.sum(residuals > tol * self.norm / 2))
+
+    def pairs(self, chosen: np.ndarray) -> RitzPairs:
+        """The chosen eigenpairs; their residuals are those of products of their own."""
+        values, y = self.values[chosen].astype(complex), self.small[:, chosen]
+        vectors = (self.v @ y).astype(complex)
+        vectors = vectors / np.linalg.norm(vectors, axis=0)
+        moved = self.times(vectors.real) + 1j * (self.times(vectors.imag) if np.any(vectors.imag) else 0.0)
+        residuals = np.linalg.norm(moved - vectors * values, axis=0)
+        return RitzPairs(values, vectors, residuals, self.norm, self.count)
+
+    def shrink(self, size: int, score: Score) -> None:
+        """V keeps about `size` directions: those of the eigenvalues of largest score."""
+        values = np.linalg.eigvals(self.h)
+        chosen = leading(values, score(values), size)
+        least = float(np.min(score(values[chosen])))
+        width = 1e-10 * max(abs(least), 1e-300)
+        t, u, m = scipy.linalg.schur(
+            self.h, sort=lambda re, im: bool(score(np.array([complex(re, im)]))[0] >= least - width)
+        )
+        m = max(min(m, len(self.h) - 1), 1)
+        m += int(t[m, m - 1] != 0)  # a pair stays together
+        m = min(m, len(self.h))
+        self.v, self.h, self.c = self.v @ u[:, :m], t[:m, :m], self.c @ u[:, :m]
+
+
+def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
+    """Indices of the k values of largest score, best first; the last one's conjugate joins them.
+
+    >>> leading(np.array([0.1, 0.5 + 1j, 0.5 - 1j]), np.array([0.1, 0.5, 0.5]), 1).tolist()
+    [1, 2]
+    """
+    order = np.lexsort((-values.imag, -values.real, -scores))
+    chosen = order[:k]
+    last = values[chosen[-1]]
+    if last.imag > 0 and k < len(order) and values[order[k]] == np.conj(last):
+        chosen = order[: k + 1]
+    return chosen
+
+
+def _without(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(what is left of the column beside the span of q, its components), by two projections."""
+    inside = q.T @ column
+    rest = column - q @ inside
+    again = q.T @ rest
+    return rest - q @ again, inside + again

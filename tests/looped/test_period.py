@@ -1,0 +1,86 @@
+"""Rest, orbits, drift and neither: maps whose end is known, on both array kinds."""
+
+import numpy as np
+import numpy.testing as npt
+import pytest
+
+from ctrlattn import PID, InputError, looped
+from ctrlattn.arrays import like
+
+
+def as_kind(xp, x, dtype="float64"):
+    return like(x, xp.zeros(1, dtype=getattr(xp, dtype)))
+
+
+START = np.array([[0.3, -0.7]])
+
+
+@pytest.mark.parametrize(
+    ("f", "p"),
+    [
+        (lambda h: 0 * h + 2.0, 1),
+        (lambda h: 1.0 * h, 1),
+        (lambda h: 0.5 * h, 1),
+        (lambda h: -1.0 * h, 2),
+        (lambda h: -0.5 * h, 1),
+        (lambda h: h + 0.01, -1),
+        (lambda h: 1.5 * h, -1),
+        (lambda h: 10.0 * h, -1),
+    ],
+    ids=["constant", "identity", "shrinks", "flips", "shrinking flip", "drifts", "grows", "overflows"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_maps_whose_end_is_known(xp, f, p, dtype):
+    outcome = looped.period(f, as_kind(xp, START, dtype))
+    assert outcome.period == p
+    assert outcome.settled == (p > 0)
+
+
+@pytest.mark.parametrize("p", range(1, 9))
+def test_a_turn_by_one_pth_of_the_circle_has_the_period_p(xp, p):
+    c, s = np.cos(2 * np.pi / p), np.sin(2 * np.pi / p)
+    turn = as_kind(xp, np.array([[c, s], [-s, c]]))
+    outcome = looped.period(lambda h: h @ turn, as_kind(xp, START))
+    assert (outcome.period, outcome.settled) == (p, True)
+    assert looped.period(lambda h: h @ turn, as_kind(xp, START), most=max(p - 1, 1)).period == (0 if p > 1 else 1)
+
+
+def test_a_gain_turns_the_orbit_into_rest(xp):
+    # F = -h has the orbit of period 2; with g = 1/2 its pole is 0.
+    assert looped.period(lambda h: -1.0 * h, as_kind(xp, START)).period == 2
+    assert looped.period(lambda h: -1.0 * h, as_kind(xp, START), controller=PID(0.4)).period == 1
+    assert looped.period(lambda h: 1.5 * h, as_kind(xp, START), controller=PID(0.4), recall=1.0).period == 1
+
+
+def test_a_slow_approach_is_said_with_its_rate(xp):
+    outcome = looped.period(lambda h: 0.99 * h, as_kind(xp, START))
+    assert (outcome.period, outcome.settled) == (1, False)
+    assert outcome.rate == pytest.approx(0.99, abs=1e-3) or outcome.rate == pytest.approx(1.0, abs=1e-2)
+    assert "approaches a fixed point" in outcome.in_words()
+    shifted = looped.period(lambda h: 0.99 * h + 0.01, as_kind(xp, START))
+    assert (shifted.period, shifted.settled) == (1, False)
+    assert shifted.rate == pytest.approx(0.99, abs=1e-3)
+
+
+def test_chaos_has_no_period_and_an_orbit_has_its_own():
+    def logistic(g):
+        return looped.period(lambda h: g * h * (1 - h), np.array([0.3]), 1024)
+
+    assert [logistic(g).period for g in (2.5, 3.2, 3.5, 3.55, 3.83, 3.9)] == [1, 2, 4, 8, 3, 0]
+    assert "bounded and has no period up to 8" in logistic(3.9).in_words()
+    assert logistic(3.83).in_words() == "the loop settles on an orbit of period 3"
+
+
+def test_the_pass_of_an_overflow_is_said(xp):
+    outcome = looped.period(lambda h: 1e10 * h, as_kind(xp, np.ones((1, 1))))
+    assert outcome.escaped == 16  # |h|^2 beyond 1e308
+    assert "no longer finite after pass 16" in outcome.in_words()
+    assert "keeps moving away" in looped.period(lambda h: h + 1.0, as_kind(xp, START)).in_words()
+    npt.assert_array_equal(outcome.distances, np.nan)
+
+
+def test_bad_input_says_what_would_be_right():
+    with pytest.raises(InputError, match="needs at least 64"):
+        looped.period(lambda h: h, START, 63)
+    with pytest.raises(InputError, match="tol must be positive"):
+        looped.period(lambda h: h, START, tol=0.0)
