@@ -88,7 +88,7 @@ def parse(path: Path) -> ast.Module:
 def room_of(path: Path) -> str:
     """ctrlattn/loop.py -> loop, ctrlattn/plots/style.py -> plots, ctrlattn/__init__.py -> ""."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return "" if first == "__init__" else first
+    return "" if first in ("__init__", "__main__") else first
 
 
 def called(node: ast.Call) -> str:

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
-from ctrlattn import config, errors, presets, results, simulate
+from ctrlattn import PID, config, errors, presets, results, simulate
 from ctrlattn.cli import app, main
 from ctrlattn.cli.terminal import file_of, text_of
 
@@ -48,6 +48,21 @@ def program(capsys, monkeypatch):
         return subprocess.CompletedProcess(arguments, end.value.code or 0, told.out, told.err)
 
     return ended
+
+
+def test_a_new_configuration_is_read_by_the_other_commands(tmp_path):
+    made = subprocess.run(
+        [sys.executable, "-m", "ctrlattn", "new", "neutreno", "--pid", "0.4", "0.1", "-0.2", "--form", "ema"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (tmp_path / "loop.toml").write_text(made.stdout)
+    assert vars(config.load(tmp_path / "loop.toml").loop.controller) == vars(PID(0.4, 0.1, -0.2, form="ema"))
+    assert invoke("simulate", tmp_path / "loop.toml", "--layers", 2).exit_code == 0
+    wrong = (["nutreno"], "did you mean"), (["--form", "ema"], "--pid"), (["--pid", 1, 2, 3, "--form", "em"], "ema")
+    for arguments, words in wrong:
+        refused = invoke("new", *arguments)
+        assert refused.exit_code == 2
+        assert words in refused.stderr
 
 
 def test_help_and_version():

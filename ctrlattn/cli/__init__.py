@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from ctrlattn import __version__
-from ctrlattn.cli import analyze, compare, drop, listing, observe, report, simulate, train
+from ctrlattn.cli import analyze, compare, drop, listing, new, observe, report, simulate, train
 from ctrlattn.cli.terminal import CLOSED_PIPE, Stopped, end_on_signals, report_bug, silence, stop_on_signals, told
 
 app = typer.Typer(
@@ -82,6 +82,7 @@ def _root(
 
 app.command(epilog=report.EXAMPLES)(report.report)
 app.command(epilog=simulate.EXAMPLES)(simulate.simulate)
+app.command(epilog=new.EXAMPLES)(new.new)
 app.command(epilog=compare.EXAMPLES)(compare.compare)
 app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=observe.EXAMPLES)(observe.observe)

@@ -17,11 +17,12 @@
     seed = 0
 
 An array is a nested list (float64) or {dtype = "float32", data = [...]}. `schema` says what a file may hold, `reading`
-and `writing` lead from it and to it, `faults` puts into words what is wrong with it.
+and `writing` lead from it and to it, `explanation` comments its keys, `faults` puts into words what is wrong with it.
 """
 
+from ctrlattn.config.explanation import explained
 from ctrlattn.config.reading import Configuration, load, loads
 from ctrlattn.config.schema import Simulation, kinds
 from ctrlattn.config.writing import dumps, loop_to_dict
 
-__all__ = ["Configuration", "Simulation", "dumps", "kinds", "load", "loads", "loop_to_dict"]
+__all__ = ["Configuration", "Simulation", "dumps", "explained", "kinds", "load", "loads", "loop_to_dict"]

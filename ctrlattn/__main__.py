@@ -1,0 +1,5 @@
+"""`python -m ctrlattn`: the command line."""
+
+from ctrlattn.cli import main
+
+main()
