@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.lapack import dgehrd, dorghr
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
@@ -46,8 +47,13 @@ class BoundaryTransfer:
 
     def at(self, w: np.ndarray) -> np.ndarray:
         """G, (outputs, inputs, m)."""
-        if not self.continuous and 0 < len(self.a) < _SMALL and np.all(np.isfinite(w)):
-            return self._at_once(w)
+        if self.is_real:
+            from ctrlattn.kernels import boundary as kernel
+
+            values = np.moveaxis(kernel.responses(self.sides, np.ascontiguousarray(w, dtype=float)), 0, -1)
+            if not np.isfinite(values).all():
+                values[np.isnan(values)] = _AT_A_POLE
+            return values
         if self.continuous:
             parts = [(np.isfinite(w), lambda w: 1j * w, self._plain)]
         else:
@@ -63,14 +69,23 @@ class BoundaryTransfer:
                 values[:, :, at] = transfer.at(points(w[at]))
         return values
 
-    def _at_once(self, w: np.ndarray) -> np.ndarray:
-        """Both halves of the circle in one batch of solves: for few states a call costs more than its numbers."""
-        centre = _centre(w)
-        points = _points(w, centre)
-        a = np.where(centre[:, None, None] > 0, self._right.a, self._left.a)
-        g = _batched(a, self.b, self.c, points)
-        g[np.isnan(g)] = _AT_A_POLE
-        return self.d[:, :, None] + g
+    @cached_property
+    def is_real(self) -> bool:
+        return not any(np.iscomplexobj(m) for m in (self.a, self.b, self.c, self.d))
+
+    @cached_property
+    def sides(self) -> Any:
+        """The real system in Hessenberg form on each side of the boundary, for compiled code."""
+        from ctrlattn.kernels.boundary import Sides
+
+        n = len(self.a)
+        centres = (0.0,) if self.continuous else (1.0, -1.0)
+        outputs, inputs = self.d.shape
+        shapes = (n, n), (inputs, n), (outputs, n)
+        columns, b, c = (np.empty((len(centres), *shape)) for shape in shapes)
+        for i, centre in enumerate(centres):
+            columns[i], b[i], c[i] = _hessenberg_side(self.a - centre * np.eye(n), self.b, self.c)
+        return Sides(columns, b, c, np.ascontiguousarray(self.d))
 
     @cached_property
     def _plain(self) -> "Transfer":
@@ -83,6 +98,28 @@ class BoundaryTransfer:
     @cached_property
     def _left(self) -> "Transfer":
         return Transfer(self.a + np.eye(len(self.a)), self.b, self.c, self.d)
+
+
+def _hessenberg_side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(H transposed, b transposed, c); what is below its subdiagonal is never read. One input has one entry that is
+    not zero, unless A already has the form: then nothing moves, so that its zeros stay zeros."""
+    n = len(a)
+    if not np.any(np.tril(a, -2)):
+        return a.T, b.T, c
+    if not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
+        return a[::-1, ::-1].T, b[::-1].T, c[:, ::-1]
+    if b.shape[1] == c.shape[0] == 1:
+        # Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.
+        size, into, out = (int(np.frexp(np.abs(m).max())[1]) for m in (a, b, c))
+        whole = np.zeros((n + 1, n + 1), order="F")
+        whole[1:, 1:], whole[1:, :1], whole[:1, 1:] = a, b * np.ldexp(1.0, size - into), c * np.ldexp(1.0, size - out)
+        whole = dgehrd(whole, overwrite_a=1)[0]
+        right = np.zeros((1, n))
+        right[0, 0] = whole[1, 0] * np.ldexp(1.0, into - size)
+        return whole[1:, 1:].T, right, whole[:1, 1:] * np.ldexp(1.0, out - size)
+    h, tau, _ = dgehrd(a)
+    q = dorghr(h, tau)[0]
+    return h.T, (q.T @ b).T, c @ q
 
 
 def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[complex, np.ndarray]:

@@ -14,13 +14,11 @@ from scipy.linalg import eigvals
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import Samples, samples, start_grid, zeros
+from ctrlattn.stability.boundary_search import Samples, start_grid
 from ctrlattn.stability.robustness.level_sets import pencil_crossings
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
-_NOISE = 1e-13
-_ZOOMS = 6  # each divides the way by eight; the distance is flat at its least, so that half the digits of w are enough
-_SIXTEENTHS = np.arange(17) / 16
+_BESIDE = np.array([-1e-3, -1e-6, 0.0, 1e-6, 1e-3])  # shares by which points of the grid lie beside a crossing
 
 
 class LoopCurve(NamedTuple):
@@ -34,19 +32,6 @@ class LoopCurve(NamedTuple):
     @property
     def end(self) -> float:
         return math.inf if self.loop.continuous else math.pi
-
-    def functions(self, w: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """(3, m): sin(arg L)/sin w, in continuous time over w/(1 + w^2), (|L| - 1)/(|L| + 1), and |1 + L|.
-
-        The first two are 0 within rounding.
-        """
-        with np.errstate(all="ignore"):
-            size = np.abs(values)
-            sine = np.where(np.isfinite(size) & (size > 0), values.imag / size, 0.0)
-            level = np.where(np.isfinite(size), (size - 1) / (size + 1), 1.0)
-        base = w / (1 + w * w) if self.loop.continuous else np.sin(w)
-        near = [np.where(np.abs(f) < _NOISE, 0.0, f / scale) for f, scale in ((sine, base), (level, 1.0))]
-        return np.stack([*near, np.minimum(np.abs(1 + values), 1e300)])
 
     def values(self, w: np.ndarray) -> np.ndarray:
         """L; infinite at a pole."""
@@ -66,21 +51,20 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
 
 def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
     """L where it decides: no crossing and no dip of |1 + L| hides between two neighbours."""
+    from ctrlattn.kernels import boundary as kernel
+
     w = start_grid(curve.poles, continuous=curve.loop.continuous, finer=finer)
-    if not len(curve.loop.a):
-        values = curve.values(w)
-        return Samples(w, values, curve.functions(w, values))
-    if len(curve.loop.a) <= _PENCIL:
+    if 0 < len(curve.loop.a) <= _PENCIL:
         seeds = np.concatenate([real_axis_pencil(curve.loop), pencil_crossings(curve.loop, 1.0)])
         seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
-        w = np.unique(np.concatenate([w, *(seeds * (1 + share) for share in (-1e-3, -1e-6, 0.0, 1e-6, 1e-3))]))
+        w = np.unique(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
         w = w[w < curve.end]
-    return samples(curve.values, curve.functions, w)
+    return Samples(*kernel.refined(curve.transfer.sides, w))
 
 
 def real_axis(curve: LoopCurve, grid: Samples) -> np.ndarray:
     """w inside (0, end) where L is real and negative."""
-    w = zeros(curve.values, curve.functions, grid, 0)
+    w = _zeros(curve, grid, 0)
     values = curve.values(w)
     return w[np.isfinite(values) & (values.real < 0) & (np.abs(values.imag) <= 1e-6 * np.abs(values))]
 
@@ -89,7 +73,7 @@ def unit_circle(curve: LoopCurve, grid: Samples) -> np.ndarray:
     """w in [0, end] where |L| = 1."""
     ends = np.array([0.0, curve.end])
     at_ends = ends[np.abs(np.abs(curve.values(ends)) - 1) <= 1e-12]
-    return np.concatenate([zeros(curve.values, curve.functions, grid, 1), at_ends])
+    return np.concatenate([_zeros(curve, grid, 1), at_ends])
 
 
 def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]:
@@ -100,7 +84,7 @@ def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]
     inner = np.flatnonzero((distance[1:-1] <= distance[:-2]) & (distance[1:-1] <= distance[2:])) + 1
     near = inner[distance[inner] <= 1.5 * distance.min()]
     best = [(float(distance.min()), float(w[int(np.argmin(distance))]))]
-    best += [_zoomed(curve, w[i - 1], w[i], w[i + 1]) for i in near]
+    best += [_dip(curve, w[i - 1], w[i], w[i + 1]) for i in near]
     return min(best)
 
 
@@ -127,13 +111,14 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
     return np.abs(s) if loop.continuous else 2 * np.arctan(np.abs(s))
 
 
-def _zoomed(curve: LoopCurve, low: float, middle: float, high: float) -> tuple[float, float]:
+def _zeros(curve: LoopCurve, grid: Samples, which: int) -> np.ndarray:
+    from ctrlattn.kernels import boundary as kernel
+
+    return kernel.zeros(curve.transfer.sides, grid.w, np.ascontiguousarray(grid.functions[which]), which)
+
+
+def _dip(curve: LoopCurve, low: float, middle: float, high: float) -> tuple[float, float]:
     """(min |1 + L|, w) between two neighbours of a point that is lower than both."""
-    if not math.isfinite(high):
-        low, high = low, 1e3 * middle
-    for _ in range(_ZOOMS):
-        w = low + (high - low) * _SIXTEENTHS
-        distance = np.abs(1 + curve.values(w))
-        at = int(np.argmin(distance))
-        low, high = w[max(at - 1, 0)], w[min(at + 1, 16)]
-    return float(distance[at]), float(w[at])
+    from ctrlattn.kernels import boundary as kernel
+
+    return kernel.dip(curve.transfer.sides, low, high if math.isfinite(high) else 1e3 * middle)

@@ -261,8 +261,10 @@ def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
     response = np.full(len(w), complex(g.d[0, 0]))
     try:
         response[finite] += (g.c @ np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b))[:, 0, 0]
-    except np.linalg.LinAlgError:
-        return np.full(len(w), np.inf)
+    except np.linalg.LinAlgError:  # a pole of the loop itself lies at one of them
+        if len(w) == 1:
+            return np.array([np.inf])
+        return np.concatenate([_off(curve, w[[i]], factor[[i]]) for i in range(len(w))])
     return np.abs(1 + factor * response)
 
 

@@ -1,0 +1,350 @@
+"""G(z) = d + c (zI - H)^-1 b along the boundary, H upper Hessenberg and real, and a search on one such response.
+
+Columns of zI - H are cleared from the last to the first, with pivots: what is left of a column waits for the next one,
+so that two columns are all the memory. Where b has its first entry alone, no right-hand side is carried along. On the
+circle H stands for A - I or A + I, whichever is nearer, and z for z - 1 or z + 1, which is computed without cancelling.
+
+References in plain numpy: `numpy.linalg.solve` point by point, and `ctrlattn.stability.boundary_search`.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_NOISE = 1e-13  # a function below it is 0 within rounding
+_DEEPEST = 45  # halvings of a step; each but the first few concerns a handful of places
+_STALLED = 6  # halvings that may bend the curve as much as the one before, as they do on the way to a sharp feature
+_MOST = 20_000  # points; a response that asks for more is noise
+_TOUCH = 1e-9  # a function this near zero at its turning point touches it
+_POLISH = 100
+_PARTS = 16  # of the way about a dip, to see the lowest of several
+_GOLDEN = 22  # steps on the rest; the distance is flat at its least, so that half the digits of w are enough
+_SECTION = (5**0.5 - 1) / 2
+
+
+class Sides(NamedTuple):
+    """A system for each side of the boundary: at z = 1 and z = -1, or in continuous time alone; C-contiguous."""
+
+    columns: np.ndarray  # (sides, n, n): H transposed
+    b: np.ndarray  # (sides, inputs, n)
+    c: np.ndarray  # (sides, outputs, n)
+    d: np.ndarray  # (outputs, inputs)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def responses(sides, w):
+    """G at each frequency, (m, outputs, inputs); D at an infinite one, not finite at a pole."""
+    outputs, inputs = sides.d.shape
+    values = np.empty((len(w), outputs, inputs), np.complex128)
+    memory = _memory(sides)
+    for k in range(len(w)):
+        _respond(sides, w[k], memory)
+        for p in range(outputs):
+            for m in range(inputs):
+                values[k, p, m] = complex(memory.y_re[p, m], memory.y_im[p, m])
+    return values
+
+
+class _Memory(NamedTuple):
+    """The column that waits, entries of C under it, right-hand sides (inputs, n), and the response."""
+
+    v_re: np.ndarray
+    v_im: np.ndarray
+    c_re: np.ndarray
+    c_im: np.ndarray
+    x_re: np.ndarray
+    x_im: np.ndarray
+    y_re: np.ndarray
+    y_im: np.ndarray
+
+
+@numba.njit(cache=True, nogil=True)
+def _memory(sides):
+    n = sides.columns.shape[1]
+    outputs, inputs = sides.d.shape
+    return _Memory(
+        np.empty(n), np.empty(n), np.empty(outputs), np.empty(outputs), np.empty((inputs, n)), np.empty((inputs, n)),
+        np.empty((outputs, inputs)), np.empty((outputs, inputs)),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _respond(sides, w, memory):
+    """One point, left in `memory.y_re` and `memory.y_im`."""
+    v_re, v_im, c_re, c_im, x_re, x_im, y_re, y_im = memory
+    outputs, inputs = sides.d.shape
+    n = len(v_re)
+    for p in range(outputs):
+        for m in range(inputs):
+            y_re[p, m], y_im[p, m] = sides.d[p, m], 0.0
+    if n == 0 or not np.isfinite(w):
+        return
+    side, z_re, z_im = _point(w, len(sides.columns))
+    columns, b, c = sides.columns[side], sides.b[side], sides.c[side]
+    h = columns[n - 1]
+    for r in range(n):
+        v_re[r], v_im[r] = -h[r], 0.0
+    v_re[n - 1] += z_re
+    v_im[n - 1] = z_im
+    for p in range(outputs):
+        c_re[p], c_im[p] = c[p, n - 1], 0.0
+    for m in range(inputs):
+        for r in range(n):
+            x_re[m, r], x_im[m, r] = b[m, r], 0.0
+    for i in range(n - 1, -1, -1):
+        h = columns[max(i - 1, 0)]
+        below, re, im = -h[i] if i > 0 else 0.0, v_re[i], v_im[i]
+        size = re * re + im * im
+        if below * below > size:  # column i - 1 has the pivot, and the one that waits goes on waiting
+            f_re, f_im = re / below, im / below
+            for m in range(inputs):
+                if x_re[m, i] != 0.0 or x_im[m, i] != 0.0:
+                    k_re, k_im = x_re[m, i] / below, x_im[m, i] / below
+                    for r in range(i):
+                        x_re[m, r] += k_re * h[r]
+                        x_im[m, r] += k_im * h[r]
+                    x_re[m, i - 1] -= k_re * z_re - k_im * z_im
+                    x_im[m, i - 1] -= k_re * z_im + k_im * z_re
+                    for p in range(outputs):
+                        y_re[p, m] += c[p, i - 1] * k_re
+                        y_im[p, m] += c[p, i - 1] * k_im
+            for r in range(i):
+                v_re[r] += f_re * h[r]
+                v_im[r] += f_im * h[r]
+            v_re[i - 1] -= f_re * z_re - f_im * z_im
+            v_im[i - 1] -= f_re * z_im + f_im * z_re
+            for p in range(outputs):
+                c_re[p] -= f_re * c[p, i - 1]
+                c_im[p] -= f_im * c[p, i - 1]
+            continue
+        scale = 1.0 / size
+        for m in range(inputs):
+            if x_re[m, i] != 0.0 or x_im[m, i] != 0.0:
+                k_re = (x_re[m, i] * re + x_im[m, i] * im) * scale
+                k_im = (x_im[m, i] * re - x_re[m, i] * im) * scale
+                _subtract(x_re[m], x_im[m], k_re, k_im, v_re, v_im, i)
+                for p in range(outputs):
+                    y_re[p, m] += c_re[p] * k_re - c_im[p] * k_im
+                    y_im[p, m] += c_re[p] * k_im + c_im[p] * k_re
+        if i == 0:
+            return
+        f_re, f_im = below * re * scale, -below * im * scale
+        for r in range(i):
+            re, im = v_re[r], v_im[r]
+            v_re[r] = f_im * im - f_re * re - h[r]
+            v_im[r] = -f_re * im - f_im * re
+        v_re[i - 1] += z_re
+        v_im[i - 1] += z_im
+        for p in range(outputs):
+            re, im = c_re[p], c_im[p]
+            c_re[p] = c[p, i - 1] - f_re * re + f_im * im
+            c_im[p] = -f_re * im - f_im * re
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
+    for r in range(count):
+        x_re[r] -= k_re * v_re[r] - k_im * v_im[r]
+        x_im[r] -= k_re * v_im[r] + k_im * v_re[r]
+
+
+@numba.njit(cache=True, nogil=True)
+def _point(w, sides):
+    """(side, real, imaginary part of the point less the one that H stands about)."""
+    if sides == 1:
+        return 0, 0.0, w
+    if np.cos(w) >= 0:
+        return 0, -2.0 * np.sin(w / 2) ** 2, np.sin(w)
+    turned = w - np.copysign(np.pi, w)
+    return 1, 2.0 * np.sin(turned / 2) ** 2, -np.sin(turned)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _functions(sides, w, memory, f):
+    """f: Im L/|L| over sin w (over w/(1 + w^2) in continuous time), (|L| - 1)/(|L| + 1), and |1 + L| of a SISO L.
+
+    The first two are 0 within rounding. Returns L.
+    """
+    _respond(sides, w, memory)
+    value = complex(memory.y_re[0, 0], memory.y_im[0, 0])
+    if not (np.isfinite(value.real) and np.isfinite(value.imag)):
+        f[0], f[1], f[2] = 0.0, 1.0, 1e300
+        return complex(np.inf, 0.0)
+    size = abs(value)
+    sine = value.imag / size if size > 0 else 0.0
+    level = (size - 1) / (size + 1)
+    base = w / (1 + w * w) if len(sides.columns) == 1 else np.sin(w)
+    f[0] = 0.0 if abs(sine) < _NOISE else sine / base
+    f[1] = 0.0 if abs(level) < _NOISE else level
+    f[2] = min(abs(1 + value), 1e300)
+    return value
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def refined(sides, start):
+    """(w, L, functions (3, m)): steps of the ascending grid `start` are halved where a sign change may hide.
+
+    Reference: `boundary_search.samples`.
+    """
+    memory = _memory(sides)
+    size = 4 * len(start) + 64
+    w, values, f = np.empty(size), np.empty(size, np.complex128), np.empty((3, size))
+    # A stack of right ends: frequency, response, functions, the bends before, and (halvings, stalled ones).
+    ends, end_values, end_f = np.empty(_DEEPEST + 2), np.empty(_DEEPEST + 2, np.complex128), np.empty((_DEEPEST + 2, 3))
+    bends, counts = np.empty((_DEEPEST + 2, 3)), np.zeros((_DEEPEST + 2, 2), np.int64)
+    work = np.empty(3)
+    last = 0
+    w[0], values[0] = start[0], _functions(sides, start[0], memory, work)
+    for i in range(3):
+        f[i, 0] = work[i]
+    for k in range(1, len(start)):
+        top = 0
+        ends[0], end_values[0] = start[k], _functions(sides, start[k], memory, end_f[0])
+        counts[0, 0] = counts[0, 1] = 0
+        for i in range(3):
+            bends[0, i] = np.inf
+        while top >= 0:
+            if last + 3 > size:
+                w, values, f = _longer(w, values, f)
+                size = len(w)
+            middle = (w[last] + ends[top]) / 2
+            middle_value = _functions(sides, middle, memory, work)
+            hides, stalls = False, False
+            for i in range(3):
+                hidden, bend = _hidden(f[i, last], work[i], end_f[top, i])
+                hides = hides or hidden
+                # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
+                stalls = stalls or (hidden and bend > 0.7 * bends[top, i])
+                bends[top, i] = bend
+            if stalls:
+                counts[top, 1] += 1
+            again = hides and counts[top, 1] < _STALLED and counts[top, 0] < _DEEPEST - 1 and last < _MOST
+            if again and ends[top] - w[last] > 1e-14 * ends[top]:
+                counts[top, 0] += 1
+                top += 1
+                ends[top], end_values[top] = middle, middle_value
+                for i in range(2):
+                    counts[top, i] = counts[top - 1, i]
+                for i in range(3):
+                    end_f[top, i], bends[top, i] = work[i], bends[top - 1, i]
+                continue
+            w[last + 1], values[last + 1] = middle, middle_value
+            w[last + 2], values[last + 2] = ends[top], end_values[top]
+            for i in range(3):
+                f[i, last + 1], f[i, last + 2] = work[i], end_f[top, i]
+            last += 2
+            top -= 1
+    return w[: last + 1], values[: last + 1], f[:, : last + 1]
+
+
+@numba.njit(cache=True, nogil=True)
+def _longer(w, values, f):
+    size = len(w)
+    more_w, more_values, more_f = np.empty(2 * size), np.empty(2 * size, np.complex128), np.empty((3, 2 * size))
+    for k in range(size):
+        more_w[k], more_values[k] = w[k], values[k]
+        for i in range(3):
+            more_f[i, k] = f[i, k]
+    return more_w, more_values, more_f
+
+
+@numba.njit(cache=True, nogil=True)
+def _hidden(left, middle, right):
+    """(may the function cross zero between the three points, unseen; curvature), as in `boundary_search`."""
+    curvature, slope = abs(left - 2 * middle + right), abs(left - right)
+    if left * middle < 0 or middle * right < 0:
+        return 2 * curvature > slope, curvature
+    lowest = min(abs(left), abs(middle), abs(right))
+    return 2 * curvature > lowest and 4 * curvature > slope, curvature
+
+
+@numba.njit(cache=True, nogil=True)
+def zeros(sides, w, f, which):
+    """Zeros of one of the functions, f (m,) on the grid w: polished sign changes, and where it touches zero.
+
+    Reference: `boundary_search.zeros`.
+    """
+    memory, work = _memory(sides), np.empty(3)
+    roots, count, before = np.empty(len(w)), 0, -1
+    for i in range(len(w)):
+        if f[i] == 0:
+            continue
+        if before >= 0 and f[before] * f[i] < 0:
+            roots[count] = _polished(sides, which, w[before], w[i], f[before], f[i], memory, work)
+            count += 1
+        before = i
+    if before < 0:  # 0 wherever it is seen: it has no zero that is one
+        return roots[:0]
+    for i in range(1, len(w) - 1):
+        size = abs(f[i])
+        if size <= abs(f[i - 1]) and size <= abs(f[i + 1]) and size < _TOUCH and f[i - 1] * f[i + 1] > 0:
+            roots[count] = w[i]
+            count += 1
+    return roots[:count]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _polished(sides, which, a, b, fa, fb, memory, work):
+    """The zero in a bracket, by inverse quadratic steps where they are safe, by halves where not.
+
+    Chandrupatla, Adv. Eng. Software 28 (1997) 145.
+    """
+    step = 0.5
+    for _ in range(_POLISH):
+        x = a + step * (b - a)
+        _functions(sides, x, memory, work)
+        fx = work[which]
+        if np.sign(fx) == np.sign(fa):
+            c, fc = a, fa
+        else:
+            c, fc = b, fb
+            b, fb = a, fa
+        a, fa = x, fx
+        best = a if abs(fa) < abs(fb) else b
+        if abs(b - a) <= 4e-16 * abs(best) or fa == 0 or fb == 0:
+            break
+        xi, phi, ratio = (a - b) / (c - b), (fa - fb) / (fc - fb), (c - a) / (b - a)
+        step = 0.5
+        if phi * phi < xi and (1 - phi) * (1 - phi) < 1 - xi:
+            inverse = fa / (fb - fa) * fc / (fb - fc) + ratio * fa / (fc - fa) * fb / (fc - fb)
+            step = inverse if np.isfinite(inverse) else 0.5
+        least = min(2e-16 * abs(best) / abs(b - a), 0.5)
+        step = min(max(step, least), 1 - least)
+    return best
+
+
+@numba.njit(cache=True, nogil=True)
+def dip(sides, low, high):
+    """(min |1 + L|, w) between two frequencies: the lowest of a few parts, and golden sections about it."""
+    memory, work = _memory(sides), np.empty(3)
+    lowest, at = np.inf, low
+    for k in range(_PARTS + 1):
+        w = low + (high - low) * k / _PARTS
+        _functions(sides, w, memory, work)
+        if work[2] < lowest:
+            lowest, at = work[2], w
+    part = (high - low) / _PARTS
+    a, b = max(at - part, low), min(at + part, high)
+    c, d = b - _SECTION * (b - a), a + _SECTION * (b - a)
+    _functions(sides, c, memory, work)
+    at_c = work[2]
+    _functions(sides, d, memory, work)
+    at_d = work[2]
+    for _ in range(_GOLDEN):
+        if at_c < at_d:
+            b, d, at_d = d, c, at_c
+            c = b - _SECTION * (b - a)
+            _functions(sides, c, memory, work)
+            at_c = work[2]
+        else:
+            a, c, at_c = c, d, at_d
+            d = a + _SECTION * (b - a)
+            _functions(sides, d, memory, work)
+            at_d = work[2]
+        if at_c < lowest:
+            lowest, at = at_c, c
+        if at_d < lowest:
+            lowest, at = at_d, d
+    return lowest, at
