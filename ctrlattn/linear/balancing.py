@@ -5,7 +5,7 @@ one is 1e6 times another, that rounding is larger than the small entries.
 """
 
 import numpy as np
-from scipy.linalg import matrix_balance
+from scipy.linalg.lapack import dgebal
 
 
 def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -54,5 +54,5 @@ def balanced(a: np.ndarray) -> np.ndarray:
 
 
 def _scales(sizes: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):  # scipy casts the scales to integers, for a permutation that there is not
-        return matrix_balance(sizes, permute=False, separate=True)[1][0]
+    """Of the real matrix of sizes, by LAPACK itself: nothing is permuted."""
+    return dgebal(sizes, scale=1, permute=0)[3] if len(sizes) else np.ones(0)

@@ -48,13 +48,31 @@ def is_stable_matrix(a: np.ndarray, *, continuous: bool) -> bool:
     >>> is_stable_matrix(0.99 * rotation, continuous=False), is_stable_matrix(rotation, continuous=False)
     (True, False)
     """
+    return stable_poles(a, continuous=continuous)[0]
+
+
+def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
+    """`is_stable_matrix`, and with a yes the eigenvalues that said so, (n,), block by block.
+
+    >>> stable_poles(np.diag([0.5, -0.25]), continuous=False)
+    (True, array([ 0.5 , -0.25]))
+    """
     blocks = diagonal_blocks(a)
+    if len(blocks) == 1 and len(a) > 1:
+        return _stable_block(a, continuous)
     single = np.array([block[0] for block in blocks if len(block) == 1], dtype=int)
     alone = np.diagonal(a)[single]
     # First what costs nothing: one pole outside decides, however uncertain another may be.
     if np.any(growth(alone, continuous) >= -EPS * np.abs(alone)):
-        return False
-    return all(_is_stable_block(a[np.ix_(block, block)], continuous) for block in blocks if len(block) > 1)
+        return False, alone
+    poles = [alone]
+    for block in blocks:
+        if len(block) > 1:
+            stable, own = _stable_block(a[np.ix_(block, block)], continuous)
+            if not stable:
+                return False, own
+            poles.append(own)
+    return True, np.concatenate(poles)
 
 
 def is_marginal(denominator: Any, *, continuous: bool) -> bool:
@@ -94,7 +112,7 @@ def boundary_point(pole: complex, continuous: bool) -> complex:
     return pole / abs(pole) if pole else 1.0 + 0j
 
 
-def _is_stable_block(a: np.ndarray, continuous: bool) -> bool:
+def _stable_block(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
     # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
     a = balanced(a)
     eye = np.eye(len(a))
@@ -107,8 +125,8 @@ def _is_stable_block(a: np.ndarray, continuous: bool) -> bool:
     distance = float(np.linalg.svd(beside * eye - a, compute_uv=False)[-1])
     rounding = len(a) * EPS * float(np.linalg.norm(a))
     if min(distance, abs(float(inside[first]))) > _CLEAR * rounding:
-        return bool(inside[first] < 0)
-    return _decided(a, shifted, centre)
+        return bool(inside[first] < 0), moved + centre
+    return _decided(a, shifted, centre), moved + centre
 
 
 def _growth(moved: np.ndarray, centre: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.boundary import is_marginal, is_stable_matrix
+from ctrlattn.linear.boundary import is_marginal, stable_poles
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.state_matrix import require_scale
 from ctrlattn.linear.time_base import is_continuous
@@ -43,7 +43,12 @@ class Realization(NamedTuple):
         One that rounding may put on the boundary is not inside. Raises ArithmeticError where rounding may move a pole
         anywhere.
         """
-        return not self.marginal and is_stable_matrix(self.a, continuous=self.continuous)
+        return self.stable_poles()[0]
+
+    def stable_poles(self) -> tuple[bool, np.ndarray]:
+        """`is_stable`, and with a yes the poles that said so, (n,)."""
+        stable, poles = stable_poles(self.a, continuous=self.continuous)
+        return stable and not self.marginal, poles
 
     def real(self) -> bool:
         return not any(np.iscomplexobj(m) for m in self[:4])
@@ -149,7 +154,7 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
         shapes = ", ".join(str(x.shape) for x in (a, b, c, d))
         raise InputError(f"{quantity}: A, B, C, D must be (n, n), (n, m), (p, n), (p, m), got {shapes}") from None
     for name, x in zip("ABCD", (a, b, c, d), strict=True):
-        if not np.all(np.isfinite(x)):
+        if not np.isfinite(x).all():
             raise InputError(f"{quantity}: {name} must be finite")
         require_scale(f"{quantity}: {name}", x)
     return Realization(a, b, c, d, continuous)

@@ -28,7 +28,7 @@ class Scaled(NamedTuple):
     into: int
 
 
-def scaled(g: Realization, gain: float = 0.0) -> Scaled:
+def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -> Scaled:
     """The system in these units.
 
     Parameters
@@ -36,6 +36,8 @@ def scaled(g: Realization, gain: float = 0.0) -> Scaled:
     g : Realization
     gain : float
         The size of G - D that the system is to have instead of 1; 0: sampled at the poles next to the boundary.
+    poles : (n,), optional
+        Eigenvalues of A, where they are known.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def scaled(g: Realization, gain: float = 0.0) -> Scaled:
     """
     into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
     unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), np.zeros_like(g.d), g.continuous)
-    dynamic = _exponent(np.array(gain)) if gain > 0 else into + out + _exponent(np.array(_sampled_gain(unit)))
+    dynamic = _exponent(np.array(gain)) if gain > 0 else into + out + _exponent(np.array(_sampled_gain(unit, poles)))
     into += (dynamic - into - out) // 2
     b, c = _times(g.b, -into), _times(g.c, into - dynamic)
     states = state_scaling(g.a, b, c)
@@ -61,11 +63,11 @@ def scaled(g: Realization, gain: float = 0.0) -> Scaled:
     return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)), states, into)
 
 
-def _sampled_gain(g: Realization) -> float:
+def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
     """The largest response at a few poles, which is next to the peak; 1 where there is none."""
     if not g.d.size or not len(g.a):
         return 1.0
-    poles = np.linalg.eigvals(g.a)
+    poles = np.linalg.eigvals(g.a) if poles is None else poles
     beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]]
     points = [boundary_point(complex(p), g.continuous) for p in beside if p.imag >= 0 or not g.real()]
     responses = transfer_values(*g[:4], np.array([*points, 0.0 if g.continuous else 1.0]))

@@ -58,11 +58,14 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
     near = (angle[sharp, None] + np.maximum(distance[sharp, None], 1e-12) * _OFFSETS).ravel()
     w = np.unique(np.concatenate([w, near]))
     w = w[(w > 0) & (w < end)]
+    if finer == 1:
+        return w
     return np.interp(np.arange(finer * (len(w) - 1) + 1) / finer, np.arange(len(w)), w)
 
 
 def _decades(low: float, high: float) -> np.ndarray:
-    return np.geomspace(low, high, int(_PER_DECADE * math.log10(high / low)) + 2)
+    steps = int(_PER_DECADE * math.log10(high / low)) + 1
+    return low * np.exp(np.arange(steps + 1) * (math.log(high / low) / steps))
 
 
 def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:

@@ -192,8 +192,8 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
     if closed is None:
         return np.linalg.eigvals(loop.a), False
     if isinstance(system, control.StateSpace):
-        stable = decide and Realization(closed, *loop[1:5]).is_stable()
-        return np.linalg.eigvals(closed), stable
+        stable, closed_poles = Realization(closed, *loop[1:5]).stable_poles() if decide else (False, np.zeros(0))
+        return closed_poles if stable else np.linalg.eigvals(closed), stable
     poles = accurate_roots(system.num[0][0], system.den[0][0])
     growth = poles.real / np.maximum(np.abs(poles), 1e-300) if loop.continuous else np.abs(poles) - 1
     return poles, bool(np.max(growth, initial=-1.0) < -_LAST_DIGITS)
