@@ -21,6 +21,7 @@ _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
 _PARTS = 16  # of the way about a dip, to see the lowest of several
 _GOLDEN = 22  # steps on the rest; the distance is flat at its least, so that half the digits of w are enough
+_SWEEPS = 6  # of the balancing of a pencil
 _SECTION = (5**0.5 - 1) / 2
 
 
@@ -277,9 +278,14 @@ def zeros(sides, w, f, which):
         before = i
     if before < 0:  # 0 wherever it is seen: it has no zero that is one
         return roots[:0]
+    crossed = count
     for i in range(1, len(w) - 1):
         size = abs(f[i])
-        if size <= abs(f[i - 1]) and size <= abs(f[i + 1]) and size < _TOUCH and f[i - 1] * f[i + 1] > 0:
+        touches = size <= abs(f[i - 1]) and size <= abs(f[i + 1]) and size < _TOUCH and f[i - 1] * f[i + 1] > 0
+        if touches:  # rounding also makes a turning point next to a crossing, which is listed already
+            for k in range(crossed):
+                touches = touches and abs(roots[k] - w[i]) > _TOUCH * w[i]
+        if touches:
             roots[count] = w[i]
             count += 1
     return roots[:count]
@@ -348,3 +354,31 @@ def dip(sides, low, high):
         if at_d < lowest:
             lowest, at = at_d, d
     return lowest, at
+
+
+@numba.njit(cache=True, nogil=True)
+def balance_pencil(left, right):
+    """Rows and columns of both together of length 1, about, by powers of two: QZ rounds relative to the largest entry.
+
+    In place. Reference: rows of `left**2 + right**2` times the squared scales, by `numpy`.
+    """
+    n = len(left)
+    sizes = np.abs(left) ** 2 + np.abs(right) ** 2
+    rows, columns = np.ones(n), np.ones(n)
+    for _ in range(_SWEEPS):
+        for i in range(n):
+            total = 0.0
+            for j in range(n):
+                total += sizes[i, j] * columns[j] * columns[j]
+            rows[i] = 2.0 ** -np.round(np.log2(total) / 2) if total > 0 else 1.0
+        for j in range(n):
+            columns[j] = 0.0
+        for i in range(n):
+            for j in range(n):
+                columns[j] += sizes[i, j] * rows[i] * rows[i]
+        for j in range(n):
+            columns[j] = 2.0 ** -np.round(np.log2(columns[j]) / 2) if columns[j] > 0 else 1.0
+    for i in range(n):
+        for j in range(n):
+            left[i, j] *= rows[i] * columns[j]
+            right[i, j] *= rows[i] * columns[j]

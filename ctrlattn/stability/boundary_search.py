@@ -121,8 +121,10 @@ def zeros(response: Response, functions: Functions, seen: Samples, which: int) -
     crossed = _polished(function, *(seen.w[i] for i in brackets), *(f[i] for i in brackets))
     size = np.abs(f)
     inner = np.flatnonzero((size[1:-1] <= size[:-2]) & (size[1:-1] <= size[2:]) & (size[1:-1] < _TOUCH)) + 1
-    touching = [i for i in inner if f[i - 1] * f[i + 1] > 0]
-    return np.concatenate([crossed, seen.w[touching]])
+    touching = seen.w[inner[f[inner - 1] * f[inner + 1] > 0]]
+    # Rounding also makes a turning point next to a crossing, which is listed already.
+    apart = np.abs(touching[:, None] - crossed) > _TOUCH * touching[:, None]
+    return np.concatenate([crossed, touching[apart.all(axis=1)]])
 
 
 def _polished(

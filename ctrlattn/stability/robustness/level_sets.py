@@ -13,16 +13,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigvals
+from scipy.linalg.lapack import dggev, zggev
 
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
+from ctrlattn.stability.robustness.structured import largest_singular_values
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
 _NEAR = 1e-3
-_BASE = 24  # frequencies of the grid that depend on no pole, in each direction
+_SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
+_DECADES = np.geomspace(1e-5, np.pi, 24)
 _OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
-_SWEEPS = 6  # of the balancing of a pencil
 _SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
 
 
@@ -42,16 +43,43 @@ def pencil_crossings(g: Realization, level: float) -> np.ndarray:
     root = np.sqrt(level)
     a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
     ah, bh, ch, dh = (x.conj().T for x in (a, b, c, d))
-    eye, zero, none = np.eye(n), np.zeros((n, n)), np.zeros((n, m))
-    last = np.hstack([dh @ c, bh, dh @ d - np.eye(m)])
+    eye, x, p, u = np.eye(n), slice(0, n), slice(n, 2 * n), slice(2 * n, None)
+    left, right = np.zeros((2, 2 * n + m, 2 * n + m), np.result_type(a, b, c, d))
+    left[x, x], left[x, u] = a, b
+    left[p, x], left[p, p], left[p, u] = -ch @ c, -ah, -ch @ d
+    left[u, x], left[u, p], left[u, u] = dh @ c, bh, dh @ d - np.eye(m)
     if g.continuous:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([-ch @ c, -ah, -ch @ d]), last])
-        right = np.vstack([np.hstack([eye, zero, none]), np.hstack([zero, eye, none]), 0 * last])
+        right[x, x] = right[p, p] = eye
     else:
-        left = np.vstack([np.hstack([a - eye, zero, b]), np.hstack([-ch @ c, eye - ah, -ch @ d]), last])
-        right = np.vstack([np.hstack([a + eye, zero, b]), np.hstack([ch @ c, eye + ah, ch @ d]), last])
-    top, bottom = eigvals(*_balanced(left, right), homogeneous_eigvals=True)
-    return _on_boundary(g, top, bottom)
+        right[:] = left
+        right[p] *= -1
+        left[x, x] -= eye
+        left[p, p] += eye
+        right[x, x] += eye
+        right[p, p] += eye
+    from ctrlattn.kernels.boundary import balance_pencil
+
+    balance_pencil(left, right)
+    return _on_boundary(g, *pencil_eigenvalues(left, right))
+
+
+def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(top, bottom): eigenvalues top/bottom of left - (top/bottom) right, by LAPACK itself.
+
+    Raises ArithmeticError where QZ does not converge.
+
+    >>> top, bottom = pencil_eigenvalues(np.array([[3.0]]), np.array([[2.0]]))
+    >>> float((top / bottom)[0].real)
+    1.5
+    """
+    if np.iscomplexobj(left):
+        top, bottom, *_, info = zggev(left, right, compute_vl=0, compute_vr=0)
+    else:
+        re, im, bottom, *_, info = dggev(left, right, compute_vl=0, compute_vr=0)
+        top = re + 1j * im
+    if info != 0:
+        raise ArithmeticError("the QZ algorithm does not converge: rescale the system")
+    return top, bottom
 
 
 def hamiltonian_crossings(g: Realization, level: float) -> np.ndarray | None:
@@ -60,30 +88,31 @@ def hamiltonian_crossings(g: Realization, level: float) -> np.ndarray | None:
     if view is None:
         return None
     a, b, c, d = view.a, view.b / np.sqrt(level), view.c / np.sqrt(level), view.d / level
-    eye = np.eye(d.shape[1])
+    n, eye = len(a), np.eye(d.shape[1])
     closing = np.linalg.solve(eye - d.conj().T @ d, np.hstack([d.conj().T @ c, b.conj().T]))
-    n = len(a)
     f = a + b @ closing[:, :n]
-    weight = c.conj().T @ (c + d @ closing[:, :n])
-    values = np.linalg.eigvals(np.block([[f, b @ closing[:, n:]], [-weight, -f.conj().T]]))
+    matrix = np.empty((2 * n, 2 * n), f.dtype)
+    matrix[:n, :n], matrix[:n, n:] = f, b @ closing[:, n:]
+    matrix[n:, :n], matrix[n:, n:] = -c.conj().T @ (c + d @ closing[:, :n]), -f.conj().T
+    values = np.linalg.eigvals(matrix)
     near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * np.linalg.norm(a)
     frequencies = view.frequency(values[near].imag)
     return np.unique(np.abs(frequencies) if g.real() else frequencies)
 
 
-def pole_grid(g: Realization) -> np.ndarray:
+def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
     """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
-    poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+    if poles is None:
+        poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
     if g.continuous:
         centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
         low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
-        base = np.concatenate([[0.0, np.inf], np.geomspace(low, high, _BASE)])
+        base = np.concatenate([[0.0, np.inf], low * np.exp(math.log(high / low) * _SHARES)])
         centres = np.concatenate([centres, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
         widths = np.concatenate([widths, widths])
     else:
         centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
-        decades = np.geomspace(1e-5, np.pi, _BASE)
-        base = np.concatenate([[0.0, np.pi], decades, np.pi - decades])
+        base = np.concatenate([[0.0, np.pi], _DECADES, np.pi - _DECADES])
     grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
     if g.real():
         grid = np.abs(grid)
@@ -105,9 +134,11 @@ def largest_gains(responses: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):
             gains = np.sqrt(np.sum(np.abs(values) ** 2, axis=(1, 2)))
         return np.where(np.isnan(gains), np.inf, gains)
+    finite = np.isfinite(values).all(axis=(1, 2))
+    if finite.all():
+        return largest_singular_values(values)
     gains = np.full(len(values), np.inf)
-    finite = np.all(np.isfinite(values), axis=(1, 2))
-    gains[finite] = np.linalg.norm(values[finite], 2, axis=(1, 2))
+    gains[finite] = largest_singular_values(values[finite])
     return gains
 
 
@@ -187,21 +218,6 @@ def _cayley(g: Realization, centre: complex) -> _View:
 
 def _twice_arctan(w: np.ndarray) -> np.ndarray:
     return 2 * np.arctan(w)
-
-
-def _balanced(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of both together of length 1, about: QZ rounds relative to the largest entry."""
-    sizes = np.abs(left) ** 2 + np.abs(right) ** 2
-    rows, columns = np.ones(len(sizes)), np.ones(len(sizes))
-    for _ in range(_SWEEPS):
-        rows = _inverse_root(sizes @ columns**2)
-        columns = _inverse_root(rows**2 @ sizes)
-    return left * rows[:, None] * columns, right * rows[:, None] * columns
-
-
-def _inverse_root(squares: np.ndarray) -> np.ndarray:
-    """The power of two next to it."""
-    return np.exp2(-np.round(np.log2(np.where(squares > 0, squares, 1.0)) / 2))
 
 
 def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:

@@ -9,13 +9,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import eigvals
 
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability.boundary_search import Samples, start_grid
-from ctrlattn.stability.robustness.level_sets import pencil_crossings
+from ctrlattn.stability.robustness.level_sets import pencil_crossings, pencil_eigenvalues
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _BESIDE = np.array([-1e-3, -1e-6, 0.0, 1e-6, 1e-3])  # shares by which points of the grid lie beside a crossing
@@ -96,15 +95,19 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
     """
     a, b, c = loop[:3]
     n = len(a)
-    eye, zero, column = np.eye(n), np.zeros((n, n)), np.zeros((n, 1))
-    last, row = np.hstack([c, -b.T, np.zeros((1, 1))]), np.zeros((1, 2 * n + 1))
+    eye, x, p, u = np.eye(n), slice(0, n), slice(n, 2 * n), 2 * n
+    left, right = np.zeros((2, 2 * n + 1, 2 * n + 1))
+    left[x, x], left[x, u], left[p, p], left[p, u] = a, b[:, 0], -a.T, -c[0]
+    left[u, x], left[u, p] = c[0], -b[:, 0]
     if loop.continuous:
-        left = np.vstack([np.hstack([a, zero, b]), np.hstack([zero, -a.T, -c.T]), last])
-        right = np.vstack([np.hstack([eye, zero, column]), np.hstack([zero, eye, column]), row])
+        right[x, x] = right[p, p] = eye
     else:
-        left = np.vstack([np.hstack([a - eye, zero, b]), np.hstack([zero, eye - a.T, -c.T]), last])
-        right = np.vstack([np.hstack([a + eye, zero, b]), np.hstack([zero, eye + a.T, c.T]), row])
-    top, bottom = eigvals(left, right, homogeneous_eigvals=True, check_finite=False)
+        right[x], right[p] = left[x], -left[p]
+        left[x, x] -= eye
+        left[p, p] += eye
+        right[x, x] += eye
+        right[p, p] += eye
+    top, bottom = pencil_eigenvalues(left, right)
     with np.errstate(all="ignore"):
         s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)
     s = s[np.isfinite(s) & (s.imag > 0) & (np.abs(s.real) <= 1e-2 * np.abs(s))]
