@@ -19,10 +19,10 @@ _STALLED = 6  # halvings that may bend the curve as much as the one before, as t
 _MOST = 20_000  # points; a response that asks for more is noise
 _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
-_PARTS = 16  # of the way about a dip, to see the lowest of several
-_GOLDEN = 22  # steps on the rest; the distance is flat at its least, so that half the digits of w are enough
+_PARTS = 8  # of the way about a dip, to see the lowest of several
+_FEET = 3  # parabolas about it; the distance is flat at its least, so that half the digits of w are enough
+_NARROWER = 8.0
 _SWEEPS = 6  # of the balancing of a pencil
-_SECTION = (5**0.5 - 1) / 2
 
 
 class Sides(NamedTuple):
@@ -322,38 +322,47 @@ def _polished(sides, which, a, b, fa, fb, memory, work):
 
 
 @numba.njit(cache=True, nogil=True)
-def dip(sides, low, high):
-    """(min |1 + L|, w) between two frequencies: the lowest of a few parts, and golden sections about it."""
+def closest(sides, w, distance):
+    """(min |1 + L|, frequency) from its values on an ascending grid: the lowest, and every dip that is next to it."""
     memory, work = _memory(sides), np.empty(3)
+    first = np.argmin(distance)
+    lowest, at = distance[first], w[first]
+    near = 1.5 * lowest
+    for k in range(1, len(w) - 1):
+        if distance[k] <= min(distance[k - 1], distance[k + 1]) and distance[k] <= near:
+            high = w[k + 1] if np.isfinite(w[k + 1]) else 1e3 * w[k]
+            depth, there = _dip(sides, w[k - 1], high, memory, work)
+            if depth < lowest:
+                lowest, at = depth, there
+    return lowest, at
+
+
+@numba.njit(cache=True, nogil=True)
+def _dip(sides, low, high, memory, work):
+    """The same between two frequencies: the lowest of a few parts, and from there the feet of ever smaller parabolas."""
     lowest, at = np.inf, low
     for k in range(_PARTS + 1):
         w = low + (high - low) * k / _PARTS
         _functions(sides, w, memory, work)
         if work[2] < lowest:
             lowest, at = work[2], w
-    part = (high - low) / _PARTS
-    a, b = max(at - part, low), min(at + part, high)
-    c, d = b - _SECTION * (b - a), a + _SECTION * (b - a)
-    _functions(sides, c, memory, work)
-    at_c = work[2]
-    _functions(sides, d, memory, work)
-    at_d = work[2]
-    for _ in range(_GOLDEN):
-        if at_c < at_d:
-            b, d, at_d = d, c, at_c
-            c = b - _SECTION * (b - a)
-            _functions(sides, c, memory, work)
-            at_c = work[2]
-        else:
-            a, c, at_c = c, d, at_d
-            d = a + _SECTION * (b - a)
-            _functions(sides, d, memory, work)
-            at_d = work[2]
-        if at_c < lowest:
-            lowest, at = at_c, c
-        if at_d < lowest:
-            lowest, at = at_d, d
-    return lowest, at
+    step = (high - low) / _PARTS
+    foot = at
+    for _ in range(_FEET):
+        middle = min(max(foot, low + step), high - step)
+        _functions(sides, middle - step, memory, work)
+        left = work[2]
+        _functions(sides, middle + step, memory, work)
+        right = work[2]
+        _functions(sides, middle, memory, work)
+        if work[2] < lowest:
+            lowest, at = work[2], middle
+        bend = left - 2 * work[2] + right
+        foot = middle + 0.5 * step * (left - right) / bend if bend > 0 else at
+        foot = min(max(foot, middle - step), middle + step)
+        step /= _NARROWER
+    _functions(sides, foot, memory, work)
+    return (work[2], foot) if work[2] < lowest else (lowest, at)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -4,6 +4,8 @@ Algorithms for dense matrices are exact for a system that differs by rounding of
 one is 1e6 times another, that rounding is larger than the small entries.
 """
 
+import math
+
 import numpy as np
 from scipy.linalg.lapack import dgebal
 
@@ -30,15 +32,15 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """
     n = len(a)
     # Inputs in units of outputs are one factor of all states: taken out first, no scale is very large.
-    into, out = (int(np.frexp(np.max(np.abs(m), initial=0.0))[1]) for m in (b, c))
-    common = (into - out) // 2 if np.any(b) and np.any(c) else 0
-    b, c = b * np.ldexp(1.0, -common), c * np.ldexp(1.0, common)
+    into, out = (float(np.abs(m).max()) if m.size else 0.0 for m in (b, c))
+    common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0
+    b, c = b * math.ldexp(1.0, -common), c * math.ldexp(1.0, common)
     sizes = np.zeros((n + 1, n + 1))
     sizes[:n, :n] = np.abs(a)
-    np.fill_diagonal(sizes, 0.0)  # no scaling moves it, and LAPACK counts it: a large one would hide what is around it
-    sizes[:n, n], sizes[n, :n] = np.linalg.norm(b, axis=1), np.linalg.norm(c, axis=0)
+    sizes.ravel()[:: n + 2] = 0.0  # no scaling moves it, and LAPACK counts it: a large one would hide what is around it
+    sizes[:n, n], sizes[n, :n] = _lengths(b), _lengths(c.T)
     scale = _scales(sizes)
-    return scale[:n] / scale[n] * np.ldexp(1.0, common)
+    return scale[:n] / scale[n] * math.ldexp(1.0, common)
 
 
 def balanced(a: np.ndarray) -> np.ndarray:
@@ -48,9 +50,13 @@ def balanced(a: np.ndarray) -> np.ndarray:
     [[0.5, 1.0], [1.0, 0.5]]
     """
     sizes = np.abs(a)
-    np.fill_diagonal(sizes, 0.0)
+    sizes.ravel()[:: len(a) + 1] = 0.0
     scale = _scales(sizes)
     return a * scale / scale[:, None]
+
+
+def _lengths(rows: np.ndarray) -> np.ndarray:
+    return np.abs(rows[:, 0]) if rows.shape[1] == 1 else np.linalg.norm(rows, axis=1)
 
 
 def _scales(sizes: np.ndarray) -> np.ndarray:

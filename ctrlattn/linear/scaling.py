@@ -90,11 +90,11 @@ def times_power(value: float, exponent: int, quantity: str) -> float:
 
 
 def _exponent(m: np.ndarray) -> int:
-    largest = float(np.max(np.abs(m), initial=0.0))
-    return max(int(np.frexp(largest)[1]), _SMALLEST) if largest > 0 else _SMALLEST
+    largest = float(np.abs(m).max()) if m.size else 0.0
+    return max(math.frexp(largest)[1], _SMALLEST) if largest > 0 else _SMALLEST
 
 
 def _times(m: np.ndarray, exponent: int) -> np.ndarray:
     """m 2^exponent, whose factor alone may be beyond the floats."""
     half = max(exponent, 2 * _SMALLEST) // 2
-    return m * np.exp2(half) * np.exp2(max(exponent, 2 * _SMALLEST) - half)
+    return m * math.ldexp(1.0, half) * math.ldexp(1.0, max(exponent, 2 * _SMALLEST) - half) if exponent else m

@@ -50,7 +50,7 @@ class BoundaryTransfer:
         if self.is_real:
             from ctrlattn.kernels import boundary as kernel
 
-            values = np.moveaxis(kernel.responses(self.sides, np.ascontiguousarray(w, dtype=float)), 0, -1)
+            values = kernel.responses(self.sides, np.ascontiguousarray(w, dtype=float)).transpose(1, 2, 0)
             if not np.isfinite(values).all():
                 values[np.isnan(values)] = _AT_A_POLE
             return values
@@ -104,9 +104,9 @@ def _hessenberg_side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.nd
     """(H transposed, b transposed, c); what is below its subdiagonal is never read. One input has one entry that is
     not zero, unless A already has the form: then nothing moves, so that its zeros stay zeros."""
     n = len(a)
-    if not np.any(np.tril(a, -2)):
+    if n < 3 or (a[-1, 0] == 0 and not np.any(np.tril(a, -2))):
         return a.T, b.T, c
-    if not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
+    if a[0, -1] == 0 and not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
         return a[::-1, ::-1].T, b[::-1].T, c[:, ::-1]
     if b.shape[1] == c.shape[0] == 1:
         # Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.

@@ -127,9 +127,12 @@ def largest_gains(responses: np.ndarray) -> np.ndarray:
     >>> largest_gains(np.array([[[3.0, np.inf]], [[4.0, 0.0]]])).tolist()
     [5.0, inf]
     """
-    values = np.moveaxis(responses, -1, 0)
-    if not values[0].size:
+    values = responses.transpose(2, 0, 1)
+    if not (values.shape[1] and values.shape[2]):
         return np.zeros(len(values))
+    if values.shape[1:] == (1, 1):
+        gains = np.abs(values[:, 0, 0])
+        return np.where(np.isnan(gains), np.inf, gains)
     if min(values.shape[1:]) == 1:
         with np.errstate(over="ignore", invalid="ignore"):
             gains = np.sqrt(np.sum(np.abs(values) ** 2, axis=(1, 2)))

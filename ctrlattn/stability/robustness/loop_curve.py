@@ -77,14 +77,11 @@ def unit_circle(curve: LoopCurve, grid: Samples) -> np.ndarray:
 
 def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]:
     """(min |1 + L|, w)."""
+    from ctrlattn.kernels import boundary as kernel
+
     w = np.concatenate([[0.0], grid.w, [curve.end]])
-    ends = curve.values(w[[0, -1]])
-    distance = np.abs(1 + np.concatenate([ends[:1], grid.values, ends[1:]]))
-    inner = np.flatnonzero((distance[1:-1] <= distance[:-2]) & (distance[1:-1] <= distance[2:])) + 1
-    near = inner[distance[inner] <= 1.5 * distance.min()]
-    best = [(float(distance.min()), float(w[int(np.argmin(distance))]))]
-    best += [_dip(curve, w[i - 1], w[i], w[i + 1]) for i in near]
-    return min(best)
+    ends = np.minimum(np.abs(1 + curve.values(w[[0, -1]])), 1e300)
+    return kernel.closest(curve.transfer.sides, w, np.concatenate([ends[:1], grid.functions[2], ends[1:]]))
 
 
 def real_axis_pencil(loop: Realization) -> np.ndarray:
@@ -118,10 +115,3 @@ def _zeros(curve: LoopCurve, grid: Samples, which: int) -> np.ndarray:
     from ctrlattn.kernels import boundary as kernel
 
     return kernel.zeros(curve.transfer.sides, grid.w, np.ascontiguousarray(grid.functions[which]), which)
-
-
-def _dip(curve: LoopCurve, low: float, middle: float, high: float) -> tuple[float, float]:
-    """(min |1 + L|, w) between two neighbours of a point that is lower than both."""
-    from ctrlattn.kernels import boundary as kernel
-
-    return kernel.dip(curve.transfer.sides, low, high if math.isfinite(high) else 1e3 * middle)

@@ -285,7 +285,13 @@ def _holds(curve: LoopCurve, m: Margins) -> bool:
         return True
     above = 1 + 0.9 * (m.gain_margin - 1) if math.isfinite(m.gain_margin) else 10.0
     turn = np.exp(1j * np.radians(0.9 * min(m.phase_margin, 180.0)))
-    matrices = [_closed(curve.loop, k) for k in (above, 1 - 0.9 * (1 - m.gain_reduction), turn, np.conj(turn))]
-    poles = np.linalg.eigvals(np.array([x for x in matrices if x is not None]))
-    growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
-    return bool(growth.max() < _UNSTABLE)
+    # The loop is real: turned the other way it has the conjugate poles.
+    for k in (above, 1 - 0.9 * (1 - m.gain_reduction), turn):
+        matrix = _closed(curve.loop, k)
+        if matrix is None:
+            continue
+        poles = np.linalg.eigvals(matrix)
+        growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
+        if not growth.max() < _UNSTABLE:
+            return False
+    return True

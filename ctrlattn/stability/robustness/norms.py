@@ -31,6 +31,9 @@ _LARGEST = 1000
 _STEPS = 60
 _LOST = 1e-6  # a peak gain that rounding changes by more is refused
 _NOISY = 4
+_CLIMBS = 4
+_NARROWER = 8.0
+_STENCIL = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
 _AT_A_POLE = "the response at {:.6g} (scaled) is not finite: a pole is there, within rounding"
 _ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is known well enough, be it 0
 
@@ -156,9 +159,10 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
         raise InputError(f"tol must lie in [1e-12, 1), got {tol}")
     g = realization(system, "hinf_norm", continuous=continuous)
     require_pencil(g, "hinf_norm")
-    if not g.is_stable():
+    stable, poles = g.stable_poles()
+    if not stable:
         return PeakGain(math.inf, math.nan, math.inf)
-    return level_set_peak(g, tol)
+    return level_set_peak(g, tol, poles)
 
 
 def require_pencil(g: Realization, quantity: str) -> None:
@@ -166,10 +170,12 @@ def require_pencil(g: Realization, quantity: str) -> None:
     require_size(len(g.a), _LARGEST, quantity, "Reduce the order with balanced_truncation.")
 
 
-def level_set_peak(g: Realization, tol: float) -> PeakGain:
-    """`peak_gain` of a realization known to be stable."""
-    unit = scaled(g)
-    peak = _closed_in(unit.system, tol)
+def level_set_peak(g: Realization, tol: float, poles: np.ndarray | None = None) -> PeakGain:
+    """`peak_gain` of a realization known to be stable, and of its poles where they are known."""
+    if poles is None:
+        poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+    unit = scaled(g, poles=poles)
+    peak = _closed_in(unit.system, tol, poles / unit.rate)
     value, upper = (times_power(x, unit.exponent, "hinf_norm") for x in (peak.value, peak.upper))
     return PeakGain(value, unit.rate * peak.frequency, upper, peak.residual)
 
@@ -179,10 +185,10 @@ def largest_gain(g: Realization, frequency: float) -> float:
     return float(largest_gains(g.responses(np.array([frequency])))[0])
 
 
-def _closed_in(g: Realization, tol: float) -> PeakGain:
+def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
     """Up from the best of a grid, until none of two eigenvalue problems shows a higher point."""
     response = BoundaryTransfer(*g[:4], g.continuous)
-    value, frequency = _highest(g, response, pole_grid(g))
+    value, frequency = _climbed(response, np.unique(pole_grid(g, poles)))
     if value == 0.0:  # at more points than a transfer function that is not zero has zeros
         return PeakGain(0.0, 0.0, 0.0)
     residual = 0.0
@@ -244,7 +250,28 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
 def _highest(g: Realization, response: BoundaryTransfer, frequencies: np.ndarray) -> tuple[float, float]:
     if not len(frequencies):
         return 0.0, 0.0
-    tried = np.unique(np.abs(frequencies) if g.real() else frequencies)
+    tried = np.abs(frequencies) if g.real() else frequencies
     gains = largest_gains(response.at(tried))
     at = int(np.argmax(gains))
     return float(gains[at]), float(tried[at])
+
+
+def _climbed(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, float]:
+    """The highest point of an ascending grid, and from there the tops of parabolas, each through a narrower step."""
+    gains = largest_gains(response.at(w))
+    at = int(np.argmax(gains))
+    value, frequency = float(gains[at]), float(w[at])
+    if not 0 < at < len(w) - 1 or not np.isfinite([value, w[at + 1]]).all():
+        return value, frequency
+    top, step = frequency, max(w[at] - w[at - 1], w[at + 1] - w[at])
+    for _ in range(_CLIMBS):
+        step /= _NARROWER
+        points = np.clip(top + step * _STENCIL, w[at - 1], w[at + 1])
+        gains = largest_gains(response.at(points))
+        best = int(np.argmax(gains))
+        if gains[best] > value:
+            value, frequency = float(gains[best]), float(points[best])
+        left, middle, right = gains[(i := min(max(best, 1), len(gains) - 2)) - 1 : i + 2].tolist()
+        bend = left - 2 * middle + right
+        top = float(points[i]) + (0.5 * (left - right) / bend * step / 2 if bend < 0 else 0.0)
+    return value, frequency

@@ -45,7 +45,7 @@ class Responses:
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
         """(k, p, m); D at an infinite frequency."""
-        return np.moveaxis(self._transfer.at(np.asarray(frequencies, dtype=float)), -1, 0)
+        return self._transfer.at(np.asarray(frequencies, dtype=float)).transpose(2, 0, 1)
 
 
 def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = None) -> ScaledPeak:
