@@ -12,7 +12,7 @@ import numpy as np
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.boundary import boundary_point, growth
 from ctrlattn.linear.realization import Realization
-from ctrlattn.linear.transfer import transfer_values
+from ctrlattn.linear.transfer import Transfer
 
 _SMALLEST = -1000  # exponent of what counts as zero
 _POLES = 8  # at which the gain is sampled
@@ -70,7 +70,7 @@ def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
     poles = np.linalg.eigvals(g.a) if poles is None else poles
     beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]]
     points = [boundary_point(complex(p), g.continuous) for p in beside if p.imag >= 0 or not g.real()]
-    responses = transfer_values(*g[:4], np.array([*points, 0.0 if g.continuous else 1.0]))
+    responses = Transfer(*g[:4]).at(np.array([*points, 0.0 if g.continuous else 1.0], dtype=complex))
     sizes = np.max(np.abs(responses), axis=(0, 1))
     return float(np.max(sizes[np.isfinite(sizes)], initial=0.0)) or 1.0
 

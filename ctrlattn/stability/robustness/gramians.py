@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from scipy.linalg import qr
+from scipy.linalg.lapack import dgeqrf, zgeqrf
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError, require_whole
@@ -20,6 +20,7 @@ from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
 
 _EPS = float(np.finfo(float).eps)
 _LARGEST = 3000
+_FEW = 32  # states up to which compiled loops are faster than calls of a library
 _DOUBLINGS = 80  # 2^80 terms: a radius of 1 - 1e-16 has long converged
 _REFINE = 1e-11  # relative error of a gramian above which it is refined
 _LOST = 1e-6  # and above which it is refused
@@ -67,7 +68,7 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
     >>> controllability_gramian(control.ss(0.5, 1, 1, 0, 1)).round(12).tolist()  # 1/(1 - 0.25)
     [[1.333333333333]]
     """
-    unit = scaled(_stable(system, "controllability_gramian", continuous))
+    unit = _scaled(system, "controllability_gramian", continuous)[0]
     f = unit.states[:, None] * controllability_factor(unit.system)
     return _gramian(f, unit.into, "controllability_gramian")
 
@@ -83,7 +84,7 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
     >>> observability_gramian(control.ss(-0.5, 1, 1, 0)).round(12).tolist()  # continuous: 1/(2 0.5)
     [[1.0]]
     """
-    unit = scaled(_stable(system, "observability_gramian", continuous))
+    unit = _scaled(system, "observability_gramian", continuous)[0]
     f = controllability_factor(adjoint(unit.system)) / unit.states[:, None]
     return _gramian(f, unit.exponent - unit.into, "observability_gramian")
 
@@ -118,8 +119,8 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
     >>> hankel_singular_values(control.tf([1], [1, 0, 0], 1)).round(12).tolist()  # two pure delays
     [1.0, 1.0]
     """
-    unit = scaled(_stable(system, "hankel_singular_values", continuous))
-    sigma = _balancing(unit.system)[1]
+    unit, poles = _scaled(system, "hankel_singular_values", continuous)
+    sigma = _balancing(unit.system, poles)[1]
     return np.array([times_power(float(s), unit.exponent, "hankel_singular_values") for s in sigma])
 
 
@@ -165,8 +166,8 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
     tol = None if tol is None else float(require_real("tol", tol))
     require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
-    unit = scaled(_stable(system, "balanced_truncation", False))
-    (into, out), hankel = _balancing(unit.system)
+    unit, poles = _scaled(system, "balanced_truncation", False)
+    (into, out), hankel = _balancing(unit.system, poles)
     r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
     scale = 1 / np.sqrt(hankel[:r])
     right, left = into[:, :r] * scale, (out[:, :r] * scale).T
@@ -186,21 +187,20 @@ def controllability_factor(g: Realization) -> np.ndarray:
 
     Raises ArithmeticError where P solves its equation too badly.
     """
-    return _factor(g)[0]
+    return _factor(g, _series(g))[0]
 
 
-def _factor(g: Realization) -> tuple[np.ndarray, np.ndarray]:
+def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
     """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
         return np.zeros((0, 0)), np.zeros((0, 0))
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows has an error that is no number, and is refused
-        form = _DiscreteForm(g.a, g.b, None) if not g.continuous else _cayley(g.a, g.b)
-        f = _doubled(form.a, form.b)
-        correction = _correction(g, form, f)
+        f = series.factor(g.b if series.into is None else series.into @ g.b)
+        correction = _correction(g, series, f)
         share = _share(correction, f)
         if _REFINE < share < np.inf:
             refined = _root_of(f @ f.conj().T + correction)
-            again = _correction(g, form, refined)
+            again = _correction(g, series, refined)
             if _share(again, refined) < share:
                 f, correction, share = refined, again, _share(again, refined)
     if not share <= _LOST:
@@ -215,43 +215,78 @@ def _share(correction: np.ndarray, f: np.ndarray) -> float:
     return np.inf if error > 0 else 0.0
 
 
-class _DiscreteForm(NamedTuple):
-    """A discrete equation with the same gramian; `into` (n, n) carries a residual of the continuous one there."""
+class _Series:
+    """Sums over the powers of A in discrete time, A^2, A^4 ... kept for all of them.
 
-    a: np.ndarray
-    b: np.ndarray
-    into: np.ndarray | None
+    In continuous time A is that of a discrete equation with the same gramians, and `into` (n, n) carries inputs and
+    residuals there.
+    """
 
+    def __init__(self, a: np.ndarray, into: np.ndarray | None = None, squares: list[np.ndarray] | None = None) -> None:
+        self.a, self.into = np.ascontiguousarray(a), into
+        self._squares = squares or [self.a]
+        self._few = np.zeros((0, 0, 0))
 
-def _doubled(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """F with F F* = B B* + A B B* A* + ..."""
-    f = _compressed(b)
-    for _ in range(_DOUBLINGS):
-        step = a @ f
-        if not np.all(np.isfinite(step)):
+    def adjoint(self) -> "_Series":
+        """The same for A*."""
+        into = None if self.into is None else self.into.conj().T
+        return _Series(self.a.conj().T, into, [square.conj().T for square in self._squares])
+
+    def square(self, k: int) -> np.ndarray:
+        """A^(2^k)."""
+        while len(self._squares) <= k:
+            self._squares.append(self._squares[-1] @ self._squares[-1])
+        return self._squares[k]
+
+    def factor(self, b: np.ndarray) -> np.ndarray:
+        """F with F F* = B B* + A B B* A* + ..."""
+        if self._is_small() and not np.iscomplexobj(b):
+            return self._compiled_factor(b)
+        f = _compressed(b)
+        for k in range(_DOUBLINGS):
+            step = self.square(k) @ f
+            if not np.all(np.isfinite(step)):
+                raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers grow
+            if np.linalg.norm(step) <= _EPS**2 * np.linalg.norm(f):
+                break
+            f = _compressed(np.hstack([f, step]))
+        return f
+
+    def summed(self, error: np.ndarray) -> np.ndarray:
+        """R + A R A* + ..."""
+        if len(self._few) and not np.iscomplexobj(error):
+            from ctrlattn.kernels import doubling
+
+            return doubling.summed(np.ascontiguousarray(error), self._few)
+        for k in range(_DOUBLINGS):
+            power = self.square(k)
+            step = power @ error @ power.conj().T
+            error = error + step
+            if np.linalg.norm(step) <= _EPS * np.linalg.norm(error):
+                break
+        return error
+
+    def _is_small(self) -> bool:
+        return len(self.a) <= _FEW and not np.iscomplexobj(self.a)
+
+    def _compiled_factor(self, b: np.ndarray) -> np.ndarray:
+        from ctrlattn.kernels import doubling
+
+        powers = np.empty((_DOUBLINGS, *self.a.shape))
+        transposed, count = doubling.factor(self.a, np.ascontiguousarray(b), powers)
+        if count == 0:
             raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
-        if np.linalg.norm(step) <= _EPS**2 * np.linalg.norm(f):
-            break
-        f, a = _compressed(np.hstack([f, step])), a @ a
-    return f
+        self._few = powers[:count]
+        return transposed.T
 
 
-def _correction(g: Realization, form: _DiscreteForm, f: np.ndarray) -> np.ndarray:
+def _correction(g: Realization, series: _Series, f: np.ndarray) -> np.ndarray:
     """E = R + A R A* + ... for the residual R of the equation, in its own time: F F* + E solves it."""
     p = f @ f.conj().T
     half = g.a @ p
-    if form.into is None:
-        error = half @ g.a.conj().T - p + g.b @ g.b.conj().T
-    else:
-        error = form.into @ (half + half.conj().T + g.b @ g.b.conj().T) @ form.into.conj().T
-    power = form.a
-    for _ in range(_DOUBLINGS):
-        step = power @ error @ power.conj().T
-        error = error + step
-        if np.linalg.norm(step) <= _EPS * np.linalg.norm(error):
-            break
-        power = power @ power
-    return error
+    if series.into is None:
+        return series.summed(half @ g.a.conj().T - p + g.b @ g.b.conj().T)
+    return series.summed(series.into @ (half + half.conj().T + g.b @ g.b.conj().T) @ series.into.conj().T)
 
 
 def _root_of(p: np.ndarray) -> np.ndarray:
@@ -268,12 +303,15 @@ def require_dense(g: Realization, quantity: str) -> None:
         )
 
 
-def _stable(system: Any, quantity: str, continuous: bool) -> Realization:
+def _scaled(system: Any, quantity: str, continuous: bool) -> tuple[Scaled, np.ndarray]:
+    """A stable system in good units, and its poles there."""
     g = realization(system, quantity, continuous=continuous)
     require_dense(g, quantity)
-    if not g.is_stable():
+    stable, poles = g.stable_poles()
+    if not stable:
         raise InputError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
-    return g
+    unit = scaled(g, poles=poles)
+    return unit, poles / unit.rate
 
 
 def adjoint(g: Realization) -> Realization:
@@ -282,20 +320,28 @@ def adjoint(g: Realization) -> Realization:
     return Realization(a, c, b, d, g.continuous)
 
 
-def _cayley(a: np.ndarray, b: np.ndarray) -> _DiscreteForm:
-    """A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B, t the geometric mean of the poles' extremes."""
-    sizes = np.abs(np.linalg.eigvals(a))
+def _series(g: Realization, poles: np.ndarray | None = None) -> _Series:
+    """In continuous time A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B, t the geometric mean of the poles'
+    extremes."""
+    if not g.continuous or not len(g.a):
+        return _Series(g.a)
+    a = g.a
+    sizes = np.abs(np.linalg.eigvals(a) if poles is None else poles)
     t = float(np.sqrt(sizes.min()) * np.sqrt(sizes.max()))
     try:
         inverse = np.sqrt(2 * t) * np.linalg.inv(t * np.eye(len(a)) - a)
     except np.linalg.LinAlgError:  # -t would be a pole in the right half plane, but for rounding
         raise ArithmeticError(f"a gramian is lost: poles of moduli {sizes.min():.0e} to {sizes.max():.0e}") from None
-    return _DiscreteForm((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse @ b, inverse)
+    return _Series((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse)
 
 
 def _compressed(f: np.ndarray) -> np.ndarray:
     """As many columns as rows at most, F F* unchanged."""
-    return qr(f.conj().T, mode="r")[0][: f.shape[0]].conj().T if f.shape[1] > f.shape[0] else f
+    n, columns = f.shape
+    if columns <= n:
+        return f
+    rows = (zgeqrf if np.iscomplexobj(f) else dgeqrf)(f.conj().T)[0]
+    return np.triu(rows[:n]).conj().T
 
 
 def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
@@ -309,10 +355,11 @@ def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
     return gramian
 
 
-def _balancing(g: Realization) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """((F V, G U), sigma) with G* F = U sigma V*; sigma padded with zeros to the number of states."""
     n = len(g.a)
-    (f, of_f), (out, of_out) = _factor(g), _factor(adjoint(g))
+    series = _series(g, poles)
+    (f, of_f), (out, of_out) = _factor(g, series), _factor(adjoint(g), series.adjoint())
     u, sigma, vh = np.linalg.svd(out.conj().T @ f, full_matrices=False)
     into, back = f @ vh.conj().T, out @ u
     # In the balanced form both gramians are diag(sigma): there the errors of the gramians are those of the values.

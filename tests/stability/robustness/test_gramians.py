@@ -264,8 +264,8 @@ def test_a_truncation_in_small_units_is_the_truncation():
 def test_a_wrong_factor_is_mended_by_its_own_residual_or_refused(monkeypatch):
     system = slicot_ab09ad()
     expected = controllability_gramian(system)
-    doubled = gramians._doubled
-    monkeypatch.setattr(gramians, "_doubled", lambda a, b: 1.001 * doubled(a, b))
+    factor = gramians._Series.factor
+    monkeypatch.setattr(gramians._Series, "factor", lambda series, b: 1.001 * factor(series, b))
     assert_allclose(controllability_gramian(system), expected, atol=1e-11 * np.linalg.norm(expected))
     monkeypatch.setattr(gramians, "_root_of", lambda p: np.zeros_like(p))
     with pytest.raises(ArithmeticError, match="a gramian is lost: rounding changes it by a share of 2e-03"):
@@ -276,15 +276,15 @@ def test_errors_of_gramians_count_where_values_are_read(monkeypatch):
     """An error of 1e-7 ||P|| is nothing for P, and all for a value that P shows 1e-8 times as large."""
     factor = gramians._factor
 
-    def with_error(g):
-        f, error = factor(g)
+    def with_error(g, series):
+        f, error = factor(g, series)
         return f, error + 1e-7 * np.linalg.norm(f) ** 2 * np.eye(len(error))
 
     far = (np.diag([0.5, 0.4]), np.diag([1e4, 1e-4]), np.diag([1e-4, 1e4]), np.zeros((2, 2)))
     assert_allclose(hankel_singular_values(far), [1 / 0.75, 1 / 0.84])
     monkeypatch.setattr(gramians, "_factor", with_error)
     assert_allclose(hankel_singular_values(far), [1 / 0.75, 1 / 0.84])  # balanced first: such an error is small there
-    monkeypatch.setattr(gramians, "scaled", lambda g: Scaled(g, 0, 1.0, np.ones(2), 0))
+    monkeypatch.setattr(gramians, "scaled", lambda g, poles: Scaled(g, 0, 1.0, np.ones(2), 0))
     with pytest.raises(ArithmeticError, match="the Hankel values are lost"):
         hankel_singular_values(far)
 
@@ -292,8 +292,8 @@ def test_errors_of_gramians_count_where_values_are_read(monkeypatch):
 def test_a_reduced_system_beyond_its_bound_is_refused(monkeypatch):
     balancing = gramians._balancing
 
-    def too_small(g):
-        (into, out), hankel = balancing(g)
+    def too_small(g, poles):
+        (into, out), hankel = balancing(g, poles)
         return (into[:, ::-1], out[:, ::-1]), hankel
 
     monkeypatch.setattr(gramians, "_balancing", too_small)
