@@ -39,7 +39,7 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     sizes[:n, :n] = np.abs(a)
     sizes.ravel()[:: n + 2] = 0.0  # no scaling moves it, and LAPACK counts it: a large one would hide what is around it
     sizes[:n, n], sizes[n, :n] = _lengths(b), _lengths(c.T)
-    scale = _scales(sizes)
+    scale = scales(sizes)
     return scale[:n] / scale[n] * math.ldexp(1.0, common)
 
 
@@ -51,7 +51,7 @@ def balanced(a: np.ndarray) -> np.ndarray:
     """
     sizes = np.abs(a)
     sizes.ravel()[:: len(a) + 1] = 0.0
-    scale = _scales(sizes)
+    scale = scales(sizes)
     return a * scale / scale[:, None]
 
 
@@ -59,6 +59,10 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
     return np.abs(rows[:, 0]) if rows.shape[1] == 1 else np.linalg.norm(rows, axis=1)
 
 
-def _scales(sizes: np.ndarray) -> np.ndarray:
-    """Of the real matrix of sizes, by LAPACK itself: nothing is permuted."""
+def scales(sizes: np.ndarray) -> np.ndarray:
+    """The diagonal of D, powers of two, that makes rows and columns of D^-1 S D of equal size, for a real S (n, n).
+
+    >>> scales(np.array([[0.0, 16.0], [1.0, 0.0]])).tolist()
+    [4.0, 1.0]
+    """
     return dgebal(sizes, scale=1, permute=0)[3] if len(sizes) else np.ones(0)

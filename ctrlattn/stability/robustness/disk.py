@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg import matrix_balance
 from scipy.sparse.csgraph import connected_components
 
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
+from ctrlattn.linear.balancing import scales
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 from ctrlattn.linear.state_matrix import require_scale
 from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_sound, strongest_attack
@@ -98,10 +98,11 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     s = negative_feedback(loop, "disk_margin")
     require_scale("disk_margin: the closed loop", s.a)
     channels = len(s.d)
-    if not s.is_stable():
+    stable, poles = s.stable_poles()
+    if not stable:
         return DiskMargin(0.0, 0.0, skew, math.nan, 1.0, 1.0, 0.0, np.ones(channels, dtype=complex), math.nan)
     weighted = s._replace(d=s.d + (skew - 1) / 2 * np.eye(channels))
-    upper, attack = _worst(weighted, _coupled(loop), tol)
+    upper, attack = _worst(weighted, poles, _coupled(loop), tol)
     if upper <= NOTHING:
         return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
     if attack.size == math.inf:
@@ -204,33 +205,41 @@ def _others_closed(loop: Realization, i: int) -> Realization:
 def _in_own_units(loop: Realization) -> Realization:
     """T^-1 L T with diagonal T, and balanced states: a channel's factor does not depend on the unit of its signals."""
     n = len(loop.a)
-    sizes = np.abs(np.block([[loop.a, loop.b], [loop.c, loop.d]]))
-    with np.errstate(invalid="ignore"):  # scipy also makes integers of the scale, which nobody reads here
-        scale = matrix_balance(sizes, permute=False, separate=True)[1][0]
+    scale = scales(np.abs(_matrix_of(loop)))
     x, t = scale[:n], scale[n:]
     return loop._replace(
         a=loop.a * x / x[:, None], b=loop.b * t / x[:, None], c=loop.c * x / t[:, None], d=loop.d * t / t[:, None]
     )
 
 
+def _matrix_of(loop: Realization) -> np.ndarray:
+    """[[A, B], [C, D]]."""
+    return np.vstack([np.hstack([loop.a, loop.b]), np.hstack([loop.c, loop.d])])
+
+
 def _coupled(loop: Realization) -> list[tuple[np.ndarray, np.ndarray]]:
     """(states, channels) of each group that feeds itself: mu of a block triangular system is that of its blocks."""
     n = len(loop.a)
-    ways = np.block([[loop.a, loop.b], [loop.c, loop.d]]) != 0
+    if n and loop.a.all() and loop.b.any(axis=0).all() and loop.c.any(axis=1).all():  # no graph is needed to see it
+        return [(np.arange(n), np.arange(len(loop.d)))]
+    ways = _matrix_of(loop) != 0
     labels = connected_components(ways, directed=True, connection="strong")[1]
     return [(np.flatnonzero(labels[:n] == k), np.flatnonzero(labels[n:] == k)) for k in np.unique(labels[n:])]
 
 
-def _worst(g: Realization, groups: list[tuple[np.ndarray, np.ndarray]], tol: float) -> tuple[float, Attack]:
+def _worst(
+    g: Realization, poles: np.ndarray, groups: list[tuple[np.ndarray, np.ndarray]], tol: float
+) -> tuple[float, Attack]:
     """(upper bound of mu, strongest attack) over all groups; where an attack beats the bound, the sweep runs again."""
     upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan, math.nan)
     for states, channels in groups:
-        responses = Responses(
-            Realization(
+        responses = Responses(g, poles)
+        if len(groups) > 1 or len(states) < len(g.a):
+            part = Realization(
                 g.a[np.ix_(states, states)], g.b[np.ix_(states, channels)], g.c[np.ix_(channels, states)],
                 g.d[np.ix_(channels, channels)], g.continuous,
-            )
-        )  # fmt: skip
+            )  # fmt: skip
+            responses = Responses(part)
         peak = scaled_peak(responses, tol)
         attack = strongest_attack(responses, peak)
         if attack.size * peak.upper < 1 - _ROUNDING:

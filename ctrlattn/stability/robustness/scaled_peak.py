@@ -36,12 +36,14 @@ class ScaledPeak(NamedTuple):
 
 
 class Responses:
-    """G at many frequencies, again and again."""
+    """G at many frequencies, again and again, and its poles, where they are not known yet."""
 
-    def __init__(self, g: Realization) -> None:
+    def __init__(self, g: Realization, poles: np.ndarray | None = None) -> None:
         self.g = g
         self._transfer = BoundaryTransfer(*g[:4], g.continuous)
-        self.poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+        if poles is None:
+            poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+        self.poles = poles
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
         """(k, p, m); D at an infinite frequency."""

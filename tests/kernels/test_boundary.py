@@ -1,0 +1,170 @@
+"""Responses in Hessenberg form against numpy point by point, and the compiled search against the plain one."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.kernels import boundary
+from ctrlattn.kernels.boundary import Sides
+from ctrlattn.linear.transfer import BoundaryTransfer
+from ctrlattn.stability.boundary_search import samples, start_grid
+from ctrlattn.stability.boundary_search import zeros as plain_zeros
+
+NOISE = 1e-13
+
+
+def system(n, inputs=1, outputs=1, seed=0):
+    rng = np.random.default_rng([n, inputs, outputs, seed])
+    a = np.triu(rng.standard_normal((n, n)), -1)
+    a *= 0.95 / max(np.abs(np.linalg.eigvals(a)).max(), 1e-300) if n else 1.0
+    return (
+        a,
+        rng.standard_normal((n, inputs)),
+        rng.standard_normal((outputs, n)),
+        rng.standard_normal((outputs, inputs)),
+    )
+
+
+def sides_of(a, b, c, d, continuous):
+    centres = (0.0,) if continuous else (1.0, -1.0)
+    columns = np.array([(a - z * np.eye(len(a))).T for z in centres])
+    return Sides(np.ascontiguousarray(columns), np.array([b.T] * len(centres)), np.array([c] * len(centres)), d)
+
+
+def one_by_one(a, b, c, d, w, continuous):
+    points = 1j * w if continuous else np.exp(1j * w)
+    return np.array([c @ np.linalg.solve(z * np.eye(len(a)) - a, b) + d for z in points])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 1), (1, 3), (3, 2)])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_responses(n, inputs, outputs, continuous):
+    g = system(n, inputs, outputs)
+    w = np.concatenate([[0.0, np.pi, -np.pi, np.pi / 2], np.random.default_rng(1).uniform(-np.pi, np.pi, 50)])
+    expected = one_by_one(*g, w, continuous)
+    values = boundary.responses(sides_of(*g, continuous), w)
+    assert_allclose(values, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_zeros_below_the_diagonal_and_in_the_right_hand_side_change_nothing(continuous):
+    a, b, c, d = system(12, 2, 2)
+    a[3, 2] = a[7, 6] = a[11, 10] = 0.0
+    b[1:, 0] = 0.0
+    w = np.linspace(-3, 3, 41)
+    for matrix in (a, np.triu(a), np.diag(np.diag(a))):
+        expected = one_by_one(matrix, b, c, d, w, continuous)
+        values = boundary.responses(sides_of(matrix, b, c, d, continuous), w)
+        assert_allclose(values, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_a_large_entry_below_the_diagonal_is_the_pivot():
+    """Without pivots the corner 1e-9 divides entries of size 1: seven digits would be lost."""
+    a = np.array([[0.0, 1.0, 2.0], [1.0, 0.5, 1.0], [0.0, 1.0, 1e-9]])
+    g = a, np.ones((3, 1)), np.array([[1.0, -1.0, 2.0]]), np.zeros((1, 1))
+    w = np.array([1e-9, 0.3])
+    assert_allclose(boundary.responses(sides_of(*g, True), w), one_by_one(*g, w, True), rtol=1e-13)
+
+
+def test_an_infinite_frequency_shows_the_direct_term_and_a_pole_no_number():
+    g = np.array([[0.0, 1.0], [0.0, -1.0]]), np.ones((2, 1)), np.ones((1, 2)), np.array([[3.0]])
+    values = boundary.responses(sides_of(*g, True), np.array([np.inf, 0.0]))[:, 0, 0]
+    assert values[0] == 3.0
+    assert not np.isfinite(values[1])
+    nothing = np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), g[3]
+    assert boundary.responses(sides_of(*nothing, True), np.array([0.5]))[0, 0, 0] == 3.0
+
+
+@pytest.mark.parametrize("k", [10, 20, 30])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_poles_near_the_ends_of_the_circle_keep_their_digits(k, sign):
+    """|h/(z - 1 + h)| at w = 2 asin(x h/2), where |z - 1 + h|^2 = h^2 + (1 - h) x^2 h^2; the same next to z = -1."""
+    h, x = 2.0**-k, np.array([0.0, 0.5, 2.0])
+    g = np.array([[sign * (1 - h)]]), np.array([[h]]), np.ones((1, 1)), np.zeros((1, 1))
+    w = 2 * np.arcsin(x * h / 2)
+    values = boundary.responses(sides_of(*g, False), w if sign > 0 else np.pi - w)[:, 0, 0]
+    rounded = 1e-13 if sign > 0 else 1e-13 + 1e-15 / h  # pi - w has lost as much
+    assert_allclose(np.abs(values), 1 / np.sqrt(1 + (1 - h) * x**2), rtol=rounded)
+
+
+def plain(transfer, continuous):
+    """The response and the functions of the compiled search, in numpy."""
+
+    def response(w):
+        values = transfer.at(w)[0, 0]
+        return np.where(np.isfinite(values), values, np.inf)
+
+    def functions(w, values):
+        with np.errstate(all="ignore"):
+            size = np.abs(values)
+            sine = np.where(np.isfinite(size) & (size > 0), values.imag / size, 0.0)
+            level = np.where(np.isfinite(size), (size - 1) / (size + 1), 1.0)
+        base = w / (1 + w * w) if continuous else np.sin(w)
+        near = [np.where(np.abs(f) < NOISE, 0.0, f / scale) for f, scale in ((sine, base), (level, 1.0))]
+        return np.stack([*near, np.minimum(np.abs(1 + values), 1e300)])
+
+    return response, functions
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_search_is_the_plain_one(seed, continuous):
+    a, b, c, _ = system(2 + seed % 9, seed=seed)
+    if continuous:
+        a = a - np.eye(len(a))
+    transfer = BoundaryTransfer(a, b, 3 * c, np.zeros((1, 1)), continuous)
+    response, functions = plain(transfer, continuous)
+    w = start_grid(np.linalg.eigvals(a), continuous=continuous)
+    expected = samples(response, functions, w)
+    grid, values, f = boundary.refined(transfer.sides, w)
+    assert np.all(np.diff(grid) >= 0)
+    # Rounding may halve a step once more; nearly all points are the same, and what they show is.
+    common, i, j = np.intersect1d(grid, expected.w, return_indices=True)
+    assert len(common) > 0.95 * max(len(grid), len(expected.w))
+    assert_allclose(values[i], expected.values[j], rtol=1e-9, atol=1e-12 * np.abs(values).max())
+    for which in (0, 1):
+        crossed = np.sort(boundary.zeros(transfer.sides, grid, np.ascontiguousarray(f[which]), which))
+        assert_allclose(crossed, np.sort(plain_zeros(response, functions, expected, which)), rtol=1e-9)
+
+
+def test_a_smooth_curve_needs_no_more_than_a_halving_and_noise_ends():
+    transfer = BoundaryTransfer(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)), np.array([[0.5]]), False)
+    w = np.linspace(0.1, 3, 30)
+    grid, values, f = boundary.refined(transfer.sides, w)
+    assert_allclose(grid, np.linspace(0.1, 3, 59))
+    assert np.all(values == 0.5)
+    assert_allclose(f, np.array([[0.0], [-1 / 3], [1.5]]) * np.ones(59))
+    assert len(boundary.zeros(transfer.sides, grid, np.ascontiguousarray(f[0]), 0)) == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_closest_point_is_no_farther_than_any_of_a_dense_grid(seed):
+    a, b, c, _ = system(2 + seed, seed=100 + seed)
+    transfer = BoundaryTransfer(a, b, c, np.zeros((1, 1)), False)
+    w = np.linspace(0, np.pi, 200)
+    distance = np.abs(1 + transfer.at(w)[0, 0])
+    least, at = boundary.closest(transfer.sides, w, distance)
+    dense = np.linspace(0, np.pi, 20001)
+    assert least <= np.abs(1 + transfer.at(dense)[0, 0]).min() * (1 + 1e-12)
+    assert_allclose(np.abs(1 + transfer.at(np.array([at]))[0, 0, 0]), least, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_a_balanced_pencil_has_rows_and_columns_of_length_one_about(dtype):
+    rng = np.random.default_rng(3)
+    left, right = (np.exp(8 * rng.standard_normal((2, 6, 1))) * rng.standard_normal((2, 6, 6))).astype(dtype)
+    right[2] = left[2] = 0.0
+    rows, columns = np.ones(6), np.ones(6)
+    sizes = np.abs(left) ** 2 + np.abs(right) ** 2
+
+    def root(squares):
+        return np.exp2(-np.round(np.log2(np.where(squares > 0, squares, 1.0)) / 2))
+
+    for _ in range(6):
+        rows = root(sizes @ columns**2)
+        columns = root(rows**2 @ sizes)
+    expected = left * rows[:, None] * columns, right * rows[:, None] * columns
+    boundary.balance_pencil(left, right)
+    assert np.array_equal(left, expected[0])
+    assert np.array_equal(right, expected[1])
