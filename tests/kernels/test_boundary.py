@@ -1,4 +1,4 @@
-"""Responses in Hessenberg form against numpy point by point, and the compiled search against the plain one."""
+"""Responses in Hessenberg form against numpy, point by point."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,6 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import boundary
 from ctrlattn.kernels.boundary import Sides
-from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import samples, start_grid
-from ctrlattn.stability.boundary_search import zeros as plain_zeros
-
-NOISE = 1e-13
 
 
 def system(n, inputs=1, outputs=1, seed=0):
@@ -86,85 +81,3 @@ def test_poles_near_the_ends_of_the_circle_keep_their_digits(k, sign):
     values = boundary.responses(sides_of(*g, False), w if sign > 0 else np.pi - w)[:, 0, 0]
     rounded = 1e-13 if sign > 0 else 1e-13 + 1e-15 / h  # pi - w has lost as much
     assert_allclose(np.abs(values), 1 / np.sqrt(1 + (1 - h) * x**2), rtol=rounded)
-
-
-def plain(transfer, continuous):
-    """The response and the functions of the compiled search, in numpy."""
-
-    def response(w):
-        values = transfer.at(w)[0, 0]
-        return np.where(np.isfinite(values), values, np.inf)
-
-    def functions(w, values):
-        with np.errstate(all="ignore"):
-            size = np.abs(values)
-            sine = np.where(np.isfinite(size) & (size > 0), values.imag / size, 0.0)
-            level = np.where(np.isfinite(size), (size - 1) / (size + 1), 1.0)
-        base = w / (1 + w * w) if continuous else np.sin(w)
-        near = [np.where(np.abs(f) < NOISE, 0.0, f / scale) for f, scale in ((sine, base), (level, 1.0))]
-        return np.stack([*near, np.minimum(np.abs(1 + values), 1e300)])
-
-    return response, functions
-
-
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("continuous", [False, True])
-def test_the_search_is_the_plain_one(seed, continuous):
-    a, b, c, _ = system(2 + seed % 9, seed=seed)
-    if continuous:
-        a = a - np.eye(len(a))
-    transfer = BoundaryTransfer(a, b, 3 * c, np.zeros((1, 1)), continuous)
-    response, functions = plain(transfer, continuous)
-    w = start_grid(np.linalg.eigvals(a), continuous=continuous)
-    expected = samples(response, functions, w)
-    grid, values, f = boundary.refined(transfer.sides, w)
-    assert np.all(np.diff(grid) >= 0)
-    # Rounding may halve a step once more; nearly all points are the same, and what they show is.
-    common, i, j = np.intersect1d(grid, expected.w, return_indices=True)
-    assert len(common) > 0.95 * max(len(grid), len(expected.w))
-    assert_allclose(values[i], expected.values[j], rtol=1e-9, atol=1e-12 * np.abs(values).max())
-    for which in (0, 1):
-        crossed = np.sort(boundary.zeros(transfer.sides, grid, np.ascontiguousarray(f[which]), which))
-        assert_allclose(crossed, np.sort(plain_zeros(response, functions, expected, which)), rtol=1e-9)
-
-
-def test_a_smooth_curve_needs_no_more_than_a_halving_and_noise_ends():
-    transfer = BoundaryTransfer(np.zeros((1, 1)), np.zeros((1, 1)), np.ones((1, 1)), np.array([[0.5]]), False)
-    w = np.linspace(0.1, 3, 30)
-    grid, values, f = boundary.refined(transfer.sides, w)
-    assert_allclose(grid, np.linspace(0.1, 3, 59))
-    assert np.all(values == 0.5)
-    assert_allclose(f, np.array([[0.0], [-1 / 3], [1.5]]) * np.ones(59))
-    assert len(boundary.zeros(transfer.sides, grid, np.ascontiguousarray(f[0]), 0)) == 0
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_the_closest_point_is_no_farther_than_any_of_a_dense_grid(seed):
-    a, b, c, _ = system(2 + seed, seed=100 + seed)
-    transfer = BoundaryTransfer(a, b, c, np.zeros((1, 1)), False)
-    w = np.linspace(0, np.pi, 200)
-    distance = np.abs(1 + transfer.at(w)[0, 0])
-    least, at = boundary.closest(transfer.sides, w, distance)
-    dense = np.linspace(0, np.pi, 20001)
-    assert least <= np.abs(1 + transfer.at(dense)[0, 0]).min() * (1 + 1e-12)
-    assert_allclose(np.abs(1 + transfer.at(np.array([at]))[0, 0, 0]), least, rtol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", [float, complex])
-def test_a_balanced_pencil_has_rows_and_columns_of_length_one_about(dtype):
-    rng = np.random.default_rng(3)
-    left, right = (np.exp(8 * rng.standard_normal((2, 6, 1))) * rng.standard_normal((2, 6, 6))).astype(dtype)
-    right[2] = left[2] = 0.0
-    rows, columns = np.ones(6), np.ones(6)
-    sizes = np.abs(left) ** 2 + np.abs(right) ** 2
-
-    def root(squares):
-        return np.exp2(-np.round(np.log2(np.where(squares > 0, squares, 1.0)) / 2))
-
-    for _ in range(6):
-        rows = root(sizes @ columns**2)
-        columns = root(rows**2 @ sizes)
-    expected = left * rows[:, None] * columns, right * rows[:, None] * columns
-    boundary.balance_pencil(left, right)
-    assert np.array_equal(left, expected[0])
-    assert np.array_equal(right, expected[1])

@@ -57,7 +57,7 @@ def pencil_crossings(g: Realization, level: float) -> np.ndarray:
         left[p, p] += eye
         right[x, x] += eye
         right[p, p] += eye
-    from ctrlattn.kernels.boundary import balance_pencil
+    from ctrlattn.kernels.pencil import balance_pencil
 
     balance_pencil(left, right)
     return _on_boundary(g, *pencil_eigenvalues(left, right))

@@ -50,7 +50,7 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
 
 def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
     """L where it decides: no crossing and no dip of |1 + L| hides between two neighbours."""
-    from ctrlattn.kernels import boundary as kernel
+    from ctrlattn.kernels import curve as kernel
 
     w = start_grid(curve.poles, continuous=curve.loop.continuous, finer=finer)
     if 0 < len(curve.loop.a) <= _PENCIL:
@@ -77,7 +77,7 @@ def unit_circle(curve: LoopCurve, grid: Samples) -> np.ndarray:
 
 def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]:
     """(min |1 + L|, w)."""
-    from ctrlattn.kernels import boundary as kernel
+    from ctrlattn.kernels import curve as kernel
 
     w = np.concatenate([[0.0], grid.w, [curve.end]])
     ends = np.minimum(np.abs(1 + curve.values(w[[0, -1]])), 1e300)
@@ -112,6 +112,6 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
 
 
 def _zeros(curve: LoopCurve, grid: Samples, which: int) -> np.ndarray:
-    from ctrlattn.kernels import boundary as kernel
+    from ctrlattn.kernels import curve as kernel
 
     return kernel.zeros(curve.transfer.sides, grid.w, np.ascontiguousarray(grid.functions[which]), which)
