@@ -1,7 +1,10 @@
 """Looped networks, where depth is time: F pass after pass under a controller, its fixed points, spectra and limits."""
 
 from ctrlattn.looped.anderson import anderson
+from ctrlattn.looped.certificate import Ball, contraction_ball
+from ctrlattn.looped.closed import Growth, closed_map, closed_matrix, exponents, growth
 from ctrlattn.looped.iterate import iterate
+from ctrlattn.looped.limits import Limit, Limits, limits
 from ctrlattn.looped.pass_map import as_pass_map
 from ctrlattn.looped.period import Period, period
 from ctrlattn.looped.rest import Basin, RestPoint, basin, fixed_point
@@ -10,7 +13,11 @@ from ctrlattn.looped.ways import Way, way, ways
 from ctrlattn.passes import Passes
 
 __all__ = [
+    "Ball",
     "Basin",
+    "Growth",
+    "Limit",
+    "Limits",
     "PassSpectrum",
     "Passes",
     "Period",
@@ -19,8 +26,14 @@ __all__ = [
     "anderson",
     "as_pass_map",
     "basin",
+    "closed_map",
+    "closed_matrix",
+    "contraction_ball",
+    "exponents",
     "fixed_point",
+    "growth",
     "iterate",
+    "limits",
     "period",
     "spectrum",
     "way",

@@ -74,7 +74,8 @@ def layer_map(loop: Loop, x: Array, *, reference: Array | None = None) -> tuple[
     loop = require_single_loop(loop, "layer_map")
     xp = namespace(x)
     carried = loop.init(x, reference)
-    loop, memory = _with_read_memories(loop, loop.tracking.error(x, carried.reference))
+    controller, memory = with_read_memories(loop.controller, loop.tracking.error(x, carried.reference))
+    loop = replace(loop, controller=controller)
 
     def step(z: Array) -> Array:
         held = tuple(z[1:]) if loop.controller is not None else None
@@ -342,20 +343,23 @@ class _Curve:
         return like(p[:-1].reshape(tuple(self.template.shape)), self.template)
 
 
-def _with_read_memories(loop: Loop, e: Array) -> tuple[Loop, tuple[Array, ...]]:
-    """(loop with a controller of only those memories that its gains read, their values after layer 0)."""
-    if loop.controller is None:
-        return loop, ()
-    memory = loop.controller.init(e)
-    if not isinstance(loop.controller, PID):
-        return loop, memory
+def with_read_memories(controller: Any, e: Array) -> tuple[Any, tuple[Array, ...]]:
+    """(a controller of only those memories that its gains read, their values after the first error e).
+
+    >>> with_read_memories(PID(0.5, 0.1), np.ones((1, 1)))[1]  # the integral; no derivative reads the last error
+    (array([[0.]]),)
+    """
+    if controller is None:
+        return None, ()
+    memory = controller.init(e)
+    if not isinstance(controller, PID):
+        return controller, memory
     import control
 
-    pid = loop.controller
-    used = (pid.ki != 0, pid.kd != 0, pid.kd != 0)
+    used = (controller.ki != 0, controller.kd != 0, controller.kd != 0)
     memories = tuple(m for m, read in zip(memory, used, strict=False) if read)
-    system = control.ss(*pid.realization(), 1, remove_useless_states=False)
-    return replace(loop, controller=LTIController(system)), memories
+    system = control.ss(*controller.realization(), 1, remove_useless_states=False)
+    return LTIController(system), memories
 
 
 def _require_small(x: Array) -> None:

@@ -1,0 +1,209 @@
+"""z' = (h + D e + C s, A s + B e), e = F(h) - h + recall (h_0 - h): the loop over passes as one map of its whole state.
+
+Its state z = (h, memories of the controller) is what the tools for nonlinear maps take: Lyapunov exponents, branches of
+fixed points, bifurcations. Its derivative at a point is the matrix whose powers say how far from normal the loop is.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse.linalg import ArpackError, LinearOperator, svds
+
+from ctrlattn.arrays import Array, namespace
+from ctrlattn.errors import require_whole
+from ctrlattn.linear.jacobian import jacobian_operator
+from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
+from ctrlattn.looped.spectrum import pass_products
+from ctrlattn.passes import Passes, PassState
+from ctrlattn.stability import lyapunov_exponents, transient_growth
+from ctrlattn.stability.motion.fixed_points import with_read_memories
+from ctrlattn.stability.motion.tangent import length
+
+_FORMED = 400  # numbers in the whole state of a loop whose powers are formed
+_TOL, _RESTARTS = 1e-6, 100  # of the Lanczos steps for a larger one
+
+
+class Growth(NamedTuple):
+    """How much a loop amplifies a disturbance before its eigenvalues decide."""
+
+    passes: np.ndarray  # (m,) int
+    norms: np.ndarray  # (m,) |M^k|_2: the most by which a disturbance of (h, memories) grows in k passes
+    peak: float  # the largest of them
+    peak_pass: int
+    residuals: np.ndarray  # (m,) of the singular pair, as a share of the norm; 0 where M is formed
+
+
+def closed_map(
+    f: Any, h: Array, *, controller: Any = None, recall: float = 0.0, reference: Array | None = None
+) -> tuple[PassMap, Array]:
+    """The loop over passes as a map of its whole state z = (h, memories), and the state before pass 0.
+
+    Parameters
+    ----------
+    f, h, controller, recall, reference : as for `iterate`
+
+    Returns
+    -------
+    (step, start)
+        start: (1 + memories, *h.shape); `step(start)[0]` is the state one pass on.
+
+    Examples
+    --------
+    >>> from ctrlattn import PID
+    >>> step, start = closed_map(lambda h: 0 * h, np.ones((1, 2)), controller=PID(0.25, 0.25))
+    >>> start.shape, step(start)[0].tolist()
+    ((2, 1, 2), [[0.5, 0.5]])
+    """
+    pass_map, h, loop = as_pass_map(f), require_state(h), Passes(controller, recall=recall)
+    xp, start = namespace(h), loop.init(h, reference).start
+    law, memory = with_read_memories(loop.controller, loop.error(h, pass_map(h), start))
+    loop = Passes(law, recall=recall)
+
+    def step(z: Array) -> Array:
+        held = PassState(start, None if law is None else tuple(z[1:]))
+        new, _, _, after = loop.step(z[0], pass_map(z[0]), held)
+        return xp.stack([new, *(after.controller or ())])
+
+    return step, xp.stack([h, *memory])
+
+
+def exponents(
+    f: Any,
+    h: Array,
+    passes: int,
+    k: int = 1,
+    *,
+    controller: Any = None,
+    recall: float = 0.0,
+    reference: Array | None = None,
+    transient: int = 100,
+    history: bool = False,
+) -> Any:
+    """The k largest Lyapunov exponents of the loop over passes, in nats a pass: what stands for poles without rest.
+
+    At a fixed point the largest is ln max |pole|, on an orbit it is negative or 0, above 0 the loop is chaotic.
+
+    Parameters
+    ----------
+    f, h, controller, recall, reference : as for `iterate`
+    passes, k, transient, history : as for `lyapunov_exponents`
+
+    Returns
+    -------
+    (k,), or the pair with the running estimate
+
+    References
+    ----------
+    Of looped language models: Lyapunov spectra of Ouro and Huginn, OpenReview enDyNuSD3L.
+
+    Examples
+    --------
+    >>> exponents(lambda h: 0.5 * h, np.ones(2), 10).round(6).tolist()
+    [-0.693147]
+    """
+    step, start = closed_map(f, h, controller=controller, recall=recall, reference=reference)
+    return lyapunov_exponents(step, start, passes, k=k, transient=transient, history=history)
+
+
+def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 0.0) -> np.ndarray:
+    """M with z' = M z for F(h) = J h: [[I + D E, C], [B E, A]], E = J - (1 + k_r) I, each letter times the identity.
+
+    >>> closed_matrix(np.array([[-1.0]])).tolist()
+    [[-1.0]]
+    """
+    loop = Passes(controller, recall=recall)
+    a, b, c, d = loop.law.realization()
+    unit = np.eye(len(jacobian))
+    e = jacobian - (1 + loop.recall) * unit
+    return np.block([[unit + d[0, 0] * e, np.kron(c, unit)], [np.kron(b, e), np.kron(a, unit)]])
+
+
+def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall: float = 0.0) -> Growth:
+    """Norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
+
+    Of a state of at most 400 numbers (memories counted) the matrix is formed, and every k is measured. Of a larger one
+    the powers of two up to `passes` are, by iteration with M and its transpose; f then runs with torch.
+
+    Parameters
+    ----------
+    f, h, controller, recall : as for `iterate`
+    passes : int
+
+    Returns
+    -------
+    Growth
+
+    Raises
+    ------
+    InputError
+        As for `iterate`.
+    ArithmeticError
+        The Lanczos steps for a large state do not converge.
+
+    Examples
+    --------
+    >>> shear = np.array([[0.5, 0.0], [4.0, 0.5]])
+    >>> found = growth(lambda h: h @ shear, np.zeros((1, 2)), 8)
+    >>> found.norms[:3].round(3).tolist(), found.peak_pass
+    ([1.0, 4.062, 4.016], 1)
+    """
+    pass_map, h, loop = as_pass_map(f), require_state(h), Passes(controller, recall=recall)
+    passes, size = require_whole("passes", passes), length(h)
+    order = len(loop.law.realization()[0])
+    if size * (1 + order) <= _FORMED:
+        matrix = closed_matrix(pass_products(pass_map, h)(np.eye(size)), controller, loop.recall)
+        norms = transient_growth(matrix, passes, bounds=False).norms
+        return _growth(np.arange(passes + 1), norms, np.zeros(passes + 1))
+    operator = _closed_operator(jacobian_operator(pass_map, h), loop)
+    counts = [2**i for i in range(passes.bit_length()) if 2**i <= passes]
+    pairs = [(1.0, 0.0), *(_norm_of_power(operator, k) for k in counts)]
+    return _growth(np.array([0, *counts]), *np.array(pairs).T)
+
+
+def _growth(passes: np.ndarray, norms: np.ndarray, residuals: np.ndarray) -> Growth:
+    at = int(np.argmax(norms))
+    return Growth(passes, norms, float(norms[at]), int(passes[at]), residuals)
+
+
+def _norm_of_power(operator: LinearOperator, k: int) -> tuple[float, float]:
+    """(sigma, residual as a share of it) of the largest singular value of M^k, by Lanczos steps with M^k and M'^k."""
+
+    def times(v: np.ndarray) -> np.ndarray:
+        for _ in range(k):
+            v = operator @ v
+        return v
+
+    def back(w: np.ndarray) -> np.ndarray:
+        for _ in range(k):
+            w = operator.T @ w
+        return w
+
+    power = LinearOperator(operator.shape, matvec=times, rmatvec=back, dtype=operator.dtype)
+    start = np.random.default_rng(0).standard_normal(operator.shape[1])
+    if not np.any(times(start)):
+        return 0.0, 0.0
+    try:
+        u, sigma, v = svds(power, k=1, tol=_TOL, v0=start, maxiter=_RESTARTS)
+    except ArpackError as error:
+        raise ArithmeticError(f"the norm of {k} passes of the loop was not found: {error}") from error
+    off = np.linalg.norm(back(u[:, 0]) - sigma[0] * v[0]) + np.linalg.norm(times(v[0]) - sigma[0] * u[:, 0])
+    return float(sigma[0]), float(off / max(sigma[0], 1e-300))
+
+
+def _closed_operator(jacobian: LinearOperator, loop: Passes) -> LinearOperator:
+    """`closed_matrix` as products with M and its transpose."""
+    a, b, c, d = loop.law.realization()
+    order, size, shift = len(a), jacobian.shape[0], 1 + loop.recall
+
+    def forward(z: np.ndarray) -> np.ndarray:
+        z = z.reshape(1 + order, size)
+        e = np.asarray(jacobian @ z[0], dtype=float) - shift * z[0]
+        return np.vstack([z[0] + d[0, 0] * e + (c @ z[1:])[0], a @ z[1:] + b * e]).ravel()
+
+    def backward(y: np.ndarray) -> np.ndarray:
+        y = y.reshape(1 + order, size)
+        e = d[0, 0] * y[0] + (b.T @ y[1:])[0]
+        return np.vstack([y[0] + np.asarray(jacobian.T @ e, dtype=float) - shift * e, a.T @ y[1:] + c.T * y[0]]).ravel()
+
+    n = size * (1 + order)
+    return LinearOperator((n, n), matvec=forward, rmatvec=backward, dtype=np.float64)
