@@ -8,7 +8,6 @@ Just inside the limit the disturbance has to shrink, just outside it has to grow
 import math
 from typing import Any, NamedTuple
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import Array, like, machine_epsilon, require_real
@@ -45,7 +44,7 @@ class Limits(NamedTuple):
 def limits(
     f: Any,
     x: Array,
-    found: PassSpectrum,
+    measured: PassSpectrum,
     *,
     controller: Any = None,
     recall: float = 0.0,
@@ -58,8 +57,8 @@ def limits(
     ----------
     f, controller, recall : as for `iterate`
     x : any shape
-        Where `found` was measured.
-    found : PassSpectrum
+        Where `measured` was measured.
+    measured : PassSpectrum
         The whole spectrum, or what matters of it: "LM" for large gains, "LR" for recall.
     passes : int
         That the loop runs beside each limit. The growth is measured over their second half.
@@ -86,8 +85,8 @@ def limits(
     (0.4, 0.5)
     """
     step, x, loop = as_pass_map(f), require_state(x), Passes(controller, recall=recall)
-    runner = _Runner(step, x, found, require_whole("passes", passes, least=20), seed)
-    odd = odd_number_limit(found.eigenvalues, loop.recall)
+    runner = _Runner(step, x, measured, require_whole("passes", passes, least=20), seed)
+    odd = odd_number_limit(measured.eigenvalues, loop.recall)
     return Limits(_gain(runner, loop), _recall(runner, loop), _least_recall(runner, odd), odd)
 
 
@@ -100,12 +99,14 @@ def scaled(controller: Any, factor: float) -> Any:
     if isinstance(controller, PID):
         gains = (factor * controller.kp, factor * controller.ki, factor * controller.kd)
         return PID(*gains, form=controller.form, ema=controller.ema)
+    import control
+
     a, b, c, d = controller.realization()
     return LTIController(control.ss(a, b, factor * c, factor * d, 1, remove_useless_states=False))
 
 
 def _gain(runner: "_Runner", loop: Passes) -> Limit:
-    intervals = stable_gains(loop.law, runner.found.eigenvalues, loop.recall)
+    intervals = stable_gains(loop.law, runner.measured.eigenvalues, loop.recall)
     above = [pair for pair in intervals if pair[1] > 0 and math.isfinite(pair[1])]
     if not above:
         return _none()
@@ -116,7 +117,7 @@ def _gain(runner: "_Runner", loop: Passes) -> Limit:
 
 
 def _recall(runner: "_Runner", loop: Passes) -> Limit:
-    intervals = stable_recalls(loop.law, runner.found.eigenvalues)
+    intervals = stable_recalls(loop.law, runner.measured.eigenvalues)
     if not intervals:
         return _none()
     low, high = intervals[0]
@@ -128,7 +129,7 @@ def _recall(runner: "_Runner", loop: Passes) -> Limit:
 def _least_recall(runner: "_Runner", odd: OddNumberLimit) -> Limit:
     """Re lambda < 1 + k_r, at a gain that is stable just above it."""
     near = max(_BESIDE * odd.recall, _LEAST)
-    gain = stable_gains(None, runner.found.eigenvalues, odd.recall + near)[0][1] / 2
+    gain = stable_gains(None, runner.measured.eigenvalues, odd.recall + near)[0][1] / 2
     outside = Passes(PID(gain), recall=odd.recall - near) if odd.recall > near else None
     return runner.limit("least recall", odd.recall, Passes(PID(gain), recall=odd.recall + near), outside)
 
@@ -140,8 +141,8 @@ def _none() -> Limit:
 class _Runner:
     """The loop around x, from small disturbances."""
 
-    def __init__(self, step: PassMap, x: Array, found: PassSpectrum, passes: int, seed: int) -> None:
-        self.found, self.passes, self.x, self.rng = found, passes, x, np.random.default_rng(seed)
+    def __init__(self, step: PassMap, x: Array, measured: PassSpectrum, passes: int, seed: int) -> None:
+        self.measured, self.passes, self.x, self.rng = measured, passes, x, np.random.default_rng(seed)
         moved = x - step(x)
         self.step = lambda h: step(h) + moved
         flat = require_real("x", x).ravel()
@@ -150,7 +151,7 @@ class _Runner:
 
     def limit(self, name: str, value: float, inside: Passes, outside: Passes | None) -> Limit:
         beyond = inside if outside is None else outside
-        at = int(np.argmax(np.abs(pass_poles(beyond.law, self.found.eigenvalues, beyond.recall)).max(axis=-1)))
+        at = int(np.argmax(np.abs(pass_poles(beyond.law, self.measured.eigenvalues, beyond.recall)).max(axis=-1)))
         shrinks = self.rate(inside, at)
         grows = math.nan if outside is None else self.rate(outside, at)
         if shrinks >= 1 or grows <= 1:
@@ -159,11 +160,11 @@ class _Runner:
                 f"disturbance changes by {shrinks:.6g} in each pass just inside and by {grows:.6g} just outside. "
                 "Measure more eigenvalues; the loop may also be far from linear at x"
             )
-        return Limit(value, complex(self.found.eigenvalues[at]), shrinks, grows)
+        return Limit(value, complex(self.measured.eigenvalues[at]), shrinks, grows)
 
     def rate(self, loop: Passes, at: int) -> float:
         """exp of the mean of ln |d'|/|d| over the second half of the passes, d the disturbance of (h, memories)."""
-        along = self.found.vectors[:, at].real
+        along = self.measured.vectors[:, at].real
         d = along / (np.linalg.norm(along) or 1.0) + 0.1 * self._noise(len(along))
         h = self.x + like((self.size / np.linalg.norm(d) * d).reshape(tuple(self.x.shape)), self.x)
         e = loop.error(h, self.step(h), self.x)
