@@ -3,12 +3,15 @@
 The command line turns an InputError into one line and exit code 2. Any other exception is a fault of the package.
 """
 
+import reprlib
 from collections.abc import Collection
 from difflib import get_close_matches
 from importlib.util import find_spec
 from operator import index
 from typing import Any
 
+_LINE = reprlib.Repr()
+_LINE.maxstring = _LINE.maxother = _LINE.maxlong = 80  # characters
 _SHOWN = 40  # known names in a message: a vocabulary has thousands
 # The extra of this package that installs a module, and the name that a package index knows it by.
 _EXTRAS = {
@@ -67,6 +70,15 @@ def _is_installed(module: str) -> bool:
         return False
 
 
+def shown(value: Any) -> str:
+    """A value in a message: a line of it, however long or deep it is.
+
+    >>> shown("neutrino"), len(shown("x" * 10_000))
+    ("'neutrino'", 80)
+    """
+    return _LINE.repr(value)
+
+
 def did_you_mean(name: Any, known: Collection[str]) -> str:
     """The rest of a message about an unknown name: the nearest known one, or all that are known.
 
@@ -93,7 +105,7 @@ def require_known(what: str, name: Any, known: Collection[str]) -> str:
     ctrlattn.InputError: unknown order 'sequental': did you mean 'sequential'?
     """
     if not isinstance(name, str) or name not in known:
-        raise InputError(f"unknown {what} {name!r}: {did_you_mean(name, known)}")
+        raise InputError(f"unknown {what} {shown(name)}: {did_you_mean(name, known)}")
     return name
 
 

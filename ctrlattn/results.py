@@ -14,6 +14,7 @@ import numpy as np
 
 from ctrlattn import __version__, config
 from ctrlattn.arrays import to_numpy
+from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.files import atomic
 from ctrlattn.loop import Loop, Trajectory
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA_VERSION = 1
+_DEFLATE = 1032  # deflate makes no byte more than so many
+# What h5py, h5netcdf and xarray raise on damaged bytes.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError)
 
 
 def to_xarray(
@@ -134,10 +138,37 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
     try:
+        _require_plain(path)
         return xr.load_dataset(path, engine="h5netcdf")
-    except (OSError, ValueError, KeyError) as error:
+    except InputError as error:
+        raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
+    except _DAMAGED as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
+
+
+def _require_plain(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for what netCDF never has, links and data in other files, and for more data than there are.
+
+    Groups and variables are visited once each, so that a group that holds itself ends.
+    """
+    import h5py
+
+    variables: list[Any] = []
+    with h5py.File(path, "r") as file:
+        groups = [file]
+        file.visititems(lambda _, item: (variables if isinstance(item, h5py.Dataset) else groups).append(item))
+        for group in groups:
+            for name in group if isinstance(group, h5py.Group) else ():
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise InputError(f"{name!r} is a link to another place, which is not followed")
+        for variable in variables:
+            if variable.external or variable.is_virtual:
+                raise InputError(f"the data of {variable.name!r} are in another file, which is not read")
+        declared = sum(variable.size * variable.dtype.itemsize for variable in variables if variable.shape is not None)
+    if declared > _DEFLATE * os.stat(path).st_size:
+        raise InputError(f"its variables declare {declared} bytes, more than the file can hold")
+    require_memory(declared, "its variables")
 
 
 @dataclass(frozen=True)

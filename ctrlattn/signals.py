@@ -20,8 +20,12 @@ Nothing is ever pickled.
 """
 
 import json
+import math
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -29,8 +33,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.arrays import Array, namespace
+from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_known
 from ctrlattn.files import atomic
+from ctrlattn.parsing import parse_json
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +51,16 @@ VARIABLES = {
 }
 _ROW_SUM = 2e-2  # float16 rounds each of n weights
 _MASSIVE = 256.0
+_DEFLATE = 1032  # deflate makes no byte more than so many
+_HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What zipfile, zlib and numpy raise on damaged bytes; numpy reads a header as a text of Python, by ast and tokenize.
+_DAMAGED = (
+    OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, NotImplementedError, RecursionError, SyntaxError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
 
 
 def feedback_gain(x: Array, contribution: Array) -> Array:
@@ -238,21 +254,53 @@ def load_shipped(name: str) -> list["xr.Dataset"]:
 
 
 def _stored(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Every array of an .npz; whatever numpy raises on the way is a fault of the file."""
+    """Every array of an .npz, once its directory and headers declare no more than the file can hold."""
     try:
         with open(path, "rb") as file:
             # numpy takes whatever it does not know for a pickle.
-            if not file.peek(6).startswith((b"PK", b"\x93NUMPY", b"\x80")):
-                raise InputError("no .npz archive")
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
+            start = file.read(6)
+            if start.startswith(b"\x93NUMPY"):
                 raise InputError("a single array, not an .npz of recorded signals")
-            return {name: archive[name] for name in archive.files}
+            if not start.startswith(b"PK"):
+                raise InputError("not a file of recorded signals: no .npz archive")
+            with zipfile.ZipFile(file) as archive:
+                members = archive.infolist()
+                _require_plain(members, os.fstat(file.fileno()).st_size)
+                return {member.filename.removesuffix(".npy"): _array(archive, member) for member in members}
     except FileNotFoundError:
         raise InputError("no such file") from None
-    except (OSError, EOFError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = "it holds pickled objects, which are never loaded" if "pickle" in str(error).lower() else str(error)
-        raise InputError(f"not a file of recorded signals: {reason}") from error
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(f"not a file of recorded signals: {' '.join(str(error).split())}") from error
+
+
+def _require_plain(members: list[zipfile.ZipInfo], size: int) -> None:
+    """Raise InputError for what `save` never writes, and for more bytes than the file or the memory can hold."""
+    for member in members:
+        if member.flag_bits & 1:
+            raise InputError(f"{member.filename!r} is encrypted")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{member.filename!r} is compressed by method {member.compress_type}: deflate is read")
+        if member.compress_size > size or member.file_size > _DEFLATE * member.compress_size + 64:
+            raise InputError(f"{member.filename!r} declares {member.file_size} bytes, more than the file can hold")
+    require_memory(sum(member.file_size for member in members), "its arrays")
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array, whose header declares as many bytes as are there."""
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in _HEADERS:
+            raise InputError(f"{member.filename!r} is an array of the unknown format {version}")
+        shape, _, dtype = _HEADERS[version](file)
+        start = file.tell()
+    if dtype.hasobject:
+        raise InputError(f"{member.filename!r} holds pickled objects, which are never loaded")
+    if start + math.prod(shape) * dtype.itemsize != member.file_size:
+        raise InputError(f"{member.filename!r} declares the shape {shape}, and its bytes are not those of it")
+    with archive.open(member) as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -316,10 +364,7 @@ def _token_count(arrays: dict[str, np.ndarray]) -> int:
 def _texts(stored: dict[str, np.ndarray]) -> list["xr.Dataset"]:
     if "meta" not in stored:
         raise InputError("the array 'meta' (a JSON text) is missing")
-    try:
-        attrs = json.loads(str(stored["meta"]))
-    except json.JSONDecodeError as error:
-        raise InputError(f"meta is not JSON: {error}") from None
+    attrs = parse_json(str(stored["meta"]), "meta")
     if not isinstance(attrs, dict):
         raise InputError("meta must be a JSON object")
     prefixes = {name.partition("/")[0] for name in stored if name != "meta"}

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ctrlattn.config.schema import AnyController, AnyNormalizer, AnyPredictor, File, LoopModel, SimulationModel, members
-from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn.errors import InputError, did_you_mean, shown
 
 _PARTS = {
     model.kind_name(): model for union in (AnyPredictor, AnyController, AnyNormalizer) for model in members(union)
@@ -44,7 +44,7 @@ def _line(fault: Any) -> str:
         wrong, expected = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
         return f"{name}.kind: unknown kind {wrong!r}: {did_you_mean(wrong, _words(expected))}"
     message = str(fault["msg"]).removeprefix("Value error, ")
-    got = "" if fault["type"] == "missing" or isinstance(value, dict | BaseModel) else f", got {value!r}"
+    got = "" if fault["type"] == "missing" or isinstance(value, dict | BaseModel) else f", got {shown(value)}"
     return f"{name}: {message}{got}"
 
 

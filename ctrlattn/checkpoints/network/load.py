@@ -1,5 +1,6 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
+import math
 from typing import Any
 
 import torch
@@ -152,10 +153,10 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
     options = {"dtype": dtype, "attn_implementation": attention, **where(gguf, allow_download=allow_download)}
     if description.config is not None:
         options["config"] = description.config
+    loader = _loader(description)
     with foreign(description.source):
-        model, info = _loader(description).from_pretrained(
-            name, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        _require_sizes(description, loader)
+        model, info = loader.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     _complete(description.source, info)
     return model.eval()
 
@@ -174,6 +175,22 @@ def _loader(description: Description) -> Any:
     known = description.config is None or type(description.config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     causal = known if family is None else family.causal
     return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
+
+
+def _require_sizes(description: Description, loader: Any) -> None:
+    """Raise InputError where config.json wants far more weights than the files hold.
+
+    transformers would make what is missing of random numbers: a vocabulary of 10^10 words took all memory. A weight
+    that is shared by two layers may be counted twice.
+    """
+    if description.shapes is None:
+        return
+    build = loader.from_config if hasattr(loader, "from_config") else loader
+    with torch.device("meta"):
+        wanted = sum(weight.numel() for weight in build(description.config).parameters())
+    there = sum(math.prod(shape) for shape in description.shapes.values())
+    if wanted > 2 * there:
+        raise InputError(f"{description.source}: config.json wants {wanted} numbers as weights, the files hold {there}")
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:
