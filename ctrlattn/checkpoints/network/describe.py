@@ -189,7 +189,7 @@ def describe(
         model_type=config.model_type,
         family=family or FAMILIES.get(config.model_type),
         layers=_layers(str(source), config),
-        architecture=str((getattr(config, "architectures", None) or [""])[0]),
+        architecture=_architecture(config),
         shapes=shapes,
         allow_download=allow_download,
     )
@@ -331,6 +331,12 @@ def _folder_of(name: str) -> str:
     return name if file is None else str(Path(file).parent)
 
 
+def _architecture(config: Any) -> str:
+    """The class that the weights were saved from; "" where the configuration does not name one."""
+    names = getattr(config, "architectures", None)
+    return names[0] if isinstance(names, list | tuple) and names and isinstance(names[0], str) else ""
+
+
 def _layers(source: str, config: Any) -> int:
     layers = getattr(config.get_text_config(), "num_hidden_layers", None)
     if type(layers) is not int:
@@ -350,7 +356,7 @@ def _of_gguf(source: str, folder: str, gguf: str, family: Family | None) -> Desc
         raise InputError(f"{source}: the network has no layer")
     model_type = _GGUF_TYPES.get(architecture, architecture)
     there = _numbered(header.names, "blk")
-    if there != set(range(layers)):
+    if not _are_all(there, layers):
         raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(there)}")
     family = family or FAMILIES.get(model_type)
     return Description(source, folder, folder, gguf, None, model_type, family, layers, architecture="", shapes=None)
@@ -362,12 +368,21 @@ def _require_fit(description: Description) -> None:
         return
     paths = () if description.family is None else tuple(description.family.layers.split("|"))
     there: set[int] = max((_numbered(description.shapes, path) for path in paths), key=len, default=set())
-    wrong = there != set(range(description.layers)) if there else description.layers > _MANY
+    wrong = not _are_all(there, description.layers) if there else description.layers > _MANY
     if wrong:
         amount = f"{len(there)}" if there else "fewer"
         raise InputError(
             f"{description.source}: config.json says {description.layers} layers, the weights beside it are of {amount}"
         )
+
+
+def _are_all(numbers: set[int], count: int) -> bool:
+    """Whether the numbers are 0 ... count - 1; a set of them is not made, since a file may say any count.
+
+    >>> _are_all({0, 1, 2}, 3), _are_all({0, 2}, 10**18)
+    (True, False)
+    """
+    return len(numbers) == count and max(numbers) == count - 1
 
 
 def _numbered(names: Any, path: str) -> set[int]:

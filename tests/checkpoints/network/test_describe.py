@@ -103,3 +103,28 @@ def test_a_gguf_file_whose_layers_are_not_those_of_its_header(tmp_path):
         else:
             with pytest.raises(InputError, match=words):
                 describe(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("num_hidden_layers", 10**18, "says 1000000000000000000 layers"),
+        ("num_hidden_layers", "3", "num_hidden_layers|how many layers"),
+        ("num_hidden_layers", None, "num_hidden_layers|how many layers"),
+        ("architectures", 7, None),
+        ("architectures", {"a": 1}, None),
+        ("architectures", [7], None),
+        ("quantization_config", [1], "quantised"),
+        ("quantization_config", {"quant_method": 7, "bits": "x"}, "quantised by 7"),
+        ("model_type", 7, "config.json|cannot load"),
+    ],
+)
+def test_a_value_of_another_type_is_no_bug(key, value, words, tmp_path):
+    NETWORKS["llama"]().save_pretrained(tmp_path)
+    config = {**json.loads((tmp_path / "config.json").read_text()), key: value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if words is None:
+        assert describe(tmp_path).architecture == ""
+    else:
+        with pytest.raises(InputError, match=words):
+            describe(tmp_path)

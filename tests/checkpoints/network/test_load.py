@@ -122,7 +122,7 @@ def one_line(source, word, **options):
         ({"num_hidden_layers": 2}, "says 2 layers, .* are of 3"),
         ({"num_hidden_layers": 10**6}, "says 1000000 layers, .* are of 3"),
         ({"num_hidden_layers": 0}, "no layer"),
-        ({"model_type": "ctrl"}, "weights are missing in the file"),
+        ({"model_type": "ctrl"}, "numbers as weights, the files hold"),
     ],
 )
 def test_a_configuration_that_does_not_fit(broken, config, word):
