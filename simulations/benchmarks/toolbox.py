@@ -6,10 +6,14 @@
 Every pair is timed in turn in one process on the same random stable loop, and each row says how far the two answers
 lie apart. Where slycot is installed, python-control uses it for MIMO disk margins. It has no Hankel values in discrete
 time: those are compared with the textbook's, the root of the eigenvalues of the product of scipy's gramians, unchecked.
+
+"Checks alone" times what no answer can go without: the eigenvalue problems of its checks, as bare calls of LAPACK on
+matrices of the same size. "Ceiling" is the ratio that would be left if all else took no time.
 """
 
 import importlib.util
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -18,6 +22,7 @@ import numpy as np
 from machine import describe
 from paired import alternate, in_threads, median_ms, parser_of, write
 from scipy.linalg import solve_discrete_lyapunov
+from scipy.linalg.lapack import dgeev, dgesdd, dggev, zgeev
 
 from ctrlattn import disk_margin, hankel_singular_values, hinf_norm, margins
 
@@ -67,12 +72,46 @@ def textbook(g: control.StateSpace) -> float:
     return float(np.sqrt(np.abs(np.linalg.eigvals(p @ q)).max()))
 
 
+def checks(what: str, n: int, channels: int) -> Callable[[], None]:
+    """The eigenvalue problems of the checks of one answer, on random matrices of their size.
+
+    All: the poles. Margins: loops scaled up, scaled down and turned, up to 50 states. Disk margins: one pencil, and as
+    many attacks from inside, up to 50 states. H-infinity norm: a Hamiltonian matrix and a pencil. Hankel values: the
+    values themselves, of the product of two factors.
+    """
+    rng = np.random.default_rng(n)
+    a, double, left, right = (
+        np.asfortranarray(rng.standard_normal((k, k))) for k in (n, 2 * n, 2 * n + channels, 2 * n + channels)
+    )
+    turned = np.asfortranarray(a + 1j * a.T)
+    attacks = min(10_000 // (n * n + 1), 16) if n <= 50 else 0
+
+    def bare() -> None:
+        dgeev(a, compute_vl=0, compute_vr=0)
+        if what == "margins" and n <= 50:
+            for matrix, solve in ((a, dgeev), (a, dgeev), (turned, zgeev)):
+                solve(matrix, compute_vl=0, compute_vr=0)
+        if what == "H-infinity norm":
+            dgeev(double, compute_vl=0, compute_vr=0)
+        if what in ("H-infinity norm", "disk margin"):
+            dggev(left, right, compute_vl=0, compute_vr=0)
+        if what == "disk margin":
+            for _ in range(attacks):
+                zgeev(turned, compute_vl=0, compute_vr=0)
+        if what == "Hankel values":
+            dgesdd(a)
+
+    return bare
+
+
 def row(what: str, n: int, channels: int, ours: Any, theirs: Any, other: str, times: int) -> dict[str, object]:
     difference = abs(ours() - theirs()) / abs(ours())
     a, b = (median_ms(seconds) for seconds in alternate(ours, theirs, times))
+    floor = median_ms(alternate(checks(what, n, channels), lambda: None, times)[0])
     return {
         "what": f"{what}, n = {n}, {channels} x {channels}", "ours (ms)": a, "other (ms)": b,
-        "ratio": float(f"{b / a:.3g}"), "asked": ASKED[what], "difference": f"{difference:.0e}", "other": other,
+        "ratio": float(f"{b / a:.3g}"), "asked": ASKED[what], "checks alone (ms)": floor,
+        "ceiling": float(f"{b / floor:.3g}"), "difference": f"{difference:.0e}", "other": other,
     }  # fmt: skip
 
 

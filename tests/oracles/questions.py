@@ -573,9 +573,10 @@ def _sector(system: Any) -> Answer:
 
 
 def _true_sector(system: Any, answer: Answer) -> Answer:
-    """Above 1e8 the function says inf, as it says of itself."""
-    limit = exact.sector_limit(exact.line(system))
-    return {"limit": math.inf if limit > 1e8 else limit}
+    """Where the real part is 0 but for 1e-12 of the response the function says inf, as it says of itself."""
+    line = exact.line(system)
+    limit = exact.sector_limit(line)
+    return {"limit": math.inf if limit * exact.hinf(line) > 1e12 else limit}
 
 
 def _gap_arguments(rng: np.random.Generator) -> tuple[str, tuple[Any, ...]]:

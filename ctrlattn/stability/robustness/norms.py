@@ -188,7 +188,8 @@ def largest_gain(g: Realization, frequency: float) -> float:
 def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
     """Up from the best of a grid, until none of two eigenvalue problems shows a higher point."""
     response = BoundaryTransfer(*g[:4], g.continuous)
-    value, frequency = _climbed(response, np.unique(pole_grid(g, poles)))
+    grid = pole_grid(g, poles)
+    value, frequency = _climbed(response, np.unique(np.abs(grid) if g.real() else grid))
     if value == 0.0:  # at more points than a transfer function that is not zero has zeros
         return PeakGain(0.0, 0.0, 0.0)
     residual = 0.0
