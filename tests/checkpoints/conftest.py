@@ -38,6 +38,60 @@ def _network(name="llama", *, double=True):
     return checkpoints.load(model.double() if double else model, attention="sdpa")
 
 
+_TEXT = {**_SIZE, **_MORE, "max_position_embeddings": 64}
+_GROUPED = {**_TEXT, "num_key_value_heads": 1, "head_dim": 8}
+_WINDOWS = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"] * 2}
+_DELTA = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"] * 2,
+}  # fmt: skip
+_EXPERTS = {"num_experts_per_tok": 2, "num_local_experts": 4}
+# model type -> (first word of its classes, sizes): networks of several kinds that have no row in the table of families.
+TYPES = {
+    "mixtral": ("Mixtral", {**_GROUPED, **_EXPERTS}),
+    "olmo2": ("Olmo2", _TEXT),
+    "olmo3": ("Olmo3", {**_TEXT, **_WINDOWS}),
+    "phi3": ("Phi3", {**_TEXT, "num_key_value_heads": 1}),
+    "gpt_oss": ("GptOss", {**_GROUPED, **_EXPERTS, **_WINDOWS, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    "gemma4_text": ("Gemma4", {
+        **_GROUPED, **_WINDOWS, "global_head_dim": 8, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 4,
+        "vocab_size_per_layer_input": 50,
+    }),
+    "qwen3_5_text": ("Qwen3_5", {**_GROUPED, **_DELTA}),
+    "qwen3_next": ("Qwen3Next", {
+        **_GROUPED, **_DELTA, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    }),
+    "deepseek_v3": ("DeepseekV3", {
+        **_TEXT, "num_key_value_heads": 3, "q_lora_rank": 12, "kv_lora_rank": 8, "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4, "v_head_dim": 8, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1,
+        "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1, "moe_intermediate_size": 16,
+    }),
+    "falcon": ("Falcon", {key: value for key, value in {**_SIZE, **_MORE}.items() if key != "intermediate_size"}),
+    "jamba": ("Jamba", {
+        **{key: value for key, value in _GROUPED.items() if key != "head_dim"}, "attn_layer_period": 2,
+        "attn_layer_offset": 1, "expert_layer_period": 2, "expert_layer_offset": 1, "num_experts": 4,
+        "num_experts_per_tok": 2, "mamba_d_state": 4, "mamba_d_conv": 3,
+    }),
+}  # fmt: skip
+
+
+def _of_type(name):
+    """A tiny random checkpoint of a model type, in float64; it is traced."""
+    prefix, sizes = TYPES[name]
+    config = getattr(transformers, prefix + ("TextConfig" if name.endswith("_text") else "Config"))(**sizes)
+    config._experts_implementation = "eager"  # the grouped products of experts know no doubles
+    torch.manual_seed(0)
+    model = getattr(transformers, prefix + "ForCausalLM")(config).double().eval()
+    return checkpoints.load(model)
+
+
+@pytest.fixture
+def of_type():
+    """of_type(model type) -> Checkpoint of a network without a row in the table of families."""
+    return _of_type
+
+
 def _text(windows=6, length=12, seed=0):
     return np.random.default_rng(seed).integers(50, size=(windows, length))
 

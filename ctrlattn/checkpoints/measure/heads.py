@@ -107,7 +107,7 @@ def _parts(
     """(maps, W_V z + b_V per head (heads, n, p), attention matrices, factor that a norm behind the sum applies)."""
     index = checkpoint.layer_index(layer)
     maps = value_output(checkpoint, index)
-    sublayer = checkpoint.sublayers("attention")[index]
+    sublayer = checkpoint.sublayer("attention", index)
     x = _signal(recorded, "state", index)
     read = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
     values = read @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]

@@ -4,14 +4,14 @@ The norm counts as part of the sublayer, since it goes with it; the residual has
 The mean hides the sublayer that builds a massive activation at one position, so that the maximum stands beside it.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Sublayer
+from ctrlattn.checkpoints.network.families import Kind, Sublayer
 from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, stream_of, watch
 from ctrlattn.errors import InputError
@@ -34,13 +34,14 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     -------
     xarray.Dataset
         `attention`, `mlp`, `block` over `layer`: 0 where the stream keeps its direction, 1 where it turns by a right
-        angle, 2 where it is reversed; the same with `_max`: the largest of any token instead of the mean.
+        angle, 2 where it is reversed; the same with `_max`: the largest of any token instead of the mean. A traced
+        network has its own kinds, such as `mixer`: nan in a layer without one, the largest of several in one layer.
         attrs: `tokens`, how many were seen.
 
     Raises
     ------
     InputError
-        No token, ids outside the vocabulary, weights that give NaN.
+        No token, ids outside the vocabulary, weights that give NaN; a factor that depends on the text.
 
     References
     ----------
@@ -59,10 +60,19 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     import xarray as xr
 
     count = len(checkpoint.layers)
-    turns = {name: _Turns(count) for name in ("attention", "mlp", "block")}
-    tokens = _pass(checkpoint, ids, turns)
-    arrays = {f"{name}{suffix}": ("layer", v) for name, t in turns.items() for suffix, v in t.scores(tokens).items()}
-    _finite(arrays)
+    there = checkpoint.sublayers()
+    turns, blocks = {sublayer: _Turns() for sublayer in there}, [_Turns() for _ in range(count)]
+    tokens = _pass(checkpoint, ids, turns, blocks)
+    rows: dict[str, list[list[_Turns]]] = {}
+    for kind in _kinds(there):
+        rows[kind] = [[turns[s] for s in there if (s.kind, s.layer) == (kind, i)] for i in range(count)]
+    rows["block"] = [[turn] for turn in blocks]
+    _finite(rows)
+    arrays = {}
+    for name, some in rows.items():
+        for suffix in ("", "_max"):
+            values = [max((turn.scores(tokens)[suffix] for turn in row), default=np.nan) for row in some]
+            arrays[f"{name}{suffix}"] = ("layer", np.array(values))
     return xr.Dataset(arrays, {"layer": np.arange(count)}, {"tokens": tokens})
 
 
@@ -81,41 +91,45 @@ def turns_of(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
 
 
 class _Turns:
-    """Sum and maximum of 1 - cos, layer by layer."""
+    """Sum and maximum of 1 - cos over tokens."""
 
-    def __init__(self, *shape: int):
-        self.sum = np.zeros(shape)
-        self.max = np.full(shape, -np.inf)
+    def __init__(self) -> None:
+        self.sum, self.max = 0.0, -np.inf
 
-    def add(self, i: int, before: torch.Tensor, after: torch.Tensor) -> None:
+    def add(self, before: torch.Tensor, after: torch.Tensor) -> None:
         turn = turns_of(before, after)
-        self.sum[i] += turn.sum().item()
+        self.sum += turn.sum().item()
         # np.maximum passes NaN on, so that it is found at the end.
-        self.max[i] = np.maximum(self.max[i], turn.max().item())
+        self.max = float(np.maximum(self.max, turn.max().item()))
 
-    def scores(self, tokens: int) -> dict[str, np.ndarray]:
+    def scores(self, tokens: int) -> dict[str, float]:
         return {"": self.sum / tokens, "_max": self.max}
 
 
-def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[str, _Turns]) -> int:
+def _kinds(there: Sequence[Sublayer]) -> list[Kind]:
+    """Kinds of sublayers in the order in which a layer has them."""
+    return [kind for kind in get_args(Kind) if any(sublayer.kind == kind for sublayer in there)]
+
+
+def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[Sublayer, _Turns], blocks: list[_Turns]) -> int:
     """Send the text through the network without its head, some windows at a time; return the number of tokens."""
     inputs = inputs_of(checkpoint, ids, batch=True)
     key = next(name for name in inputs if name in ("input_ids", "pixel_values"))
     windows = inputs.pop(key)
-    post = checkpoint.family.norm == "post"
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        # What the norm of a post-norm network makes of x + F is the stream that goes on.
-        turns[sublayer.kind].add(sublayer.layer, x, sublayer.norm(x + F) if post else x.double() + F.double())
+        # What the norm of a post-norm network makes of x + F is the stream that goes on; it has the network's dtype.
+        wide = (x, F) if sublayer.after is not None else (x.double(), F.double())
+        turns[sublayer].add(x, sublayer.onto(*wide))
 
-    watching = watch(checkpoint.sublayers(), on, more=_blocks(checkpoint, turns["block"]))
+    watching = watch(turns, on, more=_blocks(checkpoint, blocks))
     with watching, attention(checkpoint.model, "sdpa"), torch.inference_mode():
         for part in in_batches(windows):
             checkpoint.model.base_model(**{key: part}, **inputs)
     return int(windows.shape[0] if windows.ndim > 2 else windows.numel())
 
 
-def _blocks(checkpoint: Checkpoint, turns: _Turns) -> list[Hook]:
+def _blocks(checkpoint: Checkpoint, turns: list[_Turns]) -> list[Hook]:
     """Hooks that compare the stream in front of a layer with the stream behind it."""
     streams: dict[int, torch.Tensor] = {}
 
@@ -127,7 +141,7 @@ def _blocks(checkpoint: Checkpoint, turns: _Turns) -> list[Hook]:
 
     def comparer(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            turns.add(i, streams.pop(i), first(output))
+            turns[i].add(streams.pop(i), first(output))
 
         return hook
 
@@ -136,8 +150,8 @@ def _blocks(checkpoint: Checkpoint, turns: _Turns) -> list[Hook]:
     return [*before, *((layer, comparer(i), False) for i, layer in enumerate(layers))]
 
 
-def _finite(arrays: dict[str, tuple[str, np.ndarray]]) -> None:
-    for name, (_, values) in arrays.items():
-        if not np.isfinite(values).all():
-            layer = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InputError(f"the {name.removesuffix('_max')} of layer {layer} gives values that are not finite")
+def _finite(rows: dict[str, list[list[_Turns]]]) -> None:
+    for name, some in rows.items():
+        for layer, row in enumerate(some):
+            if not all(np.isfinite(turn.max) for turn in row):
+                raise InputError(f"the {name} of layer {layer} gives values that are not finite")

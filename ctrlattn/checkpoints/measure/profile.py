@@ -27,9 +27,10 @@ import numpy as np
 
 from ctrlattn import __version__, results
 from ctrlattn.checkpoints.measure.parts import PARTS
-from ctrlattn.checkpoints.measure.parts.measurement import SUBLAYERS, Effort, Measurement
+from ctrlattn.checkpoints.measure.parts.measurement import Effort, Measurement
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError, require_known
 from ctrlattn.identity import digest, of_network, work_folder
 from ctrlattn.progress import Progress, silent
@@ -60,7 +61,8 @@ def feedback_profile(
     ids : (n,) token ids, str, or image
         As in `tap`.
     parts : names, optional
-        {parts}; all by default.
+        {parts}; all by default. Of a traced network whose heads cannot be told apart `heads` and
+        `value_output` are left out, and `attention` and `sinks` where nothing in it has an attention matrix.
     progress : callable (part, done, total), optional
     store : directory, optional
         Each part is written there when it is done, whole or not at all; what is there for the same weights, text and
@@ -76,9 +78,10 @@ def feedback_profile(
     -------
     xarray.Dataset
         Dims layer, depth (layer + 1), sublayer, head, token and those of single variables; every variable says its
-        `long_name` and `units`. Jacobians are those of a whole layer with respect to the stream of all tokens, n d
-        numbers, with isotropic directions. Attributes: the network, `cost`, a JSON text (parts -> passes, J v, J'w and
-        their sum in forward passes).
+        `long_name` and `units`. The sublayers are attention and mlp, or of a traced network those that its layers have
+        (mixer, "mlp 2"), with nan in a layer without one. Jacobians are those of a whole layer with respect to the
+        stream of all tokens, n d numbers, with isotropic directions. Attributes: the network, `cost`, a JSON text
+        (parts -> passes, J v, J'w and their sum in forward passes).
 
     Raises
     ------
@@ -99,7 +102,7 @@ def feedback_profile(
     >>> profile["feedback_gain"].dims, profile["sink_share"].shape
     (('layer', 'sublayer', 'token'), (2, 2))
     """
-    wanted = wanted_parts(parts)
+    wanted = wanted_parts(parts, checkpoint)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
     measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
@@ -109,8 +112,8 @@ def feedback_profile(
     return _merged(measurement, measured)
 
 
-def wanted_parts(parts: Sequence[str] | None) -> list[str]:
-    """Names of parts in the order of the table, all of them for None.
+def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = None) -> list[str]:
+    """Names of parts in the order of the table; for None all of them, or all that this checkpoint has.
 
     Raises
     ------
@@ -123,7 +126,8 @@ def wanted_parts(parts: Sequence[str] | None) -> list[str]:
     ['feedback', 'sinks']
     """
     if parts is None:
-        return list(PARTS)
+        missing = () if checkpoint is None else _missing(checkpoint)
+        return [name for name in PARTS if name not in missing]
     if isinstance(parts, str):
         raise InputError(f"parts is a list of names, got the text {parts!r}: write [{parts!r}]")
     for name in parts:
@@ -131,6 +135,16 @@ def wanted_parts(parts: Sequence[str] | None) -> list[str]:
     if not parts:
         raise InputError(f"no part is asked for: parts are {', '.join(PARTS)}")
     return [name for name in PARTS if name in parts]
+
+
+def _missing(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Parts that a traced network does not have: of heads whose maps are not known, of attention without a matrix."""
+    family = checkpoint.family
+    if not isinstance(family, Traced):
+        return ()
+    heads = () if family.value and family.output else ("heads", "value_output")
+    there = family.matrix or any(s.matrix for s in checkpoint.sublayers("attention"))
+    return heads if there else (*heads, "attention", "sinks")
 
 
 def _part(measurement: Measurement, name: str, folder: Path | None, mark: str) -> "xr.Dataset":
@@ -168,7 +182,7 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
         name: np.arange(whole.sizes[name]) for name in ("layer", "depth", "head") if name in whole.sizes
     }
     if "sublayer" in whole.sizes:
-        coords["sublayer"] = list(SUBLAYERS)
+        coords["sublayer"] = list(measurement.slots)
     return whole.assign_coords(coords).assign_attrs(
         schema_version=SCHEMA_VERSION,
         ctrlattn=__version__,

@@ -129,7 +129,7 @@ def _float64(value: torch.Tensor) -> np.ndarray:
 def _folded(checkpoint: Checkpoint, layer: int, maps: ValueOutput) -> ValueOutput:
     if checkpoint.family.norm == "post":
         return maps
-    attention = checkpoint.sublayers("attention")[layer]
+    attention = checkpoint.sublayer("attention", layer)
     matrix, shift = _affine(attention.norm, checkpoint)
     maps = maps._replace(value=maps.value @ matrix, value_bias=maps.value_bias + maps.value @ shift)
     if attention.out is attention.module:

@@ -127,6 +127,8 @@ class Sublayer:
         d, of a traced network; None: it is that of the norm.
     answer : Answer or None
         What `module` returns; None: a tensor like the stream, and of an attention module a matrix beside it.
+    matrix : str
+        Of a traced network: from the layer to the module that returns the attention matrix; "" for none.
     """
 
     layer: int
@@ -143,7 +145,8 @@ class Sublayer:
     after: Any = None
     step: int = 0
     width: int | None = None
-    answer: "Answer | None" = None
+    answer: Answer | None = None
+    matrix: str = ""
 
     def added(self, F: Any) -> Any:
         """c F: what a sublayer whose `out` gave F adds to the stream.

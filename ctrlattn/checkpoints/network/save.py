@@ -151,6 +151,8 @@ def _built(
     lacking = whole.keys() - weights.keys() - tied
     filled = {name: torch.zeros(()).expand(whole[name].shape) for name in lacking}
     own = {name: weight for name, weight in weights.items() if name in whole}
+    if dtype == torch.float64:  # the grouped products of experts know no doubles
+        config._experts_implementation = "eager"
     options = {"config": config, "dtype": dtype, "attn_implementation": attention}
     model = type(empty).from_pretrained(None, state_dict={**filled, **own}, **options).eval()
     apply(family, model, structure)

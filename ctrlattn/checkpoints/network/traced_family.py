@@ -136,6 +136,7 @@ def _sublayers(traced: Traced, layer: Any, call: Call) -> Iterator[Sublayer]:
                 step=number,
                 width=traced.structure.width,
                 answer=traced.answers.get(f"{call.layer}/{term.module}"),
+                matrix=term.matrix,
             )
         # A hole in the numbers says that the stream behind this step is no sum of what its sublayers give.
         number += 1 if len(here) == len(step.terms) else 2

@@ -8,15 +8,15 @@ network make relative errors of the stream matter. Otherwise a token of massive 
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
-from ctrlattn.checkpoints.network.stand_ins import Gain, MemoryGain
-from ctrlattn.checkpoints.network.structure import Stand, place, stand_in
+from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain
+from ctrlattn.checkpoints.network.structure import Stand, Structure, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
 from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 from ctrlattn.errors import InputError
@@ -146,34 +146,52 @@ def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | N
 
 
 def fit_gains(
-    checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]], windows: torch.Tensor, calibration: Calibration
+    checkpoint: Checkpoint,
+    gone: dict[Kind, tuple[int, ...]],
+    windows: torch.Tensor,
+    calibration: Calibration,
+    structure: Structure,
 ) -> None:
     """Replace sublayers of a network by gains, in place; each is fitted with all earlier gains in the network."""
     family, model = checkpoint.family, checkpoint.model
-    wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
+    wanted = [s for s in checkpoint.sublayers() if s.layer in gone.get(s.kind, ())]
     first, last = wanted[0].layer, wanted[-1].layer
     flow = Flow.start(family, model, windows, first)
     for layer in range(first, last + 1):
         for sublayer in wanted:
             if sublayer.layer == layer:
-                place(family, model, sublayer, fitted(checkpoint, sublayer, flow, calibration))
+                settings = structure[sublayer.kind][layer]
+                place(family, model, sublayer, fitted(checkpoint, sublayer, flow, calibration, settings))
         if layer < last:
             flow = flow.after(layer)
         if calibration.progress is not None:
             calibration.progress("fit", layer + 1 - first, last + 1 - first)
 
 
-def fitted(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: Calibration) -> Gain:
-    """The gain for one sublayer of the layer that `flow` has reached; the network is left as it is."""
-    gain = cast(Gain, stand_in(sublayer, settings_of(checkpoint, sublayer.kind, calibration)))
+def fitted(
+    checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: Calibration, settings: Stand = None
+) -> torch.nn.Module:
+    """The gain for one sublayer of the layer that `flow` has reached; the network is left as it is.
+
+    `settings` are those of its entry in the network's structure; None: those that the calibration gives.
+    """
+    settings = settings_of(checkpoint, sublayer.kind, calibration) if settings is None else settings
+    stand = stand_in(sublayer, settings)
+    gain = stand.stand if isinstance(stand, Beside) else stand
+    if not isinstance(gain, Gain):  # it reads no stream
+        return stand
     signals = flow.signals(sublayer)
+    if signals[0][0].shape[-1] != checkpoint.width:
+        raise InputError(
+            f"the {sublayer.kind} of layer {sublayer.layer} reads no stream of {checkpoint.width} features"
+        )
     if isinstance(gain, MemoryGain):
         fit_memory(gain, checkpoint, sublayer, flow, signals)
         # The static part is fitted to what the memory leaves.
         signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
     moments = reduce(add, (SecondMoments.of(*triple) for triple in signals))
     assign(gain, *moments.solve(calibration.ridge, calibration.rank))
-    return gain
+    return stand
 
 
 def assign(gain: Gain, matrix: torch.Tensor, bias: torch.Tensor) -> None:

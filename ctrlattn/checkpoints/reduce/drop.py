@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import KINDS, Kind
+from ctrlattn.checkpoints.network.families import Kind, sublayers
 from ctrlattn.checkpoints.network.inputs import windows_of
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
+from ctrlattn.checkpoints.reduce.proof import answers_of, missed
 from ctrlattn.checkpoints.reduce.request import require_gains
 from ctrlattn.errors import InputError
 
@@ -19,19 +21,25 @@ def drop(
     attention: Iterable[int] = (),
     mlp: Iterable[int] = (),
     blocks: Iterable[int] = (),
+    mixer: Iterable[int] = (),
     compensate: Any = None,
 ) -> Checkpoint:
     """A checkpoint without these sublayers. The source is untouched; both share the weights that are left.
 
     A dropped attention layer has no part in the KV cache. A further drop from the result adds to the dropped layers.
+    In a traced network each drop is proved: the network without the module gives the stream of the network without what
+    the module adds. A module that gives more than that (keys that later layers share) stays and runs; only its
+    contribution goes.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-    attention, mlp, blocks : layers 0 ... layers - 1
-        Layers whose attention, MLP, or both (a block) are dropped.
+    attention, mlp, blocks, mixer : layers 0 ... layers - 1
+        Layers whose attention, MLP, or whole (a block) is dropped. A mixer mixes tokens without an attention matrix: a
+        state-space layer, linear attention, a convolution.
     compensate : Calibration or (windows, length) token ids, optional
-        Text to which a static gain is fitted for each dropped sublayer, see `Calibration`. None drops them bare.
+        Text to which a static gain is fitted for each dropped sublayer, see `Calibration`. None drops them bare. A
+        sublayer that reads something else than d features is dropped bare in any case.
 
     Returns
     -------
@@ -41,9 +49,11 @@ def drop(
     Raises
     ------
     InputError
-        A layer does not exist or is dropped already, no layer is named, or no attention would be left. With gains: the
-        network is an encoder or post-norm, a memory is asked for where a norm follows the attention, or the text gives
-        a gain that is not finite.
+        A layer does not exist, has no such sublayer or is dropped already, no layer is named, or no attention would be
+        left. With gains: the network is an encoder or post-norm, a memory is asked for where a norm follows the
+        attention or its maps are not known, or the text gives a gain that is not finite.
+    ArithmeticError
+        A traced network in which something else reads a module that is to go.
 
     References
     ----------
@@ -59,41 +69,69 @@ def drop(
     >>> smaller.model.config.ctrlattn
     {'attention': {'1': None}, 'mlp': {'2': None}}
     """
-    gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks)
+    gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else _windows(checkpoint, calibration)
     before = structure_of(checkpoint.model)
-    stands = {kind: settings_of(checkpoint, kind, calibration) for kind in KINDS if gone[kind]}
-    structure: Structure = {kind: {**before[kind], **dict.fromkeys(gone[kind], stands.get(kind))} for kind in KINDS}
-    if len(structure["attention"]) == len(checkpoint.layers):
-        raise InputError(
-            f"all {len(checkpoint.layers)} attention layers would be gone: no token would read another, and no cache "
-            "would count them; keep at least one"
-        )
-    smaller = replace(checkpoint, model=shared(checkpoint.model))
+    settings = {kind: settings_of(checkpoint, kind, calibration) for kind in gone if gone[kind]}
+    stands: Structure = {kind: dict.fromkeys(gone[kind], settings[kind]) for kind in settings}
+    structure: Structure = {k: {**before.get(k, {}), **stands.get(k, {})} for k in dict.fromkeys((*before, *stands))}
+    _require_readers(checkpoint, structure)
+    family = checkpoint.family
+    if isinstance(family, Traced):
+        family, stay = _proved(family, checkpoint, gone)
+        for kind, layer in stay:
+            structure[kind][layer] = {"kept": structure[kind][layer]}
+    smaller = replace(checkpoint, model=shared(checkpoint.model), family=family)
     if calibration is None or windows is None:
         for sublayer in smaller.sublayers():
-            if sublayer.layer in gone[sublayer.kind]:
-                put(smaller.family, smaller.model, sublayer, None)
+            if sublayer.layer in gone.get(sublayer.kind, ()):
+                put(smaller.family, smaller.model, sublayer, structure[sublayer.kind][sublayer.layer])
     else:
-        fit_gains(smaller, gone, windows, calibration)
+        fit_gains(smaller, gone, windows, calibration, structure)
     record(smaller.family, smaller.model, structure)
     return smaller
 
 
-def _wanted(checkpoint: Checkpoint, **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
+def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
     """{kind: layers to drop}, checked against the network."""
-    layers = {name: {checkpoint.layer_index(layer) for layer in some} for name, some in named.items()}
-    before = structure_of(checkpoint.model)
-    gone: dict[Kind, tuple[int, ...]] = {}
-    for kind in KINDS:
-        gone[kind] = tuple(sorted(layers[kind] | layers["blocks"]))
-        twice = [layer for layer in gone[kind] if layer in before[kind]]
+    whole = {checkpoint.layer_index(layer) for layer in blocks}
+    before, there = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
+    layers: dict[Kind, set[int]] = {kind: {i for k, i in there if k == kind and i in whole} for kind in get_args(Kind)}
+    for kind in get_args(Kind):
+        for layer in (checkpoint.layer_index(layer) for layer in named.get(kind, ())):
+            checkpoint.sublayer(kind, layer)  # says what the layer has where it has none of this kind
+            layers[kind].add(layer)
+        twice = sorted(layer for layer in layers[kind] if layer in before.get(kind, {}))
         if twice:
             raise InputError(f"the {kind} of layer {twice[0]} is gone already")
-    if not any(gone.values()):
+    if not any(layers.values()):
         raise InputError("nothing to drop: name layers in attention, mlp or blocks")
-    return gone
+    return {kind: tuple(sorted(some)) for kind, some in layers.items()}
+
+
+def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
+    """Some attention is left, or some mixer where there was no attention."""
+    there = checkpoint.sublayers()
+    kind: Kind = "attention" if any(s.kind == "attention" for s in there) else "mixer"
+    count = len({s.layer for s in there if s.kind == kind})
+    if count and len(structure.get(kind, {})) == count:
+        raise InputError(
+            f"all {count} {kind} layers would be gone: no token would read another, and no cache would count them; "
+            "keep at least one"
+        )
+
+
+def _proved(
+    family: Traced, checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]]
+) -> tuple[Traced, list[tuple[Kind, int]]]:
+    """(the family with what the dropped modules return, sublayers that stay because others need them)."""
+    model = checkpoint.model
+    wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
+    family = family.answering(answers_of(family, model, wanted))
+    wanted = [s for s in sublayers(family, model) if s.layer in gone[s.kind]]
+    felt = missed(family, model, wanted)
+    return family, [(s.kind, s.layer) for s in wanted if (s.layer, s.path) in felt]
 
 
 def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:

@@ -33,8 +33,13 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises
     ------
     InputError
-        A norm stands behind the attention, or no attention is left.
+        A norm stands behind the attention, no attention is left, or its maps W_V and W_O are not known.
     """
+    if not (checkpoint.family.value and checkpoint.family.output):
+        raise InputError(
+            f"the value and output maps of {checkpoint.family.name!r} are not known, and a memory is made of them: "
+            "compensate without memory"
+        )
     sublayer = checkpoint.sublayers("attention")[0]
     if sublayer.out_path != sublayer.path or not checkpoint.causal:
         raise InputError(

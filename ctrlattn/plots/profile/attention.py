@@ -37,7 +37,7 @@ def attention_modes(profile: "xr.Dataset") -> Figure:
     left.plot(layers, quantiles[2], color=COLOURS[0], marker="o", label="median; bands: 50 and 90 %")
     names = [str(name) for name in profile["preset"].to_numpy()]
     looks = styles(names)
-    low, high = float(min(-0.1, quantiles[0].min())), 1.1
+    low, high = float(min(-0.1, np.nanmin(quantiles[0]))), 1.1
     for name in names:
         for end in profile["stable_interval"].sel(preset=name).to_numpy():
             if low < end < high and end not in (0.0, 1.0):

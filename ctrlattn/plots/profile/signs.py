@@ -11,7 +11,13 @@ from ctrlattn.plots.style import COLOURS, figure, sparse_markers, styles, themed
 if TYPE_CHECKING:
     import xarray as xr
 
-_LOOKS = {"attention": (COLOURS[0], "o", "solid"), "mlp": (COLOURS[6], "s", (0, (5, 1.5)))}
+# Of a traced network a layer may have others: a mixer, or a second MLP.
+_LOOKS = {
+    "attention": (COLOURS[0], "o", "solid"),
+    "mlp": (COLOURS[6], "s", (0, (5, 1.5))),
+    "mixer": (COLOURS[2], "^", (0, (3, 1, 1, 1))),
+}
+_OTHER = (COLOURS[4], "D", (0, (1, 1)))
 _NAMES = {"attention": "attention", "mlp": "MLP"}
 
 
@@ -32,17 +38,20 @@ def feedback(profile: "xr.Dataset") -> Figure:
     """
     fig = figure(height=5.4)
     top, bottom = fig.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
-    for kind, (colour, marker, dash) in _LOOKS.items():
+    for kind in map(str, profile["sublayer"].to_numpy()):
+        colour, marker, dash = _LOOKS.get(kind, _OTHER)
         spread = profile["feedback_gain_quantile"].sel(sublayer=kind).to_numpy()
         layers = np.arange(len(spread))
-        top.plot(layers, spread[:, 2], color=colour, marker=marker, linestyle=dash, label=f"{_NAMES[kind]}, median")
+        top.plot(
+            layers, spread[:, 2], color=colour, marker=marker, linestyle=dash, label=f"{_NAMES.get(kind, kind)}, median"
+        )
         top.fill_between(layers, spread[:, 1], spread[:, 3], color=colour, alpha=0.30, linewidth=0)
         top.fill_between(layers, spread[:, 0], spread[:, 4], color=colour, alpha=0.13, linewidth=0)
         for name, line, fill in (("negative_share", dash, "full"), ("predicted_share", (0, (1, 1.2)), "none")):
             share = profile[name].sel(sublayer=kind).to_numpy()
             words = "tokens with negative feedback" if fill == "full" else "variance of the state predicted"
             look = {"color": colour, "marker": marker, "linestyle": line, "fillstyle": fill}
-            bottom.plot(layers, share, label=f"{_NAMES[kind]}, {words}", **look)
+            bottom.plot(layers, share, label=f"{_NAMES.get(kind, kind)}, {words}", **look)
     top.axhline(0.0, color="black", linewidth=0.9)
     signed_scale(top)
     top.set(ylabel="Gain ⟨F, x⟩/⟨x, x⟩", title="Below 0: negative feedback. Bands: 50 and 90 % of the tokens")

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import presets
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import (
+    Measurement,
+    Passes,
+    each_layer,
+    labelled,
+    require_matrices,
+    stacked,
+)
 from ctrlattn.frequency import difference_gain, token_frequency_response
 from ctrlattn.stability import attention_spectrum
 from ctrlattn.stability.modes.regions import mode_intervals, unstable_share
@@ -18,20 +25,22 @@ _WAVES = 33  # frequencies from 0 to pi
 
 
 def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Spectra of the attention matrices, the presets' stability intervals, and the matrices as filters over tokens."""
+    """Spectra of the attention matrices, the presets' stability intervals, and the matrices as filters over tokens.
+
+    A layer without an attention matrix has nan: there is nothing to take a spectrum of.
+    """
     omega = np.linspace(0, np.pi, _WAVES)
-    matrices = measurement.recorded["attention"].to_numpy()
-    layers = each_layer(
-        measurement,
-        "attention",
-        lambda i: (
-            attention_spectrum(matrices[i]),
-            difference_gain(matrices[i]),
-            token_frequency_response(matrices[i], omega),
-        ),
-    )
-    modes, smoothing, response = (np.stack(arrays) for arrays in zip(*layers, strict=True))
-    unstable = np.stack([unstable_share(presets.get(name), modes) for name in LOOPS])
+    matrices = require_matrices(measurement)
+
+    def measure(i: int) -> tuple[np.ndarray, ...] | None:
+        a = matrices[i]
+        if a is None:
+            return None
+        return attention_spectrum(a), difference_gain(a), token_frequency_response(a, omega)
+
+    modes, smoothing, response = stacked(each_layer(measurement, "attention", measure))
+    there = np.isfinite(smoothing)
+    unstable = np.stack([np.where(there, unstable_share(presets.get(name), _or_zero(modes)), np.nan) for name in LOOPS])
     variables = labelled(
         measurement,
         attention_eigenvalue=(("layer", "head", "token"), modes, "eigenvalue of the attention matrix"),
@@ -51,6 +60,11 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         preset=("preset", np.array(LOOPS), "loop of ctrlattn.presets"),
     )
     return variables, Passes()
+
+
+def _or_zero(modes: np.ndarray) -> np.ndarray:
+    """The eigenvalues, 0 in a layer without a matrix."""
+    return np.where(np.isfinite(modes), modes, 0.0)
 
 
 def _interval(name: str) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import SUBLAYERS, Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
 from ctrlattn.signals import feedback_gain, predictor_fit, size_ratio
 
@@ -16,22 +16,34 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
-    pairs = [measurement.sublayer(kind) for kind in SUBLAYERS]
+    pairs = [measurement.sublayer(kind) for kind in measurement.slots]
+    there = np.stack([np.isfinite(f[:, 0, 0]) for _, f in pairs], axis=1)  # a layer may have no such sublayer
     gain = np.stack([feedback_gain(x, f) for x, f in pairs], axis=1)
     ratio = np.stack([size_ratio(x, f) for x, f in pairs], axis=1)
     ordinary = ordinary_tokens(measurement.state)
-    fits = [[predictor_fit(x[:, ordinary][i], f[:, ordinary][i]) for x, f in pairs] for i in range(len(gain))]
+    fits = [
+        [
+            predictor_fit(x[i, ordinary], f[i, ordinary]) if row[j] else (np.nan, np.nan)
+            for j, (x, f) in enumerate(pairs)
+        ]
+        for i, row in enumerate(there)
+    ]
+    negative = np.where(there, np.mean(gain < 0, axis=-1), np.nan)
     per_token = ("layer", "sublayer", "token")
     variables = labelled(
         measurement,
         feedback_gain=(per_token, gain, "gain of the feedback, <F, x>/<x, x>"),
-        feedback_cosine=(per_token, gain / np.where(ratio > 0, ratio, 1.0), "cosine between contribution and state"),
+        feedback_cosine=(per_token, gain / np.where(ratio == 0, 1.0, ratio), "cosine between contribution and state"),
         feedback_gain_quantile=(
             ("layer", "sublayer", "quantile"),
             np.moveaxis(np.quantile(gain, QUANTILES, axis=-1), 0, -1),
             "gain of the feedback, quantile over the tokens",
         ),
-        negative_share=(per_token[:2], np.mean(gain < 0, axis=-1), "share of tokens with negative feedback"),
+        negative_share=(
+            per_token[:2],
+            negative,
+            "share of tokens with negative feedback",
+        ),
         contribution_ratio=(per_token[:2], np.median(ratio, axis=-1), "median of |F|/|x| over the tokens"),
         predictor_gain=(per_token[:2], np.array(fits)[..., 0], "least-squares g of x = g F + constant"),
         predicted_share=(per_token[:2], np.array(fits)[..., 1], "share of the variance of the state predicted, R^2"),

@@ -10,9 +10,12 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
-from ctrlattn.checkpoints.measure.tap import tap
+from ctrlattn.checkpoints.measure.sublayer_signals import SublayerSignals, sublayer_signals
+from ctrlattn.checkpoints.measure.tap import tap, token_names
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import leads
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 from ctrlattn.progress import Progress
 
@@ -87,6 +90,35 @@ class Measurement:
         return tap(self.checkpoint, self.ids)
 
     @cached_property
+    def watched(self) -> SublayerSignals:
+        """Signals of whatever sublayers a traced network has, from one pass."""
+        return sublayer_signals(self.checkpoint, self.ids)
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the network has no row in the table of families."""
+        return isinstance(self.checkpoint.family, Traced)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The sublayers that a layer has, in order."""
+        return self.watched.slots if self.is_traced else SUBLAYERS
+
+    @property
+    def tokens(self) -> list[str] | None:
+        """The texts of the tokens, once a pass was recorded."""
+        if "watched" in vars(self):
+            return token_names(self.checkpoint, inputs_of(self.checkpoint, self.ids))
+        if "recorded" in vars(self) and "text" in self.recorded.coords:
+            return [str(t) for t in self.recorded["text"].to_numpy()]
+        return None
+
+    @property
+    def matrices(self) -> list[np.ndarray | None]:
+        """Attention matrices (heads, n, n) of each layer; None where a layer has none."""
+        return list(self.watched.matrices) if self.is_traced else list(self.recorded["attention"].to_numpy())
+
+    @cached_property
     def functions(self) -> list[tuple[LayerFunction, Any]]:
         """Each layer as a function, and the stream it reads, from one pass."""
         return layer_functions(self.checkpoint, self.ids)
@@ -94,11 +126,13 @@ class Measurement:
     @property
     def passes(self) -> int:
         """How many passes through the whole network have been made so far."""
-        return sum(name in vars(self) for name in ("recorded", "functions"))
+        return sum(name in vars(self) for name in ("recorded", "watched", "functions"))
 
     @property
     def state(self) -> np.ndarray:
         """The stream at every depth, (L + 1, n, d)."""
+        if self.is_traced:
+            return self.watched.state
         return np.asarray(self.recorded["state"].to_numpy(), dtype=np.float64)
 
     def jacobian(self, layer: int) -> LinearOperator:
@@ -106,7 +140,10 @@ class Measurement:
         return recorded_jacobian(*self.functions[layer])
 
     def sublayer(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """(x, F): the stream that the sublayers of this kind add to and what they add, each (L, n, d)."""
+        """(x, F): the stream that the sublayers in this slot add to and what they add, each (L, n, d)."""
+        if self.is_traced:
+            place = self.slots.index(kind)
+            return self.watched.x[:, place], self.watched.F[:, place]
         parallel = bool(self.recorded.attrs.get("parallel", 0))
         x = self.state[:-1] if kind == "attention" or parallel else self.recorded["mid"].to_numpy().astype(np.float64)
         return x, self.recorded[f"{kind}_out"].to_numpy().astype(np.float64)
@@ -124,10 +161,10 @@ def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.D
         for name, (dims, values, long_name, *unit) in variables.items()
     }
     coords = {name: arrays.pop(name) for name in variables if arrays[name][0] == name}
-    named = "recorded" in vars(measurement) and "text" in measurement.recorded.coords
-    if named and any("token" in dims for dims, *_ in arrays.values()):
+    texts = measurement.tokens
+    if texts is not None and any("token" in dims for dims, *_ in arrays.values()):
         # netCDF text cannot hold a zero byte.
-        coords["text"] = ("token", [str(t).replace("\0", "") for t in measurement.recorded["text"].to_numpy()])
+        coords["text"] = ("token", [text.replace("\0", "") for text in texts])
     return xr.Dataset(arrays, coords=coords)
 
 
@@ -155,11 +192,28 @@ def attending(checkpoint: Checkpoint) -> list[bool]:
     return there
 
 
+def require_matrices(measurement: Measurement) -> list[np.ndarray | None]:
+    """The attention matrices of the layers.
+
+    Raises
+    ------
+    InputError
+        No layer has one.
+    """
+    matrices = measurement.matrices
+    if all(matrix is None for matrix in matrices):
+        raise InputError("no layer has an attention matrix: what mixes the tokens is no softmax attention")
+    return matrices
+
+
 def stacked(layers: Sequence[Any]) -> list[np.ndarray]:
     """Stack one tuple of arrays per layer, field by field; nan where a layer is None.
 
     >>> stacked([None, (np.array([1.0, 2.0]),)])[0].tolist()
     [[nan, nan], [1.0, 2.0]]
     """
-    gap = [np.full_like(values, np.nan) for values in next(layer for layer in layers if layer is not None)]
+    there = next(layer for layer in layers if layer is not None)
+    if all(layer is not None for layer in layers):
+        return [np.stack(field) for field in zip(*layers, strict=True)]
+    gap = [np.full(values.shape, np.nan, np.result_type(values, 1.0)) for values in there]
     return [np.stack(field) for field in zip(*(gap if layer is None else layer for layer in layers), strict=True)]

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, require_matrices, stacked
 from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activation
 
 if TYPE_CHECKING:
@@ -10,9 +10,13 @@ if TYPE_CHECKING:
 
 
 def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Massive activations at every depth and attention sinks of every head, with the tokens that carry them."""
+    """Massive activations at every depth and attention sinks of every head, with the tokens that carry them.
+
+    A layer without an attention matrix has no sink: nan.
+    """
     massive = massive_activation(measurement.state)
-    token, share = attention_sink(measurement.recorded["attention"].to_numpy())
+    sinks = [None if a is None else attention_sink(a) for a in require_matrices(measurement)]
+    token, share = stacked(sinks)
     variables = labelled(
         measurement,
         massive_token=(("depth",), massive.token, "token of the largest stream", "token"),

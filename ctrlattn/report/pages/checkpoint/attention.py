@@ -20,10 +20,12 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     if "attention_eigenvalue" not in profile:
         return []
     modes = profile["attention_eigenvalue"].to_numpy()
+    modes = modes[np.isfinite(modes)]  # a layer may have no attention matrix
     unstable = profile["unstable_share"].mean(("layer", "head"))
     shares = {str(name): float(share) for name, share in zip(profile["preset"].to_numpy(), unstable, strict=True)}
     smoothing = profile["difference_gain"].to_numpy()
     high = np.flatnonzero(np.median(smoothing, axis=-1) > 1)
+    median = float(np.nanmedian(smoothing))
     told = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
     return [
         Section(
@@ -33,7 +35,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 f"Of {modes.size} attention eigenvalues {percent(float(np.mean(modes.real < 0.15)))} have a real part "
                 f"below .15. Share of modes that would be unstable in the loop of: {told}.",
                 "A head passes differences between tokens with a gain below 1 where it is a low-pass: the median gain "
-                f"is {number(float(np.median(smoothing)))}; the median head is a low-pass in "
+                f"is {number(median)}; the median head is a low-pass in "
                 f"{f'every layer but {layer_list(high)}' if high.size else 'every layer'}.",
             ),
             pictures=(
@@ -47,7 +49,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
                 "has another one at each layer. It says what the controller would do to the mode, not that the "
                 "network diverges."
             ),
-            numbers={"unstable_share": shares, "median_difference_gain": float(np.median(smoothing))},
+            numbers={"unstable_share": shares, "median_difference_gain": median},
             variables=variables(profile, _VARIABLES),
         )
     ]  # fmt: skip

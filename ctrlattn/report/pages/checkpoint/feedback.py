@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.report.pages.checkpoint.lookup import largest, variables
 from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import count, layer_list, number, percent
+from ctrlattn.report.words import count, layer_list, listed, number, percent
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,14 +32,14 @@ def sections(profile: "xr.Dataset") -> list[Section]:
 
 
 def _sublayers(profile: "xr.Dataset") -> Section:
-    gain = profile["feedback_gain"].median("token")
+    gain, kinds = profile["feedback_gain"].median("token"), [str(kind) for kind in profile["sublayer"].to_numpy()]
     return Section(
         key="feedback",
         title="Sign and gain of the feedback",
         sentences=(
             "The gain of a sublayer F on a token x of the stream is ⟨F(x), x⟩ / ⟨x, x⟩: below zero it takes away from "
             "the state what is there (negative feedback), above zero it adds.",
-            *(_sign(profile, kind) for kind in _NAMES),
+            *(_sign(profile, kind) for kind in kinds),
             _predicted(profile),
         ),
         pictures=(
@@ -52,35 +52,47 @@ def _sublayers(profile: "xr.Dataset") -> Section:
                 "negative_share": profile["negative_share"].sel(sublayer=kind).to_numpy(),
                 "predicted_share": profile["predicted_share"].sel(sublayer=kind).to_numpy(),
             }
-            for kind in _NAMES
+            for kind in kinds
         },
         variables=variables(profile, _SUBLAYER),
     )  # fmt: skip
 
 
 def _sign(profile: "xr.Dataset", kind: str) -> str:
+    """One sentence; layers without such a sublayer are left out."""
     gain = profile["feedback_gain"].sel(sublayer=kind).to_numpy()
+    layers = np.flatnonzero(np.isfinite(gain[:, 0]))
+    gain = gain[layers]
     middle = np.median(gain, axis=-1)
     low, high = int(middle.argmin()), int(middle.argmax())
     share = float(np.mean(gain < 0))
     return (
-        f"{_NAMES[kind]} is negative feedback on {percent(share)} of all tokens and layers; its median is below zero "
-        f"in {layer_list(np.flatnonzero(middle < 0))} of {len(middle)}. It is lowest in layer {low} "
+        f"{_name(kind)} is negative feedback on {percent(share)} of all tokens and layers; its median is below zero "
+        f"in {layer_list(layers[middle < 0])} of {len(middle)}. It is lowest in layer {layers[low]} "
         f"({number(middle[low])}, negative on {percent(float(np.mean(gain[low] < 0)))} of the tokens) and highest in "
-        f"layer {high} ({number(middle[high])}, negative on {percent(float(np.mean(gain[high] < 0)))})."
+        f"layer {layers[high]} ({number(middle[high])}, negative on {percent(float(np.mean(gain[high] < 0)))})."
     )
+
+
+def _name(kind: str) -> str:
+    return _NAMES.get(kind, f"The {kind}")
+
+
+def _within(kind: str) -> str:
+    return {"attention": "attention", "mlp": "the MLP"}.get(kind, f"the {kind}")
 
 
 def _predicted(profile: "xr.Dataset") -> str:
     share = profile["predicted_share"].to_numpy()
-    layer, kind = largest(share)
+    layer, place = largest(share)
+    kinds = [str(kind) for kind in profile["sublayer"].to_numpy()]
     left = int(profile["left_out"])
     without = f" (without {count(left, 'token')} of massive norm)" if left else ""
+    medians = [f"{percent(float(np.nanmedian(share[:, i])))} for {_within(kind)}" for i, kind in enumerate(kinds)]
     return (
-        f"As a predictor of the state, up to one gain for all features{without}, "
-        f"{'attention' if kind == 0 else 'the MLP'} of layer {layer} explains most: {percent(share[layer, kind])} of "
-        f"the variance; the median over the layers is {percent(float(np.nanmedian(share[:, 0])))} for attention and "
-        f"{percent(float(np.nanmedian(share[:, 1])))} for the MLP."
+        f"As a predictor of the state, up to one gain for all features{without}, {_within(kinds[place])} of layer "
+        f"{layer} explains most: {percent(share[layer, place])} of the variance; the median over the layers is "
+        f"{listed(medians)}."
     )
 
 

@@ -58,7 +58,8 @@ def _diversity(profile: "xr.Dataset") -> Section:
 def _sinks(profile: "xr.Dataset") -> Section:
     ratio, share = profile["massive_ratio"].to_numpy(), profile["sink_share"].to_numpy()
     top = int(ratio.argmax())
-    sink, met = most_common(profile["sink_token"].to_numpy())
+    there = np.isfinite(share)  # a layer may have no attention matrix
+    sink, met = most_common(profile["sink_token"].to_numpy()[there])
     massive = np.flatnonzero(ratio > _MASSIVE)
     which = token(profile, profile["massive_token"][top])
     feature, value = int(profile["massive_feature"][top]), float(profile["massive_value"][top])
@@ -75,8 +76,8 @@ def _sinks(profile: "xr.Dataset") -> Section:
         sentences=(
             verdict,
             f"In {percent(met)} of the heads {token(profile, sink)} draws most attention; over all heads the strongest "
-            f"sink takes {percent(float(np.median(share)))} of the attention in the median and "
-            f"{percent(float(share.max()))} at most.",
+            f"sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
+            f"{percent(float(share[there].max()))} at most.",
         ),
         pictures=(
             Picture("sinks", "Share of the attention that the strongest sink of every head draws",

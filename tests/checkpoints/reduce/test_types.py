@@ -1,0 +1,151 @@
+"""The whole way through eleven types: measure, drop with gains, save, open again, generate; bare drops are proved."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ctrlattn import InputError, checkpoints
+from ctrlattn.checkpoints.measure.sublayer_signals import sublayer_signals
+from ctrlattn.checkpoints.reduce.compensate import Calibration
+
+slow = pytest.mark.slow
+QUICK = ("olmo2", "gemma4_text", "jamba", "falcon")
+OTHERS = ("mixtral", "olmo3", "phi3", "gpt_oss", "qwen3_5_text", "qwen3_next", "deepseek_v3")
+TYPES = [*QUICK, *(pytest.param(name, marks=slow) for name in OTHERS)]
+
+
+def logits(checkpoint, ids):
+    with torch.no_grad():
+        return checkpoint.model(input_ids=torch.as_tensor(ids), use_cache=False).logits
+
+
+def silenced(checkpoint, chosen, ids):
+    """Logits with hooks that take the contributions of some sublayers out."""
+
+    def silence(module, args, output):
+        return (0 * output[0], *output[1:]) if isinstance(output, tuple) else 0 * output
+
+    hooks = [s.out.register_forward_hook(silence) for s in checkpoint.sublayers() if chosen(s)]
+    try:
+        return logits(checkpoint, ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def mixing(checkpoint):
+    """The first layer of each kind of sublayer that mixes tokens, where another layer has one as well."""
+    kinds = {s.kind for s in checkpoint.sublayers()} - {"mlp"}
+    layers = {kind: [s.layer for s in checkpoint.sublayers(kind)] for kind in sorted(kinds)}
+    return {kind: some[0] for kind, some in layers.items() if len(some) > 1}
+
+
+def generated_by_hand(checkpoint, ids, count):
+    for _ in range(count):
+        ids = torch.cat([ids, logits(checkpoint, ids)[:, -1:].argmax(-1)], 1)
+    return ids
+
+
+def generated(checkpoint, ids, count, **options):
+    return checkpoint.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False, **options
+    )
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, name):
+    whole, ids = of_type(name), torch.as_tensor(text(2, 7))
+    effort = checkpoints.Effort(probes=1, singular=1, lanczos=1, arnoldi=1, commutator=2, exponents=1, sweeps=1)
+    profile = checkpoints.feedback_profile(whole, text(1)[0], effort=effort)
+    assert profile.sizes["layer"] == 4
+    for kind, layer in mixing(whole).items():
+        assert np.isfinite(profile["feedback_gain"].sel(layer=layer, sublayer=kind)).all()
+        named = {kind: [layer]}
+        smaller = checkpoints.drop(whole, **named, compensate=text(30))
+        before = logits(whole, text(30))
+        bare = (logits(checkpoints.drop(whole, **named), text(30)) - before).square().mean()
+        assert (logits(smaller, text(30)) - before).square().mean() < bare
+        folder = checkpoints.save(smaller, tmp_path / kind)
+        back = checkpoints.load(str(folder), dtype="float64")
+        assert_allclose(logits(back, ids).numpy(), logits(smaller, ids).numpy(), rtol=0, atol=1e-5)
+        assert [(s.kind, s.layer, s.path) for s in back.sublayers()] == [
+            (s.kind, s.layer, s.path) for s in whole.sublayers()
+        ]
+        for network in (smaller, back):
+            assert torch.equal(generated(network, ids, 8), generated_by_hand(network, ids, 8))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_bare_drop_is_the_network_without_the_contribution(of_type, text, tmp_path, name):
+    whole, ids = of_type(name), text(2)
+    for kind, layer in {**mixing(whole), "mlp": 1}.items():
+        smaller = checkpoints.drop(whole, **{kind: [layer]})
+        expected = silenced(whole, lambda s, kind=kind, layer=layer: (s.kind, s.layer) == (kind, layer), ids)
+        assert_allclose(logits(smaller, ids).numpy(), expected.numpy(), rtol=0, atol=1e-9)
+        back = checkpoints.load(str(checkpoints.save(smaller, tmp_path / kind)), dtype="float64")
+        assert_allclose(logits(back, ids).numpy(), expected.numpy(), rtol=0, atol=1e-5)
+        if Path(tmp_path / kind / "model.safetensors").exists():  # with zeros plain transformers computes the same
+            config = type(whole.model.config).from_pretrained(tmp_path / kind)
+            config._experts_implementation = "eager"
+            options = {"config": config, "dtype": torch.float64, "attn_implementation": "eager"}
+            plain = type(whole.model).from_pretrained(tmp_path / kind, **options).eval()
+            with torch.no_grad():
+                found_by_plain = plain(input_ids=torch.as_tensor(ids), use_cache=False).logits
+            assert_allclose(found_by_plain.numpy(), expected.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_a_block_goes_whole_and_generation_goes_on(of_type, text, name):
+    whole, ids = of_type(name), torch.as_tensor(text(2, 6))
+    smaller = checkpoints.drop(whole, blocks=[1] if name != "falcon" else [0])
+    layer = 1 if name != "falcon" else 0
+    assert_allclose(logits(smaller, ids).numpy(), silenced(whole, lambda s: s.layer == layer, ids).numpy(), atol=1e-9)
+    by_hand = generated_by_hand(smaller, ids, 6)
+    assert torch.equal(generated(smaller, ids, 6), by_hand)
+    assert torch.equal(generated(smaller, ids, 6, cache_implementation="static"), by_hand)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_signals_sum_to_the_stream(of_type, text, name):
+    """x_{l+1} = x_l + sum of what the sublayers add (in these types nothing is scaled by default)."""
+    signals = sublayer_signals(of_type(name), text(1)[0])
+    assert_allclose(signals.state[:-1] + np.nansum(signals.F, axis=1), signals.state[1:], rtol=0, atol=1e-10)
+    assert_allclose(signals.x[:, 0][np.isfinite(signals.x[:, 0])],
+                    signals.state[:-1][np.isfinite(signals.x[:, 0])], rtol=0, atol=0)  # fmt: skip
+
+
+def test_importance_of_mixers(of_type, text):
+    """1 - cos(x, x + F) by hand."""
+    network = of_type("jamba")
+    scores = checkpoints.importance(network, text(1)[0])
+    signals = sublayer_signals(network, text(1)[0])
+    assert signals.slots == ("attention", "mixer", "mlp")
+    x, y = signals.x, signals.x + signals.F
+    cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
+    expected = (1 - cosine).mean(-1)
+    for i, kind in enumerate(signals.slots):
+        assert_allclose(scores[kind].to_numpy(), expected[:, i], rtol=0, atol=1e-9)
+    assert np.isnan(scores["mixer"].to_numpy()[[1, 3]]).all()
+
+
+def test_keys_that_others_share_stay(of_type, text):
+    network = of_type("gemma4_text")
+    smaller = checkpoints.drop(network, attention=[0, 2])
+    assert smaller.model.config.ctrlattn["attention"] == {"0": {"kept": None}, "2": None}
+    with pytest.raises(InputError, match="the attention of layer 0 is gone already"):
+        checkpoints.drop(smaller, attention=[0])
+
+
+def test_what_a_layer_does_not_have_is_refused(of_type, text):
+    network = of_type("jamba")
+    with pytest.raises(InputError, match="layer 0 has no attention: it has mixer and mlp"):
+        checkpoints.drop(network, attention=[0])
+    with pytest.raises(InputError, match="layer 1 has no mixer: it has attention and mlp"):
+        checkpoints.drop(network, mixer=[1])
+    with pytest.raises(InputError, match="all 2 attention layers would be gone"):
+        checkpoints.drop(network, attention=[1, 3])
+    with pytest.raises(InputError, match="the value and output maps of 'jamba' are not known"):
+        checkpoints.drop(network, attention=[1], compensate=Calibration(text(), memory=True))
