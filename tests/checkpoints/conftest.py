@@ -52,7 +52,9 @@ TYPES = {
     "olmo2": ("Olmo2", _TEXT),
     "olmo3": ("Olmo3", {**_TEXT, **_WINDOWS}),
     "phi3": ("Phi3", {**_TEXT, "num_key_value_heads": 1}),
-    "gpt_oss": ("GptOss", {**_GROUPED, **_EXPERTS, **_WINDOWS, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    "gpt_oss": ("GptOss", {
+        **_GROUPED, **_EXPERTS, **_WINDOWS, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    }),
     "gemma4_text": ("Gemma4", {
         **_GROUPED, **_WINDOWS, "global_head_dim": 8, "num_kv_shared_layers": 2, "hidden_size_per_layer_input": 4,
         "vocab_size_per_layer_input": 50,

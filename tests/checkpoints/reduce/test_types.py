@@ -119,15 +119,16 @@ def test_signals_sum_to_the_stream(of_type, text, name):
 
 def test_importance_of_mixers(of_type, text):
     """1 - cos(x, x + F) by hand."""
-    network = of_type("jamba")
-    scores = checkpoints.importance(network, text(1)[0])
-    signals = sublayer_signals(network, text(1)[0])
+    network, ids = of_type("jamba"), 1 + text(1)[0] % 49  # token 0 is padding, a stream without direction
+    scores = checkpoints.importance(network, ids)
+    signals = sublayer_signals(network, ids)
     assert signals.slots == ("attention", "mixer", "mlp")
     x, y = signals.x, signals.x + signals.F
     cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
     expected = (1 - cosine).mean(-1)
     for i, kind in enumerate(signals.slots):
-        assert_allclose(scores[kind].to_numpy(), expected[:, i], rtol=0, atol=1e-9)
+        # One is measured with sdpa, the other with eager attention, whose softmax is in float32.
+        assert_allclose(scores[kind].to_numpy(), expected[:, i], rtol=0, atol=1e-7)
     assert np.isnan(scores["mixer"].to_numpy()[[1, 3]]).all()
 
 
