@@ -108,15 +108,6 @@ def test_a_block_goes_whole_and_generation_goes_on(of_type, text, name):
     assert torch.equal(generated(smaller, ids, 6, cache_implementation="static"), by_hand)
 
 
-@pytest.mark.parametrize("name", TYPES)
-def test_signals_sum_to_the_stream(of_type, text, name):
-    """x_{l+1} = x_l + sum of what the sublayers add (in these types nothing is scaled by default)."""
-    signals = sublayer_signals(of_type(name), text(1)[0])
-    assert_allclose(signals.state[:-1] + np.nansum(signals.F, axis=1), signals.state[1:], rtol=0, atol=1e-10)
-    assert_allclose(signals.x[:, 0][np.isfinite(signals.x[:, 0])],
-                    signals.state[:-1][np.isfinite(signals.x[:, 0])], rtol=0, atol=0)  # fmt: skip
-
-
 def test_importance_of_mixers(of_type, text):
     """1 - cos(x, x + F) by hand."""
     network, ids = of_type("jamba"), 1 + text(1)[0] % 49  # token 0 is padding, a stream without direction
@@ -130,14 +121,6 @@ def test_importance_of_mixers(of_type, text):
         # One is measured with sdpa, the other with eager attention, whose softmax is in float32.
         assert_allclose(scores[kind].to_numpy(), expected[:, i], rtol=0, atol=1e-7)
     assert np.isnan(scores["mixer"].to_numpy()[[1, 3]]).all()
-
-
-def test_keys_that_others_share_stay(of_type, text):
-    network = of_type("gemma4_text")
-    smaller = checkpoints.drop(network, attention=[0, 2])
-    assert smaller.model.config.ctrlattn["attention"] == {"0": {"kept": None}, "2": None}
-    with pytest.raises(InputError, match="the attention of layer 0 is gone already"):
-        checkpoints.drop(smaller, attention=[0])
 
 
 def test_what_a_layer_does_not_have_is_refused(of_type, text):
