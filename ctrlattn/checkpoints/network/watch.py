@@ -144,13 +144,15 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
             held["u"] = output
 
     def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        F = first(output)
+        given = first(output)
         x = held.pop("x") if whole is None or "x" in held else whole.in_front_of(sublayer)
-        new = on(sublayer, x, held.pop("u"), F)
+        F, u = _as_stream(given, x), _as_stream(held.pop("u"), x)
+        new = on(sublayer, x, u, F)
         if whole is not None:
             whole.add(sublayer, x, F if new is None else new)
         if new is None:
             return None
+        new = new.reshape(given.shape)
         return (new, *output[1:]) if isinstance(output, tuple) else new
 
     end: Hook = (sublayer.out, added, False)
@@ -158,6 +160,12 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
         return [(sublayer.stream, stream, True), (sublayer.norm, normed, False), end]
     # The order matters where the sublayer itself reads the stream.
     return [*([] if sublayer.stream is None else [(sublayer.stream, stream, True)]), (sublayer.module, read, True), end]
+
+
+def _as_stream(signal: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A signal in the shape of the stream; some networks put the tokens of all windows into one row for their MLPs."""
+    in_a_row = signal.shape != x.shape and signal.shape == (x.shape[:-1].numel(), x.shape[-1])
+    return signal.reshape(x.shape) if in_a_row else signal
 
 
 @contextmanager

@@ -30,5 +30,5 @@ def test_only_what_is_read_elsewhere_is_missed(of_type):
     there = network.sublayers("attention")
     family = network.family.answering(answers_of(network.family, network.model, there))
     known = [s for s in family.sublayers_of(network.model) if s.kind == "attention"]
-    assert missed(family, network.model, known) == {(0, "self_attn"), (1, "self_attn")}
+    assert missed(family, network.model, known[:2]) == {(0, "self_attn"), (1, "self_attn")}
     assert missed(family, network.model, known[2:]) == set()
