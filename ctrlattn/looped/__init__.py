@@ -1,5 +1,6 @@
 """Looped networks, where depth is time: F pass after pass under a controller, its fixed points, spectra and limits."""
 
+from ctrlattn.looped.analysis import Analysis, analyse
 from ctrlattn.looped.anderson import anderson
 from ctrlattn.looped.certificate import Ball, contraction_ball
 from ctrlattn.looped.closed import Growth, closed_map, closed_matrix, exponents, growth
@@ -13,6 +14,7 @@ from ctrlattn.looped.ways import Way, way, ways
 from ctrlattn.passes import Passes
 
 __all__ = [
+    "Analysis",
     "Ball",
     "Basin",
     "Growth",
@@ -23,6 +25,7 @@ __all__ = [
     "Period",
     "RestPoint",
     "Way",
+    "analyse",
     "anderson",
     "as_pass_map",
     "basin",

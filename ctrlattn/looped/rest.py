@@ -19,6 +19,7 @@ from ctrlattn.passes import Passes
 from ctrlattn.stability.motion.tangent import length
 
 _HALVINGS = 12
+_DIGIT = float(np.finfo(float).eps)
 _DENSE = 400  # numbers in a state whose Newton step is solved with the Jacobian itself
 _BASIS = 120  # directions of GMRES
 _WARM, _MEMORY = 150, 8  # passes of Anderson that bring a start into reach of Newton's method
@@ -128,11 +129,15 @@ class _Problem:
     def residual(self, x: Array) -> float:
         return float(np.max(np.abs(self.error(x))))
 
+    def uncertainty(self, x: Array, e: np.ndarray) -> float:
+        """max |e| and the last digit of x: far out, F(x) - x vanishes by rounding alone."""
+        return float(np.max(np.abs(e))) + _DIGIT * float(np.max(np.abs(require_real("x", x))))
+
     def newton(self, x: Array, near: float, max_iterations: int) -> tuple[Array, float, int]:
         """(x, max |e|, iterations): damped Newton steps until it rests or no step reduces |e|."""
         e = self.error(x)
         for iteration in range(max_iterations):
-            size = float(np.max(np.abs(e)))
+            size = self.uncertainty(x, e)
             if not np.isfinite(size) or size <= near:
                 return x, size, iteration
             direction = self.direction(x, e)
@@ -140,8 +145,8 @@ class _Problem:
                 return x, size, iteration
             x, e, lower = self.damped(x, e, direction)
             if not lower:
-                return x, float(np.max(np.abs(e))), iteration + 1
-        return x, float(np.max(np.abs(e))), max_iterations
+                return x, self.uncertainty(x, e), iteration + 1
+        return x, self.uncertainty(x, e), max_iterations
 
     def direction(self, x: Array, e: np.ndarray) -> np.ndarray | None:
         """d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J is not finite."""
@@ -170,7 +175,7 @@ class _Problem:
 
     def warmed(self, x: Array) -> tuple[Array, int]:
         """The state of least |e| among some passes of Anderson's acceleration, as far as they stay finite."""
-        best, least, h = x, self.residual(x), x
+        best, least, h = x, self.uncertainty(x, self.error(x)), x
         shift = 1 + self.loop.recall
 
         def relaxed(h: Array) -> Array:  # the same fixed points, with the recall inside the map
@@ -181,7 +186,7 @@ class _Problem:
         except InputError:  # it ran away; what it had found is not kept, and Newton starts where it did
             return best, 0
         for k in range(1, len(run.state)):
-            residual = self.residual(run.state[k])
+            residual = self.uncertainty(run.state[k], self.error(run.state[k]))
             if residual < least:
                 best, least = run.state[k], residual
         return best, len(run.state) - 1

@@ -1,0 +1,202 @@
+"""What a loop over passes does and why, in the order in which the questions make sense.
+
+Period first, since eigenvalues of one Jacobian answer for rest alone. Then the fixed point, the spectrum of J there,
+the poles that the controller makes of it, what gains and recall can do, and growth before the poles decide.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.arrays import Array, machine_epsilon
+from ctrlattn.design import Performance, performance
+from ctrlattn.errors import require_whole
+from ctrlattn.looped.closed import Growth, closed_map, exponents, growth
+from ctrlattn.looped.limits import Limits, limits
+from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
+from ctrlattn.looped.period import Period, period
+from ctrlattn.looped.rest import RestPoint, fixed_point
+from ctrlattn.looped.spectrum import WHOLE, PassSpectrum, Which, spectrum
+from ctrlattn.passes import Passes
+from ctrlattn.stability import OddNumberLimit, odd_number_limit
+from ctrlattn.stability.motion.tangent import length
+
+_SMALL = 400  # numbers in a state whose whole spectrum and growth are measured without being asked for
+_WHICH: tuple[Which, ...] = ("LM", "LR", "critical")
+_SAME = 1e-6  # relative distance below which two measured eigenvalues are one
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A loop over passes: what it does, where it rests, and what its spectrum says of it."""
+
+    passes: Passes
+    period: Period
+    point: RestPoint | None  # None where none was found
+    why_no_point: str
+    spectrum: PassSpectrum  # of J at the fixed point, or at h_0 where there is none
+    odd_number: OddNumberLimit
+    performance: Performance  # of each distinct eigenvalue: radius of its poles, settling in passes, margins
+    limits: Limits | None
+    why_no_limits: str
+    growth: Growth | None  # None where it was not asked for
+    exponents: np.ndarray | None  # Lyapunov exponents, where the loop neither rests nor has a period
+    multiplier: float  # largest modulus of the multipliers of an orbit of period 2 or more; nan otherwise
+
+    @property
+    def ms(self) -> float:
+        """The largest |S| over the passes, worst eigenvalue; infinite where one is unstable."""
+        margin = self.performance.worst()["modulus_margin"]
+        return 1 / margin if margin > 0 else float("inf")
+
+    def in_words(self) -> list[str]:
+        """The verdict in sentences.
+
+        >>> analyse(lambda h: -3.0 * h, np.ones((1, 2))).in_words()[0]
+        'the loop runs away: it is no longer finite after pass 323'
+        """
+        said = [self.period.in_words()]
+        if self.point is None:
+            said.append(f"no fixed point: {self.why_no_point}")
+        where = "the fixed point" if self.point is not None else "h_0"
+        worst = self.performance.worst()
+        largest = float(np.max(self.performance.radius))
+        part = "" if self.spectrum.whole else "measured "
+        if self.performance.stable.all():
+            said.append(
+                f"all {part}eigenvalues of J at {where} are stable: the largest pole has the modulus {largest:.4g}, "
+                f"the slowest mode settles in {worst['settling']:g} passes, Ms = {self.ms:.4g}"
+            )
+        else:
+            count = int(np.sum(self.performance.count[~self.performance.stable]))
+            said.append(f"{count} {part}eigenvalues of J at {where} are unstable: the largest pole is {largest:.4g}")
+        said.append(self.odd_number.in_words())
+        if self.limits is not None and np.isfinite(self.limits.gain.value):
+            said.append(f"the controller may be multiplied by up to {self.limits.gain.value:.4g}")
+        if self.exponents is not None:
+            said.append(f"the largest Lyapunov exponent is {self.exponents[0]:.4g} a pass")
+        if np.isfinite(self.multiplier):
+            said.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
+        return said
+
+
+def analyse(
+    f: Any,
+    h: Array,
+    *,
+    controller: Any = None,
+    recall: float = 0.0,
+    passes: int = 512,
+    k: int = 16,
+    transients: int | None = None,
+    seed: int = 0,
+) -> Analysis:
+    """Measure a loop: period, fixed point, spectrum, poles, limits, growth and exponents.
+
+    Parameters
+    ----------
+    f, h, controller, recall : as for `iterate`
+    passes : int
+        Of the period test.
+    k : int
+        Eigenvalues of each kind (largest modulus, largest real part, least stable) of a state of more than 400
+        numbers; of a smaller one all are computed.
+    transients : int, optional
+        Passes over which growth is measured: 64 for a state of at most 400 numbers, 0 (none) for a larger one.
+    seed : int
+
+    Returns
+    -------
+    Analysis
+        What could not be measured says why. A state of float32 has no fixed point to 1e-10, and its spectrum is taken
+        at h_0.
+
+    Raises
+    ------
+    InputError
+        As for `iterate`, but not for a state that runs away.
+    ArithmeticError
+        The spectrum does not converge.
+
+    Examples
+    --------
+    >>> calm = analyse(lambda h: np.tanh(h) - 1.4 * h, np.full((1, 2), 0.1), recall=0.5)
+    >>> calm.period.period, bool(calm.performance.stable.all()), round(calm.ms, 3)  # near w = 1.9, pole -.9
+    (1, True, 20.139)
+    """
+    step, h, loop = as_pass_map(f), require_state(h), Passes(controller, recall=recall)
+    k, size = require_whole("k", k), length(h)
+    outcome = period(step, h, passes, controller=controller, recall=recall)
+    point, why_no_point = _point(step, h, recall)
+    at = h if point is None else point.x
+    measured = _spectrum(step, at, loop, k, seed)
+    beside, why_no_limits = _limits(step, at, measured, loop, seed)
+    transients = (
+        (64 if size <= _SMALL else 0) if transients is None else require_whole("transients", transients, least=0)
+    )
+    grown = growth(step, at, transients, controller=controller, recall=recall) if transients else None
+    rates = None
+    if outcome.period == 0:
+        few = min(size, 4)
+        rates = exponents(step, outcome.state, passes, few, controller=controller, recall=recall, reference=h)
+    return Analysis(
+        loop, outcome, point, why_no_point, measured, odd_number_limit(measured.eigenvalues, loop.recall),
+        performance(loop, measured.eigenvalues), beside, why_no_limits, grown, rates,
+        _multiplier(step, h, outcome, loop),
+    )  # fmt: skip
+
+
+def _point(step: PassMap, h: Array, recall: float) -> tuple[RestPoint | None, str]:
+    if machine_epsilon(h) > 1e-10:
+        return None, "the state is not float64, and a fixed point is known to 1e-10 or not at all"
+    try:
+        return fixed_point(step, h, recall=recall), ""
+    except ArithmeticError as error:
+        return None, str(error)
+
+
+def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> PassSpectrum:
+    """All eigenvalues of a small Jacobian, or the union of those that matter for one reason or another."""
+    size = length(at)
+    if size <= min(_SMALL, WHOLE):
+        return spectrum(step, at)
+    parts = [
+        spectrum(step, at, min(k, size), which=which, controller=loop.controller, recall=loop.recall, seed=seed)
+        for which in _WHICH
+    ]
+    values = np.concatenate([part.eigenvalues for part in parts])
+    scale = max(part.norm for part in parts)
+    new = [i for i, v in enumerate(values) if not np.any(np.abs(values[:i] - v) <= _SAME * scale)]
+    return PassSpectrum(
+        values[new],
+        np.concatenate([part.vectors for part in parts], axis=1)[:, new],
+        np.concatenate([part.residuals for part in parts])[new],
+        scale,
+        any(part.whole for part in parts),
+        sum(part.products for part in parts),
+    )
+
+
+def _limits(step: PassMap, at: Array, measured: PassSpectrum, loop: Passes, seed: int) -> tuple[Limits | None, str]:
+    try:
+        return limits(step, at, measured, controller=loop.controller, recall=loop.recall, seed=seed), ""
+    except ArithmeticError as error:
+        return None, str(error)
+
+
+def _multiplier(step: PassMap, h: Array, outcome: Period, loop: Passes) -> float:
+    """max |multiplier| of an orbit: the largest eigenvalue of as many passes of the whole loop as its period has."""
+    if outcome.period < 2 or machine_epsilon(h) > 1e-10:
+        return float("nan")
+    whole, z = closed_map(step, outcome.state, controller=loop.controller, recall=loop.recall, reference=h)
+
+    def around(z: Array) -> Array:
+        for _ in range(outcome.period):
+            z = whole(z)
+        return z
+
+    # The memories of the controller have to be on the orbit too.
+    for _ in range(64 * outcome.period):
+        z = whole(z)
+    return float(np.abs(spectrum(around, z, 1).eigenvalues[0]))
