@@ -10,6 +10,7 @@ from ctrlattn.checkpoints.network.describe import Description, describe, foreign
 from ctrlattn.checkpoints.network.families import FAMILIES, Family
 from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
+from ctrlattn.checkpoints.network.structure import KEY, traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
@@ -108,9 +109,10 @@ def _known(
 ) -> Checkpoint:
     """The checkpoint, read by a row of the table or traced."""
     name = model.config.model_type
-    row = family or FAMILIES.get(name)
+    row = family or FAMILIES.get(name) or traced_in(getattr(model.config, KEY, None) or {})
     if row is not None:
         return _fitting(Checkpoint(model.eval(), tokenizer, row, source))
+    _in_one_piece(model)
     _require_finite(model)
     return Checkpoint(model.eval(), tokenizer, Traced(name, proved(model, inputs)), source)
 
@@ -136,8 +138,19 @@ def _fitting(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
         raise InputError("the network has no layer")
+    _in_one_piece(checkpoint.model)
     _require_finite(checkpoint.model)
     return checkpoint
+
+
+def _in_one_piece(model: Any) -> None:
+    """Let an MLP read all tokens at once: cut into chunks, it would show and replace its signals piece by piece.
+
+    What the network computes stays the same; `chunk_size_feed_forward` only spares memory.
+    """
+    for module in model.modules():
+        if getattr(module, "chunk_size_feed_forward", 0):
+            module.chunk_size_feed_forward = 0
 
 
 def _require_finite(model: Any) -> None:

@@ -106,6 +106,41 @@ def test_bad_input_is_one_clear_line(network):
         drop(whole, attention=[1], compensate=[[1]])
 
 
+@pytest.mark.parametrize("kind", ["Bert", "Roberta"])
+@pytest.mark.parametrize("chunk", [0, 3])
+@pytest.mark.parametrize("named", [{"attention": [1]}, {"mlp": [0]}, {"blocks": [2]}, {"mlp": [0, 1], "blocks": [2]}])
+def test_a_post_norm_network_drops_what_adds_to_its_stream(tmp_path, kind, chunk, named):
+    """norm(x + 0) is what is left; the last map of the MLP reads 32 features and answers with 24."""
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+    config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=32, chunk_size_feed_forward=chunk)
+    whole = checkpoints.load(getattr(transformers, f"{kind}Model")(config).double())
+    ids = torch.arange(2, 8)[None]
+    gone = {(part, i) for part, layers in named.items() for i in layers}
+    gone |= {(part, i) for part, i in gone for part in ("attention", "mlp") if (("blocks", i) in gone)}
+
+    def silence(module, args, output):
+        return 0 * output
+
+    hooks = [s.out.register_forward_hook(silence) for s in whole.sublayers() if (s.kind, s.layer) in gone]
+    with torch.no_grad():
+        expected = whole.model(ids).last_hidden_state
+        for hook in hooks:
+            hook.remove()
+        smaller = drop(whole, **named)
+        torch.testing.assert_close(smaller.model(ids).last_hidden_state, expected, rtol=0, atol=1e-12)
+        back = checkpoints.load(checkpoints.save(smaller, tmp_path / "small"), dtype="float64")
+        torch.testing.assert_close(back.model(ids).last_hidden_state, expected, rtol=0, atol=1e-6)
+    recorded = tap(smaller, ids[0].tolist())
+    for part, layer in gone - {("blocks", i) for i in range(3)}:
+        assert not recorded[f"{part}_out"].to_numpy()[layer].any()
+    assert recorded.sizes["token"] == 6
+    scores = importance(smaller, ids)
+    assert scores.sizes["layer"] == 3
+
+
 def test_an_encoder_drops_bare_and_takes_no_gain(text):
     import transformers
 
