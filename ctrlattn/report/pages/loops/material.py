@@ -17,6 +17,8 @@ from ctrlattn.predictors import FixedAttention
 from ctrlattn.stability import attention_spectrum
 
 _DIGITS = 150  # half the decimal exponents of float64, so that sums of squares do not overflow
+RECORDED = "the recorded embeddings"
+SEED = 0  # of the embeddings that stand for those that were not recorded
 DEFAULT_PRESETS = ("softmax", "neutreno", "pidformer-printed", "pidformer-ema")
 
 
@@ -79,6 +81,18 @@ class Material:
             for name, loop in self.drivable.items()
         }
 
+    @property
+    def start_words(self) -> str:
+        """Where the simulated loops start, as a part of a sentence."""
+        without = sum("state" not in text for text in self.texts)
+        if without == 0:
+            return RECORDED
+        which = "" if without == len(self.texts) else "recorded or, where there is no recording, "
+        return (
+            f"embeddings {which}of Gaussian noise (seed {SEED}; {without} of {len(self.texts)} texts hold attention "
+            "alone, without states)"
+        )
+
     def driven(self, loop: Loop, text: Any) -> list[Loop]:
         """The loop as a time-varying network: layer l attends as recorded in layer l."""
         matrices = text["attention"].to_numpy().astype(np.float64)
@@ -90,7 +104,7 @@ def start(text: Any) -> np.ndarray:
     if "state" in text:
         return rms_norm(text["state"].to_numpy()[0].astype(np.float64))
     heads, tokens = text.sizes["head"], text.sizes["query"]
-    return np.random.default_rng(0).standard_normal((tokens, 16 * heads))
+    return np.random.default_rng(SEED).standard_normal((tokens, 16 * heads))
 
 
 def is_causal(text: Any) -> bool:

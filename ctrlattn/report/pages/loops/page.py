@@ -25,7 +25,7 @@ from ctrlattn.report.pages.loops import (
 )
 from ctrlattn.report.pages.loops import configurations as configurations_of_papers
 from ctrlattn.report.pages.loops import interactive as plotly_panes
-from ctrlattn.report.pages.loops.material import Material, named_loops, require_in_range
+from ctrlattn.report.pages.loops.material import RECORDED, Material, named_loops, require_in_range
 
 
 def write(
@@ -78,8 +78,11 @@ def write(
     loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
     material = Material(loops, _networks(signals_file, recorded))
     require_in_range(material)
+    tell = progress or silent
+    if material.start_words != RECORDED:
+        tell(f"{material.network}: the simulated loops start at {material.start_words}", 0, len(PAGE.sections) + 1)
     panes = plotly_panes.panes if interactive else None
-    return folder.write(out, PAGE, material, progress=progress or silent, panes=panes)
+    return folder.write(out, PAGE, material, progress=tell, panes=panes)
 
 
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
@@ -99,6 +102,7 @@ def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -
 
 def _facts(material: Material) -> dict[str, Any]:
     return {
+        "loops_start_at": material.start_words,
         "networks": {name: len(texts) for name, texts in material.networks.items()},
         "loops": {name: config.loop_to_dict(loop) for name, loop in material.loops.items()},
     }
@@ -124,6 +128,9 @@ def _describe(name: str, texts: Sequence[Any]) -> dict[str, Any]:
     sizes = texts[0].sizes
     tokens = [[str(t) for t in text["text"].to_numpy()] for text in texts if "text" in text.coords]
     summary = f"{sizes['layer']} layers, {sizes['head']} heads, {len(texts)} recorded texts"
+    without = sum("state" not in text for text in texts)
+    if without:
+        summary += f", {without} of them attention alone, without states"
     return {"name": name, "summary": summary, "texts": tokens}
 
 

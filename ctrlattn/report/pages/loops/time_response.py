@@ -94,7 +94,7 @@ def _sentences(material: Material, metrics: dict[str, dict[str, StepMetrics]]) -
     reached = listed([f"{number(m.final)} ({name})" for name, m in average.items()])
     settled = [f"{layers_until(m.settling, HORIZON)} ({name})" for name, m in average.items() if m.settling > 0]
     return (
-        "Driven by the real matrices, each loop starts at the recorded embeddings and should hold its reference β·x₀; "
+        f"Driven by the real matrices, each loop starts at {material.start_words} and should hold its reference β·x₀; "
         "the response is the part of a token that still points to where it started, 1 at layer 0. "
         f"After {material.layers} layers the median token is off its reference by {errors}.",
         "From rest, after a unit step of its reference, the average mode "

@@ -31,8 +31,8 @@ def sections(material: Material) -> list[Section]:
             ),
             pictures=_pictures(material, response, cosine, rank),
             caveat=(
-                "The simulated loops are value dynamics: the recorded matrices act on the recorded embeddings, without "
-                "MLP, norm and re-projection. The network's own curve has all of them."
+                f"The simulated loops are value dynamics: the recorded matrices act on {material.start_words}, without "
+                "MLP, norm and re-projection. The network's own curve, where states were recorded, has all of them."
             ),
             numbers={
                 "difference_gain_by_layer": gains,

@@ -19,6 +19,7 @@ from ctrlattn.report.pages.loops import (
     design,
     feedback,
     frequency,
+    page,
     spectra,
     time_response,
     tokens,
@@ -338,3 +339,34 @@ def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(mat
     else:
         law = pid.kp + pid.ki * 0.3 / (z - 0.7) + pid.kd * (z - 1) / z**2
     assert numbers["Ms"] == pytest.approx(np.max(np.abs(1 / (1 + law / (z - a)))), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ([True, True], None),
+        ([False], r"embeddings of Gaussian noise \(seed 0; 1 of 1 texts hold attention alone, without states\)"),
+        ([True, False], r"embeddings recorded or, where .* Gaussian noise \(seed 0; 1 of 2 texts hold attention alone"),
+    ],
+)
+def test_a_recording_of_attention_alone_is_said_to_be_one(kinds, words, tmp_path, monkeypatch):
+    texts = [recording() if whole else recording()[["attention"]] for whole in kinds]
+    signals.save(tmp_path / "toy.npz", texts)
+    told, materials = [], []
+    monkeypatch.setattr(page.folder, "write", lambda out, page, material, **_: materials.append(material))
+    tell = lambda *step: told.append(step[0])  # noqa: E731
+    write(tmp_path / "out", presets=["neutreno"], signals_file=tmp_path / "toy.npz", progress=tell)
+    (material,) = materials
+    facts, (network,) = page.PAGE.facts(material), page.PAGE.heading(material).networks
+    time, along = time_response.sections(material)[0], tokens.sections(material)[0]
+    if words is None:
+        assert (facts["loops_start_at"], told) == ("the recorded embeddings", [])
+        assert "without states" not in network["summary"]
+        words = "the recorded embeddings"
+    else:
+        assert re.fullmatch(rf".*the simulated loops start at {words}.*", told[0])
+        assert len(told) == 1
+        assert re.search(words, facts["loops_start_at"])
+        assert f"{kinds.count(False)} of them attention alone, without states" in network["summary"]
+    assert re.search(f"starts at {words}", time.sentences[0])
+    assert re.search(f"act on {words}", along.caveat)
