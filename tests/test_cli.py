@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ctrlattn import PID, config, errors, presets, results, simulate
 from ctrlattn.cli import app, main
-from ctrlattn.cli.terminal import file_of, text_of
+from ctrlattn.cli.terminal import file_of, show_path, text_of
 
 run = CliRunner()
 
@@ -351,3 +351,57 @@ def test_a_text_that_is_no_utf8_is_bad_input(tmp_path):
 
 def test_exit_codes_are_in_the_help():
     assert "70 a bug" in " ".join(command("--help").stdout.split())
+
+
+STEER = "a\x1b[31mb\x1b]0;title\x07\x9bc"  # colour, title and bell of a terminal, and a control character beyond ASCII
+
+
+def steers(text):
+    return [character for character in text if not (character.isprintable() or character == "\n")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [STEER],
+        ["--" + STEER],
+        ["simulate", STEER],
+        ["simulate", STEER + ".toml"],
+        ["simulate", "neutreno", STEER],
+        ["simulate", "neutreno", "--" + STEER, "1"],
+        ["simulate", "neutreno", "--layers", STEER],
+        ["simulate", "neutreno", "--out", STEER + "/a.nc"],
+        ["compare", STEER + ".nc", "b.nc"],
+        ["report", "--preset", STEER],
+        ["report", "--signals", STEER + ".npz"],
+        ["train", STEER],
+    ],
+)
+def test_a_name_never_steers_the_terminal(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run.invoke(app, arguments, color=True)  # as on a terminal: click takes nothing out
+    assert result.exit_code == 2
+    assert steers(result.stdout + result.stderr) == []
+    assert r"\x1b[31m" in result.stderr or "Invalid value for '--layers'" in result.stderr
+
+
+def test_names_inside_of_files_do_not_steer_either(tmp_path):
+    import xarray as xr
+
+    for name, value in (("a.nc", 1.0), ("b.nc", 2.0)):
+        dataset = xr.Dataset({STEER: ("layer", [value]), name + STEER: ("layer", [1.0])}, attrs={STEER: name + STEER})
+        results.save(tmp_path / name, dataset)
+    for options in ([], ["--json"]):
+        result = run.invoke(app, ["compare", str(tmp_path / "a.nc"), str(tmp_path / "b.nc"), *options], color=True)
+        assert result.exit_code == 0, result.stderr
+        assert steers(result.stdout) == []
+        assert "title" in result.stdout
+    assert STEER in json.loads(result.stdout)["differences"]
+
+
+def test_a_path_goes_into_a_pipe_as_it_is(capsys, monkeypatch):
+    show_path(STEER)
+    assert capsys.readouterr().out.rstrip("\n").endswith("c")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    show_path(STEER)
+    assert steers(capsys.readouterr().out) == []

@@ -7,15 +7,41 @@ is imported until a command runs, so that --help answers at once.
 
 import sys
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from ctrlattn import __version__
 from ctrlattn.cli import analyze, compare, drop, listing, new, observe, report, simulate, train
-from ctrlattn.cli.terminal import CLOSED_PIPE, Stopped, end_on_signals, report_bug, silence, stop_on_signals, told
+from ctrlattn.cli.terminal import (
+    CLOSED_PIPE,
+    Stopped,
+    end_on_signals,
+    plain_usage,
+    report_bug,
+    silence,
+    stop_on_signals,
+    told,
+)
+
+
+class Commands(TyperGroup):
+    """The commands; a message of a wrong use shows an argument without the characters that would steer a terminal."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the options in front of the command."""
+        with plain_usage():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Read the arguments of the command, and run it."""
+        with plain_usage():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
+    cls=Commands,
     name="ctrlattn",
     help="The transformer as a feedback automaton over depth: simulate it, and see how stable it is.",
     epilog="Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input or a file that fails, 70 a bug of ctrlattn, "

@@ -12,6 +12,7 @@ from ctrlattn.cli.terminal import (
     load_checkpoint,
     one_line_errors,
     print_json,
+    show_path,
     show_progress,
     text_of,
 )
@@ -82,4 +83,4 @@ def analyze(
         if as_json:
             print_json(written.summary)
         else:
-            typer.echo(written.path)
+            show_path(written.path)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json
+from ctrlattn.cli.terminal import AsJSON, one_line, one_line_errors, print_json, written_out
 
 EXAMPLES = "Example:  ctrlattn compare a.nc b.nc --tolerance 1e-9"
 
@@ -38,10 +38,11 @@ def _print_comparison(comparison: Any) -> None:
     for name, d in comparison.differences.items():
         where = "" if d.first is None else f", from layer {d.first} on"
         verdict = "equal" if d.absolute == 0 else f"differs by {d.absolute:.3g} ({d.relative:.3g} relative){where}"
-        typer.echo(f"{name}: {d.note or verdict}")
+        typer.echo(one_line(f"{name}: {d.note or verdict}"))
     for side, names in (("first", comparison.only_a), ("second", comparison.only_b)):
         if names:
-            typer.echo(f"only in the {side}: {', '.join(names)}")
+            typer.echo(one_line(f"only in the {side}: {', '.join(names)}"))
     for key, (before, after) in comparison.attributes.items():
         changes = list(unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0))[2:]
-        typer.echo(f"attribute {key}: " + "; ".join(line for line in changes if line[:2] != "@@" and line[1:]))
+        text = "; ".join(line for line in changes if line[:2] != "@@" and line[1:])
+        typer.echo(written_out(f"attribute {key}: {text}"))

@@ -12,6 +12,7 @@ from ctrlattn.cli.terminal import (
     load_checkpoint,
     one_line_errors,
     print_json,
+    show_path,
     show_progress,
     text_of,
 )
@@ -121,5 +122,5 @@ def drop(
         if as_json:
             print_json(written.summary)
         else:
-            typer.echo(folder / "model")
-            typer.echo(written.path)
+            show_path(folder / "model")
+            show_path(written.path)

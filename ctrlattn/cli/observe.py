@@ -13,6 +13,7 @@ from ctrlattn.cli.terminal import (
     load_checkpoint,
     one_line_errors,
     print_json,
+    show_path,
     show_progress,
 )
 from ctrlattn.errors import InputError
@@ -90,4 +91,4 @@ def observe(
         if as_json:
             print_json(written.summary)
         else:
-            typer.echo(written.path)
+            show_path(written.path)

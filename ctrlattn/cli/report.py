@@ -11,6 +11,7 @@ from ctrlattn.cli.terminal import (
     load_checkpoint,
     one_line_errors,
     print_json,
+    show_path,
     show_progress,
     text_of,
 )
@@ -85,7 +86,7 @@ def report(
         if as_json:
             print_json(written.summary)
         else:
-            typer.echo(written.path)
+            show_path(written.path)
 
 
 def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:

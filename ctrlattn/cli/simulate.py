@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json
+from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json, show_path
 from ctrlattn.errors import InputError
 
 EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc"
@@ -52,7 +52,7 @@ def simulate(
         for k, row in enumerate(zip(rms, error, cosine, strict=True)):
             typer.echo(f"{k:5d}   {row[0]:9.4g}   {row[1]:9.4g}   {row[2]:11.4f}")
         if out is not None:
-            typer.echo(out)
+            show_path(out)
 
 
 def _require_room(loop: Any, layers: int, tokens: int, features: int) -> None:

@@ -6,6 +6,7 @@ A signal raises `Stopped`, so that what is half-written is removed on the way ou
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -105,8 +106,33 @@ def one_line(text: Any) -> str:
     >>> one_line("a\n  b \x1b[31m.nc")
     'a b \\x1b[31m.nc'
     """
-    words = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return written_out(" ".join(str(text).split()))
+
+
+def written_out(text: str) -> str:
+    r"""A text whose control characters are written out; they would move the cursor, colour or retitle the terminal.
+
+    >>> written_out("a \x1b[31m\x9b.nc")
+    'a \\x1b[31m\\x9b.nc'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def plain_usage() -> Iterator[None]:
+    """Write out the control characters of an argument that the message of a wrong use repeats."""
+    # Newer releases of typer carry their own copy of click: UsageError is found as what both have in common.
+    usage: Any = typer.BadParameter.__base__
+    try:
+        yield
+    except usage as error:
+        error.message = written_out(error.message)
+        raise
+
+
+def show_path(path: Any) -> None:
+    """Print a path to stdout: on a terminal with its control characters written out, into a pipe as it is."""
+    typer.echo(written_out(str(path)) if sys.stdout.isatty() else path)
 
 
 def _concerns_a_file(error: OSError) -> bool:
@@ -129,7 +155,7 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
     typer.echo(
         f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: "
         f"{one_line(error)}\n"
-        f"Please report it with the command: ctrlattn {shlex.join(arguments)}\n"
+        f"Please report it with the command: ctrlattn {written_out(shlex.join(arguments))}\n"
         + ("" if "--debug" in arguments else "Run it again with --debug for the traceback."),
         err=True,
     )
@@ -186,7 +212,9 @@ def print_json(facts: Any) -> None:
     """Print facts as JSON to stdout; NaN and infinities become null."""
     from ctrlattn.results import json_ready
 
-    typer.echo(json.dumps(json_ready(facts), indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(json_ready(facts), indent=2, ensure_ascii=False, allow_nan=False)
+    # JSON itself writes out what lies below a space, and not the control characters behind the ASCII letters.
+    typer.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
 def show_progress(step: str, done: int, total: int) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_progress
+from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 from ctrlattn.errors import InputError, require_installed
 
 EXAMPLES = (
@@ -122,4 +122,4 @@ def train(
             print_json(result)
         else:
             typer.echo("\n".join(table.lines(result)))
-            typer.echo(out / "comparison.json")
+            show_path(out / "comparison.json")
