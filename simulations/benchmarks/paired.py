@@ -13,22 +13,26 @@ from typing import Any
 
 
 def alternate(
-    first: Callable[[], Any], second: Callable[[], Any], times: int, calls: int = 1
+    first: Callable[[], Any],
+    second: Callable[[], Any],
+    times: int,
+    calls: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[float], list[float]]:
     """Seconds a call in `times` turns of each, after one call of each that warms caches and compiles.
 
     A turn of the first is `calls` calls on end: what takes a millisecond cannot be timed by one call after a second
-    of other work.
+    of other work. What runs on one thread may be timed by `time.thread_time`, which other work does not lengthen.
     """
     seconds: tuple[list[float], list[float]] = ([], [])
     for call in (first, second):
         call()
     for _ in range(times):
         for call, samples, count in ((first, seconds[0], calls), (second, seconds[1], 1)):
-            start = time.perf_counter()
+            start = clock()
             for _ in range(count):
                 call()
-            samples.append((time.perf_counter() - start) / count)
+            samples.append((clock() - start) / count)
     return seconds
 
 

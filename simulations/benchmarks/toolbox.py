@@ -3,9 +3,10 @@
     python simulations/benchmarks/toolbox.py            # alternating runs
     python simulations/benchmarks/toolbox.py --once     # small, one run each, for CI
 
-Every pair is timed in turn in one process on the same random stable loop, and each row says how far the two answers
-lie apart. Where slycot is installed, python-control uses it for MIMO disk margins. It has no Hankel values in discrete
-time: those are compared with the textbook's, the root of the eigenvalues of the product of scipy's gramians, unchecked.
+Every pair is timed in turn in one process on the same random stable loop, in processor time, and each row says how far
+the two answers lie apart. Where slycot is installed, python-control uses it for MIMO disk margins. It has no Hankel
+values in discrete time: those are compared with the textbook's, the root of the eigenvalues of the product of scipy's
+gramians, unchecked.
 
 "Checks alone" times what no answer can go without: the eigenvalue problems of its checks, as bare calls of LAPACK on
 matrices of the same size. "Ceiling" is the ratio that would be left if all else took no time.
@@ -13,6 +14,7 @@ matrices of the same size. "Ceiling" is the ratio that would be left if all else
 
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -32,7 +34,7 @@ FREQUENCIES = 200  # of python-control's disk margins, which are the least over 
 
 def worker(small: bool) -> dict[str, list[dict[str, object]]]:
     """All rows; the libraries use one thread."""
-    sizes, times = ((5, 12), 1) if small else ((5, 20, 100), 15)
+    sizes, times = ((5, 12), 1) if small else ((5, 20, 100), 25)
     slycot = importlib.util.find_spec("slycot") is not None
     rows = [row for n in sizes for channels in (1, 2) for row in compared(n, channels, times, slycot)]
     return {"rows": rows}
@@ -106,8 +108,8 @@ def checks(what: str, n: int, channels: int) -> Callable[[], None]:
 
 def row(what: str, n: int, channels: int, ours: Any, theirs: Any, other: str, times: int) -> dict[str, object]:
     difference = abs(ours() - theirs()) / abs(ours())
-    a, b = (median_ms(seconds) for seconds in alternate(ours, theirs, times))
-    floor = median_ms(alternate(checks(what, n, channels), lambda: None, times)[0])
+    a, b = (median_ms(seconds) for seconds in alternate(ours, theirs, times, clock=time.thread_time))
+    floor = median_ms(alternate(checks(what, n, channels), lambda: None, times, clock=time.thread_time)[0])
     return {
         "what": f"{what}, n = {n}, {channels} x {channels}", "ours (ms)": a, "other (ms)": b,
         "ratio": float(f"{b / a:.3g}"), "asked": ASKED[what], "checks alone (ms)": floor,
