@@ -79,7 +79,7 @@ def worker(small: bool, gguf: str) -> list[dict[str, object]]:
     from ctrlattn.linear.jacobian import jacobian_products
 
     f, h = span_of(small, gguf)
-    k, times = (4, 1) if small else (K, 3)
+    k, times = (4, 1) if small else (K, 2)
     name = f"{Path(gguf).stem}, layers 10 to 13" if gguf else "random weights, four layers"
     name = f"small {name}" if small else f"{name}, {h.shape[1]} tokens"
     results: dict[str, object] = {}
@@ -116,7 +116,7 @@ def worker(small: bool, gguf: str) -> list[dict[str, object]]:
 
     for block in (1, 4):
         v = np.random.default_rng(1).standard_normal((h.numel(), block))
-        forward, moved = alternate(plain, lambda v=v: products(v), 2 if small else 15)
+        forward, moved = alternate(plain, lambda v=v: products(v), 2 if small else 9)
         cost = np.median(moved) / np.median(forward) / block
         rows.append({
             "what": f"a product, {block} at once, in forward passes, {name}",
@@ -141,9 +141,8 @@ def main() -> None:
         print(json.dumps(worker(arguments.once, arguments.gguf)))
         return
     given = ["--once"] if arguments.once else []
-    rows: list[dict[str, object]] = []
-    for gguf in dict.fromkeys(["", arguments.gguf]):
-        rows += in_threads(__file__, 1, *given, *(["--gguf", gguf] if gguf else []))
+    given += ["--gguf", arguments.gguf] if arguments.gguf else []
+    rows = in_threads(__file__, 1, *given)
     write(arguments.out, "looped", describe(), rows)
 
 
