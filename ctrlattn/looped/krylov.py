@@ -168,24 +168,24 @@ class _State:
         t, u, m = scipy.linalg.schur(
             self.h, sort=lambda re, im: bool(score(np.array([complex(re, im)]))[0] >= least - width)
         )
-        m = max(min(m, len(self.h) - 1), 1)
+        m = max(min(m, len(self.h) - self.block - 1), 1)  # equal scores must leave room to grow
         m += int(t[m, m - 1] != 0)  # a pair stays together
-        m = min(m, len(self.h))
         self.v, self.h, self.c = self.v @ u[:, :m], t[:m, :m], self.c @ u[:, :m]
 
 
 def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k values of largest score, best first; the last one's conjugate joins them.
+    """Indices of the k values of largest score, best first; a conjugate that is left out joins them.
 
     >>> leading(np.array([0.1, 0.5 + 1j, 0.5 - 1j]), np.array([0.1, 0.5, 0.5]), 1).tolist()
     [1, 2]
     """
     order = np.lexsort((-values.imag, -values.real, -scores))
-    chosen = order[:k]
-    last = values[chosen[-1]]
-    if last.imag > 0 and k < len(order) and values[order[k]] == np.conj(last):
-        chosen = order[: k + 1]
-    return chosen
+    chosen = order[:k].tolist()
+    for i in order[:k].tolist():
+        partner = np.flatnonzero(values == np.conj(values[i]))
+        if values[i].imag != 0 and len(partner) and not set(partner.tolist()) & set(chosen):
+            chosen.append(int(partner[0]))
+    return np.array(chosen)
 
 
 def _without(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -87,3 +87,15 @@ def test_a_pair_is_never_parted():
     values = np.array([3.0, 2 + 1j, 2 - 1j, 0.5])
     assert leading(values, np.abs(values), 2).tolist() == [0, 1, 2]
     assert leading(values, np.abs(values), 3).tolist() == [0, 1, 2]
+    # A score that rounding has made unequal parts it neither way.
+    assert sorted(leading(values, np.array([3.0, 2.0, 2.0 + 1e-15, 0.5]), 2).tolist()) == [0, 1, 2]
+
+
+def test_scores_that_are_all_equal_leave_room_to_grow():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((300, 300)))[0]  # every eigenvalue is on the unit circle
+    with pytest.raises(ArithmeticError, match="after"):
+        leading_pairs(lambda v: turn @ v, 300, 3, np.abs, tol=1e-10, restarts=5)
+    pairs = leading_pairs(lambda v: turn @ v, 300, 3, np.real, tol=1e-8)
+    expected = np.sort(np.linalg.eigvals(turn).real)[::-1][: len(pairs.values)]
+    npt.assert_allclose(np.sort(pairs.values.real)[::-1], expected, atol=1e-6)

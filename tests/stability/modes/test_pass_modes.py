@@ -46,6 +46,15 @@ def test_the_edge_of_the_disk_is_not_stable():
     assert passes_stable(None, [1.0, -1.0, 0.0]).tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("recall", [0.0, 0.3])
+@pytest.mark.parametrize("controller", [DYNAMIC[0], DYNAMIC[1], HEAVY])  # of the other a pair crosses first
+def test_the_edge_at_minus_one_is_decided_to_the_last_digits(controller, recall):
+    num, den = controller.fraction()
+    edge = 1 + recall - 2 * np.polyval(den, -1.0) / np.polyval(num, -1.0)
+    modes = edge + np.array([-1e-3, -1e-9, -1e-12, 1e-12, 1e-9, 1e-3])
+    assert passes_stable(controller, modes, recall).tolist() == [False] * 3 + [True] * 3
+
+
 @pytest.mark.parametrize("recall", [0.0, 0.4])
 def test_the_boundary_of_a_gain_is_its_circle(recall):
     omega = np.linspace(0, np.pi, 9)
