@@ -58,14 +58,18 @@ def replaced(checkpoint: Checkpoint, layer: int, signal: str, function: Function
         x = put(stream_of(args, kwargs))
         return ((x, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": x})
 
-    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
+    def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor | None:
+        if sublayer is not wanted:
+            return None
         return put(x + F) - x if signal == "mid" else put(F)
 
     if signal in ("state", "error"):
         with hooked([(block, before, True)]):
             yield
     else:
-        with watch([mlp if signal == "mlp" else attention], on):
+        wanted = mlp if signal == "mlp" else attention
+        # Both are watched: where no module reads the stream in front of the MLP, it is x + F of the attention.
+        with watch([attention, mlp], on):
             yield
 
 

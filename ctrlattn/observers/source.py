@@ -171,16 +171,29 @@ def require_examples(description: Description, path: Path, layer: int, names: tu
 
 def _reader(seen: dict[str, torch.Tensor]) -> Watcher:
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        seen["prediction" if sublayer.kind == "attention" else "mlp"] = F
-        if sublayer.kind == "attention":
+        seen["mlp" if sublayer.kind == "mlp" else "prediction"] = F
+        if sublayer.kind != "mlp":
             seen["state"] = x
 
     return on
 
 
 def pair(checkpoint: Checkpoint, layer: int) -> tuple[Any, Any]:
-    """Attention and MLP of a layer."""
-    return checkpoint.sublayers("attention")[layer], checkpoint.sublayers("mlp")[layer]
+    """What mixes the tokens in a layer (attention, or a mixer of a traced network) and its MLP.
+
+    Raises
+    ------
+    InputError
+        The layer has no such pair, or what they add is scaled: a dictionary replaces what modules give.
+    """
+    here = [sublayer for sublayer in checkpoint.sublayers() if sublayer.layer == layer]
+    mixing = next((sublayer for sublayer in here if sublayer.kind != "mlp"), None)
+    mlp = next((sublayer for sublayer in here if sublayer.kind == "mlp"), None)
+    if mixing is None or mlp is None:
+        raise InputError(f"layer {layer} has no prediction and MLP: it has {' and '.join(s.kind for s in here)}")
+    if not (mixing.coefficient.is_one and mlp.coefficient.is_one):
+        raise InputError(f"layer {layer} scales what its sublayers add: read the state or the error of it")
+    return mixing, mlp
 
 
 class SignalSource:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.measure.sublayer_signals import in_order, slots_of
 from ctrlattn.checkpoints.measure.tap import attributes, token_names
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import KINDS, Sublayer
+from ctrlattn.checkpoints.network.families import Sublayer
 from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
 from ctrlattn.checkpoints.network.watch import attention, watch
 from ctrlattn.errors import InputError
@@ -120,7 +121,8 @@ def stream(
     Yields
     ------
     xarray.Dataset
-        A variable (kind, layer, token) for each statistic; `kind` is "attention" or "mlp". Attributes as those of
+        A variable (kind, layer, token) for each statistic; `kind` is "attention" or "mlp", of a traced
+        network whatever its layers have, with nan where one has none. Attributes as those of
         `tap`, and the numbers of text and window.
 
     Raises
@@ -209,13 +211,13 @@ def summaries(
         for i, name in enumerate(names)
         for suffix, values in {"mean": total.mean, "std": total.std, "min": total.low, "max": total.high}.items()
     }
-    _finite(variables)
+    _finite(variables, slots_of(checkpoint.sublayers()))
     about = {key: value for key, value in attributes(checkpoint, {}).items() if key != "text"}
     return xr.Dataset(variables, coords=_coordinates(checkpoint), attrs={**about, **counts})
 
 
 def _coordinates(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {"kind": list(KINDS), "layer": np.arange(len(checkpoint.layers))}
+    return {"kind": list(in_order(slots_of(checkpoint.sublayers()))), "layer": np.arange(len(checkpoint.layers))}
 
 
 def _windows(checkpoint: Checkpoint, texts: Iterable[Any], window: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -250,22 +252,28 @@ def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
 
 
 def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
-    """(statistic, kind, layer, token), from one pass without the head."""
+    """(statistic, kind, layer, token), from one pass without the head; nan where a layer has none of the kind."""
+    slots = slots_of(checkpoint.sublayers())
     numbers: dict[tuple[str, int], torch.Tensor] = {}
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        numbers[sublayer.kind, sublayer.layer] = torch.stack(
-            [statistic(x.double(), F.double())[0] for statistic in statistics.values()]
+        added = sublayer.added(F).double()
+        numbers[slots[sublayer], sublayer.layer] = torch.stack(
+            [statistic(x.double(), added)[0] for statistic in statistics.values()]
         )
 
-    with attention(checkpoint.model, "sdpa"), watch(checkpoint.sublayers(), on), torch.inference_mode():
+    with attention(checkpoint.model, "sdpa"), watch(slots, on), torch.inference_mode():
         checkpoint.model.base_model(**inputs)
-    stacked = torch.stack([numbers[kind, i] for kind in KINDS for i in range(len(checkpoint.layers))], 1)
-    return stacked.double().numpy(force=True).reshape(len(statistics), len(KINDS), -1, stacked.shape[-1])
+    gap = torch.full_like(next(iter(numbers.values())), float("nan"))
+    names, count = in_order(slots), len(checkpoint.layers)
+    stacked = torch.stack([numbers.get((name, i), gap) for name in names for i in range(count)], 1)
+    return stacked.double().numpy(force=True).reshape(len(statistics), len(names), count, stacked.shape[-1])
 
 
-def _finite(variables: dict[str, Any]) -> None:
+def _finite(variables: dict[str, Any], slots: dict[Sublayer, str]) -> None:
+    """Raise InputError for a value that is not finite where a layer has the sublayer."""
+    kinds = in_order(slots)
     for name, (_, values) in variables.items():
-        if not np.isfinite(values).all():
-            kind, layer = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-            raise InputError(f"{name} of the {KINDS[kind]} in layer {layer} is not finite")
+        for sublayer, slot in slots.items():
+            if not np.isfinite(values[kinds.index(slot), sublayer.layer]):
+                raise InputError(f"{name} of the {slot} in layer {sublayer.layer} is not finite")

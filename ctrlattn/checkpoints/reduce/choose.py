@@ -41,9 +41,9 @@ class Choice:
     predicted : (count,)
         Predicted change of the loss after each of `order`, in nats per token.
     slope : (layers,)
-        First-order change of the loss, layer by layer.
+        First-order change of the loss, layer by layer: of those that have a sublayer of the kind.
     curvature : (layers, layers)
-        Second-order change for each pair of layers; the diagonal is that of one layer alone.
+        Second-order change for each pair of them; the diagonal is that of one layer alone.
     """
 
     layers: tuple[int, ...]
@@ -78,7 +78,7 @@ def choose(
         Text that the gains are fitted to.
     selection : (windows, length) ids
         Other text, on which the loss is predicted.
-    kind : "attention" or "mlp"
+    kind : "attention" or "mlp", of a traced network also "mixer"
     keep : layers
         Layers that may not be chosen.
     seed : int
@@ -113,8 +113,9 @@ def choose(
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
     require_gains(checkpoint.family)
-    places = checkpoint.sublayers(kind)
-    free = sorted(set(range(len(places))) - {checkpoint.layer_index(layer) for layer in keep})
+    places = _one_a_layer(checkpoint, kind)
+    held = {checkpoint.layer_index(layer) for layer in keep}
+    free = [i for i, sublayer in enumerate(places) if sublayer.layer not in held]
     most = len(free) - (kind == "attention" and len(free) == len(places))
     if not 1 <= count <= most:
         raise InputError(f"the number of layers to choose must be one of 1 ... {most}, got {count}")
@@ -126,8 +127,21 @@ def choose(
     tell("score", 2, 2)
     if not (np.isfinite(slope).all() and np.isfinite(curvature).all()):
         raise InputError("the gradients of the loss are not finite on the selection text: load the network in float32")
-    order, predicted = _greedy(slope, curvature, free, count)
+    chosen, predicted = _greedy(slope, curvature, free, count)
+    order = [places[i].layer for i in chosen]
     return Choice(tuple(sorted(order)), tuple(order), predicted, slope, curvature)
+
+
+def _one_a_layer(checkpoint: Checkpoint, kind: Kind) -> tuple[Sublayer, ...]:
+    """The sublayers of a kind, at most one in a layer, each reading a stream."""
+    places = checkpoint.sublayers(kind)
+    if not places:
+        raise InputError(f"no layer has a sublayer of the kind {kind!r}")
+    if len({sublayer.layer for sublayer in places}) < len(places):
+        raise InputError(f"a layer has more than one {kind}, and they go together: choose by importance")
+    if any(sublayer.stream is None for sublayer in places):
+        raise InputError(f"no module reads the stream in front of the {kind}: choose by importance")
+    return places
 
 
 def compensated_drop(
@@ -141,7 +155,7 @@ def compensated_drop(
         As `choose` and `drop`.
     """
     choice = choose(checkpoint, count, calibration, selection, kind=kind, seed=seed)
-    gone = {"attention": choice.layers} if kind == "attention" else {"mlp": choice.layers}
+    gone: dict[str, Any] = {kind: choice.layers}
     return drop(checkpoint, **gone, compensate=calibration), choice
 
 
@@ -152,10 +166,12 @@ def _gains(
     if not calibration.memory:
         return [_static(moments, calibration) for moments in _moments(checkpoint, places, windows)]
     flow, gains = Flow.start(checkpoint.family, checkpoint.model, windows, 0), list[_Stand]()
-    for i, sublayer in enumerate(places):
+    at = 0
+    for sublayer in places:
+        for layer in range(at, sublayer.layer):
+            flow = flow.after(layer)
+        at = sublayer.layer
         gains.append(_alone(fitted(checkpoint, sublayer, flow, calibration)))
-        if i + 1 < len(places):
-            flow = flow.after(i)
     return gains
 
 
@@ -195,7 +211,11 @@ def _expansion(
     generator = torch.Generator(windows.device).manual_seed(seed)
     for part in in_batches(windows, _GRADED):
         errors, probes = [torch.empty(0)] * count, [torch.empty(0)] * count
-        with watch(places, _probe(gains, errors, probes)), attention(checkpoint.model, "sdpa"), torch.enable_grad():
+        with (
+            watch(places, _probe(places, gains, errors, probes)),
+            attention(checkpoint.model, "sdpa"),
+            torch.enable_grad(),
+        ):
             logits = checkpoint.model(input_ids=part, use_cache=False).logits[:, :-1].flatten(0, 1)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             tokens = torch.multinomial(logits.detach().softmax(-1), 1, generator=generator)[:, 0]
@@ -208,11 +228,13 @@ def _expansion(
     return slope / predicted, curvature / predicted
 
 
-def _probe(gains: list[_Stand], errors: list[torch.Tensor], probes: list[torch.Tensor]) -> Watcher:
+def _probe(
+    places: tuple[Sublayer, ...], gains: list[_Stand], errors: list[torch.Tensor], probes: list[torch.Tensor]
+) -> Watcher:
     """Add a zero probe to each contribution, to have a gradient with respect to it, and record the gain's error δ."""
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> torch.Tensor:
-        i = sublayer.layer
+        i = places.index(sublayer)
         with torch.no_grad():
             errors[i] = gains[i](u.detach().to(F)) - F
         probes[i] = torch.zeros_like(F, requires_grad=True)

@@ -206,7 +206,11 @@ def least_important(
         if number == 0:
             continue
         name = ("block" if part == "blocks" else part) + ("_max" if worst else "")
-        order = np.argsort(scores[name].to_numpy(), kind="stable")
+        if name not in scores:
+            raise InputError(f"no layer has a sublayer of the kind {part!r}")
+        values = scores[name].to_numpy()
+        there = np.flatnonzero(np.isfinite(values))  # a layer may have none of this kind
+        order = there[np.argsort(values[there], kind="stable")]
         require_number(part, number, len(order))
         gone[part] = tuple(sorted(int(i) for i in order[:number]))
     return gone

@@ -1,5 +1,6 @@
 """The whole way through eleven types: measure, drop with gains, save, open again, generate; bare drops are proved."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,54 @@ def test_what_a_layer_does_not_have_is_refused(of_type, text):
         checkpoints.drop(network, attention=[1, 3])
     with pytest.raises(InputError, match="the value and output maps of 'jamba' are not known"):
         checkpoints.drop(network, attention=[1], compensate=Calibration(text(), memory=True))
+
+
+def test_a_choice_by_loss_among_mixers(of_type, text):
+    """The slope is that of the loss along the error of a gain: the best of two is the one that drops at least cost."""
+    network = of_type("jamba")
+    choice = checkpoints.choose(network, 1, text(20), text(6, seed=1), kind="mixer")
+    assert choice.curvature.shape == (2, 2)
+    assert choice.layers[0] in (0, 2)
+    losses = {
+        layer: checkpoints.evaluate(checkpoints.drop(network, mixer=[layer], compensate=text(20)), text(6, seed=1)).loss
+        for layer in (0, 2)
+    }
+    assert choice.layers[0] == min(losses, key=losses.get)
+
+
+def test_summaries_have_a_row_for_every_kind(of_type, text):
+    network, ids = of_type("jamba"), 1 + text(1)[0] % 49
+    summary = checkpoints.summaries(network, [ids])
+    assert summary["kind"].to_numpy().tolist() == ["attention", "mixer", "mlp"]
+    signals = sublayer_signals(network, ids)
+    gain = (signals.x * signals.F).sum(-1) / (signals.x**2).sum(-1)
+    assert_allclose(summary["gain_mean"].to_numpy(), gain.mean(-1).T, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("signal", ["state", "prediction", "mlp"])
+def test_signals_of_a_layer_are_read_and_replaced(of_type, text, signal):
+    """Replaced by itself a signal changes nothing; replaced by zeros the contribution is gone."""
+    from ctrlattn.observers.replacement import replaced
+    from ctrlattn.observers.source import observe
+
+    network = replace(of_type("olmo2"), tokenizer=lambda text, **_: {"input_ids": [5]})
+    assert observe(network, text(2), 1, (signal,))[signal].shape[-1] == 24
+    before = logits(network, text(2))
+    with replaced(network, 1, signal, lambda x: x):
+        assert_allclose(logits(network, text(2)).numpy(), before.numpy(), rtol=0, atol=1e-12)
+    with replaced(network, 1, signal, lambda x: 0 * x):
+        assert not torch.allclose(logits(network, text(2)), before)
+
+
+@pytest.mark.parametrize(("name", "rtol"), [("falcon", 1e-6), ("jamba", 2e-2)])  # the scan of Mamba is in float32
+def test_jacobians_of_a_traced_layer(of_type, text, name, rtol):
+    """J v against a central difference of the layer itself."""
+    from ctrlattn.checkpoints.measure.layer_functions import layer_function
+
+    network, ids = of_type(name), 1 + text(1, 6)[0] % 49
+    f, h = layer_function(network, 0, ids)
+    v = torch.randn(h.shape, generator=torch.Generator().manual_seed(0), dtype=h.dtype)
+    step = 1e-5 if rtol < 1e-4 else 1e-3
+    expected = (f(h + step * v) - f(h - step * v)) / (2 * step)
+    product = checkpoints.layer_jacobian(network, 0, ids) @ v.numpy().ravel()
+    assert_allclose(product, expected.detach().numpy().ravel(), rtol=0, atol=rtol * np.abs(product).max())
