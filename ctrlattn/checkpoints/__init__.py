@@ -19,6 +19,7 @@ from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, Place, Sublayer
 from ctrlattn.checkpoints.network.load import load
+from ctrlattn.checkpoints.network.repeat import repeat
 from ctrlattn.checkpoints.network.save import is_changed, open_changed, save
 from ctrlattn.checkpoints.reduce.choose import Choice, choose, compensated_drop
 from ctrlattn.checkpoints.reduce.compensate import Calibration
@@ -63,6 +64,7 @@ __all__ = [
     "open_changed",
     "perplexity",
     "reduce",
+    "repeat",
     "save",
     "split_text",
     "stream",

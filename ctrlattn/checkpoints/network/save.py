@@ -1,9 +1,9 @@
 """A changed network on disk: config.json with its structure, weights in safetensors; nothing half-written.
 
 Bare drops are saved as a model of transformers with zeros where a sublayer was: plain transformers computes the same
-function, at the old cost, and `checkpoints.load` takes the sublayers out again. With gains no model of transformers
-computes the same; such a directory has model_type "ctrlattn" and its weights in ctrlattn.safetensors, so that plain
-transformers refuses it.
+function, at the old cost, and `checkpoints.load` takes the sublayers out again. With gains or repeated layers no model
+of transformers computes the same; such a directory has model_type "ctrlattn" and its weights in ctrlattn.safetensors,
+so that plain transformers refuses it. Of repeated layers the weights are written once, with the law of the loop.
 """
 
 import json
@@ -17,15 +17,16 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 
-_PLAIN, _GAINS = "model.safetensors", "ctrlattn.safetensors"
+_PLAIN, _OWN = "model.safetensors", "ctrlattn.safetensors"
 
 
 def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
-    """Write a checkpoint, changed by `drop` or whole, so that `checkpoints.load` gives it back.
+    """Write a checkpoint, changed by `drop` or `repeat` or whole, so that `checkpoints.load` gives it back.
 
     Parameters
     ----------
@@ -58,20 +59,23 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
     model = getattr(checkpoint.model, "_orig_mod", checkpoint.model)  # torch.compile wraps the network
-    gains = _has_gains(structure_of(model))
+    loop, model = entry_of(model), unrepeated(checkpoint.family, model)
+    own = _has_gains(structure_of(model)) or loop is not None
     gone = _gone(checkpoint.family, model)
     weights = _weights(model)
-    if not gains:
+    if not own:
         weights |= {name: torch.zeros(weight.shape, dtype=model.dtype) for name, weight in gone.items()}
-    _write_weights(weights, folder / (_GAINS if gains else _PLAIN))
+    _write_weights(weights, folder / (_OWN if own else _PLAIN))
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)
     network = json.loads(model.config.to_json_string(use_diff=False))
     network["architectures"] = [type(model).__name__]
+    if loop is not None:
+        network[KEY] |= loop
     with atomic(folder / "config.json") as path:
-        config = {"model_type": KEY, "network": network} if gains else network
+        config = {"model_type": KEY, "network": network} if own else network
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")
     return folder
 
@@ -88,7 +92,7 @@ def discard_unfinished(directory: str | os.PathLike[str]) -> None:
 
 
 def is_changed(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory holds a network that `drop` has changed and `save` has written.
+    """Whether a directory holds a network that `drop` or `repeat` has changed and `save` has written.
 
     >>> is_changed("no/such/directory")
     False
@@ -104,7 +108,7 @@ def open_changed(
     dtype: torch.dtype = torch.float32,
     attention: str = "eager",
 ) -> Checkpoint:
-    """What `save` wrote of a changed network, its sublayers gone and its gains in place.
+    """What `save` wrote of a changed network: its sublayers gone, its gains in place, its layers repeated.
 
     Parameters
     ----------
@@ -128,18 +132,20 @@ def open_changed(
     written = _config_of(folder)
     structure = _structure_in(written)
     if structure is None:
-        raise InputError(f"{folder}: holds no network that was changed by drop")
+        raise InputError(f"{folder}: holds no network that was changed by drop or repeat")
     network = written.get("network", written)
+    loop = loop_in(network[KEY])
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
     own = family or traced_in(network[KEY]) or family_of(network["model_type"])
-    weights = _read_weights(folder / (_GAINS if _has_gains(structure) else _PLAIN))
+    weights = _read_weights(folder / (_PLAIN if loop is None and not _has_gains(structure) else _OWN))
     model = _built(config, weights, own, structure, dtype=dtype, attention=attention)
     if (folder / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-    return Checkpoint(model, tokenizer, own, str(folder))
+    whole = Checkpoint(model, tokenizer, own, str(folder))
+    return whole if loop is None else repeat(whole, **loop)
 
 
 def _built(

@@ -7,6 +7,7 @@ from typing import Any, get_args
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, sublayers
 from ctrlattn.checkpoints.network.inputs import windows_of
+from ctrlattn.checkpoints.network.repeat import require_no_loop
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
@@ -49,8 +50,8 @@ def drop(
     Raises
     ------
     InputError
-        A layer does not exist, has no such sublayer or is dropped already, no layer is named, or no attention would be
-        left. With gains: the network is an encoder or post-norm, a memory is asked for where a norm follows the
+        A layer does not exist, has no such sublayer or is dropped already, no layer is named, layers of the network are
+        repeated, or no attention would be left. With gains: the network is an encoder or post-norm, a memory is asked for where a norm follows the
         attention or its maps are not known, or the text gives a gain that is not finite.
     ArithmeticError
         A traced network in which something else reads a module that is to go.

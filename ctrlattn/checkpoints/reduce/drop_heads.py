@@ -11,6 +11,7 @@ from ctrlattn.checkpoints.measure.importance import turns_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
+from ctrlattn.checkpoints.network.repeat import require_no_loop
 from ctrlattn.checkpoints.network.structure import shared, structure_of
 from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, watch
 from ctrlattn.errors import InputError
@@ -70,7 +71,7 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     Raises
     ------
     InputError
-        A layer or head does not exist, or the attention of a layer is dropped already.
+        A layer or head does not exist, the attention of a layer is dropped already, or layers are repeated.
 
     Examples
     --------
@@ -81,6 +82,7 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
     >>> smaller.model.transformer.h[0].attn.c_proj.weight[4:].any().item()
     False
     """
+    require_no_loop(checkpoint)
     smaller = replace(checkpoint, model=shared(checkpoint.model))
     gone = structure_of(checkpoint.model)["attention"]
     by_layer: dict[int, list[int]] = {}

@@ -1,0 +1,323 @@
+"""h_{k+1} = h_k + u_k,  u = C(z) e,  e_k = F(h_k) - h_k + k_r (h_0 - h_k): layers of a network that run K times.
+
+F is a span of layers. The network is unrolled: every pass has modules of its own around the same weights, so that each
+has its own place in the KV cache and transformers gives each its mask and its positions. The pass is closed by a hook
+on the last layer of the span. What a pass hands to the next travels with the stream, as an attribute of its tensor: no
+module has a state that a second text could meet.
+"""
+
+import copy
+import json
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.arrays import require_number
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.families import Family, leads, sublayers
+from ctrlattn.checkpoints.network.structure import KEY, record, shared, structure_of
+from ctrlattn.checkpoints.network.watch import first, stream_of
+from ctrlattn.controllers import ControllerState, as_controller
+from ctrlattn.errors import InputError, InputTypeError, require_whole
+
+_ENTRY = "loop"  # in what config.json says under KEY
+_CARRIED = "_ctrlattn_loop"  # name of the attribute with which the stream carries the loop
+
+
+def repeat(
+    checkpoint: Checkpoint, *, layers: tuple[int, int], passes: int, controller: Any = None, recall: float = 0.0
+) -> Checkpoint:
+    """A checkpoint whose span of layers runs K times as a controlled loop; the source is untouched.
+
+    All passes share the weights of the source. Each has its own place in the KV cache, so generation with a cache is
+    exact. A span without a controller is stacked K times; where recall is 0 the result is that stack bit for bit.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    layers : (a, b)
+        The span is the layers a, ..., b - 1.
+    passes : int
+        K, at least 1.
+    controller : PID, LTIController or python-control system with dt = 1, optional
+        C(z) acts on each element of the error from the first pass on; None is C = 1, naive looping. PID(g) alone is
+        h + g e, damped sub-steps.
+    recall : float
+        k_r >= 0, the pull back to h_0, the stream that entered the first pass.
+
+    Returns
+    -------
+    Checkpoint
+        `model` is a transformers model of the same class with K - 1 further spans, and `model.config.ctrlattn["loop"]`
+        says what runs how often. A pass that leaves a stream which is not finite ends with an InputError that names it.
+
+    Raises
+    ------
+    InputTypeError
+        A controller of the wrong kind, numbers that are none.
+    InputError
+        A span that is empty, out of range or whose ends differ in width; no pass; a recall below 0; a controller of
+        continuous time or one that a file cannot hold; a network that is repeated already.
+
+    References
+    ----------
+    Training-free loops of damped sub-steps: arXiv 2605.23872. Recall: arXiv 2604.15259. A span of naive passes:
+    Ouro, arXiv 2510.25741.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import PID, checkpoints
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> looped = repeat(network, layers=(1, 2), passes=4, controller=PID(0.25))
+    >>> len(looped.layers), looped.model.config.ctrlattn["loop"]["controller"]["kp"]
+    (6, 0.25)
+    """
+    law = _law(checkpoint, layers, passes, controller, recall)
+    family, model = checkpoint.family, shared(checkpoint.model)
+    a, b = law.span
+    before = structure_of(model)
+    whole = family.layers_of(model)
+    spans = [whole[a:b], *(_around_the_same_weights(model, whole[a:b]) for _ in range(law.passes - 1))]
+    for k, span in enumerate(spans):
+        for layer in span:
+            close = _Hook(law, k, starts=layer is span[0], ends=layer is span[-1])
+            layer.register_forward_hook(close, with_kwargs=True)
+            layer.register_buffer(_CARRIED, _digits(law), persistent=False)  # it decides what the network computes
+    places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(whole))]
+    _put_layers(family, model, [*whole[:a], *chain(*spans), *whole[b:]], places)
+    unrolled = {
+        kind: {i: stands[layer] for i, layer in enumerate(places) if layer in stands} for kind, stands in before.items()
+    }
+    record(family, model, unrolled)
+    getattr(model.config, KEY)[_ENTRY] = law.entry()
+    return replace(checkpoint, model=model)
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """What runs how often, and by which law one pass leads to the next."""
+
+    span: tuple[int, int]
+    passes: int
+    controller: Any
+    recall: float
+
+    @property
+    def naive(self) -> bool:
+        """Whether C = 1, where F(h) + k_r (h_0 - h) has no rounding of h + (F(h) - h)."""
+        if self.controller is None:
+            return True
+        a, _, _, d = self.controller.realization()
+        return len(a) == 0 and d.item() == 1
+
+    def entry(self) -> dict[str, Any]:
+        """The law as config.json holds it.
+
+        Raises
+        ------
+        InputError
+            A controller of one's own, which a file cannot hold.
+        """
+        from ctrlattn.config import loop_to_dict
+
+        controller = None if self.controller is None else loop_to_dict(_carrier(self.controller))["controller"]
+        return {"layers": list(self.span), "passes": self.passes, "controller": controller, "recall": self.recall}
+
+
+def loop_in(entry: Any) -> dict[str, Any] | None:
+    """The arguments of `repeat` in what config.json says of a network; None where nothing is repeated.
+
+    >>> loop_in({"attention": {}, "mlp": {}}) is None
+    True
+    """
+    said = entry.get(_ENTRY) if isinstance(entry, dict) else None
+    if said is None:
+        return None
+    return {**said, "layers": tuple(said["layers"]), "controller": _controller_of(said["controller"])}
+
+
+def entry_of(model: Any) -> dict[str, Any] | None:
+    """What config.json says of the loop of a network, beside what was dropped from it; None where there is none."""
+    entry = getattr(model.config, KEY, None) or {}
+    return {_ENTRY: entry[_ENTRY]} if _ENTRY in entry else None
+
+
+def loop_of(model: Any) -> dict[str, Any] | None:
+    """The arguments of `repeat` that made this network; None for one in which nothing is repeated."""
+    return loop_in(getattr(model.config, KEY, None))
+
+
+def require_no_loop(checkpoint: Checkpoint) -> None:
+    """Raise InputError for a network that `repeat` has made: its passes share their weights and must stay alike."""
+    if loop_of(checkpoint.model) is not None:
+        raise InputError("layers of this network are repeated: change the source first, and repeat its layers then")
+
+
+def unrepeated(family: Family, model: Any) -> Any:
+    """The network whose layers were repeated, around the same weights; one without a loop as it is."""
+    loop = loop_of(model)
+    if loop is None:
+        return model
+    (a, b), passes = loop["layers"], loop["passes"]
+    model = shared(model)
+    layers, later = family.layers_of(model), (passes - 1) * (b - a)
+    places = [*range(b), *range(b + later, len(layers))]
+    structure = {
+        kind: {places.index(i): stand for i, stand in stands.items() if i in places}
+        for kind, stands in structure_of(model).items()
+    }
+    for layer in layers[a:b]:
+        delattr(layer, _CARRIED)
+        for number, hook in list(layer._forward_hooks.items()):
+            if isinstance(hook, _Hook):
+                del layer._forward_hooks[number], layer._forward_hooks_with_kwargs[number]
+    _put_layers(family, model, [layers[i] for i in places], places)
+    record(family, model, structure)
+    return model
+
+
+class _Carried(NamedTuple):
+    """What travels through a pass with the stream."""
+
+    h: torch.Tensor  # at the start of this pass
+    start: torch.Tensor  # h_0
+    memory: ControllerState | None  # None until the controller has met its first error
+
+
+@dataclass(frozen=True, eq=False)
+class _Hook:
+    """Hands the loop from layer to layer, and closes the pass k behind the last layer of the span."""
+
+    law: Law
+    k: int
+    starts: bool
+    ends: bool
+
+    def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        x, y = stream_of(args, kwargs), first(output)
+        opens = self.starts and self.k == 0
+        carried = _Carried(x, x, None) if opens else getattr(x, _CARRIED, None)
+        if carried is not None and self.starts:
+            carried = carried._replace(h=x)  # here and not where the pass before ended: a tensor would hold itself
+        if self.ends:
+            if carried is None:
+                a, b = self.law.span
+                raise InputError(
+                    f"a layer that closes a pass of the layers {a} to {b - 1} was called on a stream that did not come "
+                    "through that pass: run the whole network, on one device"
+                )
+            y, carried = self._close(y, carried)
+        if carried is not None and not (self.ends and self.k == self.law.passes - 1):
+            setattr(y, _CARRIED, carried)
+        return (y, *output[1:]) if isinstance(output, tuple) else y
+
+    def _close(self, y: torch.Tensor, carried: _Carried) -> tuple[torch.Tensor, _Carried]:
+        """h_{k+1} of F(h_k) = y."""
+        law, (h, start, memory) = self.law, carried
+        a, b = law.span
+        if y.shape != h.shape:
+            raise InputError(f"layers {a} to {b - 1} lead from {tuple(h.shape)} to {tuple(y.shape)}: no loop closes")
+        if law.naive:
+            new = y + law.recall * (start - h) if law.recall and self.k else y
+        else:
+            e = y - h + law.recall * (start - h) if law.recall else y - h
+            u, memory = law.controller.step(e, law.controller.init(e) if memory is None else memory)
+            new = h + u
+        if not torch.isfinite(new).all():
+            raise InputError(
+                f"layers {a} to {b - 1}: the stream is not finite after pass {self.k + 1} of {law.passes}; fewer "
+                "passes, a smaller gain or more recall would be needed"
+            )
+        return new, carried._replace(memory=memory)
+
+
+def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
+    """The law, checked against the network."""
+    require_no_loop(checkpoint)
+    count = len(checkpoint.layers)
+    expected = f"layers must be (a, b), the span a ... b - 1, with 0 <= a < b <= {count}"
+    try:
+        a, b = layers
+    except (TypeError, ValueError):
+        raise InputTypeError(f"{expected}, got {layers!r}") from None
+    a, b = (require_whole(f"layers[{i}]", end, least=-count) for i, end in enumerate((a, b)))
+    if a == b:
+        raise InputError(f"the span is empty: {expected}, got {(a, b)}")
+    if not 0 <= a < b <= count:
+        raise InputError(f"{expected}, got {(a, b)}")
+    _require_one_width(checkpoint, a, b)
+    passes = require_whole("passes", passes)
+    recall = float(require_number("recall", recall))
+    if recall < 0:
+        raise InputError(f"recall must be at least 0, got {recall}")
+    law = Law((a, b), passes, as_controller(controller), recall)
+    law.entry()
+    return law
+
+
+def _require_one_width(checkpoint: Checkpoint, a: int, b: int) -> None:
+    """Both ends of a span have the same width: norms inside it and behind it are as wide as the stream they read."""
+    widths = {len(checkpoint.layers): checkpoint.width}
+    for sublayer in sublayers(checkpoint.family, checkpoint.model):
+        weight = getattr(sublayer.norm, "weight", None)
+        if weight is not None:
+            widths.setdefault(sublayer.layer, weight.shape[-1])
+    ahead, behind = widths.get(a), widths.get(b)
+    if None not in (ahead, behind) and ahead != behind:
+        raise InputError(
+            f"the stream has width {ahead} in front of layer {a} and {behind} behind layer {b - 1}: the span cannot "
+            "read its own output"
+        )
+
+
+def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
+    """Further modules of these layers, around the same weights and the same configuration."""
+    same = [
+        *model.parameters(),
+        *model.buffers(),
+        model.config,
+        model.config.get_text_config(),
+        model.base_model.config,
+    ]
+    again: list[Any] = copy.deepcopy(layers, {id(thing): thing for thing in same})
+    return again
+
+
+def _put_layers(family: Family, model: Any, layers: list[Any], places: list[int]) -> None:
+    """Give a network these layers; `places` says where each stood in the configuration, which is changed alike."""
+    path = next(path for path in family.layers.split("|") if leads(model.base_model, path))
+    model.base_model.set_submodule(path, torch.nn.ModuleList(layers))
+    for config in {id(c): c for c in (model.config.get_text_config(), model.base_model.config)}.values():
+        types = getattr(config, "layer_types", None)
+        config.num_hidden_layers = len(layers)
+        if types is not None:
+            config.layer_types = [types[i] for i in places]
+
+
+def _digits(law: Law) -> torch.Tensor:
+    """The law as bytes."""
+    return torch.from_numpy(np.frombuffer(json.dumps(law.entry()).encode(), np.uint8).copy())
+
+
+def _carrier(controller: Any) -> Any:
+    """A loop with this controller: a file holds controllers as parts of a loop."""
+    from ctrlattn.loop import Loop
+    from ctrlattn.predictors import CausalMean
+
+    return Loop(CausalMean(), controller=controller)
+
+
+def _controller_of(said: dict[str, Any] | None) -> Any:
+    """The controller that `Law.entry` has described."""
+    if said is None:
+        return None
+    import tomli_w
+
+    from ctrlattn import config
+
+    return config.loads(tomli_w.dumps({"loop": {"predictor": "causal_mean", "controller": said}})).loop.controller
