@@ -1,9 +1,9 @@
-"""h_{k+1} = h_k + u_k,  u = C(z) e,  e_k = F(h_k) - h_k + k_r (h_0 - h_k): layers of a network that run K times.
+"""F = f_{b-1} o ... o f_a, and h_K of the loop over F in the place of F(h_0): layers of a network that run K times.
 
-F is a span of layers. The network is unrolled: every pass has modules of its own around the same weights, so that each
-has its own place in the KV cache and transformers gives each its mask and its positions. The pass is closed by a hook
-on the last layer of the span. What a pass hands to the next travels with the stream, as an attribute of its tensor: no
-module has a state that a second text could meet.
+The loop is that of `ctrlattn.passes`. The network is unrolled: every pass has modules of its own around the same
+weights, so that each has its own place in the KV cache and transformers gives each its mask and its positions. The pass
+is closed by a hook on the last layer of the span. What a pass hands to the next travels with the stream, as an
+attribute of its tensor: no module has a state that a second text could meet.
 """
 
 import copy
@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.arrays import require_number
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, leads, sublayers
 from ctrlattn.checkpoints.network.structure import KEY, record, shared, structure_of
 from ctrlattn.checkpoints.network.watch import first, stream_of
-from ctrlattn.controllers import ControllerState, as_controller
 from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.passes import Passes, PassState
 
 _ENTRY = "loop"  # in what config.json says under KEY
 _CARRIED = "_ctrlattn_loop"  # name of the attribute with which the stream carries the loop
@@ -83,10 +82,11 @@ def repeat(
     before = structure_of(model)
     whole = family.layers_of(model)
     spans = [whole[a:b], *(_around_the_same_weights(model, whole[a:b]) for _ in range(law.passes - 1))]
+    closing = law.closing()
     for k, span in enumerate(spans):
         for layer in span:
-            close = _Hook(law, k, starts=layer is span[0], ends=layer is span[-1])
-            layer.register_forward_hook(close, with_kwargs=True)
+            hook = _Hook(law, closing, k, starts=layer is span[0], ends=layer is span[-1])
+            layer.register_forward_hook(hook, with_kwargs=True)
             layer.register_buffer(_CARRIED, _digits(law), persistent=False)  # it decides what the network computes
     places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(whole))]
     _put_layers(family, model, [*whole[:a], *chain(*spans), *whole[b:]], places)
@@ -104,16 +104,7 @@ class Law:
 
     span: tuple[int, int]
     passes: int
-    controller: Any
-    recall: float
-
-    @property
-    def naive(self) -> bool:
-        """Whether C = 1, where F(h) + k_r (h_0 - h) has no rounding of h + (F(h) - h)."""
-        if self.controller is None:
-            return True
-        a, _, _, d = self.controller.realization()
-        return len(a) == 0 and d.item() == 1
+    loop: Passes
 
     def entry(self) -> dict[str, Any]:
         """The law as config.json holds it.
@@ -125,8 +116,14 @@ class Law:
         """
         from ctrlattn.config import loop_to_dict
 
-        controller = None if self.controller is None else loop_to_dict(_carrier(self.controller))["controller"]
-        return {"layers": list(self.span), "passes": self.passes, "controller": controller, "recall": self.recall}
+        controller = self.loop.controller
+        said = None if controller is None else loop_to_dict(_carrier(controller))["controller"]
+        return {"layers": list(self.span), "passes": self.passes, "controller": said, "recall": self.loop.recall}
+
+    def closing(self) -> Passes:
+        """The loop that closes the passes: C = 1 is F(h) itself, which h + (F(h) - h) is not to the last bit."""
+        a, _, _, d = self.loop.law.realization()
+        return replace(self.loop, controller=None) if not len(a) and d.item() == 1 else self.loop
 
 
 def loop_in(entry: Any) -> dict[str, Any] | None:
@@ -185,8 +182,7 @@ class _Carried(NamedTuple):
     """What travels through a pass with the stream."""
 
     h: torch.Tensor  # at the start of this pass
-    start: torch.Tensor  # h_0
-    memory: ControllerState | None  # None until the controller has met its first error
+    state: PassState
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +190,7 @@ class _Hook:
     """Hands the loop from layer to layer, and closes the pass k behind the last layer of the span."""
 
     law: Law
+    closing: Passes
     k: int
     starts: bool
     ends: bool
@@ -201,7 +198,7 @@ class _Hook:
     def __call__(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         x, y = stream_of(args, kwargs), first(output)
         opens = self.starts and self.k == 0
-        carried = _Carried(x, x, None) if opens else getattr(x, _CARRIED, None)
+        carried = _Carried(x, self.closing.init(x)) if opens else getattr(x, _CARRIED, None)
         if carried is not None and self.starts:
             carried = carried._replace(h=x)  # here and not where the pass before ended: a tensor would hold itself
         if self.ends:
@@ -218,22 +215,18 @@ class _Hook:
 
     def _close(self, y: torch.Tensor, carried: _Carried) -> tuple[torch.Tensor, _Carried]:
         """h_{k+1} of F(h_k) = y."""
-        law, (h, start, memory) = self.law, carried
-        a, b = law.span
-        if y.shape != h.shape:
-            raise InputError(f"layers {a} to {b - 1} lead from {tuple(h.shape)} to {tuple(y.shape)}: no loop closes")
-        if law.naive:
-            new = y + law.recall * (start - h) if law.recall and self.k else y
-        else:
-            e = y - h + law.recall * (start - h) if law.recall else y - h
-            u, memory = law.controller.step(e, law.controller.init(e) if memory is None else memory)
-            new = h + u
+        a, b = self.law.span
+        if y.shape != carried.h.shape:
+            raise InputError(
+                f"layers {a} to {b - 1} lead from {tuple(carried.h.shape)} to {tuple(y.shape)}: no loop closes"
+            )
+        new, _, _, state = self.closing.step(carried.h, y, carried.state)
         if not torch.isfinite(new).all():
             raise InputError(
-                f"layers {a} to {b - 1}: the stream is not finite after pass {self.k + 1} of {law.passes}; fewer "
+                f"layers {a} to {b - 1}: the stream is not finite after pass {self.k + 1} of {self.law.passes}; fewer "
                 "passes, a smaller gain or more recall would be needed"
             )
-        return new, carried._replace(memory=memory)
+        return new, carried._replace(state=state)
 
 
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
@@ -252,10 +245,7 @@ def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, reca
         raise InputError(f"{expected}, got {(a, b)}")
     _require_one_width(checkpoint, a, b)
     passes = require_whole("passes", passes)
-    recall = float(require_number("recall", recall))
-    if recall < 0:
-        raise InputError(f"recall must be at least 0, got {recall}")
-    law = Law((a, b), passes, as_controller(controller), recall)
+    law = Law((a, b), passes, Passes(controller, recall=recall))
     law.entry()
     return law
 

@@ -265,7 +265,7 @@ def test_a_closing_layer_alone_is_refused(network, text):
         ({"layers": (0.5, 2)}, "must be a whole number"),
         ({"passes": 0}, "passes must be a whole number of at least 1, got 0"),
         ({"passes": 2.5}, "passes must be a whole number"),
-        ({"recall": -0.1}, "recall must be at least 0"),
+        ({"recall": -0.1}, "recall leads back to h_0 and must be at least 0"),
         ({"recall": float("nan")}, "recall"),
         ({"controller": control.tf(1, [1, 1])}, "continuous-time"),
         ({"controller": 0.5}, "controller must be a PID"),
