@@ -240,7 +240,7 @@ def test_encoders_repeat_too():
     assert torch.equal(looped.model(ids).last_hidden_state, want)
 
 
-@pytest.mark.parametrize(("law", "k"), [({"controller": PID(1e39)}, 1), ({"recall": 1e39}, 2)])
+@pytest.mark.parametrize(("law", "k"), [({"controller": PID(1e39)}, 1), ({"recall": 3e38}, 2)])
 def test_a_stream_that_is_not_finite_is_told_with_its_pass(network, text, law, k):
     looped = repeat(network(double=False), layers=(1, 3), passes=4, **law)
     with pytest.raises(ValueError, match=f"layers 1 to 2: the stream is not finite after pass {k} of 4"):
