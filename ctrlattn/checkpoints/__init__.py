@@ -11,8 +11,10 @@ from ctrlattn.checkpoints.measure.heads import head_contributions
 from ctrlattn.checkpoints.measure.importance import importance
 from ctrlattn.checkpoints.measure.jacobian import layer_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import layer_function, layer_functions
+from ctrlattn.checkpoints.measure.loop_study import LoopStudy, loop_study
 from ctrlattn.checkpoints.measure.parts.measurement import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
+from ctrlattn.checkpoints.measure.span import SpanModes, SpanPasses, span_function, span_modes, span_passes
 from ctrlattn.checkpoints.measure.summaries import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
@@ -40,8 +42,11 @@ __all__ = [
     "Effort",
     "Evaluation",
     "Family",
+    "LoopStudy",
     "Place",
     "Reduction",
+    "SpanModes",
+    "SpanPasses",
     "Split",
     "Structure",
     "Sublayer",
@@ -61,11 +66,15 @@ __all__ = [
     "layer_functions",
     "layer_jacobian",
     "load",
+    "loop_study",
     "open_changed",
     "perplexity",
     "reduce",
     "repeat",
     "save",
+    "span_function",
+    "span_modes",
+    "span_passes",
     "split_text",
     "stream",
     "summaries",

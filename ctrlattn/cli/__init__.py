@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from ctrlattn import __version__
-from ctrlattn.cli import analyze, compare, drop, listing, new, observe, report, simulate, train
+from ctrlattn.cli import analyze, compare, drop, listing, loop, new, observe, report, simulate, train
 from ctrlattn.cli.terminal import (
     CLOSED_PIPE,
     Stopped,
@@ -114,6 +114,7 @@ app.command(epilog=train.EXAMPLES)(train.train)
 app.command(epilog=observe.EXAMPLES)(observe.observe)
 app.command(epilog=analyze.EXAMPLES)(analyze.analyze)
 app.command(epilog=drop.EXAMPLES)(drop.drop)
+app.command(epilog=loop.EXAMPLES)(loop.loop)
 app.command("list")(listing.list_)
 
 __all__ = ["app", "main"]

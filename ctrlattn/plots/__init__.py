@@ -1,6 +1,6 @@
 """Figures of loops, systems and results, and from plain arrays. Nothing is registered with pyplot."""
 
-from ctrlattn.plots import profile, reduction
+from ctrlattn.plots import profile, reduction, repeated
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.loops import bode, gain_region, nyquist, pole_zero, root_locus, step
@@ -42,6 +42,7 @@ __all__ = [
     "profile",
     "pseudospectrum_contours",
     "reduction",
+    "repeated",
     "root_loci",
     "root_locus",
     "root_locus_branches",

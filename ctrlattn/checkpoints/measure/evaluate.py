@@ -139,11 +139,26 @@ def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
 
 
 def _evaluation(losses: list[np.ndarray]) -> Evaluation:
-    each = np.concatenate([rows.mean(1) for rows in losses])
+    return evaluation_of(np.concatenate([rows.mean(1) for rows in losses]), sum(rows.size for rows in losses))
+
+
+def evaluation_of(each: np.ndarray, tokens: int) -> Evaluation:
+    """The evaluation whose windows have these losses.
+
+    Raises
+    ------
+    InputError
+        A loss that is not finite.
+
+    Examples
+    --------
+    >>> evaluation_of(np.array([1.0, 3.0]), 20).loss
+    2.0
+    """
     if not np.isfinite(each).all():
         raise InputError(f"the loss of window {int(np.flatnonzero(~np.isfinite(each))[0])} is not finite")
     loss = float(each.mean())
-    return Evaluation(loss, standard_error(each), _exp(loss), each, sum(rows.size for rows in losses))
+    return Evaluation(loss, standard_error(each), _exp(loss), each, tokens)
 
 
 def standard_error(values: np.ndarray) -> float:

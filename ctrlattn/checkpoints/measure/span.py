@@ -1,4 +1,4 @@
-"""F = f_{b-1} o ... o f_a: a span of layers as one map of the stream, its passes, and the eigenvalues of its Jacobian."""
+"""F = f_{b-1} o ... o f_a: a span of layers as one map of the stream, its passes, and eigenvalues of its Jacobian."""
 
 from typing import Any, NamedTuple
 

@@ -59,7 +59,7 @@ def repeat(
         A controller of the wrong kind, numbers that are none.
     InputError
         A span that is empty, out of range or whose ends differ in width; no pass; a recall below 0; a controller of
-        continuous time or one that a file cannot hold; a network that is repeated already.
+        continuous time or one that a file cannot hold; a network that is repeated already, or one that was traced.
 
     References
     ----------
@@ -232,6 +232,11 @@ class _Hook:
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
     """The law, checked against the network."""
     require_no_loop(checkpoint)
+    if not isinstance(checkpoint.family, Family):
+        raise InputError(
+            "repeat needs a row of the table of families, which says where the list of layers is: this network was "
+            "traced; give load(source, family=ctrlattn.checkpoints.Family(...))"
+        )
     count = len(checkpoint.layers)
     expected = f"layers must be (a, b), the span a ... b - 1, with 0 <= a < b <= {count}"
     try:

@@ -96,6 +96,7 @@ def drop(
 
 def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
     """{kind: layers to drop}, checked against the network."""
+    require_no_loop(checkpoint)
     whole = {checkpoint.layer_index(layer) for layer in blocks}
     before, there = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
     layers: dict[Kind, set[int]] = {kind: {i for k, i in there if k == kind and i in whole} for kind in get_args(Kind)}

@@ -1,0 +1,101 @@
+"""The command `ctrlattn loop`: repeat a span of a checkpoint as a controlled loop; forecast and loss."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.errors import InputError
+
+EXAMPLES = (
+    "Examples:  ctrlattn loop path/to/model --layers 10:14 --passes 4 --gain .25 --text news.txt   |   ctrlattn loop "
+    "model.gguf --layers 2:4 --passes 8 --controller law.toml --recall 2.5 --scan --text news.txt"
+)
+
+
+def loop(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
+    layers: Annotated[str, typer.Option("--layers", help="The span a:b, layers a to b - 1.")],
+    text: Annotated[str, typer.Option("--text", help="Text to judge by; a file, or the text itself.")],
+    passes: Annotated[int, typer.Option(help="How often the span runs, at least once.")] = 4,
+    gain: Annotated[float | None, typer.Option(help="Gain of a P controller over passes.")] = None,
+    controller: Annotated[
+        Path | None, typer.Option(help="TOML file whose [loop] has the controller over passes, in place of --gain.")
+    ] = None,
+    recall: Annotated[float, typer.Option(help="Pull back to the stream that entered the span, at least 0.")] = 0.0,
+    scan: Annotated[bool, typer.Option("--scan", help="Forecast all spans of this length over depth.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to.")] = Path("looped"),
+    tokens: Annotated[int, typer.Option(min=4, help="Largest number of tokens read of the text.")] = 2048,
+    window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the search for eigenvalues.")] = 0,
+    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    as_json: AsJSON = False,
+) -> None:
+    """Run a span of layers several times as a controlled loop, forecast whether it can rest, and measure the loss.
+
+    It writes report.html, figures/, results.nc and summary.json. Before any loss is measured, stderr says which spans
+    have no fixed point within reach. A run that was stopped goes on where it was.
+    """
+    with one_line_errors():
+        from ctrlattn import __version__
+        from ctrlattn.files import require_output
+        from ctrlattn.identity import digest, of_network, work_folder
+
+        require_output(out)
+        span, law, words = _span(layers), _law(gain, controller), text_of(text)
+        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
+        if checkpoint.tokenizer is None:
+            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
+
+        from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.report.pages.repeated import write_repeated
+
+        asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
+        repeated = checkpoints.repeat(checkpoint, **asked)  # refuses what cannot run, before any work
+        windows = _windows(token_ids(checkpoint, words, most=tokens), window)
+        facts = [repeated.model.config.ctrlattn["loop"], windows, scan, seed, __version__]
+        folder = work_folder(out, digest(of_network(checkpoint.model), *facts), show_progress)
+        study = checkpoints.loop_study(
+            checkpoint, windows, **asked, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
+        )
+        written = write_repeated(folder, study)
+        if as_json:
+            print_json(written.summary)
+        else:
+            typer.echo(written.path)
+
+
+def _span(layers: str) -> tuple[int, int]:
+    first, colon, last = layers.partition(":")
+    try:
+        if colon:
+            return int(first), int(last)
+    except ValueError:
+        pass
+    raise InputError(f"--layers must be a:b with whole numbers, such as 10:14 for the layers 10 to 13, got {layers!r}")
+
+
+def _law(gain: float | None, file: Path | None) -> Any:
+    """The controller over passes; None where neither option is given."""
+    from ctrlattn.controllers import PID
+
+    if file is None:
+        return None if gain is None else PID(gain)
+    if gain is not None:
+        raise InputError("--controller says the whole law: leave out --gain")
+    from ctrlattn import config
+
+    law = config.load(file).loop.controller
+    if law is None:
+        raise InputError(f"{file}: its [loop] has no controller")
+    return law
+
+
+def _windows(ids: list[int], window: int) -> list[list[int]]:
+    """As many whole windows as the text has."""
+    count = len(ids) // window
+    if not count:
+        raise InputError(f"the text has {len(ids)} tokens, fewer than one window of {window}: give more, or --window")
+    return [ids[i * window : (i + 1) * window] for i in range(count)]
