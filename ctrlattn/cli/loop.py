@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.terminal import MOST, AsJSON, load_checkpoint, one_line_errors, print_json, show_progress, text_of
+from ctrlattn.cli.terminal import (
+    MOST,
+    AsJSON,
+    described,
+    load_checkpoint,
+    one_line_errors,
+    print_json,
+    show_progress,
+    text_of,
+)
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -39,24 +48,25 @@ def loop(
     """
     with one_line_errors():
         from ctrlattn import __version__
-        from ctrlattn.files import require_output
+        from ctrlattn.files import claim
         from ctrlattn.identity import digest, of_network, work_folder
 
-        require_output(out)
+        claim(out)
         span, law, words = _span(layers), _law(gain, controller), text_of(text)
-        checkpoint = load_checkpoint(source, allow_download=allow_download, attention="sdpa")
-        if checkpoint.tokenizer is None:
-            raise InputError(f"{source}: a text needs a tokenizer; put its files beside the weights")
+        description = described(source, allow_download)
 
         from ctrlattn import checkpoints
         from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.checkpoints.network.repeat import require_loop
         from ctrlattn.report.pages.repeated import write_repeated
 
+        require_loop(span, passes, law, recall, description.layers)
+        windows = _windows(token_ids(description, words, most=tokens), window)
+        checkpoint = load_checkpoint(description, attention="sdpa")
         asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
-        repeated = checkpoints.repeat(checkpoint, **asked)  # refuses what cannot run, before any work
-        windows = _windows(token_ids(checkpoint, words, most=tokens), window)
-        facts = [repeated.model.config.ctrlattn["loop"], windows, scan, seed, __version__]
-        folder = work_folder(out, digest(of_network(checkpoint.model), *facts), show_progress)
+        entry = checkpoints.repeat(checkpoint, **asked).model.config.ctrlattn["loop"]
+        mark = digest(of_network(checkpoint.model), entry, windows, scan, seed, __version__)
+        folder = work_folder(out, mark, show_progress)
         study = checkpoints.loop_study(
             checkpoint, windows, **asked, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
         )

@@ -155,7 +155,7 @@ def require_no_loop(checkpoint: Checkpoint) -> None:
         raise InputError("layers of this network are repeated: change the source first, and repeat its layers then")
 
 
-def unrepeated(family: Family, model: Any) -> Any:
+def unrepeated(family: Any, model: Any) -> Any:
     """The network whose layers were repeated, around the same weights; one without a loop as it is."""
     loop = loop_of(model)
     if loop is None:
@@ -229,15 +229,19 @@ class _Hook:
         return new, carried._replace(state=state)
 
 
-def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
-    """The law, checked against the network."""
-    require_no_loop(checkpoint)
-    if not isinstance(checkpoint.family, Family):
-        raise InputError(
-            "repeat needs a row of the table of families, which says where the list of layers is: this network was "
-            "traced; give load(source, family=ctrlattn.checkpoints.Family(...))"
-        )
-    count = len(checkpoint.layers)
+def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: int) -> tuple[tuple[int, int], Passes]:
+    """The span and the loop of arguments for `repeat`, checked for a network of `count` layers before it is read.
+
+    Raises
+    ------
+    InputError
+        As for `repeat`.
+
+    Examples
+    --------
+    >>> require_loop((1, 3), 2, None, 0.0, count=4)[0]
+    (1, 3)
+    """
     expected = f"layers must be (a, b), the span a ... b - 1, with 0 <= a < b <= {count}"
     try:
         a, b = layers
@@ -248,9 +252,21 @@ def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, reca
         raise InputError(f"the span is empty: {expected}, got {(a, b)}")
     if not 0 <= a < b <= count:
         raise InputError(f"{expected}, got {(a, b)}")
-    _require_one_width(checkpoint, a, b)
-    passes = require_whole("passes", passes)
-    law = Law((a, b), passes, Passes(controller, recall=recall))
+    require_whole("passes", passes)
+    return (a, b), Passes(controller, recall=recall)
+
+
+def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
+    """The law, checked against the network."""
+    require_no_loop(checkpoint)
+    if not isinstance(checkpoint.family, Family):
+        raise InputError(
+            "repeat needs a row of the table of families, which says where the list of layers is: this network was "
+            "traced; give load(source, family=ctrlattn.checkpoints.Family(...))"
+        )
+    span, loop = require_loop(layers, passes, controller, recall, len(checkpoint.layers))
+    _require_one_width(checkpoint, *span)
+    law = Law(span, require_whole("passes", passes), loop)
     law.entry()
     return law
 
@@ -283,7 +299,7 @@ def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
     return again
 
 
-def _put_layers(family: Family, model: Any, layers: list[Any], places: list[int]) -> None:
+def _put_layers(family: Any, model: Any, layers: list[Any], places: list[int]) -> None:
     """Give a network these layers; `places` says where each stood in the configuration, which is changed alike."""
     path = next(path for path in family.layers.split("|") if leads(model.base_model, path))
     model.base_model.set_submodule(path, torch.nn.ModuleList(layers))
