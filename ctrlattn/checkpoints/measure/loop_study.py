@@ -122,7 +122,7 @@ def loop_study(
     runs : path, optional
         Folder where every evaluation is kept, and not measured again.
     seed : int
-        Of the first vector of Arnoldi's method.
+        Of the search for eigenvalues.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def loop_study(
     asked = Passes(controller, recall=recall)
     text = windows[0, :_TOKENS]
     F, h = span_function(checkpoint, layers, text.cpu().numpy())
-    reach = Reach(layers, span_modes(F, h, seed=seed), asked.recall)
+    reach = Reach(layers, _modes(F, h, seed=seed), asked.recall)
     progress(reach.words, 0, 1)
     across = _scan(checkpoint, layers, text, asked.recall, seed, progress) if scan else ()
     tuned, said = _tuned(reach, seed)
@@ -195,9 +195,17 @@ def _scan(
     for done, a in enumerate(starts):
         span = (a, a + length)
         F, h = span_function(checkpoint, span, text.cpu().numpy())
-        across.append(Reach(span, span_modes(F, h, products=40, seed=seed), recall))
+        across.append(Reach(span, _modes(F, h, count=4, seed=seed), recall))
         progress(across[-1].words, done + 1, len(starts))
     return tuple(across)
+
+
+def _modes(F: Any, h: Any, **options: int) -> SpanModes:
+    """The outer eigenvalues; none where they have not converged, and then nothing is forecast."""
+    try:
+        return span_modes(F, h, **options)
+    except ArithmeticError:
+        return SpanModes(np.zeros(0, complex), np.zeros(0), h.numel())
 
 
 def _recalled(reach: Reach) -> Passes:

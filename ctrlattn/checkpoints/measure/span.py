@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import require_whole
-from ctrlattn.looped import iterate
+from ctrlattn.looped import iterate, spectrum
 
-_SMALL = 1e-2  # residual of an eigenvalue that is believed, as a share of its modulus
-_KRYLOV = 80  # products with J, unless asked otherwise
+_TOL = 1e-4  # bound on the residuals, as a share of the norm of J
 
 
 class SpanModes(NamedTuple):
@@ -79,54 +77,44 @@ def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> 
     return span, functions[0][1]
 
 
-def span_modes(F: LayerFunction, h: torch.Tensor, *, products: int = _KRYLOV, seed: int = 0) -> SpanModes:
-    """Outer eigenvalues of F'(h) by Arnoldi's method: one Krylov space shows both the largest and the rightmost.
-
-    An eigenvalue is returned where its residual is below a hundredth of its modulus; others of the space are not.
+def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int = 0) -> SpanModes:
+    """The rightmost eigenvalues of F'(h), and those of largest modulus, by `looped.spectrum`.
 
     Parameters
     ----------
     F, h
         Of `span_function`.
-    products : int
-        Products with J.
+    count : int
+        How many of each; a conjugate pair counts twice.
     seed : int
-        Of the first vector.
+        Of the first directions.
 
     Returns
     -------
     SpanModes
-        Empty where nothing has converged.
 
     Raises
     ------
     InputError
-        A stream that is not finite; fewer than two products.
-
-    References
-    ----------
-    Saad, Numerical Methods for Large Eigenvalue Problems, 2011, section 6.2.
+        A stream that is not finite, or a count below 1.
+    ArithmeticError
+        The eigenvalues have not converged.
 
     Examples
     --------
-    >>> modes = span_modes(lambda h: h * torch.tensor([3.0, -1.0, 0.5]), torch.ones(1, 3), products=3)
+    >>> modes = span_modes(lambda h: h * torch.tensor([3.0, -4.0, 0.5]), torch.ones(1, 3), count=1)
     >>> modes.eigenvalues.real.round(4).tolist()
-    [3.0, 0.5, -1.0]
+    [3.0, -4.0]
     """
-    products = min(require_whole("products", products, least=2), h.numel())
-    J = recorded_jacobian(F, h)
-    V, H = _arnoldi(J, products, seed)
-    m = H.shape[1]
-    values, vectors = np.linalg.eig(H[:m])
+    count = min(require_whole("count", count), h.numel())
+    right = spectrum(F, h, count, which="LR", tol=_TOL, seed=seed)
+    large = spectrum(F, h, count, which="LM", tol=_TOL, seed=seed)
+    # Whatever lies right of the last rightmost eigenvalue is among them already.
+    more = large.eigenvalues.real < right.eigenvalues.real.min() - _TOL * right.norm
+    values = np.append(right.eigenvalues, large.eigenvalues[more])
+    residuals = np.append(right.residuals, large.residuals[more])
     order = np.lexsort((values.imag, -values.real))
-    # |h_{m+1,m} y_m| is the residual of a Ritz pair in exact arithmetic, and chooses those that are worth a product.
-    near = [i for i in order if abs(H[m, m - 1] * vectors[m - 1, i]) < _SMALL * abs(values[i])]
-    checked = [(values[i], _residual(J, V[:, :m] @ vectors[:, i], values[i])) for i in near if values[i].imag >= 0]
-    good = [(value, size) for value, size in checked if size < _SMALL * abs(value)]
-    both = [(v, size) for value, size in good for v in ((value, value.conjugate()) if value.imag else (value,))]
-    return SpanModes(
-        np.array([v for v, _ in both], dtype=complex), np.array([size for _, size in both]), int(J.shape[0])
-    )
+    return SpanModes(values[order], residuals[order], h.numel())
 
 
 def span_passes(
@@ -152,31 +140,3 @@ def span_passes(
     away = (run.prediction - run.state[:-1]).double().flatten(1).norm(dim=1).cpu().numpy()
     tiny = np.finfo(float).tiny
     return SpanPasses(away / np.maximum(states[:-1], tiny), states / max(states[0], tiny))
-
-
-def _arnoldi(J: Any, products: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """J V_m = V_{m+1} H: an orthonormal basis in float64, every vector orthogonalised twice."""
-    V = np.zeros((J.shape[0], products + 1))
-    H = np.zeros((products + 1, products))
-    start = np.random.default_rng(seed).standard_normal(J.shape[0])
-    V[:, 0] = start / np.linalg.norm(start)
-    for m in range(products):
-        w = np.asarray(J @ V[:, m], dtype=float)
-        size = np.linalg.norm(w)
-        for _ in range(2):
-            share = V[:, : m + 1].T @ w
-            w = w - V[:, : m + 1] @ share
-            H[: m + 1, m] += share
-        H[m + 1, m] = np.linalg.norm(w)
-        if H[m + 1, m] <= 1e-12 * size:  # the space is invariant: its eigenvalues are exact
-            H[m + 1, m] = 0.0
-            return V, H[: m + 2, : m + 1]
-        V[:, m + 1] = w / H[m + 1, m]
-    return V, H
-
-
-def _residual(J: Any, v: np.ndarray, value: complex) -> float:
-    """|J v - lambda v|/|v|, v complex and J real."""
-    image = np.asarray(J @ v.real, dtype=float) + (1j * np.asarray(J @ v.imag, dtype=float) if value.imag else 0)
-    v = v if value.imag else v.real
-    return float(np.linalg.norm(image - value * v) / np.linalg.norm(v))

@@ -324,7 +324,7 @@ def _scan(study: "LoopStudy") -> list[Section]:
                 Table(
                     ("span", "largest Re", "largest modulus", "with Re ≥ 1 + recall", "recall needed", "forecast"),
                     rows,
-                    "Measured with 40 products each",
+                    "The four rightmost and the four largest eigenvalues of each span",
                 ),
             ),
             numbers={
