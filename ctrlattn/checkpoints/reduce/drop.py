@@ -51,8 +51,8 @@ def drop(
     ------
     InputError
         A layer does not exist, has no such sublayer or is dropped already, no layer is named, layers of the network are
-        repeated, or no attention would be left. With gains: the network is an encoder or post-norm, a memory is asked for where a norm follows the
-        attention or its maps are not known, or the text gives a gain that is not finite.
+        repeated, or no attention would be left. With gains: the network is an encoder or post-norm, a memory is asked
+        for where a norm follows the attention or its maps are not known, or the text gives a gain that is not finite.
     ArithmeticError
         A traced network in which something else reads a module that is to go.
 
