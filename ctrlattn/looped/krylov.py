@@ -13,6 +13,7 @@ import scipy.linalg
 
 _LOST = 1e-13  # a direction that shrinks to this share when it is made orthogonal is in the span already
 _PATIENCE, _LARGEST = 8, 512  # restarts after which the basis doubles, and how far
+_ASKED = 6  # blocks between two questions whether all has converged
 Products = Callable[[np.ndarray], np.ndarray]
 Score = Callable[[np.ndarray], np.ndarray]
 
@@ -78,14 +79,18 @@ def leading_pairs(
     for restart in range(restarts):
         if restart % _PATIENCE == _PATIENCE - 1:  # eigenvalues that crowd need more directions to part them
             basis = min(2 * basis, max(_LARGEST, basis), size - block)
-        state.grow(basis)
-        chosen, unsettled = state.converged(k, score, tol)
-        if not unsettled:
-            pairs = state.pairs(chosen)
-            if np.all(pairs.residuals <= tol * pairs.norm):
-                return pairs
+        while True:
+            # Products cost most, so that it is asked between them whether more are needed.
+            state.grow(min(basis, max(len(state.h) + _ASKED * block, 2 * k)))
+            chosen, unsettled = state.converged(k, score, tol)
+            if not unsettled:
+                pairs = state.pairs(chosen)
+                if np.all(pairs.residuals <= tol * pairs.norm):
+                    return pairs
+            if len(state.h) + block > basis:
+                break
         if restart + 1 < restarts:
-            state.shrink(min(len(chosen) + max((basis - len(chosen)) // 3, 2), basis - block), score)
+            state.shrink(min((len(chosen) + basis) // 2, basis - block), score)
     raise ArithmeticError(
         f"{len(chosen) - unsettled} of {len(chosen)} eigenvalues have residuals of at most {tol:.2g} of the norm after "
         f"{state.count} products with the Jacobian: ask for fewer, a larger tol, or a larger basis"
@@ -97,16 +102,27 @@ class _State:
 
     def __init__(self, products: Products, size: int, block: int, rng: np.random.Generator) -> None:
         self.products, self.rng, self.block, self.count = products, rng, block, 0
-        self.v, self.h, self.c = np.zeros((size, 0)), np.zeros((0, 0)), np.zeros((block, 0))
+        self.room = np.zeros((size, 0), order="F")  # V is its first columns: a basis that grows is never copied
+        self.h, self.c = np.zeros((0, 0)), np.zeros((block, 0))
         self.q = np.linalg.qr(rng.standard_normal((size, block)))[0]
         self.values, self.small, self.norm = np.zeros(0, complex), np.zeros((0, 0)), 0.0  # of H
 
+    @property
+    def v(self) -> np.ndarray:
+        """V, (N, m)."""
+        return self.room[:, : len(self.h)]
+
     def grow(self, basis: int) -> None:
         """Blocks of products until V has as many directions as it may."""
-        while self.v.shape[1] + self.block <= basis:
-            w = self.times(self.q)
-            self.v = np.hstack([self.v, self.q])
-            inside, self.q, r = self.orthogonalised(w)
+        if basis > self.room.shape[1]:
+            larger = np.zeros((len(self.room), basis), order="F")
+            larger[:, : len(self.h)] = self.v
+            self.room = larger
+        while len(self.h) + self.block <= basis:
+            w, m = self.times(self.q), len(self.h)
+            self.room[:, m : m + self.block] = self.q
+            v = self.room[:, : m + self.block]
+            inside, self.q, r = self.orthogonalised(w, v)
             self.h = np.hstack([np.vstack([self.h, self.c]), inside])
             self.c = np.hstack([np.zeros((self.block, len(self.h) - self.block)), r])
 
@@ -118,12 +134,13 @@ class _State:
             raise ArithmeticError("a product with the Jacobian is not finite: the map has no derivative at this point")
         return w
 
-    def orthogonalised(self, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def orthogonalised(self, w: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(V'W, Q, R) with W = V (V'W) + Q R; a lost direction is replaced by a random one with R = 0."""
-        inside = self.v.T @ w
-        rest = w - self.v @ inside
-        again = self.v.T @ rest
-        inside, rest = inside + again, rest - self.v @ again
+        inside = v.T @ w
+        rest = w - v @ inside
+        before = np.linalg.norm(rest, axis=0)
+        again = v.T @ rest
+        inside, rest = inside + again, rest - v @ again
         sizes = np.linalg.norm(w, axis=0)
         q, r = np.zeros_like(w), np.zeros((w.shape[1], w.shape[1]))
         for j in range(w.shape[1]):
@@ -132,15 +149,13 @@ class _State:
             if length > _LOST * sizes[j]:
                 r[j, j] = length
             else:
-                column = self._fresh(q[:, :j])
-                length = float(np.linalg.norm(column))
-            # What was orthogonal before a small column was scaled up need not be so afterwards.
-            column = _without(column / length, np.hstack([self.v, q[:, :j]]))[0]
+                column = self.rng.standard_normal(len(w))
+                length = 0.0
+            if length <= before[j] / 2:  # it shrank again: what is left need not be orthogonal to the digits it has
+                for span in (v, q[:, :j], v, q[:, :j]):
+                    column = _without(column / np.linalg.norm(column), span)[0]
             q[:, j] = column / np.linalg.norm(column)
         return inside, q, r
-
-    def _fresh(self, q: np.ndarray) -> np.ndarray:
-        return _without(self.rng.standard_normal(len(self.v)), np.hstack([self.v, q]))[0]
 
     def converged(self, k: int, score: Score, tol: float) -> tuple[np.ndarray, int]:
         """(indices of the wanted eigenvalues of H, how many of them are not converged)."""
@@ -155,9 +170,22 @@ class _State:
         values, y = self.values[chosen].astype(complex), self.small[:, chosen]
         vectors = (self.v @ y).astype(complex)
         vectors = vectors / np.linalg.norm(vectors, axis=0)
-        moved = self.times(vectors.real) + 1j * (self.times(vectors.imag) if np.any(vectors.imag) else 0.0)
-        residuals = np.linalg.norm(moved - vectors * values, axis=0)
+        residuals = self._residuals(values, vectors)
         return RitzPairs(values, vectors, residuals, self.norm, self.count)
+
+    def _residuals(self, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """|A v - lambda v|; of a conjugate pair one is multiplied, since A is real."""
+        first = np.flatnonzero(values.imag >= 0)
+        turning = first[values.imag[first] > 0]
+        moved = np.zeros_like(vectors)
+        both = self.times(np.hstack([vectors.real[:, first], vectors.imag[:, turning]]))
+        moved[:, first] = both[:, : len(first)]
+        moved[:, turning] += 1j * both[:, len(first) :]
+        lengths = np.linalg.norm(moved - vectors * values, axis=0)
+        below = np.flatnonzero(values.imag < 0)
+        partner = [int(turning[np.argmin(np.abs(values[turning] - np.conj(values[i])))]) for i in below]
+        lengths[below] = lengths[partner]
+        return lengths
 
     def shrink(self, size: int, score: Score) -> None:
         """V keeps about `size` directions: those of the eigenvalues of largest score."""
@@ -170,7 +198,8 @@ class _State:
         )
         m = max(min(m, len(self.h) - self.block - 1), 1)  # equal scores must leave room to grow
         m += int(t[m, m - 1] != 0)  # a pair stays together
-        self.v, self.h, self.c = self.v @ u[:, :m], t[:m, :m], self.c @ u[:, :m]
+        self.room[:, :m] = self.v @ u[:, :m]
+        self.h, self.c = t[:m, :m], self.c @ u[:, :m]
 
 
 def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
