@@ -16,6 +16,7 @@ from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
+from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
 from ctrlattn.checkpoints.network.headers import gguf_header, read_json, weight_shapes
 from ctrlattn.checkpoints.network.structure import KEY
 from ctrlattn.errors import InputError, require_installed
@@ -137,8 +138,10 @@ class Description:
         beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
         if self.reads_images or not beside:
             return None
+        file = Path(self.folder) / (self.gguf or "")
         with foreign(self.source):
-            return transformers.AutoTokenizer.from_pretrained(
+            read = gguf_tokenizer(file) if self.gguf is not None else None
+            return read or transformers.AutoTokenizer.from_pretrained(
                 self.name, **where(self.gguf, allow_download=self.allow_download)
             )
 

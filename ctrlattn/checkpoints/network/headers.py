@@ -30,11 +30,29 @@ _NUMBERS = {
 _TEXT, _ARRAY = 8, 9
 
 
+class ItemCount(int):
+    """The number of items of an array that was passed over."""
+
+
+class Place(NamedTuple):
+    """Where the data of one weight of a GGUF file are."""
+
+    shape: tuple[int, ...]  # slowest first, as in torch
+    kind: int  # ggml's number of the type
+    start: int  # from the start of the file
+    end: int
+
+
 class GGUFHeader(NamedTuple):
-    """Values by key, where an array counts its items, and the names of the weights."""
+    """Values by key, where an array is the ItemCount of its items, and where each weight is."""
 
     values: dict[str, Any]
-    names: tuple[str, ...]
+    places: dict[str, Place]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the weights."""
+        return tuple(self.places)
 
 
 def read_json(path: Path) -> Any:
@@ -167,18 +185,21 @@ class _GGUF:
         weights, values = self._number("Q"), self._number("Q")
         self._require(weights * 24 + values * 13, "values and weights")  # the least that each takes
         pairs = {self._text("a key"): self._value(f"value {i}") for i in range(values)}
-        ends = dict(self._weight() for _ in range(weights))
+        behind = dict(self._weight() for _ in range(weights))  # from the start of all data
         step = pairs.get("general.alignment", 32)
         if type(step) is not int or step < 1:
             raise InputError(f"{self.path}: a damaged file: general.alignment is {step!r}")
         start = -(-(self.size - self.left) // step) * step
-        longest = max(ends.values(), default=0)
+        longest = max((place.end for place in behind.values()), default=0)
         if start + longest > self.size:
             raise InputError(
                 f"{self.path}: a damaged or incomplete file: its header declares {start + longest} bytes, it has "
                 f"{self.size}"
             )
-        return GGUFHeader(pairs, tuple(ends))
+        places = {
+            name: place._replace(start=place.start + start, end=place.end + start) for name, place in behind.items()
+        }
+        return GGUFHeader(pairs, places)
 
     def _require(self, count: int, what: str) -> None:
         if count > self.left:
@@ -213,7 +234,7 @@ class _GGUF:
             raise InputError(f"{self.path}: a damaged file: {what} is of the unknown type {kind}")
         return self._number(_NUMBERS[kind][0])
 
-    def _items(self, what: str) -> int:
+    def _items(self, what: str) -> ItemCount:
         """The number of items of an array, which are passed over."""
         kind, count = self._number("I"), self._number("Q")
         if kind in _NUMBERS:
@@ -224,10 +245,10 @@ class _GGUF:
                 self._skip(self._number("Q"), what)
         else:
             raise InputError(f"{self.path}: a damaged file: {what} is an array of the unknown type {kind}")
-        return int(count)
+        return ItemCount(count)
 
-    def _weight(self) -> tuple[str, int]:
-        """Name of a weight, and where its data end behind the start of all data."""
+    def _weight(self) -> tuple[str, Place]:
+        """Name of a weight, and its place behind the start of all data."""
         from gguf.constants import GGML_QUANT_SIZES
 
         name, count = self._text("a name"), self._number("I")
@@ -239,4 +260,4 @@ class _GGUF:
         if kind not in sizes:
             raise InputError(f"{self.path}: {name!r} is of the unknown type {kind}")
         block, each = sizes[kind]
-        return name, offset + math.prod(shape) // block * each
+        return name, Place(tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each)

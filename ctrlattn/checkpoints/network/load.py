@@ -1,6 +1,7 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe, foreign, where
 from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.gguf import network as read_gguf
 from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.checkpoints.network.structure import KEY, traced_in
@@ -35,7 +37,7 @@ def load(
     traced: it runs twice on eight tokens, and it is refused unless the parts of each layer sum to what the layer gives.
 
     Nothing in a checkpoint is executed: `trust_remote_code` is always False, and pickled weights are read by torch with
-    weights_only=True. A GGUF file is dequantised on reading, which takes many times longer than reading safetensors.
+    weights_only=True. A GGUF file is dequantised on reading.
 
     Parameters
     ----------
@@ -163,13 +165,20 @@ def _require_finite(model: Any) -> None:
 
 def _from_pretrained(description: Description, allow_download: bool, dtype: torch.dtype, attention: str) -> Any:
     name, gguf = description.name, description.gguf
-    options = {"dtype": dtype, "attn_implementation": attention, **where(gguf, allow_download=allow_download)}
-    if description.config is not None:
-        options["config"] = description.config
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
     loader = _loader(description)
     with foreign(description.source):
         _require_sizes(description, loader)
-        model, info = loader.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        read = read_gguf(Path(description.folder) / gguf, loader, **options) if gguf is not None else None
+        if description.config is not None:
+            options["config"] = description.config
+        model, info = read or loader.from_pretrained(
+            name,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+            **where(gguf, allow_download=allow_download),
+        )
     _complete(description.source, info)
     return model.eval()
 

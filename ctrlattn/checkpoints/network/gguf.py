@@ -1,0 +1,175 @@
+"""GGUF -> configuration, tokenizer and network, each read once, equal to what transformers makes of them.
+
+transformers 5.24 reads most families through `gguf.GGUFReader`, which makes an array of each word of the tokenizer,
+three times for one network, and it builds the table of names once for every module. Here the configuration comes from
+a copy of the header without the word lists, the tokenizer from the class that belongs to the configuration, and the
+weights from the places that the header gives, through gguf's dequantisation and transformers' conversions. What cannot
+be read in this way is None, and is left to transformers.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header
+
+_WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
+# Of these families the configuration depends on more than the values of the header, or transformers has another reader.
+_OTHERWISE = {"stablelm", "t5", "t5encoder", "lfm2", "gpt-oss", "gpt_oss", "falcon", "bloom", "qwen35", "qwen35moe"}
+
+
+def configuration(path: Path) -> tuple[Any, dict[str, Any]] | None:
+    """(the configuration that transformers makes of a GGUF file, the values of the file that it is made of).
+
+    Its reader is given a small file with the same values, without the lists of words, which it would take seconds for.
+    """
+    import transformers
+    from gguf import GGUFValueType, GGUFWriter
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    if not path.is_file():  # a file on the hub that is not here yet
+        return None
+    header = gguf_header(path)
+    family, words = header.values.get("general.architecture"), header.values.get("tokenizer.ggml.tokens")
+    others = {key: value for key, value in header.values.items() if not _is_word_list(key, value)}
+    if not isinstance(family, str) or family in _OTHERWISE or words is None:
+        return None
+    kinds = {
+        bool: GGUFValueType.BOOL,
+        float: GGUFValueType.FLOAT64,
+        int: GGUFValueType.INT64,
+        str: GGUFValueType.STRING,
+    }
+    if any(type(value) not in kinds for value in others.values()):
+        return None  # a list that is no list of words, whose items the header passes over
+    others.setdefault(f"{family}.vocab_size", int(words))
+    with tempfile.TemporaryDirectory() as folder:
+        writer = GGUFWriter(Path(folder) / "short.gguf", family)
+        for key, value in others.items():
+            if key != "general.architecture":
+                writer.add_key_value(key, value, kinds[type(value)])
+        if "output.weight" in header.places:  # it tells that the head is not tied to the embedding
+            writer.add_tensor("output.weight", np.zeros(1, dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        given = load_gguf_checkpoint(f"{folder}/short.gguf", return_tensors=False)["config"]
+        made = transformers.AutoConfig.from_pretrained(folder, gguf_file="short.gguf", local_files_only=True)
+    made.name_or_path = str(path.parent)
+    return made, given
+
+
+def _is_word_list(key: str, value: Any) -> bool:
+    """Whether a list has no influence on the configuration: words, and general words such as languages and tags."""
+    return isinstance(value, ItemCount) and (key in _WORDS or key.startswith("general."))
+
+
+def tokenizer(path: Path) -> Any | None:
+    """The tokenizer of a GGUF file, where transformers has no special class for the family."""
+    import transformers
+
+    described = configuration(path)
+    if described is None:
+        return None
+    own: Any = transformers.TOKENIZER_MAPPING.get(type(described[0]), None)
+    common = transformers.PreTrainedTokenizerFast
+    if any(cls not in (None, common) for cls in (own if isinstance(own, tuple) else (own,))):
+        return None
+    return common.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
+
+
+def network(path: Path, cls: Any, **options: Any) -> tuple[Any, dict[str, Any]] | None:
+    """(the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
+    try:
+        from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
+    except ImportError:  # they go when transformers has moved every family to its new reader
+        return None
+    described = configuration(path)
+    if described is None:
+        return None
+    config, given = described
+    header = gguf_header(path)
+    family = header.values["general.architecture"]
+    with torch.device("meta"):
+        empty = cls.from_config(config) if hasattr(cls, "from_config") else cls(config)
+    processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
+    names = _names(empty, processor, family)
+    if names is None:
+        return None
+    model, info = type(empty).from_pretrained(
+        None,
+        config=config,
+        state_dict=_weights(path, header, processor, names, options["dtype"]),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    model.name_or_path = model.config.name_or_path = str(path.parent)
+    return model, info
+
+
+def _names(model: Any, processor: Any, family: str) -> dict[str, str] | None:
+    """Name in the file -> name in the network, through one table of gguf for all modules."""
+    import gguf
+
+    known = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
+    if family not in known:
+        return None
+    table = gguf.get_tensor_name_map(known[family], model.config.num_hidden_layers)
+
+    def names_of(module: Any, prefix: str) -> dict[str, str]:
+        names: dict[str, str] = {}
+        for name in module.state_dict():
+            inner = processor.preprocess_name(name)
+            stem, dot, suffix = inner.rpartition(".")
+            stem, ending = (stem, dot + suffix) if dot and suffix in ("weight", "bias") else (inner, "")
+            in_file = table.get_name(stem)
+            if in_file is None:
+                processor.perform_fallback_tensor_mapping(names, ending, prefix, inner)
+            else:
+                names[in_file + ending] = prefix + inner
+        for name, child in module.named_children():  # a file may have been written from a network without head
+            names = names_of(child, f"{prefix}{name}.") | names
+        return names
+
+    return names_of(model, "")
+
+
+def _weights(
+    path: Path, header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Name in the network -> weight, dequantised one after the other."""
+    from gguf import dequantize
+
+    data = np.memmap(path, mode="r", dtype=np.uint8)
+    parsed: dict[str, Any] = {"config": processor.config, "tensors": {}}  # experts are put together there
+    for name, place in header.places.items():
+        whole = dequantize(_blocks(data, place), _kind(place))
+        made = processor.process(weights=whole, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
+        if made.name in names:
+            parsed["tensors"][names[made.name]] = torch.from_numpy(np.copy(made.weights)).to(dtype)
+    weights: dict[str, torch.Tensor] = parsed["tensors"]
+    return weights
+
+
+def _kind(place: Place) -> Any:
+    from gguf import GGMLQuantizationType
+
+    return GGMLQuantizationType(place.kind)
+
+
+def _blocks(data: np.ndarray, place: Place) -> np.ndarray:
+    """The bytes of a weight as gguf's dequantisation takes them."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quant_shape_to_byte_shape
+
+    part = data[place.start : place.end]
+    plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
+    kind = _kind(place)
+    if kind in plain:
+        return part.view(plain[kind]).reshape(place.shape)
+    return part.reshape(quant_shape_to_byte_shape(place.shape, kind))

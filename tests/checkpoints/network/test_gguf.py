@@ -1,0 +1,119 @@
+"""GGUF files read once: configuration, weights and tokenizer equal to transformers' own reading, to the bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctrlattn import checkpoints
+from ctrlattn.checkpoints.network import gguf as reader
+from ctrlattn.checkpoints.network.load import where
+
+gguf = pytest.importorskip("gguf")
+transformers = pytest.importorskip("transformers")
+
+WIDTH, HEADS, LAYERS, WORDS = 64, 4, 2, 40
+COMMON = {
+    "context_length": 32, "embedding_length": WIDTH, "block_count": LAYERS, "feed_forward_length": 96,
+    "attention.head_count": HEADS, "attention.head_count_kv": 2, "attention.layer_norm_rms_epsilon": 1e-6,
+    "rope.freq_base": 500.0,
+    "attention.key_length": WIDTH // HEADS, "attention.value_length": WIDTH // HEADS,
+}  # fmt: skip
+TYPES = gguf.GGMLQuantizationType
+
+
+def written(folder, family, kinds=(TYPES.F32,), tied=True):
+    """A GGUF file with random weights, in turn of these types; names and shapes are those of the family."""
+    names = {value: key for key, value in gguf.MODEL_ARCH_NAMES.items()}
+    short = {"gemma3": "gemma3_text"}.get(family, family)
+    sizes = dict(vocab_size=WORDS, hidden_size=WIDTH, num_hidden_layers=LAYERS, intermediate_size=96)  # noqa: C408
+    heads = dict(num_attention_heads=HEADS, num_key_value_heads=2, head_dim=WIDTH // HEADS)  # noqa: C408
+    config = transformers.AutoConfig.for_model(short, **sizes, **heads)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    table = gguf.get_tensor_name_map(names[family], LAYERS)
+    writer = gguf.GGUFWriter(folder / "a.gguf", family)
+    for key, value in {
+        **COMMON,
+        "attention.key_length": WIDTH // HEADS,
+        "attention.value_length": WIDTH // HEADS,
+    }.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{family}.{key}", value)
+    writer.add_name("toy")
+    writer.add_array("general.languages", ["en"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["w", "1", *(f"w{i}" for i in range(WORDS - 2))])
+    writer.add_token_types([1] * WORDS)
+    writer.add_token_merges(["w 1"])
+    writer.add_bos_token_id(1)
+    rng = np.random.default_rng(0)
+    count = 0
+    for name, weight in model.state_dict().items():
+        stem, ending = name.rsplit(".", 1)
+        if name.startswith("lm_head") and tied:
+            continue
+        values = rng.standard_normal(weight.shape).astype(np.float32)
+        kind = kinds[count % len(kinds)] if weight.ndim == 2 else TYPES.F32
+        count += weight.ndim == 2
+        data = values.astype(np.float16) if kind == TYPES.F16 else gguf.quantize(values, kind)
+        writer.add_tensor(f"{table.get_name(stem)}.{ending}", data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return folder / "a.gguf"
+
+
+def by_transformers(path, dtype=torch.float32):
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        str(path.parent), dtype=dtype, attn_implementation="eager", **where(path.name)
+    )
+
+
+def same(ours, theirs):
+    a, b = ours.state_dict(), theirs.state_dict()
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
+    told, expected = ours.config.to_dict(), theirs.config.to_dict()
+    expected.pop("quantization_config", None)  # the weights are dequantised
+    told.pop("quantization_config", None)
+    assert told == expected
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_and_configuration_are_those_of_transformers(tmp_path, family, tied):
+    path = written(tmp_path, family, (TYPES.F32, TYPES.F16, TYPES.Q8_0), tied)
+    read = reader.network(path, transformers.AutoModelForCausalLM, dtype=torch.float32, attn_implementation="eager")
+    assert read is not None
+    same(read[0], by_transformers(path))
+    assert not any(read[1][key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+@pytest.mark.parametrize("kind", [TYPES.Q4_0, TYPES.Q4_1, TYPES.Q5_0, TYPES.Q5_1, TYPES.Q8_0, TYPES.BF16])
+def test_every_type_that_gguf_can_write(tmp_path, kind):
+    path = written(tmp_path, "llama", (kind,))
+    read = reader.network(path, transformers.AutoModelForCausalLM, dtype=torch.float64, attn_implementation="eager")
+    assert read is not None
+    same(read[0], by_transformers(path, torch.float64))
+
+
+def test_load_takes_the_short_way(tmp_path, monkeypatch):
+    path = written(tmp_path, "llama")
+    reads = []
+    whole = gguf.GGUFReader
+    monkeypatch.setattr(gguf, "GGUFReader", lambda name: reads.append(str(name)) or whole(name))
+    network = checkpoints.load(path)
+    assert str(path) not in reads  # the long way reads all of it
+    assert network.model.config.num_hidden_layers == LAYERS
+    assert network.tokenizer.get_vocab()["w3"] == 5
+    assert network.tokenizer.bos_token_id == 1
+
+
+def test_what_the_header_passes_over_is_left_to_transformers(tmp_path):
+    path = written(tmp_path, "llama")
+    assert reader.configuration(path) is not None
+    header = reader.gguf_header(path)
+    assert reader._is_word_list("general.languages", header.values["general.languages"])
+    assert not reader._is_word_list("llama.block_count", header.values["llama.block_count"])
+    assert not reader._is_word_list("llama.pattern", reader.ItemCount(2))
