@@ -45,6 +45,18 @@ def test_a_turn_by_one_pth_of_the_circle_has_the_period_p(xp, p):
     assert looped.period(lambda h: h @ turn, as_kind(xp, START), most=max(p - 1, 1)).period == (0 if p > 1 else 1)
 
 
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_distances_are_shares_of_the_state(xp, size):
+    outcome = looped.period(lambda h: -1.0 * h, as_kind(xp, size * START), most=3)
+    npt.assert_allclose(outcome.distances, [2.0, 0.0, 2.0], rtol=1e-12)
+    assert outcome.rate == 0
+    shifted = looped.period(lambda h: 0.5 * h + size, as_kind(xp, size * START), 24, most=2, tol=1e-12)
+    # |h_k - h_{k-p}| = 2^-k (2^p - 1) |h_0 - h*|, the largest at the last pass but one; |h| ends near 2 size sqrt(2).
+    off = np.linalg.norm(START - 2.0) / np.linalg.norm([2.0, 2.0])
+    npt.assert_allclose(shifted.distances, 2.0**-23 * np.array([1, 3]) * off, rtol=1e-5)
+    assert shifted.rate == pytest.approx(0.5)
+
+
 def test_a_gain_turns_the_orbit_into_rest(xp):
     # F = -h has the orbit of period 2; with g = 1/2 its pole is 0.
     assert looped.period(lambda h: -1.0 * h, as_kind(xp, START)).period == 2
