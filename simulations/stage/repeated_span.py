@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from ctrlattn import PID, checkpoints, looped
+from ctrlattn.checkpoints.measure.loop_study import recalled
 from ctrlattn.checkpoints.network.inputs import token_ids
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
@@ -124,40 +125,54 @@ def losses_of(folder, checkpoint, mark, windows, spans, laws):
 
 def forecast_of(folder, checkpoint, mark, ids, span, motion):
     """Eigenvalues of J at the span's own input, and how its stream moves: naive, damped, and with enough recall."""
+    identity = [mark, ids.tolist(), list(span)]
 
-    def work():
+    def eigenvalues():
         F, h = checkpoints.span_function(checkpoint, span, ids)
         modes = checkpoints.span_modes(F, h)
-        said = {
-            "eigenvalues": [[value.real, value.imag] for value in modes.eigenvalues.tolist()],
-            "residuals": modes.residuals.tolist(),
-            "size": modes.size,
-        }
-        recall = 1.1 * odd_number_limit(modes.eigenvalues).recall if len(modes.eigenvalues) else 0.0
-        gain = stable_gains(None, modes.eigenvalues, recall)[0][1] / 2 if len(modes.eigenvalues) else 0.5
-        laws = {"naive": Passes(), "gain 1/4": Passes(PID(0.25)), "recall": Passes(PID(gain), recall=recall)}
-        return {
-            **said,
-            "recall": recall,
-            "gain": gain,
-            "motion": {n: moved(F, h, law, motion) for n, law in laws.items()},
-        }
+        pairs = [[value.real, value.imag] for value in modes.eigenvalues.tolist()]
+        return {"eigenvalues": pairs, "residuals": modes.residuals.tolist(), "size": modes.size, "rest": modes.rest}
 
-    name = f"layers {name_of(span)}, forecast"
-    return measured(folder, name, [mark, ids.tolist(), list(span), motion, "rightmost and largest"], work)
+    said = measured(folder, f"layers {name_of(span)}, eigenvalues", identity, eigenvalues)
+    modes = checkpoints.SpanModes(eigenvalues_of(said), np.array(said["residuals"]), said["size"], said["rest"])
+    recall = 1.1 * odd_number_limit(modes.eigenvalues).recall
+    alone = stable_gains(None, modes.eigenvalues, recall)[0][1] / 2
+    laws = {
+        "naive": Passes(),
+        "gain 1/4": Passes(PID(0.25)),
+        "recall": recalled(modes, recall),
+        "recall, measured eigenvalues alone": Passes(PID(alone), recall=recall),
+    }
+
+    def motions():
+        F, h = checkpoints.span_function(checkpoint, span, ids)
+        return {name: moved(F, h, law, motion) for name, law in laws.items()}
+
+    gain = laws["recall"].controller.kp
+    run = measured(
+        folder,
+        f"layers {name_of(span)}, motion",
+        [*identity, motion, recall, gain, alone, "medians over tokens"],
+        motions,
+    )
+    return {**said, "recall": recall, "gain": gain, "gain by the measured alone": alone, "motion": run}
 
 
 def moved(F, h, law, passes):
-    """|F(h) - h|/|h| and |e|/|h| before each pass, |h|/|h_0| after each."""
+    """|F(h) - h|/|h| and |e|/|h| before each pass, |h|/|h_0| after each: medians over tokens.
+
+    The norm of all tokens together is that of the first: its massive activation is a thousand times the others.
+    """
     with torch.no_grad():
         run = looped.iterate(F, h, passes, law.controller, law.recall)
-    size = [float(state.norm()) for state in run.state]
-    away = [float((y - x).norm()) for x, y in zip(run.state, run.prediction, strict=False)]
-    return {
-        "residual": [a / s for a, s in zip(away, size, strict=False)],
-        "error": [float(e.norm()) / s for e, s in zip(run.error, size, strict=False)],
-        "norm": [s / size[0] for s in size],
+    size = run.state.double().norm(dim=-1)
+    away = (run.prediction - run.state[:-1]).double().norm(dim=-1)
+    shares = {
+        "residual": away / size[:-1],
+        "error": run.error.double().norm(dim=-1) / size[:-1],
+        "norm": size / size[0],
     }
+    return {name: share.quantile(0.5, dim=-1).tolist() for name, share in shares.items()}
 
 
 def changes_of(losses):

@@ -39,8 +39,10 @@ def draw(changes, forecasts):
     plane.plot(np.cos(np.linspace(0, 6.3, 200)), np.sin(np.linspace(0, 6.3, 200)), color="k", lw=0.8)
     plane.set(xlabel="Re λ", ylabel="Im λ", title="eigenvalues of J at the span's own input")
     plane.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, -0.46))
-    error.set(xlabel="pass", ylabel="error |e|/|h|", yscale="log", title="how far from rest, one line a span")
-    norm.set(xlabel="passes made", ylabel="|h|/|h_0|", yscale="log", title="norm of the stream")
+    error.set(
+        xlabel="pass", ylabel="error |e|/|h|, median token", yscale="log", title="how far from rest, one line a span"
+    )
+    norm.set(xlabel="passes made", ylabel="|h|/|h_0|, median token", yscale="log", title="norm of the stream")
     for axes in (error, norm):
         axes.legend(fontsize=8)
     return figure

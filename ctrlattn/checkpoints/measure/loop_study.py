@@ -67,7 +67,7 @@ class Reach:
         if not len(self.outside):
             rightmost = self.modes.eigenvalues.real.max()
             return f"{span}: no eigenvalue reaches 1 + recall (rightmost {rightmost:.3g}), small gains are stable here"
-        kind = "no C with C(1) > 0 holds" if len(self.forbidden) else "no small gain holds"
+        kind = "no stable C with C(1) > 0 holds" if len(self.forbidden) else "no small gain holds"
         largest = self.forbidden.max() if len(self.forbidden) else self.outside.real.max()
         return (
             f"{span}: no reachable fixed point, {len(self.outside)} eigenvalues have Re >= {1 + self.recall:.3g} and "
@@ -205,16 +205,23 @@ def _modes(F: Any, h: Any, **options: int) -> SpanModes:
     try:
         return span_modes(F, h, **options)
     except ArithmeticError:
-        return SpanModes(np.zeros(0, complex), np.zeros(0), h.numel())
+        return SpanModes(np.zeros(0, complex), np.zeros(0), h.numel(), 0.0)
 
 
 def _recalled(reach: Reach) -> Passes:
-    """Recall past the least that small gains need, and half the largest stable gain, at most 1/(1 + k_r)."""
-    recall = max(_RECALL * reach.least_recall, _LEAST_RECALL, reach.recall)
-    gain = 1 / (1 + recall)
-    if len(reach.modes.eigenvalues):
-        gain = min([gain, *(high / 2 for low, high in stable_gains(None, reach.modes.eigenvalues, recall) if low == 0)])
-    return Passes(PID(gain), recall=recall)
+    """`recalled` of the measured eigenvalues, with at least the recall that is asked for."""
+    return recalled(reach.modes, max(_RECALL * reach.least_recall, _LEAST_RECALL, reach.recall))
+
+
+def recalled(modes: SpanModes, recall: float) -> Passes:
+    """This recall with half the largest gain that is stable for the measured eigenvalues and wherever others may be.
+
+    >>> law = recalled(SpanModes(np.array([3.0 + 0j]), np.zeros(1), 9, 1.0), 3.0)
+    >>> law.controller.kp  # half of 2/(1 + 3 + 1)
+    0.2
+    """
+    ends = stable_gains(None, modes.design_points(), recall) if len(modes.eigenvalues) else []
+    return Passes(PID(ends[0][1] / 2 if ends else 1 / (1 + recall)), recall=recall)
 
 
 def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
@@ -227,7 +234,7 @@ def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
     most = max(4 * reach.least_recall, 2.0)
     try:
         options: dict[str, Any] = {"terms": "PD", "most_recall": most, "curve": False, "seed": seed}
-        design = tune(Passes(), reach.modes.eigenvalues, spec, **options)
+        design = tune(Passes(), reach.modes.design_points(), spec, **options)
     except InfeasibleError as error:
         wanted = f"{_SETTLING} passes and a margin of {_MARGIN}"
         return None, f"No law met {wanted} with a recall up to {most:.3g}: {error.why}."
@@ -236,8 +243,8 @@ def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
     assert isinstance(design.loop, Passes)
     return design.loop, (
         f"Tuned to settle within {_SETTLING} passes with a margin of {_MARGIN}: P {law.kp:.3g}, D {law.kd:.3g}, recall "
-        f"{design.loop.recall:.3g}; on the measured eigenvalues it settles in {worst['settling']:.0f} passes with a "
-        f"margin of {worst['modulus_margin']:.2f}."
+        f"{design.loop.recall:.3g}. On the measured eigenvalues, and where others may be, it settles in "
+        f"{worst['settling']:.0f} passes with a margin of {worst['modulus_margin']:.2f}."
     )
 
 

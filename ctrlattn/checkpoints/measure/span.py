@@ -24,11 +24,27 @@ class SpanModes(NamedTuple):
         |J v - lambda v| for the vector v of length 1 that belongs to each, by one more product with J.
     size : int
         Order of J.
+    rest : float
+        No other eigenvalue is larger in modulus.
     """
 
     eigenvalues: np.ndarray
     residuals: np.ndarray
     size: int
+    rest: float
+
+    def design_points(self) -> np.ndarray:
+        """The eigenvalues, and where the others may be: the circle of radius `rest`, left of the rightmost measured.
+
+        A gain that suits the measured ones alone may be far too large for those that lie about 0.
+
+        >>> SpanModes(np.array([3.0 + 0j]), np.zeros(1), 9, 1.0).design_points().real.min()
+        -1.0
+        """
+        if not len(self.eigenvalues):
+            return self.eigenvalues
+        circle = self.rest * np.exp(1j * np.pi * np.arange(16) / 8)
+        return np.append(self.eigenvalues, circle[circle.real < self.eigenvalues.real.max()])
 
 
 class SpanPasses(NamedTuple):
@@ -114,7 +130,8 @@ def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int 
     values = np.append(right.eigenvalues, large.eigenvalues[more])
     residuals = np.append(right.residuals, large.residuals[more])
     order = np.lexsort((values.imag, -values.real))
-    return SpanModes(values[order], residuals[order], h.numel())
+    rest = float(np.abs(large.eigenvalues).min()) if len(values) < h.numel() else 0.0
+    return SpanModes(values[order], residuals[order], h.numel(), rest)
 
 
 def span_passes(

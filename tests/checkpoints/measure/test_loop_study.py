@@ -10,9 +10,9 @@ from ctrlattn.checkpoints.measure.loop_study import Reach, counts_up_to
 from ctrlattn.checkpoints.measure.span import SpanModes
 
 
-def reach(*eigenvalues, recall=0.0):
+def reach(*eigenvalues, recall=0.0, rest=0.0):
     values = np.array(eigenvalues, dtype=complex)
-    return Reach((2, 4), SpanModes(values, np.zeros(len(values)), 9), recall)
+    return Reach((2, 4), SpanModes(values, np.zeros(len(values)), 9, rest), recall)
 
 
 def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monkeypatch):
@@ -48,12 +48,17 @@ def test_the_law_with_recall_is_stable_on_what_was_measured():
     for eigenvalues in ((3.3, -15.0, 2 + 4j, 2 - 4j), (0.5,), (1.2, 0.1), (-30.0, 1.0)):
         law = module._recalled(reach(*eigenvalues))
         assert passes_stable(law.controller, np.array(eigenvalues), law.recall).all()
+        # Those that were not measured lie within a circle, on its left as well: the gain is small enough for them.
+        wide = module._recalled(reach(*eigenvalues, rest=2.0))
+        assert wide.controller.kp < 1 / (1 + wide.recall)
+        inside = 2.0 * np.exp(1j * np.linspace(0.6, 2 * np.pi - 0.6, 99))
+        assert passes_stable(wide.controller, inside[inside.real < 1.2], wide.recall).all()
 
 
 @pytest.mark.parametrize(
     ("one", "words", "least"),
     [
-        (reach(3.3, 0.5), "no C with C(1) > 0 holds 3.3; a recall above 2.3", 2.3),
+        (reach(3.3, 0.5), "no stable C with C(1) > 0 holds 3.3; a recall above 2.3", 2.3),
         (reach(3.3, 0.5, recall=2.5), "no eigenvalue reaches 1 + recall (rightmost 3.3)", 2.3),
         (reach(2 + 1j, 2 - 1j, 0.5), "2 eigenvalues have Re >= 1 and no small gain holds 2; a recall above 1 ", 1.0),
         (reach(0.9, -4.0), "small gains are stable here", 0.0),
