@@ -129,6 +129,12 @@ def test_negative_gains_hold_what_lies_wholly_beyond_the_edge():
     assert stable_gains(PID(0.0), [0.5]) == []
 
 
+def test_an_eigenvalue_that_rounding_puts_on_the_edge_is_refused():
+    # 1 + g (lambda - 1) is 1 in double precision for every gain that the other eigenvalue bears.
+    with pytest.raises(ArithmeticError, match="too near 1 \\+ recall"):
+        stable_gains(None, [1 - 2.0**-53, -3.0])
+
+
 # --- the odd-number limit -----------------------------------------------------------------------------------------
 
 
