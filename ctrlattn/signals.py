@@ -1,15 +1,22 @@
 """Recorded signals of real networks: one xarray.Dataset for each text, many texts in one .npz, and the shipped ones.
 
-Schema of a Dataset (version 1). Dims: layer (L), depth (L + 1), token (n), feature (d), head, query (n), key (n).
+Schema of a Dataset (version 1). Dims: layer (L), depth (L + 1), token (n), feature (d), head, query (n), key (n); of
+networks that are not one attention and one MLP per layer also step and sublayer, and lane for several streams.
 
     attention      (layer, head, query, key)     attention matrices, rows sum to 1
     state          (depth, token, feature)       residual stream; depth l is what layer l reads
     mid            (layer, token, feature)       residual stream between the attention and the MLP sublayer
     attention_out  (layer, token, feature)       what the attention sublayer adds to the stream
     mlp_out        (layer, token, feature)       what the MLP sublayer adds to it
+    stream         (step, token, feature)        residual stream in front of each step of a layer
+    contribution   (sublayer, token, feature)    what each sublayer adds to the stream of its step, its factor included
+    carried        (step, token, feature)        what of the stream goes on, where that is not the stream itself
 
-Coordinate text (token): the token strings. Attributes: model, norm ("pre" or "post"), causal (0 or 1), schema_version
-and provenance. Only attention is required; whoever needs the rest checks for it. With norm = "pre"
+Coordinates call and norm_behind (step), step_of, kind and path (sublayer) say where a step and a contribution belong.
+A layer without an attention matrix has nan there, and the attribute no_matrix says which; with the attribute sinks a
+parameter takes a share of each row, so that rows sum to at most 1. Coordinate text (token): the token strings.
+Attributes: model, norm ("pre" or "post"), causal (0 or 1), schema_version and provenance. Only attention is required;
+whoever needs the rest checks for it. With norm = "pre"
 
     mid_l = state_l + attention_out_l,   state_{l+1} = mid_l + mlp_out_l
 
@@ -48,6 +55,9 @@ VARIABLES = {
     "mid": ("layer", "token", "feature"),
     "attention_out": ("layer", "token", "feature"),
     "mlp_out": ("layer", "token", "feature"),
+    "stream": ("step", "token", "feature"),
+    "contribution": ("sublayer", "token", "feature"),
+    "carried": ("step", "token", "feature"),
 }
 _ROW_SUM = 2e-2  # float16 rounds each of n weights
 _MASSIVE = 256.0
@@ -135,7 +145,11 @@ def predictor_fit(x: np.ndarray, f: np.ndarray) -> tuple[float, float]:
 
 
 def dataset(
-    arrays: dict[str, np.ndarray], *, tokens: Sequence[str] | None = None, attrs: dict[str, Any]
+    arrays: dict[str, np.ndarray],
+    *,
+    tokens: Sequence[str] | None = None,
+    attrs: dict[str, Any],
+    labels: dict[str, tuple[str, Sequence[Any]]] | None = None,
 ) -> "xr.Dataset":
     """A Dataset of the schema from plain arrays, checked; state and mid are rebuilt from `embedding` where given.
 
@@ -145,7 +159,9 @@ def dataset(
         "attention" and any of the other variables, or "embedding" (n, d) in place of state and mid.
     tokens : strings, optional
     attrs : dict
-        With "model", "norm" and "causal".
+        With "model", "norm" and "causal"; "no_matrix" allows layers whose attention is nan.
+    labels : dict, optional
+        Coordinates of steps and sublayers: name -> (dim, values).
 
     Raises
     ------
@@ -163,9 +179,11 @@ def dataset(
     import xarray as xr
 
     arrays = _rebuilt(dict(arrays))
-    _check(arrays, tokens)
-    variables: dict[str, Any] = {name: (VARIABLES[name], value) for name, value in arrays.items()}
-    coords = {} if tokens is None else {"text": ("token", np.array(list(tokens), dtype=str))}
+    _check(arrays, tokens, no_matrix=bool(attrs.get("no_matrix")), sinks=bool(attrs.get("sinks")))
+    variables: dict[str, Any] = {name: (_dims(name, value), value) for name, value in arrays.items()}
+    coords: dict[str, Any] = {} if tokens is None else {"text": ("token", np.array(list(tokens), dtype=str))}
+    dims = {dim for names, _ in variables.values() for dim in names}
+    coords |= {name: (dim, np.array(values)) for name, (dim, values) in (labels or {}).items() if dim in dims}
     return xr.Dataset(variables, coords=coords, attrs={"schema_version": SCHEMA_VERSION, **attrs})
 
 
@@ -321,26 +339,49 @@ def _rebuilt(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**arrays, "state": state, "mid": state[:-1] + attention_out}
 
 
-def _check(arrays: dict[str, np.ndarray], tokens: Sequence[str] | None) -> None:
+def _dims(name: str, value: np.ndarray) -> tuple[str, ...]:
+    """The dims of a variable; a network with several streams has one more axis."""
+    first, *rest = VARIABLES[name]
+    several = value.ndim == len(VARIABLES[name]) + 1 and rest == ["token", "feature"]
+    return (first, "lane", *rest) if several else (first, *rest)
+
+
+def _check(
+    arrays: dict[str, np.ndarray], tokens: Sequence[str] | None, *, no_matrix: bool = False, sinks: bool = False
+) -> None:
     unknown = sorted(arrays.keys() - VARIABLES.keys())
     if unknown:
         raise InputError(f"unknown array {unknown[0]!r}: {did_you_mean(unknown[0], [*VARIABLES, 'embedding', 'text'])}")
-    if "attention" not in arrays:
+    if "attention" not in arrays and not no_matrix:
         raise InputError("the array 'attention' (layer, head, query, key) is missing")
     for name, value in arrays.items():
         if not isinstance(value, np.ndarray):
             raise InputTypeError(f"{name} must be a numpy array, got {type(value).__name__}")
-        if value.ndim != len(VARIABLES[name]) or 0 in value.shape:
+        if value.ndim != len(_dims(name, value)) or 0 in value.shape:
             raise InputError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
-        if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value)):
+        absent = (
+            np.isnan(value).all(axis=(1, 2, 3)) if name == "attention" and no_matrix else np.zeros(len(value), bool)
+        )
+        if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value[~absent])):
             raise InputError(f"{name} must hold finite floating-point numbers")
     count = _token_count(arrays)
     if tokens is not None and len(tokens) != count:
         raise InputError(f"text names {len(tokens)} tokens, the arrays have {count}")
-    attention = arrays["attention"]
-    if np.any(attention < 0):
+    if "attention" in arrays:
+        _check_rows(arrays["attention"], sinks)
+
+
+def _has_matrix(attention: np.ndarray) -> np.ndarray:
+    return np.asarray(~np.isnan(attention).all(axis=(1, 2, 3)))
+
+
+def _check_rows(attention: np.ndarray, sinks: bool) -> None:
+    """Attention is not negative, and its rows sum to 1, or to less where a sink takes the rest."""
+    there = attention[_has_matrix(attention)]
+    if np.any(there < 0):
         raise InputError("attention must not be negative")
-    worst = float(np.max(np.abs(attention.sum(axis=-1, dtype=np.float64) - 1)))
+    excess = there.sum(axis=-1, dtype=np.float64) - 1
+    worst = float(np.max(excess if sinks else np.abs(excess), initial=0.0))
     if worst > _ROW_SUM:
         raise InputError(f"the rows of attention must sum to 1: one is off by {worst:.3g}")
 
@@ -349,11 +390,12 @@ def _token_count(arrays: dict[str, np.ndarray]) -> int:
     """The number of tokens, once all arrays agree on it, on the layers, the heads and the features."""
     sizes: dict[str, int] = {}
     for name, value in arrays.items():
-        own = dict(zip(VARIABLES[name], value.shape, strict=True))
+        own = dict(zip(_dims(name, value), value.shape, strict=True))
         # One count of tokens and of layers, whatever the dim is called there.
         own["token"] = own.pop("query", own.get("token", 0))
         own["token (key)"] = own.pop("key", own["token"])
-        own["layer"] = own.pop("depth", own.get("layer", 0) + 1) - 1
+        if "depth" in own:
+            own["layer"] = own.pop("depth") - 1
         for dim, size in own.items():
             expected = sizes.setdefault(dim.partition(" ")[0], size)
             if size != expected:

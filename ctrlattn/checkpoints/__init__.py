@@ -15,6 +15,7 @@ from ctrlattn.checkpoints.measure.loop_study import LoopStudy, loop_study
 from ctrlattn.checkpoints.measure.parts.measurement import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
 from ctrlattn.checkpoints.measure.span import SpanModes, SpanPasses, span_function, span_modes, span_passes
+from ctrlattn.checkpoints.measure.recompose import recompose
 from ctrlattn.checkpoints.measure.summaries import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
@@ -69,6 +70,7 @@ __all__ = [
     "loop_study",
     "open_changed",
     "perplexity",
+    "recompose",
     "reduce",
     "repeat",
     "save",

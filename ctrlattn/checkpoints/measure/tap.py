@@ -10,13 +10,27 @@ import numpy as np
 import torch
 
 from ctrlattn import signals
+from ctrlattn.checkpoints.measure.traced_tap import (
+    absent_matrices,
+    attention_of,
+    labels_of,
+    recorded_pass,
+    traced_arrays,
+)
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.proved import tolerance
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, first, stream_of, watch
+from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.trace.structure import Structure
 
 if TYPE_CHECKING:
     import xarray as xr
+
+_ROW = 1e-3  # of a row that misses so much, a sink takes the rest
+_OUT = ("attention_out", "mlp_out")
 
 
 def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
@@ -34,14 +48,18 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     xarray.Dataset
         Schema of `ctrlattn.signals`. For pre-norm families mid = state + attention_out and the next state =
         mid + mlp_out, to rounding; for post-norm (BERT) each is the norm of that sum. Where attention and MLP read the
-        same stream (attribute parallel = 1) mid is that sum too, though no module reads it. A layer whose attention
-        was replaced by something without a matrix has the identity: each token reads itself.
+        same stream (attribute parallel = 1) mid is that sum too, though no module reads it. A traced network whose
+        layers are not one attention and one MLP has `contribution` in their place (see `ctrlattn.signals`), and one
+        whose stream has another factor than 1 has `carried`. A layer without an attention matrix has nan, and the
+        attribute no_matrix names it. The sums are compared before anything is returned.
 
     Raises
     ------
     InputError
         No token, ids outside the vocabulary, several texts at once, a str without a tokenizer, signals that are not
         finite.
+    ArithmeticError
+        The recorded parts of a layer do not sum to the stream that it gave, with the layer and the largest error.
 
     Examples
     --------
@@ -54,14 +72,79 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     {'layer': 2, 'head': 2, 'query': 3, 'key': 3}
     """
     inputs = inputs_of(checkpoint, ids)
-    signal: dict[str, list[torch.Tensor]] = {name: [] for name in signals.VARIABLES}
+    if isinstance(checkpoint.family, Traced):
+        return _tap_traced(checkpoint, checkpoint.family.structure, inputs)
+    signal: dict[str, list[torch.Tensor]] = {name: [] for name in ("attention", "state", "mid", *_OUT)}
     watching = watch(checkpoint.sublayers(), _recorder(signal), more=_places(checkpoint, signal))
     with attention(checkpoint.model, "eager"), watching, torch.no_grad():
         checkpoint.model(**inputs)
+    with torch.no_grad():
+        require_sums(checkpoint, signal)
+    matrices = signal.pop("attention")
     arrays = {name: _stack(layers) for name, layers in signal.items() if layers}
     if checkpoint.sublayers()[0].parallel:
         arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
-    return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attributes(checkpoint, inputs))
+    told = {"no_matrix": absent_matrices([i for i, a in enumerate(matrices) if a.isnan().all()])}
+    arrays["attention"] = _stack(_of_one_shape(matrices))
+    attrs = {**attributes(checkpoint, inputs), **{name: text for name, text in told.items() if text}}
+    return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs)
+
+
+def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> "xr.Dataset":
+    with attention(checkpoint.model, "eager"), torch.no_grad():
+        whole = recorded_pass(checkpoint, structure, inputs)
+    arrays: dict[str, np.ndarray] = traced_arrays(whole, structure)
+    count = whole.state[0].numel() // (structure.width * structure.streams)
+    names = token_names(checkpoint, inputs)
+    if len(names) != count:  # a network may read fewer tokens than it is given, or more
+        names = [str(i) for i in range(count)]
+    attrs = attributes(checkpoint, inputs)
+    matrices, absent = attention_of(whole)
+    rounding = 4 * torch.finfo(next(checkpoint.model.parameters()).dtype).eps
+    if matrices is not None and np.nanmin(matrices.sum(-1)) < 1 - max(_ROW, rounding):
+        attrs["sinks"] = 1
+    if absent:
+        attrs["no_matrix"] = absent
+    if matrices is not None:
+        arrays["attention"] = matrices
+    return signals.dataset(arrays, tokens=names, attrs=attrs, labels=labels_of(whole, structure))
+
+
+def require_sums(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) -> None:
+    """Raise ArithmeticError where the recorded parts of a layer do not sum to the stream that it gave.
+
+    Raises
+    ------
+    ArithmeticError
+        With the layer and the largest error.
+    """
+    limit = tolerance(next(checkpoint.model.parameters()).dtype)
+    after = {sublayer.layer: sublayer for sublayer in checkpoint.sublayers()}
+    for i, x in enumerate(signal["state"][:-1]):
+        F, G, out = signal["attention_out"][i], signal["mlp_out"][i], signal["state"][i + 1]
+        pairs: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F, G), out)]
+        if not after[i].parallel:
+            mid = signal["mid"][i]
+            pairs = [((x, F), mid), ((mid, G), out)]
+        for (parts, recorded), sublayer in zip(pairs, _both(checkpoint, i), strict=False):
+            total = torch.stack(parts).sum(0)
+            # The norm behind a post-norm sum can only be compared through itself.
+            error = difference(total if sublayer.after is None else sublayer.after(total), recorded, recorded, parts)
+            if bool(torch.isfinite(recorded).all()) and not error <= limit:
+                raise ArithmeticError(
+                    f"the recorded parts of layer {i} do not sum to the stream that it gave: they differ by "
+                    f"{error:.1e} of the largest part, and at most {limit:.0e} is rounding. The row "
+                    f"{checkpoint.family.name!r} does not say what this network adds; without a row it is traced"
+                )
+
+
+def _both(checkpoint: Checkpoint, layer: int) -> list[Sublayer]:
+    return [sublayer for sublayer in checkpoint.sublayers() if sublayer.layer == layer]
+
+
+def _of_one_shape(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    shapes = [a.shape for a in matrices if not a.isnan().all()]
+    return [a.expand(shapes[0]) if shapes and a.isnan().all() else a for a in matrices]
 
 
 def _recorder(signal: dict[str, list[torch.Tensor]]) -> Watcher:
@@ -81,9 +164,10 @@ def _places(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) -> It
     def matrix(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         a = output[1] if isinstance(output, tuple) and len(output) > 1 else None
         if a is None:
-            # Attention was replaced by something that reads each token alone.
+            # Attention was replaced by something that has no matrix.
             x = stream_of(args, kwargs)
-            a = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand(1, checkpoint.heads, -1, -1)
+            n = x.shape[-2]
+            a = torch.full((1, checkpoint.heads, n, n), float("nan"), dtype=x.dtype, device=x.device)
         signal["attention"].append(a)
 
     def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -102,8 +186,12 @@ def _stack(layers: list[torch.Tensor]) -> np.ndarray:
 
 def token_names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
     """Token strings; of an image the class tokens and "row,column" of each patch."""
+    if "pixel_values" in inputs and isinstance(checkpoint.family, Traced):
+        return []
     if "pixel_values" in inputs:
         return _patches(checkpoint.model, inputs["pixel_values"].shape[-2:])
+    if "input_ids" not in inputs:
+        return []
     tokens = inputs["input_ids"][0].tolist()
     return [str(i) if checkpoint.tokenizer is None else checkpoint.tokenizer.decode([i]) for i in tokens]
 
@@ -126,7 +214,15 @@ def attributes(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]
         "family": family.name,
         "norm": family.norm,
         "causal": int(checkpoint.causal),
-        "parallel": int(checkpoint.sublayers()[0].parallel),
+        "parallel": int(_parallel(checkpoint)),
         "dtype": str(next(checkpoint.model.parameters()).dtype).removeprefix("torch."),
         "text": text,
     }
+
+
+def _parallel(checkpoint: Checkpoint) -> bool:
+    """Whether every layer adds its attention and its MLP at once."""
+    if isinstance(checkpoint.family, Traced):
+        calls = checkpoint.family.structure.calls
+        return all(call.kinds == ("attention", "mlp") and len(call.steps) == 1 for call in calls)
+    return checkpoint.sublayers()[0].parallel

@@ -20,7 +20,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ----------
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
-        The checkpoint's tokenizer makes ids of a str, special tokens included.
+        The checkpoint's tokenizer makes ids of a str, special tokens included. A dict holds the model's own arguments,
+        for a network that reads more than that.
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -42,6 +43,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     """
     if checkpoint.model.training:
         raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
+    if isinstance(ids, dict):
+        return dict(ids)
     if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
         return {"pixel_values": _pixels(checkpoint, ids, batch)}
     tokens = _tokens(checkpoint, ids, batch)

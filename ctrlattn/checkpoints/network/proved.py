@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.trace.run import trace
-from ctrlattn.checkpoints.trace.structure import Structure
+from ctrlattn.checkpoints.trace.structure import Call, Structure
 from ctrlattn.errors import InputError
 
 # Of the sum of a layer, relative to its largest part.
@@ -30,11 +30,16 @@ def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
         What `trace` refuses; a sum that does not hold, with the layer and the largest error.
     """
     structure = trace(model, inputs)
-    worst = max(structure.calls, key=lambda call: call.error)
-    limit = tolerance(next(model.parameters()).dtype)
-    if not worst.error <= limit:
+    own = tolerance(next(model.parameters()).dtype)
+    worst = max(structure.calls, key=lambda call: call.error / limit_of(call, own))
+    if not worst.error <= limit_of(worst, own):
         raise InputError(
             f"the parts of layer {structure.layers[worst.layer]} do not sum to what it gives: they differ by "
-            f"{worst.error:.1e} of the largest, and at most {limit:.0e} is rounding"
+            f"{worst.error:.1e} of the largest, and at most {limit_of(worst, own):.0e} is rounding"
         )
     return structure
+
+
+def limit_of(call: Call, own: float) -> float:
+    """The largest error of a call that is rounding, where a network of its own tolerance computes in a coarser type."""
+    return max([own, *(limit for dtype, limit in TOLERANCE.items() if torch.finfo(dtype).eps <= call.rounding)])

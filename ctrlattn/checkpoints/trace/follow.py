@@ -37,7 +37,7 @@ class Followed:
     matrices : dict
         Path of a module in the layer -> shapes of the attention matrices that were seen inside it.
     returned : dict
-        Path of a module -> whether what it returned holds the one matrix seen inside it.
+        Path of a module -> the attention matrix that it returned, where it is the only one seen inside it.
     """
 
     path: str
@@ -48,7 +48,7 @@ class Followed:
     out: torch.Tensor | None = None
     form: Form | None = None
     matrices: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
-    returned: set[str] = field(default_factory=set)
+    returned: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Follower(TorchDispatchMode):
@@ -154,8 +154,8 @@ class Follower(TorchDispatchMode):
             value = before[atom].value.expand(whole.shape).clone() if atom in before else torch.zeros_like(whole)
             view = value.as_strided(t.shape, t.stride(), t.storage_offset() - whole.storage_offset())
             view.copy_(form[atom].value if atom in form else torch.zeros_like(t))
-            by_text = any(f[atom].by_text for f in (before, form) if atom in f)
-            parts[atom] = Part(value, by_text)
+            there = [f[atom] for f in (before, form) if atom in f]
+            parts[atom] = Part(value, any(p.by_text for p in there), max(p.rounding for p in there))
         self.put(whole, parts)
 
 
@@ -220,11 +220,10 @@ class _Watch:
 
     def _matrices(self, path: str, seen: list[torch.Tensor], output: Any) -> None:
         call = self.calls[-1]
-        call.matrices[path] = [tuple(t.shape) for t in seen if t.ndim > 3]
-        if isinstance(output, tuple) and len(seen) == 1:
-            given = [t for t in output[1:] if isinstance(t, torch.Tensor) and t.ndim == 4]
-            if len(given) == 1 and same_matrix(given[0], seen[0]):
-                call.returned.add(path)
+        call.matrices[path] = [tuple(t.shape) for t in seen if t.ndim > 2]
+        given = matrix_in(output)
+        if given is not None and len(seen) == 1 and same_matrix(given, seen[0]):
+            call.returned[path] = given.clone()
 
     def _name(self, path: str, t: torch.Tensor, born: int, inputs: list[torch.Tensor]) -> None:
         """What a module returns is an atom, unless it only adds, scales or hands on what there was before it."""
@@ -273,6 +272,13 @@ def stream_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.T
 def stream_in(output: Any) -> torch.Tensor | None:
     """The first floating tensor that a module returned."""
     return next((t for t in tree_leaves(output) if isinstance(t, torch.Tensor) and t.is_floating_point()), None)
+
+
+def matrix_in(output: Any) -> torch.Tensor | None:
+    """The one tensor (batch, heads, n, n) that a module returns beside its output; None for none or several."""
+    beside = output[1:] if isinstance(output, tuple) else ()
+    given = [t for t in beside if isinstance(t, torch.Tensor) and t.ndim == 4]
+    return given[0] if len(given) == 1 else None
 
 
 def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:

@@ -50,10 +50,11 @@ class Atom:
 
 
 class Part(NamedTuple):
-    """p_k, and whether a factor between it and its atom depends on the text."""
+    """p_k, whether a factor between it and its atom depends on the text, and the coarsest rounding on the way."""
 
     value: torch.Tensor
     by_text: bool = False
+    rounding: float = 0.0
 
 
 class Form(dict[Atom, Part]):
@@ -74,16 +75,20 @@ class Form(dict[Atom, Part]):
 
     def through(self, f: Callable[[torch.Tensor], torch.Tensor], by_text: bool = False) -> "Form":
         """The parts of f(t), f linear."""
-        return Form({atom: Part(f(part.value), part.by_text or by_text) for atom, part in self.items()})
+        return Form(
+            {a: part._replace(value=f(part.value), by_text=part.by_text or by_text) for a, part in self.items()}
+        )
+
+    def rounded(self, eps: float) -> "Form":
+        """The same after a conversion to a type that rounds by eps."""
+        return Form({atom: part._replace(rounding=max(eps, part.rounding)) for atom, part in self.items()})
 
     def plus(self, other: "Form", shape: Iterable[int]) -> "Form":
         """The parts of a sum of this shape."""
         size = tuple(shape)
-        form = Form({atom: Part(part.value.expand(size), part.by_text) for atom, part in self.items()})
-        for atom, part in other.items():
-            before = form.get(atom)
-            value = part.value.expand(size)
-            form[atom] = Part(value, part.by_text) if before is None else _sum(before, Part(value, part.by_text))
+        form = self.through(lambda p: p.expand(size))
+        for atom, part in other.through(lambda p: p.expand(size)).items():
+            form[atom] = part if atom not in form else _sum(form[atom], part)
         return form
 
     def total(self) -> torch.Tensor:
@@ -111,4 +116,4 @@ class Form(dict[Atom, Part]):
 
 
 def _sum(a: Part, b: Part) -> Part:
-    return Part(a.value + b.value, a.by_text or b.by_text)
+    return Part(a.value + b.value, a.by_text or b.by_text, max(a.rounding, b.rounding))

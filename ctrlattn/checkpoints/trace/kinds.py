@@ -1,16 +1,32 @@
 """dF_t / dx_0, t > 0: what a contribution is, by what changes when one token of the stream that it reads does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
 
 from ctrlattn.checkpoints.trace.follow import Followed, stream_in
-from ctrlattn.checkpoints.trace.steps import RawTerm
+from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
 from ctrlattn.checkpoints.trace.structure import TermKind
+from ctrlattn.errors import InputError
 
-_ROUNDINGS, _LEAST = 64, 0.05  # of what counts as a change; the second holds for bfloat16
+_MIXING = (
+    "bmm",
+    "matmul",
+    "einsum",
+    "convolution",
+    "cumsum",
+    "_fft",
+    "_softmax",
+    "_scaled_dot",
+    "roll",
+    "flip",
+    "scatter",
+)
+_FINE, _COARSE = 1e-5, 0.03  # of a token: less is rounding, in float32 and finer, and in 16 bits
 
 
 def called_again(
@@ -32,16 +48,32 @@ def called_again(
     values: dict[str, torch.Tensor] = {}
 
     def reader(path: str) -> Any:
-        def hook(module: Any, args: Any, output: Any) -> Any:
+        def hook(module: Any, args: Any, output: Any) -> None:
             t = stream_in(output)
-            if t is None:
-                return None
-            values.setdefault(path, t.clone())
-            return None if path not in put else replaced(output, t, put[path])
+            if t is not None:
+                values.setdefault(path, t.clone())
 
         return hook
 
     handles = [layer.get_submodule(path).register_forward_hook(reader(path)) for path in paths]
+    args, kwargs = with_stream(call, x)
+    try:
+        with torch.no_grad(), substituted(layer, put):
+            out = stream_in(layer(*args, **kwargs))
+    except Exception as error:  # a layer may raise anything when its call has changed what it was given
+        raise InputError(
+            f"layer {call.path} cannot be called again with another stream ({type(error).__name__}): its call changes "
+            "what it was given, so that the kinds of its parts cannot be judged"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    values[""] = call.x if out is None else out
+    return values
+
+
+def with_stream(call: Followed, x: torch.Tensor) -> Any:
+    """The arguments of a call with another stream."""
     places = iter(range(1 << 30))
 
     def given(t: Any) -> Any:
@@ -49,14 +81,7 @@ def called_again(
             return t
         return x.clone() if next(places) == call.position else t
 
-    args, kwargs = tree_map(given, (call.args, call.kwargs))
-    try:
-        with torch.no_grad():
-            values[""] = stream_in(layer(*args, **kwargs))  # type: ignore[assignment]
-    finally:
-        for handle in handles:
-            handle.remove()
-    return values
+    return tree_map(given, (call.args, call.kwargs))
 
 
 def replaced(output: Any, t: torch.Tensor, new: torch.Tensor) -> Any:
@@ -83,35 +108,102 @@ def differs(a: torch.Tensor, b: torch.Tensor, axis: int, tokens: slice) -> bool:
     start, stop, _ = tokens.indices(a.shape[axis])
     if a.shape != b.shape or stop <= start:
         return False
+    eps = _COARSE if torch.finfo(a.dtype).eps > _FINE else _FINE
     a, b = (t.narrow(axis, start, stop - start).double().flatten(0, -2) for t in (a, b))
-    eps = min(_ROUNDINGS * torch.finfo(torch.float32).eps, _LEAST)
     scale = a.abs().amax(-1).maximum(b.abs().amax(-1))
     return bool(((a - b).abs().amax(-1) > eps * scale).any())
 
 
-def kinds_of(layer: Any, call: Followed, terms: Sequence[RawTerm], axis: int) -> tuple[list[TermKind], bool]:
-    """The kind of each term, and whether no token changes when the last one does."""
+def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) -> tuple[list[TermKind], bool]:
+    """The kind of each term, and whether no token changes when the last one does.
+
+    Raises
+    ------
+    InputError
+        The layer cannot be called again; what mixes tokens without a module of its own hides what comes behind it.
+    """
+    terms = [term for step in steps for term in step.terms]
     values = {term.path: term.atoms[0].value for term in terms if term.path and len(term.atoms) == 1}
-    first = called_again(layer, call, other_token(call.x, axis, 0), values, values)
-    last = called_again(layer, call, other_token(call.x, axis, -1), values, values)
+    first, last = (_changes(model, call, steps, values, axis, token) for token in (0, -1))
     kinds: list[TermKind] = []
     causal = True
     for term in terms:
         before = term.atoms[0].value
         own = axis if before.shape == call.x.shape else -2
-        mixes = term.path in values and differs(first[term.path], before, own, slice(1, None))
-        causal = causal and not (term.path in values and differs(last[term.path], before, own, slice(0, -1)))
+        named = term.path in values and term.reading.form is not None
+        mixes = differs(first[term.path], before, own, slice(1, None)) if named else _mixes_by_operations(term)
         kinds.append(_kind(call, term, mixes))
+        causal = causal and not (named and differs(last[term.path], before, own, slice(0, -1)))
+    _require_apart(call, steps, kinds, values)
+    if any(term.path not in values for term in terms) and call.out is not None:
+        whole = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, -1), (), {})
+        causal = causal and not differs(whole[""], call.out, axis, slice(0, -1))
     return kinds, causal
 
 
+def _changes(
+    model: Any, call: Followed, steps: Sequence[RawStep], values: dict[str, torch.Tensor], axis: int, token: int
+) -> dict[str, torch.Tensor]:
+    """What the contributions are when one token of every stream that they read is another one."""
+    put = dict(values)
+    for step, after in pairwise(steps):
+        if step.norm and after.x.shape == call.x.shape:
+            put.setdefault(step.norm, other_token(after.x, axis, token))
+    return called_again(model.get_submodule(call.path), call, other_token(call.x, axis, token), put, put)
+
+
+def _mixes_by_operations(term: RawTerm) -> bool:
+    """Whether some operation behind a contribution that no module returns can mix tokens."""
+    names = {atom.path.rpartition(".")[2] for atom in term.reading.chain if atom.role == "operation"}
+    return any(name.startswith(_MIXING) for name in names)
+
+
+def _require_apart(
+    call: Followed, steps: Sequence[RawStep], kinds: Sequence[TermKind], values: dict[str, torch.Tensor]
+) -> None:
+    terms = iter(kinds)
+    hidden = False
+    for step in steps:
+        here = [(term, next(terms)) for term in step.terms]
+        if hidden and any(kind == "mixer" for _, kind in here):
+            raise InputError(
+                f"layer {call.path} mixes tokens in operations of its own, outside a module: what comes behind them "
+                "cannot be told from attention"
+            )
+        hidden = hidden or any(term.path not in values and kind in ("attention", "mixer") for term, kind in here)
+        hidden = hidden and not step.norm
+
+
+@contextmanager
+def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Inside the block, the first call of each of these modules returns another tensor first."""
+
+    def hook_of(path: str) -> Any:
+        left = [put[path]]
+
+        def hook(module: Any, args: Any, output: Any) -> Any:
+            t = stream_in(output)
+            return None if t is None or not left else replaced(output, t, left.pop())
+
+        return hook
+
+    handles = [layer.get_submodule(path).register_forward_hook(hook_of(path)) for path in put]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
-    shapes = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path, [])]
-    square = [shape for shape in shapes if shape[-2] in (shape[-1], shape[-1] - 1)]
     if term.reading.form is None:
         return "constant"
-    if square:
+    places = [path for atom in term.reading.chain for path in (atom.path, atom.path.rpartition(".")[0])]
+    shapes = [shape for path in places for shape in call.matrices.get(path, [])]
+    square = [shape for shape in shapes if shape[-2] in (shape[-1], shape[-1] - 1)]
+    # (heads, n, n) may also be the gate of n experts, which mixes no tokens.
+    if any(len(shape) > 3 or mixes for shape in square):
         return "attention"
     if mixes:
         return "mixer"
-    return "cross" if shapes else "mlp"
+    return "cross" if any(len(shape) > 3 for shape in shapes) else "mlp"

@@ -8,19 +8,20 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.follow import stream_among, stream_in
+from ctrlattn.checkpoints.trace.follow import matrix_in, stream_among, stream_in
 from ctrlattn.errors import InputError
 
 
 @dataclass(eq=False)
 class Visit:
-    """One call of a module: when it began and ended, the stream it was given and what it returned first."""
+    """One call of a module: when it began and ended, the stream it was given, what it returned first, and a matrix."""
 
     path: str
     began: int
     ended: int = -1
     x: torch.Tensor | None = None
     out: torch.Tensor | None = None
+    matrix: torch.Tensor | None = None
 
     @property
     def keeps_shape(self) -> bool:
@@ -35,8 +36,8 @@ class Visit:
 
 
 @contextmanager
-def visited(model: Any, paths: Sequence[str]) -> Iterator[list[Visit]]:
-    """The calls of these modules inside the block, in order of their beginning."""
+def visited(model: Any, paths: Sequence[str], matrices: Sequence[str] = ()) -> Iterator[list[Visit]]:
+    """The calls of these modules inside the block, in order of their beginning; of some with the matrix they return."""
     visits: list[Visit] = []
     running: list[tuple[Any, Visit]] = []
     clock = iter(range(1 << 62))
@@ -54,6 +55,8 @@ def visited(model: Any, paths: Sequence[str]) -> Iterator[list[Visit]]:
             running.pop()
         out, visit = stream_in(output), running.pop()[1]
         visit.ended, visit.out = next(clock), None if out is None else out.clone()
+        if visit.path in matrices:
+            visit.matrix = matrix_in(output)
 
     handles = [m.register_forward_pre_hook(before, with_kwargs=True) for m in names]
     handles += [m.register_forward_hook(after, with_kwargs=True) for m in names]
@@ -148,7 +151,8 @@ def _no_layers(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]])
     if not lists:
         return f"{name} has no list of layers: there is no repeated stream to trace"
     if not called:
-        return f"{name} called no member of its lists of modules ({', '.join(sorted(lists)[:3])}) on these inputs"
+        names = ", ".join(sorted(lists)[:3])
+        return f"{name} calls no member of its lists of modules ({names}) on these inputs, or calls them past hooks"
     if all(visit.out is None for visit in called):
         return f"the layers of {name} return no tensor: there is no stream to follow"
     if not any(visit.keeps_shape for visit in called):

@@ -159,7 +159,7 @@ def _view(op: Operation) -> Form | None:
 
 
 @_rule(
-    "clone", "detach", "_to_copy", "alias", "expand", "squeeze", "unsqueeze", "neg", "permute", "transpose", "t",
+    "clone", "detach", "alias", "expand", "squeeze", "unsqueeze", "neg", "permute", "transpose", "t",
     "select", "slice", "sum", "mean", "roll", "flip", "repeat", "index", "gather", "index_select", "diagonal",
     "movedim", "lift_fresh",
 )  # fmt: skip
@@ -168,6 +168,15 @@ def _linear(op: Operation) -> Form | None:
     if op.first is None or op.in_place or any(op.form(t) is not None for t in rest):
         return None
     return op.first.through(lambda p: op.function(p, *rest, **kwargs))
+
+
+@_rule("_to_copy")
+def _converted(op: Operation) -> Form | None:
+    form = op.first
+    if form is None:
+        return None
+    made = form.through(lambda p: op.function(p, *op.args[1:], **op.kwargs))
+    return made.rounded(torch.finfo(op.out.dtype).eps)
 
 
 @_rule("constant_pad_nd")
@@ -204,8 +213,9 @@ def _joined(op: Operation) -> Form | None:
         parts = [None if form is None else form.get(atom) for form in forms]
         pairs = zip(parts, tensors, strict=True)
         values = [torch.zeros_like(t) if part is None else part.value.expand(t.shape) for part, t in pairs]
-        by_text = any(part is not None and part.by_text for part in parts)
-        joined[atom] = Part(op.function(values, *op.args[1:], **op.kwargs), by_text)
+        there = [part for part in parts if part is not None]
+        whole = op.function(values, *op.args[1:], **op.kwargs)
+        joined[atom] = Part(whole, any(p.by_text for p in there), max(p.rounding for p in there))
     return joined
 
 

@@ -1,10 +1,12 @@
 """model -> Structure: two short passes, one that finds the layers and one in which every tensor is followed."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 
+from ctrlattn.checkpoints.trace.compose import held_to, within
 from ctrlattn.checkpoints.trace.eager import attention
 from ctrlattn.checkpoints.trace.follow import Followed, followed
 from ctrlattn.checkpoints.trace.inputs import short_inputs
@@ -13,6 +15,8 @@ from ctrlattn.checkpoints.trace.layers import inside, layers_among, lists_of, vi
 from ctrlattn.checkpoints.trace.steps import Factors, RawStep, RawTerm, coefficient, same_factor, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Step, Structure, Term
 from ctrlattn.errors import InputError
+
+_SAME = 1e-4  # of a sum in float32 and finer: a factor that depends on the text differs by more
 
 
 def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
@@ -61,7 +65,15 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
     with followed(model, paths) as calls:
         model(**second)
     axis = _token_axis(calls[0].x, second)
+    _handed_on(calls)
     made = [_call(model, call, paths.index(call.path), axis) for call in calls]
+    if [call.path for call in calls] == [visit.path for visit in layers]:
+        # The first text holds what the second one has shown.
+        limits = [_SAME * max(1.0, torch.finfo(call.x.dtype).eps / torch.finfo(torch.float32).eps) for call in calls]
+        made = [
+            (held_to(call, visit, within(visits, visit), limit), causal)
+            for (call, causal), visit, limit in zip(made, layers, limits, strict=True)
+        ]
     x = calls[0].x
     return Structure(
         layers=tuple(paths),
@@ -84,6 +96,17 @@ def _ready(model: Any) -> None:
         )
 
 
+def _handed_on(calls: Sequence[Followed]) -> None:
+    """Raise InputError where a layer does not read what the one before it gave."""
+    for a, b in pairwise(calls):
+        if a.out is None or a.out.numel() != b.x.numel():
+            raise InputError(f"the stream changes its shape between {a.path} and {b.path}: no stream has both")
+        if not torch.equal(a.out.flatten(), b.x.flatten()):
+            raise InputError(
+                f"layer {b.path} does not read what {a.path} gave: the stream is changed, or restarts, between them"
+            )
+
+
 def _first_run(model: Any, inputs: dict[str, Any]) -> None:
     try:
         model(**inputs)
@@ -101,14 +124,13 @@ def _token_axis(x: torch.Tensor, inputs: dict[str, Any]) -> int:
 
 
 def _call(model: Any, call: Followed, layer: int, axis: int) -> tuple[Call, bool]:
-    raw, error = steps_of(call)
-    terms = [term for step in raw for term in step.terms]
-    kinds, causal = kinds_of(model.get_submodule(call.path), call, terms, axis)
+    raw, error, rounding = steps_of(call)
+    kinds, causal = kinds_of(model, call, raw, axis)
     named = iter(kinds)
     steps = [
         Step(step.skip, tuple(_term(call, term, next(named), raw) for term in step.terms), step.norm) for step in raw
     ]
-    return Call(layer, tuple(steps), error), causal
+    return Call(layer, tuple(steps), error, rounding), causal
 
 
 def _term(call: Followed, term: RawTerm, kind: Any, steps: Sequence[RawStep]) -> Term:

@@ -1,7 +1,7 @@
 """x' = N(s x + sum_k c_k F_k), step after step, from the parts of what a layer gave."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
 from ctrlattn.checkpoints.trace.structure import Coefficient
 from ctrlattn.errors import InputError
 
-_ROUNDINGS = 32  # between an atom and its part
+_ROUNDINGS, _FEW = 32, 4  # between an atom and its part; the second holds for 16 bits, where more would hide a factor
 _SAME = 1e-6  # two ways of writing one factor
 ONE = Coefficient("number", 1.0)
 Factors = dict[Atom, Coefficient]
@@ -42,16 +42,31 @@ class RawTerm:
 
 @dataclass(frozen=True, eq=False)
 class RawStep:
-    """One step before the kinds of its terms are known; `start` is the stream that it reads, by its atoms."""
+    """One step before the kinds of its terms are known.
+
+    Attributes
+    ----------
+    start : dict
+        The stream that it reads, by its atoms.
+    skip, terms, norm
+        As in `Step`.
+    parts : dict
+        Atom -> c F of it, in the stream that the step gives.
+    x, carried : tensor
+        The stream that it reads, and s x.
+    """
 
     start: Factors
     skip: Coefficient
     terms: tuple[RawTerm, ...]
-    norm: str = ""
+    norm: str
+    parts: dict[Atom, torch.Tensor]
+    x: torch.Tensor
+    carried: torch.Tensor
 
 
-def steps_of(call: Followed) -> tuple[list[RawStep], float]:
-    """The steps of a call, and the largest error of their sums.
+def steps_of(call: Followed) -> tuple[list[RawStep], float, float]:
+    """The steps of a call, the largest error of their sums, and the coarsest rounding of a part.
 
     Raises
     ------
@@ -60,9 +75,10 @@ def steps_of(call: Followed) -> tuple[list[RawStep], float]:
     """
     segments = list(_segments(call))[::-1]
     error = max(form.error(t) for _, form, t, _ in segments)
+    rounding = max(part.rounding for _, form, *_ in segments for part in form.values())
     carriers = {carrier for carrier, *_ in segments}
     steps = [step for segment in segments for step in _split(*segment, carriers)]
-    return steps, error
+    return steps, error, rounding
 
 
 def _segments(call: Followed) -> Iterator[tuple[Atom, Form, torch.Tensor, str]]:
@@ -104,11 +120,15 @@ def coefficient(atom: Atom, part: Part) -> Coefficient:
     >>> coefficient(atom, Part(torch.tensor([1.0, 3.0]) * atom.value)).value.tolist()
     [1.0, 3.0]
     """
-    if part.by_text or part.value.shape != atom.value.shape:
+    a, p = atom.value.double(), part.value.double()
+    if atom.role == "constant":
+        return _constant(p)
+    if in_one_row(a, p):
+        a = a.reshape(p.shape)
+    if part.by_text or a.shape != p.shape:
         return Coefficient("text", None)
     if part.value is atom.value:
         return ONE
-    a, p = atom.value.double(), part.value.double()
     eps = max(torch.finfo(t.dtype).eps for t in (atom.value, part.value))
     number = _ratio(a.flatten(), p.flatten(), eps)
     if number is not None:
@@ -119,10 +139,23 @@ def coefficient(atom: Atom, part: Part) -> Coefficient:
     return Coefficient("text", None) if vector is None else Coefficient("vector", vector)
 
 
+def in_one_row(a: torch.Tensor, p: torch.Tensor) -> bool:
+    """Whether one of them holds the tokens of the other in one row, as (batch * n, d)."""
+    shapes = sorted((a.ndim, p.ndim))
+    return shapes == [2, 3] and a.shape[-1] == p.shape[-1] and a.numel() == p.numel()
+
+
+def _constant(p: torch.Tensor) -> Coefficient:
+    """A constant is its own coefficient where it is the same for every token."""
+    rows = p.flatten(0, -2) if p.ndim > 1 else p[None]
+    return Coefficient("vector", rows[0]) if bool((rows == rows[0]).all()) else Coefficient("text", None)
+
+
 def _ratio(a: torch.Tensor, p: torch.Tensor, eps: float) -> torch.Tensor | None:
     """p / a where that is the same in every row, up to rounding."""
     ratio = (a * p).sum(0) / (a * a).sum(0).clamp_min(torch.finfo(torch.float64).tiny)
-    wrong = (p - ratio * a).abs() > _ROUNDINGS * eps * (ratio * a).abs()
+    rounding = (_ROUNDINGS if eps < 1e-4 else _FEW) * eps
+    wrong = (p - ratio * a).abs() > rounding * (ratio * a).abs()
     return None if bool(wrong.any()) else ratio
 
 
@@ -131,29 +164,49 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
     terms = _terms(carrier, form, carriers)
     total: Factors = {carrier: coefficient(carrier, form[carrier])}
     total |= {atom: term.coefficient for term in terms for atom in term.atoms}
-    sums = _sums_read(carrier, terms, total)
+    whole = RawStep(
+        start={carrier: ONE},
+        skip=total[carrier],
+        terms=tuple(terms),
+        norm=norm,
+        parts={atom: part.value for atom, part in form.items()},
+        x=carrier.value,
+        carried=form[carrier].value,
+    )
+    if any(factor.value is None for factor in total.values()):
+        return [whole]
+    ends = [end for end in _sums_read(carrier, terms, total) if _common(end, total) is not None]
     steps: list[RawStep] = []
     done: Factors = {carrier: ONE}
-    for end in [*sums, total]:
+    for end in [*ends, total]:
         skip = _common(done, end)
-        if skip is None:  # this sum is no stage on the way to the end
-            if end is total:
-                return [RawStep({carrier: ONE}, total[carrier], tuple(terms), norm)]
+        if skip is None:  # this sum is no stage on the way from the one before
             continue
-        if end is not total and _common(end, total) is None:
-            continue
-        new = tuple(_scaled(term, end) for term in terms if term.atoms[0] in end and term.atoms[0] not in done)
-        if new or not skip.is_one or end is total:
-            steps.append(RawStep(done, skip, new))
+        new = [term for term in terms if term.atoms[0] in end and term.atoms[0] not in done]
+        if new or not skip.is_one:
+            steps.append(_stage(done, end, skip, new, steps[-1] if steps else whole, first=not steps))
         done = end
-    last = steps[-1]
-    if len(steps) > 1 and not last.terms and last.skip.is_one:
-        steps, last = steps[:-1], steps[-2]
-    return [*steps[:-1], RawStep(last.start, last.skip, last.terms, norm)]
+    if done is not total:
+        return [whole]
+    steps = steps or [whole]
+    return [*steps[:-1], replace(steps[-1], norm=norm)]
+
+
+def _stage(
+    done: Factors, end: Factors, skip: Coefficient, new: Sequence[RawTerm], before: RawStep, *, first: bool
+) -> RawStep:
+    """The step from one sum to the next."""
+    x = before.x if first else sum(before.parts.values(), before.carried)
+    parts = {term.atoms[0]: end[term.atoms[0]] * _like(term.atoms[0].value, x) for term in new}
+    return RawStep(done, skip, tuple(_scaled(term, end) for term in new), "", parts, x, skip * x)
+
+
+def _like(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return a.reshape(x.shape) if a.numel() == x.numel() else a.expand(x.shape)
 
 
 def _scaled(term: RawTerm, end: Factors) -> RawTerm:
-    return RawTerm(term.atoms, end[term.atoms[0]], term.reading)
+    return replace(term, coefficient=end[term.atoms[0]])
 
 
 def _sums_read(carrier: Atom, terms: Sequence[RawTerm], total: Factors) -> list[Factors]:
@@ -208,7 +261,7 @@ def _terms(carrier: Atom, form: Form, carriers: set[Atom]) -> list[RawTerm]:
         if atom is not carrier:
             key = atom.path if atom.role in ("module", "norm") and atom.path else atom
             groups.setdefault(key, []).append(atom)
-    terms = []
+    terms: list[RawTerm] = []
     for atoms in groups.values():
         alone = coefficient(atoms[0], form[atoms[0]]) if len(atoms) == 1 else Coefficient("text", None)
         reading = reading_of(atoms[0])

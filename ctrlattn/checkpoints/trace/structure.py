@@ -57,7 +57,8 @@ class Term:
     kind : "attention", "mixer", "cross", "mlp" or "constant"
         By behaviour. attention: another token's output changes when token 0 of what it reads does, and a matrix
         (heads, n, n) is seen; mixer: the first alone; cross: it reads tokens of another network; mlp: each token is
-        treated alone; constant: it does not read this call's stream.
+        treated alone; constant: it does not read this call's stream; one without a path and the same for every token
+        is c alone, F = 1.
     path : str
         From the layer to the module whose first output is F; "" where no module returns it.
     module : str
@@ -73,7 +74,7 @@ class Term:
     matrix : str
         From the layer to the module that returns the attention matrix (heads, n, n) beside its output; "" for none.
     layout : "plain" or "other"
-        Whether F has the shape of the stream.
+        Whether F has the shape of the stream; "other" with a known coefficient: its tokens are in one row.
     """
 
     kind: TermKind
@@ -116,11 +117,14 @@ class Call:
     error : float
         The largest difference of a token between the sum and the stream that the layer gave, relative to the largest
         part at this token.
+    rounding : float
+        Of the coarsest type that a part goes through on its way to the sum; 0 for none but the network's own.
     """
 
     layer: int
     steps: tuple[Step, ...]
     error: float
+    rounding: float = 0.0
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -136,7 +140,8 @@ class Call:
     def by_text(self) -> bool:
         """Whether a factor depends on the text, so that only a traced pass knows the contributions."""
         factors = [step.skip for step in self.steps] + [term.coefficient for term in self.terms]
-        return any(factor.form == "text" for factor in factors) or any(not term.path for term in self.terms)
+        nameless = [term for term in self.terms if not term.path and term.kind != "constant"]
+        return any(factor.form == "text" for factor in factors) or bool(nameless)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Load and tap: exact on tiny networks of each family's own class, and on real weights that a package ships."""
 
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_an_image_names_its_patches():
             checkpoints.tap(checkpoint, bad)
 
 
-def test_a_layer_without_attention_reads_each_token_alone():
+def test_a_layer_without_attention_has_no_matrix():
     class Gain(torch.nn.Module):
         def forward(self, hidden_states, **kwargs):
             return 0.5 * hidden_states, None
@@ -168,8 +169,63 @@ def test_a_layer_without_attention_reads_each_token_alone():
     model = tiny("llama")
     model.layers[1].self_attn = Gain()
     text = checkpoints.tap(checkpoints.load(model), IDS)
-    assert_allclose(text["attention"][1], np.broadcast_to(np.eye(6), (4, 6, 6)))
+    assert np.isnan(text["attention"][1]).all()
+    assert np.isfinite(text["attention"].to_numpy()[[0, 2]]).all()
+    assert text.attrs["no_matrix"] == "layer 1 has no attention matrix: its is nan"
     assert_allclose(text["state"][2], text["mid"].to_numpy()[1] + text["mlp_out"].to_numpy()[1], atol=1e-13)
+
+
+def granite():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = transformers.GraniteConfig(**sizes, intermediate_size=24, residual_multiplier=0.22, pad_token_id=0)
+    return transformers.GraniteForCausalLM(config)
+
+
+def test_a_renamed_row_that_fits_by_names_and_not_by_law_is_refused():
+    row = replace(checkpoints.FAMILIES["llama"], name="granite")
+    wrong = checkpoints.load(granite(), family=row)
+    with pytest.raises(ArithmeticError, match=r"layer 0 do not sum .* differ by .*'granite' does not say what"):
+        checkpoints.tap(wrong, IDS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_scaled_contribution_is_recorded_as_it_is_added(dtype):
+    model = granite().to(dtype)
+    text = checkpoints.tap(checkpoints.load(model), IDS)
+    error = np.abs(checkpoints.recompose(text) - text["state"][1:]).max() / np.abs(text["state"]).max()
+    assert error < {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 1e-2}[dtype]
+    outputs = []
+    handle = model.model.layers[1].mlp.register_forward_hook(lambda module, args, output: outputs.append(output))
+    with torch.no_grad():
+        model(torch.tensor([IDS]))
+    handle.remove()
+    assert_allclose(text["mlp_out"][1], 0.22 * outputs[0][0].double(), rtol=1e-2 if dtype is torch.bfloat16 else 1e-6)
+
+
+def test_a_hybrid_has_parts_by_kind_and_no_matrix_where_there_is_none():
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "num_experts_per_tok": 1}
+    config = transformers.JambaConfig(**sizes, intermediate_size=24, num_key_value_heads=2, mamba_d_state=4, **more)
+    text = checkpoints.tap(checkpoints.load(transformers.JambaForCausalLM(config)), IDS)
+    assert text["kind"].to_numpy().tolist() == ["mixer", "mlp", "attention", "mlp"]
+    assert text["call"].to_numpy().tolist() == [0, 0, 1, 1]
+    assert np.isnan(text["attention"][0]).all()
+    assert_allclose(text["attention"][1].sum("key"), 1.0, atol=1e-6)
+    assert_allclose(checkpoints.recompose(text), text["state"][1:], atol=1e-5)
+    moved = text["contribution"].to_numpy() + text["stream"].to_numpy()
+    assert_allclose(moved[0], text["stream"][1], atol=1e-5)
+
+
+def test_a_post_norm_network_is_summed_up_through_its_norms():
+    checkpoint = checkpoints.load(tiny("bert"))
+    text = checkpoints.tap(checkpoint, IDS)
+    assert_allclose(checkpoints.recompose(text, checkpoint), text["state"][1:], atol=1e-13)
+    with pytest.raises(ValueError, match=r"recompose\(signals, checkpoint\)"):
+        checkpoints.recompose(text)
+    with pytest.raises(ValueError, match="mlp_out is missing"):
+        checkpoints.recompose(text.drop_vars("mlp_out"), checkpoint)
 
 
 def package_path(name, inside):

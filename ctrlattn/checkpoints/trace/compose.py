@@ -1,0 +1,134 @@
+"""x' = N(s x + sum_k c_k F_k) evaluated: a recorded layer against the sum of its recorded parts, step after step."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ctrlattn.checkpoints.trace.layers import Visit
+from ctrlattn.checkpoints.trace.structure import Call, Coefficient, Step, Structure, Term
+
+TEXT = Coefficient("text", None)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One step on one text.
+
+    Attributes
+    ----------
+    step : Step
+    x : tensor
+        The stream in front of it.
+    carried : tensor
+        s x.
+    added : tuple of tensors
+        c F of each term.
+    out : tensor
+        The recorded stream behind it, or the sum where nothing recorded it.
+    error : float
+        The largest difference of a token between the sum and what is recorded of it, relative to the largest part.
+    """
+
+    step: Step
+    x: torch.Tensor
+    carried: torch.Tensor
+    added: tuple[torch.Tensor, ...]
+    out: torch.Tensor
+    error: float
+
+
+def stages(call: Call, layer: Visit, inner: Mapping[str, Visit]) -> Iterator[Stage]:
+    """The steps of a call whose factors do not depend on the text.
+
+    Parameters
+    ----------
+    call : Call
+    layer : Visit
+        Of the layer.
+    inner : mapping
+        Path -> visit, of the modules that return contributions and of the norms behind steps.
+    """
+    assert layer.x is not None
+    assert layer.out is not None
+    x = layer.x
+    for i, step in enumerate(call.steps):
+        carried = step.skip * x
+        added = tuple(_added(term, inner, x) for term in step.terms)
+        total = sum(added, carried)
+        norm = inner.get(step.norm) if step.norm else None
+        last = i == len(call.steps) - 1
+        recorded, out = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
+        assert recorded is not None
+        assert out is not None
+        error = max(difference(total, recorded, carried, added), difference(out, layer.out, out, ()) if last else 0.0)
+        yield Stage(step, x, carried, added, out, error)
+        x = out
+
+
+def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Tensor:
+    if not term.path:
+        return (term.coefficient * torch.ones_like(x)).to(x.dtype)
+    visit = inner.get(term.path)
+    if visit is None or visit.out is None:  # it did not run on this text
+        return torch.zeros_like(x)
+    F = visit.out if visit.out.shape == x.shape else visit.out.reshape(x.shape)
+    return term.coefficient * F
+
+
+def difference(
+    total: torch.Tensor, recorded: torch.Tensor, carried: torch.Tensor, added: Sequence[torch.Tensor]
+) -> float:
+    """The largest |total - recorded| of a token, relative to the largest part at this token.
+
+    >>> x = torch.tensor([[1.0, 4.0]])
+    >>> difference(x, x + 1, x, ())
+    0.2
+    """
+    if total is recorded:
+        return 0.0
+    if total.shape != recorded.shape:
+        return float("inf")
+    wrong = (total.double() - recorded.double()).abs().amax(-1)
+    scale = recorded.double().abs().amax(-1)
+    for part in (carried, *added):
+        scale = scale.maximum(part.double().abs().amax(-1))
+    worst = (wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()
+    return float(worst.detach())
+
+
+def within(visits: Sequence[Visit], layer: Visit) -> dict[str, Visit]:
+    """Path from the layer -> the first visit of a module during this visit of the layer."""
+    inner: dict[str, Visit] = {}
+    for visit in visits:
+        if layer.began < visit.began and visit.ended < layer.ended and visit.path.startswith(layer.path + "."):
+            inner.setdefault(visit.path.removeprefix(layer.path + "."), visit)
+    return inner
+
+
+def wanted(structure: Structure) -> tuple[list[str], list[str]]:
+    """(paths of the modules whose visits `stages` needs, paths of those that return a matrix)."""
+    paths: dict[str, None] = dict.fromkeys(structure.layers)
+    matrices: dict[str, None] = {}
+    for call in structure.calls:
+        layer = structure.layers[call.layer]
+        for step in call.steps:
+            names = [step.norm, *(term.path for term in step.terms)]
+            paths |= dict.fromkeys(f"{layer}.{name}" for name in names if name)
+            matrices |= dict.fromkeys(f"{layer}.{term.matrix}" for term in step.terms if term.matrix)
+    return [*(paths | matrices)], [*matrices]
+
+
+def held_to(call: Call, layer: Visit, inner: Mapping[str, Visit], limit: float) -> Call:
+    """The call, its factors called dependent on the text where they do not hold on another one."""
+    if call.by_text or not _differs(call, layer, inner, limit):
+        return call
+    steps = []
+    for step in call.steps:
+        terms = tuple(replace(term, coefficient=TEXT) for term in step.terms)
+        steps.append(replace(step, skip=step.skip if step.skip.is_one else TEXT, terms=terms))
+    return replace(call, steps=tuple(steps))
+
+
+def _differs(call: Call, layer: Visit, inner: Mapping[str, Visit], limit: float) -> bool:
+    return not max(stage.error for stage in stages(call, layer, inner)) <= limit
