@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ctrlattn.checkpoints.trace.follow import Followed, stream_in
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
@@ -73,15 +73,10 @@ def called_again(
 
 
 def with_stream(call: Followed, x: torch.Tensor) -> Any:
-    """The arguments of a call with another stream."""
-    places = iter(range(1 << 30))
-
-    def given(t: Any) -> Any:
-        if not isinstance(t, torch.Tensor):
-            return t
-        return x.clone() if next(places) == call.position else t
-
-    return tree_map(given, (call.args, call.kwargs))
+    """The arguments of a call with another stream, wherever it was given: as query, key and value, say."""
+    leaves = [t for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, torch.Tensor)]
+    stream = leaves[call.position]
+    return tree_map(lambda t: x.clone() if t is stream else t, (call.args, call.kwargs))
 
 
 def replaced(output: Any, t: torch.Tensor, new: torch.Tensor) -> Any:
@@ -198,12 +193,19 @@ def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
 def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
     if term.reading.form is None:
         return "constant"
-    places = [path for atom in term.reading.chain for path in (atom.path, atom.path.rpartition(".")[0])]
-    shapes = [shape for path in places for shape in call.matrices.get(path, [])]
-    square = [shape for shape in shapes if shape[-2] in (shape[-1], shape[-1] - 1)]
-    # (heads, n, n) may also be the gate of n experts, which mixes no tokens.
-    if any(len(shape) > 3 or mixes for shape in square):
+    own = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path, [])]
+    around = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path.rpartition(".")[0], [])]
+    # (heads, n, n) may also be the gate of n experts, and what is around a part may be that of another one: neither
+    # mixes the tokens of this one.
+    if any(_square(shape) and (len(shape) > 3 or mixes) for shape in own):
+        return "attention"
+    if mixes and any(_square(shape) for shape in around):
         return "attention"
     if mixes:
         return "mixer"
-    return "cross" if any(len(shape) > 3 for shape in shapes) else "mlp"
+    return "cross" if any(len(shape) > 3 for shape in own) else "mlp"
+
+
+def _square(shape: tuple[int, ...]) -> bool:
+    """Whether a matrix is (n, n), or has one more column for a sink."""
+    return shape[-2] in (shape[-1], shape[-1] - 1)

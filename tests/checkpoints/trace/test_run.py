@@ -133,3 +133,96 @@ def test_inputs_that_the_model_does_not_run_on():
         checkpoints.trace(torch.nn.Linear(2, 2).eval(), {"input": torch.zeros(1, 2)})
     with pytest.raises(InputError, match="a torch module"):
         checkpoints.trace("llama")
+
+
+class Ahead(torch.nn.Module):
+    """The sum of all tokens from this one on."""
+
+    def forward(self, x):
+        return x.cumsum(1).mul(-1) + x.sum(1, keepdim=True)
+
+
+class Twice(torch.nn.Module):
+    """A layer whose gate has as many experts as there are tokens: softmax (batch, n, n) without mixing tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.mix, self.experts = torch.nn.Linear(6, 8), Ahead(), torch.nn.Linear(8, 6)
+
+    def forward(self, hidden_states):
+        x = hidden_states + 0.5 * self.mix(self.gate.weight.mean() * hidden_states.tanh())
+        return 0.25 * x - 2 * self.experts(torch.softmax(self.gate(x), -1))
+
+
+class Stack(torch.nn.Module):
+    main_input_name = "input_ids"
+
+    def __init__(self, make):
+        super().__init__()
+        self.words, self.blocks = torch.nn.Embedding(9, 6), torch.nn.ModuleList([make(), make()])
+
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+IDS = {"input_ids": torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])}
+
+
+def test_a_network_of_no_library_with_factors_and_a_gate():
+    torch.manual_seed(0)
+    structure = checkpoints.trace(Stack(Twice).double().eval(), IDS)
+    first, second = structure.calls[1].steps
+    assert (first.skip.value, first.terms[0].coefficient.value) == (1.0, 0.5)
+    assert (second.skip.value, second.terms[0].coefficient.value) == (0.25, -2.0)
+    assert structure.calls[1].kinds == ("mixer", "mlp")
+    assert [term.reads for term in structure.calls[1].terms] == [0, 1]
+    assert not structure.causal
+
+
+class Plain(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.f = torch.nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.f(x)
+
+
+class Silent(Plain):
+    def forward(self, x):
+        self.f(x)
+
+
+class InPlace(Plain):
+    def forward(self, x):
+        y = self.f(x)
+        y += x
+        y *= 3
+        return y
+
+
+class Restarting(Stack):
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        for block in self.blocks:
+            x = block(x) * 1.5
+        return x
+
+
+def test_layers_that_are_not_residual_or_return_nothing_or_restart():
+    with pytest.raises(InputError, match="not residual: its stream does not reach its output, f does"):
+        checkpoints.trace(Stack(Plain).eval(), IDS)
+    with pytest.raises(InputError, match="does not run on the inputs input_ids"):
+        checkpoints.trace(Stack(Silent).eval(), IDS)
+    with pytest.raises(InputError, match="do not hand a stream on"):
+        checkpoints.trace(Restarting(InPlace).eval(), IDS)
+
+
+def test_additions_in_place_are_followed():
+    call = checkpoints.trace(Stack(InPlace).double().eval(), IDS).calls[0]
+    assert_allclose([call.steps[0].skip.value, call.terms[0].coefficient.value], 3.0, rtol=1e-15)
+    assert call.terms[0].kind == "mlp"
+    assert call.error < 1e-15
