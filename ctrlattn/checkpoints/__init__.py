@@ -14,8 +14,8 @@ from ctrlattn.checkpoints.measure.layer_functions import layer_function, layer_f
 from ctrlattn.checkpoints.measure.loop_study import LoopStudy, loop_study
 from ctrlattn.checkpoints.measure.parts.measurement import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
-from ctrlattn.checkpoints.measure.span import SpanModes, SpanPasses, span_function, span_modes, span_passes
 from ctrlattn.checkpoints.measure.recompose import recompose
+from ctrlattn.checkpoints.measure.span import SpanModes, SpanPasses, span_function, span_modes, span_passes
 from ctrlattn.checkpoints.measure.summaries import STATISTICS, stream, summaries
 from ctrlattn.checkpoints.measure.tap import tap
 from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output

@@ -100,6 +100,7 @@ def _applied(module: torch.nn.Module) -> Norm:
     def norm(total: np.ndarray) -> np.ndarray:
         like = next(module.parameters(), torch.zeros(()))
         with torch.no_grad():
-            return np.asarray(module(torch.as_tensor(total).to(like)).double().numpy(force=True))
+            normed = module(torch.as_tensor(total)[None].to(like))
+        return np.asarray((normed[0] if isinstance(normed, tuple) else normed)[0].double().numpy(force=True))
 
     return norm

@@ -65,8 +65,12 @@ def recorded_pass(checkpoint: Checkpoint, structure: Structure, inputs: dict[str
         The parts of a layer do not sum to the stream that it gives, with the layer and the largest error.
     """
     own = tolerance(next(checkpoint.model.parameters()).dtype)
-    how = _by_tracing if structure.by_text else _by_hooks
-    return how(checkpoint.model, structure, inputs, own)
+    if not structure.by_text:
+        try:
+            return _by_hooks(checkpoint.model, structure, inputs, own)
+        except ArithmeticError:  # a factor is not known to the last digit: the traced parts are, or are refused too
+            pass
+    return _by_tracing(checkpoint.model, structure, inputs, own)
 
 
 def _by_hooks(model: Any, structure: Structure, inputs: dict[str, Any], own: float) -> Pass:

@@ -12,6 +12,7 @@ from ctrlattn.checkpoints.trace.structure import Coefficient
 from ctrlattn.errors import InputError
 
 _ROUNDINGS, _FEW = 32, 4  # between an atom and its part; the second holds for 16 bits, where more would hide a factor
+_CLOSE = 64  # roundings of a sum
 _SAME = 1e-6  # two ways of writing one factor
 ONE = Coefficient("number", 1.0)
 Factors = dict[Atom, Coefficient]
@@ -189,7 +190,17 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
     if done is not total:
         return [whole]
     steps = steps or [whole]
+    if _misses(steps[-1], t):  # what is known of the factors is not enough to the last digit
+        return [whole]
     return [*steps[:-1], replace(steps[-1], norm=norm)]
+
+
+def _misses(step: RawStep, t: torch.Tensor) -> bool:
+    """Whether the parts of the last step do not sum to what the layer gave."""
+    given = [step.carried, *step.parts.values()]
+    parts = torch.stack([part.expand(t.shape).double() for part in given])
+    scale = parts.abs().amax(0).amax(-1)
+    return bool(((parts.sum(0) - t.double()).abs().amax(-1) > _CLOSE * torch.finfo(t.dtype).eps * scale).any())
 
 
 def _stage(
@@ -197,8 +208,12 @@ def _stage(
 ) -> RawStep:
     """The step from one sum to the next."""
     x = before.x if first else sum(before.parts.values(), before.carried)
-    parts = {term.atoms[0]: end[term.atoms[0]] * _like(term.atoms[0].value, x) for term in new}
+    parts = {a: end[a] * (torch.ones_like(x) if a.role == "constant" else _like(a.value, x)) for a in _atoms(new)}
     return RawStep(done, skip, tuple(_scaled(term, end) for term in new), "", parts, x, skip * x)
+
+
+def _atoms(terms: Sequence[RawTerm]) -> list[Atom]:
+    return [term.atoms[0] for term in terms]
 
 
 def _like(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -116,7 +116,9 @@ class Measurement:
     @property
     def matrices(self) -> list[np.ndarray | None]:
         """Attention matrices (heads, n, n) of each layer; None where a layer has none."""
-        return list(self.watched.matrices) if self.is_traced else list(self.recorded["attention"].to_numpy())
+        if self.is_traced:
+            return list(self.watched.matrices)
+        return [None if np.isnan(matrix).all() else matrix for matrix in self.recorded["attention"].to_numpy()]
 
     @cached_property
     def functions(self) -> list[tuple[LayerFunction, Any]]:
