@@ -166,7 +166,8 @@ def tune(
     form, ema : as for `PID`
     bounds : term -> (low, high), optional
         Where the gains are looked for; the default is P in [-2, 3], I in [0.001, 4], D in [-0.95, 0.95]. For Passes it
-        is P in [0, 3], I in [0.001, 2], D in [-1, 1], all over the largest |1 + recall - lambda|.
+        is P in [0, 3], I in [0.001, 2], D in [-1, 1], all over the largest |1 + recall - lambda|: gains below 0 hold
+        what lies beyond the edge and lose what does not, so that they have to be asked for.
     most_recall : float, optional
         For Passes: the recall may rise from that of `loop` up to this, and the least with which gains were found to
         meet the specification is taken, to 2 % of the way. Recall moves the fixed point, so less is better.
@@ -342,13 +343,8 @@ def _usual_bounds(loop: Loop | Passes, modes: np.ndarray) -> dict[str, tuple[flo
     """Where gains are looked for. Over passes the modes set the scale: P = 2/|w| is the most that one of them bears."""
     if not isinstance(loop, Passes):
         return BOUNDS
-    w = pull(modes, loop.recall)
-    largest = float(np.max(np.abs(w))) or 1.0
-    sign = -1.0 if np.all(w.real < 0) else 1.0  # all modes beyond the edge: only C(1) < 0 can hold them
-    return {
-        term: (min(sign * low / largest, sign * high / largest), max(sign * low / largest, sign * high / largest))
-        for term, (low, high) in PASS_BOUNDS.items()
-    }
+    largest = float(np.max(np.abs(pull(modes, loop.recall)))) or 1.0
+    return {term: (low / largest, high / largest) for term, (low, high) in PASS_BOUNDS.items()}
 
 
 def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, _Candidate]:
@@ -360,7 +356,7 @@ def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, 
         raise InputError(f"most_recall must be at least the recall of the passes, {passes.recall}, got {most}")
     _require_reachable(problem, highest)
     low, high = passes.recall, highest
-    best = problem.search(seed) if _reachable(problem.modes, low) else None
+    best = problem.search(seed) if _reachable(problem, low) else None
     if best is not None and (best.slack >= 0 or low == high):
         return problem, best
     problem = replace(problem, loop=replace(passes, recall=high))
@@ -368,7 +364,7 @@ def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, 
     while best.slack >= 0 and high - low > _RECALL_SHARE * (highest - passes.recall):
         middle = (low + high) / 2
         trial = replace(problem, loop=replace(passes, recall=middle))
-        candidate = trial.search(seed) if _reachable(problem.modes, middle) else None
+        candidate = trial.search(seed) if _reachable(problem, middle) else None
         if candidate is None or candidate.slack < 0:
             low = middle
         else:
@@ -376,13 +372,19 @@ def _least_recall(problem: _Problem, most: float, seed: int) -> tuple[_Problem, 
     return problem, best
 
 
-def _reachable(modes: np.ndarray, recall: float) -> bool:
-    return not odd_number_limit(modes, recall).forbids_every_controller
+def _reachable(problem: _Problem, recall: float) -> bool:
+    """Whether the odd-number limit leaves room.
+
+    A part of a spectrum may lie wholly beyond the edge, and a gain below 0 would hold it and lose all the rest. Such
+    gains are looked for where bounds of the caller ask for them.
+    """
+    limit = odd_number_limit(problem.modes, recall)
+    return not (limit.forbids_every_controller or (limit.binds and not problem.given_bounds))
 
 
 def _require_reachable(problem: _Problem, recall: float) -> None:
     """Raise InfeasibleError that names the eigenvalue which no controller holds."""
-    if not _reachable(problem.modes, recall):
+    if not _reachable(problem, recall):
         raise InfeasibleError(
             f"no controller over passes stabilises all {len(problem.modes)} modes with recall {recall:.6g}",
             odd_number_limit(problem.modes, recall).in_words(),
