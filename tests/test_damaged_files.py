@@ -269,3 +269,36 @@ def test_sizes_that_the_weights_have_not_are_refused_before_they_are_made(name, 
     (tmp_path / "config.json").write_text(json.dumps({**content, name: value}))
     with pytest.raises(InputError, match=r"config\.json wants [0-9]+ numbers as weights, the files hold"):
         load(tmp_path)
+
+
+HOSTILE = (-1, 0, 3, 10**18, "x", None, [], {}, True, 1.5, [1, 2], {"a": 1})
+
+
+@pytest.mark.filterwarnings("ignore")  # of transformers, about values that it knows to be strange
+def test_a_configuration_of_strange_values_is_refused_or_read_right(tmp_path):
+    network(tmp_path)
+    whole = json.loads((tmp_path / "config.json").read_text())
+    rng, refused = np.random.default_rng(2), 0
+    for _ in range(40):
+        key, value = str(rng.choice(sorted(whole))), HOSTILE[int(rng.integers(len(HOSTILE)))]
+        (tmp_path / "config.json").write_text(json.dumps({**whole, key: value}))
+        try:
+            assert sound(load(tmp_path)), (key, value)
+        except InputError:
+            refused += 1
+    assert 0 < refused < 40
+
+
+def test_a_dictionary_and_a_run_of_many_brackets_are_no_files_of_ours(tmp_path):
+    from safetensors.torch import save_file
+
+    from ctrlattn.nn.experiment.resume import _read
+    from ctrlattn.observers.dictionary import load as load_dictionary
+
+    save_file({"decoder": torch.zeros(2, 2)}, tmp_path / "a.safetensors", metadata={"observer": "[" * 100_000})
+    with pytest.raises(InputError, match=r"a\.safetensors: no dictionary"):
+        load_dictionary(tmp_path / "a.safetensors")
+    for content in ("[" * 100_000, "{", "[]"):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(InputError, match=r"run\.json: "):
+            _read(tmp_path / "run.json")

@@ -15,6 +15,7 @@ from torch.nn.functional import embedding_bag, linear, normalize
 
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.files import atomic
+from ctrlattn.parsing import parse_json
 
 FORMAT = "ctrlattn observer 1"
 
@@ -198,7 +199,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        about = json.loads(metadata["observer"])
+        about = parse_json(metadata["observer"], "observer")
         if about["format"] != FORMAT:
             raise InputError(about["format"])
         features, width = tensors["decoder"].shape

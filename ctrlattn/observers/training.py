@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
+from ctrlattn.parsing import parse_json
 from ctrlattn.progress import Progress
 
 Blocks = Callable[[int], torch.Tensor]
@@ -251,7 +252,7 @@ class Training:
         tensors, metadata = read_tensors(path)
         if "training" not in metadata:
             raise InputError(f"{path}: no training of observers in this file")
-        about = json.loads(metadata["training"])
+        about = parse_json(metadata["training"], "training")
         wanted = {**asdict(settings), **(facts or {})}
         there = {**about["settings"], **about["facts"]}
         other = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))

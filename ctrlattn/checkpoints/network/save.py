@@ -17,6 +17,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.headers import read_json
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.errors import InputError
@@ -171,7 +172,7 @@ def _built(
 
 def _config_of(folder: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         return config if isinstance(config, dict) else {}
     return {}
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.training import RunSettings, train
+from ctrlattn.parsing import parse_json
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
 
@@ -47,7 +49,9 @@ def resumed(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    run = parse_json(file.read_bytes(), file) if file.exists() else {}
+    if not isinstance(run, dict):
+        raise InputError(f"{file}: no run of a comparison: remove it, and the run is made again")
     return run
 
 
