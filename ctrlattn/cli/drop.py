@@ -9,6 +9,7 @@ from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
     described,
+    file_of,
     load_checkpoint,
     one_line_errors,
     print_json,
@@ -69,7 +70,7 @@ def drop(
         from ctrlattn.identity import digest, of_network, work_folder
 
         claim(out)
-        words, judging = text_of(text), None if held_out is None else text_of(held_out)
+        words, judging = _text(text), None if held_out is None else _text(held_out)
         counted = {"attention": attention, "mlp": mlp, "blocks": blocks}
         chosen: dict[str, Any] = {"count": counted}
         if layers:
@@ -81,14 +82,15 @@ def drop(
         description = described(source, allow_download)
 
         from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
         from ctrlattn.report.pages.reduction import write_drop
 
         asked_for = request.Request(**chosen, by=rule, compensate=not bare, memory=memory)
         request.require_possible(asked_for, description)
-        read = [None if t is None else token_ids(description, t, most=tokens) for t in (words, judging)]
-        request.require_texts([None if ids is None else len(ids) for ids in read], window)
+        frame = frame_of(description)
+        read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
+        request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
         checkpoint = load_checkpoint(description, attention="sdpa")
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
         asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
@@ -113,10 +115,9 @@ def drop(
         spent = checkpoints.cost(networks, split.judge[:1])
         show_progress("speed", 1, 1)
         show_progress("perplexity", 0, 1)
-        half = {"window": window, "stride": window // 2}  # consecutive windows form one text again
-        sliding = {
-            name: checkpoints.perplexity(network, split.judge.flatten(), **half) for name, network in networks.items()
-        }
+        half = {"window": window, "stride": frame.room(window) // 2}
+        judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
+        sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
         written = write_drop(folder, reduction, spent, sliding)
         if as_json:
@@ -124,3 +125,14 @@ def drop(
         else:
             show_path(folder / "model")
             show_path(written.path)
+
+
+def _text(argument: str) -> str | Path:
+    """The text that --text gives, or the regular file that it names, which is read piece by piece later."""
+    from ctrlattn.checkpoints.network.text import require_text
+
+    file = file_of(argument)
+    if file is None or not file.is_file():
+        return text_of(argument)
+    require_text(file)
+    return file

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints import Checkpoint, Sublayer
+from ctrlattn.checkpoints.network import text
 from ctrlattn.checkpoints.network.describe import Description
-from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.text import frame_of
 from ctrlattn.checkpoints.network.watch import Watcher, watch, watch_calls
 from ctrlattn.errors import InputError, require_known
-from ctrlattn.files import utf8
 from ctrlattn.predictors import CausalMean
 
 SIGNALS = ("state", "prediction", "error", "mid", "mlp")
-_CHUNK = 1 << 16  # characters read at a time
 _LEAD = 4  # tokens at the start of a decoder's window that are left out
 
 
@@ -56,14 +56,7 @@ def window_of(checkpoint: Checkpoint | Description) -> Window:
     """
     if checkpoint.tokenizer is None:
         raise InputError("observers read texts: the checkpoint needs its tokenizer, load(model, tokenizer=...)")
-    bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
-    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
-    if start is None:
-        raise InputError(
-            f"{checkpoint.source}: the tokenizer changes a text when it adds special tokens; observers need one that "
-            "only adds tokens before and behind a text"
-        )
-    before, behind = tuple(full[:start]), tuple(full[start + len(bare) :])
+    before, behind = frame_of(checkpoint)
     return Window(before, behind, max(len(before), _LEAD if checkpoint.causal else 0))
 
 
@@ -78,28 +71,18 @@ def windows(checkpoint: Checkpoint | Description, path: str | os.PathLike[str], 
         The file does not exist, is not UTF-8, or is too short for one window, or the context leaves no example.
     """
     dress = window_of(checkpoint)
-    body = context - len(dress.before) - len(dress.behind)
     if len(range(*dress.kept(context).indices(context))) < 2:
         raise InputError(f"a context of {context} tokens leaves no example")
-    ids: list[int] = []
-    any_window = False
-    for text in _pieces(Path(path)):
-        ids += token_ids(checkpoint, text, special=False)
-        for start in range(0, len(ids) - body + 1, body):
+    special = len(dress.before) + len(dress.behind)
+    any_window, short = False, special
+    for window in text.windows(checkpoint, Path(path), context, rest=True):
+        if len(window) == context:
             any_window = True
-            yield np.array([*dress.before, *ids[start : start + body], *dress.behind])
-        ids = ids[len(ids) // body * body :]
+            yield window
+        else:
+            short = len(window)
     if not any_window:
-        raise InputError(f"{path}: {len(ids)} tokens, too few for one window of {body}")
-
-
-def _pieces(path: Path) -> Iterator[str]:
-    """Pieces of a text, each of which ends at the end of a line."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with utf8(path), path.open(encoding="utf-8") as file:
-        while lines := file.readlines(_CHUNK):
-            yield "".join(lines)
+        raise InputError(f"{path}: {short - special} tokens, too few for one window of {context - special}")
 
 
 def observe(checkpoint: Checkpoint, ids: Any, layer: int, wanted: tuple[str, ...] = SIGNALS) -> dict[str, torch.Tensor]:

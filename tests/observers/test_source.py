@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.network import text as pieces  # noqa: E402
 from ctrlattn.observers import SIGNALS, SignalSource, observe, source, windows  # noqa: E402
 
 
@@ -50,7 +51,7 @@ def test_windows_cover_the_text_once(tiny, text, monkeypatch):
     whole = np.concatenate(list(windows(tiny, text, 32)))
     assert whole.tolist() == ids[: len(whole)]
     assert len(ids) - len(whole) < 32
-    monkeypatch.setattr(source, "_CHUNK", 100)  # piece by piece: the same windows
+    monkeypatch.setattr(pieces, "_CHUNK", 100)  # piece by piece: the same windows
     assert np.concatenate(list(windows(tiny, text, 32))).tolist() == whole.tolist()
 
 

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
+from ctrlattn.checkpoints.network.inputs import Windows, in_batches, one_text, windows_of
+from ctrlattn.checkpoints.network.text import frame_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
 
@@ -48,8 +49,9 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
     ----------
     checkpoint : Checkpoint
         A causal network with its head.
-    ids : (windows, length) token ids
-        Windows do not see each other. The first token of each is read and not predicted. (n,) is one window.
+    ids : (windows, length) token ids, windows of different lengths, or a BatchEncoding
+        Windows do not see each other. The first token of each is read and not predicted. (n,) is one window. Pads
+        (attention_mask 0) are neither read nor predicted.
 
     Returns
     -------
@@ -77,10 +79,14 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
 def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: int = 256) -> Evaluation:
     """Loss on a long text by a sliding window: each token is predicted once, from at least window - stride tokens.
 
+    Where the tokenizer puts BOS in front of a text, it stands in front of every window and counts among its tokens. The
+    first token of the text is then predicted as well.
+
     Parameters
     ----------
     checkpoint : Checkpoint
     ids : (n,) token ids, or a str
+        With or without the special tokens of the tokenizer.
     window : int
         Tokens that the network sees at once.
     stride : int
@@ -96,7 +102,8 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     Raises
     ------
     InputError
-        The text is shorter than one window, the stride is not in 1 ... window - 1, or `evaluate` refuses the network.
+        The text is shorter than one window, the stride is not in 1 ... window - 1 (less the special tokens), or
+        `evaluate` refuses the network.
 
     Examples
     --------
@@ -106,26 +113,28 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     >>> perplexity(checkpoints.load(model), list(range(9)) * 3, window=8, stride=4).tokens
     26
     """
-    text = windows_of(checkpoint, ids, cut=True)
-    if text.shape[0] != 1:
-        raise InputError(f"one text at a time: ids (n,), got shape {tuple(text.shape)}")
-    if not 1 <= stride < window:
-        raise InputError(f"the stride must be one of 1 ... window - 1 = {window - 1}, got {stride}")
-    n = text.shape[1]
-    if n < window:
-        raise InputError(f"the text is shorter than one window: {n} tokens, window {window}")
-    windows_of(checkpoint, text[:, :window])  # a window that the network has no positions for
-    losses, done = [], 1
-    for start in [*range(0, n - window, stride), n - window]:
-        loss_of_token = _losses(checkpoint, text[:, start : start + window])[0][0]
-        losses.append(loss_of_token[done - start - 1 :])
-        done = start + window
+    frame = frame_of(checkpoint)
+    text = frame.without(one_text(checkpoint, ids).cpu().numpy())
+    room = frame.room(window)
+    if not 1 <= stride < room:
+        raise InputError(f"the stride must be one of 1 ... window - 1 = {room - 1}, got {stride}")
+    n = len(text)
+    if n < room:
+        raise InputError(f"the text is shorter than one window: {n} tokens, window {room}")
+    first = len(frame.before) or 1  # the first token of a window that has a loss
+    losses, done = [], first - len(frame.before)
+    for start in [*range(0, n - room, stride), n - room]:
+        tokens = windows_of(checkpoint, frame.around(text[start : start + room]))
+        loss_of_token = _losses(checkpoint, tokens)[0][0][first - 1 :]
+        losses.append(loss_of_token[-(start + room - done) :])
+        done = start + room
     evaluation = _evaluation([row[None] for row in losses])
-    loss = float(np.concatenate(losses).mean())
-    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, n - 1)
+    each = np.concatenate(losses)
+    loss = float(each.mean())
+    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, len(each))
 
 
-def _losses(checkpoint: Checkpoint, windows: torch.Tensor) -> list[np.ndarray]:
+def _losses(checkpoint: Checkpoint, windows: Windows) -> list[np.ndarray]:
     """-log p of every token but the first of each window: one array (windows, length - 1) for each pass."""
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
     losses = []

@@ -12,7 +12,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
-from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of
+from ctrlattn.checkpoints.network.inputs import passes_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, stream_of, watch
 from ctrlattn.errors import InputError
 
@@ -27,8 +27,8 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     ----------
     checkpoint : Checkpoint
         Decoder or encoder; of a post-norm network x + F is normed before it is compared with x.
-    ids : (n,) or (windows, n) token ids, or a str
-        Calibration text; windows do not see each other.
+    ids : (n,) or (windows, n) token ids, a str, or a BatchEncoding
+        Calibration text; windows do not see each other, may have different lengths, and their pads do not count.
 
     Returns
     -------
@@ -113,9 +113,7 @@ def _kinds(there: Sequence[Sublayer]) -> list[Kind]:
 
 def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[Sublayer, _Turns], blocks: list[_Turns]) -> int:
     """Send the text through the network without its head, some windows at a time; return the number of tokens."""
-    inputs = inputs_of(checkpoint, ids, batch=True)
-    key = next(name for name in inputs if name in ("input_ids", "pixel_values"))
-    windows = inputs.pop(key)
+    passes = passes_of(checkpoint, ids)
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
         # What the norm of a post-norm network makes of x + F is the stream that goes on; it has the network's dtype.
@@ -124,9 +122,9 @@ def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[Sublayer, _Turns], block
 
     watching = watch(turns, on, more=_blocks(checkpoint, blocks))
     with watching, attention(checkpoint.model, "sdpa"), torch.inference_mode():
-        for part in in_batches(windows):
-            checkpoint.model.base_model(**{key: part}, **inputs)
-    return int(windows.shape[0] if windows.ndim > 2 else windows.numel())
+        for inputs in passes:
+            checkpoint.model.base_model(**inputs)
+    return sum(part["input_ids"].numel() if "input_ids" in part else len(part["pixel_values"]) for part in passes)
 
 
 def _blocks(checkpoint: Checkpoint, turns: list[_Turns]) -> list[Hook]:

@@ -15,7 +15,8 @@ from ctrlattn.checkpoints.measure.sublayer_signals import in_order, slots_of
 from ctrlattn.checkpoints.measure.tap import attributes, token_names
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer
-from ctrlattn.checkpoints.network.inputs import inputs_of, token_ids
+from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.text import windows
 from ctrlattn.checkpoints.network.watch import attention, watch
 from ctrlattn.errors import InputError
 from ctrlattn.signals import feedback_gain
@@ -201,11 +202,11 @@ def summaries(
                 progress(counts["windows"], counts["tokens"])
             yield moments
 
-    windows = each()
-    start = next(windows, None)
+    moments = each()
+    start = next(moments, None)
     if start is None:
         raise InputError("there is no token in any of the texts")
-    total = reduce(merge, windows, start)
+    total = reduce(merge, moments, start)
     variables = {
         f"{name}_{suffix}": (("kind", "layer"), values[i])
         for i, name in enumerate(names)
@@ -229,9 +230,9 @@ def _windows(checkpoint: Checkpoint, texts: Iterable[Any], window: int | None) -
         if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
             yield number, inputs_of(checkpoint, text)
             continue
-        ids = _ids(checkpoint, text)
-        for start in range(0, len(ids), window):
-            yield number, inputs_of(checkpoint, ids[start : start + window])
+        ids = text if isinstance(text, str) and checkpoint.tokenizer is not None else _ids(checkpoint, text)
+        for tokens in windows(checkpoint, ids, window, rest=True):
+            yield number, inputs_of(checkpoint, tokens)
 
 
 def _window(checkpoint: Checkpoint, window: int | None) -> int:
@@ -244,8 +245,6 @@ def _window(checkpoint: Checkpoint, window: int | None) -> int:
 
 
 def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
-    if isinstance(text, str) and checkpoint.tokenizer is not None:
-        return np.asarray(token_ids(checkpoint, text))
     if not len(text):
         return np.empty(0)
     return np.atleast_1d(inputs_of(checkpoint, text, cut=True)["input_ids"][0].numpy(force=True))

@@ -1,16 +1,29 @@
-"""ids (n,) or (b, n), a text, or an image (channels, height, width) -> input arguments of a network."""
+"""ids (n,) or (b, n), a text, a BatchEncoding, or an image (channels, height, width) -> input arguments of a network.
 
+Padding ends here: a mask says which ids are pads, and these are taken out. Windows of one length then go through the
+network together, so that each token has the numbers that it has in its window alone, whatever the network.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.describe import Description
+from ctrlattn.checkpoints.network.text import token_ids
 from ctrlattn.errors import InputError
 
 TOKENS = 2048  # in one pass: more of them are no faster and need more memory
 _TABLES = ("wpe", "position_embeddings")  # of learned positions, in GPT-2 and in BERT and its like
+_IDS, _MASK, _TYPES, _PIXELS = "input_ids", "attention_mask", "token_type_ids", "pixel_values"
+# What tokenizers and image processors also return, and no layer reads.
+_SILENT = {"special_tokens_mask", "offset_mapping", "length", "pixel_mask"}
+
+# (windows, length), or (length,) each where lengths differ
+Windows = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: bool = False) -> dict[str, Any]:
@@ -20,8 +33,13 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ----------
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
+<<<<<<< HEAD
         The checkpoint's tokenizer makes ids of a str, special tokens included. A dict holds the model's own arguments,
         for a network that reads more than that.
+=======
+        The checkpoint's tokenizer makes ids of a str, special tokens included. What a tokenizer of transformers returns
+        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out.
+>>>>>>> 4516053 (Windows of a text come from one function: BOS in each where the tokenizer has it, pieces in constant memory; pads are taken out before a network reads them)
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -31,7 +49,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ------
     InputError
         No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
-        wrong shape, pixels that are not finite; a network that was put into training mode after it was loaded.
+        wrong shape, a mask with a hole in the text, windows of different lengths, pixels that are not finite; a network
+        that was put into training mode after it was loaded.
 
     Examples
     --------
@@ -41,6 +60,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     >>> inputs_of(checkpoints.load(transformers.GPT2Model(config)), [1, 2])
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
+<<<<<<< HEAD
     if checkpoint.model.training:
         raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
     if isinstance(ids, dict):
@@ -50,12 +70,62 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     tokens = _tokens(checkpoint, ids, batch)
     if not cut:
         _fit(checkpoint, tokens.shape[1])
+=======
+    _settled(checkpoint)
+    if reads_images(checkpoint):
+        return {_PIXELS: _pixels(checkpoint, ids, batch)}
+    tokens = _texts(checkpoint, ids, batch=batch, cut=cut)
+    if not isinstance(tokens, torch.Tensor):
+        raise InputError(f"windows of one length are needed here, got {len(tokens[0])} and {_other_length(tokens)}")
+>>>>>>> 4516053 (Windows of a text come from one function: BOS in each where the tokenizer has it, pieces in constant memory; pads are taken out before a network reads them)
     # use_cache=False: a live cache would be appended to, and the layer could not be called again.
-    return {"input_ids": tokens, "use_cache": False} if checkpoint.causal else {"input_ids": tokens}
+    whole = {_IDS: tokens, "use_cache": False} if checkpoint.causal else {_IDS: tokens}
+    return whole | _types(checkpoint, ids, len(tokens))
 
 
-def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.Tensor:
-    """Check ids (windows, length) for a causal network with a head; `cut` as for `inputs_of`.
+def reads_images(checkpoint: Checkpoint) -> bool:
+    """Whether the network reads pixel values and no token ids."""
+    return getattr(checkpoint.model, "main_input_name", _IDS) == _PIXELS
+
+
+def passes_of(checkpoint: Checkpoint, ids: Any) -> list[dict[str, Any]]:
+    """Keyword arguments of each pass through the network over several texts or images.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    ids
+        As for `inputs_of`, or a list of texts or windows of different lengths.
+
+    Raises
+    ------
+    InputError
+        What `inputs_of` refuses.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> bert = transformers.BertConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2, vocab_size=9)
+    >>> padded = {"input_ids": [[0, 1, 2], [3, 4, 5]], "attention_mask": [[0, 1, 1], [1, 1, 1]]}
+    >>> passes_of(checkpoints.load(transformers.BertModel(bert)), padded)
+    [{'input_ids': tensor([[1, 2]])}, {'input_ids': tensor([[3, 4, 5]])}]
+    """
+    _settled(checkpoint)
+    if reads_images(checkpoint):
+        return [{_PIXELS: image} for image in in_batches(_pixels(checkpoint, ids, True))]
+    windows = _texts(checkpoint, ids, batch=True, cut=False)
+    more = {"use_cache": False} if checkpoint.causal else {}
+    return [{_IDS: part, **more} | _types(checkpoint, ids, len(windows)) for part in in_batches(windows)]
+
+
+def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> Windows:
+    """Check ids of windows for a causal network with a head; `cut` as for `inputs_of`.
+
+    Returns
+    -------
+    (windows, length) tensor
+        Or a tuple of (length,) tensors where lengths differ; pads are left out.
 
     Raises
     ------
@@ -67,76 +137,136 @@ def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> torch.
             f"{checkpoint.source}: {type(checkpoint.model).__name__} does not predict the next token: "
             "wanted is a causal network with its head (a ...ForCausalLM)"
         )
-    tokens = inputs_of(checkpoint, ids, batch=True, cut=cut)["input_ids"]
-    if tokens.shape[1] < 2:
-        raise InputError(f"a window needs at least two tokens, one to read and one to predict: got {tokens.shape[1]}")
+    _settled(checkpoint)
+    tokens = _texts(checkpoint, ids, batch=True, cut=cut)
+    shortest = min(len(window) for window in tokens)
+    if shortest < 2:
+        raise InputError(f"a window needs at least two tokens, one to read and one to predict: got {shortest}")
     return tokens
 
 
-def token_ids(
-    checkpoint: Checkpoint | Description, text: str, *, special: bool = True, most: int | None = None
-) -> list[int]:
-    """Token ids of a text: the one place where the checkpoint's tokenizer is called.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint, or the Description of one whose weights are not read yet
-    text : str
-    special : bool
-        Whether the tokenizer adds the special tokens of the network.
-    most : int, optional
-        A longer text is cut to this number of tokens.
-
-    Raises
-    ------
-    InputError
-        The checkpoint has no tokenizer.
-
-    Examples
-    --------
-    >>> import transformers
-    >>> from ctrlattn import checkpoints
-    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
-    >>> token_ids(checkpoints.load(transformers.GPT2Model(config)), "a text")
-    Traceback (most recent call last):
-    ...
-    ctrlattn.InputError: a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids
-    """
-    if checkpoint.tokenizer is None:
-        raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
-    cut: dict[str, Any] = {} if most is None else {"truncation": True, "max_length": most}
-    # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
-    return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False, **cut)["input_ids"])
+def one_text(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
+    """Token ids (n,) of a text of any length for a causal network with a head; what `windows_of` refuses is refused."""
+    tokens = windows_of(checkpoint, ids, cut=True)
+    if len(tokens) != 1:
+        shape = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else (len(tokens), "different lengths")
+        raise InputError(f"one text at a time: ids (n,), got shape {shape}")
+    return tokens[0]
 
 
-def in_batches(windows: torch.Tensor, tokens: int = TOKENS) -> tuple[torch.Tensor, ...]:
+def in_batches(windows: Windows, tokens: int = TOKENS) -> tuple[torch.Tensor, ...]:
     """Windows (count, length, ...) in parts of at most `tokens` tokens, and of one window at least.
 
-    An image (count, channels, height, width) is a part of its own.
+    Only consecutive windows of one length share a part. An image (count, channels, height, width) is a part of its own.
 
     >>> [len(part) for part in in_batches(torch.zeros(5, 10), 25)]
     [2, 2, 1]
+    >>> [tuple(part.shape) for part in in_batches((torch.zeros(3), torch.zeros(2), torch.zeros(2)))]
+    [(1, 3), (2, 2)]
     """
+    if not isinstance(windows, torch.Tensor):
+        runs = [torch.stack(list(run)) for _, run in groupby(windows, len)]
+        return tuple(chain.from_iterable(in_batches(run, tokens) for run in runs))
     rows = tokens // windows.shape[1] if windows.ndim == 2 else 1
     return torch.split(windows, max(1, rows))
 
 
-def _tokens(checkpoint: Checkpoint, ids: Any, batch: bool) -> torch.Tensor:
-    if isinstance(ids, str):
-        ids = token_ids(checkpoint, ids)
-    tokens = torch.as_tensor(np.asarray(ids), dtype=torch.long)
-    tokens = tokens[None] if tokens.ndim == 1 else tokens
-    if tokens.ndim != 2 or not (batch or tokens.shape[0] == 1):
-        wanted = "ids (n,) or (windows, n)" if batch else "one text at a time: ids (n,) or (1, n)"
-        raise InputError(f"wanted is {wanted}, got shape {tuple(tokens.shape)}")
-    if tokens.numel() == 0:
-        raise InputError("the text has no token")
+def _settled(checkpoint: Checkpoint) -> None:
+    if checkpoint.model.training:
+        raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
+
+
+def _texts(checkpoint: Checkpoint, ids: Any, *, batch: bool, cut: bool) -> Windows:
+    rows = _rows(checkpoint, ids, batch)
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
-    if tokens.min() < 0 or tokens.max() >= vocabulary:
-        raise InputError(
-            f"token ids must lie in 0 ... {vocabulary - 1}, got {int(tokens.min())} ... {int(tokens.max())}"
-        )
-    return tokens.to(checkpoint.model.device)
+    low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
+    if low < 0 or high >= vocabulary:
+        raise InputError(f"token ids must lie in 0 ... {vocabulary - 1}, got {low} ... {high}")
+    if not cut:
+        _fit(checkpoint, max(len(row) for row in rows))
+    tokens = tuple(torch.as_tensor(row, dtype=torch.long).to(checkpoint.model.device) for row in rows)
+    return torch.stack(tokens) if len({len(row) for row in rows}) == 1 else tokens
+
+
+def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
+    """The ids of each text, (n,), without its pads."""
+    given = _given(ids, _IDS) if isinstance(ids, Mapping) else ids
+    rows, shape = _arrays(checkpoint, given)
+    if not (batch or len(rows) == 1):
+        raise InputError(f"wanted is one text at a time: ids (n,) or (1, n), got shape {shape}")
+    mask = ids.get(_MASK) if isinstance(ids, Mapping) else None
+    if mask is not None:
+        masks, _ = _arrays(checkpoint, mask)
+        if [len(row) for row in masks] != [len(row) for row in rows]:
+            raise InputError(f"an attention_mask has the shape of its ids, {shape}")
+        rows = [_text_in(row, seen, i) for i, (row, seen) in enumerate(zip(rows, masks, strict=True))]
+    if not rows or min(map(len, rows)) == 0:
+        raise InputError("the text has no token")
+    return rows
+
+
+def _arrays(checkpoint: Checkpoint, given: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:
+    """The rows of ids or of a mask, and their shape."""
+    if isinstance(given, str):
+        given = token_ids(checkpoint, given)
+    if isinstance(given, Sequence) and given and all(isinstance(row, str) for row in given):
+        given = [token_ids(checkpoint, text) for text in given]
+    if isinstance(given, Sequence) and len({np.shape(_on_cpu(row)) for row in given}) > 1:
+        rows = [np.asarray(_on_cpu(row)) for row in given]
+        if any(row.ndim != 1 for row in rows):
+            raise InputError("windows of different lengths are a list of ids (n,)")
+        return [_whole_numbers(row) for row in rows], (len(rows), "different lengths")
+    array = np.asarray([_on_cpu(row) for row in given] if isinstance(given, list | tuple) else _on_cpu(given))
+    if array.ndim not in (1, 2):
+        raise InputError(f"wanted is ids (n,) or (windows, n), got shape {array.shape}")
+    return list(_whole_numbers(np.atleast_2d(array))), array.shape
+
+
+def _on_cpu(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _whole_numbers(array: np.ndarray) -> np.ndarray:
+    if array.size and array.dtype.kind not in "iub":
+        raise InputError(f"token ids and masks are whole numbers, got {array.dtype}")
+    return array.astype(np.int64)
+
+
+def _text_in(row: np.ndarray, seen: np.ndarray, number: int) -> np.ndarray:
+    """The ids of a row that its mask says are text."""
+    places = np.flatnonzero(seen)
+    if not np.isin(seen, (0, 1)).all():
+        raise InputError("an attention_mask is 1 for a token and 0 for a pad")
+    if len(places) and len(places) != places[-1] - places[0] + 1:
+        raise InputError(f"the attention_mask of text {number} has a hole: pads stand before or behind a text")
+    return row[seen == 1]
+
+
+def _given(encoding: Mapping[str, Any], name: str) -> Any:
+    """An entry of what a tokenizer or an image processor returned, where nothing else in it would change the pass."""
+    if name not in encoding:
+        raise InputError(f"{name} are needed here, got {', '.join(map(str, encoding)) or 'nothing'}")
+    strange = sorted(set(encoding) - {name, _MASK, _TYPES} - _SILENT)
+    if strange:
+        raise InputError(f"{strange[0]} cannot be given beside {name}: the network makes its own")
+    return encoding[name]
+
+
+def _types(checkpoint: Checkpoint, ids: Any, rows: int) -> dict[str, Any]:
+    """The token types of one text, where they are not all 0, which is what the network assumes."""
+    types = ids.get(_TYPES) if isinstance(ids, Mapping) else None
+    if types is None or not any(row.any() for row in _arrays(checkpoint, types)[0]):
+        return {}
+    if _TYPES not in inspect.signature(checkpoint.model.forward).parameters:
+        raise InputError(f"{type(checkpoint.model).__name__} has no token types, and some of token_type_ids are not 0")
+    if rows != 1:
+        raise InputError("token_type_ids that are not 0 can be given for one text at a time")
+    (row,) = _rows(checkpoint, {**ids, _IDS: types}, batch=False)
+    return {_TYPES: torch.as_tensor(row, dtype=torch.long)[None].to(checkpoint.model.device)}
+
+
+def _other_length(windows: tuple[torch.Tensor, ...]) -> int:
+    return next(len(window) for window in windows if len(window) != len(windows[0]))
 
 
 def _fit(checkpoint: Checkpoint, count: int) -> None:
@@ -155,6 +285,8 @@ def _positions(model: Any) -> int | None:
 
 
 def _pixels(checkpoint: Checkpoint, image: Any, batch: bool) -> torch.Tensor:
+    if isinstance(image, Mapping):
+        image = _on_cpu(_given(image, _PIXELS))
     if isinstance(image, str):
         raise InputError("this network reads images: give pixel values (channels, height, width), not a text")
     pixels = torch.as_tensor(np.asarray(image), dtype=checkpoint.model.dtype)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
-from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
+from ctrlattn.checkpoints.network.inputs import Windows, in_batches, windows_of
 from ctrlattn.checkpoints.network.watch import Watcher, attention, first, watch
 from ctrlattn.checkpoints.reduce.compensate import Calibration, SecondMoments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
@@ -160,7 +160,7 @@ def compensated_drop(
 
 
 def _gains(
-    checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor, calibration: Calibration
+    checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: Windows, calibration: Calibration
 ) -> list[_Stand]:
     """The gain that would replace each sublayer, all others left as they are."""
     if not calibration.memory:
@@ -184,7 +184,7 @@ def _alone(gain: torch.nn.Module) -> _Stand:
     return lambda u: first(gain(u))
 
 
-def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: torch.Tensor) -> list[SecondMoments]:
+def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: Windows) -> list[SecondMoments]:
     """The second moments of every sublayer of the unchanged network, from one pass."""
     moments: dict[int, SecondMoments] = {}
 
@@ -202,13 +202,13 @@ def _expansion(
     checkpoint: Checkpoint,
     places: tuple[Sublayer, ...],
     gains: list[_Stand],
-    windows: torch.Tensor,
+    windows: Windows,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(slope, curvature) of the loss, per predicted token."""
     count = len(places)
     slope, curvature = np.zeros(count), np.zeros((count, count))
-    generator = torch.Generator(windows.device).manual_seed(seed)
+    generator = torch.Generator(windows[0].device).manual_seed(seed)
     for part in in_batches(windows, _GRADED):
         errors, probes = [torch.empty(0)] * count, [torch.empty(0)] * count
         with (
@@ -224,7 +224,7 @@ def _expansion(
         slope += _products(of_text, errors).sum((1, 2)).cpu().numpy()
         fisher = _products(of_network, errors).flatten(1)
         curvature += 0.5 * (fisher @ fisher.T).cpu().numpy()
-    predicted = windows.shape[0] * (windows.shape[1] - 1)
+    predicted = sum(len(window) - 1 for window in windows)
     return slope / predicted, curvature / predicted
 
 

@@ -15,6 +15,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
+from ctrlattn.checkpoints.network.inputs import Windows
 from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain
 from ctrlattn.checkpoints.network.structure import Stand, Structure, place, stand_in
 from ctrlattn.checkpoints.reduce.fit_memory import fit_memory, memory_of
@@ -29,9 +30,9 @@ class Calibration:
 
     Parameters
     ----------
-    ids : (windows, length) token ids
-        Some thousand tokens. A gain has as many rows as the stream has features, and needs several times as many
-        tokens.
+    ids : (windows, length) token ids, windows of different lengths, or a BatchEncoding
+        Some thousand tokens; pads do not count. A gain has as many rows as the stream has features, and needs several
+        times as many tokens.
     penalty : float, optional
         Ridge penalty as a share of the mean square of a feature of u; 0.1 by default, 1 with memory. With a larger
         penalty the static part explains less and the memory more, and the fit holds better for text of another kind.
@@ -148,7 +149,7 @@ def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | N
 def fit_gains(
     checkpoint: Checkpoint,
     gone: dict[Kind, tuple[int, ...]],
-    windows: torch.Tensor,
+    windows: Windows,
     calibration: Calibration,
     structure: Structure,
 ) -> None:

@@ -58,7 +58,8 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     Raises
     ------
     InputError
-        There is fewer than one new token or round, or `evaluate` refuses a network or the ids.
+        There is fewer than one new token or round, texts have different lengths, or `evaluate` refuses a network or
+        the ids.
 
     Examples
     --------
@@ -73,7 +74,7 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
     """
     if min(new_tokens, repeat) < 1:
         raise InputError(f"new_tokens and repeat must be at least 1, got {new_tokens} and {repeat}")
-    windows = {name: windows_of(network, ids) for name, network in networks.items()}
+    windows = {name: _of_one_length(network, ids) for name, network in networks.items()}
     prefill: dict[str, list[float]] = {name: [] for name in networks}
     generation: dict[str, list[float]] = {name: [] for name in networks}
     size: dict[str, float] = {}
@@ -93,6 +94,13 @@ def cost(networks: Mapping[str, Checkpoint], ids: Any, *, new_tokens: int = 16, 
         )
         for name, network in networks.items()
     }
+
+
+def _of_one_length(network: Checkpoint, ids: Any) -> torch.Tensor:
+    windows = windows_of(network, ids)
+    if not isinstance(windows, torch.Tensor):
+        raise InputError(f"speed is measured on texts of one length, got {sorted({len(text) for text in windows})}")
+    return windows
 
 
 def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:

@@ -59,7 +59,7 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     with watching, attention(checkpoint.model, "sdpa"), torch.no_grad():
         for part in in_batches(windows):
             checkpoint.model.base_model(input_ids=part, use_cache=False)
-    return xr.Dataset({"turn": (("layer", "head"), turns / windows.numel())})
+    return xr.Dataset({"turn": (("layer", "head"), turns / sum(map(len, windows)))})
 
 
 def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Checkpoint:

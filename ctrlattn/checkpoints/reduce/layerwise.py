@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from ctrlattn.checkpoints.network.families import Sublayer, sublayers
-from ctrlattn.checkpoints.network.inputs import in_batches
+from ctrlattn.checkpoints.network.inputs import Windows, in_batches
 from ctrlattn.checkpoints.network.watch import attention, first, hooked, watch, watch_calls
 
 
@@ -23,16 +23,17 @@ class Flow:
         self.family, self.model, self.streams, self._calls = family, model, streams, calls
 
     @classmethod
-    def start(cls, family: Any, model: Any, windows: torch.Tensor, layer: int) -> "Flow":
+    def start(cls, family: Any, model: Any, windows: Windows, layer: int) -> "Flow":
         """The streams of the windows in front of a layer."""
         streams: list[torch.Tensor] = []
         calls: list[list[dict[str, Any]]] = []
-        by_size: dict[int, list[dict[str, Any]]] = {}
-        by_text = False
-        for number, part in enumerate(in_batches(windows)):
-            known = by_size.get(len(part))
-            # The second part tells whether the arguments depend on the text.
-            every = known is None or by_text or number == 1
+        by_shape: dict[tuple[int, ...], list[dict[str, Any]]] = {}
+        by_text = compared = False
+        for part in in_batches(windows):
+            known = by_shape.get(tuple(part.shape))
+            # The second part of one shape tells whether the arguments depend on the text.
+            every = known is None or by_text or not compared
+            compared = compared or known is not None
             arguments = _arguments(family, model, part, layer, every=every)
             streams.append(next(iter(arguments[layer].values())))
             if every:
@@ -40,7 +41,7 @@ class Flow:
                     if call:
                         call.pop(next(iter(call)))
             by_text = by_text or (known is not None and every and not _same(known, arguments))
-            by_size.setdefault(len(part), arguments)
+            by_shape.setdefault(tuple(part.shape), arguments)
             calls.append(arguments if by_text or known is None else known)
         return cls(family, model, streams, calls)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ import torch
 from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate
 from ctrlattn.checkpoints.measure.importance import importance
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.inputs import windows_of
+from ctrlattn.checkpoints.network.inputs import one_text, windows_of
+from ctrlattn.checkpoints.network.text import frame_of, windows
 from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop
@@ -25,7 +26,7 @@ _SHARES = (0.6, 0.2)  # shares of the windows to fit and to choose by; the rest 
 
 
 class Split(NamedTuple):
-    """Consecutive windows of one text, (count, length) each."""
+    """Consecutive windows of one text, (count, length) each, with the tokenizer's BOS in front of every one."""
 
     fit: torch.Tensor
     choose: torch.Tensor
@@ -70,9 +71,11 @@ def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: An
     Parameters
     ----------
     checkpoint : Checkpoint
-    ids : (n,) token ids
+    ids : (n,) token ids, or a str
+        Where the tokenizer puts BOS in front of a text, it stands in front of every window, whether the ids begin with
+        it or not.
     window : int
-        Tokens per window; the remainder of the text is not used.
+        Tokens per window, BOS included; the remainder of the text is not used.
     judge : (m,) token ids, optional
         Another text to judge by. The first text is then cut into 75 % to fit and 25 % to choose by.
 
@@ -216,9 +219,10 @@ def least_important(
     return gone
 
 
-def _windows(checkpoint: Checkpoint, ids: Any, window: int, least: int) -> torch.Tensor:
-    tokens = windows_of(checkpoint, ids, cut=True)
-    if tokens.shape[0] != 1:
-        raise InputError(f"one text at a time: ids (n,), got shape {tuple(tokens.shape)}")
-    whole = require_windows(tokens.shape[1], window, least)
-    return tokens[0, : whole * window].reshape(whole, window)
+def _windows(checkpoint: Checkpoint, ids: Any, length: int, least: int) -> torch.Tensor:
+    text = ids if isinstance(ids, str) else one_text(checkpoint, ids).cpu().numpy()
+    frame = frame_of(checkpoint)
+    rows = list(windows(checkpoint, text, length, rest=True))
+    require_windows(sum(frame.body(row).size for row in rows), frame.room(length), least)
+    checked = windows_of(checkpoint, np.stack([row for row in rows if len(row) == length]), cut=True)
+    return cast(torch.Tensor, checked)

@@ -3,9 +3,22 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from ctrlattn import InputError
-from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of, token_ids, windows_of
+from ctrlattn.checkpoints import (
+    Calibration,
+    choose,
+    cost,
+    drop,
+    evaluate,
+    feedback_profile,
+    head_importance,
+    importance,
+    load,
+    tap,
+)
+from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of, passes_of, token_ids, windows_of
 
 
 class Tokenizer:
@@ -57,3 +70,110 @@ def test_ids_are_checked_before_the_network_runs(network):
     checkpoint.model.train()
     with pytest.raises(InputError, match="training mode"):
         inputs_of(checkpoint, [1, 2])
+
+
+def padded(rows, side, value=0):
+    """What a tokenizer of transformers gives of texts of several lengths."""
+    longest = max(map(len, rows))
+    gaps = [longest - len(row) for row in rows]
+    at = [(gap, 0) if side == "left" else (0, gap) for gap in gaps]
+    ids = np.stack([np.pad(row, gap, constant_values=value) for row, gap in zip(rows, at, strict=True)])
+    mask = np.stack([np.pad(np.ones(len(row), int), gap) for row, gap in zip(rows, at, strict=True)])
+    given = {"input_ids": torch.as_tensor(ids), "attention_mask": torch.as_tensor(mask)}
+    return transformers.BatchEncoding(given)
+
+
+def ragged(seed, lengths=(5, 9, 9, 3)):
+    rng = np.random.default_rng(seed)
+    return [rng.integers(50, size=n) for n in lengths]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("seed", range(2))
+def test_a_padded_batch_gives_the_numbers_of_its_windows_alone(network, causal, side, seed):
+    """Pads used to be read as text, predicted, and averaged over."""
+    checkpoint, rows = network(causal), ragged(seed)
+    batch = padded(rows, side, value=7)
+    judged = evaluate(checkpoint, batch)
+    alone = [evaluate(checkpoint, row) for row in rows]
+    np.testing.assert_allclose(judged.window_losses, [e.loss for e in alone], rtol=1e-12)
+    assert judged.tokens == sum(len(row) - 1 for row in rows)
+    scores = importance(checkpoint, batch)
+    each = [importance(checkpoint, row) for row in rows]
+    tokens = [len(row) for row in rows]
+    assert scores.attrs["tokens"] == sum(tokens)
+    for name in scores.data_vars:
+        values = np.stack([one_row[name] for one_row in each])
+        joined = values.max(0) if name.endswith("_max") else np.average(values, axis=0, weights=tokens)
+        np.testing.assert_allclose(scores[name], joined, rtol=1e-9, atol=1e-15)
+    assert importance(checkpoint, [list(row) for row in rows]).identical(scores)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_padded_text_is_tapped_without_its_pads(network, causal, side):
+    checkpoint, (row, *_) = network(causal), ragged(4)
+    batch = padded([row, ragged(5, (11,))[0]], side)
+    text = {name: values[:1] for name, values in batch.items()}
+    assert tap(checkpoint, text).identical(tap(checkpoint, row))
+    parts = ["feedback", "sinks"]
+    assert feedback_profile(checkpoint, text, parts=parts).identical(feedback_profile(checkpoint, row, parts=parts))
+
+
+def test_gains_are_fitted_to_the_tokens_of_padded_windows_alone(network):
+    checkpoint, rows = network(), ragged(6, (12, 7, 12, 12, 9))
+    by_mask, by_hand = (
+        drop(checkpoint, attention=[1, 2], compensate=Calibration(ids, memory=True)).model.state_dict()
+        for ids in (padded(rows, "left"), rows)
+    )
+    assert all(torch.equal(by_mask[name], by_hand[name]) for name in by_hand)
+    chosen = [choose(checkpoint, 2, ids, ids).predicted for ids in (padded(rows, "right"), rows)]
+    np.testing.assert_array_equal(*chosen)
+    turns = [head_importance(checkpoint, ids).turn for ids in (padded(rows, "right"), rows)]
+    np.testing.assert_array_equal(*turns)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_an_encoder_reads_no_pad_and_knows_the_types_of_a_pair(side):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    bert = load(transformers.BertModel(transformers.BertConfig(**sizes, intermediate_size=16)))
+    rows = ragged(1)
+    scores, each = importance(bert, padded(rows, side)), [importance(bert, row) for row in rows]
+    joined = np.average([one_row.mlp for one_row in each], axis=0, weights=[len(row) for row in rows])
+    np.testing.assert_allclose(scores.mlp, joined, rtol=1e-6)
+    ids, types = np.array([0, 1, 2, 3, 0, 0]), np.array([0, 0, 1, 1, 0, 0])
+    pair = {"input_ids": ids, "token_type_ids": types, "attention_mask": (np.arange(6) < 4).astype(int)}
+    with torch.no_grad():
+        own = bert.model(torch.as_tensor(ids[None, :4]), token_type_ids=torch.as_tensor(types[None, :4]))
+    np.testing.assert_allclose(tap(bert, pair).state[-1], own.last_hidden_state[0], atol=1e-6)
+    assert passes_of(bert, pair)[0]["token_type_ids"].tolist() == [[0, 0, 1, 1]]
+
+
+def test_what_a_mask_cannot_say_is_refused(network):
+    checkpoint = network()
+    ids = [[1, 2, 3], [4, 5, 6]]
+    for mask, words in (
+        ([[1, 0, 1], [1, 1, 1]], "the attention_mask of text 0 has a hole"),
+        ([[1, 1, 1], [0, 0, 0]], "the text has no token"),
+        ([[1, 1, 2], [1, 1, 1]], "1 for a token and 0 for a pad"),
+        ([[1, 1], [1, 1]], r"the shape of its ids, \(2, 3\)"),
+        ([[0.0, 0.5, 1.0], [1.0, 1.0, 1.0]], "whole numbers, got float64"),
+    ):
+        with pytest.raises(InputError, match=words):
+            windows_of(checkpoint, {"input_ids": ids, "attention_mask": mask})
+    with pytest.raises(InputError, match="position_ids cannot be given beside input_ids"):
+        windows_of(checkpoint, {"input_ids": ids, "position_ids": ids})
+    with pytest.raises(InputError, match="input_ids are needed here, got pixel_values"):
+        windows_of(checkpoint, {"pixel_values": ids})
+    with pytest.raises(InputError, match="LlamaForCausalLM has no token types"):
+        passes_of(checkpoint, {"input_ids": ids, "token_type_ids": [[0, 0, 1], [0, 0, 0]]})
+    with pytest.raises(InputError, match="windows of one length are needed here, got 2 and 1"):
+        inputs_of(checkpoint, [[1, 2], [3]], batch=True)
+    with pytest.raises(InputError, match="speed is measured on texts of one length"):
+        cost({"a": checkpoint}, [[1, 2, 3], [3, 4]])
+    with pytest.raises(InputError, match="at least two tokens"):
+        evaluate(checkpoint, [[1, 2], [3]])
+    with pytest.raises(InputError, match="whole numbers, got float64"):
+        inputs_of(checkpoint, [1.5, 2.0])
+    with pytest.raises(InputError, match="65 tokens at once"):
+        evaluate(network("gpt2"), [np.zeros(65, int), [1, 2]])

@@ -1,0 +1,276 @@
+"""text -> before + body + behind, before + body + behind, ...: token ids of a text of any length, window by window.
+
+`before` and `behind` are the special tokens that the tokenizer puts around a text. A network that was trained with BOS
+in front of every text reads a window without it badly, so that every window gets them and not the first alone.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.describe import Description
+from ctrlattn.errors import InputError
+from ctrlattn.files import utf8
+
+_CHUNK = 1 << 16  # characters that are in memory at once
+_CONTEXT = 256  # characters around a cut on which its tokens may depend
+_CANDIDATES = 24  # places of each kind that are tried for a cut
+
+
+class Frame(NamedTuple):
+    """Special tokens that stand before and behind the text of a window."""
+
+    before: tuple[int, ...]
+    behind: tuple[int, ...]
+
+    def around(self, body: Iterable[int]) -> np.ndarray:
+        """A window of this body.
+
+        >>> Frame((1,), ()).around([7, 8]).tolist()
+        [1, 7, 8]
+        """
+        return np.array([*self.before, *body, *self.behind], dtype=np.int64)
+
+    def without(self, text: Any) -> Any:
+        """Token ids of a text, without those of its special tokens that stand in front of it.
+
+        >>> Frame((1,), ()).without([1, 7, 8]), Frame((1,), ()).without([7, 8])
+        ([7, 8], [7, 8])
+        """
+        length = len(self.before)
+        return text[length:] if tuple(text[:length]) == self.before else text
+
+    def body(self, window: Any) -> Any:
+        """A window, or several (windows, length), without these tokens.
+
+        >>> Frame((1,), (2,)).body(np.array([[1, 7, 8, 2]])).tolist()
+        [[7, 8]]
+        """
+        return window[..., len(self.before) : window.shape[-1] - len(self.behind)]
+
+    def room(self, length: int) -> int:
+        """Number of tokens of text in a window of this length.
+
+        Raises
+        ------
+        InputError
+            There is no room for one.
+        """
+        room = length - len(self.before) - len(self.behind)
+        if room < 1:
+            raise InputError(f"a window of {length} tokens has no room for text beside the special tokens")
+        return room
+
+
+def frame_of(checkpoint: Checkpoint | Description) -> Frame:
+    """Special tokens around each window of a text, as the tokenizer puts them around a text; none without a tokenizer.
+
+    Of a causal network the tokens behind a text (EOS) are left out, since a window ends in the middle of a text.
+
+    Raises
+    ------
+    InputError
+        The tokenizer changes a text when it adds special tokens.
+    """
+    if checkpoint.tokenizer is None:
+        return Frame((), ())
+    bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
+    start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
+    if start is None:
+        raise InputError(
+            f"{checkpoint.source}: the tokenizer changes a text when it adds special tokens; windows of a text need a "
+            "tokenizer that only adds tokens before and behind a text"
+        )
+    return Frame(tuple(full[:start]), () if checkpoint.causal else tuple(full[start + len(bare) :]))
+
+
+def token_ids(
+    checkpoint: Checkpoint | Description, text: str, *, special: bool = True, most: int | None = None
+) -> list[int]:
+    """Token ids of a text: the one place where the checkpoint's tokenizer is called.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint, or the Description of one whose weights are not read yet
+    text : str
+    special : bool
+        Whether the tokenizer adds the special tokens of the network.
+    most : int, optional
+        A longer text is cut to this number of tokens.
+
+    Raises
+    ------
+    InputError
+        The checkpoint has no tokenizer.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> token_ids(checkpoints.load(transformers.GPT2Model(config)), "a text")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids
+    """
+    if checkpoint.tokenizer is None:
+        raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
+    cut: dict[str, Any] = {} if most is None else {"truncation": True, "max_length": most}
+    # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
+    return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False, **cut)["input_ids"])
+
+
+def windows(
+    checkpoint: Checkpoint | Description, text: Any, length: int, *, rest: bool = False
+) -> Iterator[np.ndarray]:
+    """Consecutive windows of `length` token ids, special tokens included in each: the one way to cut a text.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    text : str, Path of a UTF-8 file, or (n,) token ids
+        A file is read piece by piece, so that a text of any length, and of lines of any length, takes the same memory.
+        Special tokens in front of given ids are those of the first window.
+    length : int
+    rest : bool
+        Whether what is left at the end makes a shorter window; it is left out otherwise.
+
+    Raises
+    ------
+    InputError
+        A file that does not exist or is not UTF-8, a window without room for text, a text without a tokenizer.
+
+    Examples
+    --------
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
+    >>> [w.tolist() for w in windows(checkpoints.load(transformers.GPT2Model(config)), [1, 2, 3, 4, 5], 2, rest=True)]
+    [[1, 2], [3, 4], [5]]
+    """
+    frame = frame_of(checkpoint)
+    room = frame.room(length)
+    waiting: list[int] = []
+    for ids in _bodies(checkpoint, frame, text):
+        waiting += ids
+        for start in range(0, len(waiting) - room + 1, room):
+            yield frame.around(waiting[start : start + room])
+        waiting = waiting[len(waiting) // room * room :]
+    if rest and waiting:
+        yield frame.around(waiting)
+
+
+def text_ids(checkpoint: Checkpoint | Description, text: str | Path, most: int) -> list[int]:
+    """The first token ids of a text without white space at its ends, at most `most`, and no special tokens.
+
+    Raises
+    ------
+    InputError
+        As for `windows`.
+    """
+    ids: list[int] = []
+    for more in ids_of_pieces(checkpoint, _stripped(_pieces(text))):
+        ids += more
+        if len(ids) >= most:
+            break
+    return ids[:most]
+
+
+def require_text(path: Path) -> None:
+    """Raise InputError where a file does not exist, is not UTF-8 or holds nothing but white space; read in pieces.
+
+    >>> require_text(Path("no-such-file"))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no-such-file: no such file
+    """
+    if sum(len(piece.strip()) for piece in _pieces(path)) == 0:
+        raise InputError(f"the text {str(path)!r} is empty")
+
+
+def ids_of_pieces(checkpoint: Checkpoint | Description, pieces: Iterable[str]) -> Iterator[list[int]]:
+    """Token ids of a text that comes piece by piece: together they are those of the whole text.
+
+    The tokenizer reads some characters before each piece again, whose tokens are left out. The text is cut where the
+    tokens before the cut stay the same whatever side of it is read, preferably in front of white space. Where there is
+    no such place, more of the text is read first.
+
+    Raises
+    ------
+    ArithmeticError
+        The tokens at a cut are not those that were seen when it was chosen.
+    """
+
+    def tokens(text: str) -> list[int]:
+        return token_ids(checkpoint, text, special=False)
+
+    past, rest, known = "", "", list[int]()
+    for piece in pieces:
+        rest += piece
+        if len(rest) < 2 * _CONTEXT:
+            continue
+        for start, cut in _cuts(past + rest):
+            if cut <= len(past):
+                continue
+            text = past + rest
+            left = tokens(text[start:cut])
+            after, ids = tokens(text[start : cut + _CONTEXT]), tokens(text[:cut])
+            tail = len(left) - len(left) // 2  # the first tokens may differ, since the context begins anywhere
+            if after[: len(left)] == left and ids[len(ids) - tail :] == left[len(left) - tail :]:
+                yield _new(ids, known)
+                past, rest, known = text[start:cut], text[cut:], left
+                break
+    if rest:
+        yield _new(tokens(past + rest), known)
+
+
+def _new(ids: list[int], known: list[int]) -> list[int]:
+    if ids[: len(known)] != known:
+        raise ArithmeticError("the tokens of this text change with what follows it: it cannot be read piece by piece")
+    return ids[len(known) :]
+
+
+def _cuts(text: str) -> Iterator[tuple[int, int]]:
+    """(start of the context, cut): places to try, the best first."""
+    last = len(text) - _CONTEXT  # what follows a cut is looked at as well
+    near = max(0, last - 16 * _CONTEXT)
+    spaces = [near + match.end() for match in re.finditer(r"\S(?=\s)", text[near : last + 1])]
+    for cut in spaces[: -_CANDIDATES - 1 : -1]:
+        space = text.rfind(" ", max(0, cut - 2 * _CONTEXT), max(0, cut - _CONTEXT))
+        yield (max(0, cut - _CONTEXT) if space < 0 else space), cut
+    for i in range(_CANDIDATES):
+        yield max(0, last - i - _CONTEXT - 5 * i % 16), last - i
+
+
+def _bodies(checkpoint: Checkpoint | Description, frame: Frame, text: Any) -> Iterator[list[int]]:
+    if isinstance(text, str | Path):
+        return ids_of_pieces(checkpoint, _pieces(text))
+    return iter([frame.without(np.asarray(text).tolist())])
+
+
+def _pieces(text: str | Path) -> Iterator[str]:
+    """A text, or that of a file, in pieces of some characters."""
+    if isinstance(text, str):
+        yield from (text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK))
+        return
+    if not text.is_file():
+        raise InputError(f"{text}: no such file")
+    with utf8(text), text.open(encoding="utf-8") as file:
+        while piece := file.read(_CHUNK):
+            yield piece
+
+
+def _stripped(pieces: Iterable[str]) -> Iterator[str]:
+    """Pieces of a text without the white space at its two ends."""
+    space, begun = "", False
+    for piece in chain(pieces, ("",)):
+        whole = space + piece if begun else piece.lstrip()
+        body = whole.rstrip()
+        space, begun = whole[len(body) :], begun or bool(body)
+        if body:
+            yield body

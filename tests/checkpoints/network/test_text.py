@@ -1,0 +1,233 @@
+"""Windows of a text: special tokens in each, and the tokens of the whole text whatever pieces it is read in."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctrlattn import InputError, checkpoints
+from ctrlattn.checkpoints.network import text as module
+from ctrlattn.checkpoints.network.text import Frame, frame_of, ids_of_pieces, require_text, text_ids, token_ids, windows
+
+WORDS = {"<unk>": 0, "<bos>": 1, **{f"w{i}": i + 2 for i in range(40)}}
+TRAINED = [
+    "the cat sat on the mat\n\n  and 12345 dogs ran, didn't they?\n",
+    "été naïve 東京都 1234567890 xxxxxxxx",
+] * 20
+
+
+def fast(plain, **special):
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **special)
+
+
+def of_words(bos):
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(WORDS, unk_token="<unk>"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    if bos:
+        plain.post_processor = tokenizers.processors.TemplateProcessing("<bos> $A", special_tokens=[("<bos>", 1)])
+    return fast(plain, unk_token="<unk>", bos_token="<bos>")
+
+
+def byte_pairs():
+    """As of GPT-2: words with the space in front of them, in bytes."""
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE())
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.train_from_iterator(TRAINED, tokenizers.trainers.BpeTrainer(vocab_size=400, show_progress=False))
+    return fast(plain)
+
+
+def digits_in_threes():
+    """As of Llama 3: numbers are cut into groups of three from their start."""
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE())
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(r"\p{N}{1,3}|\s+(?!\S)|\s?\p{L}+|\s+"), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    plain.train_from_iterator(TRAINED, tokenizers.trainers.BpeTrainer(vocab_size=400, show_progress=False))
+    return fast(plain)
+
+
+def metaspace():
+    """As of Llama 2: a space in front of the whole text, and no cut between words."""
+    plain = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>", fuse_unk=True))
+    normal = tokenizers.normalizers
+    plain.normalizer = normal.Sequence([normal.Prepend("▁"), normal.Replace(" ", "▁")])
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
+    plain.train_from_iterator(TRAINED, trainer)
+    return fast(plain, unk_token="<unk>")
+
+
+def word_pieces():
+    """As of BERT: lower case, white space dropped, words beyond 100 letters unknown."""
+    plain = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+    plain.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    trainer = tokenizers.trainers.WordPieceTrainer(vocab_size=200, special_tokens=["[UNK]"], show_progress=False)
+    plain.train_from_iterator(TRAINED, trainer)
+    return fast(plain, unk_token="[UNK]")
+
+
+KINDS = {f.__name__: f for f in (byte_pairs, digits_in_threes, metaspace, word_pieces)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def tokenizer(request):
+    return KINDS[request.param]()
+
+
+def network_of(tokenizer, vocabulary=450):
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        initializer_range=0.3,
+    )  # fmt: skip
+    return checkpoints.load(transformers.LlamaForCausalLM(config).double(), tokenizer=tokenizer)
+
+
+PARTS = [
+    "the",
+    " cat",
+    " ",
+    "   ",
+    "\n",
+    "\n\n",
+    "\t",
+    "12",
+    "12345678901",
+    "x" * 30,
+    "didn't",
+    "東京",
+    "é",
+    ".",
+    " mat",
+]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=60), st.integers(1, 12), st.integers(1, 700))
+def test_pieces_give_the_tokens_of_the_whole_text(tokenizer, parts, times, size):
+    whole = "".join(parts) * times * 3
+    checkpoint = network_of(tokenizer)
+    pieces = [whole[i : i + size] for i in range(0, len(whole), size)]
+    ids = [i for more in ids_of_pieces(checkpoint, pieces) for i in more]
+    assert ids == token_ids(checkpoint, whole, special=False)
+
+
+@pytest.mark.parametrize("line", ["the cat sat on the mat, ", "1234567890", "x", "東京都", "\n  the\n\n\n", "1"])
+def test_a_line_of_any_kind_is_cut_without_a_change_and_is_not_held_whole(tokenizer, line):
+    whole = line * (20_000 // len(line))
+    checkpoint = network_of(tokenizer)
+    pieces = [whole[i : i + 1000] for i in range(0, len(whole), 1000)]
+    parts = list(ids_of_pieces(checkpoint, pieces))
+    assert [i for part in parts for i in part] == token_ids(checkpoint, whole, special=False)
+    if line[0] == "t" or line[0] == "\n":
+        assert len(parts) > 15
+
+
+def test_every_window_begins_with_bos_where_the_tokenizer_puts_one(tmp_path):
+    """Only the first did: a network that was trained with BOS read all others badly."""
+    whole = " ".join(f"w{i % 40}" for i in range(400))
+    path = tmp_path / "t.txt"
+    path.write_text(whole + "\n", encoding="utf-8")
+    body = [i % 40 + 2 for i in range(400)]
+    for bos in (True, False):
+        checkpoint = network_of(of_words(bos))
+        assert frame_of(checkpoint) == Frame((1,) * bos, ())
+        ids = checkpoint.tokenizer(whole)["input_ids"]
+        room = 16 - bos
+        for source in (whole, path, ids, body):
+            rows = np.stack(list(windows(checkpoint, source, 16)))
+            assert (rows[:, :bos] == 1).all()
+            assert rows[:, bos:].flatten().tolist() == body[: 400 // room * room]
+            *_, last = windows(checkpoint, source, 16, rest=True)
+            assert last.tolist() == [1] * bos + body[400 // room * room :][-room:] or 400 % room == 0
+        for given_text in (whole, ids, body):
+            split = checkpoints.split_text(checkpoint, given_text, window=16)
+            assert torch.equal(torch.cat(list(split)), torch.as_tensor(rows))
+        summary = checkpoints.summaries(checkpoint, [whole], window=16)
+        assert summary.attrs["windows"] == -(-400 // room)
+        assert summary.attrs["tokens"] == 400 + bos * summary.attrs["windows"]
+
+
+def test_the_sliding_window_begins_with_bos_and_predicts_the_text_alone():
+    checkpoint = network_of(of_words(True))
+    body = np.random.default_rng(0).integers(2, 42, 30)
+    window, stride, room = 9, 4, 8
+    losses = np.full(30, np.nan)
+    for start in [*range(0, 30 - room, stride), 30 - room]:
+        logits = checkpoint.model(torch.as_tensor([[1, *body[start : start + room]]])).logits[0]
+        logs = torch.log_softmax(logits.detach(), -1)
+        for t in range(start, start + room):
+            if np.isnan(losses[t]):
+                losses[t] = -logs[t - start, body[t]]
+    for ids in (body, [1, *body]):
+        judged = checkpoints.perplexity(checkpoint, ids, window=window, stride=stride)
+        assert judged.tokens == 30
+        assert judged.loss == pytest.approx(losses.mean(), rel=1e-6)
+    with pytest.raises(InputError, match=r"window \- 1 = 7, got 8"):
+        checkpoints.perplexity(checkpoint, body, window=9, stride=8)
+
+
+def test_an_encoder_keeps_both_special_tokens():
+    vocabulary = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "[PAD]": 3, **{f"w{i}": 4 + i for i in range(40)}}
+    sizes = {"vocab_size": 44, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = transformers.BertModel(transformers.BertConfig(**sizes, intermediate_size=8))
+    bert = checkpoints.load(model, tokenizer=transformers.BertTokenizer(vocab=vocabulary))
+    assert [w.tolist() for w in windows(bert, "w0 w1 w2", 4, rest=True)] == [[0, 4, 5, 1], [0, 6, 1]]
+    with pytest.raises(InputError, match="a window of 2 tokens has no room for text beside the special tokens"):
+        next(windows(bert, "w0", 2))
+
+
+def test_a_text_is_read_as_far_as_it_is_asked_for(tmp_path):
+    checkpoint = network_of(of_words(True))
+    path = tmp_path / "t.txt"
+    path.write_text(" \n w1 w2\n" + " w3" * 50_000 + " \n\n", encoding="utf-8")
+    assert text_ids(checkpoint, path, 4) == [3, 4, 5, 5]
+    assert len(text_ids(checkpoint, path, 10**6)) == 50_002
+    assert text_ids(checkpoint, path, 10**6) == token_ids(checkpoint, path.read_text().strip(), special=False)
+    path.write_text(" \n ", encoding="utf-8")
+    with pytest.raises(InputError, match="is empty"):
+        require_text(path)
+    path.write_bytes(b"w1 \xff")
+    with pytest.raises(InputError, match="not a text in UTF-8"):
+        require_text(path)
+
+
+@pytest.mark.parametrize("end", [" ", "\n"])
+def test_memory_is_that_of_one_piece_whatever_the_length_of_the_text_and_of_its_lines(tmp_path, monkeypatch, end):
+    """A line of 20 MB took 3.4 GB, since the text was read line by line."""
+    monkeypatch.setattr(module, "_CHUNK", 1 << 12)
+    checkpoint, path = network_of(of_words(True)), tmp_path / "t.txt"
+
+    def peak(words):
+        path.write_text(end.join(f"w{i % 40}" for i in range(words)), encoding="utf-8")
+        tracemalloc.start()
+        count = sum(1 for _ in windows(checkpoint, path, 17))
+        high = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert count == words // 16
+        return high
+
+    peak(2_000)
+    assert peak(160_000) < 1.3 * peak(16_000)
+
+
+class Fickle:
+    """One token for each word, and another one in a long text."""
+
+    def __call__(self, text, **_):
+        return {"input_ids": [2 if len(text) < 1300 else 3] * len(text.split())}
+
+
+def test_tokens_that_change_with_what_follows_are_refused():
+    checkpoint = replace(network_of(of_words(False)), tokenizer=Fickle())
+    with pytest.raises(ArithmeticError, match="cannot be read piece by piece"):
+        list(ids_of_pieces(checkpoint, ["w " * 600, "w " * 600]))
