@@ -1,5 +1,9 @@
 """Structures against what is known of a few families: order of norms, scalings, kinds, and what cannot be traced."""
 
+import json
+import runpy
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -226,3 +230,13 @@ def test_additions_in_place_are_followed():
     assert_allclose([call.steps[0].skip.value, call.terms[0].coefficient.value], 3.0, rtol=1e-15)
     assert call.terms[0].kind == "mlp"
     assert call.error < 1e-15
+
+
+def test_the_page_of_families_is_what_its_script_writes():
+    root = Path(__file__).parents[3]
+    script = runpy.run_path(str(root / "simulations" / "families_page.py"))
+    results = json.loads((root / "simulations" / "results" / "families.json").read_text(encoding="utf-8"))
+    assert (root / "docs" / "families.md").read_text(encoding="utf-8") == script["page"](results)
+    outcomes = [entry["outcome"] for entry in results["types"]]
+    assert outcomes.count("exact") >= 245
+    assert all(entry["error"] < 2e-7 for entry in results["types"] if entry["outcome"] == "exact")
