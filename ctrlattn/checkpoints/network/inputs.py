@@ -33,13 +33,9 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ----------
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
-<<<<<<< HEAD
-        The checkpoint's tokenizer makes ids of a str, special tokens included. A dict holds the model's own arguments,
-        for a network that reads more than that.
-=======
         The checkpoint's tokenizer makes ids of a str, special tokens included. What a tokenizer of transformers returns
-        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out.
->>>>>>> 4516053 (Windows of a text come from one function: BOS in each where the tokenizer has it, pieces in constant memory; pads are taken out before a network reads them)
+        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out. A dict with other
+        arguments of the model goes to it unchanged, for a network that reads more than tokens.
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -60,24 +56,14 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     >>> inputs_of(checkpoints.load(transformers.GPT2Model(config)), [1, 2])
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
-<<<<<<< HEAD
-    if checkpoint.model.training:
-        raise InputError("the network is in training mode, where dropout would be measured with it: call model.eval()")
-    if isinstance(ids, dict):
-        return dict(ids)
-    if getattr(checkpoint.model, "main_input_name", "input_ids") == "pixel_values":
-        return {"pixel_values": _pixels(checkpoint, ids, batch)}
-    tokens = _tokens(checkpoint, ids, batch)
-    if not cut:
-        _fit(checkpoint, tokens.shape[1])
-=======
     _settled(checkpoint)
+    if isinstance(ids, dict) and not ids.keys() <= {_IDS, _MASK, _TYPES, _PIXELS}:
+        return dict(ids)
     if reads_images(checkpoint):
         return {_PIXELS: _pixels(checkpoint, ids, batch)}
     tokens = _texts(checkpoint, ids, batch=batch, cut=cut)
     if not isinstance(tokens, torch.Tensor):
         raise InputError(f"windows of one length are needed here, got {len(tokens[0])} and {_other_length(tokens)}")
->>>>>>> 4516053 (Windows of a text come from one function: BOS in each where the tokenizer has it, pieces in constant memory; pads are taken out before a network reads them)
     # use_cache=False: a live cache would be appended to, and the layer could not be called again.
     whole = {_IDS: tokens, "use_cache": False} if checkpoint.causal else {_IDS: tokens}
     return whole | _types(checkpoint, ids, len(tokens))
