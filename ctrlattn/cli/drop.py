@@ -11,6 +11,7 @@ from ctrlattn.cli.terminal import (
     described,
     file_of,
     load_checkpoint,
+    one_line,
     one_line_errors,
     print_json,
     show_path,
@@ -61,7 +62,8 @@ def drop(
 ) -> None:
     """Take sublayers out of a checkpoint, fit static gains in their place, and judge the result on held-out text.
 
-    It writes model/ (loads with checkpoints.load; safetensors), report.html, figures/, results.nc and summary.json.
+    It writes model/ (safetensors, and a README.md that says how to load it), which is loaded once and compared, and the
+    page: report.html, figures/, results.nc and summary.json.
     """
     with one_line_errors():
         from ctrlattn import __version__
@@ -82,6 +84,7 @@ def drop(
         description = described(source, allow_download)
 
         from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.network.reloaded import reloaded
         from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
         from ctrlattn.report.pages.reduction import write_drop
@@ -110,6 +113,12 @@ def drop(
         )
         if not (folder / "model" / "config.json").exists():
             checkpoints.save(reduction.after, folder / "model")
+        saved = reloaded(reduction.after, folder / "model", split.judge[0], before=checkpoint)
+        typer.echo(
+            f"ctrlattn: the network was loaded again from {one_line(folder / 'model')}: the largest difference of a "
+            f"logit is {saved.difference:.3g}, {saved.tolerance:.3g} is accepted",
+            err=True,
+        )
         show_progress("speed", 0, 1)
         networks = {"intact": reduction.before, "reduced": reduction.after}
         spent = checkpoints.cost(networks, split.judge[:1])
@@ -119,7 +128,7 @@ def drop(
         judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
         sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
-        written = write_drop(folder, reduction, spent, sliding)
+        written = write_drop(folder, reduction, spent, sliding, saved)
         if as_json:
             print_json(written.summary)
         else:

@@ -7,6 +7,9 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
+from ctrlattn.errors import InputError
+
+_AFFINE = 0.02  # share that rounding of inputs to eight bits may change
 
 
 class ValueOutput(NamedTuple):
@@ -54,7 +57,7 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     Raises
     ------
     InputError
-        A layer that is not there, or without the family's linear maps (dropped, replaced).
+        A layer that is not there, or without the family's linear maps (dropped, replaced, not linear).
 
     References
     ----------
@@ -71,8 +74,9 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     """
     index = checkpoint.layer_index(layer)
     module, heads, family = checkpoint.layers[index], checkpoint.heads, checkpoint.family
-    weight_o, bias_o = _linear(at(module, family.output))
-    weight_qkv, bias_qkv = _linear(at(module, family.value))
+    head_size = getattr(checkpoint.model.config.get_text_config(), "head_dim", None) or checkpoint.width // heads
+    weight_o, bias_o = affine_map(at(module, family.output), heads * head_size)
+    weight_qkv, bias_qkv = affine_map(at(module, family.value), checkpoint.width)
     size = weight_o.shape[1] // heads
     weight_v, bias_v = (value_rows(family.fused, rows, heads, size) for rows in (weight_qkv, bias_qkv))
     weight_v, bias_v = (np.repeat(rows, heads // len(rows), axis=0) for rows in (weight_v, bias_v))
@@ -96,10 +100,34 @@ def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
     return values.reshape(-1, size, *rows.shape[1:])
 
 
-def _linear(module: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (out, in) and bias (out,) in float64, as the module applies them; GPT-2's Conv1D stores the transpose."""
-    if type(module) is not torch.nn.Linear and type(module).__name__ != "Conv1D":
-        return _probed(module)
+def is_plain(module: Any) -> bool:
+    """Whether a module applies what it keeps as `weight`, as it is: a Linear of torch, or GPT-2's Conv1D.
+
+    >>> is_plain(torch.nn.Linear(1, 1)), is_plain(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(1, 1)))
+    (True, False)
+    """
+    return type(module) is torch.nn.Linear or type(module).__name__ == "Conv1D"
+
+
+def affine_map(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (out, in) and bias (out,) in float64, as a module with `size` inputs applies them.
+
+    A plain module is read; GPT-2's Conv1D stores the transpose. Any other one (an adapter, quantised or packed weights,
+    a parametrisation) is asked for its values on a basis, since what it keeps as `weight` is not what it applies.
+
+    Raises
+    ------
+    InputError
+        The module is no affine map.
+
+    Examples
+    --------
+    >>> weight, bias = affine_map(torch.nn.Linear(3, 2), 3)
+    >>> weight.shape, bias.shape
+    ((2, 3), (2,))
+    """
+    if not is_plain(module):
+        return _probed(module, size)
     weight = _float64(module.weight)
     if type(module).__name__ == "Conv1D":
         weight = weight.T
@@ -107,19 +135,23 @@ def _linear(module: Any) -> tuple[np.ndarray, np.ndarray]:
     return weight, np.zeros(len(weight)) if bias is None else _float64(bias)
 
 
-def _probed(module: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The affine map that a module computes, from its values on a basis: adapters and quantised weights included.
-
-    What such a module keeps as `weight` is not what it applies: of an adapter it is the base alone.
-    """
+def _probed(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     tensors = [*module.parameters(), *module.buffers()]
-    size = int(getattr(module, "in_features", 0) or module.weight.shape[-1])
+    size = int(getattr(module, "in_features", None) or getattr(module, "infeatures", None) or size)
     floating = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
     where: dict[str, Any] = {"device": tensors[0].device if tensors else "cpu", "dtype": floating}
+    # No two features are alike, and what is rounded to few bits by its largest feature loses little.
+    test = torch.linspace(-1, 1, size, dtype=torch.float64).roll(size // 3)
     with torch.inference_mode():
-        basis = torch.cat([torch.zeros(1, size, **where), torch.eye(size, **where)])
-        values = module(basis).to("cpu", torch.float64)
-    return (values[1:] - values[0]).T.numpy(), values[0].numpy()
+        basis = torch.cat([torch.zeros(1, size), torch.eye(size), test[None]]).to(**where)
+        values = module(basis).to("cpu", torch.float64).numpy()
+        own = basis[-1].to("cpu", torch.float64).numpy()
+    weight, bias = (values[1:-1] - values[0]).T, values[0]
+    expected = weight @ own + bias
+    scale = np.abs(weight) @ np.abs(own) + np.abs(bias)
+    if not np.linalg.norm(values[-1] - expected) <= _AFFINE * np.linalg.norm(scale):
+        raise InputError(f"a {type(module).__name__} stands where a linear map of the family is, and is not linear")
+    return weight, bias
 
 
 def _float64(value: torch.Tensor) -> np.ndarray:

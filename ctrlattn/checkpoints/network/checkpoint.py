@@ -13,12 +13,16 @@ from ctrlattn.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A network ready for analysis, in evaluation mode."""
+    """A network ready for analysis, in evaluation mode.
+
+    `stored` is the torch dtype of its weights on disk, in which `save` writes them; None of a model from memory.
+    """
 
     model: Any
     tokenizer: Any | None
     family: Family | Traced
     source: str
+    stored: Any = None
 
     @cached_property
     def structure(self) -> Structure:

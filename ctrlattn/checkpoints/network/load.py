@@ -1,6 +1,7 @@
 """source -> Checkpoint: a directory, a GGUF file, a hub id or a model in memory; offline unless allowed otherwise."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def load(
         return _fitting(changed)
     model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
-    return _known(model, tokenizer or description.tokenizer, family, name, inputs)
+    network = _known(model, tokenizer or description.tokenizer, family, name, inputs)
+    return replace(network, stored=getattr(description.config, "dtype", None))
 
 
 def _from_model(

@@ -18,6 +18,7 @@ import torch
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
 from ctrlattn.checkpoints.network.headers import read_json
+from ctrlattn.checkpoints.network.readme import readme
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.errors import InputError
@@ -33,7 +34,8 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     ----------
     checkpoint : Checkpoint
     directory : path
-        Made if absent. config.json is written last: until then the directory does not load.
+        Made if absent. config.json is written last: until then the directory does not load. Weights are written in the
+        dtype that they had on disk, where that loses nothing; gains keep theirs. README.md says how to load it.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
     >>> smaller = checkpoints.drop(checkpoints.load(transformers.GPT2LMHeadModel(config)), attention=[1])
     >>> sorted(p.name for p in save(smaller, tempfile.mkdtemp()).iterdir())
-    ['config.json', 'generation_config.json', 'model.safetensors']
+    ['README.md', 'config.json', 'generation_config.json', 'model.safetensors']
     """
     folder = output_directory(directory)
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
@@ -63,18 +65,20 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     loop, model = entry_of(model), unrepeated(checkpoint.family, model)
     own = _has_gains(structure_of(model)) or loop is not None
     gone = _gone(checkpoint.family, model)
-    weights = _weights(model)
+    weights, dtype = _narrowed(model, _weights(model), checkpoint.stored)
     if not own:
-        weights |= {name: torch.zeros(weight.shape, dtype=model.dtype) for name, weight in gone.items()}
+        weights |= {name: torch.zeros(weight.shape, dtype=dtype) for name, weight in gone.items()}
     _write_weights(weights, folder / (_OWN if own else _PLAIN))
     if checkpoint.tokenizer is not None:
         checkpoint.tokenizer.save_pretrained(folder)
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.save_pretrained(folder)
     network = json.loads(model.config.to_json_string(use_diff=False))
-    network["architectures"] = [type(model).__name__]
+    network |= {"architectures": [type(model).__name__], "dtype": str(dtype).removeprefix("torch.")}
     if loop is not None:
         network[KEY] |= loop
+    with atomic(folder / "README.md") as path:
+        path.write_text(readme(checkpoint.source, model, checkpoint.tokenizer, gains=own), encoding="utf-8")
     with atomic(folder / "config.json") as path:
         config = {"model_type": KEY, "network": network} if own else network
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")
@@ -137,6 +141,7 @@ def open_changed(
     network = written.get("network", written)
     loop = loop_in(network[KEY])
     config = type(transformers.AutoConfig.for_model(network["model_type"])).from_dict(network)
+    stored = config.dtype  # what it was saved in, before it becomes what it is loaded in
     own = family or traced_in(network[KEY]) or family_of(network["model_type"])
     weights = _read_weights(folder / (_PLAIN if loop is None and not _has_gains(structure) else _OWN))
     model = _built(config, weights, own, structure, dtype=dtype, attention=attention)
@@ -145,7 +150,7 @@ def open_changed(
     if tokenizer is None and any("token" in path.name for path in folder.glob("*")):
         where = {"config": config, "local_files_only": True, "trust_remote_code": False}
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
-    whole = Checkpoint(model, tokenizer, own, str(folder))
+    whole = Checkpoint(model, tokenizer, own, str(folder), stored)
     return whole if loop is None else repeat(whole, **loop)
 
 
@@ -229,6 +234,23 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
     """Without those that are tied to another."""
     tied = set(model.all_tied_weights_keys)
     return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in tied}
+
+
+def _narrowed(
+    model: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype | None
+) -> tuple[dict[str, torch.Tensor], torch.dtype]:
+    """(weights, dtype): the weights of the whole network in this dtype where every one of them is exact in it.
+
+    A network from bfloat16 files is computed in float32, and its weights are those of bfloat16 still.
+    """
+    if dtype is None:
+        return weights, model.dtype
+    whole = _empty(type(model), model.config).state_dict()
+    names = [name for name in whole if name in weights and weights[name].is_floating_point()]
+    narrow = {name: weights[name].to(dtype) for name in names}
+    if all(torch.equal(narrow[name].to(weights[name].dtype), weights[name]) for name in names):
+        return weights | narrow, dtype
+    return weights, model.dtype
 
 
 def _write_weights(weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.measure.importance import turns_of
+from ctrlattn.checkpoints.measure.weights import is_plain, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
@@ -55,7 +56,7 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     gone = structure_of(checkpoint.model)["attention"]
     live = [sublayer for sublayer in checkpoint.sublayers("attention") if sublayer.layer not in gone]
     z: dict[int, torch.Tensor] = {}
-    watching = watch(live, _scorer(checkpoint, z, turns), more=_readers(checkpoint, live, z))
+    watching = watch(live, _scorer(checkpoint, _rows(checkpoint, live), z, turns), more=_readers(checkpoint, live, z))
     with watching, attention(checkpoint.model, "sdpa"), torch.no_grad():
         for part in in_batches(windows):
             checkpoint.model.base_model(input_ids=part, use_cache=False)
@@ -94,6 +95,11 @@ def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Chec
         by_layer.setdefault(checkpoint.layer_index(layer), []).append(head)
     for layer, numbers in by_layer.items():
         module = at(smaller.layers[layer], smaller.family.output)
+        if not is_plain(module):
+            raise InputError(
+                f"the output map of layer {layer} is a {type(module).__name__}, whose weight is not all that it "
+                "applies: merge its adapter or remove its parametrisation before heads are dropped"
+            )
         weight = module.weight.detach().clone()
         # The Conv1D of transformers' GPT-2 holds the transpose of what torch's Linear holds.
         rows = weight.T if isinstance(module, torch.nn.Linear) else weight
@@ -122,19 +128,33 @@ def _readers(checkpoint: Checkpoint, sublayers: list[Sublayer], z: dict[int, tor
     return [(_output(checkpoint, s.layer), reader(s.layer), True) for s in sublayers]
 
 
-def _scorer(checkpoint: Checkpoint, z: dict[int, torch.Tensor], turns: np.ndarray) -> Watcher:
+def _scorer(
+    checkpoint: Checkpoint, rows: dict[int, torch.Tensor], z: dict[int, torch.Tensor], turns: np.ndarray
+) -> Watcher:
     """Add 1 - cos(x, x + W_O^h z_h) of each head of a layer to its place in `turns`."""
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        output = _output(checkpoint, sublayer.layer)
-        weight = output.weight.T if isinstance(output, torch.nn.Linear) else output.weight
-        parts = weight.detach().unflatten(0, (checkpoint.heads, -1))
+        parts = rows[sublayer.layer].unflatten(0, (checkpoint.heads, -1))
         heads = z.pop(sublayer.layer).unflatten(-1, (checkpoint.heads, -1)).to(parts)
         for head, part in enumerate(parts):
             after = x.double() + (heads[..., head, :] @ part).double()
             turns[sublayer.layer, head] += turns_of(x, after).sum().item()
 
     return on
+
+
+def _rows(checkpoint: Checkpoint, sublayers: list[Sublayer]) -> dict[int, torch.Tensor]:
+    """Layer -> W_O^T (in, out), as its module applies it."""
+    rows = {}
+    for layer in (sublayer.layer for sublayer in sublayers):
+        output = _output(checkpoint, layer)
+        if is_plain(output):
+            rows[layer] = (output.weight.T if isinstance(output, torch.nn.Linear) else output.weight).detach()
+        else:
+            values = value_output(checkpoint, layer).output  # (heads, out, in of a head)
+            weight = values.swapaxes(-1, -2).reshape(-1, values.shape[1])
+            rows[layer] = torch.as_tensor(weight).to(checkpoint.model.device, checkpoint.model.dtype)
+    return rows
 
 
 def _output(checkpoint: Checkpoint, layer: int) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ctrlattn.checkpoints import Cost, Evaluation, Reduction
+    from ctrlattn.checkpoints.network.reloaded import Saved
 
 _NOUNS = {"attention": "attention layer", "mlp": "MLP", "blocks": "whole layer"}
 _WORDS = {"intact": "whole network", "reduced": "this network", "published": "least important, bare"}
@@ -25,10 +26,15 @@ class Drop(NamedTuple):
     reduction: "Reduction"
     cost: "Mapping[str, Cost]"  # "intact", "reduced"
     sliding: "Mapping[str, Evaluation]"  # "intact", "reduced", on the judging text in one piece
+    saved: "Saved | None"  # what was written, where it was
 
 
 def write_drop(
-    out: str | Path, reduction: "Reduction", cost: "Mapping[str, Cost]", sliding: "Mapping[str, Evaluation]"
+    out: str | Path,
+    reduction: "Reduction",
+    cost: "Mapping[str, Cost]",
+    sliding: "Mapping[str, Evaluation]",
+    saved: "Saved | None" = None,
 ) -> Report:
     """Write the page of a reduction.
 
@@ -42,6 +48,8 @@ def write_drop(
         Result of checkpoints.cost.
     sliding : "intact", "reduced" -> Evaluation
         Results of checkpoints.perplexity on the judging text in one piece.
+    saved : Saved, optional
+        What was written and loaded again.
 
     Returns
     -------
@@ -67,7 +75,7 @@ def write_drop(
     >>> write_drop(tempfile.mkdtemp(), reduction, cost, whole).path.name
     'report.html'
     """
-    return folder.write(out, PAGE, Drop(reduction, cost, sliding))
+    return folder.write(out, PAGE, Drop(reduction, cost, sliding, saved))
 
 
 def _name(reduction: "Reduction") -> str:
@@ -189,6 +197,7 @@ def _savings(drop: Drop) -> list[Section]:
                 f"token, and the network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer "
                 f"parameters. On this machine prefill is {number(after.prefill / before.prefill)} times and cached "
                 f"generation {number(after.generation / before.generation)} times as fast.",
+                *_written(drop),
             ),
             tables=(
                 Table(
@@ -203,9 +212,25 @@ def _savings(drop: Drop) -> list[Section]:
                     "Measured in turn on this machine",
                 ),
             ),
-            numbers={name: c._asdict() for name, c in cost.items()},
+            numbers={
+                **{name: c._asdict() for name, c in cost.items()},
+                **({} if drop.saved is None else {"saved": drop.saved._asdict()}),
+            },
         )
     ]
+
+
+def _written(drop: Drop) -> tuple[str, ...]:
+    """Sentences on the directory that was written, and on what it gives when it is loaded again."""
+    if drop.saved is None:
+        return ()
+    difference, tolerance, before, after = drop.saved
+    zeros = "" if drop.reduction.compensated else " Zeros stand in the files where a sublayer was."
+    return (
+        f"The weights take {before:,} bytes in the source and {after:,} bytes in what was written.{zeros}",
+        f"What was written was loaded again. On one window its logits differ from those that were measured by at most "
+        f"{difference:.2g}, where {tolerance:.2g} is accepted.",
+    )
 
 
 def _importance(drop: Drop) -> list[Section]:

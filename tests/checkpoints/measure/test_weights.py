@@ -8,7 +8,8 @@ import torch
 import transformers
 from numpy.testing import assert_allclose
 
-from ctrlattn.checkpoints import load, value_output
+from ctrlattn.checkpoints import drop_heads, head_importance, load, save, value_output
+from ctrlattn.checkpoints.measure.weights import affine_map
 
 SIZES = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
@@ -63,3 +64,110 @@ def test_a_parametrised_and_a_quantised_map_are_what_they_compute():
     true = v(torch.eye(32)).detach().numpy().T
     # The inputs of such a map are rounded to eight bits too: the basis is the one that both were asked.
     assert_allclose(maps.value.reshape(32, 32), true, atol=0.02 * np.abs(true).max())
+
+
+class Packed(torch.nn.Module):
+    """Weights of four bits, two in a byte, with one scale for each output: as GPTQ and bitsandbytes keep them."""
+
+    def __init__(self, base, features="in_features"):
+        super().__init__()
+        weight = base.weight.detach()
+        self.scales = torch.nn.Parameter((weight.abs().amax(1) / 7).half(), requires_grad=False)
+        levels = (weight / self.scales[:, None].float()).round().clamp(-8, 7).to(torch.int16) + 8
+        self.register_buffer("qweight", (levels[:, ::2] + 16 * levels[:, 1::2]).to(torch.uint8))
+        if features:
+            setattr(self, features, weight.shape[1])
+
+    @property
+    def weight(self):
+        return self.qweight
+
+    def dense(self):
+        low, high = self.qweight % 16, self.qweight // 16
+        levels = torch.stack([low, high], -1).flatten(1).float() - 8
+        return levels * self.scales[:, None].float()
+
+    def forward(self, x):
+        return (x.float() @ self.dense().T).to(x.dtype)
+
+
+@pytest.mark.parametrize("features", ["in_features", "infeatures", None])
+@pytest.mark.parametrize("name", ["v_proj", "o_proj"])
+def test_packed_weights_are_what_they_compute(features, name):
+    """Their shape is half of the map's, and a map of this shape was read from them."""
+    model = network(num_key_value_heads=2)
+    attention = model.model.layers[1].self_attn
+    module = Packed(getattr(attention, name), features)
+    setattr(attention, name, module)
+    maps = value_output(load(model), 1)
+    values = maps.value[::2].reshape(16, 32) if name == "v_proj" else np.moveaxis(maps.output, 0, 1).reshape(32, 32)
+    assert_allclose(values, module.dense().numpy(), atol=1e-3 * float(module.dense().abs().max()))
+
+
+def test_what_is_not_linear_is_refused():
+    model = network()
+    attention = model.model.layers[0].self_attn
+    attention.v_proj = torch.nn.Sequential(attention.v_proj, torch.nn.ReLU())
+    with pytest.raises(ValueError, match="a Sequential stands where a linear map of the family is, and is not linear"):
+        value_output(load(model), 0)
+
+
+def test_heads_are_those_of_an_adapter_too_and_are_not_dropped_from_its_base(with_adapter):
+    """Zeros went into the base alone, so that a dropped head went on through the adapter."""
+    model, merged = network(), network()
+    attention = model.model.layers[1].self_attn
+    torch.manual_seed(1)
+    attention.o_proj = with_adapter(attention.o_proj)
+    weight = affine_map(attention.o_proj, 32)[0]
+    merged.model.layers[1].self_attn.o_proj.weight.data = torch.as_tensor(weight).float()
+    ids = np.random.default_rng(0).integers(60, size=(2, 9))
+    turns = [head_importance(load(one_model), ids).turn for one_model in (model, merged)]
+    assert_allclose(*turns, rtol=1e-4)
+    with pytest.raises(ValueError, match="layer 1 is a Adapted, whose weight is not all that it applies"):
+        drop_heads(load(model), [(1, 0)])
+
+
+@pytest.fixture
+def peft():
+    with warnings.catch_warnings(action="ignore"):
+        return pytest.importorskip("peft")
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("kind", ["LoraConfig", "LoHaConfig", "IA3Config"])
+def test_maps_of_real_adapters_are_those_of_the_merged_network(peft, kind, tmp_path):
+    targets = {"target_modules": ["v_proj", "o_proj"]}
+    more = {"feedforward_modules": []} if kind == "IA3Config" else {"r": 4}
+    adapted = peft.get_peft_model(network(), getattr(peft, kind)(**targets, **more))
+    for name, weight in adapted.named_parameters():
+        if any(word in name for word in ("lora_", "hada_", "ia3_")):
+            torch.nn.init.normal_(weight, 1.0 if "ia3" in name else 0.0, 0.3)
+    inside = load(adapted.get_base_model())
+    before = value_output(inside, 1)
+    with torch.no_grad():
+        logits = inside.model(torch.arange(9)[None]).logits
+    with pytest.raises(ValueError, match="merge_and_unload"):
+        save(inside, tmp_path / "adapted")
+    with pytest.raises(ValueError, match="merge_and_unload"):
+        load(adapted)
+    merged = load(adapted.merge_and_unload())
+    after = value_output(merged, 1)
+    assert np.abs(after.value - value_output(load(network()), 1).value).max() > 0.01
+    assert_allclose(before.value, after.value, atol=1e-6)
+    assert_allclose(before.output, after.output, atol=1e-6)
+    save(merged, tmp_path / "merged")
+    with torch.no_grad():
+        again = load(tmp_path / "merged").model(torch.arange(9)[None]).logits
+    assert_allclose(again, logits, atol=1e-4 * float(logits.abs().max()))
+
+
+def test_four_bits_of_bitsandbytes_are_what_they_compute():
+    with warnings.catch_warnings(action="ignore"):
+        bnb = pytest.importorskip("bitsandbytes")
+    model = network()
+    attention = model.model.layers[1].self_attn
+    quantised = bnb.nn.Linear4bit(32, 32, bias=False, compute_dtype=torch.float32)
+    quantised.load_state_dict(attention.v_proj.state_dict())
+    attention.v_proj = quantised.to("cpu")
+    basis = quantised(torch.eye(32)).detach().numpy().T
+    assert_allclose(value_output(load(model), 1).value.reshape(32, 32), basis, atol=1e-5)

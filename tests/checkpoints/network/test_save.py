@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from ctrlattn.checkpoints import Calibration, drop, is_changed, load, open_changed, save
 
@@ -52,6 +53,41 @@ def test_a_whole_network_is_saved_as_it_is(network, text, tmp_path):
     save(whole, tmp_path / "out")
     assert not is_changed(tmp_path / "out")
     torch.testing.assert_close(logits(load(tmp_path / "out", attention="sdpa").model, text), logits(whole.model, text))
+
+
+def as_bfloat16(model, folder):
+    model.to(torch.bfloat16).save_pretrained(folder)
+    return load(folder, attention="sdpa")
+
+
+@pytest.mark.parametrize("compensate", [False, True])
+def test_the_dtype_of_the_source_stays_on_disk_and_nothing_is_lost(network, text, compensate, tmp_path):
+    """A network from bfloat16 files was written in float32, at twice its size."""
+    whole = as_bfloat16(network(double=False).model, tmp_path / "source")
+    assert (whole.model.dtype, whole.stored) == (torch.float32, torch.bfloat16)
+    smaller = drop(whole, attention=[1], compensate=text() if compensate else None)
+    save(smaller, tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.safetensors")
+    weights = load_file(path)
+    gains = {name for name in weights if ".self_attn.out." in name}
+    assert len(gains) == 2 * compensate
+    assert {weight.dtype for name, weight in weights.items() if name not in gains} == {torch.bfloat16}
+    assert all(weights[name].dtype == torch.float32 for name in gains)
+    again = load(tmp_path / "out", attention="sdpa")
+    assert again.stored == torch.bfloat16
+    assert torch.equal(logits(again.model, text), logits(smaller.model, text))
+    if not compensate:
+        assert path.stat().st_size == pytest.approx((tmp_path / "source" / "model.safetensors").stat().st_size, rel=0.1)
+        plain = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+        assert plain.dtype == torch.bfloat16
+
+
+def test_weights_that_the_dtype_of_the_source_does_not_hold_keep_their_own(network, text, tmp_path):
+    whole = as_bfloat16(network(double=False).model, tmp_path / "source")
+    whole.model.model.norm.weight.data.mul_(1 + 1e-6)
+    save(whole, tmp_path / "out")
+    assert {weight.dtype for weight in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.float32}
+    assert torch.equal(logits(load(tmp_path / "out", attention="sdpa").model, text), logits(whole.model, text))
 
 
 def test_damaged_directories_are_one_clear_line(network, text, tmp_path):

@@ -55,6 +55,13 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "outcome", "savings", "importance", "choice"]
     assert "The KV cache takes 50 % less for each token" in page
+    written = summary["savings"]["saved"]
+    assert written["difference"] == 0 < written["tolerance"]
+    assert written["bytes_before"] == (source / "model.safetensors").stat().st_size
+    assert written["bytes_after"] == (out / "model" / "ctrlattn.safetensors").stat().st_size
+    assert f"take {written['bytes_before']:,} bytes in the source and {written['bytes_after']:,} bytes in what" in page
+    assert "the largest difference of a logit is 0, " in result.stderr
+    assert "network = checkpoints.load" in (out / "model" / "README.md").read_text(encoding="utf-8")
     weights = (out / "model" / "ctrlattn.safetensors").read_bytes()
     # The killed run of the same question goes on; another question leaves its work alone.
     (out / "model" / "config.json").unlink()

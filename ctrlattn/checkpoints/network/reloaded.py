@@ -1,0 +1,108 @@
+"""max |logits(load(save(network))) - logits(network)|: what was written computes what was measured, and its size."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
+from ctrlattn.checkpoints.network.load import load
+from ctrlattn.checkpoints.network.watch import attention
+
+SHARE = 1e-5  # of the largest logit: the weights are the same, and only the order of sums may differ
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+
+
+class Saved(NamedTuple):
+    """What was written of a network.
+
+    Attributes
+    ----------
+    difference, tolerance : float
+        The largest difference of a logit between the network and what loads again, and the largest that is accepted.
+    bytes_before, bytes_after : int
+        Size of the weights of the source and of what was written.
+    """
+
+    difference: float
+    tolerance: float
+    bytes_before: int
+    bytes_after: int
+
+
+def reloaded(checkpoint: Checkpoint, directory: Any, ids: Any, *, before: Checkpoint | None = None) -> Saved:
+    """Load a saved network again and compare its logits on one window with those of the network.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        What was saved there: a causal network with its head.
+    directory : path
+    ids : (n,) token ids
+    before : Checkpoint, optional
+        The network that it was made of, for `bytes_before`; itself by default.
+
+    Returns
+    -------
+    Saved
+
+    Raises
+    ------
+    ArithmeticError
+        The logits differ by more than the tolerance. config.json is then taken away, so that the directory does not
+        load.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    >>> reloaded(network, checkpoints.save(network, tempfile.mkdtemp()), [1, 2, 3]).difference
+    0.0
+    """
+    window = in_batches(windows_of(checkpoint, ids))[0][:1]
+    wanted = _logits(checkpoint, window)
+    tolerance = SHARE * float(wanted.abs().max())
+    again = load(str(directory), attention="sdpa")
+    again = replace(again, model=again.model.to(window.device, checkpoint.model.dtype))
+    difference = float((_logits(again, window) - wanted).abs().max())
+    if not difference <= tolerance:
+        (Path(directory) / "config.json").unlink()
+        raise ArithmeticError(
+            f"{directory}: the network that was written gives other logits when it is loaded again: they differ by "
+            f"{difference:.3g}, and {tolerance:.3g} is accepted; it was made unreadable (no config.json)"
+        )
+    return Saved(difference, tolerance, bytes_of(before or checkpoint), _bytes_in(Path(directory)))
+
+
+def bytes_of(checkpoint: Checkpoint) -> int:
+    """Size of a network's weights: of its files where the source is one here, otherwise in the dtype of the source.
+
+    >>> import transformers
+    >>> from ctrlattn import checkpoints
+    >>> config = transformers.GPT2Config(n_layer=1, n_embd=4, n_head=1, n_inner=4, n_positions=1, vocab_size=1)
+    >>> bytes_of(checkpoints.load(transformers.GPT2Model(config)))  # 152 numbers of 4 bytes
+    608
+    """
+    source = Path(checkpoint.source)
+    here = source.stat().st_size if source.is_file() else _bytes_in(source)
+    if here:
+        return here
+    sizes = [(p.numel(), p.element_size()) for p in checkpoint.model.parameters()]
+    each = None if checkpoint.stored is None else torch.empty(0, dtype=checkpoint.stored).element_size()
+    return sum(count * (each or size) for count, size in sizes)
+
+
+def _bytes_in(folder: Path) -> int:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return sum(path.stat().st_size for path in files if path.suffix in _WEIGHTS)
+
+
+def _logits(checkpoint: Checkpoint, window: torch.Tensor) -> torch.Tensor:
+    with attention(checkpoint.model, "sdpa"), torch.inference_mode():
+        logits: torch.Tensor = checkpoint.model(input_ids=window, use_cache=False).logits.double()
+    return logits
