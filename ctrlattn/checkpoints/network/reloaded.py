@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.families import Family
 from ctrlattn.checkpoints.network.inputs import in_batches, windows_of
 from ctrlattn.checkpoints.network.load import load
 from ctrlattn.checkpoints.network.watch import attention
@@ -67,7 +68,8 @@ def reloaded(checkpoint: Checkpoint, directory: Any, ids: Any, *, before: Checkp
     window = in_batches(windows_of(checkpoint, ids))[0][:1]
     wanted = _logits(checkpoint, window)
     tolerance = SHARE * float(wanted.abs().max())
-    again = load(str(directory), attention="sdpa")
+    own = checkpoint.family if isinstance(checkpoint.family, Family) else None
+    again = load(str(directory), attention="sdpa", family=own)
     again = replace(again, model=again.model.to(window.device, checkpoint.model.dtype))
     difference = float((_logits(again, window) - wanted).abs().max())
     if not difference <= tolerance:
