@@ -111,7 +111,7 @@ def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path)
     [
         (("--attention", 1, "--text", "a cat"), "at least 5 are needed"),
         (("--text", TEXT, "--window", 10), "nothing to drop"),
-        (("--attention", 4, "--text", TEXT, "--window", 10), "1 ... 3"),
+        (("--attention", 4, "--text", TEXT, "--window", 10), "all 4 attention layers would be gone"),
         (("--layers", 9, "--text", TEXT, "--window", 10), "9"),
         (("--layers", 1, "--mlp", 1, "--text", TEXT, "--window", 10), "leave out --attention"),
         (("--attention", 1, "--by", "luck", "--text", TEXT, "--window", 10), "got 'luck'"),
