@@ -69,7 +69,8 @@ def reloaded(checkpoint: Checkpoint, directory: Any, ids: Any, *, before: Checkp
     wanted = _logits(checkpoint, window)
     tolerance = SHARE * float(wanted.abs().max())
     own = checkpoint.family if isinstance(checkpoint.family, Family) else None
-    again = load(str(directory), attention="sdpa", family=own)
+    wide = "float64" if checkpoint.model.dtype == torch.float64 else "float32"
+    again = load(str(directory), dtype=wide, attention="sdpa", family=own)
     again = replace(again, model=again.model.to(window.device, checkpoint.model.dtype))
     difference = float((_logits(again, window) - wanted).abs().max())
     if not difference <= tolerance:
