@@ -131,12 +131,12 @@ def require_whole(name: str, value: Any, *, least: int = 1, most: int | None = N
     expected = f"{name} must be a whole number " + (
         f"of at least {least}" if most is None else f"in {least} ... {most}"
     )
+    if type(value).__name__ == "bool":  # of Python or of numpy, whose 2.0 warns and takes it for an index
+        raise InputTypeError(f"{expected}, got {value!r}")
     try:
         number = index(value)
     except TypeError:
         raise InputTypeError(f"{expected}, got {value!r}") from None
-    if isinstance(value, bool):
-        raise InputTypeError(f"{expected}, got {value!r}")
     if number < least or (most is not None and number > most):
         raise InputError(f"{expected}, got {value!r}")
     return number

@@ -116,7 +116,7 @@ def _is_of(folder: Path, mark: str) -> bool:
         return not any(any(folder.glob(pattern)) for pattern in _WORK)
     try:
         return bool(json.loads((folder / _FILE).read_text(encoding="utf-8"))["identity"] == mark)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

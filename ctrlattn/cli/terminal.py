@@ -163,6 +163,7 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
 
 def described(source: str, allow_download: bool) -> Any:
     """What a source is, by its headers: whatever a command can judge by that is judged before a weight is read."""
+    quiet_libraries()
     from ctrlattn.checkpoints.network.describe import describe
 
     return describe(source, allow_download=allow_download)
@@ -179,6 +180,11 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
         allow_download=description.allow_download,
         **options,
     )
+
+
+def quiet_libraries() -> None:
+    """Before transformers is imported: it tells errors alone, since all else that matters stands in a line of ours."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def file_of(argument: str) -> Path | None:

@@ -67,7 +67,7 @@ def likely(tiny, ids):
     """The windows as the network would go on after five tokens: to change its signals costs loss."""
     for n in range(5, ids.shape[1]):
         with torch.no_grad():
-            ids[:, n] = tiny.model(torch.tensor(ids[:, :n])).logits[:, -1].argmax(-1)
+            ids[:, n] = tiny.model(torch.tensor(ids[:, :n])).logits[:, -1].argmax(-1).numpy()
     return ids
 
 

@@ -126,7 +126,7 @@ def test_an_encoder_has_no_loss_to_recover(found, tmp_path):
         (["--layer", "99"], "layer must be one of"),
         (["--signal", "errors"], "unknown signal 'errors': did you mean 'error'"),
         (["--signal", "xyz"], "unknown signal 'xyz': known are state, prediction, error, mid, mlp"),
-        (["--features", "0"], "greater than or equal to 1"),
+        (["--features", "0"], "'--features'"),
         (["--context", "5000"], "too few for one window of 5000"),
         (["--context", "200"], "fewer than ten windows"),
         (["--text", "absent.txt"], "no such file"),

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.training import RunSettings, train
-from ctrlattn.parsing import parse_json
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
+
+_DIGEST = "sha256"  # of everything else in the file of a run
 
 
 def resumed(
@@ -30,11 +30,11 @@ def resumed(
     """The run from its file if that has the same settings; otherwise it is trained and written there."""
     identity = _identity(settings, data)
     name = f"{data.name}_{Path(settings.arm).stem}_{settings.seed}"
-    earlier = _read(runs / f"{name}.json")
+    earlier = _read(runs / f"{name}.json", progress)
     if earlier and not _same(earlier, identity):
         other, name = name, f"{name}_{digest(identity)[:8]}"
         progress(f"{other}.json is a run of other data or settings: this one is {name}.json", 0, 1)
-        earlier = _read(runs / f"{name}.json")
+        earlier = _read(runs / f"{name}.json", progress)
     file = runs / f"{name}.json"
     same = _same(earlier, identity)
     if data_parallel.agreed(same, torch.device("cpu") if device is None else device):
@@ -43,16 +43,24 @@ def resumed(
     if data_parallel.rank() > 0:
         return {}
     run = json_ready({"settings": identity, **trained})
+    run[_DIGEST] = digest(run)
     with atomic(file) as path:
         path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")
     return run
 
 
-def _read(file: Path) -> dict[str, Any]:
-    run = parse_json(file.read_bytes(), file) if file.exists() else {}
-    if not isinstance(run, dict):
-        raise InputError(f"{file}: no run of a comparison: remove it, and the run is made again")
-    return run
+def _read(file: Path, progress: Progress) -> dict[str, Any]:
+    """The run as it was written; an empty one where there is none, or where a byte of it has changed since."""
+    if not file.exists():
+        return {}
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(run, dict) and digest({key: run[key] for key in run if key != _DIGEST}) == run.get(_DIGEST):
+            return run
+    except (ValueError, RecursionError):
+        pass
+    progress(f"{file.name} is damaged, or of a version that wrote no digest: it is trained again", 0, 1)
+    return {}
 
 
 def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:

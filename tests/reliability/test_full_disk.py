@@ -1,0 +1,75 @@
+"""A disk of one megabyte, a read-only one, and what commands say of it: one line, the earlier files as they were."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ctrlattn.files import atomic
+
+WORST = ["simulate", "neutreno", "--layers", "30", "--tokens", "200", "--features", "64"]  # 6 MB
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", "from ctrlattn.cli import main; main()", *map(str, arguments)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    try:
+        made = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount here")
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_file(disk):
+    # It used to end in a segmentation fault after the message: HDF5 failed once more at the end of the process.
+    assert run("simulate", "neutreno", "--layers", "1", "--out", disk / "a.nc").returncode == 0
+    before = (disk / "a.nc").read_bytes()
+    told = run(*WORST, "--out", disk / "a.nc")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr == f"ctrlattn: [Errno 28] No space left on device: '{disk / 'a.nc'}'\n"
+    assert (disk / "a.nc").read_bytes() == before
+    assert [path.name for path in disk.iterdir()] == ["a.nc"]
+
+
+def test_weights_on_a_full_disk_are_an_error_of_the_system(disk):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    with pytest.raises(OSError, match="No space left") as told, atomic(disk / "a.safetensors") as temporary:
+        save_file({"x": torch.zeros(10**6)}, temporary)
+    assert told.value.filename == str(disk / "a.safetensors")
+    assert list(disk.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_page_on_a_full_disk_leaves_no_folder(disk):
+    told = run("report", "-p", "neutreno", "--out", disk / "report")
+    assert told.returncode == 2
+    lines = [line for line in told.stderr.splitlines() if not line.startswith("ctrlattn [")]
+    assert len(lines) == 1
+    assert "No space left on device" in lines[0]
+    assert list(disk.iterdir()) == []
+
+
+def test_a_read_only_disk_is_one_line(disk):
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    for arguments in (["simulate", "neutreno", "--out", disk / "a.nc"], ["report", "--out", disk / "report"]):
+        told = run(*arguments)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert len(told.stderr.splitlines()) == 1
+        assert "Read-only file system" in told.stderr or "no permission to write in" in told.stderr
+    assert os.listdir(disk) == []

@@ -1,0 +1,87 @@
+"""A sample of the campaign: kills of every command, and mutated files of every format."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import kills
+import mutants
+import pytest
+import reliability
+import small_commands
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked after all imports"),
+]
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    from matplotlib.figure import Figure
+
+    drawing = Figure.savefig
+    small_commands.prepare()
+    folder = tmp_path_factory.mktemp("reliability") / "stage"
+    small_commands.make_stage(folder)
+    yield folder
+    Figure.savefig = drawing
+
+
+@pytest.mark.parametrize("name", ["simulate", "analyze", "drop", "observe", "train"])
+def test_a_killed_command_is_made_good_by_the_next(stage, tmp_path, name):
+    alone = kills.undisturbed(name, stage, tmp_path)
+    for seed in (2, 3):  # at a moment, and at an event
+        assert kills.kill(name, stage, tmp_path, alone, seed).faults == ()
+
+
+@pytest.mark.parametrize("kind", mutants.KINDS)
+def test_a_mutated_file_is_a_result_or_one_line(stage, tmp_path, kind):
+    first = list(mutants.KINDS).index(kind)
+    for index in range(first, 4 * len(mutants.KINDS), len(mutants.KINDS)):
+        tried = mutants.tried(index, 0, stage, tmp_path / "mutant")
+        assert tried.verdict in (mutants.RESULT, mutants.REFUSED), tried
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("name", ["report", "analyze", "drop", "observe", "train"])
+def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
+    said, out = tmp_path / "said", tmp_path / "out"
+    process = small_commands.start(small_commands.commands(stage, out)[name], said)
+    wait_for(lambda: list(out.glob(".ctrlattn.lock")))
+    time.sleep(random.Random(name).uniform(0, 0.3))
+    os.kill(process, number)
+    ended = small_commands.finish(process, said, 60.0)
+    assert ended.code == 128 + number
+    assert ended.seconds < 30
+    last = [line for line in ended.stderr.splitlines() if not line.startswith(("ctrlattn [", "ctrlattn: loading"))]
+    assert len(last) == 1
+    assert f"({signal.Signals(number).name}): nothing half-written is left" in last[0]
+    assert [path for path in tmp_path.rglob(".*") if path.name != ".ctrlattn.files"] == []
+
+
+def wait_for(fact, seconds=60):
+    end = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def test_a_second_command_for_the_same_output_says_so_at_once(stage, tmp_path):
+    out = tmp_path / "out"
+    arguments = small_commands.commands(stage, out)["drop"]
+    first = small_commands.start(arguments, tmp_path / "first")
+    wait_for(lambda: list(out.glob(".ctrlattn.lock")))
+    second = small_commands.finish(small_commands.start(arguments, tmp_path / "second"), tmp_path / "second", 60.0)
+    assert (second.code, second.stdout) == (2, "")
+    assert second.stderr == f"ctrlattn: {out}: another process writes there: wait for it, or give another --out\n"
+    assert small_commands.finish(first, tmp_path / "first", 120.0).code == 0
+
+
+def test_the_page_has_the_numbers_of_the_campaign():
+    result = json.loads(reliability.RESULT.read_text(encoding="utf-8"))
+    page = reliability.PAGE.read_text(encoding="utf-8")
+    assert reliability.with_table(page, result) == page
