@@ -14,6 +14,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.text import token_ids
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 TOKENS = 2048  # in one pass: more of them are no faster and need more memory
@@ -34,8 +35,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
         The checkpoint's tokenizer makes ids of a str, special tokens included. What a tokenizer of transformers returns
-        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out. A dict with other
-        arguments of the model goes to it unchanged, for a network that reads more than tokens.
+        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out. For a traced network
+        that reads more than a text, a dict holds the model's own arguments.
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -57,7 +58,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     {'input_ids': tensor([[1, 2]]), 'use_cache': False}
     """
     _settled(checkpoint)
-    if isinstance(ids, dict) and not ids.keys() <= {_IDS, _MASK, _TYPES, _PIXELS}:
+    if _own_arguments(checkpoint, ids):
         return dict(ids)
     if reads_images(checkpoint):
         return {_PIXELS: _pixels(checkpoint, ids, batch)}
@@ -67,6 +68,12 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     # use_cache=False: a live cache would be appended to, and the layer could not be called again.
     whole = {_IDS: tokens, "use_cache": False} if checkpoint.causal else {_IDS: tokens}
     return whole | _types(checkpoint, ids, len(tokens))
+
+
+def _own_arguments(checkpoint: Checkpoint, ids: Any) -> bool:
+    """Whether a traced network is given more than a tokenizer or an image processor returns."""
+    usual = {_IDS, _MASK, _TYPES, _PIXELS} | _SILENT
+    return isinstance(ids, Mapping) and isinstance(checkpoint.family, Traced) and not set(ids) <= usual
 
 
 def reads_images(checkpoint: Checkpoint) -> bool:

@@ -55,11 +55,12 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
         return {}
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(run, dict) and digest({key: run[key] for key in run if key != _DIGEST}) == run.get(_DIGEST):
+        rest = {key: run[key] for key in run if key != _DIGEST} if isinstance(run, dict) else None
+        if rest is not None and run.get(_DIGEST, digest(rest)) == digest(rest):  # earlier versions wrote no digest
             return run
     except (ValueError, RecursionError):
         pass
-    progress(f"{file.name} is damaged, or of a version that wrote no digest: it is trained again", 0, 1)
+    progress(f"{file.name} is damaged: it is trained again", 0, 1)
     return {}
 
 

@@ -19,7 +19,7 @@ def test_what_was_written_gives_the_same_logits(network, text, causal, gains, do
     save(smaller, tmp_path / "m")
     saved = reloaded(smaller, tmp_path / "m", text(1)[0], before=whole)
     # Gemma computes the scale of its embeddings, a buffer, in the dtype that it is made in: here in float32.
-    assert saved.difference <= (1e-2 * saved.tolerance if double and causal == "gemma3" else 0)
+    assert saved.difference <= (0.1 * saved.tolerance if double and causal == "gemma3" else 0)
     assert saved.bytes_before == sum(p.numel() * p.element_size() for p in whole.model.parameters())
     (weights,) = (tmp_path / "m").glob("*.safetensors")
     assert saved.bytes_after == weights.stat().st_size
