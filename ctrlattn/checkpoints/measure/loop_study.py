@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ctrlattn.checkpoints.measure.evaluate import Evaluation, evaluate, evaluation_of
 from ctrlattn.checkpoints.measure.span import SpanModes, SpanPasses, span_function, span_modes, span_passes
@@ -144,6 +145,8 @@ def loop_study(
     (['naive', 'damped', 'recall', 'tuned'], (1, 2))
     """
     windows = windows_of(checkpoint, ids)
+    if not isinstance(windows, torch.Tensor):
+        raise InputError("loop_study compares loops on windows of one length, and these have several")
     repeat(checkpoint, layers=layers, passes=require_whole("passes", passes), controller=controller, recall=recall)
     asked = Passes(controller, recall=recall)
     text = windows[0, :_TOKENS]

@@ -97,7 +97,7 @@ def sublayer_signals(checkpoint: Checkpoint, ids: Any) -> SublayerSignals:
         place = (sublayer.layer, slots[sublayer])
         if place in pairs:
             raise InputError(f"layer {sublayer.layer} runs more than once: its sublayers have several signals each")
-        pairs[place] = (_array(x[0]), _array(sublayer.added(F)[0]))
+        pairs[place] = (_tokens(x), _tokens(sublayer.added(F)))
 
     hooks = [*_streams(checkpoint, streams), *_matrices(slots, checkpoint, matrices)]
     with attention(checkpoint.model, "eager"), watch(slots, on, more=hooks), torch.no_grad():
@@ -136,6 +136,11 @@ def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict
     layers, path = checkpoint.layers, checkpoint.family.matrix
     where = {s.layer: s.matrix or path for s in slots if s.kind == "attention"}
     return [(at(layers[i], name), reader(i), False) for i, name in where.items() if name]
+
+
+def _tokens(x: torch.Tensor) -> np.ndarray:
+    """(tokens, d) of one text; OPT's MLP reads all tokens of a batch in one row of them."""
+    return _array(x if x.ndim == 2 else x[0])
 
 
 def _array(x: torch.Tensor) -> np.ndarray:

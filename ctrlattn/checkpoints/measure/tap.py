@@ -21,6 +21,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.proved import tolerance
+from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, first, stream_of, watch
 from ctrlattn.checkpoints.trace.compose import difference
@@ -51,7 +52,8 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
         same stream (attribute parallel = 1) mid is that sum too, though no module reads it. A traced network whose
         layers are not one attention and one MLP has `contribution` in their place (see `ctrlattn.signals`), and one
         whose stream has another factor than 1 has `carried`. A layer without an attention matrix has nan, and the
-        attribute no_matrix names it. The sums are compared before anything is returned.
+        attribute no_matrix names it. The sums are compared before anything is returned. Behind the layers in the
+        attribute controlled_layers, which end a pass of `repeat`, the state has the control in it as well.
 
     Raises
     ------
@@ -84,7 +86,10 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     arrays = {name: _stack(layers) for name, layers in signal.items() if layers}
     if checkpoint.sublayers()[0].parallel:
         arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
-    told = {"no_matrix": absent_matrices([i for i, a in enumerate(matrices) if a.isnan().all()])}
+    told = {
+        "controlled_layers": ", ".join(map(str, pass_ends(checkpoint.model))),
+        "no_matrix": absent_matrices([i for i, a in enumerate(matrices) if a.isnan().all()]),
+    }
     arrays["attention"] = _stack(_of_one_shape(matrices))
     attrs = {**attributes(checkpoint, inputs), **{name: text for name, text in told.items() if text}}
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs)
@@ -120,12 +125,14 @@ def require_sums(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) 
     """
     limit = tolerance(next(checkpoint.model.parameters()).dtype)
     after = {sublayer.layer: sublayer for sublayer in checkpoint.sublayers()}
+    controlled = pass_ends(checkpoint.model)
     for i, x in enumerate(signal["state"][:-1]):
         F, G, out = signal["attention_out"][i], signal["mlp_out"][i], signal["state"][i + 1]
         pairs: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F, G), out)]
         if not after[i].parallel:
             mid = signal["mid"][i]
             pairs = [((x, F), mid), ((mid, G), out)]
+        pairs = pairs[:-1] if i in controlled else pairs  # its last state has the control in it
         for (parts, recorded), sublayer in zip(pairs, _both(checkpoint, i), strict=False):
             total = torch.stack(parts).sum(0)
             # The norm behind a post-norm sum can only be compared through itself.

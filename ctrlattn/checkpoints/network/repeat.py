@@ -149,6 +149,18 @@ def loop_of(model: Any) -> dict[str, Any] | None:
     return loop_in(getattr(model.config, KEY, None))
 
 
+def pass_ends(model: Any) -> list[int]:
+    """The layers behind which the law of a repeated network changes the stream; none where it is F(h) alone.
+
+    There the next state is h + C(z) e, and not the sum of what the layer added.
+    """
+    loop = loop_of(model)
+    if loop is None or (loop.get("controller") is None and not loop.get("recall")):
+        return []
+    first, last = loop["layers"]
+    return [first + (last - first) * (k + 1) - 1 for k in range(loop["passes"])]
+
+
 def require_no_loop(checkpoint: Checkpoint) -> None:
     """Raise InputError for a network that `repeat` has made: its passes share their weights and must stay alike."""
     if loop_of(checkpoint.model) is not None:

@@ -217,6 +217,13 @@ def test_scores_and_signals_of_a_repeated_network(network, text):
     assert importance(looped, text()).sizes["layer"] == 8
     states = tap(looped, text(1)[0])
     assert np.isfinite(states["attention_out"].to_numpy()).all()
+    # Two of three layers run three times: behind layers 2, 4 and 6 the control is in the state, and nowhere else.
+    missing = (
+        states.state[:-1].to_numpy() + (states.attention_out + states.mlp_out).to_numpy() - states.state[1:].to_numpy()
+    )
+    assert np.flatnonzero(np.abs(missing).max(axis=(1, 2)) > 1e-9).tolist() == [2, 4, 6]
+    assert states.attrs["controlled_layers"] == "2, 4, 6"
+    assert "controlled_layers" not in tap(repeat(network(), layers=(1, 3), passes=3), text(1)[0]).attrs
     assert np.isfinite(evaluate(looped, text()).loss)
 
 

@@ -109,6 +109,35 @@ def test_a_block_goes_whole_and_generation_goes_on(of_type, text, name):
     assert torch.equal(generated(smaller, ids, 6, cache_implementation="static"), by_hand)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*QUICK, *OTHERS])
+def test_caches_of_every_kind_count_what_is_left(of_type, text, name):
+    """With the first and with the last sublayer of a kind gone: beams, padding on the left, a cache of fixed size."""
+    whole, ids = of_type(name), torch.as_tensor(1 + text(2, 7) % 49)
+    padded = torch.ones_like(ids)
+    padded[0, :3] = 0
+    for kind in mixing(whole):
+        layers = [s.layer for s in whole.sublayers(kind)]
+        for layer in (layers[0], layers[-1]):
+            model = checkpoints.drop(whole, **{kind: [layer]}).model
+            for mask, options in ((torch.ones_like(ids), {"num_beams": 2}), (padded, {})):
+                with_cache, without = (
+                    model.generate(
+                        ids, attention_mask=mask, max_new_tokens=6, do_sample=False, use_cache=use, **options
+                    )
+                    for use in (True, False)
+                )
+                assert torch.equal(with_cache, without)
+            fixed = model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=6,
+                do_sample=False,
+                cache_implementation="static",
+            )
+            assert torch.equal(fixed, generated_by_hand(checkpoints.load(model), ids, 6))
+
+
 def test_importance_of_mixers(of_type, text):
     """1 - cos(x, x + F) by hand."""
     network, ids = of_type("jamba"), 1 + text(1)[0] % 49  # token 0 is padding, a stream without direction
