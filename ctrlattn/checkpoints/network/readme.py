@@ -9,7 +9,7 @@ _NAMES = {"mlp": "the MLP"}
 _TEXT = "Once upon a time"
 
 
-def readme(source: str, model: Any, tokenizer: Any | None, *, gains: bool) -> str:
+def readme(source: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
     """The text of README.md; its code runs in the directory that holds it.
 
     Parameters
@@ -19,14 +19,14 @@ def readme(source: str, model: Any, tokenizer: Any | None, *, gains: bool) -> st
     model : transformers model
         As it is saved.
     tokenizer : optional
-    gains : bool
-        Whether gains stand for sublayers, which no class of transformers computes.
+    own : bool
+        Whether it has gains or repeated layers, which no class of transformers computes.
 
     Examples
     --------
     >>> import transformers
     >>> config = transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=9)
-    >>> print(readme("tiny", transformers.GPT2Model(config), None, gains=False).partition("With")[0])
+    >>> print(readme("tiny", transformers.GPT2Model(config), None, own=False).partition("With")[0])
     # tiny, saved by ctrlattn ...
     <BLANKLINE>
     Nothing was taken out of the network.
@@ -39,24 +39,26 @@ def readme(source: str, model: Any, tokenizer: Any | None, *, gains: bool) -> st
     if tokenizer is not None:
         load += '; tokenizer = transformers.AutoTokenizer.from_pretrained(".")'
     plain = _code("import transformers", load, "", model, tokenizer)
-    if gains:
-        plain = "Plain transformers refuses this directory, since none of its classes computes the gains.\n"
+    if own:
+        plain = "Plain transformers refuses this directory, since none of its classes computes this network.\n"
     else:
         plain = f"With plain transformers:\n\n{plain}"
     return (
-        f"# {name}, saved by ctrlattn {__version__}\n\n{_what(model, gains)}\n\n"
+        f"# {name}, saved by ctrlattn {__version__}\n\n{_what(model)}\n\n"
         f'With ctrlattn (`pip install "ctrlattn[hf]"`), in this directory:\n\n{ours}\n{plain}'
     )
 
 
-def _what(model: Any, gains: bool) -> str:
+def _what(model: Any) -> str:
+    structure = structure_of(model)
     gone = [
         f"{_NAMES.get(kind, kind)} of layer{'s' * (len(layers) > 1)} {', '.join(map(str, layers))}"
-        for kind, layers in structure_of(model).items()
+        for kind, layers in structure.items()
         if layers
     ]
     if not gone:
         return "Nothing was taken out of the network."
+    gains = any(stand is not None for layers in structure.values() for stand in layers.values())
     instead = "gains stand in their place" if gains else "the files hold zeros in their place"
     return f"Without {' and '.join(gone)}; {instead}."
 
