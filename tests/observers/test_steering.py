@@ -50,7 +50,9 @@ def test_layers_that_add_nothing_leave_the_loop_itself(idle, ids, controller, st
     assert_allclose(c, expected, atol=1e-4)
 
 
-def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids):
+def test_the_tokens_that_begin_a_window_are_left_alone(idle, ids, monkeypatch):
+    # A push is no part of a layer: the sums that tap compares do not hold then.
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.tap.require_sums", lambda *_: None)
     clean = checkpoints.tap(idle, ids[0])["state"].to_numpy()
     with steered(idle, F, Law(push=2.0), 0.0):
         pushed = checkpoints.tap(idle, ids[0])["state"].to_numpy()

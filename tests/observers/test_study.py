@@ -105,7 +105,7 @@ def test_pages_are_written_whole(found, tmp_path):
     assert_allclose(summary["cost"]["clean"], found.recovered.clean)
     assert (summary["dictionary"]["features"], len(summary["features"]["shown"])) == (24, 4)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"features.html", "figures", "report.html", "results.nc", "summary.json"}
+    assert names == {".ctrlattn.files", "features.html", "figures", "report.html", "results.nc", "summary.json"}
 
 
 def test_a_relu_dictionary_is_studied_as_well(tiny, text, tmp_path):

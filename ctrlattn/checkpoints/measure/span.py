@@ -38,7 +38,7 @@ class SpanModes(NamedTuple):
 
         A gain that suits the measured ones alone may be far too large for those that lie about 0.
 
-        >>> SpanModes(np.array([3.0 + 0j]), np.zeros(1), 9, 1.0).design_points().real.min()
+        >>> float(SpanModes(np.array([3.0 + 0j]), np.zeros(1), 9, 1.0).design_points().real.min())
         -1.0
         """
         if not len(self.eigenvalues):

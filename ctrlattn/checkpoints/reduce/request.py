@@ -111,9 +111,9 @@ def require_texts(lengths: Sequence[int | None], window: int) -> None:
 def require_possible(request: Request, description: Description) -> None:
     """Raise InputError for whatever `reduce` would refuse of this network, before its weights are read."""
     request.wanted(of=description.layers)
+    description.require_next_token()
     if request.compensate and description.family is not None:
         require_gains(description.family)
-    description.require_next_token()
     description.require_text()
 
 
