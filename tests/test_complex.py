@@ -266,7 +266,9 @@ COMPUTED = {
     "passes_stable": (lambda: S.passes_stable(PID(0.6), NUMBER), abs(1 + 0.6 * (A - 1)) < 1),
     "pass_boundary": (lambda: S.pass_boundary(PID(0.6), [0.3])[0], 1 + (np.exp(0.3j) - 1) / 0.6),
     "stable_gains": (lambda: S.stable_gains(PID(1.0), [NUMBER])[0][1], 2 * 0.5 / abs(1 - A) ** 2),
-    "stable_recalls": (lambda: S.stable_recalls(PID(0.6), [NUMBER])[0][1], 0.5 - 1 + 1 / 0.6 + np.sqrt(1 / 0.36 - 0.04)),
+    "stable_recalls": (
+        lambda: S.stable_recalls(PID(0.6), [NUMBER])[0][1], 0.5 - 1 + 1 / 0.6 + np.sqrt(1 / 0.36 - 0.04),
+    ),
     "odd_number_limit": (lambda: S.odd_number_limit([NUMBER, np.complex128(2.0)]).above.tolist(), [2.0]),
     "performance": (lambda: D.performance(LOOP, [NUMBER]).radius, [abs(closed_loop(A))]),
     "judge": (lambda: D.judge(LOOP, [NUMBER], improve=False).performance.radius, [abs(closed_loop(A))]),

@@ -298,8 +298,9 @@ def test_a_dictionary_and_a_run_of_many_brackets_are_no_files_of_ours(tmp_path):
     save_file({"decoder": torch.zeros(2, 2)}, tmp_path / "a.safetensors", metadata={"observer": "[" * 100_000})
     with pytest.raises(InputError, match=r"a\.safetensors: no dictionary"):
         load_dictionary(tmp_path / "a.safetensors")
+    said = []
     for content in ("[" * 100_000, "{", "[]"):
         (tmp_path / "run.json").write_text(content)
-        said = []
+        said.clear()
         assert _read(tmp_path / "run.json", lambda step, *_: said.append(step)) == {}
         assert said == ["run.json is damaged: it is trained again"]
