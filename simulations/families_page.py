@@ -27,8 +27,8 @@ def page(results: dict[str, object]) -> str:
     lines = [
         "# Families",
         "",
-        f"`simulations/families_page.py` writes this page, for transformers {versions['transformers']}. A tiny random "
-        "network",
+        "`simulations/families_census.py` measures, and `simulations/families_page.py` writes this page, for",
+        f"transformers {versions['transformers']}. A tiny random network",
         "of every type was loaded and tapped, in float64 where the type runs in it. Exact means that `load` and `tap`",
         "accept it, and that `recompose` gives every state back to the rounding of the coarsest type in the network.",
         f"The result is, of {len(types)} types: {said}.",

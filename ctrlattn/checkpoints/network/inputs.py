@@ -71,9 +71,12 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
 
 
 def _own_arguments(checkpoint: Checkpoint, ids: Any) -> bool:
-    """Whether a traced network is given more than a tokenizer or an image processor returns."""
-    usual = {_IDS, _MASK, _TYPES, _PIXELS} | _SILENT
-    return isinstance(ids, Mapping) and isinstance(checkpoint.family, Traced) and not set(ids) <= usual
+    """Whether the model's own arguments are given: more than a tokenizer or an image processor returns.
+
+    A network that is read by a row of the table takes nothing else that would change its pass.
+    """
+    extra = set(ids) - {_IDS, _MASK, _TYPES, _PIXELS} - _SILENT if isinstance(ids, Mapping) else set()
+    return bool(extra) and (isinstance(checkpoint.family, Traced) or extra == {"use_cache"})
 
 
 def reads_images(checkpoint: Checkpoint) -> bool:

@@ -1,0 +1,103 @@
+"""What load and tap make of a tiny network of every type: python simulations/families_census.py [TYPE ...]
+
+Every type runs in a process of its own, with a limit of time. Without types it writes results/families.json, of which
+families_page.py makes the page; with types it prints what it sees.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULT = Path(__file__).parent / "results" / "families.json"
+LIMIT = 180  # seconds for one type
+
+
+def entry(task: str, kind: str, name: str) -> dict[str, Any]:
+    """One row of the result: exact with the form of its layer, refused with the reason, or does not run."""
+    import numpy as np
+    import torch
+    from stage import tiny_networks
+
+    from ctrlattn import checkpoints
+    from ctrlattn.errors import InputError
+
+    head = {"task": task, "type": kind}
+    try:
+        model = tiny_networks.network(task, kind, name)
+        given = tiny_networks.inputs(task, kind, model)
+        with torch.no_grad():
+            model(**given)
+    except Exception as error:  # whatever transformers raises: the type does not run here
+        return {**head, "outcome": "does not run", "reason": " ".join(str(error).split())[:200]}
+    try:
+        network = checkpoints.load(model, inputs=given)
+        signals = checkpoints.tap(network, given)
+    except (InputError, ArithmeticError) as error:
+        return {**head, "outcome": "refused", "reason": str(error)}
+    again, state = checkpoints.recompose(signals, network).to_numpy(), signals["state"].to_numpy()[1:]
+    error = np.abs(again - state).max(-1) / np.abs(state).max(-1).clip(1e-30)
+    structure = network.structure
+    kinds = sorted({kind for call in structure.calls for kind in call.kinds})
+    return {
+        **head, "outcome": "exact", "layer": form(structure), "kinds": kinds, "error": float(error.max()),
+        "matrix": not signals.attrs.get("no_matrix"),
+    }  # fmt: skip
+
+
+def form(structure: Any) -> str:
+    """The form of the layers in words."""
+    steps = [step for call in structure.calls for step in call.steps]
+    terms = [term for step in steps for term in step.terms]
+    if any(step.norm for step in steps):
+        words = ["post-norm"]
+    else:
+        words = ["pre-norm" if any(term.norm for term in terms) else "norm inside or none"]
+    told = {
+        "parallel": any(len(step.terms) > 1 for step in steps),
+        "stream scaled": any(not step.skip.is_one for step in steps),
+        "contributions scaled": any(not term.coefficient.is_one for term in terms),
+        f"{structure.streams} streams": structure.streams > 1,
+        "factors depend on the text": any(call.by_text for call in structure.calls),
+        "layers called again": len(structure.calls) > len(structure.layers),
+    }
+    return ", ".join([*words, *(word for word, holds in told.items() if holds)])
+
+
+def measured(case: tuple[str, str, str]) -> dict[str, Any]:
+    """`entry` in a process of its own."""
+    command = [sys.executable, __file__, "--one", *case]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+        row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return {"task": case[0], "type": case[1], "outcome": "does not run", "reason": f"no answer within {LIMIT} s"}
+    return row
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["--one"]:
+        task, kind, name = arguments[1:]
+        print(json.dumps(entry(task, kind, name)))
+        return
+    import torch
+    import transformers
+    from stage import tiny_networks
+
+    chosen = [case for case in tiny_networks.cases() if not arguments or case[1] in arguments]
+    rows = []
+    for i, case in enumerate(chosen):
+        rows.append(measured(case))
+        print(f"{i + 1}/{len(chosen)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
+    if arguments:
+        print(json.dumps(rows, indent=1))
+        return
+    versions = {"transformers": transformers.__version__, "torch": str(torch.__version__)}
+    RESULT.write_text(json.dumps({"versions": versions, "types": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main(sys.argv[1:])
