@@ -80,7 +80,7 @@ REFUSED = {
         "--attention 1 --held-out abc --window 8": "windows of 8: at least 1 are needed",
     },
     "drop {sources}/encoder --text {sources}/long.txt": {
-        "--attention 1": "family 'bert' has the norm after it",
+        "--attention 1": "BertModel does not predict the next token",
         "--attention 1 --bare": "BertModel does not predict the next token",
     },
     "drop {sources}/scorer --text {sources}/long.txt": {

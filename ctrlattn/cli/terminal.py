@@ -185,6 +185,7 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
 def quiet_libraries() -> None:
     """Before transformers is imported: it tells errors alone, since all else that matters stands in a line of ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers asks it too
 
 
 def file_of(argument: str) -> Path | None:

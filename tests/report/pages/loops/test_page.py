@@ -95,7 +95,8 @@ class Resources(HTMLParser):
 def test_files_and_progress(report):
     written, steps = report
     folder = written.path.parent
-    assert sorted(p.name for p in folder.iterdir()) == ["figures", "report.html", "results.nc", "summary.json"]
+    files = {p.name for p in folder.iterdir()}
+    assert files == {".ctrlattn.files", "figures", "report.html", "results.nc", "summary.json"}
     pictures = {p.stem for p in (folder / "figures").iterdir()}
     assert {
         "automaton",
