@@ -21,7 +21,7 @@ RESULT, REFUSED = "result", "refused"
 BUG, WORDY, CRASH, SLOW, LARGE = "bug", "more than one line", "crash", "too slow", "too large"
 BAD = (BUG, WORDY, CRASH, SLOW, LARGE)
 VERDICTS = (RESULT, REFUSED, *BAD)
-_PROGRESS = re.compile(r"ctrlattn(: loading| \[)|^\s*$|^Loading weights|^Writing model shards")
+PROGRESS = re.compile(r"ctrlattn(: loading| \[)|^\s*$|^Loading weights|^Writing model shards")
 
 
 class Kind(NamedTuple):
@@ -64,7 +64,7 @@ def tried(index: int, seed: int, stage: Path, work: Path) -> Tried:
 
 def judged(ended: Ended) -> tuple[str, str]:
     """The verdict, and the last words where it is bad."""
-    lines = [line for line in ended.stderr.splitlines() if not _PROGRESS.match(line)]
+    lines = [line for line in ended.stderr.splitlines() if not PROGRESS.match(line)]
     last = lines[-1][:300] if lines else ""
     if ended.seconds >= SECONDS:
         return SLOW, last
