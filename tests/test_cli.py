@@ -405,3 +405,23 @@ def test_a_path_goes_into_a_pipe_as_it_is(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     show_path(STEER)
     assert steers(capsys.readouterr().out) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of POSIX")
+def test_a_signal_inside_a_callback_is_not_lost():
+    # Python drops what is raised there: one command in twenty used to go on after an interrupt, with a traceback.
+    code = (
+        "import os, signal, time, weakref\n"
+        "from ctrlattn import presets; from ctrlattn.cli import main\n"
+        "class Thing: pass\n"
+        "def get(name):\n"
+        "    thing = Thing(); watch = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM)); del thing\n"
+        "    time.sleep(60)\n"
+        "presets.get = get\n"
+        "main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, "simulate", "softmax"], capture_output=True, text=True, check=False, timeout=50
+    )
+    assert (told.returncode, told.stdout) == (143, "")
+    assert told.stderr == "ctrlattn: terminated (SIGTERM): nothing half-written is left under a final name\n"

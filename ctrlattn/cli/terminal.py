@@ -26,6 +26,7 @@ from ctrlattn.files import claims, utf8
 _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 
 _STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+_LATER = 0.05  # seconds after which a signal that was lost is raised once more
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell says it
 
 MOST = 2**63 - 1  # seeds and counts are whole numbers of 64 bits
@@ -79,9 +80,21 @@ def stop_on_signals() -> None:
     if threading.current_thread() is not threading.main_thread():
         return  # only there may a handler be set, and only there does it run
 
+    before = sys.unraisablehook
+
     def stop(number: int, _: Any) -> None:
         end_on_signals()
+        sys.unraisablehook = again
         raise Stopped(number)
+
+    def again(lost: Any) -> None:
+        """Python drops what is raised inside a callback of a weak reference or of compiled code: raise it later."""
+        if not isinstance(lost.exc_value, Stopped) or not hasattr(signal, "setitimer"):
+            before(lost)
+            return
+        number = lost.exc_value.code - 128
+        signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
+        signal.setitimer(signal.ITIMER_REAL, _LATER)
 
     for number in _numbers():
         if signal.getsignal(number) != signal.SIG_IGN:
