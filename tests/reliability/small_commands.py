@@ -104,6 +104,8 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
 
     What it says goes to two files.
     """
+    for suffix in (".out", ".err"):  # a kill may come before the process has opened them
+        Path(f"{said}{suffix}").write_bytes(b"")
     number = os.fork()
     if number:
         return number
