@@ -118,8 +118,6 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", line_buffering=True)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
-        if "transformers" in sys.modules:  # a fresh process reads this from the environment, which is too late here
-            sys.modules["transformers"].utils.logging.disable_progress_bar()
         before()
         code = _main(work) if isinstance(work, list) else _call(work)
     finally:
