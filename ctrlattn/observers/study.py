@@ -130,7 +130,7 @@ def study(
 def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
     """Facts that say where a dictionary comes from, without a path of this machine."""
     return {
-        "model": source.checkpoint.source.rstrip("/").rpartition("/")[2],
+        "model": source.checkpoint.name,
         "layer": source.layer,
         "signal": signal,
         "weights": of_network(source.checkpoint.model),

@@ -368,12 +368,12 @@ def _gains(loop: Any) -> np.ndarray:
     """From 0 to a gain a thousand times that of |L| = 1 nearby, with steps that move no visible pole far."""
     from ctrlattn.stability.modes.gain_polynomials import branches
 
-    w = np.linspace(0.05, 3.0, 60) * (1.0 if loop.dt else max(1e-12, float(np.max(np.abs(loop.poles()), initial=1.0))))
+    scale = 1.0 if loop.dt else float(np.max(np.abs(loop.poles()), initial=1.0))
+    w = np.linspace(0.05, 3.0, 60) * scale
     size = np.abs(np.ravel(loop(np.exp(1j * w) if loop.dt else 1j * w, warn_infinite=False)))
     size = size[np.isfinite(size) & (size > 0)]
     typical = 1 / float(np.median(size)) if len(size) else 1.0
     gains = np.concatenate([[0.0], typical * np.geomspace(1e-3, 1e3, 60)])
-    scale = 1.0 if loop.dt else max(1e-12, float(np.max(np.abs(loop.poles()), initial=1.0)))
     while len(gains) < _MOST_GAINS:
         poles = branches(_closed_poles(loop, gains)) / scale
         inside = np.minimum(np.abs(poles[1:]), np.abs(poles[:-1])) < _FRAME

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, legend, styles, themed
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, legend, panels_of, styles, themed
 
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
 _MODE_LOOKS = (
@@ -42,12 +42,7 @@ def spectrum_over_regions(
     >>> fig.axes[0].get_xlabel()
     'Re a'
     """
-    columns = min(len(regions), 2)
-    rows = -(-len(regions) // columns)
-    fig = figure(height=0.9 + 2.9 * rows)
-    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for ax in panels.flat[len(regions) :]:
-        ax.set_visible(False)
+    fig, panels = panels_of(len(regions), 2, height=2.9, margin=0.9)
     for ax, (name, (re, im, radius)) in zip(panels.flat, regions.items(), strict=False):
         if radius.max() > 1:
             ax.contourf(re, im, radius, levels=[1.0, radius.max()], colors=["#f3f4f6"], hatches=["////"])
@@ -179,12 +174,7 @@ def root_loci(
     >>> len(root_loci(k, {"a": (0.5 - k)[:, None]}, {"a": []}, marks={"a": {}}).axes)
     1
     """
-    columns = min(len(poles), 3)
-    rows = -(-len(poles) // columns)
-    fig = figure(height=(3.0 if columns > 2 else 3.8) * rows + 0.3)
-    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for ax in panels.flat[len(poles) :]:
-        ax.set_visible(False)
+    fig, panels = panels_of(len(poles), 3, height=3.0 if len(poles) > 2 else 3.8, margin=0.3)
     for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
         root_locus_branches(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
         ax.get_legend().remove()

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 
-from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, legend, styles, themed
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, legend, panels_of, styles, themed
 
 _FAINT = "#f3f4f6"
 _LINTHRESH = 0.02  # nats: smaller changes of the loss are drawn on a linear scale, larger ones on a logarithmic
@@ -94,12 +94,7 @@ def modes_over_regions(
     >>> modes_over_regions(np.zeros(2), {"naive": plane}, {"naive": 1.0}).axes[0].get_xlabel()
     'Re λ'
     """
-    columns = min(len(regions), 2)
-    rows = -(-len(regions) // columns)
-    fig = figure(height=0.9 + 2.7 * rows)
-    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for ax in panels.flat[len(regions) :]:
-        ax.set_visible(False)
+    fig, panels = panels_of(len(regions), 2, height=2.7, margin=0.9)
     for ax, (name, (re, im, radius)) in zip(panels.flat, regions.items(), strict=False):
         if radius.max() > 1:
             ax.contourf(re, im, radius, levels=[1.0, radius.max()], colors=[_FAINT], hatches=["////"])

@@ -9,7 +9,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 
-from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, styles, themed
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, panels_of, styles, themed
 
 _INSIDE = "#dbe8f6"
 _DASHED = (0, (4, 2))
@@ -47,13 +47,8 @@ def gain_regions(
     >>> fig.axes[0].get_ylabel()
     'ki'
     """
-    columns = min(len(slices), 3)
-    rows = -(-len(slices) // columns)
-    fig = figure(height=0.7 + 2.7 * rows)
-    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    fig, panels = panels_of(len(slices), 3, height=2.7, margin=0.7)
     half = float(np.median(np.diff(first))) / 2 if len(first) > 1 else 0.5
-    for ax in panels.flat[len(slices) :]:
-        ax.set_visible(False)
     for ax, (name, region) in zip(panels.flat, slices.items(), strict=False):
         strips = _strips(first, [np.clip(np.reshape(part, (-1, 2)), *second) for part in region], half)
         ax.add_collection(PolyCollection(strips, facecolor=_INSIDE, edgecolor=_INSIDE, linewidth=0.4))

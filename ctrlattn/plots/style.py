@@ -100,6 +100,23 @@ def figure(width: float = 7.2, height: float = 3.4) -> Figure:
     return NotebookFigure(figsize=(width, height), layout="constrained")
 
 
+def panels_of(count: int, most: int, height: float, margin: float) -> tuple[Figure, np.ndarray]:
+    """A figure of equal panels that share their axes, (rows, columns), `most` in a row; what is left over is hidden.
+
+    `height` of a row and `margin` for titles and the legend are in inches.
+
+    >>> panels_of(3, 2, 2.0, 0.5)[1].shape
+    (2, 2)
+    """
+    columns = min(count, most)
+    rows = -(-count // columns)
+    fig = figure(height=margin + height * rows)
+    panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for ax in panels.flat[count:]:
+        ax.set_visible(False)
+    return fig, panels
+
+
 def axes_of(ax: Axes | None, height: float = 3.4) -> Axes:
     """The given axes, or the only axes of a new figure.
 

@@ -186,7 +186,7 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
     return whole.assign_coords(coords).assign_attrs(
         schema_version=SCHEMA_VERSION,
         ctrlattn=__version__,
-        model=checkpoint.source.rstrip("/").rpartition("/")[2],
+        model=checkpoint.name,
         family=checkpoint.family.name,
         norm=checkpoint.family.norm,
         causal=int(checkpoint.causal),

@@ -217,7 +217,7 @@ def attributes(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]
     tokenizer = checkpoint.tokenizer if "input_ids" in inputs else None
     text = "" if tokenizer is None else tokenizer.decode(inputs["input_ids"][0].tolist())
     return {
-        "model": checkpoint.source.rstrip("/").rpartition("/")[2],
+        "model": checkpoint.name,
         "family": family.name,
         "norm": family.norm,
         "causal": int(checkpoint.causal),

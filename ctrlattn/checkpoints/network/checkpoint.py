@@ -30,6 +30,11 @@ class Checkpoint:
         return self.family.structure if isinstance(self.family, Traced) else trace(self.model)
 
     @property
+    def name(self) -> str:
+        """The last part of its source, as files and pages call it."""
+        return self.source.rstrip("/").rpartition("/")[2]
+
+    @property
     def layers(self) -> list[Any]:
         """The layers, which are modules of transformers."""
         return self.family.layers_of(self.model)

@@ -138,9 +138,8 @@ class Description:
         beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
         if self.reads_images or not beside:
             return None
-        file = Path(self.folder) / (self.gguf or "")
         with foreign(self.source):
-            read = gguf_tokenizer(file) if self.gguf is not None else None
+            read = None if self.gguf is None else gguf_tokenizer(Path(self.folder) / self.gguf)
             return read or transformers.AutoTokenizer.from_pretrained(
                 self.name, **where(self.gguf, allow_download=self.allow_download)
             )

@@ -21,15 +21,18 @@ _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type"
 _OTHERWISE = {"stablelm", "t5", "t5encoder", "lfm2", "gpt-oss", "gpt_oss", "falcon", "bloom", "qwen35", "qwen35moe"}
 
 
-def configuration(path: Path) -> tuple[Any, dict[str, Any]] | None:
-    """(the configuration that transformers makes of a GGUF file, the values of the file that it is made of).
+def configuration(path: Path) -> tuple[Any, dict[str, Any], GGUFHeader] | None:
+    """(what transformers makes of a GGUF file as configuration, the values that it is made of, the header).
 
     Its reader is given a small file with the same values, without the lists of words, which it would take seconds for.
     """
     import transformers
     from gguf import GGUFValueType, GGUFWriter
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
+    try:
+        from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+    except ImportError:  # it goes when transformers has moved every family to its new reader
+        return None
     if not path.is_file():  # a file on the hub that is not here yet
         return None
     header = gguf_header(path)
@@ -59,8 +62,10 @@ def configuration(path: Path) -> tuple[Any, dict[str, Any]] | None:
         writer.close()
         given = load_gguf_checkpoint(f"{folder}/short.gguf", return_tensors=False)["config"]
         made = transformers.AutoConfig.from_pretrained(folder, gguf_file="short.gguf", local_files_only=True)
+    if "vocab_size" not in given:  # transformers counts the words, which the short file has not
+        return None
     made.name_or_path = str(path.parent)
-    return made, given
+    return made, given, header
 
 
 def _is_word_list(key: str, value: Any) -> bool:
@@ -84,15 +89,12 @@ def tokenizer(path: Path) -> Any | None:
 
 def network(path: Path, cls: Any, **options: Any) -> tuple[Any, dict[str, Any]] | None:
     """(the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
-    try:
-        from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
-    except ImportError:  # they go when transformers has moved every family to its new reader
-        return None
     described = configuration(path)
     if described is None:
         return None
-    config, given = described
-    header = gguf_header(path)
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
+
+    config, given, header = described
     family = header.values["general.architecture"]
     with torch.device("meta"):
         empty = cls.from_config(config) if hasattr(cls, "from_config") else cls(config)

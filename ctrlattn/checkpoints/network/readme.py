@@ -9,13 +9,13 @@ _NAMES = {"mlp": "the MLP"}
 _TEXT = "Once upon a time"
 
 
-def readme(source: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
+def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
     """The text of README.md; its code runs in the directory that holds it.
 
     Parameters
     ----------
-    source : str
-        What the network was made of.
+    name : str
+        Of what the network was made of.
     model : transformers model
         As it is saved.
     tokenizer : optional
@@ -32,7 +32,6 @@ def readme(source: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
     Nothing was taken out of the network.
     <BLANKLINE>
     """
-    name = source.rstrip("/").rpartition("/")[2]
     kind = type(model).__name__
     ours = _code("from ctrlattn import checkpoints", 'network = checkpoints.load(".")', "network.", model, tokenizer)
     load = f'model = transformers.{kind}.from_pretrained(".")'

@@ -78,7 +78,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     if loop is not None:
         network[KEY] |= loop
     with atomic(folder / "README.md") as path:
-        path.write_text(readme(checkpoint.source, model, checkpoint.tokenizer, own=own), encoding="utf-8")
+        path.write_text(readme(checkpoint.name, model, checkpoint.tokenizer, own=own), encoding="utf-8")
     with atomic(folder / "config.json") as path:
         config = {"model_type": KEY, "network": network} if own else network
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")

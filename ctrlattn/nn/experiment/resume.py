@@ -56,7 +56,7 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
     try:
         run = json.loads(file.read_text(encoding="utf-8"))
         rest = {key: run[key] for key in run if key != _DIGEST} if isinstance(run, dict) else None
-        if rest is not None and run.get(_DIGEST, digest(rest)) == digest(rest):  # earlier versions wrote no digest
+        if rest is not None and run.get(_DIGEST) in (None, digest(rest)):  # earlier versions wrote no digest
             return run
     except (ValueError, RecursionError):
         pass

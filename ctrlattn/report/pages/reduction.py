@@ -79,7 +79,7 @@ def write_drop(
 
 
 def _name(reduction: "Reduction") -> str:
-    return reduction.before.source.rstrip("/").rpartition("/")[2]
+    return reduction.before.name
 
 
 def _facts(drop: Drop) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def write_repeated(out: str | Path, study: "LoopStudy") -> Report:
 
 
 def _name(study: "LoopStudy") -> str:
-    return study.checkpoint.source.rstrip("/").rpartition("/")[2]
+    return study.checkpoint.name
 
 
 def _span(study: "LoopStudy") -> str:
