@@ -12,6 +12,7 @@ import numpy as np
 
 from ctrlattn.arrays import Array, namespace, require_number, require_real
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.values import Value
 
 if TYPE_CHECKING:
     import control
@@ -35,8 +36,8 @@ class Controller(Protocol):
     def fraction(self) -> Fraction: ...
 
 
-@dataclass(frozen=True, eq=False)
-class PID:
+@dataclass(frozen=True, eq=False, repr=False)
+class PID(Value):
     """PID over depth, in two laws that are two different controllers.
 
     form="printed", the law of the paper, for layers k >= 1::
@@ -164,8 +165,8 @@ class PID:
         return _transfer_function(self)
 
 
-@dataclass(frozen=True, eq=False)
-class LTIController:
+@dataclass(frozen=True, eq=False, repr=False)
+class LTIController(Value):
     """Any SISO discrete-time LTI system as the controller: s' = A s + B e, u = C s + D e, elementwise.
 
     Parameters
@@ -191,10 +192,10 @@ class LTIController:
     [2.0]
     """
 
-    system: Any
+    system: Any = field(compare=False)  # its matrices are
     _realization: Realization = field(init=False, repr=False)
     # The same numbers as plain floats, which torch.compile takes for constants.
-    _numbers: tuple[list[list[float]], ...] = field(init=False, repr=False)
+    _numbers: tuple[list[list[float]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_realization", _extract(self.system))

@@ -9,17 +9,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ctrlattn.arrays import Array, is_vector, move, namespace, require_features, require_finite, require_gain, scaled
 from ctrlattn.controllers import ControllerState
+from ctrlattn.diagram import DIAGRAM, drawn
 from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.sequential import Terms, is_running, run_passes
 from ctrlattn.tracking import Tracking, TrackingState, require_one_memory
-
-DIAGRAM = r"""
-    r = beta * x_0 ──►(+)── e ──► Controller ── u ──┐
-                       ▲ −                          ▼
-                       └──── x ◄── z⁻¹ ◄── Norm ◄──(+)◄── skip · x
-                             │                      ▲
-                             └──► Predictor ── y ───┘ feedback · y
-"""
+from ctrlattn.values import Value, short
 
 Order = Literal["parallel", "sequential"]
 Record = Literal["all", "last"]
@@ -46,9 +40,14 @@ class Trajectory(NamedTuple):
     error: Array | None
     control: Array | None
 
+    def __repr__(self) -> str:
+        """Each signal by its shape."""
+        shown = (f"{name}={short(signal)}" for name, signal in zip(self._fields, self, strict=True))
+        return f"Trajectory({', '.join(shown)})"
 
-@dataclass(frozen=True, eq=False)
-class Loop:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Loop(Value):
     """One layer as a feedback loop; depth is time.
     {diagram}
         x' = normalize(skip x + feedback y + u),  y = predict(x),  e = beta r - x,  u = controller(e)
@@ -104,7 +103,7 @@ class Loop:
     order: Order = "parallel"
     normalize_input: bool = False
     hold_first: bool = False
-    tracking: Tracking = field(init=False, repr=False)  # e and u, made of controller and reference_gain
+    tracking: Tracking = field(init=False, repr=False, compare=False)  # e and u, made of controller and reference_gain
 
     def __post_init__(self) -> None:
         _require_function("predictor", self.predictor)
@@ -138,6 +137,10 @@ class Loop:
         advance = self._sequential if self.order == "sequential" else self._parallel
         new, y = advance(x, u)
         return new, state, Signals(y, e, u)
+
+    def __repr__(self) -> str:
+        """The diagram with this loop's numbers in it."""
+        return drawn(self)
 
     def to(self, like: Array) -> "Loop":
         """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""

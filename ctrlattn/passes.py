@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ctrlattn.arrays import Array, namespace, require_number
 from ctrlattn.controllers import PID, ControllerState, as_controller
 from ctrlattn.errors import InputError
+from ctrlattn.values import Value
 
 
 class PassState(NamedTuple):
@@ -19,8 +20,8 @@ class PassState(NamedTuple):
     controller: ControllerState | None  # None before the controller has met its first error
 
 
-@dataclass(frozen=True, eq=False)
-class Passes:
+@dataclass(frozen=True, eq=False, repr=False)
+class Passes(Value):
     """The loop over passes: a controller C(z) on the error e = F(h) - h + recall (h_0 - h), acting from pass 0 on.
 
     A controller of `Loop` waits for layer 1, since its error at layer 0 is no error of the loop. Here e_0 is the

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ctrlattn.arrays import Array, namespace, require_number, require_tokens, scaled
 from ctrlattn.controllers import ControllerState, as_controller
 from ctrlattn.errors import InputError
+from ctrlattn.values import Value
 
 
 class TrackingState(NamedTuple):
@@ -21,8 +22,8 @@ class TrackingState(NamedTuple):
     acting: bool  # False at layer 0, where no controller acts
 
 
-@dataclass(frozen=True, eq=False)
-class Tracking:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tracking(Value):
     """A state x that a controller leads to its reference r, layer by layer: e = beta r - x, u = C(z) e.
 
     At layer 0 the controller meets its first error, from which its memories start, and does not act: u = 0. It acts

@@ -419,11 +419,12 @@ def test_a_loop_moves_to_signals_alone(like):
         Loop(CausalMean()).to(like)
 
 
-def test_a_loop_cannot_be_changed_and_equals_itself_alone():
+def test_a_loop_cannot_be_changed_and_equals_what_has_its_numbers():
     loop = Loop(CausalMean())
     with pytest.raises(FrozenInstanceError):
         loop.skip = 2.0
-    assert loop != Loop(CausalMean())
+    assert loop == Loop(CausalMean())
+    assert loop != Loop(CausalMean(), skip=2.0)
     assert len({loop, loop}) == 1
 
 

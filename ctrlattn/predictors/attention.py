@@ -19,10 +19,11 @@ from ctrlattn.arrays import (
     require_tokens,
 )
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.values import Value
 
 
-@dataclass(frozen=True, eq=False)
-class FixedAttention:
+@dataclass(frozen=True, eq=False, repr=False)
+class FixedAttention(Value):
     """y = A x for a given attention matrix: attention frozen, as recorded or as assumed.
 
     Parameters
@@ -82,8 +83,8 @@ class FixedAttention:
         return _merge_heads(rows @ _split_heads(x, rows.shape[0]))
 
 
-@dataclass(frozen=True, eq=False)
-class SoftmaxAttention:
+@dataclass(frozen=True, eq=False, repr=False)
+class SoftmaxAttention(Value):
     """y = softmax(x W_Q (x W_K)^T / temperature) x W_V W_O, per head.
 
     Parameters

@@ -18,10 +18,11 @@ from ctrlattn.arrays import (
     token_sum,
 )
 from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.values import Value
 
 
-@dataclass(frozen=True, eq=False)
-class BilateralFilter:
+@dataclass(frozen=True, eq=False, repr=False)
+class BilateralFilter(Value):
     """y_i = sum_j w_ij x_j, w_ij ~ exp(-|x_i - x_j|^2 / h^2 - |p_i - p_j|^2 / h_s^2): attention with tied q, k.
 
     softmax_j(-|x_i - x_j|^2 / h^2) = softmax_j((2 x_i.x_j - |x_j|^2) / h^2): dot-product attention whose keys

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from ctrlattn.arrays import Array, arange, namespace, require_tokens, running_sum, token_sum
+from ctrlattn.values import Value
 
 
-@dataclass(frozen=True, eq=False)
-class CausalMean:
+@dataclass(frozen=True, eq=False, repr=False)
+class CausalMean(Value):
     """(Mx)_i = mean(x_0, ..., x_{i-1}), (Mx)_0 = 0: the predictor of the prediction-error automaton.
 
     It is uniform attention over the earlier tokens, without the token itself.

@@ -13,6 +13,7 @@ from ctrlattn.arrays import (
     require_positive,
 )
 from ctrlattn.errors import InputError
+from ctrlattn.values import Value
 
 
 def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, sink: float | None = None) -> Array:
@@ -73,8 +74,8 @@ def read(query: Array, keys: Array, values: Array, *, temperature: float = 1.0, 
     return attend(query, keys, values, scale=1.0 / temperature)
 
 
-@dataclass(frozen=True, eq=False)
-class AssociativeMemory:
+@dataclass(frozen=True, eq=False, repr=False)
+class AssociativeMemory(Value):
     """y_i = read(x_i, K, V): a constant memory read by every token on its own.
 
     Parameters

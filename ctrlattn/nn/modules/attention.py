@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.nn.modules.relatives import Mixing
 from ctrlattn.tracking import Tracking, TrackingState
+from ctrlattn.values import short
 
 DepthState = TrackingState  # v_0 and the memory of the controller, (..., n, heads, D) each
 Past = tuple[torch.Tensor, torch.Tensor]  # keys and values of earlier tokens, (..., n, kv_heads, D) each
@@ -97,6 +98,13 @@ class ControlledAttention(torch.nn.Module):
         self.controller = self.tracking.controller  # a module among the modules, where its gains are learned
         self.qkv = torch.nn.Linear(dim, (heads + 2 * kv_heads) * self.head_dim, bias=qkv_bias)
         self.proj = torch.nn.Linear(dim, dim)
+
+    def extra_repr(self) -> str:
+        """What is not a module of its own: the heads, the law and the gain of its reference."""
+        law = "" if isinstance(self.controller, torch.nn.Module | None) else f", controller={short(self.controller)}"
+        beta = "" if self.controller is None else f", reference_gain={short(self.tracking.reference_gain)}"
+        groups = "" if self.kv_heads == self.heads else f", kv_heads={self.kv_heads}"
+        return f"heads={self.heads}{groups}, causal={self.causal}{law}{beta}"
 
     def forward(
         self, x: torch.Tensor, depth_state: DepthState | None = None, *, padding: torch.Tensor | None = None

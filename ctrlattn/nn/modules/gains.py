@@ -13,6 +13,7 @@ from ctrlattn.controllers import PID, ControllerState, Form, Fraction, Realizati
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.stability.modes.regions import Interval
 from ctrlattn.stability.modes.zero_exclusion import stable_spread
+from ctrlattn.values import short
 
 
 class Gains(NamedTuple):
@@ -72,6 +73,11 @@ class LearnedPID(torch.nn.Module):
         self.start, self.form, self.region = start, start.form, region
         self.spread = None if region is None else stable_spread(start, region, spread)
         self.theta = torch.nn.Parameter(torch.zeros(3))
+
+    def extra_repr(self) -> str:
+        """The law that is learned so far."""
+        region = "" if self.region is None else f", region={self.region}, spread={self.spread:.4g}"
+        return f"now {short(self.fixed())}{region}"
 
     def gains(self) -> Gains:
         """The current gains, scalars with a gradient."""
@@ -148,6 +154,11 @@ class Actuator(torch.nn.Module):
             raise InputTypeError("an Actuator needs a controller: a PID, an LTIController or a LearnedPID")
         self.gain, self.limit = float(gain), limit
         self.is_pid = isinstance(self.controller, PID | LearnedPID)
+
+    def extra_repr(self) -> str:
+        """The law, its gain and its limit."""
+        law = "" if isinstance(self.controller, torch.nn.Module) else f"{short(self.controller)}, "
+        return f"{law}gain={self.gain:g}" + ("" if self.limit is None else f", limit={self.limit:g}")
 
     def init(self, e: torch.Tensor) -> ControllerState:
         """The memory before the first step, as the controller gives it."""
