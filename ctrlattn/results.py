@@ -1,11 +1,9 @@
-"""Trajectory -> xarray.Dataset -> one netCDF file and back; two results compared.
+"""Trajectory -> xarray.Dataset; two results compared. `save` and `load` of a netCDF file come from `netcdf`.
 
 state (depth, ..., token, feature); prediction, error, control (layer, ..., token, feature)
 """
 
-import io
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,18 +12,30 @@ import numpy as np
 
 from ctrlattn import __version__, config
 from ctrlattn.arrays import to_numpy
-from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.files import atomic
 from ctrlattn.loop import Loop, Trajectory
+from ctrlattn.netcdf import load, save
 
 if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA_VERSION = 1
-_DEFLATE = 1032  # deflate makes no byte more than so many
-# What h5py, h5netcdf and xarray raise on damaged bytes.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError)
+__all__ = [
+    "SCHEMA_VERSION",
+    "Comparison",
+    "Difference",
+    "compare",
+    "json_ready",
+    "load",
+    "save",
+    "to_xarray",
+]
+_WORDS = {
+    "state": "state x of the tokens",
+    "prediction": "prediction y",
+    "error": "error e = beta r - x",
+    "control": "control u",
+}
 
 
 def to_xarray(
@@ -73,102 +83,30 @@ def to_xarray(
     variables: dict[str, Any] = {}
     for name, value in arrays.items():
         time = ("depth" if name == "state" else "layer",) if recorded else ()
-        variables[name] = ((*time, *batch, "token", "feature"), value, {"long_name": name, "units": "1"})
+        variables[name] = ((*time, *batch, "token", "feature"), value, {"long_name": _WORDS[name], "units": "1"})
     labelled = xr.Dataset(variables, attrs={"schema_version": SCHEMA_VERSION, "ctrlattn": __version__})
     if recorded:
         labelled = labelled.assign_coords(
-            depth=("depth", np.arange(labelled.sizes["depth"]), {"units": "layer"}),
-            layer=("layer", np.arange(labelled.sizes["layer"]), {"units": "layer"}),
+            depth=("depth", np.arange(labelled.sizes["depth"]), {"units": "layer", "long_name": "layer that reads it"}),
+            layer=("layer", np.arange(labelled.sizes["layer"]), {"units": "layer", "long_name": "layer"}),
         )
+    labelled = labelled.assign_coords(
+        {
+            name: (name, np.arange(labelled.sizes[name]), {"units": "1", "long_name": f"number of the {word}"})
+            for name, word in {**dict.fromkeys(batch, "batch"), "token": "token", "feature": "feature"}.items()
+        }
+    )
     if tokens is not None:
         if len(tokens) != labelled.sizes["token"]:
             raise InputError(f"{len(tokens)} token names for {labelled.sizes['token']} tokens")
-        labelled = labelled.assign_coords(text=("token", np.array(tokens, dtype=str)))
+        labelled = labelled.assign_coords(
+            text=("token", np.array(tokens, dtype=str), {"long_name": "text of the token"})
+        )
     if loop is not None:
         labelled.attrs["configuration"] = config.dumps(loop)
     if seed is not None:
         labelled.attrs["seed"] = seed
     return labelled
-
-
-def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
-    """Write a Dataset to one netCDF file (h5netcdf), whole or not at all; complex numbers round-trip.
-
-    Raises
-    ------
-    OSError
-        The directory does not exist or is not writable.
-
-    Examples
-    --------
-    >>> import tempfile, pathlib, xarray as xr
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.nc"
-    >>> save(path, xr.Dataset({"z": ("mode", [1 + 2j])}))
-    >>> load(path)["z"].item()
-    (1+2j)
-    """
-    import h5netcdf
-    import xarray as xr
-
-    # The file is made in memory: where a disk is full, HDF5 fails once more when the process ends, and breaks it.
-    image = io.BytesIO()
-    with h5netcdf.File(image, "w") as file:
-        result.dump_to_store(xr.backends.H5NetCDFStore(file))
-    with atomic(path) as temporary:
-        temporary.write_bytes(image.getbuffer())
-
-
-def load(path: str | os.PathLike[str]) -> "xr.Dataset":
-    """Read a netCDF file into memory.
-
-    Raises
-    ------
-    InputError
-        A file that is missing or is not netCDF 4.
-
-    Examples
-    --------
-    >>> load("no-such-file.nc")
-    Traceback (most recent call last):
-    ...
-    ctrlattn.InputError: no-such-file.nc: no such file
-    """
-    import xarray as xr
-
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file")
-    try:
-        _require_plain(path)
-        return xr.load_dataset(path, engine="h5netcdf")
-    except InputError as error:
-        raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
-    except _DAMAGED as error:
-        reason = str(error).split("\n", 1)[0]
-        raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
-
-
-def _require_plain(path: str | os.PathLike[str]) -> None:
-    """Raise InputError for what netCDF never has, links and data in other files, and for more data than there are.
-
-    Groups and variables are visited once each, so that a group that holds itself ends.
-    """
-    import h5py
-
-    variables: list[Any] = []
-    with h5py.File(path, "r") as file:
-        groups = [file]
-        file.visititems(lambda _, item: (variables if isinstance(item, h5py.Dataset) else groups).append(item))
-        for group in groups:
-            for name in group if isinstance(group, h5py.Group) else ():
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise InputError(f"{name!r} is a link to another place, which is not followed")
-        for variable in variables:
-            if variable.external or variable.is_virtual:
-                raise InputError(f"the data of {variable.name!r} are in another file, which is not read")
-        declared = sum(variable.size * variable.dtype.itemsize for variable in variables if variable.shape is not None)
-    if declared > _DEFLATE * os.stat(path).st_size:
-        raise InputError(f"its variables declare {declared} bytes, more than the file can hold")
-    require_memory(declared, "its variables")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ FLOW = (
     ("predictors", "controllers", "normalizers", "tracking", "passes"),
     ("sequential",),
     ("loop",),
-    ("streaming", "presets", "memory", "config", "results", "signals"),
+    ("streaming", "presets", "memory", "config", "netcdf", "results", "signals"),
     ("linear",),
     ("stability",),
     ("frequency",),

@@ -1,0 +1,289 @@
+"""z -> z_real, z_imag; text -> characters: a Dataset as a netCDF file that every reader understands, and back.
+
+netCDF has no complex numbers. What h5py makes of them is a compound type: Octave reads it as zeros, and xarray with
+netCDF4 as records. Texts of any length stop Octave, and texts of fixed length in HDF5 end R. Rows of characters and
+pairs of real variables are older than all readers, and each reads them rightly. docs/results.md lists what was run.
+"""
+
+import io
+import json
+import os
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrlattn.capacity import require_memory
+from ctrlattn.errors import InputError, InputTypeError, shown
+from ctrlattn.files import atomic
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+CONVENTIONS = "CF-1.11"
+PARTS = {"real": "real", "imaginary": "imag"}  # part of a complex variable -> ending of its name in the file
+_DEFLATE = 1032  # deflate makes no byte more than so many
+_LONGEST = 60_000  # bytes of a text attribute: HDF5 keeps an attribute below 64 KiB
+# What h5py, h5netcdf and xarray raise on damaged bytes.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError)
+_LISTS = "lists_as_json"  # attribute that names the attributes which are lists of texts
+_TEXT_OF = "attribute_of"  # a variable that holds a text too long for an attribute names what it belongs to
+# Marks that only `load` needs.
+_PART, _OF = "complex_part", "complex_of"
+_HALF = "stored_for"  # float16, which netCDF has not
+
+
+def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
+    """Write a Dataset to one netCDF-4 file that all readers understand, whole or not at all.
+
+    A complex variable z becomes z_real and z_imag, texts become characters in UTF-8, and half precision becomes single
+    precision. `load` gives the Dataset back as it was. All else in the file is as in the Dataset.
+
+    Parameters
+    ----------
+    path : path
+    result : Dataset
+        Numbers, complex numbers, truth values and texts. Attributes are numbers, texts and lists of these.
+
+    Raises
+    ------
+    InputError
+        A complex z beside a variable z_real; a text with a zero byte or that is no UTF-8; extended precision.
+    InputTypeError
+        A variable of other objects.
+    OSError
+        The directory does not exist or is not writable.
+
+    References
+    ----------
+    NetCDF Climate and Forecast Metadata Conventions 1.11, sections 2.2 (types) and 6.1 (labels).
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, xarray as xr
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.nc"
+    >>> save(path, xr.Dataset({"z": ("mode", [1 + 2j])}))
+    >>> load(path)["z"].item(), sorted(xr.load_dataset(path).data_vars)
+    ((1+2j), ['z_imag', 'z_real'])
+    """
+    import h5netcdf
+    import h5py
+    import xarray as xr
+
+    portable_form = portable(result)
+    # The file is made in memory: where a disk is full, HDF5 fails once more when the process ends, and breaks it.
+    image = io.BytesIO()
+    with h5netcdf.File(image, "w") as file:
+        portable_form.dump_to_store(xr.backends.H5NetCDFStore(file))
+    with h5py.File(image, "r+") as file:
+        _fix_attributes(file)
+    with atomic(path) as temporary:
+        temporary.write_bytes(image.getbuffer())
+
+
+def load(path: str | os.PathLike[str]) -> "xr.Dataset":
+    """Read a netCDF file into memory; files of earlier versions, with complex numbers as records, are read too.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, is not netCDF 4, or has half of a complex variable.
+
+    Examples
+    --------
+    >>> load("no-such-file.nc")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no-such-file.nc: no such file
+    """
+    import xarray as xr
+
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    try:
+        _require_plain(path)
+        return _whole(xr.load_dataset(path, engine="h5netcdf"))
+    except InputError as error:
+        raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
+    except _DAMAGED as error:
+        reason = str(error).split("\n", 1)[0]
+        raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
+
+
+def portable(result: "xr.Dataset") -> "xr.Dataset":
+    """The Dataset as the file holds it: real numbers and texts alone, with the marks by which `load` restores it.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        As `save`.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> portable(xr.Dataset({"z": ("mode", [1 + 2j])}))["z_imag"].item()
+    2.0
+    """
+    import xarray as xr
+
+    variables: dict[Hashable, xr.Variable] = {}
+    coordinates: list[Hashable] = []
+    for name, variable in result.variables.items():
+        for new, form in _forms(name, variable):
+            if new in variables or (new != name and new in result.variables):
+                raise InputError(f"the complex variable {name!r} is written as {new!r}, which is there: rename one")
+            variables[new] = form
+            if name in result.coords:
+                coordinates.append(new)
+    attrs = {"Conventions": CONVENTIONS, **result.attrs}
+    for key in [k for k, v in attrs.items() if isinstance(v, str) and len(v.encode(errors="replace")) > _LONGEST]:
+        text = _text(key, xr.Variable((), attrs.pop(key), {_TEXT_OF: key}))
+        variables[f"attribute_{key}"] = text
+    return xr.Dataset(variables, attrs=_plain(attrs)).set_coords(coordinates)
+
+
+def _forms(name: Hashable, variable: "xr.Variable") -> list[tuple[Hashable, "xr.Variable"]]:
+    """(name, variable) in the file of one variable of the Dataset: two of a complex variable, otherwise one."""
+    import xarray as xr
+
+    kind, size = variable.dtype.kind, variable.dtype.itemsize
+    if (kind == "f" and size > 8) or (kind == "c" and size > 16):
+        raise InputError(f"{name}: netCDF has no numbers of {variable.dtype}; give float64 or complex128")
+    attrs = _plain(variable.attrs)
+    if kind == "c":
+        values = variable.to_numpy()
+        return [
+            (
+                f"{name}_{ending}",
+                xr.Variable(variable.dims, getattr(values, ending), {**attrs, _OF: str(name), _PART: part}),
+            )
+            for part, ending in PARTS.items()
+        ]
+    if kind in "OUT":
+        return [(name, _text(name, variable))]
+    encoding = {key: value for key, value in variable.encoding.items() if key != "coordinates"}
+    if kind == "f" and size < 4:
+        values = variable.to_numpy().astype(np.float32)
+        return [(name, xr.Variable(variable.dims, values, {**attrs, _HALF: str(variable.dtype)}))]
+    return [(name, xr.Variable(variable.dims, variable.to_numpy(), attrs, encoding))]
+
+
+def _text(name: Hashable, variable: "xr.Variable") -> "xr.Variable":
+    """A variable of texts, which xarray writes as rows of characters in UTF-8."""
+    import xarray as xr
+
+    values = np.asarray(variable.to_numpy(), dtype=object)
+    for text in values.flat:
+        if not isinstance(text, str):
+            raise InputTypeError(f"{name}: a file has numbers and texts, got {type(text).__name__}")
+        if "\0" in text:
+            raise InputError(f"{name}: the text {shown(text)} has a zero byte, which ends a text in netCDF")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name}: the text {shown(text)} cannot be written as UTF-8") from error
+    return xr.Variable(variable.dims, values.astype(str), _plain(variable.attrs), {"dtype": "S1"})
+
+
+def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Attributes whose lists of texts are JSON, since an array of texts stops Octave."""
+    lists = [
+        str(key)
+        for key, value in attrs.items()
+        if isinstance(value, list | tuple | np.ndarray) and len(value) and all(isinstance(text, str) for text in value)
+    ]
+    texts = {key: json.dumps(list(attrs[key]), ensure_ascii=False) for key in lists}
+    return {**attrs, **texts, **({_LISTS: json.dumps(lists)} if lists else {})}
+
+
+def _fix_attributes(file: Any) -> None:
+    """Give the texts among the attributes of an HDF5 file a fixed length, which makes them characters of netCDF."""
+    objects = [file]
+    file.visititems(lambda _, item: objects.append(item))
+    for item in objects:
+        for key, value in list(item.attrs.items()):
+            if isinstance(value, str):
+                _fix_attribute(item, key, value.encode())
+
+
+def _fix_attribute(item: Any, key: str, text: bytes) -> None:
+    import h5py
+
+    if text:
+        item.attrs.create(key, text, dtype=h5py.string_dtype("utf-8", len(text)))
+    else:
+        item.attrs[key] = h5py.Empty("S1")
+
+
+def _whole(read: "xr.Dataset") -> "xr.Dataset":
+    """The Dataset that `save` was given, from what stands in the file."""
+    import xarray as xr
+
+    attrs = _unmarked(read.attrs)
+    if attrs.get("Conventions") == CONVENTIONS:
+        del attrs["Conventions"]
+    variables: dict[Hashable, xr.Variable] = {}
+    coordinates: set[Hashable] = set()
+    pairs: dict[str, dict[str, xr.Variable]] = {}
+    for name, variable in read.variables.items():
+        marks, belongs = _unmarked(variable.attrs), name
+        if _TEXT_OF in marks:
+            attrs[str(marks[_TEXT_OF])] = str(variable.to_numpy())
+            continue
+        if _OF in marks:
+            belongs = str(marks[_OF])
+            pairs.setdefault(belongs, {})[str(marks.get(_PART))] = variable
+        half = marks.pop(_HALF, None) is not None
+        values = variable.to_numpy().astype(np.float16) if half else variable.data
+        variables[belongs] = xr.Variable(variable.dims, values, marks, variable.encoding)
+        if name in read.coords:
+            coordinates.add(belongs)
+    variables |= {name: _joined(name, parts) for name, parts in pairs.items()}
+    return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
+
+
+def _joined(name: str, parts: Mapping[str, "xr.Variable"]) -> "xr.Variable":
+    """The complex variable of which the file has two parts."""
+    import xarray as xr
+
+    if set(parts) != set(PARTS):
+        raise InputError(f"the complex variable {name!r} is not there as one real and one imaginary part")
+    real, imaginary = (parts[part] for part in PARTS)
+    if real.dims != imaginary.dims or real.dtype != imaginary.dtype or real.dtype.kind != "f":
+        raise InputError(f"the parts of the complex variable {name!r} do not fit together")
+    z = np.empty(real.shape, dtype=np.result_type(real.dtype, np.complex64))
+    z.real, z.imag = real.to_numpy(), imaginary.to_numpy()  # a sum would make nan of an infinite part
+    return xr.Variable(real.dims, z, {key: v for key, v in _unmarked(real.attrs).items() if key not in (_OF, _PART)})
+
+
+def _unmarked(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Attributes as they were given: lists that were JSON, and empty texts."""
+    plain = {key: "" if isinstance(value, bytes) and not value else value for key, value in attrs.items()}
+    if _LISTS in plain:
+        for key in json.loads(plain.pop(_LISTS)):
+            plain[key] = json.loads(plain[key])
+    return plain
+
+
+def _require_plain(path: str | os.PathLike[str]) -> None:
+    """Raise InputError for what netCDF never has, links and data in other files, and for more data than there are.
+
+    Groups and variables are visited once each, so that a group that holds itself ends.
+    """
+    import h5py
+
+    variables: list[Any] = []
+    with h5py.File(path, "r") as file:
+        groups = [file]
+        file.visititems(lambda _, item: (variables if isinstance(item, h5py.Dataset) else groups).append(item))
+        for group in groups:
+            for name in group if isinstance(group, h5py.Group) else ():
+                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                    raise InputError(f"{name!r} is a link to another place, which is not followed")
+        for variable in variables:
+            if variable.external or variable.is_virtual:
+                raise InputError(f"the data of {variable.name!r} are in another file, which is not read")
+        declared = sum(variable.size * variable.dtype.itemsize for variable in variables if variable.shape is not None)
+    if declared > _DEFLATE * os.stat(path).st_size:
+        raise InputError(f"its variables declare {declared} bytes, more than the file can hold")
+    require_memory(declared, "its variables")

@@ -1,0 +1,297 @@
+"""netCDF files: what `load` gives back, and what the programs of other people read in them."""
+
+import json
+import shutil
+import subprocess
+
+import h5netcdf
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from ctrlattn import InputError, netcdf, results
+
+TEXTS = ["neutreno", "", "д λ", "a b"]
+Z = np.array([[1 + 2j, -0.5j, 3.0], [complex(np.inf, -0.25), 1e-300j, -4.0]])
+SHARE = np.arange(12.0).reshape(4, 3) / 8
+
+
+def example():
+    """Every kind of variable and attribute that pages write."""
+    return xr.Dataset(
+        {
+            "pole": (("layer", "mode"), Z, {"units": "1", "long_name": "pole of a mode"}),
+            "share": (("preset", "mode"), SHARE, {"units": "1", "long_name": "share of the modes"}),
+            "is_stable": ("layer", np.array([True, False])),
+            "count": ((), np.int64(7)),
+            "half": ("layer", np.array([0.1, 2.0], dtype=np.float16)),
+        },
+        coords={
+            "preset": ("preset", np.array(TEXTS), {"long_name": "loop of ctrlattn.presets"}),
+            "layer": ("layer", np.arange(2)),
+            "root": ("mode", np.array([1j, -1j, 0.5])),
+            "text": ("layer", np.array(["д", "b"])),
+        },
+        attrs={
+            "model": "möbius",
+            "seed": 3,
+            "curves": ["a", "b"],
+            "empty": "",
+            "configuration": "line\nline",
+            "e": 0.1,
+        },
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    netcdf.save(tmp_path / "a.nc", example())
+    return tmp_path / "a.nc"
+
+
+def same(a, b):
+    """Equal values, dims, coordinates, attributes and kinds of numbers."""
+    assert a.identical(b)
+    for name in a.variables:
+        if a[name].dtype.kind in "fciub":
+            assert a[name].dtype == b[name].dtype, name
+
+
+def test_what_was_saved_comes_back(file):
+    same(netcdf.load(file), example())
+    netcdf.save(file, netcdf.load(file))
+    same(netcdf.load(file), example())
+
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
+numbers = st.floats(width=64) | st.sampled_from([np.inf, -np.inf, np.nan, -0.0, 5e-324])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    parts=st.lists(st.tuples(numbers, numbers), max_size=4),
+    texts=st.lists(names, min_size=1, max_size=3),
+    attribute=names | st.lists(names, min_size=1, max_size=3) | st.floats(allow_nan=False) | st.integers(0, 2**40),
+)
+def test_any_values_come_back(parts, texts, attribute, tmp_path_factory):
+    z = np.empty(len(parts), dtype=complex)
+    z.real, z.imag = ([p[i] for p in parts] for i in (0, 1))
+    with np.errstate(over="ignore"):
+        short = z.astype(np.complex64)
+    given_ = xr.Dataset(
+        {"z": ("mode", z), "w": ("mode", short), "text": ("token", np.array(texts))},
+        attrs={"a": attribute},
+    )
+    path = tmp_path_factory.mktemp("any") / "a.nc"
+    netcdf.save(path, given_)
+    back = netcdf.load(path)
+    same(back, given_)
+    assert back["z"].to_numpy().tobytes() == z.tobytes() or np.isnan(z.real).any() or np.isnan(z.imag).any()
+
+
+def test_the_file_has_no_records_and_no_texts_of_any_length(file):
+    with h5py.File(file) as opened:
+        assert opened.attrs["Conventions"] == b"CF-1.11"
+        kinds, attributes = [], []
+        opened.visititems(lambda _, item: kinds.append(item.dtype))
+        opened.visititems(lambda _, item: attributes.extend(item.attrs.get_id(k).dtype for k in item.attrs))
+        attributes += [opened.attrs.get_id(k).dtype for k in opened.attrs]
+    assert {kind.kind for kind in kinds} <= set("fiS")
+    assert all(kind.itemsize == 1 for kind in kinds if kind.kind == "S")
+    assert not any(
+        h5py.check_string_dtype(kind) and h5py.check_string_dtype(kind).length is None for kind in attributes
+    )
+
+
+def test_a_long_text_is_no_attribute(tmp_path):
+    long = xr.Dataset(attrs={"configuration": "д" * 70_000, "short": "x"})
+    netcdf.save(tmp_path / "a.nc", long)
+    same(netcdf.load(tmp_path / "a.nc"), long)
+
+
+def test_files_of_earlier_versions_are_read(tmp_path):
+    old = xr.Dataset({"z": ("mode", [1 + 2j, 3j])}, coords={"name": ("mode", ["a", "д"])})
+    with h5netcdf.File(tmp_path / "old.nc", "w") as opened:
+        old.dump_to_store(xr.backends.H5NetCDFStore(opened))
+    with h5py.File(tmp_path / "old.nc") as opened:
+        assert opened["z"].dtype.names == ("r", "i")
+    back = netcdf.load(tmp_path / "old.nc")
+    assert back["z"].dtype == complex
+    assert back["z"].to_numpy().tolist() == [1 + 2j, 3j]
+    assert back["name"].to_numpy().tolist() == ["a", "д"]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        (xr.Dataset({"z": ("m", [1j]), "z_real": ("m", [1.0])}), "'z' is written as 'z_real', which is there"),
+        (xr.Dataset({"t": ("m", ["a\0b"])}), r"t: the text 'a\\x00b' has a zero byte"),
+        (xr.Dataset({"t": ("m", ["\ud800"])}), "cannot be written as UTF-8"),
+        (xr.Dataset({"t": ("m", np.array([{}], dtype=object))}), "t: a file has numbers and texts, got dict"),
+        (xr.Dataset({"x": ("m", np.ones(1, dtype=np.longdouble))}), "x: netCDF has no numbers of"),
+    ],
+)
+def test_what_no_file_can_hold(dataset, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        netcdf.save(tmp_path / "a.nc", dataset)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_of_a_complex_variable_is_refused(file):
+    for damage, words in (
+        (lambda f: f.__delitem__("pole_imag"), "'pole' is not there as one real and one imaginary part"),
+        (lambda f: f["pole_imag"].attrs.__setitem__("complex_part", "real"), "'pole' is not there as one real"),
+        (lambda f: f["pole_imag"].attrs.__setitem__("complex_of", "root"), "is not there|do not fit"),
+    ):
+        netcdf.save(file, example())
+        with h5py.File(file, "r+") as opened:
+            damage(opened)
+        with pytest.raises(InputError, match=words):
+            netcdf.load(file)
+
+
+# Readers of other people. Each answers with the same facts, so that one comparison serves all.
+
+READS = {"share", "pole_real", "pole_imag", "preset", "model", "units", "Conventions"}
+
+
+def check(facts):
+    """What a reader says, as nested lists and texts."""
+    assert_array_equal(np.array(facts["share"], dtype=float), SHARE)
+    assert_array_equal(np.array(facts["pole_real"], dtype=float), Z.real)
+    assert_array_equal(np.array(facts["pole_imag"], dtype=float), Z.imag)
+    assert [text.rstrip(" \0") for text in facts["preset"]] == TEXTS
+    assert (facts["model"], facts["units"], facts["Conventions"]) == ("möbius", "1", "CF-1.11")
+
+
+def said(*command):
+    """What a program prints; an empty complaint of its own about our file fails."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def program(name):
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4"])
+def test_xarray_reads_it(file, engine):
+    if engine == "netcdf4":
+        pytest.importorskip("netCDF4")
+    read = xr.load_dataset(file, engine=engine)
+    check(
+        {
+            **{name: read[name].to_numpy().tolist() for name in ("share", "pole_real", "pole_imag", "preset")},
+            **{name: read.attrs[name] for name in ("model", "Conventions")},
+            "units": read["share"].attrs["units"],
+        }
+    )
+    assert read["is_stable"].dtype == bool
+    assert "text" in read.coords
+
+
+def test_netcdf4_python_reads_it(file):
+    with pytest.importorskip("netCDF4").Dataset(file) as read:
+        check(
+            {
+                **{name: read[name][:].tolist() for name in ("share", "pole_real", "pole_imag", "preset")},
+                **{name: read.getncattr(name) for name in ("model", "Conventions")},
+                "units": read["share"].units,
+            }
+        )
+
+
+def test_h5py_reads_it_as_h5read_of_matlab_does(file):
+    with h5py.File(file) as read:
+        check(
+            {
+                **{name: read[name][()].tolist() for name in ("share", "pole_real", "pole_imag")},
+                "preset": [b"".join(row).decode() for row in read["preset"][()]],
+                **{name: read.attrs[name].decode() for name in ("model", "Conventions")},
+                "units": read["share"].attrs["units"].decode(),
+            }
+        )
+
+
+def test_ncdump_reads_it(file):
+    text = said(program("ncdump"), str(file))
+    for line in (
+        "double share(preset, mode)", "double pole_real(layer, mode)", "double pole_imag(layer, mode)",
+        'share:units = "1"', ':Conventions = "CF-1.11"', ':model = "möbius"', '"neutreno"', "0, 0.125, 0.25",
+        "pole_imag =\n  2, -0.5, 0,\n  -0.25, 1e-300, 0",
+    ):  # fmt: skip
+        assert line in text
+
+
+OCTAVE = """
+pkg load netcdf
+file = '{file}';
+function say(name, x), printf('"%s": %s,\\n', name, jsonencode(x)); end
+printf('{{');
+for name = {{'share', 'pole_real', 'pole_imag'}}
+  printf('"%s": [', name{{1}}); x = {read};
+  for row = x, printf('[%s], ', strjoin(arrayfun(@(v) sprintf('"%.17g"', v), row', 'UniformOutput', false), ', ')); end
+  printf('[]],\\n');
+end
+say('preset', cellstr(ncread(file, 'preset')'));
+say('model', ncreadatt(file, '/', 'model')); say('Conventions', ncreadatt(file, '/', 'Conventions'));
+say('units', ncreadatt(file, 'share', 'units'));
+printf('"end": 0}}\\n');
+ncdisp(file);
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("read", ["ncread(file, name{1})", "load('-hdf5', file, name{1}).(name{1})"])
+def test_octave_reads_it(file, read, tmp_path):
+    octave = program("octave")
+    if "installed" not in said(octave, "-qf", "--eval", "if !isempty(pkg('list', 'netcdf')), disp('installed'), end"):
+        pytest.skip("the netcdf package of Octave is not installed")
+    (tmp_path / "read.m").write_text(OCTAVE.format(file=file, read=read), encoding="utf-8")
+    text = said(octave, "-q", "--no-gui", str(tmp_path / "read.m"))
+    facts = json.loads(text[: text.index('"end": 0}')] + '"end": 0}')
+    check({k: v[:-1] if k in ("share", "pole_real", "pole_imag") else v for k, v in facts.items()})
+    assert "pole_imag" in text[text.index('"end": 0}') :]  # of ncdisp, which no text stops
+
+
+R = """
+library(ncdf4)
+n <- nc_open("{file}")
+show <- function(name, x) cat(sprintf('"%s": [%s],\\n', name, paste(sprintf('"%s"', x), collapse = ", ")))
+cat("{{")
+for (name in c("share", "pole_real", "pole_imag")) show(name, sprintf("%.17g", ncvar_get(n, name)))
+show("preset", ncvar_get(n, "preset"))
+show("model", ncatt_get(n, 0, "model")$value)
+show("Conventions", ncatt_get(n, 0, "Conventions")$value)
+show("units", ncatt_get(n, "share", "units")$value)
+cat('"end": 0}}\\n')
+"""
+
+
+@pytest.mark.slow
+def test_r_reads_it(file, tmp_path):
+    script = program("Rscript")
+    if "TRUE" not in said(script, "-e", 'cat(requireNamespace("ncdf4", quietly = TRUE))'):
+        pytest.skip("the package ncdf4 of R is not installed")
+    (tmp_path / "read.R").write_text(R.format(file=file), encoding="utf-8")
+    facts = json.loads(said(script, str(tmp_path / "read.R")))
+    shapes = {"share": SHARE.shape, "pole_real": Z.shape, "pole_imag": Z.shape}
+    check(
+        {
+            **{name: np.array(facts[name], dtype=float).reshape(shape) for name, shape in shapes.items()},
+            "preset": facts["preset"],
+            **{name: facts[name][0] for name in ("model", "Conventions", "units")},
+        }
+    )
+
+
+def test_results_has_the_same_writer():
+    assert (results.save, results.load) == (netcdf.save, netcdf.load)
