@@ -118,7 +118,7 @@ def test_files_of_earlier_versions_are_read(tmp_path):
     with h5netcdf.File(tmp_path / "old.nc", "w") as opened:
         old.dump_to_store(xr.backends.H5NetCDFStore(opened))
     with h5py.File(tmp_path / "old.nc") as opened:
-        assert opened["z"].dtype.names == ("r", "i")
+        assert opened["z"].dtype == complex  # a record in HDF5
     back = netcdf.load(tmp_path / "old.nc")
     assert back["z"].dtype == complex
     assert back["z"].to_numpy().tolist() == [1 + 2j, 3j]
