@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
+from ctrlattn import showing
 from ctrlattn.arrays import Array, is_vector, move, namespace, require_features, require_finite, require_gain, scaled
 from ctrlattn.controllers import ControllerState
 from ctrlattn.diagram import DIAGRAM, drawn
@@ -44,6 +45,14 @@ class Trajectory(NamedTuple):
         """Each signal by its shape."""
         shown = (f"{name}={short(signal)}" for name, signal in zip(self._fields, self, strict=True))
         return f"Trajectory({', '.join(shown)})"
+
+    def plot(self, **options: Any) -> Any:
+        """The size of state, error and control over depth; options as for `plots.time_response`."""
+        return showing.plot(self, **options)
+
+    def to_xarray(self, **facts: Any) -> Any:
+        """A labelled dataset; facts as for `results.to_xarray`."""
+        return showing.to_xarray(self, **facts)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,6 +150,9 @@ class Loop(Value):
     def __repr__(self) -> str:
         """The diagram with this loop's numbers in it."""
         return drawn(self)
+
+    def _repr_html_(self) -> str:
+        return showing.as_html(drawn(self))
 
     def to(self, like: Array) -> "Loop":
         """The same loop with every array it holds of the kind, dtype and device of `like`, but those of modules."""

@@ -16,7 +16,19 @@ PACKAGE = ROOT / "ctrlattn"
 
 # A room imports from its own step or from steps above it, never from below.
 FLOW = (
-    ("errors", "progress", "arrays", "values", "diagram", "files", "identity", "parsing", "capacity", "kernels"),
+    (
+        "errors",
+        "progress",
+        "arrays",
+        "values",
+        "diagram",
+        "showing",
+        "files",
+        "identity",
+        "parsing",
+        "capacity",
+        "kernels",
+    ),
     ("predictors", "controllers", "normalizers", "tracking", "passes"),
     ("sequential",),
     ("loop",),

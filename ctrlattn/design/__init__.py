@@ -4,7 +4,8 @@ from ctrlattn.design.judgement import Judgement, judge, judge_published
 from ctrlattn.design.performance import Performance, performance
 from ctrlattn.design.quadratic import lqr, lqr_margin
 from ctrlattn.design.shaping import Shaped, loop_shaping
-from ctrlattn.design.tuning import Design, InfeasibleError, Spec, TradeOff, tune
+from ctrlattn.design.specification import Design, InfeasibleError, Spec, TradeOff
+from ctrlattn.design.tuning import tune
 
 __all__ = [
     "Design",

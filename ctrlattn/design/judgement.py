@@ -9,7 +9,8 @@ import numpy as np
 from ctrlattn import presets
 from ctrlattn.controllers import PID
 from ctrlattn.design.performance import MEASURES, Performance, in_words, performance
-from ctrlattn.design.tuning import Design, InfeasibleError, Spec, tune
+from ctrlattn.design.specification import Design, InfeasibleError, Spec
+from ctrlattn.design.tuning import tune
 from ctrlattn.errors import InputTypeError
 from ctrlattn.loop import Loop, require_scalar_gains
 

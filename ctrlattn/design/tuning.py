@@ -1,17 +1,18 @@
 """max over gains of min over requirements of slack, worst over a measured spectrum: PID gains from a specification.
 
-slack = value/asked - 1 for a margin, 1 - value/asked for the others: 0 just meets, 1 is twice as good. A seeded global
-search (differential evolution) on a few modes; every mode is certified, and what fails joins the search.
+The slack of a requirement stands in `specification`. A seeded global search (differential evolution) runs on a few
+modes; every mode is certified, and what fails joins the search.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import require_number, require_real
+from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, Form
 from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance, plant
+from ctrlattn.design.specification import Design, InfeasibleError, Spec, TradeOff
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import (
     mode_polynomial,
@@ -31,111 +32,9 @@ from ctrlattn.stability import odd_number_limit
 BOUNDS = {"P": (-2.0, 3.0), "I": (1e-3, 4.0), "D": (-0.95, 0.95)}
 PASS_BOUNDS = {"P": (0.0, 3.0), "I": (1e-3, 2.0), "D": (-1.0, 1.0)}  # over max |1 + recall - lambda|
 _UNITS = {"modulus_margin": "", "disk_margin": "", "settling": " layers", "overshoot": "", "steady_state_error": ""}
-_FLOOR = {"settling": 1.0, "overshoot": 0.05, "steady_state_error": 0.01}  # what a requirement of 0 is measured in
-_EXACT = 1e-9  # an error or overshoot below it is none
 _MOST = 1.0  # slack beyond which a requirement no longer steers the search
 _MODES, _ROUNDS, _GENERATIONS, _POPULATION = 12, 4, 60, 48
 _RECALL_SHARE = 0.02  # how near the least recall is looked for, as a share of the way to the most
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What every mode has to meet; a requirement of None is not asked for.
-
-    Parameters
-    ----------
-    modulus_margin : at least, in (0, 1]
-        min |1 + L| = 1/Ms.
-    disk_margin : at least, in (0, 2]
-        Balanced.
-    settling : at most, layers
-        Until the step response stays within 2 % of its end.
-    overshoot : at most, share of the end
-    steady_state_error : at most
-        |1 - T(1)|.
-
-    Raises
-    ------
-    InputError
-        No requirement, or one that is out of range.
-
-    Examples
-    --------
-    >>> Spec(modulus_margin=0.5, settling=10).asked()
-    {'modulus_margin': 0.5, 'settling': 10.0}
-    """
-
-    modulus_margin: float | None = None
-    disk_margin: float | None = None
-    settling: float | None = None
-    overshoot: float | None = None
-    steady_state_error: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in self.asked().items():
-            object.__setattr__(self, name, require_number(name, value))
-            low, high = {"modulus_margin": (0, 1), "disk_margin": (0, 2)}.get(name, (-1e-300, np.inf))
-            if not low < getattr(self, name) <= high:
-                wanted = f"in (0, {high}]" if "margin" in name else "not negative"
-                raise InputError(f"{name} must be {wanted}, got {value}")
-        if not self.asked():
-            raise InputError(f"a specification asks for at least one of {', '.join(MEASURES)}")
-
-    def asked(self) -> dict[str, float]:
-        """The requirements that are there."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-
-    def slack(self, values: Any) -> dict[str, np.ndarray]:
-        """How far each requirement is met, from a mapping or object with its measures; negative where it is not."""
-        slack = {}
-        for name, limit in self.asked().items():
-            value = np.asarray(values[name] if isinstance(values, dict) else getattr(values, name), dtype=float)
-            if "margin" in name:
-                slack[name] = value / limit - 1
-                continue
-            room = (limit - value) / max(limit, _FLOOR[name])
-            slack[name] = np.where(value <= min(limit, _EXACT), 1.0, room)
-        return slack
-
-
-class InfeasibleError(InputError):
-    """No gains within the bounds were found to meet a specification; `why` says what binds.
-
-    >>> issubclass(InfeasibleError, InputError)
-    True
-    """
-
-    def __init__(self, search: str, why: str) -> None:
-        super().__init__(f"{search}. Not met: {why}")
-        self.why = why
-
-
-class TradeOff(NamedTuple):
-    """Gains of which none is better in both measures, all meeting the other requirements; certified on all modes."""
-
-    gains: np.ndarray  # (q, 3): kp, ki, kd
-    values: dict[str, np.ndarray]  # each measure, worst mode, (q,)
-
-
-@dataclass(frozen=True)
-class Design:
-    """Gains found for a specification, and the certificate."""
-
-    controller: PID
-    loop: Loop | Passes  # the loop with that controller, and of passes with the recall
-    spec: Spec
-    performance: Performance  # the certificate: every mode of the spectrum, by its own figures
-    trade_off: TradeOff | None  # margin against settling; None where it was not asked for
-
-    @property
-    def slack(self) -> dict[str, float]:
-        """The slack of each requirement at its worst mode."""
-        return {name: float(np.min(value)) for name, value in self.spec.slack(self.performance).items()}
-
-    @property
-    def binding(self) -> str:
-        """The requirement with the least slack."""
-        return min(self.slack, key=self.slack.__getitem__)
 
 
 def tune(

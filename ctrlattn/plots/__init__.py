@@ -16,6 +16,7 @@ from ctrlattn.plots.plane import (
 from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
+from ctrlattn.plots.views import view
 
 __all__ = [
     "bifurcation",
@@ -54,4 +55,5 @@ __all__ = [
     "token_response",
     "trade_off",
     "transient_growth",
+    "view",
 ]

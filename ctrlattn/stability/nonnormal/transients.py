@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from ctrlattn import showing
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.state_matrix import require_size, state_matrix
@@ -36,6 +37,10 @@ class TransientGrowth:
     peak_time: float  # time of that norm
     continuous: bool
     _bounded: np.ndarray | None = field(repr=False)  # the matrix whose bounds were asked for
+
+    def plot(self, **options: Any) -> Any:
+        """Norms, bounds and eigenvalues over time; options as for `plots.transient_growth`."""
+        return showing.plot(self, **options)
 
     @cached_property
     def ceiling(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
+from ctrlattn import showing
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.linear.balancing import scales
@@ -26,12 +27,13 @@ from ctrlattn.stability.robustness.margins import Margins, margins
 from ctrlattn.stability.robustness.norms import require_pencil
 from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
 from ctrlattn.stability.robustness.structured import NOTHING
+from ctrlattn.values import Value
 
 _ROUNDING = 1e-9  # an attack may be smaller than the margin by this share before the sweep counts as wrong
 
 
-@dataclass(frozen=True)
-class DiskMargin:
+@dataclass(frozen=True, eq=False)
+class DiskMargin(Value):
     """Disk margin of a negative-feedback loop; all 0 where it is unstable, inf where nothing destabilises it."""
 
     margin: float  # alpha: guaranteed
@@ -43,6 +45,11 @@ class DiskMargin:
     phase: float  # degrees: and by e^{i phi}, |phi| below this; 180 where no rotation destabilises
     perturbation: np.ndarray  # (channels,) complex factors f that put a pole on the boundary at `frequency`
     residual: float  # how far from there the pole was seen, as a share of the way it came; nan without a perturbation
+    system = None  # the loop L that was given; no field, since it is no figure
+
+    def plot(self, **options: Any) -> Any:
+        """The Nyquist curve of a single loop beside its disk; options as for `plots.nyquist_disk`."""
+        return showing.plot(self, **options)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,11 @@ def disk_margin(system: Any, *, skew: float = 0.0, tol: float = 1e-6, continuous
     >>> round(disk.margin, 4), round(float(disk.perturbation[0].real), 4)  # 0.75 = 1 - 0.25; f = 4 is the gain margin
     (0.75, 4.0)
     """
-    tol, skew = float(require_number("tol", tol)), float(require_number("skew", skew))
+    disk = _disk_margin(system, float(require_number("skew", skew)), float(require_number("tol", tol)), continuous)
+    return showing.about(disk, system)
+
+
+def _disk_margin(system: Any, skew: float, tol: float, continuous: bool) -> DiskMargin:
     if not 1e-9 <= tol <= 1e-1:
         raise InputError(f"tol must lie in [1e-9, 1e-1], got {tol}")
     loop = square(realization(system, "disk_margin", continuous=continuous), "disk_margin")

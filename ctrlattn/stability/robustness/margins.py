@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import control
 import numpy as np
 
+from ctrlattn import showing
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization, require_real_system
@@ -47,6 +48,11 @@ class Margins:
     modulus_margin: float  # min |1 + L| = 1/Ms
     modulus_frequency: float  # frequency of that minimum
     residual: float = math.nan  # largest |1 + K e^{-i phi} L| over the gains and rotations above; 0 in exact arithmetic
+    system = None  # the loop L that was given; no field, since it is no figure
+
+    def plot(self, **options: Any) -> Any:
+        """The Nyquist plot of the loop with these margins; options as for `plots.nyquist`."""
+        return showing.plot(self, **options)
 
 
 class Crossings(NamedTuple):
@@ -125,7 +131,7 @@ def margins(system: Any) -> Margins:
     loop = siso_loop(system, "margins")
     poles, stable = _closed_loop(system, loop)
     if not stable:
-        return Margins(False, *[math.nan] * 8)
+        return showing.about(Margins(False, *[math.nan] * 8), system)
     curve = curves.loop_curve(loop, poles)
     result = _margins(curve, curves.adaptive_grid(curve))
     if not _holds(curve, result):
@@ -135,7 +141,7 @@ def margins(system: Any) -> Margins:
                 "margins: the closed loop is unstable for a gain or rotation below the margin that its response shows, "
                 "so that rounding decides either. Give the system in modal form, or as a transfer function"
             )
-    return result
+    return showing.about(result, system)
 
 
 def crossings(system: Any) -> Crossings:
