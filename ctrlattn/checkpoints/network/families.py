@@ -25,7 +25,7 @@ class Place:
     norm : str
         Pre-norm: the norm that the stream goes through first. Post-norm: the norm of stream + contribution.
     module : str
-        What is replaced when the sublayer is dropped.
+        What is replaced when the sublayer is dropped: the module that reads the (normed) stream.
     out : str
         The module whose output is added to the stream; "" where that is `module` itself.
     stream : str
@@ -218,8 +218,10 @@ _BERT = Family(
     norm="post",
     causal=False,
     layers="encoder.layer",
-    attention=Place(norm="attention.output.LayerNorm", module="attention.output.dense", stream="attention"),
-    mlp=Place(norm="output.LayerNorm", module="output.dense", stream="intermediate"),
+    attention=Place(
+        norm="attention.output.LayerNorm", module="attention.self", out="attention.output.dense", stream="attention"
+    ),
+    mlp=Place(norm="output.LayerNorm", module="intermediate", out="output.dense", stream="intermediate"),
     matrix="attention.self",
     value="attention.self.value",
     output="attention.output.dense",

@@ -141,6 +141,22 @@ def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> Window
     return tokens
 
 
+def windows_to_fit(checkpoint: Checkpoint, ids: Any) -> Windows:
+    """Windows of text, or images (count, channels, height, width), that gains are fitted to; a head is not needed.
+
+    Raises
+    ------
+    InputError
+        What `inputs_of` refuses; of a causal network with a head what `windows_of` refuses.
+    """
+    if checkpoint.causal:
+        return windows_of(checkpoint, ids)
+    _settled(checkpoint)
+    return (
+        _pixels(checkpoint, ids, True) if reads_images(checkpoint) else _texts(checkpoint, ids, batch=True, cut=False)
+    )
+
+
 def one_text(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
     """Token ids (n,) of a text of any length for a causal network with a head; what `windows_of` refuses is refused."""
     tokens = windows_of(checkpoint, ids, cut=True)

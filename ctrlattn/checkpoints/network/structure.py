@@ -79,18 +79,25 @@ def stand_in(sublayer: Sublayer, settings: Stand) -> torch.nn.Module:
     """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
     if isinstance(settings, dict) and "kept" in settings:
         return Beside(sublayer.module, stand_in(sublayer, settings["kept"]))
-    # Of a post-norm network of the table the last linear map of the sublayer is what is replaced.
+    # A row may also name the last linear map of a post-norm sublayer, which returns no matrix.
     pair = int(sublayer.kind == "attention" and not isinstance(sublayer.module, torch.nn.Linear))
     more = pair if sublayer.answer is None else sublayer.answer.more
     if settings is None or (sublayer.answer is not None and not sublayer.answer.direct):
         last = sublayer.module.out_features if isinstance(sublayer.module, torch.nn.Linear) else None
-        return Nothing(last if sublayer.answer is None else sublayer.answer.width, pair=more)
+        if sublayer.answer is not None:  # what reads it as it is goes as well, so that it is what is added
+            last = sublayer.width if sublayer.answer.direct else sublayer.answer.width
+        return Nothing(last, pair=more)
     width = sublayer.norm.weight.shape[0] if sublayer.width is None else sublayer.width
     gain = MemoryGain(width, pair=more, **settings) if isinstance(settings, dict) else Gain(width, settings, pair=more)
     for parameter in gain.requires_grad_(False).parameters():
         torch.nn.init.zeros_(parameter)
-    weight = next((sublayer.norm or sublayer.module).parameters())
+    weight = next(chain.from_iterable(m.parameters() for m in _with_weights(sublayer)))
     return gain.to(weight).train(sublayer.module.training)
+
+
+def _with_weights(sublayer: Sublayer) -> list[Any]:
+    """Modules of a sublayer; the first weight of them tells where a gain lives, and in which precision."""
+    return [m for m in (sublayer.norm, sublayer.module, sublayer.after, sublayer.out) if m is not None]
 
 
 def place(family: Any, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -> None:
@@ -102,8 +109,8 @@ def place(family: Any, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -
     if sublayer.answer is not None and not sublayer.answer.direct:
         # What lies between would make something of a zero, such as its bias.
         layer.set_submodule(sublayer.out_path, Nothing(cast(int, sublayer.width), pair=0))
-    elif sublayer.width is not None or isinstance(stand, Gain):
-        # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm gave.
+    elif sublayer.width is not None or sublayer.after is not None or isinstance(stand, Gain):
+        # A gain is fitted to what is added to the stream, that is, to what the sublayer's last norm or map gave.
         layer.set_submodule(sublayer.out_path, torch.nn.Identity())
 
 

@@ -20,7 +20,6 @@ from ctrlattn.checkpoints.network.watch import Watcher, attention, first, watch
 from ctrlattn.checkpoints.reduce.compensate import Calibration, SecondMoments, fitted
 from ctrlattn.checkpoints.reduce.drop import drop
 from ctrlattn.checkpoints.reduce.layerwise import Flow
-from ctrlattn.checkpoints.reduce.request import require_gains
 from ctrlattn.errors import InputError
 from ctrlattn.progress import silent
 
@@ -71,7 +70,7 @@ def choose(
     Parameters
     ----------
     checkpoint : Checkpoint
-        A causal pre-norm network with its head.
+        A causal network with its head.
     count : int
         Number of sublayers to choose.
     calibration : Calibration or (windows, length) ids
@@ -91,7 +90,7 @@ def choose(
     Raises
     ------
     InputError
-        `count` exceeds the number of layers to choose from, the network is an encoder or post-norm, or ids are bad.
+        `count` exceeds the number of layers to choose from, the network does not predict the next token, or ids are bad.
 
     References
     ----------
@@ -112,7 +111,6 @@ def choose(
     """
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
-    require_gains(checkpoint.family)
     places = _one_a_layer(checkpoint, kind)
     held = {checkpoint.layer_index(layer) for layer in keep}
     free = [i for i, sublayer in enumerate(places) if sublayer.layer not in held]

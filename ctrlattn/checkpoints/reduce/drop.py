@@ -6,13 +6,12 @@ from typing import Any, get_args
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, sublayers
-from ctrlattn.checkpoints.network.inputs import windows_of
+from ctrlattn.checkpoints.network.inputs import windows_to_fit
 from ctrlattn.checkpoints.network.repeat import require_no_loop
 from ctrlattn.checkpoints.network.structure import Structure, put, record, shared, structure_of
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.reduce.compensate import Calibration, fit_gains, settings_of
 from ctrlattn.checkpoints.reduce.proof import answers_of, missed
-from ctrlattn.checkpoints.reduce.request import require_gains
 from ctrlattn.errors import InputError
 
 
@@ -51,8 +50,9 @@ def drop(
     ------
     InputError
         A layer does not exist, has no such sublayer or is dropped already, no layer is named, layers of the network are
-        repeated, or no attention would be left. With gains: the network is an encoder or post-norm, a memory is asked
-        for where a norm follows the attention or its maps are not known, or the text gives a gain that is not finite.
+        repeated, or no attention would be left. With gains: a memory is asked for where a norm follows the attention or
+        its maps are not known, a row of the family replaces a module that does not read the stream, or the text gives a
+        gain that is not finite.
     ArithmeticError
         A traced network in which something else reads a module that is to go.
 
@@ -72,7 +72,7 @@ def drop(
     """
     gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
     calibration = None if compensate is None else Calibration.of(compensate)
-    windows = None if calibration is None else _windows(checkpoint, calibration)
+    windows = None if calibration is None else windows_to_fit(checkpoint, calibration.ids)
     before = structure_of(checkpoint.model)
     settings = {kind: settings_of(checkpoint, kind, calibration) for kind in gone if gone[kind]}
     stands: Structure = {kind: dict.fromkeys(gone[kind], settings[kind]) for kind in settings}
@@ -134,8 +134,3 @@ def _proved(
     wanted = [s for s in sublayers(family, model) if s.layer in gone[s.kind]]
     felt = missed(family, model, wanted)
     return family, [(s.kind, s.layer) for s in wanted if (s.layer, s.path) in felt]
-
-
-def _windows(checkpoint: Checkpoint, calibration: Calibration) -> Any:
-    require_gains(checkpoint.family)
-    return windows_of(checkpoint, calibration.ids)

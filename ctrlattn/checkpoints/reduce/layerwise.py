@@ -8,7 +8,8 @@ from torch.utils._pytree import tree_leaves
 
 from ctrlattn.checkpoints.network.families import Sublayer, sublayers
 from ctrlattn.checkpoints.network.inputs import Windows, in_batches
-from ctrlattn.checkpoints.network.watch import attention, first, hooked, watch, watch_calls
+from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of, watch, watch_calls
+from ctrlattn.errors import InputError
 
 
 class Flow:
@@ -64,9 +65,17 @@ class Flow:
         # Where no module reads the stream, it is the sum of what the sublayers before have given.
         before = [] if sublayer.stream is not None else sublayers(self.family, self.model)
         here = [own for own in before if own.layer == sublayer.layer and own.step < sublayer.step]
-        with watch([*here, sublayer], on, until=sublayer.out):
+        read: list[torch.Tensor] = []
+        reader: Hook = (sublayer.module, lambda module, args, kwargs: read.append(stream_of(args, kwargs)), True)
+        with watch([*here, sublayer], on, until=sublayer.out, more=[reader]):
             self._call(sublayer.layer, part)
         u, y, x = triple
+        if sublayer.width is None and not (read[0].shape == u.shape and torch.equal(read[0], u)):
+            raise InputError(
+                f"the family's row replaces {sublayer.path} of layer {sublayer.layer}, which does not read what the "
+                f"{sublayer.kind} reads: no gain can stand there; name the module that does, and the one whose output "
+                "is added as `out`"
+            )
         return u, y, x
 
     def matrices(self, sublayer: Sublayer, module: Any, batches: int) -> Iterator[torch.Tensor]:
@@ -108,5 +117,6 @@ def _arguments(family: Any, model: Any, windows: torch.Tensor, layer: int, *, ev
     layers = family.layers_of(model)
     stop = len(layers) - 1 if every else layer
     with watch_calls(layers, range(stop + 1), until=stop) as calls, attention(model, "sdpa"), torch.no_grad():
-        model.base_model(input_ids=windows, use_cache=False)
+        name = "pixel_values" if windows.is_floating_point() else "input_ids"
+        model.base_model(**{name: windows}, **({"use_cache": False} if family.causal else {}))
     return [calls.get(i, {}) for i in range(len(layers))]

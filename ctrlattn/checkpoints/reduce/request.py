@@ -6,8 +6,6 @@ from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index
 from ctrlattn.checkpoints.network.describe import Description
-from ctrlattn.checkpoints.network.families import Family
-from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 PARTS = ("attention", "mlp", "blocks")
@@ -112,14 +110,4 @@ def require_possible(request: Request, description: Description) -> None:
     """Raise InputError for whatever `reduce` would refuse of this network, before its weights are read."""
     request.wanted(of=description.layers)
     description.require_next_token()
-    if request.compensate and description.family is not None:
-        require_gains(description.family)
     description.require_text()
-
-
-def require_gains(family: Family | Traced) -> None:
-    """Raise InputError where no gain can stand for a sublayer, which is where the norm comes after it."""
-    if family.norm != "pre":
-        raise InputError(
-            f"a gain reads the norm in front of its sublayer; family {family.name!r} has the norm after it"
-        )
