@@ -90,7 +90,8 @@ def choose(
     Raises
     ------
     InputError
-        `count` exceeds the number of layers to choose from, the network does not predict the next token, or ids are bad.
+        `count` exceeds the number of layers to choose from, the network does not predict the next token, or ids are
+        bad.
 
     References
     ----------

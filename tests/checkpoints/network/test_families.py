@@ -140,7 +140,7 @@ def test_maps_without_folding_are_exact(checkpoint):
 
 
 def test_a_dropped_sublayer_adds_nothing(checkpoint):
-    """A module of zeros at `path` takes exactly this contribution away."""
+    """A module of zeros at `path` takes exactly this contribution away; of a post-norm network at `out_path`."""
 
     class Nothing(torch.nn.Module):
         def forward(self, *args, **kwargs):
@@ -153,7 +153,7 @@ def test_a_dropped_sublayer_adds_nothing(checkpoint):
         nothing = Nothing()
         tuple_wanted = one.kind == "attention" and checkpoint.family.norm == "pre"
         nothing.result = (lambda zero: (zero, None)) if tuple_wanted else (lambda zero: zero)
-        parent, _, name = one.path.rpartition(".")
+        parent, _, name = (one.out_path if checkpoint.family.norm == "post" else one.path).rpartition(".")
         holder = families.at(checkpoint.layers[1], parent) if parent else checkpoint.layers[1]
         before = getattr(holder, name)
         setattr(holder, name, nothing)

