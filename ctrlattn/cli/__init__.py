@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from ctrlattn import __version__
 from ctrlattn.cli import analyze, compare, drop, listing, loop, new, observe, report, simulate, train
+from ctrlattn.cli.options import ranges_in_words, worded
 from ctrlattn.cli.terminal import (
     CLOSED_PIPE,
     Stopped,
@@ -21,13 +22,22 @@ from ctrlattn.cli.terminal import (
     plain_usage,
     report_bug,
     silence,
+    spoken,
     stop_on_signals,
     told,
 )
 
+_GENERAL = {"--debug": "", "--quiet": "quiet", "-q": "quiet", "--verbose": "verbose", "-v": "verbose"}
+
 
 class Commands(TyperGroup):
     """The commands; a message of a wrong use shows an argument without the characters that would steer a terminal."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for command in self.commands.values():
+            for parameter in command.params:
+                ranges_in_words(parameter)
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         """Read the options in front of the command."""
@@ -47,7 +57,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 fine, 1 an asked-for check fails, 2 bad input or a file that fails, 70 a bug of ctrlattn, "
     "130 interrupted, 143 terminated, 129 terminal closed, 141 output closed.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,10 +65,11 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a bug ends it with exit code 70, a signal with 128 and its number."""
-    arguments = _debug_first(sys.argv[1:])
+    arguments = _general_first(sys.argv[1:])
     stop_on_signals()
     try:
-        app(args=arguments)
+        with spoken(_volume(arguments)):
+            app(args=arguments)
     except Stopped as stop:
         with suppress(OSError):  # stderr may be closed too
             typer.echo(f"ctrlattn: {stop}", err=True)
@@ -79,15 +89,20 @@ def main() -> None:
         end_on_signals()
 
 
-def _debug_first(arguments: list[str]) -> list[str]:
-    """The arguments with --debug in front: it is not an option of a command, but people write it at the end.
+def _general_first(arguments: list[str]) -> list[str]:
+    """The arguments with --debug, --quiet and --verbose in front: no command has them, but people write them last.
 
-    >>> _debug_first(["report", "--debug"])
-    ['--debug', 'report']
+    >>> _general_first(["report", "--debug", "-q"])
+    ['--debug', '-q', 'report']
     """
-    if "--debug" not in arguments:
-        return arguments
-    return ["--debug", *(argument for argument in arguments if argument != "--debug")]
+    general = [argument for argument in arguments if argument in _GENERAL]
+    return [*general, *(argument for argument in arguments if argument not in _GENERAL)]
+
+
+def _volume(arguments: list[str]) -> str:
+    """How much is said on stderr; of --quiet and --verbose the last one counts."""
+    asked = [_GENERAL[argument] for argument in arguments if _GENERAL.get(argument)]
+    return asked[-1] if asked else "normal"
 
 
 def _show_version(asked: bool) -> None:
@@ -102,19 +117,25 @@ def _root(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a bug.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr but errors.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say the seconds of each step, and time and memory at the end.")
+    ] = False,
 ) -> None:
-    pass  # `main` reads --debug from the arguments, since a bug may end a command before or after this
+    pass  # `main` reads all but the version from the arguments, since a bug may end a command before or after this
 
 
-app.command(epilog=report.EXAMPLES)(report.report)
-app.command(epilog=simulate.EXAMPLES)(simulate.simulate)
-app.command(epilog=new.EXAMPLES)(new.new)
-app.command(epilog=compare.EXAMPLES)(compare.compare)
-app.command(epilog=train.EXAMPLES)(train.train)
-app.command(epilog=observe.EXAMPLES)(observe.observe)
-app.command(epilog=analyze.EXAMPLES)(analyze.analyze)
-app.command(epilog=drop.EXAMPLES)(drop.drop)
-app.command(epilog=loop.EXAMPLES)(loop.loop)
-app.command("list")(listing.list_)
+_COMMANDS = (
+    (report.report, report.EXAMPLES, "Write a page: attention as a feedback loop."),
+    (new.new, new.EXAMPLES, "Print a configuration, every key explained."),
+    (compare.compare, compare.EXAMPLES, "Compare two results, variable by variable."),
+    (train.train, train.EXAMPLES, "Train attention laws alike, and compare them."),
+    (analyze.analyze, analyze.EXAMPLES, "Measure the feedback of every sublayer."),
+    (drop.drop, drop.EXAMPLES, "Take sublayers out of a checkpoint."),
+    (loop.loop, loop.EXAMPLES, "Repeat a span of layers as a controlled loop."),
+)
+for _command, _examples, _help in _COMMANDS:
+    app.command(epilog=_examples, short_help=_help)(worded(_command))
+app.command("list", short_help="Show presets, parts and shipped signals.")(worded(listing.list_))
 
 __all__ = ["app", "main"]

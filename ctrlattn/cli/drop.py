@@ -11,9 +11,9 @@ from ctrlattn.cli.terminal import (
     described,
     file_of,
     load_checkpoint,
-    one_line,
     one_line_errors,
     print_json,
+    say,
     show_path,
     show_progress,
     text_of,
@@ -114,10 +114,9 @@ def drop(
         if not (folder / "model" / "config.json").exists():
             checkpoints.save(reduction.after, folder / "model")
         saved = reloaded(reduction.after, folder / "model", split.judge[0], before=checkpoint)
-        typer.echo(
-            f"ctrlattn: the network was loaded again from {one_line(folder / 'model')}: the largest difference of a "
-            f"logit is {saved.difference:.3g}, {saved.tolerance:.3g} is accepted",
-            err=True,
+        say(
+            f"the network was loaded again from {folder / 'model'}: the largest difference of a logit is "
+            f"{saved.difference:.3g}, {saved.tolerance:.3g} is accepted"
         )
         show_progress("speed", 0, 1)
         networks = {"intact": reduction.before, "reduced": reduction.after}

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli.options import Gains, LawOfGains, pid_of
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -25,13 +26,15 @@ EXAMPLES = (
 
 def loop(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
-    layers: Annotated[str, typer.Option("--layers", help="The span a:b, layers a to b - 1.")],
+    layers: Annotated[str, typer.Option("--layers", metavar="A:B", help="The span a:b, layers a to b - 1.")],
     text: Annotated[str, typer.Option("--text", help="Text to judge by; a file, or the text itself.")],
     passes: Annotated[int, typer.Option(help="How often the span runs, at least once.")] = 4,
     gain: Annotated[float | None, typer.Option(help="Gain of a P controller over passes.")] = None,
     controller: Annotated[
         Path | None, typer.Option(help="TOML file whose [loop] has the controller over passes, in place of --gain.")
     ] = None,
+    pid: Gains = None,
+    form: LawOfGains = None,
     recall: Annotated[float, typer.Option(help="Pull back to the stream that entered the span, at least 0.")] = 0.0,
     scan: Annotated[bool, typer.Option("--scan", help="Forecast all spans of this length over depth.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to.")] = Path("looped"),
@@ -52,7 +55,7 @@ def loop(
         from ctrlattn.identity import digest, of_network, work_folder
 
         claim(out)
-        span, law, words = _span(layers), _law(gain, controller), text_of(text)
+        span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
         description = described(source, allow_download)
 
         from ctrlattn import checkpoints
@@ -87,14 +90,15 @@ def _span(layers: str) -> tuple[int, int]:
     raise InputError(f"--layers must be a:b with whole numbers, such as 10:14 for the layers 10 to 13, got {layers!r}")
 
 
-def _law(gain: float | None, file: Path | None) -> Any:
-    """The controller over passes; None where neither option is given."""
+def _law(gain: float | None, file: Path | None, pid: Any) -> Any:
+    """The controller over passes; None where no option gives one."""
     from ctrlattn.controllers import PID
 
+    given = [name for name, value in (("--gain", gain), ("--controller", file), ("--pid", pid)) if value is not None]
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} say the law twice: give one of them")
     if file is None:
-        return None if gain is None else PID(gain)
-    if gain is not None:
-        raise InputError("--controller says the whole law: leave out --gain")
+        return PID(gain) if gain is not None else pid
     from ctrlattn import config
 
     law = config.load(file).loop.controller

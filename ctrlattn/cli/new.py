@@ -4,32 +4,25 @@ from typing import Annotated
 
 import typer
 
+from ctrlattn.cli.options import Gains, LawOfGains, pid_of, presets
 from ctrlattn.cli.terminal import one_line_errors
 
 EXAMPLES = "Examples:  ctrlattn new > loop.toml   |   ctrlattn new neutreno --pid 0.4 0.1 0 --form ema > loop.toml"
 
 
 def new(
-    preset: Annotated[str, typer.Argument(metavar="PRESET", help="Preset to begin with.")] = "pidformer-printed",
-    pid: Annotated[
-        tuple[float, float, float] | None,
-        typer.Option("--pid", metavar="KP KI KD", help="Gains in place of the preset's."),
-    ] = None,
-    form: Annotated[str | None, typer.Option(metavar="printed|ema", help="Law of these gains.")] = None,
+    preset: Annotated[
+        str, typer.Argument(metavar="PRESET", help="Preset to begin with.", autocompletion=presets)
+    ] = "pidformer-printed",
+    pid: Gains = None,
+    form: LawOfGains = None,
 ) -> None:
     """Print a configuration with every key explained."""
     with one_line_errors():
         from dataclasses import replace
 
-        from ctrlattn import presets
         from ctrlattn.config import explained
-        from ctrlattn.controllers import PID
-        from ctrlattn.errors import InputError, require_known
+        from ctrlattn.presets import get
 
-        loop = presets.get(preset)
-        if pid is None and form is not None:
-            raise InputError("--form is the law of gains: give --pid KP KI KD with it")
-        if pid is not None:
-            law = "printed" if form is None else require_known("form", form, ("printed", "ema"))
-            loop = replace(loop, controller=PID(*pid, form=law))  # type: ignore[arg-type]
-        typer.echo(explained(loop), nl=False)
+        loop, law = get(preset), pid_of(pid, form)
+        typer.echo(explained(loop if law is None else replace(loop, controller=law)), nl=False)

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli import options
+from ctrlattn.cli.options import Gains, LawOfGains
 from ctrlattn.cli.terminal import (
     AsJSON,
     described,
@@ -26,11 +28,16 @@ EXAMPLES = (
 def report(
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; made if absent.")] = Path("report"),
     preset: Annotated[
-        list[str] | None, typer.Option("--preset", "-p", help="Loop to compare, by name (repeatable); see `list`.")
+        list[str] | None,
+        typer.Option(
+            "--preset", "-p", help="Loop to compare, by name (repeatable); see `list`.", autocompletion=options.presets
+        ),
     ] = None,
     config: Annotated[
         list[Path] | None, typer.Option("--config", "-c", help="Loop to compare, from a TOML file (repeatable).")
     ] = None,
+    pid: Gains = None,
+    form: LawOfGains = None,
     signals: Annotated[
         Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
     ] = None,
@@ -54,16 +61,19 @@ def report(
     self-contained file), figures/ (PNG and SVG), results.nc and summary.json.
     """
     with one_line_errors():
+        from dataclasses import replace
+
         from ctrlattn import config as configurations
+        from ctrlattn import presets
         from ctrlattn.errors import require_installed
         from ctrlattn.files import claim
-        from ctrlattn.presets import describe
 
+        law = options.pid_of(pid, form)
         claim(out)
         if interactive:
             require_installed("--interactive", "plotly")
         for name in preset or ():
-            describe(name)
+            presets.describe(name)
         for path in config or ():
             configurations.load(path)
         if signals is not None and checkpoint is not None:
@@ -78,6 +88,7 @@ def report(
             out,
             presets=preset,
             configurations=config,
+            loops={} if law is None else {repr(law): replace(presets.get("pidformer-printed"), controller=law)},
             signals_file=signals,
             recorded=recorded,
             interactive=interactive,

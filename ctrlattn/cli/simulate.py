@@ -5,19 +5,33 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli import options
+from ctrlattn.cli.options import Gains, LawOfGains
 from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json, show_path
 from ctrlattn.errors import InputError
 
-EXAMPLES = "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc"
+EXAMPLES = (
+    "Examples:  ctrlattn simulate prediction-error --layers 15   |   ctrlattn simulate loop.toml --out run.nc   |   "
+    "ctrlattn simulate neutreno --pid 0.6 0.1 0"
+)
 
 
 def simulate(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="Name of a preset, or a configuration.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET|FILE.toml", help="Name of a preset, or a configuration.", autocompletion=options.presets
+        ),
+    ],
+    pid: Gains = None,
+    form: LawOfGains = None,
     layers: Annotated[int | None, typer.Option(min=0, max=MOST, help="Layers (time steps).")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of the seeded Gaussian signal.")] = None,
     features: Annotated[int | None, typer.Option(min=1, help="Features of the signal.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=MOST, help="Seed of the signal.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="netCDF file for the trajectory.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.nc", help="netCDF file for the trajectory.")
+    ] = None,
     as_json: AsJSON = False,
 ) -> None:
     """Simulate one loop on a seeded Gaussian signal and show how its state develops over depth."""
@@ -28,7 +42,7 @@ def simulate(
         from ctrlattn.files import claim
         from ctrlattn.loop import simulate as run
 
-        loop, plan = _loop_of(source)
+        loop, plan = _loop_of(source, options.pid_of(pid, form))
         layers, tokens = given(layers, plan.layers), given(tokens, plan.tokens)
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if out is not None and not out.parent.is_dir():
@@ -64,13 +78,17 @@ def _require_room(loop: Any, layers: int, tokens: int, features: int) -> None:
     require_memory(recorded + pairs, f"--layers {layers} --tokens {tokens} --features {features}")
 
 
-def _loop_of(source: str) -> tuple[Any, Any]:
+def _loop_of(source: str, law: Any) -> tuple[Any, Any]:
+    from dataclasses import replace
+
     from ctrlattn import config, presets
 
     if source.endswith(".toml"):
         configuration = config.load(source)
-        return configuration.loop, configuration.simulation
-    return presets.get(source), config.Simulation()
+        loop, plan = configuration.loop, configuration.simulation
+    else:
+        loop, plan = presets.get(source), config.Simulation()
+    return (loop if law is None else replace(loop, controller=law)), plan
 
 
 def _mean_cosine(state: Any) -> float:

@@ -11,9 +11,11 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,8 @@ _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errn
 
 _STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 _LATER = 0.05  # seconds after which a signal that was lost is raised once more
+_VOLUME = ContextVar("volume", default="normal")  # of this run of the command line, and of no other
+_BEGAN = ContextVar("began", default=0.0)
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell says it
 
 MOST = 2**63 - 1  # seeds and counts are whole numbers of 64 bits
@@ -186,7 +190,7 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
     """checkpoints.load of what was described, after a line on stderr."""
     from ctrlattn import checkpoints
 
-    typer.echo(f"ctrlattn: loading {one_line(description.source)}", err=True)
+    say(f"loading {description.source}")
     return checkpoints.load(
         description.source,
         tokenizer=description.tokenizer,
@@ -237,10 +241,43 @@ def print_json(facts: Any) -> None:
     typer.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
+def say(text: str) -> None:
+    """A line on stderr about what goes on; --quiet leaves it out."""
+    if _VOLUME.get() != "quiet":
+        typer.echo(f"ctrlattn: {one_line(text)}", err=True)
+
+
+@contextmanager
+def spoken(volume: str) -> Iterator[None]:
+    """How much is said on stderr in the block: "quiet", "normal" or "verbose", which counts seconds and memory."""
+    began, before = time.monotonic(), _VOLUME.set(volume)
+    told = _BEGAN.set(began)
+    try:
+        yield
+    finally:
+        if volume == "verbose":
+            say(f"took {time.monotonic() - began:.1f} s{_memory()}")
+        _VOLUME.reset(before)
+        _BEGAN.reset(told)
+
+
+def _memory() -> str:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f", at most {most / (2**20 if sys.platform == 'darwin' else 2**10):.0f} MiB of memory"
+
+
 def show_progress(step: str, done: int, total: int) -> None:
     """Show a progress bar on stderr, redrawn in place on a terminal, with one line per step elsewhere."""
+    volume = _VOLUME.get()
+    if volume == "quiet":
+        return
     bar = "█" * round(20 * done / total)
-    line = f"ctrlattn [{bar:<20}] {done}/{total} {one_line(step)}"
+    clock = f"{time.monotonic() - _BEGAN.get():7.1f} s " if volume == "verbose" else ""
+    line = f"ctrlattn {clock}[{bar:<20}] {done}/{total} {one_line(step)}"
     if sys.stderr.isatty():
         typer.echo(f"\r\x1b[2K{line}", err=True, nl=done == total)
     else:

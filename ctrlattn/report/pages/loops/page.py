@@ -1,12 +1,13 @@
 """loops + recorded signals -> the page of `ctrlattn report`: its heading, facts and order of sections."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctrlattn import config, signals
 from ctrlattn.errors import InputError
 from ctrlattn.files import require_output
+from ctrlattn.loop import Loop
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
@@ -33,6 +34,7 @@ def write(
     *,
     presets: Sequence[str] | None = None,
     configurations: Sequence[str | Path] | None = None,
+    loops: Mapping[str, Loop] | None = None,
     signals_file: str | Path | None = None,
     recorded: Sequence[Any] | None = None,
     interactive: bool = False,
@@ -48,6 +50,8 @@ def write(
         Loops to compare. Without presets and configurations: softmax, NeuTRENO and both PIDformer laws.
     configurations : paths of TOML files, optional
         Further loops, which are named after their files.
+    loops : name -> Loop, optional
+        Further loops.
     signals_file : path, optional
         Recorded signals (see ctrlattn.signals), by default those that ship with the package.
     recorded : Datasets of checkpoints.tap, optional
@@ -75,8 +79,8 @@ def write(
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
     require_output(out)
-    loops = named_loops(presets, {Path(path).stem: config.load(path).loop for path in configurations or ()})
-    material = Material(loops, _networks(signals_file, recorded))
+    configured = {Path(path).stem: config.load(path).loop for path in configurations or ()}
+    material = Material(named_loops(presets, {**configured, **(loops or {})}), _networks(signals_file, recorded))
     require_in_range(material)
     tell = progress or silent
     if material.start_words != RECORDED:

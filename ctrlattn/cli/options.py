@@ -1,0 +1,95 @@
+"""Options that several commands have, what completes them, and the words of --help.
+
+Types read as a person says them: N for a whole number, X for a number, FILE, DIR, NAME; a range as "at least 1".
+"""
+
+import re
+from collections.abc import Callable
+from inspect import get_annotations
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from ctrlattn.errors import InputError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Gains = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option("--pid", metavar="KP KI KD", help="Gains of a PID, in place of a file with a [controller]."),
+]
+LawOfGains = Annotated[
+    str | None, typer.Option("--form", metavar="printed|ema", help="Law of --pid; default: printed.")
+]
+
+_WORDS = {int: "N", float: "X", Path: "FILE", str: "NAME"}
+_NAMED = {"out": "DIR", "text": "FILE|TEXT", "held_out": "FILE|TEXT", "checkpoint": "SOURCE", "layers": "N"}
+
+
+def pid_of(gains: tuple[float, float, float] | None, form: str | None) -> Any:
+    """The PID of --pid and --form; None where --pid is not given.
+
+    >>> pid_of((0.5, 0.1, 0.0), "ema")
+    PID(kp=0.5, ki=0.1, form='ema')
+    """
+    from ctrlattn.controllers import PID
+    from ctrlattn.errors import require_known
+
+    if gains is None:
+        if form is not None:
+            raise InputError("--form is the law of gains: give --pid KP KI KD with it")
+        return None
+    return PID(*gains, form="printed" if form is None else require_known("form", form, ("printed", "ema")))  # type: ignore[arg-type]
+
+
+def presets(incomplete: str) -> list[str]:
+    """Names that begin so, for the completion of a shell."""
+    from ctrlattn.presets import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def worded(function: Function) -> Function:
+    """A command whose options and arguments say in --help what a person puts there."""
+    for name, annotation in get_annotations(function, eval_str=True).items():
+        kind, *infos = get_args(annotation)
+        info = infos[0] if infos else None
+        if not hasattr(info, "metavar"):
+            continue  # what it returns
+        if info.metavar is None and _plain(kind) is not bool:
+            info.metavar = _NAMED.get(name) or _WORDS.get(_plain(kind), "VALUE")
+    return function
+
+
+def ranges_in_words(parameter: Any) -> None:
+    """Let the help of one parameter say its range in words; the largest seed of 64 bits is no news."""
+    record = parameter.get_help_record
+
+    def in_words(context: Any) -> Any:
+        told = record(context)
+        return told and (re.sub(r" <[\w ]+>$", "", told[0]), range_in_words(told[1]))
+
+    parameter.get_help_record = in_words
+
+
+def range_in_words(text: str) -> str:
+    """A help text with its range in words.
+
+    >>> range_in_words("Seed.  [default: 0; 0<=x<=9223372036854775807]")
+    'Seed.  [default: 0; at least 0]'
+    >>> range_in_words("Seeds.  [x>=1]"), range_in_words("Share.  [0<=x<=1]")
+    ('Seeds.  [at least 1]', 'Share.  [0 to 1]')
+    """
+    text = re.sub(r"(\S+)<=x<=9223372036854775807\b", r"at least \1", text)
+    text = re.sub(r"([\d.+-]+)<=x<=([\d.+-]+)", r"\1 to \2", text)
+    text = re.sub(r"\bx>=([\d.+-]+)", r"at least \1", text)
+    return re.sub(r"\bx<=([\d.+-]+)", r"at most \1", text)
+
+
+def _plain(kind: Any) -> Any:
+    """list[int] | None -> int."""
+    if get_origin(kind) in (Union, UnionType):
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    return get_args(kind)[0] if get_origin(kind) in (list, tuple) else kind
