@@ -127,9 +127,11 @@ def _root(
 
 _COMMANDS = (
     (report.report, report.EXAMPLES, "Write a page: attention as a feedback loop."),
+    (simulate.simulate, simulate.EXAMPLES, "Run one loop, and show its state over depth."),
     (new.new, new.EXAMPLES, "Print a configuration, every key explained."),
     (compare.compare, compare.EXAMPLES, "Compare two results, variable by variable."),
     (train.train, train.EXAMPLES, "Train attention laws alike, and compare them."),
+    (observe.observe, observe.EXAMPLES, "Learn sparse causes of one signal of a layer."),
     (analyze.analyze, analyze.EXAMPLES, "Measure the feedback of every sublayer."),
     (drop.drop, drop.EXAMPLES, "Take sublayers out of a checkpoint."),
     (loop.loop, loop.EXAMPLES, "Repeat a span of layers as a controlled loop."),

@@ -25,7 +25,7 @@ EXAMPLES = (
 
 
 def observe(
-    source: Annotated[str, typer.Argument(help="transformers directory, .gguf file or hub id.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="transformers directory, .gguf file or hub id.")],
     layer: Annotated[int, typer.Option(help="Index of the layer; the first is 0.")],
     text: Annotated[str, typer.Option("--text", help="UTF-8 file to learn from; a tenth of it is held out.")],
     signal: Annotated[str, typer.Option(help="Signal of the layer: state, prediction, error, mid or mlp.")] = "state",

@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import typer
+from typer.models import ArgumentInfo, OptionInfo
 
 from ctrlattn.errors import InputError
 
@@ -54,9 +55,8 @@ def presets(incomplete: str) -> list[str]:
 def worded(function: Function) -> Function:
     """A command whose options and arguments say in --help what a person puts there."""
     for name, annotation in get_annotations(function, eval_str=True).items():
-        kind, *infos = get_args(annotation)
-        info = infos[0] if infos else None
-        if not hasattr(info, "metavar"):
+        kind, info = (*get_args(annotation), None, None)[:2]
+        if not isinstance(info, ArgumentInfo | OptionInfo):
             continue  # what it returns
         if info.metavar is None and _plain(kind) is not bool:
             info.metavar = _NAMED.get(name) or _WORDS.get(_plain(kind), "VALUE")
