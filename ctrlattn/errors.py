@@ -21,6 +21,7 @@ _EXTRAS = {
     "gguf": ("hf", "gguf"),
     "plotly": ("interactive", "plotly"),
     "sklearn": ("train", "scikit-learn"),
+    "pyarrow": ("tables", "pyarrow"),
 }
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Comparison",
     "Difference",
     "compare",
+    "complete",
     "json_ready",
     "load",
     "save",
@@ -90,12 +91,6 @@ def to_xarray(
             depth=("depth", np.arange(labelled.sizes["depth"]), {"units": "layer", "long_name": "layer that reads it"}),
             layer=("layer", np.arange(labelled.sizes["layer"]), {"units": "layer", "long_name": "layer"}),
         )
-    labelled = labelled.assign_coords(
-        {
-            name: (name, np.arange(labelled.sizes[name]), {"units": "1", "long_name": f"number of the {word}"})
-            for name, word in {**dict.fromkeys(batch, "batch"), "token": "token", "feature": "feature"}.items()
-        }
-    )
     if tokens is not None:
         if len(tokens) != labelled.sizes["token"]:
             raise InputError(f"{len(tokens)} token names for {labelled.sizes['token']} tokens")
@@ -106,7 +101,33 @@ def to_xarray(
         labelled.attrs["configuration"] = config.dumps(loop)
     if seed is not None:
         labelled.attrs["seed"] = seed
-    return labelled
+    return complete(labelled)
+
+
+def complete(result: "xr.Dataset") -> "xr.Dataset":
+    """A Dataset in which every dim has a coordinate, every variable a long name, and every number a unit.
+
+    What is there stays. A dim without coordinate gets 0, 1, ...; a name gets its own words; a number is without unit.
+    Texts are labels and become coordinates.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> done = complete(xr.Dataset({"mean_gain": ("head", [0.5, 1.5])}))
+    >>> done["head"].to_numpy().tolist(), done["mean_gain"].attrs
+    ([0, 1], {'long_name': 'mean gain', 'units': '1'})
+    """
+    numbered = {
+        name: (name, np.arange(size), {"long_name": f"number of the {str(name).replace('_', ' ')}"})
+        for name, size in result.sizes.items()
+        if name not in result.variables
+    }
+    whole = result.assign_coords(numbered)
+    whole = whole.set_coords([name for name, v in whole.variables.items() if v.dtype.kind in "OUT"])
+    for name in whole.variables:
+        units = {} if whole[name].dtype.kind in "OUT" else {"units": "1"}
+        whole[name].attrs = {"long_name": str(name).replace("_", " "), **units, **whole[name].attrs}
+    return whole
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ ROOMS = {
     "nn": ("Modules with a controller, and training", ("nn",)),
     "observers": ("Dictionaries of features", ("observers",)),
     "plots": ("Plots", ("plots",)),
-    "files": ("Configuration, recordings and results", ("config", "signals", "results", "netcdf", "memory", "errors")),
+    "files": (
+        "Configuration, recordings and results",
+        ("config", "signals", "results", "netcdf", "tables", "memory", "errors"),
+    ),
 }
 
 

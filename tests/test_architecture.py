@@ -32,7 +32,7 @@ FLOW = (
     ("predictors", "controllers", "normalizers", "tracking", "passes"),
     ("sequential",),
     ("loop",),
-    ("streaming", "presets", "memory", "config", "netcdf", "results", "signals"),
+    ("streaming", "presets", "memory", "config", "netcdf", "tables", "results", "signals"),
     ("linear",),
     ("stability",),
     ("frequency",),

@@ -98,6 +98,22 @@ def test_simulate_is_simulate(tmp_path):
     assert "RMS state" in invoke("simulate", "neutreno", "--layers", 2).stdout
 
 
+def test_simulate_writes_further_formats(tmp_path):
+    out = tmp_path / "run.nc"
+    told = invoke("simulate", "neutreno", "--layers", 2, "--out", out, "--format", "csv", "--format", "mat")
+    assert told.exit_code == 0, told.output
+    names = {"run.nc", "run.mat", "run.depth_token_feature.csv", "run.layer_token_feature.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for options, words in (
+        (["--out", tmp_path / "other.nc", "--format", "xlsx"], "unknown format 'xlsx': known are mat, csv, parquet"),
+        (["--format", "csv"], "give --out as well"),
+    ):
+        told = invoke("simulate", "neutreno", *options)
+        assert told.exit_code == 2
+        assert words in told.stderr
+    assert not (tmp_path / "other.nc").exists()
+
+
 def test_simulate_reads_a_file(tmp_path):
     path = tmp_path / "loop.toml"
     path.write_text(config.dumps(presets.get("neutreno"), config.Simulation(layers=2, tokens=3, features=4, seed=1)))

@@ -99,3 +99,17 @@ def test_compare_of_zeros_is_absolute():
 def test_only_a_trajectory_is_labelled():
     with pytest.raises(TypeError, match="to_xarray takes what simulate returns, a Trajectory, got ndarray"):
         results.to_xarray(np.ones((3, 2)))
+
+
+def test_a_complete_result_has_coordinates_units_and_long_names():
+    bare = xr.Dataset({"mean_gain": (("layer", "head"), np.ones((2, 3))), "name": ("head", ["a", "b", "c"])})
+    done = results.complete(bare)
+    assert set(done.coords) == {"layer", "head", "name"}
+    assert done["layer"].to_numpy().tolist() == [0, 1]
+    assert done["mean_gain"].attrs == {"long_name": "mean gain", "units": "1"}
+    assert done["name"].attrs == {"long_name": "name"}
+    assert bare["mean_gain"].attrs == {}
+    assert set(bare.coords) == set()
+    run = results.to_xarray(simulate(LOOP, X, 3), tokens=["a", "b", "c", "d"])
+    assert results.complete(run).identical(run)
+    assert all("long_name" in run[name].attrs for name in run.variables)

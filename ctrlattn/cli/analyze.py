@@ -8,6 +8,7 @@ import typer
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
+    Formats,
     described,
     load_checkpoint,
     one_line_errors,
@@ -41,6 +42,7 @@ def analyze(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the random directions.")] = 0,
     allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Measure sign and gain of the feedback of every sublayer and head, spectra, sinks, gains and growth over depth.
@@ -50,7 +52,9 @@ def analyze(
     """
     with one_line_errors():
         from ctrlattn.files import claim
+        from ctrlattn.tables import require_formats
 
+        require_formats(formats or ())
         claim(out)
         words = text_of(text)
         description = described(source, allow_download)
@@ -79,7 +83,7 @@ def analyze(
             identity=identity,
             progress=show_progress,
         )
-        written = write_analysis(folder, profile)
+        written = write_analysis(folder, profile, formats=formats or ())
         if as_json:
             print_json(written.summary)
         else:

@@ -9,6 +9,7 @@ from ctrlattn.cli import options
 from ctrlattn.cli.options import Gains, LawOfGains
 from ctrlattn.cli.terminal import (
     AsJSON,
+    Formats,
     described,
     load_checkpoint,
     one_line_errors,
@@ -53,6 +54,7 @@ def report(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Add plotly panes (the page grows by about 5 MB).")
     ] = False,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Write a page that shows attention as a feedback loop, on signals of a real network.
@@ -67,8 +69,10 @@ def report(
         from ctrlattn import presets
         from ctrlattn.errors import require_installed
         from ctrlattn.files import claim
+        from ctrlattn.tables import require_formats
 
         law = options.pid_of(pid, form)
+        require_formats(formats or ())
         claim(out)
         if interactive:
             require_installed("--interactive", "plotly")
@@ -92,6 +96,7 @@ def report(
             signals_file=signals,
             recorded=recorded,
             interactive=interactive,
+            formats=formats or (),
             progress=show_progress,
         )
         if as_json:

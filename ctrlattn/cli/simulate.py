@@ -7,7 +7,7 @@ import typer
 
 from ctrlattn.cli import options
 from ctrlattn.cli.options import Gains, LawOfGains
-from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json, show_path
+from ctrlattn.cli.terminal import MOST, AsJSON, Formats, given, one_line_errors, print_json, show_path
 from ctrlattn.errors import InputError
 
 EXAMPLES = (
@@ -32,19 +32,22 @@ def simulate(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE.nc", help="netCDF file for the trajectory.")
     ] = None,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Simulate one loop on a seeded Gaussian signal and show how its state develops over depth."""
     with one_line_errors():
         import numpy as np
 
-        from ctrlattn import results
+        from ctrlattn import results, tables
         from ctrlattn.files import claim
         from ctrlattn.loop import simulate as run
 
         loop, plan = _loop_of(source, options.pid_of(pid, form))
         layers, tokens = given(layers, plan.layers), given(tokens, plan.tokens)
         features, seed = given(features, plan.features), given(seed, plan.seed)
+        if tables.require_formats(formats or ()) and out is None:
+            raise InputError("--format writes beside the netCDF file: give --out as well")
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         _require_room(loop, layers, tokens, features)
@@ -57,7 +60,9 @@ def simulate(
             error = np.sqrt(np.mean((loop.tracking.error(trajectory.state, x)) ** 2, axis=(-2, -1)))
         cosine = [_mean_cosine(state) for state in trajectory.state]
         if out is not None:
-            results.save(out, results.to_xarray(trajectory, loop=loop, seed=seed))
+            labelled = results.to_xarray(trajectory, loop=loop, seed=seed)
+            results.save(out, labelled)
+            tables.export(out, labelled, formats or ())
         if as_json:
             facts = {"source": source, "layers": layers, "tokens": tokens, "features": features, "seed": seed}
             print_json({**facts, "rms": rms, "rms_error": error, "mean_cosine": cosine, "out": out and str(out)})

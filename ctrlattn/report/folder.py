@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctrlattn import __version__, plots, results
+from ctrlattn import __version__, plots, results, tables
 from ctrlattn.files import atomic, output_directory, together
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report.page import M, Page
@@ -32,6 +32,7 @@ def write(
     *,
     progress: Progress = silent,
     panes: Callable[[M], Mapping[str, str]] | None = None,
+    formats: Sequence[str] = (),
 ) -> Report:
     """Write figures, results and summary of a page, and the page itself last: where it exists, all files exist.
 
@@ -47,12 +48,15 @@ def write(
     progress : callable, optional
         It is called with the name of a step, the number of finished steps and their total.
     panes : material -> {name of a picture: markup to place under it}, optional
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
 
     Raises
     ------
     InputError
-        The directory cannot be written.
+        The directory cannot be written, or a format is unknown.
     """
+    tables.require_formats(formats)
     folder, total = output_directory(out), len(page.sections) + 1
     sections: list[Section] = []
     for done, (name, sections_of) in enumerate(page.sections.items()):
@@ -61,20 +65,25 @@ def write(
     progress("pictures and files", total - 1, total)
     shown = {} if panes is None else panes(material)
     with together(folder, last=_PAGE) as stage:
-        summary = _save(stage, page, material, sections, shown)
+        summary = _save(stage, page, material, sections, shown, formats)
     progress("done", total, total)
     return Report(folder / _PAGE, summary)
 
 
 def _save(
-    folder: Path, page: Page[M], material: M, sections: Sequence[Section], panes: Mapping[str, str]
+    folder: Path,
+    page: Page[M],
+    material: M,
+    sections: Sequence[Section],
+    panes: Mapping[str, str],
+    formats: Sequence[str],
 ) -> dict[str, Any]:
     facts = page.facts(material)
     summary = _summary(facts, sections)
     for name, text_of in page.beside.items():
         _save_text(folder / name, text_of(material))
     drawings = _save_figures(output_directory(folder / "figures"), sections)
-    _save_results(folder / "results.nc", sections, facts)
+    _save_results(folder / "results.nc", sections, facts, formats)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     html = render(sections, page.heading(material), drawings=drawings, interactive=panes)
     _save_text(folder / _PAGE, html)
@@ -97,14 +106,16 @@ def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
     return drawings
 
 
-def _save_results(path: Path, sections: Sequence[Section], facts: Mapping[str, Any]) -> None:
+def _save_results(path: Path, sections: Sequence[Section], facts: Mapping[str, Any], formats: Sequence[str]) -> None:
+    """Every variable with all its coordinates, in one netCDF file and the further formats."""
     import xarray as xr
 
     variables = {name: variable for section in sections for name, variable in section.variables.items()}
     texts = {name: json.dumps(results.json_ready(value)) for name, value in facts.items()}
-    results.save(
-        path, xr.Dataset(variables, attrs={"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, **texts})
-    )
+    about = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, **texts}
+    dataset = results.complete(xr.Dataset(variables, attrs=about))
+    results.save(path, dataset)
+    tables.export(path, dataset, formats)
 
 
 def _save_text(path: Path, text: str) -> None:

@@ -41,7 +41,17 @@ def test_a_page_is_its_sections_facts_and_documents(tmp_path):
     assert (summary["layers"], summary["first"], summary["schema_version"]) == (2, {"sum": 3.0}, 1)
     saved = results.load(tmp_path / "out" / "results.nc")
     np.testing.assert_array_equal(saved["signal"], [1.0, 2.0])
+    np.testing.assert_array_equal(saved["layer"], [0, 1])
     assert json.loads(saved.attrs["layers"]) == 2
+
+
+def test_further_formats_stand_beside_the_results(tmp_path):
+    folder.write(tmp_path, PAGE, [1.0, 2.0], formats=["csv", "mat"])
+    assert (tmp_path / "results.layer.csv").read_text() == "layer,signal\n0,1.0\n1,2.0\n"
+    assert (tmp_path / "results.mat").exists()
+    with pytest.raises(InputError, match="unknown format 'xlsx'"):
+        folder.write(tmp_path / "other", PAGE, [1.0], formats=["xlsx"])
+    assert not (tmp_path / "other").exists()
 
 
 def test_every_section_is_a_step(tmp_path):

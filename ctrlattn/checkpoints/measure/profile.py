@@ -183,7 +183,7 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
     }
     if "sublayer" in whole.sizes:
         coords["sublayer"] = list(measurement.slots)
-    return whole.assign_coords(coords).assign_attrs(
+    return results.complete(whole.assign_coords(coords)).assign_attrs(
         schema_version=SCHEMA_VERSION,
         ctrlattn=__version__,
         model=checkpoint.name,

@@ -250,7 +250,8 @@ def _loss(study: "LoopStudy") -> list[Section]:
                     {"units": "nat/token", "long_name": _WORDS[name]},
                 )
                 for name, each in study.losses.items()
-            },
+            }
+            | {"passes": (("passes",), np.array(study.counts), {"units": "1", "long_name": "passes through the span"})},
         )
     ]
 

@@ -48,6 +48,7 @@ def test_the_page_says_what_the_repeated_network_costs(source, tmp_path, undrawn
     assert summary["loss"]["asked"]["3"] == pytest.approx(checkpoints.evaluate(looped, windows).loss, abs=1e-9)
     saved = results.load(out / "results.nc")
     assert float(saved["loss_asked"][2]) == summary["loss"]["asked"]["3"]
+    assert float(saved["loss_asked"].sel(passes=3)) == summary["loss"]["asked"]["3"]
     page = (out / "report.html").read_text(encoding="utf-8")
     keys = ["material", "verdict", "forecast", "loss", "motion", "scan"]
     assert re.findall(r'<section id="([^"]+)"', page) == keys

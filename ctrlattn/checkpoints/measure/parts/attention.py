@@ -58,6 +58,7 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         token_response=(("layer", "head", "omega"), response, "gain on waves along the tokens"),
         omega=("omega", omega, "frequency along the tokens", "rad/token"),
         preset=("preset", np.array(LOOPS), "loop of ctrlattn.presets"),
+        end=("end", np.array(["low", "high"]), "end of the interval"),
     )
     return variables, Passes()
 

@@ -159,15 +159,19 @@ def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.D
     import xarray as xr
 
     arrays: dict[str, tuple[Any, ...]] = {
-        name: (dims, values, {"long_name": long_name, "units": unit[0] if unit else "1"})
+        name: (dims, values, {"long_name": long_name, **({} if _is_text(values) else {"units": (*unit, "1")[0]})})
         for name, (dims, values, long_name, *unit) in variables.items()
     }
     coords = {name: arrays.pop(name) for name in variables if arrays[name][0] == name}
     texts = measurement.tokens
     if texts is not None and any("token" in dims for dims, *_ in arrays.values()):
         # netCDF text cannot hold a zero byte.
-        coords["text"] = ("token", [text.replace("\0", "") for text in texts])
+        coords["text"] = (("token",), [text.replace("\0", "") for text in texts], {"long_name": "text of the token"})
     return xr.Dataset(arrays, coords=coords)
+
+
+def _is_text(values: Any) -> bool:
+    return bool(np.asarray(values).dtype.kind == "U")
 
 
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:

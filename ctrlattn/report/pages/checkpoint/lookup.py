@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable]:
-    """The named variables that were measured, as results.nc holds them."""
+    """The named variables that were measured, with all their coordinates, as results.nc holds them."""
     measured = [name for name in names if name in profile.variables]
+    dims = {dim for name in measured for dim in profile[name].dims}
+    measured += [str(name) for name, label in profile.coords.items() if label.dims and set(label.dims) <= dims]
     return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in measured}
 
 

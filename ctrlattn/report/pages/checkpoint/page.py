@@ -1,6 +1,7 @@
 """profile -> the page of `ctrlattn analyze`: its heading, facts and order of sections."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
+def write_analysis(out: str | Path, profile: "xr.Dataset", *, formats: Sequence[str] = ()) -> Report:
     """Write the page of a feedback profile.
 
     Parameters
@@ -24,6 +25,8 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     profile : Dataset of checkpoints.feedback_profile
         A profile with any of its parts; a part that was not measured has no section.
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
 
     Returns
     -------
@@ -47,7 +50,7 @@ def write_analysis(out: str | Path, profile: "xr.Dataset") -> Report:
             "this is not a feedback profile: it has no 'cost' among its attributes; make one with "
             "checkpoints.feedback_profile(checkpoint, ids)"
         )
-    return folder.write(out, PAGE, profile)
+    return folder.write(out, PAGE, profile, formats=formats)
 
 
 def _facts(profile: "xr.Dataset") -> dict[str, Any]:

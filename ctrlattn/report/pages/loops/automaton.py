@@ -60,7 +60,14 @@ def sections(material: Material) -> list[Section]:
                     ("automaton_variant", "automaton_query", "automaton_key"),
                     np.stack(list(first.values())),
                     {"long_name": "cosine similarity: before, after plain, after RMS", "units": "1"},
-                )
+                ),
+                "automaton_variant": (("automaton_variant",), np.array(list(first)), {"long_name": "when, and norm"}),
+                "automaton_query_text": (("automaton_query",), np.array(TOKENS), {"long_name": "token that asks"}),
+                "automaton_key_text": (
+                    ("automaton_key",),
+                    np.array(TOKENS),
+                    {"long_name": "token it is compared with"},
+                ),
             },
         )
     ]

@@ -65,7 +65,8 @@ def sections(material: Material) -> list[Section]:
                 for name in material.controlled
             },
             variables={
-                "omega": (("omega",), OMEGA, {"units": "rad/layer"}),
+                "omega": (("omega",), OMEGA, {"units": "rad/layer", "long_name": "frequency over depth"}),
+                "controlled_loop": (("controlled_loop",), np.array(list(average)), {"long_name": "loop"}),
                 "sensitivity_average_mode": (
                     ("controlled_loop", "omega"),
                     np.stack(list(average.values())),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctrlattn import config, signals
+from ctrlattn import config, signals, tables
 from ctrlattn.errors import InputError
 from ctrlattn.files import require_output
 from ctrlattn.loop import Loop
@@ -38,6 +38,7 @@ def write(
     signals_file: str | Path | None = None,
     recorded: Sequence[Any] | None = None,
     interactive: bool = False,
+    formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Write the report of loops driven by the signals of a real network.
@@ -58,6 +59,8 @@ def write(
         Signals of a checkpoint, one Dataset per text; excludes `signals_file`.
     interactive : bool
         Whether to add plotly panes. The page grows by about 5 MB and stays self-contained.
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
     progress : callable, optional
         It is called with the name of a step, the number of finished steps and their total.
 
@@ -68,7 +71,8 @@ def write(
     Raises
     ------
     InputError
-        A preset is unknown, a configuration or the signals are faulty, or the output directory cannot be written.
+        A preset or a format is unknown, a configuration or the signals are faulty, or the output directory cannot be
+        written.
 
     Examples
     --------
@@ -79,6 +83,7 @@ def write(
     ctrlattn.InputError: unknown preset 'no-such-loop': ...
     """
     require_output(out)
+    tables.require_formats(formats)
     configured = {Path(path).stem: config.load(path).loop for path in configurations or ()}
     material = Material(named_loops(presets, {**configured, **(loops or {})}), _networks(signals_file, recorded))
     require_in_range(material)
@@ -86,7 +91,7 @@ def write(
     if material.start_words != RECORDED:
         tell(f"{material.network}: the simulated loops start at {material.start_words}", 0, len(PAGE.sections) + 1)
     panes = plotly_panes.panes if interactive else None
-    return folder.write(out, PAGE, material, progress=tell, panes=panes)
+    return folder.write(out, PAGE, material, progress=tell, panes=panes, formats=formats)
 
 
 def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:

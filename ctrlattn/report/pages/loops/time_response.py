@@ -124,6 +124,10 @@ def _table(caption: str, metrics: dict[str, StepMetrics], horizon: int) -> Table
 
 def _variable(name: str, responses: dict[str, np.ndarray]) -> dict[str, Any]:
     """One variable with the loops along a labelled dimension."""
-    dims = (f"loop_{name}", "depth")
-    attrs = {"long_name": name.replace("_", " "), "units": "1", "loops": ", ".join(responses)}
-    return {name: (dims, np.stack(list(responses.values())), attrs)} if responses else {}
+    if not responses:
+        return {}
+    attrs, dim = {"long_name": name.replace("_", " "), "units": "1"}, f"loop_{name}"
+    return {
+        name: ((dim, "depth"), np.stack(list(responses.values())), attrs),
+        dim: ((dim,), np.array(list(responses)), {"long_name": "loop"}),
+    }

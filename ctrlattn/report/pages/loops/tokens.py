@@ -128,5 +128,10 @@ def _diversity_sentence(material: Material, cosine: dict[str, np.ndarray], rank:
 
 
 def _variables(name: str, curves: dict[str, np.ndarray]) -> dict[str, Any]:
-    attrs = {"long_name": name.replace("_", " "), "units": "1", "curves": ", ".join(curves)}
-    return {name: ((f"curve_{name}", "depth"), np.stack(list(curves.values())), attrs)} if curves else {}
+    if not curves:
+        return {}
+    attrs, dim = {"long_name": name.replace("_", " "), "units": "1"}, f"curve_{name}"
+    return {
+        name: ((dim, "depth"), np.stack(list(curves.values())), attrs),
+        dim: ((dim,), np.array(list(curves)), {"long_name": "the network itself, or a loop that its attention drives"}),
+    }

@@ -45,6 +45,15 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
     for name in profile.data_vars:
         assert name in saved, f"{name} was measured and is not in results.nc"
         np.testing.assert_array_equal(saved[name], profile[name])
+    # results.nc used to have no coordinates: the loop, the quantile or the frequency of a number was lost.
+    for name, label in profile.coords.items():
+        np.testing.assert_array_equal(saved.coords[name], label)
+    assert saved["unstable_share"].sel(preset="comparator").dims == ("layer", "head")
+    assert saved["token_response"].omega.attrs["units"] == "rad/token"
+    for name, variable in saved.variables.items():
+        assert "long_name" in variable.attrs, name
+        assert "units" in variable.attrs or variable.dtype.kind in "OUT", name
+        assert set(variable.dims) <= set(saved.coords), name
     for picture in re.findall(r'role="img" aria-label="([^"]+)"', page):
         assert len(picture) > 20
     assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)

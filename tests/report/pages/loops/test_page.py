@@ -152,6 +152,13 @@ def test_summary_is_plain_json_and_results_hold_the_same_numbers(report):
     assert summary == written.summary
     dataset = results.load(written.path.parent / "results.nc")
     eigenvalues = dataset["attention_eigenvalues_0"].to_numpy()
+    assert dataset["sensitivity_average_mode"].sel(controlled_loop="neutreno").dims == ("omega",)
+    assert dataset["curve_mean_cosine"].to_numpy().tolist()[0] == "the network itself"
+    assert set(dataset["loop_time_response_average"].to_numpy()) >= {"neutreno", "pidformer-printed"}
+    assert dataset["automaton_variant"].to_numpy().tolist()[0] == "before"
+    for name, variable in dataset.variables.items():
+        assert "long_name" in variable.attrs, name
+        assert set(variable.dims) <= set(dataset.coords), name
     share = np.mean((eigenvalues.real <= 0.15) | (eigenvalues.real >= 1.8 + 0.025 / 1.05))
     assert_allclose(summary["spectra"]["unstable_share"]["pidformer-printed"]["toy <b>net</b>"], share)
     assert config.loads(config.dumps(presets.get("neutreno"))).loop.controller.kp == 0.6
