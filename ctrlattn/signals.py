@@ -14,7 +14,8 @@ networks that are not one attention and one MLP per layer also step and sublayer
 
 Coordinates call and norm_behind (step), step_of, kind and path (sublayer) say where a step and a contribution belong.
 A layer without an attention matrix has nan there, and the attribute no_matrix says which; with the attribute sinks a
-parameter takes a share of each row, so that rows sum to at most 1. Coordinate text (token): the token strings.
+null key takes a share of each row, so that rows sum to at most 1, and sink_mass is its mean. Coordinate text (token):
+the token strings.
 Attributes: model, norm ("pre" or "post"), causal (0 or 1), schema_version and provenance. Only attention is required;
 whoever needs the rest checks for it. With norm = "pre"
 
@@ -22,7 +23,8 @@ whoever needs the rest checks for it. With norm = "pre"
 
 The .npz: `meta`, a JSON text {"model": ..., "norm": ..., "causal": ..., ...}, and for text i = 0, 1, ... the arrays
 `i/attention`, `i/state`, `i/mid`, `i/attention_out`, `i/mlp_out` and `i/text` (strings), all but the first optional. A
-pre-norm file may give `i/embedding` (n, d) in place of state and mid: they are rebuilt by the running sum above.
+pre-norm file may give `i/embedding` (n, d) in place of state and mid: they are rebuilt by the running sum above. The
+other variables and the labels of steps and sublayers have their own names.
 Nothing is ever pickled.
 """
 
@@ -59,6 +61,7 @@ VARIABLES = {
     "contribution": ("sublayer", "token", "feature"),
     "carried": ("step", "token", "feature"),
 }
+LABELS = {"call": "step", "norm_behind": "step", "step_of": "sublayer", "kind": "sublayer", "path": "sublayer"}
 _ROW_SUM = 2e-2  # float16 rounds each of n weights
 _MASSIVE = 256.0
 _DEFLATE = 1032  # deflate makes no byte more than so many
@@ -185,6 +188,33 @@ def dataset(
     dims = {dim for names, _ in variables.values() for dim in names}
     coords |= {name: (dim, np.array(values)) for name, (dim, values) in (labels or {}).items() if dim in dims}
     return xr.Dataset(variables, coords=coords, attrs={"schema_version": SCHEMA_VERSION, **attrs})
+
+
+def sink_mass(attention: Array) -> np.ndarray:
+    """1 - sum_j A_ij: the mass of each row that goes to no token, because a null key without a value draws it.
+
+    Parameters
+    ----------
+    attention : (..., n, n)
+        Rows that sum to at most 1.
+
+    Returns
+    -------
+    (..., n) float64
+        0 where a row sums to 1, up to rounding, or more.
+
+    References
+    ----------
+    Miller, Attention Is Off By One, 2023; Agarwal et al., gpt-oss-120b & gpt-oss-20b Model Card, arXiv 2508.10925,
+    section 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sink_mass(np.array([[0.5, 0.0], [0.5, 0.5]])).tolist()
+    [0.5, 0.0]
+    """
+    return np.maximum(0.0, 1.0 - np.asarray(attention).sum(axis=-1, dtype=np.float64))
 
 
 def save(path: str | os.PathLike[str], texts: Sequence["xr.Dataset"]) -> None:
@@ -359,26 +389,24 @@ def _check(
             raise InputTypeError(f"{name} must be a numpy array, got {type(value).__name__}")
         if value.ndim != len(_dims(name, value)) or 0 in value.shape:
             raise InputError(f"{name} must be ({', '.join(VARIABLES[name])}), got shape {value.shape}")
-        absent = (
-            np.isnan(value).all(axis=(1, 2, 3)) if name == "attention" and no_matrix else np.zeros(len(value), bool)
-        )
-        if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(value[~absent])):
+        there = value[_has_matrix(value)] if name == "attention" and no_matrix else value
+        if not np.issubdtype(value.dtype, np.floating) or not np.all(np.isfinite(there)):
             raise InputError(f"{name} must hold finite floating-point numbers")
     count = _token_count(arrays)
     if tokens is not None and len(tokens) != count:
         raise InputError(f"text names {len(tokens)} tokens, the arrays have {count}")
     if "attention" in arrays:
-        _check_rows(arrays["attention"], sinks)
+        attention = arrays["attention"]
+        _check_rows(attention[_has_matrix(attention)] if no_matrix else attention, sinks)
 
 
 def _has_matrix(attention: np.ndarray) -> np.ndarray:
     return np.asarray(~np.isnan(attention).all(axis=(1, 2, 3)))
 
 
-def _check_rows(attention: np.ndarray, sinks: bool) -> None:
+def _check_rows(there: np.ndarray, sinks: bool) -> None:
     """Attention is not negative, and its rows sum to 1, or to less where a sink takes the rest."""
-    there = attention[_has_matrix(attention)]
-    if np.any(there < 0):
+    if there.min(initial=0.0) < 0:
         raise InputError("attention must not be negative")
     excess = there.sum(axis=-1, dtype=np.float64) - 1
     worst = float(np.max(excess if sinks else np.abs(excess), initial=0.0))
@@ -421,12 +449,19 @@ def _texts(stored: dict[str, np.ndarray]) -> list["xr.Dataset"]:
 def _text(stored: dict[str, np.ndarray], prefix: str, attrs: dict[str, Any]) -> "xr.Dataset":
     arrays = {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
     tokens = [str(token) for token in arrays.pop("text")] if "text" in arrays else None
+    labels: dict[str, tuple[str, Sequence[Any]]] = {
+        name: (dim, arrays.pop(name).tolist()) for name, dim in LABELS.items() if name in arrays
+    }
     try:
-        text = dataset(arrays, tokens=tokens, attrs=attrs)
+        text = dataset(arrays, tokens=tokens, attrs=attrs, labels=labels)
     except InputError as error:
         raise InputError(f"text {prefix[:-1]}: {error}") from error
+    if "attention" not in text:
+        return text
     weights = text["attention"].astype(np.float64)
-    return text.assign(attention=weights / weights.sum("key"))
+    total = weights.sum("key", skipna=False)
+    # Of a row that a sink has part in, only what it has too much is rounding.
+    return text.assign(attention=weights / (np.maximum(total, 1.0) if attrs.get("sinks") else total))
 
 
 def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
@@ -434,10 +469,12 @@ def _compact(text: "xr.Dataset") -> dict[str, np.ndarray]:
     arrays = {str(name): text[name].to_numpy() for name in text.data_vars}
     halved = ("attention", "attention_out", "mlp_out")
     stored: dict[str, np.ndarray] = {name: _half(arrays[name]) for name in halved if name in arrays}
-    if text.attrs.get("norm") == "pre" and {"state", "attention_out", "mlp_out"} <= arrays.keys():
+    summed = {"state", "attention_out", "mlp_out"} <= arrays.keys() and "carried" not in arrays
+    if text.attrs.get("norm") == "pre" and summed:
         stored["embedding"] = arrays["state"][0].astype(np.float32)
     else:
-        stored |= {name: _half(arrays[name]) for name in ("state", "mid") if name in arrays}
+        stored |= {name: _half(value) for name, value in arrays.items() if name not in halved}
+    stored |= {name: text[name].to_numpy() for name in LABELS if name in text.coords}
     if "text" in text.coords:
         stored["text"] = text["text"].to_numpy().astype(str)
     return stored

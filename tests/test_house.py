@@ -50,7 +50,7 @@ NO_MIRROR = {
         "checkpoints/trace/eager.py", "checkpoints/trace/follow.py", "checkpoints/trace/forms.py",
         "checkpoints/trace/inputs.py", "checkpoints/trace/kinds.py", "checkpoints/trace/layers.py",
         "checkpoints/trace/norms.py", "checkpoints/trace/rules.py", "checkpoints/trace/steps.py",
-        "checkpoints/network/proved.py", "checkpoints/trace/compose.py",
+        "checkpoints/trace/compose.py",
     ),
     "tests/checkpoints/measure/test_tap.py compares what is recorded": (
         "checkpoints/measure/recompose.py", "checkpoints/measure/traced_tap.py",

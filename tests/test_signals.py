@@ -182,3 +182,34 @@ def test_a_file_of_something_else_is_not_called_pickled(tmp_path):
 def test_a_list_is_no_array():
     with pytest.raises(TypeError, match="attention must be a numpy array, got list"):
         signals.dataset({"attention": [[[[1.0]]]]}, attrs={"model": "toy", "norm": "pre", "causal": 1})
+
+
+def test_the_rows_of_a_sink_keep_what_is_missing(tmp_path):
+    matrix = np.array([[0.25, 0.0], [0.25, 0.5]])
+    text = signals.dataset(
+        {"attention": np.stack([matrix, np.full((2, 2), np.nan)])[:, None]},
+        attrs={"model": "toy", "norm": "pre", "causal": 1, "sinks": 1, "no_matrix": "layer 1 has none"},
+    )
+    signals.save(tmp_path / "sink.npz", [text])
+    again = signals.load(tmp_path / "sink.npz")[0]["attention"].to_numpy()
+    assert again[0, 0].tolist() == matrix.tolist()
+    assert np.isnan(again[1]).all()
+    assert signals.sink_mass(again[0, 0]).tolist() == [0.75, 0.25]
+
+
+def test_the_parts_and_labels_of_steps_come_back(tmp_path):
+    """A stream that goes on scaled is no running sum of contributions: it is stored itself."""
+    x = np.arange(12.0).reshape(3, 2, 2)
+    parts = {"state": x, "mid": x[:2], "attention_out": x[:2] + 1, "mlp_out": x[:2] - 1, "carried": x[:2] / 2}
+    steps = {"stream": x[:2], "contribution": x[:2] / 4}
+    labels = {
+        "call": ("step", [0, 1]), "step_of": ("sublayer", [0, 1]), "kind": ("sublayer", ["mixer", "mlp"]),
+        "path": ("sublayer", ["a.0", "b"]), "norm_behind": ("step", ["", "n"]),
+    }  # fmt: skip
+    attrs = {"model": "toy", "norm": "pre", "causal": 1}
+    text = signals.dataset({"attention": np.ones((2, 1, 2, 2)) / 2, **parts, **steps}, attrs=attrs, labels=labels)
+    signals.save(tmp_path / "steps.npz", [text])
+    again = signals.load(tmp_path / "steps.npz")[0]
+    for name in (*parts, *steps):
+        assert again[name].to_numpy().tolist() == text[name].to_numpy().tolist()
+    assert {name: again[name].to_numpy().tolist() for name in labels} == {n: v for n, (_, v) in labels.items()}

@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.measure.matrices import fault_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, stream_of, watch
+from ctrlattn.checkpoints.trace.follow import matrix_in
 from ctrlattn.errors import InputError
 
 
@@ -127,8 +129,8 @@ def _streams(checkpoint: Checkpoint, streams: list[np.ndarray]) -> list[Hook]:
 def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict[int, np.ndarray]) -> list[Hook]:
     def reader(layer: int) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            a = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-            if isinstance(a, torch.Tensor) and a.ndim == 4 and a.shape[-1] == a.shape[-2]:
+            a = matrix_in(output)
+            if a is not None and not fault_of(a, causal=checkpoint.causal):
                 matrices[layer] = _array(a[0])
 
         return hook

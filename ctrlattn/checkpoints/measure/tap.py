@@ -10,27 +10,21 @@ import numpy as np
 import torch
 
 from ctrlattn import signals
-from ctrlattn.checkpoints.measure.traced_tap import (
-    absent_matrices,
-    attention_of,
-    labels_of,
-    recorded_pass,
-    traced_arrays,
-)
+from ctrlattn.checkpoints.measure.matrices import gathered
+from ctrlattn.checkpoints.measure.traced_tap import labels_of, recorded_pass, traced_arrays
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.families import at
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.proved import tolerance
+from ctrlattn.checkpoints.network.proved import Signal, recorder, require_sums, stream_end
 from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.traced_family import Traced
-from ctrlattn.checkpoints.network.watch import Hook, Watcher, attention, first, stream_of, watch
-from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.network.watch import Hook, attention, watch
+from ctrlattn.checkpoints.trace.follow import matrix_in
 from ctrlattn.checkpoints.trace.structure import Structure
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_ROW = 1e-3  # of a row that misses so much, a sink takes the rest
 _OUT = ("attention_out", "mlp_out")
 
 
@@ -76,22 +70,22 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     inputs = inputs_of(checkpoint, ids)
     if isinstance(checkpoint.family, Traced):
         return _tap_traced(checkpoint, checkpoint.family.structure, inputs)
-    signal: dict[str, list[torch.Tensor]] = {name: [] for name in ("attention", "state", "mid", *_OUT)}
-    watching = watch(checkpoint.sublayers(), _recorder(signal), more=_places(checkpoint, signal))
+    signal: Signal = {name: [] for name in ("state", "mid", *_OUT)}
+    given: list[torch.Tensor | None] = []
+    watching = watch(checkpoint.sublayers(), recorder(signal), more=_places(checkpoint, signal, given))
     with attention(checkpoint.model, "eager"), watching, torch.no_grad():
         checkpoint.model(**inputs)
     with torch.no_grad():
         require_sums(checkpoint, signal)
-    matrices = signal.pop("attention")
-    arrays = {name: _stack(layers) for name, layers in signal.items() if layers}
+    arrays = {name: _stack(layers) for name, layers in signal.items()}
     if checkpoint.sublayers()[0].parallel:
         arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
-    told = {
-        "controlled_layers": ", ".join(map(str, pass_ends(checkpoint.model))),
-        "no_matrix": absent_matrices([i for i, a in enumerate(matrices) if a.isnan().all()]),
-    }
-    arrays["attention"] = _stack(_of_one_shape(matrices))
-    attrs = {**attributes(checkpoint, inputs), **{name: text for name, text in told.items() if text}}
+    matrices, told = gathered(given, causal=checkpoint.causal)
+    n = arrays["state"].shape[-2]
+    absent = np.full((len(given), checkpoint.heads, n, n), np.nan, np.float32)
+    arrays["attention"] = absent if matrices is None else matrices
+    controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
+    attrs = {**attributes(checkpoint, inputs), **({"controlled_layers": controlled} if controlled else {}), **told}
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs)
 
 
@@ -103,86 +97,22 @@ def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, 
     names = token_names(checkpoint, inputs)
     if len(names) != count:  # a network may read fewer tokens than it is given, or more
         names = [str(i) for i in range(count)]
-    attrs = attributes(checkpoint, inputs)
-    matrices, absent = attention_of(whole)
-    rounding = 4 * torch.finfo(next(checkpoint.model.parameters()).dtype).eps
-    if matrices is not None and np.nanmin(matrices.sum(-1)) < 1 - max(_ROW, rounding):
-        attrs["sinks"] = 1
-    if absent:
-        attrs["no_matrix"] = absent
+    matrices, told = gathered(whole.matrices, causal=checkpoint.causal)
+    attrs = {**attributes(checkpoint, inputs), **told}
     if matrices is not None:
         arrays["attention"] = matrices
     return signals.dataset(arrays, tokens=names, attrs=attrs, labels=labels_of(whole, structure))
 
 
-def require_sums(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) -> None:
-    """Raise ArithmeticError where the recorded parts of a layer do not sum to the stream that it gave.
-
-    Raises
-    ------
-    ArithmeticError
-        With the layer and the largest error.
-    """
-    limit = tolerance(next(checkpoint.model.parameters()).dtype)
-    after = {sublayer.layer: sublayer for sublayer in checkpoint.sublayers()}
-    controlled = pass_ends(checkpoint.model)
-    for i, x in enumerate(signal["state"][:-1]):
-        F, G, out = signal["attention_out"][i], signal["mlp_out"][i], signal["state"][i + 1]
-        pairs: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F, G), out)]
-        if not after[i].parallel:
-            mid = signal["mid"][i]
-            pairs = [((x, F), mid), ((mid, G), out)]
-        pairs = pairs[:-1] if i in controlled else pairs  # its last state has the control in it
-        for (parts, recorded), sublayer in zip(pairs, _both(checkpoint, i), strict=False):
-            total = torch.stack(parts).sum(0)
-            # The norm behind a post-norm sum can only be compared through itself.
-            error = difference(total if sublayer.after is None else sublayer.after(total), recorded, recorded, parts)
-            if bool(torch.isfinite(recorded).all()) and not error <= limit:
-                raise ArithmeticError(
-                    f"the recorded parts of layer {i} do not sum to the stream that it gave: they differ by "
-                    f"{error:.1e} of the largest part, and at most {limit:.0e} is rounding. The row "
-                    f"{checkpoint.family.name!r} does not say what this network adds; without a row it is traced"
-                )
-
-
-def _both(checkpoint: Checkpoint, layer: int) -> list[Sublayer]:
-    return [sublayer for sublayer in checkpoint.sublayers() if sublayer.layer == layer]
-
-
-def _of_one_shape(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
-    shapes = [a.shape for a in matrices if not a.isnan().all()]
-    return [a.expand(shapes[0]) if shapes and a.isnan().all() else a for a in matrices]
-
-
-def _recorder(signal: dict[str, list[torch.Tensor]]) -> Watcher:
-    def record(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        signal[f"{sublayer.kind}_out"].append(F)
-        if sublayer.kind == "attention":
-            signal["state"].append(x)
-        elif not sublayer.parallel:
-            signal["mid"].append(x)
-
-    return record
-
-
-def _places(checkpoint: Checkpoint, signal: dict[str, list[torch.Tensor]]) -> Iterator[Hook]:
+def _places(checkpoint: Checkpoint, signal: Signal, given: list[torch.Tensor | None]) -> Iterator[Hook]:
     """Hooks for what no sublayer reads or adds: the attention matrices, and the stream behind the last layer."""
 
     def matrix(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        a = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-        if a is None:
-            # Attention was replaced by something that has no matrix.
-            x = stream_of(args, kwargs)
-            n = x.shape[-2]
-            a = torch.full((1, checkpoint.heads, n, n), float("nan"), dtype=x.dtype, device=x.device)
-        signal["attention"].append(a)
-
-    def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        signal["state"].append(first(output))
+        given.append(matrix_in(output))  # None where attention was replaced by something that has no matrix
 
     for layer in checkpoint.layers:
         yield at(layer, checkpoint.family.matrix), matrix, False
-    yield checkpoint.layers[-1], end, False
+    yield stream_end(checkpoint, signal)
 
 
 def _stack(layers: list[torch.Tensor]) -> np.ndarray:

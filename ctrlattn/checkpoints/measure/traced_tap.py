@@ -176,33 +176,6 @@ def _tokens(t: torch.Tensor, width: int, streams: int) -> np.ndarray:
     return flat.to(torch.promote_types(flat.dtype, torch.float32)).numpy(force=True)
 
 
-def attention_of(whole: Pass) -> tuple[np.ndarray | None, str]:
-    """(matrices (layer, head, n, n) with nan where a layer has none, what is missing in words); None where none is."""
-    there = [None if m is None else m[0].to(torch.promote_types(m.dtype, torch.float32)) for m in whole.matrices]
-    shapes = {tuple(m.shape) for m in there if m is not None}
-    if not shapes:
-        return None, "no layer returns an attention matrix"
-    if len(shapes) > 1:
-        return None, f"the attention matrices of the layers have {len(shapes)} shapes: {sorted(shapes)}"
-    shape = shapes.pop()
-    arrays = [np.full(shape, np.nan, dtype=np.float32) if m is None else m.numpy(force=True) for m in there]
-    absent = [i for i, m in enumerate(there) if m is None]
-    return np.stack(arrays), absent_matrices(absent)
-
-
-def absent_matrices(layers: Sequence[int]) -> str:
-    """The sentence on layers without an attention matrix; "" for none.
-
-    >>> absent_matrices([0, 2])
-    'layers 0, 2 have no attention matrix: theirs is nan'
-    """
-    if not layers:
-        return ""
-    word = "layer" if len(layers) == 1 else "layers"
-    rest = "has no attention matrix: its is nan" if len(layers) == 1 else "have no attention matrix: theirs is nan"
-    return f"{word} {', '.join(map(str, layers))} {rest}"
-
-
 def traced_arrays(whole: Pass, structure: Structure) -> dict[str, np.ndarray]:
     """The signals of a pass: state, contributions, and the factors of the stream where they are not 1."""
     size = (structure.width, structure.streams)

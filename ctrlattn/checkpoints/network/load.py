@@ -11,7 +11,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe, foreign, where
 from ctrlattn.checkpoints.network.families import FAMILIES, Family
 from ctrlattn.checkpoints.network.gguf import network as read_gguf
-from ctrlattn.checkpoints.network.proved import proved
+from ctrlattn.checkpoints.network.proved import proved, require_row
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.checkpoints.network.structure import KEY, traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
@@ -50,7 +50,8 @@ def load(
     tokenizer : optional
         For a model object, or in place of the one beside the weights. A directory may have none: give token ids then.
     family : Family, optional
-        Where the signals are, instead of the row of its `model_type` or of what is traced.
+        Where the signals are, instead of the row of its `model_type` or of what is traced. The network runs on eight
+        tokens, and a row is refused where what it names does not sum to the stream.
     allow_download : bool
         Whether a hub id may be fetched; otherwise only what is in the local cache.
     dtype : "float32" or "float64"
@@ -58,7 +59,8 @@ def load(
     attention : "eager" or "sdpa"
         Eager attention has its matrices at hand; sdpa is faster, and `tap` switches for the time it needs.
     inputs : dict, optional
-        Arguments of the model for tracing, where eight tokens of its vocabulary or an image of its size will not do.
+        Arguments of the model for tracing, or for the proof of a row, where eight tokens of its vocabulary or an image
+        of its size will not do.
 
     Returns
     -------
@@ -68,8 +70,8 @@ def load(
     ------
     InputError
         A missing directory or file; missing, truncated, foreign or non-finite weights; a family that does not fit; a
-        network that cannot be traced (see `trace`) or whose layers are not the sum of their parts, with the layer and
-        the largest error; an unknown dtype or attention; transformers is not installed.
+        network that cannot be traced (see `trace`); layers that are not the sum of their parts, traced or by the row of
+        `family`, with the layer and the largest error; an unknown dtype or attention; transformers is not installed.
 
     Examples
     --------
@@ -89,7 +91,7 @@ def load(
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
             changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
-        return _fitting(changed)
+        return _given(changed, family, inputs)
     model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
     network = _known(model, tokenizer or description.tokenizer, family, name, inputs)
@@ -115,7 +117,7 @@ def _known(
     name = model.config.model_type
     row = family or FAMILIES.get(name) or traced_in(getattr(model.config, KEY, None) or {})
     if row is not None:
-        return _fitting(Checkpoint(model.eval(), tokenizer, row, source))
+        return _given(Checkpoint(model.eval(), tokenizer, row, source), family, inputs)
     _in_one_piece(model)
     _require_finite(model)
     return Checkpoint(model.eval(), tokenizer, Traced(name, proved(model, inputs)), source)
@@ -136,6 +138,12 @@ def _require_plain(model: Any) -> None:
             f"{name}: the weight {absent} is not in memory (device meta: offloaded by accelerate, or never loaded): "
             "load the network without device_map and offloading"
         )
+
+
+def _given(checkpoint: Checkpoint, family: Family | None, inputs: dict[str, Any] | None) -> Checkpoint:
+    """The checkpoint, once it fits; a row that the user gives is proved, those of the table are by tests."""
+    fitting = _fitting(checkpoint)
+    return fitting if family is None else require_row(fitting, inputs)
 
 
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:

@@ -1,15 +1,30 @@
-"""|x' - N(s x + sum_k c_k F_k)| <= tolerance: nothing is loaded without a row unless the sums of its layers hold."""
+"""|x' - N(s x + sum_k c_k F_k)| <= tolerance: nothing is loaded unless the sums of its layers hold.
 
+A traced network carries its errors with it. A row that the user gives is held to the same sums, by recording what it
+names on a short text.
+"""
+
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
-from ctrlattn.checkpoints.trace.run import trace
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.families import Sublayer
+from ctrlattn.checkpoints.network.repeat import pass_ends
+from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.network.watch import Hook, Watcher, first, stream_of, watch
+from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.trace.inputs import short_inputs
+from ctrlattn.checkpoints.trace.run import first_run, trace
 from ctrlattn.checkpoints.trace.structure import Call, Structure
 from ctrlattn.errors import InputError
 
 # Of the sum of a layer, relative to its largest part.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
+Signal = dict[str, list[torch.Tensor]]
 
 
 def tolerance(dtype: torch.dtype) -> float:
@@ -43,3 +58,158 @@ def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
 def limit_of(call: Call, own: float) -> float:
     """The largest error of a call that is rounding, where a network of its own tolerance computes in a coarser type."""
     return max([own, *(limit for dtype, limit in TOLERANCE.items() if torch.finfo(dtype).eps <= call.rounding)])
+
+
+def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) -> Checkpoint:
+    """The checkpoint, once what its row names sums to its stream on its own weights.
+
+    A row that only looks right, such as a renamed one, may fit every path of a network that scales what it adds, norms
+    it, or sees both ways.
+
+    Raises
+    ------
+    InputError
+        A network that does not run on the inputs; a module of the row that does not run, or not in the order that the
+        row says; a sum that does not hold, with the layer and the largest error; a network that sees ahead under a
+        causal row.
+    """
+    if isinstance(checkpoint.family, Traced):
+        return checkpoint
+    given = short_inputs(checkpoint.model, inputs)[0]
+    signal, apart = _recorded(checkpoint, given)
+    errors = list(_errors(checkpoint, signal))
+    layer, limit = int(np.argmax(errors)), tolerance(next(checkpoint.model.parameters()).dtype)
+    if not errors[layer] <= limit:
+        raise InputError(
+            f"{_row(checkpoint)} does not say what layer {layer} adds to its stream: the sum differs by "
+            f"{errors[layer]:.1e} of the largest part, and at most {limit:.0e} is rounding. Without family= the "
+            "network is traced"
+        )
+    for sublayer, error in apart.items():
+        if not error <= limit:
+            raise InputError(
+                f"{_row(checkpoint)}: the {sublayer.kind} of layer {sublayer.layer} does not read what the norm gives "
+                f"that the row names for it: they differ by {error:.1e}"
+            )
+    ids = given.get("input_ids")
+    if checkpoint.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 1:
+        other = ids.clone()
+        other[..., -1] = ids[..., 0] if bool((ids[..., 0] != ids[..., -1]).any()) else ids[..., -1] // 2
+        _require_causal(checkpoint, signal, _recorded(checkpoint, {**given, "input_ids": other})[0])
+    return checkpoint
+
+
+def require_sums(checkpoint: Checkpoint, signal: Signal) -> None:
+    """Raise ArithmeticError where the recorded parts of a layer do not sum to the stream that it gave.
+
+    Raises
+    ------
+    ArithmeticError
+        With the layer and the largest error.
+    """
+    limit = tolerance(next(checkpoint.model.parameters()).dtype)
+    for layer, error in enumerate(_errors(checkpoint, signal)):
+        if not error <= limit:
+            raise ArithmeticError(
+                f"the recorded parts of layer {layer} do not sum to the stream that it gave: they differ by "
+                f"{error:.1e} of the largest part, and at most {limit:.0e} is rounding. The row "
+                f"{checkpoint.family.name!r} does not say what this network adds; without a row it is traced"
+            )
+
+
+def recorder(signal: Signal) -> Watcher:
+    """Of `watch`: it appends the stream in front of each sublayer, and what the sublayer adds, to a signal."""
+
+    def record(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        signal[f"{sublayer.kind}_out"].append(F)
+        signal["state" if sublayer.kind == "attention" else "mid"].append(x)
+
+    return record
+
+
+def stream_end(checkpoint: Checkpoint, signal: Signal) -> Hook:
+    """The hook that appends the stream behind the last layer to a signal."""
+
+    def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        signal["state"].append(first(output))
+
+    return checkpoint.layers[-1], end, False
+
+
+def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
+    """What a row names, on one text, and how far each sublayer reads from its norm."""
+    signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
+    record, read = recorder(signal), dict[Sublayer, torch.Tensor]()
+    apart: dict[Sublayer, float] = {}
+
+    def proof(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        apart[sublayer] = _distance(sublayer, read.pop(sublayer, None), u)
+        record(sublayer, x, u, F)
+
+    def reader(sublayer: Sublayer) -> Hook:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            read[sublayer] = stream_of(args, kwargs)
+
+        return sublayer.module, hook, True
+
+    sublayers = checkpoint.sublayers()
+    more = [*map(reader, sublayers), stream_end(checkpoint, signal)]
+    with watch(sublayers, proof, more=more), torch.no_grad():
+        first_run(checkpoint.model, given)
+    count = len(checkpoint.layers)
+    for name, layers in signal.items():
+        if len(layers) != count + (name == "state"):
+            raise InputError(
+                f"{_row(checkpoint)} names modules that give {len(layers)} signals {name} in one pass, and the "
+                f"network has {count} layers: something else runs in their place"
+            )
+    return signal, apart
+
+
+def _distance(sublayer: Sublayer, read: torch.Tensor | None, u: torch.Tensor) -> float:
+    """How far what a pre-norm sublayer reads is from what its norm gives, relative to its size."""
+    if read is None:
+        return float("inf")
+    # The last linear map of a sublayer, which some rows replace, reads other features.
+    if sublayer.after is not None or read.shape[-1] != u.shape[-1] or not torch.isfinite(u).all():
+        return 0.0
+    return difference(read.reshape(u.shape), u, u, ()) if read.numel() == u.numel() else float("inf")
+
+
+def _errors(checkpoint: Checkpoint, signal: Signal) -> Iterator[float]:
+    """The largest error of a sum in each layer, relative to its largest part; 0 where the stream is no number."""
+    controlled = pass_ends(checkpoint.model)
+    both = zip(checkpoint.sublayers("attention"), checkpoint.sublayers("mlp"), strict=True)
+    for i, sublayers in enumerate(both):
+        x, mid, out = signal["state"][i], signal["mid"][i], signal["state"][i + 1]
+        F, G = signal["attention_out"][i], signal["mlp_out"][i]
+        sums: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F), mid), ((mid, G), out)]
+        if sublayers[0].parallel:
+            sums = [((x,), mid), ((x, F, G), out)]  # both read one stream
+        sums = sums[:-1] if i in controlled else sums  # its last state has the control in it
+        yield max(_error(*part, sublayer) for part, sublayer in zip(sums, sublayers, strict=False))
+
+
+def _error(parts: tuple[torch.Tensor, ...], recorded: torch.Tensor, sublayer: Sublayer) -> float:
+    if any(part.shape != recorded.shape for part in parts):
+        return float("inf")
+    total = sum(parts[1:], parts[0])
+    # The norm behind a post-norm sum can only be compared through itself.
+    error = difference(total if sublayer.after is None else sublayer.after(total), recorded, recorded, parts)
+    # `signals.dataset` says of a whole text that it is not finite.
+    return error if math.isfinite(error) or bool(torch.isfinite(recorded).all()) else 0.0
+
+
+def _require_causal(checkpoint: Checkpoint, signal: Signal, other: Signal) -> None:
+    """Raise InputError where a token of the last stream changes when one behind it does."""
+    a, b = signal["state"][-1][..., :-1, :], other["state"][-1][..., :-1, :]
+    error, limit = difference(a, b, b, ()), tolerance(a.dtype)
+    if torch.isfinite(b).all() and not error <= limit:
+        raise InputError(
+            f"{_row(checkpoint)} says that no token sees those behind it, and they change by {error:.1e} when the last "
+            "token does: causal=False"
+        )
+
+
+def _row(checkpoint: Checkpoint) -> str:
+    return f"the row {checkpoint.family.name!r} given for {type(checkpoint.model).__name__}"

@@ -145,6 +145,11 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
 
     def added(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         given = first(output)
+        if whole is None and not {"x", "u"} <= held.keys():
+            raise InputError(
+                f"the {sublayer.kind} of layer {sublayer.layer} gives its contribution before the norm that its row "
+                "names has run: the row does not fit this network"
+            )
         x = held.pop("x") if whole is None or "x" in held else whole.in_front_of(sublayer)
         F, u = _as_stream(given, x), _as_stream(held.pop("u"), x)
         new = on(sublayer, x, u, F)

@@ -89,12 +89,16 @@ def difference(
         return 0.0
     if total.shape != recorded.shape:
         return float("inf")
-    wrong = (total.double() - recorded.double()).abs().amax(-1)
-    scale = recorded.double().abs().amax(-1)
-    for part in (carried, *added):
-        scale = scale.maximum(part.double().abs().amax(-1))
+    # A difference is rounded to the last digit of its own size in every type: nothing is lost by taking it in theirs.
+    wrong = _largest(total - recorded)
+    scale = torch.stack([_largest(part) for part in (recorded, carried, *added)]).amax(0)
     worst = (wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()
     return float(worst.detach())
+
+
+def _largest(x: torch.Tensor) -> torch.Tensor:
+    """max |x| of each token, in float64."""
+    return x.abs().amax(-1).double()
 
 
 def within(visits: Sequence[Visit], layer: Visit) -> dict[str, Visit]:

@@ -59,7 +59,7 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
 def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Structure:
     lists = lists_of(model)
     with visited(model, inside(model, lists)) as visits:
-        _first_run(model, first)
+        first_run(model, first)
     layers = layers_among(model, visits, lists)
     paths = list(dict.fromkeys(visit.path for visit in layers))
     with followed(model, paths) as calls:
@@ -107,9 +107,18 @@ def _handed_on(calls: Sequence[Followed]) -> None:
             )
 
 
-def _first_run(model: Any, inputs: dict[str, Any]) -> None:
+def first_run(model: Any, inputs: dict[str, Any]) -> None:
+    """Run a network on inputs that it may not be made for.
+
+    Raises
+    ------
+    InputError
+        It does not run on them, with its own reason.
+    """
     try:
         model(**inputs)
+    except InputError:  # of a hook: it says what it met
+        raise
     except Exception as error:  # a network may raise anything on inputs that it was not made for
         names = ", ".join(inputs)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, signals  # noqa: E402  (after the skip)
+from ctrlattn.errors import InputError  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -184,7 +185,9 @@ def granite():
 
 def test_a_renamed_row_that_fits_by_names_and_not_by_law_is_refused():
     row = replace(checkpoints.FAMILIES["llama"], name="granite")
-    wrong = checkpoints.load(granite(), family=row)
+    with pytest.raises(InputError, match=r"'granite' given for .* layer \d adds .* differs by"):
+        checkpoints.load(granite(), family=row)
+    wrong = replace(checkpoints.load(granite()), family=row)
     with pytest.raises(ArithmeticError, match=r"layer 0 do not sum .* differ by .*'granite' does not say what"):
         checkpoints.tap(wrong, IDS)
 
