@@ -77,8 +77,10 @@ def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
         portable_form.dump_to_store(xr.backends.H5NetCDFStore(file))
     with h5py.File(image, "r+") as file:
         _fix_attributes(file)
+    # No view of it: one that a full disk leaves in a traceback breaks Python 3.12 and 3.13 when they collect it.
+    content = image.getvalue()
     with atomic(path) as temporary:
-        temporary.write_bytes(image.getbuffer())
+        temporary.write_bytes(content)
 
 
 def load(path: str | os.PathLike[str]) -> "xr.Dataset":

@@ -69,7 +69,7 @@ def analyze(
         description.require_text()
         ids = token_ids(description, words, most=tokens)
         if len(ids) < 2:
-            raise InputError("--text: a text of one token has nothing to compare: give at least two tokens")
+            raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
         checkpoint = load_checkpoint(description)
         identity = profile_identity(checkpoint, ids, seed=seed)

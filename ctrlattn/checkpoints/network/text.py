@@ -63,7 +63,11 @@ class Frame(NamedTuple):
         """
         room = length - len(self.before) - len(self.behind)
         if room < 1:
-            raise InputError(f"a window of {length} tokens has no room for text beside the special tokens")
+            count = len(self.before) + len(self.behind)
+            raise InputError(
+                f"a window of {length} tokens has no room for text beside the special tokens, which are {count}: "
+                f"{count + 1} tokens are the least"
+            )
         return room
 
 
@@ -79,6 +83,12 @@ def frame_of(checkpoint: Checkpoint | Description) -> Frame:
     """
     if checkpoint.tokenizer is None:
         return Frame((), ())
+    whole = _whole_frame(checkpoint)
+    return whole._replace(behind=()) if checkpoint.causal else whole
+
+
+def _whole_frame(checkpoint: Checkpoint | Description) -> Frame:
+    """All special tokens that the tokenizer puts around a text, EOS of a causal network included."""
     bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
     if start is None:
@@ -86,7 +96,7 @@ def frame_of(checkpoint: Checkpoint | Description) -> Frame:
             f"{checkpoint.source}: the tokenizer changes a text when it adds special tokens; windows of a text need a "
             "tokenizer that only adds tokens before and behind a text"
         )
-    return Frame(tuple(full[:start]), () if checkpoint.causal else tuple(full[start + len(bare) :]))
+    return Frame(tuple(full[:start]), tuple(full[start + len(bare) :]))
 
 
 def token_ids(
@@ -101,12 +111,12 @@ def token_ids(
     special : bool
         Whether the tokenizer adds the special tokens of the network.
     most : int, optional
-        A longer text is cut to this number of tokens.
+        A longer text is cut to this number of tokens, special tokens included, and is not read much further.
 
     Raises
     ------
     InputError
-        The checkpoint has no tokenizer.
+        The checkpoint has no tokenizer; `most` leaves no room for a token of the text.
 
     Examples
     --------
@@ -120,9 +130,11 @@ def token_ids(
     """
     if checkpoint.tokenizer is None:
         raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
-    cut: dict[str, Any] = {} if most is None else {"truncation": True, "max_length": most}
+    if most is not None:
+        frame = _whole_frame(checkpoint) if special else Frame((), ())
+        return frame.around(_first_ids(checkpoint, _pieces(text), frame.room(most))).tolist()
     # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
-    return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False, **cut)["input_ids"])
+    return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
 
 def windows(
@@ -173,8 +185,13 @@ def text_ids(checkpoint: Checkpoint | Description, text: str | Path, most: int) 
     InputError
         As for `windows`.
     """
+    return _first_ids(checkpoint, _stripped(_pieces(text)), most)
+
+
+def _first_ids(checkpoint: Checkpoint | Description, pieces: Iterable[str], most: int) -> list[int]:
+    """The first token ids of a text; no piece is read behind that in which the last of them lies."""
     ids: list[int] = []
-    for more in ids_of_pieces(checkpoint, _stripped(_pieces(text))):
+    for more in ids_of_pieces(checkpoint, pieces):
         ids += more
         if len(ids) >= most:
             break

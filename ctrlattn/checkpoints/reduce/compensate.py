@@ -5,6 +5,7 @@ in place, and without gradients. The weight of token t is w_t = 1 / |x_t|^2 for 
 network make relative errors of the stream matter. Otherwise a token of massive norm would count for thousands.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -181,15 +182,15 @@ def fitted(
     gain = stand.stand if isinstance(stand, Beside) else stand
     if not isinstance(gain, Gain):  # it reads no stream
         return stand
-    signals = flow.signals(sublayer)
-    if signals[0][0].shape[-1] != checkpoint.width:
+    signals: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = (every := flow.signals(sublayer))
+    if every[0][0].shape[-1] != checkpoint.width:
         raise InputError(
             f"the {sublayer.kind} of layer {sublayer.layer} reads no stream of {checkpoint.width} features"
         )
     if isinstance(gain, MemoryGain):
-        fit_memory(gain, checkpoint, sublayer, flow, signals)
+        fit_memory(gain, checkpoint, sublayer, flow, every)
         # The static part is fitted to what the memory leaves.
-        signals = [(u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in signals]
+        signals = ((u, y - gain.remembered(gain.terms(u)[0]).to(y), x) for u, y, x in every)
     moments = reduce(add, (SecondMoments.of(*triple) for triple in signals))
     assign(gain, *moments.solve(calibration.ridge, calibration.rank))
     return stand

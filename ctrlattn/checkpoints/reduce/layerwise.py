@@ -1,7 +1,7 @@
 """x_{l+1} = f_l(x_l) for many windows at once: the stream of a text, layer by layer while layers are changed."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -9,24 +9,28 @@ from torch.utils._pytree import tree_leaves
 from ctrlattn.checkpoints.network.families import Sublayer, sublayers
 from ctrlattn.checkpoints.network.inputs import Windows, in_batches
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, hooked, stream_of, watch, watch_calls
+from ctrlattn.checkpoints.reduce.streams import Streams
 from ctrlattn.errors import InputError
+
+_Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+_HELD = 2  # parts whose signals are held once they were asked for: a fit asks for the first ones several times
 
 
 class Flow:
     """Streams of a text in front of one layer, with every other argument of the layers.
 
-    One stream (tokens, d) is in memory, whatever the depth. No window is padded, so that in most networks the other
-    arguments depend on the shape of the input alone; where they depend on the text as well (embeddings of each layer,
-    keys that layers share) they are those of each part of it.
+    One stream (tokens, d) is there, whatever the depth, and of a long text only its beginning is in memory (`Streams`).
+    No window is padded, so that in most networks the other arguments depend on the shape of the input alone; where they
+    depend on the text as well (embeddings of each layer, keys that layers share) they are those of each part of it.
     """
 
-    def __init__(self, family: Any, model: Any, streams: list[torch.Tensor], calls: list[list[dict[str, Any]]]):
+    def __init__(self, family: Any, model: Any, streams: Streams, calls: list[list[dict[str, Any]]]):
         self.family, self.model, self.streams, self._calls = family, model, streams, calls
 
     @classmethod
     def start(cls, family: Any, model: Any, windows: Windows, layer: int) -> "Flow":
         """The streams of the windows in front of a layer."""
-        streams: list[torch.Tensor] = []
+        streams = Streams()
         calls: list[list[dict[str, Any]]] = []
         by_shape: dict[tuple[int, ...], list[dict[str, Any]]] = {}
         by_text = compared = False
@@ -47,15 +51,19 @@ class Flow:
         return cls(family, model, streams, calls)
 
     def after(self, layer: int) -> "Flow":
-        """The streams behind a layer, which is applied as it is now."""
-        streams = [self._call(layer, i) for i in range(len(self.streams))]
-        return Flow(self.family, self.model, streams, self._calls)
+        """The streams behind a layer, which is applied as it is now; they take the place of those in front of it."""
+        for i in range(len(self.streams)):
+            self.streams.replace(i, self._call(layer, i))
+        return Flow(self.family, self.model, self.streams, self._calls)
 
-    def signals(self, sublayer: Sublayer) -> "list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]":
-        """(u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to."""
-        return [self._signals(sublayer, i) for i in range(len(self.streams))]
+    def signals(self, sublayer: Sublayer) -> "Sequence[_Triple]":
+        """(u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to.
 
-    def _signals(self, sublayer: Sublayer, part: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        They are computed part by part when they are asked for, by the network as it is then.
+        """
+        return _Signals(lambda part: self._signals(sublayer, part), len(self.streams))
+
+    def _signals(self, sublayer: Sublayer, part: int) -> _Triple:
         triple: list[torch.Tensor] = []
 
         def on(own: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
@@ -94,6 +102,32 @@ class Flow:
         with attention(self.model, how), torch.no_grad():
             out = self.family.layers_of(self.model)[layer](self.streams[part], **self._calls[part][layer])
         return first(out)
+
+
+class _Signals(Sequence[_Triple]):
+    """Signals of each part of a text, of which the first few are held and the others are computed each time."""
+
+    def __init__(self, of: Callable[[int], _Triple], count: int) -> None:
+        self._of, self._count, self._held = of, count, dict[int, _Triple]()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, i: int) -> _Triple: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[_Triple]: ...
+    def __getitem__(self, i: int | slice) -> _Triple | list[_Triple]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(*i.indices(self._count))]
+        if not 0 <= i < self._count:
+            raise IndexError(i)
+        if i in self._held:
+            return self._held[i]
+        triple = self._of(i)
+        if i < _HELD:
+            self._held[i] = triple
+        return triple
 
 
 def _same(calls: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:

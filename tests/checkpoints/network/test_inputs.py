@@ -24,9 +24,8 @@ from ctrlattn.checkpoints.network.inputs import in_batches, inputs_of, passes_of
 class Tokenizer:
     """One id for each character, 0 before a text; notes how it was called."""
 
-    def __call__(self, text, *, add_special_tokens=True, verbose=True, truncation=False, max_length=None):
-        ids = [0] * add_special_tokens + [1 + ord(c) % 40 for c in text]
-        return {"input_ids": ids[:max_length] if truncation else ids}
+    def __call__(self, text, *, add_special_tokens=True, verbose=True):
+        return {"input_ids": [0] * add_special_tokens + [1 + ord(c) % 40 for c in text]}
 
 
 @pytest.mark.parametrize(("count", "length", "tokens"), [(7, 10, 25), (1, 10, 5), (4, 3, 12), (5, 512, 2048)])

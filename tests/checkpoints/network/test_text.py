@@ -186,6 +186,45 @@ def test_an_encoder_keeps_both_special_tokens():
         next(windows(bert, "w0", 2))
 
 
+def with_special_tokens(tokenizer):
+    """The same tokenizer with a token before and one behind a text."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.add_special_tokens(["<s>", "</s>"])
+    ends = [(word, backend.token_to_id(word)) for word in ("<s>", "</s>")]
+    backend.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", special_tokens=ends)
+    return fast(backend, unk_token=tokenizer.unk_token)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=60), st.integers(1, 40), st.integers(3, 400))
+def test_the_first_tokens_are_those_of_the_tokenizers_own_cut(tokenizer, parts, times, most):
+    text = "".join(parts) * times
+    for own, special in ((tokenizer, False), (with_special_tokens(tokenizer), True)):
+        cut = own(text, add_special_tokens=special, truncation=True, max_length=most)["input_ids"]
+        assert token_ids(network_of(own), text, special=special, most=most) == cut
+
+
+def test_the_first_tokens_of_a_long_text_cost_no_more_than_those_of_a_short_one():
+    """The whole text was made tokens of, 24 seconds for 22 MB, and then cut."""
+    plain, read = of_words(True), []
+
+    def counting(text, **options):
+        read.append(len(text))
+        return plain(text, **options)
+
+    checkpoint = replace(network_of(plain), tokenizer=counting)
+    assert token_ids(checkpoint, "w1 w2 " * 500_000, most=4) == [1, 3, 4, 3]
+    assert sum(read) < 300_000
+
+
+def test_too_few_tokens_for_the_special_ones_are_refused(tokenizer):
+    checkpoint = network_of(with_special_tokens(tokenizer))
+    for most in (1, 2):
+        with pytest.raises(InputError, match=f"a window of {most} tokens has no room .* are 2: 3 tokens are the least"):
+            token_ids(checkpoint, "the cat sat", most=most)
+    assert len(token_ids(checkpoint, "the cat sat", most=3)) == 3
+
+
 def test_a_text_is_read_as_far_as_it_is_asked_for(tmp_path):
     checkpoint = network_of(of_words(True))
     path = tmp_path / "t.txt"

@@ -16,7 +16,7 @@ def test_streams_and_signals_are_those_of_tap(network, text, causal, start):
     flow = Flow.start(checkpoint.family, checkpoint.model, ids, start)
     recorded = [checkpoints.tap(checkpoint, row) for row in ids]
     for layer in range(start, 4):
-        x = torch.cat(flow.streams)
+        x = torch.cat(list(flow.streams))
         for window, signals in zip(x, recorded, strict=True):
             assert_allclose(window, signals["state"][layer], atol=EAGER)
         for kind in ("attention", "mlp"):
