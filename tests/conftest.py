@@ -47,7 +47,10 @@ def undrawn(monkeypatch):
     from matplotlib.figure import Figure
 
     def savefig(self, path, **options):
-        Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
+        if hasattr(path, "write"):
+            path.write(SVG)
+        else:
+            Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
 
     monkeypatch.setattr(Figure, "savefig", savefig)
 

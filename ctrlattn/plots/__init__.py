@@ -5,15 +5,18 @@ from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, ti
 from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.loops import bode, gain_region, nyquist, pole_zero, root_locus, step
 from ctrlattn.plots.lyapunov import bifurcation, lyapunov_spectra, lyapunov_spectrum
+from ctrlattn.plots.narrow import narrow_svg
 from ctrlattn.plots.nonnormal import pseudospectrum_contours, transient_growth
 from ctrlattn.plots.plane import (
     nyquist_curves,
+    nyquist_panels,
     poles_and_zeros,
     root_loci,
     root_locus_branches,
     spectrum_over_regions,
 )
 from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
+from ctrlattn.plots.spectra import spectra, spectra_by_network
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
 from ctrlattn.plots.views import view
@@ -35,9 +38,11 @@ __all__ = [
     "inline_svg",
     "lyapunov_spectra",
     "lyapunov_spectrum",
+    "narrow_svg",
     "nyquist",
     "nyquist_curves",
     "nyquist_disk",
+    "nyquist_panels",
     "pole_zero",
     "poles_and_zeros",
     "profile",
@@ -49,6 +54,8 @@ __all__ = [
     "root_locus_branches",
     "save",
     "similarity",
+    "spectra",
+    "spectra_by_network",
     "spectrum_over_regions",
     "step",
     "time_response",

@@ -1,6 +1,7 @@
 """Figures over depth: feedback gain, time response, Bode magnitude of S and T, gang of four."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -106,7 +107,10 @@ def time_response(
         band, middle = (y, y[:, 1]) if y.ndim == 2 else (None, y)
         depth = np.arange(len(middle))
         beyond = np.flatnonzero(~((middle >= low) & (middle <= high)))
-        note = f" (leaves the frame at {beyond[0]}, ends at {middle[-1]:.2g})" if len(beyond) else ""
+        note = f" (beyond the frame from layer {beyond[0]}, ends at {middle[-1]:.2g})" if len(beyond) else ""
+        if _turns_round(middle, high - low):
+            _between_layers(ax, middle, f"{escape(name)}: turns at each layer{note}", look)
+            continue
         if band is not None:
             ax.fill_between(depth, band[:, 0], band[:, 2], color=look["color"], alpha=0.16, linewidth=0)
         ax.plot(depth, middle, label=escape(name) + note, **look, **sparse_markers(len(depth), i))
@@ -187,6 +191,29 @@ def gang_of_four(omega: np.ndarray, responses: Mapping[str, Mapping[str, np.ndar
     handles, labels = panels[0, 0].get_legend_handles_labels()
     fig.legend(handles, labels, loc="outside lower left", ncols=4)
     return fig
+
+
+def _turns_round(y: np.ndarray, frame: float) -> bool:
+    """Whether a response changes direction at nearly every layer, by an amount that would fill the frame with lines.
+
+    >>> _turns_round(np.array([0.0, 1, 0, 1, 0, 1, 0, 1]), 1.0), _turns_round(np.arange(8.0), 8.0)
+    (True, False)
+    """
+    way = np.diff(y[np.isfinite(y)])
+    if len(way) < 6 or float(np.median(np.abs(way))) < 0.1 * frame:
+        return False
+    return float(np.mean(way[1:] * way[:-1] < 0)) > 0.8
+
+
+def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any]) -> None:
+    """The area between the even and the odd layers, with a mark at every layer."""
+    depth = np.arange(len(y))
+    even, odd = (np.interp(depth, depth[i::2], y[i::2]) for i in (0, 1))
+    even[0] = odd[0] = y[0]
+    line = {"color": look["color"], "marker": look["marker"], "linewidth": 0.9, "markersize": 3.4}
+    ax.fill_between(depth, even, odd, color=look["color"], alpha=0.13, linewidth=0)
+    ax.plot(depth[::2], y[::2], label=label, **line)
+    ax.plot(np.append(0, depth[1::2]), np.append(y[0], y[1::2]), **line)
 
 
 def _bounded(responses: Mapping[str, np.ndarray], reference: float | None) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 A Loop is linear mode by mode. Give the mode by its attention eigenvalue `a`; the loop is broken at its controller.
 """
 
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ctrlattn.errors import InputError, require_whole
 from ctrlattn.loop import Loop
 from ctrlattn.plots.depth import time_response
 from ctrlattn.plots.plane import nyquist_curves, poles_and_zeros, root_locus_branches
-from ctrlattn.plots.robustness import gain_regions
+from ctrlattn.plots.robustness import gain_regions, refine_slices
 from ctrlattn.plots.style import (
     decibel,
     escape,
@@ -29,7 +29,6 @@ from ctrlattn.plots.systems import closed_loops, open_loops, response, sampling,
 _STEP = 0.03  # longest way of a pole between two gains of a root locus, in the unit of the frame
 _FRAME = 3.0  # a pole beyond this modulus has left the frame
 _MOST_GAINS = 1500
-_HALVINGS = 8
 _LONGEST = 2000  # layers
 
 
@@ -314,18 +313,12 @@ def gain_region(
     if any(frame.shape != (2,) or frame[0] >= frame[1] for frame in frames):
         raise InputError(f"gain_region: first and second are frames (low, high), got {first!r} and {second!r}")
     at = np.linspace(frames[0][0], frames[0][1], require_whole("slices", slices, least=2))
-    region = exact_slices(loop, axes, spectrum, at)
-    for _ in range(_HALVINGS):  # towards the tips, where an interval begins or ends
-        changed = np.flatnonzero([len(left) != len(right) for left, right in pairwise(region)])
-        between = (at[changed] + at[changed + 1]) / 2
-        inserted = exact_slices(loop, axes, spectrum, between) if len(between) else []
-        for place, part in sorted(zip((changed + 1).tolist(), inserted, strict=True), reverse=True):
-            region.insert(place, part)
-        at = np.insert(at, changed + 1, between)
+    slices_of = partial(exact_slices, loop, axes, spectrum)
+    at, regions = refine_slices(at, {title: slices_of(at)}, lambda _, between: slices_of(between))
     own = {**{name: getattr(loop.controller, name, 0.0) for name in ("kp", "ki", "kd")}, **vars(loop)}
     marks = {"this loop": (own[axes[0]], own[axes[1]])} if all(isinstance(name, str) for name in axes) else None
     limits = (float(frames[1][0]), float(frames[1][1]))
-    return gain_regions(at, {title: region}, labels=(str(axes[0]), str(axes[1])), second=limits, marks=marks)
+    return gain_regions(at, regions, labels=(str(axes[0]), str(axes[1])), second=limits, marks=marks)
 
 
 def _phase(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from matplotlib.patches import Patch
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, legend, panels_of, styles, themed
 
 _CIRCLE = np.exp(1j * np.linspace(0, 2 * np.pi, 361))
+_CLEAR = "#dbe8f6"
 _MODE_LOOKS = (
     {"marker": "o", "color": "#1f4e79"},
     {"marker": "x", "color": "#c05a00"},
@@ -113,6 +114,44 @@ def nyquist_curves(
 
 
 @themed
+def nyquist_panels(responses: Mapping[str, np.ndarray], radii: Mapping[str, float]) -> Figure:
+    """The Nyquist curve of each loop in a panel of its own, with the disk around -1 that it keeps clear.
+
+    Parameters
+    ----------
+    responses : name -> complex (m,)
+        L(e^{iw}) along ascending frequencies.
+    radii : name -> modulus margin
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.linspace(0.1, np.pi, 9)
+    >>> len(nyquist_panels({"neutreno": 0.6 / (np.exp(1j * w) - 0.5)}, {"neutreno": 0.5}).axes)
+    1
+    """
+    fig, panels = panels_of(len(responses), 3, height=2.4, margin=0.5)
+    for ax, (name, look) in zip(panels.flat, styles(list(responses)).items(), strict=False):
+        curve = np.asarray(responses[name])
+        if np.isfinite(radii[name]) and radii[name] > 0:
+            disk = -1 + radii[name] * _CIRCLE
+            ax.fill(disk.real, disk.imag, facecolor=_CLEAR, edgecolor="black", linewidth=0.8, label="kept clear")
+        ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), label="unit circle")
+        ax.plot(curve.real, curve.imag, color=look["color"], linewidth=2.0)
+        ax.plot(curve.real, -curve.imag, color=look["color"], linewidth=0.8)
+        _arrow(ax, curve, look["color"])
+        ax.plot(-1, 0, "+", color="black", markersize=9, markeredgewidth=1.6, label="−1")
+        ax.set(xlim=(-2.2, 2.0), ylim=(-1.7, 1.7), aspect="equal", title=escape(name), xlabel="Re L")
+    for ax in panels[:, 0]:
+        ax.set_ylabel("Im L")
+    handles = {
+        label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    fig.legend(list(handles.values()), list(handles), loc="outside lower left", ncols=3)
+    return fig
+
+
+@themed
 def root_locus_branches(
     gains: np.ndarray,
     poles: np.ndarray,
@@ -143,7 +182,7 @@ def root_locus_branches(
     ax = axes_of(ax, height=4.2)
     _plane(ax, [np.asarray(poles)[0], zeros, *(marks or {}).values()], continuous)
     for i, branch in enumerate(np.asarray(poles).T):
-        ax.plot(branch.real, branch.imag, color=COLOURS[i % len(COLOURS)], linewidth=1.8)
+        ax.plot(branch.real, branch.imag, color=COLOURS[i % len(COLOURS)], linewidth=2.4)
     start = np.asarray(poles)[0]
     ax.plot(start.real, start.imag, "x", color="black", markersize=7, label=f"gain {gains[0]:g}")
     ends = np.atleast_1d(np.asarray(zeros, dtype=complex))
@@ -151,7 +190,10 @@ def root_locus_branches(
         ax.plot(ends.real, ends.imag, "o", color="black", fillstyle="none", markersize=7, label="zeros")
     for (label, values), marker in zip((marks or {}).items(), "sDv^", strict=False):
         points = np.asarray(values)
-        ax.plot(points.real, points.imag, marker, color="black", markersize=5, label=escape(label))
+        ax.plot(
+            points.real, points.imag, marker, color="white", markeredgecolor="black", markeredgewidth=1.3,
+            markersize=6, label=escape(label),
+        )  # fmt: skip
     ax.set_title(escape(title))
     legend(ax)
     return ax
@@ -174,11 +216,11 @@ def root_loci(
     >>> len(root_loci(k, {"a": (0.5 - k)[:, None]}, {"a": []}, marks={"a": {}}).axes)
     1
     """
-    fig, panels = panels_of(len(poles), 3, height=3.0 if len(poles) > 2 else 3.8, margin=0.3)
+    fig, panels = panels_of(len(poles), 2, height=3.0, margin=0.4)
     for ax, (name, branches) in zip(panels.flat, poles.items(), strict=False):
         root_locus_branches(gains, branches, zeros[name], marks=marks[name], title=name, ax=ax)
         ax.get_legend().remove()
-        ax.label_outer()
+        ax.set(xlim=(-1.5, 1.5), ylim=(-1.25, 1.25))
     handles = {
         label: handle for ax in panels.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
     }

@@ -1,6 +1,7 @@
 """Figures of robustness: stable regions of two gains, disk margins on Nyquist curves, harmonic balance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.patches import Circle, Patch
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, panels_of, styles, themed
 
 _INSIDE = "#dbe8f6"
+_HALVINGS = 8
 _DASHED = (0, (4, 2))
 
 
@@ -48,7 +50,7 @@ def gain_regions(
     'ki'
     """
     fig, panels = panels_of(len(slices), 3, height=2.7, margin=0.7)
-    half = float(np.median(np.diff(first))) / 2 if len(first) > 1 else 0.5
+    half = float(np.diff(first).max()) / 2 if len(first) > 1 else 0.5
     for ax, (name, region) in zip(panels.flat, slices.items(), strict=False):
         strips = _strips(first, [np.clip(np.reshape(part, (-1, 2)), *second) for part in region], half)
         ax.add_collection(PolyCollection(strips, facecolor=_INSIDE, edgecolor=_INSIDE, linewidth=0.4))
@@ -65,6 +67,32 @@ def gain_regions(
     area = Patch(facecolor=_INSIDE, edgecolor=GREY, label="all modes stable")
     fig.legend(handles=[area, *handles], loc="outside lower left", ncols=4)
     return fig
+
+
+def refine_slices(
+    first: np.ndarray,
+    slices: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    slices_of: Callable[[str, np.ndarray], Sequence[Sequence[tuple[float, float]]]],
+) -> tuple[np.ndarray, dict[str, list[Sequence[tuple[float, float]]]]]:
+    """More slices towards the tips of all regions, where an interval begins or ends: halved until no step shows.
+
+    >>> at, region = refine_slices(np.array([0.0, 1.0]), {"P": [[], [(0, 1)]]}, lambda _, x: [[(0, 1)]] * len(x))
+    >>> float(at[1])
+    0.00390625
+    """
+    at, regions = np.asarray(first, dtype=float), {name: list(region) for name, region in slices.items()}
+    for _ in range(_HALVINGS):
+        changed = np.unique(
+            [i for region in regions.values() for i, (a, b) in enumerate(pairwise(region)) if len(a) != len(b)]
+        ).astype(int)
+        if not len(changed):
+            break
+        between = (at[changed] + at[changed + 1]) / 2
+        for name, region in regions.items():
+            for place, part in sorted(zip((changed + 1).tolist(), slices_of(name, between), strict=True), reverse=True):
+                region.insert(place, part)
+        at = np.insert(at, changed + 1, between)
+    return at, regions
 
 
 def _strips(first: np.ndarray, slices: list[np.ndarray], half: float) -> list[list[tuple[float, float]]]:

@@ -173,7 +173,7 @@ def legend(ax: Axes, **options: Any) -> None:
     """A legend below the axes, where it hides no curve."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
-        columns = min(len(handles), 3)
+        columns = min(len(handles), 3, max(1, int(7.0 / (0.6 + 0.07 * max(map(len, labels))))))
         ax.legend(
             handles, labels, loc="upper left", bbox_to_anchor=(-0.02, -0.2), ncols=columns, borderaxespad=0, **options
         )
@@ -216,14 +216,22 @@ def _png(figure: Figure) -> bytes:
 def inline_svg(path: str | os.PathLike[str], prefix: str) -> str:
     """An SVG file as an <svg> element to put into HTML; its ids carry `prefix`, so that several do not clash.
 
+    A page may give a colour another value: #1f4e79 is the variable --m-1f4e79, with the colour itself as the default.
+
     Examples
     --------
     >>> import tempfile
     >>> inline_svg(save(Figure((2, 2)), tempfile.mkdtemp() + "/empty")[1], "one")[:4]
     '<svg'
     """
-    text = Path(path).read_text(encoding="utf-8")
-    return re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: f"{match[1]}{prefix}-", text[text.index("<svg") :])
+    return svg_element(Path(path).read_text(encoding="utf-8"), prefix)
+
+
+def svg_element(text: str, prefix: str) -> str:
+    """The text of an SVG file as an element of a page, as for `inline_svg`."""
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: f"{match[1]}{prefix}-", text)
+    return re.sub(r"\b(fill|stroke): (#([0-9a-f]{6}))\b", r"\1: var(--m-\3, \2)", text)
 
 
 @contextmanager

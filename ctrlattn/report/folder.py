@@ -9,8 +9,8 @@ from typing import Any
 from ctrlattn import __version__, plots, results, tables
 from ctrlattn.files import atomic, output_directory, together
 from ctrlattn.progress import Progress, silent
-from ctrlattn.report.page import M, Page
-from ctrlattn.report.render import render
+from ctrlattn.report.page import Front, M, Page
+from ctrlattn.report.render import Drawing, render
 from ctrlattn.report.section import Section
 
 SCHEMA_VERSION = 1
@@ -85,7 +85,11 @@ def _save(
     drawings = _save_figures(output_directory(folder / "figures"), sections)
     _save_results(folder / "results.nc", sections, facts, formats)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    html = render(sections, page.heading(material), drawings=drawings, interactive=panes)
+    front = page.front(material, {s.key: s.numbers for s in sections}) if page.front else Front(())
+    files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    html = render(
+        sections, page.heading(material), front=front, drawings=drawings, interactive=panes, files=sorted(files)
+    )
     _save_text(folder / _PAGE, html)
     return summary
 
@@ -96,13 +100,13 @@ def _summary(facts: Mapping[str, Any], sections: Sequence[Section]) -> dict[str,
     return ready
 
 
-def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, str]:
-    """Write PNG and SVG files, and return the SVG markup by the name of the picture."""
+def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, Drawing]:
+    """Write PNG and SVG files, and return both SVG variants as markup, by the name of the picture."""
     drawings = {}
-    for section in sections:
-        for picture in section.pictures:
-            _, svg = plots.save(picture.figure, folder / picture.name)
-            drawings[picture.name] = plots.inline_svg(svg, picture.name)
+    for picture in (picture for section in sections for picture in section.pictures):
+        _, svg = plots.save(picture.figure, folder / picture.name)
+        wide = plots.inline_svg(svg, picture.name)
+        drawings[picture.name] = Drawing(wide, plots.narrow_svg(picture.figure, f"{picture.name}-narrow"))
     return drawings
 
 

@@ -2,11 +2,27 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from ctrlattn.report.section import Section
 
 M = TypeVar("M")  # the material: loops and signals, a profile, a reduction, a study
+
+
+class Law(NamedTuple):
+    """One law of a page: its name, one line, its equation, and a verdict (text, state) as in a table."""
+
+    name: str
+    line: str
+    equation: str
+    verdict: tuple[str, str]
+
+
+class Front(NamedTuple):
+    """The answers of a page, before any section: sentences, and the laws that they speak of with the loop's drawing."""
+
+    answers: Sequence[str]
+    laws: Sequence[Law] = ()
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,8 @@ class Page(Generic[M]):
     heading : material -> Heading
     facts : material -> dict
         Facts at the head of summary.json, which results.nc has as attributes.
+    front : (material, {key of a section: its numbers}) -> Front, optional
+        What stands first on the page. It words numbers of the sections and computes none.
     sections : name -> (material -> list of Section)
         Sections in the order of the page. A list is empty where the material has nothing for it.
     beside : file name -> (material -> text)
@@ -41,3 +59,4 @@ class Page(Generic[M]):
     facts: Callable[[M], dict[str, Any]]
     sections: Mapping[str, Callable[[M], list[Section]]]
     beside: Mapping[str, Callable[[M], str]] = field(default_factory=dict)
+    front: Callable[[M, Mapping[str, Any]], Front] | None = None

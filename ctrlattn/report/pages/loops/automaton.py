@@ -5,8 +5,8 @@ import numpy as np
 from ctrlattn import plots, presets
 from ctrlattn.loop import simulate
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import percent, share_with_interval
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import number, percent, share_with_interval
 
 TOKENS = ["A", "B", "C", "D", "A", "B", "C", "D", "A", "B", "C", "E"]
 PASSES, FEATURES, DRAWS, SEED = 15, 64, 200, 0
@@ -25,29 +25,42 @@ def sections(material: Material) -> list[Section]:
     first = {"before": _cosines(periodic[0]), **{f"after, {label}": _cosines(x[0]) for label, x in after.items()}}
     rows = [i for i, token in enumerate(TOKENS) if token == "D"]
     nearest = {label: max(matrix[-1, rows]) for label, matrix in first.items()}
+    chance = len(rows) / (len(TOKENS) - 1)
     sentences = (
-        f"Each of {PASSES} passes subtracts from every token the mean of the tokens before it, already updated in "
-        f"this pass: a comparator with negative feedback. Before, E (the last row) resembles nothing "
-        f"(cosine with D {nearest['before']:.2f}); after, D lights up for E: {nearest['after, plain']:.2f} plain and "
-        f"{nearest['after, RMS norm']:.2f} with the RMS norm.",
-        f"Over {DRAWS} Gaussian draws of the embeddings (d = {FEATURES}, seed {SEED}) a D is the nearest earlier token "
-        f"to E in {share_with_interval(hits['plain'], DRAWS)} plain and "
-        f"{share_with_interval(hits['RMS norm'], DRAWS)} with RMS norm.",
-        "The control has 12 different tokens without repetition, and looks at the same two positions. There it is "
-        f"{percent(control['plain'] / DRAWS)} plain and {percent(control['RMS norm'] / DRAWS)} with RMS norm; chance "
-        f"is {percent(len(rows) / (len(TOKENS) - 1))}. What stands above chance there is position, not prediction.",
+        "Each pass subtracts from every token the mean of the tokens before it, as this pass has already updated them: "
+        "a comparator with negative feedback. E, never seen before, stands where D would have come.",
+        "The control has 12 different tokens without repetition and looks at the same two positions. What stands above "
+        "chance there is position, not prediction.",
+    )
+    table = Table(
+        ("automaton", "cosine of E and D, before", "after", "a D is nearest to E", "control", "chance"),
+        tuple(
+            (
+                label,
+                number(nearest["before"]),
+                number(nearest[f"after, {label}"]),
+                share_with_interval(hits[label], DRAWS),
+                percent(control[label] / DRAWS),
+                percent(chance),
+            )
+            for label in VARIANTS
+        ),
+        f"{PASSES} passes, {DRAWS} Gaussian draws of the embeddings with {FEATURES} features, seed {SEED}",
     )
     picture = Picture(
         "automaton",
         "Token similarity before and after 15 passes of the automaton, plain and RMS-normalised",
         plots.similarity(first, TOKENS, highlight=len(TOKENS) - 1),
+        f"Cosine of every two tokens, before and after {PASSES} passes, of the first draw. The framed row is E: "
+        "compare its columns D.",
     )
     return [
         Section(
             key="automaton",
-            title="The automaton: does the context predict the missing token?",
+            title=f"After {PASSES} passes the missing D is nearest to E in {percent(hits['plain'] / DRAWS)} of draws",
             sentences=sentences,
             pictures=(picture,),
+            tables=(table,),
             numbers={
                 "draws": DRAWS,
                 "seed": SEED,

@@ -1,6 +1,6 @@
 """Section: all gains (kp, ki) that leave every real mode stable, and gains by specification with the published ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from ctrlattn.design import InfeasibleError, Performance, Spec, performance, tun
 from ctrlattn.linear import loop_transfer
 from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, outermost_modes, reflection, upper_half
 from ctrlattn.loop import Loop
+from ctrlattn.plots.robustness import refine_slices
+from ctrlattn.report.pages.loops.factors import stable_factors
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent, settles
@@ -44,24 +46,40 @@ def sections(material: Material) -> list[Section]:
     return [
         Section(
             key="design",
-            title="Which gains would be stable on these modes, and what do the best achieve?",
+            title=_title(material, designs, published),
             sentences=(
                 _region_sentence(material, regions, confirmed, published),
                 *_design_sentences(material, settling, designs),
                 *_disk_sentence(material, disks),
             ),
-            pictures=_pictures(material, regions, designs, published, disks),
+            pictures=_pictures(
+                material,
+                regions,
+                lambda law, first: gain_region(loops[law], ("kp", "ki"), few, first),
+                designs,
+                published,
+                disks,
+            ),
             caveat=CAVEAT,
             tables=(_table(designs, published),),
             numbers={
                 "region_area": {law: _area(region) for law, region in regions.items()},
                 "gains_confirmed_on_all_modes": confirmed,
                 "designed": {law: _numbers(result) for law, result in designs.items()},
+                "stable_factors": _factors(material),
                 "published": {name: _summary(result) for name, result in published.items()},
                 "disk_margin_average_mode": {name: disk.margin for name, disk in disks.items()},
             },
         )
     ]
+
+
+def _factors(material: Material) -> dict[str, dict[str, Interval | None]]:
+    """For each law and network the common factors of its gains with which all modes are stable."""
+    return {
+        name: {network: stable_factors(loop, modes) for network, modes in material.spectra.items()}
+        for name, loop in material.controlled.items()
+    }
 
 
 def _confirmed(loop: Loop, region: Sequence[Sequence[Interval]], spectrum: np.ndarray) -> float:
@@ -124,6 +142,17 @@ def _summary(figures: Performance) -> dict[str, float]:
     return {"stable_share": figures.stable_share, **figures.worst()}
 
 
+def _title(material: Material, designs: dict[str, Any], published: dict[str, Performance]) -> str:
+    """Are there gains that leave every mode of the main network stable, and are the published ones among them?"""
+    stable = [law for law, result in designs.items() if not isinstance(result, str) and result[1].stable_share == 1]
+    bad = [law for law in stable if published[LAWS[law]].stable_share < 1]
+    if bad:
+        return f"The {listed(bad)} could be stable on every mode of {material.network}, with other gains than published"
+    if stable:
+        return f"The {listed(stable)} can be stable on every mode of {material.network} and meet a specification"
+    return f"No gains were found that meet the specification on every mode of {material.network}"
+
+
 def _region_sentence(
     material: Material,
     regions: dict[str, Any],
@@ -179,6 +208,7 @@ def _disk_sentence(material: Material, disks: dict[str, Any]) -> tuple[str, ...]
 def _pictures(
     material: Material,
     regions: dict[str, Any],
+    slices_of: Callable[[str, np.ndarray], list[list[Interval]]],
     designs: dict[str, Any],
     published: dict[str, Performance],
     disks: dict[str, Any],
@@ -186,8 +216,17 @@ def _pictures(
     gains = presets.get(LAWS["printed law"]).controller
     assert isinstance(gains, PID)
     marks = {"published": (gains.kp, gains.ki)}
-    plane = plots.gain_regions(FIRST, regions, labels=("kp", "ki"), second=SECOND, marks=marks)
-    pictures = [Picture("gain-regions", "Gains kp and ki for which the outermost real modes are stable", plane)]
+    first, fine = refine_slices(FIRST, regions, slices_of)
+    plane = plots.gain_regions(first, fine, labels=("kp", "ki"), second=SECOND, marks=marks)
+    pictures = [
+        Picture(
+            "gain-regions",
+            "Gains kp and ki for which the outermost real modes are stable",
+            plane,
+            f"Shaded: gains kp and ki with which every mode of {material.network} is stable, kd as published. "
+            "Exact along each of the vertical cuts.",
+        )
+    ]
     curves = {law: result[0].trade_off.values for law, result in designs.items() if not isinstance(result, str)}
     if curves:
         points = {

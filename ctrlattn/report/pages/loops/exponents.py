@@ -7,10 +7,11 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import listed, number
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, listed, number
 from ctrlattn.stability import layer_map, lyapunov_exponents
 
+_GROWS = 1e-6  # nats/layer; softmax keeps its mean, at 0 up to rounding
 LARGEST = 12  # exponents per loop: softmax has one neutral direction per head, and some decaying ones should be seen
 CAVEAT = (
     "The loop is time-varying: layer l attends as recorded in layer l. Values are neither re-projected nor normalised. "
@@ -20,21 +21,23 @@ CAVEAT = (
 
 def sections(material: Material) -> list[Section]:
     """Finite-time Lyapunov exponents of each linear loop, driven by the matrices of the first text."""
-    title = "Layers that differ: what grows, and what is forgotten?"
     if not material.linear:
-        return [Section("exponents", title, ("None of the loops compared is linear.",))]
+        return [Section("exponents", "No exponents: none of the loops is linear", ("None of the loops is linear.",))]
     running = {name: exponents(loop, material) for name, loop in material.linear.items()}
     picture = Picture(
         "exponents",
         "Largest Lyapunov exponent of each loop as it converges over the layers, and the spectrum at the end",
         plots.lyapunov_spectra(running, title=f"Driven by the attention of {material.network}"),
+        "Mean growth of a disturbance, as its logarithm for each layer (nats/layer): above 0 it grows. Left: the "
+        "largest exponent as layers are added. Right: the largest ones at the end; bars span the second half.",
     )
     return [Section(
         key="exponents",
-        title=title,
+        title=_title(running),
         sentences=_sentences(material, running),
         pictures=(picture,),
         caveat=CAVEAT,
+        tables=(_table(material, running),),
         numbers={name: estimates[-1] for name, estimates in running.items()},
         variables={
             f"exponents_{i}": (
@@ -61,23 +64,32 @@ def exponents(loop: Loop, material: Material) -> np.ndarray:
     return estimates
 
 
+def _title(running: dict[str, np.ndarray]) -> str:
+    growing = [name for name, estimates in running.items() if float(estimates[-1, 0]) > _GROWS]
+    if not growing:
+        return "Layer after layer, no law lets a disturbance grow for good"
+    if len(growing) == len(running):
+        return "Layer after layer, every law lets a disturbance grow"
+    return f"Layer after layer, a disturbance grows under {listed(growing)} alone"
+
+
 def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str, ...]:
-    top = {name: float(estimates[-1, 0]) for name, estimates in running.items()}
-    factors = listed([f"{number(math.exp(value))} ({name})" for name, value in top.items()])
-    growing = {name: value * material.layers for name, value in top.items() if value > 1e-6}
     half = [estimates[len(estimates) // 2 :, 0] for estimates in running.values()]
-    moved = max(float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate)))
-    return (
-        "A network whose layers differ has no poles, but it has exponents. Driven by the recorded matrices of the "
-        "first text, one after another, the direction that grows most changes each layer by a factor of "
-        f"{factors}, in the geometric mean over {material.layers} layers.",
-        (
-            "A disturbance along it at the first layer is larger at the last, "
-            + listed([f"{number(math.exp(min(value, 700.0)))} times ({name})" for name, value in growing.items()])
-            + ", where every layer has its own matrix and none is frozen. "
-            if growing
-            else "None of the loops lets a disturbance grow for good. "
-        )
-        + f"Over the second half of the layers the largest estimate moves by at most {number(moved, 3)} nats per "
-        "layer.",
+    moved = max((float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate))), default=math.nan)
+    said = (
+        "A network whose layers differ has no poles, but it has exponents: the mean growth per layer, in each direction, "
+        f"over the {count(material.layers, 'recorded layer')} of the first text.",
     )
+    if math.isnan(moved):
+        return said
+    return (*said, f"Over the second half of the layers it moves by at most {number(moved, 3)} nats per layer.")
+
+
+def _table(material: Material, running: dict[str, np.ndarray]) -> Table:
+    rows = tuple(
+        (name, number(top, 3), number(math.exp(top)), number(math.exp(min(top * material.layers, 700.0))))
+        for name, top in ((name, float(estimates[-1, 0])) for name, estimates in running.items())
+    )
+    whole = f"factor of {count(material.layers, 'layer')}"
+    header = ("law", "largest exponent (nats/layer)", "factor of a layer", whole)
+    return Table(header, rows, "The direction that grows most, in the geometric mean over the layers")

@@ -13,11 +13,18 @@ from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.average_mode import OMEGA
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.words import listed, number
 from ctrlattn.stability import Margins, margins, root_locus, spectral_radius
 
 GAINS = np.concatenate([[0.0], np.geomspace(0.02, 20.0, 2000)])
 QUANTILES = (0.05, 0.95)
+MOST = 2.0  # Ms: Astrom and Murray, section 13.5
+_CAPTIONS = {
+    "S": "S = 1/(1 + L) is how much of a change of the reference is left as error: below 0 dB it is reduced. L is the "
+    "gain once round the loop. Lines: average mode; bands: 5 to 95 % of the stable modes.",
+    "T": "T = L/(1 + L) is how much of the reference arrives in the state: at 0 dB all of it. Lines: average mode; "
+    "bands: 5 to 95 % of the stable modes.",
+}
 CAVEAT = (
     "Frequency responses, margins, root loci and poles belong to one frozen attention mode that acts alike in every "
     "layer (weight-tied); a network whose layers differ has none. Unstable modes have no frequency response. They are "
@@ -27,12 +34,11 @@ CAVEAT = (
 
 def sections(material: Material) -> list[Section]:
     """The section with |S|, |T|, Ms, Mt, bandwidth, margins, gang of four, root locus and pole-zero map."""
-    title = "Frequency response over depth: how much is amplified, how robust is it?"
     if not material.controlled:
         return [
             Section(
                 "frequency",
-                title,
+                "Without a controller no frequency of the error is amplified or reduced",
                 ("None of the loops has a controller: S = 1 and T = 0 at every frequency.",),
                 caveat=CAVEAT,
             )
@@ -50,8 +56,8 @@ def sections(material: Material) -> list[Section]:
     return [
         Section(
             key="frequency",
-            title=title,
-            sentences=_sentences(a, peaks, stability, worst),
+            title=_title(peaks),
+            sentences=_sentences(a, worst),
             pictures=(*_responses(average, worst), *_loops(material.controlled, a, stability)),
             caveat=CAVEAT,
             tables=(_table(a, peaks, stability, worst),),
@@ -106,7 +112,10 @@ def _responses(average: dict[str, np.ndarray], worst: dict[str, dict[str, Any]])
         )
         pictures.append(
             Picture(
-                f"bode-{letter.lower()}", f"Magnitude of {letter} over frequency in rad/layer", plots.figure_of(axes)
+                f"bode-{letter.lower()}",
+                f"Magnitude of {letter} over frequency in rad/layer",
+                plots.figure_of(axes),
+                _CAPTIONS[letter],
             )
         )
     return tuple(pictures)
@@ -115,7 +124,8 @@ def _responses(average: dict[str, np.ndarray], worst: dict[str, dict[str, Any]])
 def _loops(loops: dict[str, Loop], a: float, stability: dict[str, Margins]) -> tuple[Picture, ...]:
     transfers = {name: loop_transfer(loop, a) for name, loop in loops.items()}
     inside = OMEGA[1:]  # an integrator is infinite at z = 1
-    nyquist = plots.nyquist_curves({name: L(np.exp(1j * inside)) for name, L in transfers.items()}, margins=stability)
+    radii = {name: m.modulus_margin for name, m in stability.items()}
+    nyquist = plots.nyquist_panels({name: L(np.exp(1j * inside)) for name, L in transfers.items()}, radii)
     four = {
         name: {key: np.abs(system(np.exp(1j * OMEGA[1:]))) for key, system in gang_of_four(loop, a).items()}
         for name, loop in loops.items()
@@ -127,13 +137,26 @@ def _loops(loops: dict[str, Loop], a: float, stability: dict[str, Margins]) -> t
         title="Closed-loop poles and zeros of the average mode",
     )
     return (
-        Picture("nyquist", "Nyquist curves of the average mode with their margins", plots.figure_of(nyquist)),
-        Picture("gang-of-four", "Gang of four of the average mode: S, T, PS and CS", plots.gang_of_four(inside, four)),
+        Picture(
+            "nyquist",
+            "Nyquist curves of the average mode, each with the disk that it keeps clear around −1",
+            nyquist,
+            "L(e^{iω}) for frequencies ω > 0, and mirrored (thin); the arrow points to growing ω. The shaded "
+            "disk around −1 has the modulus margin as its radius: the curve stays out of it.",
+        ),
+        Picture(
+            "gang-of-four",
+            "Gang of four of the average mode: S, T, PS and CS",
+            plots.gang_of_four(inside, four),
+            "Four gains of the average mode. C is the controller, P = 1/(z − a) the layer without it.",
+        ),
         _root_loci(loops, a),
         Picture(
             "pole-zero",
             "Closed-loop poles and zeros of the average mode in the z-plane",
             plots.figure_of(poles_and_zeros),
+            "Inside the circle a pole dies out. Curves are of equal damping and of equal frequency. A zero on top of a "
+            "pole cancels it.",
         ),
     )
 
@@ -143,24 +166,33 @@ def _root_loci(loops: dict[str, Loop], a: float) -> Picture:
     zeros = {name: loop_transfer(loop, a).zeros() for name, loop in loops.items()}
     marks = {name: {"gain 1": mode(loop, a).poles()} for name, loop in loops.items()}
     loci_figure = plots.root_loci(GAINS, loci, zeros, marks=marks)
-    return Picture("root-locus", "Root locus of each loop in the overall gain of its controller", loci_figure)
+    return Picture(
+        "root-locus",
+        "Root locus of each loop in the overall gain of its controller",
+        loci_figure,
+        "Where the poles of the average mode go as one factor g of all gains grows from 0 (crosses) to infinity "
+        "(zeros, or out of the frame). Squares: g = 1, the law as it is. Stable: all poles in the circle.",
+    )
 
 
-def _sentences(
-    a: float, peaks: dict[str, Any], stability: dict[str, Margins], worst: dict[str, Any]
-) -> tuple[str, ...]:
-    def say(values: dict[str, str]) -> str:
-        return listed([f"{value} ({name})" for name, value in values.items()])
+def _title(peaks: dict[str, Any]) -> str:
+    """Which laws keep the amplification of the error below the bound that control engineers ask for."""
+    calm = [name for name, peak in peaks.items() if peak.ms < MOST]
+    if len(calm) == len(peaks):
+        return f"No controller amplifies a frequency of the error more than {MOST:g} times"
+    if not calm:
+        return f"Every controller amplifies some frequency of the error {MOST:g} times or more"
+    return f"Only {listed(calm)} {'keeps' if len(calm) == 1 else 'keep'} the amplification of the error below {MOST:g}"
 
+
+def _sentences(a: float, worst: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    unstable = [name for name, case in worst.items() if case["unstable"] > 0]
     return (
-        f"For the average mode (a = {number(a, 3)}) the largest amplification of the error, Ms, is "
-        f"{say({n: number(p.ms) for n, p in peaks.items()})}; a value below 2 is what control engineers ask for.",
-        "The controller's gain could grow by a factor of "
-        f"{say({n: number(m.gain_margin) for n, m in stability.items()})} before the loop oscillates.",
-        "Over the real spectrum the worst Ms among the stable modes is "
-        + say({n: number(w["ms"]) for n, w in worst.items()})
-        + f". It is infinite wherever a mode is unstable, which is so for "
-        f"{say({n: percent(w['unstable']) for n, w in worst.items()})} of the modes.",
+        f"Ms and Mt are the largest values of |S| and |T| over all frequencies, here of the average mode, "
+        f"a = {number(a, 3)}. Ms below {MOST:g} is what control engineers ask for. The gain margin is the factor by "
+        "which all gains may grow.",
+        *((f"Ms is infinite on an unstable mode; {listed(unstable)} has such modes.",) if len(unstable) == 1 else ()),
+        *((f"Ms is infinite on an unstable mode; {listed(unstable)} have such modes.",) if len(unstable) > 1 else ()),
     )
 
 
@@ -175,7 +207,6 @@ def _table(a: float, peaks: dict[str, Any], stability: dict[str, Margins], worst
         "delay margin (layers)",
         "modulus margin",
         "worst Ms, stable modes",
-        "modes unstable",
     )
     rows = tuple(
         (
@@ -188,7 +219,6 @@ def _table(a: float, peaks: dict[str, Any], stability: dict[str, Margins], worst
             number(m.delay_margin),
             number(m.modulus_margin),
             number(worst[name]["ms"]),
-            percent(worst[name]["unstable"]),
         )
         for name, m in stability.items()
     )

@@ -19,6 +19,7 @@ from ctrlattn.report.pages.loops import (
     exponents,
     feedback,
     frequency,
+    front,
     spectra,
     time_response,
     tokens,
@@ -27,6 +28,7 @@ from ctrlattn.report.pages.loops import (
 from ctrlattn.report.pages.loops import configurations as configurations_of_papers
 from ctrlattn.report.pages.loops import interactive as plotly_panes
 from ctrlattn.report.pages.loops.material import RECORDED, Material, named_loops, require_in_range
+from ctrlattn.report.words import count, listed
 
 
 def write(
@@ -121,9 +123,8 @@ def _heading(material: Material) -> Heading:
     return Heading(
         title="Attention as a feedback loop",
         lead=(
-            f"What the attention of {material.network} does as a feedback system over depth, and what "
-            f"{len(material.loops)} controllers would make of it. Layers are time steps; the residual add is the "
-            "comparator."
+            f"What the attention of {listed(list(material.networks))} does as a feedback system over depth, and what "
+            f"{count(len(material.loops), 'law')} would make of it. Layers are time steps."
         ),
         networks=[_describe(name, texts) for name, texts in material.networks.items()],
         compared=", ".join(material.loops),
@@ -151,6 +152,7 @@ def _provenance(text: Any) -> dict[str, str]:
 PAGE = Page(
     heading=_heading,
     facts=_facts,
+    front=front.front,
     sections={
         "automaton": automaton.sections,
         "feedback": feedback.sections,

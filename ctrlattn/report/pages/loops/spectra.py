@@ -3,11 +3,10 @@
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.loop import Loop
 from ctrlattn.report.pages.loops.average_mode import interval_text
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, number, percent
 from ctrlattn.stability.modes.regions import mode_radius, unstable_share
 
 CAVEAT = (
@@ -19,26 +18,28 @@ CAVEAT = (
 
 def sections(material: Material) -> list[Section]:
     """The section on where real modes lie, and on the share that each controller leaves unstable."""
-    title = "Are the modes of real attention stable under each controller?"
     if not material.linear:
-        return [Section("spectra", title, ("None of the loops compared is linear and time-invariant.",))]
+        return [Section("spectra", "None of the loops compared has modes: none is linear", (_where(material),))]
     shares = {
         name: {network: float(unstable_share(loop, modes)) for network, modes in material.spectra.items()}
         for name, loop in material.linear.items()
     }
-    regions = {name: _region(loop) for name, loop in material.linear.items()}
     picture = Picture(
         "spectra",
-        "Eigenvalues of the recorded attention matrices over the stability region of each controller",
-        plots.spectrum_over_regions(material.spectra, regions, shares=shares),
+        "Eigenvalues of the recorded attention matrices, and where each law is stable",
+        plots.spectra_by_network(material.spectra, material.linear, shares),
+        "Eigenvalues a of every recorded attention matrix; shaded: where the law is stable. Real spectra are counted "
+        "along a, and a bar for each law spans its stable interval. Complex ones lie in the plane, once for each law; "
+        "dashed is the unit circle. The percentages are shares of the modes of that network.",
     )
     return [
         Section(
             key="spectra",
-            title=title,
-            sentences=(_where(material), *_shares(shares), _intervals(material.linear)),
+            title=_title(shares),
+            sentences=(_where(material),),
             pictures=(picture,),
             caveat=CAVEAT,
+            tables=(_table(material, shares),),
             numbers={"unstable_share": shares, "average_mode": material.average_mode},
             variables={
                 f"attention_eigenvalues_{i}": ((f"mode_{i}",), modes, {"long_name": f"attention eigenvalues of {name}"})
@@ -48,10 +49,13 @@ def sections(material: Material) -> list[Section]:
     ]
 
 
-def _region(loop: Loop) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    re, im = np.linspace(-1.5, 2.2, 149), np.linspace(-1.4, 1.4, 113)
-    grid = re[None, :] + 1j * im[:, None]
-    return re, im, mode_radius(loop, grid)
+def _title(shares: dict[str, dict[str, float]]) -> str:
+    stable = sum(not any(by_network.values()) for by_network in shares.values())
+    if stable == len(shares):
+        return f"{'The one law leaves' if stable == 1 else f'All {stable} laws leave'} no recorded mode unstable"
+    if stable == 0:
+        return "No law is stable on every recorded mode"
+    return f"{stable} of {count(len(shares), 'law')} {'leaves' if stable == 1 else 'leave'} no recorded mode unstable"
 
 
 def _where(material: Material) -> str:
@@ -62,25 +66,25 @@ def _where(material: Material) -> str:
             if np.all(modes.imag == 0)
             else (f"{percent(float(np.mean(np.abs(modes.imag) > 1e-9)))} of them complex")
         )
-        parts.append(
-            f"{name} has {len(modes)} modes ({kind}; median real part {number(float(np.median(modes.real)), 3)})"
+        middle = number(float(np.median(modes.real)), 3)
+        parts.append(f"{name} has {count(len(modes), 'mode')} ({kind}; median real part {middle})")
+    return f"Attention acts on the tokens through its eigenvalues a, one for each mode. {'; '.join(parts)}."
+
+
+def _table(material: Material, shares: dict[str, dict[str, float]]) -> Table:
+    header = (
+        "law",
+        "stable for real a in",
+        *(f"unstable modes of {network}" for network in material.spectra),
+        *(f"largest pole, {network}" for network in material.spectra),
+    )
+    rows = tuple(
+        (
+            name,
+            interval_text(loop),
+            *(percent(share) for share in shares[name].values()),
+            *(number(float(mode_radius(loop, modes).max())) for modes in material.spectra.values()),
         )
-    return f"Attention acts on the tokens through its eigenvalues. {'; '.join(parts)}."
-
-
-def _shares(shares: dict[str, dict[str, float]]) -> tuple[str, ...]:
-    networks = list(next(iter(shares.values())))
-    return tuple(
-        f"In {network} the share of modes left unstable is "
-        + listed([f"{percent(by_network[network])} by {name}" for name, by_network in shares.items()])
-        + "."
-        for network in networks
+        for name, loop in material.linear.items()
     )
-
-
-def _intervals(loops: dict[str, Loop]) -> str:
-    return (
-        "A mode with a real eigenvalue a is stable for a in "
-        + listed([f"{interval_text(loop)} ({name})" for name, loop in loops.items()])
-        + "."
-    )
+    return Table(header, rows, "Stable intervals, and the modes outside them")

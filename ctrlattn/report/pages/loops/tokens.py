@@ -7,8 +7,8 @@ import numpy as np
 from ctrlattn import plots
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
 from ctrlattn.report.pages.loops.material import Material
-from ctrlattn.report.section import Picture, Section
-from ctrlattn.report.words import listed, number, percent
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, number, percent
 
 OMEGA = np.linspace(0.0, np.pi, 97)  # rad/token
 
@@ -23,12 +23,9 @@ def sections(material: Material) -> list[Section]:
     return [
         Section(
             key="tokens",
-            title="Along the tokens: does attention smooth, and what diversity is left?",
-            sentences=(
-                _filter_sentence(material, gains, response),
-                _mode_sentence(material),
-                _diversity_sentence(material, cosine, rank),
-            ),
+            title=_title(gains),
+            sentences=(_filter_sentence(material, gains), _mode_sentence(material)),
+            tables=(_table(material, cosine, rank),),
             pictures=_pictures(material, response, cosine, rank),
             caveat=(
                 f"The simulated loops are value dynamics: the recorded matrices act on {material.start_words}, without "
@@ -81,30 +78,37 @@ def _pictures(
             "token-response",
             f"Gain of {material.network}'s attention over the frequency along the tokens",
             plots.figure_of(plots.token_response(OMEGA, response)),
+            "How much attention passes of a wave along the tokens: 0 is a constant, π changes sign at every token. "
+            "Below 0 dB it smooths. Mean over heads and texts.",
         ),
         Picture(
             "diversity-cosine",
             "Mean pairwise cosine of the tokens over depth",
             plots.figure_of(plots.diversity(depth, cosine, ylabel="Mean pairwise cosine")),
+            "Mean cosine of all pairs of tokens: 1 means that all tokens are alike.",
         ),
         Picture(
             "diversity-rank",
             "Participation rank of the tokens over depth",
             plots.figure_of(plots.diversity(depth, rank, ylabel="Participation rank")),
+            "The effective number of directions that the tokens use: 1 means that all tokens are alike.",
         ),
     )
 
 
-def _filter_sentence(material: Material, gains: np.ndarray, response: dict[str, np.ndarray]) -> str:
-    low_pass = int(np.sum(gains < 1))
-    high = {name: float(np.mean(curve[np.pi / 2 < OMEGA])) for name, curve in response.items()}
-    kind = "a low-pass filter" if low_pass == len(gains) else f"a low-pass filter in {low_pass} of {len(gains)} layers"
+def _title(gains: np.ndarray) -> str:
+    smoothing = int(np.sum(gains < 1))
+    if smoothing == len(gains):
+        return "Along the tokens attention smooths in every layer"
+    return f"Along the tokens attention smooths in {smoothing} of {count(len(gains), 'layer')}"
+
+
+def _filter_sentence(material: Material, gains: np.ndarray) -> str:
     return (
-        f"The attention of {material.network} is {kind} along the tokens: it passes the mean unchanged, and its "
-        f"root-mean-square gain on the differences between tokens lies between {number(float(gains.min()))} and "
-        f"{number(float(gains.max()))}. In the upper half of the band the mean gain is "
-        + listed([f"{number(value)} ({name})" for name, value in high.items()])
-        + "."
+        f"Every attention matrix of {material.network} passes the mean of the tokens unchanged. Its mean gain on "
+        f"their differences, as a root mean square, lies between {number(float(gains.min()))} and "
+        f"{number(float(gains.max()))}, by layer; "
+        "below 1 it smooths."
     )
 
 
@@ -118,13 +122,10 @@ def _mode_sentence(material: Material) -> str:
     )
 
 
-def _diversity_sentence(material: Material, cosine: dict[str, np.ndarray], rank: dict[str, np.ndarray]) -> str:
-    ends = listed([f"{number(float(curve[-1]))} ({name})" for name, curve in cosine.items()])
-    ranks = listed([f"{number(float(curve[-1]), 1)} ({name})" for name, curve in rank.items()])
-    return (
-        f"After {material.layers} layers the mean pairwise cosine of the tokens is {ends}; the participation rank, the "
-        f"effective number of directions left, is {ranks}. A cosine of 1 and a rank of 1 mean oversmoothing."
-    )
+def _table(material: Material, cosine: dict[str, np.ndarray], rank: dict[str, np.ndarray]) -> Table:
+    rows = tuple((name, number(float(cosine[name][-1])), number(float(rank[name][-1]), 1)) for name in cosine)
+    caption = f"Diversity of the tokens after {count(material.layers, 'layer')}"
+    return Table(("network or law", "mean pairwise cosine", "participation rank"), rows, caption)
 
 
 def _variables(name: str, curves: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -33,10 +33,14 @@ def sections(material: Material) -> list[Section]:
     return [
         Section(
             key="transients",
-            title="Between the eigenvalues and the peak: what grows before it settles?",
+            title=_title(peaks, float(growth.norms[-1])),
             sentences=(
                 _automaton(growth.norms, moved),
-                *(_loop(name, *growth_and_stable) for name, growth_and_stable in peaks.items()),
+                *(
+                    f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
+                    for name, (_, stable) in peaks.items()
+                    if not stable.any()
+                ),
             ),
             pictures=_pictures(automaton, growth, material, peaks),
             caveat=CAVEAT,
@@ -94,16 +98,14 @@ def _automaton(norms: np.ndarray, moved: float) -> str:
     )
 
 
-def _loop(name: str, growth: np.ndarray, stable: np.ndarray) -> str:
-    summary = _summary(growth, stable)
-    if not stable.any():
-        return f"{name}: none of the {len(stable)} recorded matrices leaves it stable."
-    return (
-        f"{name} is stable on {percent(summary['stable_share'])} of the {len(stable)} matrices of the first text. On "
-        f"these a disturbance is amplified at most {number(summary['median_peak'])} times in the median matrix and "
-        f"{number(summary['largest_peak'])} times in the worst, at any layer; after {growth.shape[1] - 1} "
-        f"layers {number(summary['median_end'], 3)} of it is left in the median."
-    )
+def _title(peaks: dict[str, Any], automaton: float) -> str:
+    """The largest growth among stable matrices; without any, that of the automaton."""
+    largest = max((float(norms[stable].max()) for norms, stable in peaks.values() if stable.any()), default=0.0)
+    if largest > 1 + 1e-6:
+        return f"Stable is not calm: a disturbance can grow {number(largest, 1)} times on its way"
+    if largest > 0:
+        return "Where a law is stable, no disturbance grows on its way"
+    return f"With all eigenvalues at 1, the automaton still amplifies {number(automaton, 1)} times"
 
 
 def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dict[str, Any]) -> tuple[Picture, ...]:
@@ -122,8 +124,15 @@ def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dic
             "pseudospectrum",
             "Pseudospectra of one pass of the automaton: contours leave the unit circle around the eigenvalue 1",
             plots.figure_of(contours),
+            "Where eigenvalues of the automaton's pass A can go: on the contour 10⁻ᵏ the smallest singular value of "
+            "zI − A is 10⁻ᵏ, and a disturbance of A of that norm can put an eigenvalue there.",
         ),
-        Picture("automaton-growth", "Norm of the powers of one pass of the automaton", plots.figure_of(powers)),
+        Picture(
+            "automaton-growth",
+            "Norm of the powers of one pass of the automaton",
+            plots.figure_of(powers),
+            "How much k passes amplify at most, between the bound from one pass and what the eigenvalues alone say.",
+        ),
     ]
     if quartiles:
         decay = plots.time_response(
@@ -133,6 +142,8 @@ def _pictures(automaton: np.ndarray, growth: Any, material: Material, peaks: dic
             Picture(
                 "disturbance", "Amplification of a disturbance over the layers, quartiles over the recorded matrices",
                 plots.figure_of(decay),
+                "A disturbance of the tokens at layer 0, as the norm of what is left of it. Lines: median over the "
+                "recorded matrices on which the law is stable; bands: quartiles.",
             )
         )  # fmt: skip
     return tuple(pictures)
