@@ -44,7 +44,7 @@ NO_MIRROR = {
     ),
     "tests/observers/test_study.py writes this page": ("report/pages/observer.py",),
     "tests/report/test_folder.py writes a page from sections": (
-        "report/page.py", "report/render.py", "report/section.py",
+        "report/page.py", "report/section.py",
     ),
     "tests/checkpoints/trace/test_run.py traces whole networks": (
         "checkpoints/trace/eager.py", "checkpoints/trace/follow.py", "checkpoints/trace/forms.py",

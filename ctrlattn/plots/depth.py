@@ -107,7 +107,7 @@ def time_response(
         band, middle = (y, y[:, 1]) if y.ndim == 2 else (None, y)
         depth = np.arange(len(middle))
         beyond = np.flatnonzero(~((middle >= low) & (middle <= high)))
-        note = f" (beyond the frame from layer {beyond[0]}, ends at {middle[-1]:.2g})" if len(beyond) else ""
+        note = f" (leaves the frame at {beyond[0]}, ends at {middle[-1]:.2g})" if len(beyond) else ""
         if _turns_round(middle, high - low):
             _between_layers(ax, middle, f"{escape(name)}: turns at each layer{note}", look)
             continue

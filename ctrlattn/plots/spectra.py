@@ -10,7 +10,6 @@ from matplotlib.patches import Patch, PathPatch
 
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, require_scalar_gains
-from ctrlattn.plots.outline import compound_path, stable_polygons
 from ctrlattn.plots.style import GREY, axes_of, escape, figure, legend, styles, themed
 
 if TYPE_CHECKING:
@@ -191,6 +190,10 @@ def _density(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> No
 
 def _plane(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None:
     if loop is not None:
+        from ctrlattn.plots.outline import (
+            compound_path,
+            stable_polygons,
+        )  # it brings python-control, which needs pyplot
         from ctrlattn.stability.modes.regions import mode_intervals
 
         polygons = stable_polygons(loop)

@@ -77,8 +77,8 @@ def _sentences(material: Material, running: dict[str, np.ndarray]) -> tuple[str,
     half = [estimates[len(estimates) // 2 :, 0] for estimates in running.values()]
     moved = max((float(np.ptp(estimate)) for estimate in half if np.all(np.isfinite(estimate))), default=math.nan)
     said = (
-        "A network whose layers differ has no poles, but it has exponents: the mean growth per layer, in each direction, "
-        f"over the {count(material.layers, 'recorded layer')} of the first text.",
+        "A network whose layers differ has no poles, but it has exponents: the mean growth per layer, in each "
+        f"direction, over the {count(material.layers, 'recorded layer')} of the first text.",
     )
     if math.isnan(moved):
         return said

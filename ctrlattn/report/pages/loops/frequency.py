@@ -141,7 +141,7 @@ def _loops(loops: dict[str, Loop], a: float, stability: dict[str, Margins]) -> t
             "nyquist",
             "Nyquist curves of the average mode, each with the disk that it keeps clear around −1",
             nyquist,
-            "L(e^{iω}) for frequencies ω > 0, and mirrored (thin); the arrow points to growing ω. The shaded "
+            "L, the gain once round the loop, over all frequencies; the arrow points to higher ones. The shaded "
             "disk around −1 has the modulus margin as its radius: the curve stays out of it.",
         ),
         Picture(

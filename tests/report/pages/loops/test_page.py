@@ -137,10 +137,10 @@ def test_every_section_answers_in_order_with_numbers(report):
     page = report[0].path.read_text(encoding="utf-8")
     order = [page.index(f'<section id="{key}"') for key in
              ("automaton", "feedback", "spectra", "transients", "exponents", "time", "frequency", "tokens",
-              "comparison", "configurations", "design")]  # fmt: skip
+              "configurations", "design")]  # fmt: skip
     assert order == sorted(order)
     assert page.count("Valid within limits") >= 4
-    assert page.count('role="img"') == page.count("<svg")
+    assert 2 * page.count('class="picture" role="img"') == page.count("<svg") - 1  # wide and narrow; and the loop
     for symbol, word in (("✗", "unstable"), ("△", "no linear verdict")):
         assert re.search(f"{symbol} [^<]*{word}", page)
 
@@ -255,7 +255,10 @@ def test_one_token_one_layer(tmp_path, undrawn):
 def test_diversity_curves(material):
     section = tokens.sections(material)[0]
     assert set(section.numbers["mean_cosine_at_the_end"]) == {"the network itself", *material.loops}
-    assert comparison.sections(material)[0].tables[0].rows[0][0] == "softmax"
+    cosines = {name: row["mean_cosine_at_the_end"] for name, row in comparison.sections(material)[0].numbers.items()}
+    ends = section.numbers["mean_cosine_at_the_end"]
+    assert cosines == {name: pytest.approx(ends[name]) for name in material.loops}
+    assert [row[0] for row in section.tables[0].rows] == list(ends)
 
 
 def test_why_not_linear():

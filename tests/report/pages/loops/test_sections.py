@@ -10,6 +10,7 @@ from ctrlattn import FixedAttention, presets, signals, simulate
 from ctrlattn.frequency import sensitivity_peaks, sensitivity_response
 from ctrlattn.report.pages.loops import average_mode, design, exponents, frequency, transients
 from ctrlattn.report.pages.loops.material import Material, named_loops
+from ctrlattn.report.words import number
 from ctrlattn.stability import closed_loop_poles
 
 
@@ -52,7 +53,9 @@ def test_transients_says_what_it_counted(material):
     assert_allclose(section.numbers["automaton_growth"][[1, 5]], [1.657, 7.621], atol=0.02)
     assert section.numbers["automaton_radius_after_disturbance"] > 1.1
     assert {picture.name for picture in section.pictures} >= {"pseudospectrum", "automaton-growth", "disturbance"}
-    assert len(section.sentences) == 1 + len(material.linear)
+    assert [row[0] for row in section.tables[0].rows] == list(material.linear)
+    largest = max(row["largest_peak"] for row in section.numbers["loops"].values() if row["stable_share"] > 0)
+    assert f"grow {number(largest, 1)} times" in section.title
 
 
 def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material):
@@ -64,7 +67,10 @@ def test_exponents_of_the_recorded_layers_add_up_to_their_determinants(material)
         assert_allclose(np.sum(section.numbers[name]), volume, rtol=1e-7)
         assert section.variables[f"exponents_{list(material.linear).index(name)}"][1].shape == (2, 10)
     assert section.numbers["pidformer-printed"].shape == (exponents.LARGEST,)
-    assert "factor of" in section.sentences[0]
+    tops = {name: estimates[0] for name, estimates in section.numbers.items()}
+    assert [row[2] for row in section.tables[0].rows] == [number(np.exp(top)) for top in tops.values()]
+    growing = [name for name, top in tops.items() if top > 1e-6]
+    assert all((name in section.title) == (name in growing) for name in tops) or len(growing) in (0, len(tops))
 
 
 def test_gains_of_the_region_leave_all_modes_stable(material):
