@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn.errors import InputError
+from ctrlattn.parsing import read_json
 
 _fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _MARK = "part"  # of a temporary's name, which ends in .part and the suffix of the final name
@@ -295,8 +296,8 @@ def _lock(lock: Path, place: Path) -> int | None:
 def _own(folder: Path) -> set[str]:
     """Names of the files that earlier blocks of `together` put into the folder; nothing outside it is ours."""
     try:
-        names = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        names = read_json(folder / _MANIFEST)
+    except (OSError, InputError):
         return set()
     inside = Path(os.path.realpath(folder))
     texts = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []

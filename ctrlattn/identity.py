@@ -14,6 +14,7 @@ import numpy as np
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, claim, output_directory
+from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
 
 _FILE = "identity.json"
@@ -115,8 +116,8 @@ def _is_of(folder: Path, mark: str) -> bool:
     if not (folder / _FILE).exists():
         return not any(any(folder.glob(pattern)) for pattern in _WORK)
     try:
-        return bool(json.loads((folder / _FILE).read_text(encoding="utf-8"))["identity"] == mark)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return bool(read_json(folder / _FILE)["identity"] == mark)
+    except (InputError, KeyError, TypeError):
         return False
 
 

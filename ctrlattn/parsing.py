@@ -6,9 +6,12 @@ a number of many thousand digits in a ValueError: both are faults of the text, a
 
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from ctrlattn.errors import InputError
+
+LARGEST_TEXT = 100_000_000  # bytes of a JSON header or file, as in the safetensors library
 
 
 def parse_json(text: str | bytes, where: Any) -> Any:
@@ -34,6 +37,30 @@ def parse_json(text: str | bytes, where: Any) -> Any:
         raise InputError(f"{where}: this is not JSON: its brackets are nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, text that is not UTF-8, a number of too many digits
         raise InputError(f"{where}: this is not JSON: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of at most 100 MB: the size is read before anything else is.
+
+    Raises
+    ------
+    InputError
+        The file is too large or no JSON.
+    OSError
+        It cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.json"
+    >>> _ = path.write_text('{"a": 1}')
+    >>> read_json(path)
+    {'a': 1}
+    """
+    size = path.stat().st_size
+    if size > LARGEST_TEXT:
+        raise InputError(f"{path}: {size} bytes are too many for a JSON file, {LARGEST_TEXT} are read at most")
+    return parse_json(path.read_bytes(), path)
 
 
 def parse_toml(text: str) -> dict[str, Any]:

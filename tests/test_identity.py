@@ -90,8 +90,9 @@ def test_work_of_another_digest_or_of_none_is_left_alone(tmp_path):
     assert len(told) == 1
     (out / "identity.json").unlink()  # of an older version
     assert work_folder(out, "1" * 64, progress).name == "out-11111111"
-    (out / "identity.json").write_text("{not json")
-    assert work_folder(out, "3" * 64, progress).name == "out-33333333"
+    for content in ("{not json", "[" * 100_000, '{"identity": ' + "9" * 5000 + "}", "[]", '{"identity": 3}', ""):
+        (out / "identity.json").write_text(content)
+        assert work_folder(out, "3" * 64, progress).name == "out-33333333"
     assert (out / "results.nc").read_bytes() == b"first"
 
 

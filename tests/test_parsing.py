@@ -3,7 +3,7 @@
 import pytest
 
 from ctrlattn.errors import InputError
-from ctrlattn.parsing import parse_json, parse_toml
+from ctrlattn.parsing import LARGEST_TEXT, parse_json, parse_toml, read_json
 
 
 def test_values_are_those_of_the_text():
@@ -41,3 +41,14 @@ def test_a_text_that_is_no_json_names_the_place(text, words):
 def test_a_text_that_is_no_toml_says_so(text, words):
     with pytest.raises(InputError, match=words):
         parse_toml(text)
+
+
+def test_a_json_file_is_measured_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"a": 1}')
+    assert read_json(path) == {"a": 1}
+    with path.open("wb") as file:
+        file.truncate(LARGEST_TEXT + 1)  # a hole, which takes no room on the disk
+    monkeypatch.setattr(type(path), "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(InputError, match=r"a\.json: 100000001 bytes are too many for a JSON file"):
+        read_json(path)

@@ -6,6 +6,7 @@ Re lambda < 1 + k_r, and a real lambda >= 1 + k_r forbids every stable C with C(
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ctrlattn.checkpoints.network.repeat import repeat
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.files import atomic, output_directory
+from ctrlattn.parsing import read_json
 from ctrlattn.passes import Passes
 from ctrlattn.progress import Progress, silent
 from ctrlattn.stability import odd_number_limit, stable_gains
@@ -306,14 +308,24 @@ def _remembered(runs: Path | None, name: str, work: Callable[[], Evaluation]) ->
     if runs is None:
         return work()
     path = output_directory(runs) / f"{name}.json"
-    if path.exists():
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        return evaluation_of(np.array(rows["window_losses"]), rows["tokens"])
+    earlier = _earlier(path) if path.exists() else None
+    if earlier is not None:
+        return earlier
     evaluation = work()
     with atomic(path) as temporary:
         rows = {"window_losses": evaluation.window_losses.tolist(), "tokens": evaluation.tokens}
         temporary.write_text(json.dumps(rows), encoding="utf-8")
     return evaluation
+
+
+def _earlier(path: Path) -> Evaluation | None:
+    """The evaluation in a file; None where the file is damaged, which is measured again."""
+    with suppress(InputError, KeyError, TypeError, ValueError):
+        rows = read_json(path)
+        losses, tokens = np.asarray(rows["window_losses"], dtype=np.float64), rows["tokens"]
+        if losses.ndim == 1 and losses.size and type(tokens) is int:
+            return evaluation_of(losses, tokens)
+    return None
 
 
 def _motion(F: Any, h: Any, passes: int, loop: Passes) -> SpanPasses:

@@ -17,9 +17,10 @@ from typing import Any
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
 from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
-from ctrlattn.checkpoints.network.headers import gguf_header, read_json, weight_shapes
+from ctrlattn.checkpoints.network.headers import gguf_header, weight_shapes
 from ctrlattn.checkpoints.network.structure import KEY
 from ctrlattn.errors import InputError, require_installed
+from ctrlattn.parsing import read_json
 
 _LONGEST = 400  # characters of a message
 _MANY = 1024  # layers: more than any network has whose family is unknown here

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ctrlattn.errors import InputError
-from ctrlattn.parsing import parse_json
+from ctrlattn.parsing import LARGEST_TEXT, parse_json, read_json
 
-_LARGEST_TEXT = 100_000_000  # bytes of a JSON header or file, as in the safetensors library
 _MOST_DIMENSIONS = 8
 _BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
@@ -53,22 +52,6 @@ class GGUFHeader(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The names of the weights."""
         return tuple(self.places)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of at most 100 MB.
-
-    Raises
-    ------
-    InputError
-        The file is too large or no JSON.
-    OSError
-        It cannot be read.
-    """
-    size = path.stat().st_size
-    if size > _LARGEST_TEXT:
-        raise InputError(f"{path}: {size} bytes are too many for a description of a network")
-    return parse_json(path.read_bytes(), path)
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
@@ -115,7 +98,7 @@ def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
     with path.open("rb") as file:
         start = file.read(8)
         length = int.from_bytes(start, "little")
-        if len(start) < 8 or length > min(size - 8, _LARGEST_TEXT):
+        if len(start) < 8 or length > min(size - 8, LARGEST_TEXT):
             raise InputError(
                 f"{path}: a damaged or incomplete file: it has {size} bytes, and no whole safetensors header"
             )

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
 from ctrlattn.nn.experiment.training import RunSettings, train
+from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
 
@@ -54,11 +56,11 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        run = json.loads(file.read_text(encoding="utf-8"))
+        run = read_json(file)
         rest = {key: run[key] for key in run if key != _DIGEST} if isinstance(run, dict) else None
         if rest is not None and run.get(_DIGEST) in (None, digest(rest)):  # earlier versions wrote no digest
             return run
-    except (ValueError, RecursionError):
+    except InputError:
         pass
     progress(f"{file.name} is damaged: it is trained again", 0, 1)
     return {}

@@ -42,6 +42,22 @@ def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monke
     }
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 100_000, "", "[]", '{"window_losses": [1.0]}', '{"window_losses": [1e999], "tokens": 3}',
+     '{"window_losses": "a", "tokens": 3}', '{"window_losses": [], "tokens": 3}', '{"window_losses": [1], "tokens": null}',
+     '{"window_losses": [' + "9" * 5000 + '], "tokens": 3}', "\xff"],
+)  # fmt: skip
+def test_a_damaged_file_of_a_loss_is_measured_again(network, text, tmp_path, content):
+    """It was a traceback of whatever its bytes led to."""
+    (tmp_path / "naive.json").write_bytes(content.encode("latin-1"))
+    evaluation = evaluate(network(), text(2))
+    again = module._remembered(tmp_path, "naive", lambda: evaluation)
+    assert again is evaluation
+    stored = module._remembered(tmp_path, "naive", lambda: pytest.fail("measured again"))
+    assert (stored.loss, stored.tokens) == (evaluation.loss, evaluation.tokens)
+
+
 def test_the_law_with_recall_is_stable_on_what_was_measured():
     from ctrlattn.stability import passes_stable
 
