@@ -45,7 +45,8 @@ def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monke
 @pytest.mark.parametrize(
     "content",
     ["[" * 100_000, "", "[]", '{"window_losses": [1.0]}', '{"window_losses": [1e999], "tokens": 3}',
-     '{"window_losses": "a", "tokens": 3}', '{"window_losses": [], "tokens": 3}', '{"window_losses": [1], "tokens": null}',
+     '{"window_losses": "a", "tokens": 3}', '{"window_losses": [], "tokens": 3}',
+     '{"window_losses": [1], "tokens": null}',
      '{"window_losses": [' + "9" * 5000 + '], "tokens": 3}', "\xff"],
 )  # fmt: skip
 def test_a_damaged_file_of_a_loss_is_measured_again(network, text, tmp_path, content):
