@@ -85,16 +85,28 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     return _folded(checkpoint, index, maps) if fold_norm else maps
 
 
+def value_heads(checkpoint: Checkpoint, layer: int) -> tuple[int, int, int]:
+    """(query heads, value heads, features of a head) of a layer, by its own maps."""
+    module, heads, family = checkpoint.layers[checkpoint.layer_index(layer)], checkpoint.heads, checkpoint.family
+    head_size = getattr(checkpoint.model.config.get_text_config(), "head_dim", None) or checkpoint.width // heads
+    size = affine_map(at(module, family.output), heads * head_size)[0].shape[1] // heads
+    values = value_rows(family.fused, affine_map(at(module, family.value), checkpoint.width)[1], heads, size)
+    return heads, len(values), size
+
+
 def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
     """The rows of v in a projection (features out, ...), as (value heads, size, ...); numpy or torch.
 
-    >>> value_rows("interleaved", np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1
+    >>> value_rows("interleaved", np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1: v is the last of each head
     [[4, 5], [10, 11]]
     >>> value_rows("blocks", np.arange(12), 2, 2).tolist()  # q0 q1 k0 k1 v0 v1
     [[8, 9], [10, 11]]
+    >>> value_rows("grouped", np.arange(8), 2, 2).tolist()  # q0 q1 k v: the heads of a group share k and v
+    [[6, 7]]
     """
-    if fused == "interleaved":
-        return rows.reshape(heads, 3, size, *rows.shape[1:])[:, 2]
+    if fused in ("interleaved", "grouped"):
+        groups = heads if fused == "interleaved" else (len(rows) // size - heads) // 2
+        return rows.reshape(groups, -1, *rows.shape[1:])[:, -size:]
     rest = rows[heads * size :] if fused == "blocks" else rows
     values = rest[len(rest) // 2 :] if fused == "blocks" else rest
     return values.reshape(-1, size, *rows.shape[1:])

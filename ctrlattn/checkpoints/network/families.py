@@ -56,8 +56,9 @@ class Family:
         Inside a layer: the module whose second output is the attention matrix.
     value, output : str
         Inside a layer: the linear maps W_V (or the fused W_QKV) and W_O.
-    fused : "", "blocks" or "interleaved"
-        W_V alone; q, k, v as three blocks (GPT-2); q, k, v of a head beside each other (GPT-NeoX).
+    fused : "", "blocks", "interleaved" or "grouped"
+        W_V alone; q, k, v as three blocks (GPT-2); q, k, v of a head beside each other (GPT-NeoX); the queries, the key
+        and the value of each group of heads beside each other (Falcon).
     parallel : str
         Name of the configuration's flag that says attention and MLP read the same stream; "" for never.
 
@@ -76,7 +77,7 @@ class Family:
     matrix: str
     value: str
     output: str
-    fused: Literal["", "blocks", "interleaved"] = ""
+    fused: Literal["", "blocks", "interleaved", "grouped"] = ""
     parallel: str = ""
 
     def layers_of(self, model: Any) -> list[Any]:

@@ -37,7 +37,7 @@ class Traced:
     matrix: str = ""
     value: str = ""
     output: str = ""
-    fused: Literal["", "blocks", "interleaved"] = ""
+    fused: Literal["", "blocks", "interleaved", "grouped"] = ""
 
     @property
     def norm(self) -> Literal["pre", "post"]:

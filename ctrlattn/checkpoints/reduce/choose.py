@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from ctrlattn.checkpoints.measure.value_paths import with_value_maps
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, Sublayer
 from ctrlattn.checkpoints.network.inputs import Windows, in_batches, windows_of
@@ -112,6 +113,8 @@ def choose(
     """
     calibration = Calibration.of(calibration)
     fitting, judging = windows_of(checkpoint, calibration.ids), windows_of(checkpoint, selection)
+    if calibration.memory and kind == "attention":
+        checkpoint = with_value_maps(checkpoint)
     places = _one_a_layer(checkpoint, kind)
     held = {checkpoint.layer_index(layer) for layer in keep}
     free = [i for i, sublayer in enumerate(places) if sublayer.layer not in held]

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, get_args
 
+from ctrlattn.checkpoints.measure.value_paths import with_value_maps
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Kind, sublayers
 from ctrlattn.checkpoints.network.inputs import windows_to_fit
@@ -73,6 +74,8 @@ def drop(
     gone = _wanted(checkpoint, attention=attention, mlp=mlp, blocks=blocks, mixer=mixer)
     calibration = None if compensate is None else Calibration.of(compensate)
     windows = None if calibration is None else windows_to_fit(checkpoint, calibration.ids)
+    if calibration is not None and calibration.memory and gone["attention"]:
+        checkpoint = with_value_maps(checkpoint)
     before = structure_of(checkpoint.model)
     settings = {kind: settings_of(checkpoint, kind, calibration) for kind in gone if gone[kind]}
     stands: Structure = {kind: dict.fromkeys(gone[kind], settings[kind]) for kind in settings}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ctrlattn.checkpoints.measure.weights import value_output
+from ctrlattn.checkpoints.measure.weights import value_heads, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.families import Sublayer, at, leads
 from ctrlattn.checkpoints.network.stand_ins import LAGS, RATES, MemoryGain
 from ctrlattn.checkpoints.reduce.layerwise import Flow, weights_of
 from ctrlattn.errors import InputError
@@ -41,15 +41,17 @@ def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
             "compensate without memory"
         )
     sublayer = checkpoint.sublayers("attention")[0]
-    if sublayer.out_path != sublayer.path or not checkpoint.causal:
+    if not checkpoint.causal:
+        raise InputError("a memory holds what was said before: tokens of an encoder also see those behind them")
+    if sublayer.out_path not in (sublayer.path, checkpoint.family.output):
         raise InputError(
             f"family {checkpoint.family.name!r} has a norm behind its attention: a memory of values cannot stand for "
             "what that norm gives; compensate without memory"
         )
-    heads = checkpoint.heads
-    config = checkpoint.model.config.get_text_config()
-    values = getattr(config, "num_key_value_heads", None) or heads
-    size = getattr(config, "head_dim", None) or checkpoint.width // heads
+    first = next(
+        s for s in checkpoint.sublayers("attention") if leads(checkpoint.layers[s.layer], checkpoint.family.value)
+    )
+    heads, values, size = value_heads(checkpoint, first.layer)
     return {"heads": heads, "values": values, "size": size, "rates": list(RATES), "lags": LAGS}
 
 

@@ -6,15 +6,20 @@ for one forward pass.
 """
 
 import threading
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import torch
 
-from ctrlattn.checkpoints.measure.weights import value_rows
+from ctrlattn.checkpoints.measure.value_paths import value_paths, values_in
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import FAMILIES, at
+from ctrlattn.checkpoints.network.structure import KEY, traced_in
+from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.trace.run import trace
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.nn.modules.attention import DepthState, control_values
+from ctrlattn.nn.modules.attention import control_values
 from ctrlattn.tracking import Tracking
 
 
@@ -31,21 +36,30 @@ class Places(NamedTuple):
     fused: str = ""
 
 
+class _Entry(NamedTuple):
+    """Where a controller enters one attention: the module that gives v, the map that reads o, and how v lies there."""
+
+    value: Any
+    output: Any
+    fused: str
+    heads: int
+    size: int
+    axis: int = 1
+
+
 class Wrapped:
     """A controller inside a model, until `remove` or the end of a `with` block; made by `wrap`."""
 
-    def __init__(self, model: Any, places: Places, controller: Any, reference_gain: float) -> None:
+    def __init__(self, model: Any, entries: Iterable[_Entry], controller: Any, reference_gain: float) -> None:
         self.tracking = Tracking(controller, reference_gain)
         self._pass = threading.local()  # each thread has its own forward pass
-        heads, base = model.config.num_attention_heads, model.base_model
+        base = model.base_model
         begin = base.register_forward_pre_hook(self._begin)
         self._hooks = [begin, base.register_forward_hook(self._end, always_call=True)]
-        for layer in at(base, places.layers):
-            value, output = at(layer, places.value), at(layer, places.output)
-            size = _features(output)[0] // heads
+        for entry in entries:
             self._hooks += [
-                value.register_forward_hook(self._reader(places.fused, size, heads)),
-                output.register_forward_pre_hook(self._adder()),
+                entry.value.register_forward_hook(self._read),
+                entry.output.register_forward_pre_hook(self._adder(entry)),
             ]
 
     def remove(self) -> None:
@@ -63,31 +77,30 @@ class Wrapped:
         self.remove()
 
     def _begin(self, module: Any, arguments: Any) -> None:
-        self._pass.open, self._pass.depth_state, self._pass.control = True, None, None
+        self._pass.open, self._pass.depth_state, self._pass.values = True, None, None
 
     def _end(self, module: Any, arguments: Any, output: Any) -> None:
-        self._pass.open, self._pass.depth_state, self._pass.control = False, None, None
+        self._pass.open, self._pass.depth_state, self._pass.values = False, None, None
 
-    def _reader(self, fused: str, size: int, heads: int) -> Any:
-        """A hook that reads v of this layer, repeats it to the query heads, and computes u from it."""
+    def _read(self, module: Any, arguments: Any, given: torch.Tensor) -> None:
+        if not getattr(self._pass, "open", False):
+            raise RuntimeError(
+                "a wrapped layer was called outside a forward pass of its model (alone, or again by gradient "
+                "checkpointing): its control depends on the layers before; remove the controller first"
+            )
+        self._pass.values = given
 
-        def read(module: Any, arguments: Any, v: torch.Tensor) -> None:
-            if not getattr(self._pass, "open", False):
-                raise RuntimeError(
-                    "a wrapped layer was called outside a forward pass of its model (alone, or again by gradient "
-                    "checkpointing): its control depends on the layers before; remove the controller first"
-                )
-            v = value_rows(fused, v.movedim(-1, 0), heads, size).movedim((0, 1), (-2, -1))
-            v = v if v.shape[-2] == heads else v.repeat_interleave(heads // v.shape[-2], -2)
-            state: DepthState | None = self._pass.depth_state
-            self._pass.control, self._pass.depth_state = control_values(self.tracking, v, state)
+    def _adder(self, entry: _Entry) -> Any:
+        """A hook that computes u from the values of this layer and adds it to what the output map reads."""
 
-        return read
-
-    def _adder(self) -> Any:
         def add(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            u = self._pass.control
-            return None if u is None else (arguments[0] + u.flatten(-2), *arguments[1:])
+            o, state = arguments[0], self._pass.depth_state
+            v = values_in(self._pass.values, entry.axis, entry.fused, entry.heads, entry.size)
+            tokens = (
+                o.numel() // v[:, 0].numel()
+            )  # where values are made of a cache, they are those of earlier tokens too
+            u, self._pass.depth_state = control_values(self.tracking, v[:, -tokens:], state)
+            return None if u is None else (o + u.reshape(o.shape), *arguments[1:])
 
         return add
 
@@ -104,8 +117,11 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
     Parameters
     ----------
     model : transformers model
-        A model of a family in `ctrlattn.checkpoints.FAMILIES` (Llama, Mistral, Qwen, Gemma, GPT-2, GPT-NeoX, BERT,
-        RoBERTa, ViT, DeiT ...), with or without a head, such as the `.model` of a Checkpoint.
+        With or without a head, such as the `.model` of a Checkpoint. The families in `ctrlattn.checkpoints.FAMILIES`
+        (Llama, GPT-2, BERT, ViT ...) are read by their row. Any other residual network is traced, and the values of its
+        attention are those features that reach the output map head by head, seen by changing them. Layers without
+        values of their own (a mixer, values that are shared with another layer) get no control; v_0 is that of the
+        first layer that has some. Behind a gate, u is added to the gated sum.
     controller : PID, LTIController, LearnedPID, Actuator or python-control system with dt = 1
     reference_gain : float
         beta.
@@ -122,7 +138,7 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
     InputTypeError
         The controller is missing or of the wrong kind.
     InputError
-        The architecture is unknown or lacks the linear maps. In a forward pass: layers have different widths.
+        The architecture cannot be traced or lacks the linear maps. In a forward pass: layers have different widths.
     RuntimeError
         A layer is called outside a forward pass of the model, as gradient checkpointing does.
 
@@ -145,25 +161,36 @@ def wrap(model: Any, controller: Any, *, reference_gain: float = 1.0, places: Pl
     """
     if controller is None:
         raise InputTypeError("wrap needs a controller: a PID, an LTIController or a LearnedPID")
-    return Wrapped(model, _places_of(model, places), controller, reference_gain)
+    return Wrapped(model, _entries(model, places), controller, reference_gain)
 
 
-def _places_of(model: Any, places: Places | None) -> Places:
+def _entries(model: Any, places: Places | None) -> list[_Entry]:
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind is None:
         raise InputError(f"{type(model).__name__} is not a transformers model: it has no config.model_type")
     if places is None and kind not in FAMILIES:
-        raise InputError(
-            f"unknown architecture {kind!r}: known are {', '.join(FAMILIES)}; for another one give places=Places("
-            "layers, value, output), the attribute paths of its layers and of two linear maps inside each"
-        )
+        return _seen(model)
     if places is None:
         family = FAMILIES[kind]
         places = Places(family.layers, family.value, family.output, family.fused)
     fault = _fault(model, places)
     if fault is not None:
         raise InputError(f"{type(model).__name__} cannot be wrapped: {fault}")
-    return places
+    heads = model.config.num_attention_heads
+    pairs = [(at(layer, places.value), at(layer, places.output)) for layer in at(model.base_model, places.layers)]
+    return [_Entry(value, out, places.fused, heads, _features(out)[0] // heads) for value, out in pairs]
+
+
+def _seen(model: Any) -> list[_Entry]:
+    """The entries of a network without a row: its structure is traced, or read where it was changed by `drop`."""
+    name = model.config.model_type
+    traced = traced_in(getattr(model.config, KEY, None) or {}) or Traced(name, trace(model))
+    checkpoint = Checkpoint(model, None, traced, name)
+    layers = checkpoint.layers
+    return [
+        _Entry(at(layers[p.layer], p.value), at(layers[p.layer], p.output), p.fused, p.heads, p.size, p.axis)
+        for p in value_paths(checkpoint)
+    ]
 
 
 def _features(linear: Any) -> tuple[int, int]:

@@ -166,14 +166,23 @@ def test_a_pass_that_fails_leaves_nothing_behind():
         npt.assert_array_equal(output(model).detach(), expected)
 
 
-def test_another_architecture_takes_three_paths():
-    model = tiny("llama")
+ROWS = {
+    "llama": Places("layers", "self_attn.v_proj", "self_attn.o_proj"),
+    "gpt2": Places("h", "attn.c_attn", "attn.c_proj", "blocks"),
+    "bert": Places("encoder.layer", "attention.self.value", "attention.output.dense"),
+}
+
+
+@pytest.mark.parametrize(("family", "row"), ROWS.items())
+def test_another_architecture_is_traced_or_takes_three_paths(family, row):
+    model = tiny(family)
     model.config.model_type = "mine"
-    places = Places("layers", "self_attn.v_proj", "self_attn.o_proj")
-    with pytest.raises(ValueError, match="unknown architecture 'mine': known are llama"):
-        wrap(model, PRINTED)
-    with wrap(model, PRINTED, places=places):
-        assert torch.isfinite(output(model)).all()
+    plain = output(model).detach()
+    with wrap(model, PRINTED, places=row):
+        by_paths = output(model).detach()
+    with wrap(model, PRINTED):
+        npt.assert_array_equal(output(model).detach(), by_paths)
+    assert (by_paths - plain).abs().max() > 1e-3
 
 
 def test_what_cannot_be_wrapped_says_why():
