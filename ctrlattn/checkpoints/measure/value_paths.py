@@ -201,11 +201,11 @@ def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, ca
     size, rest = divmod(0 if output is None else _inputs_of(output.module), heads)
     if output is None or rest or not size:
         return None
-    one = _Attention(module, call, output.module, heads)
-    o = one.run()
+    attn = _Attention(module, call, output.module, heads)
+    o = attn.run()
     for candidate in candidates:
         for fused in _layouts(candidate.features, heads, size):
-            if candidate is not output and _are_values(one, o, candidate, fused):
+            if candidate is not output and _are_values(attn, o, candidate, fused):
                 v = values_in(candidate.given, candidate.axis, fused, heads, size)[0]
                 plain = candidate.read is next(iter(call.values())) and _is_plain(o, v, matrix)
                 value, reader = (f"{path}.{inner.name}".removeprefix(".") for inner in (candidate, output))
@@ -238,9 +238,9 @@ def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Te
 
 def _output_map(candidates: list[_Candidate], given: torch.Tensor, out: Any) -> _Candidate | None:
     """The linear map that gives the contribution, or whose output is what the attention returns."""
-    linear = [one for one in reversed(candidates) if _inputs_of(one.module)]
-    same = [one for one in linear if one.given.shape == given.shape and torch.equal(one.given, given)]
-    return next((one for one in linear if one.module is out), same[0] if same else None)
+    linear = [inner for inner in reversed(candidates) if _inputs_of(inner.module)]
+    same = [inner for inner in linear if inner.given.shape == given.shape and torch.equal(inner.given, given)]
+    return next((inner for inner in linear if inner.module is out), same[0] if same else None)
 
 
 def _inputs_of(module: Any) -> int:
@@ -262,16 +262,16 @@ def _layouts(features: int, heads: int, size: int) -> Iterator[Layout]:
         yield "grouped"
 
 
-def _are_values(one: _Attention, o: torch.Tensor, candidate: _Candidate, fused: Layout) -> bool:
+def _are_values(attn: _Attention, o: torch.Tensor, candidate: _Candidate, fused: Layout) -> bool:
     """Whether o changes by one factor for every c, and behind the first token as well."""
-    places = value_rows(fused, torch.arange(candidate.features), one.heads, o.shape[-1])
+    places = value_rows(fused, torch.arange(candidate.features), attn.heads, o.shape[-1])
     factors = []
     for seed in range(2):
         generator = torch.Generator().manual_seed(seed)
         c = (1 + torch.rand(places.shape, generator=generator, dtype=torch.float64)).to(o)
         shift = c.new_zeros(candidate.features)
         shift[places.flatten()] = c.flatten()
-        factors.append((one.run([candidate.shifted(shift)]) - o) / c.repeat_interleave(one.heads // len(c), 0))
+        factors.append((attn.run([candidate.shifted(shift)]) - o) / c.repeat_interleave(attn.heads // len(c), 0))
     largest = float(factors[0].abs().max())
     limit = tolerance(o.dtype) * max(largest, float(o.abs().max()))
     return float(factors[0][1:].abs().max()) > limit and float((factors[0] - factors[1]).abs().max()) <= limit
