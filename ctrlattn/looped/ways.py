@@ -17,6 +17,7 @@ from ctrlattn.looped.pass_map import PassMap, as_pass_map
 from ctrlattn.passes import Passes
 
 Discretisation = Literal["euler", "exact"]
+_NORMAL = 1e-300  # rates above it are divided by
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,12 +245,23 @@ def held_input(decay: Any, step: Any, into: Any, discretisation: Discretisation 
     if not (np.all(np.isfinite(a)) and np.all(np.isfinite(b)) and np.all(np.isfinite(dt)) and np.all(dt > 0)):
         raise InputError("decay and into must be finite and step positive and finite")
     with np.errstate(over="ignore"):
-        rate = np.exp(a)
-        decayed = -np.expm1(-dt * rate)
-        carried = np.exp(-dt * rate)
+        return hold(np, a, dt, b, discretisation)
+
+
+def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> tuple[Any, Any]:
+    """(A, B) of `held_input` on arrays of xp, numpy or torch, without checks; torch differentiates them.
+
+    >>> [float(x.round(6)) for x in hold(np, np.array(0.0), np.log(2), 1.0, "euler")]
+    [0.5, 0.693147]
+    """
+    rate = xp.exp(decay)
+    carried = xp.exp(-step * rate)
+    if discretisation == "euler":
+        return carried, step * into
     # Below the smallest normal rate the hold is the Euler step to the last digit.
-    hold = np.where(rate > 1e-300, decayed / np.maximum(rate, 1e-300), dt) if discretisation == "exact" else dt
-    return carried, hold * b
+    normal = rate > _NORMAL
+    held = xp.where(normal, -xp.expm1(-step * rate) / xp.where(normal, rate, 1.0), step)
+    return carried, held * into
 
 
 def _injected(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:

@@ -5,7 +5,9 @@ from ctrlattn.nn.modules.blocks import Block
 from ctrlattn.nn.modules.gains import Actuator, LearnedPID, stable_spread
 from ctrlattn.nn.modules.hyper_connection import HyperConnection
 from ctrlattn.nn.modules.lm import ControlledLM
+from ctrlattn.nn.modules.looped import LoopedNetwork, TiedLayer
 from ctrlattn.nn.modules.memory import ReadLayer, ReadTransformer
+from ctrlattn.nn.modules.pass_radius import pass_radius, squared_norm
 from ctrlattn.nn.modules.preset_options import configuration
 from ctrlattn.nn.modules.relatives import AttnScale, Centered, Differential, ShapedAttention, Sinkformer, ValueResidual
 from ctrlattn.nn.modules.vit import ControlledViT, deit_base_patch16_224, deit_small_patch16_224, deit_tiny_patch16_224
@@ -23,17 +25,21 @@ __all__ = [
     "Differential",
     "HyperConnection",
     "LearnedPID",
+    "LoopedNetwork",
     "Places",
     "ReadLayer",
     "ReadTransformer",
     "ShapedAttention",
     "Sinkformer",
+    "TiedLayer",
     "ValueResidual",
     "Wrapped",
     "configuration",
     "deit_base_patch16_224",
     "deit_small_patch16_224",
     "deit_tiny_patch16_224",
+    "pass_radius",
+    "squared_norm",
     "stable_spread",
     "wrap",
 ]

@@ -7,7 +7,7 @@ was interrupted continues where it stopped.
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
@@ -65,10 +65,11 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
         build(run_settings, data)  # sizes that do not fit raise here, before any training
     runs_folder, weights = output_directory(out / "runs"), output_directory(out / "weights")
     if workers > 1:
-        _share(settings, plan, runs_folder, weights, progress, workers)
+        work = [(_step(each), _run, (each, plan, runs_folder, weights)) for each in settings]
+        share(work, progress, workers)
     runs = []
     for done, run_settings in enumerate(settings):
-        step = f"{Path(run_settings.arm).stem}, seed {run_settings.seed}"
+        step = _step(run_settings)
         if workers == 1:
             progress(step, done, len(settings))
 
@@ -90,27 +91,29 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
     return result
 
 
-def _share(
-    settings: list[RunSettings], plan: Plan, runs: Path, weights: Path, progress: Progress, workers: int
-) -> None:
-    """Train the missing runs in several processes, each of which writes its runs into the folder.
+def share(work: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], progress: Progress, workers: int) -> None:
+    """Do (name, function, arguments) in several processes of one thread, each of which writes what it made.
 
-    Whatever ends this function early ends the workers at once. A run that one had not finished is trained next time.
+    Whatever ends this function early ends the workers at once. Work that one had not finished is done next time.
     """
     spawn, others = get_context("spawn"), set(active_children())
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
     try:
         with _no_interrupts():
-            waiting = {pool.submit(_run, each, plan, runs, weights): each for each in settings}
+            waiting = {pool.submit(function, *arguments): name for name, function, arguments in work}
         for done, finished in enumerate(as_completed(waiting)):
             finished.result()
-            progress(f"{Path(waiting[finished].arm).stem}, seed {waiting[finished].seed}", done + 1, len(settings))
+            progress(waiting[finished], done + 1, len(work))
     except BaseException:
         for worker in set(active_children()) - others:
             worker.kill()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _step(settings: RunSettings) -> str:
+    return f"{Path(settings.arm).stem}, seed {settings.seed}"
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """file -> run: a run with the same settings and data is read from its file, any other is trained and written."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,37 @@ def resumed(
     trained = train(settings, data, weights=weights / f"{name}.safetensors", progress=progress, device=device)
     if data_parallel.rank() > 0:
         return {}
-    run = json_ready({"settings": identity, **trained})
+    return _written(file, identity, trained)
+
+
+def stored(
+    runs: Path, name: str, identity: dict[str, Any], make: Callable[[], dict[str, Any]], progress: Progress = silent
+) -> dict[str, Any]:
+    """The work `make()` of this name and identity, from its file under `runs`, or done and written there.
+
+    The file of a name that has another identity stays as it is; this one is then named by its digest as well.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> [stored(folder, "a", {"size": size}, lambda s=size: {"twice": 2 * s})["twice"] for size in (1, 2, 1)]
+    [2, 4, 2]
+    >>> len(list(folder.iterdir()))
+    2
+    """
+    identity = json_ready(identity)
+    earlier = _read(runs / f"{name}.json", progress)
+    if earlier and earlier.get("settings") != identity:
+        name = f"{name}_{digest(identity)[:8]}"
+        earlier = _read(runs / f"{name}.json", progress)
+    if earlier and earlier.get("settings") == identity:
+        return earlier
+    return _written(runs / f"{name}.json", identity, make())
+
+
+def _written(file: Path, identity: dict[str, Any], work: dict[str, Any]) -> dict[str, Any]:
+    run = json_ready({"settings": identity, **work})
     run[_DIGEST] = digest(run)
     with atomic(file) as path:
         path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")

@@ -35,7 +35,8 @@ def summarise(plan: Plan, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The summary of a plan from its runs, which may be in any order."""
     by_run = {(run["settings"]["arm"], run["settings"]["seed"]): run for run in runs}
     scalars = [name for name, value in runs[0]["trained"].items() if not isinstance(value, list)]
-    finals = ["untrained.token_similarity_final", "untrained.attention_similarity_final"]
+    finals = ["token_similarity_final", "attention_similarity_final"]
+    finals = [f"untrained.{name}" for name in finals if name in runs[0]["untrained"]]
     scores = [*runs[0]["scores"], *scalars, *finals]
 
     def values(arm: str, score: str) -> np.ndarray:
@@ -90,7 +91,8 @@ def _curves(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Curves averaged over the runs: losses by epoch, similarities and rank by layer."""
     names = [name for name, value in runs[0]["trained"].items() if isinstance(value, list)]
     curves = {name: _mean([run["trained"][name] for run in runs]) for name in names}
-    curves |= {f"untrained.{name}": _mean([run["untrained"][name] for run in runs]) for name in names}
+    before = [name for name in names if name in runs[0]["untrained"]]
+    curves |= {f"untrained.{name}": _mean([run["untrained"][name] for run in runs]) for name in before}
     return {**curves, **{name: _mean([run[name] for run in runs]) for name in ("losses", "valid")}}
 
 

@@ -1,0 +1,264 @@
+"""plan -> runs -> forecasts -> passes beyond training -> comparison.json: the trained comparison of looped networks.
+
+The order is what makes a forecast one. The plan is written before any training, and the table of forecasts before any
+pass beyond training is run; each file carries its digest. Every run is a file, so that what was interrupted continues.
+"""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ctrlattn.errors import InputError, require_known, require_whole
+from ctrlattn.files import atomic, output_directory
+from ctrlattn.identity import digest
+from ctrlattn.nn.experiment.comparison import share
+from ctrlattn.nn.experiment.loop_arms import DEFAULT, loop_arm
+from ctrlattn.nn.experiment.loop_beyond import BEYOND, FACTORS, FALL, LEARNED, beyond, motion, rescued
+from ctrlattn.nn.experiment.loop_forecast import EXAMPLES, MOST_RESIDUAL, PROBLEMS, RULES, forecast, held_out, tuned_law
+from ctrlattn.nn.experiment.loop_score import CLAIMS, QUESTIONS, curves_of, rescue_table, score_of, scores_of
+from ctrlattn.nn.experiment.loop_tasks import task_of
+from ctrlattn.nn.experiment.loop_training import LoopSettings, build_loop, copied, fit_loop
+from ctrlattn.nn.experiment.plan import Plan
+from ctrlattn.nn.experiment.resume import stored
+from ctrlattn.nn.experiment.summary import summarise
+from ctrlattn.progress import Progress, silent
+from ctrlattn.results import json_ready
+
+
+def loop_plan(
+    task: str, *, seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = DEFAULT, **settings: Any
+) -> Plan:
+    """The plan of a comparison of loops: arms, seeds, settings, and the tests that are fixed before the runs.
+
+    Parameters
+    ----------
+    task : str
+    seeds : tuple of int
+    arms : tuple of str
+        The first is what the others are compared with.
+    **settings
+        Of LoopSettings, other than task, arm and seed.
+
+    Raises
+    ------
+    InputError
+        An unknown task, arm or setting, seeds that are missing or repeated, a network that cannot be made.
+
+    Examples
+    --------
+    >>> plan = loop_plan("addition", seeds=(0,), arms=("plain", "recall"), steps=10)
+    >>> [test.name for test in plan.tests]
+    ['recall: accuracy_8 >']
+    """
+    task_of(task)
+    known = [f.name for f in fields(LoopSettings) if f.name not in ("task", "arm", "seed")]
+    for name in settings:
+        require_known("setting", name, known)
+    if not seeds or len(set(seeds)) != len(seeds) or not arms or len(set(arms)) != len(arms):
+        raise InputError("a comparison needs at least one arm and one seed, each given once")
+    for seed in seeds:
+        require_whole("a seed", seed, least=0)
+    for arm in arms:
+        loop_arm(arm)
+    tests = tuple(claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0])
+    plan = Plan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
+    for arm in arms:
+        first = settings_of(plan, arm, seeds[0])
+        inputs, _ = held_out(first, count=1)
+        build_loop(first)(inputs, 1)  # sizes that do not fit raise here, before any training
+    return plan
+
+
+def settings_of(plan: Plan, arm: str, seed: int) -> LoopSettings:
+    """The settings of one run of a plan."""
+    return LoopSettings(plan.data, arm, seed, **plan.settings)
+
+
+def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers: int = 1) -> dict[str, Any]:
+    """Train, forecast, run beyond training, and compare; what is there already is read.
+
+    It writes plan.json, runs/, weights/, forecasts.json, beyond/ and comparison.json under `out`.
+
+    Returns
+    -------
+    dict
+        That of `nn.experiment.summary.summarise` (arms, differences, tests), with forecasts and their score, rescues,
+        curves by arm, and the digests of plan and forecasts.
+    """
+    runs, weights, past = (output_directory(out / name) for name in ("runs", "weights", "beyond"))
+    mark = _written_before(out / "plan.json", _plan_of(plan), progress)
+    each = [settings_of(plan, arm, seed) for seed in plan.seeds for arm in plan.arms]
+    if workers > 1:
+        share([(_name(s), trained, (s, runs, weights)) for s in each], progress, workers)
+    made = []
+    for done, settings in enumerate(each):
+        progress(f"training: {_name(settings)}", done, len(each))
+        made.append(trained(settings, runs, weights, progress))
+    forecasts = _forecasts(made)
+    sealed = _written_before(out / "forecasts.json", {"plan": mark, "rows": forecasts}, progress)
+    if workers > 1:
+        work = [(_name(s), run_beyond, (s, r, weights, past)) for s, r in zip(each, made, strict=True)]
+        share(work, progress, workers)
+    ends = []
+    for done, (settings, run) in enumerate(zip(each, made, strict=True)):
+        progress(f"beyond training: {_name(settings)}", done, len(each))
+        ends.append(run_beyond(settings, run, weights, past))
+    progress("compared", len(each), len(each))
+    result = json_ready(_compared(plan, made, ends, forecasts))
+    result |= {"digests": {"plan": mark, "forecasts": sealed}}
+    with atomic(out / "comparison.json") as path:
+        path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    return result
+
+
+def trained(settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent) -> dict[str, Any]:
+    """The run of one arm and seed with its forecast at each mark, from its file or trained."""
+    file, network = weights / f"{_name(settings)}_{_short(settings)}.safetensors", build_loop(settings)
+
+    def make() -> dict[str, Any]:
+        run, states = fit_loop(settings, progress)
+        said = [forecast(copied(network, state), settings) for state in states]
+        if said:
+            said[-1]["tuned"] = tuned_law(said[-1], settings.trained_passes)
+            with atomic(file) as path:
+                save_file({f"{k}.{name}": w for k, state in enumerate(states) for name, w in state.items()}, str(path))
+        return {**run, "forecasts": said, "weights": _digests(states)}
+
+    run = stored(runs, _name(settings), _identity(settings), make, progress)
+    if run["weights"] == _digests(_states(file, len(run["marks"]))):
+        return run
+    progress(f"{file.name} is missing or damaged: it is trained again", 0, 1)
+    again = json_ready(make())
+    if again["weights"] != run["weights"]:
+        raise InputError(
+            f"{runs}: {_name(settings)} was trained elsewhere, and other weights came out here: remove its file"
+        )
+    return run
+
+
+def run_beyond(settings: LoopSettings, run: dict[str, Any], weights: Path, past: Path) -> dict[str, Any]:
+    """What a trained run does beyond its passes: at each mark, and at the end with other controllers as well."""
+    network = build_loop(settings)
+
+    def make() -> dict[str, Any]:
+        states = _states(weights / f"{_name(settings)}_{_short(settings)}.safetensors", len(run["marks"]))
+        networks = [copied(network, state) for state in states]
+        marks = [beyond(each, settings) for each in networks]
+        if not networks:
+            return {"marks": [], "rescued": {}, "motion": {"exponent": None, "basin": None}}
+        other = {} if loop_arm(settings.arm).held else rescued(networks[-1], settings, run["forecasts"][-1]["tuned"])
+        return {"marks": marks, "rescued": other, "motion": motion(networks[-1], settings)}
+
+    return stored(past, _name(settings), {"run": run["sha256"], "beyond": BEYOND, "sizes": list(FACTORS)}, make)
+
+
+def _compared(
+    plan: Plan, made: list[dict[str, Any]], ends: list[dict[str, Any]], forecasts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    pairs = list(zip(made, ends, strict=True))
+    passes = settings_of(plan, plan.arms[0], plan.seeds[0]).trained_passes
+    runs = [
+        {
+            **run,
+            "scores": scores_of(run, end, passes),
+            "trained": curves_of(end),
+            "untrained": {},
+            "valid": run["losses"],
+        }
+        for run, end in pairs
+    ]
+    outcomes = [
+        {**row, "collapsed": mark["collapsed"]}
+        for row, mark in zip(forecasts, (mark for end in ends for mark in end["marks"]), strict=True)
+    ]
+    return {
+        **summarise(plan, runs),
+        "passes": passes,
+        "forecasts": outcomes,
+        "forecast_scores": {rule: score_of(outcomes, rule) for rule in RULES},
+        "rescues": rescue_table(pairs, passes),
+    }
+
+
+def _forecasts(made: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each arm, seed and mark: what was measured, and what each rule says."""
+    rows = []
+    for run in made:
+        for step, said in zip(run["marks"], run["forecasts"], strict=True):
+            of = {name: run["settings"][name] for name in ("arm", "seed")}
+            rows.append({**of, "step": step, **{key: said[key] for key in said if key not in ("eigenvalues", "tuned")}})
+    return rows
+
+
+def _plan_of(plan: Plan) -> dict[str, Any]:
+    """Everything that is fixed before the first run, rules and thresholds of the forecasts included."""
+    return {
+        **asdict(plan),
+        "settings_in_full": asdict(settings_of(plan, plan.against, plan.seeds[0])),
+        "arms_in_words": {arm: loop_arm(arm).summary for arm in plan.arms},
+        "forecast": {
+            "rules": RULES, "residual": MOST_RESIDUAL, "problems": PROBLEMS, "collapse": FALL, "learned": LEARNED,
+            "examples": EXAMPLES, "beyond": BEYOND,
+        },
+        "questions": QUESTIONS,
+    }  # fmt: skip
+
+
+def _written_before(path: Path, content: dict[str, Any], progress: Progress) -> str:
+    """The digest of what is written down before it is put to the test; what is there already has to be the same.
+
+    Raises
+    ------
+    InputError
+        Another plan, or other forecasts, stand in the file.
+    """
+    content = json_ready(content)
+    mark = digest(content)
+    if path.exists():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            earlier = {}
+        if earlier.get("sha256") != mark or digest({k: v for k, v in earlier.items() if k != "sha256"}) != mark:
+            raise InputError(f"{path} was written for other arms, seeds or settings: take another --out")
+        return mark
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps({**content, "sha256": mark}, indent=1, allow_nan=False), encoding="utf-8")
+    progress(f"{path.name} is written, sha256 {mark[:16]}", 0, 1)
+    return mark
+
+
+def _states(file: Path, marks: int) -> list[dict[str, torch.Tensor]]:
+    """The state dict of each mark; none where the file is missing or damaged."""
+    if not file.exists():
+        return []
+    try:
+        tensors = load_file(str(file))
+    except SafetensorError:
+        return []
+    states: list[dict[str, torch.Tensor]] = [{} for _ in range(marks)]
+    for key, value in tensors.items():
+        k, _, name = key.partition(".")
+        states[int(k)][name] = value
+    return states
+
+
+def _digests(states: list[dict[str, torch.Tensor]]) -> list[str]:
+    return [digest({name: state[name] for name in sorted(state)}) for state in states]
+
+
+def _identity(settings: LoopSettings) -> dict[str, Any]:
+    return {**asdict(settings), "torch": str(torch.__version__)}
+
+
+def _short(settings: LoopSettings) -> str:
+    return digest(_identity(settings))[:8]
+
+
+def _name(settings: LoopSettings) -> str:
+    return f"{settings.task}_{settings.arm}_{settings.seed}"

@@ -1,0 +1,146 @@
+"""Poles at the trained passes -> will accuracy fall beyond them? What is said before any further pass is run.
+
+Three rules, fixed beforehand, each a majority over a few held-out problems:
+
+    poles      the largest |pole| at h_T is above 1
+    residual   |F(h_T) - h_T|/|h_T| is above 1/10
+    rest       Newton's method finds no fixed point from h_T that is stable and gives the answer of h_T
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ctrlattn.design import InfeasibleError, Spec, tune
+from ctrlattn.looped import fixed_point, spectrum
+from ctrlattn.nn.experiment.loop_tasks import Examples, task_of
+from ctrlattn.nn.experiment.loop_training import LoopSettings, copied, sample_map, state_after
+from ctrlattn.nn.modules.looped import LoopedNetwork
+from ctrlattn.passes import Passes
+from ctrlattn.stability import odd_number_limit, pass_poles
+
+RULES = ("poles", "residual", "rest")
+PROBLEMS = 3  # at which spectra are measured
+EXAMPLES = 512  # whose answers are judged
+HELD_OUT = 7_000_001  # seed of the problems for testing, the same for all runs of a task
+MOST_RESIDUAL = 0.1
+SETTLING, MOST_RECALL = 4, 8.0  # a tuned loop settles within 4 T passes; its recall is at most 8
+_WHOLE = 400  # numbers in a state whose whole spectrum is computed
+_LEADING = 16
+
+
+def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMPLES) -> Examples:
+    """Problems for testing, the same for all arms and seeds.
+
+    >>> held_out(LoopSettings("addition", "plain", 0), count=2)[0].shape
+    torch.Size([2, 8, 2])
+    """
+    size = settings.trained_size if size is None else size
+    return task_of(settings.task).examples(np.random.default_rng((HELD_OUT, size)), count, size, test=True)
+
+
+def forecast(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
+    """What is measured at T passes, and what each rule says of more passes.
+
+    Returns
+    -------
+    dict
+        accuracy (share of problems solved after T passes), radius (largest |pole| at h_T, for each problem), residual,
+        rest (largest |pole| at the fixed point reached from h_T with the same answer; None where there is none),
+        eigenvalues (pairs, all problems), collapse {rule: whether it is forecast}.
+    """
+    network, passes = copied(network), settings.trained_passes
+    inputs, answers = held_out(settings)
+    with torch.no_grad():
+        h = state_after(network, inputs, passes)
+        accuracy = float(solved(network.answer(h), answers).float().mean())
+    rows = [_at_trained(network, problem, passes) for problem in inputs[:PROBLEMS]]
+    radius, residual, rest, values = (list(column) for column in zip(*rows, strict=True))
+    said = {
+        "poles": _most([r > 1 for r in radius]),
+        "residual": _most([r > MOST_RESIDUAL for r in residual]),
+        "rest": _most([r is None or r >= 1 for r in rest]),
+    }
+    pairs = [[[v.real, v.imag] for v in each.tolist()] for each in values]
+    return {
+        "accuracy": accuracy, "radius": radius, "residual": residual, "rest": rest, "eigenvalues": pairs,
+        "collapse": said,
+    }  # fmt: skip
+
+
+def solved(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+    """Whether all places of each problem are right, (N,)."""
+    right = logits.argmax(-1) == answers
+    return right if right.ndim == 1 else right.flatten(1).all(-1)
+
+
+def eigenvalues_at(step: Any, h: torch.Tensor) -> np.ndarray:
+    """The spectrum of J; of a large state the eigenvalues of largest modulus and of largest real part."""
+    if h.numel() <= _WHOLE:
+        return spectrum(step, h).eigenvalues
+    return np.concatenate([spectrum(step, h, _LEADING, which=which).eigenvalues for which in ("LM", "LR")])
+
+
+def tuned_law(measured: Mapping[str, Any], passes: int) -> dict[str, Any]:
+    """A P controller and the least recall with which all measured eigenvalues settle within 4 T passes, by `tune`.
+
+    Returns
+    -------
+    dict
+        gain, recall and poles (largest modulus), or why (what `tune` said) where there is none.
+
+    Examples
+    --------
+    >>> law = tuned_law({"eigenvalues": [[[-1.5, 0.0], [0.2, 0.0]]]}, 8)
+    >>> law["recall"], law["poles"] < 1
+    (0.0, True)
+    """
+    values = np.unique(np.round(np.array([complex(*v) for problem in measured["eigenvalues"] for v in problem]), 9))
+    spec = Spec(settling=SETTLING * passes)
+    for most in (None, MOST_RECALL):  # without recall first, since recall moves the fixed point
+        if most is None and odd_number_limit(values).binds:
+            continue
+        try:
+            design = tune(Passes(), values, spec, terms="P", most_recall=most, curve=False)
+        except InfeasibleError as error:
+            why = str(error)
+            continue
+        assert isinstance(design.loop, Passes)
+        poles = float(np.abs(pass_poles(design.controller, values, design.loop.recall)).max())
+        return {"gain": design.controller.kp, "recall": design.loop.recall, "poles": poles}
+    return {"why": why}
+
+
+class _Trained(NamedTuple):
+    """What is measured at h_T of one problem."""
+
+    radius: float  # largest |pole|
+    residual: float
+    rest: float | None  # largest |pole| at the fixed point reached from h_T; None without one of the same answer
+    eigenvalues: np.ndarray  # of J at h_T
+
+
+def _at_trained(network: LoopedNetwork, problem: torch.Tensor, passes: int) -> _Trained:
+    double, law = copied(network).double(), network.law
+    step, start = sample_map(network, problem)
+    with torch.no_grad():
+        h = state_after(double, problem.double(), passes)
+        residual = float((step(h) - h).norm() / h.norm())
+
+    def largest_pole(values: np.ndarray) -> float:
+        return float(np.abs(pass_poles(law.controller, values, law.recall)).max())
+
+    values, rest = eigenvalues_at(step, h), None
+    try:
+        point = fixed_point(step, start, recall=law.recall, start=h).x
+        if torch.equal(double.answer(point).argmax(-1), double.answer(h).argmax(-1)):
+            rest = largest_pole(eigenvalues_at(step, point))
+    except ArithmeticError:
+        pass
+    return _Trained(largest_pole(values), residual, rest, values)
+
+
+def _most(votes: list[bool]) -> bool:
+    return 2 * sum(votes) > len(votes)

@@ -1,0 +1,244 @@
+"""theta <- AdamW(grad loss): one training run of one looped network, with its weights at several marks on the way.
+
+Nothing beyond the passes of training is run here: what the poles say of more passes is to be said before (`forecast`).
+"""
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from ctrlattn.errors import InputError, require_whole
+from ctrlattn.looped import iterate, spectrum
+from ctrlattn.nn.experiment.loop_arms import loop_arm
+from ctrlattn.nn.experiment.loop_tasks import Task, task_of
+from ctrlattn.nn.experiment.training import status_of
+from ctrlattn.nn.modules.looped import LoopedNetwork
+from ctrlattn.nn.modules.pass_radius import pass_radius, squared_norm
+from ctrlattn.progress import Progress, silent
+from ctrlattn.stability import odd_number_limit, stable_gains
+
+_AGAIN = 1_000_003  # what the A/A arm adds to its seed
+_LOSSES = 20  # points of the curve of losses
+_INSIDE = 0.9  # share of the largest stable gain that is held
+_BEYOND = 1.1  # times the least recall that is held
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Everything that decides one run.
+
+    Parameters
+    ----------
+    task, arm : str
+    seed : int
+    steps, batch : int
+        Steps of AdamW, and problems in each.
+    rate, decay : float
+        The learning rate falls linearly to a tenth.
+    dim, hidden, layers : as for LoopedNetwork
+    size, passes : int
+        Of the problems, and T; 0 is the task's own.
+    examples : int
+        Problems that are made for training; batches are taken from them.
+    marks : int
+        How often weights are kept, the last time at the end.
+    penalty : float
+        Weight of the mean of max(0, rho - most_radius)^2 in the loss.
+    penalty_form : "radius" or "norm"
+        rho by two-sided iteration, or |J|_F per element by Hutchinson's estimate.
+    penalty_rows, penalty_rounds : int
+        Problems and products of the penalty.
+    most_radius : float
+    hold_every, hold_rows : int
+        Steps between two choices of gain and recall, and problems at which the spectrum is measured for them.
+
+    Examples
+    --------
+    >>> LoopSettings("prefix-sums", "plain", 0).trained_passes
+    10
+    """
+
+    task: str
+    arm: str
+    seed: int
+    steps: int = 450
+    batch: int = 64
+    rate: float = 3e-3
+    decay: float = 0.01
+    dim: int = 32
+    hidden: int = 64
+    layers: int = 1
+    size: int = 0
+    passes: int = 0
+    examples: int = 4096
+    marks: int = 3
+    penalty: float = 0.3
+    penalty_form: str = "radius"
+    penalty_rows: int = 8
+    penalty_rounds: int = 2
+    most_radius: float = 0.9
+    hold_every: int = 50
+    hold_rows: int = 2
+
+    @property
+    def trained_passes(self) -> int:
+        """T."""
+        return self.passes or task_of(self.task).passes
+
+    @property
+    def trained_size(self) -> int:
+        """Size of the problems of training."""
+        return self.size or task_of(self.task).size
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of weights and batches: the A/A arm has one of its own."""
+        return self.seed + (_AGAIN if loop_arm(self.arm).again else 0)
+
+
+def build_loop(settings: LoopSettings) -> LoopedNetwork:
+    """The untrained network of an arm.
+
+    Raises
+    ------
+    InputError
+        An unknown task or arm, or a setting out of range.
+
+    Examples
+    --------
+    >>> build_loop(LoopSettings("maze", "parcae", 0)).injection
+    'parcae'
+    """
+    task, arm = task_of(settings.task), loop_arm(settings.arm)
+    for name in ("steps", "batch", "examples", "marks", "penalty_rows", "penalty_rounds", "hold_every", "hold_rows"):
+        require_whole(name, getattr(settings, name))
+    require_whole("passes", settings.trained_passes, least=2)
+    require_whole("size", settings.trained_size)
+    if settings.penalty_form not in ("radius", "norm"):
+        raise InputError(f'penalty_form must be "radius" or "norm", got {settings.penalty_form!r}')
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.data_seed)
+        return LoopedNetwork(
+            task.features, task.classes, axes=task.axes, pooled=task.pooled, norm=arm.norm, injection=arm.injection,
+            **{name: getattr(settings, name) for name in ("dim", "hidden", "layers")},
+        )  # fmt: skip
+
+
+def fit_loop(
+    settings: LoopSettings, progress: Progress = silent
+) -> tuple[dict[str, Any], list[dict[str, torch.Tensor]]]:
+    """Train the network of an arm.
+
+    Returns
+    -------
+    (run, weights)
+        run: losses (mean of each of 20 parts), status as `status_of` has it, marks (steps), gains (of
+        gain and recall, at each mark) and parameters. weights: the state dict at each mark.
+    """
+    network = build_loop(settings)
+    task, arm, passes = task_of(settings.task), loop_arm(settings.arm), settings.trained_passes
+    batches, lengths = (np.random.default_rng((settings.data_seed, k)) for k in (0, 1))
+    signs = torch.Generator().manual_seed(settings.data_seed)
+    inputs, answers = task.examples(batches, settings.examples, settings.trained_size)
+    optimizer = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate_curve(k, settings.steps))
+    marks = sorted({-(-settings.steps * (k + 1) // settings.marks) for k in range(settings.marks)})
+    losses, weights, gains = [], [], []
+    for step in range(1, settings.steps + 1):
+        rows = torch.from_numpy(batches.integers(0, len(inputs), settings.batch))
+        count = int(lengths.integers(passes - passes // 2, passes + passes // 2 + 1)) if arm.random else passes
+        h = state_after(network, inputs[rows], count)
+        loss = cross_entropy(network.answer(h).reshape(-1, task.classes), answers[rows].flatten())
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            break
+        if arm.penalty:
+            loss = loss + settings.penalty * _penalty(network, inputs[rows], h, settings, signs)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if arm.held and step % settings.hold_every == 0:
+            hold_stable(network, inputs[: settings.hold_rows], passes)
+        if step in marks:
+            weights.append({name: value.clone() for name, value in network.state_dict().items()})
+            gains.append(network.get_buffer("gains").tolist())
+            progress(f"step {step}/{settings.steps}, loss {losses[-1]:.3f}", step, settings.steps)
+    finite = all(math.isfinite(loss) for loss in losses)
+    curve = [float(np.mean(part)) for part in np.array_split(losses, min(_LOSSES, len(losses)))]
+    run = {
+        "losses": curve,
+        "status": status_of(curve, _chance(answers, task)) if finite else "not finite",
+        "marks": marks[: len(weights)],
+        "gains": gains,
+        "parameters": sum(p.numel() for p in network.parameters()),
+    }
+    return run, weights
+
+
+def state_after(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> torch.Tensor:
+    """h after that many passes."""
+    return next(h for k, h in enumerate(network.states(inputs)) if k == passes)
+
+
+def sample_map(network: LoopedNetwork, inputs: torch.Tensor) -> tuple[Any, torch.Tensor]:
+    """(F, h_0) of one problem (*grid, features) in float64, as `looped` takes them; the network is copied."""
+    double = copied(network).double()
+    with torch.no_grad():
+        e = double.embed(inputs.double())
+    return double.pass_map(e), e
+
+
+def copied(network: LoopedNetwork, weights: Mapping[str, torch.Tensor] | None = None) -> LoopedNetwork:
+    """A network of the same shape, whose weights need no gradient; with other weights where they are given."""
+    copy = deepcopy(network)
+    copy.load_state_dict(network.state_dict() if weights is None else weights)
+    return copy.requires_grad_(False)
+
+
+def hold_stable(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> None:
+    """Set gain and recall so that the spectra of J after `passes` are stable, with a tenth of room in both.
+
+    The recall is 1.1 times the least with which any small gain is stable, max Re lambda - 1. The gain is 0.9 times the
+    largest that the toolbox finds stable then, and at most 1.
+    """
+    values = []
+    for problem in inputs:
+        step, start = sample_map(network, problem)
+        with torch.no_grad():
+            h = iterate(step, start, passes, network.law.controller, network.law.recall, record="last").state
+        values.append(spectrum(step, h).eigenvalues)
+    everything = np.concatenate(values)
+    recall = _BEYOND * odd_number_limit(everything).recall
+    gains = stable_gains(None, everything, recall)
+    if gains:
+        network.hold_law(min(1.0, _INSIDE * gains[0][1]), recall)
+
+
+def _penalty(
+    network: LoopedNetwork, inputs: torch.Tensor, h: torch.Tensor, settings: LoopSettings, signs: torch.Generator
+) -> torch.Tensor:
+    rows = slice(settings.penalty_rows)
+    step = network.pass_map(network.embed(inputs[rows]))
+    if settings.penalty_form == "radius":
+        size = pass_radius(step, h[rows], rounds=settings.penalty_rounds, generator=signs).radius
+    else:
+        size = (squared_norm(step, h[rows], generator=signs) / h[0].numel()).sqrt()
+    return (size - settings.most_radius).clamp(min=0).square().mean()
+
+
+def _rate_curve(k: int, steps: int) -> float:
+    """Warm-up over a twelfth of the steps, then linearly to a tenth."""
+    return min((k + 1) / max(steps // 12, 1), 1.0) * (0.1 + 0.9 * (1 - k / steps))
+
+
+def _chance(answers: torch.Tensor, task: Task) -> float:
+    p = torch.bincount(answers.flatten(), minlength=task.classes) / answers.numel()
+    return float(torch.special.entr(p.double()).sum())

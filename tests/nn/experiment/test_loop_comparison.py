@@ -1,0 +1,118 @@
+"""The comparison of loops: plan and forecasts come first, runs continue bit for bit, equal arms give equal numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from ctrlattn import InputError  # noqa: E402
+from ctrlattn.identity import digest  # noqa: E402
+from ctrlattn.nn.experiment import loop_comparison  # noqa: E402
+from ctrlattn.nn.experiment.loop_comparison import compare_loops, loop_plan, settings_of, trained  # noqa: E402
+
+SMALL = {"steps": 6, "batch": 4, "dim": 4, "hidden": 4, "size": 3, "passes": 2, "examples": 16, "marks": 2}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Searches for gains and basins are tested where they stand."""
+    monkeypatch.setattr(loop_comparison, "tuned_law", lambda said, passes: {"gain": 0.5, "recall": 0.5, "poles": 0.9})
+    monkeypatch.setattr(loop_comparison, "motion", lambda network, settings: {"exponent": -1.0, "basin": None})
+
+
+def plan(**changes):
+    options = {"seeds": (0, 1), "arms": ("plain", "plain-again", "held"), **SMALL, **changes}
+    return loop_plan("prefix-sums", **options)
+
+
+def content(folder: Path):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_what_was_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    whole = compare_loops(plan(), tmp_path / "whole")
+    done, original = [], loop_comparison.fit_loop
+
+    def killed(settings, progress):
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        done.append(settings)
+        return original(settings, progress)
+
+    monkeypatch.setattr(loop_comparison, "fit_loop", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compare_loops(plan(), tmp_path / "cut")
+    assert not (tmp_path / "cut" / "forecasts.json").exists()
+    assert not list((tmp_path / "cut" / "beyond").iterdir())
+    done[:] = []
+    assert compare_loops(plan(), tmp_path / "cut") == whole
+    assert len(done) == 2
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    monkeypatch.setattr(loop_comparison, "fit_loop", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(loop_comparison, "beyond", lambda *_: pytest.fail("run again"))
+    assert compare_loops(plan(), tmp_path / "cut") == whole
+
+
+def test_plan_and_forecasts_are_written_before_what_they_are_about(tmp_path, monkeypatch):
+    original = loop_comparison.beyond
+    monkeypatch.setattr(loop_comparison, "fit_loop", _after(tmp_path / "plan.json", loop_comparison.fit_loop))
+    monkeypatch.setattr(loop_comparison, "beyond", _after(tmp_path / "forecasts.json", original))
+    result = compare_loops(plan(), tmp_path)
+    for name in ("plan", "forecasts"):
+        written = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        mark = written.pop("sha256")
+        assert mark == result["digests"][name] == digest(written)
+    assert "collapsed" not in json.loads((tmp_path / "forecasts.json").read_text())["rows"][0]
+    assert len(result["forecasts"]) == 3 * 2 * 2
+    with pytest.raises(InputError, match="other arms, seeds or settings"):
+        compare_loops(plan(steps=7), tmp_path)
+
+
+def _after(path, function):
+    def checked(*arguments):
+        assert path.exists()
+        return function(*arguments)
+
+    return checked
+
+
+def test_an_arm_that_is_the_same_has_the_same_numbers(tmp_path, monkeypatch):
+    # Without its own seed the A/A arm is the plain arm: every difference is 0.
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_training._AGAIN", 0)
+    result = compare_loops(plan(arms=("plain", "plain-again")), tmp_path)
+    for row in result["differences"]["plain-again"].values():
+        assert all(value in (0.0, "nan") for value in row["values"])
+    (test,) = result["tests"]
+    assert (test["p_holm"], test["holds"]) == (1.0, False)
+
+
+def test_weights_that_are_lost_are_trained_again_and_others_are_refused(tmp_path):
+    settings, folders = settings_of(plan(), "held", 0), (tmp_path / "runs", tmp_path / "weights")
+    for folder in folders:
+        folder.mkdir()
+    run = trained(settings, *folders)
+    (file,) = folders[1].iterdir()
+    before = file.read_bytes()
+    file.write_bytes(before[:-3])
+    assert trained(settings, *folders) == run
+    assert file.read_bytes() == before
+    (kept,) = folders[0].iterdir()
+    changed = {**json.loads(kept.read_text()), "weights": ["0"]}
+    changed["sha256"] = digest({key: value for key, value in changed.items() if key != "sha256"})
+    kept.write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="other weights came out"):
+        trained(settings, *folders)
+
+
+def test_plans_that_cannot_be_run_are_refused_before_any_training():
+    for change in (
+        {"seeds": ()}, {"seeds": (1, 1)}, {"seeds": (-1,)}, {"arms": ()}, {"arms": ("plain", "planar")}, {"stepz": 3},
+        {"dim": 0}, {"passes": 1}, {"size": -1},
+    ):  # fmt: skip
+        with pytest.raises(InputError):
+            plan(**change)
+    with pytest.raises(InputError, match="maze"):
+        loop_plan("maze", size=4)
