@@ -60,7 +60,19 @@ _ROOMS = {
     "design": ("tune", "Spec", "judge"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
-_MODULES = ("presets", "memory", "config", "results", "signals", "plots", "looped", "checkpoints", "nn", "observers")
+_MODULES = (
+    "presets",
+    "memory",
+    "config",
+    "results",
+    "signals",
+    "plots",
+    "looped",
+    "exchange",
+    "checkpoints",
+    "nn",
+    "observers",
+)
 
 __all__ = sorted([*_HOME, *_MODULES])
 

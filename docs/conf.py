@@ -59,6 +59,7 @@ ROOMS = {
     "frequency": ("Frequency over depth", ("frequency",)),
     "design": ("Design of controllers", ("design",)),
     "looped": ("Looped networks", ("looped",)),
+    "exchange": ("Systems of other tools", ("exchange",)),
     "checkpoints": ("Real checkpoints", ("checkpoints",)),
     "nn": ("Modules with a controller, and training", ("nn",)),
     "observers": ("Dictionaries of features", ("observers",)),

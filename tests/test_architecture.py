@@ -37,7 +37,7 @@ FLOW = (
     ("stability",),
     ("frequency",),
     ("design",),
-    ("looped",),
+    ("looped", "exchange"),
     ("checkpoints", "nn"),
     ("observers",),
     ("plots",),

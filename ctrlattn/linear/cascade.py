@@ -74,6 +74,60 @@ def cascade(num: Any, den: Any) -> Matrices:
     return a * scale / scale[:, None], b / scale, c * scale, d
 
 
+def cascade_of_roots(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """(A, b, c, d) of gain prod (z - zeros) / prod (z - poles), each root as it is given.
+
+    Roots in conjugate pairs and a real gain give real matrices of sections of order 2, all others complex ones of
+    order 1. Polynomials of the roots would round them.
+
+    Parameters
+    ----------
+    zeros, poles : (m,), (n,)
+    gain : scalar
+
+    Returns
+    -------
+    A (n, n), b (n,), c (n,), d
+
+    Raises
+    ------
+    InputError
+        More zeros than poles, or a value that is not finite.
+
+    Examples
+    --------
+    >>> a, b, c, d = cascade_of_roots([0.0], [0.5], 2.0)  # 2 z/(z - 0.5) = 2 + 1/(z - 0.5)
+    >>> a.tolist(), float(b[0] * c[0]), d
+    ([[0.5]], 1.0, 2.0)
+    """
+    zeros, poles = (np.atleast_1d(np.asarray(r, dtype=np.complex128)).ravel() for r in (zeros, poles))
+    if not (np.isfinite(zeros).all() and np.isfinite(poles).all() and np.isfinite(gain)):
+        raise InputError("zeros, poles and gain must be finite")
+    if len(zeros) > len(poles):
+        raise InputError(_IMPROPER.format(len(zeros), len(poles)))
+    if all(_is_paired(r) for r in (zeros, poles)) and np.isreal(gain):
+        a, b, c, d = _series([_section(p, z) for p, z in _matched(poles, zeros)])
+        gain = float(np.real(gain))
+    else:
+        nearest = sorted(zeros, key=lambda z: float(np.min(np.abs(poles - z))))
+        pairs = [*nearest, *[None] * (len(poles) - len(zeros))]
+        sections: list[Any] = [
+            (np.array([[p]]), np.ones(1), np.array([1.0 if z is None else p - z]), 0.0 if z is None else 1.0)
+            for p, z in zip(poles, pairs, strict=True)
+        ]
+        a, b, c, d = _series(sections)
+    scale = state_scaling(a, b[:, None], (gain * c)[None, :])
+    return a * scale / scale[:, None], b / scale, gain * c * scale, gain * d
+
+
+def _is_paired(roots: np.ndarray) -> bool:
+    """Whether each root has its conjugate beside it, to the last digit."""
+    upper, lower = (
+        sorted(r, key=lambda z: (z.real, z.imag)) for r in (roots[roots.imag > 0], roots.conj()[roots.imag < 0])
+    )
+    return bool(upper == lower)
+
+
 def _silent(den: np.ndarray) -> Matrices:
     """The zero function keeps its poles."""
     a, b, c, _ = _series([_section(p, ()) for p, _ in _matched(accurate_roots(den), np.zeros(0, dtype=complex))])

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.errors import InputError
-from ctrlattn.linear.cascade import cascade
+from ctrlattn.linear.cascade import cascade, cascade_of_roots
 
 FREQUENCIES = (1e-3, 0.01, 0.1, 1.0, 2.0, np.pi)
 
@@ -76,3 +76,27 @@ def test_refused():
         cascade([1.0, 0.0, 0.0], [1.0, 0.5])
     with pytest.raises(InputError, match="denominator of the transfer function is zero"):
         cascade([1.0], [0.0])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_response_is_that_of_the_given_roots(seed):
+    rng = np.random.default_rng(seed)
+    order = int(rng.integers(1, 8))
+    poles = np.array(roots(rng, order, 0.9, 0.99, 0.3))
+    zeros = np.array(roots(rng, int(rng.integers(0, order + 1)), 0.5, 1.2, 2.0))
+    gain = 0.5
+    if seed % 2:  # no conjugates: complex matrices
+        poles, gain = poles * np.exp(0.2j), 0.5 - 1j
+    a, b, c, d = cascade_of_roots(zeros, poles, gain)
+    assert np.iscomplexobj(a) == bool(seed % 2)
+    for z in np.exp(1j * np.array(FREQUENCIES)):
+        value = c @ np.linalg.solve(z * np.eye(len(a)) - a, b) + d
+        assert_allclose(value, gain * np.prod(z - zeros) / np.prod(z - poles), rtol=1e-11)
+
+
+def test_roots_that_make_no_system():
+    with pytest.raises(InputError, match="improper"):
+        cascade_of_roots([0.1, 0.2], [0.5], 1.0)
+    for given in (([np.nan], [0.5, 0.1], 1.0), ([], [np.inf], 1.0), ([], [0.5], np.nan)):
+        with pytest.raises(InputError, match="must be finite"):
+            cascade_of_roots(*given)
