@@ -72,6 +72,7 @@ _MODULES = (
     "checkpoints",
     "nn",
     "observers",
+    "sweep",
 )
 
 __all__ = sorted([*_HOME, *_MODULES])

@@ -5,6 +5,7 @@ to say in one line what is too large.
 """
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -50,6 +51,25 @@ def available_memory() -> int | None:
     """
     free = [value for value in (_of_system(), _of_group()) if value is not None]
     return min(free) if free else None
+
+
+def require_disk(needed: float, folder: str | os.PathLike[str], what: str) -> None:
+    """Raise InputError where a folder, which need not exist yet, is on a disk with fewer bytes left.
+
+    >>> require_disk(1e20, ".", "--out .")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: --out .: this does not fit on the disk of .: it takes 1e+11 GB, ... GB are available
+    """
+    place = Path(folder).absolute()
+    there = next(parent for parent in (place, *place.parents) if parent.exists())
+    with suppress(OSError):
+        free = shutil.disk_usage(there).free
+        if not needed <= free:
+            wanted, left = (f"{min(bytes_, _MOST) / _GB:.3g} GB" for bytes_ in (needed, free))
+            raise InputError(
+                f"{what}: this does not fit on the disk of {folder}: it takes {wanted}, {left} are available"
+            )
 
 
 def _of_system() -> int | None:

@@ -22,6 +22,7 @@ _EXTRAS = {
     "plotly": ("interactive", "plotly"),
     "sklearn": ("train", "scikit-learn"),
     "pyarrow": ("tables", "pyarrow"),
+    "distributed": ("cluster", "dask[distributed]"),
 }
 
 

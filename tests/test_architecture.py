@@ -19,6 +19,7 @@ FLOW = (
     (
         "errors",
         "progress",
+        "processes",
         "arrays",
         "values",
         "diagram",
@@ -40,6 +41,7 @@ FLOW = (
     ("looped", "exchange"),
     ("checkpoints", "nn"),
     ("observers",),
+    ("sweep",),
     ("plots",),
     ("report", "cli"),
 )
@@ -70,6 +72,8 @@ WALLS = {
     "jinja2": {"report"},
     "plotly": {"report"},
     "pydantic": {"config", "cli"},
+    "distributed": {"sweep"},
+    "dask": {"sweep"},
 }
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 SIGNAL_ROOMS = ("predictors", "controllers", "normalizers", "tracking", "passes", "sequential", "loop")

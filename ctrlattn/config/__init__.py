@@ -21,8 +21,8 @@ and `writing` lead from it and to it, `explanation` comments its keys, `faults` 
 """
 
 from ctrlattn.config.explanation import explained
-from ctrlattn.config.reading import Configuration, load, loads
+from ctrlattn.config.reading import Configuration, from_table, load, loads
 from ctrlattn.config.schema import Simulation, kinds
 from ctrlattn.config.writing import dumps, loop_to_dict
 
-__all__ = ["Configuration", "Simulation", "dumps", "explained", "kinds", "load", "loads", "loop_to_dict"]
+__all__ = ["Configuration", "Simulation", "dumps", "explained", "from_table", "kinds", "load", "loads", "loop_to_dict"]

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -64,8 +65,24 @@ def loads(text: str) -> Configuration:
     >>> loads('[loop]\\npreset = "neutreno"').loop.controller.kp
     0.6
     """
+    return from_table(parse_toml(text))
+
+
+def from_table(table: dict[str, Any]) -> Configuration:
+    """Read a configuration from the table that a TOML text stands for.
+
+    Raises
+    ------
+    InputError
+        Every fault of the content at once, one line each with its path and value.
+
+    Examples
+    --------
+    >>> from_table({"loop": {"preset": "neutreno", "skip": 0.5}}).loop.skip
+    0.5
+    """
     try:
-        file = File.model_validate(parse_toml(text))
+        file = File.model_validate(table)
     except ValidationError as error:
         raise InputError("\n".join(lines(error))) from None
     return Configuration(file.loop.build(), Simulation(**file.simulation.model_dump()))

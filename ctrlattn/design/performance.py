@@ -5,7 +5,7 @@ controller. Over the passes of a looped network (`Passes`) the same holds with a
 in the place of num: the step response then is the way to the fixed point.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,6 +29,7 @@ from ctrlattn.passes import Passes
 from ctrlattn.stability import closed_loop_poles, pass_poles
 
 MEASURES = ("modulus_margin", "disk_margin", "settling", "overshoot", "steady_state_error")
+SMALLEST = ("modulus_margin", "disk_margin")  # whose worst mode has the smallest; of the others it has the largest
 _GOLDEN = (5**0.5 - 1) / 2
 _SHIFTS = np.array([0.0, 0.5])[:, None, None]  # of S: the modulus margin and the balanced disk margin
 _CHUNK, _GRID = 256, 193
@@ -60,8 +61,7 @@ class Performance:
 
     def worst(self) -> dict[str, float]:
         """The worst mode of each figure."""
-        smallest = {"modulus_margin", "disk_margin"}
-        return {name: float((np.min if name in smallest else np.max)(getattr(self, name))) for name in MEASURES}
+        return {name: float((np.min if name in SMALLEST else np.max)(getattr(self, name))) for name in MEASURES}
 
     def where(self, chosen: np.ndarray) -> "Performance":
         """The same for the chosen modes alone."""
@@ -116,7 +116,7 @@ def performance(loop: Loop | Passes, spectrum: Any, *, horizon: int = HORIZON) -
     good = np.argsort(radius, kind="stable")[: int(np.sum(radius < 1))]
     for chosen in np.array_split(good, max(len(good) // _CHUNK, 1)):
         if len(chosen):
-            for name, values in _measured(num[chosen], den, alpha[chosen], poles[chosen], horizon).items():
+            for name, values in measured(num[chosen], den, alpha[chosen], poles[chosen], horizon).items():
                 measures[name][chosen] = values
     return Performance(a, count, radius, **measures)
 
@@ -162,23 +162,39 @@ def modes_of(loop: Loop | Passes, spectrum: Any) -> np.ndarray:
     return a
 
 
-def _measured(
-    num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray, horizon: int
+def measured(
+    num: np.ndarray,
+    den: np.ndarray,
+    alpha: np.ndarray,
+    poles: np.ndarray,
+    horizon: int,
+    measures: Collection[str] = MEASURES,
 ) -> dict[str, np.ndarray]:
-    slowest = float(np.abs(poles).max())
-    # Long enough for the slowest pole to decay to 1e-6, three times over.
-    enough = 64 + 3 * int(np.log(1e-6) / np.log(max(slowest, 1e-6)))
-    final = static_gain(num, den, alpha)
-    y = step_responses(num, den, alpha, min(horizon, enough))
-    # Without a controller S = 1, and a cancelled pole of the plant must not say otherwise.
-    peaks = _peaks(num, den, alpha, poles) if np.any(num) else np.broadcast_to([[1.0], [0.5]], (2, len(alpha)))
-    return {
-        "modulus_margin": 1 / peaks[0],
-        "disk_margin": 1 / peaks[1],
-        "settling": settling(y, final),
-        "overshoot": overshoot(y, final),
-        "steady_state_error": np.abs(1 - final),
-    }
+    """The asked figures of stable modes, (m,) each; similar radii belong together, the slowest decides the horizon.
+
+    Parameters
+    ----------
+    num : (m, order + 1), den : (order + 1,), alpha : (m,), poles : (m, order + 1)
+    horizon : int
+    measures : names among MEASURES
+    """
+    figures: dict[str, np.ndarray] = {}
+    if not set(measures) <= set(SMALLEST):
+        slowest = float(np.abs(poles).max())
+        # Long enough for the slowest pole to decay to 1e-6, three times over.
+        enough = 64 + 3 * int(np.log(1e-6) / np.log(max(slowest, 1e-6)))
+        final = static_gain(num, den, alpha)
+        y = step_responses(num, den, alpha, min(horizon, enough))
+        figures = {
+            "settling": settling(y, final),
+            "overshoot": overshoot(y, final),
+            "steady_state_error": np.abs(1 - final),
+        }
+    if not set(measures).isdisjoint(SMALLEST):
+        # Without a controller S = 1, and a cancelled pole of the plant must not say otherwise.
+        peaks = _peaks(num, den, alpha, poles) if np.any(num) else np.broadcast_to([[1.0], [0.5]], (2, len(alpha)))
+        figures |= {"modulus_margin": 1 / peaks[0], "disk_margin": 1 / peaks[1]}
+    return {name: figures[name] for name in measures}
 
 
 def _peaks(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, poles: np.ndarray) -> np.ndarray:

@@ -5,14 +5,10 @@ was interrupted continues where it stopped.
 """
 
 import json
-import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -24,6 +20,7 @@ from ctrlattn.nn.experiment.plan import Plan, data_of
 from ctrlattn.nn.experiment.resume import resumed
 from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.nn.experiment.training import RunSettings, build
+from ctrlattn.processes import end_with_parent, no_interrupts
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
 
@@ -99,7 +96,7 @@ def share(work: Sequence[tuple[str, Callable[..., Any], tuple[Any, ...]]], progr
     spawn, others = get_context("spawn"), set(active_children())
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_worker)
     try:
-        with _no_interrupts():
+        with no_interrupts():
             waiting = {pool.submit(function, *arguments): name for name, function, arguments in work}
         for done, finished in enumerate(as_completed(waiting)):
             finished.result()
@@ -116,30 +113,10 @@ def _step(settings: RunSettings) -> str:
     return f"{Path(settings.arm).stem}, seed {settings.seed}"
 
 
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Processes that begin inside the block never see an interrupt of the terminal; this one sees it at the end."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _begin_worker() -> None:
-    """Use one thread, and end when the parent process ends: a signal that kills the parent does not reach workers."""
+    """Use one thread, and end when the parent process ends."""
     torch.set_num_threads(1)
-    parent = parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=follow, daemon=True).start()
+    end_with_parent()
 
 
 def _run(settings: RunSettings, plan: Plan, runs: Path, weights: Path) -> None:

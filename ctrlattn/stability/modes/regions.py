@@ -23,7 +23,7 @@ from ctrlattn.stability.modes.intervals import Interval, radius, stable_interval
 _ON_CIRCLE = 1e-7
 _SAME = 1e-12  # relative width of a segment that only rounding opened
 _NEXT = 1e-4  # how near an end its two sides are checked, as a share of the interval
-_MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
+MARGINAL = 1e-9  # a pole this close to the unit circle is on it: the consensus mode of plain softmax
 
 
 def stability_interval(controller: Any) -> Interval:
@@ -60,11 +60,25 @@ def stability_interval(controller: Any) -> Interval:
     """
     controller = known_controller(controller, "stability_interval")
     if isinstance(controller, PID) and controller.form == "printed":
-        return _printed_interval(controller)
+        low, high = printed_interval(controller.kp, controller.ki, controller.kd)
+        return float(low), float(high)
     intervals = stability_set(controller)
     if len(intervals) > 1:
         raise InputError(f"the stable set is a union of {len(intervals)} intervals {intervals}: use stability_set")
     return intervals[0] if intervals else (math.nan, math.nan)
+
+
+def printed_interval(kp: Any, ki: Any, kd: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high) of the printed law by `stability_interval`'s closed form, shaped as the gains; nan where empty.
+
+    >>> [float(end.round(6)) for end in printed_interval(0.8, 0.5, 0.05)]
+    [0.15, 1.82381]
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low = np.asarray(kp + ki / 2 + 2 * kd - 1)
+        high = np.asarray(1 + kp + ki * kd / (1 + np.asarray(kd)))
+        stable = (np.asarray(ki) >= 0) & (np.abs(kd) < 1) & (low < high)
+    return np.where(stable, low, np.nan), np.where(stable, high, np.nan)
 
 
 def stability_set(controller: Any) -> list[Interval]:
@@ -267,15 +281,7 @@ def unstable_share(loop: Loop, modes: np.ndarray) -> np.ndarray:
     >>> float(unstable_share(Loop(CausalMean(), skip=1.0, feedback=-1.0), np.array([-0.5, 0.0, 0.5, 1.0])))
     0.25
     """
-    return np.asarray(np.mean(mode_radius(loop, modes) > 1 + _MARGINAL, axis=-1))
-
-
-def _printed_interval(pid: PID) -> Interval:
-    if pid.ki < 0 or abs(pid.kd) >= 1:
-        return math.nan, math.nan
-    low = pid.kp + pid.ki / 2 + 2 * pid.kd - 1
-    high = 1 + pid.kp + pid.ki * pid.kd / (1 + pid.kd)
-    return (low, high) if low < high else (math.nan, math.nan)
+    return np.asarray(np.mean(mode_radius(loop, modes) > 1 + MARGINAL, axis=-1))
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:

@@ -1,0 +1,90 @@
+"""Many gains at once give what one controller at a time gives, degenerate ones included."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ctrlattn import PID, InputError, presets, stability_interval
+from ctrlattn.linear.mode_matrix import mode_matrix
+from ctrlattn.stability.modes.pid_gains import pid_intervals, pid_terms, pid_unstable_share
+from ctrlattn.stability.modes.regions import unstable_share
+
+
+def cells(count, seed):
+    """Gains over and beyond what is stable; a third has no I, no D, or neither, and some are the edges of the law."""
+    rng = np.random.default_rng(seed)
+    gains = rng.uniform([-1.5, -0.5, -1.2], [2.5, 4.5, 1.2], (count, 3))
+    gains[::7, 1], gains[::11, 2] = 0, 0
+    gains[3::50], gains[4::50, 0], gains[5::50, 2], gains[6::50, 1] = 0, 0, 1, 4
+    return gains
+
+
+@pytest.mark.parametrize(("form", "ema"), [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
+def test_intervals_are_those_of_one_controller_at_a_time(form, ema):
+    gains = cells(2000 if form == "printed" else 250, 0)
+    low, high, sure = pid_intervals(gains, form, ema)
+    assert sure.mean() > 0.97
+    for g, ends in zip(gains[sure], np.stack([low, high], 1)[sure], strict=True):
+        np.testing.assert_allclose(ends, stability_interval(PID(*g, form=form, ema=ema)), rtol=1e-9, atol=1e-9)
+
+
+def test_printed_intervals_are_the_closed_form():
+    (kp, ki, kd), (low, high, _) = cells(500, 1).T, pid_intervals(cells(500, 1), "printed")
+    inside = (ki >= 0) & (np.abs(kd) < 1) & (kp + ki / 2 + 2 * kd - 1 < 1 + kp + ki * kd / (1 + kd))
+    np.testing.assert_array_equal(np.isfinite(low), inside)
+    np.testing.assert_allclose(low[inside], (kp + ki / 2 + 2 * kd - 1)[inside], rtol=1e-15)
+    np.testing.assert_allclose(high[inside], (1 + kp + ki * kd / (1 + kd))[inside], rtol=1e-15)
+
+
+def test_several_intervals_are_left_to_one_controller():
+    """An ema law with two stable intervals: the answer of one controller is a refusal."""
+    rng = np.random.default_rng(3)
+    gains = rng.uniform([0, -3, -2], [1, 6, 2], (20_000, 3))
+    unsure = gains[~pid_intervals(gains, "ema", 0.5)[2]]
+    several = 0
+    for g in unsure[:40]:
+        try:
+            stability_interval(PID(*g, form="ema", ema=0.5))
+        except InputError as error:
+            several += "union" in str(error)
+    assert len(unsure) < 200
+    assert several or not len(unsure)
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+@pytest.mark.parametrize("real", [True, False])
+def test_shares_are_those_of_one_controller_at_a_time(form, real):
+    rng = np.random.default_rng(5)
+    modes = np.concatenate([rng.uniform(-1, 1, 40) + 0.5j * rng.uniform(-1, 1, 40), [1.0, 1.0, 0.0]])
+    modes = modes.real if real else modes
+    loop, gains = presets.get(f"pidformer-{form}"), cells(300, 2)
+    expected = [float(unstable_share(replace(loop, controller=PID(*g, form=form)), modes)) for g in gains]
+    np.testing.assert_array_equal(pid_unstable_share(loop, modes, gains, form), expected)
+
+
+def test_a_mode_on_the_circle_is_not_outside():
+    """Plain softmax keeps its consensus mode a = 1 for ever; a gain below 0 pushes it out."""
+    loop = presets.get("neutreno")
+    share = pid_unstable_share(loop, np.array([1.0, 0.5]), np.array([[0.0, 0, 0], [-0.1, 0, 0], [-1e-10, 0, 0]]))
+    assert share.tolist() == [0.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+@pytest.mark.parametrize(("integral", "derivative"), [(True, True), (True, False), (False, True), (False, False)])
+def test_terms_are_the_law(form, integral, derivative):
+    gains = np.array([[0.7, 0.3 * integral, -0.2 * derivative]])
+    law, terms = PID(*gains[0], form=form, ema=0.4), pid_terms(form, 0.4, integral=integral, derivative=derivative)
+    num, den = law.fraction()
+    np.testing.assert_allclose((gains @ terms.num)[0], np.pad(num, (len(den) - len(num), 0)), atol=1e-15)
+    np.testing.assert_array_equal(terms.den, den)
+    matrix = terms.matrices(gains, np.array([0.3 + 0.1j]))[0]
+    np.testing.assert_allclose(matrix, mode_matrix(law, 0.3 + 0.1j), atol=1e-15)
+
+
+@pytest.mark.parametrize("gains", [np.zeros(3), np.zeros((2, 2)), np.full((1, 3), np.nan)])
+def test_gains_that_are_none_are_refused(gains):
+    with pytest.raises(InputError, match=r"gains are \(k, 3\)"):
+        pid_intervals(gains, "printed")
+    with pytest.raises(InputError, match="at least one mode"):
+        pid_unstable_share(presets.get("neutreno"), np.zeros(0), np.zeros((1, 3)))
