@@ -7,7 +7,7 @@ A pass of `looped.iterate`, a repeated span of a checkpoint, and the linear anal
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from ctrlattn.arrays import Array, namespace, require_number
+from ctrlattn.arrays import Array, is_array, namespace, require_number
 from ctrlattn.controllers import PID, ControllerState, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.values import Value
@@ -108,5 +108,5 @@ class Passes(Value):
 
     def _recalled(self, prediction: Array, h: Array, start: Array) -> Array:
         """F(h) + recall (h_0 - h)."""
-        none = isinstance(self.recall, float) and self.recall == 0
+        none = not is_array(self.recall) and self.recall == 0
         return prediction if none else prediction + self.recall * (start - h)

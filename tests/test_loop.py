@@ -26,7 +26,8 @@ from ctrlattn import (
     unit_norm,
 )
 from ctrlattn.arrays import like, to_numpy
-from ctrlattn.loop import DIAGRAM, refuse_loop_sequence, require_single_loop
+from ctrlattn.diagram import DIAGRAM
+from ctrlattn.loop import refuse_loop_sequence, require_single_loop
 
 N, D = 5, 4
 

@@ -61,7 +61,7 @@ def analyze(
 
         from ctrlattn import checkpoints
         from ctrlattn.checkpoints.measure.profile import profile_identity, wanted_parts
-        from ctrlattn.checkpoints.network.inputs import token_ids
+        from ctrlattn.checkpoints.network.text import token_ids
         from ctrlattn.identity import work_folder
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 

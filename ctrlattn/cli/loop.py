@@ -59,8 +59,8 @@ def loop(
         description = described(source, allow_download)
 
         from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.network.inputs import token_ids
         from ctrlattn.checkpoints.network.repeat import require_loop
+        from ctrlattn.checkpoints.network.text import token_ids
         from ctrlattn.report.pages.repeated import write_repeated
 
         require_loop(span, passes, law, recall, description.layers)

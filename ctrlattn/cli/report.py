@@ -112,7 +112,7 @@ def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:
     description = described(source, allow_download)
 
     from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.network.inputs import token_ids
+    from ctrlattn.checkpoints.network.text import token_ids
 
     description.require_text()
     for text in words:

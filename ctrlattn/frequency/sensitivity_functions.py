@@ -13,11 +13,12 @@ import numpy as np
 
 from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, as_controller
+from ctrlattn.diagram import DIAGRAM
 from ctrlattn.errors import InputError
 from ctrlattn.linear import mode
 from ctrlattn.linear.mode_polynomial import sensitivity_of
 from ctrlattn.linear.realization import Realization
-from ctrlattn.loop import DIAGRAM, Loop
+from ctrlattn.loop import Loop
 from ctrlattn.stability import is_stable
 from ctrlattn.stability.robustness.norms import largest_gain, level_crossings, level_set_peak
 

@@ -10,8 +10,9 @@ import control
 import numpy as np
 
 from ctrlattn.controllers import PID, Realization
+from ctrlattn.diagram import DIAGRAM
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.loop import DIAGRAM, Loop, require_scalar_gains
+from ctrlattn.loop import Loop, require_scalar_gains
 
 Breaking = Literal["control", "prediction"]
 

@@ -328,7 +328,7 @@ def _config(folder: str, raw: dict[str, Any], allow_download: bool) -> Any:
 
 def _folder_of(name: str) -> str:
     """The directory of a hub id in the local cache, where its configuration is."""
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     file = None if Path(name).is_dir() else cached_file(name, "config.json", local_files_only=True)
     return name if file is None else str(Path(file).parent)

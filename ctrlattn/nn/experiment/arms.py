@@ -24,7 +24,8 @@ from ctrlattn.nn.modules.gains import Actuator, LearnedPID
 from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.preset_options import configuration
 from ctrlattn.nn.modules.relatives import RELATIVES
-from ctrlattn.stability.modes.regions import Interval, stability_set
+from ctrlattn.stability.modes.intervals import Interval
+from ctrlattn.stability.modes.regions import stability_set
 
 # An A/A arm is the same network with other initial weights. "comparator" is one as well, since training can undo its
 # sign by negating W_O; see `flipped`.

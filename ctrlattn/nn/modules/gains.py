@@ -11,7 +11,7 @@ import torch
 
 from ctrlattn.controllers import PID, ControllerState, Form, Fraction, Realization, as_controller
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.stability.modes.regions import Interval
+from ctrlattn.stability.modes.intervals import Interval
 from ctrlattn.stability.modes.zero_exclusion import stable_spread
 from ctrlattn.values import short
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
-from ctrlattn.stability.modes.regions import Interval, spectral_radius, stability_set
+from ctrlattn.stability.modes.intervals import Interval
+from ctrlattn.stability.modes.regions import spectral_radius, stability_set
 
 # Near z = 1 an integral is large and the frequencies have to be dense on a logarithmic scale.
 _OMEGA = np.concatenate([np.geomspace(1e-6, 1e-2, 200), np.linspace(1e-2, math.pi, 4000, endpoint=False)])

@@ -17,7 +17,7 @@ from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import layers_until, listed, number, percent, settles
 from ctrlattn.stability import disk_margin, gain_region
-from ctrlattn.stability.modes.regions import Interval
+from ctrlattn.stability.modes.intervals import Interval
 
 FIRST = np.linspace(-0.6, 2.2, 57)
 SECOND = (0.0, 3.0)
