@@ -1,6 +1,12 @@
-"""y_i = sum_j w_ij x_j, w_ij ~ exp(-|x_i - x_j|^2 / h^2): the bilateral filter as a predictor."""
+"""y_i = sum_j w_ij x_j, w_ij ~ exp(-|x_i - x_j|^2 / h^2): the bilateral filter as a predictor.
 
+An image has many tokens, of which each sees few. Blocks of tokens are therefore filtered one after the other, each with
+the tokens that its window reaches: memory grows with n times the window and not with n^2.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,7 +15,6 @@ from ctrlattn.arrays import (
     Array,
     attend,
     attention_weights,
-    causal_bias,
     is_torch,
     like,
     namespace,
@@ -19,6 +24,8 @@ from ctrlattn.arrays import (
 )
 from ctrlattn.errors import InputError, InputTypeError, require_whole
 from ctrlattn.values import Value
+
+_WEIGHTS = 1 << 22  # weights that a block has at most, over all signals of a batch
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -72,7 +79,12 @@ class BilateralFilter(Value):
 
     def __call__(self, x: Array) -> Array:
         z = self._centred(x)
-        return attend(z, z, x, scale=self._scale, bias=self._bias(z))
+        parts = [
+            attend(z[..., queries, :], z[..., keys, :], x[..., keys, :], scale=self._scale,
+                   bias=self._bias(z, queries, keys))
+            for queries, keys in self._blocks(z)
+        ]  # fmt: skip
+        return parts[0] if len(parts) == 1 else namespace(x).concatenate(parts, -2)
 
     def weights(self, x: Array) -> Array:
         """The filter's matrix as attention matrices of one head, (..., n, d) -> (..., 1, n, n)."""
@@ -97,21 +109,38 @@ class BilateralFilter(Value):
     def _scale(self) -> float:
         return 2.0 / self.bandwidth**2
 
-    def _bias(self, x: Array, queries: slice = slice(None)) -> Array:
-        """-|x_j|^2 / h^2 and everything that depends on the positions alone, (..., queries, n)."""
+    def _bias(self, x: Array, queries: slice = slice(None), keys: slice = slice(None)) -> Array:
+        """-|x_j|^2 / h^2 and everything that depends on the positions alone, (..., queries, keys)."""
         xp = namespace(x)
-        n = x.shape[-2]
-        bias = -xp.sum(x * x, -1)[..., None, :] / self.bandwidth**2
+        n, seen = x.shape[-2], x[..., keys, :]
+        bias = -xp.sum(seen * seen, -1)[..., None, :] / self.bandwidth**2
         if self.causal:
-            bias = bias + causal_bias(n, x)[queries]
+            i = like(np.arange(n), x)
+            bias = xp.where(i[None, keys] <= i[queries, None], bias, -float("inf"))
         for position in self._positions(n):
             p = like(position, x)
-            distance = xp.abs(p[queries, None] - p[None, :])
+            distance = xp.abs(p[queries, None] - p[None, keys])
             if self.spatial_bandwidth is not None:
                 bias = bias - distance * distance / self.spatial_bandwidth**2
             if self.radius is not None:
                 bias = xp.where(distance <= self.radius, bias, -float("inf"))
         return bias
+
+    def _blocks(self, x: Array) -> Iterator[tuple[slice, slice]]:
+        """Blocks of tokens, and for each the tokens that it may see; one block where all weights fit into it."""
+        n, most = x.shape[-2], max(_WEIGHTS // max(prod(x.shape[:-2]), 1), 1)
+        if n * n <= most:
+            yield slice(None), slice(None)
+            return
+        width = 1 if self.grid is None else self.grid[1]  # tokens by which one step of the first position moves
+        steps = n if self.radius is None or self.radius >= n else int(self.radius)
+        window = min((2 * steps + 1) * width, n)
+        # As many tokens as a window has make no key needless for more than half of them.
+        rows = max(min(window, most // (2 * window)), 1) if window < n else max(most // n, 1)
+        for start in range(0, n, rows):
+            end = min(start + rows, n)
+            first, last = (start // width - steps) * width, ((end - 1) // width + steps + 1) * width
+            yield slice(start, end), slice(max(first, 0), min(last, end if self.causal else n))
 
     def _positions(self, n: int) -> tuple[np.ndarray, ...]:
         i = np.arange(n)

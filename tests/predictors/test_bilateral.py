@@ -1,6 +1,10 @@
 """The bilateral filter against its textbook form, and as dot-product attention."""
 
 import math
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import numpy.testing as npt
@@ -8,6 +12,7 @@ import pytest
 
 from ctrlattn import BilateralFilter, SoftmaxAttention
 from ctrlattn.arrays import like, softmax, to_numpy
+from ctrlattn.predictors import bilateral as module
 
 N, D = 6, 4
 
@@ -109,3 +114,52 @@ def test_a_filter_that_cannot_be_is_refused(options, message):
 def test_an_image_of_another_size_is_refused(n, causal):
     with pytest.raises(ValueError, match=rf"grid \(3, 4\) has 12 pixels, the signal has {n} tokens"):
         BilateralFilter(1.0, causal=causal, grid=(3, 4))(draws(n, 2))
+
+
+@pytest.mark.parametrize("weights", [1, 30, 200])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("radius", [None, 0, 1.5, 2, 40, math.inf])
+@pytest.mark.parametrize("grid", [None, (4, 6)])
+def test_a_filter_in_blocks_is_the_filter_at_once(xp, monkeypatch, weights, causal, radius, grid):
+    x = as_kind(xp, draws(2, 24, 3))
+    predictor = BilateralFilter(0.9, causal=causal, radius=radius, spatial_bandwidth=1.7, grid=grid)
+    whole = predictor(x)
+    monkeypatch.setattr(module, "_WEIGHTS", 2 * weights)
+    assert len(list(predictor._blocks(x))) > 1
+    npt.assert_allclose(to_numpy(predictor(x)), to_numpy(whole), rtol=1e-13, atol=1e-14)
+
+
+def test_a_filter_in_blocks_has_the_gradient_of_the_filter_at_once(monkeypatch):
+    torch = pytest.importorskip("torch")
+    gradients = []
+    for weights in (module._WEIGHTS, 50):
+        monkeypatch.setattr(module, "_WEIGHTS", weights)
+        x = torch.tensor(draws(24, 3), requires_grad=True)
+        y = BilateralFilter(0.9, causal=True, radius=2, grid=(4, 6))(x)
+        gradients.append(torch.autograd.grad((y**3).sum(), x)[0])
+    npt.assert_allclose(*gradients, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(("side", "radius"), [(128, 3), (64, None)])
+def test_an_image_takes_the_memory_of_its_windows(side, radius):
+    """16,384 pixels with a window of 7 by 7 took more than 4.5 GB, since every pair had a weight."""
+    x, predictor = draws(side * side, 3), BilateralFilter(0.9, radius=radius, grid=(side, side))
+    tracemalloc.start()
+    predictor(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * module._WEIGHTS  # bytes: a few arrays of one block
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
+def test_an_image_with_its_gradient_takes_the_memory_of_its_windows():
+    code = (
+        "import re, torch; from pathlib import Path; from ctrlattn import BilateralFilter\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) / 1e3\n"
+        "x = torch.rand(100, 3, dtype=torch.float64, requires_grad=True)\n"
+        "BilateralFilter(0.9, radius=3, grid=(10, 10))(x).sum().backward()\n"
+        "before, x = peak(), torch.rand(128 * 128, 3, dtype=torch.float64, requires_grad=True)\n"
+        "(BilateralFilter(0.9, radius=3, grid=(128, 128))(x) ** 2).sum().backward(); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1500  # MB; 16,384 x 16,384 weights alone are 2,147

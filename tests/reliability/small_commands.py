@@ -180,11 +180,12 @@ def prepare() -> None:
 
 
 def _savefig(figure: Any, path: Any, **options: Any) -> None:
-    whole = (
-        b"\x89PNG\r\n\x1a\nIEND\xaeB`\x82"
-        if str(path).endswith("png")
-        else b'<svg xmlns="http://www.w3.org/2000/svg"></svg>'
-    )
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
+    if isinstance(path, io.TextIOBase):  # a page keeps its figures as text
+        path.write(svg)
+        return
+    kind = options.get("format") or str(path)
+    whole = b"\x89PNG\r\n\x1a\nIEND\xaeB`\x82" if kind.endswith("png") else svg.encode()
     if hasattr(path, "write"):
         path.write(whole)
     else:
