@@ -5,6 +5,7 @@ says what and where), 70 (a bug of ours) and 128 + n where signal n ended the co
 is imported until a command runs, so that --help answers at once.
 """
 
+import gc
 import sys
 from contextlib import suppress
 from typing import Annotated, Any
@@ -73,6 +74,7 @@ def main() -> None:
     except Stopped as stop:
         with suppress(OSError):  # stderr may be closed too
             typer.echo(f"ctrlattn: {stop}", err=True)
+        gc.freeze()  # Python would visit every object of torch once more: a second of work, and more on a busy machine
         raise SystemExit(stop.code) from None
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which is the code of a check that fails

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy.testing as npt
@@ -65,6 +67,47 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
     run = json.loads(min(texts.values()))
     fresh = train(plan.settings_of("softmax", run["settings"]["seed"]), load("digits"))
     npt.assert_allclose(run["losses"], fresh["losses"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor times are read from /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, number):
+    """They ended after 6 to 11 seconds on a busy machine. Their work is counted, which other processes do not change."""
+    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "train", "digits", "--configs", "softmax", "--epochs", "500"]
+    started = subprocess.Popen(
+        [*command, "--out", str(tmp_path)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    until(lambda: len(processes_of(started.pid)) >= 4)  # the command, what watches its resources, and two workers
+    before = sum(processes_of(started.pid).values())
+    os.kill(started.pid, number)
+    _, _, used = os.wait4(started.pid, 0)
+    started.returncode = 128 + number  # it has been waited for
+    until(lambda: not group_lives(started.pid))
+    assert used.ru_utime + used.ru_stime - before < 3
+    with started.stderr as told:
+        last = told.read().splitlines()[-1]
+    assert last == f"ctrlattn: {STOPS[number]}: nothing half-written is left under a final name"
+    assert [path.name for path in tmp_path.rglob(".*")] == []
+
+
+STOPS = {signal.SIGINT: "interrupted (SIGINT)", signal.SIGTERM: "terminated (SIGTERM)"}
+
+
+def processes_of(group):
+    """Process -> seconds of processor time, its own and of those it has waited for."""
+    seconds = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = place.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                seconds[place.parent.name] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 def until(fact, seconds=120):
