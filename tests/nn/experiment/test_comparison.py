@@ -73,7 +73,7 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor times are read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, number):
-    """They ended after 6 to 11 seconds on a busy machine. Their work is counted, which other processes do not change."""
+    """They ended after 6 to 11 seconds on a busy machine. Their work counts, which other processes do not change."""
     pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
