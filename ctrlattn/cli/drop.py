@@ -33,6 +33,9 @@ def drop(
         "dropped"
     ),
     attention: Annotated[int, typer.Option(min=0, help="Number of attention layers to drop.")] = 0,
+    mixer: Annotated[
+        int, typer.Option(min=0, help="Number of mixers (state-space, linear attention, convolution) to drop.")
+    ] = 0,
     mlp: Annotated[int, typer.Option(min=0, help="Number of MLPs to drop.")] = 0,
     blocks: Annotated[int, typer.Option(min=0, help="Number of whole layers to drop.")] = 0,
     layers: Annotated[
@@ -42,7 +45,7 @@ def drop(
         str | None,
         typer.Option(
             "--by",
-            help="loss (least predicted loss with gains in place; attention alone or MLPs alone), importance (least on "
+            help="loss (least predicted loss with gains in place; one kind alone, no blocks), importance (least on "
             "average, as published) or worst (least at any token); default: loss where it applies.",
         ),
     ] = None,
@@ -73,11 +76,13 @@ def drop(
 
         claim(out)
         words, judging = _text(text), None if held_out is None else _text(held_out)
-        counted = {"attention": attention, "mlp": mlp, "blocks": blocks}
+        counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
         chosen: dict[str, Any] = {"count": counted}
         if layers:
             if any(counted.values()):
-                raise InputError("--layers names the layers to drop: leave out --attention, --mlp and --blocks")
+                raise InputError(
+                    "--layers names the layers to drop: leave out --attention, --mixer, --mlp and --blocks"
+                )
             chosen = {"layers": {"attention": tuple(layers)}}
         applies = sum(map(bool, counted.values())) == 1 and not blocks and not bare
         rule = by or ("loss" if applies else "importance")

@@ -16,8 +16,9 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
 
     Parameters
     ----------
-    scores : "attention", "mlp", "block", and each of them with "_max" -> (layers,)
-    gone : "attention", "mlp", "blocks" -> layers
+    scores : "attention", "mixer", "mlp", "block", those that there are, each also with "_max" -> (layers,)
+        A layer without a sublayer of the kind has nan.
+    gone : "attention", "mixer", "mlp", "blocks" -> layers
 
     Examples
     --------
@@ -28,9 +29,15 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
     >>> [ax.get_xlabel() for ax in fig.axes]
     ['Layer', 'Layer', 'Layer']
     """
-    titles = {"attention": ("Attention", "attention"), "mlp": ("MLP", "mlp"), "block": ("Whole layer", "blocks")}
+    titles = {
+        "attention": ("Attention", "attention"),
+        "mixer": ("Mixer", "mixer"),
+        "mlp": ("MLP", "mlp"),
+        "block": ("Whole layer", "blocks"),
+    }
+    titles = {name: words for name, words in titles.items() if name in scores}
     fig = figure(height=3.2)
-    panels = fig.subplots(1, 3, sharey=True)
+    panels = fig.subplots(1, len(titles), sharey=True)
     look = next(iter(styles(["mean"]).values()))
     for ax, (name, (title, part)) in zip(panels, titles.items(), strict=True):
         mean, worst = scores[name], scores[f"{name}_max"]

@@ -41,7 +41,7 @@ class Reduction:
     ----------
     before, after : Checkpoint
     gone : dict
-        "attention", "mlp", "blocks" -> dropped layers.
+        "attention", "mixer", "mlp", "blocks" -> dropped layers.
     compensated : bool
         Whether gains replace the dropped sublayers.
     memory : bool
@@ -122,12 +122,12 @@ def reduce(
         A causal network with its head.
     text : Split
         The windows that `split_text` cut.
-    count : "attention", "mlp" or "blocks" -> number of sublayers
-    layers : "attention", "mlp" or "blocks" -> layers; excludes `count`
+    count : "attention", "mixer", "mlp" or "blocks" -> number of sublayers
+    layers : "attention", "mixer", "mlp" or "blocks" -> layers; excludes `count`
     by : "loss", "importance" or "worst"
-        "loss" takes the sublayers that gains replace at the least predicted loss (`choose`; for attention or MLPs
-        alone, compensated). "importance" takes those of least mean importance, as published. "worst" takes those of
-        least maximum importance over the tokens.
+        "loss" takes the sublayers that gains replace at the least predicted loss (`choose`; for attention, mixers or
+        MLPs alone, compensated). "importance" takes those of least mean importance, as published. "worst" takes those
+        of least maximum importance over the tokens.
     compensate : bool
         Whether gains replace the dropped sublayers.
     rank : int, optional

@@ -8,7 +8,7 @@ from ctrlattn.checkpoints.network.checkpoint import layer_index
 from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.errors import InputError
 
-PARTS = ("attention", "mlp", "blocks")
+PARTS = ("attention", "mixer", "mlp", "blocks")
 WHOLE, FITTED = 5, 4  # least number of windows of a text that is fitted to and judged by, or fitted to alone
 
 
@@ -45,7 +45,8 @@ class Request:
             raise InputError(f"by must be 'loss', 'importance' or 'worst', got {self.by!r}")
         if self.layers is None and self.by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not self.compensate):
             raise InputError(
-                "a choice by loss is for attention alone or MLPs alone, with gains in their place: choose by importance"
+                "a choice by loss is for attention, mixers or MLPs alone, with gains in their place: choose by "
+                "importance"
             )
         if self.memory and not self.compensate:
             raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
@@ -66,7 +67,7 @@ class Request:
             raise InputError(f"unknown part {unknown[0]!r}: parts are {', '.join(PARTS)}")
         wanted = {part: int(number) for part, number in given.items() if number}
         if not wanted or min(wanted.values()) < 0:
-            raise InputError("nothing to drop: give a number of at least 1 for attention, mlp or blocks")
+            raise InputError("nothing to drop: give a number of at least 1 for attention, mixer, mlp or blocks")
         return wanted
 
 
@@ -74,7 +75,7 @@ def require_number(part: str, number: int, layers: int) -> None:
     """Raise InputError where a network has fewer layers, or where no attention would be left."""
     if number > layers:
         raise InputError(f"there are {layers} layers: {number} of {part} cannot be dropped")
-    if number == layers and part != "mlp":
+    if number == layers and part not in ("mlp", "mixer"):
         raise InputError(
             f"all {layers} attention layers would be gone: no token would read another, and no cache would count them; "
             "keep at least one"
@@ -108,6 +109,8 @@ def require_texts(lengths: Sequence[int | None], window: int) -> None:
 
 def require_possible(request: Request, description: Description) -> None:
     """Raise InputError for whatever `reduce` would refuse of this network, before its weights are read."""
-    request.wanted(of=description.layers)
+    wanted = request.wanted(of=description.layers)
+    if "mixer" in wanted and description.family is not None:
+        raise InputError(f"{description.source}: layers of family {description.family.name!r} have no mixer")
     description.require_next_token()
     description.require_text()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from ctrlattn import plots
 from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from ctrlattn.checkpoints import Cost, Evaluation, Reduction
     from ctrlattn.checkpoints.network.reloaded import Saved
 
-_NOUNS = {"attention": "attention layer", "mlp": "MLP", "blocks": "whole layer"}
+_NOUNS = {"attention": "attention layer", "mixer": "mixer", "mlp": "MLP", "blocks": "whole layer"}
+_KINDS = {"attention": "attention", "mixer": "mixers", "mlp": "MLP"}
+_A = {"attention": "an attention layer", "mixer": "a mixer", "mlp": "an MLP"}
 _WORDS = {"intact": "whole network", "reduced": "this network", "published": "least important, bare"}
 
 
@@ -236,7 +240,10 @@ def _written(drop: Drop) -> tuple[str, ...]:
 def _importance(drop: Drop) -> list[Section]:
     reduction = drop.reduction
     scores = {str(name): reduction.scores[name].to_numpy() for name in reduction.scores.data_vars}
-    peak = int(scores["mlp_max"].argmax())
+    there = {name: noun for name, noun in _KINDS.items() if name in scores}
+    least = listed([f"{layer_list((int(np.nanargmin(scores[name])),))} ({noun})" for name, noun in there.items()])
+    last = next(reversed(there))
+    peak = int(np.nanargmax(scores[f"{last}_max"]))
     return [
         Section(
             key="importance",
@@ -244,14 +251,13 @@ def _importance(drop: Drop) -> list[Section]:
             sentences=(
                 "Importance is 1 − cos(x, x + F(x)), averaged over positions. The largest value of any position is "
                 "shown as well, since a sublayer may matter at one position alone.",
-                f"The mean is least for {layer_list((int(scores['attention'].argmin()),))} (attention) and "
-                f"{layer_list((int(scores['mlp'].argmin()),))} (MLP); the worst position of an MLP is in layer {peak} "
-                f"({number(scores['mlp_max'][peak])}, where the mean is {number(scores['mlp'][peak])}).",
+                f"The mean is least for {least}; the worst position of {_A[last]} is in layer {peak} "
+                f"({number(scores[f'{last}_max'][peak])}, where the mean is {number(scores[last][peak])}).",
             ),
             pictures=(
                 Picture(
                     "importance",
-                    "Importance of attention, MLP and whole layers over depth, with what was taken out",
+                    "Importance of every kind of sublayer and of whole layers over depth, with what was taken out",
                     plots.reduction.importance(scores, reduction.gone),
                 ),
             ),
@@ -269,6 +275,9 @@ def _choice(drop: Drop) -> list[Section]:
     if choice is None:
         return []
     measured = losses["reduced"].loss - losses["intact"].loss
+    kind: Any = next(part for part, layers in drop.reduction.gone.items() if layers)
+    slope = np.full(drop.reduction.scores.sizes["layer"], np.nan)
+    slope[[sublayer.layer for sublayer in drop.reduction.before.sublayers(kind)]] = choice.slope
     return [
         Section(
             key="choice",
@@ -295,7 +304,7 @@ def _choice(drop: Drop) -> list[Section]:
                     choice.predicted,
                     {"units": "nat/token", "long_name": "predicted change"},
                 ),
-                "slope": (("layer",), choice.slope, {"units": "nat/token", "long_name": "first-order change"}),
+                "slope": (("layer",), slope, {"units": "nat/token", "long_name": "first-order change"}),
             },
         )
     ]

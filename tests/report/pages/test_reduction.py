@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -95,6 +96,58 @@ def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):
     assert "dropped bare" in refused.stderr
 
 
+@pytest.fixture(scope="module")
+def hybrid(source, tmp_path_factory):
+    """Two layers with a state-space mixer and two with attention, and the same tokenizer."""
+    folder = tmp_path_factory.mktemp("hybrid") / "model"
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.JambaConfig(
+        vocab_size=13, hidden_size=16, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=16, attn_layer_period=2, attn_layer_offset=1, num_experts=1, num_experts_per_tok=1,
+        mamba_d_state=4, mamba_d_conv=3, initializer_range=0.3, pad_token_id=0, bos_token_id=1, eos_token_id=None,
+    )  # fmt: skip
+    transformers.JambaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_mixers_are_dropped_by_number_and_the_page_names_them(hybrid, tmp_path):
+    out = tmp_path / "out"
+    result = run(hybrid, "--mixer", 1, "--text", TEXT, "--window", 10, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    (layer,) = summary["gone"]["mixer"]
+    assert layer in (0, 2)
+    assert summary["gone"]["attention"] == summary["gone"]["mlp"] == []
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"Without 1 mixer (layer {layer})" in page
+    importance = summary["importance"]
+    best = {kind: int(np.nanargmin(np.array(importance[kind], dtype=float))) for kind in ("attention", "mixer", "mlp")}
+    assert best["attention"] in (1, 3)
+    words = f"layer {best['attention']} (attention), layer {best['mixer']} (mixers) and layer {best['mlp']} (MLP)"
+    assert words in page
+    slope = results.load(out / "results.nc")["slope"].to_numpy()
+    assert np.flatnonzero(np.isfinite(slope)).tolist() == [0, 2]
+    smaller = checkpoints.load(out / "model")
+    assert list(smaller.model.config.ctrlattn["mixer"]) == [str(layer)]
+    split = checkpoints.split_text(smaller, smaller.tokenizer(TEXT)["input_ids"], window=10)
+    assert checkpoints.evaluate(smaller, split.judge).loss == pytest.approx(summary["outcome"]["reduced"]["loss"])
+
+
+def test_a_number_of_each_kind_takes_the_least_important(hybrid):
+    network = checkpoints.load(hybrid)
+    split = checkpoints.split_text(network, TEXT, window=10)
+    reduction = checkpoints.reduce(
+        network, split, count={"mixer": 1, "attention": 1, "mlp": 2}, by="importance", compensate=False
+    )
+    for kind, number in (("mixer", 1), ("attention", 1), ("mlp", 2)):
+        scores = reduction.scores[kind].to_numpy()
+        worst_first = [i for i in np.argsort(scores) if np.isfinite(scores[i])]
+        assert reduction.gone[kind] == tuple(sorted(int(i) for i in worst_first[:number]))
+    both = checkpoints.reduce(network, split, count={"mixer": 2}, by="importance")
+    assert both.gone["mixer"] == (0, 2)
+
+
 def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path):
     out = tmp_path / "out"
     result = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)
@@ -114,6 +167,7 @@ def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path)
         (("--attention", 4, "--text", TEXT, "--window", 10), "all 4 attention layers would be gone"),
         (("--layers", 9, "--text", TEXT, "--window", 10), "9"),
         (("--layers", 1, "--mlp", 1, "--text", TEXT, "--window", 10), "leave out --attention"),
+        (("--mixer", 1, "--text", TEXT, "--window", 10), "layers of family 'gpt2' have no mixer"),
         (("--attention", 1, "--by", "luck", "--text", TEXT, "--window", 10), "got 'luck'"),
         (("--attention", 1, "--text", "@no-such-file"), "no-such-file"),
     ],
