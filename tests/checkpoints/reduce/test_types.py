@@ -214,3 +214,44 @@ def test_jacobians_of_a_traced_layer(of_type, text, name, rtol):
     expected = (f(h + step * v) - f(h - step * v)) / (2 * step)
     product = checkpoints.layer_jacobian(network, 0, ids) @ v.numpy().ravel()
     assert_allclose(product, expected.detach().numpy().ravel(), rtol=0, atol=rtol * np.abs(product).max())
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_steering_adds_exactly_what_it_says(of_type, text, name):
+    """What the next layer reads is what the layer gave, plus the push and K (r - f.x) along f, from the start on."""
+    from ctrlattn import PID
+    from ctrlattn.observers.steering import Law, steered
+
+    network, ids = replace(of_type(name), tokenizer=lambda text, **_: {"input_ids": [5]}), 1 + text(2) % 49
+    f, push, kp, r = np.linspace(-1, 2, 24), np.array([0.5, -0.2, 0.3]), 0.4, 1.5
+    unit = torch.as_tensor(f / np.linalg.norm(f))
+    given, read = {}, {}
+
+    def after(layer):
+        def hook(module, args, output):
+            given[layer] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    def before(layer):
+        def hook(module, args, kwargs):
+            read[layer] = (args[0] if args else kwargs["hidden_states"]).clone()
+
+        return hook
+
+    hooks = [layer.register_forward_hook(after(i)) for i, layer in enumerate(network.layers)]
+    hooks += [layer.register_forward_pre_hook(before(i), with_kwargs=True) for i, layer in enumerate(network.layers)]
+    plain = logits(network, ids)
+    with steered(network, f, Law(PID(kp), push=push), r, start=1) as outputs:
+        logits(network, ids)
+    for hook in hooks:
+        hook.remove()
+    kept = outputs[1][0].shape[1]
+    for layer in (1, 2):
+        added = read[layer + 1] - given[layer]
+        assert not added[:, :-kept].any()
+        c = read[layer][:, -kept:] @ unit
+        u = push[layer - 1] + (kp * (r - c) if layer > 1 else 0 * c)
+        assert_allclose(added[:, -kept:].numpy(), (u[..., None] * unit).numpy(), rtol=0, atol=1e-12)
+        assert_allclose(outputs[layer][0].numpy(), c.numpy(), rtol=0, atol=1e-12)
+    assert torch.equal(logits(network, ids), plain)
