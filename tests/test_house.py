@@ -27,7 +27,8 @@ NO_MIRROR = {
         "plots/depth.py", "plots/design.py", "plots/lyapunov.py", "plots/plane.py", "plots/tokens.py",
     ),
     "the page that shows the picture is tested with it": (
-        "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/repeated.py", "plots/training.py",
+        "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/repeated.py", "plots/trained_loops.py",
+        "plots/training.py",
     ),
     "tests/report/pages/loops/test_page.py and test_sections.py make the material once for all sections": (
         "report/pages/loops/automaton.py", "report/pages/loops/average_mode.py",

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
     "--seeds 10   |   ctrlattn train digits --configs pidformer-ema --configs pidformer-ema-learned   |   "
     "ctrlattn train --plan simulations/configs/train_digits.toml --out here   |   "
+    "ctrlattn train loops --task prefix-sums --seeds 3 --out loops   |   "
     "torchrun --nproc-per-node 8 --no-python ctrlattn train --data imagenet --seeds 1"
 )
 
@@ -20,7 +21,10 @@ EXAMPLES = (
 def train(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[digits|mnist5k|text]", help="Data to train on, unless --data or --plan names it."),
+        typer.Argument(
+            metavar="[digits|mnist5k|text|loops]",
+            help="Data to train on, unless --data or --plan names it; loops trains looped networks on --task.",
+        ),
     ] = None,
     data: Annotated[
         Path | None,
@@ -57,6 +61,12 @@ def train(
     image: Annotated[
         int | None, typer.Option(min=1, help="Side in pixels to which images of --data are scaled.")
     ] = None,
+    task: Annotated[str | None, typer.Option(help="Of loops: prefix-sums, addition, maze or digits.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of loops: steps of training; default: 450.")] = None,
+    passes: Annotated[
+        int | None, typer.Option(min=2, help="Of loops: passes of training; default: of the task.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Of loops: size of a problem; default: of the task.")] = None,
     device: Annotated[
         str | None, typer.Option(help="Device; default: the GPU for --data where there is one, else cpu.")
     ] = None,
@@ -71,10 +81,32 @@ def train(
     comparison.json, table.md and comparison.png. By default the arms are softmax twice, NeuTRENO, both PIDformer laws
     and the comparator, with five seeds. With --data the sizes are those of DeiT-tiny on ImageNet. Under torchrun the
     processes share every batch.
+
+    `train loops --task NAME` trains small looped networks instead, three seeds by default, and writes a page: accuracy
+    against passes up to 8 times those of training, what the poles forecast, and what controllers keep. Its plan and its
+    forecasts are written before what they are about.
     """
     with one_line_errors():
         from ctrlattn.files import claim
 
+        if name == "loops" or task is not None:
+            others = {
+                "data": data, "plan": plan, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
+                "patch": patch, "limit": limit, "image": image, "device": device,
+            }  # fmt: skip
+            _refuse_others(name, others)
+            sizes = {
+                "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
+                "passes": passes, "size": size,
+            }  # fmt: skip
+            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2)
+            if as_json:
+                print_json(loops)
+            else:
+                show_path(out / "report.html")
+            return
+        if any(each is not None for each in (steps, passes, size)):
+            raise InputError("--steps, --passes and --size are options of `train loops`")
         given = sum(each is not None for each in (name, data))
         if given > 1 or (given == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
@@ -123,3 +155,42 @@ def train(
         else:
             typer.echo("\n".join(table.lines(result)))
             show_path(out / "comparison.json")
+
+
+def _refuse_others(name: str | None, others: dict[str, Any]) -> None:
+    """Raise InputError where options of loops and of other networks meet."""
+    if name != "loops":
+        raise InputError("--task is an option of `train loops`")
+    for option, value in others.items():
+        if value is not None:
+            raise InputError(f"--{option} is no option of `train loops`: leave it out")
+
+
+def _loops(
+    task: str | None,
+    arms: list[str] | None,
+    seeds: int | None,
+    first: int,
+    out: Path,
+    sizes: dict[str, Any],
+    workers: int,
+) -> dict[str, Any]:
+    """Train loops, write table.md, comparison.json and the page; the result of the comparison."""
+    from ctrlattn.files import claim
+
+    if task is None:
+        raise InputError("loops are trained on a task: --task prefix-sums, addition, maze or digits")
+    require_installed("training", "safetensors", *(["sklearn"] if task == "digits" else []))
+
+    from ctrlattn.nn.experiment import loop_comparison, table
+    from ctrlattn.nn.experiment.loop_arms import DEFAULT
+    from ctrlattn.report.pages.trained_loops import write_trained_loops
+
+    numbers = tuple(range(first, first + (3 if seeds is None else seeds)))
+    settings = {name: value for name, value in sizes.items() if value is not None}
+    chosen = loop_comparison.loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
+    claim(out)
+    result = loop_comparison.compare_loops(chosen, out, show_progress, workers=workers)
+    table.write(out / "table.md", result)
+    write_trained_loops(out, result)
+    return result

@@ -1,6 +1,6 @@
 """Figures of loops, systems and results, and from plain arrays. Nothing is registered with pyplot."""
 
-from ctrlattn.plots import profile, reduction, repeated
+from ctrlattn.plots import profile, reduction, repeated, trained_loops
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.loops import bode, gain_region, nyquist, pole_zero, root_locus, step
@@ -61,6 +61,7 @@ __all__ = [
     "time_response",
     "token_response",
     "trade_off",
+    "trained_loops",
     "transient_growth",
     "view",
 ]

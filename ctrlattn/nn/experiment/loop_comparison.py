@@ -69,8 +69,8 @@ def loop_plan(
     plan = Plan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
     for arm in arms:
         first = settings_of(plan, arm, seeds[0])
-        inputs, _ = held_out(first, count=1)
-        build_loop(first)(inputs, 1)  # sizes that do not fit raise here, before any training
+        network = build_loop(first)
+        network(held_out(first, count=1)[0], 1)  # sizes that do not fit raise here, before any training
     return plan
 
 

@@ -1,0 +1,75 @@
+"""The page of `ctrlattn train loops`, from the command: what is written, what is refused, and what it says."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from ctrlattn.cli import app
+from ctrlattn.report.pages.trained_loops import write_trained_loops
+
+RUN = CliRunner()
+SMALL = ("--configs", "plain", "--configs", "recall", "--steps", "4", "--batch", "4", "--width", "4", "--size", "3",
+         "--passes", "2", "--workers", "1")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    out = tmp_path_factory.mktemp("loops")
+    options = ("--task", "prefix-sums", "--seeds", "2", "--out", str(out), "--json")
+    ran = RUN.invoke(app, ["train", "loops", *options, *SMALL])
+    assert ran.exit_code == 0, ran.output
+    return out, json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_the_command_writes_plan_forecasts_table_and_page(outcome):
+    out, result = outcome
+    for name in ("plan.json", "forecasts.json", "table.md", "report.html", "summary.json", "figures/passes.svg"):
+        assert (out / name).stat().st_size > 0
+    assert result["plan"]["arms"] == ["plain", "recall"]
+    assert result["plan"]["seeds"] == [0, 1]
+    assert result["plan"]["settings"] == {"dim": 4, "batch": 4, "steps": 4, "passes": 2, "size": 3}
+    assert result["passes"] == 2
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert result["digests"]["plan"] in page
+    assert "accuracy_8" in page
+
+
+def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path):
+    _, result = outcome
+    table = {"counts": [3, 1, 4, 2], "n": 10, "right": 0.7, "low": 0.35, "high": 0.93, "p": 0.26}
+    rows = [{**row, "collapsed": k % 2 == 0} for k, row in enumerate(result["forecasts"])]
+    rescue = {"arm": "plain", "seed": 1, "law": {"gain": 0.7, "recall": 0.25}, "stopped": 0.97, "plain": 0.11,
+              "blind": 0.5, "tuned": 0.6, "blind from T": 0.4, "tuned from T": 0.93}  # fmt: skip
+    unlawful = {**rescue, "seed": 0, "law": {"why": "nothing"}}
+    scores = {rule: {"all": table, "last": table} for rule in result["forecast_scores"]}
+    changed = {**result, "forecasts": rows, "rescues": [rescue, unlawful], "forecast_scores": scores}
+    write_trained_loops(tmp_path, changed)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"{len(rows)} networks had learned" in page
+    assert "plain, seed 1" in page
+    assert "0.93" in page
+    numbers = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert "rescues" in json.dumps(numbers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["train", "loops"], "--task"),
+        (["train", "loops", "--task", "chess"], "unknown task 'chess'"),
+        (["train", "digits", "--task", "maze"], "--task is an option"),
+        (["train", "digits", "--passes", "4"], "train loops"),
+        (["train", "loops", "--task", "maze", "--epochs", "3"], "--epochs"),
+        (["train", "loops", "--task", "maze", "--size", "4"], "odd"),
+        (["train", "loops", "--task", "maze", "--configs", "plan"], "unknown arm 'plan'"),
+    ],
+)
+def test_what_is_no_comparison_of_loops_is_refused(arguments, word, tmp_path):
+    ran = RUN.invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    assert ran.exit_code == 2
+    assert word in ran.output
+    assert not (tmp_path / "out").exists()
