@@ -50,13 +50,14 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
 def form(structure: Any) -> str:
     """The form of the layers in words."""
     steps = [step for call in structure.calls for step in call.steps]
-    terms = [term for step in steps for term in step.terms]
+    added = [[term for term in step.terms if term.kind != "constant"] for step in steps]
+    terms = [term for together in added for term in together]
     if any(step.norm for step in steps):
         words = ["post-norm"]
     else:
         words = ["pre-norm" if any(term.norm for term in terms) else "norm inside or none"]
     told = {
-        "parallel": any(len(step.terms) > 1 for step in steps),
+        "parallel": any(len(together) > 1 for together in added),
         "stream scaled": any(not step.skip.is_one for step in steps),
         "contributions scaled": any(not term.coefficient.is_one for term in terms),
         f"{structure.streams} streams": structure.streams > 1,

@@ -222,9 +222,12 @@ def _small(cls: Any) -> Any:
     if "kv_lora_rank" in options and "num_key_value_heads" in options:
         options["num_key_value_heads"] = HEADS
     nested = {**(getattr(cls, "sub_configs_defaults", None) or {}), **(getattr(cls, "sub_configs", None) or {})}
+    usual = vars(cls()) if transformers.AutoConfig in nested.values() else {}
     for name, part in nested.items():
         inner = part if isinstance(part, type) else CONFIG_MAPPING.get(getattr(part, "model_type", None), None)
-        if inner is not None and inner is not transformers.AutoConfig:
+        if inner is transformers.AutoConfig:  # any may stand there: the one that does by default
+            inner = type(usual[name]) if isinstance(usual.get(name), transformers.PretrainedConfig) else None
+        if inner is not None:
             options[name] = _small(inner)
     return cls(**{**options, **OVERRIDES.get(cls.model_type, {})})
 
@@ -237,7 +240,7 @@ def _shrunk(cls: Any) -> dict[str, Any]:
     for field in dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ():
         value = field.default_factory() if callable(field.default_factory) else field.default
         value = None if value is dataclasses.MISSING else value
-        now = getattr(usual, field.name, value)
+        now = vars(usual).get(field.name, value)  # asked for it, a configuration with values per layer raises
         if isinstance(value, bool | str):
             continue
         small = SIZE_OF.get(field.name)

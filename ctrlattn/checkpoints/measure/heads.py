@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
+from ctrlattn.checkpoints.measure.weights import AFFINE, ValueOutput, has_plain_maps, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.proved import tolerance
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -44,7 +45,9 @@ def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset
     Raises
     ------
     InputError
-        A layer that is not there or has no attention.
+        A layer that is not there or has no attention, or maps that do not split into its heads.
+    ArithmeticError
+        The heads do not sum to what the attention adds, with the largest error: a gate, say, or a second matrix.
 
     Examples
     --------
@@ -75,6 +78,11 @@ def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") ->
     HeadFeedback
         The sources sum to the gain. In the first row, the token itself is the first token: it counts as itself.
         A zero token has gain 0.
+
+    Raises
+    ------
+    InputError, ArithmeticError
+        As `head_contributions`.
 
     Examples
     --------
@@ -112,11 +120,30 @@ def _parts(
     read = x if checkpoint.family.norm == "post" else _through(sublayer.norm, x)
     values = read @ maps.value.swapaxes(-1, -2) + maps.value_bias[:, None, :]
     weights = recorded["attention"][index].to_numpy().astype(np.float64)
-    if sublayer.out is sublayer.module or checkpoint.family.norm == "post":
-        return maps, values, weights, np.ones((1, x.shape[-1]))
-    summed = np.einsum("hij,hjp,hdp->id", weights, values, maps.output, optimize=True) + maps.output_bias
+    each = np.einsum("hij,hjp,hdp->hid", weights, values, maps.output, optimize=True)
+    summed = each.sum(0) + maps.output_bias
     added = _signal(recorded, "attention_out", index)
+    behind = sublayer.out is not sublayer.module and checkpoint.family.norm == "pre"
+    _require_sum(checkpoint, index, each, _through(sublayer.out, summed) if behind else summed, added)
+    if not behind:
+        return maps, values, weights, np.ones((1, x.shape[-1]))
     return maps, values, weights, np.divide(added, summed, out=np.zeros_like(added), where=summed != 0)
+
+
+def _require_sum(checkpoint: Checkpoint, layer: int, each: np.ndarray, total: np.ndarray, added: np.ndarray) -> None:
+    """Raise ArithmeticError where what the heads give together is not what the attention adds."""
+    # Norms and softmaxes are computed in float32 even where the network is in float64.
+    limit = max(tolerance(torch.float32), tolerance(next(checkpoint.model.parameters()).dtype))
+    if not has_plain_maps(checkpoint, layer):
+        limit = max(limit, AFFINE)
+    scale = np.maximum(np.abs(each).max(axis=(0, -1)), np.abs(added).max(-1))
+    error = float(np.max(np.abs(total - added).max(-1) / np.where(scale > 0, scale, 1.0)))
+    if not error <= limit:
+        raise ArithmeticError(
+            f"the heads of layer {layer} do not sum to what its attention adds: they differ by {error:.1e} of the "
+            f"largest part, and at most {limit:.0e} is rounding. A gate, a norm of the values or a second matrix "
+            "stands between them"
+        )
 
 
 def _signal(recorded: "xr.Dataset", name: str, layer: int) -> np.ndarray:

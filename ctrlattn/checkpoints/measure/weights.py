@@ -9,7 +9,7 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import at
 from ctrlattn.errors import InputError
 
-_AFFINE = 0.02  # share that rounding of inputs to eight bits may change
+AFFINE = 0.02  # share that rounding of inputs to eight bits may change
 
 
 class ValueOutput(NamedTuple):
@@ -57,7 +57,8 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     Raises
     ------
     InputError
-        A layer that is not there, or without the family's linear maps (dropped, replaced, not linear).
+        A layer that is not there, or without the family's linear maps (dropped, replaced, not linear), or whose maps
+        do not split into heads.
 
     References
     ----------
@@ -78,6 +79,13 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
     weight_o, bias_o = affine_map(at(module, family.output), heads * head_size)
     weight_qkv, bias_qkv = affine_map(at(module, family.value), checkpoint.width)
     size = weight_o.shape[1] // heads
+    _require_heads(family, index, heads, weight_o.shape[1], len(weight_qkv))
+    if (weight_qkv.shape[1], len(weight_o)) != (checkpoint.width,) * 2:
+        raise InputError(
+            f"the maps of layer {index} do not lead from the stream of {checkpoint.width} features to it: "
+            f"{family.value} reads {weight_qkv.shape[1]}, {family.output} gives {len(weight_o)}. In latent attention "
+            "(MLA) no linear map of the normed stream gives the values"
+        )
     weight_v, bias_v = (value_rows(family.fused, rows, heads, size) for rows in (weight_qkv, bias_qkv))
     weight_v, bias_v = (np.repeat(rows, heads // len(rows), axis=0) for rows in (weight_v, bias_v))
     weight_o = np.moveaxis(weight_o.reshape(len(weight_o), heads, size), 1, 0)
@@ -92,6 +100,26 @@ def value_heads(checkpoint: Checkpoint, layer: int) -> tuple[int, int, int]:
     size = affine_map(at(module, family.output), heads * head_size)[0].shape[1] // heads
     values = value_rows(family.fused, affine_map(at(module, family.value), checkpoint.width)[1], heads, size)
     return heads, len(values), size
+
+
+def has_plain_maps(checkpoint: Checkpoint, layer: int) -> bool:
+    """Whether the maps of a layer are what their weights say, and were not found by asking them."""
+    module, family = checkpoint.layers[layer], checkpoint.family
+    return is_plain(at(module, family.output)) and is_plain(at(module, family.value))
+
+
+def _require_heads(family: Any, layer: int, heads: int, inputs: int, rows: int) -> None:
+    """Raise InputError for maps that do not split into this many heads of one size."""
+    size = inputs // heads
+    try:
+        values = len(value_rows(family.fused, np.arange(rows), heads, size))
+    except (ValueError, ZeroDivisionError):
+        values = 0
+    if inputs != heads * size or not values or heads % values:
+        raise InputError(
+            f"the maps of layer {layer} do not split into {heads} heads: {family.output} reads {inputs} features and "
+            f"{family.value} gives {rows}"
+        )
 
 
 def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
@@ -161,7 +189,7 @@ def _probed(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     weight, bias = (values[1:-1] - values[0]).T, values[0]
     expected = weight @ own + bias
     scale = np.abs(weight) @ np.abs(own) + np.abs(bias)
-    if not np.linalg.norm(values[-1] - expected) <= _AFFINE * np.linalg.norm(scale):
+    if not np.linalg.norm(values[-1] - expected) <= AFFINE * np.linalg.norm(scale):
         raise InputError(f"a {type(module).__name__} stands where a linear map of the family is, and is not linear")
     return weight, bias
 

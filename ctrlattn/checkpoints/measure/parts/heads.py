@@ -5,19 +5,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn.checkpoints.measure.heads import SOURCES, HeadFeedback, head_feedback
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, attending, each_layer, labelled, stacked
+from ctrlattn.checkpoints.measure.parts.measurement import (
+    Measurement,
+    Passes,
+    attending,
+    commented,
+    each_layer,
+    labelled,
+    stacked,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """The feedback gain of every head, split by source token; nan in a layer whose attention was dropped."""
+    """The feedback gain of every head, split by source token.
+
+    It is nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds: the
+    attribute `comment` says which.
+    """
     network = measurement.checkpoint
     there = attending(network)
+    faults: list[str] = []
+    count, n = network.heads, measurement.state.shape[1]
+    gap = HeadFeedback(*(np.full(shape, np.nan) for shape in ((count, n), (count, len(SOURCES), n), (count, n))))
 
-    def measure(i: int) -> HeadFeedback | None:
-        return head_feedback(network, i, measurement.recorded) if there[i] else None
+    def measure(i: int) -> HeadFeedback:
+        if not there[i]:
+            return gap
+        try:
+            return head_feedback(network, i, measurement.recorded)
+        except ArithmeticError as error:
+            faults.append(str(error))
+            return gap
 
     layers = each_layer(measurement, "heads", measure)
     gain, sources, size = stacked(layers)
@@ -39,4 +60,4 @@ def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),
         source=("source", np.array(SOURCES), "token that the contribution comes from"),
     )
-    return variables, Passes()
+    return commented(variables, faults), Passes()

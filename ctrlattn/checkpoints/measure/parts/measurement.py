@@ -174,6 +174,13 @@ def _is_text(values: Any) -> bool:
     return bool(np.asarray(values).dtype.kind == "U")
 
 
+def commented(variables: "xr.Dataset", sentences: Sequence[str]) -> "xr.Dataset":
+    """The same, with what is to be said of nan as the attribute `comment` of every variable."""
+    for variable in variables.data_vars.values() if sentences else ():
+        variable.attrs["comment"] = ". ".join(sentences)
+    return variables
+
+
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:
     """measure(layer) for every layer; progress is reported after each."""
     count, values = len(measurement.checkpoint.layers), []

@@ -2,17 +2,41 @@
 
 from typing import TYPE_CHECKING
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, attending, labelled, stacked
-from ctrlattn.checkpoints.measure.value_maps import value_gains
+import numpy as np
+
+from ctrlattn.checkpoints.measure.heads import head_contributions
+from ctrlattn.checkpoints.measure.parts.measurement import (
+    Measurement,
+    Passes,
+    attending,
+    commented,
+    labelled,
+    stacked,
+)
+from ctrlattn.checkpoints.measure.value_maps import ValueGains, value_gains
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def value_output(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
-    """Eigenvalues, sign and norm of W_O W_V of every head; nan in a layer whose attention was dropped."""
-    there = attending(measurement.checkpoint)
-    layers = [value_gains(measurement.checkpoint, i) if has else None for i, has in enumerate(there)]
+    """Eigenvalues, sign and norm of W_O W_V of every head.
+
+    They are nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds:
+    there W_O W_V is not what multiplies a mode, and the attribute `comment` says so.
+    """
+    network = measurement.checkpoint
+    faults: list[str] = []
+    layers: list[ValueGains | None] = []
+    for i, has in enumerate(attending(network)):
+        gains = value_gains(network, i) if has else None
+        if gains is not None:
+            try:
+                head_contributions(network, i, measurement.recorded)
+            except ArithmeticError as error:
+                faults.append(str(error))
+                gains = ValueGains(*(np.full_like(field, np.nan) for field in gains))
+        layers.append(gains)
     modes, trace, positive, norm = stacked(layers)
     where = ("layer", "head")
     variables = labelled(
@@ -22,4 +46,4 @@ def value_output(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         value_positive=(where, positive, "sum of Re / sum of modulus of the eigenvalues of W_O W_V"),
         value_norm=(where, norm, "largest singular value of W_O W_V"),
     )
-    return variables, Passes()
+    return commented(variables, faults), Passes()
