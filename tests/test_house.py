@@ -21,13 +21,14 @@ SAYS_NOTHING = {"found", "one", "kept", "drawn"}
 NO_MIRROR = {
     "tests/test_cli.py runs every command": (
         "__main__.py", "cli/analyze.py", "cli/compare.py", "cli/drop.py", "cli/listing.py", "cli/loop.py", "cli/new.py",
-        "cli/observe.py", "cli/report.py", "cli/simulate.py", "cli/terminal.py", "cli/train.py",
+        "cli/observe.py", "cli/report.py", "cli/simulate.py", "cli/sweep.py", "cli/terminal.py", "cli/train.py",
     ),
     "tests/plots/test_plots.py and test_nonlinear_plots.py draw every picture from one table": (
         "plots/depth.py", "plots/design.py", "plots/lyapunov.py", "plots/plane.py", "plots/tokens.py",
     ),
     "the page that shows the picture is tested with it": (
         "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/repeated.py", "plots/trained_loops.py",
+        "plots/sweeps.py",
         "plots/training.py",
     ),
     "tests/report/pages/loops/test_page.py and test_sections.py make the material once for all sections": (

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from ctrlattn import __version__
-from ctrlattn.cli import analyze, compare, drop, listing, loop, new, observe, report, simulate, train
+from ctrlattn.cli import analyze, compare, drop, listing, loop, new, observe, report, simulate, sweep, train
 from ctrlattn.cli.options import ranges_in_words, worded
 from ctrlattn.cli.terminal import (
     CLOSED_PIPE,
@@ -137,6 +137,7 @@ _COMMANDS = (
     (analyze.analyze, analyze.EXAMPLES, "Measure the feedback of every sublayer."),
     (drop.drop, drop.EXAMPLES, "Take sublayers out of a checkpoint."),
     (loop.loop, loop.EXAMPLES, "Repeat a span of layers as a controlled loop."),
+    (sweep.sweep, sweep.EXAMPLES, "Any analysis over a grid or a sample of anything."),
 )
 for _command, _examples, _help in _COMMANDS:
     app.command(epilog=_examples, short_help=_help)(worded(_command))

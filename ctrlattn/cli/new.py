@@ -7,7 +7,10 @@ import typer
 from ctrlattn.cli.options import Gains, LawOfGains, pid_of, presets
 from ctrlattn.cli.terminal import one_line_errors
 
-EXAMPLES = "Examples:  ctrlattn new > loop.toml   |   ctrlattn new neutreno --pid 0.4 0.1 0 --form ema > loop.toml"
+EXAMPLES = (
+    "Examples:  ctrlattn new > loop.toml   |   ctrlattn new neutreno --pid 0.4 0.1 0 --form ema > loop.toml   |   "
+    "ctrlattn new --sweep > sweep.toml"
+)
 
 
 def new(
@@ -16,9 +19,18 @@ def new(
     ] = "pidformer-printed",
     pid: Gains = None,
     form: LawOfGains = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Print a sweep over this preset instead.")] = False,
 ) -> None:
-    """Print a configuration with every key explained."""
+    """Print a configuration, or a sweep, with every key explained."""
     with one_line_errors():
+        if sweep:
+            from ctrlattn.errors import InputError
+            from ctrlattn.sweep.explanation import explained_sweep
+
+            if pid is not None or form is not None:
+                raise InputError("--sweep varies the gains itself: leave out --pid and --form")
+            typer.echo(explained_sweep(preset), nl=False)
+            return
         from dataclasses import replace
 
         from ctrlattn.config import explained

@@ -1,6 +1,6 @@
 """Figures of loops, systems and results, and from plain arrays. Nothing is registered with pyplot."""
 
-from ctrlattn.plots import profile, reduction, repeated, trained_loops
+from ctrlattn.plots import profile, reduction, repeated, sweeps, trained_loops
 from ctrlattn.plots.depth import bode_magnitude, feedback_gain, gang_of_four, time_response
 from ctrlattn.plots.design import certificate, trade_off
 from ctrlattn.plots.loops import bode, gain_region, nyquist, pole_zero, root_locus, step
@@ -58,6 +58,7 @@ __all__ = [
     "spectra_by_network",
     "spectrum_over_regions",
     "step",
+    "sweeps",
     "time_response",
     "token_response",
     "trade_off",

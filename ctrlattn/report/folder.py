@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ctrlattn import __version__, plots, results, tables
 from ctrlattn.files import atomic, output_directory, together
@@ -12,6 +12,9 @@ from ctrlattn.progress import Progress, silent
 from ctrlattn.report.page import Front, M, Page
 from ctrlattn.report.render import Drawing, render
 from ctrlattn.report.section import Section
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 SCHEMA_VERSION = 1
 _PAGE = "report.html"
@@ -83,7 +86,9 @@ def _save(
     for name, text_of in page.beside.items():
         _save_text(folder / name, text_of(material))
     drawings = _save_figures(output_directory(folder / "figures"), sections)
-    _save_results(folder / "results.nc", sections, facts, formats)
+    dataset = page.dataset(material) if page.dataset else _dataset(sections, facts)
+    results.save(folder / "results.nc", dataset)
+    tables.export(folder / "results.nc", dataset, formats)
     _save_text(folder / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     front = page.front(material, {s.key: s.numbers for s in sections}) if page.front else Front(())
     files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
@@ -110,16 +115,14 @@ def _save_figures(folder: Path, sections: Sequence[Section]) -> dict[str, Drawin
     return drawings
 
 
-def _save_results(path: Path, sections: Sequence[Section], facts: Mapping[str, Any], formats: Sequence[str]) -> None:
-    """Every variable with all its coordinates, in one netCDF file and the further formats."""
+def _dataset(sections: Sequence[Section], facts: Mapping[str, Any]) -> "xr.Dataset":
+    """Every variable of the sections with all its coordinates, and the facts as attributes."""
     import xarray as xr
 
     variables = {name: variable for section in sections for name, variable in section.variables.items()}
     texts = {name: json.dumps(results.json_ready(value)) for name, value in facts.items()}
     about = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, **texts}
-    dataset = results.complete(xr.Dataset(variables, attrs=about))
-    results.save(path, dataset)
-    tables.export(path, dataset, formats)
+    return results.complete(xr.Dataset(variables, attrs=about))
 
 
 def _save_text(path: Path, text: str) -> None:

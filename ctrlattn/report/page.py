@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ctrlattn.report.section import Section
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 M = TypeVar("M")  # the material: loops and signals, a profile, a reduction, a study
 
@@ -53,6 +56,8 @@ class Page(Generic[M]):
         Sections in the order of the page. A list is empty where the material has nothing for it.
     beside : file name -> (material -> text)
         Further documents in the directory of report.html.
+    dataset : material -> xarray.Dataset, optional
+        What results.nc holds, where the material has it; otherwise the variables of the sections.
     """
 
     heading: Callable[[M], Heading]
@@ -60,3 +65,4 @@ class Page(Generic[M]):
     sections: Mapping[str, Callable[[M], list[Section]]]
     beside: Mapping[str, Callable[[M], str]] = field(default_factory=dict)
     front: Callable[[M, Mapping[str, Any]], Front] | None = None
+    dataset: "Callable[[M], xr.Dataset] | None" = None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrlattn import __version__
+from ctrlattn import __version__, results
 from ctrlattn.sweep.analyses import ANALYSES
 from ctrlattn.sweep.axes import Axis
 from ctrlattn.sweep.batch import MEANINGS, unpacked
@@ -58,7 +58,7 @@ def collected(plan: Plan, spec: "Spec", batches: Iterable[bytes]) -> "xr.Dataset
         }
     attributes = {"schema_version": SCHEMA_VERSION, "ctrlattn": __version__, "sweep": spec_dumps(spec)}
     coordinates = {"analysis": ("analysis", np.array(names, dtype=str)), **_coordinates(plan)}
-    return xr.Dataset(variables, coordinates, {**attributes, "best": plan.best.name})
+    return results.complete(xr.Dataset(variables, coordinates, {**attributes, "best": plan.best.name}))
 
 
 def short_names(axes: Iterable[Axis]) -> dict[str, str]:

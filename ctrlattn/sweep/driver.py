@@ -64,6 +64,18 @@ def run(
     >>> run(gains, tempfile.mkdtemp())["interval_low"].to_numpy().round(6).tolist()  # kp + I/2 + 2 D - 1
     [-0.65, -0.15, 0.35]
     """
+    return swept(spec_or_file, out, workers=workers, scheduler=scheduler, progress=progress)[1]
+
+
+def swept(
+    spec_or_file: "spec.Spec | str | os.PathLike[str]",
+    out: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = silent,
+) -> "tuple[Path, xr.Dataset]":
+    """(folder of the results, results): `run` for those who write more into the folder."""
     if workers is not None and scheduler is not None:
         raise InputError("--workers are processes of this machine, --scheduler is a cluster: give one of them")
     workers = 1 if workers is None else require_whole("workers", workers)
@@ -80,12 +92,7 @@ def run(
         shown.another()
     dataset = collected(plan, asked, (_file(store, index).read_bytes() for index in range(plan.batches)))
     results.save(folder / "results.nc", dataset)
-    return dataset
-
-
-def folder_of(plan: Plan, out: str | os.PathLike[str]) -> Path:
-    """The folder in which `run` has put this sweep."""
-    return work_folder(Path(out), plan.mark)
+    return folder, dataset
 
 
 def _computed(plan: Plan, missing: list[int], workers: int, scheduler: str | None) -> Iterator[tuple[int, bytes]]:

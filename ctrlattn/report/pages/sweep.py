@@ -1,0 +1,232 @@
+"""sweep -> the page of `ctrlattn sweep`: the best cell, maps over two axes, slices along each, and what was refused."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctrlattn import plots
+from ctrlattn.plots.sweeps import Ticks
+from ctrlattn.progress import Progress, silent
+from ctrlattn.report import folder
+from ctrlattn.report.folder import Report
+from ctrlattn.report.page import Front, Heading, Page
+from ctrlattn.report.section import Picture, Section, Table
+from ctrlattn.report.words import count, listed, number, percent
+from ctrlattn.sweep.axes import Axis, Range
+from ctrlattn.sweep.dataset import best_place, cell_toml, short_names, values_at
+from ctrlattn.sweep.plan import Plan, plan_of
+from ctrlattn.sweep.spec import Spec, dumps
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_REASONS = 12  # rows of the table of refusals
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep with its results, and the place of its best cell."""
+
+    plan: Plan
+    spec: Spec
+    dataset: "xr.Dataset"
+    best: tuple[int, ...] | None
+
+    @property
+    def names(self) -> dict[str, str]:
+        """path -> the name of its coordinate."""
+        return short_names(self.plan.space.axes)
+
+    @property
+    def best_cell(self) -> int | None:
+        """The number of the best cell."""
+        return None if self.best is None else int(np.ravel_multi_index(self.best, self.plan.space.shape))
+
+
+def write_sweep(
+    out: str | Path, spec: Spec, dataset: "xr.Dataset", *, progress: Progress = silent, formats: Sequence[str] = ()
+) -> Report:
+    """Write the page of a sweep, with best.toml and sweep.toml beside it.
+
+    Parameters
+    ----------
+    out : path
+        Directory of the sweep.
+    spec : Spec
+    dataset : xarray.Dataset
+        As `ctrlattn.sweep.run` returns it.
+    progress : callable, optional
+    formats : further formats of results.nc
+
+    Raises
+    ------
+    InputError
+        The directory cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from ctrlattn import sweep
+    >>> spec = sweep.Spec({"loop.controller.kp": [0.2, 0.6]}, {"interval": {}}, loop={"preset": "neutreno"})
+    >>> out = tempfile.mkdtemp()
+    >>> write_sweep(out, spec, sweep.run(spec, out)).path.name
+    'report.html'
+    """
+    plan = plan_of(spec)
+    swept = Swept(plan, spec, dataset, best_place(plan, dataset))
+    return folder.write(out, PAGE, swept, progress=progress, formats=formats)
+
+
+def _facts(swept: Swept) -> dict[str, Any]:
+    axes = {swept.names[axis.path]: axis.path for axis in swept.plan.space.axes}
+    return {"cells": swept.plan.space.cells, "axes": axes, "analyses": dict(swept.plan.analyses)}
+
+
+def _heading(swept: Swept) -> Heading:
+    space = swept.plan.space
+    asked = listed([name.replace("_", " ") for name in swept.plan.analyses])
+    kind = "a grid" if space.sample is None else f"a {space.sample.method} sample"
+    return Heading(
+        title=f"A sweep over {listed(list(swept.names.values()))}",
+        lead=f"{count(space.cells, 'cell')} of {kind}: {asked}.",
+        networks=[],
+        listings={"sweep.toml": dumps(swept.spec)},
+        listings_title="The sweep",
+    )
+
+
+def _front(swept: Swept, numbers: Any) -> Front:
+    done = f"{percent(numbers['refused']['done'])} of {count(swept.plan.space.cells, 'cell')} have all their numbers."
+    return Front((_best_words(swept), done))
+
+
+def _best_words(swept: Swept) -> str:
+    output = swept.plan.best
+    if swept.best is None:
+        return f"No cell has a number for {output.name.replace('_', ' ')}"
+    value = float(swept.dataset[output.name].to_numpy()[swept.best])
+    where = listed([f"{swept.names[path]} = {_shown(v)}" for path, v in values_at(swept.plan, swept.best).items()])
+    side = "largest" if output.better == "higher" else "smallest"
+    return f"The {side} {output.name.replace('_', ' ')} is {number(value, 3)}, at {where}"
+
+
+def _best(swept: Swept) -> list[Section]:
+    if swept.best is None:
+        return [Section("best", _best_words(swept), ("Every cell was refused, or its number is undefined.",))]
+    values, place = values_at(swept.plan, swept.best), swept.best
+    rows = [(swept.names[path], _shown(value), path) for path, value in values.items()]
+    rows += [
+        (
+            output.name,
+            number(float(swept.dataset[output.name].to_numpy()[place]), 4),
+            f"{output.words} ({output.units})",
+        )
+        for _, output in swept.plan.outputs
+    ]
+    table = Table(
+        ("axis or output", "best cell", "meaning"), tuple(rows), "The best cell; best.toml is its configuration"
+    )
+    words = (
+        f"It is best by {swept.plan.best.name}, the first of equals; best = ... in the file names another output.",
+    )
+    outputs = {output.name: float(swept.dataset[output.name].to_numpy()[place]) for _, output in swept.plan.outputs}
+    numbers = {"cell": swept.best_cell, "at": values, "outputs": outputs}
+    return [Section("best", _best_words(swept), words, tables=(table,), numbers=numbers)]
+
+
+def _maps(swept: Swept) -> list[Section]:
+    """The map over the two longest axes of a grid, the others as in the best cell."""
+    shape = swept.plan.space.shape
+    if swept.plan.space.sample is not None or sum(size > 1 for size in shape) < 2:
+        return []
+    down, across = sorted(sorted(range(len(shape)), key=lambda i: -shape[i])[:2])
+    place = swept.best or tuple(0 for _ in shape)
+    at = tuple(slice(None) if i in (down, across) else k for i, k in enumerate(place))
+    axes = swept.plan.space.axes
+    y, x = (_ticks(swept, axes[i]) for i in (down, across))
+    mark = None if swept.best is None else (place[down], place[across])
+    held = [swept.names[axes[i].path] for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
+    caption = "The mark is the best cell; grey cells have no finite number." + (
+        f" {listed(held)} as in the best cell." if held else ""
+    )
+    pictures = tuple(
+        Picture(
+            f"map_{output.name}",
+            f"{output.words} over {x.name} and {y.name}",
+            plots.figure_of(
+                plots.sweeps.value_map(
+                    x, y, swept.dataset[output.name].to_numpy()[at], f"{output.name} ({output.units})", mark
+                )
+            ),
+            caption,
+        )
+        for _, output in swept.plan.outputs
+    )
+    return [Section("maps", f"Every output over {x.name} and {y.name}", (), pictures=pictures)]
+
+
+def _slices(swept: Swept) -> list[Section]:
+    """Each output along each axis: through the best cell of a grid, all cells of a sample."""
+    pictures = []
+    for i, axis in enumerate(swept.plan.space.axes):
+        x, name = _ticks(swept, axis), swept.names[axis.path]
+        if swept.plan.space.sample is not None:
+            values = {output.name: swept.dataset[output.name].to_numpy() for _, output in swept.plan.outputs}
+            drawing = plots.sweeps.value_points(x, values, swept.best_cell)
+        elif len(x.values) > 1:
+            place = swept.best or tuple(0 for _ in swept.plan.space.shape)
+            along: tuple[Any, ...] = (*place[:i], slice(None), *place[i + 1 :])
+            values = {output.name: swept.dataset[output.name].to_numpy()[along] for _, output in swept.plan.outputs}
+            drawing = plots.sweeps.value_slices(x, values, None if swept.best is None else place[i])
+        else:
+            continue
+        pictures.append(Picture(f"along_{name}", f"Each output along {name}", drawing, f"Along {name}."))
+    words = "Along each axis, through the best cell" if swept.plan.space.sample is None else "All cells along each axis"
+    return [Section("slices", words, (), pictures=tuple(pictures))] if pictures else []
+
+
+def _refused(swept: Swept) -> list[Section]:
+    status = swept.dataset["status"].to_numpy()
+    done = float(np.mean(np.all(status == 0, axis=0)))
+    numbers = {"done": done, "refused": int(np.sum(status == 1)), "lost": int(np.sum(status == 2))}
+    if done == 1:
+        return [Section("refused", "No cell was refused", (), numbers=numbers)]
+    pairs = zip(
+        swept.dataset["failure_analysis"].to_numpy().tolist(),
+        swept.dataset["failure_message"].to_numpy().tolist(),
+        strict=True,
+    )
+    reasons = Counter(pairs).most_common(_REASONS)
+    rows = tuple((analysis, str(often), why) for (analysis, why), often in reasons)
+    table = Table(("analysis", "cells", "why"), rows, f"The {count(len(rows), 'most frequent reason')}")
+    words = ("A cell that is refused is nan in results.nc, where failure_message says why.",)
+    title = f"{percent(1 - done)} of the cells lack a number"
+    return [Section("refused", title, words, tables=(table,), numbers=numbers)]
+
+
+def _ticks(swept: Swept, axis: Axis) -> Ticks:
+    name = swept.names[axis.path]
+    log = isinstance(axis.values, Range) and axis.values.scale == "log"
+    return Ticks(name, swept.dataset[name].to_numpy(), log)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _best_toml(swept: Swept) -> str:
+    return "# no cell has a number\n" if swept.best is None else cell_toml(swept.plan, swept.best)
+
+
+PAGE: Page[Swept] = Page(
+    heading=_heading,
+    facts=_facts,
+    front=_front,
+    sections={"best": _best, "maps": _maps, "slices": _slices, "refused": _refused},
+    beside={"best.toml": _best_toml, "sweep.toml": lambda swept: dumps(swept.spec)},
+    dataset=lambda swept: swept.dataset,
+)
