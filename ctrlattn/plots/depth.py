@@ -109,7 +109,7 @@ def time_response(
         beyond = np.flatnonzero(~((middle >= low) & (middle <= high)))
         note = f" (leaves the frame at {beyond[0]}, ends at {middle[-1]:.2g})" if len(beyond) else ""
         if _turns_round(middle, high - low):
-            _between_layers(ax, middle, f"{escape(name)}: turns at each layer{note}", look)
+            _between_layers(ax, middle, f"{escape(name)}: turns at each layer{note}", look, filled=not len(beyond))
             continue
         if band is not None:
             ax.fill_between(depth, band[:, 0], band[:, 2], color=look["color"], alpha=0.16, linewidth=0)
@@ -205,13 +205,14 @@ def _turns_round(y: np.ndarray, frame: float) -> bool:
     return float(np.mean(way[1:] * way[:-1] < 0)) > 0.8
 
 
-def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any]) -> None:
-    """The area between the even and the odd layers, with a mark at every layer."""
+def _between_layers(ax: Axes, y: np.ndarray, label: str, look: Mapping[str, Any], *, filled: bool) -> None:
+    """Lines through the even and the odd layers, with a mark at every layer, and the area between them."""
     depth = np.arange(len(y))
     even, odd = (np.interp(depth, depth[i::2], y[i::2]) for i in (0, 1))
     even[0] = odd[0] = y[0]
     line = {"color": look["color"], "marker": look["marker"], "linewidth": 0.9, "markersize": 3.4}
-    ax.fill_between(depth, even, odd, color=look["color"], alpha=0.13, linewidth=0)
+    if filled:
+        ax.fill_between(depth, even, odd, color=look["color"], alpha=0.13, linewidth=0)
     ax.plot(depth[::2], y[::2], label=label, **line)
     ax.plot(np.append(0, depth[1::2]), np.append(y[0], y[1::2]), **line)
 

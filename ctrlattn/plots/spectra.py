@@ -199,7 +199,7 @@ def _plane(ax: Axes, named: Mapping[str, np.ndarray], loop: Loop | None) -> None
         polygons = stable_polygons(loop)
         if polygons:
             path = compound_path(polygons)
-            ax.add_patch(PathPatch(path, facecolor=_INSIDE, edgecolor="black", label="stable", zorder=0.5))
+            ax.add_patch(PathPatch(path, facecolor=_INSIDE, edgecolor="black", label="stable", zorder=0.9))
         elif loop.feedback == 0 and mode_intervals(loop):
             ax.set_facecolor(_INSIDE)
     ax.plot(_CIRCLE.real, _CIRCLE.imag, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))

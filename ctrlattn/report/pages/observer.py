@@ -101,7 +101,7 @@ def _explained(study: "Study") -> list[Section]:
     return [
         Section(
             key="explained",
-            title="How much of the signal do few features explain?",
+            title=f"{number(study.quality.l0, 1)} features per token explain {percent(study.quality.explained)} of it",
             sentences=(
                 f"{number(study.quality.l0, 1)} features per example explain {percent(study.quality.explained)} of the "
                 f"variance; as many principal components as the largest count here, {study.counts[-1]}, explain "
@@ -129,10 +129,15 @@ def _explained(study: "Study") -> list[Section]:
 
 
 def _cost(study: "Study") -> list[Section]:
-    title = "What does the network lose when it sees only the reconstruction?"
     lost = study.recovered
     if lost is None:
-        return [Section("cost", title, ("This network predicts no next token: there is no loss to compare.",))]
+        return [
+            Section(
+                "cost",
+                "What the reconstruction costs cannot be measured",
+                ("This network predicts no next token: there is no loss to compare.",),
+            )
+        ]
     rows = (
         ("the signal itself", number(lost.clean, 3)),
         ("its reconstruction", number(lost.reconstructed, 3)),
@@ -149,7 +154,7 @@ def _cost(study: "Study") -> list[Section]:
     return [
         Section(
             key="cost",
-            title=title,
+            title=f"Its reconstruction costs {number(lost.reconstructed - lost.clean, 3)} nats per token",
             sentences=(f"{told}{more}{spread}.",),
             tables=(
                 Table(("in the signal's place", "loss, nats per token"), rows, "Next-token loss on held-out text"),
@@ -180,7 +185,7 @@ def _features(study: "Study") -> list[Section]:
     return [
         Section(
             key="features",
-            title="Which features are there?",
+            title=f"{len(frequency) - dead} of {count(len(frequency), 'feature')} occur in the held-out text",
             sentences=tuple(sentences),
             pictures=(Picture("frequency", "How often features occur", figure_of(feature_frequency(frequency))),),
             numbers={

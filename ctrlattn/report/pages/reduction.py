@@ -147,7 +147,7 @@ def _outcome(drop: Drop) -> list[Section]:
     return [
         Section(
             key="outcome",
-            title="What it lost",
+            title=f"The loss {change(reduced, 3)} nats per token",
             sentences=(
                 f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss "
                 f"{change(reduced, 3)} nats per token (standard error of the paired difference {number(error, 3)}).",
@@ -195,7 +195,8 @@ def _savings(drop: Drop) -> list[Section]:
     return [
         Section(
             key="savings",
-            title="What it saves",
+            title=f"The memory of a token takes {number(after.cache_bytes / 1024, 1)} KiB instead of "
+            f"{number(before.cache_bytes / 1024, 1)} KiB",
             sentences=(
                 f"The KV cache takes {number(100 * (1 - after.cache_bytes / before.cache_bytes), 0)} % less for each "
                 f"token, and the network has {number(100 * (1 - after.parameters / before.parameters), 1)} % fewer "
@@ -247,7 +248,8 @@ def _importance(drop: Drop) -> list[Section]:
     return [
         Section(
             key="importance",
-            title="Importance of every sublayer",
+            title=f"Attention matters least in {layer_list((int(scores['attention'].argmin()),))}, the MLP in "
+            f"{layer_list((int(scores['mlp'].argmin()),))}",
             sentences=(
                 "Importance is 1 − cos(x, x + F(x)), averaged over positions. The largest value of any position is "
                 "shown as well, since a sublayer may matter at one position alone.",
@@ -281,7 +283,8 @@ def _choice(drop: Drop) -> list[Section]:
     return [
         Section(
             key="choice",
-            title="How they were chosen",
+            title=f"Before any was taken out, a change of {number(float(choice.predicted[-1]), 3)} nats per token was "
+            "predicted",
             sentences=(
                 "One pass with gradients predicts, to second order, what every gain and every pair of gains costs; the "
                 f"layers were taken greedily in the order {', '.join(map(str, choice.order))}.",

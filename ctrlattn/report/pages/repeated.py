@@ -109,6 +109,7 @@ def _verdict(study: "LoopStudy") -> list[Section]:
         for k, value in each.items()
         if name != "once" and (k > 1 or name in ("recall", "tuned"))
     }
+    title = "No loop was measured"
     sentences = [f"Forecast, before any loss was measured. {_sentence(study.reach.words)}"]
     numbers: dict[str, Any] = {"intact": study.intact.loss}
     if loops:
@@ -120,13 +121,14 @@ def _verdict(study: "LoopStudy") -> list[Section]:
             f"under the best of {count(len(loops), 'loop')}: {_WORDS[name]}, {often} (standard error of the paired "
             f"difference {number(error, 3)}). {_lowered(mean, error)}"
         )
+        title = f"At best the loss {change(mean, 3)} nats per token: {_WORDS[name]}, {often}"
         numbers["best"] = {"law": name, "passes": k, "change": mean, "standard_error": error}
     naive = _changes(study)["naive"]
     if len(naive) > 1:
         most = max(naive)
         sentences.append(f"Naive looping, {most} passes: the loss {change(naive[most][0], 3)}.")
     sentences += [f"{_WORDS[name].capitalize()}: {why}." for name, why in study.diverged.items()]
-    return [Section("verdict", "What came out", tuple(sentences), numbers=numbers)]
+    return [Section("verdict", title, tuple(sentences), numbers=numbers)]
 
 
 def _sentence(words: str) -> str:
@@ -149,7 +151,9 @@ def _forecast(study: "LoopStudy") -> list[Section]:
 
     modes = study.reach.modes
     if not len(modes.eigenvalues):
-        return [Section("forecast", "What the Jacobian forecasts", (_sentence(study.reach.words),))]
+        return [
+            Section("forecast", "The Jacobian has no eigenvalue that was measured", (_sentence(study.reach.words),))
+        ]
     laws = {name: law for name, law in study.laws.items() if name != "once"}
     re, im = _plane(modes.eigenvalues, max(law.recall for law in laws.values()))
     grid = re[None, :] + 1j * im[:, None]
@@ -166,7 +170,8 @@ def _forecast(study: "LoopStudy") -> list[Section]:
     return [
         Section(
             key="forecast",
-            title="What the Jacobian forecasts",
+            title=f"{sum(many > 0 for many in unstable.values())} of {count(len(unstable), 'law')} would not bring "
+            "every measured direction to rest",
             sentences=(
                 _sentence(study.reach.words),
                 _sentence(odd_number_limit(modes.eigenvalues, study.reach.recall).in_words()),
@@ -224,7 +229,7 @@ def _loss(study: "LoopStudy") -> list[Section]:
     return [
         Section(
             key="loss",
-            title="Loss against passes",
+            title=_largest_change(changes),
             sentences=(
                 "The change of the loss by law and number of passes, in nats per token, with the standard error over "
                 "windows of the paired difference.",
@@ -256,6 +261,15 @@ def _loss(study: "LoopStudy") -> list[Section]:
     ]
 
 
+def _largest_change(changes: dict[str, dict[int, tuple[float, float]]]) -> str:
+    """Where the loss moved most, by law and number of passes."""
+    everything = {(name, k): value[0] for name, each in changes.items() for k, value in each.items()}
+    name, k = max(everything, key=lambda at: abs(everything[at]))
+    most = everything[name, k]
+    often = "1 pass" if k == 1 else f"{k} passes"
+    return f"The loss moves most under {_WORDS[name]}: with {often} it {change(most, 3)} nats per token"
+
+
 def _motion(study: "LoopStudy") -> list[Section]:
     motion = {name: run for name, run in study.motion.items() if len(run.residual)}
     if not motion:
@@ -264,7 +278,7 @@ def _motion(study: "LoopStudy") -> list[Section]:
     return [
         Section(
             key="motion",
-            title="Residual and norm over passes",
+            title=_calmest(motion),
             sentences=(
                 "At a fixed point the residual |F(h) − h|/|h| is 0 (without recall). Before the last pass it is "
                 f"{ends}.",
@@ -282,6 +296,15 @@ def _motion(study: "LoopStudy") -> list[Section]:
             numbers={name: {"residual": run.residual, "norm": run.norm} for name, run in motion.items()},
         )
     ]
+
+
+def _calmest(motion: dict[str, Any]) -> str:
+    """Which law comes nearest to a fixed point."""
+    ends = {name: float(run.residual[-1]) for name, run in motion.items() if np.isfinite(run.residual[-1])}
+    if not ends:
+        return "No law comes near a fixed point"
+    name = min(ends, key=lambda law: ends[law])
+    return f"Nearest to a fixed point comes {_WORDS[name]}, with a residual of {number(ends[name], 3)}"
 
 
 def _scan(study: "LoopStudy") -> list[Section]:
@@ -305,7 +328,7 @@ def _scan(study: "LoopStudy") -> list[Section]:
     return [
         Section(
             key="scan",
-            title="Which spans could rest?",
+            title=f"No small gain leads {len(beyond)} of {count(len(study.scan), 'span')} to a fixed point",
             sentences=(
                 f"Of {count(len(study.scan), 'span')} of this length side by side, {len(beyond)} have eigenvalues with "
                 f"a real part of 1 + recall or more at their own input: no small gain leads them to a fixed point.",

@@ -30,7 +30,8 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     return [
         Section(
             key="attention",
-            title="Attention matrices over the stability regions, and as filters along the tokens",
+            title=f"Along the tokens the median head smooths in "
+            f"{f'every layer but {layer_list(high)}' if high.size else 'every layer'}",
             sentences=(
                 f"Of {modes.size} attention eigenvalues {percent(float(np.mean(modes.real < 0.15)))} have a real part "
                 f"below .15. Share of modes that would be unstable in the loop of: {told}.",

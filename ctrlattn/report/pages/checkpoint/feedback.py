@@ -35,7 +35,7 @@ def _sublayers(profile: "xr.Dataset") -> Section:
     gain, kinds = profile["feedback_gain"].median("token"), [str(kind) for kind in profile["sublayer"].to_numpy()]
     return Section(
         key="feedback",
-        title="Sign and gain of the feedback",
+        title=_title(profile, kinds),
         sentences=(
             "The gain of a sublayer F on a token x of the stream is ⟨F(x), x⟩ / ⟨x, x⟩: below zero it takes away from "
             "the state what is there (negative feedback), above zero it adds.",
@@ -56,6 +56,13 @@ def _sublayers(profile: "xr.Dataset") -> Section:
         },
         variables=variables(profile, _SUBLAYER),
     )  # fmt: skip
+
+
+def _title(profile: "xr.Dataset", kinds: list[str]) -> str:
+    """In how many layers the first sublayer works against the state."""
+    middle = np.median(profile["feedback_gain"].sel(sublayer=kinds[0]).to_numpy(), axis=-1)
+    middle = middle[np.isfinite(middle)]
+    return f"{_name(kinds[0])} is negative feedback in {int(np.sum(middle < 0))} of {count(len(middle), 'layer')}"
 
 
 def _sign(profile: "xr.Dataset", kind: str) -> str:
@@ -103,7 +110,7 @@ def _heads(profile: "xr.Dataset") -> Section:
     sources = {str(name): profile["source_gain"].sel(source=name).to_numpy() for name in profile["source"].to_numpy()}
     return Section(
         key="heads",
-        title="The feedback of each head",
+        title=f"{percent(negative)} of the heads push against the state",
         sentences=(
             f"A head's median gain is negative in {percent(negative)} of the {gain.size} heads. Head {low[1]} of layer "
             f"{low[0]} pushes hardest against the state ({number(gain[low])}), head {high[1]} of layer {high[0]} "

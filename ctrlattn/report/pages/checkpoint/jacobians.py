@@ -44,7 +44,8 @@ def _gain(profile: "xr.Dataset") -> Section:
     shared = float(np.mean(np.diagonal(features, 1))) if len(features) > 1 else float("nan")
     return Section(
         key="gain",
-        title="Typical and worst gain of a layer",
+        title=f"A push of random direction leaves a layer at most {number(typical.max())} times as large, the worst "
+        f"{number(worst[top])} times",
         sentences=(
             f"A small push in a random direction leaves a layer {number(typical.min())} to {number(typical.max())} "
             f"times as large (median {number(float(np.median(typical)))}); in the worst direction "
@@ -75,7 +76,8 @@ def _normality(profile: "xr.Dataset") -> Section:
     third = max(1, len(radius) // 3)
     return Section(
         key="nonnormality",
-        title="Non-normality of the layers",
+        title=f"Eigenvalues of a layer's Jacobian reach {number(float(np.median(radius)))}, its numerical range "
+        f"{number(float(np.median(reach)))}, in the median",
         sentences=(
             f"The spectral radius of a layer's Jacobian is {number(float(np.median(radius)))} in the median, its "
             f"numerical radius at least {number(float(np.median(reach)))}: eigenvalues alone understate what a layer "
@@ -99,7 +101,7 @@ def _exponents(profile: "xr.Dataset") -> Section:
     layers = profile.sizes["layer"]
     return Section(
         key="exponents",
-        title="Growth over the whole depth",
+        title=f"Over the whole depth the worst push is multiplied by {number(float(np.exp(exponents[0] * layers)), 1)}",
         sentences=(
             f"The leading finite-time Lyapunov exponents over {layers} layers are "
             f"{listed([number(value, 3) for value in exponents])} per layer: a push in the worst direction grows by "

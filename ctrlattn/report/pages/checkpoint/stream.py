@@ -37,7 +37,7 @@ def _diversity(profile: "xr.Dataset") -> Section:
     top, turn = int(cosine.argmax()), profile["layer_cosine"].to_numpy()
     return Section(
         key="diversity",
-        title="Diversity over depth",
+        title=f"The tokens end {_compared(float(cosine[-1] - cosine[0]))} alike than they began",
         sentences=(
             f"Different tokens (the massive ones left out) have a mean cosine of {number(cosine[0])} at the embedding, "
             f"at most {number(cosine[top])} at depth {top}, and {number(cosine[-1])} at the end. The effective rank of "
@@ -53,6 +53,15 @@ def _diversity(profile: "xr.Dataset") -> Section:
         numbers={"mean_cosine": cosine, "effective_rank_centred": rank, "layer_cosine": turn},
         variables=variables(profile, _DIVERSITY),
     )  # fmt: skip
+
+
+def _compared(rise: float) -> str:
+    """More, less or no more, by the change of the mean cosine as it is shown.
+
+    >>> _compared(0.2), _compared(-0.2), _compared(0.001)
+    ('more', 'less', 'no more')
+    """
+    return "no more" if abs(rise) < 0.005 else "more" if rise > 0 else "less"
 
 
 def _sinks(profile: "xr.Dataset") -> Section:
@@ -72,7 +81,9 @@ def _sinks(profile: "xr.Dataset") -> Section:
     )
     return Section(
         key="sinks",
-        title="Massive activations and attention sinks",
+        title=f"A massive activation stands at {layer_list(massive, 'depth')}"
+        if massive.size
+        else "No token has a massive activation",
         sentences=(
             verdict,
             f"In {percent(met)} of the heads {token(profile, sink)} draws most attention; over all heads the strongest "

@@ -26,7 +26,7 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     return [
         Section(
             key="value_output",
-            title="The gain of the attention modes: eigenvalues of W_O W_V",
+            title=f"{percent(float(np.mean(positive[finite] < 0)))} of the heads have values of negative feedback",
             sentences=(
                 "A head adds A x W_V W_O. An attention mode a of the head is multiplied by an eigenvalue λ of W_O W_V "
                 "(with the norm's weights folded in), so that a·λ is the gain of that mode. Along an eigenvector whose "

@@ -83,7 +83,7 @@ def _pictures(material: Material, real: dict[str, np.ndarray], average: dict[str
             "Response along the reference over the layers, median and quartiles",
             plots.figure_of(by_network),
             "The part of a token that still points to where it started: 1 at layer 0. Median and quartiles over the "
-            "tokens. A law that turns round at every layer is an area between its even and odd layers.",
+            "tokens. A law that turns round at every layer has a line for even and one for odd layers.",
         ),
         Picture(
             "time-average",

@@ -67,6 +67,13 @@ def test_the_sentences_are_those_of_the_profile(profile, tmp_path, undrawn):
         float(profile["unstable_share"].sel(preset="comparator").mean())
     )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    titles = dict(re.findall(r'<section id="(\w+)">\s*<h2><span class="number">\d+</span>(.*?)</h2>', page))
+    assert titles["feedback"] == f"Attention is negative feedback in {int(np.sum(gain < 0))} of 3 layers"
+    cosine = summary["diversity"]["mean_cosine"]
+    verdict = "no more" if abs(cosine[-1] - cosine[0]) < 0.005 else "more" if cosine[-1] > cosine[0] else "less"
+    assert titles["diversity"] == f"The tokens end {verdict} alike than they began"
+    assert ("No token" in titles["sinks"]) == (max(summary["sinks"]["massive_ratio"]) <= 10)
+    assert f"the worst {max(summary['gain']['worst']):.2f} times" in titles["gain"]
     low = int(gain.argmin())
     assert f"It is lowest in layer {low} ({float(gain[low]):.2f}".replace("-", "−") in page
 
