@@ -99,7 +99,7 @@ def test_tokens_are_shaded_by_activation_and_escaped(found):
 
 def test_pages_are_written_whole(found, tmp_path):
     written = pages.write(tmp_path / "out", found)
-    assert written.path.read_text(encoding="utf-8").count("<svg") == 2
+    assert written.path.read_text(encoding="utf-8").count("<svg") == 2 * 2  # wide and narrow
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert_allclose(summary["explained"]["explained"], found.quality.explained)
     assert_allclose(summary["cost"]["clean"], found.recovered.clean)
