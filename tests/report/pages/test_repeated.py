@@ -94,7 +94,7 @@ def test_a_controller_comes_from_a_file(source, tmp_path, undrawn):
         (["--passes", "0"], "passes must be a whole number of at least 1"),
         (["--recall", "-1"], "must be at least 0"),
         (["--window", "99"], "fewer than one window of 99"),
-        (["--gain", "0.2", "--controller", "x.toml"], "leave out --gain"),
+        (["--gain", "0.2", "--controller", "x.toml"], "say the law twice"),
         (["--controller", "no.toml"], "no.toml: no such file"),
     ],
 )

@@ -141,7 +141,7 @@ def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, t
         ({"--text": " "}, "is empty"),
         ({"--text": "@no-such-file.txt"}, "no-such-file.txt"),
         ({"--text": "no-such-file.txt"}, "no such file"),
-        ({"--text": "cat"}, "at least two tokens"),
+        ({"--text": "cat"}, "a text of one token has nothing to compare"),
         ({"--text": "a cat sat on " * 400, "--tokens": 1500}, "positions for 1024"),
         ({"source": "no/such/model"}, "no such directory"),
     ],
