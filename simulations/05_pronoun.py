@@ -8,9 +8,16 @@ its vector) than the wrong one, and strictly solved if it has the highest of all
 What it shows. One configuration with feedback -1 solves the first pair and eleven unseen ones in 97 to 100 % of draws
 at d = 128; the best +1 of the same search solves the first less often, the others rarely. Associations are subtracted,
 so a word carries its candidate with a minus; the context read finds words that carry the probe's candidates so, and
-subtracts them: minus times minus, the candidate returns with a plus. Flipping any of the three reads breaks it.
-Most attention goes to the earlier pronoun, the same word: subtracted, it cancels what that pronoun knew already, and
-the norm enlarges the little left, what was said since. (A word repeated at once changes nothing at all, exactly.)
+subtracts them: minus times minus, the candidate returns with a plus. Most attention goes to the earlier pronoun, the
+same word: subtracted, it cancels what that pronoun knew already, and the norm enlarges the little left, what was said
+since. (A word repeated at once changes nothing at all, exactly.)
+
+Only the context read has to be negative. Each pattern of signs (association, context, MLP) was searched on the same
+grid and judged on other draws. The four with a negative context read solve 98 to 100 % of draws, and with added
+associations all of them strictly; there the answer stands in what the third layer reads, and with a minus in the state
+that subtracts it, so that the state solves none. On unseen pairs they solve 62 to 99 %, (-, -, -) most. With an added
+context read no mixed pattern solves more than 22 %, and (+, +, +) solves 83 %, none strictly. (At the temperatures of
+(-, -, -) no other pattern solves more than a third: what was flipped there had not been tuned.)
 
 What it does not show. No parsing: `ОНА _` is solved without candidates in sight, the graph names them. The mechanism
 ends where the word precedes the candidates. An earlier pronoun that has read the word cancels it; without that pronoun
@@ -38,8 +45,14 @@ def verdict(numbers):
     lines += [f"{g}: the first context read leaves length {r['length']:.3f}" for g, r in numbers["observed"].items()]
     for entry in numbers["chosen"]:
         lines.append(f"{list(entry.values())[:8]}: {entry['solved']:.3f}, unseen pairs {entry['unseen']:.3f}")
-    worked = [signs for signs, r in numbers["signs"].items() if r["solved"] > 0.5]
-    return [*lines, f"signs (association, context, MLP) that solve more than half: {', '.join(worked) or 'none'}"]
+    for signs, r in numbers["signs"].items():
+        share = f"{r['solved']:.3f} [{r['low']:.3f}, {r['high']:.3f}] {r['strict']:.3f}"
+        held = ", ".join(f"{n} {v['solved']:.2f} ({v['negated']:.2f})" for n, v in r["readouts"].items())
+        lines += [
+            f"signs {signs}: {share}, read from the {r['readout']}; unseen pairs {r['unseen']:.3f} "
+            f"{r['unseen strict']:.3f}; untuned {r['untuned']:.3f}; by readout (negated): {held}"
+        ]
+    return lines
 
 
 def main(out, seed=0, full=False, choose=False):
@@ -49,6 +62,8 @@ def main(out, seed=0, full=False, choose=False):
     """
     for structure in product((-1.0, 1.0), (True, False), (True, False)) if choose else ():
         print(search(*structure, seed=seed))
+    for signs in product((-1.0, 1.0), repeat=3) if choose else ():
+        print(search(signs, True, True, seed=seed))
     numbers = measure(seed, full)
     numbers["verdict"] = verdict(numbers)
     return save(out, "pronoun", numbers, draw(numbers))

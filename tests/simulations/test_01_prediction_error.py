@@ -58,6 +58,16 @@ def test_the_claim_holds_on_fresh_draws_and_not_without_repetition(scene):
     assert control["plain"]["15"]["low"] > 0.3  # partly positional
 
 
+def test_the_outlier_is_one_of_the_mean_and_of_a_third_of_the_draws(scene):
+    seen = scene.outlier(300, 11)
+    plain, normalised = seen["plain"], seen["RMS"]
+    assert max(range(11), key=lambda at: abs(plain["inner"][at])) == 4  # the second A, on average
+    assert 0.2 < plain["largest"]["A4"]["low"] < plain["largest"]["A4"]["high"] < 0.45
+    assert plain["negative"]["low"] > 0.95
+    assert normalised["largest"]["D7"]["low"] > 0.95
+    assert sum(r["share"] for r in plain["largest"].values()) == pytest.approx(1)
+
+
 def test_the_claim_ends_with_the_passes(scene):
     rates = scene.rates(scene.SEQUENCE, (3, 7), (15, 30, 100), draws=100, seed=11)
     assert rates["plain"]["30"]["high"] < 0.05 < 0.9 < rates["plain"]["100"]["low"]

@@ -70,6 +70,26 @@ def test_controls_keep_the_architecture_and_change_what_they_say(scene):
     assert not torch.equal(anew.layers[0].mlp.up_proj.weight, old)
 
 
+def test_the_planted_automaton_subtracts_the_mean_of_the_stream_so_far(scene):
+    from ctrlattn import checkpoints
+
+    network = scene.planted_automaton(0.5)
+    signals = checkpoints.tap(network, np.arange(3, 11))
+    x = signals["state"].to_numpy().astype(float)[0]
+    normed = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + network.model.config.rms_norm_eps)
+    means = np.cumsum(normed, 0) / np.arange(1, 9)[:, None]
+    np.testing.assert_allclose(signals["attention_out"].to_numpy()[0], -0.5 * means, rtol=1e-4, atol=1e-5)
+
+
+def test_the_three_tests_do_not_find_the_automaton_that_was_planted(scene, tmp_path):
+    texts = [f"{i} in the beginning was the word, and the word was with what it was in" for i in range(6)]
+    runs = scene.runs_of(tmp_path, scene.PLANTED, scene.planted_automaton, texts, scene.Size(6, 48), 0)
+    judged = scene.judge(runs)
+    assert judged["negative"] == [0, 1, 2, 3]  # the sign is found
+    assert judged["negative-feedback predictor"] == []  # the predictor is not: the test has no power for it
+    assert judged["initialised: negative layers"] == 0
+
+
 def test_permuted_tokens_are_the_same_tokens(scene):
     checkpoint = scene.tiny_llama()
     text = "the quick brown fox jumps over the lazy dog"

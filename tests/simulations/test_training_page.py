@@ -41,13 +41,36 @@ def test_the_numbers_are_of_the_plan_that_was_fixed(script):
     ("holds", "low", "high", "words"),
     [
         (True, 0.1, 0.2, "holds at this size"),
-        (False, -0.1, 0.2, "does not reproduce at this size"),
-        (False, -0.2, -0.1, "does not reproduce at this size; the interval lies on the other side"),
+        (False, -0.1, 0.2, "is not shown at this size"),
+        (False, -0.2, -0.1, "does not hold at this size; the interval lies on the other side"),
     ],
 )
 def test_a_verdict_follows_the_numbers(script, holds, low, high, words):
-    assert (
-        script.training_outcome.verdict_of({"holds": holds, "low": low, "high": high, "direction": "greater"}) == words
+    test = {"holds": holds, "low": low, "high": high, "direction": "greater", "score": "rank_final"}
+    assert script.training_outcome.verdict_of(test) == words
+
+
+def test_what_is_not_shown_says_how_likely_it_was_to_be_seen(script):
+    from scipy import stats
+
+    test = {"holds": False, "low": -0.01, "high": 0.05, "direction": "greater", "score": "clean", "n": 10}
+    words = script.training_outcome.verdict_of({**test, "deviation": 0.03})
+    shift = 0.0096 / 0.03 * 10**0.5
+    chance = stats.nct.sf(stats.t.ppf(0.95, 9), 9, shift)
+    assert f"the published +0.0096 lies inside the interval; power for it {chance:.2f}" in words
+    outside = script.training_outcome.verdict_of({**test, "low": -0.01, "high": 0.005, "deviation": 0.03})
+    assert "lies outside the interval" in outside
+
+
+def test_the_laws_are_set_beside_proportional_control_on_the_same_seeds(script):
+    values = {"neutreno": [0.5, 0.6, 0.7], "pidformer-printed": [0.6, 0.7, 0.8], "pidformer-ema": [0.2, 0.8, 0.7]}
+    scores = ("clean", "noise_0.3", "fgsm_16", "pgd_8")
+    arms = {arm: {score: {"values": row} for score in scores} for arm, row in values.items()}
+    told = script.training_outcome.beside_neutreno({"arms": arms})
+    assert "pidformer-printed clean 0.100 [0.100, 0.100]" in told
+    assert told.endswith(
+        "Above 0 beyond the seeds: pidformer-printed clean, pidformer-printed noise_0.3, pidformer-printed fgsm_16, "
+        "pidformer-printed pgd_8; below: none"
     )
 
 
