@@ -7,12 +7,13 @@ its maximum), attention drops with gains in the same layers, with gains in the l
 and with gains that keep a fading memory of the values. Increases of the loss are paired, window by window, with the
 whole network. A passage said twice, at two distances, shows what is left of copying from the context.
 
-What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs, and half of all
-attention layers with gains cost less than eight without. On plays gains that were fitted to news win back next to
-nothing, and news set in lines or repeating itself does not help; with half of the calibration from plays most is won
-back on both. What a gain knows is its text. Gains with memory know the layer's own values too: fitted to news they win
-back more than half on plays, and half of all attention costs less on news than with static gains. At eight by the mean
-score, MLP drops cost more than drops of the whole blocks.
+What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs; half of all attention
+layers with static gains cost as much as eight without, within the errors. The choice of layers adds nothing to the
+gains by itself: in layers of least cosine importance they do as well on news, and better on plays. On plays gains that
+were fitted to news win back next to nothing, and news set in lines or repeating itself does not help; with half of the
+calibration from plays most is won back on both. What a gain knows is its text. Gains with memory know the layer's own
+values too: fitted to news they win back more than half on plays, and half of all attention costs less on news than
+eight layers without. At eight by the mean score, MLP drops cost more than drops of the whole blocks.
 
 What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
 

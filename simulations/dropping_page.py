@@ -44,7 +44,8 @@ normed stream u that the layer reads. It is fitted by ridge regression to the ou
 and sees no other token. Gains are fitted layer by layer, with all earlier gains in the network, and a token of the
 stream x has the weight 1/|x|². `choose` picks the layers greedily by a second-order expansion of the loss. The
 expansion has the slope and the Fisher curvature of the errors that all gains would make, pairs of layers included. It
-takes one forward pass over the calibration text, and one forward and two backward passes over the selection text.
+takes one forward pass over the calibration text, and one forward and two backward passes over the selection text. Of
+the stream of a long calibration text 256 MB are held in memory; the rest is in a temporary file of the system.
 
 A gain with memory also reads earlier tokens: y = G u + b + Σ_h W_O^h Σ_k c_hk a_hk. For each head h, the memories a_hk
 are the values W_V u of the last three tokens and four averages of all values so far. The averages decay by the factors

@@ -59,7 +59,32 @@ def outcome(numbers):
     shares = {words: recovered(curves, name, "plays")["8"] for name, words in kinds.items()}
     each = ", ".join(f"{words} {reached(0.65, share)} ({share:.0%})" for words, share in shares.items())
     said.append(f"- Goal of at least 65 % won back on plays at 8 layers, with gains fitted to news alone: {each}.")
-    return said
+    return [*said, *controls(curves)]
+
+
+def controls(curves):
+    """What the shares above do not say: what the choice of layers adds to the gains, and half against eight."""
+    chosen, cosine, eight = curves["chosen + gain"], curves["cosine + gain"], curves["attention, by cosine"]["8"]
+    pairs = "; ".join(
+        f"{count} on {where} {cell(chosen[count], part)} chosen, {cell(cosine[count], part)} by cosine"
+        for count in ("8", "15")
+        for part, where in (("test", "news"), ("plays", "plays"))
+    )
+    half = "; ".join(
+        f"{words} {cell(curves[name]['15'], 'test')}, {beyond(curves[name]['15'], eight, 'test')}"
+        for name, words in (("chosen + gain", "static gains"), ("chosen + memory", "gains with memory"))
+    )
+    return [
+        f"- The choice of layers by itself: the same static gains cost at {pairs}.",
+        f"- Half of the layers with gains against eight without, {cell(eight, 'test')} on news: {half}.",
+    ]
+
+
+def beyond(less, more, part):
+    """Whether one increase lies below another by two standard errors of the difference of two unpaired means."""
+    error = (less[part]["standard_error"] ** 2 + more[part]["standard_error"] ** 2) ** 0.5
+    apart = more[part]["increase"] - less[part]["increase"] > 2 * error
+    return "less beyond two standard errors" if apart else "not less beyond two standard errors"
 
 
 ORDERS = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}

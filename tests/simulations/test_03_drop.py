@@ -75,3 +75,11 @@ def test_the_page_is_that_of_the_numbers(scene):  # which makes the stage import
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     assert module.main(check=True)
+
+
+def test_half_against_eight_is_judged_by_the_error_of_the_difference(scene):
+    from stage.drop_tables import beyond
+
+    eight = {"test": {"increase": 0.33, "standard_error": 0.03}}
+    assert beyond({"test": {"increase": 0.20, "standard_error": 0.04}}, eight, "test").startswith("less")  # .13 > .10
+    assert beyond({"test": {"increase": 0.24, "standard_error": 0.04}}, eight, "test").startswith("not")  # .09 < .10
