@@ -1,7 +1,8 @@
 """Along the tokens: H(w) = |A e^{iwt}| / |e^{iwt}|, and how alike the tokens have become.
 
 A row-stochastic attention matrix passes the constant signal (w = 0) unchanged; what it does to the differences
-between tokens tells whether it smooths (low-pass) or sharpens (high-pass).
+between tokens tells whether it smooths (low-pass) or sharpens (high-pass). Where a null key takes a part of each row,
+the constant signal shrinks too, by the root mean square of the row sums.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
     Returns
     -------
     (..., m) float64
-        1 at w = 0 for row-stochastic matrices.
+        1 at w = 0 for row-stochastic matrices, the root mean square of the row sums for others.
 
     References
     ----------
@@ -46,9 +47,9 @@ def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
 def difference_gain(matrices: Array) -> np.ndarray:
     """Typical gain on the differences between tokens: |P A P|_F / |P|_F, P = I - 11^T/n.
 
-    The constant mode has gain 1, so that a value below 1 is a low-pass filter along the tokens and a value above 1
-    a high-pass filter; 0 is perfect averaging. It is the root mean square gain over random zero-mean signals,
-    measured after removing the mean again.
+    The constant mode has gain 1 where rows sum to 1, so that a value below 1 is a low-pass filter along the tokens and
+    a value above 1 a high-pass filter; 0 is perfect averaging. It is the root mean square gain over random
+    zero-mean signals, measured after removing the mean again.
 
     Parameters
     ----------

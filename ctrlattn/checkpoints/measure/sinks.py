@@ -65,7 +65,7 @@ def attention_sink(attention: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     attention : (..., n, n)
-        Rows sum to 1.
+        Rows sum to 1, or to less where a null key takes the rest (`ctrlattn.signals.sink_mass`), which is no token.
 
     Returns
     -------

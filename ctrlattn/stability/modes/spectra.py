@@ -10,6 +10,10 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
     """Eigenvalues of attention matrices.
 
     A lower triangular (causal) matrix gives its diagonal, exactly: the weight that each token gives to itself.
+    Rows that sum to 1 give the eigenvalue 1, of the constant mode. Where a null key takes the share s_i of row i, rows
+    sum to 1 - s_i, and no eigenvalue is larger than 1 - min s_i: a causal matrix then begins with 1 - s_0 in the place
+    of 1, and the constant signal is no mode any more unless all s_i are alike.
+
     `eigvals` is used for the others alone, since on clustered eigenvalues of a triangular matrix it lies.
 
     Parameters

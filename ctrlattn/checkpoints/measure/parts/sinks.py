@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, require_matrices, stacked
 from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activation
+from ctrlattn.signals import sink_mass
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -12,11 +13,12 @@ if TYPE_CHECKING:
 def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Massive activations at every depth and attention sinks of every head, with the tokens that carry them.
 
-    A layer without an attention matrix has no sink: nan.
+    A layer without an attention matrix has no sink: nan. `null_share` is what no token draws: the sink is then a null
+    key, which some networks learn as a parameter.
     """
     massive = massive_activation(measurement.state)
-    sinks = [None if a is None else attention_sink(a) for a in require_matrices(measurement)]
-    token, share = stacked(sinks)
+    sinks = [None if a is None else (*attention_sink(a), sink_mass(a).mean(-1)) for a in require_matrices(measurement)]
+    token, share, null = stacked(sinks)
     variables = labelled(
         measurement,
         massive_token=(("depth",), massive.token, "token of the largest stream", "token"),
@@ -25,5 +27,6 @@ def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         massive_ratio=(("depth",), massive.ratio, "norm of that token over the median norm"),
         sink_token=(("layer", "head"), token, "token that draws most attention", "token"),
         sink_share=(("layer", "head"), share, "its share of all attention of the head"),
+        null_share=(("layer", "head"), null, "mean mass of a row that no token draws, but a null key"),
     )
     return variables, Passes()

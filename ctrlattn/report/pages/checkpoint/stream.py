@@ -18,7 +18,9 @@ _DIVERSITY = (
 )  # fmt: skip
 _SINKS = (
     "massive_token", "massive_feature", "massive_value", "massive_ratio", "sink_token", "sink_share",
+    "null_share",
 )  # fmt: skip
+_NULL = 1e-3  # less of a row is rounding
 _MASSIVE = 10.0  # a token of more than so many times the median norm is called a massive activation
 
 
@@ -79,6 +81,7 @@ def _sinks(profile: "xr.Dataset") -> Section:
         if massive.size
         else f"There is no massive activation: the largest token norm is {number(ratio[top], 1)} times the median."
     )
+    null = _null(profile)
     return Section(
         key="sinks",
         title=f"A massive activation stands at {layer_list(massive, 'depth')}"
@@ -89,6 +92,7 @@ def _sinks(profile: "xr.Dataset") -> Section:
             f"In {percent(met)} of the heads {token(profile, sink)} draws most attention; over all heads the strongest "
             f"sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
             f"{percent(float(share[there].max()))} at most.",
+            *null,
         ),
         pictures=(
             Picture("sinks", "Share of the attention that the strongest sink of every head draws",
@@ -97,3 +101,18 @@ def _sinks(profile: "xr.Dataset") -> Section:
         numbers={"massive_ratio": ratio, "massive_token": profile["massive_token"].to_numpy(), "sink_share": share},
         variables=variables(profile, _SINKS),
     )  # fmt: skip
+
+
+def _null(profile: "xr.Dataset") -> list[str]:
+    """A sentence on the attention that no token draws, where there is any."""
+    if "null_share" not in profile:
+        return []
+    share = profile["null_share"].to_numpy()
+    share = share[np.isfinite(share)]
+    if not share.size or share.max() < _NULL:
+        return []
+    return [
+        f"A null key takes {percent(float(share.mean()))} of all attention, and {percent(float(share.max()))} in one "
+        "head: rows sum to less than 1, so that the mean of the tokens is no mode with the eigenvalue 1, and a layer "
+        "shrinks it."
+    ]
