@@ -1,0 +1,58 @@
+"""The scene of trained loops: its words follow the numbers, and the small run is kept and not trained again."""
+
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+
+def claim(**changes):
+    return {"arm": "recall", "score": "accuracy_8", "direction": "greater", "mean": 0.5, "low": 0.2, "high": 0.8,
+            "p_holm": 0.01, "holds": True, **changes}  # fmt: skip
+
+
+def test_a_claim_holds_does_not_or_is_undecided(scene):
+    assert scene.words_of(claim()) == "holds"
+    assert scene.words_of(claim(holds=False, low=-0.2)) == "undecided"
+    assert scene.words_of(claim(holds=False, low=-0.8, high=-0.2)) == "does NOT hold"
+    assert scene.words_of(claim(holds=False, direction="less")) == "does NOT hold"
+    assert scene.words_of(claim(holds=False, direction="two-sided")) == "undecided"
+    (line,) = scene.claim_lines({"plan": {"against": "plain"}, "tests": [claim()]})
+    assert line == "holds: recall: accuracy_8 > plain (+0.500 [+0.200, +0.800], p by Holm 0.01)"
+
+
+def test_forecasts_are_counted(scene):
+    score = {"counts": [3, 1, 4, 2], "n": 10, "right": 0.7, "low": 0.35, "high": 0.93, "p": 0.2}
+    none = {**score, "n": 0}
+    rows = [{"collapsed": c} for c in (True, True, False, None)]
+    lines = scene.forecast_lines({"forecasts": rows, "forecast_scores": {"poles": {"all": score, "last": none}}})
+    assert lines[:2] == ["networks that had learned, of 4: 3", "of them fell beyond: 2"]
+    assert lines[2].endswith("3 alarms right, 1 false, 4 silent right, 2 missed; share right: 0.70 [0.35, 0.93]")
+    assert len(lines) == 3
+
+
+def test_controllers_are_compared_with_stopping(scene):
+    rows = [
+        {"stopped": 1.0, "plain": 0.2, "blind": 0.95, "tuned from T": 1.0},
+        {"stopped": 0.9, "plain": 0.4, "blind": 0.1},
+    ]
+    lines = scene.rescue_lines({"rescues": rows})
+    assert lines[0].endswith(": 2")
+    assert lines[1] == "plain: mean accuracy at 8 T 0.30; keeps within 0.1 of stopping, of 2: 0"
+    assert lines[2].endswith("of 2: 1")
+    assert lines[3] == "tuned from T: mean accuracy at 8 T 1.00; keeps within 0.1 of stopping, of 1: 1"
+    assert scene.rescue_lines({"rescues": []}) == ["loops that collapsed at the end of training: 0"]
+
+
+def test_the_small_run_is_kept_and_not_trained_again(scene, tmp_path, monkeypatch):
+    numbers = scene.main(tmp_path)
+    written = json.loads((tmp_path / "trained_loops.json").read_text(encoding="utf-8"))
+    assert written["verdict"] == numbers["verdict"]
+    assert (tmp_path / "trained_loops.png").exists()
+    head, rows = numbers["table"]
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row[0] for row in rows] == ["plain", "recall"]
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_comparison.fit_loop", lambda *_: pytest.fail("trained again"))
+    assert scene.main(tmp_path)["verdict"] == numbers["verdict"]
