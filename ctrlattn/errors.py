@@ -84,14 +84,15 @@ def shown(value: Any) -> str:
 def did_you_mean(name: Any, known: Collection[str]) -> str:
     """The rest of a message about an unknown name: the nearest known one, or all that are known.
 
-    >>> did_you_mean("parralel", ["parallel", "sequential"])
-    "did you mean 'parallel'?"
+    >>> did_you_mean("parralel", ["parallel", "sequential"]), did_you_mean("PARALLEL", ["parallel", "sequential"])
+    ("did you mean 'parallel'?", "did you mean 'parallel'?")
     >>> did_you_mean("x", ["parallel", "sequential"])
     'known are parallel, sequential'
     """
-    if nearest := get_close_matches(str(name), known, n=1):
-        return f"did you mean {nearest[0]!r}?"
     names = [str(k) for k in known]
+    spelled = {k.casefold(): k for k in names}
+    if nearest := get_close_matches(str(name).casefold(), spelled, n=1):
+        return f"did you mean {spelled[nearest[0]]!r}?"
     more = len(names) - _SHOWN
     return f"known are {', '.join(names)}" if more <= 0 else f"known are {', '.join(names[:_SHOWN])} and {more} more"
 

@@ -89,7 +89,9 @@ def plan_of(data: str, **changes: Any) -> Plan:
     ctrlattn.InputError: unknown arm 'softmx': did you mean 'softmax'?
     """
     if data not in SIZES and not Path(data).is_dir():
-        raise InputError(f"unknown data {data!r}: known are {', '.join(SIZES)}, and a directory of images")
+        near = did_you_mean(data, SIZES)
+        more = "" if near.endswith("?") else ", and a directory of images"
+        raise InputError(f"unknown data {data!r}: {near}{more}")
     plan = Plan(data, **changes)
     for name in ("arms", "seeds"):
         if not isinstance(getattr(plan, name), tuple | list):
