@@ -63,6 +63,7 @@ ROOMS = {
     "checkpoints": ("Real checkpoints", ("checkpoints",)),
     "nn": ("Modules with a controller, and training", ("nn",)),
     "observers": ("Dictionaries of features", ("observers",)),
+    "sweep": ("Sweeps", ("sweep",)),
     "plots": ("Plots", ("plots",)),
     "files": (
         "Configuration, recordings and results",

@@ -2,11 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from ctrlattn import InputError
-from ctrlattn.sweep import pool, run
+from ctrlattn.sweep import Range, dumps, pool, run
 from ctrlattn.sweep.batch import LOST, compute, unpacked
 from ctrlattn.sweep.plan import plan_of
 from ctrlattn.sweep.pool import in_processes
@@ -57,3 +62,36 @@ def test_what_ends_the_sweep_ends_it(small):
     object.__setattr__(plan, "files", ())
     with pytest.raises(RuntimeError, match="in a process of the sweep"):
         list(in_processes(plan, ["no number"], 2))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked up in /proc")
+def test_an_interrupt_ends_the_command_its_workers_and_nothing_else(small, tmp_path):
+    """As from a terminal, which sends it to the whole group."""
+    large = replace(small, axes={**small.axes, "loop.skip": Range(0.0, 0.5, 40)})
+    file, out = tmp_path / "sweep.toml", tmp_path / "out"
+    file.write_text(dumps(large))
+    command = [sys.executable, "-m", "ctrlattn", "sweep", str(file), "--out", str(out), "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+    end = time.monotonic() + 200
+    while not list(out.glob("cells/[0-9]*.npz")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "SIGINT" in said.splitlines()[-1]
+    assert all(line.startswith("ctrlattn") for line in said.splitlines())
+    assert [path for path in tmp_path.rglob(".*") if path.name != ".ctrlattn.files"] == []
+    assert group_is_gone(process.pid)
+
+
+def group_is_gone(group, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
