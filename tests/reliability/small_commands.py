@@ -95,6 +95,10 @@ def commands(stage: Path, out: Path) -> dict[str, list[str]]:
             "observe", model, "--text", text, "--layer", "1", "--features", "8", "--k", "2", "--tokens", "800",
             "--context", "10", "--held-out", "2", "--out", str(out),
         ],
+        "loop": [
+            "loop", model, "--text", text, "--layers", "0:1", "--passes", "2", "--tokens", "240", "--window", "12",
+            "--out", str(out),
+        ],
         "train": ["train", "digits", *runs, "--workers", "1", "--out", str(out)],
     }  # fmt: skip
 
@@ -174,6 +178,7 @@ def prepare() -> None:
     import ctrlattn.report.pages.loops.page
     import ctrlattn.report.pages.observer
     import ctrlattn.report.pages.reduction
+    import ctrlattn.report.pages.repeated
     import ctrlattn.signals  # noqa: F401
 
     Figure.savefig = _savefig  # type: ignore[method-assign]

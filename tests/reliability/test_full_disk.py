@@ -18,22 +18,6 @@ def run(*arguments):
     )  # fmt: skip
 
 
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        made = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount here")
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_file(disk):
     # It used to end in a segmentation fault after the message: HDF5 failed once more at the end of the process.
     assert run("simulate", "neutreno", "--layers", "1", "--out", disk / "a.nc").returncode == 0

@@ -18,19 +18,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
-    from matplotlib.figure import Figure
-
-    drawing = Figure.savefig
-    small_commands.prepare()
-    folder = tmp_path_factory.mktemp("reliability") / "stage"
-    small_commands.make_stage(folder)
-    yield folder
-    Figure.savefig = drawing
-
-
 @pytest.mark.parametrize("name", ["simulate", "analyze", "drop", "observe", "train"])
 def test_a_killed_command_is_made_good_by_the_next(stage, tmp_path, name):
     alone = kills.undisturbed(name, stage, tmp_path)
@@ -44,6 +31,24 @@ def test_a_mutated_file_is_a_result_or_one_line(stage, tmp_path, kind):
     for index in range(first, 4 * len(mutants.KINDS), len(mutants.KINDS)):
         tried = mutants.tried(index, 0, stage, tmp_path / "mutant")
         assert tried.verdict in (mutants.RESULT, mutants.REFUSED), tried
+
+
+@pytest.mark.parametrize("left", [4, 12])
+@pytest.mark.parametrize("name", ["analyze", "drop", "observe", "train", "loop"])
+def test_a_full_disk_ends_a_command_in_one_line_and_the_next_one_makes_it_good(stage, tmp_path, disk, name, left):
+    out, taken = disk / "out", disk / "taken"
+    taken.write_bytes(bytes((1024 - left) * 1024))  # so many KB are left
+    arguments = small_commands.commands(stage, out)[name]
+    ended = small_commands.finish(small_commands.start(arguments, tmp_path / "said"), tmp_path / "said", 120.0)
+    lines = [line for line in ended.stderr.splitlines() if not mutants.PROGRESS.match(line)]
+    assert (ended.code, lines[:-1], ended.stdout) == (2, [], "")
+    assert "No space left on device" in lines[0]
+    assert kills.damaged(out) == []
+    assert [path.name for path in disk.rglob(".*")] == []
+    taken.unlink()
+    again = small_commands.finish(small_commands.start(arguments, tmp_path / "again"), tmp_path / "again", 120.0)
+    assert again.code == 0, again.stderr
+    assert kills.damaged(out) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
