@@ -1,0 +1,73 @@
+"""Tokens with a cache are those without one, of whatever kind the cache is, after a drop and after a repeat."""
+
+import inspect
+
+import pytest
+import torch
+import transformers
+from transformers.cache_utils import Cache, QuantizedLayer
+
+from ctrlattn import checkpoints
+
+ROWS = ("llama", "gpt2", "neox", "gemma3")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "neox", "mixtral", "gpt_oss", "phi3")]
+NAMES = ["llama", "gemma3", "olmo3", *SLOW]
+WINDOWS = ("gemma3", "olmo3", "gpt_oss")  # some of their layers keep no more than six tokens
+
+
+class Packed(QuantizedLayer):
+    """A quantized place in a cache that packs after four tokens and loses nothing: its tokens can be compared."""
+
+    def __init__(self):
+        super().__init__(residual_length=4)
+
+    def _quantize(self, tensor, axis):
+        return tensor.clone()
+
+    def _dequantize(self, packed):
+        return packed
+
+
+def caches(name, model, length):
+    """{name: a maker of options of generate}: each kind of cache that this network may be given."""
+    config = model.config.get_text_config()
+    key = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    kinds = {
+        "the usual one": dict,
+        "dynamic": lambda: {key: transformers.DynamicCache(config=config)},
+        "static": lambda: {key: transformers.StaticCache(config=config, max_cache_len=length)},
+        "static by name": lambda: {"cache_implementation": "static"},
+    }
+    if name not in WINDOWS:
+        kinds["quantized"] = lambda: {key: Cache(layers=[Packed() for _ in range(config.num_hidden_layers)])}
+    if torch.cuda.is_available():  # offloading needs the streams of an accelerator
+        kinds["offloaded"] = lambda: {"cache_implementation": "offloaded"}
+    return kinds
+
+
+def changed(network, how, text):
+    if how == "repeat":
+        return checkpoints.repeat(network, layers=(1, 3), passes=2)
+    named, compensate = {
+        "first": ({"attention": [0]}, None),
+        "last": ({"attention": [3]}, None),
+        "gains": ({"attention": [1, 2]}, text(20)),
+        "block": ({"blocks": [1]}, None),
+    }[how]
+    return checkpoints.drop(network, **named, compensate=compensate)
+
+
+@pytest.mark.parametrize("how", ["first", "last", "gains", "block", "repeat"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cache_of_any_kind_changes_no_token(network, of_type, text, name, how):
+    """What is written is longer than the window of six tokens, the prompt shorter or longer."""
+    if how == "repeat" and name not in ROWS:
+        pytest.skip("a span is repeated where a row says where the list of layers is")
+    whole = network(name) if name in ROWS else of_type(name)
+    model = changed(whole, how, text).model
+    for length in (3, 8):
+        ids = torch.as_tensor(1 + text(2, length) % 49)
+        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 9, "do_sample": False}
+        expected = model.generate(ids, use_cache=False, **options)
+        for kind, cache in caches(name, model, length + 9).items():
+            assert torch.equal(model.generate(ids, **options, **cache()), expected), kind
