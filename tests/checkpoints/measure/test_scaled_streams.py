@@ -151,7 +151,7 @@ def test_a_batch_is_its_windows(of_type, text, name):
         assert_allclose(whole[kind], expected, rtol=0, atol=2e-6)  # the scan of a mixer is in float32
 
 
-@pytest.mark.parametrize("name", ["falcon", "jamba", *(pytest.param(n, marks=pytest.mark.slow) for n in ELEVEN[:9])])
+@pytest.mark.parametrize("name", ["jamba", *(pytest.param(n, marks=pytest.mark.slow) for n in ELEVEN[:10])])
 def test_the_command_analyses_every_type_and_names_its_mixers(of_type, tmp_path, name):
     tokenizers = pytest.importorskip("tokenizers")
     from typer.testing import CliRunner
