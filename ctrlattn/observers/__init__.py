@@ -1,6 +1,7 @@
 """Sparse observers: dictionaries that explain a signal of a real network by few features, and steering along one."""
 
 from ctrlattn.observers.dictionary import Dictionary, load, save
+from ctrlattn.observers.foreign import read, require_place, write_sae_lens
 from ctrlattn.observers.replacement import Recovered, recover, replaced
 from ctrlattn.observers.source import SIGNALS, SignalSource, observe, windows
 from ctrlattn.observers.study import Study, study
@@ -19,10 +20,13 @@ __all__ = [
     "Training",
     "load",
     "observe",
+    "read",
     "recover",
     "replaced",
+    "require_place",
     "save",
     "study",
     "train",
     "windows",
+    "write_sae_lens",
 ]

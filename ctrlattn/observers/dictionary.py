@@ -1,5 +1,7 @@
 """z = TopK(E(x - b) + c) or ReLU(E(x - b) + c), x̂ = zD + b, |D_i| = 1: a dictionary, which is a sparse autoencoder.
 
+Dictionaries of other packages may have responses that count only above a threshold (JumpReLU); `foreign` reads them.
+
 It is an observer: from a signal it estimates which of its features, the directions D_i, are present and how strongly.
 x is the signal minus its mean, divided by its size. Both are measured once before training.
 """
@@ -49,6 +51,8 @@ class Dictionary(torch.nn.Module):
         b.
     mean, size : (width,), scalar
         Units of the signal: x = (signal - mean)/size. `measure` sets them.
+    jump : (features,) or None
+        JumpReLU: a response of at most this counts as 0. None: every positive response counts.
 
     Raises
     ------
@@ -71,6 +75,7 @@ class Dictionary(torch.nn.Module):
 
     mean: torch.Tensor
     size: torch.Tensor
+    jump: torch.Tensor | None
 
     def __init__(self, width: int, features: int, *, k: int | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -86,6 +91,7 @@ class Dictionary(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros(width))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("size", torch.ones(()))
+        self.register_buffer("jump", None)
 
     @property
     def features(self) -> int:
@@ -124,8 +130,9 @@ class Dictionary(torch.nn.Module):
         return x * self.size + self.mean
 
     def response(self, x: torch.Tensor) -> torch.Tensor:
-        """E(x - b) + c, (..., features): the input of TopK or ReLU."""
-        return linear(x - self.bias, self.encoder, self.threshold)
+        """E(x - b) + c, (..., features): the input of TopK or ReLU; 0 where it is at most `jump`."""
+        response = linear(x - self.bias, self.encoder, self.threshold)
+        return response if self.jump is None else torch.where(response > self.jump, response, 0.0)
 
     def codes(self, response: torch.Tensor, k: int | None = None) -> Codes:
         """Codes of the k largest responses, by default with the dictionary's k; responses below 0 become 0."""
@@ -204,6 +211,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
             raise InputError(about["format"])
         features, width = tensors["decoder"].shape
         dictionary = Dictionary(width, features, k=about["k"])
+        if "jump" in tensors:
+            dictionary.jump = torch.zeros(features)
         dictionary.load_state_dict(tensors)
     except (KeyError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: no dictionary of observers.save in this file") from error

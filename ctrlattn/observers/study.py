@@ -13,6 +13,7 @@ from ctrlattn.checkpoints import Checkpoint
 from ctrlattn.errors import InputError
 from ctrlattn.identity import digest, of_files, of_network, work_folder
 from ctrlattn.observers.dictionary import Dictionary, load, save
+from ctrlattn.observers.foreign import write_sae_lens
 from ctrlattn.observers.measures import (
     FeatureTexts,
     Quality,
@@ -160,6 +161,7 @@ def _trained(
     dictionary, _ = train(
         lambda block: source.block(block)[signal], settings, state=state, facts=facts, progress=progress
     )
+    write_sae_lens(folder / "sae_lens", dictionary, about)
     save(final, dictionary, about)
     state.unlink(missing_ok=True)
     return dictionary

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 from typer.testing import CliRunner  # noqa: E402  (after the skip)
 
 from ctrlattn.cli import app  # noqa: E402
-from ctrlattn.observers import SignalSource, load, measures, observe, study  # noqa: E402
+from ctrlattn.observers import SignalSource, load, measures, observe, read, study  # noqa: E402
 from ctrlattn.report.pages import observer as pages  # noqa: E402
 
 SMALL = {"features": 24, "k": 3, "tokens": 600, "context": 16, "held_out": 5, "shown": 4}
@@ -51,7 +51,12 @@ def test_a_finished_study_is_not_trained_again(tiny, text, tmp_path, found):
 
     again = study(tiny, text, 1, "error", tmp_path, **SMALL, progress=refused)
     assert again.quality.explained == found.quality.explained
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["dictionary.safetensors", "identity.json", "text.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "dictionary.safetensors",
+        "identity.json",
+        "sae_lens",
+        "text.txt",
+    ]
 
 
 def test_another_text_of_the_same_name_and_length_or_other_weights_are_another_study(tiny, text, tmp_path, found):
@@ -110,6 +115,10 @@ def test_pages_are_written_whole(found, tmp_path):
 
 def test_a_relu_dictionary_is_studied_as_well(tiny, text, tmp_path):
     found = study(tiny, text, 1, "mlp", tmp_path, **{**SMALL, "k": None}, penalty=0.5)
+    layout, facts = read(found.folder / "sae_lens")
+    x = 5 * torch.randn(7, layout.width)
+    assert torch.allclose(layout(x), found.dictionary(x), atol=1e-4)
+    assert (facts["layer"], facts["signal"]) == (1, "mlp")
     assert found.quality.l0 > 0
     assert found.counts == (1, 2, 4, 8, 16)
     assert "ReLU with penalty 0.5" in pages.write(tmp_path / "out", found).path.read_text(encoding="utf-8")
