@@ -252,10 +252,11 @@ def _of_gemma_scope(path: Path) -> tuple[Dictionary, dict[str, Any]]:
     return _made(path, tensors, k=None, subtract=False), {}
 
 
+_SERIALIZATION: Any = torch.serialization
 # What numpy, zipfile and torch raise on damaged bytes.
 _DAMAGED = (
     OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, IndexError, struct.error,
-    zipfile.BadZipFile, torch.serialization.pickle.UnpicklingError,
+    zipfile.BadZipFile, _SERIALIZATION.pickle.UnpicklingError,
 )  # fmt: skip
 _NEEDED = ("W_enc", "W_dec", "b_enc", "b_dec")
 
