@@ -17,12 +17,12 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Family, family_of
-from ctrlattn.checkpoints.network.headers import read_json
 from ctrlattn.checkpoints.network.readme import readme
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
+from ctrlattn.parsing import read_json
 
 _PLAIN, _OWN = "model.safetensors", "ctrlattn.safetensors"
 

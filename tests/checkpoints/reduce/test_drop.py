@@ -123,7 +123,11 @@ def test_a_post_norm_network_drops_what_adds_to_its_stream(tmp_path, kind, chunk
     torch.manual_seed(0)
     sizes = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
     config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=32, chunk_size_feed_forward=chunk)
-    whole = checkpoints.load(getattr(transformers, f"{kind}Model")(config).double())
+    model = getattr(transformers, f"{kind}Model")(config).double()
+    with torch.no_grad():
+        for weight in model.parameters():  # biases as well: a last map that stayed would add its own
+            weight.add_(0.1 * torch.randn_like(weight))
+    whole = checkpoints.load(model)
     ids = torch.arange(2, 8)[None]
     gone = {(part, i) for part, layers in named.items() for i in layers}
     gone |= {(part, i) for part, i in gone for part in ("attention", "mlp") if (("blocks", i) in gone)}

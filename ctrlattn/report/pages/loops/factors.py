@@ -8,7 +8,7 @@ import numpy as np
 from ctrlattn.linear.mode_polynomial import mode_polynomial, open_loop_pole, outermost_modes, reflection, upper_half
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.decomposition import gain_intervals
-from ctrlattn.stability.modes.regions import Interval
+from ctrlattn.stability.modes.intervals import Interval
 
 _ROUNDS = 40  # each adds the mode that the last answer forgot
 _INSIDE = 1e-6  # how far inside an interval all modes are tested, as a share of its width
