@@ -15,7 +15,7 @@ from ctrlattn.plots.plane import (
     root_locus_branches,
     spectrum_over_regions,
 )
-from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk
+from ctrlattn.plots.robustness import gain_regions, harmonic_balance, nyquist_disk, nyquist_disks
 from ctrlattn.plots.spectra import spectra, spectra_by_network
 from ctrlattn.plots.style import figure, figure_of, inline_svg, save
 from ctrlattn.plots.tokens import diversity, heatmap, similarity, token_response
@@ -42,6 +42,7 @@ __all__ = [
     "nyquist",
     "nyquist_curves",
     "nyquist_disk",
+    "nyquist_disks",
     "nyquist_panels",
     "pole_zero",
     "poles_and_zeros",

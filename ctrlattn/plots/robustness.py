@@ -112,6 +112,28 @@ def _strips(first: np.ndarray, slices: list[np.ndarray], half: float) -> list[li
 
 
 @themed
+def nyquist_disks(responses: Mapping[str, np.ndarray], disks: Mapping[str, Any]) -> Figure:
+    """`nyquist_disk` of each loop in a panel of its own, where disks of nearly one size do not hide each other.
+
+    Examples
+    --------
+    >>> import control, numpy as np
+    >>> from ctrlattn import disk_margin
+    >>> L = control.tf([0.5], [1, -0.5], 1)
+    >>> len(nyquist_disks({"P": L(np.exp(1j * np.linspace(0.1, 3, 9)))}, {"P": disk_margin(L)}).axes)
+    1
+    """
+    fig, panels = panels_of(len(responses), 3, height=2.4, margin=0.3)
+    for ax, name in zip(panels.flat, responses, strict=False):
+        nyquist_disk({name: responses[name]}, {name: disks[name]}, ax=ax)
+        ax.get_legend().remove()
+        ax.set_title(escape(name))
+    for ax in panels[:, 1:].flat:
+        ax.set_ylabel("")
+    return fig
+
+
+@themed
 def nyquist_disk(
     responses: Mapping[str, np.ndarray], disks: Mapping[str, Any], *, discrete: bool = True, ax: Axes | None = None
 ) -> Axes:

@@ -15,7 +15,7 @@ from ctrlattn.plots.robustness import refine_slices
 from ctrlattn.report.pages.loops.factors import stable_factors
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import layers_until, listed, number, percent, settles
+from ctrlattn.report.words import layers_until, listed, number, percent
 from ctrlattn.stability import disk_margin, gain_region
 from ctrlattn.stability.modes.intervals import Interval
 
@@ -176,19 +176,21 @@ def _design_sentences(material: Material, settling: float, designs: dict[str, An
         f"a modulus margin of {MARGIN} and settling within {number(settling, 0)} layers on every mode (and, of the "
         "printed law, an error of at most 5 %)"
     )
-    said = []
-    for law, design in designs.items():
-        if isinstance(design, str):
-            said.append(f"No gains of the {law} were found for {asked}; not met: {design}.")
-            continue
-        c, worst = design[0].controller, design[1].worst()
-        said.append(
-            f"Asked for {asked}, the {law} takes kp = {number(c.kp)}, ki = {number(c.ki)}, kd = {number(c.kd)}: "
-            f"margin {number(worst['modulus_margin'])}, settling "
-            f"{settles(worst['settling'], HORIZON)}, "
-            f"error {percent(worst['steady_state_error'])} in the worst mode of {material.network}."
-        )
-    return tuple(said)
+    met = [law for law, design in designs.items() if not isinstance(design, str)]
+    said = (
+        [f"Asked for {asked}, the {listed(met)} takes the gains in the last rows of the table."]
+        if len(met) == 1
+        else []
+    )
+    said += [f"Asked for {asked}, both laws take the gains in the last rows of the table."] if len(met) > 1 else []
+    return (
+        *said,
+        *(
+            f"No gains of the {law} were found for {asked}; not met: {design}."
+            for law, design in designs.items()
+            if isinstance(design, str)
+        ),
+    )
 
 
 def _disk_sentence(material: Material, disks: dict[str, Any]) -> tuple[str, ...]:
@@ -235,13 +237,26 @@ def _pictures(
             if result.stable_share == 1 and np.isfinite(result.worst()["settling"])
         }
         traded = plots.trade_off(curves, marks=points, title=f"What settling costs, worst mode of {material.network}")
-        pictures.append(Picture("trade-off", "Modulus margin against settling time", plots.figure_of(traded)))
+        pictures.append(
+            Picture(
+                "trade-off",
+                "Modulus margin against settling time",
+                plots.figure_of(traded),
+                "The largest modulus margin, the distance of the gain round the loop from −1, that gains of each law "
+                "reach for a settling time. Both are of the worst mode. Single marks: published gains.",
+            )
+        )
     if disks:
         z = np.exp(1j * np.linspace(0, np.pi, 513)[1:])
         loops = {name: loop_transfer(material.controlled[name], material.average_mode)(z) for name in disks}
-        touched = plots.nyquist_disk(loops, disks)
         pictures.append(
-            Picture("disk-margin", "Nyquist curves with the disk that each keeps clear", plots.figure_of(touched))
+            Picture(
+                "disk-margin",
+                "Nyquist curves with the disk that each keeps clear",
+                plots.nyquist_disks(loops, disks),
+                "L, the gain once round the loop of the average mode. Shaded: −1/f for all factors f by which gain and "
+                "phase may change at once. The curve touches the disk where such a change first makes it unstable.",
+            )
         )
     return tuple(pictures)
 
