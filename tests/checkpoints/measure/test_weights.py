@@ -161,13 +161,22 @@ def test_maps_of_real_adapters_are_those_of_the_merged_network(peft, kind, tmp_p
     assert_allclose(again, logits, atol=1e-4 * float(logits.abs().max()))
 
 
-def test_four_bits_of_bitsandbytes_are_what_they_compute():
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("bits", [4, 8])
+def test_layers_of_bitsandbytes_are_what_they_compute(bits):
+    """The real library: on a processor its 4-bit layers need whole blocks of 64 numbers."""
     with warnings.catch_warnings(action="ignore"):
         bnb = pytest.importorskip("bitsandbytes")
-    model = network()
-    attention = model.model.layers[1].self_attn
-    quantised = bnb.nn.Linear4bit(32, 32, bias=False, compute_dtype=torch.float32)
-    quantised.load_state_dict(attention.v_proj.state_dict())
-    attention.v_proj = quantised.to("cpu")
-    basis = quantised(torch.eye(32)).detach().numpy().T
-    assert_allclose(value_output(load(model), 1).value.reshape(32, 32), basis, atol=1e-5)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=60, **sizes)).eval()
+    plain = model.model.layers[1].self_attn.v_proj
+    options = {"compute_dtype": torch.float32} if bits == 4 else {"has_fp16_weights": False}
+    quantised = (bnb.nn.Linear4bit if bits == 4 else bnb.nn.Linear8bitLt)(64, 64, bias=False, **options)
+    quantised.load_state_dict(plain.state_dict())
+    quantised = model.model.layers[1].self_attn.v_proj = quantised.to("cpu").eval()
+    with warnings.catch_warnings(action="ignore"), torch.no_grad():
+        basis = quantised(torch.eye(64)).float().numpy().T
+        read = value_output(load(model), 1).value.reshape(64, 64)
+    assert_allclose(read, basis, atol=1e-5)
+    assert np.abs(basis - plain.weight.detach().numpy()).max() > 1e-5  # they are not the weights that were quantised
