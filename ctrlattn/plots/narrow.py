@@ -31,9 +31,18 @@ def narrow_svg(figure: Figure, prefix: str) -> str:
     '<svg'
     """
     rearrange(figure)
+    _settle(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return svg_element(buffer.getvalue(), prefix)
+
+
+def _settle(figure: Figure) -> None:
+    """Solve the layout and keep six digits: the last ones differ from run to run, and with them names of clips."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
+    for ax in figure.axes:
+        ax.set_position(tuple(round(value, 6) for value in ax.get_position(original=True).bounds))
 
 
 def rearrange(figure: Figure) -> None:
