@@ -52,7 +52,7 @@ SUB_FLOW = {
     "stability": (("modes", "nonnormal", "motion"), ("robustness",)),
     "checkpoints": (("trace",), ("network",), ("measure",), ("reduce",)),
     "nn": (("modules",), ("experiment",)),
-    "report": (("pages",),),
+    "report": (("explorer",), ("pages",)),
 }
 SUB_STEP = {(room, sub): step for room, steps in SUB_FLOW.items() for step, subs in enumerate(steps) for sub in subs}
 OWN_FILES = -1  # of a room with sub-rooms: what they share

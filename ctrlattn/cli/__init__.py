@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from ctrlattn import __version__
-from ctrlattn.cli import analyze, compare, drop, listing, loop, new, observe, report, simulate, sweep, train
+from ctrlattn.cli import analyze, compare, drop, explore, listing, loop, new, observe, report, simulate, sweep, train
 from ctrlattn.cli.options import ranges_in_words, worded
 from ctrlattn.cli.terminal import (
     CLOSED_PIPE,
@@ -129,6 +129,7 @@ def _root(
 
 _COMMANDS = (
     (report.report, report.EXAMPLES, "Write a page: attention as a feedback loop."),
+    (explore.explore, explore.EXAMPLES, "Write a page whose sliders turn the law."),
     (simulate.simulate, simulate.EXAMPLES, "Run one loop, and show its state over depth."),
     (new.new, new.EXAMPLES, "Print a configuration, every key explained."),
     (compare.compare, compare.EXAMPLES, "Compare two results, variable by variable."),

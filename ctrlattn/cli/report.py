@@ -1,7 +1,7 @@
 """The command `ctrlattn report`: write the page on loops that the attention of a real network drives."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,15 +10,13 @@ from ctrlattn.cli.options import Gains, LawOfGains
 from ctrlattn.cli.terminal import (
     AsJSON,
     Formats,
-    described,
-    load_checkpoint,
     one_line_errors,
     print_json,
+    recorded_texts,
+    require_one_recording,
     show_path,
     show_progress,
-    text_of,
 )
-from ctrlattn.errors import InputError
 
 EXAMPLES = (
     "Examples:  ctrlattn report   |   ctrlattn report --out here -p neutreno -p pidformer-printed   |   "
@@ -80,11 +78,8 @@ def report(
             presets.describe(name)
         for path in config or ():
             configurations.load(path)
-        if signals is not None and checkpoint is not None:
-            raise InputError("give either --signals or --checkpoint, not both")
-        if text and checkpoint is None:
-            raise InputError("--text needs a network that reads it: give --checkpoint as well")
-        recorded = None if checkpoint is None else _record(checkpoint, text or [], allow_download)
+        require_one_recording(signals, checkpoint, text)
+        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download)
 
         from ctrlattn.report import write
 
@@ -103,19 +98,3 @@ def report(
             print_json(written.summary)
         else:
             show_path(written.path)
-
-
-def _record(source: str, texts: list[str], allow_download: bool) -> list[Any]:
-    if not texts:
-        raise InputError("--checkpoint needs at least one --text")
-    words = [text_of(text) for text in texts]
-    description = described(source, allow_download)
-
-    from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.network.text import token_ids
-
-    description.require_text()
-    for text in words:
-        description.require_positions(len(token_ids(description, text)))
-    checkpoint = load_checkpoint(description)
-    return [checkpoints.tap(checkpoint, text) for text in words]

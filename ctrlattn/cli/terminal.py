@@ -203,6 +203,31 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
     )
 
 
+def require_one_recording(signals: Path | None, checkpoint: str | None, texts: list[str] | None) -> None:
+    """Raise InputError where --signals, --checkpoint and --text contradict each other."""
+    if signals is not None and checkpoint is not None:
+        raise InputError("give either --signals or --checkpoint, not both")
+    if texts and checkpoint is None:
+        raise InputError("--text needs a network that reads it: give --checkpoint as well")
+
+
+def recorded_texts(source: str, texts: list[str], allow_download: bool) -> list[Any]:
+    """The signals of a checkpoint on every --text, one Dataset each."""
+    if not texts:
+        raise InputError("--checkpoint needs at least one --text")
+    words = [text_of(text) for text in texts]
+    description = described(source, allow_download)
+
+    from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.network.text import token_ids
+
+    description.require_text()
+    for text in words:
+        description.require_positions(len(token_ids(description, text)))
+    checkpoint = load_checkpoint(description)
+    return [checkpoints.tap(checkpoint, text) for text in words]
+
+
 def quiet_libraries() -> None:
     """Before transformers is imported: it tells errors alone, since all else that matters stands in a line of ours."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -10,7 +10,7 @@ from ctrlattn import PID, InputError, cli, presets, results
 from ctrlattn.cli.options import pid_of, range_in_words
 from ctrlattn.cli.options import presets as completed
 
-COMMANDS = [*["report", "simulate", "new", "compare", "train", "observe", "analyze", "drop", "loop", "list"]]
+COMMANDS = [*["report", "explore", "simulate", "new", "compare", "train", "observe", "analyze", "drop", "loop", "list"]]
 
 
 def invoke(*arguments):

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ctrlattn import config, signals, tables
-from ctrlattn.errors import InputError
+from ctrlattn import config, tables
 from ctrlattn.files import require_output
 from ctrlattn.loop import Loop
 from ctrlattn.progress import Progress, silent
@@ -28,6 +27,7 @@ from ctrlattn.report.pages.loops import (
 from ctrlattn.report.pages.loops import configurations as configurations_of_papers
 from ctrlattn.report.pages.loops import interactive as plotly_panes
 from ctrlattn.report.pages.loops.material import RECORDED, Material, named_loops, require_in_range
+from ctrlattn.report.recordings import recorded_networks
 from ctrlattn.report.words import count, listed
 
 
@@ -87,28 +87,15 @@ def write(
     require_output(out)
     tables.require_formats(formats)
     configured = {Path(path).stem: config.load(path).loop for path in configurations or ()}
-    material = Material(named_loops(presets, {**configured, **(loops or {})}), _networks(signals_file, recorded))
+    material = Material(
+        named_loops(presets, {**configured, **(loops or {})}), recorded_networks(signals_file, recorded)
+    )
     require_in_range(material)
     tell = progress or silent
     if material.start_words != RECORDED:
         tell(f"{material.network}: the simulated loops start at {material.start_words}", 0, len(PAGE.sections) + 1)
     panes = plotly_panes.panes if interactive else None
     return folder.write(out, PAGE, material, progress=tell, panes=panes, formats=formats)
-
-
-def _networks(signals_file: str | Path | None, recorded: Sequence[Any] | None) -> dict[str, list[Any]]:
-    """Recorded texts by network; by default the shipped ones."""
-    if signals_file is not None and recorded is not None:
-        raise InputError("give either a signals file or a checkpoint, not both")
-    if recorded is not None:
-        if not recorded:
-            raise InputError("there is no text among the recorded signals")
-        networks = [list(recorded)]
-    elif signals_file is not None:
-        networks = [signals.load(signals_file)]
-    else:
-        networks = [signals.load_shipped(name) for name in signals.shipped()]
-    return {str(texts[0].attrs.get("model", "unnamed network")): texts for texts in networks}
 
 
 def _facts(material: Material) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""The command `ctrlattn explore`: one offline page on which gains are turned and recorded modes move."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctrlattn.cli.terminal import one_line_errors, recorded_texts, require_one_recording, show_path, show_progress
+
+EXAMPLES = (
+    "Examples:  ctrlattn explore   |   ctrlattn explore --signals mine.npz --out mine.html   |   "
+    "ctrlattn explore --checkpoint path/to/model --text 'The cat sat on the mat.'"
+)
+
+
+def explore(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path(
+        "explorer.html"
+    ),
+    signals: Annotated[
+        Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
+    ] = None,
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Let a hub id of --checkpoint be fetched.")
+    ] = False,
+) -> None:
+    """Write a page on which sliders turn the law and every recorded mode of attention shows whether it is stable.
+
+    It is one HTML file that a browser opens from the disk; it asks no network for anything.
+    """
+    with one_line_errors():
+        from ctrlattn.errors import InputError
+        from ctrlattn.files import claim
+
+        if not out.parent.is_dir():
+            raise InputError(f"{out}: the directory {out.parent} does not exist")
+        claim(out, file=True)
+        require_one_recording(signals, checkpoint, text)
+        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download)
+
+        from ctrlattn.report import explore as write
+
+        show_path(write(out, signals_file=signals, recorded=recorded, progress=show_progress))
