@@ -136,7 +136,7 @@ def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2, follows: bo
             scripts=[Markup(_file(name)) for name in SCRIPTS],
         )
     )
-    return Markup(html)
+    return Markup(html.strip())
 
 
 def script_json(data: Any) -> str:
