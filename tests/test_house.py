@@ -34,7 +34,8 @@ NO_MIRROR = {
     "tests/report/pages/loops/test_page.py and test_sections.py make the material once for all sections": (
         "report/pages/loops/automaton.py", "report/pages/loops/average_mode.py",
         "report/pages/loops/comparison.py", "report/pages/loops/configurations.py",
-        "report/pages/loops/design.py", "report/pages/loops/exponents.py", "report/pages/loops/feedback.py",
+        "report/pages/loops/design.py", "report/pages/loops/explore.py", "report/pages/loops/exponents.py",
+        "report/pages/loops/feedback.py",
         "report/pages/loops/frequency.py", "report/pages/loops/interactive.py", "report/pages/loops/material.py",
         "report/pages/loops/spectra.py", "report/pages/loops/time_response.py", "report/pages/loops/tokens.py",
         "report/pages/loops/transients.py",

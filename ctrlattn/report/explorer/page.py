@@ -84,7 +84,7 @@ def explore(
         raise InputError(f"{path}: the directory {path.parent} does not exist")
     networks = recorded_networks(signals_file, recorded)
     tell("eigenvalues of attention", 0, 2)
-    explorer = markup(networks, level=1, follows=True)
+    explorer = markup(networks, level=1)
     tell("page", 1, 2)
     page = _environment().get_template("page.html.j2").render(title=_TITLE, explorer=explorer, version=__version__)
     with atomic(path) as temporary:
@@ -93,8 +93,8 @@ def explore(
     return path
 
 
-def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2, follows: bool = False) -> Markup:
-    """The explorer as a part of a page; a page holds one.
+def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2) -> Markup:
+    """The explorer as a part of a page; a page holds one. It is dark where the reader's system is.
 
     Parameters
     ----------
@@ -102,8 +102,6 @@ def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2, follows: bo
         Recorded texts (see ctrlattn.signals).
     level : int
         Of its heading, 1 to 5.
-    follows : bool
-        Whether it turns dark where the reader's system is dark.
 
     Raises
     ------
@@ -128,7 +126,6 @@ def markup(networks: Mapping[str, Sequence[Any]], *, level: int = 2, follows: bo
         .render(
             title=_TITLE,
             level=level,
-            follows=follows,
             laws=laws,
             facts=_FACTS,
             style=Markup(_file("style.css")),

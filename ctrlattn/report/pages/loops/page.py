@@ -15,6 +15,7 @@ from ctrlattn.report.pages.loops import (
     automaton,
     comparison,
     design,
+    explore,
     exponents,
     feedback,
     frequency,
@@ -152,5 +153,6 @@ PAGE = Page(
         "comparison": comparison.sections,
         "configurations": configurations_of_papers.sections,
         "design": design.sections,
+        "explore": explore.sections,
     },
 )
