@@ -159,9 +159,12 @@
   }
 
   /** Once nothing has changed for a while: the address, and what a screen reader says. */
+  let untouched = null;
   function settle() {
     const text = say.fragment(state);
-    try { history.replaceState(null, "", `#${text}`); } catch { /* a frame without an address of its own */ }
+    untouched ??= text;
+    // Until something is changed, an address that leads to a section of the page stays.
+    if (text !== untouched || say.parsed(location.hash) !== null) try { history.replaceState(null, "", `#${text}`); } catch { /* a frame without an address of its own */ }
     get("live").textContent = `${get("share").textContent} ${get("verdict").textContent}`;
     get("plane").setAttribute("aria-label", `Eigenvalues of attention over the stability region. ${get("live").textContent} ${get("rest").textContent}`);
   }

@@ -11,7 +11,7 @@ def sections(material: Material) -> list[Section]:
     title = "Turn the gains yourself, and see which modes stay stable"
     sentences = (
         "Every recorded mode is below. The sliders change the law, and all panes follow. "
-        "`ctrlattn explore` writes this explorer as a page of its own.",
+        "The command ctrlattn explore writes this explorer as a page of its own.",
     )
     try:
         explorer = markup(material.networks, level=3)
