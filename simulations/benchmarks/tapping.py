@@ -4,19 +4,22 @@
     python simulations/benchmarks/tapping.py --once     # small, one run each, for CI
 
 The plain pass is the network's own, without its head, with sdpa attention and without gradients: window by window as
-the summaries take them, all at once as the importance does. Both are called in turn in one process; the ratio is that
-of the medians. The weights are random: a forward pass takes as long with them. Memory is the highest resident set that
-the process has had by then, after summaries of so many texts of 64 tokens.
+the summaries take them, all at once as the importance does. A tap needs the attention matrices: the plain pass beside
+it computes them too (eager), once for a network that is read by its row and once traced. Both are called in turn in one
+process; the ratio is that of the medians. The weights are random: a forward pass takes as long with them. Memory is the
+highest resident set that the process has had by then, after summaries of so many texts of 64 tokens.
 """
 
 import json
 import os
 import resource
+from dataclasses import replace
 
 import numpy as np
 from machine import describe
 from paired import alternate, in_threads, median_ms, parser_of, write
 
+TAP = "tap, all signals and matrices"
 ASKED = {"summaries": 1.1, "importance": 1.15}
 WINDOWS, TOKENS = 4, 256
 TEXTS, SHORT = (4, 16, 64), 64
@@ -63,6 +66,8 @@ def rows_of(name: str, checkpoint: object, times: int) -> list[dict[str, object]
     import torch
 
     from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.network.traced_family import Traced
+    from ctrlattn.checkpoints.trace.eager import attention
 
     ids = np.random.default_rng(0).integers(0, 100, (WINDOWS, TOKENS))
     options = {"use_cache": False} if checkpoint.causal else {}
@@ -72,17 +77,17 @@ def rows_of(name: str, checkpoint: object, times: int) -> list[dict[str, object]
             for batch in batches:
                 checkpoint.model.base_model(input_ids=torch.as_tensor(batch), **options)
 
+    traced = replace(checkpoint, family=Traced(checkpoint.family.name, checkpoints.trace(checkpoint.model)))
     ways = {
         "summaries": (ids[:, None], lambda: checkpoints.summaries(checkpoint, ids, window=TOKENS)),
         "importance": (ids[None], lambda: checkpoints.importance(checkpoint, ids)),
-        "tap, all signals and matrices": (
-            ids[:, None],
-            lambda: [checkpoints.tap(checkpoint, window) for window in ids],
-        ),
+        TAP: (ids[:, None], lambda: [checkpoints.tap(checkpoint, window) for window in ids]),
+        f"{TAP}, traced": (ids[:, None], lambda: [checkpoints.tap(traced, window) for window in ids]),
     }
     rows = []
     for way, (batches, watched) in ways.items():
-        before, during = alternate(lambda batches=batches: plain(*batches), watched, times if way in ASKED else 1)
+        with attention(checkpoint.model, "eager" if way.startswith(TAP) else "sdpa"):
+            before, during = alternate(lambda batches=batches: plain(*batches), watched, times)
         a, b = median_ms(before), median_ms(during)
         asked = f"< {ASKED[way]}" if way in ASKED else ""
         result = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
