@@ -160,6 +160,9 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
         missing = [f.name for f in fields(Claim) if f.default is MISSING and f.name not in test]
         if missing:
             raise InputError(f"tests[{k}] lacks {' and '.join(missing)}")
+        for name in {f.name for f in fields(Claim) if f.type in (str, "str")} & test.keys():
+            if not isinstance(test[name], str):
+                raise InputError(f"tests[{k}].{name} must be a word, got {test[name]!r}")
     lists = {name: table.pop(name) for name in ("arms", "seeds") if name in table}
     lists = {name: tuple(value) if isinstance(value, list) else value for name, value in lists.items()}
     return plan_of(named, tests=tuple(Claim(**test) for test in tests), **lists, **table)

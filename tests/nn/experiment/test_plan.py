@@ -77,3 +77,14 @@ def test_a_plan_that_is_not_utf8_says_so(tmp_path):
     path.write_bytes(b"data = '\xff'")
     with pytest.raises(InputError, match=r"plan\.toml: not a text in UTF-8: invalid start byte at byte 8"):
         read_plan(path)
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "3", "[[]]"])
+def test_a_test_whose_direction_is_no_word_is_refused(tmp_path, value):
+    """A mutated plan ended in a bug: unhashable type."""
+    lines = PLAN.read_text(encoding="utf-8").replace('direction = "less"', f"direction = {value}", 1)
+    assert f"direction = {value}" in lines
+    path = tmp_path / "plan.toml"
+    path.write_text(lines, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tests\[\d+\].direction must be a word, got"):
+        read_plan(path, None)
