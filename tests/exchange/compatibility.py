@@ -18,7 +18,7 @@ ROWS = (
     ("python-control 0.10.2", "ss, tf with dt", "ss", "tests/exchange/test_system.py"),
     ("scipy.signal 1.17", "dlti; lti is refused", "", "tests/exchange/test_system.py"),
     (
-        "SAELens 6 layout, by its equations",
+        "SAELens 6.54.12",
         "standard, topk, jumprelu",
         "standard, topk, jumprelu",
         "tests/observers/test_foreign.py",
