@@ -1,7 +1,7 @@
 """100,000 cells of a PIDformer grid, how two workers share them, and what a scheduler of dask takes for a batch.
 
     python simulations/benchmarks/sweep_grid.py           # in a process of its own each, one thread
-    python simulations/benchmarks/sweep_grid.py --once    # 1,000 cells, for CI
+    python simulations/benchmarks/sweep_grid.py --once    # 800 cells, for CI
 
 CPU seconds of the grid are not lengthened by other work; wall seconds are. Efficiency is the wall time of some batches
 in one process over twice that in two workers. Other work does change it, so that rows say how loaded the machine was.

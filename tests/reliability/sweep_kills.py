@@ -34,7 +34,7 @@ SWEEP = """
 [loop]
 preset = "pidformer-printed"
 [axes]
-loop.controller.kp = {from = 0.1, to = 1.0, steps = 150}
+loop.controller.kp = {from = 0.1, to = 1.0, steps = 100}
 loop.skip = [0.0, 0.3]
 [analyses]
 margins = {mode = 0.5}
