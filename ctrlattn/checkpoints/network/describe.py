@@ -346,6 +346,9 @@ def _layers(source: str, config: Any) -> int:
         raise InputError(f"{source}: its configuration does not say how many layers there are, got {layers!r}")
     if layers < 1:
         raise InputError(f"{source}: the network has no layer")
+    words = getattr(config.get_text_config(), "vocab_size", None)
+    if type(words) is int and words < 1:
+        raise InputError(f"{source}: its configuration says that the vocabulary has {words} words")
     return layers
 
 

@@ -128,3 +128,14 @@ def test_a_value_of_another_type_is_no_bug(key, value, words, tmp_path):
     else:
         with pytest.raises(InputError, match=words):
             describe(tmp_path)
+
+
+def test_a_configuration_without_words_is_refused_before_torch_warns_of_it(tmp_path):
+    config = transformers.LlamaConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"vocab_size": 9', '"vocab_size": 0'), encoding="utf-8")
+    with pytest.raises(InputError, match="says that the vocabulary has 0 words"):
+        describe(tmp_path)
