@@ -14,6 +14,7 @@ from scipy.linalg.lapack import dgehrd, dorghr
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
+from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.triangular import is_triangular
 
 _SMALL = 12  # states below which one batched solve is faster, for any number of points
@@ -108,6 +109,7 @@ def _hessenberg_side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.nd
         return a.T, b.T, c
     if a[0, -1] == 0 and not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
         return a[::-1, ::-1].T, b[::-1].T, c[:, ::-1]
+    a, b, c = _in_equal_units(a, b, c)
     if b.shape[1] == c.shape[0] == 1:
         # Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.
         size, into, out = (int(np.frexp(np.abs(m).max())[1]) for m in (a, b, c))
@@ -120,6 +122,12 @@ def _hessenberg_side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.nd
     h, tau, _ = dgehrd(a)
     q = dorghr(h, tau)[0]
     return h.T, (q.T @ b).T, c @ q
+
+
+def _in_equal_units(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same system before an orthogonal reduction, which rounds small entries in the unit of the largest one."""
+    scale = state_scaling(a, b, c)
+    return a * scale / scale[:, None], b / scale[:, None], c * scale
 
 
 def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[complex, np.ndarray]:
@@ -216,6 +224,7 @@ def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
     if triangular and np.any(np.tril(a, -1)):  # lower: states in the other order
         a, b, c = a[::-1, ::-1], b[::-1], c[:, ::-1]
     if not triangular and np.any(np.tril(a, -2)):
+        a, b, c = _in_equal_units(a, b, c)
         a, q = scipy.linalg.hessenberg(a, calc_q=True, check_finite=False)
         b, c = q.conj().T @ b, c @ q
     return _Reduced(kernel.parts(a), kernel.parts(b), kernel.parts(c), triangular)

@@ -310,10 +310,12 @@ const panes = (() => {
     const lower = { left: 42, right: width - 10, top: split + 8, bottom: height - 32 };
     const x = (w) => upper.left + (Math.log(w / FREQUENCIES[0]) / Math.log(Math.PI / FREQUENCIES[0])) * (upper.right - upper.left);
     const decibel = (z) => 20 * Math.log10(n.abs(z)), of = (law, mode, c = n.fraction(law)) => FREQUENCIES.map((w) => n.sensitivity(law, mode.alpha, w, c));
-    const range = [-40, 20], y = (v) => upper.bottom - ((Math.max(-400, v) - range[0]) / (range[1] - range[0])) * (upper.bottom - upper.top);
+    // Few steps of the frame, so that it rests while a slider moves, and no peak of S is cut off below 120 dB.
+    const peakOfS = Number.isFinite(scene.mode.peak) ? scene.mode.peak : 1, top = peakOfS > 1000 ? 120 : peakOfS > 10 ? 60 : 20;
+    const range = [-40, top], y = (v) => upper.bottom - ((Math.max(-400, v) - range[0]) / (range[1] - range[0])) * (upper.bottom - upper.top);
     const angle = (v) => lower.bottom - ((v + 180) / 360) * (lower.bottom - lower.top);
     const parts = [frame(upper), frame(lower), `<clipPath id="explorer-bode-clip"><rect x="${upper.left}" y="${upper.top}" width="${at(upper.right - upper.left)}" height="${at(upper.bottom - upper.top)}"/></clipPath>`];
-    for (const v of [-40, -20, 0, 20]) parts.push(segment(upper.left, y(v), upper.right, y(v), v === 0 ? "x-axis" : "x-grid"), text(upper.left - 5, y(v) + 4, say.tick(v), "end"));
+    for (let v = -40; v <= top; v += top > 20 ? 40 : 20) parts.push(segment(upper.left, y(v), upper.right, y(v), v === 0 ? "x-axis" : "x-grid"), text(upper.left - 5, y(v) + 4, say.tick(v), "end"));
     for (const v of [-180, 0, 180]) parts.push(segment(lower.left, angle(v), lower.right, angle(v), "x-grid"), text(lower.left - 5, angle(v) + 4, say.tick(v), "end"));
     for (const [w, name] of [[0.1, "0.1"], [0.3, "0.3"], [1, "1"], [Math.PI, "π"]]) parts.push(segment(x(w), upper.top, x(w), upper.bottom, "x-grid"), segment(x(w), lower.top, x(w), lower.bottom, "x-grid"), text(x(w), lower.bottom + 14, name));
     parts.push(text((upper.left + upper.right) / 2, height - 3, "frequency (rad/layer)"));
