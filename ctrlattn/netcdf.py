@@ -8,6 +8,8 @@ pairs of real variables are older than all readers, and each reads them rightly.
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,8 @@ _DEFLATE = 1032  # deflate makes no byte more than so many
 _LONGEST = 60_000  # bytes of a text attribute: HDF5 keeps an attribute below 64 KiB
 # What h5py, h5netcdf and xarray raise on damaged bytes.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError, IndexError, OverflowError)
+# What a process of its own does with a file from elsewhere.
+_READ = "import sys; from ctrlattn.netcdf import load; load(sys.argv[1])"
 _LISTS = "lists_as_json"  # attribute that names the attributes which are lists of texts
 _TEXT_OF = "attribute_of"  # a variable that holds a text too long for an attribute names what it belongs to
 # Marks that only `load` needs.
@@ -110,6 +114,33 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     except _DAMAGED as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
+
+
+def require_readable(path: str | os.PathLike[str], seconds: float = 30.0) -> None:
+    """Raise InputError unless another process comes to an end with `load`, within some seconds and 1 s for each 10 MB.
+
+    HDF5 walks a damaged file in compiled code, which no signal reaches: with h5py 3.16 one was walked for more than
+    ten minutes. A file from elsewhere is therefore read once in a process that can be ended.
+
+    Examples
+    --------
+    >>> require_readable("no-such-file.nc")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no-such-file.nc: no such file
+    """
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
+    seconds += os.path.getsize(path) / 1e7
+    try:
+        subprocess.run(
+            [sys.executable, "-P", "-c", _READ, os.fspath(path)], capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"{path}: not a netCDF file that can be read: it was not read within {seconds:g} s, as happens with a "
+            "damaged file"
+        ) from error
 
 
 def portable(result: "xr.Dataset") -> "xr.Dataset":

@@ -295,3 +295,14 @@ def test_r_reads_it(file, tmp_path):
 
 def test_results_has_the_same_writer():
     assert (results.save, results.load) == (netcdf.save, netcdf.load)
+
+
+def test_a_file_that_is_not_opened_in_time_is_told_and_a_sound_or_broken_one_is_left_to_load(tmp_path, monkeypatch):
+    path = tmp_path / "a.nc"
+    netcdf.save(path, xr.Dataset({"x": ("mode", [1.0])}))
+    assert netcdf.require_readable(path) is None
+    (tmp_path / "broken.nc").write_bytes(b"no netCDF")
+    assert netcdf.require_readable(tmp_path / "broken.nc") is None  # `load` says what is wrong with it
+    monkeypatch.setattr(netcdf, "_READ", "import time; time.sleep(60)")
+    with pytest.raises(InputError, match=r"a\.nc: not a netCDF file that can be read: it was not read within 0\.2 s"):
+        netcdf.require_readable(path, seconds=0.2)

@@ -23,7 +23,10 @@ def compare(
     """Compare two results: largest differences, the layer where they start, and variables that only one of them has."""
     with one_line_errors():
         from ctrlattn import results
+        from ctrlattn.netcdf import require_readable
 
+        for path in (a, b):
+            require_readable(path)
         comparison = results.compare(results.load(a), results.load(b))
         if as_json:
             print_json(comparison.to_dict())
