@@ -138,7 +138,7 @@ def require_readable(path: str | os.PathLike[str], seconds: float = 30.0) -> Non
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"{path}: not a netCDF file that can be read: it was not read within {seconds:g} s, as happens with a "
+            f"{path}: not a netCDF file that can be read: it was not read within {seconds:.1f} s, as happens with a "
             "damaged file"
         ) from error
 

@@ -31,8 +31,11 @@ def test_a_claim_has_a_verdict_a_control_and_figures_of_its_page(row):
     assert missing == [], f"{name} does not show {missing}"
 
 
-def test_every_note_has_a_verdict():
-    assert {match for row in ROWS for match in re.findall(r"^N(\d):", row[0])} == set("123456789")
+def test_every_claim_of_the_origin_has_a_verdict():
+    origin = (DOCS / "origin.md").read_text(encoding="utf-8")
+    headings = set(re.findall(r"^## (.+)$", origin, flags=re.MULTILINE))
+    assert {match for row in ROWS for match in re.findall(r"^\*([^*]+)\*:", row[0])} == headings
+    assert len(headings) == 9
 
 
 def test_the_three_verdicts_all_occur():

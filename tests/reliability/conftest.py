@@ -25,11 +25,21 @@ def disk(tmp_path):
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory):
     pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+    folder = tmp_path_factory.mktemp("reliability") / "stage"
+    with pytest.MonkeyPatch.context() as patch:
+        _empty(patch)
+        small_commands.make_stage(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _empty_figures(monkeypatch):
+    """Commands that a test forks write empty figures; the next test of this process draws again."""
+    _empty(monkeypatch)
+
+
+def _empty(patch):
     from matplotlib.figure import Figure
 
-    drawing = Figure.savefig
+    patch.setattr(Figure, "savefig", Figure.savefig)
     small_commands.prepare()
-    folder = tmp_path_factory.mktemp("reliability") / "stage"
-    small_commands.make_stage(folder)
-    yield folder
-    Figure.savefig = drawing

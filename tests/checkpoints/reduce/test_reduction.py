@@ -37,7 +37,7 @@ def test_the_windows_are_the_text_in_its_order_without_overlap(network, text):
 @pytest.mark.parametrize("compensate", [True, False])
 def test_the_losses_are_those_of_the_networks(network, text, compensate):
     reduction = checkpoints.reduce(network, text, layers={"attention": (2, 1)}, compensate=compensate)
-    assert reduction.gone == {"attention": (1, 2), "mlp": (), "blocks": ()}
+    assert reduction.gone == {"attention": (1, 2), "mlp": (), "mixer": (), "blocks": ()}
     assert reduction.choice is None
     by_hand = checkpoints.drop(network, attention=[1, 2], compensate=text.fit if compensate else None)
     assert_allclose(reduction.losses["reduced"].window_losses, checkpoints.evaluate(by_hand, text.judge).window_losses)
