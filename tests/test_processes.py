@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -51,8 +52,13 @@ def test_a_worker_ends_with_its_parent(tmp_path):
         time.sleep(0.02)
 
 
-def test_an_interrupt_waits_for_the_end_of_the_block():
-    reached = []
+@pytest.mark.parametrize("threads", [0, 3])
+def test_an_interrupt_waits_for_the_end_of_the_block(threads):
+    # The system hands the signal of a process to any thread that does not block it.
+    end, reached = threading.Event(), []
+    others = [threading.Thread(target=end.wait, daemon=True) for _ in range(threads)]
+    for other in others:
+        other.start()
 
     def work():
         with no_interrupts():
@@ -61,4 +67,6 @@ def test_an_interrupt_waits_for_the_end_of_the_block():
 
     with pytest.raises(KeyboardInterrupt):
         work()
+    end.set()
     assert reached == ["the end"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
