@@ -19,10 +19,12 @@ from contextvars import ContextVar
 from glob import escape
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ctrlattn.errors import InputError
 from ctrlattn.parsing import read_json
+
+Parsed = TypeVar("Parsed")
 
 _fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _MARK = "part"  # of a temporary's name, which ends in .part and the suffix of the final name
@@ -232,6 +234,34 @@ def utf8(where: str | os.PathLike[str]) -> Iterator[None]:
     except UnicodeError as error:
         place = f": {error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
         raise InputError(f"{where}: not a text in UTF-8{place}") from error
+
+
+def parsed(path: str | os.PathLike[str], parse: Callable[[str], Parsed]) -> Parsed:
+    """What `parse` makes of the text of a file; every line of what it refuses begins with the path.
+
+    Raises
+    ------
+    InputError
+        A file that is missing, cannot be read or is no UTF-8, and whatever `parse` refuses.
+
+    Examples
+    --------
+    >>> parsed("no-such-file.toml", len)
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: no-such-file.toml: no such file
+    """
+    try:
+        with utf8(path):
+            text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from error
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
 
 
 @contextmanager

@@ -104,8 +104,7 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     """
     import xarray as xr
 
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file")
+    _require_there(path)
     try:
         _require_plain(path)
         return _whole(xr.load_dataset(path, engine="h5netcdf"))
@@ -129,8 +128,7 @@ def require_readable(path: str | os.PathLike[str], seconds: float = 30.0) -> Non
     ...
     ctrlattn.InputError: no-such-file.nc: no such file
     """
-    if not os.path.exists(path):
-        raise InputError(f"{path}: no such file")
+    _require_there(path)
     seconds += os.path.getsize(path) / 1e7
     try:
         subprocess.run(
@@ -296,6 +294,11 @@ def _unmarked(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
         for key in json.loads(plain.pop(_LISTS)):
             plain[key] = json.loads(plain[key])
     return plain
+
+
+def _require_there(path: str | os.PathLike[str]) -> None:
+    if not os.path.exists(path):
+        raise InputError(f"{path}: no such file")
 
 
 def _require_plain(path: str | os.PathLike[str]) -> None:

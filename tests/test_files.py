@@ -267,3 +267,21 @@ def test_a_list_of_files_never_leads_out_of_the_folder(tmp_path):
             (stage / "a").write_text("a")
         assert (tmp_path / "mine").read_text() == "x"
         assert json.loads((tmp_path / "out" / ".ctrlattn.files").read_text()) == ["a"]
+
+
+def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("two\nlines", encoding="utf-8")
+
+    def refuse(text):
+        raise InputError(text)
+
+    assert files.parsed(path, len) == 9
+    with pytest.raises(InputError) as refused:
+        files.parsed(path, refuse)
+    assert str(refused.value) == f"{path}: two\n{path}: lines"
+    path.write_bytes(b"\xff")
+    with pytest.raises(InputError, match="not a text in UTF-8"):
+        files.parsed(path, len)
+    with pytest.raises(InputError, match="cannot be read"):
+        files.parsed(tmp_path, len)

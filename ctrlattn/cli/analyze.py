@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
+from ctrlattn.cli.options import AllowDownload, Formats
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
-    Formats,
     described,
     load_checkpoint,
     one_line_errors,
@@ -41,7 +41,7 @@ def analyze(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the random directions.")] = 0,
-    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    allow_download: AllowDownload = False,
     formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:

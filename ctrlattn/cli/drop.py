@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli.options import AllowDownload
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -60,7 +61,7 @@ def drop(
     tokens: Annotated[int, typer.Option(min=10, help="Largest number of tokens read of each text.")] = 16384,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the tokens drawn for the curvature.")] = 0,
-    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    allow_download: AllowDownload = False,
     as_json: AsJSON = False,
 ) -> None:
     """Take sublayers out of a checkpoint, fit static gains in their place, and judge the result on held-out text.

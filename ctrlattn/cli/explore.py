@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ctrlattn.cli.options import AllowDownload, Recording, TextsToRead, ToRecord
 from ctrlattn.cli.terminal import one_line_errors, recorded_texts, require_one_recording, show_path, show_progress
 
 EXAMPLES = (
@@ -17,18 +18,10 @@ def explore(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path(
         "explorer.html"
     ),
-    signals: Annotated[
-        Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
-    ] = None,
-    allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Let a hub id of --checkpoint be fetched.")
-    ] = False,
+    signals: Recording = None,
+    checkpoint: ToRecord = None,
+    text: TextsToRead = None,
+    allow_download: AllowDownload = False,
 ) -> None:
     """Write a page on which sliders turn the law and every recorded mode of attention shows whether it is stable.
 

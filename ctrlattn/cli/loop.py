@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import Gains, LawOfGains, pid_of
+from ctrlattn.cli.options import AllowDownload, Gains, LawOfGains, pid_of
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -41,7 +41,7 @@ def loop(
     tokens: Annotated[int, typer.Option(min=4, help="Largest number of tokens read of the text.")] = 2048,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the search for eigenvalues.")] = 0,
-    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    allow_download: AllowDownload = False,
     as_json: AsJSON = False,
 ) -> None:
     """Run a span of layers several times as a controlled loop, forecast whether it can rest, and measure the loss.

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ctrlattn.cli.options import AllowDownload
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -40,7 +41,7 @@ def observe(
     held_out: Annotated[int, typer.Option(min=1, help="Number of held-out windows to measure on.")] = 64,
     shown: Annotated[int, typer.Option(min=1, help="Number of features whose texts are shown.")] = 24,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the dictionary and of the order.")] = 0,
-    allow_download: Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")] = False,
+    allow_download: AllowDownload = False,
     as_json: AsJSON = False,
 ) -> None:
     """Learn a sparse dictionary of one signal of one layer, and show the texts on which its features are active.

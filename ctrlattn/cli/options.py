@@ -25,6 +25,22 @@ LawOfGains = Annotated[
     str | None, typer.Option("--form", metavar="printed|ema", help="Law of --pid; default: printed.")
 ]
 
+# Where recordings come from: a file, or a network that reads texts.
+Recording = Annotated[
+    Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
+]
+ToRecord = Annotated[
+    str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
+]
+TextsToRead = Annotated[
+    list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
+]
+AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option("--format", metavar="mat|csv|parquet", help="Write the numbers so as well (repeatable)."),
+]
+
 _WORDS = {int: "N", float: "X", Path: "FILE", str: "NAME"}
 _NAMED = {"out": "DIR", "text": "FILE|TEXT", "held_out": "FILE|TEXT", "checkpoint": "SOURCE", "layers": "N"}
 

@@ -6,10 +6,9 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli import options
-from ctrlattn.cli.options import Gains, LawOfGains
+from ctrlattn.cli.options import AllowDownload, Formats, Gains, LawOfGains, Recording, TextsToRead, ToRecord
 from ctrlattn.cli.terminal import (
     AsJSON,
-    Formats,
     one_line_errors,
     print_json,
     recorded_texts,
@@ -37,18 +36,10 @@ def report(
     ] = None,
     pid: Gains = None,
     form: LawOfGains = None,
-    signals: Annotated[
-        Path | None, typer.Option("--signals", help="Recorded signals (.npz); default: those that ship inside.")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", help="transformers directory, .gguf file or hub id to record instead.")
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
-    ] = None,
-    allow_download: Annotated[
-        bool, typer.Option("--allow-download", help="Let a hub id of --checkpoint be fetched.")
-    ] = False,
+    signals: Recording = None,
+    checkpoint: ToRecord = None,
+    text: TextsToRead = None,
+    allow_download: AllowDownload = False,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Add plotly panes (the page grows by about 5 MB).")
     ] = False,

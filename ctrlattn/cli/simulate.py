@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ctrlattn.cli import options
-from ctrlattn.cli.options import Gains, LawOfGains
-from ctrlattn.cli.terminal import MOST, AsJSON, Formats, given, one_line_errors, print_json, show_path
+from ctrlattn.cli.options import Formats, Gains, LawOfGains
+from ctrlattn.cli.terminal import MOST, AsJSON, given, one_line_errors, print_json, show_path
 from ctrlattn.errors import InputError
 
 EXAMPLES = (

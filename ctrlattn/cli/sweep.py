@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.terminal import AsJSON, Formats, one_line_errors, print_json, show_path, show_progress
+from ctrlattn.cli.options import Formats
+from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 
 EXAMPLES = (
     "Examples:  ctrlattn new --sweep > sweep.toml   |   ctrlattn sweep sweep.toml --out swept --workers 2   |   "

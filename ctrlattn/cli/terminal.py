@@ -34,10 +34,6 @@ _BEGAN = ContextVar("began", default=0.0)
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell says it
 
 MOST = 2**63 - 1  # seeds and counts are whole numbers of 64 bits
-Formats = Annotated[
-    list[str] | None,
-    typer.Option("--format", metavar="mat|csv|parquet", help="Write the numbers so as well (repeatable)."),
-]
 AsJSON = Annotated[bool, typer.Option("--json", help="Machine-readable results on stdout.")]
 
 

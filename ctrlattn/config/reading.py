@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 from ctrlattn.config.faults import lines
 from ctrlattn.config.schema import File, Simulation
 from ctrlattn.errors import InputError
-from ctrlattn.files import utf8
+from ctrlattn.files import parsed
 from ctrlattn.loop import Loop
 from ctrlattn.parsing import parse_toml
 
@@ -39,17 +38,7 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     ...
     ctrlattn.InputError: no-such-file.toml: no such file
     """
-    try:
-        with utf8(path):
-            text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    try:
-        return loads(text)
-    except InputError as error:
-        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+    return parsed(path, loads)
 
 
 def loads(text: str) -> Configuration:

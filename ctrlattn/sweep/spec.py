@@ -16,13 +16,12 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from ctrlattn.errors import InputError, did_you_mean, require_known
-from ctrlattn.files import utf8
+from ctrlattn.files import parsed
 from ctrlattn.parsing import parse_toml
 from ctrlattn.sweep.axes import Range, Sample
 from ctrlattn.sweep.cell import TABLES
@@ -106,17 +105,7 @@ def load(path: str | os.PathLike[str]) -> Spec:
     ...
     ctrlattn.InputError: no-such-file.toml: no such file
     """
-    try:
-        with utf8(path):
-            text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    try:
-        return loads(text)
-    except InputError as error:
-        raise InputError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from error
+    return parsed(path, loads)
 
 
 def loads(text: str) -> Spec:
