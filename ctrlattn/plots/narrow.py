@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from ctrlattn.plots.style import svg_element, themed
+from ctrlattn.plots.style import solve_layout, svg_element, themed
 
 _WIDTH = 3.6  # inches; at 390 px a letter of 9.5 points is then 13 px high
 _LETTER = 0.078  # inches, the mean width of a letter of a title
@@ -39,7 +39,7 @@ def narrow_svg(figure: Figure, prefix: str) -> str:
 
 def _settle(figure: Figure) -> None:
     """Solve the layout and keep six digits: the last ones differ from run to run, and with them names of clips."""
-    figure.draw_without_rendering()
+    solve_layout(figure)
     figure.set_layout_engine(None)
     for ax in figure.axes:
         ax.set_position(tuple(round(value, 6) for value in ax.get_position(original=True).bounds))

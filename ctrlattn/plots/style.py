@@ -39,6 +39,7 @@ _KNOWN: dict[str, tuple[str, str, Any]] = {
 _MARKERS = ("o", "v", "P", "X", "<", ">", "*", "h", "d", "p")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 GREY = "#6b7280"
+_SOLUTIONS, _AT_REST = 6, 1e-4  # of a layout at most; what a panel still moves by, as a share of the figure
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -199,11 +200,29 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     ['.png', '.svg']
     """
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
+    solve_layout(figure)
     with atomic(png) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
     with atomic(svg) as temporary, _layout_kept(figure):
         figure.savefig(temporary, metadata={"Date": None})
     return png, svg
+
+
+def solve_layout(figure: Figure) -> None:
+    """Solve the layout until no panel moves: a smaller panel has other ticks, whose labels may ask for more room.
+
+    One solution, as `savefig` makes it, left the label of an axis outside of the picture.
+
+    >>> solve_layout(figure())
+    """
+    engine = figure.get_layout_engine()
+    if engine is None or not figure.axes:
+        return
+    for _ in range(_SOLUTIONS):
+        before = [ax.get_position().bounds for ax in figure.axes]
+        engine.execute(figure)
+        if np.allclose(before, [ax.get_position().bounds for ax in figure.axes], rtol=0, atol=_AT_REST):
+            return
 
 
 @themed

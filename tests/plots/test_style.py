@@ -1,8 +1,11 @@
 """What all pictures share, by value."""
 
+import matplotlib.image
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ctrlattn import plots
 from ctrlattn.plots.style import decibel
 
 
@@ -15,3 +18,19 @@ def test_ten_times_the_amplitude_is_twenty_decibels():
 
 def test_zero_is_a_gap():
     assert_array_equal(np.isnan(decibel([0.0, -1.0, np.nan])), [True, False, True])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_touches_the_edge_of_a_picture(seed, tmp_path):
+    # The ticks of the panel that is left have longer labels than those for which the layout was solved first.
+    rng, k = np.random.default_rng(seed), np.arange(31)
+    turning = 1 + rng.uniform(0.4, 0.7) * np.where(k % 2, 1, -1) * 0.989**k
+    turning[0] = 0.0
+    curves = {"softmax": 0.0 * k, "neutreno": 0.417 * (1 - (-0.44) ** k), "pidformer-printed": turning}
+    curves["pidformer-ema"] = 0.608 * (1 - 0.3**k)
+    ax = plots.time_response(curves, ylabel="State of the mode", reference=1.0, title="Step")
+    png, _ = plots.save(plots.figure_of(ax), tmp_path / "a")
+    ink = matplotlib.image.imread(png)[..., :3].min(axis=-1) < 0.5
+    assert ink.any()
+    edges = ink[:, :2], ink[:, -2:], ink[:2], ink[-2:]
+    assert [edge.any() for edge in edges] == [False] * 4

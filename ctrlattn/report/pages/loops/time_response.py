@@ -73,7 +73,7 @@ def _pictures(material: Material, real: dict[str, np.ndarray], average: dict[str
     )
     by_mode = plots.time_response(
         average,
-        ylabel="State",
+        ylabel="State of the mode",
         reference=1.0,
         title=f"Step of the reference, average mode a = {number(material.average_mode, 3)}",
     )
