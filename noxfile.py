@@ -34,6 +34,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def links(session: nox.Session) -> None:
+    """Whether the addresses of other sites answer; it needs a network. Links inside the site are held by `docs`."""
+    session.install("-e", ".[docs]")
+    options = ["-q", "-b", "linkcheck", "-D", "nb_execution_mode=off"]
+    session.run("python", "-m", "sphinx", *options, "docs", session.create_tmp(), *session.posargs)
+
+
+@nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Whether the tests die when a formula changes: `nox -s mutants -- --sample 60`."""
     session.install("-e", ".[test]")

@@ -1,5 +1,6 @@
 """What the README and the docs promise: their examples run, their links lead somewhere, tables name real files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXECUTED = sorted(
     page for page in (ROOT / "docs").glob("[ht]*/*.md") if page.stem != "index"
 )  # how-to pages and tutorials: their cells are one script
+
+
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 
 
 def blocks() -> list:
@@ -40,6 +44,19 @@ def test_pages_of_cells_run(page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"__name__": "example"})
 
 
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
+def test_notebooks_run_and_hold_no_results(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads(page.read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["metadata"]["kernelspec"]["name"]) == (4, "python3")
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    code = "\n".join("".join(cell["source"]) for cell in cells)
+    assert "assert " in code, "a notebook shows a result in an assert, so that it cannot go stale"
+    exec(compile(code, str(page), "exec"), {"__name__": "example"})
+
+
 def test_every_page_is_in_the_site():
     docs = ROOT / "docs"
     entries = set()
@@ -48,7 +65,7 @@ def test_every_page_is_in_the_site():
             r"^```\{toctree\}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
         ):
             entries |= {(page.parent / entry).resolve() for entry in tree.split("\n") if entry and entry[0] != ":"}
-    pages = {page.with_suffix("") for page in docs.rglob("*.md") if page.parent.name != "reference"}
+    pages = {page.with_suffix("") for page in [*docs.rglob("*.md"), *NOTEBOOKS] if page.parent.name != "reference"}
     assert pages - entries == {docs / "index"}
 
 
@@ -56,7 +73,7 @@ def test_the_readme_has_three_examples():
     assert sum(page.values[1].name == "README.md" for page in blocks()) >= 3
 
 
-@pytest.mark.parametrize("page", [*PAGES, *EXECUTED], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *EXECUTED, *NOTEBOOKS], ids=lambda page: page.name)
 def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
