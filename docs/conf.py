@@ -25,6 +25,8 @@ exclude_patterns = ["_build", "_templates", "site", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"
 html_title = "ctrlattn"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_theme_options = {
     "show_toc_level": 2,
     "navigation_with_keys": False,

@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli.options import Gains, LawOfGains, pid_of
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 from ctrlattn.errors import InputError, require_installed
 
 EXAMPLES = (
     "Examples:  ctrlattn train digits   |   ctrlattn train digits --configs softmax --configs pidformer-ema "
     "--seeds 10   |   ctrlattn train digits --configs pidformer-ema --configs pidformer-ema-learned   |   "
+    "ctrlattn train digits --configs softmax --pid 0.4 0.1 0 --form ema   |   "
     "ctrlattn train --plan simulations/configs/train_digits.toml --out here   |   "
     "ctrlattn train loops --task prefix-sums --seeds 3 --out loops   |   "
     "torchrun --nproc-per-node 8 --no-python ctrlattn train --data imagenet --seeds 1"
@@ -38,6 +40,8 @@ def train(
             "TOML file; repeatable; the first is the reference.",
         ),
     ] = None,
+    pid: Gains = None,
+    form: LawOfGains = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds, from --first on.")] = None,
     first: Annotated[int, typer.Option(min=0, help="First seed.")] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="Directory to write to; a rerun continues there.")] = Path(
@@ -79,8 +83,8 @@ def train(
 
     It writes runs/ (one file per run, so that an interrupted comparison continues), weights/ (safetensors),
     comparison.json, table.md and comparison.png. By default the arms are softmax twice, NeuTRENO, both PIDformer laws
-    and the comparator, with five seeds. With --data the sizes are those of DeiT-tiny on ImageNet. Under torchrun the
-    processes share every batch.
+    and the comparator, with five seeds. Gains of --pid are one more arm, whose file --out keeps. With --data the sizes
+    are those of DeiT-tiny on ImageNet. Under torchrun the processes share every batch.
 
     `train loops --task NAME` trains small looped networks instead, three seeds by default, and writes a page: accuracy
     against passes up to 8 times those of training, what the poles forecast, and what controllers keep. Its plan and its
@@ -89,9 +93,10 @@ def train(
     with one_line_errors():
         from ctrlattn.files import claim
 
+        law = pid_of(pid, form)
         if name == "loops" or task is not None:
             others = {
-                "data": data, "plan": plan, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
+                "data": data, "plan": plan, "pid": pid, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
                 "patch": patch, "limit": limit, "image": image, "device": device,
             }  # fmt: skip
             _refuse_others(name, others)
@@ -127,7 +132,7 @@ def train(
             "image": image,
         }
         settings = {name: value for name, value in changes.items() if value is not None}
-        if plan is not None and (configs or seeds or first or settings):
+        if plan is not None and (configs or law or seeds or first or settings):
             raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
         from ctrlattn.nn.experiment import comparison, table
@@ -140,7 +145,10 @@ def train(
         else:
             arms = tuple(configs or plans.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
-            chosen = plans.plan_of(str(source), arms=arms, seeds=numbers, against=arms[0], settings=settings)
+            fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": settings}
+            chosen = plans.plan_of(str(source), arms=arms, **fixed)
+            if law is not None:  # its file is written once all else has been judged
+                chosen = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
         plans.require_sizes(chosen)
         shipped = chosen.data in plans.SIZES
         where = device or ("cpu" if shipped else None)
@@ -155,6 +163,20 @@ def train(
         else:
             typer.echo("\n".join(table.lines(result)))
             show_path(out / "comparison.json")
+
+
+def _file_of_gains(out: Path, law: Any) -> Path:
+    """The file of the arm that --pid asks for: values under these gains, named by them."""
+    from dataclasses import replace
+
+    from ctrlattn import config, presets
+    from ctrlattn.files import atomic
+
+    gains = "-".join(f"{gain!r}" for gain in (law.kp, law.ki, law.kd))
+    file = out / f"pid-{gains}-{law.form}.toml"
+    with atomic(file) as path:
+        path.write_text(config.dumps(replace(presets.get("pidformer-printed"), controller=law)), encoding="utf-8")
+    return file
 
 
 def _refuse_others(name: str | None, others: dict[str, Any]) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index
 from ctrlattn.checkpoints.network.describe import Description
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, did_you_mean
 
 PARTS = ("attention", "mixer", "mlp", "blocks")
+_CHOICES = ("loss", "importance", "worst")
 WHOLE, FITTED = 5, 4  # least number of windows of a text that is fitted to and judged by, or fitted to alone
 
 
@@ -41,8 +42,10 @@ class Request:
         ctrlattn.InputError: there are 3 layers: 99 of attention cannot be dropped
         """
         wanted = self._numbers()
-        if self.by not in ("loss", "importance", "worst"):
-            raise InputError(f"by must be 'loss', 'importance' or 'worst', got {self.by!r}")
+        if self.by not in _CHOICES:
+            raise InputError(
+                f"by must be 'loss', 'importance' or 'worst', got {self.by!r}: {did_you_mean(self.by, _CHOICES)}"
+            )
         if self.layers is None and self.by == "loss" and (len(wanted) > 1 or "blocks" in wanted or not self.compensate):
             raise InputError(
                 "a choice by loss is for attention, mixers or MLPs alone, with gains in their place: choose by "

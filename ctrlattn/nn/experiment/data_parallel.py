@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, did_you_mean
 
 # The time limit is long, since one process scores while the others wait for it.
 _PATIENCE = timedelta(days=2)
+_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def count() -> int:
@@ -67,7 +68,9 @@ def device(name: str | None = None) -> torch.device:
         place = torch.device(name)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
+        # For a word that it does not know, torch names every kind of device that there ever was.
+        why = str(error).splitlines()[0] if name.partition(":")[0] in _DEVICES else did_you_mean(name, _DEVICES)
+        raise InputError(f"there is no device {name!r} here: {why}") from error
     return place
 
 

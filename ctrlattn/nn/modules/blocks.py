@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, did_you_mean
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
 
@@ -120,7 +120,9 @@ class Block(torch.nn.Module):
     ) -> None:
         super().__init__()
         if norm not in get_args(Norm):
-            raise InputError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
+            raise InputError(
+                f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}: {did_you_mean(norm, get_args(Norm))}"
+            )
         if placement not in get_args(Placement):
             raise InputError(f'placement must be "pre" or "post", got {placement!r}')
         if parallel and placement == "post":

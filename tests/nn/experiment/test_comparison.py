@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from ctrlattn import PID, config  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
 from ctrlattn.nn.experiment.comparison import compare  # noqa: E402
@@ -147,10 +148,34 @@ def test_the_command_compares(tmp_path, small_data):
     assert written == {"comparison.json", "comparison.png", "comparison.svg", "runs", "table.md", "weights"}
 
 
+def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data):
+    sizes = ["--seeds", "1", "--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1"]
+    gains = ["train", "digits", "--configs", "softmax", "--pid", "0.4", "0.1", "0", "--form", "ema", *sizes]
+    assert CliRunner().invoke(app, [*gains, "--out", str(tmp_path / "out")]).exit_code == 0
+    file = tmp_path / "out" / "pid-0.4-0.1-0.0-ema.toml"
+    loop = config.load(file).loop
+    assert loop.controller == PID(0.4, 0.1, 0.0, form="ema")
+    assert (loop.skip, loop.feedback, loop.reference_gain) == (0.0, 1.0, 1.0)
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert result["plan"]["arms"] == ["softmax", str(file)]
+    assert "| pid-0.4-0.1-0.0-ema |" in (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
+    by_file = ["train", "digits", "--configs", "softmax", "--configs", str(file), *sizes, "--out", str(tmp_path / "b")]
+    assert CliRunner().invoke(app, by_file).exit_code == 0
+    assert json.loads((tmp_path / "b" / "comparison.json").read_text(encoding="utf-8"))["arms"] == result["arms"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["faces"], "unknown data 'faces'"),
+        (["digits", "--form", "ema"], "give --pid KP KI KD with it"),
+        (["digits", "--pid", "0.4", "0.1", "0", "--form", "Ema"], "did you mean 'ema'"),
+        (["digits", "--pid", "0.4", "nan", "0"], "ki must be finite"),
+        (["digits", "--pid", "0.4", "0", "0", "--configs", "softmx"], "did you mean 'softmax'"),
+        (["digits", "--pid", "0.4", "0", "0", "--plan", str(PLAN)], "leave out the options for them"),
+        (["loops", "--pid", "0.4", "0", "0"], "--pid is no option of `train loops`"),
+        (["digits", "--norm", "Layer"], "did you mean 'layer'"),
+        (["digits", "--device", "CUDA"], "did you mean 'cuda'"),
         (["digits", "--configs", "softmx"], "did you mean 'softmax'"),
         (["digits", "--width", "7"], "7 features, 3 heads"),
         (["digits", "--norm", "batch"], "norm must be one of"),
