@@ -13,20 +13,26 @@ import numpy as np
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
+from ctrlattn.linear.boundary import EPS
 from ctrlattn.loop import Loop
+from ctrlattn.stability.modes.exact_gains import derivative, parallel_points, values_at
 from ctrlattn.stability.modes.gain_pencils import (
     Parts,
     mode_matrices,
     mode_matrix,
     mode_pencil,
+    mode_polynomials,
     parts,
     require_gains,
     require_values,
 )
-from ctrlattn.stability.modes.gain_polynomials import Family, family, values
+from ctrlattn.stability.modes.gain_polynomials import gain_modes, real_if_real
 from ctrlattn.stability.modes.intervals import Interval, intersection, radius, stable_intervals
 
-_NEAR = 1e-4  # a root this close to the circle is polished
+_DEPENDENT = 1e-12  # sine of the angle below which two terms are parallel
+_NEXT_DOUBLE = 2 * EPS  # how far rounding moves a point of the circle
+_ONE_LINE = 1e-9  # and below which all three are, so that a whole line of gains has its pole there
+_SINGULAR = 1e-9  # of the closed-loop matrix, how near to having the pole it must be
 
 
 def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float) -> list[Interval]:
@@ -70,8 +76,8 @@ def gain_intervals(loop: Loop, axes: Sequence[Any], spectrum: Any, first: float)
     >>> abs(round(low, 9)), round(high, 9)
     (0.0, 1.2)
     """
-    plane, over = _plane(loop, axes, spectrum, "gain_intervals"), parts(loop, axes)
-    return _slice(plane, over, _number(first), "gain_intervals")
+    modes = _plane_modes(loop, axes, spectrum, "gain_intervals")
+    return _slice(modes, parts(loop, axes), _number(first), "gain_intervals")
 
 
 def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> list[list[Interval]]:
@@ -93,9 +99,9 @@ def gain_region(loop: Loop, axes: Sequence[Any], spectrum: Any, first: Any) -> l
     >>> gain_region(loop, ("skip", "kp"), 0.0, [0.0, 1.0])  # |skip - kp| < 1
     [[(-1.0, 1.0)], [(0.0, 2.0)]]
     """
-    plane, over = _plane(loop, axes, spectrum, "gain_region"), parts(loop, axes)
+    modes, over = _plane_modes(loop, axes, spectrum, "gain_region"), parts(loop, axes)
     slices = require_values([first] if np.isscalar(first) else first, "gain_region")
-    return [_slice(plane, over, float(value), "gain_region") for value in slices]
+    return [_slice(modes, over, float(value), "gain_region") for value in slices]
 
 
 def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np.ndarray:
@@ -114,6 +120,13 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     (m, 2)
         nan where the two equations are dependent; such frequencies give a line or nothing, see `gain_lines`.
 
+    Raises
+    ------
+    InputError
+        As `gain_intervals`; more than one mode.
+    ArithmeticError
+        The closed-loop matrix with these gains has no pole at e^{iw}: rounding of the state space moves it.
+
     Examples
     --------
     >>> import numpy as np
@@ -123,12 +136,14 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     [[0.0, 2.0]]
     """
     z = np.exp(1j * np.atleast_1d(require_real("omega", omega)))
-    p0, p1, p2 = _on_circle(_plane(loop, axes, a, "gain_boundary"), z)
+    alpha, over = _one_mode(loop, axes, a, "gain_boundary"), parts(loop, axes)
+    p0, p1, p2 = _values(over, alpha, z)
     cross = _cross(p1, p2)
-    dependent = np.abs(cross) <= 1e-12 * np.abs(p1) * np.abs(p2)
+    dependent = np.abs(cross) <= _DEPENDENT * np.abs(p1) * np.abs(p2)  # as where a system has a zero
     safe = np.where(dependent, 1.0, cross)
-    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=-1)
-    return np.where(dependent[:, None], np.nan, gains + 0.0)
+    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=-1) + 0.0
+    _require_pole(over, alpha, gains[~dependent], z[~dependent], "gain_boundary")
+    return np.where(dependent[:, None], np.nan, gains)
 
 
 def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float, float, float]]:
@@ -141,6 +156,12 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
     Returns
     -------
     list of (c_1, c_2, c_0), (c_1, c_2) of length 1
+        z = 1 and z = -1 first. Three points of each line are checked on the closed-loop matrix.
+
+    Raises
+    ------
+    InputError, ArithmeticError
+        As `gain_boundary`.
 
     Examples
     --------
@@ -149,23 +170,41 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
     >>> gain_lines(loop, ("ki", "kp"), 0.5)[0]  # z = 1: I = 0
     (1.0, 0.0, 0.0)
     """
-    plane = _plane(loop, axes, a, "gain_lines")
-    # z = 1 and -1 by name, the other frequencies where p_1 and p_2 are parallel.
-    z = np.concatenate([[1.0, -1.0], _real_crossings(plane.terms[0], plane.terms[1])[0]])
-    z = z[np.isfinite(z) & (np.abs(z.imag) > 1e-7)].tolist()
-    lines = []
-    for point in (1.0, -1.0, *z):
-        p0, p1, p2 = (complex(value[0]) for value in _on_circle(plane, np.array([point])))
-        size = math.hypot(abs(p1), abs(p2))
-        scale = 1e-9 * (abs(p0) + size)
-        if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
+    alpha, over = _one_mode(loop, axes, a, "gain_lines"), parts(loop, axes)
+    lines: list[tuple[float, float, float]] = []
+    for z in _line_points(over, alpha):
+        line = _line(*(complex(value[0]) for value in _values(over, alpha, np.array([z]))))
+        if line is None or any(np.allclose(line, other, rtol=_ONE_LINE, atol=_ONE_LINE) for other in lines):
             continue
-        direction = (p1 if abs(p1) >= abs(p2) else p2).conjugate()
-        direction /= abs(direction)
-        c1, c2, c0 = ((direction * p).real for p in (p1, p2, -p0))
-        sign = math.copysign(1.0, c1 if abs(c1) > 1e-12 * size else c2) / math.hypot(c1, c2)
-        lines.append((sign * c1 + 0.0, sign * c2 + 0.0, sign * c0 + 0.0))
+        c1, c2, c0 = line
+        along = np.array([-c2, c1]) * max(1.0, abs(c0))
+        gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * along
+        _require_pole(over, alpha, gains, np.full(3, z), "gain_lines")
+        lines.append(line)
     return lines
+
+
+def _line_points(over: Parts, a: complex) -> list[complex]:
+    """Where on the circle the terms can be parallel: 1 and -1, where all are real, and roots of exact numbers."""
+    p0, (p1, p2) = mode_polynomials(over, a)
+    points = parallel_points(p1, p2)
+    if points is None:  # parallel everywhere, as skip and feedback of a real mode: the fixed term decides
+        both = (parallel_points(p0, p) for p in (p1, p2))
+        points = np.concatenate([[], *(z for z in both if z is not None)])
+    return [1.0, -1.0, *points.tolist()]
+
+
+def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] | None:
+    """The gains with p_0 + g_1 p_1 + g_2 p_2 = 0 where the three are parallel."""
+    size = math.hypot(abs(p1), abs(p2))
+    scale = _ONE_LINE * (abs(p0) + size)
+    if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
+        return None
+    direction = (p1 if abs(p1) >= abs(p2) else p2).conjugate()
+    direction /= abs(direction)
+    c1, c2, c0 = ((direction * p).real for p in (p1, p2, -p0))
+    sign = math.copysign(1.0, c1 if abs(c1) > 1e-12 * size else c2) / math.hypot(c1, c2)
+    return sign * c1 + 0.0, sign * c2 + 0.0, sign * c0 + 0.0
 
 
 def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> np.ndarray:
@@ -193,76 +232,64 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
     >>> round(float(gain_radius(loop, ("skip", "kp"), [0.0, 0.5], [1.0, 0.6])), 12)  # poles 0.4 and -0.1
     0.4
     """
-    modes = family(loop, axes, spectrum, "gain_radius").modes
+    modes = gain_modes(loop, axes, spectrum, "gain_radius")
     points = require_gains(gains, len(axes), "gain_radius")
     over = parts(loop, axes)
-    sizes = [radius(mode_matrices(over, a.real if a.imag == 0 else a, points)) for a in modes]
+    sizes = [radius(mode_matrices(over, real_if_real(a), points)) for a in modes]
     return np.max(sizes, axis=0)
 
 
-def _plane(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
+def _plane_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
     if isinstance(axes, str) or len(axes) != 2 or (isinstance(axes[0], str) and axes[0] == axes[1]):
         raise InputError(f"{quantity} takes two different gains, got {axes!r}")
     modes = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if np.size(spectrum) > 1:  # a mode and its conjugate have the same region
         modes = np.unique(modes.real + 1j * np.abs(modes.imag))
-    return family(loop, axes, modes, quantity)
+    return gain_modes(loop, axes, modes, quantity)
+
+
+def _one_mode(loop: Loop, axes: Sequence[Any], a: Any, quantity: str) -> complex:
+    modes = _plane_modes(loop, axes, a, quantity)
+    if np.size(a) != 1:
+        raise InputError(f"{quantity} is of one mode, got {np.size(a)} eigenvalues")
+    return real_if_real(complex(modes[0]))
 
 
 def _number(value: Any) -> float:
     return float(require_gains([value], 1, "the first gain")[0])
 
 
-def _slice(plane: Family, over: Parts, first: float, quantity: str) -> list[Interval]:
+def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[Interval]:
     """Mode by mode; then the intersection."""
     inside: list[Interval] = [(-math.inf, math.inf)]
-    for a in plane.modes:
-        mode = a.real if a.imag == 0 else a
-        own = stable_intervals(mode_pencil(over, mode, first), mode_matrix(over, mode, first), quantity)
+    for a in map(real_if_real, modes):
+        own = stable_intervals(mode_pencil(over, a, first), mode_matrix(over, a, first), quantity)
         inside = intersection(inside, own)
         if not inside:
             break
     return inside
 
 
-def _real_crossings(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(z, g) with p(z) + g q(z) = 0, |z| = 1 and g real, row by row; nan where there is none.
-
-    Im(p conj q) = 0: roots of p q~ - p~ q, with p~ the reversed conjugate, and z = 1, -1.
-    """
-    rows = []
-    for p_k, q_k in zip(p, q, strict=True):
-        h = np.polysub(np.polymul(p_k, q_k[::-1].conj()), np.polymul(p_k[::-1].conj(), q_k))
-        size = np.abs(h)
-        nonzero = np.flatnonzero(size > 1e-14 * np.max(size, initial=0.0))
-        zeros = np.roots(h[nonzero[0] : nonzero[-1] + 1]) if len(nonzero) > 1 else np.zeros(0)
-        near = zeros[np.abs(np.abs(zeros) - 1) < _NEAR]
-        rows.append(np.concatenate([[0.0, np.pi], _polished(p_k, q_k, np.angle(near))]))
-    width = max(map(len, rows))
-    omega = np.array([np.pad(row, (0, width - len(row)), constant_values=np.nan) for row in rows])
-    z = np.where(np.isin(omega, [0.0, np.pi]), np.cos(omega) + 0j, np.exp(1j * omega))
-    top, bottom = values(p, z), values(q, z)
-    free = np.abs(bottom) <= 1e-12 * np.sum(np.abs(q), axis=-1, keepdims=True)
-    gain = np.where(free, np.nan, -(top * bottom.conj()).real / np.where(free, 1.0, np.abs(bottom) ** 2))
-    return z.ravel(), gain + 0.0  # no negative zero
+def _values(over: Parts, a: complex, z: np.ndarray) -> list[np.ndarray]:
+    """p_0, p_1, p_2 at points (m,) of the circle; 0 where a root is as near as the next double."""
+    fixed, terms = mode_polynomials(over, a)
+    pairs = [(values_at(p, z), values_at(derivative(p), z)) for p in (fixed, *terms)]
+    return [np.where(np.abs(value) <= _NEXT_DOUBLE * np.abs(slope), 0.0, value) for value, slope in pairs]
 
 
-def _polished(p: np.ndarray, q: np.ndarray, omega: np.ndarray) -> np.ndarray:
-    """Newton steps on Im(p conj q) = 0 over w; d p(e^{iw})/dw = i z p'(z)."""
-    slope = np.arange(len(p) - 1, -1, -1)
-    for _ in range(3):
-        z = np.exp(1j * omega)
-        top, bottom = values(p, z), values(q, z)
-        value = (top * bottom.conj()).imag
-        moved = values(1j * slope * p, z) * bottom.conj() + top * values(1j * slope * q, z).conj()
-        flat = np.abs(moved.imag) <= 1e-8 * np.abs(moved)
-        step = np.where(flat, 0.0, value / np.where(flat, 1.0, moved.imag))
-        omega = omega - np.clip(step, -1e-3, 1e-3)
-    return omega
-
-
-def _on_circle(plane: Family, z: np.ndarray) -> tuple[np.ndarray, ...]:
-    return tuple(values(p[0], z) for p in (plane.fixed, *plane.terms))
+def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, quantity: str) -> None:
+    """The second way: the closed-loop state matrix M at gains (m, 2) has the eigenvalue z, M - zI being singular."""
+    if not len(gains):
+        return
+    matrices = mode_matrices(over, a, gains) - z[:, None, None] * np.eye(mode_matrices(over, a, gains[0]).shape[-1])
+    sigma = np.linalg.svd(matrices, compute_uv=False)
+    if np.any(sigma[:, -1] > _SINGULAR * sigma[:, 0]):
+        worst = int(np.argmax(sigma[:, -1] / sigma[:, 0]))
+        raise ArithmeticError(
+            f"{quantity}: exact numbers give the gains {gains[worst].tolist()} for a pole at {z[worst]:.6g}, and the "
+            "closed-loop matrix has none there: rounding of the state space moves its poles. Give the system in "
+            "triangular (modal) form"
+        )
 
 
 def _cross(p: Any, q: Any) -> Any:

@@ -7,6 +7,7 @@ certified roots.
 """
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -102,11 +103,75 @@ def plus(*terms: list[Any]) -> list[Any]:
 
 def pencil(p: Polynomial, q: Polynomial) -> Pencil:
     """Exact fractions as integers over one common denominator."""
-    size = max(map(len, (*p, *q)))
-    padded = [[Fraction(0)] * (size - len(x)) + [Fraction(y) for y in x] for x in (*p, *q)]
-    common = math.lcm(*(x.denominator for row in padded for x in row))
-    rows = [[int(x * common) for x in row] for row in padded]
-    return Pencil(Polynomial(*rows[:2]), Polynomial(*rows[2:]))
+    return Pencil(*over_integers(p, q)[0])
+
+
+def over_integers(*polynomials: Polynomial) -> tuple[list[Polynomial], int]:
+    """Exact fractions as integers, all of one length, and the one denominator that they were multiplied by."""
+    size = max(len(x) for p in polynomials for x in p)
+    padded = [[[Fraction(0)] * (size - len(x)) + [Fraction(y) for y in x] for x in p] for p in polynomials]
+    common = math.lcm(*(y.denominator for p in padded for x in p for y in x))
+    return [Polynomial(*([int(y * common) for y in x] for x in p)) for p in padded], common
+
+
+def combined(fixed: Polynomial, terms: Sequence[Polynomial], gains: Sequence[float]) -> Polynomial:
+    """p_0 + sum_i g_i p_i without rounding."""
+    factors = [Fraction(float(g)) for g in gains]
+    re, im = (
+        plus(base, *([g * x for x in term[i]] for g, term in zip(factors, terms, strict=True)))
+        for i, base in enumerate(fixed)
+    )
+    return Polynomial(re, im)
+
+
+def derivative(p: Polynomial) -> Polynomial:
+    """p'(z)."""
+    re, im = ([(len(part) - 1 - k) * x for k, x in enumerate(part[:-1])] for part in p)
+    return Polynomial(re or [Fraction(0)], im or [Fraction(0)])
+
+
+def moduli(p: Polynomial) -> Polynomial:
+    """|p_k|, for complex coefficients |re| + |im|: at |z| the size of the terms that p(z) sums up."""
+    (whole,), unit = over_integers(p)
+    return Polynomial([Fraction(abs(x) + abs(y), unit) for x, y in zip(*whole, strict=True)], [Fraction(0)])
+
+
+def values_at(p: Polynomial, z: Any) -> np.ndarray:
+    """p at complex doubles (m,), each value rounded once.
+
+    >>> values_at(Polynomial([1, -2, 1], [0, 0, 0]), [1.0 + 2**-40]).real.tolist() == [2.0**-80]  # (z - 1)^2
+    True
+    """
+    (whole,), unit = over_integers(p)
+    degree = len(whole.re) - 1
+    values = np.empty(len(z), dtype=complex)
+    for k, point in enumerate(np.asarray(z, dtype=complex).tolist()):
+        ratios = point.real.as_integer_ratio(), point.imag.as_integer_ratio()
+        step = max(bottom for _, bottom in ratios)
+        x, y = (top * (step // bottom) for top, bottom in ratios)
+        re, im, power = 0, 0, 1
+        for a, b in zip(*whole, strict=True):
+            re, im = re * x - im * y + a * power, re * y + im * x + b * power
+            power *= step
+        values[k] = complex(re / (unit * step**degree), im / (unit * step**degree))
+    return values
+
+
+def parallel_points(p: Polynomial, q: Polynomial) -> np.ndarray | None:
+    """The points of the circle but 1 and -1 where Im(p conj q) = 0; None where that holds at all of them.
+
+    >>> none = [0, 0]
+    >>> parallel_points(Polynomial([1, 0], none), Polynomial([0, 1], none)).tolist()  # z is real at 1 and -1 alone
+    []
+    """
+    (p, q), _ = over_integers(p, q)
+    top, bottom = _on_line(p), _on_line(q)
+    crossing = _crossing(top, bottom)
+    size = (max(map(abs, (*part.re, *part.im))) for part in (top, bottom))
+    if max(map(abs, crossing)) * 10**14 <= math.prod(size):  # decimals that would be parallel but for their last digits
+        return None
+    t = np.array(_real_roots(crossing), dtype=float)
+    return (1 + 1j * t) / (1 - 1j * t)
 
 
 def critical_gains(g: Pencil) -> np.ndarray | None:
@@ -119,7 +184,7 @@ def critical_gains(g: Pencil) -> np.ndarray | None:
     if not any(g.q.re) and not any(g.q.im):
         return np.zeros(0)
     top, bottom = (_on_line(p) for p in g)
-    crossing = plus(product(top.im, bottom.re), [-x for x in product(top.re, bottom.im)])
+    crossing = _crossing(top, bottom)
     if not any(crossing):  # p + g q is its own mirror image, and half of its roots are not inside
         return None
     gains = [_gain(_at(top, t), _at(bottom, t)) for t in _real_roots(crossing)]
@@ -150,6 +215,11 @@ def _integers(values: np.ndarray) -> tuple[np.ndarray, int]:
     whole = np.empty(len(ratios), dtype=object)
     whole[:] = [top * (unit // bottom) for top, bottom in ratios]
     return whole.reshape(values.shape), unit
+
+
+def _crossing(p: Polynomial, q: Polynomial) -> Integers:
+    """Im(p conj q) for a real variable."""
+    return plus(product(p.im, q.re), [-x for x in product(p.re, q.im)])
 
 
 def _on_line(p: Polynomial) -> Polynomial:

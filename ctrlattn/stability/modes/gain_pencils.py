@@ -1,6 +1,6 @@
-"""(z - skip - feedback a) den(z) + num(z) over one gain, the others fixed: exact polynomial and state matrix of a mode.
+"""p(z) = (z - skip - feedback a) den(z) + num(z) = p_0(z) + sum_i g_i p_i(z): a mode in terms of its gains.
 
-The sister of `gain_polynomials`, whose coefficients are rounded products: a region is decided by numbers that are not.
+As polynomials of exact numbers, and as state matrices: the two ways that check each other.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from ctrlattn.linear.mode_matrix import controller_realization
 from ctrlattn.linear.realization import Realization
 from ctrlattn.loop import Loop
 from ctrlattn.stability.modes.closed_loop import controller_fraction
-from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, pencil, plus, product
+from ctrlattn.stability.modes.exact_gains import Pencil, Polynomial, combined, pencil, plus, product
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
@@ -59,25 +59,28 @@ def parts(loop: Loop, axes: Sequence[Any]) -> Parts:
     return Parts(loop, _part("", fixed), tuple(part(axis) for axis in axes))
 
 
-def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
-    """The closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
+def mode_polynomials(over: Parts, a: complex) -> tuple[Polynomial, list[Polynomial]]:
+    """p_0 and the p_i of the closed-loop polynomial p_0 + sum_i g_i p_i of mode a, without rounding."""
     everything = (over.fixed, *over.axes)
     den = [Fraction(1)]
     for part in everything:
         den = product(den, part.den)
     fixed, *terms = (product(part.num, _product_of_others(everything, i)) for i, part in enumerate(everything))
-    alpha = {"": (_ZERO[0], _ZERO[0]), "skip": (Fraction(1), _ZERO[0]), "feedback": _parts_of(a)}
-    moved = [alpha[part.name] for part in over.axes]
-    skip, feedback = (
-        _ZERO[0] if name in {part.name for part in over.axes} else Fraction(float(getattr(over.loop, name)))
-        for name in _LOOP
-    )
-    gain = Fraction(float(first))
-    re = skip + feedback * _parts_of(a)[0] + gain * moved[0][0]
-    im = feedback * _parts_of(a)[1] + gain * moved[0][1]
-    p = plus([*den, _ZERO[0]], [-re * x for x in den], fixed, [gain * x for x in terms[0]])
-    q = plus([-moved[1][0] * x for x in den], terms[1])
-    return pencil(Polynomial(p, [-im * x for x in den]), Polynomial(q, [-moved[1][1] * x for x in den]))
+    moved = {"": (_ZERO[0], _ZERO[0]), "skip": (Fraction(1), _ZERO[0]), "feedback": _parts_of(a)}
+    names = {part.name for part in over.axes}
+    skip, feedback = (_ZERO[0] if name in names else Fraction(float(getattr(over.loop, name))) for name in _LOOP)
+    re, im = (feedback * x for x in _parts_of(a))
+    first = Polynomial(plus([*den, _ZERO[0]], [-(skip + re) * x for x in den], fixed), [-im * x for x in den])
+    return first, [
+        Polynomial(plus([-moved[part.name][0] * x for x in den], term), [-moved[part.name][1] * x for x in den])
+        for part, term in zip(over.axes, terms, strict=True)
+    ]
+
+
+def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
+    """The closed-loop polynomial of mode a at the first gain as p + g q, g the second."""
+    fixed, (along, across) = mode_polynomials(over, a)
+    return pencil(combined(fixed, [along], [first]), across)
 
 
 def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[float], np.ndarray]:

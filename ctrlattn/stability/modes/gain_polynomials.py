@@ -1,11 +1,10 @@
-"""p(z) = (z - skip - feedback a) den(z) + num(z) = p_0(z) + sum_i g_i p_i(z): the closed loop in terms of its gains.
+"""How the closed-loop poles of a mode move with its gains: p(z) = p_0(z) + sum_i g_i p_i(z), coefficients exact.
 
 A gain is named by the loop ("kp", "ki", "kd" of its PID, "skip", "feedback") and then stands for its absolute value,
 or it is any LTI system G, which acts in parallel to the controller as g G(z) with states of its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -13,27 +12,19 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ctrlattn.arrays import require_real
-from ctrlattn.controllers import PID, Fraction, as_controller
+from ctrlattn.controllers import PID, as_controller
 from ctrlattn.errors import InputError
-from ctrlattn.linear.mode_polynomial import mode_polynomial, roots
+from ctrlattn.linear.boundary import EPS
 from ctrlattn.linear.modes import mode
+from ctrlattn.linear.polynomial_roots import integer_roots
 from ctrlattn.loop import Loop, require_scalar_gains
-from ctrlattn.stability.modes.gain_pencils import mode_matrices, parts, require_values
+from ctrlattn.stability.modes.exact_gains import Polynomial, combined, derivative, moduli, over_integers, values_at
+from ctrlattn.stability.modes.gain_pencils import Parts, mode_matrices, mode_polynomials, parts, require_values
 
 _PID = ("kp", "ki", "kd")
 _LOOP = ("skip", "feedback")
-
-
-class Family(NamedTuple):
-    """p_0 (modes, n + 1) and p_i (gains, modes, n + 1), complex, descending powers; p is monic for all gains."""
-
-    fixed: np.ndarray
-    terms: np.ndarray
-    modes: np.ndarray  # (modes,) complex: eigenvalues of the attention matrix
-
-    def at(self, gains: Any) -> np.ndarray:
-        """p for gains (..., gains): (..., modes, n + 1)."""
-        return self.fixed + np.einsum("...g,gmk->...mk", require_real("gains", gains), self.terms)
+_POLISH = 50  # steps, of which a cluster may take many
+_TRACES = 1e-6  # how far the two ways may differ
 
 
 class PoleSensitivity(NamedTuple):
@@ -43,8 +34,8 @@ class PoleSensitivity(NamedTuple):
     derivative: np.ndarray  # (n, gains) complex; inf at a repeated pole, which moves as a root of the gain
 
 
-def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Family:
-    """The polynomials of all modes of a spectrum in the gains `axes`."""
+def gain_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
+    """The modes (m,) of a spectrum, complex, of a loop that is affine in the gains `axes`; else InputError."""
     mode(require_scalar_gains(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
     a = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
@@ -52,23 +43,19 @@ def family(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> Fam
     for axis in axes:
         if isinstance(axis, str) and axis not in (*_PID, *_LOOP):
             raise InputError(f"{quantity}: a gain is one of {(*_PID, *_LOOP)} or an LTI system, got {axis!r}")
-    fractions, den = _over_one_denominator([_fixed(loop, axes, quantity), *_terms(loop, axes)])
-    skip, feedback = (0.0 if name in axes else getattr(loop, name) for name in _LOOP)
-    fixed = mode_polynomial(fractions[0], den, skip + feedback * a)
-    moved = {"skip": -np.ones_like(a), "feedback": -a}
-    terms = [
-        moved[axis][:, None] * np.append(0.0, den) if axis in moved else np.append(0.0, num) * np.ones((len(a), 1))
-        for axis, num in zip(axes, fractions[1:], strict=True)
-    ]
-    return Family(fixed, np.array(terms).reshape(len(axes), len(a), len(den) + 1), a)
+        if not isinstance(axis, str):
+            require_real("the controller", as_controller(axis).fraction()[1])
+        elif axis in _PID and not isinstance(loop.controller or PID(), PID):
+            raise InputError(
+                f"{quantity}: kp, ki and kd are gains of a PID, the controller is a {type(loop.controller).__name__}: "
+                "give the LTI system that the gain multiplies"
+            )
+    return a
 
 
-def values(p: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """p (..., n + 1) at z (..., m), row by row."""
-    result = np.zeros(np.broadcast_shapes((*p.shape[:-1], 1), z.shape), dtype=complex)
-    for k in range(p.shape[-1]):
-        result = result * z + p[..., k, None]
-    return result
+def real_if_real(a: complex) -> complex:
+    """A float where the imaginary part is zero: real modes have real matrices."""
+    return a.real if a.imag == 0 else a
 
 
 def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensitivity:
@@ -91,6 +78,9 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     ------
     InputError
         A loop that is not linear and time-invariant, an unknown gain, the gain of a PID where there is none.
+    ArithmeticError
+        The state matrix of the closed loop contradicts a derivative: the power sums of the poles move as the traces
+        of its powers.
 
     References
     ----------
@@ -105,15 +95,56 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     """
     if np.ndim(a) != 0:
         raise InputError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
-    polynomials = family(loop, gains, a, "pole_sensitivity")
-    p = polynomials.at(_present(loop, gains))[0]
-    poles = roots(p)
-    poles = poles[np.argsort(-np.abs(poles), kind="stable")]
-    slope = values(p[:-1] * np.arange(len(p) - 1, 0, -1), poles)
-    # Rounding parts a double root by the root of the precision: closer poles have no derivative in float64.
-    repeated = np.abs(slope) <= 1e-7 * values(np.abs(p).astype(complex), np.abs(poles).astype(complex)).real
-    derivative = [-values(term[0], poles) / np.where(repeated, 1.0, slope) for term in polynomials.terms]
-    return PoleSensitivity(poles, np.where(repeated[:, None], np.inf, np.array(derivative).T.reshape(len(poles), -1)))
+    alpha = real_if_real(complex(gain_modes(loop, gains, a, "pole_sensitivity")[0]))
+    over, present = parts(loop, gains), _present(loop, gains)
+    fixed, terms = mode_polynomials(over, alpha)
+    p = combined(fixed, terms, present.tolist())
+    poles = _poles(p, mode_matrices(over, alpha, present))
+    slope = values_at(derivative(p), poles)
+    # The last digits of the given gains part a double root by their root: closer poles have no derivative.
+    size = np.abs(values_at(moduli(p), np.abs(poles)))
+    repeated = np.abs(slope) <= 1e-7 * size
+    moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, slope) for term in terms])
+    moved = moved.T.reshape(len(poles), len(gains))
+    if not repeated.any():
+        _require_traces(over, alpha, present, poles, moved)
+    return PoleSensitivity(poles, np.where(repeated[:, None], np.inf, moved))
+
+
+def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
+    """The roots of exact numbers, descending modulus: certified for a real mode, polished eigenvalues for a complex."""
+    (whole,), _ = over_integers(p)
+    poles = np.linalg.eigvals(matrix).astype(complex) if any(whole.im) else integer_roots(whole.re)
+    for _ in range(_POLISH if any(whole.im) else 0):
+        step = values_at(p, poles)
+        slope = values_at(derivative(p), poles)
+        apart = poles[:, None] - poles
+        # Ehrlich and Aberth: Newton's step, which the other roots push away.
+        near = np.abs(apart) <= EPS * np.abs(poles)
+        push = np.sum(np.where(near, 0.0, 1 / np.where(near, 1.0, apart)), axis=1)
+        below = slope - step * push
+        step = np.divide(step, below, out=np.zeros_like(step), where=below != 0)
+        poles = poles - step
+        if np.all(np.abs(step) <= EPS * np.abs(poles)):
+            break
+    return poles[np.argsort(-np.abs(poles), kind="stable")]
+
+
+def _require_traces(over: Parts, a: complex, gains: np.ndarray, poles: np.ndarray, moved: np.ndarray) -> None:
+    """The state matrix tells the same: sum_k poles_k^(m-1) d poles_k / dg = tr(M^(m-1) dM/dg) for m = 1 ... n."""
+    matrix, still = mode_matrices(over, a, gains), mode_matrices(over, a, np.zeros(len(gains)))
+    slopes = mode_matrices(over, a, np.eye(len(gains))) - still
+    power = np.eye(len(matrix))
+    for m in range(len(matrix)):
+        traces = np.array([np.trace(power @ slope) for slope in slopes])
+        sums = poles**m @ moved
+        size = np.abs(poles) ** m @ np.abs(moved) + np.linalg.norm(power) * np.linalg.norm(slopes, axis=(1, 2))
+        if np.any(np.abs(traces - sums) > _TRACES * size):
+            raise ArithmeticError(
+                "pole_sensitivity: the polynomial and the state matrix of the closed loop give different derivatives: "
+                "rounding of the state space moves its poles. Give the system in triangular (modal) form"
+            )
+        power = power @ matrix
 
 
 def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
@@ -141,12 +172,11 @@ def root_locus(loop: Loop, gain: Any, a: complex, at: Any) -> np.ndarray:
     >>> root_locus(Loop(CausalMean(), controller=PID(0.6)), "kp", 0.5, [0.0, 0.25, 1.0]).real.ravel().tolist()
     [0.5, 0.25, -0.5]
     """
-    values_at = require_values(at, "root_locus")[:, None]
-    mode_of = family(loop, [gain], a, "root_locus").modes
-    if len(mode_of) != 1:
-        raise InputError(f"root_locus is of one mode, got {len(mode_of)} eigenvalues")
-    value = complex(mode_of[0])
-    matrices = mode_matrices(parts(loop, [gain]), value.real if value.imag == 0 else value, values_at)
+    gains = require_values(at, "root_locus")[:, None]
+    modes = gain_modes(loop, [gain], a, "root_locus")
+    if len(modes) != 1:
+        raise InputError(f"root_locus is of one mode, got {len(modes)} eigenvalues")
+    matrices = mode_matrices(parts(loop, [gain]), real_if_real(complex(modes[0])), gains)
     return branches(np.linalg.eigvals(matrices).astype(complex))
 
 
@@ -162,58 +192,10 @@ def branches(poles: np.ndarray) -> np.ndarray:
     return ordered
 
 
-def _pid(loop: Loop, quantity: str) -> PID:
+def _present(loop: Loop, axes: Sequence[Any]) -> np.ndarray:
     controller = loop.controller or PID()
-    if not isinstance(controller, PID):
-        raise InputError(
-            f"{quantity}: kp, ki and kd are gains of a PID, the controller is a {type(controller).__name__}: give the "
-            "LTI system that the gain multiplies"
-        )
-    return controller
-
-
-def _fixed(loop: Loop, axes: Sequence[Any], quantity: str) -> Fraction:
-    """The controller without the gains that vary."""
-    varied = [axis for axis in axes if isinstance(axis, str) and axis in _PID]
-    if not varied:
-        return (loop.controller or PID()).fraction()
-    zeros: dict[str, Any] = dict.fromkeys(varied, 0.0)
-    return replace(_pid(loop, quantity), **zeros).fraction()
-
-
-def _terms(loop: Loop, axes: Sequence[Any]) -> list[Fraction]:
-    """What each gain multiplies, as a controller; nothing for the gains of the loop."""
-    none = (np.zeros(1), np.ones(1))
-
-    def alone(axis: Any) -> Fraction:
-        if not isinstance(axis, str):
-            return as_controller(axis).fraction()
-        if axis in _LOOP:
-            return none
-        unit: dict[str, Any] = {**dict.fromkeys(_PID, 0.0), axis: 1.0}
-        return replace(_pid(loop, "gains"), **unit).fraction()
-
-    return [alone(axis) for axis in axes]
-
-
-def _present(loop: Loop, axes: Sequence[Any]) -> list[float]:
-    controller = loop.controller or PID()
-    return [
+    values = (
         0.0 if not isinstance(axis, str) else float(getattr(loop if axis in _LOOP else controller, axis))
         for axis in axes
-    ]
-
-
-def _over_one_denominator(fractions: list[Fraction]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Numerators over the product of all denominators, padded to its length; monic."""
-    dens = [require_real("the controller", den) for _, den in fractions]
-    product = np.ones(1)
-    for den in dens:
-        product = np.polymul(product, den)
-    numerators = []
-    for i, (num, _) in enumerate(fractions):
-        grown = np.atleast_1d(require_real("the controller", num))
-        for j, den in enumerate(dens):
-            grown = grown if j == i else np.polymul(grown, den)
-        numerators.append(np.pad(grown, (len(product) - len(grown), 0)) / product[0])
-    return numerators, product / product[0]
+    )
+    return np.array([*values])

@@ -32,7 +32,8 @@ def stability_interval(controller: Any) -> Interval:
     For the printed PID law, all three Jury conditions of the cubic are linear in alpha, so that for every real
     gain the set is one interval, with P, I, D the gains:
     P + I/2 + 2D - 1 < alpha < 1 + P + I D/(1+D), provided |D| < 1 and I >= 0; else empty (also for I > 4(1+D)).
-    For any other controller: `stability_set`, where it is one interval.
+    Poles on both sides of both ends confirm it; where they do not, and for any other controller, it is
+    `stability_set`, where that is one interval.
 
     Parameters
     ----------
@@ -60,8 +61,9 @@ def stability_interval(controller: Any) -> Interval:
     """
     controller = known_controller(controller, "stability_interval")
     if isinstance(controller, PID) and controller.form == "printed":
-        low, high = printed_interval(controller.kp, controller.ki, controller.kd)
-        return float(low), float(high)
+        low, high = map(float, printed_interval(controller.kp, controller.ki, controller.kd))
+        if low < high and _ends_hold(controller, [(low, high)]):
+            return low, high
     intervals = stability_set(controller)
     if len(intervals) > 1:
         raise InputError(f"the stable set is a union of {len(intervals)} intervals {intervals}: use stability_set")

@@ -30,11 +30,12 @@ _LOST_DIGITS = "{} lost: rounding changes it by a share of {:.0e}. Give the syst
 
 
 class Truncation(NamedTuple):
-    """A balanced truncation: ||G - G_r||_inf <= error_bound, twice the sum of the Hankel values left out."""
+    """A balanced truncation: residual <= ||G - G_r||_inf <= error_bound, twice the sum of the values left out."""
 
     system: control.StateSpace
     error_bound: float
     hankel: np.ndarray  # (n,) all Hankel singular values, descending
+    residual: float  # the largest error seen at frequencies about the poles, a lower bound of ||G - G_r||_inf
 
 
 def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndarray:
@@ -174,12 +175,14 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     g = unit.system
     reduced = Realization(left @ g.a @ right, left @ g.b, g.c @ right, g.d, g.continuous)
     bound = float(2 * hankel[r:].sum())
-    _require_bound(g, reduced, bound)
+    error = _largest_error(g, reduced, bound)
     named = to_control(_in_given_units(reduced, unit), system.dt)
-    bound, *values = (times_power(float(s), unit.exponent, "balanced_truncation") for s in (bound, *hankel))
+    bound, error, *values = (
+        times_power(float(s), unit.exponent, "balanced_truncation") for s in (bound, error, *hankel)
+    )
     named.set_inputs(system.input_labels)
     named.set_outputs(system.output_labels)
-    return Truncation(named, bound, np.array(values))
+    return Truncation(named, bound, np.array(values), error)
 
 
 def controllability_factor(g: Realization) -> np.ndarray:
@@ -395,11 +398,11 @@ def _in_given_units(g: Realization, unit: Scaled) -> Realization:
     return Realization(unit.rate * g.a, root * g.b, root * g.c, d, g.continuous)
 
 
-def _require_bound(g: Realization, reduced: Realization, bound: float) -> None:
-    """The error keeps its bound at frequencies about every pole, but for rounding."""
+def _largest_error(g: Realization, reduced: Realization, bound: float) -> float:
+    """The error at frequencies about every pole, which keeps its bound but for rounding."""
     grid = pole_grid(g)
     if not g.d.size:
-        return
+        return 0.0
     responses = g.responses(grid)
     excess = float(np.max(largest_gains(responses - reduced.responses(grid))))
     if excess > bound * (1 + 1e-6) + 1e-9 * float(np.max(largest_gains(responses))):
@@ -407,3 +410,4 @@ def _require_bound(g: Realization, reduced: Realization, bound: float) -> None:
             f"balanced_truncation: the error is {excess:.3g}, the bound {bound:.3g} (both scaled): "
             "rounding takes the digits of a gramian"
         )
+    return excess

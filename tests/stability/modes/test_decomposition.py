@@ -1,12 +1,19 @@
 """D-decomposition against the closed form of the printed law, poles on a grid, and the equations themselves."""
 
+from fractions import Fraction
+
 import control
+import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, gain_intervals, gain_region, rms_norm, stability_set
+from ctrlattn.errors import InputError
 from ctrlattn.stability import closed_loop_poles, gain_boundary, gain_lines, gain_radius, stability_interval
+from ctrlattn.stability.modes import decomposition
+from ctrlattn.stability.modes.critical import critical_modes
+from ctrlattn.stability.modes.exact_gains import Polynomial
 
 CHAIN = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
 
@@ -90,6 +97,68 @@ def test_lines_of_the_printed_law():
     assert_allclose(lines[0], (0.0, 1.0, 0.0), atol=1e-12)
     assert_allclose(lines[1], np.array([1.0, 0.5, 1.4]) / np.hypot(1, 0.5), rtol=1e-12)
     assert gain_lines(CHAIN, ("kp", "ki"), 0.5 + 0.2j)[1:] == []  # a complex mode meets -1 at a point
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+@pytest.mark.parametrize("seed", range(5))
+def test_lines_of_skip_and_feedback_hold_every_critical_mode(seed, form):
+    """skip + a feedback = alpha(w) wherever alpha(w) = e^{iw} + C(e^{iw}) is real, not at z = 1 and -1 alone."""
+    kp, ki, kd = np.random.default_rng(seed).uniform(0.05, 0.6, 3) * (1, 0.5, 0.3)
+    controller = PID(kp, ki, kd, form=form)
+    loop = Loop(CausalMean(), skip=0.9, feedback=-0.7, controller=controller)
+    lines = np.array(gain_lines(loop, ("skip", "feedback"), 0.4))
+    assert_allclose(lines[:, 1] / lines[:, 0], 0.4, rtol=1e-12)
+    assert_allclose(np.sort(lines[:, 2] / lines[:, 0]), critical_modes(controller), rtol=1e-9)
+
+
+@pytest.mark.parametrize("axes", [("feedback", "skip"), ("skip", "feedback")])
+def test_a_mode_of_zero_leaves_the_lines_to_the_skip(axes):
+    controller = PID(0.3, 0.2, 0.1)
+    lines = np.array(gain_lines(Loop(CausalMean(), controller=controller), axes, 0.0))
+    along = [axis == "skip" for axis in axes]
+    assert_allclose(lines[:, :2], np.tile(along, (len(lines), 1)), atol=1e-15)
+    assert_allclose(np.sort(lines[:, 2]), critical_modes(controller), rtol=1e-9)
+
+
+def test_a_notch_that_two_systems_share_is_a_line_at_its_frequency():
+    # Both gains multiply (z^2 - z + 1): a pole at e^{i pi/3} is moved by neither, or is there for no gain.
+    notch = [control.tf(np.polymul([1.0, -1.0, 1.0], [1.0, zero]), [1.0, 0.0, 0.0, 0.0], 1) for zero in (0.2, -0.4)]
+    loop = Loop(CausalMean(), skip=0.0, feedback=1.0)
+    assert all(np.isfinite(line).all() for line in gain_lines(loop, notch, 0.5))
+    assert len(gain_lines(loop, notch, 0.5)) == 2  # z = 1 and z = -1
+    assert np.isnan(gain_boundary(loop, notch, 0.5, [np.pi / 3])).all()
+
+
+def test_the_curve_of_a_slow_memory_goes_on_to_the_lowest_frequencies():
+    """den(e^{iw}) is near (1e-3)^4 there, and still known to its last digits."""
+    slow = control.tf([1e-14], np.poly([0.999, 0.999, 0.998, 0.997]), 1)
+    loop = Loop(CausalMean(), skip=0.9, feedback=-0.7, controller=slow)
+    omega = np.array([1e-5, 1e-4, 1e-3, 1e-2])
+    curve = gain_boundary(loop, ("skip", slow), 0.5, omega)
+    z = np.exp(1j * omega)
+    with mpmath.workdps(60):
+        c = np.array([complex(1e-14 / mpmath.polyval(slow.den[0][0].tolist(), mpmath.mpmathify(x))) for x in z])
+    # z - skip + 0.35 + (1 + g) c = 0, its imaginary and its real part.
+    g = -z.imag / c.imag - 1
+    assert_allclose(curve, np.stack([(z + 0.35 + (1 + g) * c).real, g], axis=-1), rtol=1e-9)
+
+
+def test_gains_whose_pole_the_state_matrix_has_not_are_refused(monkeypatch):
+    exact = decomposition.mode_polynomials
+
+    def wrong(over, a):
+        fixed, terms = exact(over, a)
+        return Polynomial([*fixed.re[:-1], fixed.re[-1] + Fraction(1, 1000)], fixed.im), terms
+
+    monkeypatch.setattr(decomposition, "mode_polynomials", wrong)
+    for call in (gain_lines, lambda *loop: gain_boundary(*loop, [1.0])):
+        with pytest.raises(ArithmeticError, match="closed-loop matrix"):
+            call(CHAIN, ("kp", "ki"), 0.5)
+
+
+def test_a_boundary_is_of_one_mode():
+    with pytest.raises(InputError, match="of one mode, got 2"):
+        gain_boundary(CHAIN, ("kp", "ki"), [0.5, 0.2], [1.0])
 
 
 def test_any_lti_controller_and_any_two_systems():

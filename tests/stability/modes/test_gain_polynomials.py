@@ -1,12 +1,17 @@
 """The closed-loop polynomial in its gains: against the poles of each loop, and against differences."""
 
+from fractions import Fraction
+
 import control
+import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, pole_sensitivity
 from ctrlattn.stability import closed_loop_poles, root_locus
+from ctrlattn.stability.modes import gain_polynomials
+from ctrlattn.stability.modes.exact_gains import Polynomial
 
 CHAIN = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05))
 
@@ -51,3 +56,53 @@ def test_the_locus_of_a_mode_under_p_is_a_straight_line(a):
     gains = np.array([0.0, 0.25, 1.0, -2.0])
     locus = root_locus(Loop(CausalMean(), skip=0.9, feedback=-0.8, controller=PID(0.6)), "kp", a, gains)
     assert_allclose(locus[:, 0], 0.9 - 0.8 * a - gains, atol=1e-14)
+
+
+def _derivatives(c, other, loop, a, pole):
+    """d pole / d (skip, feedback, gain of `other`) at 60 digits, by Newton's method from a double."""
+    num, den = ([mpmath.mpf(float(x)) for x in np.ravel(part[0][0])] for part in (c.num, c.den))
+    top, bottom = ([mpmath.mpf(float(x)) for x in np.ravel(part[0][0])] for part in (other.num, other.den))
+    alpha = mpmath.mpf(loop.skip) + mpmath.mpf(loop.feedback) * mpmath.mpmathify(a)
+
+    def p(z):
+        return ((z - alpha) * mpmath.polyval(den, z) + mpmath.polyval(num, z)) * mpmath.polyval(bottom, z)
+
+    z = mpmath.mpmathify(complex(pole))
+    for _ in range(6):
+        slope = mpmath.diff(p, z)
+        z -= p(z) / slope
+    assert abs(complex(z) - pole) <= 1e-13 * max(1.0, abs(pole))  # the pole itself has all its digits
+    terms = [
+        mpmath.polyval(den, z) * mpmath.polyval(bottom, z),
+        mpmath.mpmathify(a) * mpmath.polyval(den, z) * mpmath.polyval(bottom, z),
+        -mpmath.polyval(top, z) * mpmath.polyval(den, z),
+    ]
+    return [complex(term / mpmath.diff(p, z)) for term in terms]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_derivatives_of_slow_and_clustered_poles_have_their_digits(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 7))
+    c = control.tf(
+        rng.normal(size=n) * 10.0 ** rng.integers(-3, 2), np.poly(rng.choice([0.999, 0.99, 0.9, 0.5, 0.0], n)), 1
+    )
+    other = control.tf([1.0, 0.2], [1.0, -0.6], 1)
+    loop = Loop(CausalMean(), skip=0.9, feedback=-0.7, controller=c)
+    a = [0.5, 0.3 + 0.4j][seed % 2]
+    moved = pole_sensitivity(loop, a, ["skip", "feedback", other])
+    with mpmath.workdps(60):
+        for pole, derivative in zip(moved.poles, moved.derivative, strict=True):
+            if np.all(np.isfinite(derivative)):
+                expected = np.array(_derivatives(c, other, loop, a, pole))
+                assert_allclose(derivative, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_a_derivative_that_the_state_matrix_contradicts_is_refused(monkeypatch):
+    exact = gain_polynomials.mode_polynomials
+    rounded = Polynomial([Fraction(1001, 1000)], [Fraction(0)])
+    monkeypatch.setattr(
+        gain_polynomials, "mode_polynomials", lambda over, a: (exact(over, a)[0], [rounded] * len(over.axes))
+    )
+    with pytest.raises(ArithmeticError, match="different derivatives"):
+        pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp"])

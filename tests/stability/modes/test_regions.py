@@ -86,6 +86,13 @@ def test_printed_closed_form_equals_the_general_method():
             assert_allclose(general, [(low, high)], atol=1e-9)
 
 
+@pytest.mark.parametrize("wrong", [(0.1, 1.8), (0.15, 1.9), (0.2, 1.8238), (-0.5, 3.0)])
+def test_a_closed_form_that_the_poles_contradict_is_not_returned(monkeypatch, wrong):
+    right = stability_interval(PID(0.8, 0.5, 0.05))
+    monkeypatch.setattr(regions, "printed_interval", lambda *gains: wrong)
+    assert_allclose(stability_interval(PID(0.8, 0.5, 0.05)), right, rtol=1e-9)
+
+
 def test_published_gains():
     assert_allclose(stability_interval(PID(0.8, 0.5, 0.05)), [0.15, 1.8 + 0.5 * 0.05 / 1.05], rtol=1e-14)
     assert_allclose(stability_interval(PID(0.8, 0.5, 0.05, form="ema")), [-0.388, 2.041], atol=6e-4)

@@ -69,6 +69,7 @@ def test_truncation_keeps_its_bound(make, order):
     reduced = balanced_truncation(system, order)
     error = hinf_norm(control.ss(system.A, system.B, system.C, system.D, system.dt) - reduced.system)
     assert error <= reduced.error_bound * (1 + 1e-6)
+    assert 0.5 * error <= reduced.residual <= error * (1 + 1e-6)
     assert error >= reduced.hankel[order] * (1 - 1e-6)  # no system of this order does better than the next value
     assert reduced.system.nstates == order
     assert reduced.system.input_labels == system.input_labels
@@ -78,10 +79,18 @@ def test_full_order_is_the_system_itself():
     system = random_system(5, 6, 1)
     reduced = balanced_truncation(system, 6)
     assert reduced.error_bound == 0.0
+    assert reduced.residual < 1e-9 * hinf_norm(system)
     z = np.exp(0.7j)
     assert_allclose(reduced.system(z), system(z), rtol=1e-9)
     assert_allclose(np.diag(controllability_gramian(reduced.system)), reduced.hankel, rtol=1e-8)
     assert_allclose(np.diag(observability_gramian(reduced.system)), reduced.hankel, rtol=1e-8)
+
+
+def test_the_residual_of_one_pole_left_out_is_known():
+    # Order 0 of k/(z - .5) keeps D = 0: the error is the system, k/.5 at z = 1, and the bound 2 k/(1 - .25).
+    for k in (1.0, 1e-6, 1e6):
+        reduced = balanced_truncation(control.ss(0.5, 1, k, 0, 1), 0)
+        assert_allclose([reduced.residual, reduced.error_bound], [2 * k, 2 * k / 0.75], rtol=1e-6)
 
 
 def test_tolerance_takes_the_smallest_order():
