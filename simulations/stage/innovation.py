@@ -177,12 +177,21 @@ def _unrelated(F, document):
     return out
 
 
+def _share(y, prediction, mean):
+    """Share of the variance of y about the mean that the prediction has."""
+    return float(1 - ((y - prediction) ** 2).sum() / ((y - mean) ** 2).sum())
+
+
 def _by_document(contributions, x, p, x_mean, F_mean, document):
-    values = {"share of the variance": []}
+    values = {"share of the variance": [], "share of the token alone": [], "squared size": []}
     for i in range(document.max() + 1):
         at = document == i
         v, centred = x[at] - p[at], p[at] - x_mean[at]
-        values["share of the variance"].append(1 - (v**2).sum() / ((x[at] - x_mean[at]) ** 2).sum())
+        values["share of the variance"].append(_share(x[at], p[at], x_mean[at]))
+        values["squared size"].append(float((contributions["attention"][at] ** 2).mean()))
+        if "own token" in contributions:
+            own, attention = contributions["own token"][at], contributions["attention"][at]
+            values["share of the token alone"].append(_share(attention, own, F_mean[at]))
         for name, F in contributions.items():
             raw = two_gains(F[at], p[at], v)
             shift = 0.0 if name.startswith("planted") else F_mean[at]

@@ -1,0 +1,122 @@
+"""cost(S) = loss without the attention layers S - loss: random sets of eight, single layers, and what foretells them.
+
+This module measures for the scene `03_drop.py --control` what eight attention layers that are drawn at random cost,
+what each layer costs alone, and which signal of a layer says so beforehand.
+"""
+
+import json
+from collections import namedtuple
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from ctrlattn.checkpoints import drop, evaluate
+from ctrlattn.checkpoints.measure.layer_functions import layer_functions
+from ctrlattn.checkpoints.network.watch import watch
+from stage.feedback_sign import window
+from stage.statistics import interval
+
+Size = namedtuple("Size", "documents tokens sets eight probed draws")
+
+PLAN = Path(__file__).parents[1] / "configs" / "drop_control.json"
+STEP = 1e-2  # of the length of a token, for the Jacobian's norm
+
+
+def planned(full):
+    """The size of a run from the plan, which was fixed before it, and the plan's SHA-256."""
+    text = PLAN.read_bytes()
+    return Size(**json.loads(text)["full" if full else "small"]), sha256(text).hexdigest()
+
+
+def beginnings(texts, checkpoint, size):
+    """(documents, tokens): the first tokens of each document that is long enough."""
+    rows = []
+    for text in texts:
+        if len(text) > 8 * size.tokens and len(rows) < size.documents:
+            rows.append(window(checkpoint, text, size.tokens))
+    return np.array(rows)
+
+
+def drawn_sets(size, layers):
+    """Sets of layers, drawn at random without replacement from seed 0."""
+    rng = np.random.default_rng(0)
+    return [sorted(rng.permutation(layers)[: size.eight].tolist()) for _ in range(size.sets)]
+
+
+def costs(runs, ids, sets):
+    """{name of a set: {layers, cost of each document}}, each kept in a file; paired with the whole network."""
+
+    def losses(network):
+        return evaluate(network, ids).window_losses.tolist()
+
+    whole = runs.stored("control whole", lambda: {"losses": losses(runs.checkpoint)})["losses"]
+    results = {}
+    for name, layers in sets.items():
+        result = runs.stored(f"control {name}", lambda s=layers: {"losses": losses(drop(runs.checkpoint, attention=s))})
+        results[name] = {"layers": layers, "values": np.subtract(result["losses"], whole).round(5).tolist()}
+    return results
+
+
+def jacobian_norms(checkpoint, documents):
+    """RMS growth |F(x + v) - F(x)|/|v| of attention for random small v, each token's as long as its share: (layers,).
+
+    This is the Frobenius norm of the Jacobian of the contribution over sqrt(n d), in units of tokens' lengths.
+    """
+    squares = np.zeros(len(checkpoint.layers))
+    attention = {s.layer: s for s in checkpoint.sublayers() if s.kind == "attention"}
+    for i, ids in enumerate(documents):
+        generator = torch.Generator().manual_seed(i)
+        for layer, (f, h) in enumerate(layer_functions(checkpoint, ids)):
+            length = h.norm(dim=-1, keepdim=True)
+            v = torch.randn(h.shape, generator=generator) * length / h.shape[-1] ** 0.5 * STEP
+            outputs = []
+            with watch([attention[layer]], lambda s, x, u, F, out=outputs: out.append(F[0])), torch.no_grad():
+                f(h[None]), f((h + v)[None])
+            change = (outputs[1] - outputs[0]).norm(dim=-1) / (length[:, 0] * STEP)
+            squares[layer] += float(change[1:].square().mean()) / len(documents)  # without the token that rests
+    return np.sqrt(squares)
+
+
+def spearman(signal, cost, draws):
+    """Spearman's rank correlation over layers with its bootstrap interval (95 %, percentiles, seed 0)."""
+    signal, cost, rng = np.asarray(signal), np.asarray(cost), np.random.default_rng(0)
+    at = rng.integers(len(cost), size=(draws, len(cost)))
+    values = [spearmanr(signal[rows], cost[rows]).statistic for rows in at]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return {"mean": float(spearmanr(signal, cost).statistic), "low": float(low), "high": float(high)}
+
+
+def foretold(signals, alone, sets, draws):
+    """{signal: {"alone": Spearman with the cost of each layer, "sets": of its sum with the cost of a random set}}."""
+    single = [np.mean(alone[str(i)]["values"]) for i in range(len(alone))]
+    joint = [np.mean(result["values"]) for result in sets]
+
+    def both(signal):
+        sums = [sum(signal[i] for i in result["layers"]) for result in sets]
+        return {"alone": spearman(signal, single, draws), "sets": spearman(sums, joint, draws)}
+
+    signals = {**signals, "cost alone": single}
+    return {name: both(np.asarray(signal).tolist()) for name, signal in signals.items()}
+
+
+def control(runs, texts, size, named, signals, norms):
+    """Everything of the control: costs of random and named sets and of single layers, and what foretells them."""
+    checkpoint = runs.checkpoint
+    ids = beginnings(texts, checkpoint, size)
+    depth = len(checkpoint.layers)
+    random = {f"random {k}": layers for k, layers in enumerate(drawn_sets(size, depth))}
+    sets = costs(runs, ids, {**named, **random})
+    alone = costs(runs, ids, {f"alone {i}": [i] for i in range(depth)})
+    alone = {str(i): alone[f"alone {i}"] for i in range(depth)}
+    norms = runs.stored("control norms", lambda: {"values": norms(checkpoint, ids[: size.probed]).tolist()})["values"]
+    signals = {**signals, "Jacobian's norm": norms}
+    for result in (*sets.values(), *alone.values()):
+        result |= {k: round(v, 5) for k, v in interval(result["values"]).items()}
+    drawn = [sets[name] for name in random]
+    return {
+        "sets": sets, "alone": alone, "signals": signals,
+        "foretold": foretold(signals, alone, drawn, size.draws),
+    }  # fmt: skip
