@@ -154,6 +154,23 @@ def test_every_citation_can_be_opened(path):
     assert re.findall(r"\bN[1-9]\b|\b[Tt]he notes\b", text) == []
 
 
+PROSE = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.rst"), *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
+SCRIPTS = [
+    ROOT / ".ci/run",
+    ROOT / ".ci/lowest",
+    *(ROOT / "findings").glob("*.sh"),
+    *(PACKAGE / "report").rglob("*.js"),
+]
+
+
+@pytest.mark.parametrize("path", [*sources(), *sorted(PROSE), *sorted(SCRIPTS)], ids=name_of)
+def test_no_merge_leaves_its_marks(path):
+    """A page with both sides of a conflict is still a page, and nothing else would tell."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    marks = [f"{7 * sign} " for sign in "<>|"]
+    assert [line for line in lines if line.startswith(tuple(marks))] == []
+
+
 def mirror(path: Path) -> Path:
     """ctrlattn/stability/modes/regions.py -> tests/stability/modes/test_regions.py."""
     inner = path.relative_to(PACKAGE)
