@@ -90,16 +90,25 @@ class Ordinary(torch.nn.Module):
 
 
 def build(name, vocabulary, size, seed):
-    """The model of that name; the slots of `read` are as many as give the ordinary model's parameter count."""
+    """The model of that name."""
+    if name == "ordinary":
+        return ordinary_of(vocabulary, size, seed)
+    return reads_of(vocabulary, size, seed, sign=SIGNS[name])
+
+
+def ordinary_of(vocabulary, size, seed):
+    """The ordinary model; torch's own seed is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        ordinary = Ordinary(vocabulary, size.dim, size.layers, size.heads, size.context)
-    if name == "ordinary":
-        return ordinary
-    free = count(ordinary) - (vocabulary + size.context) * size.dim
+        return Ordinary(vocabulary, size.dim, size.layers, size.heads, size.context)
+
+
+def reads_of(vocabulary, size, seed, **gains):
+    """A transformer of reads alone, with as many slots as give the ordinary model's parameter count."""
+    free = count(ordinary_of(vocabulary, size, seed)) - (vocabulary + size.context) * size.dim
     slots = round(free / (2 * size.dim * size.layers))
     shape = {"dim": size.dim, "slots": slots, "layers": size.layers, "context": size.context}
-    return ReadTransformer(vocabulary, **shape, sign=SIGNS[name], seed=seed)
+    return ReadTransformer(vocabulary, **shape, seed=seed, **gains)
 
 
 def count(model):
@@ -132,8 +141,13 @@ def similarity(model, ids, size):
 
 
 def train(name, rate, seed, parts, vocabulary, size):
-    """One run: losses on both held-out parts, the curve on part one, similarity of the tokens before and after."""
-    model, rng = build(name, vocabulary, size, seed), np.random.default_rng(seed)
+    """One run of the model of that name."""
+    return fit(build(name, vocabulary, size, seed), rate, seed, parts, size)
+
+
+def fit(model, rate, seed, parts, size, marks=10):
+    """Train: losses on both held-out parts, the curve on part one, similarity of the tokens before and after."""
+    rng = np.random.default_rng(seed)
     cosine = {"before": similarity(model, parts["two"], size)}
     optimizer = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     warm = max(size.steps // 10, 1)
@@ -149,7 +163,7 @@ def train(name, rate, seed, parts, vocabulary, size):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if step % (size.steps // 10) == 0:
+        if step % (size.steps // marks) == 0:
             curve.append([step, held_out(model, parts["one"], size)])
     seconds = (time.perf_counter() - began) / size.steps
     losses = {part: held_out(model, parts[part], size) for part in ("one", "two")}

@@ -2,10 +2,13 @@
 
 ReadLayer is `ctrlattn.memory.read_layer` as a torch module whose keys K and values V are learned. ReadTransformer is a
 language model of such layers. Training cannot undo the sign g here, as it can where an output projection is learned:
-V is also the key of the third read, and the second read has no weights.
+V is also the key of the third read, and the second read has no weights. Each read may have a gain of its own, g = (g_1,
+g_2, g_3), and the gains may be learned.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -31,17 +34,19 @@ class ReadLayer(torch.nn.Module):
     ----------
     dim, slots : int
         d and m. Keys and values are (m, d), initially random points near the unit sphere.
-    sign : float
-        g, the feedback gain of all three loops.
+    sign : float or three of them
+        g, the feedback gain of all three loops, or one for each of association, context and MLP.
     temperature, context_temperature : float
         Initial values of the learned temperatures. The first and the third read share one.
+    learned_sign : bool
+        Whether training changes the three gains; they then begin at `sign`.
     seed : int
         Seed of the initial keys and values.
 
     Raises
     ------
     InputError
-        A size is below 1, the sign is not finite, or a temperature is not positive.
+        A size is below 1, the sign is not finite or neither one number nor three, or a temperature is not positive.
 
     References
     ----------
@@ -59,16 +64,22 @@ class ReadLayer(torch.nn.Module):
         dim: int,
         slots: int,
         *,
-        sign: float = -1.0,
+        sign: float | Sequence[float] = -1.0,
         temperature: float = 0.1,
         context_temperature: float = 0.1,
+        learned_sign: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
         _require_sizes(dim=dim, slots=slots)
-        if not math.isfinite(sign):
-            raise InputError(f"sign must be finite, usually -1 or +1, got {sign}")
-        self.sign = sign
+        gains = torch.as_tensor(sign, dtype=torch.float32)
+        if gains.shape not in ((), (3,)) or not bool(torch.isfinite(gains).all()):
+            raise InputError(f"sign must be finite, one number or three, usually -1 or +1, got {sign}")
+        gains = gains.expand(3).clone()
+        if learned_sign:
+            self.sign = torch.nn.Parameter(gains)
+        else:
+            self.register_buffer("sign", gains, persistent=False)
         rng = np.random.default_rng(seed)
         self.keys, self.values = _points(rng, slots, dim), _points(rng, slots, dim)
         self.log_temperature = _logarithm("temperature", temperature)
@@ -76,23 +87,29 @@ class ReadLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """One layer, (..., n, d) -> (..., n, d)."""
+        for gain, read in zip(self.sign, self._reads(), strict=True):
+            # A gain that is learned, or one of a batch of networks, is no number: it multiplies what is read.
+            loop = Loop(partial(_scaled, read, gain), feedback=1.0, normalizer=unit_norm)
+            x, _, _ = loop.step(x, loop.init(x))
+        return x
+
+    def _reads(self) -> tuple[Callable[[torch.Tensor], torch.Tensor], ...]:
+        """The reads of association, context and MLP, without their gains."""
         recall = partial(_read, log_temperature=self.log_temperature)
-        predictors = (
+        return (
             partial(recall, keys=self.keys, values=self.values),
             partial(_read_before, log_temperature=self.log_context_temperature),
             partial(recall, keys=self.values, values=self.keys),
         )
-        for predictor in predictors:
-            loop = Loop(predictor, feedback=self.sign, normalizer=unit_norm)
-            x, _, _ = loop.step(x, loop.init(x))
-        return x
 
     def loops(self) -> tuple[Loop, Loop, Loop]:
         """The three loops of `read_layer` with the current parameters and without gradients, for analysis."""
         keys, values = self.keys.detach(), self.values.detach()
         memory = AssociativeMemory(keys, values, temperature=math.exp(self.log_temperature.item()))
         context_temperature = math.exp(self.log_context_temperature.item())
-        return read_layer(memory, context_temperature=context_temperature, feedback=self.sign)
+        loops = read_layer(memory, context_temperature=context_temperature)
+        association, context, mlp = map(_with_feedback, loops, self.sign.tolist())
+        return association, context, mlp
 
 
 class ReadTransformer(torch.nn.Module):
@@ -104,10 +121,12 @@ class ReadTransformer(torch.nn.Module):
         Number of tokens, d, slots of each layer's memory, number of layers.
     context : int
         Longest sequence, which is the number of learned positions.
-    sign : float
-        -1 subtracts what is read, +1 adds it.
+    sign : float or three of them
+        -1 subtracts what is read, +1 adds it; three numbers are those of association, context and MLP.
     temperature, context_temperature : float
         Initial values of the learned temperatures.
+    learned_sign : bool
+        Whether each layer learns its three gains, which begin at `sign`.
     seed : int
         Seed of all initial parameters.
 
@@ -136,9 +155,10 @@ class ReadTransformer(torch.nn.Module):
         layers: int,
         *,
         context: int,
-        sign: float = -1.0,
+        sign: float | Sequence[float] = -1.0,
         temperature: float = 0.1,
         context_temperature: float = 0.1,
+        learned_sign: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -146,9 +166,16 @@ class ReadTransformer(torch.nn.Module):
         rng = np.random.default_rng(seed)
         self.tokens, self.positions = _points(rng, vocabulary, dim), _points(rng, context, dim)
         self.log_temperature = _logarithm("temperature", temperature)
-        options = {"sign": sign, "temperature": temperature, "context_temperature": context_temperature}
-        seeds = rng.integers(2**32, size=layers)
-        self.layers = torch.nn.ModuleList(ReadLayer(dim, slots, **options, seed=int(s)) for s in seeds)
+        layer = partial(
+            ReadLayer,
+            dim,
+            slots,
+            sign=sign,
+            learned_sign=learned_sign,
+            temperature=temperature,
+            context_temperature=context_temperature,
+        )
+        self.layers = torch.nn.ModuleList(layer(seed=int(s)) for s in rng.integers(2**32, size=layers))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """The state at layer 0, (..., n) -> (..., n, d)."""
@@ -189,6 +216,15 @@ def _read_before(x: torch.Tensor, *, log_temperature: torch.Tensor) -> torch.Ten
     scores = x[..., 1:, :] * torch.exp(-log_temperature) @ earlier.mT
     y = softmax(scores + causal_bias(earlier.shape[-2], x)) @ earlier
     return torch.cat([torch.zeros_like(x[..., :1, :]), y], -2)
+
+
+def _with_feedback(loop: Loop, gain: float) -> Loop:
+    return replace(loop, feedback=gain)
+
+
+def _scaled(read: Callable[[torch.Tensor], torch.Tensor], gain: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """gain * read(x)."""
+    return gain * read(x)
 
 
 def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
