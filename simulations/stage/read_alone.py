@@ -93,7 +93,7 @@ def build(name, vocabulary, size, seed):
     """The model of that name."""
     if name == "ordinary":
         return ordinary_of(vocabulary, size, seed)
-    return reads_of(vocabulary, size, seed, sign=SIGNS[name])
+    return reads_of(vocabulary, size, seed, SIGNS[name])
 
 
 def ordinary_of(vocabulary, size, seed):
@@ -103,12 +103,12 @@ def ordinary_of(vocabulary, size, seed):
         return Ordinary(vocabulary, size.dim, size.layers, size.heads, size.context)
 
 
-def reads_of(vocabulary, size, seed, **gains):
+def reads_of(vocabulary, size, seed, sign):
     """A transformer of reads alone, with as many slots as give the ordinary model's parameter count."""
     free = count(ordinary_of(vocabulary, size, seed)) - (vocabulary + size.context) * size.dim
     slots = round(free / (2 * size.dim * size.layers))
     shape = {"dim": size.dim, "slots": slots, "layers": size.layers, "context": size.context}
-    return ReadTransformer(vocabulary, **shape, seed=seed, **gains)
+    return ReadTransformer(vocabulary, **shape, sign=sign, seed=seed)
 
 
 def count(model):

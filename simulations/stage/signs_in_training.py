@@ -11,9 +11,10 @@ from itertools import product
 import numpy as np
 import torch
 
+from ctrlattn.nn import ReadTransformer
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.statistics import holm, paired
-from stage.read_alone import Size, fit, reads_of
+from stage.read_alone import Size, fit
 from stage.statistics import interval
 
 PATTERNS = tuple("".join(signs) for signs in product("-+", repeat=3))
@@ -49,9 +50,10 @@ def without_order(parts, context):
 
 def reads(arm, seed, m):
     """The reading network of an arm: signs such as "-+-", or gains that are learned."""
-    if arm in PATTERNS:
-        return reads_of(m.vocabulary, m.size, seed, sign=tuple(float(f"{sign}1") for sign in arm))
-    return reads_of(m.vocabulary, m.size, seed, sign=m.plan["learned"][arm], learned_sign=True)
+    learned = arm not in PATTERNS
+    sign = m.plan["learned"][arm] if learned else [float(f"{each}1") for each in arm]
+    shape = {"dim": m.size.dim, "slots": m.plan["slots"], "layers": m.size.layers, "context": m.size.context}
+    return ReadTransformer(m.vocabulary, **shape, sign=sign, learned_sign=learned, seed=seed)
 
 
 def run(arm, rate, seed, m, build):
