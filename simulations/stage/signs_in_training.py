@@ -15,6 +15,7 @@ from ctrlattn.nn import ReadTransformer
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.statistics import holm, paired
 from stage.read_alone import Size, fit
+from stage.signed_attention import SignedTransformer
 from stage.statistics import interval
 
 PATTERNS = tuple("".join(signs) for signs in product("-+", repeat=3))
@@ -156,4 +157,45 @@ def measure_reads(m):
             for arm in m.plan["learned"]
         },
         "tests": judged(read_differences(arms), m.plan["tests"], m.plan["alpha"]),
+    }
+
+
+def attention(arm, seed, m):
+    """The transformer of an arm such as "fixed strict -1" or "learned from 0"."""
+    *kind, sign = arm.removesuffix(" from 0").split() + ([] if not arm.endswith("from 0") else ["0"])
+    block = {"fixed": "fixed" in kind, "strict": "strict" in kind, "sign": float(sign), "learned": "from 0" in arm}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shape = (m.vocabulary, m.size.dim, m.size.layers, m.size.heads, m.size.context)
+        return SignedTransformer(*shape, **block)
+
+
+def attention_differences(arms):
+    """What the plan of attention tests, one value for each seed."""
+
+    def less(a, b):
+        return np.subtract(arms[a]["losses"], arms[b]["losses"])
+
+    def gain(arm):
+        return np.array(arms[arm]["gains"]).mean(1)
+
+    return {
+        "fixed: loss at -1 less at +1": less("fixed -1", "fixed +1"),
+        "fixed: loss at -1 less without attention": less("fixed -1", "fixed 0"),
+        "fixed: loss at +1 less without attention": less("fixed +1", "fixed 0"),
+        "fixed: gain learned from 0": gain("fixed from 0"),
+        "fixed strict: gain learned from 0": gain("fixed strict from 0"),
+        "learned: gain learned from 0": gain("learned from 0"),
+    }
+
+
+def measure_attention(m):
+    """Every number of the ordinary transformers."""
+    arms = runs_of(m.plan["arms"], m, attention)
+    return {
+        "plan": m.plan,
+        "size": m.size._asdict(),
+        "arms": arms,
+        "intervals": {arm: interval(each["losses"]) for arm, each in arms.items()},
+        "tests": judged(attention_differences(arms), m.plan["tests"], m.plan["alpha"]),
     }
