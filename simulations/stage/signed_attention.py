@@ -1,7 +1,7 @@
-"""x <- x + g A(norm(x)) norm(x), x <- x + MLP(norm(x)): the ordinary small transformer with one number g in each layer.
+"""x <- x + g A(norm(x)) norm(x), x <- x + MLP(norm(x)): the ordinary small transformer with a number g in each layer.
 
-With fixed projections, W_O W_V = I by heads, nothing but g has a sign. With learned ones g W_O is one factor, and the sign
-of g is a convention.
+With fixed projections, W_O W_V = I by heads, nothing but g has a sign. With learned ones g W_O is one factor, and its
+sign is a convention.
 """
 
 import math
