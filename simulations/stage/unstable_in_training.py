@@ -1,6 +1,6 @@
-"""v <- A v + s K (v_0 - v): networks trained with gains K on both sides of the boundary |a - K| = 1, s = 1 or random signs.
+"""v <- A v + s K (v_0 - v): trained on both sides of the boundary |a - K| = 1, s random or 1.
 
-This module trains small vision transformers on digits under a proportional law, and measures how many modes of the value
+This module trains small vision transformers on digits under a proportional law. It measures how many modes of the value
 chain lie outside the unit circle, how much a push of the stream grows, the loss, and how alike the tokens become.
 """
 
@@ -27,7 +27,7 @@ SMALL = {"depths": [3], "seeds": [900, 901], "gains": [0.5, 1.6], "size": {"dim"
 
 
 class RandomSigns(Actuator):
-    """u = s C(z) e with a fixed random sign s for each feature of each head: the same size of u, and no feedback law."""
+    """u = s C(z) e with a fixed random sign s for each feature of a head: the same size of u, and no law."""
 
     def __init__(self, controller, signs):
         super().__init__(controller)
