@@ -34,12 +34,13 @@ class Material:
     size: Size
 
 
-def material(folder, plan, text_parts, vocabulary, small):
-    """The material of a plan; its own size, or a tiny one that says nothing."""
+def material(folder, plan, parts, vocabulary, small, seed=0):
+    """The material of a plan, its seeds moved by `seed`; its own size, or a tiny one that says nothing."""
     size = Size(**(SMALL if small else plan["size"]), searched=0, seeds=0)
+    seeds = {name: [each + seed for each in plan[name]] for name in ("selection", "seeds")}
     if small:
-        plan = {**plan, "selection": plan["selection"][:1], "seeds": plan["seeds"][:2], "rates": plan["rates"][:1]}
-    return Material(folder, plan, text_parts, vocabulary, size)
+        seeds = {"selection": seeds["selection"][:1], "seeds": seeds["seeds"][:2], "rates": plan["rates"][:1]}
+    return Material(folder, {**plan, **seeds}, parts, vocabulary, size)
 
 
 def without_order(parts, context):
@@ -81,14 +82,14 @@ def runs_of(arms, m, build):
         for rate in m.plan["rates"]:
             tried[rate] = float(np.mean([run(arm, rate, seed, m, build)["one"] for seed in m.plan["selection"]]))
         rate = min(tried, key=tried.get)
-        kept = [run(arm, rate, seed, m, build) for seed in m.plan["seeds"]]
+        runs = [run(arm, rate, seed, m, build) for seed in m.plan["seeds"]]
         result[arm] = {
             "search": {f"{r:g}": loss for r, loss in tried.items()},
             "rate": rate,
-            "losses": [each["two"] for each in kept],
-            "gains": [each["gains"] for each in kept],
-            "began": kept[0]["began"],
-            "versions": kept[0]["versions"],
+            "losses": [each["two"] for each in runs],
+            "gains": [each["gains"] for each in runs],
+            "began": runs[0]["began"],
+            "versions": runs[0]["versions"],
         }
     return result
 

@@ -18,7 +18,7 @@ def model(sign=-1.0, **changes):
 IDS = torch.tensor([[0, 6, 3, 3, 1, 2], [5, 5, 5, 0, 1, 4]])
 
 
-@pytest.mark.parametrize("sign", [-1.0, 1.0, 0.3])
+@pytest.mark.parametrize("sign", [-1.0, 1.0, 0.3, (0.5, -1.0, 2.0)])
 def test_the_module_is_the_sequence_of_loops(sign):
     trained = model(sign)
     with torch.no_grad():
@@ -49,6 +49,25 @@ def test_gradients_are_those_of_finite_differences(sign):
         return torch.func.functional_call(trained, dict(zip(names, parameters, strict=True)), (IDS,))
 
     assert torch.autograd.gradcheck(logits, tuple(trained.parameters()))
+
+
+def test_each_read_has_its_own_gain_which_training_may_change():
+    signs = [0.5, -1.0, 0.0]
+    fixed, learned = model(signs, layers=2), model(signs, layers=2, learned_sign=True)
+    assert torch.equal(fixed(IDS), learned(IDS))
+    assert [loop.feedback for loop in learned.loops()] == 2 * signs
+    assert fixed.state_dict().keys() < learned.state_dict().keys()  # a file of fixed signs stays what it was
+    learned(IDS).square().sum().backward()
+    for layer in learned.layers:
+        for j, gradient in enumerate(layer.sign.grad.tolist()):
+            losses = []
+            for step in (1e-6, -2e-6):
+                with torch.no_grad():
+                    layer.sign[j] += step
+                    losses.append(learned(IDS).square().sum().item())
+            with torch.no_grad():
+                layer.sign[j] += 1e-6
+            npt.assert_allclose(gradient, (losses[0] - losses[1]) / 2e-6, rtol=1e-5)
 
 
 def test_the_future_is_not_read():
@@ -90,6 +109,7 @@ def test_it_learns_what_only_the_context_tells(sign):
         ({"slots": 0}, "slots must be a whole number of at least 1"),
         ({"layers": 1.5}, "layers must be a whole number"),
         ({"sign": float("nan")}, "sign must be finite"),
+        ({"sign": (1.0, -1.0)}, "one number or three"),
         ({"temperature": 0.0}, "temperature must be positive"),
     ],
 )
