@@ -8,6 +8,8 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from ctrlattn.progress import Progress, silent
 
 _FILE = "identity.json"
 _WORK = ("*.nc", "*.safetensors", "report.html", "model")  # results of a version that wrote no identity
-_CHUNK = 1 << 24  # bytes of a file that are in memory at once
+_CHUNK = 1 << 20  # bytes of a file that are in memory at once: they stay near the processor while they are hashed
 
 
 def digest(*parts: Any) -> str:
@@ -58,15 +60,76 @@ def of_network(model: Any) -> str:
     return state.hexdigest()
 
 
-def of_files(paths: Iterable[Path]) -> str:
-    """Digest of the contents of files, in the given order; read in parts of 16 MiB."""
+def of_files(paths: Iterable[Path], *, stop: Event | None = None) -> str:
+    """Digest of the contents of files, in the given order; read in parts of 1 MiB until `stop` is set."""
     state = hashlib.sha256()
+    part = bytearray(_CHUNK)
     for path in paths:
         state.update(f"file {path.stat().st_size} ".encode())
-        with path.open("rb") as opened:
-            while chunk := opened.read(_CHUNK):
-                state.update(chunk)
+        with path.open("rb", buffering=0) as opened:
+            while (count := opened.readinto(part)) and not (stop and stop.is_set()):
+                state.update(memoryview(part)[:count])
     return state.hexdigest()
+
+
+class FilesDigest:
+    """`of_files` in a thread of its own, beside the work of the block that reads the same files.
+
+    hashlib lets other threads of Python run. A block that ends early ends the thread as well.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "weights"
+    >>> _ = file.write_bytes(b"weights")
+    >>> with FilesDigest([file]) as files:
+    ...     content = file.read_bytes()
+    ...     mark = files.digest()
+    >>> mark == of_files([file])
+    True
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._states = self._read_states()
+        self._ended = Event()
+        self._digest = ""
+        self._error: OSError | None = None
+        self._thread = Thread(target=self._work, name="hashing")
+
+    def __enter__(self) -> "FilesDigest":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def digest(self) -> str:
+        """The digest, once it is there; the work that it is for must be done.
+
+        Raises
+        ------
+        InputError
+            A file was changed meanwhile: the work may have read one half of the old and one of the new.
+        """
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        for path, before, after in zip(self._paths, self._states, self._read_states(), strict=True):
+            if before != after:
+                raise InputError(f"{path}: was changed while it was read: start again when nothing writes to it")
+        return self._digest
+
+    def _work(self) -> None:
+        try:
+            self._digest = of_files(self._paths, stop=self._ended)
+        except OSError as error:
+            self._error = error
+
+    def _read_states(self) -> list[tuple[int, ...]]:
+        facts = [path.stat() for path in self._paths]
+        return [(fact.st_dev, fact.st_ino, fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns) for fact in facts]
 
 
 def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:

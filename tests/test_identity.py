@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctrlattn.identity import digest, of_files, of_network, work_folder
+from ctrlattn.errors import InputError
+from ctrlattn.identity import FilesDigest, digest, of_files, of_network, work_folder
 
 torch = pytest.importorskip("torch")
 
@@ -73,6 +74,54 @@ def test_files_are_known_by_their_contents(tmp_path):
     c = tmp_path / "c"
     c.write_bytes(b"x"), b.write_bytes(b"y")
     assert of_files([a]) != of_files([c, b])
+
+
+def test_a_digest_beside_other_work_is_that_of_the_files(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path, size in zip(paths, (5_000_000, 0), strict=True):
+        path.write_bytes(bytes(range(256)) * (size // 256))
+    with FilesDigest(paths) as files:
+        assert files.digest() == of_files(paths)
+        assert files.digest() == of_files(paths)
+
+
+def test_a_digest_of_files_that_change_or_go_is_refused(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    with FilesDigest([path]) as files:
+        path.write_bytes(b"22")
+        with pytest.raises(InputError, match="was changed while it was read"):
+            files.digest()
+    absent = FilesDigest([path])
+    path.unlink()
+    with absent as files, pytest.raises(FileNotFoundError):
+        files.digest()
+
+
+def test_a_block_that_ends_early_ends_the_thread(tmp_path, monkeypatch):
+    """Hashing would otherwise keep a refused command alive until the last byte of the weights."""
+    read = []
+
+    class Endless:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def readinto(self, part):
+            read.append(len(part))
+            return len(part)
+
+    path = tmp_path / "a"
+    path.write_bytes(b"1")
+    files = FilesDigest([path])
+    monkeypatch.setattr(Path, "open", lambda *_, **__: Endless())
+    with pytest.raises(ValueError, match="refused"), files:
+        raise ValueError("refused")
+    count = len(read)
+    assert not files._thread.is_alive()
+    assert len(read) == count
 
 
 def test_work_of_another_digest_or_of_none_is_left_alone(tmp_path):

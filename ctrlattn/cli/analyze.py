@@ -10,7 +10,7 @@ from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
     described,
-    load_checkpoint,
+    load_with_content,
     one_line_errors,
     print_json,
     show_path,
@@ -71,8 +71,8 @@ def analyze(
         if len(ids) < 2:
             raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
-        checkpoint = load_checkpoint(description)
-        identity = profile_identity(checkpoint, ids, seed=seed)
+        checkpoint, content = load_with_content(description)
+        identity = profile_identity(checkpoint, ids, seed=seed, content=content)
         folder = work_folder(out, identity, show_progress)
         profile = checkpoints.feedback_profile(
             checkpoint,

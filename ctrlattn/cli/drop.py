@@ -11,7 +11,7 @@ from ctrlattn.cli.terminal import (
     AsJSON,
     described,
     file_of,
-    load_checkpoint,
+    load_with_content,
     one_line_errors,
     print_json,
     say,
@@ -73,7 +73,7 @@ def drop(
         from ctrlattn import __version__
         from ctrlattn.checkpoints.network.save import discard_unfinished
         from ctrlattn.files import claim
-        from ctrlattn.identity import digest, of_network, work_folder
+        from ctrlattn.identity import digest, work_folder
 
         claim(out)
         words, judging = _text(text), None if held_out is None else _text(held_out)
@@ -100,10 +100,10 @@ def drop(
         frame = frame_of(description)
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
         request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
-        checkpoint = load_checkpoint(description, attention="sdpa")
+        checkpoint, content = load_with_content(description, attention="sdpa")
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
         asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
-        mark = digest(of_network(checkpoint.model), read, chosen, asked, __version__)
+        mark = digest(content, read, chosen, asked, __version__)
         folder = work_folder(out, mark, show_progress)
         discard_unfinished(folder / "model")
         reduction = checkpoints.reduce(

@@ -10,7 +10,7 @@ from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
     described,
-    load_checkpoint,
+    load_with_content,
     one_line_errors,
     print_json,
     show_progress,
@@ -52,7 +52,7 @@ def loop(
     with one_line_errors():
         from ctrlattn import __version__
         from ctrlattn.files import claim
-        from ctrlattn.identity import digest, of_network, work_folder
+        from ctrlattn.identity import digest, work_folder
 
         claim(out)
         span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
@@ -65,10 +65,10 @@ def loop(
 
         require_loop(span, passes, law, recall, description.layers)
         windows = _windows(token_ids(description, words, most=tokens), window)
-        checkpoint = load_checkpoint(description, attention="sdpa")
+        checkpoint, content = load_with_content(description, attention="sdpa")
         asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
         entry = checkpoints.repeat(checkpoint, **asked).model.config.ctrlattn["loop"]
-        mark = digest(of_network(checkpoint.model), entry, windows, scan, seed, __version__)
+        mark = digest(content, entry, windows, scan, seed, __version__)
         folder = work_folder(out, mark, show_progress)
         study = checkpoints.loop_study(
             checkpoint, windows, **asked, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress

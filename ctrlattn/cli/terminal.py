@@ -199,6 +199,14 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
     )
 
 
+def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
+    """What was described, loaded, and the digest of all that was read for it; after a line on stderr."""
+    from ctrlattn.checkpoints.network import content
+
+    say(f"loading {description.source}")
+    return content.load_with_content(description, **options)
+
+
 def require_one_recording(signals: Path | None, checkpoint: str | None, texts: list[str] | None) -> None:
     """Raise InputError where --signals, --checkpoint and --text contradict each other."""
     if signals is not None and checkpoint is not None:

@@ -1,13 +1,16 @@
-"""What it costs to know a network by its content: every weight hashed, beside the command that does so.
+"""What it costs to know a network by its content: every byte of its weights hashed while the command loads it.
 
-    python simulations/benchmarks/hashing.py            # the size of SmolLM2-135M, one thread
-    python simulations/benchmarks/hashing.py --once     # small, one run each, for CI
+    python simulations/benchmarks/hashing.py                  # the size of SmolLM2-135M, one thread
+    python simulations/benchmarks/hashing.py --source PATH    # a network of one's own as well
+    python simulations/benchmarks/hashing.py --once           # small, one run each, for CI
 
-A command hashes the weights once, after it has loaded them. Its processor time and that of a hash are taken in turn in
-one process. The weights are random, and the text is made of random words: both take as long with them. The share is
-largest for the shortest work, which is why the cheapest part of the profile has a row of its own.
+Every sample is a process of its own, as a user starts it. The hash is taken in a thread beside the loading: its
+processor time is that of this thread, and what a user waits for it is the time until the digest is there once the
+network is. The weights are random, and the text is made of random words: both take as long with them. SmolLM2 is
+published in bfloat16. A file of float32 has twice the bytes, and the share is the largest there.
 """
 
+import argparse
 import json
 import random
 import sys
@@ -16,12 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import in_threads, median_ms, parser_of, write
 
 ASKED = "< 3"  # percent of the command
+SAMPLES = 3
 
 
-def source(folder: Path, small: bool) -> Path:
+def source(folder: Path, small: bool, dtype: str) -> Path:
     """A network with its tokenizer on disk, as a command takes it."""
     import tokenizers
     import torch
@@ -38,7 +42,7 @@ def source(folder: Path, small: bool) -> Path:
         intermediate_size=inner,
         tie_word_embeddings=True,
     )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
     table = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(words)}, unk_token="w0"))
     table.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=table, unk_token="w0").save_pretrained(folder)
@@ -48,51 +52,78 @@ def source(folder: Path, small: bool) -> Path:
 def commands(small: bool) -> dict[str, list[str]]:
     """Options of the commands by the words of their rows."""
     read, calibrated, window = (16, 240, 12) if small else (256, 1280, 128)
-    size = "in small" if small else "SmolLM2-135M"
     reduced = ["--attention", "1" if small else "2", "--tokens", str(calibrated), "--window", str(window)]
     return {
-        f"analyze, {size}, all parts, {read} tokens": ["analyze", "--tokens", str(read)],
-        f"analyze, {size}, feedback alone, {read} tokens": [
-            "analyze", "--tokens", str(read), "--parts", "feedback",
-        ],
-        f"drop of attention, {size}, {calibrated} tokens": ["drop", *reduced],
-    }  # fmt: skip
+        f"analyze, feedback alone, {read} tokens": ["analyze", "--tokens", str(read), "--parts", "feedback"],
+        f"drop of attention, {calibrated} tokens": ["drop", *reduced],
+    }
 
 
-def worker(small: bool) -> list[dict[str, object]]:
-    """One row for each command, with the threads of this process."""
-    from ctrlattn import checkpoints
+def worker(arguments: list[str]) -> dict[str, float]:
+    """Seconds of one command in this process, from its start: all of it, of the hash alone, and of waiting for it."""
+    from ctrlattn import identity
     from ctrlattn.cli import app
-    from ctrlattn.identity import of_network
 
-    rows = []
-    with TemporaryDirectory() as stage:
-        network = source(Path(stage) / "network", small)
-        text = Path(stage) / "text.txt"
-        draw = random.Random(0)
-        text.write_text(" ".join(f"w{draw.randrange(200)}" for _ in range(4000)), encoding="utf-8")
-        model = checkpoints.load(network).model
-        for name, options in commands(small).items():
-            given = [options[0], str(network), "--text", str(text), *options[1:]]
-            count = iter(range(1000))
+    spent = {"hashing": 0.0, "waiting": 0.0}
 
-            def command(given=given, count=count, options=options) -> None:  # a folder of its own: nothing is resumed
-                folder = Path(stage) / f"{options[0]}-{len(rows)}-{next(count)}"
-                app([*given, "--out", str(folder)], standalone_mode=False)
+    def timed(call, key, clock):
+        def measured(*given, **named):
+            start = clock()
+            try:
+                return call(*given, **named)
+            finally:
+                spent[key] += clock() - start
 
-            hashing, whole = alternate(lambda: of_network(model), command, 1, calls=5, clock=time.process_time)
-            a, b = median_ms(hashing), median_ms(whole)
-            result = {"hashing (ms)": a, "command (ms)": b, "share (%)": float(f"{100 * a / b:.2g}")}
-            rows.append({"what": name, **result, "asked": "" if small else ASKED})
-    return rows
+        return measured
+
+    identity.of_files = timed(identity.of_files, "hashing", time.thread_time)
+    identity.FilesDigest.digest = timed(identity.FilesDigest.digest, "waiting", time.perf_counter)
+    start = time.perf_counter()
+    app(arguments, standalone_mode=False)
+    return {**spent, "processor": time.process_time(), "elapsed": time.perf_counter() - start}
+
+
+def row(what: str, network: str, options: list[str], small: bool, stage: Path) -> dict[str, object]:
+    """Medians of a command on a network; a folder of its own each time, so that nothing is resumed."""
+    text = stage / "text.txt"
+    samples = []
+    for index in range(1 if small else SAMPLES + 1):  # the first one reads the files into memory
+        out = stage / f"out-{options[0]}-{Path(network).name}-{index}"
+        given = [options[0], network, "--text", str(text), *options[1:], "--out", str(out)]
+        samples.append(in_threads(__file__, 1, *given))
+    warm = samples if small else samples[1:]
+    spent = {key: median_ms([sample[key] for sample in warm]) for key in samples[0]}
+    return {
+        "what": what,
+        "hashing, processor (ms)": spent["hashing"],
+        "command, processor (ms)": spent["processor"],
+        "share (%)": float(f"{100 * spent['hashing'] / spent['processor']:.2g}"),
+        "waiting for it (ms)": spent["waiting"],
+        "command, elapsed (ms)": spent["elapsed"],
+        "asked": "" if small else ASKED,
+    }
 
 
 def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        sys.stdout.write(json.dumps(worker(arguments.once)) + "\n")
+    if "--worker" in sys.argv:
+        sys.stdout.write(json.dumps(worker(sys.argv[sys.argv.index("--worker") + 1 :])) + "\n")
         return
-    rows = in_threads(__file__, 1, *(["--once"] if arguments.once else []))
+    parser: argparse.ArgumentParser = parser_of(__doc__)
+    parser.add_argument("--source", action="append", default=[], help="a network of one's own (repeatable)")
+    arguments = parser.parse_args()
+    small, rows = arguments.once, []
+    with TemporaryDirectory() as folder:
+        stage = Path(folder)
+        draw = random.Random(0)
+        words = " ".join(f"w{draw.randrange(200)}" for _ in range(4000))
+        (stage / "text.txt").write_text(words, encoding="utf-8")
+        size = "in small" if small else "the size of SmolLM2-135M"
+        for dtype in ("bfloat16", "float32"):
+            network = str(source(stage / dtype, small, dtype))
+            for what, options in list(commands(small).items())[: 2 if dtype == "bfloat16" else 1]:
+                rows.append(row(f"{what}: {size}, {dtype}", network, options, small, stage))
+        what, options = next(iter(commands(small).items()))
+        rows += [row(f"{what}: {Path(given).stem}", given, options, small, stage) for given in arguments.source]
     write(arguments.out, "hashing", describe(), rows)
 
 

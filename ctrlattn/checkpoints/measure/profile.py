@@ -196,13 +196,20 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
     )
 
 
-def profile_identity(checkpoint: Checkpoint, ids: Any, *, effort: Effort | None = None, seed: int = 0) -> str:
-    """Digest of whatever decides a profile: every weight, the text, effort, seed and the version of the parts."""
-    return _identity(checkpoint, inputs_of(checkpoint, ids), effort or Effort(), seed)
+def profile_identity(
+    checkpoint: Checkpoint, ids: Any, *, effort: Effort | None = None, seed: int = 0, content: str | None = None
+) -> str:
+    """Digest of whatever decides a profile: every weight, the text, effort, seed and the version of the parts.
+
+    `content` is what `load_with_content` has said of the weights; without it those in memory are hashed.
+    """
+    return _identity(checkpoint, inputs_of(checkpoint, ids), effort or Effort(), seed, content)
 
 
-def _identity(checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int) -> str:
-    return digest(of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION)
+def _identity(
+    checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int, content: str | None = None
+) -> str:
+    return digest(content or of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION)
 
 
 if feedback_profile.__doc__:  # absent under python -OO

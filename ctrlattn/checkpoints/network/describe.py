@@ -7,8 +7,6 @@ configuration that is not that of the weights beside it.
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +14,13 @@ from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
+from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
 from ctrlattn.checkpoints.network.headers import gguf_header, weight_shapes
 from ctrlattn.checkpoints.network.structure import KEY
 from ctrlattn.errors import InputError, require_installed
 from ctrlattn.parsing import read_json
 
-_LONGEST = 400  # characters of a message
 _MANY = 1024  # layers: more than any network has whose family is unknown here
 _GGUF_TYPES = {"gemma3": "gemma3_text"}  # model types of transformers, where GGUF has another name for one
 _POSITIONS = re.compile(r"(^|\.)(wpe|position_embeddings)\.weight$")  # a table of learned positions
@@ -198,42 +196,6 @@ def describe(
     )
     _require_fit(description)
     return description
-
-
-@contextmanager
-def foreign(source: Any) -> Iterator[None]:
-    """Whatever transformers raises inside the block is a fault of the files: one line for all.
-
-    A damaged file raises what its bytes lead to (struct.error, ZeroDivisionError ...). Code of ours stays outside, so
-    that a bug does not look like bad input; `open_changed` is the exception, since it builds a network as transformers
-    does.
-    """
-    try:
-        yield
-    except (MemoryError, InputError):
-        raise
-    except Exception as error:
-        raise InputError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    if "custom code" in text:
-        return "it needs code of its own, which is never executed"
-    if "weights_only" in text:
-        return "its pickled weights hold more than tensors, and are never unpickled"
-    if "couldn't connect" in text:
-        return (
-            "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
-            "allow_download=True, --allow-download on the command line, fetches it"
-        )
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
-    if isinstance(error, ImportError):
-        return f"it needs a package that is not installed: {text}"
-    # A GGUF file that ends early gives numpy too few bytes for the shape of a tensor.
-    if isinstance(error, OSError | ValueError) and "reshape" not in text:
-        return text
-    return f"a damaged or incomplete file ({type(error).__name__}: {text})"
 
 
 def locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:

@@ -8,13 +8,14 @@ be read in this way is None, and is left to transformers.
 """
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header
+from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header, require_alike
 
 _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
 # Of these families the configuration depends on more than the values of the header, or transformers has another reader.
@@ -102,6 +103,7 @@ def network(path: Path, cls: Any, **options: Any) -> tuple[Any, dict[str, Any]] 
     names = _names(empty, processor, family)
     if names is None:
         return None
+    _require_shapes(path, empty, names, header)
     model, info = type(empty).from_pretrained(
         None,
         config=config,
@@ -139,6 +141,18 @@ def _names(model: Any, processor: Any, family: str) -> dict[str, str] | None:
         return names
 
     return names_of(model, "")
+
+
+def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFHeader) -> None:
+    """Raise InputError where the header says other shapes than the configuration; before a weight is read.
+
+    What several weights of the file make together, such as experts, is left to transformers.
+    """
+    own, makers = model.state_dict(), Counter(names.values())
+    for name, place in header.places.items():
+        wanted = own.get(names.get(name, ""))
+        if wanted is not None and makers[names[name]] == 1:
+            require_alike(path, name, place.shape, tuple(wanted.shape))
 
 
 def _weights(

@@ -1,6 +1,7 @@
 """bytes at the start of a file -> names, shapes and sizes of its weights, before one of them is read.
 
     safetensors    length (8 bytes), a JSON text {name: {dtype, shape, data_offsets}}, data
+    torch          a zip archive; tensors are made without data, on torch's device "meta"
     GGUF           "GGUF", version, counts, values by key, (name, shape, type, offset) of each weight, data
 
 Every size that a header declares is compared with the length of the file before anything of that size is read or
@@ -12,10 +13,20 @@ import os
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from zipfile import is_zipfile
 
+from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.errors import InputError
 from ctrlattn.parsing import LARGEST_TEXT, parse_json, read_json
 
+# In the order of transformers: the first that is there is read. Ours, with gains, is that of `save`.
+WEIGHTS = (
+    "ctrlattn.safetensors",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 _MOST_DIMENSIONS = 8
 _BYTES = {
     "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
@@ -55,35 +66,88 @@ class GGUFHeader(NamedTuple):
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """name -> shape of the weights in the safetensors files of a directory; None without any such file.
+    """name -> shape of the weights of a directory, in the files that transformers reads; None without any.
 
     Raises
     ------
     InputError
         An index that names a file elsewhere or one that is absent; a header that does not fit its file.
     """
-    index, plain = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    changed = folder / "ctrlattn.safetensors"  # with gains, see `save`
-    plain = changed if changed.is_file() else plain
-    if plain.is_file():
-        return safetensors_header(plain)
-    if not index.is_file():
-        return None
-    content = read_json(index)
-    files = content.get("weight_map") if isinstance(content, dict) else None
-    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
-        raise InputError(f"{index}: weight_map must say for each weight which file it is in")
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return _indexed(folder / name) if name.endswith(".json") else _header(folder / name)
+    return None
+
+
+def _indexed(index: Path) -> dict[str, tuple[int, ...]]:
+    """The weights of all files that an index names."""
+    files = shards(index)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(set(files.values())):
         if Path(file).name != file or file in ("", ".", ".."):
             raise InputError(f"{index}: names a file outside its directory, {file!r}: weights are read from there only")
-        if not (folder / file).is_file():
+        if not (index.parent / file).is_file():
             raise InputError(f"{index}: names {file!r}, which is not there: the download is not complete")
-        shapes |= safetensors_header(folder / file)
+        shapes |= _header(index.parent / file)
     missing = sorted(files.keys() - shapes.keys())
     if missing:
         raise InputError(f"{index}: {len(missing)} weights are not in their files, the first is {missing[0]}")
     return shapes
+
+
+def shards(index: Path) -> dict[str, str]:
+    """Name of a weight -> name of its file, as an index says.
+
+    Raises
+    ------
+    InputError
+        The index is damaged.
+    """
+    content = read_json(index)
+    files = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise InputError(f"{index}: weight_map must say for each weight which file it is in")
+    return files
+
+
+def _header(path: Path) -> dict[str, tuple[int, ...]]:
+    return pickled_shapes(path) if path.suffix == ".bin" else safetensors_header(path)
+
+
+def pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """name -> shape of every weight in a file of torch.save, whose data are not read.
+
+    Raises
+    ------
+    InputError
+        The file is damaged, or holds more than tensors; nothing else of it is unpickled.
+    """
+    import torch
+
+    with foreign(path):
+        mapped = {"mmap": True} if is_zipfile(path) else {}  # the format before torch 1.6 is read through
+        weights = torch.load(path, map_location="meta", weights_only=True, **mapped)
+    if not isinstance(weights, dict):
+        raise InputError(f"{path}: holds a {type(weights).__name__}, wanted is a table of weights")
+    return {str(name): tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, torch.Tensor)}
+
+
+def require_alike(source: Any, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise InputError where a weight cannot be what the network wants, whichever way it is turned round on reading.
+
+    >>> require_alike("a", "w", (4, 3), (3, 1, 4))
+    >>> require_alike("a", "w", (4, 3), (4, 4))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: a: the weight w is (4, 3) in the file, its configuration wants (4, 4)
+    """
+    if sorted(size for size in given if size != 1) != sorted(size for size in wanted if size != 1):
+        raise misfit(source, name, given, wanted)
+
+
+def misfit(source: Any, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> InputError:
+    """The error of a weight that has another shape than the network wants."""
+    return InputError(f"{source}: the weight {name} is {given} in the file, its configuration wants {wanted}")
 
 
 def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.describe import Description, describe, foreign, where
+from ctrlattn.checkpoints.network.describe import Description, describe, where
 from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import network as read_gguf
+from ctrlattn.checkpoints.network.headers import gguf_header, misfit, require_alike
 from ctrlattn.checkpoints.network.proved import proved, require_row
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.checkpoints.network.structure import KEY, traced_in
@@ -178,8 +180,11 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
     loader = _loader(description)
     with foreign(description.source):
-        _require_sizes(description, loader)
+        if description.shapes is not None:
+            _require_sizes(description, _unallocated(loader, description.config))
         read = read_gguf(Path(description.folder) / gguf, loader, **options) if gguf is not None else None
+        if gguf is not None and read is None:
+            _require_amount(description, loader, gguf)
         if description.config is not None:
             options["config"] = description.config
         model, info = read or loader.from_pretrained(
@@ -209,28 +214,49 @@ def _loader(description: Description) -> Any:
     return transformers.AutoModelForCausalLM if causal and not description.headless else transformers.AutoModel
 
 
-def _require_sizes(description: Description, loader: Any) -> None:
-    """Raise InputError where config.json wants far more weights than the files hold.
-
-    transformers would make what is missing of random numbers: a vocabulary of 10^10 words took all memory. A weight
-    that is shared by two layers may be counted twice.
-    """
-    if description.shapes is None:
-        return
+def _unallocated(loader: Any, config: Any) -> Any:
+    """The network of a configuration, whose weights have shapes and no data."""
     build = loader.from_config if hasattr(loader, "from_config") else loader
     with torch.device("meta"):
-        wanted = sum(weight.numel() for weight in build(description.config).parameters())
-    there = sum(math.prod(shape) for shape in description.shapes.values())
+        return build(config)
+
+
+def _require_sizes(description: Description, empty: Any) -> None:
+    """Raise InputError where config.json wants other weights than the files hold.
+
+    transformers would read them all, and make what is missing of random numbers: a vocabulary of 10^10 words took all
+    memory. A weight that is shared by two layers may be counted twice.
+    """
+    shapes = description.shapes or {}
+    _require_enough(description.source, empty, list(shapes.values()))
+    own, base = empty.state_dict(), f"{empty.base_model_prefix}."
+    for name, shape in shapes.items():  # a file may have been written from a network with another head, or without any
+        same = next((own[n] for n in (name, base + name, name.removeprefix(base)) if n in own), None)
+        if same is not None:
+            require_alike(description.source, name, shape, tuple(same.shape))
+
+
+def _require_enough(source: str, empty: Any, shapes: list[tuple[int, ...]]) -> None:
+    """Raise InputError where a network has more than twice the numbers of a file."""
+    wanted = sum(weight.numel() for weight in empty.parameters())
+    there = sum(math.prod(shape) for shape in shapes)
     if wanted > 2 * there:
-        raise InputError(f"{description.source}: config.json wants {wanted} numbers as weights, the files hold {there}")
+        raise InputError(f"{source}: its configuration wants {wanted} numbers as weights, the files hold {there}")
+
+
+def _require_amount(description: Description, loader: Any, gguf: str) -> None:
+    """`_require_enough` of a GGUF file that is left to transformers, which has names of its own for the weights."""
+    import transformers
+
+    places = gguf_header(Path(description.folder) / gguf).places.values()
+    config = transformers.AutoConfig.from_pretrained(description.name, **where(gguf))
+    _require_enough(description.source, _unallocated(loader, config), [place.shape for place in places])
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:
     """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
     for name, given, wanted in sorted(info["mismatched_keys"]):
-        raise InputError(
-            f"{source}: the weight {name} is {tuple(given)} in the file, config.json wants {tuple(wanted)}"
-        )
+        raise misfit(source, name, tuple(given), tuple(wanted))
     # Only the pooler, which no layer reads, may be missing.
     missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
     if missing:

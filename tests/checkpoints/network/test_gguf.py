@@ -7,6 +7,7 @@ import torch
 from ctrlattn import checkpoints
 from ctrlattn.checkpoints.network import gguf as reader
 from ctrlattn.checkpoints.network.load import where
+from ctrlattn.errors import InputError
 
 gguf = pytest.importorskip("gguf")
 transformers = pytest.importorskip("transformers")
@@ -21,8 +22,11 @@ COMMON = {
 TYPES = gguf.GGMLQuantizationType
 
 
-def written(folder, family, kinds=(TYPES.F32,), tied=True):
-    """A GGUF file with random weights, in turn of these types; names and shapes are those of the family."""
+def written(folder, family, kinds=(TYPES.F32,), tied=True, said=None, words=WORDS):
+    """A GGUF file with random weights, in turn of these types; names and shapes are those of the family.
+
+    `said` are values of the header that differ from what the weights are, `words` the length of its list of words.
+    """
     names = {value: key for key, value in gguf.MODEL_ARCH_NAMES.items()}
     short = {"gemma3": "gemma3_text"}.get(family, family)
     sizes = dict(vocab_size=WORDS, hidden_size=WIDTH, num_hidden_layers=LAYERS, intermediate_size=96)  # noqa: C408
@@ -36,14 +40,15 @@ def written(folder, family, kinds=(TYPES.F32,), tied=True):
         **COMMON,
         "attention.key_length": WIDTH // HEADS,
         "attention.value_length": WIDTH // HEADS,
+        **(said or {}),
     }.items():
         add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
         add(f"{family}.{key}", value)
     writer.add_name("toy")
     writer.add_array("general.languages", ["en"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(["w", "1", *(f"w{i}" for i in range(WORDS - 2))])
-    writer.add_token_types([1] * WORDS)
+    writer.add_token_list(["w", "1", *(f"w{i}" for i in range(words - 2))])
+    writer.add_token_types([1] * words)
     writer.add_token_merges(["w 1"])
     writer.add_bos_token_id(1)
     rng = np.random.default_rng(0)
@@ -117,3 +122,37 @@ def test_what_the_header_passes_over_is_left_to_transformers(tmp_path):
     assert reader._is_word_list("general.languages", header.values["general.languages"])
     assert not reader._is_word_list("llama.block_count", header.values["llama.block_count"])
     assert not reader._is_word_list("llama.pattern", reader.ItemCount(2))
+
+
+@pytest.mark.parametrize(
+    ("said", "words", "told"),
+    [
+        (
+            {"embedding_length": 128},
+            WORDS,
+            r"weight \S+ is \(.*64.*\) in the file, .* wants \(.*128",
+        ),
+        ({"feed_forward_length": 97}, WORDS, r"ffn_\w+.weight is \(96, 64\) in the file, .* wants \(97, 64\)"),
+        ({"attention.head_count_kv": 4}, WORDS, r"attn_k.weight is \(32, 64\) in the file, .* wants \(64, 64\)"),
+        ({}, 50, r"token_embd.weight is \(40, 64\) in the file, its configuration wants \(50, 64\)"),
+        ({"vocab_size": 10**9}, WORDS, r"token_embd.weight is \(40, 64\) in the file, .* wants \(1000000000, 64\)"),
+    ],
+)
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_shapes_of_the_header_are_judged_before_a_weight_is_read(tmp_path, monkeypatch, family, said, words, told):
+    def never(*_):
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr(gguf, "dequantize", never)
+    path = written(tmp_path, family, (TYPES.Q8_0,), said=said, words=words)
+    with pytest.raises(InputError, match=told):
+        checkpoints.load(path)
+
+
+def test_a_file_that_is_left_to_transformers_is_judged_by_its_amount(tmp_path, monkeypatch):
+    """transformers would make the missing words of random numbers, in memory that is not there."""
+    monkeypatch.setattr(reader, "_OTHERWISE", {"llama"})
+    assert checkpoints.load(written(tmp_path, "llama")).width == WIDTH
+    path = written(tmp_path, "llama", said={"vocab_size": 10**9})
+    with pytest.raises(InputError, match="wants 64000061760 numbers as weights, the files hold"):
+        checkpoints.load(path)

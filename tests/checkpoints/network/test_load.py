@@ -199,6 +199,46 @@ def test_code_of_a_checkpoint_is_neither_run_nor_asked_for(broken, monkeypatch):
     assert "evil" not in sys.modules
 
 
+def pickled(folder, shards=False):
+    """The network of a directory in the format of torch; its safetensors file goes."""
+    state = transformers.LlamaForCausalLM.from_pretrained(folder).state_dict()
+    (folder / "model.safetensors").unlink()
+    if not shards:
+        torch.save(state, folder / "pytorch_model.bin")
+        return
+    files = {name: f"pytorch_model-0000{1 + i % 2}-of-00002.bin" for i, name in enumerate(state)}
+    for file in set(files.values()):
+        torch.save({name: state[name] for name in files if files[name] == file}, folder / file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "torch shards", "torch before 1.6"])
+def test_a_configuration_of_another_network_is_refused_before_a_weight_is_read(broken, kind, monkeypatch):
+    if kind != "safetensors":
+        pickled(broken, shards="shards" in kind)
+    if "before" in kind:
+        state = torch.load(broken / "pytorch_model.bin", weights_only=True)
+        torch.save(state, broken / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert len(checkpoints.load(broken).layers) == 3
+
+    def never(*_, **__):
+        raise AssertionError("a weight was read")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", never)
+    right = json.loads((broken / "config.json").read_text())
+    for wrong, words in {
+        ("num_hidden_layers", 5): "says 5 layers, the weights beside it are of 3",
+        ("num_hidden_layers", 2): "says 2 layers, the weights beside it are of 3",
+        ("vocab_size", 41): r"is \(40, 16\) in the file, its configuration wants \(41, 16\)",
+        ("vocab_size", 10**8): r"wants \d+ numbers as weights, the files hold \d+",
+        ("hidden_size", 20): r"in the file, its configuration wants",
+        ("intermediate_size", 23): r"\b24\b.* in the file, its configuration wants .*\b23\b",
+    }.items():
+        configure(broken, **dict([wrong]))
+        one_line(broken, words)
+        configure(broken, **right)
+
+
 def test_pickled_code_is_not_run(broken):
     class Evil:
         def __reduce__(self):

@@ -1,0 +1,65 @@
+"""files of a source -> digest of every byte that decides the network, taken while these files are loaded.
+
+What is on disk is often half of what is in memory (bfloat16), or a fifth (4 bits), and the second processor has nothing
+to do while transformers reads. A network whose files are not known for certain is hashed in memory.
+"""
+
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ctrlattn import __version__
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.describe import Description
+from ctrlattn.checkpoints.network.headers import WEIGHTS, shards
+from ctrlattn.checkpoints.network.load import load
+from ctrlattn.identity import FilesDigest, digest, of_network
+
+_WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
+
+
+def load_with_content(description: Description, **options: Any) -> tuple[Checkpoint, str]:
+    """`load` of what was described, and the digest of what was loaded.
+
+    The digest is of every byte of the weights and of config.json, of the options, and of the versions of ctrlattn,
+    transformers and gguf, which decide what becomes of these bytes.
+
+    Raises
+    ------
+    InputError
+        As `load`; a file was changed while it was loaded.
+    """
+    given = {"tokenizer": description.tokenizer, "allow_download": description.allow_download, **options}
+    files = files_of(description)
+    if files is None:
+        checkpoint = load(description.source, **given)
+        return checkpoint, of_network(checkpoint.model)
+    with FilesDigest(files) as hashing:
+        checkpoint = load(description.source, **given)
+        kind = type(checkpoint.model).__name__
+        return checkpoint, digest(hashing.digest(), [file.name for file in files], kind, options, _versions())
+
+
+def files_of(description: Description) -> tuple[Path, ...] | None:
+    """The files that decide the network; None where others lie beside them that transformers might read as well."""
+    folder = Path(description.folder)
+    if description.gguf is not None:
+        return (folder / description.gguf,)
+    if not (folder / "config.json").is_file() or (folder / "adapter_config.json").exists():
+        return None
+    if getattr(description.config, "transformers_weights", None) is not None:
+        return None
+    first = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    if first is None:
+        return None
+    weights = set(shards(folder / first).values()) if first.endswith(".json") else {first}
+    beside = {path.name for path in folder.iterdir() if path.suffix in _WEIGHTS}
+    names = sorted({"config.json", first, *weights})
+    return tuple(folder / name for name in names) if weights == beside else None
+
+
+def _versions() -> list[str]:
+    import transformers
+
+    return [__version__, transformers.__version__, *([version("gguf")] if find_spec("gguf") else [])]
