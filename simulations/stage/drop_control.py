@@ -115,8 +115,8 @@ def control(runs, texts, size, named, signals, norms):
     signals = {**signals, "Jacobian's norm": norms}
     for result in (*sets.values(), *alone.values()):
         result |= {k: round(v, 5) for k, v in interval(result["values"]).items()}
-    drawn = [sets[name] for name in random]
+    random_sets = [sets[name] for name in random]
     return {
         "sets": sets, "alone": alone, "signals": signals,
-        "foretold": foretold(signals, alone, drawn, size.draws),
+        "foretold": foretold(signals, alone, random_sets, size.draws),
     }  # fmt: skip
