@@ -22,7 +22,8 @@ from ctrlattn.stability import spectral_radius
 from stage.statistics import interval
 
 LAWS = ("law", "random signs")
-SCORES = ("loss", "growth", "values", "similarity")
+SCORES = ("outside", "loss", "growth", "values", "similarity")
+STORED = ("status", *SCORES)
 SMALL = {"depths": [3], "seeds": [900, 901], "gains": [0.5, 1.6], "size": {"dim": 8, "heads": 2, "epochs": 1}}
 
 
@@ -109,24 +110,33 @@ def jump(rows, gains, score):
     return np.mean(sides[0], 0) - np.mean(sides[1], 0)
 
 
-def measure(folder, plan):
-    """Every number of this scene."""
-    data, depths = load("digits"), {}
+def finished(folder, depth, plan):
+    """The seeds of a depth that have all their runs in the folder."""
+    names = [f"{law.replace(' ', '_')}_{gain:g}_{depth}" for law in LAWS for gain in plan["gains"]]
+    return [seed for seed in plan["seeds"] if all((folder / f"{name}_{seed}.json").exists() for name in names)]
+
+
+def of_depth(folder, depth, seeds, plan, data):
+    """The runs of one depth, and the jumps at the boundary with their intervals over the seeds."""
+    laws = {}
+    for law in LAWS:
+        runs = {gain: [run(folder, law, gain, depth, seed, plan, data) for seed in seeds] for gain in plan["gains"]}
+        laws[law] = {g: {name: [r[name] for r in some] for name in STORED} for g, some in runs.items()}
+    jumps = {law: {score: jump(rows, plan["gains"], score) for score in SCORES} for law, rows in laws.items()}
+    jumps["law less random signs"] = {score: jumps["law"][score] - jumps["random signs"][score] for score in SCORES}
+    return {
+        "seeds": seeds,
+        "runs": {law: {f"{gain:g}": row for gain, row in rows.items()} for law, rows in laws.items()},
+        "jumps": {law: {score: interval(d) for score, d in row.items()} for law, row in jumps.items()},
+    }
+
+
+def measure(folder, plan, stored_only=False):
+    """Every number of this scene; with `stored_only` of the seeds that are finished."""
+    data = load("digits")
+    depths = {}
     for depth in plan["depths"]:
-        laws = {}
-        for law in LAWS:
-            runs = {g: [run(folder, law, g, depth, s, plan, data) for s in plan["seeds"]] for g in plan["gains"]}
-            laws[law] = {
-                g: {name: [r[name] for r in some] for name in ("outside", "status", *SCORES)}
-                for g, some in runs.items()
-            }
-        jumps = {law: {score: jump(rows, plan["gains"], score) for score in SCORES} for law, rows in laws.items()}
-        both = {score: jumps["law"][score] - jumps["random signs"][score] for score in SCORES}
-        depths[str(depth)] = {
-            "runs": {law: {f"{g:g}": row for g, row in rows.items()} for law, rows in laws.items()},
-            "jumps": {
-                law: {score: interval(d) for score, d in row.items()}
-                for law, row in {**jumps, "law less random signs": both}.items()
-            },
-        }
+        seeds = finished(folder, depth, plan) if stored_only else plan["seeds"]
+        if len(seeds) > 1:
+            depths[str(depth)] = of_depth(folder, depth, seeds, plan, data)
     return {"plan": plan, "depths": depths}
