@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from stage import training_control, training_deep, training_other, training_outcome, training_scale
+from stage import training_control, training_deep, training_other, training_outcome, training_pid_over_p, training_scale
 from stage.page_file import read_json, write_or_check
 
 from ctrlattn.nn.experiment.table import lines
@@ -79,6 +79,7 @@ def page(result):
         "## The tests, fixed before the runs", "", *training_outcome.plan_lines(result["plan"]), "",
         "## Outcome", "", *training_outcome.verdict(result), "", picture, "",
         "## Numbers", "", *lines(result), "",
+        *training_pid_over_p.lines(result), "",
         *training_other.other_lines(), "",
         *training_control.lines(), "",
         *training_deep.lines(), "",
