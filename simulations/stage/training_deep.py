@@ -128,7 +128,7 @@ def lines():
         "The table gives the clean accuracy of `ctrlattn train digits --depth ... --norm ...`, as the mean over the "
         f"seeds from seed {seeds[0]} on (lowest to highest). So few seeds have no interval. The rate was chosen for "
         "softmax at depth 8 and not searched for these networks: that one fails says that it fails at this rate, and "
-        "no claim about arms or depths follows. Chance is 0.1. An independent trial led to this expectation: without norm and "
-        f"scaling every run fails, and with either of them the controlled networks reach {AT_LEAST} at depth 48."
+        "no claim about arms or depths follows. Chance is 0.1. An independent trial led to this expectation: without "
+        f"norm and scaling every run fails, and with either of them controlled networks reach {AT_LEAST} at depth 48."
     )
     return ["## Deep networks", "", fill(said, 120), "", *rows, "", *verdict(comparisons)]

@@ -55,7 +55,8 @@ def lines(result):
         f"sign flips of {len(n)} seeds have no p below {smallest:.2g}; those of five have none below 1/32, and 1/32 "
         "times four can never hold. The published effect is that of PID over softmax: whatever I and D add to P is "
         "a part of it, so that the power given is more than there is. All arms have the one rate of learning that was "
-        "chosen for softmax. Arms with PI and PD, the value residual, a rate searched for each arm and thirty seeds are missing."
+        "chosen for softmax. Arms with PI and PD, the value residual, a rate searched for each arm and thirty "
+        "seeds are missing."
     )
     pooled = (
         "The same laws against the mean of the three softmax runs of a seed (softmax, softmax-again and comparator, "
