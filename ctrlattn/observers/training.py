@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch.nn.functional import normalize
+from torch.nn.functional import linear, normalize
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
+from ctrlattn.observers.sparse_step import set_gradients
 from ctrlattn.parsing import parse_json
 from ctrlattn.progress import Progress
 
@@ -153,41 +154,47 @@ class Training:
         self._set_rate()
         for parameter in self.dictionary.parameters():
             parameter.grad = None
-        response = self.dictionary.response(x)
-        codes, rest, extra = self._topk(x, response) if self.settings.k is not None else self._relu(x, response)
-        loss = rest.square().mean() + extra
-        loss.backward()
+        codes, rest = self._topk(x) if self.settings.k is not None else self._relu(x)
         self._keep_unit_gradient()
         self.optimizer.step()
         with torch.no_grad():
-            self.dictionary.decoder.copy_(normalize(self.dictionary.decoder))
+            self.dictionary.decoder /= self.dictionary.decoder.norm(dim=-1, keepdim=True).clamp_min(1e-12)
             present = self._count(codes, len(x))
             variance = (x - x.mean(0)).square().mean()
             return float(rest.square().mean() / variance), present
 
-    def _topk(self, x: torch.Tensor, response: torch.Tensor) -> tuple[Codes, torch.Tensor, Any]:
-        codes = self.dictionary.codes(response)
-        rest = x - self.dictionary.combine(codes) - self.dictionary.bias
+    def _topk(self, x: torch.Tensor) -> tuple[Codes, torch.Tensor]:
+        """Set the gradients; (codes, error)."""
+        with torch.no_grad():
+            response = self.dictionary.response(x)
+        codes, rest = set_gradients(self.dictionary, x, response)
         dead = (self.idle > self.settings.dead_after).nonzero().ravel()
-        return codes, rest, self._auxiliary(response, rest.detach(), dead) if len(dead) else 0.0
+        if len(dead):
+            self._auxiliary(x, rest, dead).backward()
+        return codes, rest
 
-    def _auxiliary(self, response: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+    def _auxiliary(self, x: torch.Tensor, rest: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
         """AuxK loss: the dead features reconstruct the error that the others leave."""
-        among = self.dictionary.codes(response[:, dead], min(self.dictionary.width // 2 or 1, len(dead)))
-        explained = self.dictionary.combine(Codes(among.values, dead[among.features]))
+        own = self.dictionary
+        response = linear(x - own.bias, own.encoder[dead], own.threshold[dead])
+        among = own.codes(response, min(own.width // 2 or 1, len(dead)))
+        explained = own.combine(Codes(among.values, dead[among.features]))
         return _AUXILIARY * (rest - explained).square().mean() / rest.square().mean().clamp_min(1e-12)
 
-    def _relu(self, x: torch.Tensor, response: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        z = response.relu()
+    def _relu(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Set the gradients; (codes, error)."""
+        z = self.dictionary.response(x).relu()
         rest = x - z @ self.dictionary.decoder - self.dictionary.bias
         # Both terms are per element, so that a penalty means the same at any width.
-        return z, rest, self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
+        loss = rest.square().mean() + self.settings.penalty * z.sum(-1).mean() / self.dictionary.width
+        loss.backward()
+        return z.detach(), rest.detach()
 
     def _keep_unit_gradient(self) -> None:
         """Remove the gradient along each row of the decoder, since rows keep length 1."""
-        rows, gradient = self.dictionary.decoder, self.dictionary.decoder.grad
+        rows, gradient = self.dictionary.decoder.detach(), self.dictionary.decoder.grad
         assert gradient is not None
-        gradient -= (gradient * rows.detach()).sum(-1, keepdim=True) * rows.detach()
+        gradient.addcmul_(rows, torch.linalg.vecdot(gradient, rows)[:, None], value=-1)
 
     def _count(self, codes: Any, examples: int) -> float:
         """Mean number of features per example; the idle counters are updated."""

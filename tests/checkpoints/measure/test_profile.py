@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.measure.causal_radius import causal_radius  # noqa: E402
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap  # noqa: E402
 from ctrlattn.checkpoints.measure.heads import head_feedback  # noqa: E402
 from ctrlattn.checkpoints.measure.parts import PARTS  # noqa: E402
@@ -148,7 +149,9 @@ def test_cost_is_counted():
     assert cost["feedback"] == {"forward": 1.0, "jvp": 0.0, "vjp": 0.0, "forward_passes": 1.0}
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
     assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 5.0, "vjp": 4.0}
-    assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 1.0, "jvp": 8.0, "vjp": 3.0}
+    blocks = np.mean([causal_radius(tiny(), layer, IDS).steps + 5 for layer in range(len(tiny().layers))])
+    spent = {"forward": 2.0, "jvp": 8.0 + blocks, "vjp": 4.0}
+    assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == spent
     assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 3.0, "jvp": 4.0, "vjp": 5.0}
     for spent in cost.values():
         assert spent["forward_passes"] == pytest.approx(spent["forward"] + 1.2 * spent["jvp"] + 1.4 * spent["vjp"])

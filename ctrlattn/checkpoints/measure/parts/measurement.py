@@ -45,7 +45,7 @@ class Effort:
 
     probes: int = 4
     singular: int = 4
-    lanczos: int = 12
+    lanczos: int = 24
     arnoldi: int = 20
     commutator: int = 4
     exponents: int = 4

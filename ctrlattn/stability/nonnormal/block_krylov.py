@@ -1,0 +1,120 @@
+"""rho(D_i) of n blocks D_1 ... D_n, known by products (D_1 v_1, ..., D_n v_n): Arnoldi steps on all blocks at once.
+
+A block-triangular matrix has the eigenvalues of its diagonal blocks. Each block has a Krylov space of its own, of
+dimension m, so that m products of the whole give what would take n m products block after block. A small block is
+found exactly by d steps, and a large one as soon as its outermost Ritz pair has settled.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from ctrlattn.errors import require_whole
+
+_LOST = 1e-12  # a new direction below this share of its product is rounding
+
+
+class BlockRadius(NamedTuple):
+    """The block whose spectral radius is largest, with the eigenpair that attains it."""
+
+    block: int
+    value: complex  # eigenvalue of largest modulus
+    vector: np.ndarray  # (d,) complex, of length 1
+    error: float  # |D v - value v| by the recurrence
+    steps: int  # number of products
+    settled: bool  # whether no block can have a larger one, by the residuals of their Ritz values
+
+
+def block_radius(
+    product: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, int],
+    *,
+    steps: int = 80,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+) -> BlockRadius:
+    """The largest spectral radius among diagonal blocks, all blocks at once.
+
+    Parameters
+    ----------
+    product : callable (n, d) -> (n, d)
+        Row i of the result is D_i times row i of the argument.
+    shape : (n, d)
+    steps : int
+        Largest number of products; d of them are exact.
+    tolerance : float
+        The steps end where the residual of the outermost Ritz value is below this share of it, and so are those of all
+        blocks whose Ritz value with its residual reaches as far.
+    seed : int
+        Seed of the random vectors from which the steps start.
+
+    Returns
+    -------
+    BlockRadius
+
+    Raises
+    ------
+    InputError
+        There is less than one step.
+
+    References
+    ----------
+    Arnoldi, Quart. Appl. Math. 9 (1951) 17; Golub and Van Loan, Matrix Computations, section 7.1.2 (the spectrum of a
+    block-triangular matrix).
+
+    Examples
+    --------
+    >>> blocks = np.array([[[0.5, 3.0], [0.0, 0.25]], [[0.0, -2.0], [2.0, 0.0]]])
+    >>> outermost = block_radius(lambda v: np.einsum("nij,nj->ni", blocks, v), (2, 2))
+    >>> outermost.block, round(abs(outermost.value), 12)
+    (1, 2.0)
+    """
+    n, d = shape
+    most = min(require_whole("steps", steps), d)
+    v = np.random.default_rng(seed).standard_normal((n, d))
+    basis = [v / np.linalg.norm(v, axis=1, keepdims=True)]
+    projected = np.zeros((n, most + 1, most))
+    while True:
+        m = len(basis)
+        following, projected[:, : m + 1, m - 1] = _orthogonal(np.asarray(product(basis[-1]), np.float64), basis)
+        if m == most or (m % 5 == 0 and _outermost(projected, basis, tolerance).settled):
+            return _outermost(projected, basis, tolerance)
+        basis.append(following)
+
+
+def _orthogonal(w: np.ndarray, basis: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(unit vectors along what of w is orthogonal to the basis, or 0 where that is rounding; the coefficients)."""
+    size, coefficients = np.linalg.norm(w, axis=1), np.zeros((len(basis) + 1, len(w)))
+    for _ in range(2):  # the second projection removes what rounding left
+        for j, v in enumerate(basis):
+            part = np.einsum("nd,nd->n", v, w)
+            coefficients[j] += part
+            w = w - part[:, None] * v
+    left = np.linalg.norm(w, axis=1)
+    left = np.where(left > _LOST * size, left, 0.0)
+    coefficients[-1] = left
+    return np.where(left[:, None] > 0, w, 0.0) / np.where(left > 0, left, 1.0)[:, None], coefficients.T
+
+
+def _outermost(projected: np.ndarray, basis: list[np.ndarray], tolerance: float) -> BlockRadius:
+    """The outermost Ritz pair of all blocks."""
+    n, m, every = len(projected), len(basis), np.arange(len(projected))
+    values, vectors = np.linalg.eig(projected[:, :m, :m])
+    top = np.abs(values).argmax(axis=1)
+    radii = np.abs(values[every, top])
+    # After d steps, the remainder is rounding.
+    last = projected[:, m, m - 1] if m < basis[0].shape[1] else np.zeros(n)
+    errors = last * np.abs(vectors[every, -1, top])
+    i = int(radii.argmax())
+    rivals = radii + errors >= radii[i]
+    y = vectors[i, :, top[i]]
+    vector = np.einsum("m,md->d", y, np.array([v[i] for v in basis]))
+    return BlockRadius(
+        block=i,
+        value=complex(values[i, top[i]]),
+        vector=vector / np.linalg.norm(vector),
+        error=float(errors[i]),
+        steps=m,
+        settled=bool(np.all(errors[rivals] <= tolerance * radii[i])),
+    )

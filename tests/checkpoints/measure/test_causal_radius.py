@@ -1,0 +1,108 @@
+"""The radius from the diagonal blocks of a causal layer against the eigenvalues of its whole Jacobian."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from numpy.testing import assert_allclose
+
+from ctrlattn import InputError, checkpoints
+from ctrlattn.checkpoints.measure.causal_radius import causal_radius, radius_of_blocks
+from ctrlattn.checkpoints.measure.jacobian import layer_jacobian, recorded_jacobian
+from ctrlattn.checkpoints.measure.layer_functions import layer_function
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 31}
+GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
+IDS = [3, 1, 4, 1, 5, 9, 2, 6]
+
+
+def sharp(model):
+    """The model in float64 with weights large enough for attention that is not flat."""
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if weight.ndim == 2 and "embed" not in name and "wte" not in name:
+            torch.nn.init.normal_(weight, std=0.6)
+    return model.double()
+
+
+MODELS = {
+    "gpt2": lambda: transformers.GPT2Model(transformers.GPT2Config(n_embd=16, n_layer=2, n_head=4, vocab_size=31)),
+    "llama": lambda: transformers.LlamaModel(transformers.LlamaConfig(**GROUPED)),
+    "qwen3": lambda: transformers.Qwen3Model(transformers.Qwen3Config(**GROUPED, head_dim=4)),
+    "gemma3": lambda: transformers.Gemma3TextModel(
+        transformers.Gemma3TextConfig(**GROUPED, head_dim=4, sliding_window=3, layer_types=["sliding_attention"] * 2)
+    ),
+    "gpt_neox": lambda: transformers.GPTNeoXModel(transformers.GPTNeoXConfig(**SIZES, intermediate_size=24)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_it_is_the_largest_eigenvalue_of_the_whole_jacobian(name, attention):
+    torch.manual_seed(0)
+    network = checkpoints.load(sharp(MODELS[name]()), attention=attention)
+    for layer in range(2):
+        whole = layer_jacobian(network, layer, IDS) @ np.eye(len(IDS) * 16)
+        exact = causal_radius(network, layer, IDS)
+        # Equal eigenvalues of two tokens make those of the whole matrix lie; its blocks do not.
+        blocks = whole.reshape(len(IDS), 16, len(IDS), 16)
+        radii = [np.abs(np.linalg.eigvals(blocks[i, :, i])).max() for i in range(len(IDS))]
+        # transformers computes eager softmax and the norms of all but GPT-2 in float32.
+        rounding = 1e-7 if name == "gpt2" else 3e-6
+        assert_allclose(exact.radius, max(radii), rtol=rounding)
+        assert exact.token == int(np.argmax(radii))
+        assert exact.error < 10 * rounding * exact.radius
+        assert_allclose(np.abs(np.linalg.eigvals(whole)).max(), exact.radius, rtol=1e-5)
+
+
+def test_attention_is_set_back_and_values_are_unchanged():
+    network = checkpoints.load(sharp(MODELS["llama"]()))
+    before = checkpoints.tap(network, IDS)["state"].to_numpy()
+    causal_radius(network, 0, IDS)
+    assert network.model.config._attn_implementation == "eager"
+    assert np.array_equal(checkpoints.tap(network, IDS)["state"].to_numpy(), before)
+
+
+def test_one_token_has_one_block():
+    network = checkpoints.load(sharp(MODELS["gpt2"]()))
+    whole = layer_jacobian(network, 1, [5]) @ np.eye(16)
+    assert_allclose(causal_radius(network, 1, [5]).radius, np.abs(np.linalg.eigvals(whole)).max(), rtol=1e-6)
+
+
+def test_a_network_that_sees_both_ways_is_refused():
+    config = transformers.BertConfig(**SIZES, intermediate_size=24)
+    with pytest.raises(InputError, match="not causal"):
+        causal_radius(checkpoints.load(transformers.BertModel(config)), 0, IDS)
+
+
+def mixed(h):
+    """A causal mixer that is no attention: each token adds half of the one before."""
+    return h + 0.5 * torch.nn.functional.pad(h, (0, 0, 1, 0))[..., :-1, :] * h
+
+
+def looking_ahead(h):
+    """A layer in which a token reads the next."""
+    return h + torch.nn.functional.pad(h, (0, 0, 0, 1))[..., 1:, :] ** 2
+
+
+@pytest.mark.parametrize("layer", [mixed, looking_ahead])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_layer_whose_blocks_are_not_those_of_its_jacobian_is_refused(layer, seed):
+    network = checkpoints.load(MODELS["gpt2"]())
+    h = torch.randn(6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    with pytest.raises(ArithmeticError, match="not causal attention alone"):
+        radius_of_blocks(network, layer, h, recorded_jacobian(layer, h), seed=seed)
+
+
+def test_in_single_precision_the_profile_has_the_same_number():
+    network = checkpoints.load(sharp(MODELS["llama"]()).float())
+    effort = checkpoints.Effort(arnoldi=2)
+    profile = checkpoints.feedback_profile(network, IDS, parts=["nonnormality"], effort=effort)
+    for layer in range(2):
+        f, h = layer_function(network, layer, IDS)
+        whole = recorded_jacobian(f, h) @ np.eye(h.numel(), dtype=np.float32)
+        blocks = whole.reshape(len(IDS), 16, len(IDS), 16)
+        radius = max(np.abs(np.linalg.eigvals(blocks[i, :, i])).max() for i in range(len(IDS)))
+        # Two Arnoldi steps with the whole Jacobian could not give that.
+        assert_allclose(profile["spectral_radius"][layer], radius, rtol=1e-4)
+        assert profile["numerical_radius"][layer] >= profile["spectral_radius"][layer] * (1 - 1e-6)
