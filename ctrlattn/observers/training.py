@@ -158,7 +158,7 @@ class Training:
         self._keep_unit_gradient()
         self.optimizer.step()
         with torch.no_grad():
-            self.dictionary.decoder /= self.dictionary.decoder.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+            self.dictionary.decoder.div_(self.dictionary.decoder.norm(dim=-1, keepdim=True).clamp_min(1e-12))
             present = self._count(codes, len(x))
             variance = (x - x.mean(0)).square().mean()
             return float(rest.square().mean() / variance), present
