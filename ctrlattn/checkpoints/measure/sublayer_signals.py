@@ -13,10 +13,10 @@ import torch
 
 from ctrlattn.checkpoints.measure.matrices import fault_of
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.families import Sublayer, at, leads
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.watch import Hook, attention, first, stream_of, watch
-from ctrlattn.checkpoints.trace.follow import matrix_in
+from ctrlattn.checkpoints.trace.follow import matrix_of
 from ctrlattn.errors import InputError
 
 
@@ -129,7 +129,7 @@ def _streams(checkpoint: Checkpoint, streams: list[np.ndarray]) -> list[Hook]:
 def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict[int, np.ndarray]) -> list[Hook]:
     def reader(layer: int) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            a = matrix_in(output)
+            a = matrix_of(output)
             if a is not None and not fault_of(a, causal=checkpoint.causal):
                 matrices[layer] = _array(a[0])
 
@@ -137,7 +137,8 @@ def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict
 
     layers, path = checkpoint.layers, checkpoint.family.matrix
     where = {s.layer: s.matrix or path for s in slots if s.kind == "attention"}
-    return [(at(layers[i], name), reader(i), False) for i, name in where.items() if name]
+    there = {i: name for i, name in where.items() if name and leads(layers[i], name)}
+    return [(at(layers[i], name), reader(i), False) for i, name in there.items()]
 
 
 def _tokens(x: torch.Tensor) -> np.ndarray:

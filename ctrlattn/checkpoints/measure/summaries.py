@@ -147,7 +147,7 @@ def stream(
         values = _measured(checkpoint, inputs, names)
         yield xr.Dataset(
             {name: (("kind", "layer", "token"), values[i]) for i, name in enumerate(names)},
-            coords={**coords, "text": ("token", token_names(checkpoint, inputs))},
+            coords={**coords, "text": ("token", token_names(checkpoint, inputs, values.shape[-1]))},
             attrs={**attributes(checkpoint, inputs), "text_number": text, "window_number": number},
         )
 

@@ -19,7 +19,7 @@ from ctrlattn.checkpoints.network.proved import Signal, recorder, require_sums, 
 from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, attention, watch
-from ctrlattn.checkpoints.trace.follow import matrix_in
+from ctrlattn.checkpoints.trace.follow import matrix_of
 from ctrlattn.checkpoints.trace.structure import Structure
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, 
         whole = recorded_pass(checkpoint, structure, inputs)
     arrays: dict[str, np.ndarray] = traced_arrays(whole, structure)
     count = whole.state[0].numel() // (structure.width * structure.streams)
-    names = token_names(checkpoint, inputs)
-    if len(names) != count:  # a network may read fewer tokens than it is given, or more
-        names = [str(i) for i in range(count)]
+    names = token_names(checkpoint, inputs, count)
     matrices, told = gathered(whole.matrices, causal=checkpoint.causal)
     attrs = {**attributes(checkpoint, inputs), **told}
     if matrices is not None:
@@ -108,7 +106,7 @@ def _places(checkpoint: Checkpoint, signal: Signal, given: list[torch.Tensor | N
     """Hooks for what no sublayer reads or adds: the attention matrices, and the stream behind the last layer."""
 
     def matrix(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        given.append(matrix_in(output))  # None where attention was replaced by something that has no matrix
+        given.append(matrix_of(output))  # None where attention was replaced by something that has no matrix
 
     for layer in checkpoint.layers:
         yield at(layer, checkpoint.family.matrix), matrix, False
@@ -121,8 +119,16 @@ def _stack(layers: list[torch.Tensor]) -> np.ndarray:
     return stacked.to(torch.promote_types(stacked.dtype, torch.float32)).numpy(force=True)
 
 
-def token_names(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
-    """Token strings; of an image the class tokens and "row,column" of each patch."""
+def token_names(checkpoint: Checkpoint, inputs: dict[str, Any], count: int | None = None) -> list[str]:
+    """Token strings; of an image the class tokens and "row,column" of each patch; numbers where `count` differs.
+
+    A network may read fewer tokens than it is given, or more, and a traced one does not say what its patches are.
+    """
+    names = _named(checkpoint, inputs)
+    return names if count in (None, len(names)) else [str(i) for i in range(count or 0)]
+
+
+def _named(checkpoint: Checkpoint, inputs: dict[str, Any]) -> list[str]:
     if "pixel_values" in inputs and isinstance(checkpoint.family, Traced):
         return []
     if "pixel_values" in inputs:

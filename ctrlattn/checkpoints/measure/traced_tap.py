@@ -104,7 +104,9 @@ def _by_tracing(model: Any, structure: Structure, inputs: dict[str, Any], own: f
         require_sum(structure, call, error, own)
         whole.steps += [_raw(depth, number, step, call) for number, step in enumerate(raw)]
         whole.state.append(given.x)
-        matrices = [given.returned[term.matrix] for term in call.terms if term.matrix in given.returned]
+        matrices = [
+            seen[term.matrix] for term in call.terms if term.matrix in (seen := {**given.bare, **given.returned})
+        ]
         whole.matrices.append(matrices[0] if len(matrices) == 1 else None)
     whole.state.append(_tensor(calls[-1].out))
     return _linked(structure, whole, [_tensor(call.out) for call in calls])

@@ -290,7 +290,12 @@ def _existing(module: Any, path: str) -> str:
         except AttributeError:
             continue
         return alternative
-    raise InputError(f"{type(module).__name__} has no {' nor '.join(path.split('|'))}")
+    name = type(module).__name__
+    if not path:
+        raise InputError(
+            f"the network was traced, and no map of {name} is known by name: give load(source, family=Family(...))"
+        )
+    raise InputError(f"{name} has no {' nor '.join(path.split('|'))}")
 
 
 def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:

@@ -17,6 +17,7 @@ from ctrlattn.checkpoints.network.proved import proved, require_row
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.checkpoints.network.structure import KEY, traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.trace.wrapped import Inside, network_in, require_same
 from ctrlattn.errors import InputError
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -44,9 +45,10 @@ def load(
 
     Parameters
     ----------
-    source : path, hub id or transformers model
+    source : path, hub id or model
         A directory with config.json (also what `save` wrote), a .gguf file or a directory with one, a name on the hub,
-        or a model object.
+        or a model object: of transformers, inside nnsight (LanguageModel, NNsight), TransformerLens (TransformerBridge)
+        or peft, merged or not, or a network of timm. A row of the table is then proved on its weights.
     gguf_file : str, optional
         Name of the GGUF file inside the directory.
     tokenizer : optional
@@ -84,8 +86,9 @@ def load(
     """
     if attention not in _ATTENTION:
         raise InputError(f"attention must be {' or '.join(_ATTENTION)}, got {attention!r}")
-    if isinstance(source, torch.nn.Module):
-        return _from_model(source, tokenizer, family, attention, inputs)
+    inside = network_in(source)
+    if inside is not None:
+        return _from_model(inside, tokenizer, family, attention, inputs, wrapped=inside.model is not source)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
     description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
@@ -101,15 +104,25 @@ def load(
 
 
 def _from_model(
-    model: Any, tokenizer: Any | None, family: Family | None, attention: str, inputs: dict[str, Any] | None
+    inside: Inside,
+    tokenizer: Any | None,
+    family: Family | None,
+    attention: str,
+    inputs: dict[str, Any] | None,
+    *,
+    wrapped: bool,
 ) -> Checkpoint:
-    model = getattr(model, "_orig_mod", model)  # torch.compile: compiled code would pass the hooks of an analysis by
+    model = inside.model
     _require_plain(model)
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
     model.set_attn_implementation(attention)
-    return _known(model, tokenizer, family, str(config.name_or_path or type(model).__name__), inputs)
+    name = str(config.name_or_path or type(model).__name__)
+    network = _known(model, tokenizer or inside.tokenizer, family, name, inputs)
+    require_same(inside, inputs)
+    # A wrapper may have put modules of its own into the network, which the tests of the table do not know.
+    return require_row(network, inputs) if wrapped else network
 
 
 def _known(
@@ -130,15 +143,11 @@ def _require_plain(model: Any) -> None:
     name = type(model).__name__
     if name in ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"):
         raise InputError(f"{name}: a network wrapped for several devices: give the network inside, model.module")
-    if hasattr(model, "merge_and_unload"):
-        raise InputError(
-            f"{name}: an adapter around a network: merge it, model.merge_and_unload(), and give what that returns"
-        )
     absent = next((weight for weight, value in model.named_parameters() if value.device.type == "meta"), None)
     if absent is not None:
         raise InputError(
             f"{name}: the weight {absent} is not in memory (device meta: offloaded by accelerate, or never loaded): "
-            "load the network without device_map and offloading"
+            "load the network without device_map and offloading, a LanguageModel of nnsight with dispatch=True"
         )
 
 

@@ -38,6 +38,8 @@ class Followed:
         Path of a module in the layer -> shapes of the attention matrices that were seen inside it.
     returned : dict
         Path of a module -> the attention matrix that it returned, where it is the only one seen inside it.
+    bare : dict
+        Path of a module that returns nothing but the attention matrix, such as its dropout -> that matrix.
     """
 
     path: str
@@ -49,6 +51,7 @@ class Followed:
     form: Form | None = None
     matrices: dict[str, list[tuple[int, ...]]] = field(default_factory=dict)
     returned: dict[str, torch.Tensor] = field(default_factory=dict)
+    bare: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 class Follower(TorchDispatchMode):
@@ -224,6 +227,9 @@ class _Watch:
         given = matrix_in(output)
         if given is not None and len(seen) == 1 and same_matrix(given, seen[0]):
             call.returned[path] = given.clone()
+        last = self.follower.softmaxes[-1:]
+        if isinstance(output, torch.Tensor) and last and output.ndim == 4 and same_matrix(output, last[0]):
+            call.bare[path] = output.clone()
 
     def _name(self, path: str, t: torch.Tensor, born: int, inputs: list[torch.Tensor]) -> None:
         """What a module returns is an atom, unless it only adds, scales or hands on what there was before it."""
@@ -279,6 +285,11 @@ def matrix_in(output: Any) -> torch.Tensor | None:
     beside = output[1:] if isinstance(output, tuple) else ()
     given = [t for t in beside if isinstance(t, torch.Tensor) and t.ndim == 4]
     return given[0] if len(given) == 1 else None
+
+
+def matrix_of(output: Any) -> torch.Tensor | None:
+    """The one tensor (batch, heads, n, n) that a module returns, beside its output or alone."""
+    return output if isinstance(output, torch.Tensor) and output.ndim == 4 else matrix_in(output)
 
 
 def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:

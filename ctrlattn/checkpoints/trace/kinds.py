@@ -123,12 +123,10 @@ def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) ->
     kinds: list[TermKind] = []
     causal = True
     for term in terms:
-        before = term.atoms[0].value
-        own = axis if before.shape == call.x.shape else -2
         named = term.path in values and term.reading.form is not None
-        mixes = differs(first[term.path], before, own, slice(1, None)) if named else _mixes_by_operations(term)
+        mixes = _changed(call, term, first, axis, slice(1, None)) if named else _mixes_by_operations(term)
         kinds.append(_kind(call, term, mixes))
-        causal = causal and not (named and differs(last[term.path], before, own, slice(0, -1)))
+        causal = causal and not (named and _changed(call, term, last, axis, slice(0, -1)))
     _require_apart(call, steps, kinds, values)
     if any(term.path not in values for term in terms) and call.out is not None:
         whole = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, -1), (), {})
@@ -145,6 +143,16 @@ def _changes(
         if step.norm and after.x.shape == call.x.shape:
             put.setdefault(step.norm, other_token(after.x, axis, token))
     return called_again(model.get_submodule(call.path), call, other_token(call.x, axis, token), put, put)
+
+
+def _changed(call: Followed, term: RawTerm, values: dict[str, torch.Tensor], axis: int, tokens: slice) -> bool:
+    """Whether some of these tokens of a contribution are others than they were."""
+    before, after = term.atoms[0].value, values[term.path]
+    if before.shape != after.shape:
+        return False
+    if before.shape[-1] == call.x.shape[-1] and before.numel() == call.x.numel():
+        return differs(after.reshape(call.x.shape), before.reshape(call.x.shape), axis, tokens)
+    return differs(after, before, -2, tokens)
 
 
 def _mixes_by_operations(term: RawTerm) -> bool:
@@ -193,8 +201,10 @@ def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
 def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
     if term.reading.form is None:
         return "constant"
-    own = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path, [])]
+    count = call.x.numel() // call.x.shape[-1]
+    own = _of_tokens(count, (shape for atom in term.reading.chain for shape in call.matrices.get(atom.path, [])))
     around = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path.rpartition(".")[0], [])]
+    around = _of_tokens(count, around)
     # (heads, n, n) may also be the gate of n experts, and what is around a part may be that of another one: neither
     # mixes the tokens of this one.
     if any(_square(shape) and (len(shape) > 3 or mixes) for shape in own):
@@ -204,6 +214,25 @@ def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
     if mixes:
         return "mixer"
     return "cross" if any(len(shape) > 3 for shape in own) else "mlp"
+
+
+def _of_tokens(count: int, shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Without the matrices (batch, heads, m, m) that have fewer rows than there are tokens: they are over features."""
+    return [shape for shape in shapes if len(shape) != 4 or shape[0] * shape[-2] >= count]
+
+
+def over_tokens(model: Any, call: Followed, path: str, axis: int) -> bool:
+    """Whether a matrix that a module returns alone is over tokens: another token 0 leaves the rest in proportion.
+
+    A softmax of q_i k_j has the same ratios between keys 1, 2, ... in the rows of all other tokens. One over features
+    has sums over all tokens in its logits.
+    """
+    before = call.bare[path].double()
+    again = called_again(model.get_submodule(call.path), call, other_token(call.x, axis, 0), [path], {}).get(path)
+    if again is None or again.shape != before.shape or before.shape[-2] < 2:
+        return False
+    a, b = (t[..., 1:, 1:] / t[..., 1:, 1:].sum(-1, keepdim=True) for t in (before, again.double()))
+    return bool(torch.allclose(a, b, rtol=0, atol=_COARSE if torch.finfo(again.dtype).eps > _FINE else _FINE))
 
 
 def _square(shape: tuple[int, ...]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.follow import matrix_in, stream_among, stream_in
+from ctrlattn.checkpoints.trace.follow import matrix_of, stream_among, stream_in
 from ctrlattn.errors import InputError
 
 
@@ -42,8 +42,10 @@ def visited(model: Any, paths: Sequence[str], matrices: Sequence[str] = ()) -> I
     running: list[tuple[Any, Visit]] = []
     clock = iter(range(1 << 62))
     names: dict[Any, str] = {}
+    there = dict(model.named_modules(remove_duplicate=False))
     for path in paths:
-        names.setdefault(model.get_submodule(path), path)
+        if path in there or path not in matrices:  # what replaced attention has no module with a matrix
+            names.setdefault(model.get_submodule(path), path)
 
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = stream_among(args, kwargs)[0]
@@ -56,7 +58,7 @@ def visited(model: Any, paths: Sequence[str], matrices: Sequence[str] = ()) -> I
         out, visit = stream_in(output), running.pop()[1]
         visit.ended, visit.out = next(clock), None if out is None else out.clone()
         if visit.path in matrices:
-            visit.matrix = matrix_in(output)
+            visit.matrix = matrix_of(output)
 
     handles = [m.register_forward_pre_hook(before, with_kwargs=True) for m in names]
     handles += [m.register_forward_hook(after, with_kwargs=True) for m in names]

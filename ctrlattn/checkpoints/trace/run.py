@@ -10,10 +10,11 @@ from ctrlattn.checkpoints.trace.compose import held_to, within
 from ctrlattn.checkpoints.trace.eager import attention
 from ctrlattn.checkpoints.trace.follow import Followed, followed
 from ctrlattn.checkpoints.trace.inputs import short_inputs
-from ctrlattn.checkpoints.trace.kinds import kinds_of
+from ctrlattn.checkpoints.trace.kinds import kinds_of, over_tokens
 from ctrlattn.checkpoints.trace.layers import inside, layers_among, lists_of, visited
 from ctrlattn.checkpoints.trace.steps import Factors, RawStep, RawTerm, coefficient, same_factor, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Step, Structure, Term
+from ctrlattn.checkpoints.trace.wrapped import network_in
 from ctrlattn.errors import InputError
 
 _SAME = 1e-4  # of a sum in float32 and finer: a factor that depends on the text differs by more
@@ -28,7 +29,7 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
     Parameters
     ----------
     model : transformers model
-        In evaluation mode.
+        In evaluation mode; also inside a wrapper, or of timm, as `load` takes it. Paths lead from the network inside.
     inputs : dict, optional
         Arguments of the model; by default eight tokens of its own vocabulary, or an image of its size.
 
@@ -50,6 +51,10 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
     >>> [(term.kind, term.path) for term in structure.calls[0].terms]
     [('attention', 'attn'), ('mlp', 'mlp')]
     """
+    inside = network_in(model)
+    if inside is None:
+        raise InputError(f"wanted is a network, a torch module: got {type(model).__name__}")
+    model = inside.model
     _ready(model)
     first, second = short_inputs(model, inputs)
     with attention(model, "eager"):
@@ -65,6 +70,7 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
     with followed(model, paths) as calls:
         model(**second)
     axis = _token_axis(calls[0].x, second)
+    _require_features_last(model, calls, second)
     _handed_on(calls)
     made = [_call(model, call, paths.index(call.path), axis) for call in calls]
     if [call.path for call in calls] == [visit.path for visit in layers]:
@@ -85,8 +91,6 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
 
 
 def _ready(model: Any) -> None:
-    if not isinstance(model, torch.nn.Module):
-        raise InputError(f"wanted is a network, a torch module: got {type(model).__name__}")
     if model.training or any(module.training for module in model.modules()):
         raise InputError("the network is in training mode, where dropout would be traced with it: call model.eval()")
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
@@ -94,6 +98,18 @@ def _ready(model: Any) -> None:
             f"{type(model).__name__} is an encoder-decoder: trace one of its stacks, model.get_encoder() or "
             "model.get_decoder(), with inputs of its own"
         )
+
+
+def _require_features_last(model: Any, calls: Sequence[Followed], inputs: dict[str, Any]) -> None:
+    """Raise InputError where a stream of images has its features in front of rows and columns, as convolutions do."""
+    for call in calls:
+        x = call.x
+        convolutions = (m for m in model.get_submodule(call.path).modules() if isinstance(m, torch.nn.Conv2d))
+        if "pixel_values" in inputs and x.ndim == 4 and any(m.in_channels == x.shape[1] for m in convolutions):
+            raise InputError(
+                f"layer {call.path} hands on images (batch, features, rows, columns), {tuple(x.shape)}: a stream has "
+                "its features last"
+            )
 
 
 def _handed_on(calls: Sequence[Followed]) -> None:
@@ -135,6 +151,7 @@ def _token_axis(x: torch.Tensor, inputs: dict[str, Any]) -> int:
 def _call(model: Any, call: Followed, layer: int, axis: int) -> tuple[Call, bool]:
     raw, error, rounding = steps_of(call)
     kinds, causal = kinds_of(model, call, raw, axis)
+    call.bare = {path: matrix for path, matrix in call.bare.items() if over_tokens(model, call, path, axis)}
     named = iter(kinds)
     steps = [
         Step(step.skip, tuple(_term(call, term, next(named), raw) for term in step.terms), step.norm) for step in raw
@@ -152,9 +169,15 @@ def _term(call: Followed, term: RawTerm, kind: Any, steps: Sequence[RawStep]) ->
         norm="" if norm is None else norm.path,
         reads=_state_read(term, steps),
         coefficient=term.coefficient,
-        matrix=next((path for path in modules if path in call.returned), ""),
+        matrix=next((path for path in modules if path in call.returned), "") or _matrix_inside(call, modules),
         layout="plain" if term.atoms[0].value.shape == call.x.shape else "other",
     )
+
+
+def _matrix_inside(call: Followed, modules: Sequence[str]) -> str:
+    """The one module inside a contribution that returns its attention matrix alone; "" for none or several."""
+    inner = [path for path in call.bare if any(path.startswith(module + ".") for module in modules)]
+    return inner[0] if len(inner) == 1 else ""
 
 
 def _state_read(term: RawTerm, steps: Sequence[RawStep]) -> int | None:

@@ -141,9 +141,9 @@ def coefficient(atom: Atom, part: Part) -> Coefficient:
 
 
 def in_one_row(a: torch.Tensor, p: torch.Tensor) -> bool:
-    """Whether one of them holds the tokens of the other in one row, as (batch * n, d)."""
+    """Whether one of them holds the tokens of the other in one row, as (batch * n, d) or (batch, rows * columns, d)."""
     shapes = sorted((a.ndim, p.ndim))
-    return shapes == [2, 3] and a.shape[-1] == p.shape[-1] and a.numel() == p.numel()
+    return shapes in ([2, 3], [3, 4]) and a.shape[-1] == p.shape[-1] and a.numel() == p.numel()
 
 
 def _constant(p: torch.Tensor) -> Coefficient:

@@ -108,7 +108,8 @@ class Measurement:
     def tokens(self) -> list[str] | None:
         """The texts of the tokens, once a pass was recorded."""
         if "watched" in vars(self):
-            return token_names(self.checkpoint, inputs_of(self.checkpoint, self.ids))
+            inputs = inputs_of(self.checkpoint, self.ids)
+            return token_names(self.checkpoint, inputs, self.state.shape[-2])
         if "recorded" in vars(self) and "text" in self.recorded.coords:
             return [str(t) for t in self.recorded["text"].to_numpy()]
         return None
@@ -201,7 +202,7 @@ def attending(checkpoint: Checkpoint) -> list[bool]:
     family = checkpoint.family
     there = [leads(layer, family.value) and leads(layer, family.output) for layer in checkpoint.layers]
     if not any(there):
-        raise InputError("no layer has attention")
+        raise InputError("no layer has attention whose value and output maps are known by name")
     return there
 
 
