@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from ctrlattn import signals
+from ctrlattn.errors import InputError
 
 RNG = np.random.default_rng(0)
 
@@ -213,3 +214,28 @@ def test_the_parts_and_labels_of_steps_come_back(tmp_path):
     for name in (*parts, *steps):
         assert again[name].to_numpy().tolist() == text[name].to_numpy().tolist()
     assert {name: again[name].to_numpy().tolist() for name in labels} == {n: v for n, (_, v) in labels.items()}
+
+
+def test_a_layer_is_without_a_matrix_where_all_of_it_is_nan():
+    """nan in one place is a fault, also in the first one; the rows of the other layers are still held to 1."""
+    whole = np.full((3, 1, 2, 2), 0.5)
+    whole[1] = np.nan
+    attrs = {"model": "toy", "norm": "pre", "causal": 0, "no_matrix": "layer 1"}
+    assert signals.dataset({"attention": whole}, attrs=attrs).sizes["layer"] == 3
+    for place, word in ((np.nan, "finite"), (0.6, r"off by 0\.1")):
+        faulty = whole.copy()
+        faulty[2, 0, 0, 0] = place
+        with pytest.raises(InputError, match=word):
+            signals.dataset({"attention": faulty}, attrs=attrs)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_large_numbers_are_finite_and_infinity_is_not(dtype):
+    state = np.full((2, 1, 3), np.finfo(dtype).max, dtype)
+    given = {"attention": np.ones((1, 1, 1, 1), dtype), "state": state}
+    attrs = {"model": "toy", "norm": "pre", "causal": 1}
+    assert signals.dataset(given, attrs=attrs)["state"].dtype == dtype
+    state[1, 0, 2] = -np.inf
+    with pytest.raises(InputError, match="state must hold finite"):
+        signals.dataset(given, attrs=attrs)
+    assert signals.dataset(given, attrs=attrs, judged=True)["state"].dtype == dtype

@@ -38,23 +38,86 @@ def gathered(given: Sequence[torch.Tensor | None], *, causal: bool) -> tuple[np.
     >>> matrices.shape, attrs["no_matrix"], attrs["sink_mass"]
     ((2, 1, 2, 2), 'layer 0 has no attention matrix: its is nan', 0.5)
     """
-    faults = {i: fault for i, a in enumerate(given) if a is not None and (fault := fault_of(a, causal=causal))}
-    there = [None if a is None or i in faults else a[0] for i, a in enumerate(given)]
-    told = [f"what layer {i} returns as its matrix is none: {fault}" for i, fault in faults.items()]
-    shapes = sorted({tuple(a.shape) for a in there if a is not None})
-    if len(shapes) != 1:
-        several = f"the attention matrices of the layers have {len(shapes)} shapes: {shapes}"
-        none = "no layer returns an attention matrix"
-        return None, {"no_matrix": "; ".join([several if shapes else none, *told])}
-    like = next(a for a in there if a is not None)
-    stacked = torch.stack([torch.full_like(like, torch.nan) if a is None else a for a in there])
-    matrices = stacked.to(torch.promote_types(stacked.dtype, torch.float32)).numpy(force=True)
-    absent = absent_matrices([i for i, a in enumerate(there) if a is None])
-    attrs: dict[str, Any] = {"no_matrix": "; ".join([absent, *told])} if absent else {}
-    mass = torch.stack([1 - a.sum(-1) for a in there if a is not None])
-    if float(mass.amax()) > _rounding(like):
-        attrs |= {"sinks": 1, "sink_mass": float(mass.clamp_min(0).double().mean())}
-    return matrices, attrs
+    matrices = Matrices(len(given), causal=causal)
+    for i, a in enumerate(given):
+        matrices.put(i, a)
+    return matrices.whole()
+
+
+class Matrices:
+    """The matrices of a network, each judged and copied as soon as its layer has run, so that none is held twice.
+
+    Parameters
+    ----------
+    count : int
+        Layers.
+    causal : bool
+
+    Attributes
+    ----------
+    certain : bool
+        Whether all of them hold numbers of at least 0 whose rows sum to 1 within a thousandth, or to less.
+
+    Examples
+    --------
+    >>> matrices = Matrices(1, causal=True)
+    >>> matrices.put(0, torch.eye(2)[None, None])
+    >>> matrices.whole()
+    (array([[[[1., 0.],
+             [0., 1.]]]], dtype=float32), {})
+    """
+
+    def __init__(self, count: int, *, causal: bool) -> None:
+        self._causal = causal
+        self._room: np.ndarray | None = None
+        self._missing = set(range(count))
+        self._faults: dict[int, str] = {}
+        self._shapes: set[tuple[int, ...]] = set()
+        self._mass: list[torch.Tensor] = []
+        self.certain = True
+        self._rounding = 0.0
+        self._count = count
+
+    def put(self, i: int, a: torch.Tensor | None) -> None:
+        """Take what layer i returns as its matrix: (1, heads, n, n), or None."""
+        if a is None:
+            return
+        sums = a.sum(-1) if a.ndim > 1 else a
+        fault, least, largest = _judged(a, sums, causal=self._causal)
+        if fault:
+            self._faults[i] = fault
+            return
+        self.certain = self.certain and least >= 0 and largest <= 1 + _ROW
+        self._missing.discard(i)
+        self._shapes.add(tuple(a.shape[1:]))
+        self._mass.append(1 - sums)
+        self._rounding = max(self._rounding, _rounding(a))
+        if len(self._shapes) > 1:
+            self._room = None  # they cannot stand in one array
+            return
+        wide = str(torch.promote_types(a.dtype, torch.float32)).removeprefix("torch.")
+        if self._room is None:
+            self._room = np.empty((self._count, *a.shape[1:]), wide)
+        self._room = self._room.astype(np.promote_types(self._room.dtype, wide), copy=False)
+        torch.from_numpy(self._room[i]).copy_(a[0])
+
+    def whole(self) -> tuple[np.ndarray | None, dict[str, Any]]:
+        """The matrices of all layers, and what is to be said of them, as `gathered` gives them."""
+        told = [f"what layer {i} returns as its matrix is none: {fault}" for i, fault in self._faults.items()]
+        if self._room is None:
+            shapes = sorted(self._shapes)
+            several = f"the attention matrices of the layers have {len(shapes)} shapes: {shapes}"
+            return None, {
+                "no_matrix": "; ".join([several if shapes else "no layer returns an attention matrix", *told])
+            }
+        missing = sorted(self._missing)
+        self._room[missing] = np.nan
+        absent = absent_matrices(missing)
+        attrs: dict[str, Any] = {"no_matrix": "; ".join([absent, *told])} if absent else {}
+        mass = torch.stack(self._mass)
+        if float(mass.amax()) > self._rounding:
+            attrs |= {"sinks": 1, "sink_mass": float(mass.clamp_min(0).double().mean())}
+        return self._room, attrs
 
 
 def fault_of(a: torch.Tensor, *, causal: bool) -> str:
@@ -65,17 +128,22 @@ def fault_of(a: torch.Tensor, *, causal: bool) -> str:
     >>> fault_of(torch.tensor([[0.5, 0.5], [0.5, 0.5]]), causal=True)
     'a token has weight on those behind it in a causal network'
     """
+    return _judged(a, a.sum(-1) if a.ndim > 1 else a, causal=causal)[0]
+
+
+def _judged(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, float, float]:
+    """(`fault_of` a matrix whose rows have these sums, its least weight, its largest sum of a row)."""
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not a.is_floating_point():
-        return f"its shape is {tuple(a.shape)}"
-    rounding = _rounding(a)
-    largest = float(a.sum(-1).amax())
-    if not np.isfinite(largest) or not float(a.amin()) >= -rounding:
-        return "its weights are negative, or no numbers"
-    if largest > 1 + rounding:
-        return f"a row sums to {largest:.3g}"
-    if causal and _ahead(a) > rounding:
-        return "a token has weight on those behind it in a causal network"
-    return ""
+        return f"its shape is {tuple(a.shape)}", 0.0, 0.0
+    rounding, least, largest = _rounding(a), float(a.amin()), float(sums.amax())
+    fault = ""
+    if not np.isfinite(largest) or not least >= -rounding:
+        fault = "its weights are negative, or no numbers"
+    elif largest > 1 + rounding:
+        fault = f"a row sums to {largest:.3g}"
+    elif causal and _ahead(a) > rounding:
+        fault = "a token has weight on those behind it in a causal network"
+    return fault, least, largest
 
 
 def absent_matrices(layers: Sequence[int]) -> str:
@@ -95,10 +163,6 @@ def _rounding(a: torch.Tensor) -> float:
     return max(_ROW, 4 * torch.finfo(a.dtype).eps)
 
 
-def _ahead(a: torch.Tensor, block: int = 32) -> float:
-    """The largest weight above the diagonal, block by block: `triu` of the whole would write as much as it reads."""
-    n = a.shape[-1]
-    edges = range(0, n, block)
-    beside = [a[..., i : i + block, i + block :].amax() for i in edges if i + block < n]
-    on = [a[..., i : i + block, i : i + block].triu(1).amax() for i in edges]
-    return float(torch.stack([*beside, *on]).amax())
+def _ahead(a: torch.Tensor) -> float:
+    """The largest weight above the diagonal; heads first, since `triu` of all would write as much as it reads."""
+    return float(a.flatten(0, -3).amax(0).triu(1).amax() if a.ndim > 2 else a.triu(1).amax())

@@ -3,22 +3,24 @@
 Bare forward hooks, removed again whatever happens; no tapping library.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ctrlattn import signals
-from ctrlattn.checkpoints.measure.matrices import gathered
-from ctrlattn.checkpoints.measure.traced_tap import labels_of, recorded_pass, traced_arrays
+from ctrlattn.checkpoints.measure.columns import Column
+from ctrlattn.checkpoints.measure.matrices import Matrices
+from ctrlattn.checkpoints.measure.traced_tap import recorded_pass
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import at
+from ctrlattn.checkpoints.network.families import Sublayer, at
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.proved import Signal, recorder, require_sums, stream_end
+from ctrlattn.checkpoints.network.proved import Signal, Sums, recorder, require_sums
 from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.traced_family import Traced
-from ctrlattn.checkpoints.network.watch import Hook, attention, watch
+from ctrlattn.checkpoints.network.watch import Hook, attention, first, up_to_head, watch
 from ctrlattn.checkpoints.trace.follow import matrix_of
 from ctrlattn.checkpoints.trace.structure import Structure
 
@@ -70,53 +72,100 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     inputs = inputs_of(checkpoint, ids)
     if isinstance(checkpoint.family, Traced):
         return _tap_traced(checkpoint, checkpoint.family.structure, inputs)
-    signal: Signal = {name: [] for name in ("state", "mid", *_OUT)}
-    given: list[torch.Tensor | None] = []
-    watching = watch(checkpoint.sublayers(), recorder(signal), more=_places(checkpoint, signal, given))
-    with attention(checkpoint.model, "eager"), watching, torch.no_grad():
+    matrices = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
+    rows = _Rows(checkpoint)
+    watching = watch(checkpoint.sublayers(), rows.record, more=_places(checkpoint, rows, matrices))
+    passing = up_to_head(checkpoint.model, lambda: len(rows.errors) == len(checkpoint.layers))
+    with attention(checkpoint.model, "eager"), watching, torch.no_grad(), passing:
         checkpoint.model(**inputs)
-    with torch.no_grad():
-        require_sums(checkpoint, signal)
-    arrays = {name: _stack(layers) for name, layers in signal.items()}
-    if checkpoint.sublayers()[0].parallel:
-        arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
-    matrices, told = gathered(given, causal=checkpoint.causal)
+    require_sums(checkpoint, rows.errors)
+    arrays = rows.arrays()
+    recorded, told = matrices.whole()
     n = arrays["state"].shape[-2]
-    absent = np.full((len(given), checkpoint.heads, n, n), np.nan, np.float32)
-    arrays["attention"] = absent if matrices is None else matrices
+    if recorded is None:
+        recorded = np.full((len(checkpoint.layers), checkpoint.heads, n, n), np.nan, np.float32)
+    arrays["attention"] = recorded
     controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
     attrs = {**attributes(checkpoint, inputs), **({"controlled_layers": controlled} if controlled else {}), **told}
-    return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs)
+    judged = rows.certain and matrices.certain
+    return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs, judged=judged)
+
+
+class _Rows:
+    """The signals of a network that is read by its row: each layer is summed up and copied once the next one begins."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        count = len(checkpoint.layers)
+        self._parallel = checkpoint.sublayers()[0].parallel
+        self._columns = {name: Column(count + (name == "state")) for name in ("state", "mid", *_OUT)}
+        self._signal: Signal = {name: [] for name in self._columns}
+        self._watcher, self._sums = recorder(self._signal), Sums(checkpoint)
+        self.errors: list[float] = []
+        self.certain = False
+
+    def record(self, sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
+        """For `watch`."""
+        self._watcher(sublayer, x, u, F)
+        if sublayer.kind == "attention":
+            self.close()
+
+    def end(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A hook behind the last layer."""
+        self._signal["state"].append(first(output))
+        self.close()
+        self._put("state", first(output))
+        # A sum is finite where its parts are alone, and what is not finite stays so from layer to layer.
+        self.certain = self._sums.complete and bool(torch.isfinite(first(output)).all())
+
+    def close(self) -> None:
+        """Sum up the layer whose next stream has just come in, and keep copies alone."""
+        i = len(self._signal["state"]) - 2
+        if i < 0:
+            return
+        error = self._sums.error(i, self._signal)
+        self.errors.append(error)
+        for name, column in self._signal.items():
+            if error < math.inf:  # its parts have one shape
+                self._put(name, column[i])
+            column[i] = column[i].new_empty(0)
+
+    def _put(self, name: str, t: torch.Tensor) -> None:
+        if name != "mid" or not self._parallel:
+            self._columns[name].put(t.reshape(t.shape[-2:]))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All layers; where both sublayers read one stream, mid is what no module reads."""
+        arrays = {name: column.array() for name, column in self._columns.items()}
+        if self._parallel:
+            arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
+        return arrays
 
 
 def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> "xr.Dataset":
     with attention(checkpoint.model, "eager"), torch.no_grad():
         whole = recorded_pass(checkpoint, structure, inputs)
-    arrays: dict[str, np.ndarray] = traced_arrays(whole, structure)
-    count = whole.state[0].numel() // (structure.width * structure.streams)
-    names = token_names(checkpoint, inputs, count)
-    matrices, told = gathered(whole.matrices, causal=checkpoint.causal)
+    arrays = whole.arrays()
+    names = token_names(checkpoint, inputs, whole.tokens)
+    matrices, told = whole.matrices.whole()
     attrs = {**attributes(checkpoint, inputs), **told}
     if matrices is not None:
         arrays["attention"] = matrices
-    return signals.dataset(arrays, tokens=names, attrs=attrs, labels=labels_of(whole, structure))
+    judged = whole.certain and whole.matrices.certain
+    return signals.dataset(arrays, tokens=names, attrs=attrs, labels=whole.labels(), judged=judged)
 
 
-def _places(checkpoint: Checkpoint, signal: Signal, given: list[torch.Tensor | None]) -> Iterator[Hook]:
+def _places(checkpoint: Checkpoint, rows: _Rows, matrices: Matrices) -> Iterator[Hook]:
     """Hooks for what no sublayer reads or adds: the attention matrices, and the stream behind the last layer."""
 
-    def matrix(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        given.append(matrix_of(output))  # None where attention was replaced by something that has no matrix
+    def matrix_at(i: int) -> Callable[..., None]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            matrices.put(i, matrix_of(output))  # None where attention was replaced by something that has no matrix
 
-    for layer in checkpoint.layers:
-        yield at(layer, checkpoint.family.matrix), matrix, False
-    yield stream_end(checkpoint, signal)
+        return hook
 
-
-def _stack(layers: list[torch.Tensor]) -> np.ndarray:
-    """Stack the layers and take the batch axis off; numpy has no bfloat16."""
-    stacked = torch.cat(layers)
-    return stacked.to(torch.promote_types(stacked.dtype, torch.float32)).numpy(force=True)
+    for i, layer in enumerate(checkpoint.layers):
+        yield at(layer, checkpoint.family.matrix), matrix_at(i), False
+    yield checkpoint.layers[-1], rows.end, False
 
 
 def token_names(checkpoint: Checkpoint, inputs: dict[str, Any], count: int | None = None) -> list[str]:

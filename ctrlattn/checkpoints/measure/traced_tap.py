@@ -4,21 +4,26 @@ Where every factor is known, hooks read the modules that return F. Where one dep
 several streams, the pass itself is traced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.measure.columns import Column
+from ctrlattn.checkpoints.measure.matrices import Matrices
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.proved import limit_of, tolerance
+from ctrlattn.checkpoints.network.watch import up_to_head
 from ctrlattn.checkpoints.trace.compose import stages, wanted, within
 from ctrlattn.checkpoints.trace.follow import followed
-from ctrlattn.checkpoints.trace.layers import visited
+from ctrlattn.checkpoints.trace.layers import Visit, visited
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Structure
 from ctrlattn.errors import InputError
+
+_PLAIN = ("attention", "mlp")
 
 
 @dataclass(eq=False)
@@ -27,8 +32,6 @@ class Recorded:
 
     Attributes
     ----------
-    call, step : int
-        Depth, and number of the step in its call.
     x, carried : tensor
         The stream in front of it, and s x.
     added : list of (kind, path, tensor)
@@ -37,21 +40,110 @@ class Recorded:
         Path of the norm behind it.
     """
 
-    call: int
-    step: int
     x: torch.Tensor
     carried: torch.Tensor
     added: Sequence[tuple[str, str, torch.Tensor]]
     norm: str
 
 
-@dataclass(eq=False)
 class Pass:
-    """A whole network on one text: its steps, the stream at every depth, and the attention matrices of its layers."""
+    """A whole network on one text: its steps, the stream at every depth, and the attention matrices of its layers.
 
-    steps: list[Recorded]
-    state: list[torch.Tensor]
-    matrices: list[torch.Tensor | None]
+    Every call is copied as soon as it has run; a tensor of the network is held no longer than its layer runs.
+
+    Attributes
+    ----------
+    matrices : Matrices
+    calls : int
+        How many have run so far.
+    tokens : int
+        Of the text, once a call has run.
+    certain : bool
+        Whether every number is known to be finite.
+    """
+
+    def __init__(self, structure: Structure, *, causal: bool, plain: bool, may_scale: bool) -> None:
+        count = len(structure.calls)
+        steps = sum(len(call.steps) for call in structure.calls)
+        terms = sum(len(call.terms) for call in structure.calls)
+        sizes = {"state": count + 1, "carried": steps}
+        sizes |= {"attention_out": count, "mlp_out": count, "mid": count} if plain else {}
+        sizes |= {} if plain else {"stream": steps, "contribution": terms}
+        self.matrices = Matrices(count, causal=causal)
+        self.calls = self.tokens = 0
+        self._structure, self._plain = structure, plain
+        self._columns = {name: Column(size) for name, size in sizes.items()}
+        self._steps: list[tuple[int, str, list[tuple[str, str]]]] = []
+        self._out: torch.Tensor | None = None
+        self._version = 0  # of `_out`: how often it had been written into
+        self.certain = False
+        self._may_scale, self._scaled = may_scale, False
+
+    def put(self, x: torch.Tensor, steps: Sequence[Recorded], out: torch.Tensor, matrix: torch.Tensor | None) -> None:
+        """Take the next call: the stream in front of it and behind it, its steps and its matrix.
+
+        Raises
+        ------
+        ArithmeticError
+            It does not read what the call before it gave.
+        """
+        self._link(x)
+        self._out, self._version = out, out._version
+        self._put("state", x)
+        for step in steps:
+            self._step(step)
+        if self._plain:
+            self._put("mid", _between(steps))
+        self.matrices.put(self.calls, matrix)
+        self.calls += 1
+        if self.calls == len(self._structure.calls):
+            self._put("state", out)
+            # Every call was summed up: what is not finite in a part stays so in all streams behind it.
+            self.certain = bool(torch.isfinite(out).all())
+        self.tokens = x.numel() // (self._structure.width * self._structure.streams)
+
+    def _link(self, x: torch.Tensor) -> None:
+        out = self._out
+        if out is None or (out is x and out._version == self._version):
+            return
+        if out.numel() != x.numel() or bool((out.flatten() != x.flatten()).any()):
+            name = self._structure.layers[self._structure.calls[self.calls - 1].layer]
+            raise ArithmeticError(f"the stream that layer {name} gave is not the one that the next layer reads")
+
+    def _step(self, step: Recorded) -> None:
+        if self._may_scale:
+            self._scaled = self._scaled or not torch.equal(step.x, step.carried)
+            self._put("carried", step.carried)
+        if not self._plain:
+            self._put("stream", step.x)
+        for kind, _, F in step.added:
+            if not self._plain:
+                self._put("contribution", F)
+            elif kind in _PLAIN:
+                self._put(f"{kind}_out", F)
+        self._steps.append((self.calls, step.norm, [(kind, path) for kind, path, _ in step.added]))
+
+    def _put(self, name: str, t: torch.Tensor) -> None:
+        self._columns[name].put(_tokens(t, self._structure.width, self._structure.streams))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The signals: state, contributions, and the factors of the stream where they are not 1."""
+        arrays = {name: column.array() for name, column in self._columns.items()}
+        if not self._scaled:
+            del arrays["carried"]
+        return arrays
+
+    def labels(self) -> dict[str, tuple[str, Sequence[Any]]]:
+        """Coordinates: which call a step belongs to; which step, kind and path a contribution has."""
+        layers = [self._structure.layers[call.layer] for call in self._structure.calls]
+        rows = [(i, layers[call], *name) for i, (call, _, names) in enumerate(self._steps) for name in names]
+        return {
+            "call": ("step", [call for call, *_ in self._steps]),
+            "norm_behind": ("step", [norm for _, norm, _ in self._steps]),
+            "step_of": ("sublayer", [i for i, *_ in rows]),
+            "kind": ("sublayer", [kind for _, _, kind, _ in rows]),
+            "path": ("sublayer", [f"{layer}.{path}" if path else "" for _, layer, _, path in rows]),
+        }
 
 
 def recorded_pass(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> Pass:
@@ -64,59 +156,96 @@ def recorded_pass(checkpoint: Checkpoint, structure: Structure, inputs: dict[str
     ArithmeticError
         The parts of a layer do not sum to the stream that it gives, with the layer and the largest error.
     """
-    own = tolerance(next(checkpoint.model.parameters()).dtype)
     if not structure.by_text:
         try:
-            return _by_hooks(checkpoint.model, structure, inputs, own)
+            try:
+                return _by_hooks(checkpoint, structure, inputs, copies=False)
+            except _WrittenInto:
+                return _by_hooks(checkpoint, structure, inputs, copies=True)
         except ArithmeticError:  # a factor is not known to the last digit: the traced parts are, or are refused too
             pass
-    return _by_tracing(checkpoint.model, structure, inputs, own)
+    return _by_tracing(checkpoint, structure, inputs)
 
 
-def _by_hooks(model: Any, structure: Structure, inputs: dict[str, Any], own: float) -> Pass:
+class _WrittenInto(Exception):
+    """A network adds in place, so that only copies show what a module has given."""
+
+
+def _by_hooks(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any], *, copies: bool) -> Pass:
     paths, matrices = wanted(structure)
-    with visited(model, paths, matrices) as visits:
-        model(**inputs)
-    layers = [visit for visit in visits if visit.path in structure.layers]
-    _same_calls(structure, [visit.path for visit in layers])
-    whole = Pass([], [], [])
-    for depth, (call, layer) in enumerate(zip(structure.calls, layers, strict=True)):
-        inner = within(visits, layer)
-        for number, stage in enumerate(stages(call, layer, inner)):
-            require_sum(structure, call, stage.error, own)
-            names = [(term.kind, term.path) for term in stage.step.terms]
-            added = [(*name, F) for name, F in zip(names, stage.added, strict=True)]
-            whole.steps.append(Recorded(depth, number, stage.x, stage.carried, added, stage.step.norm))
-        whole.state.append(_tensor(layer.x))
-        given = [inner[term.matrix].matrix for term in call.terms if term.matrix and term.matrix in inner]
-        whole.matrices.append(given[0] if len(given) == 1 else None)
-    whole.state.append(_tensor(layers[-1].out))
-    return _linked(structure, whole, [_tensor(layer.out) for layer in layers])
+    plain = structure.plain and structure.streams == 1
+    scales = any(not step.skip.is_one for call in structure.calls for step in call.steps)
+    whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales)
+    own = tolerance(next(checkpoint.model.parameters()).dtype)
+    called: list[str] = []
+
+    def ended(layer: Visit) -> None:
+        if layer.path not in structure.layers:
+            return
+        called.append(layer.path)
+        if called == expected[: len(called)]:
+            call = structure.calls[len(called) - 1]
+            inner = within(visits, layer)
+            if not all(visit.intact for visit in (layer, *inner.values())):
+                raise _WrittenInto
+            matrix = _only([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
+            whole.put(_tensor(layer.x), list(_recorded(structure, call, layer, inner, own)), _tensor(layer.out), matrix)
+        visits.clear()
+
+    expected = [structure.layers[call.layer] for call in structure.calls]
+    passing = up_to_head(checkpoint.model, lambda: len(called) == len(expected))
+    with visited(checkpoint.model, paths, matrices, ended=ended, copies=copies) as visits, passing:
+        checkpoint.model(**inputs)
+    _same_calls(structure, called)
+    return whole
 
 
-def _by_tracing(model: Any, structure: Structure, inputs: dict[str, Any], own: float) -> Pass:
-    with followed(model, structure.layers) as calls:
-        model(**inputs)
+def _recorded(
+    structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], own: float
+) -> Iterator[Recorded]:
+    for stage in stages(call, layer, inner):
+        require_sum(structure, call, stage.error, own)
+        added = [(term.kind, term.path, F) for term, F in zip(stage.step.terms, stage.added, strict=True)]
+        yield Recorded(stage.x, stage.carried, added, stage.step.norm)
+
+
+def _by_tracing(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> Pass:
+    own = tolerance(next(checkpoint.model.parameters()).dtype)
+    with followed(checkpoint.model, structure.layers) as calls:
+        checkpoint.model(**inputs)
     _same_calls(structure, [call.path for call in calls])
-    whole = Pass([], [], [])
-    for depth, (call, given) in enumerate(zip(structure.calls, calls, strict=True)):
-        raw, error, _ = steps_of(given)
+    given = []
+    for call, seen in zip(structure.calls, calls, strict=True):
+        raw, error, _ = steps_of(seen)
         require_sum(structure, call, error, own)
-        whole.steps += [_raw(depth, number, step, call) for number, step in enumerate(raw)]
-        whole.state.append(given.x)
-        matrices = [
-            seen[term.matrix] for term in call.terms if term.matrix in (seen := {**given.bare, **given.returned})
-        ]
-        whole.matrices.append(matrices[0] if len(matrices) == 1 else None)
-    whole.state.append(_tensor(calls[-1].out))
-    return _linked(structure, whole, [_tensor(call.out) for call in calls])
+        given.append([_raw(step, call) for step in raw])
+    plain = structure.plain and structure.streams == 1
+    plain = plain and all(sorted(k for step in steps for k, *_ in step.added) == list(_PLAIN) for steps in given)
+    whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=True)
+    for call, seen, steps in zip(structure.calls, calls, given, strict=True):
+        matrices = {**seen.bare, **seen.returned}
+        matrix = _only([matrices[term.matrix] for term in call.terms if term.matrix in matrices])
+        whole.put(seen.x, steps, _tensor(seen.out), matrix)
+    return whole
 
 
-def _raw(depth: int, number: int, step: RawStep, call: Call) -> Recorded:
+def _only(matrices: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    return matrices[0] if len(matrices) == 1 else None
+
+
+def _between(steps: Sequence[Recorded]) -> torch.Tensor:
+    """The stream behind the attention of a layer; where both are added at once, what it would be."""
+    last = steps[-1]
+    if [kind for kind, *_ in last.added] == ["mlp"]:
+        return last.x
+    return last.carried + next(F for kind, _, F in last.added if kind == "attention")
+
+
+def _raw(step: RawStep, call: Call) -> Recorded:
     kinds = {term.path: term.kind for term in call.terms}
     size = step.x.shape
     added = [(kinds.get(term.path, "constant"), term.path, _sum(term, step).expand(size)) for term in step.terms]
-    return Recorded(depth, number, step.x, step.carried, added, step.norm)
+    return Recorded(step.x, step.carried, added, step.norm)
 
 
 def _sum(term: RawTerm, step: RawStep) -> torch.Tensor:
@@ -153,21 +282,8 @@ def require_sum(structure: Structure, call: Call, error: float, own: float) -> N
         )
 
 
-def _linked(structure: Structure, whole: Pass, outs: list[torch.Tensor]) -> Pass:
-    """The pass, once every layer reads what the one before it gave."""
-    for depth, (given, read) in enumerate(zip(outs, whole.state[1:], strict=True)):
-        if given.numel() != read.numel() or not torch.equal(given.flatten(), read.flatten()):
-            name = structure.layers[structure.calls[depth].layer]
-            raise ArithmeticError(f"the stream that layer {name} gave is not the one that the next layer reads")
-    return whole
-
-
-def stacked(tensors: Sequence[torch.Tensor], width: int, streams: int) -> np.ndarray:
-    """Streams of one text as (count, n, d), or (count, streams, n, d); numpy has no bfloat16."""
-    return np.stack([_tokens(t, width, streams) for t in tensors])
-
-
-def _tokens(t: torch.Tensor, width: int, streams: int) -> np.ndarray:
+def _tokens(t: torch.Tensor, width: int, streams: int) -> torch.Tensor:
+    """A stream of one text as (n, d), or (streams, n, d)."""
     if streams > 1:
         t = (
             t.squeeze(1) if t.shape[0] == streams else t.squeeze(0).movedim(-2, 0)
@@ -175,49 +291,4 @@ def _tokens(t: torch.Tensor, width: int, streams: int) -> np.ndarray:
         flat = t.reshape(streams, -1, width)
     else:
         flat = t.reshape(-1, width)
-    return flat.to(torch.promote_types(flat.dtype, torch.float32)).numpy(force=True)
-
-
-def traced_arrays(whole: Pass, structure: Structure) -> dict[str, np.ndarray]:
-    """The signals of a pass: state, contributions, and the factors of the stream where they are not 1."""
-    size = (structure.width, structure.streams)
-    arrays = {"state": stacked(whole.state, *size)}
-    parts = {kind: [F for step in whole.steps for k, _, F in step.added if k == kind] for kind in ("attention", "mlp")}
-    plain = structure.plain and structure.streams == 1 and all(len(p) == len(whole.state) - 1 for p in parts.values())
-    if plain:
-        arrays |= {f"{kind}_out": stacked(given, *size) for kind, given in parts.items()}
-        arrays["mid"] = _between(whole, arrays, size)
-    else:
-        arrays["stream"] = stacked([step.x for step in whole.steps], *size)
-        arrays["contribution"] = stacked([F for step in whole.steps for _, _, F in step.added], *size)
-    if any(not torch.equal(step.x, step.carried) for step in whole.steps):
-        arrays["carried"] = stacked([step.carried for step in whole.steps], *size)
-    return arrays
-
-
-def _between(whole: Pass, arrays: dict[str, np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """The stream behind the attention of each layer; where both are added at once, what it would be."""
-    mids = []
-    for depth in range(len(whole.state) - 1):
-        steps = [step for step in whole.steps if step.call == depth]
-        last = steps[-1]
-        alone = [kind for kind, _, _ in last.added] == ["mlp"]
-        x = last.x if alone else last.carried + next(F for kind, _, F in last.added if kind == "attention")
-        mids.append(x)
-    return stacked(mids, *size)
-
-
-def labels_of(whole: Pass, structure: Structure) -> dict[str, tuple[str, Sequence[Any]]]:
-    """Coordinates: which call a step belongs to; which step, kind and path a contribution has."""
-    rows = [(i, kind, path) for i, step in enumerate(whole.steps) for kind, path, _ in step.added]
-    names = [structure.layers[structure.calls[whole.steps[i].call].layer] for i, *_ in rows]
-    return {
-        "call": ("step", [step.call for step in whole.steps]),
-        "norm_behind": ("step", [step.norm for step in whole.steps]),
-        "step_of": ("sublayer", [i for i, *_ in rows]),
-        "kind": ("sublayer", [kind for _, kind, _ in rows]),
-        "path": (
-            "sublayer",
-            [f"{name}.{path}" if path else "" for name, (_, _, path) in zip(names, rows, strict=True)],
-        ),
-    }
+    return flat

@@ -62,6 +62,7 @@ def load(
         For sources on disk; a model object is switched to `attention` and evaluation mode and otherwise left alone.
     attention : "eager" or "sdpa"
         Eager attention has its matrices at hand; sdpa is faster, and `tap` switches for the time it needs.
+        A network that has no sdpa stays eager.
     inputs : dict, optional
         Arguments of the model for tracing, or for the proof of a row, where eight tokens of its vocabulary or an image
         of its size will not do.
@@ -117,7 +118,7 @@ def _from_model(
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
-    model.set_attn_implementation(attention)
+    model.set_attn_implementation(_supported(model, attention))
     name = str(config.name_or_path or type(model).__name__)
     network = _known(model, tokenizer or inside.tokenizer, family, name, inputs)
     require_same(inside, inputs)
@@ -186,8 +187,11 @@ def _require_finite(model: Any) -> None:
 
 def _from_pretrained(description: Description, allow_download: bool, dtype: torch.dtype, attention: str) -> Any:
     name, gguf = description.name, description.gguf
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
+    import transformers
+
     loader = _loader(description)
+    own = getattr(transformers, description.architecture, loader)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": _supported(own, attention)}
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _unallocated(loader, description.config))
@@ -205,6 +209,11 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
         )
     _complete(description.source, info)
     return model.eval()
+
+
+def _supported(network: Any, attention: str) -> str:
+    """The implementation that is asked for, or "eager" where a network or its class has no other, as gpt_oss."""
+    return attention if getattr(network, "_supports_sdpa", True) else "eager"
 
 
 def _loader(description: Description) -> Any:

@@ -5,7 +5,7 @@ names on a short text.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -99,8 +99,14 @@ def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) ->
     return checkpoint
 
 
-def require_sums(checkpoint: Checkpoint, signal: Signal) -> None:
+def require_sums(checkpoint: Checkpoint, errors: Iterable[float]) -> None:
     """Raise ArithmeticError where the recorded parts of a layer do not sum to the stream that it gave.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    errors : floats
+        `Sums.error` of each layer.
 
     Raises
     ------
@@ -108,7 +114,7 @@ def require_sums(checkpoint: Checkpoint, signal: Signal) -> None:
         With the layer and the largest error.
     """
     limit = tolerance(next(checkpoint.model.parameters()).dtype)
-    for layer, error in enumerate(_errors(checkpoint, signal)):
+    for layer, error in enumerate(errors):
         if not error <= limit:
             raise ArithmeticError(
                 f"the recorded parts of layer {layer} do not sum to the stream that it gave: they differ by "
@@ -127,15 +133,6 @@ def recorder(signal: Signal) -> Watcher:
     return record
 
 
-def stream_end(checkpoint: Checkpoint, signal: Signal) -> Hook:
-    """The hook that appends the stream behind the last layer to a signal."""
-
-    def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        signal["state"].append(first(output))
-
-    return checkpoint.layers[-1], end, False
-
-
 def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
     """What a row names, on one text, and how far each sublayer reads from its norm."""
     signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
@@ -152,8 +149,11 @@ def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, di
 
         return sublayer.module, hook, True
 
+    def end(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        signal["state"].append(first(output))
+
     sublayers = checkpoint.sublayers()
-    more = [*map(reader, sublayers), stream_end(checkpoint, signal)]
+    more = [*map(reader, sublayers), (checkpoint.layers[-1], end, False)]
     with watch(sublayers, proof, more=more), torch.no_grad():
         first_run(checkpoint.model, given)
     count = len(checkpoint.layers)
@@ -177,17 +177,33 @@ def _distance(sublayer: Sublayer, read: torch.Tensor | None, u: torch.Tensor) ->
 
 
 def _errors(checkpoint: Checkpoint, signal: Signal) -> Iterator[float]:
-    """The largest error of a sum in each layer, relative to its largest part; 0 where the stream is no number."""
-    controlled = pass_ends(checkpoint.model)
-    both = zip(checkpoint.sublayers("attention"), checkpoint.sublayers("mlp"), strict=True)
-    for i, sublayers in enumerate(both):
+    sums = Sums(checkpoint)
+    return (sums.error(i, signal) for i in range(len(checkpoint.layers)))
+
+
+class Sums:
+    """The sums that the row of a checkpoint says of its layers.
+
+    Attributes
+    ----------
+    complete : bool
+        Whether every part is in a sum that was compared: where the last stream is finite, all of them are.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._controlled = tuple(pass_ends(checkpoint.model))
+        self._sublayers = list(zip(checkpoint.sublayers("attention"), checkpoint.sublayers("mlp"), strict=True))
+        self.complete = not self._controlled
+
+    def error(self, i: int, signal: Signal) -> float:
+        """The largest error of a sum in layer i, relative to its largest part; 0 where the stream is no number."""
         x, mid, out = signal["state"][i], signal["mid"][i], signal["state"][i + 1]
         F, G = signal["attention_out"][i], signal["mlp_out"][i]
         sums: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F), mid), ((mid, G), out)]
-        if sublayers[0].parallel:
+        if self._sublayers[i][0].parallel:
             sums = [((x,), mid), ((x, F, G), out)]  # both read one stream
-        sums = sums[:-1] if i in controlled else sums  # its last state has the control in it
-        yield max(_error(*part, sublayer) for part, sublayer in zip(sums, sublayers, strict=False))
+        sums = sums[:-1] if i in self._controlled else sums  # its last state has the control in it
+        return max(_error(*part, sublayer) for part, sublayer in zip(sums, self._sublayers[i], strict=False))
 
 
 def _error(parts: tuple[torch.Tensor, ...], recorded: torch.Tensor, sublayer: Sublayer) -> float:

@@ -1,6 +1,6 @@
 """x_{l+1} is what layer l gave: the layers of a network, found as modules that hand one stream on to each other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +22,12 @@ class Visit:
     x: torch.Tensor | None = None
     out: torch.Tensor | None = None
     matrix: torch.Tensor | None = None
+    versions: tuple[int, int] = (0, 0)
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing has been written into x and out since they were seen."""
+        return self.versions == (_version(self.x), _version(self.out))
 
     @property
     def keeps_shape(self) -> bool:
@@ -35,9 +41,24 @@ class Visit:
         return self.out.shape == other.x.shape and bool(torch.equal(self.out, other.x))
 
 
+def _version(t: torch.Tensor | None) -> int:
+    return 0 if t is None else t._version
+
+
 @contextmanager
-def visited(model: Any, paths: Sequence[str], matrices: Sequence[str] = ()) -> Iterator[list[Visit]]:
-    """The calls of these modules inside the block, in order of their beginning; of some with the matrix they return."""
+def visited(
+    model: Any,
+    paths: Sequence[str],
+    matrices: Sequence[str] = (),
+    *,
+    ended: Callable[[Visit], None] | None = None,
+    copies: bool = True,
+) -> Iterator[list[Visit]]:
+    """The calls of these modules inside the block, in order of their beginning; of some with the matrix they return.
+
+    `ended` is called with each of them when it has ended, and may take visits that it needs no more off the list. It
+    can do without copies: what a network has written into since is then no longer `intact`.
+    """
     visits: list[Visit] = []
     running: list[tuple[Any, Visit]] = []
     clock = iter(range(1 << 62))
@@ -47,18 +68,25 @@ def visited(model: Any, paths: Sequence[str], matrices: Sequence[str] = ()) -> I
         if path in there or path not in matrices:  # what replaced attention has no module with a matrix
             names.setdefault(model.get_submodule(path), path)
 
+    def seen(t: torch.Tensor | None) -> torch.Tensor | None:
+        return t.clone() if copies and t is not None else t
+
     def before(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = stream_among(args, kwargs)[0]
-        visits.append(Visit(names[module], next(clock), x=None if x is None else x.clone()))
+        visits.append(Visit(names[module], next(clock), x=seen(x)))
+        visits[-1].versions = (_version(visits[-1].x), 0)
         running.append((module, visits[-1]))
 
     def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         while running and running[-1][0] is not module:
             running.pop()
         out, visit = stream_in(output), running.pop()[1]
-        visit.ended, visit.out = next(clock), None if out is None else out.clone()
+        visit.ended, visit.out = next(clock), seen(out)
+        visit.versions = (visit.versions[0], _version(visit.out))
         if visit.path in matrices:
             visit.matrix = matrix_of(output)
+        if ended is not None:
+            ended(visit)
 
     handles = [m.register_forward_pre_hook(before, with_kwargs=True) for m in names]
     handles += [m.register_forward_hook(after, with_kwargs=True) for m in names]

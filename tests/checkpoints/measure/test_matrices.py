@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn.checkpoints.measure.matrices import fault_of, gathered  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.measure.matrices import Matrices, fault_of, gathered  # noqa: E402  (after the skip)
 
 
 def causal_softmax(n=70, heads=2, sink=None):
@@ -72,3 +72,25 @@ def test_several_shapes_or_none_are_said_and_not_guessed():
 
 def test_half_precision_is_no_sink():
     assert "sinks" not in gathered([causal_softmax(400).to(torch.bfloat16)], causal=True)[1]
+
+
+def test_matrices_of_several_types_keep_the_digits_of_the_finest():
+    fine = causal_softmax(5)
+    matrices, _ = gathered([fine.float(), fine], causal=True)
+    np.testing.assert_array_equal(matrices[1], fine[0].numpy())
+
+
+@pytest.mark.parametrize(
+    ("change", "certain"),
+    [
+        (lambda a: a, True),
+        (lambda a: a - 1e-4 * (a > 0), True),
+        (lambda a: a - 1e-4, False),
+        (lambda a: 1.005 * a, False),
+    ],
+)
+def test_rows_are_certain_where_they_need_no_second_look(change, certain):
+    """A weight below 0, or a sum above 1 by more than a thousandth, is left to the check of the whole recording."""
+    matrices = Matrices(1, causal=False)
+    matrices.put(0, change(causal_softmax(4)).to(torch.bfloat16 if certain is False else torch.float64))
+    assert matrices.certain is certain

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints, signals  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.network.traced_family import Traced  # noqa: E402
 from ctrlattn.errors import InputError  # noqa: E402
 
 
@@ -114,6 +115,48 @@ def test_dropout_is_not_measured():
     checkpoint.model.train()
     with pytest.raises(ValueError, match=r"training mode.*model\.eval\(\)"):
         checkpoints.tap(checkpoint, IDS)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_the_scores_of_the_vocabulary_are_not_computed(traced):
+    checkpoint = checkpoints.load(tiny("llama-lm"))
+    if traced:
+        checkpoint = replace(checkpoint, family=Traced("llama", checkpoint.structure))
+    calls = []
+    checkpoint.model.lm_head.forward = lambda x: calls.append(1)
+    text = checkpoints.tap(checkpoint, IDS)
+    assert not calls
+    plain = checkpoints.tap(checkpoints.load(tiny("llama-lm")), IDS)
+    for name in plain.data_vars:
+        assert_allclose(text[name], plain[name], rtol=0, atol=1e-14)
+    assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in checkpoint.model.modules()) == 0
+
+
+class InPlace(torch.nn.Module):
+    """x + F with the sum written into what the sublayer has returned, and every layer writes into what it is given."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states, **kwargs):
+        given = hidden_states.clone()
+        mixed, _matrix = self.layer.self_attn(self.layer.input_layernorm(given), **kwargs)
+        mixed += given
+        out = self.layer.mlp(self.layer.post_attention_layernorm(mixed))
+        out += mixed
+        hidden_states.zero_()
+        return out
+
+
+def test_what_a_network_writes_into_is_recorded_as_it_was():
+    plain = checkpoints.load(tiny("llama"))
+    model = tiny("llama")
+    model.layers = torch.nn.ModuleList(InPlace(layer) for layer in model.layers)
+    traced = replace(plain, model=model.eval(), family=Traced("own", checkpoints.trace(model.eval())))
+    expected, text = checkpoints.tap(plain, IDS), checkpoints.tap(traced, IDS)
+    for name in ("state", "mid", "attention_out", "mlp_out", "attention"):
+        assert_allclose(text[name], expected[name], rtol=0, atol=1e-13)
 
 
 def test_bfloat16_is_recorded_in_float32():

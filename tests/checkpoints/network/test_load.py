@@ -356,3 +356,13 @@ def test_offloaded_weights_are_said_to_be_so(llama):
     model = transformers.LlamaForCausalLM.from_pretrained(llama)
     accelerate.cpu_offload(model, execution_device="cpu")
     one_line(model, "is not in memory .*offloaded by accelerate.*without device_map")
+
+
+def test_a_network_without_sdpa_stays_eager(tmp_path):
+    sizes = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 4}
+    more = {"num_key_value_heads": 2, "intermediate_size": 24, "num_local_experts": 2, "num_experts_per_tok": 1}
+    rope = {"rope_type": "default", "rope_theta": 1e4}
+    model = transformers.GptOssForCausalLM(transformers.GptOssConfig(**sizes, **more, rope_parameters=rope))
+    model.save_pretrained(tmp_path)
+    for source in (model, str(tmp_path)):
+        assert checkpoints.load(source, attention="sdpa").model.config._attn_implementation == "eager"
