@@ -12,6 +12,7 @@ from ctrlattn.arrays import Array, is_vector, move, namespace, require_features,
 from ctrlattn.controllers import ControllerState
 from ctrlattn.diagram import DIAGRAM, drawn
 from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.recording import recording
 from ctrlattn.sequential import Terms, is_running, run_passes
 from ctrlattn.tracking import Tracking, TrackingState, require_one_memory
 from ctrlattn.values import Value, short
@@ -279,20 +280,15 @@ def _layer_by_layer(
     loops: list[Loop], x: Array, state: LoopState, disturbance: Array | None, record: Record
 ) -> Trajectory:
     """One step after the other: the scan."""
-    states, recorded = [x], []
+    acts = any(loop.controller is not None for loop in loops)
+    record_to = recording(x, len(loops), acts=acts) if record == "all" else None
     for k, loop in enumerate(loops):
         x, state, signals = loop.step(x, state)
         x = x if disturbance is None else x + disturbance[k]
-        if record == "all":
-            states.append(x)
-            recorded.append(signals)
-    if record == "last":
-        return Trajectory(x, None, None, None)
-    xp = namespace(x)
-    if not recorded:
-        empty = xp.stack(states)[:0]
-        return Trajectory(xp.stack(states), empty, empty, empty)
-    return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
+        if record_to is not None:
+            y, e, u = signals
+            record_to.add(x, y, e, None if loop.controller is None else u)
+    return Trajectory(x, None, None, None) if record_to is None else Trajectory(*record_to.whole())
 
 
 def _all_passes(loop: Loop, x: Array, layers: int, state: LoopState, record: Record) -> Trajectory:

@@ -31,7 +31,7 @@ FLOW = (
         "kernels",
     ),
     ("predictors", "controllers", "normalizers", "tracking", "passes"),
-    ("sequential",),
+    ("sequential", "recording"),
     ("loop",),
     ("streaming", "presets", "memory", "config", "netcdf", "tables", "results", "signals"),
     ("linear",),
