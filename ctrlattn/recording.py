@@ -93,7 +93,7 @@ class Collected:
         if not layers:
             states = namespace(x).stack(self.states)
             return states, states[:0], states[:0], states[:0]
-        return tuple(_stacked(signals, x))  # type: ignore[return-value]
+        return tuple(_stacked(signals, x))
 
 
 def _stacked(signals: list[list[Any]], x: Any) -> list[Any]:
