@@ -11,9 +11,11 @@ at 1.702 [1.688, 1.716]: no difference beyond the seeds, which is not equality. 
 ordinary mean, one was held up (1.854). With +1, the claimed sign, it stays at 2.322, worse than counting pairs of
 characters (2.257), and its tokens grow more alike: mean cosine after the last layer .48, with -1 .27.
 
-What it does not show. One size, one text, a short budget: nothing about what happens at scale. Equal parameters are not
-equal work: every memory is read twice, so a step of `read` alone costs about twice the multiplications. Both kinds get
-learned positions and tied output, which the claim does not have; the ordinary one has four heads, the claim one read.
+What it does not show. All three reads have one sign here: that -1 does better says nothing about each of them. Scene 15
+trains their signs apart, and only the one of the context matters. One size, one text, a short budget: nothing about
+what happens at scale. Equal parameters are not equal work: every memory is read twice, so a step of `read`
+alone costs about twice the multiplications. Both kinds get learned positions and tied output, which the claim does not
+have; the ordinary one has four heads, the claim one read.
 
     python simulations/07_read_alone.py [--full] --out DIR
 

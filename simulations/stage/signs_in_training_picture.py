@@ -13,11 +13,11 @@ def draw(numbers):
     figure = Figure(figsize=(15, 4.5), layout="constrained")
     losses, gains, attention, learned = figure.subplots(1, 4, width_ratios=(1.3, 1.3, 1, 1))
     reads = numbers["reads"]["arms"]
-    for i, pattern in enumerate(sorted(PATTERNS, key=lambda p: p[1], reverse=True)):
-        colour, marker = COLOURS[pattern[1]]
-        _seeds(losses, i, reads[pattern]["losses"], colour, marker)
-        losses.annotate(pattern, (i, 0), (0, 4), ("data", "axes fraction"), "offset points", ha="center")
-    losses.set(title="signs of association, context, MLP", ylabel="loss, part two (nats a character)", xticks=[])
+    patterns = sorted(PATTERNS, key=lambda pattern: pattern[1], reverse=True)
+    for i, pattern in enumerate(patterns):
+        _seeds(losses, i, reads[pattern]["losses"], *COLOURS[pattern[1]])
+    losses.set(title="signs of association, context, MLP", ylabel="loss, part two (nats a character)")
+    losses.set_xticks(range(len(patterns)), [pattern.replace("-", "\N{MINUS SIGN}") for pattern in patterns])
     arms = list(numbers["reads"]["plan"]["learned"])
     for i, arm in enumerate(arms):
         for j, read in enumerate(READS):
