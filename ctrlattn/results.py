@@ -160,6 +160,32 @@ class Comparison:
         """Plain dicts and numbers."""
         return {**asdict(self), "largest": self.largest}
 
+    def to_xarray(self) -> "xr.Dataset":
+        """The differences by variable; one that only one side has is infinite, and `note` says which side.
+
+        >>> import xarray as xr
+        >>> only = compare(xr.Dataset({"y": 1.0}), xr.Dataset({"z": 1.0})).to_xarray()
+        >>> only.note.values.tolist(), only.absolute.values.tolist()
+        (['only in the first', 'only in the second'], [inf, inf])
+        """
+        import xarray as xr
+
+        sides = {"only in the first": self.only_a, "only in the second": self.only_b}
+        missing = {name: Difference(np.inf, np.inf, None, note) for note, names in sides.items() for name in names}
+        rows = {**self.differences, **missing}
+        first = [np.nan if row.first is None else row.first for row in rows.values()]
+        return xr.Dataset(
+            {
+                "absolute": ("variable", [row.absolute for row in rows.values()], {"long_name": "largest difference"}),
+                "relative": (
+                    "variable", [row.relative for row in rows.values()], {"long_name": "relative to the largest value"},
+                ),
+                "first": ("variable", first, {"long_name": "first layer that differs"}),
+                "note": ("variable", np.array([row.note for row in rows.values()], dtype=str)),
+            },
+            coords={"variable": np.array(list(rows), dtype=str)},
+        )  # fmt: skip
+
 
 def compare(a: "xr.Dataset", b: "xr.Dataset") -> Comparison:
     """Largest differences of each variable, what only one has, and the attributes that differ.

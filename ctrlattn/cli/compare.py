@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ctrlattn.cli.options import Formats
 from ctrlattn.cli.terminal import AsJSON, one_line, one_line_errors, print_json, written_out
+from ctrlattn.errors import InputError
 
 EXAMPLES = "Example:  ctrlattn compare a.nc b.nc --tolerance 1e-9"
 
@@ -18,16 +20,32 @@ def compare(
         float | None,
         typer.Option(min=0.0, help="Exit with 1 if a variable differs by more, relative to its largest value."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE.nc", help="netCDF file for the differences.")
+    ] = None,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Compare two results: largest differences, the layer where they start, and variables that only one of them has."""
     with one_line_errors():
-        from ctrlattn import results
+        from ctrlattn import results, tables
+        from ctrlattn.files import claim
         from ctrlattn.netcdf import require_readable
 
+        asked = tables.require_formats(formats or ())
+        if asked and out is None:
+            raise InputError("--format writes beside the netCDF file: give --out as well")
+        if out is not None and not out.parent.is_dir():
+            raise InputError(f"{out}: the directory {out.parent} does not exist")
+        if out is not None:
+            claim(out, file=True)
         for path in (a, b):
             require_readable(path)
         comparison = results.compare(results.load(a), results.load(b))
+        if out is not None:
+            table = comparison.to_xarray()
+            results.save(out, table)
+            tables.export(out, table, asked)
         if as_json:
             print_json(comparison.to_dict())
         else:

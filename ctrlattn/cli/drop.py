@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload
+from ctrlattn.cli.options import AllowDownload, Formats
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -62,6 +62,7 @@ def drop(
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the tokens drawn for the curvature.")] = 0,
     allow_download: AllowDownload = False,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Take sublayers out of a checkpoint, fit static gains in their place, and judge the result on held-out text.
@@ -74,7 +75,9 @@ def drop(
         from ctrlattn.checkpoints.network.save import discard_unfinished
         from ctrlattn.files import claim
         from ctrlattn.identity import digest, work_folder
+        from ctrlattn.tables import require_formats
 
+        asked_formats = require_formats(formats or ())
         claim(out)
         words, judging = _text(text), None if held_out is None else _text(held_out)
         counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
@@ -133,7 +136,7 @@ def drop(
         judged = frame.body(split.judge).flatten()  # consecutive windows form one text again
         sliding = {name: checkpoints.perplexity(network, judged, **half) for name, network in networks.items()}
         show_progress("perplexity", 1, 1)
-        written = write_drop(folder, reduction, spent, sliding, saved)
+        written = write_drop(folder, reduction, spent, sliding, saved, formats=asked_formats)
         if as_json:
             print_json(written.summary)
         else:

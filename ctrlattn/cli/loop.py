@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Gains, LawOfGains, pid_of
+from ctrlattn.cli.options import AllowDownload, Formats, Gains, LawOfGains, pid_of
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -42,6 +42,7 @@ def loop(
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the search for eigenvalues.")] = 0,
     allow_download: AllowDownload = False,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Run a span of layers several times as a controlled loop, forecast whether it can rest, and measure the loss.
@@ -53,7 +54,9 @@ def loop(
         from ctrlattn import __version__
         from ctrlattn.files import claim
         from ctrlattn.identity import digest, work_folder
+        from ctrlattn.tables import require_formats
 
+        asked_formats = require_formats(formats or ())
         claim(out)
         span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
         description = described(source, allow_download)
@@ -73,7 +76,7 @@ def loop(
         study = checkpoints.loop_study(
             checkpoint, windows, **asked, scan=scan, runs=folder / "runs", seed=seed, progress=show_progress
         )
-        written = write_repeated(folder, study)
+        written = write_repeated(folder, study, formats=asked_formats)
         if as_json:
             print_json(written.summary)
         else:

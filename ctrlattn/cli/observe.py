@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload
+from ctrlattn.cli.options import AllowDownload, Formats
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -42,6 +42,7 @@ def observe(
     shown: Annotated[int, typer.Option(min=1, help="Number of features whose texts are shown.")] = 24,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the dictionary and of the order.")] = 0,
     allow_download: AllowDownload = False,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Learn a sparse dictionary of one signal of one layer, and show the texts on which its features are active.
@@ -51,7 +52,9 @@ def observe(
     """
     with one_line_errors():
         from ctrlattn.files import claim
+        from ctrlattn.tables import require_formats
 
+        asked_formats = require_formats(formats or ())
         if not k and not penalty:
             raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
         claim(out)
@@ -88,7 +91,7 @@ def observe(
             shown=shown,
             progress=show_progress,
         )
-        written = pages.write(result.folder, result)
+        written = pages.write(result.folder, result, formats=asked_formats)
         if as_json:
             print_json(written.summary)
         else:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import Gains, LawOfGains, pid_of
+from ctrlattn.cli.options import Formats, Gains, LawOfGains, pid_of
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 from ctrlattn.errors import InputError, require_installed
 
@@ -77,6 +77,7 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread, one per run; default: 2, with --data 1.")
     ] = None,
+    formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
     """Train several attention laws alike, attack them, and compare them seed by seed.
@@ -91,8 +92,10 @@ def train(
     forecasts are written before what they are about.
     """
     with one_line_errors():
+        from ctrlattn import tables
         from ctrlattn.files import claim
 
+        asked = tables.require_formats(formats or ())
         law = pid_of(pid, form)
         if name == "loops" or task is not None:
             others = {
@@ -104,7 +107,7 @@ def train(
                 "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
                 "passes": passes, "size": size,
             }  # fmt: skip
-            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2)
+            loops = _loops(task, configs, seeds, first, out, sizes, workers or 2, asked)
             if as_json:
                 print_json(loops)
             else:
@@ -158,6 +161,7 @@ def train(
             return
         table.write(out / "table.md", result)
         save(compared(result, table.shown(result)), out / "comparison")
+        tables.export(out / "comparison.nc", table.to_xarray(result), asked)
         if as_json:
             print_json(result)
         else:
@@ -196,6 +200,7 @@ def _loops(
     out: Path,
     sizes: dict[str, Any],
     workers: int,
+    formats: tuple[str, ...],
 ) -> dict[str, Any]:
     """Train loops, write table.md, comparison.json and the page; the result of the comparison."""
     from ctrlattn.files import claim
@@ -214,5 +219,5 @@ def _loops(
     claim(out)
     result = loop_comparison.compare_loops(chosen, out, show_progress, workers=workers)
     table.write(out / "table.md", result)
-    write_trained_loops(out, result)
+    write_trained_loops(out, result, formats=formats)
     return result

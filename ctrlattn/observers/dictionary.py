@@ -76,6 +76,7 @@ class Dictionary(torch.nn.Module):
     mean: torch.Tensor
     size: torch.Tensor
     jump: torch.Tensor | None
+    knows_mean = True  # whether `mean` is that of its training; False of what other packages have trained
 
     def __init__(self, width: int, features: int, *, k: int | None = None, seed: int = 0) -> None:
         super().__init__()

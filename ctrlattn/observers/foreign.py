@@ -302,6 +302,7 @@ def _made(
     else:
         D = W_dec
     dictionary = Dictionary(W_dec.shape[1], W_dec.shape[0], k=k)
+    dictionary.knows_mean = False
     with torch.no_grad():
         for parameter, value in zip(
             (dictionary.encoder, dictionary.decoder, dictionary.threshold, dictionary.bias),

@@ -19,7 +19,9 @@ _ROWS = 2048
 class Quality(NamedTuple):
     """Quality of a dictionary on examples that it was not trained on."""
 
-    explained: float  # explained share of the variance about the training mean; nan where there is no variance
+    # Explained share of the variance about the training mean, or that of the examples where no training mean is known,
+    # as of a dictionary of another package; nan where there is no variance.
+    explained: float
     l0: float  # mean number of features per example
     dead: float  # share of the features that no example has
     frequency: np.ndarray  # (features,) share of the examples that have the feature
@@ -44,12 +46,14 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
     if signal.ndim != 2 or not len(signal):
         raise InputError(f"examples are (m, width), at least one; got {tuple(signal.shape)}")
     left, total, count = 0.0, 0.0, torch.zeros(dictionary.features)
+    # x + offset is the example about its mean; b_dec of another package is no mean of the signal.
+    offset = 0.0 if dictionary.knows_mean else -dictionary.scaled(signal).mean(0)
     with torch.no_grad():
         for rows in signal.split(_ROWS):
             x = dictionary.scaled(rows)
             z = coded(dictionary, rows, k)
             left += float((x - z @ dictionary.decoder - dictionary.bias).double().square().sum())
-            total += float(x.double().square().sum())
+            total += float((x + offset).double().square().sum())
             count += (z > 0).sum(0)
     frequency = (count / len(signal)).numpy()
     explained = 1 - left / total if total else float("nan")

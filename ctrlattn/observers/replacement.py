@@ -92,7 +92,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     checkpoint : Checkpoint
         A causal network with its head.
     dictionary : Dictionary
-        A dictionary of that signal.
+        A dictionary of that signal. One of another package knows no training mean: that of the windows stands for it.
     ids : (windows, n) token ids
         Windows that the dictionary was not trained on.
     layer : int
@@ -110,7 +110,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
     """
     functions: dict[str, Function] = {
         "reconstructed": dictionary,
-        "mean": lambda x: dictionary.mean.expand_as(x),
+        "mean": lambda x: (dictionary.mean if dictionary.knows_mean else x.mean((0, 1))).expand_as(x),
         "zero": torch.zeros_like,
     }
     clean = evaluate(checkpoint, ids)

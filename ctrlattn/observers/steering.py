@@ -160,7 +160,8 @@ def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
 
 def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
     parameter = next(checkpoint.model.parameters())
-    f = torch.as_tensor(np.asarray(direction), dtype=parameter.dtype, device=parameter.device)
+    given = direction.detach() if isinstance(direction, torch.Tensor) else np.asarray(direction)
+    f = torch.as_tensor(given, dtype=parameter.dtype, device=parameter.device)
     if f.shape != (checkpoint.width,) or not torch.isfinite(f).all() or not f.any():
         raise InputError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
     return normalize(f, dim=0)

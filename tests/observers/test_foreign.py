@@ -10,9 +10,11 @@ pytest.importorskip("safetensors")
 
 from safetensors.torch import load_file, save_file  # noqa: E402  (after the skip)
 
-from ctrlattn import InputError  # noqa: E402
+from ctrlattn import PID, InputError, checkpoints  # noqa: E402
 from ctrlattn.observers import Dictionary, read, require_place, save, write_sae_lens  # noqa: E402
-from ctrlattn.observers.measures import quality  # noqa: E402
+from ctrlattn.observers.measures import curve, quality  # noqa: E402
+from ctrlattn.observers.replacement import recover, replaced  # noqa: E402
+from ctrlattn.observers.steering import Law, identify, steered  # noqa: E402
 
 D, FEATURES = 6, 15
 
@@ -215,3 +217,101 @@ def test_a_dictionary_of_another_place():
             require_place(facts, **place)
     with pytest.raises(InputError, match="is for signals of 6 elements, got 8"):
         Dictionary(6, 12)(torch.ones(3, 8))
+
+
+WIDE = 16  # of the tiny network
+
+
+def wide_weights():
+    shapes = {"W_enc": (WIDE, 24), "W_dec": (24, WIDE), "b_enc": (24,), "b_dec": (WIDE,)}
+    return {name: random(*shape, seed=i) for i, (name, shape) in enumerate(shapes.items())}
+
+
+def in_layout(kind, folder, w):
+    """(what to read, the equation of its reconstruction)"""
+    if kind == "sae_lens":
+        about = {"d_in": WIDE, "architecture": "standard", "metadata": {"hook_name": "blocks.1.hook_mlp_out"}}
+        return sae_lens_folder(folder, w, **about), lambda x: plain(w, torch.relu, True, x)
+    if kind == "gemma_scope":
+        w = {**w, "threshold": random(24, seed=9).abs()}
+        np.savez(folder / "params.npz", **{name: value.numpy() for name, value in w.items()})
+        return folder / "params.npz", lambda x: plain(w, cut(w["threshold"]), False, x)
+    state = {"encoder.weight": w["W_enc"].T.contiguous(), "decoder.weight": w["W_dec"].T.contiguous()}
+    torch.save({**state, "encoder.bias": w["b_enc"], "bias": w["b_dec"]}, folder / "ae.pt")
+    (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": "AutoEncoder"}}), encoding="utf-8")
+    return folder, lambda x: plain(w, torch.relu, True, x)
+
+
+LAYOUTS = ["sae_lens", "dictionary_learning", "gemma_scope"]
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_measures_and_the_recovered_loss_are_those_of_the_other_equation(kind, tiny, tmp_path):
+    w = wide_weights()
+    path, theirs = in_layout(kind, tmp_path, w)
+    dictionary, _ = read(path)
+    ids = np.random.default_rng(0).integers(40, size=(5, 12))
+    recorded = [checkpoints.tap(tiny, row)["mlp_out"][1].to_numpy() for row in ids]
+    signal = torch.as_tensor(np.concatenate(recorded), dtype=torch.float32)
+    measured = quality(dictionary, signal)
+    error = (signal.double() - theirs(signal)).square().sum()
+    total = (signal.double() - signal.double().mean(0)).square().sum()
+    assert measured.explained == pytest.approx(float(1 - error / total), rel=1e-4)
+    assert measured.l0 == pytest.approx(float((dictionary.encode(signal) > 0).double().sum(-1).mean()))
+    assert curve(dictionary, signal, [1])[0].l0 <= 1
+    logits = []
+    for function in (dictionary, lambda x: theirs(x).to(x)):
+        with replaced(tiny, 1, "mlp", function), torch.no_grad():
+            logits.append(tiny.model(torch.as_tensor(ids)).logits)
+    assert torch.allclose(*logits, atol=1e-4)
+    found = recover(tiny, dictionary, ids, 1, "mlp")
+    assert found.mean != found.zero  # no training mean is known: that of the windows stands for it
+    assert found.reconstructed != found.clean
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_steering_along_a_foreign_direction(kind, tiny, tmp_path):
+    w = wide_weights()
+    dictionary, _ = read(in_layout(kind, tmp_path, w)[0])
+    f = w["W_dec"][3] / w["W_dec"][3].norm()
+    ids = np.random.default_rng(1).integers(40, size=(2, 9))
+    stream = checkpoints.tap(tiny, ids[0])["state"].to_numpy()
+    with steered(tiny, dictionary.decoder[3], Law(PID(0.5)), 2.0) as outputs:
+        tiny.model(torch.as_tensor(ids[:1]))
+    c = torch.as_tensor(stream[0]) @ f
+    assert torch.allclose(outputs[0][0][0], c[-outputs[0][0].shape[1] :], atol=1e-5)
+    plants = [identify(tiny, direction, ids) for direction in (dictionary.decoder[3], f.numpy())]
+    for a, b in zip(*plants, strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
+
+
+def test_ours_is_steered_along_while_it_is_trained(tiny):
+    """Its directions need a gradient, which numpy refuses."""
+    dictionary = Dictionary(WIDE, 24)
+    ids = np.random.default_rng(1).integers(40, size=(1, 9))
+    a, b = (identify(tiny, f, ids).alpha for f in (dictionary.decoder[0], dictionary.decoder[0].detach().numpy()))
+    assert a == pytest.approx(b, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", LAYOUTS)
+def test_a_foreign_dictionary_of_another_width_or_place(kind, tiny, tmp_path):
+    narrow = {name: value[..., :D] if name in ("W_dec", "b_dec") else value for name, value in wide_weights().items()}
+    narrow["W_enc"] = narrow["W_enc"][:D]
+    if kind == "sae_lens":
+        dictionary, facts = read(sae_lens_folder(tmp_path, narrow, metadata={"hook_name": "blocks.1.hook_mlp_out"}))
+        with pytest.raises(InputError, match="is of layer 1, and is used at layer 2"):
+            require_place(facts, layer=2, signal="mlp")
+        with pytest.raises(InputError, match="is of signal mlp, and is used at signal state"):
+            require_place(facts, layer=1, signal="state")
+    else:
+        dictionary, _ = read(in_layout(kind, tmp_path, narrow)[0])
+    ids = np.random.default_rng(1).integers(40, size=(2, 9))
+    with pytest.raises(InputError, match="is for signals of 6 elements, got 16"):
+        recover(tiny, dictionary, ids, 1, "mlp")
+    with pytest.raises(InputError, match="is for signals of 6 elements, got 16"):
+        quality(dictionary, torch.ones(3, WIDE))
+    with (
+        pytest.raises(InputError, match=r"a direction is \(16,\), finite and not zero; got \(6,\)"),
+        steered(tiny, dictionary.decoder[0], Law(PID(0.5)), 1.0),
+    ):
+        pass

@@ -1,9 +1,14 @@
 """mean [95 % interval] of each arm, differences, tests, published figures: a comparison as a Markdown table."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ctrlattn.files import atomic
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 # PIDformer - softmax on ImageNet-1k, DeiT-tiny, top-1 in points/100; attack budget 1/255 (arXiv 2402.15989, table 1).
 PUBLISHED = {
@@ -41,6 +46,34 @@ def write(path: Path, result: dict[str, Any]) -> None:
     """Write the Markdown table to a file, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text("\n".join(lines(result)) + "\n", encoding="utf-8")
+
+
+def to_xarray(result: dict[str, Any]) -> "xr.Dataset":
+    """What the table is made of: each score of each arm by seed, and its mean with an interval of 95 %.
+
+    A run that failed, or has no such score, is nan.
+
+    >>> loss = {"mean": 0.5, "low": 0.25, "high": 0.75, "values": [0.4, 0.6]}
+    >>> result = to_xarray({"plan": {"seeds": [0, 1]}, "arms": {"softmax": {"loss": loss}}})
+    >>> result.value.sel(arm="softmax", score="loss").values.tolist(), float(result["mean"][0, 0])
+    ([0.4, 0.6], 0.5)
+    """
+    import xarray as xr
+
+    arms, seeds = result["arms"], result["plan"]["seeds"]
+    scores = list(next(iter(arms.values())))
+    value = np.array([[_by_seed(rows[score]["values"], len(seeds)) for score in scores] for rows in arms.values()])
+    sides = {
+        side: (("arm", "score"), [[float(rows[score][side]) for score in scores] for rows in arms.values()])
+        for side in ("mean", "low", "high")
+    }
+    coords = {"arm": [Path(arm).stem for arm in arms], "score": scores, "seed": list(seeds)}
+    return xr.Dataset({"value": (("arm", "score", "seed"), value), **sides}, coords=coords)
+
+
+def _by_seed(values: list[Any], count: int) -> list[float]:
+    numbers = [float(value) for value in values]
+    return numbers if len(numbers) == count else [np.nan] * count
 
 
 def interval(row: dict[str, Any]) -> str:

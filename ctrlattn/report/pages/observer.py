@@ -3,6 +3,7 @@
 As for every page, figures/, results.nc and summary.json are written as well. Every text is escaped.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,15 +31,15 @@ MEANING = {
 }
 
 
-def write(out: str | Path, study: "Study") -> Report:
-    """Write the pages of a study into a directory.
+def write(out: str | Path, study: "Study", *, formats: Sequence[str] = ()) -> Report:
+    """Write the pages of a study into a directory, with results.nc in further formats of `tables.export` as well.
 
     Raises
     ------
     InputError
         The directory cannot be written.
     """
-    return folder.write(out, PAGE, study)
+    return folder.write(out, PAGE, study, formats=formats)
 
 
 def features_page(study: "Study") -> str:

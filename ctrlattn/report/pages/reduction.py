@@ -13,7 +13,7 @@ from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import change, count, layer_list, listed, number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ctrlattn.checkpoints import Cost, Evaluation, Reduction
     from ctrlattn.checkpoints.network.reloaded import Saved
@@ -39,6 +39,8 @@ def write_drop(
     cost: "Mapping[str, Cost]",
     sliding: "Mapping[str, Evaluation]",
     saved: "Saved | None" = None,
+    *,
+    formats: "Sequence[str]" = (),
 ) -> Report:
     """Write the page of a reduction.
 
@@ -54,6 +56,8 @@ def write_drop(
         Results of checkpoints.perplexity on the judging text in one piece.
     saved : Saved, optional
         What was written and loaded again.
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def write_drop(
     >>> write_drop(tempfile.mkdtemp(), reduction, cost, whole).path.name
     'report.html'
     """
-    return folder.write(out, PAGE, Drop(reduction, cost, sliding, saved))
+    return folder.write(out, PAGE, Drop(reduction, cost, sliding, saved), formats=formats)
 
 
 def _name(reduction: "Reduction") -> str:

@@ -1,5 +1,6 @@
 """loop study -> the page of `ctrlattn loop`: forecast, loss against passes, motion of the stream, and the verdict."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _WORDS = {
 _GRID = 121  # points a side of the plane on which the regions are drawn
 
 
-def write_repeated(out: str | Path, study: "LoopStudy") -> Report:
+def write_repeated(out: str | Path, study: "LoopStudy", *, formats: Sequence[str] = ()) -> Report:
     """Write the page of a repeated span.
 
     Parameters
@@ -37,6 +38,8 @@ def write_repeated(out: str | Path, study: "LoopStudy") -> Report:
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     study : LoopStudy
         Result of checkpoints.loop_study.
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
 
     Returns
     -------
@@ -57,7 +60,7 @@ def write_repeated(out: str | Path, study: "LoopStudy") -> Report:
     >>> write_repeated(tempfile.mkdtemp(), study).path.name
     'report.html'
     """
-    return folder.write(out, PAGE, study)
+    return folder.write(out, PAGE, study, formats=formats)
 
 
 def _name(study: "LoopStudy") -> str:

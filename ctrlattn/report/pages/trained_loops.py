@@ -1,6 +1,6 @@
 """comparison of trained loops -> the page of `ctrlattn train loops`: passes beyond training, forecasts, controllers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ _RULES = {
 }
 
 
-def write_trained_loops(out: str | Path, result: Result) -> Report:
+def write_trained_loops(out: str | Path, result: Result, *, formats: Sequence[str] = ()) -> Report:
     """Write the page of a comparison of trained loops.
 
     Parameters
@@ -34,6 +34,8 @@ def write_trained_loops(out: str | Path, result: Result) -> Report:
         Directory for report.html, figures/, results.nc and summary.json; made if absent.
     result : mapping
         What `compare_loops` returned.
+    formats : names, optional
+        Formats of `tables.export` in which results.nc is written as well.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def write_trained_loops(out: str | Path, result: Result) -> Report:
     InputError
         The output directory cannot be written.
     """
-    return folder.write(out, PAGE, result)
+    return folder.write(out, PAGE, result, formats=formats)
 
 
 def _heading(result: Result) -> Heading:

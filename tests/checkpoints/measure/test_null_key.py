@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ctrlattn import checkpoints, signals  # noqa: E402  (after the skip)
+from ctrlattn import InputError, checkpoints, signals  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.network.traced_family import Traced  # noqa: E402
 from ctrlattn.report.pages.checkpoint.stream import sections  # noqa: E402
 from ctrlattn.report.words import percent  # noqa: E402
@@ -29,7 +29,7 @@ def tiny(monkeypatch):
     return lambda kind: tiny_networks.network(*cases[kind])
 
 
-@pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4"])
+@pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
 def test_the_mass_of_a_null_key_is_named(tiny, kind):
     network = checkpoints.load(tiny(kind))
     text = checkpoints.tap(network, IDS)
@@ -43,6 +43,34 @@ def test_the_mass_of_a_null_key_is_named(tiny, kind):
     spectrum = attention_spectrum(matrices)
     np.testing.assert_allclose(spectrum[..., 0].real, 1 - mass[..., 0], atol=1e-6)
     assert np.abs(spectrum).max() <= (1 - mass).max() + 1e-6
+
+
+@pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
+def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(tiny, kind):
+    """Also where a factor of the stream depends on the text, so that only the recorded pass has the matrices."""
+    network = checkpoints.load(tiny(kind))
+    profile = checkpoints.feedback_profile(network, IDS, parts=["attention"])
+    matrices = checkpoints.tap(network, IDS)["attention"].to_numpy()
+    there = ~np.isnan(matrices).all(axis=(1, 2, 3))
+    eigenvalues = profile["attention_eigenvalue"].to_numpy()
+    assert np.isnan(eigenvalues[~there]).all()
+    diagonals = np.sort(matrices[there].diagonal(axis1=-2, axis2=-1).astype(float))
+    np.testing.assert_allclose(np.sort(eigenvalues[there].real), diagonals, atol=1e-6)  # of a causal matrix
+    assert np.isfinite(profile["unstable_share"].to_numpy()[:, there]).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("inkling2_text", "is not residual: its stream does not reach its output"),
+        ("inkling2_loop_text", "does not read what .* gave: the stream is changed, or restarts"),
+        ("squeezebert", "calls no member of its lists of modules .* or calls them past hooks"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_its_reason(tiny, kind, word):
+    """inkling2 has a null key, and attends over depths; squeezebert returns scores that no softmax has seen."""
+    with pytest.raises(InputError, match=word):
+        checkpoints.load(tiny(kind))
 
 
 def test_the_profile_and_the_page_say_it(tiny):

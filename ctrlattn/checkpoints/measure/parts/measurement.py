@@ -117,8 +117,10 @@ class Measurement:
     @property
     def matrices(self) -> list[np.ndarray | None]:
         """Attention matrices (heads, n, n) of each layer; None where a layer has none."""
-        if self.is_traced:
+        if self.is_traced and not self.checkpoint.structure.by_text:
             return list(self.watched.matrices)
+        if "attention" not in self.recorded:
+            return [None] * len(self.checkpoint.layers)
         return [None if np.isnan(matrix).all() else matrix for matrix in self.recorded["attention"].to_numpy()]
 
     @cached_property
