@@ -92,9 +92,26 @@ def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain
     used = sizes > 0
     if not used.any() or not np.all(np.isfinite(columns)):
         return new
-    scaled = columns[:, used] / sizes[used]
+    solution = least_squares(columns[:, used] / sizes[used], require_real("e", e).ravel(), rcond=_NEGLIGIBLE)
+    if solution is None:
+        return new
     weights = np.zeros(len(errors))
-    weights[used] = np.linalg.lstsq(scaled, require_real("e", e).ravel(), rcond=_NEGLIGIBLE)[0] / sizes[used]
+    weights[used] = solution / sizes[used]
     for weight, before, difference in zip(weights.tolist(), states, differences, strict=True):
         new = new - weight * ((h - before) + gain * difference)
     return new
+
+
+def least_squares(matrix: np.ndarray, right: np.ndarray, rcond: float = 1e-13) -> np.ndarray | None:
+    """x of least |A x - b|; None where A is not finite, or its singular values do not converge.
+
+    >>> least_squares(np.diag([2.0, 4.0]), np.ones(2)).tolist()
+    [0.5, 0.25]
+    """
+    if not np.all(np.isfinite(matrix)):
+        return None
+    try:
+        x = np.linalg.lstsq(matrix, right, rcond=rcond)[0]
+    except np.linalg.LinAlgError:
+        return None
+    return x if np.all(np.isfinite(x)) else None

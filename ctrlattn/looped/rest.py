@@ -12,7 +12,7 @@ from scipy.stats import beta
 
 from ctrlattn.arrays import Array, like, machine_epsilon, require_positive, require_real
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.looped.anderson import anderson
+from ctrlattn.looped.anderson import anderson, least_squares
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import pass_products
 from ctrlattn.passes import Passes
@@ -20,7 +20,7 @@ from ctrlattn.stability.motion.tangent import length
 
 _HALVINGS = 12
 _DIGIT = float(np.finfo(float).eps)
-_DENSE = 400  # numbers in a state whose Newton step is solved with the Jacobian itself
+_DENSE = 1000  # numbers in a state whose Newton step is solved with the Jacobian itself
 _BASIS = 120  # directions of GMRES
 _WARM, _MEMORY = 150, 8  # passes of Anderson that bring a start into reach of Newton's method
 
@@ -103,11 +103,12 @@ def fixed_point(
     first = h if start is None else require_state(start)
     loop.init(first, h)  # refuses a start of another shape or kind
     near = tol * max(1.0, *(float(np.max(np.abs(require_real("h", a)))) for a in (h, first)))
-    x, residual, iterations = problem.newton(first, near, max_iterations)
     warm = 0
-    if not residual <= near:
-        x, warm = problem.warmed(first)
-        x, residual, iterations = problem.newton(x, near, max_iterations)
+    with np.errstate(all="ignore"):  # a state on its way out overflows, which its residual says
+        x, residual, iterations = problem.newton(first, near, max_iterations)
+        if not residual <= near:
+            x, warm = problem.warmed(first)
+            x, residual, iterations = problem.newton(x, near, max_iterations)
     if not residual <= near:
         raise ArithmeticError(
             f"no fixed point found from this start: the residual max |e| reached {residual:.2g}, {tol:.2g} was asked "
@@ -149,11 +150,11 @@ class _Problem:
         return x, self.uncertainty(x, e), max_iterations
 
     def direction(self, x: Array, e: np.ndarray) -> np.ndarray | None:
-        """d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J is not finite."""
+        """d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J gives none."""
         products, shift = pass_products(self.step, x), 1 + self.loop.recall
         if self.size <= _DENSE:
             matrix = products(np.eye(self.size)) - shift * np.eye(self.size)
-            return np.linalg.lstsq(matrix, -e, rcond=1e-13)[0] if np.all(np.isfinite(matrix)) else None
+            return least_squares(matrix, -e)
 
         def times(v: np.ndarray) -> np.ndarray:
             return products(v.reshape(-1, 1))[:, 0] - shift * v.ravel()

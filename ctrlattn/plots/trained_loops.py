@@ -70,7 +70,7 @@ def radii(result: Mapping[str, Any]) -> Figure:
     panels = fig.subplots(1, 2, sharey=True)
     for ax, key in zip(panels, ("radius", "residual"), strict=True):
         for k, arm in enumerate(arms):
-            for row in (row for row in rows if row["arm"] == arm):
+            for row in (row for row in rows if row["arm"] == arm and row[key]):  # none where nothing was measured
                 fill = looks[arm]["color"] if row["collapsed"] else "none"
                 marker, colour = looks[arm]["marker"], looks[arm]["color"]
                 ax.plot(float(np.median(row[key])), k, marker, markerfacecolor=fill, color=colour)

@@ -125,3 +125,28 @@ def test_recall_leads_back_to_its_reference_and_not_to_the_start():
 def test_a_radius_must_be_positive():
     with pytest.raises(InputError, match="radii must be"):
         looped.basin(cubic, np.zeros(1), [0.0])
+
+
+@pytest.mark.parametrize("size", [1e150, 1e300, 1.7e308])
+def test_a_derivative_too_large_for_its_singular_values_is_no_fixed_point_and_no_error_of_numpy(xp, size):
+    h = as_kind(xp, np.linspace(1, 2, 6).reshape(2, 3))
+    steep = as_kind(xp, size * (np.ones((3, 3)) - 2 * np.eye(3)))
+
+    def f(h):
+        return h @ steep + 1.0
+
+    try:
+        point = looped.fixed_point(f, h)
+    except ArithmeticError as error:
+        assert "no fixed point found" in str(error)
+    else:  # so near to 0 that it is one to the digits asked for
+        assert point.residual <= 1e-10 * 2
+
+
+def test_singular_values_that_do_not_converge_are_no_step(monkeypatch):
+    def diverging(*_, **__):
+        raise np.linalg.LinAlgError("SVD did not converge in Linear Least Squares")
+
+    monkeypatch.setattr(np.linalg, "lstsq", diverging)
+    with pytest.raises(ArithmeticError, match="no fixed point found"):
+        looped.fixed_point(lambda h: 2.0 * h + 1.0, np.ones(3))

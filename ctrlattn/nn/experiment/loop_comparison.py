@@ -2,6 +2,8 @@
 
 The order is what makes a forecast one. The plan is written before any training, and the table of forecasts before any
 pass beyond training is run; each file carries its digest. Every run is a file, so that what was interrupted continues.
+A run carries the digest of its plan, and the plan is read again after each: a plan that was changed meanwhile is told,
+and another plan trains its own runs.
 """
 
 import json
@@ -55,7 +57,7 @@ def loop_plan(
     >>> [test.name for test in plan.tests]
     ['recall: accuracy_8 >']
     """
-    task_of(task)
+    pooled = task_of(task).pooled
     known = [f.name for f in fields(LoopSettings) if f.name not in ("task", "arm", "seed")]
     for name in settings:
         require_known("setting", name, known)
@@ -65,7 +67,8 @@ def loop_plan(
         require_whole("a seed", seed, least=0)
     for arm in arms:
         loop_arm(arm)
-    tests = tuple(claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0])
+    others = [claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0]]
+    tests = tuple(claim for claim in others if not (pooled and claim.score.startswith("size")))  # images have one size
     plan = Plan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
     for arm in arms:
         first = settings_of(plan, arm, seeds[0])
@@ -89,16 +92,22 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     dict
         That of `nn.experiment.summary.summarise` (arms, differences, tests), with forecasts and their score, rescues,
         curves by arm, and the digests of plan and forecasts.
+
+    Raises
+    ------
+    InputError
+        Another plan stands in `out`, or the plan there was changed or removed while its runs were trained.
     """
     runs, weights, past = (output_directory(out / name) for name in ("runs", "weights", "beyond"))
     mark = _written_before(out / "plan.json", _plan_of(plan), progress)
     each = [settings_of(plan, arm, seed) for seed in plan.seeds for arm in plan.arms]
     if workers > 1:
-        share([(_name(s), trained, (s, runs, weights)) for s in each], progress, workers)
+        share([(_name(s), trained, (s, runs, weights, silent, mark)) for s in each], progress, workers)
     made = []
     for done, settings in enumerate(each):
         progress(f"training: {_name(settings)}", done, len(each))
-        made.append(trained(settings, runs, weights, progress))
+        made.append(trained(settings, runs, weights, progress, mark))
+        _require_unchanged(out / "plan.json", mark)
     forecasts = _forecasts(made)
     sealed = _written_before(out / "forecasts.json", {"plan": mark, "rows": forecasts}, progress)
     if workers > 1:
@@ -108,6 +117,7 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     for done, (settings, run) in enumerate(zip(each, made, strict=True)):
         progress(f"beyond training: {_name(settings)}", done, len(each))
         ends.append(run_beyond(settings, run, weights, past))
+        _require_unchanged(out / "plan.json", mark)
     progress("compared", len(each), len(each))
     result = json_ready(_compared(plan, made, ends, forecasts))
     result |= {"digests": {"plan": mark, "forecasts": sealed}}
@@ -116,20 +126,22 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
     return result
 
 
-def trained(settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent) -> dict[str, Any]:
-    """The run of one arm and seed with its forecast at each mark, from its file or trained."""
+def trained(
+    settings: LoopSettings, runs: Path, weights: Path, progress: Progress = silent, plan: str = ""
+) -> dict[str, Any]:
+    """The run of one arm and seed with its forecast at each mark, from its file or trained; `plan` is its digest."""
     file, network = weights / f"{_name(settings)}_{_short(settings)}.safetensors", build_loop(settings)
 
     def make() -> dict[str, Any]:
         run, states = fit_loop(settings, progress)
-        said = [forecast(copied(network, state), settings) for state in states]
+        said = [forecast(copied(network, state), settings, progress) for state in states]
         if said:
             said[-1]["tuned"] = tuned_law(said[-1], settings.trained_passes)
             with atomic(file) as path:
                 save_file({f"{k}.{name}": w for k, state in enumerate(states) for name, w in state.items()}, str(path))
         return {**run, "forecasts": said, "weights": _digests(states)}
 
-    run = stored(runs, _name(settings), _identity(settings), make, progress)
+    run = stored(runs, _name(settings), {**_identity(settings), "plan": plan}, make, progress)
     if run["weights"] == _digests(_states(file, len(run["marks"]))):
         return run
     progress(f"{file.name} is missing or damaged: it is trained again", 0, 1)
@@ -231,6 +243,20 @@ def _written_before(path: Path, content: dict[str, Any], progress: Progress) -> 
         temporary.write_text(json.dumps({**content, "sha256": mark}, indent=1, allow_nan=False), encoding="utf-8")
     progress(f"{path.name} is written, sha256 {mark[:16]}", 0, 1)
     return mark
+
+
+def _require_unchanged(path: Path, mark: str) -> None:
+    """Raise InputError where the plan that the runs follow is no longer the plan in the file."""
+    try:
+        now = json.loads(path.read_text(encoding="utf-8"))
+        same = digest({k: v for k, v in now.items() if k != "sha256"}) == mark == now.get("sha256")
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise InputError(
+            f"{path} was changed while its runs were made: they followed the plan of sha256 {mark[:16]}, which has to "
+            "stand there"
+        )
 
 
 def _states(file: Path, marks: int) -> list[dict[str, torch.Tensor]]:

@@ -5,9 +5,12 @@ Three rules, fixed beforehand, each a majority over a few held-out problems:
     poles      the largest |pole| at h_T is above 1
     residual   |F(h_T) - h_T|/|h_T| is above 1/10
     rest       Newton's method finds no fixed point from h_T that is stable and gives the answer of h_T
+
+Where the spectrum of a problem cannot be measured, no rule says anything, and the reason stands in the place.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from ctrlattn.nn.experiment.loop_tasks import Examples, task_of
 from ctrlattn.nn.experiment.loop_training import LoopSettings, copied, sample_map, state_after
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.passes import Passes
+from ctrlattn.progress import Progress, silent
 from ctrlattn.stability import odd_number_limit, pass_poles
 
 RULES = ("poles", "residual", "rest")
@@ -27,7 +31,7 @@ EXAMPLES = 512  # whose answers are judged
 HELD_OUT = 7_000_001  # seed of the problems for testing, the same for all runs of a task
 MOST_RESIDUAL = 0.1
 SETTLING, MOST_RECALL = 4, 8.0  # a tuned loop settles within 4 T passes; its recall is at most 8
-_WHOLE = 400  # numbers in a state whose whole spectrum is computed
+_WHOLE = 900  # numbers in a state whose whole spectrum is computed
 _LEADING = 16
 
 
@@ -41,7 +45,7 @@ def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMP
     return task_of(settings.task).examples(np.random.default_rng((HELD_OUT, size)), count, size, test=True)
 
 
-def forecast(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
+def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress = silent) -> dict[str, Any]:
     """What is measured at T passes, and what each rule says of more passes.
 
     Returns
@@ -49,24 +53,34 @@ def forecast(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
     dict
         accuracy (share of problems solved after T passes), radius (largest |pole| at h_T, for each problem), residual,
         rest (largest |pole| at the fixed point reached from h_T with the same answer; None where there is none),
-        eigenvalues (pairs, all problems), collapse {rule: whether it is forecast}.
+        eigenvalues (pairs, all problems), collapse {rule: whether it is forecast}, why. Where the spectrum of a problem
+        could not be measured, its numbers are left out, every rule says None, and `why` is "no forecast, because ...".
+        Elsewhere it is None.
     """
     network, passes = copied(network), settings.trained_passes
     inputs, answers = held_out(settings)
     with torch.no_grad():
         h = state_after(network, inputs, passes)
         accuracy = float(solved(network.answer(h), answers).float().mean())
-    rows = [_at_trained(network, problem, passes) for problem in inputs[:PROBLEMS]]
-    radius, residual, rest, values = (list(column) for column in zip(*rows, strict=True))
-    said = {
+    rows: list[_Trained] = []
+    failed: list[str] = []
+    for done, problem in enumerate(inputs[:PROBLEMS]):
+        progress(f"forecast, spectrum of problem {done + 1}", done, PROBLEMS)
+        try:
+            rows.append(_at_trained(network, problem, passes))
+        except ArithmeticError as error:
+            failed.append(f"at problem {done + 1} {error}")
+    radius, residual, rest = ([row.radius for row in rows], [row.residual for row in rows], [row.rest for row in rows])
+    said: dict[str, bool | None] = {
         "poles": _most([r > 1 for r in radius]),
         "residual": _most([r > MOST_RESIDUAL for r in residual]),
         "rest": _most([r is None or r >= 1 for r in rest]),
     }
-    pairs = [[[v.real, v.imag] for v in each.tolist()] for each in values]
+    why = f"no forecast, because {'; '.join(failed)}" if failed else None
+    pairs = [[[v.real, v.imag] for v in row.eigenvalues.tolist()] for row in rows]
     return {
         "accuracy": accuracy, "radius": radius, "residual": residual, "rest": rest, "eigenvalues": pairs,
-        "collapse": said,
+        "collapse": dict.fromkeys(said) if failed else said, "why": why,
     }  # fmt: skip
 
 
@@ -89,7 +103,7 @@ def tuned_law(measured: Mapping[str, Any], passes: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        gain, recall and poles (largest modulus), or why (what `tune` said) where there is none.
+        gain, recall and poles (largest modulus), or why (what `tune` or `forecast` said) where there is none.
 
     Examples
     --------
@@ -97,7 +111,10 @@ def tuned_law(measured: Mapping[str, Any], passes: int) -> dict[str, Any]:
     >>> law["recall"], law["poles"] < 1
     (0.0, True)
     """
-    values = np.unique(np.round(np.array([complex(*v) for problem in measured["eigenvalues"] for v in problem]), 9))
+    pairs = [complex(*v) for problem in measured["eigenvalues"] for v in problem]
+    if not pairs:
+        return {"why": measured.get("why") or "no eigenvalue was measured"}
+    values = np.unique(np.round(np.array(pairs), 9))
     spec = Spec(settling=SETTLING * passes)
     for most in (None, MOST_RECALL):  # without recall first, since recall moves the fixed point
         if most is None and odd_number_limit(values).binds:
@@ -132,13 +149,12 @@ def _at_trained(network: LoopedNetwork, problem: torch.Tensor, passes: int) -> _
     def largest_pole(values: np.ndarray) -> float:
         return float(np.abs(pass_poles(law.controller, values, law.recall)).max())
 
-    values, rest = eigenvalues_at(step, h), None
-    try:
+    values, point = eigenvalues_at(step, h), None
+    with suppress(ArithmeticError):  # none in reach is an answer; a spectrum that cannot be measured is none
         point = fixed_point(step, start, recall=law.recall, start=h).x
-        if torch.equal(double.answer(point).argmax(-1), double.answer(h).argmax(-1)):
-            rest = largest_pole(eigenvalues_at(step, point))
-    except ArithmeticError:
-        pass
+    rest = None
+    if point is not None and torch.equal(double.answer(point).argmax(-1), double.answer(h).argmax(-1)):
+        rest = largest_pole(eigenvalues_at(step, point))
     return _Trained(largest_pole(values), residual, rest, values)
 
 

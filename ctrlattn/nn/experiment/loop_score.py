@@ -61,7 +61,7 @@ def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> di
         "residual": own["residual"][passes],
         "residual_8": own["residual"][8 * passes],
         "radius": _median(said["radius"]),
-        "rest": _median(rest) if rest else math.nan,
+        "rest": _median(rest),
         "exponent": _number(end["motion"]["exponent"]),
         "basin": 0.0 if end["motion"]["basin"] is None else end["motion"]["basin"][-1],
     }
@@ -78,8 +78,8 @@ def curves_of(end: Mapping[str, Any]) -> dict[str, Any]:
 def score_of(outcomes: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
     """How often a rule was right: counts, share with its 95 % interval, and Fisher's exact test against chance.
 
-    Rows whose network had not learned by then are left out. Marks of one run are not independent, so the interval and p
-    are also given for the last mark of each run alone.
+    Rows whose network had not learned by then, or that have no forecast, are left out. Marks of one run are not
+    independent, so the interval and p are also given for the last mark of each run alone.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def score_of(outcomes: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]
     >>> result["all"]["counts"], result["last"]["right"]
     ([1, 1, 2, 0], 0.75)
     """
-    judged = [row for row in outcomes if row["collapsed"] is not None]
+    judged = [row for row in outcomes if row["collapsed"] is not None and row["collapse"][rule] is not None]
     last: dict[tuple[Any, Any], Mapping[str, Any]] = {}
     for row in judged:
         last[row["arm"], row["seed"]] = row
@@ -133,7 +133,7 @@ def rescue_table(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], p
 
 def _median(values: Sequence[float]) -> float:
     ordered = sorted(values)
-    return float(ordered[len(ordered) // 2])
+    return float(ordered[len(ordered) // 2]) if ordered else math.nan
 
 
 def _number(value: Any) -> float:

@@ -139,7 +139,8 @@ def fit_loop(
     -------
     (run, weights)
         run: losses (mean of each of 20 parts), status as `status_of` has it, marks (steps), gains (of
-        gain and recall, at each mark) and parameters. weights: the state dict at each mark.
+        gain and recall, at each mark), unheld (steps at which no spectrum was measured to hold them by, and why) and
+        parameters. weights: the state dict at each mark.
     """
     network = build_loop(settings)
     task, arm, passes = task_of(settings.task), loop_arm(settings.arm), settings.trained_passes
@@ -149,7 +150,7 @@ def fit_loop(
     optimizer = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate_curve(k, settings.steps))
     marks = sorted({-(-settings.steps * (k + 1) // settings.marks) for k in range(settings.marks)})
-    losses, weights, gains = [], [], []
+    losses, weights, gains, unheld = [], [], [], []
     for step in range(1, settings.steps + 1):
         rows = torch.from_numpy(batches.integers(0, len(inputs), settings.batch))
         count = int(lengths.integers(passes - passes // 2, passes + passes // 2 + 1)) if arm.random else passes
@@ -166,7 +167,10 @@ def fit_loop(
         optimizer.step()
         schedule.step()
         if arm.held and step % settings.hold_every == 0:
-            hold_stable(network, inputs[: settings.hold_rows], passes)
+            try:
+                hold_stable(network, inputs[: settings.hold_rows], passes)
+            except ArithmeticError as error:  # gain and recall stay those of the last spectrum
+                unheld.append(f"step {step}: {error}")
         if step in marks:
             weights.append({name: value.clone() for name, value in network.state_dict().items()})
             gains.append(network.get_buffer("gains").tolist())
@@ -178,6 +182,7 @@ def fit_loop(
         "status": status_of(curve, _chance(answers, task)) if finite else "not finite",
         "marks": marks[: len(weights)],
         "gains": gains,
+        "unheld": unheld,
         "parameters": sum(p.numel() for p in network.parameters()),
     }
     return run, weights
@@ -208,6 +213,11 @@ def hold_stable(network: LoopedNetwork, inputs: torch.Tensor, passes: int) -> No
 
     The recall is 1.1 times the least with which any small gain is stable, max Re lambda - 1. The gain is 0.9 times the
     largest that the toolbox finds stable then, and at most 1.
+
+    Raises
+    ------
+    ArithmeticError
+        A spectrum cannot be measured; gain and recall are then left as they are.
     """
     values = []
     for problem in inputs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctrlattn.errors import InputError
 from ctrlattn.nn.experiment.plan import Plan
-from ctrlattn.nn.experiment.statistics import holm, paired, seeds_needed
+from ctrlattn.nn.experiment.statistics import Paired, holm, paired, seeds_needed
 
 
 def value_of(run: dict[str, Any], score: str) -> float:
@@ -62,7 +62,7 @@ def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> 
     """Each test of the plan, with Holm's p over all of them, and the seeds that would detect what was observed."""
     if len(plan.seeds) < 2:
         return []
-    rows = [(t, paired(differences(t.arm, t.score, t.factor).tolist(), t.direction)) for t in plan.tests]  # type: ignore[arg-type]
+    rows = [(t, _tested(differences(t.arm, t.score, t.factor), t.direction)) for t in plan.tests]
     corrected = holm({t.name: result.p for t, result in rows})
     level = plan.alpha / max(len(rows), 1)
     return [
@@ -71,10 +71,19 @@ def _tests(plan: Plan, differences: Callable[[str, str, float], np.ndarray]) -> 
             **result._asdict(),
             "p_holm": corrected[t.name],
             "holds": corrected[t.name] < plan.alpha,
-            "seeds_for_this": seeds_needed(result.deviation, result.mean, alpha=level),
+            "seeds_for_this": math.nan
+            if math.isnan(result.mean)
+            else seeds_needed(result.deviation, result.mean, alpha=level),
         }
         for t, result in rows
     ]
+
+
+def _tested(values: np.ndarray, direction: Any) -> Paired:
+    """Student's test; where a seed has no number nothing is shown, which counts as p = 1 among the tests."""
+    if np.all(np.isfinite(values)):
+        return paired(values.tolist(), direction)
+    return Paired(int(np.isfinite(values).sum()), math.nan, math.nan, math.nan, math.nan, 1.0, 1.0)
 
 
 def _interval(values: np.ndarray) -> dict[str, Any]:

@@ -143,6 +143,9 @@ def _forecasts(result: Result) -> list[Section]:
             rows.append(
                 (_RULES[rule], words, share, str(hit), str(false), str(silent), str(missed), number(score["p"], 2))
             )
+    silent = tuple(
+        (f"{r['arm']}, seed {r['seed']}", str(r["step"]), r["why"]) for r in result["forecasts"] if r.get("why")
+    )
     head = ("forecast of a fall", "of", "right", "alarm, fell", "alarm, held", "none, held", "none, fell", "p")
     judged = [row for row in result["forecasts"] if row["collapsed"] is not None]
     return [
@@ -163,9 +166,14 @@ def _forecasts(result: Result) -> list[Section]:
             )
             if judged
             else (),
-            tables=(Table(head, tuple(rows), "Forecasts and what came of them; p of Fisher's exact test"),)
-            if rows
-            else (),
+            tables=(
+                *(
+                    [Table(head, tuple(rows), "Forecasts and what came of them; p of Fisher's exact test")]
+                    if rows
+                    else []
+                ),
+                *([Table(("run", "step", "why"), silent, "Networks of which nothing is forecast")] if silent else []),
+            ),
             caveat="Marks of one run are not independent of each other: the last mark alone is one network a run.",
             numbers={rule: scores["last"]["counts"] for rule, scores in result["forecast_scores"].items()},
         )

@@ -10,8 +10,9 @@ pytest.importorskip("safetensors")
 
 from ctrlattn import InputError  # noqa: E402
 from ctrlattn.identity import digest  # noqa: E402
-from ctrlattn.nn.experiment import loop_comparison  # noqa: E402
+from ctrlattn.nn.experiment import loop_comparison, loop_forecast  # noqa: E402
 from ctrlattn.nn.experiment.loop_comparison import compare_loops, loop_plan, settings_of, trained  # noqa: E402
+from ctrlattn.nn.experiment.loop_forecast import RULES  # noqa: E402
 
 SMALL = {"steps": 6, "batch": 4, "dim": 4, "hidden": 4, "size": 3, "passes": 2, "examples": 16, "marks": 2}
 
@@ -116,3 +117,79 @@ def test_plans_that_cannot_be_run_are_refused_before_any_training():
             plan(**change)
     with pytest.raises(InputError, match="maze"):
         loop_plan("maze", size=4)
+
+
+def rewritten(path, change):
+    """The plan file, changed with a digest that fits: as a person would cut a plan for want of time."""
+    content = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "sha256"}
+    content |= change
+    path.write_text(json.dumps({**content, "sha256": digest(content)}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("cut", ["arms", "removed", "damaged"])
+def test_a_plan_that_is_cut_while_its_runs_are_made_is_told(tmp_path, monkeypatch, cut):
+    path, original, made = tmp_path / "plan.json", loop_comparison.fit_loop, []
+
+    def cutting(settings, progress):
+        made.append(settings)
+        if len(made) == 2:
+            {
+                "arms": lambda: rewritten(path, {"arms": ["plain", "held"]}),
+                "removed": path.unlink,
+                "damaged": lambda: path.write_text("{"),
+            }[cut]()
+        return original(settings, progress)
+
+    monkeypatch.setattr(loop_comparison, "fit_loop", cutting)
+    with pytest.raises(InputError, match=r"plan\.json was changed while its runs were made"):
+        compare_loops(plan(), tmp_path)
+    assert len(made) == 2
+    assert not (tmp_path / "forecasts.json").exists()
+    assert not (tmp_path / "comparison.json").exists()
+
+
+def test_runs_of_one_plan_are_no_runs_of_a_shorter_plan(tmp_path, monkeypatch):
+    compare_loops(plan(), tmp_path)
+    for name in ("plan.json", "forecasts.json"):
+        (tmp_path / name).unlink()
+    again, original = [], loop_comparison.fit_loop
+    monkeypatch.setattr(loop_comparison, "fit_loop", lambda *a: again.append(a[0].arm) or original(*a))
+    compare_loops(plan(arms=("plain", "held")), tmp_path)
+    assert again == ["plain", "held"] * 2
+
+
+def test_a_spectrum_that_cannot_be_measured_is_a_row_without_forecast(tmp_path, monkeypatch):
+    def lost(*arguments, **options):
+        raise ArithmeticError("1 of 16 eigenvalues have residuals")
+
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_forecast.spectrum", lost)
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_training.spectrum", lost)
+    monkeypatch.setattr(loop_comparison, "tuned_law", loop_forecast.tuned_law)
+    result = compare_loops(plan(arms=("plain", "held")), tmp_path)
+    for row in result["forecasts"]:
+        assert row["collapse"] == dict.fromkeys(RULES)
+        assert row["why"].startswith(
+            "no forecast, because at problem 1 1 of 16 eigenvalues have residuals; at problem 2"
+        )
+        assert row["radius"] == []
+    for rule in RULES:
+        assert result["forecast_scores"][rule]["all"]["n"] == 0
+    (run,) = (json.loads(p.read_text()) for p in (tmp_path / "runs").glob("*_held_0.json"))
+    assert run["forecasts"][-1]["tuned"]["why"].startswith("no forecast, because")
+
+
+def test_an_arm_keeps_its_law_where_no_spectrum_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ctrlattn.nn.experiment.loop_training.spectrum", lambda *_: (_ for _ in ()).throw(ArithmeticError("not finite"))
+    )
+    run, _ = loop_comparison.fit_loop(settings_of(plan(hold_every=2), "held", 0), lambda *_: None)
+    assert run["unheld"] == [f"step {k}: not finite" for k in (2, 4, 6)]
+    assert run["gains"] == [[1.0, 0.0]] * 2
+
+
+def test_images_have_one_size_so_that_no_test_asks_for_another():
+    assert [t.score for t in loop_plan("digits", seeds=(0, 1)).tests if t.score.startswith("size")] == []
+    assert [t.score for t in loop_plan("addition", seeds=(0, 1)).tests if t.score.startswith("size")] == [
+        "size_2",
+        "size_4",
+    ]

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn.nn.experiment.loop_forecast import eigenvalues_at, forecast, held_out, solved, tuned_law  # noqa: E402
+from ctrlattn.nn.experiment.loop_forecast import _Trained, eigenvalues_at, forecast, held_out, solved, tuned_law  # noqa: E402
 from ctrlattn.nn.experiment.loop_training import LoopSettings, build_loop  # noqa: E402
 from ctrlattn.stability import pass_poles  # noqa: E402
 
@@ -54,7 +54,7 @@ def test_each_rule_is_a_majority(monkeypatch):
         ([(1.1, 0.2, None), (1.2, 0.05, 1.5), (0.9, 0.05, 0.9)], {"poles": True, "residual": False, "rest": True}),
         ([(0.9, 0.2, 0.5), (0.9, 0.2, 0.5), (1.5, 0.01, None)], {"poles": False, "residual": True, "rest": False}),
     ):
-        rows = iter([(*row, none) for row in answers])
+        rows = iter([_Trained(*row, none) for row in answers])
         assert forecast(network, SETTINGS)["collapse"] == expected
 
 

@@ -60,3 +60,17 @@ def test_what_controllers_did_is_in_the_summary_and_in_the_table():
     assert "| neutreno-learned-each | 0.6 → 0.750 [" in text
     assert "| 0 to 1 | 50% |" in text
     assert "| neutreno-saturated | – | – | – | – | – | 1 | 0.350 [" in text
+
+
+def test_a_seed_without_a_number_shows_nothing_and_still_counts_among_the_tests():
+    tests = (Claim("neutreno", "clean", "greater"), Claim("neutreno", "loss", "less"))
+    plan = plan_of("digits", arms=("softmax", "neutreno"), seeds=(0, 1, 2), tests=tests)
+    runs = [fake("softmax", s, 0.5) for s in range(3)]
+    runs += [fake("neutreno", s, clean) for s, clean in enumerate((0.6, np.nan, 0.62))]
+    for k, run in enumerate(runs):
+        run["scores"]["loss"] = 1.0 + 0.01 * k
+    lost, shown = summarise(plan, runs)["tests"]
+    assert (lost["n"], lost["p"], lost["p_holm"], lost["holds"]) == (2, 1.0, 1.0, False)
+    assert np.isnan(lost["mean"])
+    assert shown["p_holm"] == pytest.approx(min(1.0, 2 * shown["p"]))  # two tests, also where one has no number
+    assert "nan" in "\n".join(lines(summarise(plan, runs)))

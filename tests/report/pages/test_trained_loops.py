@@ -56,6 +56,31 @@ def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path
     assert "rescues" in json.dumps(numbers)
 
 
+@pytest.mark.parametrize(("task", "size"), [("addition", 3), ("maze", 3), ("digits", 4)])
+def test_every_task_runs_to_its_page(tmp_path, task, size):
+    arms = [x for arm in ("plain", "recall-outer", "held") for x in ("--configs", arm)]
+    sizes = ("--steps", "3", "--batch", "4", "--width", "4", "--size", str(size), "--passes", "2", "--workers", "1")
+    ran = RUN.invoke(
+        app, ["train", "loops", "--task", task, "--seeds", "2", "--out", str(tmp_path), "--json", *arms, *sizes]
+    )
+    assert ran.exit_code == 0, ran.output
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"Loops trained on {task}" in page
+    result = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
+    assert ("size_2" in result["arms"]["plain"]) == (task != "digits")
+    assert len(result["forecasts"]) == 6 * 3
+
+
+def test_a_network_without_forecast_is_a_row_that_says_why(outcome, tmp_path):
+    _, result = outcome
+    why = "no forecast, because at problem 1 the Jacobian is not finite"
+    rows = [{**row, "radius": [], "residual": [], "why": why, "collapsed": True} for row in result["forecasts"]]
+    write_trained_loops(tmp_path, {**result, "forecasts": rows})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count(why) == len(rows)
+    assert "Networks of which nothing is forecast" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
