@@ -18,7 +18,6 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "_templates", "site", "**/.ipynb_checkpoints"]
@@ -43,7 +42,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
 nb_output_stderr = "remove"  # progress bars of other libraries
-myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["deflist", "colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -110,7 +109,7 @@ def write_reference(folder: Path) -> None:
         for other in OUTSIDE:
             text = text.replace(f"]({other.upper()}.md", f"]({other}.md")
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    head = ["API reference", "=============", "", "Every public name, room by room.", "", ".. toctree::", ""]
+    head = ["API reference", "=============", "", "Every public name, room by room.", "", ".. toctree::", "   :maxdepth: 1", ""]
     (folder / "index.rst").write_text("\n".join([*head, *pages, ""]), encoding="utf-8")
 
 

@@ -24,6 +24,11 @@ class Checkpoint:
     source: str
     stored: Any = None
 
+    def __repr__(self) -> str:
+        """One line; `.model` shows every module of the network."""
+        kind = type(self.model).__name__
+        return f"Checkpoint({self.name!r}: {kind}, {len(self.layers)} layers, {self.width} features)"
+
     @cached_property
     def structure(self) -> Structure:
         """What its layers add to the stream; a network of the table of families is traced when this is first read."""

@@ -199,9 +199,9 @@ const numerics = (() => {
 
   // ---- stability -----------------------------------------------------------------------------------------------
 
-  const RE = new Float64Array(6), IM = new Float64Array(6), RE2 = new Float64Array(6), IM2 = new Float64Array(6);
+  const RE = new Float64Array(6), IM = new Float64Array(6);
 
-  /** Largest |reflection coefficient| (Schur, Cohn) of the n + 1 coefficients in RE and IM; nan where it divides by 0. */
+  /** Largest |reflection coefficient| (Schur, Cohn) of the n + 1 coefficients in RE and IM, which it overwrites. */
   function reflection(n) {
     let largest = 0;
     for (let m = n; m > 0; m--) {
@@ -209,11 +209,28 @@ const numerics = (() => {
       if (size > largest) largest = size;
       if (size >= 1) break;
       const scale = 1 / (1 - size);
-      for (let j = 0; j < m; j++) {
-        RE2[j] = (RE[j] - (kr * RE[m - j] + ki * IM[m - j])) * scale;
-        IM2[j] = (IM[j] - (ki * RE[m - j] - kr * IM[m - j])) * scale;
+      for (let j = 0, i = m; j <= i; j++, i--) { // two coefficients at a time, each of which needs the other
+        const a = RE[j], b = IM[j], c = RE[i], d = IM[i];
+        RE[j] = (a - (kr * c + ki * d)) * scale; IM[j] = (b - (ki * c - kr * d)) * scale;
+        RE[i] = (c - (kr * a + ki * b)) * scale; IM[i] = (d - (ki * a - kr * b)) * scale;
       }
-      RE.set(RE2); IM.set(IM2);
+    }
+    return Math.sqrt(largest);
+  }
+
+  /** The same where all of IM is 0, as for every mode of a causal network. */
+  function realReflection(n) {
+    let largest = 0;
+    for (let m = n; m > 0; m--) {
+      const k = RE[m], size = k * k;
+      if (size > largest) largest = size;
+      if (size >= 1) break;
+      const scale = 1 / (1 - size);
+      for (let j = 0, i = m; j <= i; j++, i--) {
+        const a = RE[j], c = RE[i];
+        RE[j] = (a - k * c) * scale;
+        RE[i] = (c - k * a) * scale;
+      }
     }
     return Math.sqrt(largest);
   }
@@ -228,7 +245,7 @@ const numerics = (() => {
         RE[k] = (k < n ? den[k] : 0) + num[k - 1] - ar * den[k - 1];
         IM[k] = -ai * den[k - 1];
       }
-      const size = reflection(n);
+      const size = ai === 0 ? realReflection(n) : reflection(n);
       if (size < 1 - UNSURE) out[i] = 0;
       else if (size > 1 + UNSURE) out[i] = 2;
       else {
@@ -352,10 +369,25 @@ const numerics = (() => {
     return beyond / (size * size) < 1e-9 ? 0 : beyond / (size * size);
   }
 
+  /** |S(e^{iw})| as a function of w, without arrays: a search asks for it some hundred times. */
+  function sizeOfSensitivity({ num, den }, alpha) {
+    return (w) => {
+      const x = Math.cos(w), y = Math.sin(w);
+      let dr = 0, di = 0, nr = 0, ni = 0;
+      for (let k = 0; k < den.length; k++) {
+        const d = dr * x - di * y + den[k], t = nr * x - ni * y + num[k];
+        di = dr * y + di * x; dr = d;
+        ni = nr * y + ni * x; nr = t;
+      }
+      const re = (x - alpha[0]) * dr - (y - alpha[1]) * di, im = (x - alpha[0]) * di + (y - alpha[1]) * dr;
+      return Math.hypot(re, im) / Math.hypot(re + nr, im + ni);
+    };
+  }
+
   /** max |S| over the circle; infinite where the loop is not stable. A grid with the angles of the poles, then halving. */
   function peakSensitivity(law, alpha, poles) {
     if (verdictOf(poles) !== 0) return Infinity;
-    const c = fraction(law), size = (w) => abs(sensitivity(law, alpha, w, c).S), low = alpha[1] === 0 ? 0 : -Math.PI;
+    const size = sizeOfSensitivity(fraction(law), alpha), low = alpha[1] === 0 ? 0 : -Math.PI;
     const grid = poles.map((z) => Math.atan2(z[1], z[0])).filter((w) => w >= low);
     for (let k = 0; k <= 256; k++) grid.push(low + ((Math.PI - low) * k) / 256);
     grid.sort((x, y) => x - y);

@@ -22,32 +22,59 @@ const panes = (() => {
     };
   }
 
-  /** Pixel positions of modes; real ones lie in the strip too, a row for each layer. */
-  function positions(g, modes, layers) {
+  /**
+   * Where modes lie; real ones lie in the strip too, a row for each layer. On a canvas of `ratio` device pixels to one of
+   * the page, `spot` is the pixel of a mode and `column` that of its stroke on the real axis; -1 where none is seen.
+   */
+  function positions(g, modes, layers, ratio) {
     const count = modes.re.length, x = new Float32Array(count), y = new Float32Array(count);
+    const spot = new Int32Array(count).fill(-1), column = new Int32Array(count).fill(-1);
+    const width = Math.round(g.width * ratio), margin = Math.ceil(4 * ratio);
+    const [left, right, top, bottom] = [g.left, g.right, g.top, g.bottom].map((v) => Math.round(v * ratio));
     const row = modes.real ? (g.bottom - g.low - 26) / Math.max(layers, 1) : 0;
     for (let i = 0; i < count; i++) {
       x[i] = g.x(modes.re[i]);
       y[i] = modes.real ? g.low + 20 + row * (modes.layer[i] + 0.15 + 0.7 * modes.spread[i]) : g.y(modes.im[i]);
+      const px = Math.round(x[i] * ratio), py = Math.round(y[i] * ratio);
+      if (px > left + margin && px < right - margin && py > top + margin && py < bottom - margin) spot[i] = py * width + px;
+      if (px >= g.left * ratio && px < g.right * ratio) column[i] = px;
     }
-    return { x, y };
+    return { x, y, spot, column };
   }
 
   function drawPlane(canvas, g, scene, look) {
     const ctx = canvas.getContext("2d", { alpha: false, willReadFrequently: true }), ratio = canvas.width / g.width;
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     paint(ctx, canvas, g, scene, look, ratio);
+    ctx.drawImage(furniture(g, scene, look, ratio), 0, 0, g.width, g.height);
+    ctx.save();
+    ctx.beginPath();
+    ctx.rect(g.left, g.top, g.right - g.left, g.bottom - g.top);
+    ctx.clip();
+    scene.others.forEach((other, k) => strokeOutline(ctx, g, other.law, look.colours[k % look.colours.length], 1.4, [5, 3]));
+    strokeOutline(ctx, g, scene.law, look.ink, 2, []);
+    drawRings(ctx, g, scene, look);
+    ctx.restore();
+  }
+
+  // Lines and words that no gain moves are drawn once for each size, network and look.
+  let plate = null;
+  function furniture(g, scene, look, ratio) {
+    if (plate !== null && plate.g === g && plate.look === look && plate.layers === scene.layers && plate.ratio === ratio) return plate.canvas;
+    const canvas = document.createElement("canvas"), ctx = canvas.getContext("2d", { willReadFrequently: true });
+    canvas.width = Math.round(g.width * ratio);
+    canvas.height = Math.round(g.height * ratio);
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.font = look.font;
     ctx.save();
     ctx.beginPath();
     ctx.rect(g.left, g.top, g.right - g.left, g.bottom - g.top);
     ctx.clip();
     drawGrid(ctx, g, look);
-    scene.others.forEach((other, k) => strokeOutline(ctx, g, other.law, look.colours[k % look.colours.length], 1.4, [5, 3]));
-    strokeOutline(ctx, g, scene.law, look.ink, 2, []);
-    drawRings(ctx, g, scene, look);
     ctx.restore();
     drawFrame(ctx, g, scene, look);
+    plate = { canvas, g, look, layers: scene.layers, ratio };
+    return canvas;
   }
 
   // Ten thousand marks are faster as pixels than as paths: the region and the modes are painted in one image.
@@ -60,17 +87,13 @@ const panes = (() => {
     const colours = [look.stable, look.marginal, look.unstable, look.marginal], many = scene.positions.x.length > 3000;
     if (g.low < g.bottom) paintRug(pixels, width, g, scene, colours.map(pixel), ratio);
     const marks = [square(2.6 * ratio), ring(3.8 * ratio), cross(4.6 * ratio), ring(3.8 * ratio)];
-    const margin = Math.ceil(4 * ratio);
-    const { x, y } = scene.positions;
-    const [left, right, top, bottom] = [g.left, g.right, g.top, g.bottom].map((v) => Math.round(v * ratio));
-    const clear = (px, py) => px > left + margin && px < right - margin && py > top + margin && py < bottom - margin;
+    const { spot } = scene.positions, verdicts = scene.verdicts;
     for (const kind of [0, 1, 2, 3]) {
       const ink = pixel(colours[kind]), weight = many ? 150 : 220;
       const offsets = Int32Array.from(marks[kind], ([dx, dy]) => dy * width + dx);
-      for (let i = 0; i < x.length; i++) {
-        if (scene.verdicts[i] !== kind) continue;
-        const px = Math.round(x[i] * ratio), py = Math.round(y[i] * ratio), at = py * width + px;
-        if (!clear(px, py)) continue;
+      for (let i = 0; i < spot.length; i++) {
+        const at = spot[i];
+        if (verdicts[i] !== kind || at < 0) continue;
         for (let k = 0; k < offsets.length; k++) pixels[at + offsets[k]] = blended(pixels[at + offsets[k]], ink, weight);
       }
     }
@@ -118,11 +141,19 @@ const panes = (() => {
 
   /** Real modes in the plane itself: a short stroke each, on the real axis; that of an unstable one is longer. */
   function paintRug(pixels, width, g, scene, inks, ratio) {
-    scene.positions.x.forEach((x, i) => {
-      const half = Math.round((scene.verdicts[i] === 2 ? 8 : 5) * ratio), column = Math.round(x * ratio), middle = Math.round(g.middle * ratio);
-      if (column < g.left * ratio || column >= g.right * ratio) return;
-      for (let row = middle - half; row <= middle + half; row++) pixels[row * width + column] = inks[scene.verdicts[i]];
-    });
+    const { column } = scene.positions, verdicts = scene.verdicts;
+    const last = new Int8Array(width).fill(-1), unstable = new Uint8Array(width); // thousands of modes share some hundred columns
+    for (let i = 0; i < column.length; i++) {
+      if (column[i] < 0) continue;
+      last[column[i]] = verdicts[i];
+      if (verdicts[i] === 2) unstable[column[i]] = 1;
+    }
+    const middle = Math.round(g.middle * ratio), short = Math.round(5 * ratio), long = Math.round(8 * ratio);
+    const stroke = (x, from, to, ink) => { for (let row = middle + from; row <= middle + to; row++) pixels[row * width + x] = ink; };
+    for (let x = 0; x < width; x++) {
+      if (unstable[x] === 1) stroke(x, -long, long, inks[2]);
+      if (last[x] >= 0) stroke(x, -short, short, inks[last[x]]);
+    }
   }
 
   function drawGrid(ctx, g, look) {

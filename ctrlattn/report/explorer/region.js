@@ -15,8 +15,22 @@ const region = (() => {
     ...Array.from({ length: 601 }, (_, k) => 0.05 + ((Math.PI - 0.05) * k) / 600),
   ];
 
+  const LAW = ["kp", "ki", "kd", "form", "ema", "skip", "feedback"], MOST = 16; // laws whose curves are remembered
+  /** A function of the law that is computed once for each of the last laws: a page asks for a curve several times. */
+  function remembered(make) {
+    const known = new Map();
+    return (law) => {
+      const key = LAW.map((name) => law[name]).join();
+      if (!known.has(key)) {
+        if (known.size >= MOST) known.delete(known.keys().next().value);
+        known.set(key, make(law));
+      }
+      return known.get(key);
+    };
+  }
+
   /** The curve in the a-plane for w in (0, pi], as flat arrays; its mirror image is the other half. */
-  function curve(law) {
+  const curve = remembered((law) => {
     const x = new Float64Array(ANGLES.length), y = new Float64Array(ANGLES.length);
     ANGLES.forEach((w, k) => {
       const a = n.attentionEigenvalue(law, n.regionBoundary(law, w));
@@ -24,7 +38,7 @@ const region = (() => {
       y[k] = k === ANGLES.length - 1 ? 0 : a[1]; // sin(pi) is not 0 in doubles
     });
     return { x, y };
-  }
+  });
 
   /** Poles of the controller inside the circle; that of an exact integral lies on it. */
   function inside(law) {
@@ -82,7 +96,7 @@ const region = (() => {
   }
 
   /** The parts of the curve that bound the stable set: lists of points (Re a, Im a >= 0). */
-  function outline(law) {
+  const outline = remembered((law) => {
     if (law.feedback === 0) return [];
     const { x, y } = curve(law), m = x.length - 1, re = new Float64Array(2 * m), im = new Float64Array(2 * m);
     for (let k = 0; k < m; k++) {
@@ -99,7 +113,7 @@ const region = (() => {
       part.push([x[k + 1], y[k + 1]]);
     }
     return parts;
-  }
+  });
 
   return { curve, spans, outline };
 })();

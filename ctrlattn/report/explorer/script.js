@@ -79,7 +79,9 @@
 
   // ---- size of the drawings ------------------------------------------------------------------------------------
 
-  let geometry = null;
+  let geometry = null, look = null;
+  const drawings = [["poles", panes.drawPoles, 0.95, 430], ["step", panes.drawStep, 0.68, 340], ["bode", panes.drawBode, 0.72, 340]].map(
+    ([name, draw, share, most]) => ({ box: get(name), draw, share, most, width: 250, height: 240, seen: true }));
   function place() {
     const canvas = get("plane"), width = Math.max(260, canvas.parentElement.clientWidth), ratio = Math.min(2, window.devicePixelRatio || 1);
     const height = Math.round(shown.real ? Math.min(560, Math.max(370, width * 0.86)) : Math.min(560, Math.max(300, width * 0.78)));
@@ -87,7 +89,12 @@
     canvas.height = Math.round(height * ratio);
     canvas.style.height = `${height}px`;
     geometry = panes.geometry(width, height, shown.real);
-    shown.positions = panes.positions(geometry, shown, networks[state.network].layers);
+    shown.positions = panes.positions(geometry, shown, networks[state.network].layers, canvas.width / width);
+    for (const pane of drawings) {
+      pane.width = Math.max(250, pane.box.clientWidth);
+      pane.height = Math.round(Math.max(240, Math.min(pane.most, pane.width * pane.share)));
+    }
+    look = null;
   }
 
   function looks() {
@@ -109,7 +116,8 @@
 
   let quiet = 0;
   function draw() {
-    const law = state.law, network = networks[state.network], look = looks(), k = chosen(), a = eigenvalue(k);
+    const law = state.law, network = networks[state.network], k = chosen(), a = eigenvalue(k);
+    look ??= looks();
     n.verdicts(law, shown.re, shown.im, shown.verdicts);
     const others = state.laws.map((name) => data.laws.find((l) => l.name === name)).map((l) => ({ law: l, mode: n.describeMode(l, a) }));
     const scene = {
@@ -117,25 +125,35 @@
       chosen: k, hovered, layers: network.layers, depth: Math.max(12, network.layers),
     };
     panes.drawPlane(get("plane"), geometry, scene, look);
-    for (const [name, drawn, share, most] of [["poles", panes.drawPoles, 0.95, 430], ["step", panes.drawStep, 0.68, 340], ["bode", panes.drawBode, 0.72, 340]]) {
-      const box = get(name), width = Math.max(250, box.clientWidth), height = Math.round(Math.max(240, Math.min(most, width * share)));
-      box.innerHTML = drawn(width, height, scene, look);
-    }
+    for (const pane of drawings) if (pane.seen) drawPane(pane, scene);
     tell(scene);
     clearTimeout(quiet);
-    quiet = setTimeout(settle, 400);
+    quiet = setTimeout(() => settle(scene), 400);
   }
+
+  function drawPane(pane, scene) { pane.box.innerHTML = pane.draw(pane.width, pane.height, scene, look); }
+
+  // A text that has not changed is not written: the browser would lay the page out anew.
+  const written = new Map();
+  function put(name, text) {
+    if (written.get(name) === text) return;
+    written.set(name, text);
+    get(name).textContent = text;
+  }
+  const lawButtons = Array.from(root.querySelectorAll("[data-law]"), (button) => ({
+    button, law: lawOf(data.laws.find((l) => l.name === button.dataset.law)),
+  }));
 
   function tell(scene) {
     const network = networks[state.network], tally = [0, 0, 0, 0];
     for (const v of shown.verdicts) tally[v]++;
     const whole = shown.verdicts.length;
-    get("share").textContent = say.percent(tally[2], whole);
-    get("verdict").textContent = `of ${say.counted(whole, "mode")} of ${network.name} ${tally[2] === 1 ? "is" : "are"} unstable under this law.`;
+    put("share", say.percent(tally[2], whole));
+    put("verdict", `of ${say.counted(whole, "mode")} of ${network.name} ${tally[2] === 1 ? "is" : "are"} unstable under this law.`);
     const rest = [`${say.percent(tally[0], whole)} are stable`];
     if (tally[1] > 0) rest.push(`${say.percent(tally[1], whole)} have a pole on the unit circle`);
     if (tally[3] > 0) rest.push(`the poles of ${say.counted(tally[3], "mode")} are not resolved`);
-    get("rest").textContent = `${rest.join("; ")}. A real mode is stable ${say.intervals(scene.intervals)}.`;
+    put("rest", `${rest.join("; ")}. A real mode is stable ${say.intervals(scene.intervals)}.`);
     const mode = scene.mode, place = whereabouts(scene.chosen);
     const facts = {
       "where": `${place.token}, layer ${place.layer}, head ${place.head}`, "text": place.text,
@@ -146,21 +164,22 @@
       "overshoot": mode.verdict === 0 ? `${say.number(100 * mode.overshoot, 2)}\u00a0%` : "undefined",
       "peak": mode.verdict === 0 ? say.number(mode.peak) : "undefined",
     };
-    for (const [name, value] of Object.entries(facts)) get(`fact-${name}`).textContent = value;
-    get("fact-word").dataset.verdict = mode.verdict;
-    get("bode-note").textContent = mode.verdict === 0 ? "" : " The mode is not stable: the thin curves are the formulas, and no response settles to them.";
+    for (const [name, value] of Object.entries(facts)) put(`fact-${name}`, value);
+    if (get("fact-word").dataset.verdict !== String(mode.verdict)) get("fact-word").dataset.verdict = mode.verdict;
+    put("bode-note", mode.verdict === 0 ? "" : " The mode is not stable: the thin curves are the formulas, and no response settles to them.");
     const silent = scene.law.kp === 0 && scene.law.ki === 0 && scene.law.kd === 0;
-    get("step-note").textContent = silent ? " All gains are 0: no way leads from the reference to the state." : "";
-    for (const button of root.querySelectorAll("[data-law]")) {
-      const law = data.laws.find((l) => l.name === button.dataset.law);
-      button.setAttribute("aria-pressed", String(Object.keys(state.law).every((key) => law[key] === state.law[key])));
+    put("step-note", silent ? " All gains are 0: no way leads from the reference to the state." : "");
+    for (const { button, law } of lawButtons) {
+      const pressed = String(Object.keys(state.law).every((key) => law[key] === state.law[key]));
+      if (button.getAttribute("aria-pressed") !== pressed) button.setAttribute("aria-pressed", pressed);
     }
-    if (get("copied-text").textContent !== copyText()) get("copied-text").textContent = copyText();
+    put("copied-text", copyText());
   }
 
-  /** Once nothing has changed for a while: the address, and what a screen reader says. */
+  /** Once nothing has changed for a while: panes out of sight, the address, and what a screen reader says. */
   let untouched = null;
-  function settle() {
+  function settle(scene) {
+    for (const pane of drawings) if (!pane.seen) drawPane(pane, scene);
     const text = say.fragment(state);
     untouched ??= text;
     // Until something is changed, an address that leads to a section of the page stays.
@@ -343,6 +362,14 @@
     place();
     draw();
   }).observe(get("plane").parentElement);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", later);
+  const sight = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      const pane = drawings.find((each) => each.box === entry.target);
+      if (entry.isIntersecting && !pane.seen) later();
+      pane.seen = entry.isIntersecting;
+    }
+  }, { rootMargin: "200px" });
+  for (const pane of drawings) sight.observe(pane.box);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { look = null; later(); });
   root.classList.add("x-ready");
 })();

@@ -32,3 +32,7 @@ def test_a_layer_is_checked(network):
     for layer in (-1, 3):
         with pytest.raises(ValueError, match=rf"one of 0 ... 2, got {layer}"):
             network.layer_index(layer)
+
+
+def test_a_checkpoint_is_shown_in_one_line(network):
+    assert repr(network) == f"Checkpoint({network.name!r}: LlamaModel, 3 layers, 8 features)"
