@@ -34,6 +34,7 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_show_sourcelink = False
+html_sidebars = {"faq": []}  # a page without others beside it
 
 # Pages with code cells are run in the build; an error in one stops it.
 nb_execution_mode = "force"
@@ -109,7 +110,8 @@ def write_reference(folder: Path) -> None:
         for other in OUTSIDE:
             text = text.replace(f"]({other.upper()}.md", f"]({other}.md")
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    head = ["API reference", "=============", "", "Every public name, room by room.", "", ".. toctree::", "   :maxdepth: 1", ""]
+    head = ["API reference", "=============", "", "Every public name, room by room.", ""]
+    head += [".. toctree::", "   :maxdepth: 1", ""]
     (folder / "index.rst").write_text("\n".join([*head, *pages, ""]), encoding="utf-8")
 
 

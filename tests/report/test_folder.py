@@ -34,7 +34,8 @@ def test_a_page_is_its_sections_facts_and_documents(tmp_path):
     ]  # fmt: skip
     assert (tmp_path / "out" / "more.txt").read_text(encoding="utf-8") == "more on 2 layers"
     page = written.path.read_text(encoding="utf-8")
-    assert page.count("<section id=") == 2  # what was measured, and the one section that there is
+    assert page.count("<section id=") == 1  # the one section that there is; no network is named, and none is spoken of
+    assert "What was measured" not in page
     assert "It is &lt;b&gt;this&lt;/b&gt;." in page
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary == written.summary

@@ -102,7 +102,8 @@ def _explained(study: "Study") -> list[Section]:
     return [
         Section(
             key="explained",
-            title=f"{number(study.quality.l0, 1)} features per token explain {percent(study.quality.explained)} of it",
+            title=f"{number(study.quality.l0, 1)} features per token explain {percent(study.quality.explained)} of the "
+            f"{study.facts['signal']}",
             sentences=(
                 f"{number(study.quality.l0, 1)} features per example explain {percent(study.quality.explained)} of the "
                 f"variance; as many principal components as the largest count here, {study.counts[-1]}, explain "

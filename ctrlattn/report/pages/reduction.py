@@ -151,7 +151,8 @@ def _outcome(drop: Drop) -> list[Section]:
     return [
         Section(
             key="outcome",
-            title=f"The loss {change(reduced, 3)} nats per token",
+            title=f"The loss {change(reduced, 3)} nats per token"
+            + (", within two standard errors of no change" if abs(reduced) <= 2 * error else ""),
             sentences=(
                 f"On {count(windows, 'window')} of text that neither fitted nor chose anything, the loss "
                 f"{change(reduced, 3)} nats per token (standard error of the paired difference {number(error, 3)}).",

@@ -16,6 +16,7 @@ from ctrlattn.report.folder import Report
 from ctrlattn.report.page import Front, Heading, Page
 from ctrlattn.report.section import Picture, Section, Table
 from ctrlattn.report.words import count, listed, number, percent
+from ctrlattn.sweep.analyses import Output
 from ctrlattn.sweep.axes import Axis, Range
 from ctrlattn.sweep.dataset import best_place, cell_toml, short_names, values_at
 from ctrlattn.sweep.plan import Plan, plan_of
@@ -118,24 +119,29 @@ def _best(swept: Swept) -> list[Section]:
     if swept.best is None:
         return [Section("best", _best_words(swept), ("Every cell was refused, or its number is undefined.",))]
     values, place = values_at(swept.plan, swept.best), swept.best
-    rows = [(swept.names[path], _shown(value), path) for path, value in values.items()]
+    rows = [(f"{swept.names[path]}: {path}", _shown(value)) for path, value in values.items()]
     rows += [
         (
-            output.name,
+            f"{output.name}: {_with_unit(output.words, output)}",
             number(float(swept.dataset[output.name].to_numpy()[place]), 4),
-            f"{output.words} ({output.units})",
         )
         for _, output in swept.plan.outputs
     ]
-    table = Table(
-        ("axis or output", "best cell", "meaning"), tuple(rows), "The best cell; best.toml is its configuration"
-    )
+    table = Table(("axis or output", "best cell"), tuple(rows), "The best cell; best.toml is its configuration")
     words = (
         f"It is best by {swept.plan.best.name}, the first of equals; best = ... in the file names another output.",
     )
     outputs = {output.name: float(swept.dataset[output.name].to_numpy()[place]) for _, output in swept.plan.outputs}
     numbers = {"cell": swept.best_cell, "at": values, "outputs": outputs}
     return [Section("best", _best_words(swept), words, tables=(table,), numbers=numbers)]
+
+
+def _with_unit(words: str, output: Output) -> str:
+    return words if output.units == "1" else f"{words} ({output.units})"
+
+
+def _spaced(output: Output) -> str:
+    return output.name.replace("_", " ")
 
 
 def _maps(swept: Swept) -> list[Section]:
@@ -151,7 +157,7 @@ def _maps(swept: Swept) -> list[Section]:
     mark = None if swept.best is None else (place[down], place[across])
     held = [swept.names[axes[i].path] for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
     caption = "The mark is the best cell; grey cells have no finite number." + (
-        f" {listed(held)} as in the best cell." if held else ""
+        f" The map is drawn for the best cell's {listed(held)}." if held else ""
     )
     pictures = tuple(
         Picture(
@@ -159,7 +165,7 @@ def _maps(swept: Swept) -> list[Section]:
             f"{output.words} over {x.name} and {y.name}",
             plots.figure_of(
                 plots.sweeps.value_map(
-                    x, y, swept.dataset[output.name].to_numpy()[at], f"{output.name} ({output.units})", mark
+                    x, y, swept.dataset[output.name].to_numpy()[at], _with_unit(_spaced(output), output), mark
                 )
             ),
             caption,
@@ -175,12 +181,12 @@ def _slices(swept: Swept) -> list[Section]:
     for i, axis in enumerate(swept.plan.space.axes):
         x, name = _ticks(swept, axis), swept.names[axis.path]
         if swept.plan.space.sample is not None:
-            values = {output.name: swept.dataset[output.name].to_numpy() for _, output in swept.plan.outputs}
+            values = {_spaced(output): swept.dataset[output.name].to_numpy() for _, output in swept.plan.outputs}
             drawing = plots.sweeps.value_points(x, values, swept.best_cell)
         elif len(x.values) > 1:
             place = swept.best or tuple(0 for _ in swept.plan.space.shape)
             along: tuple[Any, ...] = (*place[:i], slice(None), *place[i + 1 :])
-            values = {output.name: swept.dataset[output.name].to_numpy()[along] for _, output in swept.plan.outputs}
+            values = {_spaced(output): swept.dataset[output.name].to_numpy()[along] for _, output in swept.plan.outputs}
             drawing = plots.sweeps.value_slices(x, values, None if swept.best is None else place[i])
         else:
             continue

@@ -9,7 +9,7 @@ from ctrlattn.report import folder
 from ctrlattn.report.folder import Report
 from ctrlattn.report.page import Heading, Page
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import count, number
+from ctrlattn.report.words import count, number, percent
 
 Result = Mapping[str, Any]
 
@@ -56,7 +56,7 @@ def _heading(result: Result) -> Heading:
         lead=f"Trained with {result['passes']} passes, run for up to {8 * result['passes']}: what their poles "
         "forecast, and what came of it.",
         networks=[{"name": arm, "summary": _status(result, arm), "texts": []} for arm in plan["arms"]],
-        compared=f"Everything is compared with {plan['against']}, seed by seed ({count(len(plan['seeds']), 'seed')}).",
+        compared=f"all arms with {plan['against']}, seed by seed ({count(len(plan['seeds']), 'seed')})",
         provenance={"Plan": {"sha256": result["digests"]["plan"], "forecasts": result["digests"]["forecasts"]}},
     )
 
@@ -77,14 +77,16 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def _accuracy(result: Result) -> list[Section]:
+    arms = result["arms"]
     rows = tuple(
-        (arm, *(_cell(scores[name]) if name in scores else "" for name in _SCORES))
-        for arm, scores in result["arms"].items()
+        (name, *(_cell(scores[name]) if name in scores else "" for scores in arms.values()))
+        for name in _SCORES
+        if any(name in scores for scores in arms.values())
     )
     return [
         Section(
             key="accuracy",
-            title="Beyond the passes of training",
+            title=_beyond(result),
             sentences=(
                 "A problem counts as solved where all its places are right. accuracy_8 is that after 8 times the "
                 "passes of training, size_4 that at 4 times the size after 4 times the passes. radius is the largest "
@@ -98,10 +100,23 @@ def _accuracy(result: Result) -> list[Section]:
                     plots.trained_loops.over_passes(result),
                 ),
             ),
-            tables=(Table(("arm", *_SCORES), rows, "Mean over the seeds and its 95 % interval"),),
+            tables=(Table(("score", *arms), rows, "Mean over the seeds and its 95 % interval"),),
             numbers={arm: {name: scores[name]["mean"] for name in scores} for arm, scores in result["arms"].items()},
         )
     ]
+
+
+def _beyond(result: Result) -> str:
+    """The arm that keeps most after 8 times the passes, beside that of the comparison."""
+    shares = {
+        arm: float(scores["accuracy_8"]["mean"]) for arm, scores in result["arms"].items() if "accuracy_8" in scores
+    }
+    shares = {arm: share for arm, share in shares.items() if share == share}
+    if not shares:
+        return "No arm was run beyond the passes of training"
+    best, against = max(shares, key=lambda arm: shares[arm]), result["plan"]["against"]
+    beside = "" if best == against or against not in shares else f", {against} {percent(shares[against])}"
+    return f"After 8 times the passes {best} solves most, {percent(shares[best])} of the problems{beside}"
 
 
 def _tests(result: Result) -> list[Section]:
@@ -120,7 +135,8 @@ def _tests(result: Result) -> list[Section]:
     return [
         Section(
             key="tests",
-            title="The tests that were fixed before",
+            title=f"{sum(bool(t['holds']) for t in result['tests'])} of {count(len(rows), 'test')} fixed before the "
+            "runs hold",
             sentences=(
                 f"Differences from {result['plan']['against']}, paired by seed; Student's test, with Holm's correction "
                 f"over {count(len(rows), 'test')}.",
@@ -148,13 +164,16 @@ def _forecasts(result: Result) -> list[Section]:
     )
     head = ("forecast of a fall", "of", "right", "alarm, fell", "alarm, held", "none, held", "none, fell", "p")
     judged = [row for row in result["forecasts"] if row["collapsed"] is not None]
+    fell = sum(bool(row["collapsed"]) for row in judged)
     return [
         Section(
             key="forecasts",
-            title="Did the poles say it beforehand?",
+            title=f"{fell} of {count(len(judged), 'network')} that had learned lost accuracy after more passes"
+            if judged
+            else "No network had learned, so that no forecast was judged",
             sentences=(
                 f"{count(len(judged), 'network')} had learned when they were judged, and "
-                f"{sum(bool(row['collapsed']) for row in judged)} of them lost more than a tenth of their accuracy "
+                f"{fell} of them lost more than a tenth of their accuracy "
                 "beyond the passes of training. The forecasts were written before any such pass was run.",
             ),
             pictures=(
@@ -195,7 +214,7 @@ def _rescues(result: Result) -> list[Section]:
     return [
         Section(
             key="rescues",
-            title="Can a controller keep what the loop loses?",
+            title=_best_rescue(result["rescues"]),
             sentences=(
                 "Each loop that collapsed runs again without any training, under a gain and a recall that `tune` chose "
                 "for the spectrum measured after the passes of training, and under a gain of 1/2 that nobody chose. "
@@ -206,6 +225,14 @@ def _rescues(result: Result) -> list[Section]:
             numbers={"runs": len(rows)},
         )
     ]
+
+
+def _best_rescue(rescues: list[dict[str, Any]]) -> str:
+    """How often a tuned loop kept more than the plain one, and how often as much as stopping did."""
+    tuned = [row for row in rescues if "tuned" in row]
+    more, enough = (sum(row["tuned"] > row[name] for row in tuned) for name in ("plain", "stopped"))
+    of = count(len(tuned), "collapsed loop")
+    return f"Tuned gains keep more than the plain loop in {more} of {of}, and more than stopping in {enough}"
 
 
 PAGE: Page[Result] = Page(

@@ -98,3 +98,16 @@ def test_what_is_no_comparison_of_loops_is_refused(arguments, word, tmp_path):
     assert ran.exit_code == 2
     assert word in ran.output
     assert not (tmp_path / "out").exists()
+
+
+def test_headings_are_findings(outcome, tmp_path):
+    _, result = outcome
+    scores = {"plain": {"accuracy_8": {"mean": 0.25}}, "recall": {"accuracy_8": {"mean": 0.75}}}
+    arms = {arm: {**result["arms"][arm], **scores[arm]} for arm in result["arms"]}
+    for arm in arms:
+        arms[arm]["accuracy_8"] = {**result["arms"][arm]["accuracy_8"], **scores[arm]["accuracy_8"]}
+    write_trained_loops(tmp_path, {**result, "arms": arms, "tests": [{**t, "holds": True} for t in result["tests"]]})
+    page = (tmp_path / "report.html").read_text(encoding="utf-8").replace("\u00a0", " ")
+    assert "After 8 times the passes recall solves most, 75 % of the problems, plain 25 %" in page
+    assert "seed by seed (2 seeds)." in page
+    assert "(2 seeds).." not in page
