@@ -12,6 +12,7 @@ from typing import Any
 import control
 import exact
 import numpy as np
+import scipy
 import systems
 from mpmath import mp
 
@@ -107,9 +108,56 @@ def system(numbers: dict[str, Any]) -> Any:
     return systems.state_space(numbers["A"], numbers["B"], numbers["C"], numbers["D"], numbers["dt"])
 
 
+def libraries() -> dict[str, Any]:
+    """What decides the last digits of a system that went through LAPACK: versions, and kernels for this processor."""
+    from threadpoolctl import threadpool_info
+
+    blas = [item for item in threadpool_info() if item["internal_api"] == "openblas"]  # torch may bring its own
+    kernels = sorted({f"openblas {item['architecture']}" for item in blas})
+    return {"numpy": np.__version__, "scipy": scipy.__version__, "kernels": kernels}
+
+
+def through_lapack(name: str) -> bool:
+    """Whether the numbers of a row are sampled by a matrix exponential or turned by an orthogonal matrix."""
+    return "sampled" in name or name.endswith("dense")
+
+
+def distance(a: dict[str, Any], b: dict[str, Any]) -> float:
+    """How far two systems lie apart: the largest difference of two numbers over the largest number beside them.
+
+    Numerator and denominator have one scale, since their ratio counts; each matrix has its own.
+    """
+    if a.keys() != b.keys() or a["dt"] != b["dt"]:
+        return math.inf
+    if "num" not in a:
+        return max(_apart([a[key]], [b[key]]) for key in "ABCD")
+    return _apart([a["num"], a["den"]], [b["num"], b["den"]])
+
+
+def _apart(first: list[Any], second: list[Any]) -> float:
+    pairs = [_aligned(np.array(x, dtype=float), np.array(y, dtype=float)) for x, y in zip(first, second, strict=True)]
+    if any(x.shape != y.shape for x, y in pairs):
+        return math.inf
+    size = max(float(np.max(np.abs(y), initial=0.0)) for _, y in pairs)
+    return max(float(np.max(np.abs(x - y), initial=0.0)) for x, y in pairs) / max(size, 1e-300)
+
+
+def _aligned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Polynomials of one length: a leading coefficient that rounds to zero is left out of one of them."""
+    if x.ndim == y.ndim == 1:
+        length = max(len(x), len(y))
+        return np.pad(x, (length - len(x), 0)), np.pad(y, (length - len(y), 0))
+    return x, y
+
+
 def load() -> dict[str, Any]:
     """{"system", "truth", "spread"} of each row of the file, by name."""
     return json.loads(FILE.read_text(encoding="utf-8"))["rows"]
+
+
+def made_with() -> dict[str, Any]:
+    """The libraries with which the file was written."""
+    return json.loads(FILE.read_text(encoding="utf-8"))["libraries"]
 
 
 def row(loop: Any) -> dict[str, Any]:
@@ -125,7 +173,7 @@ def row(loop: Any) -> dict[str, Any]:
 def main() -> None:
     """Write the file."""
     note = "written by tests/oracles/table.py at 200 digits; the systems are under negative feedback"
-    facts = {"note": note, "rows": {name: row(loop) for name, loop in rows().items()}}
+    facts = {"note": note, "libraries": libraries(), "rows": {name: row(loop) for name, loop in rows().items()}}
     FILE.write_text(json.dumps(facts, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
