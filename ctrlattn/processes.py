@@ -1,11 +1,34 @@
 """Processes that work for this one: they see no interrupt of the terminal, and end when it ends, however it does."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import parent_process
-from threading import Thread, current_thread, main_thread
+from pathlib import Path
+from threading import Lock, Thread, Timer, current_thread, main_thread
+from typing import Any
+from weakref import finalize
+
+_SERVE = """
+import json, signal, sys
+from importlib import import_module
+room, _, name = sys.argv[1].partition(":")
+call = getattr(import_module(room), name)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print("ready", flush=True)
+for line in sys.stdin:
+    question, seconds = json.loads(line)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # the system ends the process, whatever code holds it
+    call(question)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    print("done", flush=True)
+"""
 
 
 @contextmanager
@@ -44,3 +67,79 @@ def end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=follow, daemon=True).start()
+
+
+class Rehearsal:
+    """A process that does first what may never come to an end in compiled code, where no signal is seen.
+
+    It is started when it is first asked, and answers one question after the other. One that takes too long, or that
+    ends the process, costs that process alone.
+
+    Parameters
+    ----------
+    function : str
+        "module:function", called with the question; what it returns does not count.
+    """
+
+    def __init__(self, function: str) -> None:
+        self._function = function
+        self._process: subprocess.Popen[str] | None = None
+        self._owner = 0
+        self._lock = Lock()
+
+    def comes_back(self, question: Any, seconds: float) -> bool:
+        """Whether the function comes back within some seconds, without an exception; the question is one of JSON."""
+        with self._lock:
+            process = self._started()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            timer = Timer(seconds, process.kill)
+            timer.daemon = True
+            timer.start()
+            answer = ""
+            try:
+                process.stdin.write(json.dumps([question, seconds]) + "\n")
+                process.stdin.flush()
+                answer = process.stdout.readline()
+            except BrokenPipeError:  # it ended
+                pass
+            finally:
+                timer.cancel()
+                if answer != "done\n":  # also where a signal asks this process to end, lest a late answer be taken
+                    self._process = None
+                    _end(process, self._owner)
+            return answer == "done\n"
+
+    def _started(self) -> "subprocess.Popen[str]":
+        """The process that waits for a question; a fork has one of its own."""
+        if self._process is not None and self._owner == os.getpid():
+            return self._process
+        package = str(Path(__file__).parents[1])
+        paths = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _SERVE, self._function],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        finalize(self, _end, process, os.getpid())
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            _end(process, os.getpid())
+            raise RuntimeError(f"the process for {self._function} did not start")
+        self._process, self._owner = process, os.getpid()
+        return process
+
+
+def _end(process: "subprocess.Popen[str]", owner: int) -> None:
+    """End a process and close its pipes, unless this is a fork of the one that it works for."""
+    if owner != os.getpid():
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(OSError):  # a question that was never taken
+                pipe.close()

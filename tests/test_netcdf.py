@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from ctrlattn import InputError, netcdf, results
+from ctrlattn.processes import Rehearsal
 
 TEXTS = ["neutreno", "", "д λ", "a b"]
 Z = np.array([[1 + 2j, -0.5j, 3.0], [complex(np.inf, -0.25), 1e-300j, -4.0]])
@@ -297,12 +298,49 @@ def test_results_has_the_same_writer():
     assert (results.save, results.load) == (netcdf.save, netcdf.load)
 
 
-def test_a_file_that_is_not_opened_in_time_is_told_and_a_sound_or_broken_one_is_left_to_load(tmp_path, monkeypatch):
+@pytest.fixture
+def held(tmp_path, monkeypatch):
+    """A file, beside a process that never comes to its end: no file that holds HDF5 may be committed."""
     path = tmp_path / "a.nc"
     netcdf.save(path, xr.Dataset({"x": ("mode", [1.0])}))
-    assert netcdf.require_readable(path) is None
-    (tmp_path / "broken.nc").write_bytes(b"no netCDF")
-    assert netcdf.require_readable(tmp_path / "broken.nc") is None  # `load` says what is wrong with it
-    monkeypatch.setattr(netcdf, "_READ", "import time; time.sleep(60)")
+    (tmp_path / "stand_in.py").write_text("import time\ndef walk(path):\n    time.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(netcdf, "_REHEARSAL", Rehearsal("stand_in:walk"))
+    return path
+
+
+def test_a_file_that_is_not_read_in_time_is_told(held):
     with pytest.raises(InputError, match=r"a\.nc: not a netCDF file that can be read: it was not read within 0\.2 s"):
-        netcdf.require_readable(path, seconds=0.2)
+        netcdf.require_readable(held, seconds=0.2)
+
+
+@pytest.mark.parametrize("load", [results.load, netcdf.load])
+def test_every_load_is_guarded(held, load, monkeypatch):
+    guard = netcdf.require_readable
+    monkeypatch.setattr(netcdf, "require_readable", lambda path: guard(path, seconds=0.2))
+    with pytest.raises(InputError, match=r"a\.nc: not a netCDF file that can be read: it was not read within"):
+        load(held)
+
+
+def test_a_sound_file_and_a_broken_one_come_to_their_end(tmp_path):
+    path, broken = tmp_path / "a.nc", tmp_path / "broken.nc"
+    netcdf.save(path, xr.Dataset({"x": ("mode", [1.0])}))
+    assert netcdf.require_readable(path) is None
+    broken.write_bytes(b"no netCDF")
+    assert netcdf.require_readable(broken) is None  # `load` says what is wrong with it
+
+
+def test_a_walk_reads_every_number_text_and_scale(tmp_path, monkeypatch):
+    import h5py
+
+    path = tmp_path / "a.nc"
+    numbers = xr.Dataset({"x": (("mode", "k"), np.ones((5, 3))), "s": ((), 2.0), "name": ("mode", list("abcde"))})
+    netcdf.save(path, numbers.assign_coords(mode=range(5)).assign_attrs(note="a"))
+    monkeypatch.setattr(netcdf, "_BLOCK", 6)
+    read = []
+    whole = h5py.Dataset.__getitem__
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda item, key: read.append(item.name) or whole(item, key))
+    assert netcdf.walk(str(path)) is None
+    assert {name: read.count(name) for name in ("/x", "/s", "/name", "/mode")} == {
+        "/x": 3, "/s": 1, "/name": 1, "/mode": 1,
+    }  # fmt: skip

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ctrlattn.processes import no_interrupts
+from ctrlattn.processes import Rehearsal, no_interrupts
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of the terminal are those of POSIX")
 
@@ -70,3 +70,70 @@ def test_an_interrupt_waits_for_the_end_of_the_block(threads):
     end.set()
     assert reached == ["the end"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_comes_back_comes_back_and_what_does_not_costs_its_process_alone():
+    first = Rehearsal("time:sleep")
+    assert first.comes_back(0, 30)
+    worker = first._process
+    assert first.comes_back(0, 30)
+    assert first._process is worker  # one process for all questions
+    start = time.monotonic()
+    assert not first.comes_back(60, 0.3)
+    assert time.monotonic() - start < 30
+    assert worker.poll() is not None
+    assert first.comes_back(0, 30)
+    assert first._process is not worker
+
+
+def test_compiled_code_that_no_signal_reaches_is_ended_by_the_system():
+    """A factorial holds the interpreter: a handler in Python would wait for it."""
+    first = Rehearsal("math:factorial")
+    start = time.monotonic()
+    assert not first.comes_back(10**7, 0.5)
+    assert time.monotonic() - start < 30
+
+
+def test_a_question_that_ends_the_process_is_one_that_does_not_come_back():
+    assert not Rehearsal("os:_exit").comes_back(3, 30)
+    assert not Rehearsal("os:abort").comes_back("", 30)  # raises there: abort takes nothing
+
+
+def test_a_process_that_cannot_start_is_no_answer():
+    with pytest.raises(RuntimeError, match="the process for no_such_module:f did not start"):
+        Rehearsal("no_such_module:f").comes_back("", 30)
+
+
+FORK = """
+import os
+from ctrlattn.processes import Rehearsal
+first = Rehearsal("time:sleep")
+answers = [first.comes_back(0, 30)]
+number = first._process.pid
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.write(writing, b"1" if first.comes_back(0, 30) and first._process.pid != number else b"0")
+    raise SystemExit
+os.wait()
+answers += [os.read(reading, 1) == b"1", first.comes_back(0, 30), first._process.pid == number]
+print(answers)
+"""
+
+
+def test_a_fork_has_a_process_of_its_own():
+    said = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=False)
+    assert (said.stdout, said.returncode) == ("[True, True, True, True]\n", 0)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="processes are looked up in /proc")
+def test_it_ends_with_the_process_that_asked_even_where_that_is_killed():
+    code = (
+        "import os, signal; from ctrlattn.processes import Rehearsal; r = Rehearsal('time:sleep'); r.comes_back(0, 30);"
+        "print(r._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    number = int(said.stdout)
+    end = time.monotonic() + 30
+    while is_alive(number) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_alive(number)

@@ -30,7 +30,6 @@ def compare(
     with one_line_errors():
         from ctrlattn import results, tables
         from ctrlattn.files import claim
-        from ctrlattn.netcdf import require_readable
 
         asked = tables.require_formats(formats or ())
         if asked and out is None:
@@ -39,8 +38,6 @@ def compare(
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         if out is not None:
             claim(out, file=True)
-        for path in (a, b):
-            require_readable(path)
         comparison = results.compare(results.load(a), results.load(b))
         if out is not None:
             table = comparison.to_xarray()
