@@ -123,7 +123,9 @@ def main() -> None:
             for what, options in list(commands(small).items())[: 2 if dtype == "bfloat16" else 1]:
                 rows.append(row(f"{what}: {size}, {dtype}", network, options, small, stage))
         what, options = next(iter(commands(small).items()))
-        rows += [row(f"{what}: {Path(given).stem}", given, options, small, stage) for given in arguments.source]
+        for given in arguments.source:
+            name = "/".join(Path(given).absolute().parts[-2:])
+            rows.append(row(f"{what}: {name}", given, options, small, stage))
     write(arguments.out, "hashing", describe(), rows)
 
 
