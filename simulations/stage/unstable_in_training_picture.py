@@ -18,8 +18,9 @@ def draw(numbers):
                 for i, (gain, run) in enumerate(runs.items()):
                     name = law if i == 0 else None
                     axes.plot(run["outside"], run[score], marker, color=colour, alpha=0.6, label=name)
-                    place = (np.mean(run["outside"]), np.mean(run[score]))
-                    axes.annotate(f"K = {gain}", place, (0, 8), textcoords="offset points", ha="center", fontsize=7)
+                    if law == "law":
+                        place = (np.mean(run["outside"]), np.mean(run[score]))
+                        axes.annotate(f"K = {gain}", place, (0, 8), textcoords="offset points", ha="center", fontsize=7)
             axes.set(xlabel="share of unstable modes", ylabel=label, title=f"depth {depth}")
         line[0].legend(fontsize=8)
     return figure
