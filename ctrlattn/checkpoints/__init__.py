@@ -22,6 +22,7 @@ from ctrlattn.checkpoints.measure.weights import ValueOutput, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, Place, Sublayer
 from ctrlattn.checkpoints.network.load import load
+from ctrlattn.checkpoints.network.on_disk import on_disk
 from ctrlattn.checkpoints.network.repeat import repeat
 from ctrlattn.checkpoints.network.save import is_changed, open_changed, save
 from ctrlattn.checkpoints.reduce.choose import Choice, choose, compensated_drop
@@ -68,6 +69,7 @@ __all__ = [
     "layer_jacobian",
     "load",
     "loop_study",
+    "on_disk",
     "open_changed",
     "perplexity",
     "recompose",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header, require_alike
+from ctrlattn.errors import InputError
 
 _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
 # Of these families the configuration depends on more than the values of the header, or transformers has another reader.
@@ -153,6 +154,50 @@ def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFH
         wanted = own.get(names.get(name, ""))
         if wanted is not None and makers[names[name]] == 1:
             require_alike(path, name, place.shape, tuple(wanted.shape))
+
+
+class GGUFStore:
+    """Weights of a GGUF file by their name in the network, dequantised when they are read."""
+
+    def __init__(self, path: Path, empty: Any, dtype: torch.dtype) -> None:
+        from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
+
+        described = configuration(path)
+        if described is None:
+            raise InputError(f"{path}: a GGUF file that transformers reads in its own way: load it as a whole")
+        _, given, self.header = described
+        family = self.header.values["general.architecture"]
+        self.processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
+        self.in_network = _names(empty, self.processor, family) or {}
+        self.path, self.dtype = path, dtype
+        _require_shapes(path, empty, self.in_network, self.header)
+
+    def names(self) -> set[str]:
+        """Names of all weights in the file, as the network has them."""
+        return {self.in_network[name] for name in self.header.places if name in self.in_network}
+
+    def read(self, names: set[str]) -> dict[str, torch.Tensor]:
+        """The weights of these names."""
+        places = {name: place for name, place in self.header.places.items() if self.in_network.get(name) in names}
+        return _weights(self.path, self.header._replace(places=places), self.processor, self.in_network, self.dtype)
+
+    def rows(self, name: str, rows: list[int]) -> torch.Tensor:
+        """Rows of a matrix, (len(rows), columns)."""
+        stored, place = next((n, p) for n, p in self.header.places.items() if self.in_network.get(n) == name)
+        step = (place.end - place.start) // place.shape[0]
+        parts = []
+        for i in rows:
+            row = place._replace(shape=(1, *place.shape[1:]), start=place.start + i * step)
+            parts.append(
+                _weights(
+                    self.path,
+                    self.header._replace(places={stored: row._replace(end=row.start + step)}),
+                    self.processor,
+                    self.in_network,
+                    self.dtype,
+                )[name]
+            )
+        return torch.cat(parts)
 
 
 def _weights(

@@ -14,6 +14,7 @@ from ctrlattn.checkpoints.measure.parts.measurement import (
     labelled,
     stacked,
 )
+from ctrlattn.checkpoints.network.on_disk import weights_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +36,8 @@ def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         if not there[i]:
             return gap
         try:
-            return head_feedback(network, i, measurement.recorded)
+            with weights_of(network.layers[i]):
+                return head_feedback(network, i, measurement.recorded)
         except ArithmeticError as error:
             faults.append(str(error))
             return gap

@@ -14,6 +14,7 @@ from ctrlattn.checkpoints.measure.parts.measurement import (
     stacked,
 )
 from ctrlattn.checkpoints.measure.value_maps import ValueGains, value_gains
+from ctrlattn.checkpoints.network.on_disk import weights_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,13 +30,14 @@ def value_output(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     faults: list[str] = []
     layers: list[ValueGains | None] = []
     for i, has in enumerate(attending(network)):
-        gains = value_gains(network, i) if has else None
-        if gains is not None:
+        with weights_of(network.layers[i]):
+            gains = value_gains(network, i) if has else None
             try:
-                head_contributions(network, i, measurement.recorded)
+                if has:
+                    head_contributions(network, i, measurement.recorded)
             except ArithmeticError as error:
                 faults.append(str(error))
-                gains = ValueGains(*(np.full_like(field, np.nan) for field in gains))
+                gains = gains and ValueGains(*(np.full_like(field, np.nan) for field in gains))
         layers.append(gains)
     modes, trace, positive, norm = stacked(layers)
     where = ("layer", "head")

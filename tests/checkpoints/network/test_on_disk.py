@@ -1,0 +1,99 @@
+"""A network whose weights stay on disk gives the numbers of the loaded one, and holds none of them between calls."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from numpy.testing import assert_allclose
+
+from ctrlattn import InputError, checkpoints
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 31}
+GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
+IDS = [3, 1, 4, 1, 5, 9]
+MODELS = {
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)),
+    "qwen3": lambda: transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**GROUPED, head_dim=4)),
+    "gpt2": lambda: transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(n_embd=16, n_layer=3, n_head=4, vocab_size=31)
+    ),
+    "neox": lambda: transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**SIZES, intermediate_size=24)),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def pair(request, tmp_path_factory):
+    """(the network with its weights on disk, the same loaded), sharded and in bfloat16."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    MODELS[request.param]().to(torch.bfloat16).save_pretrained(folder, max_shard_size="8KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    return checkpoints.on_disk(folder), checkpoints.load(folder)
+
+
+def test_profiles_are_equal(pair):
+    effort = checkpoints.Effort(arnoldi=8, sweeps=2)
+    lazy, whole = (checkpoints.feedback_profile(network, IDS, effort=effort) for network in pair)
+    assert set(lazy.data_vars) == set(whole.data_vars)
+    for name in ("feedback_gain", "predicted_share", "head_gain", "value_eigenvalue", "sigma", "exponent"):
+        assert_allclose(lazy[name], whole[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+def test_importance_is_equal(pair):
+    lazy, whole = (checkpoints.importance(network, np.array([IDS, IDS[::-1]])) for network in pair)
+    for name in whole.data_vars:
+        assert_allclose(lazy[name], whole[name], rtol=1e-6, err_msg=name)
+
+
+def test_no_layer_keeps_its_weights(pair):
+    lazy, _ = pair
+    checkpoints.tap(lazy, IDS)
+    for layer in lazy.layers:
+        assert all(weight.is_meta for weight in layer.parameters())
+
+
+def test_one_layer_at_a_time_has_weights(pair):
+    lazy, _ = pair
+    counts = []
+    handles = [
+        layer.register_forward_hook(
+            lambda *_: counts.append(sum(not next(each.parameters()).is_meta for each in lazy.layers))
+        )
+        for layer in lazy.layers
+    ]
+    inner = [
+        next(m for m in layer.modules() if isinstance(m, torch.nn.Linear) or "Conv1D" in type(m).__name__)
+        for layer in lazy.layers
+    ]
+    during = []
+    handles += [
+        module.register_forward_hook(
+            lambda *_: during.append(sum(not next(each.parameters()).is_meta for each in lazy.layers))
+        )
+        for module in inner
+    ]
+    checkpoints.tap(lazy, IDS)
+    for handle in handles:
+        handle.remove()
+    assert counts == [0, 0, 0]  # behind the layer
+    assert during == [1, 1, 1]
+
+
+def test_a_network_without_a_row_is_refused(tmp_path):
+    config = transformers.Olmo2Config(**GROUPED)
+    if config.model_type in checkpoints.FAMILIES:
+        pytest.skip("it has a row")
+    transformers.Olmo2ForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no row in the table of families"):
+        checkpoints.on_disk(tmp_path)
+
+
+def test_weights_in_other_pieces_are_refused(tmp_path):
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)).save_pretrained(tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["model.layers.1.mlp.other.weight"] = tensors.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="not in the file as it has them"):
+        checkpoints.on_disk(tmp_path)
