@@ -101,8 +101,10 @@ class Follower(TorchDispatchMode):
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         name = func._schema.name.split("::")[1]
-        if name in _SOFTMAX or name.startswith(_FUSED):
-            self.softmaxes.append(out if isinstance(out, torch.Tensor) else out[0])
+        if name in _SOFTMAX:
+            self.softmaxes.append(out)
+        elif name.startswith(_FUSED):
+            self.softmaxes.append(_unseen_matrix(*args[:2]))
         followed = [form for t in tree_leaves((args, kwargs)) if (form := self.form(t)) is not None]
         outs = [t for t in (out if isinstance(out, tuple | list) else (out,)) if isinstance(t, torch.Tensor)]
         if not followed or not outs:
@@ -258,6 +260,15 @@ class _Watch:
 
     def _module(self, path: str) -> Any:
         return self.current.get_submodule(path)
+
+
+def _unseen_matrix(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """The place of softmax(q k) inside fused attention, by its shape alone: it equals nothing that a module returns.
+
+    >>> _unseen_matrix(torch.ones(1, 2, 5, 3), torch.ones(1, 2, 5, 3)).shape
+    torch.Size([1, 2, 5, 5])
+    """
+    return q.new_full((), torch.nan).expand(*q.shape[:-1], k.shape[-2])
 
 
 def _nameless(form: Form) -> bool:

@@ -240,3 +240,19 @@ def test_the_page_of_families_is_what_its_script_writes():
     outcomes = [entry["outcome"] for entry in results["types"]]
     assert outcomes.count("exact") >= 245
     assert all(entry["error"] < 2e-7 for entry in results["types"] if entry["outcome"] == "exact")
+
+
+@pytest.mark.parametrize(
+    ("heads", "width", "tokens"),
+    [(1, 2, 8), (2, 4, 8), (2, 8, 8), (3, 8, 5), (4, 10, 9), (2, 10, 9), (2, 6, 2), (3, 16, 3)],
+)
+def test_fused_attention_is_attention_whatever_its_sizes(heads, width, tokens):
+    """Falcon computes it by one operation, whose output is square for some sizes by chance; no matrix is seen."""
+    sizes = {"vocab_size": 50, "hidden_size": heads * width, "num_hidden_layers": 2, "num_attention_heads": heads}
+    more = {"num_kv_heads": 1, "new_decoder_architecture": True, "bos_token_id": 0, "eos_token_id": None}
+    torch.manual_seed(0)
+    model = transformers.FalconForCausalLM(transformers.FalconConfig(**sizes, **more, initializer_range=0.3))
+    ids = torch.arange(1, tokens + 1)[None]
+    structure = checkpoints.trace(model.double().eval(), {"input_ids": ids, "use_cache": False})
+    assert [call.kinds for call in structure.calls] == [("attention", "mlp")] * 2
+    assert not any(term.matrix for call in structure.calls for term in call.terms)
