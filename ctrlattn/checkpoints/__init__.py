@@ -12,6 +12,7 @@ from ctrlattn.checkpoints.measure.importance import importance
 from ctrlattn.checkpoints.measure.jacobian import layer_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import layer_function, layer_functions
 from ctrlattn.checkpoints.measure.loop_study import LoopStudy, loop_study
+from ctrlattn.checkpoints.measure.own_loop import OwnLoop, own_loop
 from ctrlattn.checkpoints.measure.parts.measurement import Effort
 from ctrlattn.checkpoints.measure.profile import feedback_profile
 from ctrlattn.checkpoints.measure.recompose import recompose
@@ -45,6 +46,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "LoopStudy",
+    "OwnLoop",
     "Place",
     "Reduction",
     "SpanModes",
@@ -71,6 +73,7 @@ __all__ = [
     "loop_study",
     "on_disk",
     "open_changed",
+    "own_loop",
     "perplexity",
     "recompose",
     "reduce",
