@@ -161,7 +161,7 @@ const panes = (() => {
     ctx.lineWidth = 1;
     ctx.beginPath();
     for (let re = -1.5; re <= VIEW[1]; re += 0.5) { ctx.moveTo(g.x(re), g.top); ctx.lineTo(g.x(re), g.bottom); }
-    for (let im = -3; im <= 3; im += 0.5) { ctx.moveTo(g.left, g.y(im)); ctx.lineTo(g.right, g.y(im)); }
+    for (let im = -3; im <= 3; im += 0.5) if (g.y(im) < g.low) { ctx.moveTo(g.left, g.y(im)); ctx.lineTo(g.right, g.y(im)); } // rows of layers have no Im a
     ctx.save();
     ctx.rect(g.left, g.top, g.right - g.left, g.low - g.top);
     ctx.stroke();
