@@ -135,12 +135,13 @@ def test_a_derivative_too_large_for_its_singular_values_is_no_fixed_point_and_no
     def f(h):
         return h @ steep + 1.0
 
+    refused, residual = "", 0.0
     try:
-        point = looped.fixed_point(f, h)
+        residual = looped.fixed_point(f, h).residual
     except ArithmeticError as error:
-        assert "no fixed point found" in str(error)
-    else:  # so near to 0 that it is one to the digits asked for
-        assert point.residual <= 1e-10 * 2
+        refused = str(error)
+    # Where it is not refused, a point so near to 0 is one to the digits asked for.
+    assert "no fixed point found" in refused or (refused == "" and residual <= 1e-10 * 2)
 
 
 def test_singular_values_that_do_not_converge_are_no_step(monkeypatch):
