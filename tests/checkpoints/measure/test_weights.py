@@ -1,5 +1,9 @@
 """The maps of a sublayer are those that its modules apply, whatever the modules keep as their weight."""
 
+import importlib
+import importlib.util
+import sys
+import types
 import warnings
 
 import numpy as np
@@ -179,3 +183,44 @@ def test_layers_of_bitsandbytes_are_what_they_compute(bits):
         read = value_output(load(model), 1).value.reshape(64, 64)
     assert_allclose(read, basis, atol=1e-5)
     assert np.abs(basis - plain.weight.detach().numpy()).max() > 1e-5  # they are not the weights that were quantised
+
+
+@pytest.fixture
+def gptq_layer(monkeypatch):
+    """The layer of the real AutoGPTQ, whose package asks for more than its layers do, as (linear, bits) -> layer."""
+    there = importlib.util.find_spec("auto_gptq")
+    if there is None:
+        pytest.skip("auto_gptq is not installed")
+    for name in ("", ".nn_modules", ".nn_modules.qlinear"):
+        package = types.ModuleType(f"auto_gptq{name}")
+        package.__path__ = [there.submodule_search_locations[0] + name.replace(".", "/")]
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    kind = importlib.import_module("auto_gptq.nn_modules.qlinear.qlinear_cuda_old").QuantLinear
+
+    def layer(linear, bits, group=16):
+        """The linear layer and the same one in groups of `group` inputs; its weight becomes what is left of it."""
+        outputs, inputs = linear.weight.shape
+        parts = linear.weight.data.reshape(outputs, -1, group)
+        scale = (parts.amax(-1) - parts.amin(-1)) / (2**bits - 1)
+        zero = torch.round(-parts.amin(-1) / scale)
+        of = torch.arange(inputs) // group
+        steps = torch.round(linear.weight.data / scale[:, of]) + zero[:, of]
+        linear.weight.data = (steps.clamp(0, 2**bits - 1) - zero[:, of]) * scale[:, of]
+        packed = kind(bits, group, inputs, outputs, bias=linear.bias is not None, weight_dtype=torch.float32)
+        packed.pack(linear, scale, zero, of.int())
+        return packed.eval()
+
+    return layer
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_layers_of_auto_gptq_are_what_they_compute(gptq_layer, bits):
+    plain, packed, whole = network(), network(), network()
+    for name in ("v_proj", "o_proj"):
+        setattr(
+            packed.model.layers[1].self_attn, name, gptq_layer(getattr(plain.model.layers[1].self_attn, name), bits)
+        )
+    expected, seen, before = (value_output(load(model), 1) for model in (plain, packed, whole))
+    assert_allclose(seen.value, expected.value, atol=1e-6)
+    assert_allclose(seen.output, expected.output, atol=1e-6)
+    assert np.abs(seen.value - before.value).max() > 1e-4  # it is quantised
