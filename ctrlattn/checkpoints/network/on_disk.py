@@ -131,24 +131,36 @@ class _Safetensors:
         files = sorted(set(shards(index).values())) if index.is_file() else ["model.safetensors"]
         if not (folder / files[0]).is_file():
             raise InputError(f"{folder}: no safetensors file: {_WHOLE}")
-        self.where: dict[str, tuple[Any, str]] = {}
-        for file in files:
-            opened = safe_open(folder / file, "pt")
-            for stored in opened.keys():  # noqa: SIM118
-                name = next((own for own in (stored, stored.partition(".")[2]) if own in shapes), None)
-                if name is not None and tuple(opened.get_slice(stored).get_shape()) == shapes[name]:
-                    self.where[name] = (opened, stored)
+        self.where: dict[str, tuple[Path, str]] = {}
+        for path in (folder / file for file in files):
+            with safe_open(path, "pt") as file:
+                for stored in file.keys():  # noqa: SIM118
+                    name = next((own for own in (stored, stored.partition(".")[2]) if own in shapes), None)
+                    if name is not None and tuple(file.get_slice(stored).get_shape()) == shapes[name]:
+                        self.where[name] = (path, stored)
 
     def names(self) -> set[str]:
         return set(self.where)
 
     def read(self, names: set[str]) -> dict[str, torch.Tensor]:
-        return {name: self.where[name][0].get_tensor(self.where[name][1]).float() for name in names}
+        from safetensors import safe_open
+
+        weights = {}
+        for path in {self.where[name][0] for name in names}:
+            # A file that stays open keeps every page that was read.
+            with safe_open(path, "pt") as file:
+                for name in names:
+                    if self.where[name][0] == path:
+                        weights[name] = file.get_tensor(self.where[name][1]).float()
+        return weights
 
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:
-        file, stored = self.where[name]
-        part = file.get_slice(stored)
-        return torch.cat([part[i : i + 1] for i in rows]).float()
+        from safetensors import safe_open
+
+        path, stored = self.where[name]
+        with safe_open(path, "pt") as file:
+            part = file.get_slice(stored)
+            return torch.cat([part[i : i + 1] for i in rows]).float()
 
 
 class _Rows(torch.nn.Module):

@@ -95,6 +95,18 @@ def test_weights_and_configuration_are_those_of_transformers(tmp_path, family, t
     assert not any(read[1][key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_weights_that_stay_on_disk_give_the_same_numbers(tmp_path, family):
+    path = written(tmp_path, family, (TYPES.F32, TYPES.F16, TYPES.Q8_0))
+    lazy, whole = checkpoints.on_disk(path), checkpoints.load(path)
+    a, b = (
+        checkpoints.feedback_profile(network, [1, 5, 2, 5], parts=["feedback", "heads"]) for network in (lazy, whole)
+    )
+    for name in b.data_vars:
+        assert np.array_equal(a[name], b[name], equal_nan=b[name].dtype.kind == "f"), name
+    assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
+
+
 @pytest.mark.parametrize("kind", [TYPES.Q4_0, TYPES.Q4_1, TYPES.Q5_0, TYPES.Q5_1, TYPES.Q8_0, TYPES.BF16])
 def test_every_type_that_gguf_can_write(tmp_path, kind):
     path = written(tmp_path, "llama", (kind,))
