@@ -17,6 +17,7 @@ from ctrlattn.checkpoints.network.proved import proved, require_row
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
 from ctrlattn.checkpoints.network.structure import KEY, traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.checkpoints.trace.wrapped import Inside, network_in, require_same
 from ctrlattn.errors import InputError
 
@@ -118,7 +119,7 @@ def _from_model(
     config = getattr(model, "config", None)
     if config is None or not hasattr(config, "model_type"):
         raise InputError(f"{type(model).__name__} is no transformers model: it has no config.model_type")
-    model.set_attn_implementation(_supported(model, attention))
+    model.set_attn_implementation(supported(model, attention))
     name = str(config.name_or_path or type(model).__name__)
     network = _known(model, tokenizer or inside.tokenizer, family, name, inputs)
     require_same(inside, inputs)
@@ -191,7 +192,7 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
 
     loader = _loader(description)
     own = getattr(transformers, description.architecture, loader)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": _supported(own, attention)}
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": supported(own, attention)}
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _unallocated(loader, description.config))
@@ -209,11 +210,6 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
         )
     _complete(description.source, info)
     return model.eval()
-
-
-def _supported(network: Any, attention: str) -> str:
-    """The implementation that is asked for, or "eager" where a network or its class has no other, as gpt_oss."""
-    return attention if getattr(network, "_supports_sdpa", True) else "eager"
 
 
 def _loader(description: Description) -> Any:

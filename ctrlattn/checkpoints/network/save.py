@@ -20,6 +20,7 @@ from ctrlattn.checkpoints.network.families import Family, family_of
 from ctrlattn.checkpoints.network.readme import readme
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
 from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
+from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.parsing import read_json
@@ -165,7 +166,7 @@ def _built(
     own = {name: weight for name, weight in weights.items() if name in whole}
     if dtype == torch.float64:  # the grouped products of experts know no doubles
         config._experts_implementation = "eager"
-    options = {"config": config, "dtype": dtype, "attn_implementation": attention}
+    options = {"config": config, "dtype": dtype, "attn_implementation": supported(empty, attention)}
     model = type(empty).from_pretrained(None, state_dict={**filled, **own}, **options).eval()
     apply(family, model, structure)
     missing = sorted(model.state_dict().keys() - weights.keys() - tied)

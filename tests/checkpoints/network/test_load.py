@@ -366,3 +366,6 @@ def test_a_network_without_sdpa_stays_eager(tmp_path):
     model.save_pretrained(tmp_path)
     for source in (model, str(tmp_path)):
         assert checkpoints.load(source, attention="sdpa").model.config._attn_implementation == "eager"
+    smaller = checkpoints.drop(checkpoints.load(model), attention=[1], compensate=np.arange(20).reshape(2, 10))
+    folder = checkpoints.save(smaller, tmp_path / "smaller")
+    assert checkpoints.load(str(folder), attention="sdpa").model.config._attn_implementation == "eager"
