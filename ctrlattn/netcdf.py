@@ -331,6 +331,8 @@ def _unmarked(attrs: Mapping[Any, Any]) -> dict[Any, Any]:
 def _require_there(path: str | os.PathLike[str]) -> None:
     if not os.path.exists(path):
         raise InputError(f"{path}: no such file")
+    if not os.path.isfile(path):  # the system waits for whoever writes into a pipe
+        raise InputError(f"{path}: not a netCDF file that can be read: it is no regular file")
 
 
 def _require_plain(path: str | os.PathLike[str]) -> None:

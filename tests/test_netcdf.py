@@ -1,6 +1,7 @@
 """netCDF files: what `load` gives back, and what the programs of other people read in them."""
 
 import json
+import os
 import shutil
 import subprocess
 
@@ -344,3 +345,11 @@ def test_a_walk_reads_every_number_text_and_scale(tmp_path, monkeypatch):
     assert {name: read.count(name) for name in ("/x", "/s", "/name", "/mode")} == {
         "/x": 3, "/s": 1, "/name": 1, "/mode": 1,
     }  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are those of POSIX")
+def test_a_pipe_and_a_folder_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.nc")
+    for path in (tmp_path / "pipe.nc", tmp_path):
+        with pytest.raises(InputError, match="it is no regular file"):
+            netcdf.load(path)
