@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.linalg import solve
 
 from ctrlattn.checkpoints.network.watch import watch
 from ctrlattn.files import atomic
@@ -106,12 +107,17 @@ class Moments:
         z, y = self.z / self.n, self.y / self.n
         scatter = self.ZZ - self.n * np.outer(z, z)
         scatter[np.diag_indices_from(scatter)] += penalty * np.trace(scatter) / len(z)
-        W = np.linalg.solve(scatter, self.ZY - self.n * np.outer(z, y))
+        W = solve(scatter, self.ZY - self.n * np.outer(z, y), assume_a="pos", check_finite=False)
         return W, y - z @ W
 
 
 def predicted(Z, Y, fold):
-    """(prediction of Y by Z, mean of Y, penalty of each fold) from rows of other folds, the penalty chosen there."""
+    """(prediction of Y by Z, mean of Y, penalty of each fold) from rows of other folds, the penalty chosen there.
+
+    Products are in single precision: the signals are stored in half precision, and the penalty keeps the equations well
+    conditioned.
+    """
+    Z, Y = Z.astype(np.float32), Y.astype(np.float32)
     parts = [Moments(Z[fold == k], Y[fold == k]) for k in range(fold.max() + 1)]
     out, mean, penalties = np.empty_like(Y), np.empty_like(Y), []
     for k in range(len(parts)):
