@@ -17,7 +17,7 @@ eight layers without. At eight by the mean score, MLP drops cost more than drops
 
 What it does not show. One small network, one thread of news and one of plays, windows of 256 tokens.
 
-    python simulations/03_drop.py [--full --source DIR --news FILE --plays FILE] --out DIR
+    python simulations/03_drop.py [--full --source DIR --news FILE --plays FILE] [--control] --out DIR
 
 Without --full a tiny random network and a random text show that everything runs, and nothing else. Every configuration
 is kept in DIR/drop_runs; one that is there with the same settings is not repeated.
@@ -28,8 +28,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from stage.drop import FULL, SMALL, Runs, measure, plays, split, tiny
+from stage.drop_control import control_lines, control_of
 from stage.drop_picture import draw
-from stage.running import command, save
+from stage.drop_tables import cell
+from stage.running import command, save, save_numbers
 
 from ctrlattn.checkpoints import (
     load,
@@ -40,12 +42,10 @@ from ctrlattn.files import output_directory
 
 def verdict(numbers):
     """The scene in words, from its numbers."""
-    lines = [f"{numbers['settings']['source']}: increase of the loss in nats per token, two standard errors"]
+    lines = [f"{numbers['settings']['source']}: increase of the loss in nats per token, Student's 95 % over windows"]
     for name, points in numbers["curves"].items():
         for count in sorted(points, key=int):
-            test, other = (points[count][part] for part in ("test", "plays"))
-            row = f"{name:22} {count:>3}: {test['increase']:+.3f} ± {2 * test['standard_error']:.3f}"
-            lines.append(f"{row}; plays {other['increase']:+.3f} ± {2 * other['standard_error']:.3f}")
+            lines.append(f"{name:22} {count:>3}: {cell(points[count], 'test')}; plays {cell(points[count], 'plays')}")
     others = {name: numbers[name] for name in ("varied", "both kinds", "bare at the chosen")}
     others |= {f"{kind} by maximum, bare": result for kind, result in numbers["by maximum"].items()}
     for name, result in {**numbers["ablations"], **others}.items():
@@ -56,8 +56,19 @@ def verdict(numbers):
     return lines
 
 
-def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
+def control_main(out, full, source, news):
+    """Random sets of layers as control: write drop_control.json into `out`."""
+    if full and None in (source, news):
+        raise InputError("--full --control needs --source and --news: a checkpoint and a text")
+    numbers, plan = control_of(output_directory(Path(out) / "drop_runs"), full, source, news)
+    numbers["verdict"] = control_lines(numbers)
+    return save_numbers(out, "drop_control", numbers, plan)
+
+
+def main(out, seed=0, full=False, source=None, news=None, plays_file=None, control=False):
     """Run the scene and write drop.json and drop.png into `out`."""
+    if control:
+        return control_main(out, full, source, news)
     if full and None in (source, news, plays_file):
         raise InputError("--full needs --source, --news and --plays: a checkpoint and two texts")
     folder = output_directory(Path(out) / "drop_runs")
@@ -80,6 +91,7 @@ def main(out, seed=0, full=False, source=None, news=None, plays_file=None):
 
 def options(parser):
     parser.add_argument("--source", help="directory of a checkpoint")
+    parser.add_argument("--control", action="store_true", help="random sets of layers; writes drop_control.json")
     parser.add_argument("--news", help="text with one document a line")
     parser.add_argument("--plays", dest="plays_file", help="text of another kind")
     return parser

@@ -35,7 +35,7 @@ from pathlib import Path
 
 import torch
 from stage.running import command, numbers_of, save
-from stage.steering import DRAWN, FULL, RAISE, SMALL, steering, table, tiny_network
+from stage.steering import DRAWN, FULL, RAISE, SMALL, above, steering, table, tiny_network
 from stage.steering_picture import picture
 
 from ctrlattn import checkpoints
@@ -88,7 +88,8 @@ def found_in(out, seed, full, model, text):
 def main(out, seed=0, full=False, model=None, text=None, again=None):
     """Learn, steer, tell; the numbers, which are also written with a picture and a table."""
     numbers = found_in(out, seed, full, model, text) if again is None else numbers_of(again)
-    numbers |= {"table": table(numbers["steering"]), "verdict": verdict(numbers)}
+    results = numbers["steering"]
+    numbers |= {"above the push": above(results), "table": table(results), "verdict": verdict(numbers)}
     return save(out, "steering", json_ready(numbers), picture(numbers["steering"]))
 
 

@@ -109,7 +109,7 @@ def page(numbers):
         "simulations/results/drop.json lists the parts."
     )
     parts = [
-        "## Increase of the loss in nats per token, ± two standard errors over windows", "", where, "",
+        "## Increase of the loss in nats per token, ± half of Student's 95 % interval over windows", "", where, "",
         f"![curves]({PICTURE.relative_to(PAGE.parent).as_posix()})", "", *outcome(numbers), "",
         *curve_lines(numbers["curves"]), "",
         f"The eight chosen layers are {static} for static gains, and {memory} for gains with memory.", "",

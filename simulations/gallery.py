@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from stage.statistics import recomputed, stored_intervals
+
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "gallery.md"
 PICTURES = HERE.parent / "docs" / "images" / "gallery"
@@ -35,6 +37,7 @@ CHOSEN = {
     "drop": r"\b(8|15): \+",
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }
+KEPT = ("run", "verdict", "table", "layers")
 MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
 
 
@@ -107,12 +110,20 @@ def keep(folder: Path, name: str) -> bool:
     if not source.exists():
         return False
     numbers = json.loads(source.read_text(encoding="utf-8"))
-    facts = {"generated": MARK, **{key: numbers[key] for key in ("verdict", "table") if key in numbers}}
+    facts = {"generated": MARK, **{key: numbers[key] for key in KEPT if key in numbers}}
+    # An interval a line, since its values may be many.
+    rows = [f"  {json.dumps(at, ensure_ascii=False)}: {json.dumps(row)}" for at, row in intervals(numbers).items()]
+    told = json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}")
+    text = told + ',\n "intervals": {\n' + ",\n".join(rows) + "\n }\n}\n"
     RESULTS.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(facts, ensure_ascii=False, indent=1) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
     shutil.copyfile(folder / f"{name}.png", PICTURES / SHARED.get(name, f"{name}.png"))
     return True
+
+
+def intervals(numbers: dict) -> dict:
+    """{place: mean or share, low, high, values} of every interval of a scene that carries what it was computed from."""
+    return {place: stored for place, stored in stored_intervals(numbers) if recomputed(stored) is not None}
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ SCRIPT = ROOT / "simulations" / "gallery.py"
 
 
 @pytest.fixture
-def gallery():
+def gallery(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     specification = importlib.util.spec_from_file_location("gallery", SCRIPT)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -51,12 +52,14 @@ def test_only_what_was_run_is_kept(gallery, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "RESULTS", tmp_path / "kept")
     monkeypatch.setattr(gallery, "PICTURES", tmp_path)
     (tmp_path / "out").mkdir()
+    interval = {"mean": 2.0, "low": -10.7, "high": 14.7, "values": [1.0, 3.0]}
+    numbers = {"verdict": ["a < b"], "more": 1, "x": interval, "y": {"low": 0, "high": 1}}
     assert not gallery.keep(tmp_path / "out", "operator")
-    (tmp_path / "out" / "operator.json").write_text('{"verdict": ["a < b"], "more": 1}')
+    (tmp_path / "out" / "operator.json").write_text(json.dumps(numbers))
     (tmp_path / "out" / "operator.png").write_bytes(b"picture")
     assert gallery.keep(tmp_path / "out", "operator")
     assert json.loads((tmp_path / "kept" / "operator.json").read_text()) == {
-        "generated": gallery.MARK, "verdict": ["a < b"],
+        "generated": gallery.MARK, "verdict": ["a < b"], "intervals": {"/x": interval},
     }  # fmt: skip
     assert (tmp_path / "operator.png").read_bytes() == b"picture"
 

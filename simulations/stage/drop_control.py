@@ -5,6 +5,7 @@ what each layer costs alone, and which signal of a layer says so beforehand.
 """
 
 import json
+import warnings
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
@@ -13,16 +14,21 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from ctrlattn.checkpoints import drop, evaluate
+from ctrlattn.checkpoints import drop, evaluate, load
 from ctrlattn.checkpoints.measure.layer_functions import layer_functions
 from ctrlattn.checkpoints.network.watch import watch
-from stage.feedback_sign import window
+from stage.drop import Runs
+from stage.feedback_sign import tiny_llama, window
+from stage.page_file import read_json
 from stage.statistics import interval
 
 Size = namedtuple("Size", "documents tokens sets eight probed draws")
 
 PLAN = Path(__file__).parents[1] / "configs" / "drop_control.json"
 STEP = 1e-2  # of the length of a token, for the Jacobian's norm
+
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def planned(full):
@@ -84,7 +90,9 @@ def spearman(signal, cost, draws):
     """Spearman's rank correlation over layers with its bootstrap interval (95 %, percentiles, seed 0)."""
     signal, cost, rng = np.asarray(signal), np.asarray(cost), np.random.default_rng(0)
     at = rng.integers(len(cost), size=(draws, len(cost)))
-    values = [spearmanr(signal[rows], cost[rows]).statistic for rows in at]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a draw of one layer alone has no ranks, which nanquantile leaves out
+        values = [spearmanr(signal[rows], cost[rows]).statistic for rows in at]
     low, high = np.nanquantile(values, [0.025, 0.975])
     return {"mean": float(spearmanr(signal, cost).statistic), "low": float(low), "high": float(high)}
 
@@ -94,7 +102,7 @@ def foretold(signals, alone, sets, draws):
     single = [np.mean(alone[str(i)]["values"]) for i in range(len(alone))]
     joint = [np.mean(result["values"]) for result in sets]
 
-    def both(signal):
+    def both(signal):  # a set is foretold by the sum over its layers
         sums = [sum(signal[i] for i in result["layers"]) for result in sets]
         return {"alone": spearman(signal, single, draws), "sets": spearman(sums, joint, draws)}
 
@@ -102,7 +110,46 @@ def foretold(signals, alone, sets, draws):
     return {name: both(np.asarray(signal).tolist()) for name, signal in signals.items()}
 
 
-def control(runs, texts, size, named, signals, norms):
+def stored_signals():
+    """{signal: (layers,)} of SmolLM2 as scenes 03, 08 and 15 stored them."""
+    gain = read_json(RESULTS / "feedback_sign_news.json")["networks"]["SmolLM2-135M"]["layers"]["trained"]["gain"]
+    gain = np.array(gain["mean"])[:, 0]
+    layers = read_json(RESULTS / "gallery" / "innovation.json")["layers"]["SmolLM2-135M"]
+    alone, size = np.array(layers["share of the token alone"]), np.array(layers["squared size"])
+    return {
+        "cosine importance": read_json(RESULTS / "drop.json")["importance"]["attention"],
+        "gain": gain.tolist(),
+        "size of the gain": np.abs(gain).tolist(),
+        "share that no map of the token has": (1 - alone).tolist(),
+        "residual of the token's map": ((1 - alone) * size).tolist(),
+    }
+
+
+def published():
+    """Documents of the test part and the sets that scene 03 chose: (indices, {name: layers})."""
+    numbers = read_json(RESULTS / "drop.json")
+    least = np.argsort(numbers["importance"]["attention"])[:8].tolist()
+    return numbers["documents"]["test"], {"by cosine": sorted(least), "chosen": sorted(numbers["choice"]["order"][:8])}
+
+
+def control_of(folder, full, source, news):
+    """The numbers of the control, and the SHA-256 of its plan."""
+    size, plan = planned(full)
+    if full:
+        checkpoint = load(source, attention="sdpa")
+        test, named = published()
+        lines = [line.strip() for line in Path(news).read_text(encoding="utf-8").split("\n") if line.strip()]
+        texts, signals = [lines[k] for k in test], stored_signals()
+    else:
+        checkpoint, texts = tiny_llama(), [f"{k} {__doc__}" for k in range(size.documents)]
+        named, signals = {"by cosine": [0, 1]}, {"cosine importance": [0.1, 0.2, 0.3]}
+    settings = {"source": "SmolLM2-135M" if full else "random", "plan": plan, "torch": str(torch.__version__)}
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=full):
+        numbers = control(Runs(folder, checkpoint, None, settings), texts, size, named, signals)
+    return {"settings": {**settings, **size._asdict()}, **numbers}, plan
+
+
+def control(runs, texts, size, named, signals):
     """Everything of the control: costs of random and named sets and of single layers, and what foretells them."""
     checkpoint = runs.checkpoint
     ids = beginnings(texts, checkpoint, size)
@@ -111,12 +158,35 @@ def control(runs, texts, size, named, signals, norms):
     sets = costs(runs, ids, {**named, **random})
     alone = costs(runs, ids, {f"alone {i}": [i] for i in range(depth)})
     alone = {str(i): alone[f"alone {i}"] for i in range(depth)}
-    norms = runs.stored("control norms", lambda: {"values": norms(checkpoint, ids[: size.probed]).tolist()})["values"]
-    signals = {**signals, "Jacobian's norm": norms}
+    probed = ids[: size.probed]
+    norms = runs.stored("control norms", lambda: {"values": jacobian_norms(checkpoint, probed).tolist()})
+    signals = {**signals, "Jacobian's norm": norms["values"]}
     for result in (*sets.values(), *alone.values()):
-        result |= {k: round(v, 5) for k, v in interval(result["values"]).items()}
-    random_sets = [sets[name] for name in random]
+        result |= interval(result["values"])
+    drawn = [sets[name] for name in random]
     return {
         "sets": sets, "alone": alone, "signals": signals,
-        "foretold": foretold(signals, alone, random_sets, size.draws),
+        "foretold": foretold(signals, alone, drawn, size.draws),
     }  # fmt: skip
+
+
+def control_lines(numbers):
+    """What the control says, as Markdown lines of the page and of the verdict."""
+    sets, foretold = numbers["sets"], numbers["foretold"]
+    drawn = sorted(result["mean"] for name, result in sets.items() if name.startswith("random"))
+    cosine = sets["by cosine"]["mean"]
+    below = sum(cost < cosine for cost in drawn)
+    lines = [
+        f"{len(drawn)} random sets of {numbers['settings']['eight']} cost {drawn[0]:+.2f} to {drawn[-1]:+.2f}, median "
+        f"{np.median(drawn):+.2f}; {below} of them cost less than those by cosine",
+        *(f"bare, {name}: {row(result)}" for name, result in sets.items() if not name.startswith("random")),
+    ]
+    for name, results in foretold.items():
+        lines.append(
+            f"{name}: Spearman with the cost of a layer {row(results['alone'])}, of a set {row(results['sets'])}"
+        )
+    return lines
+
+
+def row(result):
+    return f"{result['mean']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}]"

@@ -1,5 +1,7 @@
 """numbers of drop.json -> Markdown lines: the tables and sentences of docs/dropping.md, one function per section."""
 
+from scipy.stats import t as student
+
 ORDER_NOTE = """
 By mean and by maximum, on both texts, the order is attention << blocks < MLP: dropping an MLP together with its
 attention costs less than dropping the MLP alone. The published table has both orders. Without eight MLPs,
@@ -15,8 +17,16 @@ passage in nats per token. The second time it can be predicted by attention that
 """
 
 
+WINDOWS = {"test": 16, "plays": 8, "copies": 8}  # of the stored run, over which the errors are
+
+
+def half(error, part):
+    """Half of Student's 95 % interval from a standard error over the windows of a part."""
+    return float(student.ppf(0.975, WINDOWS[part] - 1)) * error
+
+
 def cell(result, part):
-    return f"{result[part]['increase']:+.3f} ± {2 * result[part]['standard_error']:.3f}"
+    return f"{result[part]['increase']:+.3f} ± {half(result[part]['standard_error'], part):.3f}"
 
 
 def curve_lines(curves):
@@ -81,10 +91,10 @@ def controls(curves):
 
 
 def beyond(less, more, part):
-    """Whether one increase lies below another by two standard errors of the difference of two unpaired means."""
+    """Whether one increase lies below another by Student's 95 % for the difference of two unpaired means."""
     error = (less[part]["standard_error"] ** 2 + more[part]["standard_error"] ** 2) ** 0.5
-    apart = more[part]["increase"] - less[part]["increase"] > 2 * error
-    return "less beyond two standard errors" if apart else "not less beyond two standard errors"
+    apart = more[part]["increase"] - less[part]["increase"] > half(error, part)
+    return "less beyond the interval" if apart else "not less beyond the interval"
 
 
 ORDERS = {"attention": "attention, by cosine", "mlp": "MLP, by cosine", "blocks": "blocks, by cosine"}
@@ -132,7 +142,7 @@ def copy_lines(copies):
     titles = " | ".join(f"second time, after {gap} tokens" for gap in gaps)
     rows = [f"| network | first time | {titles} |", "|---" * (2 + len(gaps)) + "|"]
     for name, losses in copies.items():
-        again = " | ".join(f"{losses[gap]['again']:.2f} ± {2 * losses[gap]['standard_error']:.2f}" for gap in gaps)
+        again = " | ".join(f"{losses[gap]['again']:.2f} ± {half(losses[gap]['standard_error'], 'copies'):.2f}" for gap in gaps)
         rows.append(f"| {name} | {losses[gaps[0]]['first']:.2f} | {again} |")
     return rows
 

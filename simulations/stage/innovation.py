@@ -16,7 +16,8 @@ from scipy.linalg import solve
 
 from ctrlattn.checkpoints.network.watch import watch
 from ctrlattn.files import atomic
-from stage.feedback_sign import window
+from stage.feedback_sign import rounded, window
+from stage.statistics import max_t
 
 Size = namedtuple("Size", "documents tokens folds strengths")
 
@@ -221,3 +222,72 @@ def measured(folder, name, condition, files, size):
             print(f"{name}: {condition}, layer {layer} of {arrays[0].shape[1]}", file=sys.stderr, flush=True)
         layers.append(json.loads(path.read_text(encoding="utf-8")))
     return {key: np.array([values[key] for values in layers]).swapaxes(0, 1) for key in layers[0]}
+
+
+def summary(values):
+    """Simultaneous intervals of everything that the decision needs, and the mean share that p has of a layer."""
+    text = values["text"]
+    differences = {
+        f"difference, {condition}, {state}": gap(own[f"attention, {state}"])
+        for condition, own in values.items()
+        for state in STATES
+    }
+    differences["g_p, text, centred"] = text["attention, centred"][..., 0]
+    if "permuted tokens" in values:
+        for state in STATES:
+            both = (differences[f"difference, {condition}, {state}"] for condition in CONDITIONS)
+            differences[f"text less permuted, {state}"] = next(both) - next(both)
+    if "own token, raw" in text:
+        for state in STATES:
+            own = gap(text[f"own token, {state}"])
+            differences[f"own token, {state}"] = own
+            differences[f"beyond the token, {state}"] = differences[f"difference, text, {state}"] - own
+    differences |= {name: gap(pair) for name, pair in text.items() if name.startswith("planted")}
+    layers = {
+        name: text[name].mean(0).round(5).tolist()
+        for name in ("share of the variance", "share of the token alone", "squared size")
+        if text[name].size
+    }
+    return {**layers, "intervals": {name: rounded(max_t(rows.round(5))) for name, rows in differences.items()}}
+
+
+def gap(pairs):
+    """g_p - g_v."""
+    return pairs[..., 0] - pairs[..., 1]
+
+
+def judged(intervals):
+    """Lists of layers by the decision that was planned; what is neither added nor subtracted is undecided."""
+
+    def below(name):
+        return np.array(intervals[name]["high"]) < 0 if name in intervals else False
+
+    def above(name):
+        return np.array(intervals[name]["low"]) > 0 if name in intervals else False
+
+    def layers(mask):
+        return np.flatnonzero(mask).tolist()
+
+    needed = ("difference, text, raw", "difference, text, centred", "g_p, text, centred")
+    subtracts, adds = (np.all([side(name) for name in needed], axis=0) for side in (below, above))
+    strengths = sorted({name.split(",")[0] for name in intervals if name.startswith("planted")})
+    return {
+        "layers": len(adds),
+        "adds": layers(adds),
+        "subtracts": layers(subtracts),
+        "undecided": layers(~(adds | subtracts)),
+        "by order": layers(subtracts & below("text less permuted, centred")),
+        "token alone subtracts": layers(subtracts & below("own token, centred")),
+        "adds beyond the token": layers(above("beyond the token, centred")),
+        "subtracts beyond the token": layers(below("beyond the token, centred")),
+        "more on text": layers(above("text less permuted, centred")),
+        "less on text": layers(below("text less permuted, centred")),
+        "power": {
+            state: {s.removeprefix("planted "): layers(below(f"{s}, {state}")) for s in strengths} for state in STATES
+        },
+    }
+
+
+def per_layer(network):
+    """The means over documents of a network that are no difference of gains."""
+    return {name: value for name, value in network.items() if name not in ("intervals", "judgement")}

@@ -131,7 +131,7 @@ def differences(rows, scores=("explained", "purity", "unexplained_of_state"), si
             for score in scores:
                 gaps = [by[layer, signal, seed][score] - by[layer, "state", seed][score] for seed in seeds]
                 test = paired_test(gaps)
-                results.append({"layer": layer, "signal": signal, "score": score, **test._asdict()})
+                results.append({"layer": layer, "signal": signal, "score": score, **test._asdict(), "values": gaps})
     return json.loads(json.dumps(results, default=float))
 
 

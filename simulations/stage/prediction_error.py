@@ -10,10 +10,10 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binomtest
 
 from ctrlattn import presets, rms_norm, simulate
 from ctrlattn.errors import InputError
+from stage.statistics import wilson
 
 PASSES = 15
 
@@ -96,8 +96,7 @@ def successors(tokens):
 
 def share(hits):
     """Share of hits with its Wilson interval."""
-    interval = binomtest(int(np.sum(hits)), len(hits)).proportion_ci(method="wilson")
-    return {"share": float(np.mean(hits)), "low": interval.low, "high": interval.high}
+    return wilson(np.sum(hits), len(hits))
 
 
 def rates(tokens, places, passes=(PASSES,), *, draws, seed, d=64, orthogonal=False):

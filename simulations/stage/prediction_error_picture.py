@@ -39,7 +39,7 @@ def draw_passes(ax, shares):
     looks = (("plain", "C0", "o"), ("RMS", "C1", "s"), ("RMS, token 0 too", "0.4", "^"))
     for (v, colour, marker), (setting, dash) in product(looks, (("d = 64", "-"), ("all distinct, d = 64", ":"))):
         passes, intervals = zip(*shares[setting][v].items(), strict=True)
-        share, low, high = np.array([list(r.values()) for r in intervals]).T
+        share, low, high = np.array([[r[end] for end in ("share", "low", "high")] for r in intervals]).T
         place = np.array(passes, dtype=int) + 1
         ax.plot(place, share, dash, color=colour, marker=marker, ms=4, label=f"{v}, {setting}")
         ax.fill_between(place, low, high, color=colour, alpha=0.15)

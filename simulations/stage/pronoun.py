@@ -9,10 +9,10 @@ from dataclasses import replace
 from itertools import chain, product
 
 import numpy as np
-from scipy.stats import binomtest
 
 from ctrlattn import simulate, unit_norm
 from ctrlattn.memory import parse_relations, read_layer, relation_memory
+from stage.statistics import wilson
 
 SELECTION, TEST = 0, 1  # second word of the random seed: draws that choose never test
 
@@ -140,8 +140,8 @@ def success(pair, chosen, *, draws, seed, d=128):
     """Share of solved test draws with its Wilson interval (95 %), and the share of strictly solved ones."""
     scores = sample(pair, chosen, draws, d, (seed, TEST))[READOUTS.index(chosen.readout)]
     solved, strict, _ = (verdicts.mean() for verdicts in judge(pair, scores))
-    interval = binomtest(round(solved * draws), draws).proportion_ci(method="wilson")
-    return {"solved": solved, "low": interval.low, "high": interval.high, "strict": strict}
+    shares = wilson(round(solved * draws), draws)
+    return {"solved": shares.pop("share"), **shares, "strict": strict}
 
 
 def search(sign, normalized, mlp, *, seed, draws=60, d=128):

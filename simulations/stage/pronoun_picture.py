@@ -31,7 +31,8 @@ def draw(numbers):
         image.set_xticks(range(8), sentence, rotation=40, ha="right")
     for i, g in enumerate(("-1", "+1")):
         shares = {f"{group}: {name}": r for group in (FIRST, *GROUPS) for name, r in numbers[group][g].items()}
-        solved, low, high, strict = np.array([list(r.values()) for r in shares.values()]).T
+        ends = ("solved", "low", "high", "strict")
+        solved, low, high, strict = np.array([[r[end] for end in ends] for r in shares.values()]).T
         place = np.arange(len(shares)) + 0.4 * i
         axes["E"].barh(place, solved, 0.4, xerr=(solved - low, high - solved), label=f"feedback {g}", color=f"C{i}")
         axes["E"].plot(strict, place, "k*", label="strictly" if i else None)

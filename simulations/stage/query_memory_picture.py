@@ -13,7 +13,7 @@ def draw(numbers):
     styles = {"bound": "k-", "linear": "C0s--", "hot": "C2x", "trained": "C1o-", "trained cold": "C3v-."}
     for kind, style in styles.items():
         slots, rows = zip(*pick(numbers, kind).items(), strict=True)
-        mean, low, high = np.array([list(r.values()) for r in rows]).T
+        mean, low, high = np.array([[r[end] for end in ("mean", "low", "high")] for r in rows]).T
         over_slots.errorbar(slots, mean, (mean - low, high - mean), fmt=style, label=kind, capsize=3)
         if kind not in ("bound", "hot"):
             values = [r["mean"] for r in pick(numbers, kind, column="attention moved").values()]

@@ -7,24 +7,37 @@ from pathlib import Path
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
+from stage.provenance import provenance
 
 
-def save(out, name, numbers, figure, dpi=100):
-    """Write <name>.json and <name>.png under `out`, each whole or not at all; returns the numbers."""
-    folder = output_directory(out)
-    with atomic(folder / f"{name}.json") as path:
-        path.write_text(json.dumps(numbers, ensure_ascii=False, indent=1), encoding="utf-8")
-    with atomic(folder / f"{name}.png") as path:
+def save(out, name, numbers, figure, dpi=100, plan=None):
+    """Write <name>.json and <name>.png under `out`, each whole or not at all; returns the numbers.
+
+    The file says under "run" what made it: commit, time, versions, and `plan`, the SHA-256 of the plan. Numbers that
+    come from such a file keep the run that they come from.
+    """
+    save_numbers(out, name, numbers, plan)
+    with atomic(Path(out) / f"{name}.png") as path:
         figure.savefig(path, dpi=dpi)
+    return numbers
+
+
+def save_numbers(out, name, numbers, plan=None):
+    """`save` without a picture."""
+    text = json.dumps({"run": provenance(plan), **numbers}, ensure_ascii=False, indent=1)
+    with atomic(output_directory(out) / f"{name}.json") as path:
+        path.write_text(text, encoding="utf-8")
     return numbers
 
 
 def numbers_of(path):
     """The numbers that `save` wrote; an InputError in one line where there are none."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        numbers = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no results of a scene: {error}") from error
+    numbers.setdefault("run", "not recorded")  # the file is older than the record of runs
+    return numbers
 
 
 def command(main, description, full, more=None, missing=None):

@@ -1,14 +1,18 @@
 """mean -+ t(1 - 0.025/m, n - 1) s/sqrt(n): Student's interval, simultaneous for m comparisons, and s/sqrt(n) itself.
 
-This module measures how sure the mean of n values is, at 95 % for all m comparisons together.
+This module measures how sure the mean of n values is, at 95 % for all m comparisons together. Every interval that it
+returns carries what it was computed from, so that `recompute_intervals.py` can compute it again from the stored file.
 """
 
+import math
+
 import numpy as np
+from scipy.stats import binomtest
 
 from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.nn.experiment import statistics
 
-__all__ = ["half_width", "interval", "standard_error"]
+__all__ = ["half_width", "interval", "max_t", "recomputed", "standard_error", "stored_intervals", "wilson"]
 
 
 def half_width(values, comparisons=1):
@@ -20,11 +24,91 @@ def half_width(values, comparisons=1):
     return statistics.half_width(values, level=1 - 0.05 / comparisons)
 
 
-def interval(values):
-    """Mean and ends of Student's 95 % interval as plain numbers, under the names of the results files.
+def interval(values, comparisons=1):
+    """Mean and ends of Student's 95 % interval as plain numbers, under the names of the results files, with the values.
 
     >>> interval([0.0, 1.0])["mean"]
     0.5
     """
-    mean, half = float(np.mean(values)), float(half_width(values))
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    mean, half = float(np.mean(values)), float(half_width(values, comparisons))
+    several = {} if comparisons == 1 else {"comparisons": comparisons}
+    return {"mean": mean, "low": mean - half, "high": mean + half, "values": [float(x) for x in values], **several}
+
+
+def wilson(hits, n):
+    """Share of hits with Wilson's 95 % interval, and the counts.
+
+    >>> wilson(1, 2)["share"]
+    0.5
+    """
+    ends = binomtest(int(hits), int(n)).proportion_ci(method="wilson")
+    return {
+        "share": int(hits) / int(n),
+        "low": float(ends.low),
+        "high": float(ends.high),
+        "hits": int(hits),
+        "n": int(n),
+    }
+
+
+def max_t(values, draws=4000, seed=0):
+    """Means of the columns with intervals that hold at 95 % for all columns together: max-t bootstrap over rows.
+
+    The largest |t| over the columns is drawn again and again from rows with replacement; its 95 % quantile takes the
+    place of Student's. Columns that depend on each other need not be corrected as if they did not.
+
+    References
+    ----------
+    Romano and Wolf, Exact and approximate stepdown methods, JASA 2005; Efron and Tibshirani, An Introduction to the
+    Bootstrap, 1993, chapter 12.
+    """
+    values, rng = np.asarray(values, dtype=float), np.random.default_rng(seed)
+    mean, error = values.mean(0), standard_errors(values)
+    largest = []
+    for _ in range(draws):
+        again = values[rng.integers(len(values), size=len(values))]
+        largest.append(np.max(np.abs(again.mean(0) - mean) / standard_errors(again)))
+    half = np.quantile(largest, 0.95) * error
+    ends = {"mean": mean, "low": mean - half, "high": mean + half}
+    return {
+        **{name: end.tolist() for name, end in ends.items()},
+        "values": values.tolist(),
+        "draws": draws,
+        "seed": seed,
+    }
+
+
+def standard_errors(values):
+    """s/sqrt(n) of each column."""
+    return values.std(0, ddof=1) / math.sqrt(len(values))
+
+
+def recomputed(stored):
+    """(low, high) of a stored interval from what it carries; None where it carries nothing to compute it from."""
+    if "hits" in stored:
+        again = wilson(stored["hits"], stored["n"])
+    elif "draws" in stored and "values" in stored:
+        again = max_t(stored["values"], stored["draws"], stored["seed"])
+    elif "counts" in stored and "right" in stored:  # of a forecast: right and false alarms, right silences, missed
+        right = stored["counts"][0] + stored["counts"][2]
+        ends = binomtest(right, stored["n"]).proportion_ci(method="exact")
+        return float(ends.low), float(ends.high)
+    elif isinstance(stored.get("values"), list):
+        values = [x for x in map(float, stored["values"]) if math.isfinite(x)]  # "nan" is a word in JSON
+        again = interval(values, stored.get("comparisons", 1)) if values else {"low": math.nan, "high": math.nan}
+    else:
+        return None
+    return again["low"], again["high"]
+
+
+def stored_intervals(numbers, place=""):
+    """(place, interval) of every dictionary with two ends, anywhere in the numbers of a scene."""
+    if isinstance(numbers, dict):
+        if {"low", "high"} <= set(numbers) or "standard_error" in numbers:
+            yield place, numbers
+        for name, value in numbers.items():
+            yield from stored_intervals(value, f"{place}/{name}")
+    elif isinstance(numbers, (list, tuple)):
+        for i, value in enumerate(numbers):
+            if isinstance(value, (dict, list, tuple)):
+                yield from stored_intervals(value, f"{place}/{i}")

@@ -14,11 +14,11 @@ from ctrlattn import checkpoints
 from ctrlattn.design import InfeasibleError, Spec, tune
 from ctrlattn.files import atomic
 from ctrlattn.loop import Loop
-from ctrlattn.nn.experiment.statistics import paired as paired_test
 from ctrlattn.observers import measures
 from ctrlattn.observers.steering import Law, calibrate, feedforward, identify, respond
 from ctrlattn.observers.study import observed
 from ctrlattn.predictors import FixedAttention
+from stage.statistics import interval
 
 FULL = {
     "layer": 12, "features": 1024, "k": 16, "blocks": 4, "block": 8192, "context": 128, "windows": 8, "steered": 2,
@@ -155,11 +155,22 @@ def _mean_and_worst(values):
 
 def _above(results, law):
     """Loss of a law less that of the push, window by window, mean of the directions: mean and 95 % interval."""
-    if law == "push":
-        return ""
-    both = [result["laws"] for result in results if law in result["laws"]]
-    test = paired_test(np.mean([np.subtract(laws[law]["losses"], laws["push"]["losses"]) for laws in both], axis=0))
-    return f"{test.mean:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
+    return "" if law == "push" else signed(above(results)[law])
+
+
+def signed(row):
+    """An interval of differences in words."""
+    return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+
+
+def above(results):
+    """{law: loss less that of the push, over windows, each the mean of the directions}, with its interval."""
+    rows = {}
+    for law in _laws(results):
+        both = [result["laws"] for result in results if law in result["laws"]]
+        gaps = [np.subtract(laws[law]["losses"], laws["push"]["losses"]) for laws in both]
+        rows[law] = interval(np.mean(gaps, axis=0))
+    return rows
 
 
 def tiny_network(folder):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -110,7 +111,10 @@ def test_the_scene_writes_its_figure_and_its_numbers(scene, tmp_path, monkeypatc
     monkeypatch.setattr(scene, "find_spec", lambda name: None)
     numbers = scene.main(tmp_path / "out", seed=3)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["prediction_error.json", "prediction_error.png"]
-    assert json.loads((tmp_path / "out" / "prediction_error.json").read_text(encoding="utf-8")) == numbers
+    assert json.loads((tmp_path / "out" / "prediction_error.json").read_text(encoding="utf-8")) == {
+        "run": ANY,
+        **numbers,
+    }
     assert max(numbers["agreement"].values()) < 1e-12
     assert "not installed" in numbers["verdict"][-1]
     for name in scene.CONTROLS:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def numbers(scene, tmp_path_factory):
     out = tmp_path_factory.mktemp("operator") / "out"
     numbers = scene.main(out, seed=3)
     assert sorted(p.name for p in out.iterdir()) == ["operator.json", "operator.png"]
-    assert json.loads((out / "operator.json").read_text(encoding="utf-8")) == numbers
+    assert json.loads((out / "operator.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     return numbers
 
 

@@ -1,6 +1,7 @@
 """The bound on a memory of m slots, the memory that is a linear map, the fit, and the scene on the real network."""
 
 import json
+from unittest.mock import ANY
 
 import numpy as np
 import numpy.testing as npt
@@ -108,7 +109,7 @@ def test_the_scene_writes_its_figure_and_keeps_to_the_bound(scene, monkeypatch, 
     monkeypatch.setattr(scene, "SMALL", scene.Size(6, 2, 2, [3, 6], [0.1, 1.0], 4, [scene.LAYER]))
     numbers = scene.main(tmp_path, seed=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["query_memory.json", "query_memory.png"]
-    assert json.loads((tmp_path / "query_memory.json").read_text(encoding="utf-8")) == numbers
+    assert json.loads((tmp_path / "query_memory.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     for add in (True, False):
         floor = scene.pick(numbers, "bound", add)
         for kind in ("trained", "trained cold", "hot", "T = 0.1", "T = 1"):

@@ -1,6 +1,7 @@
 """The pronoun task: the criterion by hand, the stored configuration on fresh draws, the scene end to end."""
 
 import json
+from unittest.mock import ANY
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def test_where_the_mechanism_ends(scene):
 def test_the_scene_writes_its_figure_and_its_numbers(scene, tmp_path):
     numbers = scene.main(tmp_path / "out", seed=3)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["pronoun.json", "pronoun.png"]
-    assert json.loads((tmp_path / "out" / "pronoun.json").read_text(encoding="utf-8")) == numbers
+    assert json.loads((tmp_path / "out" / "pronoun.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     shares = [r for group in scene.GROUPS for of in numbers[group].values() for r in of.values()]
     assert all(0 <= r["low"] <= r["solved"] <= r["high"] <= 1 and r["strict"] <= r["solved"] for r in shares)
     assert len(numbers["unseen"]["-1"]) >= 10

@@ -1,6 +1,7 @@
 """The scene of the sign: its controls are what they say, its intervals Student's, its verdict follows the numbers."""
 
 import json
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_the_scene_writes_its_table_and_resumes(scene, monkeypatch, tmp_path):
     monkeypatch.setattr(scene, "SMALL", scene.Size(windows=3, tokens=12))
     numbers = scene.main(tmp_path, seed=1)
     assert {p.name for p in tmp_path.iterdir()} == {"feedback_sign.json", "feedback_sign.png", "feedback_sign_runs"}
-    assert json.loads((tmp_path / "feedback_sign.json").read_text(encoding="utf-8")) == numbers
+    assert json.loads((tmp_path / "feedback_sign.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     assert len(list((tmp_path / "feedback_sign_runs").iterdir())) == 12
     network = numbers["networks"]["random Llama"]
     assert np.shape(network["layers"]["trained"]["gain"]["mean"]) == (3, 2)  # layers, sublayers

@@ -9,9 +9,12 @@ import pytest
 def test_what_is_saved_is_read_again(stage, tmp_path):
     figure = plt.figure()
     numbers = {"verdict": ["holds: é"], "x": 0.1}
-    assert stage.save(tmp_path / "new", "scene", numbers, figure) is numbers
+    assert stage.save(tmp_path / "new", "scene", numbers, figure, plan="abc") is numbers
     plt.close(figure)
-    assert stage.numbers_of(tmp_path / "new" / "scene.json") == numbers
+    again = stage.numbers_of(tmp_path / "new" / "scene.json")
+    run = again.pop("run")
+    assert again == numbers
+    assert (sorted(run), run["plan_sha256"]) == (["commit", "plan_sha256", "time", "versions"], "abc")
     assert (tmp_path / "new" / "scene.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -39,5 +39,39 @@ def test_a_single_value_has_no_interval(stage):
 def test_an_interval_is_plain_numbers_around_the_mean(stage):
     half = quantile_2(0.975) / math.sqrt(3)
     interval = stage.interval(np.array([1.0, 2.0, 3.0]))
+    assert interval.pop("values") == [1.0, 2.0, 3.0]
     assert interval == pytest.approx({"mean": 2.0, "low": 2 - half, "high": 2 + half}, rel=1e-9)
     assert {type(value) for value in interval.values()} == {float}
+
+
+def test_wilsons_interval_has_a_closed_form(stage):
+    z, n, p = 1.959963984540054, 40, 0.75
+    middle, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    row = stage.wilson(30, n)
+    assert (row["share"], row["hits"], row["n"]) == (p, 30, n)
+    ends = [(middle + side * half) / (1 + z**2 / n) for side in (-1, 1)]
+    assert [row["low"], row["high"]] == pytest.approx(ends)
+
+
+def test_max_t_of_one_column_is_the_bootstrap_of_t_and_of_many_is_wider(stage):
+    rng = np.random.default_rng(1)
+    one = rng.standard_normal((200, 1))
+    row = stage.max_t(one, draws=2000)
+    width = (row["high"][0] - row["mean"][0]) / (one.std(ddof=1) / math.sqrt(200))
+    assert width == pytest.approx(1.97, abs=0.15)  # Student's quantile of 199 degrees of freedom
+    many = stage.max_t(rng.standard_normal((200, 30)), draws=2000)
+    widths = (np.array(many["high"]) - many["mean"]) / (np.std(many["values"], axis=0, ddof=1) / math.sqrt(200))
+    assert widths == pytest.approx(np.full(30, 3.17), abs=0.25)  # 30 independent columns: Bonferroni's 3.18
+    # Columns that are one and the same need no correction.
+    same = stage.max_t(np.repeat(one, 30, axis=1), draws=2000)
+    assert same["high"] == pytest.approx(np.full(30, row["high"][0]))
+
+
+def test_a_stored_interval_is_computed_again_from_what_it_carries(stage):
+    rows = [stage.interval([1.0, 2.0, 4.0]), stage.interval([1.0, 2.0, 4.0], 5), stage.wilson(3, 7)]
+    rows.append(stage.max_t([[1.0, 2.0], [2.0, 5.0], [4.0, 4.0], [3.0, 3.0]], draws=50, seed=3))
+    for row in rows:
+        assert stage.recomputed(row) == (row["low"], row["high"])
+    assert stage.recomputed({"mean": 1.0, "low": 0.0, "high": 2.0}) is None
+    places = dict(stage.stored_intervals({"a": [rows[0], {"b": rows[2]}], "low": 1}))
+    assert places == {"/a/0": rows[0], "/a/1/b": rows[2]}

@@ -1,0 +1,121 @@
+"""stored values -> every stored and printed interval again: what a results file says of a mean follows from its values.
+
+python simulations/recompute_intervals.py            # what follows from the values, and what carries none, by file
+python simulations/recompute_intervals.py --check    # exit 1 if an interval does not follow, or one more carries none
+
+Intervals are Student's over the values, Wilson's over hits, or a max-t bootstrap, as the file says; see
+stage/statistics.py. The printed ones are those of the sentences and tables that a scene keeps for the gallery.
+"""
+
+import argparse
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+from stage.page_file import read_json
+from stage.statistics import recomputed, stored_intervals
+
+RESULTS = Path(__file__).parent / "results"
+PRINTED = re.compile(r"\d \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
+HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
+# Files whose runs kept no values by window, seed or draw, and why they were not run again.
+OWN_RUN = "the run kept means alone, and takes longer than five minutes"
+LACKING = {
+    "drop.json": f"{OWN_RUN}: the news and plays of scene 03; drop_control.json has its windows",
+    "feedback_sign.json": OWN_RUN,
+    "feedback_sign_news.json": OWN_RUN,
+    "gallery/drop.json": f"{OWN_RUN}: printed from drop.json",
+    "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
+    "gallery/query_memory.json": OWN_RUN,
+    "gallery/read_alone.json": OWN_RUN,
+    "gallery/repeated_span.json": OWN_RUN,
+    "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",
+}
+
+
+def close(a, b):
+    a, b = (np.array([np.asarray(end, dtype=float) for end in ends]) for ends in (a, b))  # "nan" is a word in JSON
+    return np.allclose(a, b, rtol=1e-6, atol=1e-9, equal_nan=True)
+
+
+def stored(numbers):
+    """(recomputed intervals, places that do not follow, places without values) of one file."""
+    again, wrong, absent = [], [], []
+    for place, entry in stored_intervals(with_tests(numbers)):
+        ends = recomputed(entry)
+        if ends is None:
+            absent.append(place)
+            continue
+        again.append(ends)
+        if not close(ends, (entry["low"], entry["high"])):
+            wrong.append(place)
+    return again, wrong, absent
+
+
+def with_tests(numbers):
+    """A trained comparison whose planned tests carry the differences by seed that they were computed from."""
+    if not (isinstance(numbers, dict) and "differences" in numbers and "tests" in numbers):
+        return numbers
+    by = numbers["differences"]
+    return {**numbers, "tests": [t | {"values": by[t["arm"]][t["score"]]["values"]} for t in numbers["tests"]]}
+
+
+def printed(numbers, again):
+    """Intervals in the sentences and cells of a scene: (how many, those that no recomputed one rounds to)."""
+    lines = [*numbers.get("verdict", []), *(cell for row in numbers.get("table", [[], []])[1] for cell in row)]
+    pairs = [pair for line in lines for pair in PRINTED.findall(str(line))]
+    halves = [text for line in lines for text in HALVES.findall(str(line))]
+    flat = [(lo, hi) for low, high in again for lo, hi in zip(np.ravel(low), np.ravel(high), strict=True)]
+    strange = [f"[{a}, {b}]" for a, b in pairs if not any(rounds(a, lo) and rounds(b, hi) for lo, hi in flat)]
+    for text in halves:
+        mean, half = text.split(" ± ")
+        if not any(rounds(mean, (lo + hi) / 2) and rounds(half, (hi - lo) / 2) for lo, hi in flat):
+            strange.append(text)
+    return len(pairs) + len(halves), strange
+
+
+def rounds(text, value):
+    """Whether the value is printed like this with as many digits."""
+    digits = len(text.partition(".")[2])
+    return math.isfinite(value) and abs(float(text) - value) <= 0.5000001 * 10.0**-digits
+
+
+def judged(path):
+    """One line about a file, and what is wrong with it."""
+    numbers = read_json(path)
+    name = path.relative_to(RESULTS).as_posix()
+    again, wrong, absent = stored(numbers)
+    count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
+    line = (
+        f"{name}: {len(again)} recomputed, {len(absent)} without values; printed {count}, "
+        f"{count - len(strange)} of them recomputed"
+    )
+    faults = [f"{name}: {place} does not follow from its values" for place in wrong]
+    if name not in LACKING:
+        faults += [f"{name}: {place} carries no values" for place in absent]
+        faults += [f"{name}: printed {text} is none of the recomputed" for text in strange]
+    elif not absent and not strange:
+        faults.append(f"{name}: carries its values; take it out of LACKING")
+    return line, faults
+
+
+def main(check=False):
+    """Print every file that has intervals; returns the faults."""
+    faults = []
+    for path in sorted(RESULTS.rglob("*.json")):
+        line, own = judged(path)
+        faults += own
+        if not check and not line.endswith(": 0 recomputed, 0 without values; printed 0, 0 of them recomputed"):
+            reason = LACKING.get(path.relative_to(RESULTS).as_posix())
+            print(f"{line} ({reason})" if reason else line)
+    return faults
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="say only what does not follow; exit 1 if anything")
+    problems = main(parser.parse_args().check)
+    print("\n".join(problems[:40]))
+    sys.exit(1 if problems else 0)
