@@ -1,6 +1,7 @@
 """drop.json of scene 03 -> docs/dropping.md: curves, ablations, speed.
 
 python simulations/03_drop.py --full --source DIR --news FILE --plays FILE --out out/drop
+python simulations/03_drop.py --full --control --source DIR --news FILE --out out/drop
 python simulations/dropping_page.py out/drop     # store the numbers and the picture, write the page
 python simulations/dropping_page.py --check      # exit 1 if the page does not follow from the stored numbers
 """
@@ -10,13 +11,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from stage.drop_tables import COPY_NOTE, ablation_lines, copy_lines, curve_lines, ordering_lines, outcome, speed_lines
+from stage.drop_tables import (
+    COPY_NOTE,
+    ablation_lines,
+    copy_lines,
+    curve_lines,
+    ordering_lines,
+    outcome,
+    random_lines,
+    speed_lines,
+)
 from stage.page_file import read_json, write_or_check
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "dropping.md"
 PICTURE = ROOT / "docs" / "images" / "dropping.png"
 RESULTS = ROOT / "simulations" / "results" / "drop.json"
+CONTROL = RESULTS.with_name("drop_control.json")
 HEAD = """# Dropping sublayers, and putting a static gain in their place
 
 ```python
@@ -115,6 +126,7 @@ def page(numbers):
         f"The eight chosen layers are {static} for static gains, and {memory} for gains with memory.", "",
         "## Attention, MLP, blocks: by the mean and by the maximum", "", *ordering_lines(numbers),
         "## A repeated passage", "", COPY_NOTE, *copy_lines(numbers["copies"]), "",
+        "## Eight layers at random", "", *random_lines(read_json(CONTROL)), "",
         "## Ablations", "", *ablation_lines(numbers), "", "## Speed", "",
         *speed_lines(numbers["speed"]),
     ]  # fmt: skip
@@ -125,8 +137,9 @@ def main(folder=None, check=False):
     """Write the page, or compare it; returns whether it follows from the stored numbers."""
     if folder is not None:
         RESULTS.parent.mkdir(exist_ok=True)
-        shutil.copyfile(Path(folder) / "drop.json", RESULTS)
-        shutil.copyfile(Path(folder) / "drop.png", PICTURE)
+        for name, place in (("drop.json", RESULTS), ("drop.png", PICTURE), ("drop_control.json", CONTROL)):
+            if (Path(folder) / name).exists():
+                shutil.copyfile(Path(folder) / name, place)
     return write_or_check(PAGE, page(read_json(RESULTS)), check)
 
 

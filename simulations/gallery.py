@@ -32,6 +32,7 @@ most twelve rows; everything that a scene printed is in the file named below it.
 ROWS = 12
 # Which lines of a long verdict stand in the table; the first ones, unless said otherwise here.
 CHOSEN = {
+    "innovation": r"attention adds|of those|, centred",
     "prediction_error": r"^(holds|does NOT hold): (plain|RMS):|^plain: largest",
     "pronoun": r"КАШУ: d = (128|512)|signs",
     "drop": r"\b(8|15): \+",

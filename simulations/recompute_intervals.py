@@ -21,11 +21,14 @@ RESULTS = Path(__file__).parent / "results"
 PRINTED = re.compile(r"\d \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
 HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
 # Files whose runs kept no values by window, seed or draw, and why they were not run again.
+# What a scene prints of another file.
+ELSEWHERE = {"gallery/trained_loops.json": "train_loops.json"}
 OWN_RUN = "the run kept means alone, and takes longer than five minutes"
 LACKING = {
     "drop.json": f"{OWN_RUN}: the news and plays of scene 03; drop_control.json has its windows",
     "feedback_sign.json": OWN_RUN,
     "feedback_sign_news.json": OWN_RUN,
+    "observers.json": "the loss that a dictionary recovers kept its standard error alone",
     "gallery/drop.json": f"{OWN_RUN}: printed from drop.json",
     "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
     "gallery/query_memory.json": OWN_RUN,
@@ -87,6 +90,8 @@ def judged(path):
     numbers = read_json(path)
     name = path.relative_to(RESULTS).as_posix()
     again, wrong, absent = stored(numbers)
+    if name in ELSEWHERE:
+        again = again + stored(read_json(RESULTS / ELSEWHERE[name]))[0]
     count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
     line = (
         f"{name}: {len(again)} recomputed, {len(absent)} without values; printed {count}, "

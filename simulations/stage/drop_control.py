@@ -163,22 +163,22 @@ def control(runs, texts, size, named, signals):
     signals = {**signals, "Jacobian's norm": norms["values"]}
     for result in (*sets.values(), *alone.values()):
         result |= interval(result["values"])
-    drawn = [sets[name] for name in random]
+    random_sets = [sets[name] for name in random]
     return {
         "sets": sets, "alone": alone, "signals": signals,
-        "foretold": foretold(signals, alone, drawn, size.draws),
+        "foretold": foretold(signals, alone, random_sets, size.draws),
     }  # fmt: skip
 
 
 def control_lines(numbers):
     """What the control says, as Markdown lines of the page and of the verdict."""
     sets, foretold = numbers["sets"], numbers["foretold"]
-    drawn = sorted(result["mean"] for name, result in sets.items() if name.startswith("random"))
+    at_random = sorted(result["mean"] for name, result in sets.items() if name.startswith("random"))
     cosine = sets["by cosine"]["mean"]
-    below = sum(cost < cosine for cost in drawn)
+    below = sum(cost < cosine for cost in at_random)
     lines = [
-        f"{len(drawn)} random sets of {numbers['settings']['eight']} cost {drawn[0]:+.2f} to {drawn[-1]:+.2f}, median "
-        f"{np.median(drawn):+.2f}; {below} of them cost less than those by cosine",
+        f"{len(at_random)} random sets of {numbers['settings']['eight']} cost {at_random[0]:+.2f} to "
+        f"{at_random[-1]:+.2f}, median {np.median(at_random):+.2f}; {below} of them cost less than those by cosine",
         *(f"bare, {name}: {row(result)}" for name, result in sets.items() if not name.startswith("random")),
     ]
     for name, results in foretold.items():

@@ -1,6 +1,6 @@
 """x = p + v, F ~ g_p p + g_v v: does attention add what earlier tokens predict of the state, or take it away?
 
-This module measures for the scene `15_innovation.py` the gains of attention's contribution F along the prediction p of
+This module measures for the scene `16_innovation.py` the gains of attention's contribution F along the prediction p of
 a state and along its innovation v, layer by layer and document by document, beside controls and planted automata.
 """
 
@@ -16,7 +16,7 @@ from scipy.linalg import solve
 
 from ctrlattn.checkpoints.network.watch import watch
 from ctrlattn.files import atomic
-from stage.feedback_sign import rounded, window
+from stage.feedback_sign import window
 from stage.statistics import max_t
 
 Size = namedtuple("Size", "documents tokens folds strengths")
@@ -118,7 +118,7 @@ def predicted(Z, Y, fold):
     Products are in single precision: the signals are stored in half precision, and the penalty keeps the equations well
     conditioned.
     """
-    Z, Y = Z.astype(np.float32), Y.astype(np.float32)
+    Z, Y = (Z - Z.mean(0)).astype(np.float32), Y.astype(np.float32)  # a mean that dwarfs the rest would cancel
     parts = [Moments(Z[fold == k], Y[fold == k]) for k in range(fold.max() + 1)]
     out, mean, penalties = np.empty_like(Y), np.empty_like(Y), []
     for k in range(len(parts)):
@@ -248,7 +248,7 @@ def summary(values):
         for name in ("share of the variance", "share of the token alone", "squared size")
         if text[name].size
     }
-    return {**layers, "intervals": {name: rounded(max_t(rows.round(5))) for name, rows in differences.items()}}
+    return {**layers, "intervals": {name: max_t(rows.round(5)) for name, rows in differences.items()}}
 
 
 def gap(pairs):

@@ -83,3 +83,38 @@ def test_half_against_eight_is_judged_by_the_error_of_the_difference(scene):
     eight = {"test": {"increase": 0.33, "standard_error": 0.03}}
     assert beyond({"test": {"increase": 0.20, "standard_error": 0.04}}, eight, "test").startswith("less")  # .13 > .10
     assert beyond({"test": {"increase": 0.24, "standard_error": 0.04}}, eight, "test").startswith("not")  # .09 < .10
+
+
+def test_the_control_draws_sets_and_pairs_costs_by_document(scene, tmp_path, capsys):
+    numbers = scene.main(tmp_path, control=True)
+    capsys.readouterr()
+    assert scene.main(tmp_path, control=True) == numbers
+    assert capsys.readouterr().err == ""  # no set is measured again
+    sets = {name: result for name, result in numbers["sets"].items() if name.startswith("random")}
+    assert all(len(set(result["layers"])) == 2 for result in sets.values())
+    whole = json.loads((tmp_path / "drop_runs" / "control_whole.json").read_text())["result"]["losses"]
+    without = json.loads((tmp_path / "drop_runs" / "control_alone_1.json").read_text())["result"]["losses"]
+    assert numbers["alone"]["1"]["values"] == pytest.approx(np.subtract(without, whole), abs=1e-5)
+    assert json.loads((tmp_path / "drop_control.json").read_text())["run"]["plan_sha256"] == numbers["settings"]["plan"]
+
+
+def test_a_correlation_of_ranks_has_its_interval(scene):
+    from stage.drop_control import foretold, spearman
+
+    cost = np.arange(12.0)
+    same, none = spearman(np.exp(cost), cost, 200), spearman([0, 1] * 6, cost, 200)
+    assert (same["mean"], same["low"], same["high"]) == pytest.approx((1.0, 1.0, 1.0))
+    assert none["low"] < 0 < none["high"]
+    alone = {str(i): {"values": [v, v]} for i, v in enumerate([3.0, 1.0, 2.0])}
+    sets = [{"layers": layers, "values": [sum(layers)]} for layers in ([0, 1], [1, 2], [0, 2])]
+    result = foretold({"place": [0.0, 1.0, 2.0]}, alone, sets, 20)
+    assert result["place"]["alone"]["mean"] == pytest.approx(-0.5)  # 1 - 6 (4 + 1 + 1)/(3 (9 - 1))
+    assert result["place"]["sets"]["mean"] == pytest.approx(1.0)
+
+
+def test_the_control_has_students_half_widths(scene):
+    from scipy.stats import t
+    from stage.drop_tables import cell
+
+    part = {"test": {"increase": 0.5, "standard_error": 0.1}}
+    assert cell(part, "test") == f"+0.500 ± {t.ppf(0.975, 15) * 0.1:.3f}"
