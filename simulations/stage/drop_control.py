@@ -5,14 +5,12 @@ what each layer costs alone, and which signal of a layer says so beforehand.
 """
 
 import json
-import warnings
 from collections import namedtuple
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from ctrlattn.checkpoints import drop, evaluate, load
 from ctrlattn.checkpoints.measure.layer_functions import layer_functions
@@ -20,7 +18,7 @@ from ctrlattn.checkpoints.network.watch import watch
 from stage.drop import Runs
 from stage.feedback_sign import tiny_llama, window
 from stage.page_file import read_json
-from stage.statistics import interval
+from stage.statistics import interval, spearman
 
 Size = namedtuple("Size", "documents tokens sets eight probed draws")
 
@@ -84,17 +82,6 @@ def jacobian_norms(checkpoint, documents):
             change = (outputs[1] - outputs[0]).norm(dim=-1) / (length[:, 0] * STEP)
             squares[layer] += float(change[1:].square().mean()) / len(documents)  # without the token that rests
     return np.sqrt(squares)
-
-
-def spearman(signal, cost, draws):
-    """Spearman's rank correlation over layers with its bootstrap interval (95 %, percentiles, seed 0)."""
-    signal, cost, rng = np.asarray(signal), np.asarray(cost), np.random.default_rng(0)
-    at = rng.integers(len(cost), size=(draws, len(cost)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a draw of one layer alone has no ranks, which nanquantile leaves out
-        values = [spearmanr(signal[rows], cost[rows]).statistic for rows in at]
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return {"mean": float(spearmanr(signal, cost).statistic), "low": float(low), "high": float(high)}
 
 
 def foretold(signals, alone, sets, draws):

@@ -7,12 +7,12 @@ returns carries what it was computed from, so that `recompute_intervals.py` can 
 import math
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, rankdata
 
 from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.nn.experiment import statistics
 
-__all__ = ["half_width", "interval", "max_t", "recomputed", "standard_error", "stored_intervals", "wilson"]
+__all__ = ["half_width", "interval", "max_t", "recomputed", "spearman", "standard_error", "stored_intervals", "wilson"]
 
 
 def half_width(values, comparisons=1):
@@ -78,6 +78,24 @@ def max_t(values, draws=4000, seed=0):
     }
 
 
+def spearman(signal, cost, draws):
+    """Spearman's rank correlation with its bootstrap interval over pairs (95 %, percentiles, seed 0), and the pairs.
+
+    >>> spearman([1.0, 2.0, 4.0], [1.0, 3.0, 9.0], 50)["mean"]
+    1.0
+    """
+    signal, cost, rng = np.asarray(signal, dtype=float), np.asarray(cost, dtype=float), np.random.default_rng(0)
+    at = rng.integers(len(cost), size=(draws, len(cost)))
+    rows = np.vstack([np.arange(len(cost)), at])
+    ranks = [rankdata(values[rows], axis=1) - (len(cost) + 1) / 2 for values in (signal, cost)]
+    sizes = [(rank**2).sum(1) for rank in ranks]
+    with np.errstate(invalid="ignore"):  # a draw of equal values has no ranks, which nanquantile leaves out
+        values = (ranks[0] * ranks[1]).sum(1) / np.sqrt(sizes[0] * sizes[1])
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    ends = {"mean": round(float(values[0]), 12), "low": float(low), "high": float(high)}
+    return {**ends, "signal": signal.tolist(), "cost": cost.tolist(), "draws": draws}
+
+
 def standard_errors(values):
     """s/sqrt(n) of each column."""
     return values.std(0, ddof=1) / math.sqrt(len(values))
@@ -87,6 +105,8 @@ def recomputed(stored):
     """(low, high) of a stored interval from what it carries; None where it carries nothing to compute it from."""
     if "hits" in stored:
         again = wilson(stored["hits"], stored["n"])
+    elif "cost" in stored and "signal" in stored:
+        again = spearman(stored["signal"], stored["cost"], stored["draws"])
     elif "draws" in stored and "values" in stored:
         again = max_t(stored["values"], stored["draws"], stored["seed"])
     elif "counts" in stored and "right" in stored:  # of a forecast: right and false alarms, right silences, missed

@@ -99,7 +99,8 @@ def test_the_control_draws_sets_and_pairs_costs_by_document(scene, tmp_path, cap
 
 
 def test_a_correlation_of_ranks_has_its_interval(scene):
-    from stage.drop_control import foretold, spearman
+    from stage.drop_control import foretold
+    from stage.statistics import spearman
 
     cost = np.arange(12.0)
     same, none = spearman(np.exp(cost), cost, 200), spearman([0, 1] * 6, cost, 200)

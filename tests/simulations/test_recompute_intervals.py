@@ -46,9 +46,6 @@ def test_a_changed_value_a_wrong_print_and_absent_values_are_faults(script, tmp_
     assert "scene.json: /x carries no values" in judged(script, tmp_path, monkeypatch, absent)
     monkeypatch.setattr(script, "LACKING", {"scene.json": "an old run"})
     assert judged(script, tmp_path, monkeypatch, absent) == []
-    assert judged(script, tmp_path, monkeypatch, scene_of()) == [
-        "scene.json: carries its values; take it out of LACKING"
-    ]
 
 
 def test_an_interval_of_a_share_is_no_interval_of_a_mean(script, tmp_path, monkeypatch):
