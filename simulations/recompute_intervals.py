@@ -63,11 +63,15 @@ def stored(numbers):
 
 
 def with_tests(numbers):
-    """A trained comparison whose planned tests carry the differences by seed that they were computed from."""
-    if not (isinstance(numbers, dict) and "differences" in numbers and "tests" in numbers):
+    """A trained comparison whose planned tests carry arm - factor * the arm it is tested against, seed by seed."""
+    if not (isinstance(numbers, dict) and "differences" in numbers and numbers.get("tests")):
         return numbers
-    by = numbers["differences"]
-    return {**numbers, "tests": [t | {"values": by[t["arm"]][t["score"]]["values"]} for t in numbers["tests"]]}
+    tests = []
+    for test in numbers["tests"]:
+        score, against = test["score"], numbers["arms"][numbers["plan"]["against"]]
+        arm, other = (np.array(row[score]["values"], dtype=float) for row in (numbers["arms"][test["arm"]], against))
+        tests.append({**test, "values": (arm - test["factor"] * other).tolist()})
+    return {**numbers, "tests": tests}
 
 
 def printed(numbers, again):
