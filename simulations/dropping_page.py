@@ -11,16 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from stage.drop_tables import (
-    COPY_NOTE,
-    ablation_lines,
-    copy_lines,
-    curve_lines,
-    ordering_lines,
-    outcome,
-    random_lines,
-    speed_lines,
-)
+from stage import drop_tables as tables
 from stage.page_file import read_json, write_or_check
 
 ROOT = Path(__file__).parents[1]
@@ -121,14 +112,14 @@ def page(numbers):
     )
     parts = [
         "## Increase of the loss in nats per token, ± half of Student's 95 % interval over windows", "", where, "",
-        f"![curves]({PICTURE.relative_to(PAGE.parent).as_posix()})", "", *outcome(numbers), "",
-        *curve_lines(numbers["curves"]), "",
+        f"![curves]({PICTURE.relative_to(PAGE.parent).as_posix()})", "", *tables.outcome(numbers), "",
+        *tables.curve_lines(numbers["curves"]), "",
         f"The eight chosen layers are {static} for static gains, and {memory} for gains with memory.", "",
-        "## Attention, MLP, blocks: by the mean and by the maximum", "", *ordering_lines(numbers),
-        "## A repeated passage", "", COPY_NOTE, *copy_lines(numbers["copies"]), "",
-        "## Eight layers at random", "", *random_lines(read_json(CONTROL)), "",
-        "## Ablations", "", *ablation_lines(numbers), "", "## Speed", "",
-        *speed_lines(numbers["speed"]),
+        "## Attention, MLP, blocks: by the mean and by the maximum", "", *tables.ordering_lines(numbers),
+        "## A repeated passage", "", tables.COPY_NOTE, *tables.copy_lines(numbers["copies"]), "",
+        "## Eight layers at random", "", *tables.random_lines(read_json(CONTROL)), "",
+        "## Ablations", "", *tables.ablation_lines(numbers), "", "## Speed", "",
+        *tables.speed_lines(numbers["speed"]),
     ]  # fmt: skip
     return HEAD + "\n".join(parts) + "\n" + LIMITS
 
