@@ -17,7 +17,7 @@ the same tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5);
 layers 12 to 20, where SmolLM2 has its attention sink, the first token feeds back negatively. On news (gensim's
 lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other tokens is
 smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in 5 of
-MiniLM. The states were not centred. Scene 17 centres them, with a test that can find what it looks for: there
+MiniLM. The states were not centred. Scene 18 centres them, with a test that can find what it looks for: there
 the predictable part is added.
 
 How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token

@@ -200,7 +200,7 @@ compared with each other. The unit of an interval in the first table is a docume
 a layer or a set (bootstrap, 95 %).
 """
 FORETOLD_NOTE = """The residual is the share of a layer's contribution that no linear map of the token alone has, times
-the contribution's squared length over the stream's (both from scene 17). A set is foretold by the sum over its layers.
+the contribution's squared length over the stream's (both from scene 18). A set is foretold by the sum over its layers.
 The goals above (.100, .075, .380, .250 nats and 65 %) are this project's own and no publication's.
 """
 

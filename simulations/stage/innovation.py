@@ -1,6 +1,6 @@
 """x = p + v, F ~ g_p p + g_v v: does attention add what earlier tokens predict of the state, or take it away?
 
-This module measures for the scene `17_innovation.py` the gains of attention's contribution F along the prediction p of
+This module measures for the scene `18_innovation.py` the gains of attention's contribution F along the prediction p of
 a state and along its innovation v, layer by layer and document by document, beside controls and planted automata.
 """
 

@@ -1,4 +1,4 @@
-"""This module draws what attention does with the predictable part of a state for the scene `17_innovation.py`."""
+"""This module draws what attention does with the predictable part of a state for the scene `18_innovation.py`."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -27,7 +27,7 @@ not see. The plan's whole networks of automata were not run. Gemma-3 was measure
 permuted tokens and for the table: its layer 0 is below 0 on raw and centred states, as is its map of the token alone;
 centred states are below 0 in five more of its 18 layers, where raw states are above. It stays undecided.
 
-    python simulations/17_innovation.py [--full --text FILE [--smollm2 FILE] --gemma3 FILE] --out DIR
+    python simulations/18_innovation.py [--full --text FILE [--smollm2 FILE] --gemma3 FILE] --out DIR
 """
 
 from pathlib import Path
