@@ -33,6 +33,8 @@ LACKING = {
     "gallery/signs_in_training.json": "printed from signs_in_training.json",
     "unstable_in_training.json": "the runs of each seed stand beside the intervals, which do not carry them",
     "gallery/unstable_in_training.json": "printed from unstable_in_training.json",
+    "span_search.json": "its cells stand as mean and half width",
+    "gallery/span_search.json": "printed from span_search.json",
     "gallery/bilateral.json": OWN_RUN,
     "gallery/drop.json": f"{OWN_RUN}: printed from drop.json",
     "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
