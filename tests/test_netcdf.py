@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import h5netcdf
 import h5py
@@ -293,6 +295,53 @@ def test_r_reads_it(file, tmp_path):
             **{name: facts[name][0] for name in ("model", "Conventions", "units")},
         }
     )
+
+
+def lines_of_the_page(mark):
+    """The lines of docs/results.md that end with this comment, in order."""
+    page = (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    block = page[page.index("```text") :].split("```")[1]
+    return [line.rpartition(mark)[0].rstrip() for line in block.splitlines() if line.endswith(mark)]
+
+
+@pytest.fixture
+def poles(tmp_path, monkeypatch):
+    """results.nc in the working directory: its poles sum to 6 - 1.5i."""
+    monkeypatch.chdir(tmp_path)
+    values = {"pole": (("layer", "mode"), [[1 + 2j, -0.5j], [2 - 3j, 3]])}
+    netcdf.save(tmp_path / "results.nc", xr.Dataset(values, coords={"preset": ("preset", TEXTS[:1])}))
+
+
+def test_the_snippets_of_the_page_for_the_shell_and_for_python(poles):
+    (line,) = lines_of_the_page("# netCDF4-python")
+    pytest.importorskip("netCDF4")
+    assert said(sys.executable, "-c", f"import netCDF4; {line}; print(complex(z.sum()))").strip() == "(6-1.5j)"
+    (line,) = lines_of_the_page("# shell")
+    words = line.split()
+    assert "pole_real =" in said(program(words[0]), *words[1:])
+
+
+@pytest.mark.slow
+def test_the_snippets_of_the_page_for_octave(poles):
+    octave = program("octave")
+    (plain,) = lines_of_the_page("% Octave without a package")
+    assert said(octave, "-qf", "--eval", f"{plain} printf('%g', sum(s.pole_real(:)))") == "6"
+    if "installed" not in said(octave, "-qf", "--eval", "if !isempty(pkg('list', 'netcdf')), disp('installed'), end"):
+        pytest.skip("the netcdf package of Octave is not installed")
+    (numbers,), (texts,) = lines_of_the_page("% Octave"), lines_of_the_page("% Octave: texts")
+    told = said(octave, "-q", "--eval", f"{numbers} printf('%g %g\\n', real(sum(z(:))), imag(sum(z(:)))); t = {texts}")
+    assert told.startswith("6 -1.5\n")
+    assert TEXTS[0] in told
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_page_for_r(poles):
+    script = program("Rscript")
+    if "TRUE" not in said(script, "-e", 'cat(requireNamespace("ncdf4", quietly = TRUE))'):
+        pytest.skip("the package ncdf4 of R is not installed")
+    page = (Path(__file__).parent.parent / "docs" / "results.md").read_text(encoding="utf-8")
+    code = page[page.index("library(ncdf4)") : page.index("# R\n")]
+    assert said(script, "-e", f"{code}\ncat(Re(sum(z)), Im(sum(z)))") == "6 -1.5"
 
 
 def test_results_has_the_same_writer():
