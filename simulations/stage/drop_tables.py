@@ -201,7 +201,7 @@ a layer or a set (bootstrap, 95 %).
 """
 FORETOLD_NOTE = """The residual is the share of a layer's contribution that no linear map of the token alone has, times
 the contribution's squared length over the stream's (both from scene 18). A set is foretold by the sum over its layers.
-The residual and the size of the gain are not in the plan: they were added after the costs and two signals had been seen.
+The residual and the size of the gain are not in the plan: they came after the costs and two signals had been seen.
 The goals above (.100, .075, .380, .250 nats and 65 %) are this project's own and no publication's.
 """
 
