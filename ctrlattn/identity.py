@@ -112,10 +112,14 @@ class FilesDigest:
         ------
         InputError
             A file was changed meanwhile: the work may have read one half of the old and one of the new.
+        RuntimeError
+            The block is left, and the thread was ended with it.
         """
         self._thread.join()
         if self._error is not None:
             raise self._error
+        if not self._digest:
+            raise RuntimeError("the digest of files must be asked for inside the block that it is taken beside")
         for path, before, after in zip(self._paths, self._states, self._read_states(), strict=True):
             if before != after:
                 raise InputError(f"{path}: was changed while it was read: start again when nothing writes to it")
@@ -123,9 +127,11 @@ class FilesDigest:
 
     def _work(self) -> None:
         try:
-            self._digest = of_files(self._paths, stop=self._ended)
+            whole = of_files(self._paths, stop=self._ended)
         except OSError as error:
             self._error = error
+        else:  # that of a part of the files is none
+            self._digest = "" if self._ended.is_set() else whole
 
     def _read_states(self) -> list[tuple[int, ...]]:
         facts = [path.stat() for path in self._paths]

@@ -122,6 +122,8 @@ def test_a_block_that_ends_early_ends_the_thread(tmp_path, monkeypatch):
     count = len(read)
     assert not files._thread.is_alive()
     assert len(read) == count
+    with pytest.raises(RuntimeError, match="inside the block"):  # the digest of a part is none of the file
+        files.digest()
 
 
 def test_work_of_another_digest_or_of_none_is_left_alone(tmp_path):
