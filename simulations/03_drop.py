@@ -9,7 +9,8 @@ whole network. A passage said twice, at two distances, shows what is left of cop
 
 What it shows, --full, on SmolLM2-135M. On news a gain wins back most of what a bare drop costs; half of all attention
 layers with static gains cost as much as eight without, within the errors. The choice of layers adds nothing to the
-gains by itself: in layers of least cosine importance they do as well on news, and better on plays. On plays gains that
+gains by itself: in layers of least cosine importance they do as well on news, and cost less on plays at 15 layers (at
+eight not beyond the errors). On plays gains that
 were fitted to news win back next to nothing, and news set in lines or repeating itself does not help; with half of the
 calibration from plays most is won back on both. What a gain knows is its text. Gains with memory know the layer's own
 values too: fitted to news they win back more than half on plays, and half of all attention costs less on news than

@@ -16,9 +16,10 @@ from ctrlattn.checkpoints import drop, evaluate, load
 from ctrlattn.checkpoints.measure.layer_functions import layer_functions
 from ctrlattn.checkpoints.network.watch import watch
 from stage.drop import Runs
+from stage.drop_foretold import foretold
 from stage.feedback_sign import tiny_llama, window
 from stage.page_file import read_json
-from stage.statistics import interval, spearman
+from stage.statistics import interval
 
 Size = namedtuple("Size", "documents tokens sets eight probed draws")
 
@@ -84,19 +85,6 @@ def jacobian_norms(checkpoint, documents):
     return np.sqrt(squares)
 
 
-def foretold(signals, alone, sets, draws):
-    """{signal: {"alone": Spearman with the cost of each layer, "sets": of its sum with the cost of a random set}}."""
-    single = [np.mean(alone[str(i)]["values"]) for i in range(len(alone))]
-    joint = [np.mean(result["values"]) for result in sets]
-
-    def both(signal):  # a set is foretold by the sum over its layers
-        sums = [sum(signal[i] for i in result["layers"]) for result in sets]
-        return {"alone": spearman(signal, single, draws), "sets": spearman(sums, joint, draws)}
-
-    signals = {**signals, "cost alone": single}
-    return {name: both(np.asarray(signal).tolist()) for name, signal in signals.items()}
-
-
 def stored_signals():
     """{signal: (layers,)} of SmolLM2 as scenes 03, 08 and 15 stored them."""
     gain = read_json(RESULTS / "feedback_sign_news.json")["networks"]["SmolLM2-135M"]["layers"]["trained"]["gain"]
@@ -108,6 +96,7 @@ def stored_signals():
         "gain": gain.tolist(),
         "size of the gain": np.abs(gain).tolist(),
         "share that no map of the token has": (1 - alone).tolist(),
+        "squared length": size.tolist(),
         "residual of the token's map": ((1 - alone) * size).tolist(),
     }
 

@@ -28,7 +28,7 @@ SMALL = {"depths": [3], "seeds": [900, 901], "gains": [0.5, 1.6], "size": {"dim"
 
 
 class RandomSigns(Actuator):
-    """u = s C(z) e with a fixed random sign s for each feature of a head: the same size of u, and no law."""
+    """u = s C(z) e with a fixed random sign s for each feature of a head: the same gain, no consistent sign."""
 
     def __init__(self, controller, signs):
         super().__init__(controller)
