@@ -1,6 +1,7 @@
 """Every test that asks for `xp` runs on numpy and on torch; no test may change global state."""
 
 import gc
+import signal
 import sys
 from pathlib import Path
 
@@ -30,11 +31,18 @@ def xp(request):
 
 @pytest.fixture(autouse=True)
 def _nothing_global():
-    """A test leaves numpy's error handling and torch's default dtype as it found them."""
+    """A test leaves numpy's error handling, torch's default dtype and the handlers of signals as it found them.
+
+    A program that ends gives signals back to the system, so that handlers are restored: a later interrupt of a test
+    would end the worker that runs it.
+    """
     import torch
 
     before = (np.geterr(), torch.get_default_dtype(), torch.is_grad_enabled())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     assert (np.geterr(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
 
 

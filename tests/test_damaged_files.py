@@ -267,7 +267,7 @@ def test_sizes_that_the_weights_have_not_are_refused_before_they_are_made(name, 
     network(tmp_path)
     content = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**content, name: value}))
-    with pytest.raises(InputError, match=r"config\.json wants [0-9]+ numbers as weights, the files hold"):
+    with pytest.raises(InputError, match=r"its configuration wants [0-9]+ numbers as weights, the files hold"):
         load(tmp_path)
 
 
