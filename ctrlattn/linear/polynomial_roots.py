@@ -103,10 +103,10 @@ def _square_free(p: Integers) -> list[tuple[Integers, int]]:
     """(factor, multiplicity), each factor with simple roots (Yun)."""
     if len(p) < 2:
         return []
-    if len(p) == 2 or _coprime_mod_prime(p, _derivative(p)):
+    if len(p) == 2 or _coprime_mod_prime(p, derivative(p)):
         return [(p, 1)]
     factors, multiplicity = [], 1
-    common = _greatest_divisor(p, _derivative(p))
+    common = _greatest_divisor(p, derivative(p))
     w = _quotient(p, common)
     while len(w) > 1:
         y = _greatest_divisor(w, common)
@@ -117,7 +117,7 @@ def _square_free(p: Integers) -> list[tuple[Integers, int]]:
     return factors
 
 
-def _derivative(p: Integers) -> Integers:
+def derivative(p: Integers) -> Integers:
     n = len(p) - 1
     return [c * (n - k) for k, c in enumerate(p[:-1])]
 

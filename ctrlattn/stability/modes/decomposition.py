@@ -15,7 +15,7 @@ from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.boundary import EPS
 from ctrlattn.loop import Loop
-from ctrlattn.stability.modes.exact_gains import derivative, parallel_points, values_at
+from ctrlattn.stability.modes.exact_gains import Polynomial, parallel_points, slope, values_at
 from ctrlattn.stability.modes.gain_pencils import (
     Parts,
     mode_matrices,
@@ -137,7 +137,8 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     """
     z = np.exp(1j * np.atleast_1d(require_real("omega", omega)))
     alpha, over = _one_mode(loop, axes, a, "gain_boundary"), parts(loop, axes)
-    p0, p1, p2 = _values(over, alpha, z)
+    fixed, terms = mode_polynomials(over, alpha)
+    p0, p1, p2 = _values((fixed, *terms), z)
     cross = _cross(p1, p2)
     dependent = np.abs(cross) <= _DEPENDENT * np.abs(p1) * np.abs(p2)  # as where a system has a zero
     safe = np.where(dependent, 1.0, cross)
@@ -171,9 +172,11 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
     (1.0, 0.0, 0.0)
     """
     alpha, over = _one_mode(loop, axes, a, "gain_lines"), parts(loop, axes)
+    fixed, terms = mode_polynomials(over, alpha)
+    points = _line_points(fixed, terms)
     lines: list[tuple[float, float, float]] = []
-    for z in _line_points(over, alpha):
-        line = _line(*(complex(value[0]) for value in _values(over, alpha, np.array([z]))))
+    for z, *values in zip(points, *_values((fixed, *terms), points), strict=True):
+        line = _line(*map(complex, values))
         if line is None or any(np.allclose(line, other, rtol=_ONE_LINE, atol=_ONE_LINE) for other in lines):
             continue
         c1, c2, c0 = line
@@ -184,14 +187,13 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
     return lines
 
 
-def _line_points(over: Parts, a: complex) -> list[complex]:
+def _line_points(fixed: Polynomial, terms: Sequence[Polynomial]) -> np.ndarray:
     """Where on the circle the terms can be parallel: 1 and -1, where all are real, and roots of exact numbers."""
-    p0, (p1, p2) = mode_polynomials(over, a)
-    points = parallel_points(p1, p2)
+    points = parallel_points(*terms)
     if points is None:  # parallel everywhere, as skip and feedback of a real mode: the fixed term decides
-        both = (parallel_points(p0, p) for p in (p1, p2))
+        both = (parallel_points(fixed, p) for p in terms)
         points = np.concatenate([[], *(z for z in both if z is not None)])
-    return [1.0, -1.0, *points.tolist()]
+    return np.concatenate([[1.0, -1.0], points]).astype(complex)
 
 
 def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] | None:
@@ -270,19 +272,18 @@ def _slice(modes: np.ndarray, over: Parts, first: float, quantity: str) -> list[
     return inside
 
 
-def _values(over: Parts, a: complex, z: np.ndarray) -> list[np.ndarray]:
-    """p_0, p_1, p_2 at points (m,) of the circle; 0 where a root is as near as the next double."""
-    fixed, terms = mode_polynomials(over, a)
-    pairs = [(values_at(p, z), values_at(derivative(p), z)) for p in (fixed, *terms)]
-    return [np.where(np.abs(value) <= _NEXT_DOUBLE * np.abs(slope), 0.0, value) for value, slope in pairs]
+def _values(polynomials: Sequence[Polynomial], z: np.ndarray) -> list[np.ndarray]:
+    """Each polynomial at points (m,) of the circle; 0 where a root is as near as the next double."""
+    pairs = [(values_at(p, z), values_at(slope(p), z)) for p in polynomials]
+    return [np.where(np.abs(value) <= _NEXT_DOUBLE * np.abs(falls), 0.0, value) for value, falls in pairs]
 
 
 def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, quantity: str) -> None:
     """The second way: the closed-loop state matrix M at gains (m, 2) has the eigenvalue z, M - zI being singular."""
     if not len(gains):
         return
-    matrices = mode_matrices(over, a, gains) - z[:, None, None] * np.eye(mode_matrices(over, a, gains[0]).shape[-1])
-    sigma = np.linalg.svd(matrices, compute_uv=False)
+    matrices = mode_matrices(over, a, gains)
+    sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)
     if np.any(sigma[:, -1] > _SINGULAR * sigma[:, 0]):
         worst = int(np.argmax(sigma[:, -1] / sigma[:, 0]))
         raise ArithmeticError(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.linear.polynomial_roots import integer_roots
+from ctrlattn.linear.polynomial_roots import derivative, integer_roots
 
 _LAST_DIGITS = 4 * float(np.finfo(float).eps)
 
@@ -124,10 +124,9 @@ def combined(fixed: Polynomial, terms: Sequence[Polynomial], gains: Sequence[flo
     return Polynomial(re, im)
 
 
-def derivative(p: Polynomial) -> Polynomial:
+def slope(p: Polynomial) -> Polynomial:
     """p'(z)."""
-    re, im = ([(len(part) - 1 - k) * x for k, x in enumerate(part[:-1])] for part in p)
-    return Polynomial(re or [Fraction(0)], im or [Fraction(0)])
+    return Polynomial(*(derivative(part) or [0] for part in p))
 
 
 def moduli(p: Polynomial) -> Polynomial:

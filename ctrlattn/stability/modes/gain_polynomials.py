@@ -18,7 +18,7 @@ from ctrlattn.linear.boundary import EPS
 from ctrlattn.linear.modes import mode
 from ctrlattn.linear.polynomial_roots import integer_roots
 from ctrlattn.loop import Loop, require_scalar_gains
-from ctrlattn.stability.modes.exact_gains import Polynomial, combined, derivative, moduli, over_integers, values_at
+from ctrlattn.stability.modes.exact_gains import Polynomial, combined, moduli, over_integers, slope, values_at
 from ctrlattn.stability.modes.gain_pencils import Parts, mode_matrices, mode_polynomials, parts, require_values
 
 _PID = ("kp", "ki", "kd")
@@ -100,11 +100,11 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     fixed, terms = mode_polynomials(over, alpha)
     p = combined(fixed, terms, present.tolist())
     poles = _poles(p, mode_matrices(over, alpha, present))
-    slope = values_at(derivative(p), poles)
+    falls = values_at(slope(p), poles)
     # The last digits of the given gains part a double root by their root: closer poles have no derivative.
     size = np.abs(values_at(moduli(p), np.abs(poles)))
-    repeated = np.abs(slope) <= 1e-7 * size
-    moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, slope) for term in terms])
+    repeated = np.abs(falls) <= 1e-7 * size
+    moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])
     moved = moved.T.reshape(len(poles), len(gains))
     if not repeated.any():
         _require_traces(over, alpha, present, poles, moved)
@@ -117,12 +117,12 @@ def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
     poles = np.linalg.eigvals(matrix).astype(complex) if any(whole.im) else integer_roots(whole.re)
     for _ in range(_POLISH if any(whole.im) else 0):
         step = values_at(p, poles)
-        slope = values_at(derivative(p), poles)
+        falls = values_at(slope(p), poles)
         apart = poles[:, None] - poles
         # Ehrlich and Aberth: Newton's step, which the other roots push away.
         near = np.abs(apart) <= EPS * np.abs(poles)
         push = np.sum(np.where(near, 0.0, 1 / np.where(near, 1.0, apart)), axis=1)
-        below = slope - step * push
+        below = falls - step * push
         step = np.divide(step, below, out=np.zeros_like(step), where=below != 0)
         poles = poles - step
         if np.all(np.abs(step) <= EPS * np.abs(poles)):
