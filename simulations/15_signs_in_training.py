@@ -51,15 +51,11 @@ from stage.running import command, save
 from stage.signs_in_training import material, measure_attention, measure_reads
 from stage.signs_in_training_picture import draw
 from stage.trained_loops import words_of
+from stage.verdict import signed
 
 from ctrlattn.files import output_directory
 
 SIGN = {"less": "< 0", "greater": "> 0", "two-sided": "is not 0"}
-
-
-def interval_of(test):
-    """Mean and interval in words."""
-    return f"{test['mean']:+.3f} [{test['low']:+.3f}, {test['high']:+.3f}]"
 
 
 def verdict(numbers):
@@ -71,10 +67,10 @@ def verdict(numbers):
         lines.append(f"{kind}: {seeds} seeds, {steps} steps, plan {part['plan']['sha256'][:12]}")
         for name, test in part["tests"].items():
             p = f"p by sign flips {test['p_sign_flip']:.3g}, by Holm {test['p_holm']:.3g}"
-            lines.append(f"{words_of(test)}: {name} {SIGN[test['direction']]} ({interval_of(test)}, {p})")
+            lines.append(f"{words_of(test)}: {name} {SIGN[test['direction']]} ({signed(test)}, {p})")
         for arm, row in part["intervals"].items():
             gains = part.get("gains", {}).get(arm, {})
-            learned = "".join(f"; gain of {read} {interval_of(gain)}" for read, gain in gains.items())
+            learned = "".join(f"; gain of {read} {signed(gain)}" for read, gain in gains.items())
             lines.append(
                 f"{kind}, {arm}: loss {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], rate "
                 f"{part['arms'][arm]['rate']:g}{learned}"
@@ -90,7 +86,7 @@ def verdict(numbers):
 def table(numbers):
     """Head and rows of the gallery: the tests of both plans but their controls without attention."""
     rows = [
-        [name, interval_of(test), f"{test['p_sign_flip']:.3g}", f"{test['p_holm']:.3g}", words_of(test)]
+        [name, signed(test), f"{test['p_sign_flip']:.3g}", f"{test['p_holm']:.3g}", words_of(test)]
         for kind in ("reads", "attention")
         for name, test in numbers[kind]["tests"].items()
         if "without attention" not in name

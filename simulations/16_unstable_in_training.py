@@ -35,6 +35,7 @@ from stage.plan_file import read_plan
 from stage.running import command, save
 from stage.unstable_in_training import SCORES, SMALL, measure
 from stage.unstable_in_training_picture import draw
+from stage.verdict import signed
 
 from ctrlattn.files import output_directory
 
@@ -47,11 +48,6 @@ WORDS = {
 }
 
 
-def interval_of(row):
-    """Mean and interval in words."""
-    return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-
-
 def verdict(numbers):
     """The scene in words, from its numbers."""
     lines = [f"plan {numbers['plan']['sha256'][:12]}; beyond the boundary less within it, mean over seeds [95 %]"]
@@ -60,8 +56,8 @@ def verdict(numbers):
             law, random, both = (row["jumps"][name][score] for name in ("law", "random signs", "law less random signs"))
             beyond = "beyond" if both["low"] > 0 or both["high"] < 0 else "not beyond"
             lines.append(
-                f"depth {depth}, {len(row['seeds'])} seeds, {WORDS[score]}: law {interval_of(law)}, random signs "
-                f"{interval_of(random)}; {beyond} random signs: {interval_of(both)}"
+                f"depth {depth}, {len(row['seeds'])} seeds, {WORDS[score]}: law {signed(law)}, random signs "
+                f"{signed(random)}; {beyond} random signs: {signed(both)}"
             )
         status = [s for laws in row["runs"].values() for run in laws.values() for s in run["status"]]
         lines.append(f"depth {depth}: of {len(status)} runs learned: {status.count('learned')}")
@@ -71,7 +67,7 @@ def verdict(numbers):
 def table(numbers):
     """Head and rows of the gallery: the jump of each score at the boundary."""
     rows = [
-        [f"{depth}, {WORDS[score]}", *(interval_of(jumps[score]) for jumps in row["jumps"].values())]
+        [f"{depth}, {WORDS[score]}", *(signed(jumps[score]) for jumps in row["jumps"].values())]
         for depth, row in numbers["depths"].items()
         for score in SCORES
     ]

@@ -36,8 +36,9 @@ being below 0: it stays undecided.
 from pathlib import Path
 
 from stage.feedback_sign import documents, missing_packages, sources_of, spans
-from stage.innovation import CONDITIONS, judged, measured, per_layer, planned, planting, records_of, summary
+from stage.innovation import CONDITIONS, Size, judged, measured, per_layer, planting, records_of, summary
 from stage.innovation_picture import draw
+from stage.plan_file import read_size
 from stage.running import command, save
 
 from ctrlattn.files import output_directory
@@ -82,7 +83,7 @@ def cell(row, layer):
 
 def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None, planted=(), only=NETWORKS):
     """Measure what is missing, draw, write innovation.json and .png under `out`; returns the numbers."""
-    size, plan = planned(full)
+    size, plan = read_size("innovation", Size, full)
     folder = output_directory(Path(out) / "innovation_runs")
     texts, networks = documents(text, size.documents), {}
     loads = {name: load for name, load in sources_of(full, smollm2, gemma3).items() if name in (only or NETWORKS)}

@@ -10,11 +10,8 @@ Making the drawing is not timed. Of the chain it is also counted how often block
 once each is enough.
 """
 
-import json
-
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 TOLERANCE = 1e-9
 LIMITS = {"loop": 10, "chain": 50}
@@ -217,14 +214,5 @@ def worker(small: bool) -> list[dict[str, object]]:
     return [{"threads": 1, **result} for result in rows]
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    write(arguments.out, "blocks", describe(), in_threads(__file__, 1, *extra))
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

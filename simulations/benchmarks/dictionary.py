@@ -7,12 +7,10 @@ Both steps are called in turn in one process, on the same made-up examples and f
 step as it is written down: the loss, its gradient by torch, Adam. The difference is that of the explained shares.
 """
 
-import json
 import os
 import time
 
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 
 def written_down(training):
@@ -66,15 +64,6 @@ def worker(small: bool) -> list[dict[str, object]]:
     return [{"threads": int(os.environ["OMP_NUM_THREADS"]), **row, "asked": 1.8, "difference": f"{apart:.0e}"}]
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    rows = in_threads(__file__, 1, *extra)  # processor time of one thread, whatever else the machine does
-    write(arguments.out, "dictionary", describe(), rows)
-
-
 if __name__ == "__main__":
-    main()
+    # The processor time of one thread, whatever else the machine does.
+    command(__file__, __doc__, worker)

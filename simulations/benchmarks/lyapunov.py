@@ -8,11 +8,8 @@ sign, and a recurrent tanh network. The other way forms the whole Jacobian by to
 frame. Both take the same QR of the same 8 columns, and must grow alike.
 """
 
-import json
-
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 K, LIMIT, TOLERANCE = 8, 7, 1e-8
 
@@ -99,14 +96,5 @@ def worker(small: bool) -> list[dict[str, object]]:
     return [{"threads": torch.get_num_threads(), **row} for row in rows]
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    write(arguments.out, "lyapunov", describe(), in_threads(__file__, 1, *extra))
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

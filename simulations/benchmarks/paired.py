@@ -7,9 +7,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from machine import describe
 
 
 def alternate(
@@ -67,3 +69,19 @@ def write(folder: Path, name: str, machine: dict[str, Any], rows: list[dict[str,
     (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
+
+
+def command(
+    script: str, description: str | None, worker: Callable[[bool], list[dict[str, Any]]], threads: Sequence[int] = (1,)
+) -> None:
+    """A benchmark as a program: the rows of `worker(small)`, from one process for each number of threads, in one file.
+
+    The file has the name of the script. Without numbers of threads, they are those of --threads.
+    """
+    arguments = parser_of(description).parse_args()
+    if arguments.worker:
+        print(json.dumps(worker(arguments.once)))
+        return
+    extra = ["--once"] if arguments.once else []
+    results = [in_threads(script, number, *extra) for number in threads or arguments.threads]
+    write(arguments.out, Path(script).stem, describe(), [row for rows in results for row in rows])

@@ -7,13 +7,11 @@ Both are called in turn in one process, 50 layers, float64, with the PID control
 processor time. The bare loop calls the same predictor and writes the law of the controller out.
 """
 
-import json
 import os
 import time
 
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 from ctrlattn import PID, Loop, simulate
 from ctrlattn.predictors import FixedAttention, SoftmaxAttention
@@ -69,14 +67,5 @@ def worker(small: bool) -> list[dict[str, object]]:
     return rows
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    write(arguments.out, "recorded", describe(), in_threads(__file__, 1, *extra))
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

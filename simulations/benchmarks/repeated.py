@@ -8,13 +8,11 @@ the times, within 5 %. Both networks are called in turn in one process, without 
 times are those of the processor, since other work on the machine counts in wall time; the ratio is that of the medians.
 """
 
-import json
 import time
 from collections.abc import Callable
 
 import numpy as np
-from machine import describe
-from paired import in_threads, median_ms, parser_of, write
+from paired import command, median_ms
 
 SPAN, PASSES, TOKENS, NEW = (10, 14), 4, 256, 8
 SMALL_SPAN = (1, 2)
@@ -88,14 +86,5 @@ def in_turn(first: Callable[[], None], second: Callable[[], None], times: int) -
     return seconds
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    rows = in_threads(__file__, 1, *(["--once"] if arguments.once else []))
-    write(arguments.out, "repeated", describe(), rows)
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

@@ -9,7 +9,6 @@ is GPL and no dependency, so that a row with it is taken from an environment of 
 """
 
 import importlib.util
-import json
 import os
 import sys
 import time
@@ -18,13 +17,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 LIMITS = {"general": 14, "defective": 14, "upper triangular": 40, "lower triangular": 40}
 
 
-def worker(small: bool) -> dict[str, list[dict[str, object]]]:
+def worker(small: bool) -> list[dict[str, object]]:
     """All rows for the threads of this process."""
     threads = int(os.environ["OMP_NUM_THREADS"])
     n, frequencies, times = (80, 20, 1) if small else (1000, 200, 1)
@@ -32,7 +30,7 @@ def worker(small: bool) -> dict[str, list[dict[str, object]]]:
     size, points, times = (48, 8, 1) if small else (256, 100, 1)
     rows += [against_svd(kind, size, points, times) for kind in matrices(2)]
     rows += [kreiss(24 if small else 100)]
-    return {"rows": [{"threads": threads, **row} for row in rows]}
+    return [{"threads": threads, **row} for row in rows]
 
 
 def against_python_control(kind: str, n: int, frequencies: int, times: int) -> list[dict[str, object]]:
@@ -142,15 +140,5 @@ def row(what, ours, theirs, other, limit, difference) -> dict[str, object]:
             "difference": f"{difference:.0e}", "other": other}  # fmt: skip
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    results = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
-    write(arguments.out, "state_space", describe(), [row for result in results for row in result["rows"]])
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker, threads=())

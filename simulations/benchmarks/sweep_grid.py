@@ -13,10 +13,8 @@ import os
 import resource
 import tempfile
 import time
-from pathlib import Path
 
-from machine import describe
-from paired import in_threads, parser_of, write
+from paired import command
 
 MODES = [0.2, 0.4, 0.6, 0.8]
 ASKED = {
@@ -120,14 +118,5 @@ def load() -> dict[str, float]:
     return {"load": round(os.getloadavg()[0], 1)}
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    rows = in_threads(__file__, 1, *(["--once"] if arguments.once else []))
-    write(Path(arguments.out), "sweep_grid", describe(), rows)
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

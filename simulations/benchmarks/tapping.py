@@ -10,14 +10,12 @@ process; the ratio is that of the medians. The weights are random: a forward pas
 highest resident set that the process has had by then, after summaries of so many texts of 64 tokens.
 """
 
-import json
 import os
 import resource
 from dataclasses import replace
 
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 
 TAP = "tap, all signals and matrices"
 ASKED = {"summaries": 1.1, "importance": 1.15}
@@ -107,15 +105,5 @@ def peaks(checkpoint: object) -> dict[str, float]:
     return megabytes
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    results = [in_threads(__file__, threads, *extra) for threads in arguments.threads]
-    write(arguments.out, "tapping", describe(), [row for rows in results for row in rows])
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker, threads=())

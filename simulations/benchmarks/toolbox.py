@@ -13,7 +13,6 @@ matrices of the same size. "Ceiling" is the ratio that would be left if all else
 """
 
 import importlib.util
-import json
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -21,8 +20,7 @@ from typing import Any
 
 import control
 import numpy as np
-from machine import describe
-from paired import alternate, in_threads, median_ms, parser_of, write
+from paired import alternate, command, median_ms
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.linalg.lapack import dgeev, dgesdd, dggev, zgeev
 
@@ -32,12 +30,11 @@ ASKED = {"margins": 3, "disk margin": 3, "H-infinity norm": 1, "Hankel values": 
 FREQUENCIES = 200  # of python-control's disk margins, which are the least over a grid that its user gives
 
 
-def worker(small: bool) -> dict[str, list[dict[str, object]]]:
+def worker(small: bool) -> list[dict[str, object]]:
     """All rows; the libraries use one thread."""
     sizes, times = ((5, 12), 1) if small else ((5, 20, 100), 25)
     slycot = importlib.util.find_spec("slycot") is not None
-    rows = [row for n in sizes for channels in (1, 2) for row in compared(n, channels, times, slycot)]
-    return {"rows": rows}
+    return [row for n in sizes for channels in (1, 2) for row in compared(n, channels, times, slycot)]
 
 
 def loop(n: int, channels: int) -> control.StateSpace:
@@ -117,14 +114,5 @@ def row(what: str, n: int, channels: int, ours: Any, theirs: Any, other: str, ti
     }  # fmt: skip
 
 
-def main() -> None:
-    arguments = parser_of(__doc__).parse_args()
-    if arguments.worker:
-        print(json.dumps(worker(arguments.once)))
-        return
-    extra = ["--once"] if arguments.once else []
-    write(arguments.out, "toolbox", describe(), in_threads(__file__, 1, *extra)["rows"])
-
-
 if __name__ == "__main__":
-    main()
+    command(__file__, __doc__, worker)

@@ -4,9 +4,7 @@ This module measures for the scene `03_drop.py --control` what eight attention l
 what each layer costs alone, and which signal of a layer says so beforehand.
 """
 
-import json
 from collections import namedtuple
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +17,16 @@ from stage.drop import Runs
 from stage.drop_foretold import foretold
 from stage.feedback_sign import tiny_llama, window
 from stage.page_file import read_json
+from stage.plan_file import read_size
 from stage.statistics import interval
+from stage.verdict import signed
 
 Size = namedtuple("Size", "documents tokens sets eight probed draws")
 
-PLAN = Path(__file__).parents[1] / "configs" / "drop_control.json"
 STEP = 1e-2  # of the length of a token, for the Jacobian's norm
 
 
 RESULTS = Path(__file__).parents[1] / "results"
-
-
-def planned(full):
-    """The size of a run from the plan, which was fixed before it, and the plan's SHA-256."""
-    text = PLAN.read_bytes()
-    return Size(**json.loads(text)["full" if full else "small"]), sha256(text).hexdigest()
 
 
 def beginnings(texts, checkpoint, size):
@@ -110,7 +103,7 @@ def published():
 
 def control_of(folder, full, source, news):
     """The numbers of the control, and the SHA-256 of its plan."""
-    size, plan = planned(full)
+    size, plan = read_size("drop_control", Size, full)
     if full:
         checkpoint = load(source, attention="sdpa")
         test, named = published()
@@ -155,14 +148,10 @@ def control_lines(numbers):
     lines = [
         f"{len(at_random)} random sets of {numbers['settings']['eight']} cost {at_random[0]:+.2f} to "
         f"{at_random[-1]:+.2f}, median {np.median(at_random):+.2f}; {below} of them cost less than those by cosine",
-        *(f"bare, {name}: {row(result)}" for name, result in sets.items() if not name.startswith("random")),
+        *(f"bare, {name}: {signed(result)}" for name, result in sets.items() if not name.startswith("random")),
     ]
     for name, results in foretold.items():
         lines.append(
-            f"{name}: Spearman with the cost of a layer {row(results['alone'])}, of a set {row(results['sets'])}"
+            f"{name}: Spearman with the cost of a layer {signed(results['alone'])}, of a set {signed(results['sets'])}"
         )
     return lines
-
-
-def row(result):
-    return f"{result['mean']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}]"

@@ -5,6 +5,7 @@ from scipy.stats import t as student
 
 from stage.drop_foretold import foretold_without, sets_without
 from stage.statistics import interval
+from stage.verdict import signed
 
 ORDER_NOTE = """
 By mean and by maximum, on both texts, the order is attention << blocks < MLP: dropping an MLP together with its
@@ -213,10 +214,6 @@ The goals above (.100, .075, .380, .250 nats and 65 %) are this project's own an
 
 
 COSTLY = (0, 1)  # layers that cost far more than the rest, as was seen in the results
-
-
-def signed(result):
-    return f"{result['mean']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}]"
 
 
 def random_lines(control):

@@ -8,7 +8,6 @@ import json
 import sys
 from collections import namedtuple
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,17 +20,10 @@ from stage.statistics import max_t
 
 Size = namedtuple("Size", "documents tokens folds strengths")
 
-PLAN = Path(__file__).parents[1] / "configs" / "innovation.json"
 PENALTIES = (0.003, 0.03, 0.3)  # times the mean square of a feature
 SKIPPED = 4  # first tokens: the sink, and those with nearly nothing before them
 STATES = ("raw", "centred")
 CONDITIONS = ("text", "permuted tokens")
-
-
-def planned(full):
-    """The size of a run from the plan, which was fixed before it, and the plan's SHA-256."""
-    text = PLAN.read_bytes()
-    return Size(**json.loads(text)["full" if full else "small"]), sha256(text).hexdigest()
 
 
 def normed(x, F):

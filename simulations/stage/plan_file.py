@@ -1,5 +1,6 @@
 """plan -> (plan, SHA-256): a plan that was written down before its runs, and the digest that every run keeps."""
 
+import json
 import tomllib
 from hashlib import sha256
 from pathlib import Path
@@ -7,6 +8,17 @@ from pathlib import Path
 from ctrlattn.errors import InputError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def read_size(name, kind, full):
+    """The size of a run, a `kind` (named tuple) of simulations/configs/<name>.json, and the SHA-256 of that plan.
+
+    >>> from collections import namedtuple
+    >>> read_size("innovation", namedtuple("Size", "documents tokens folds strengths"), full=True)[0].documents
+    64
+    """
+    text = (CONFIGS / f"{name}.json").read_bytes()
+    return kind(**json.loads(text)["full" if full else "small"]), sha256(text).hexdigest()
 
 
 def read_plan(name):

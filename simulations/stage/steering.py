@@ -19,6 +19,7 @@ from ctrlattn.observers.steering import Law, calibrate, feedforward, identify, r
 from ctrlattn.observers.study import observed
 from ctrlattn.predictors import FixedAttention
 from stage.statistics import interval
+from stage.verdict import signed
 
 FULL = {
     "layer": 12, "features": 1024, "k": 16, "blocks": 4, "block": 8192, "context": 128, "windows": 8, "steered": 2,
@@ -156,11 +157,6 @@ def _mean_and_worst(values):
 def _above(results, law):
     """Loss of a law less that of the push, window by window, mean of the directions: mean and 95 % interval."""
     return "" if law == "push" else signed(above(results)[law])
-
-
-def signed(row):
-    """An interval of differences in words."""
-    return f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 def above(results):

@@ -20,7 +20,7 @@ def signals(contribution, documents=12, n=60, d=6, seed=0):
 
 
 def size_of(scene, **changes):
-    return scene.planned(False)[0]._replace(**changes)
+    return scene.read_size("innovation", scene.Size, full=False)[0]._replace(**changes)
 
 
 @pytest.mark.parametrize(("g_p", "g_v"), [(-0.5, 0.0), (0.4, -0.3), (0.0, 0.0)])
