@@ -46,6 +46,20 @@ def _nothing_global():
     assert (np.geterr(), torch.get_default_dtype(), torch.is_grad_enabled()) == before
 
 
+@pytest.fixture(scope="session")
+def whole_words():
+    """whole_words(words): a tokenizer that numbers them in their order; an unknown word is taken for the first."""
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+
+    def of(words):
+        vocabulary = {word: i for i, word in enumerate(words)}
+        plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token=words[0]))
+        plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+        return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token=words[0])
+
+    return of
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made, and written as empty ones: drawing takes most of the time that a page takes.

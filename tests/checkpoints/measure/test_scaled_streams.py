@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import transformers
 from numpy.testing import assert_allclose
 
 from ctrlattn import checkpoints
@@ -152,16 +151,13 @@ def test_a_batch_is_its_windows(of_type, text, name):
 
 
 @pytest.mark.parametrize("name", ["jamba", *(pytest.param(n, marks=pytest.mark.slow) for n in ELEVEN[:10])])
-def test_the_command_analyses_every_type_and_names_its_mixers(of_type, tmp_path, name):
-    tokenizers = pytest.importorskip("tokenizers")
+def test_the_command_analyses_every_type_and_names_its_mixers(of_type, whole_words, tmp_path, name):
     from typer.testing import CliRunner
 
     from ctrlattn.cli import app
 
     words = [f"w{i}" for i in range(50)]
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="w0"))
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="w0").save_pretrained(tmp_path / "model")
+    whole_words(words).save_pretrained(tmp_path / "model")
     network = of_type(name)
     network.model.float().save_pretrained(tmp_path / "model")
     out = tmp_path / "out"

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import transformers
 from typer.testing import CliRunner
 
 from ctrlattn import checkpoints
@@ -23,14 +22,11 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_the_whole_way_by_command(of_type, text, tmp_path, monkeypatch, undrawn, name):
+def test_the_whole_way_by_command(of_type, text, whole_words, tmp_path, monkeypatch, undrawn, name):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    tokenizers = pytest.importorskip("tokenizers")
     whole, source = of_type(name), tmp_path / "whole"
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="w0"))
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     whole.model.float().save_pretrained(source)
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="w0").save_pretrained(source)
+    whole_words(WORDS).save_pretrained(source)
     words = " ".join(WORDS[i] for i in 1 + text(1, 400)[0] % 49)
     run("analyze", source, "--text", words, "--tokens", 12, "--out", tmp_path / "page")
     assert (tmp_path / "page" / "report.html").exists()

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
+pytest.importorskip("tokenizers")
 
 from ctrlattn import checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.cli import app  # noqa: E402
@@ -19,12 +19,10 @@ TEXT = " ".join(WORDS[i * i % 13] for i in range(200))
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def source(whole_words, tmp_path_factory):
     """A tiny network on disk, with a tokenizer of whole words."""
     folder = tmp_path_factory.mktemp("network") / "model"
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="a"))
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="a").save_pretrained(folder)
+    whole_words(WORDS).save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=13, n_layer=4, n_embd=8, n_head=2, n_positions=64)
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)

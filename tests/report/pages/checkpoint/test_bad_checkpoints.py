@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
+pytest.importorskip("tokenizers")
 
 from ctrlattn.cli import app  # noqa: E402  (after the skip)
 
@@ -76,16 +76,14 @@ def with_code(folder):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(whole_words, tmp_path, monkeypatch):
     """write(model) -> a directory with the model and a tokenizer of whole words."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("EXECUTED", str(tmp_path / "executed"))
 
     def write(model):
-        plain = tokenizers.Tokenizer(tokenizers.models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="a"))
-        plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
         there = tmp_path / "model"
-        transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="a").save_pretrained(there)
+        whole_words(WORDS).save_pretrained(there)
         model.save_pretrained(there)
         return there
 

@@ -106,14 +106,10 @@ def run(*arguments):
 
 
 @pytest.fixture
-def saved(tmp_path, monkeypatch):
+def saved(whole_words, tmp_path, monkeypatch):
     """A tiny network on disk, with a tokenizer of whole words."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    tokenizers = pytest.importorskip("tokenizers")
-    words = {word: i for i, word in enumerate(["<unk>", "a", "cat", "sat", "on", "mat"])}
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
-    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>").save_pretrained(tmp_path / "model")
+    whole_words(["<unk>", "a", "cat", "sat", "on", "mat"]).save_pretrained(tmp_path / "model")
     sizes = {"vocab_size": 6, "n_layer": 2, "n_embd": 8, "n_head": 2}
     transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
