@@ -1,4 +1,4 @@
-"""Two ways timed in turn, so that what else the machine does falls on both; the ratio of the medians."""
+"""Two ways timed in turn, so that what else the machine does falls on both; and a benchmark as a program."""
 
 import argparse
 import json
