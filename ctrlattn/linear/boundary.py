@@ -75,6 +75,31 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
     return True, np.concatenate(poles)
 
 
+def clearly_stable(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each of many small matrices has all its poles inside the circle, and where that is clear, (m,) and (m,).
+
+    It is clear where neither the growth of the outermost pole nor the distance of z I - A from a singular matrix is
+    within many roundings of 0, z the point of the circle beside this pole. `is_stable_matrix` decides the rest.
+
+    Parameters
+    ----------
+    matrices : (m, n, n), finite
+
+    Examples
+    --------
+    >>> stable, clear = clearly_stable(np.array([[[0.5]], [[1.5]], [[1.0]]]))
+    >>> stable[:2].tolist(), clear.tolist()
+    ([True, False], [True, True, False])
+    """
+    poles = np.linalg.eigvals(matrices)
+    outermost = np.take_along_axis(poles, np.argmax(np.abs(poles), axis=-1)[:, None], -1)[:, 0]
+    size = np.abs(outermost)
+    beside = np.where(size > 0, outermost / np.where(size > 0, size, 1.0), 1.0)
+    singular = np.linalg.svd(beside[:, None, None] * np.eye(matrices.shape[-1]) - matrices, compute_uv=False)[:, -1]
+    rounding = matrices.shape[-1] * EPS * np.linalg.norm(matrices, axis=(-2, -1))
+    return size < 1, np.minimum(singular, np.abs(size - 1)) > _CLEAR * rounding
+
+
 def is_marginal(denominator: Any, *, continuous: bool) -> bool:
     """Whether a root lies on the boundary, as far as the last digits of the coefficients tell.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ctrlattn.linear import boundary
-from ctrlattn.linear.boundary import boundary_point, growth, is_marginal, is_stable_matrix
+from ctrlattn.linear.boundary import boundary_point, clearly_stable, growth, is_marginal, is_stable_matrix
 from ctrlattn.linear.realization import realization
 
 
@@ -91,3 +91,23 @@ def test_pole_by_pole_the_answer_is_that_of_the_eigenvalues(continuous, kind):
         a = a + side * np.eye(5) if continuous else (1 + side) * a
         centre = 0.0 if continuous else 1.0
         assert boundary._decided(a, a - centre * np.eye(5), centre) == (side < 0)
+
+
+def test_what_is_clear_for_many_matrices_is_what_each_alone_is_found_to_be():
+    rng = np.random.default_rng(31)
+    for n in (1, 2, 3, 6):
+        matrices = rng.normal(size=(150, n, n))
+        size = np.abs(np.linalg.eigvals(matrices)).max(-1)
+        matrices *= (rng.choice([0.5, 1 - 1e-8, 1 + 1e-8, 1.0, 2.0], 150) / size)[:, None, None]
+        stable, clear = clearly_stable(matrices)
+        assert clear.sum() > 90  # all but the fifth that lies on the circle
+        for matrix, answer in zip(matrices[clear], stable[clear], strict=True):
+            assert is_stable_matrix(matrix, continuous=False) == answer
+
+
+def test_a_pole_on_the_circle_is_not_clear():
+    jordan = np.array([[1.0, 1.0], [0.0, 1.0]])
+    rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+    nearly = np.array([[1 - 1e-14, 1e4], [0.0, 0.5]])  # a distance of 1e-14 says nothing beside entries of 1e4
+    sensitive = np.array([[0.9, 1e6], [0.0, 0.9]])  # .1 from the circle, and 1e-8 from a matrix with a pole on it
+    assert not np.any(clearly_stable(np.stack([jordan, rotation, -rotation, nearly, sensitive]))[1])

@@ -83,9 +83,9 @@ def mode_pencil(over: Parts, a: complex, first: float) -> Pencil:
     return pencil(combined(fixed, [along], [first]), across)
 
 
-def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[float], np.ndarray]:
-    """The closed-loop state matrix of mode a as a function of the second gain."""
-    return lambda second: mode_matrices(over, a, np.array([first, second]))
+def mode_matrix(over: Parts, a: complex, first: float) -> Callable[[np.ndarray], np.ndarray]:
+    """The closed-loop state matrices of mode a as a function of second gains (m,)."""
+    return lambda second: mode_matrices(over, a, np.stack([np.full(len(second), first), second], axis=-1))
 
 
 def mode_matrices(over: Parts, a: complex, gains: np.ndarray) -> np.ndarray:

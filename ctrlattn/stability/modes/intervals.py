@@ -10,24 +10,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ctrlattn.linear.boundary import EPS, is_stable_matrix
+from ctrlattn.linear.boundary import EPS, clearly_stable, is_stable_matrix
 from ctrlattn.stability.modes.exact_gains import Pencil, critical_gains, stable_at
 
 Interval = tuple[float, float]
-Matrix = Callable[[float], np.ndarray]
+Matrices = Callable[[np.ndarray], np.ndarray]
 
 _STEPS = (1e-6, 1e-4, 1e-2)  # how near to an end its two sides must differ, as shares of the interval
 _MOST_UNSURE = 1e-2
 
 
-def stable_intervals(g: Pencil, matrix: Matrix, quantity: str) -> list[Interval]:
+def stable_intervals(g: Pencil, matrices: Matrices, quantity: str) -> list[Interval]:
     """All of them, ascending.
 
     Parameters
     ----------
     g : Pencil
-    matrix : function of the gain
-        The closed-loop state matrix (n, n), real or complex.
+    matrices : function of gains (m,)
+        The closed-loop state matrices (m, n, n), real or complex.
     quantity : str
         What is asked, for messages.
 
@@ -45,14 +45,12 @@ def stable_intervals(g: Pencil, matrix: Matrix, quantity: str) -> list[Interval]
     if cuts is None:
         return []
     edges = np.concatenate([[-math.inf], cuts, [math.inf]])
-    tried = _middles(cuts)
+    inside = _are_inside(g, matrices, _middles(cuts))
     intervals = [
-        (float(low), float(high))
-        for low, high, gain in zip(edges[:-1], edges[1:], tried, strict=True)
-        if _is_inside(g, matrix, gain)
+        (float(low), float(high)) for low, high, stable in zip(edges[:-1], edges[1:], inside, strict=True) if stable
     ]
     for interval in intervals:
-        if not any(_confirmed(interval, intervals, cuts, matrix, share) for share in _STEPS):
+        if not any(_confirmed(interval, intervals, cuts, matrices, share) for share in _STEPS):
             raise ArithmeticError(
                 f"{quantity}: exact numbers give the stable interval {interval}, and the eigenvalues of the closed "
                 "loop contradict it near an end or inside: rounding of the entries of the state space moves its poles "
@@ -81,10 +79,11 @@ def unsure(states: int) -> float:
     return min(4 * EPS ** (1 / max(states, 1)), _MOST_UNSURE)
 
 
-def _is_inside(g: Pencil, matrix: Matrix, gain: float) -> bool:
-    closed = matrix(gain)
-    size = float(radius(closed))
-    return stable_at(g, gain) if abs(size - 1) <= unsure(len(closed)) else size < 1
+def _are_inside(g: Pencil, matrices: Matrices, gains: np.ndarray) -> list[bool]:
+    closed = matrices(gains)
+    near = unsure(closed.shape[-1])
+    sizes = radius(closed).tolist()
+    return [stable_at(g, gain) if abs(size - 1) <= near else size < 1 for gain, size in zip(gains, sizes, strict=True)]
 
 
 def _middles(cuts: np.ndarray) -> np.ndarray:
@@ -94,7 +93,9 @@ def _middles(cuts: np.ndarray) -> np.ndarray:
     return np.concatenate([outer[:1], cuts[:-1] + (cuts[1:] - cuts[:-1]) / 2, outer[1:]])
 
 
-def _confirmed(interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrix: Matrix, share: float) -> bool:
+def _confirmed(
+    interval: Interval, intervals: list[Interval], cuts: np.ndarray, matrices: Matrices, share: float
+) -> bool:
     low, high = interval
     finite = [end for end in interval if math.isfinite(end)]
     width = high - low if len(finite) == 2 else 1 + max(map(abs, finite), default=0.0)
@@ -105,8 +106,12 @@ def _confirmed(interval: Interval, intervals: list[Interval], cuts: np.ndarray, 
             beyond = cuts[cuts < end][-1:] if away < 0 else cuts[cuts > end][:1]
             gap = min([width, *np.abs(beyond - end).tolist()])
             points.append(end + away * share * gap)
-    expected = [any(a < x < b for a, b in intervals) for x in points]
-    return all(_agrees(matrix(x), stable) for x, stable in zip(points, expected, strict=True))
+    expected = np.array([any(a < x < b for a, b in intervals) for x in points])
+    closed = matrices(np.array(points))
+    stable, clear = clearly_stable(closed)
+    if np.any(clear & (stable != expected)):
+        return False
+    return all(_agrees(closed[k], bool(expected[k])) for k in np.flatnonzero(~clear))
 
 
 def _agrees(matrix: np.ndarray, stable: bool) -> bool:

@@ -21,7 +21,7 @@ def test_matrix_and_polynomial_have_the_same_poles(axes, a):
     g = mode_pencil(over, a, first)
     top, step = (np.array([complex(float(x), float(y)) for x, y in zip(p.re, p.im, strict=True)]) for p in (g.p, g.q))
     expected = np.roots(top + second * step)
-    poles = np.linalg.eigvals(mode_matrix(over, a, first)(second))
+    poles = np.linalg.eigvals(mode_matrix(over, a, first)(np.array([second]))[0])
     distance = np.abs(poles[:, None] - expected[None, :])
     assert distance.shape[0] == distance.shape[1]
     assert max(distance.min(0).max(), distance.min(1).max()) < 1e-6

@@ -96,7 +96,7 @@ def test_a_gap_that_is_none_is_seen_however_narrow(width):
     """Stable on (-1, 1); the claim leaves out (0.3, 0.3 + width), or adds what lies beyond 1."""
 
     def matrix(x):
-        return np.array([[0.5 if -1 < x < 1 else 2.0]])
+        return np.where((x > -1) & (x < 1), 0.5, 2.0)[:, None, None]
 
     whole = [(-1.0, 1.0)]
     assert intervals._confirmed(whole[0], whole, np.array([-1.0, 1.0]), matrix, 0.1)
@@ -109,13 +109,18 @@ def test_a_gap_that_is_none_is_seen_however_narrow(width):
 
 @pytest.mark.parametrize("states", [1, 3])
 def test_next_to_the_circle_exact_numbers_decide_and_elsewhere_the_radius(monkeypatch, states):
+    def scaled(size):
+        return lambda x: x[:, None, None] * size * np.eye(states)
+
     for exact in (True, False):
         asked = []
         monkeypatch.setattr(intervals, "stable_at", lambda g, x, exact=exact, asked=asked: asked.append(x) or exact)
         near = 0.5 * intervals.unsure(states)
         for size in (1 - near, 1.0, 1 + near):
-            assert intervals._is_inside(None, lambda x, size=size: x * size * np.eye(states), 1.0) is exact
+            assert intervals._are_inside(None, scaled(size), np.ones(1)) == [exact]
         assert asked == [1.0] * 3
         for size in (0.5, 1.5):
-            assert intervals._is_inside(None, lambda x, size=size: size * np.eye(states), 1.0) == (size < 1)
+            assert intervals._are_inside(None, lambda x, size=size: [[[size]]] * np.eye(states), np.ones(1)) == [
+                size < 1
+            ]
         assert len(asked) == 3
