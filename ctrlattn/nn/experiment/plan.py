@@ -55,8 +55,12 @@ class Claim:
 class Plan:
     """The arms, seeds, settings and tests of a trained comparison.
 
+    `rates` holds the learning rate of each arm that has one of its own.
+
     >>> plan_of("digits").settings_of("neutreno", 3).patch
     2
+    >>> plan_of("digits", rates={"neutreno": 0.001}).settings_of("neutreno", 3).rate
+    0.001
     """
 
     data: str
@@ -66,11 +70,13 @@ class Plan:
     alpha: float = 0.05
     correction: str = "holm"
     settings: dict[str, Any] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
     tests: tuple[Claim, ...] = ()
 
     def settings_of(self, arm: str, seed: int) -> RunSettings:
         """The settings of one run; those of the data set hold where the plan gives none."""
-        return RunSettings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings})
+        own = {"rate": self.rates[arm]} if arm in self.rates else {}
+        return RunSettings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings, **own})
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
@@ -112,6 +118,9 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise InputError(f'correction must be "holm", got {plan.correction!r}')
     _require_number("alpha", plan.alpha)
     _require_settings(plan.settings)
+    _require_keys("rates", plan.rates, plan.arms)
+    for arm, rate in plan.rates.items():
+        _require_number(f"rates: {arm}", rate)
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
             raise InputError(

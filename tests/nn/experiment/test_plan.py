@@ -46,6 +46,9 @@ def test_the_plan_that_was_fixed_can_be_read():
         ("[settings]\nepochs = true", "settings: epochs must be a whole number of at least 1, got True"),
         ("[settings]\nepochs = 0", "settings: epochs must be a whole number of at least 1, got 0"),
         ("[settings]\nnorm = 3", "norm must be a word, got 3"),
+        ("[rates]\nsoftmx = 1e-3", "rates has no 'softmx': did you mean 'softmax'"),
+        ("[rates]\nsoftmax = 0.0", "rates: softmax must be positive and finite, got 0.0"),
+        ("rates = 3", "rates must be a table"),
     ],
 )
 def test_a_plan_with_a_fault_says_where(tmp_path, text, message):
@@ -88,3 +91,9 @@ def test_a_test_whose_direction_is_no_word_is_refused(tmp_path, value):
     path.write_text(lines, encoding="utf-8")
     with pytest.raises(ValueError, match=r"tests\[\d+\].direction must be a word, got"):
         read_plan(path, None)
+
+
+def test_an_arm_with_a_rate_of_its_own_is_trained_at_it():
+    plan = plan_of("digits", settings={"rate": 2e-3, "depth": 3}, rates={"neutreno": 1e-3})
+    assert plan.settings_of("neutreno", 4) == RunSettings("neutreno", 4, rate=1e-3, depth=3)
+    assert plan.settings_of("softmax", 4).rate == 2e-3
