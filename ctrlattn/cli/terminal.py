@@ -24,6 +24,7 @@ import typer
 from ctrlattn import __version__
 from ctrlattn.errors import InputError
 from ctrlattn.files import claims, utf8
+from ctrlattn.progress import noticed_by
 
 _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 
@@ -280,13 +281,20 @@ def say(text: str) -> None:
         typer.echo(f"ctrlattn: {one_line(text)}", err=True)
 
 
+def _say_to_a_person(text: str) -> None:
+    """`say`, where somebody waits: a terminal, or who asked for all with --verbose; other logs do not wait."""
+    if sys.stderr.isatty() or _VOLUME.get() == "verbose":
+        say(text)
+
+
 @contextmanager
 def spoken(volume: str) -> Iterator[None]:
     """How much is said on stderr in the block: "quiet", "normal" or "verbose", which counts seconds and memory."""
     began, before = time.monotonic(), _VOLUME.set(volume)
     told = _BEGAN.set(began)
     try:
-        yield
+        with noticed_by(_say_to_a_person):
+            yield
     finally:
         if volume == "verbose":
             say(f"took {time.monotonic() - began:.1f} s{_memory()}")

@@ -67,12 +67,19 @@ def sweep(
     states = np.empty((passes + 1 if record else 1, *x.shape), x.dtype)
     predictions = np.empty((passes, *x.shape), x.dtype) if record else None
     power, eps, weight, pre = scaling or (None, 1.0, None, False)
+    plain = True if power is None else None
     gains = (float(skip), float(feedback), None if power is None else float(power), float(eps))
 
+    first = int(hold_first and start == 0 and x.shape[1] > 0)
+    if first:
+        _hold_first(x, sums, states, predictions, scaling)
+
     def run(part: slice) -> None:
+        # Memory is made here, since an allocation takes the compiler as long as a loop.
+        memory = np.zeros((passes + 4, x.shape[2])), np.zeros((2, x.shape[2])), np.arange(passes + 4)
         _sweep_batch(
-            x[part], sums[part], states[:, part], None if predictions is None else predictions[:, part],
-            None if control is None else control[part], weight, *gains, pre, start, hold_first,
+            *memory, x[part], sums[part], states[:, part], None if predictions is None else predictions[:, part],
+            None if control is None else control[part], weight, *gains, pre, start, first, plain,
         )  # fmt: skip
 
     # Below this much work a thread costs more than it brings.
@@ -86,6 +93,19 @@ def sweep(
     return states, predictions
 
 
+def _hold_first(
+    x: np.ndarray, sums: np.ndarray, states: np.ndarray, predictions: np.ndarray | None, scaling: Scaling | None
+) -> None:
+    """Token 0 as it is: after every pass, and in every sum; plain, since it is one token whatever the length."""
+    token = x[:, 0].astype(np.float64)
+    states[:, :, 0] = x[:, 0]
+    if predictions is not None:
+        predictions[:, :, 0] = 0
+    if scaling is not None and scaling.pre:
+        token /= np.sqrt(scaling.power * np.sum(token * token, -1, keepdims=True) + scaling.eps)
+    sums += token[:, None]
+
+
 def _threads() -> int:
     """Cores that this process may use; OMP_NUM_THREADS lowers the number, as for every numerical library."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -94,28 +114,27 @@ def _threads() -> int:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, power, eps, pre, start, hold):
-    """One sequence after the other; rows of zeros frame the sums, for the steps in which a token begins or ends."""
+def _sweep_batch(
+    rows, work, place, x, sums, states, predictions, control, weight, skip, feedback, power, eps, pre, start, first,
+    plain,
+):  # fmt: skip
+    """One sequence after the other; rows of zeros frame the sums, for the steps in which a token begins or ends.
+
+    `place` counts the rows: looked up, the compiler tests three rows for overlap, not the range of all steps, which
+    does overlap. `plain` is True where there is no norm, else None: only a branch on None is left out when this is
+    compiled, and each of the two kinds of step takes the compiler as long as all the rest.
+    """
     batch, n, d = x.shape
     passes = sums.shape[1]
-    rows = np.zeros((passes + 4, d))
-    work = np.zeros((2, d))
-    # Looked up, so that the compiler tests three rows for overlap, not the range of all steps, which does overlap.
-    place = np.empty(passes + 4, np.intp)
-    for p in range(passes + 4):
-        place[p] = p
     for b in range(batch):
         # Element by element: an assignment of slices takes the compiler seconds, for the message of its shapes.
         for p in range(passes):
             for j in range(d):
                 rows[p + 2, j] = sums[b, p, j]
-        first = 1 if hold and start == 0 else 0
-        if first:
-            _hold_token(x, b, rows, states, predictions, power, eps, pre)
         for i in range(first, n, 2):
-            if power is None:  # decided when the kernel is compiled, as every branch on None
+            if plain is not None:
                 _two_plain_tokens(x, b, i, rows, place, work, states, predictions, control, skip, feedback, start + i)
-            else:
+            if power is not None:
                 _two_tokens(
                     x, b, i, rows, place, work, states, predictions, control, weight, skip, feedback, power, eps, pre,
                     start + i,
@@ -123,23 +142,6 @@ def _sweep_batch(x, sums, states, predictions, control, weight, skip, feedback, 
         for p in range(passes):
             for j in range(d):
                 sums[b, p, j] = rows[p + 2, j]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _hold_token(x, b, rows, states, predictions, power, eps, pre):
-    """Token 0 as it is: after every pass, and in every sum."""
-    unit = square = 1.0
-    for j in range(x.shape[2]):
-        square += x[b, 0, j] * x[b, 0, j]
-    _, enters = _factors(square - unit, power, eps, pre, unit)
-    for j in range(x.shape[2]):
-        for p in range(2, rows.shape[0] - 2):
-            rows[p, j] += (enters if pre else unit) * x[b, 0, j]
-        for k in range(states.shape[0]):
-            states[k, b, 0, j] = x[b, 0, j]
-        if predictions is not None:
-            for p in range(predictions.shape[0]):
-                predictions[p, b, 0, j] = 0
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
