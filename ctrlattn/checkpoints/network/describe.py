@@ -15,8 +15,9 @@ from typing import Any
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
 from ctrlattn.checkpoints.network.foreign import foreign
+from ctrlattn.checkpoints.network.gguf import Configuration, configuration
 from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
-from ctrlattn.checkpoints.network.headers import gguf_header, weight_shapes
+from ctrlattn.checkpoints.network.headers import GGUFHeader, gguf_header, weight_shapes
 from ctrlattn.checkpoints.network.structure import KEY
 from ctrlattn.errors import InputError, require_installed
 from ctrlattn.parsing import read_json
@@ -53,6 +54,8 @@ class Description:
         name -> shape of every weight; None where the files do not say it in a header.
     allow_download : bool
         Whether its tokenizer may be fetched.
+    header : GGUFHeader or None
+        What a GGUF file says of itself.
     """
 
     source: str
@@ -66,6 +69,7 @@ class Description:
     architecture: str
     shapes: dict[str, tuple[int, ...]] | None
     allow_download: bool = False
+    header: GGUFHeader | None = None
 
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
@@ -129,6 +133,11 @@ class Description:
             raise InputError(f"{count} tokens at once, and the network has positions for {self.positions}: give fewer")
 
     @cached_property
+    def gguf_configuration(self) -> Configuration | None:
+        """What transformers makes of the header of a GGUF file; None of another source, or where it reads it all."""
+        return None if self.gguf is None else configuration(Path(self.folder) / self.gguf, self.header)
+
+    @cached_property
     def tokenizer(self) -> Any | None:
         """The tokenizer beside the weights; None for images, and where there is none."""
         import transformers
@@ -138,7 +147,8 @@ class Description:
         if self.reads_images or not beside:
             return None
         with foreign(self.source):
-            read = None if self.gguf is None else gguf_tokenizer(Path(self.folder) / self.gguf)
+            made = self.gguf_configuration
+            read = None if made is None else gguf_tokenizer(Path(self.folder) / str(self.gguf), made)
             return read or transformers.AutoTokenizer.from_pretrained(
                 self.name, **where(self.gguf, allow_download=self.allow_download)
             )
@@ -327,7 +337,8 @@ def _of_gguf(source: str, folder: str, gguf: str, family: Family | None) -> Desc
     if not _are_all(there, layers):
         raise InputError(f"{source}: its header says {layers} layers, its weights are of {len(there)}")
     family = family or FAMILIES.get(model_type)
-    return Description(source, folder, folder, gguf, None, model_type, family, layers, architecture="", shapes=None)
+    said: dict[str, Any] = {"architecture": "", "shapes": None, "header": header}
+    return Description(source, folder, folder, gguf, None, model_type, family, layers, **said)
 
 
 def _require_fit(description: Description) -> None:

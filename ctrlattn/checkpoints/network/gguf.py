@@ -7,24 +7,33 @@ weights from the places that the header gives, through gguf's dequantisation and
 be read in this way is None, and is left to transformers.
 """
 
+import math
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.headers import GGUFHeader, ItemCount, Place, gguf_header, require_alike
-from ctrlattn.errors import InputError
 
 _WORDS = {f"tokenizer.ggml.{name}" for name in ("tokens", "scores", "token_type", "merges")}
+_GROUP = 1 << 16  # bytes of a weight that gguf is given at once: what it makes of them stays near the processor
 # Of these families the configuration depends on more than the values of the header, or transformers has another reader.
 _OTHERWISE = {"stablelm", "t5", "t5encoder", "lfm2", "gpt-oss", "gpt_oss", "falcon", "bloom", "qwen35", "qwen35moe"}
 
 
-def configuration(path: Path) -> tuple[Any, dict[str, Any], GGUFHeader] | None:
-    """(what transformers makes of a GGUF file as configuration, the values that it is made of, the header).
+class Configuration(NamedTuple):
+    """What transformers makes of a GGUF file as configuration, the values that it is made of, and the header."""
+
+    config: Any
+    values: dict[str, Any]
+    header: GGUFHeader
+
+
+def configuration(path: Path, header: GGUFHeader | None = None) -> Configuration | None:
+    """The configuration of a GGUF file; `header` is what `gguf_header` has said of it, where somebody has asked.
 
     Its reader is given a small file with the same values, without the lists of words, which it would take seconds for.
     """
@@ -37,7 +46,7 @@ def configuration(path: Path) -> tuple[Any, dict[str, Any], GGUFHeader] | None:
         return None
     if not path.is_file():  # a file on the hub that is not here yet
         return None
-    header = gguf_header(path)
+    header = header or gguf_header(path)
     family, words = header.values.get("general.architecture"), header.values.get("tokenizer.ggml.tokens")
     others = {key: value for key, value in header.values.items() if not _is_word_list(key, value)}
     if not isinstance(family, str) or family in _OTHERWISE or words is None:
@@ -67,7 +76,7 @@ def configuration(path: Path) -> tuple[Any, dict[str, Any], GGUFHeader] | None:
     if "vocab_size" not in given:  # transformers counts the words, which the short file has not
         return None
     made.name_or_path = str(path.parent)
-    return made, given, header
+    return Configuration(made, given, header)
 
 
 def _is_word_list(key: str, value: Any) -> bool:
@@ -75,23 +84,25 @@ def _is_word_list(key: str, value: Any) -> bool:
     return isinstance(value, ItemCount) and (key in _WORDS or key.startswith("general."))
 
 
-def tokenizer(path: Path) -> Any | None:
+def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
     """The tokenizer of a GGUF file, where transformers has no special class for the family."""
     import transformers
 
-    described = configuration(path)
+    described = described or configuration(path)
     if described is None:
         return None
-    own: Any = transformers.TOKENIZER_MAPPING.get(type(described[0]), None)
+    own: Any = transformers.TOKENIZER_MAPPING.get(type(described.config), None)
     common = transformers.PreTrainedTokenizerFast
     if any(cls not in (None, common) for cls in (own if isinstance(own, tuple) else (own,))):
         return None
     return common.from_pretrained(str(path.parent), gguf_file=path.name, local_files_only=True)
 
 
-def network(path: Path, cls: Any, **options: Any) -> tuple[Any, dict[str, Any]] | None:
+def network(
+    path: Path, cls: Any, described: Configuration | None = None, **options: Any
+) -> tuple[Any, dict[str, Any]] | None:
     """(the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
-    described = configuration(path)
+    described = described or configuration(path)
     if described is None:
         return None
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
@@ -159,12 +170,9 @@ def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFH
 class GGUFStore:
     """Weights of a GGUF file by their name in the network, dequantised when they are read."""
 
-    def __init__(self, path: Path, empty: Any, dtype: torch.dtype) -> None:
+    def __init__(self, path: Path, empty: Any, dtype: torch.dtype, described: Configuration) -> None:
         from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-        described = configuration(path)
-        if described is None:
-            raise InputError(f"{path}: a GGUF file that transformers reads in its own way: load it as a whole")
         _, given, self.header = described
         family = self.header.values["general.architecture"]
         self.processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
@@ -206,10 +214,10 @@ def _weights(
     """Name in the network -> weight, dequantised one after the other."""
     from gguf import dequantize
 
-    data = np.memmap(path, mode="r", dtype=np.uint8)
+    data = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)  # slices of a memmap cost more than theirs
     parsed: dict[str, Any] = {"config": processor.config, "tensors": {}}  # experts are put together there
     for name, place in header.places.items():
-        whole = dequantize(_blocks(data, place), _kind(place))
+        whole = dequantize(_blocks(data, place), _kind(place)).reshape(place.shape)
         made = processor.process(weights=whole, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
         if made.name in names:
             parsed["tensors"][names[made.name]] = torch.from_numpy(np.copy(made.weights)).to(dtype)
@@ -224,7 +232,10 @@ def _kind(place: Place) -> Any:
 
 
 def _blocks(data: np.ndarray, place: Place) -> np.ndarray:
-    """The bytes of a weight as gguf's dequantisation takes them."""
+    """The bytes of a weight as gguf's dequantisation takes them, 16 rows at a time.
+
+    It does not matter where a row ends: they are joined to long ones, since each step of it costs as much as a row.
+    """
     from gguf import GGMLQuantizationType
     from gguf.quants import quant_shape_to_byte_shape
 
@@ -233,4 +244,6 @@ def _blocks(data: np.ndarray, place: Place) -> np.ndarray:
     kind = _kind(place)
     if kind in plain:
         return part.view(plain[kind]).reshape(place.shape)
-    return part.reshape(quant_shape_to_byte_shape(place.shape, kind))
+    row = quant_shape_to_byte_shape(place.shape, kind)[-1]
+    joined = math.gcd(len(part) // row, 1 << max(_GROUP // (16 * row), 1).bit_length() - 1) if row else 1
+    return part.reshape(-1, row * joined)

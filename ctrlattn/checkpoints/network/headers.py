@@ -9,6 +9,7 @@ allocated. A file that is cut short, or whose header says nonsense, is therefore
 """
 
 import math
+import mmap
 import os
 import struct
 from pathlib import Path
@@ -287,12 +288,22 @@ class _GGUF:
         if kind in _NUMBERS:
             self._skip(count * _NUMBERS[kind][1], what)
         elif kind == _TEXT:
-            self._require(count * 8, what)
-            for _ in range(count):
-                self._skip(self._number("Q"), what)
+            self._skip_texts(count, what)
         else:
             raise InputError(f"{self.path}: a damaged file: {what} is an array of the unknown type {kind}")
         return ItemCount(count)
+
+    def _skip_texts(self, count: int, what: str) -> None:
+        """Pass over texts, each behind its length; a read for each would take most of the time of a header."""
+        self._require(count * 8, what)
+        length = struct.Struct("<Q").unpack_from
+        with mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start = at = self.size - self.left
+            for _ in range(count):
+                if at > self.size - 8:
+                    self._require(at + 8 - start, what)
+                at += 8 + length(data, at)[0]
+        self._skip(at - start, what)
 
     def _weight(self) -> tuple[str, Place]:
         """Name of a weight, and its place behind the start of all data."""
@@ -303,8 +314,7 @@ class _GGUF:
             raise InputError(f"{self.path}: a damaged file: {name!r} has {count} dimensions")
         shape = [self._number("Q") for _ in range(count)]
         kind, offset = self._number("I"), self._number("Q")
-        sizes = {int(known): size for known, size in GGML_QUANT_SIZES.items()}
-        if kind not in sizes:
+        if kind not in GGML_QUANT_SIZES:
             raise InputError(f"{self.path}: {name!r} is of the unknown type {kind}")
-        block, each = sizes[kind]
+        block, each = GGML_QUANT_SIZES[kind]
         return name, Place(tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each)

@@ -196,7 +196,8 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
     with foreign(description.source):
         if description.shapes is not None:
             _require_sizes(description, _unallocated(loader, description.config))
-        read = read_gguf(Path(description.folder) / gguf, loader, **options) if gguf is not None else None
+        made = description.gguf_configuration
+        read = None if made is None else read_gguf(Path(description.folder) / str(gguf), loader, made, **options)
         if gguf is not None and read is None:
             _require_amount(description, loader, gguf)
         if description.config is not None:

@@ -14,7 +14,7 @@ import torch
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import describe
 from ctrlattn.checkpoints.network.foreign import foreign
-from ctrlattn.checkpoints.network.gguf import GGUFStore, configuration
+from ctrlattn.checkpoints.network.gguf import GGUFStore
 from ctrlattn.checkpoints.network.headers import shards
 from ctrlattn.errors import InputError
 
@@ -96,10 +96,8 @@ def _empty(description: Any, attention: str) -> Any:
     """The network without its head, whose parameters have no memory; what it computes from its configuration has."""
     import transformers
 
-    config = description.config
-    if description.gguf is not None:
-        read = configuration(Path(description.folder) / description.gguf)
-        config = None if read is None else read[0]
+    made = description.gguf_configuration
+    config = description.config if made is None else made.config
     if config is None:
         raise InputError(f"{description.source}: its configuration cannot be read alone: {_WHOLE}")
     with torch.device("meta"):
@@ -117,7 +115,7 @@ def _empty(description: Any, attention: str) -> Any:
 def _store(description: Any, model: Any) -> _Store:
     folder = Path(description.folder)
     if description.gguf is not None:
-        return GGUFStore(folder / description.gguf, model, torch.float32)
+        return GGUFStore(folder / description.gguf, model, torch.float32, description.gguf_configuration)
     return _Safetensors(folder, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
 
 

@@ -168,3 +168,29 @@ def test_a_file_that_is_left_to_transformers_is_judged_by_its_amount(tmp_path, m
     path = written(tmp_path, "llama", said={"vocab_size": 10**9})
     with pytest.raises(InputError, match="wants 64000061760 numbers as weights, the files hold"):
         checkpoints.load(path)
+
+
+@pytest.mark.parametrize("read", [checkpoints.load, checkpoints.on_disk])
+def test_the_header_is_read_once_for_configuration_tokenizer_and_weights(tmp_path, monkeypatch, read):
+    from ctrlattn.checkpoints.network import describe
+
+    path, reads = written(tmp_path, "llama"), []
+    whole = reader.gguf_header
+    for module in (reader, describe):
+        monkeypatch.setattr(module, "gguf_header", lambda name: reads.append(name) or whole(name))
+    read(path)
+    assert reads == [path]
+
+
+@pytest.mark.parametrize("kind", [TYPES.Q4_0, TYPES.Q8_0])
+@pytest.mark.parametrize("shape", [(3, 32), (48, 64), (640, 4096), (2, 5, 96), (1, 8192)])
+def test_joined_rows_give_what_single_rows_give(tmp_path, kind, shape):
+    """gguf takes 16 rows at a time, whatever their length; where they are cut changes no number."""
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    data = gguf.quantize(values, kind).reshape(-1).view(np.uint8)
+    place = reader.Place(shape, int(kind), 0, len(data))
+    blocks = reader._blocks(data, place)
+    assert blocks.ndim == 2
+    assert blocks.shape[1] * 16 <= max(reader._GROUP, 16 * gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1])
+    plain = gguf.dequantize(gguf.quantize(values, kind), kind)
+    assert np.array_equal(gguf.dequantize(blocks, kind).reshape(shape), plain)
