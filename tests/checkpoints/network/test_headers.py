@@ -88,6 +88,11 @@ def text(words):
     return struct.pack("<Q", len(words)) + words.encode()
 
 
+def texts(count):
+    """The start of an array of texts."""
+    return struct.pack("<IIQ", 9, 8, count)
+
+
 def gguf(values=b"", count=0, weights=b"", number=0, data=b"", version=3):
     return b"GGUF" + struct.pack("<IQQ", version, number, count) + values + weights + data
 
@@ -128,9 +133,9 @@ def test_a_gguf_header_is_that_of_the_library(tmp_path):
         (gguf(struct.pack("<Q", 2**62) + bytes(8), 1), "declares a key of 4611686018427387904 bytes, 8 are left"),
         (gguf(text("a") + struct.pack("<IIQ", 9, 8, 2**40), 1), "declares value 0 of 8796093022208 bytes"),
         (gguf(text("a") + struct.pack("<IIQ", 9, 9, 1) + bytes(9), 1), "an array of the unknown type 9"),
-        (gguf(text("a") + struct.pack("<IIQ", 9, 8, 2) + text("b") + bytes(7), 1), "declares value 0 of 17 bytes, 16 are"),
-        (gguf(text("a") + struct.pack("<IIQ", 9, 8, 1) + struct.pack("<Q", 2**64 - 1), 1), "of 18446744073709551623 by"),
-        (gguf(text("a") + struct.pack("<IIQ", 9, 8, 2) + struct.pack("<Q", 2**63) + bytes(8), 1), "declares value 0 of"),
+        (gguf(text("a") + texts(2) + text("b") + bytes(7), 1), "declares value 0 of 17 bytes, 16 are left"),
+        (gguf(text("a") + texts(1) + struct.pack("<Q", 2**64 - 1), 1), "declares value 0 of 18446744073709551623"),
+        (gguf(text("a") + texts(2) + struct.pack("<Q", 2**63) + bytes(8), 1), "declares value 0 of 922337"),
         (gguf(text("a") + struct.pack("<I", 77) + bytes(9), 1), "is of the unknown type 77"),
         (gguf(text("\x00") + struct.pack("<I", 8) + struct.pack("<Q", 1) + b"\xff", 1), "invalid start byte"),
         (gguf(weights=weight("w", [2**40, 2**20], 0), number=1), "declares [0-9]+ bytes, it has"),
