@@ -208,7 +208,7 @@ def require_features(x: Array, **gains: Any) -> None:
     ctrlattn.InputError: skip must have one number for each of the 3 features of the signal, got 2
     """
     for name, gain in gains.items():
-        if not is_vector(gain):
+        if type(gain) is float or not is_vector(gain):  # the usual kind first: this is asked in each layer
             continue
         try:
             namespace(x, gain)
@@ -299,6 +299,18 @@ def scaled(gain: Any, x: Array) -> Array:
     if isinstance(gain, float) and abs(gain) == 1.0:
         return x if gain == 1.0 else -x
     return gain * x
+
+
+def combined(a: Any, x: Array, b: Any, y: Array) -> Array:
+    """a x + b y; where b is -1 it is one difference, which has the same bits.
+
+    >>> import numpy as np
+    >>> combined(2.0, np.ones(2), -1.0, np.ones(2)).tolist()
+    [1.0, 1.0]
+    """
+    if isinstance(b, float) and b == -1.0:
+        return scaled(a, x) - y
+    return scaled(a, x) + scaled(b, y)
 
 
 def machine_epsilon(x: Array) -> float:

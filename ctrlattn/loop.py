@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 from ctrlattn import showing
-from ctrlattn.arrays import Array, is_vector, move, namespace, require_features, require_finite, require_gain, scaled
+from ctrlattn.arrays import Array, combined, is_vector, move, namespace, require_features, require_finite, require_gain
 from ctrlattn.controllers import ControllerState
 from ctrlattn.diagram import DIAGRAM, drawn
 from ctrlattn.errors import InputError, InputTypeError, require_whole
@@ -144,9 +144,12 @@ class Loop(Value):
     def step(self, x: Array, state: LoopState) -> tuple[Array, LoopState, Signals]:
         """One layer: (x, state) -> (x', state', signals). It is pure and compiles with fullgraph=True."""
         e, u, state = self.tracking.step(x, state)
-        advance = self._sequential if self.order == "sequential" else self._parallel
-        new, y = advance(x, u)
+        new, y = self.advance(x, u)
         return new, state, Signals(y, e, u)
+
+    def advance(self, x: Array, u: Array | None = None) -> tuple[Array, Array]:
+        """(x', y) of one layer under the control u, or where nothing acts."""
+        return self._sequential(x, u) if self.order == "sequential" else self._parallel(x, u)
 
     def __repr__(self) -> str:
         """The diagram with this loop's numbers in it."""
@@ -168,7 +171,7 @@ class Loop(Value):
     def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
         """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
         require_features(x, skip=self.skip, feedback=self.feedback)
-        new = scaled(self.skip, x) + scaled(self.feedback, y)
+        new = combined(self.skip, x, self.feedback, y)
         new = new if u is None else new + u
         if self.normalizer is None or self.normalize_input:
             return new
@@ -183,14 +186,14 @@ class Loop(Value):
         """What `compare` and `seen` are made of, for compiled code."""
         return Terms(self.skip, self.feedback, self.normalizer, self.normalize_input, self.hold_first)
 
-    def _parallel(self, x: Array, u: Array) -> tuple[Array, Array]:
+    def _parallel(self, x: Array, u: Array | None) -> tuple[Array, Array]:
         y = _like_input("predictor", self.predictor(self.seen(x)), x)
         new = self.compare(x, y, u)
         if self.hold_first:
             new = namespace(x).concatenate([x[..., :1, :], new[..., 1:, :]], -2)
         return new, y
 
-    def _sequential(self, x: Array, u: Array) -> tuple[Array, Array]:
+    def _sequential(self, x: Array, u: Array | None) -> tuple[Array, Array]:
         if is_running(self.predictor, self.order):
             control = None if self.controller is None else u
             states, predictions = run_passes(self.compare, self.seen, self.terms, x, 1, control=control, record=True)
@@ -203,7 +206,7 @@ class Loop(Value):
             # The prefix as this pass has left it, and the token itself as the last pass left it.
             y = _like_input("predictor", self._predict_last(self.seen(xp.concatenate([*updated, token], -2))), token)
             held = self.hold_first and i == 0
-            updated.append(token if held else self.compare(token, y, u[..., i : i + 1, :]))
+            updated.append(token if held else self.compare(token, y, None if u is None else u[..., i : i + 1, :]))
             predicted.append(y)
         return xp.concatenate(updated, -2), xp.concatenate(predicted, -2)
 
@@ -280,14 +283,31 @@ def _layer_by_layer(
     loops: list[Loop], x: Array, state: LoopState, disturbance: Array | None, record: Record
 ) -> Trajectory:
     """One step after the other: the scan."""
-    acts = any(loop.controller is not None for loop in loops)
-    record_to = recording(x, len(loops), acts=acts) if record == "all" else None
+    if any(loop.controller is not None for loop in loops):
+        record_to = recording(x, len(loops), acts=True) if record == "all" else None
+        for k, loop in enumerate(loops):
+            x, state, (y, e, u) = loop.step(x, state)
+            x = x if disturbance is None else x + disturbance[k]
+            if record_to is not None:
+                record_to.add(x, y, e, None if loop.controller is None else u)
+        return Trajectory(x, None, None, None) if record_to is None else Trajectory(*record_to.whole())
+    return _without_control(loops, x, state.reference, disturbance, record)
+
+
+def _without_control(
+    loops: list[Loop], x: Array, reference: Array, disturbance: Array | None, record: Record
+) -> Trajectory:
+    """The scan where nothing acts: no layer reads its error, so that those of one loop are made at the end."""
+    tracking = loops[0].tracking if loops else None
+    alike = all(loop.tracking is tracking for loop in loops)
+    errors = (lambda states: tracking.error(states, reference)) if tracking and alike else None
+    record_to = recording(x, len(loops), acts=False, errors=errors) if record == "all" else None
     for k, loop in enumerate(loops):
-        x, state, signals = loop.step(x, state)
+        e = None if errors or record_to is None else loop.tracking.error(x, reference)
+        x, y = loop.advance(x)
         x = x if disturbance is None else x + disturbance[k]
         if record_to is not None:
-            y, e, u = signals
-            record_to.add(x, y, e, None if loop.controller is None else u)
+            record_to.add(x, y, e, None)
     return Trajectory(x, None, None, None) if record_to is None else Trajectory(*record_to.whole())
 
 

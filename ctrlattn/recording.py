@@ -1,10 +1,11 @@
 """(x_k, y_k, e_k, u_k) of every layer, kept while a scan runs.
 
 Arrays of numpy are written where they stay, since a list of them would be copied into one array at the end, on memory
-that nobody has touched before. Those of torch are collected and stacked, so that a gradient finds its way back. A
-control that is zero in all layers is not stored layer by layer.
+that nobody has touched before. Those of torch are collected and stacked, so that a gradient finds its way back. Where
+nothing acts, the control is zero and no layer reads the error: both are made at the end, for all layers at once.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,36 +13,40 @@ import numpy as np
 from ctrlattn.arrays import Array, is_torch, namespace
 
 _LARGE = 2**22  # bytes
+_AT_HAND = 2**17
 
 FourSignals = tuple[Array, Array, Array, Array]
+Errors = Callable[[Array], Array]  # states (layers, ..., n, d) -> their errors
 
 
 class Recording(Protocol):
     """What a scan over layers writes to."""
 
-    def add(self, x: Array, y: Array, e: Array, u: Array | None) -> None:
-        """The signals of one layer and the state behind it; u is None where nothing acts."""
+    def add(self, x: Array, y: Array, e: Array | None, u: Array | None) -> None:
+        """The signals of one layer and the state behind it; u is None where nothing acts, e where it comes later."""
 
     def whole(self) -> FourSignals:
         """State (layers + 1, ..., n, d), prediction, error and control (layers, ..., n, d)."""
 
 
-def recording(x: Array, layers: int, *, acts: bool) -> Recording:
+def recording(x: Array, layers: int, *, acts: bool, errors: Errors | None = None) -> Recording:
     """A recording of so many layers from the state x on; `acts` says whether any of them has a control.
+
+    With `errors` the errors are made of all states at the end, and `add` is given none.
 
     >>> record = recording(np.ones((2, 1)), 1, acts=False)
     >>> record.add(np.zeros((2, 1)), np.ones((2, 1)), np.zeros((2, 1)), None)
     >>> [signal.shape for signal in record.whole()]
     [(2, 2, 1), (1, 2, 1), (1, 2, 1), (1, 2, 1)]
     """
-    return Collected(x, acts) if is_torch(x) else Written(x, layers, acts)
+    return Collected(x, acts, errors) if is_torch(x) else Written(x, layers, acts, errors)
 
 
 class Written:
     """Signals of numpy, each written where it stays."""
 
-    def __init__(self, x: Any, layers: int, acts: bool) -> None:
-        self.done, self.acts = 0, acts
+    def __init__(self, x: Any, layers: int, acts: bool, errors: Errors | None = None) -> None:
+        self.done, self.acts, self.errors = 0, acts, errors
         lengths = [layers + 1, *[layers] * (3 if acts else 2)]
         self.state, self.prediction, self.error, *control = _arrays(lengths, x)
         self.state[0] = x
@@ -50,7 +55,9 @@ class Written:
 
     def add(self, x: Any, y: Any, e: Any, u: Any | None) -> None:
         k = self.done
-        self.state[k + 1], self.prediction[k], self.error[k] = x, y, e
+        self.state[k + 1], self.prediction[k] = x, y
+        if not self.errors:
+            self.error[k] = e
         if u is not None:
             self.control[k] = u
         elif self.acts:
@@ -58,6 +65,12 @@ class Written:
         self.done += 1
 
     def whole(self) -> FourSignals:
+        if self.errors:
+            # A few layers at a time, whose difference is still at hand when it is written to its place.
+            step = max(1, _AT_HAND // max(self.state[0].nbytes, 1))
+            for k in range(0, self.done, step):
+                part = slice(k, min(k + step, self.done))
+                self.error[part] = self.errors(self.state[part])
         return self.state, self.prediction, self.error, self.control
 
 
@@ -76,8 +89,8 @@ def _arrays(lengths: list[int], x: Any) -> list[Any]:
 class Collected:
     """Signals of torch, stacked at the end."""
 
-    def __init__(self, x: Any, acts: bool) -> None:
-        self.acts = acts
+    def __init__(self, x: Any, acts: bool, errors: Errors | None = None) -> None:
+        self.acts, self.errors = acts, errors
         self.states: list[Any] = [x]
         self.rest: tuple[list[Any], ...] = ([], [], [])
 
@@ -88,12 +101,15 @@ class Collected:
 
     def whole(self) -> FourSignals:
         x, (y, e, u), layers = self.states[0], self.rest, len(self.rest[0])
-        zero = namespace(x).zeros_like(x)
-        signals = [self.states, y, e, [zero if each is None else each for each in u]]
         if not layers:
             states = namespace(x).stack(self.states)
             return states, states[:0], states[:0], states[:0]
-        return tuple(_stacked(signals, x))
+        zero = namespace(x).zeros_like(x)
+        controls = [[zero if each is None else each for each in u]] if self.acts else []
+        signals = _stacked([self.states, y, *([] if self.errors else [e]), *controls], x)
+        error = self.errors(signals[0][:-1]) if self.errors else signals[2]
+        control = signals[-1] if self.acts else namespace(x).zeros_like(error)
+        return signals[0], signals[1], error, control
 
 
 def _stacked(signals: list[list[Any]], x: Any) -> list[Any]:
