@@ -93,7 +93,7 @@ def radius_of_blocks(
     ArithmeticError
         As for `causal_radius`.
     """
-    n, d = h.shape
+    n, d = len(h), h[0].numel()  # several streams of a token are one block
     with attention(checkpoint.model, "sdpa"), _OwnTokens():
         blocks = recorded_jacobian(f, h)
 

@@ -8,6 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import first, watch_calls
 
 LayerFunction = Callable[[torch.Tensor], torch.Tensor]
@@ -30,9 +31,9 @@ def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerF
     Returns
     -------
     f : callable, (..., n, d) -> (..., n, d)
-        At most one batch dimension; differentiable in both modes, and under `torch.func.vmap`.
+        At most one batch dimension, in front; differentiable in both modes, and under `torch.func.vmap`.
     h : (n, d)
-        Stream that the layer reads, detached.
+        Stream that the layer reads, detached; (n, streams, d) where a network has several streams.
 
     Raises
     ------
@@ -65,16 +66,25 @@ def layer_functions(
     modules = checkpoint.layers
     with watch_calls(modules, numbers) as calls, torch.no_grad():
         checkpoint.model(**inputs_of(checkpoint, ids))
-    return [_recalled(modules[i], calls[i]) for i in numbers]
+    return [_recalled(modules[i], calls[i], checkpoint) for i in numbers]
 
 
-def _recalled(module: Any, arguments: dict[str, Any]) -> tuple[LayerFunction, torch.Tensor]:
+def _recalled(module: Any, arguments: dict[str, Any], checkpoint: Checkpoint) -> tuple[LayerFunction, torch.Tensor]:
     name = next(iter(arguments))
     stream = arguments.pop(name)
+    traced = isinstance(checkpoint.family, Traced)
+    streams = checkpoint.structure.streams if traced else 1
+    first_lane = streams > 1 and stream.shape[0] == streams  # (streams, b, n, d), and not (b, n, streams, d)
+
+    def batch(h: torch.Tensor) -> torch.Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            out = first(module(**{name: h.movedim(-2, 0) if first_lane else h}, **arguments))
+        return out.movedim(0, -2) if first_lane else out
 
     def layer(h: torch.Tensor) -> torch.Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            out = module(**{name: h if h.ndim == 3 else h[None]}, **arguments)
-        return first(out) if h.ndim == 3 else first(out)[0]
+        if h.ndim < stream.ndim:
+            return batch(h[None])[0]
+        # What the pass of one text has recorded may choose by its tokens: deepseek_v4 finds its experts so.
+        return torch.cat([batch(x[None]) for x in h]) if traced else batch(h)
 
-    return layer, stream[0].detach()
+    return layer, (stream.movedim(0, -2) if first_lane else stream)[0].detach()

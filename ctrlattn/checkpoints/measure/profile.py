@@ -62,7 +62,8 @@ def feedback_profile(
         As in `tap`.
     parts : names, optional
         {parts}; all by default. Of a traced network whose heads cannot be told apart `heads` and
-        `value_output` are left out, and `attention` and `sinks` where nothing in it has an attention matrix.
+        `value_output` are left out, `attention` and `sinks` where nothing in it has an attention matrix, and `feedback`
+        where the factor of a contribution depends on the text.
     progress : callable (part, done, total), optional
     store : directory, optional
         Each part is written there when it is done, whole or not at all; what is there for the same weights, text and
@@ -138,12 +139,19 @@ def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = No
 
 
 def _missing(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Parts that a traced network does not have: of heads whose maps are not known, of attention without a matrix."""
+    """Parts that a traced network does not have.
+
+    They are those of heads whose maps are not known, of attention without a matrix, and of single contributions where
+    a factor of theirs depends on the text.
+    """
     family = checkpoint.family
     if not isinstance(family, Traced):
         return ()
     heads = () if family.value and family.output else ("heads", "value_output")
-    there = family.matrix or any(s.matrix for s in checkpoint.sublayers("attention"))
+    if family.structure.by_text:
+        there = any(term.matrix for call in family.structure.calls for term in call.terms)
+        return ("feedback", *heads) if there else ("feedback", *heads, "attention", "sinks")
+    there = bool(family.matrix) or any(s.matrix for s in checkpoint.sublayers("attention"))
     return heads if there else (*heads, "attention", "sinks")
 
 

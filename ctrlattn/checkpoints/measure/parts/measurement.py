@@ -100,6 +100,11 @@ class Measurement:
         return isinstance(self.checkpoint.family, Traced)
 
     @property
+    def is_watched(self) -> bool:
+        """Whether hooks have read the sublayers of a traced network; the recorded pass has its stream just as well."""
+        return "watched" in vars(self)
+
+    @property
     def slots(self) -> tuple[str, ...]:
         """The sublayers that a layer has, in order."""
         return self.watched.slots if self.is_traced else SUBLAYERS
@@ -117,7 +122,7 @@ class Measurement:
     @property
     def matrices(self) -> list[np.ndarray | None]:
         """Attention matrices (heads, n, n) of each layer; None where a layer has none."""
-        if self.is_traced and not self.checkpoint.structure.by_text:
+        if self.is_watched:
             return list(self.watched.matrices)
         if "attention" not in self.recorded:
             return [None] * len(self.checkpoint.layers)
@@ -135,10 +140,19 @@ class Measurement:
 
     @property
     def state(self) -> np.ndarray:
-        """The stream at every depth, (L + 1, n, d)."""
-        if self.is_traced:
+        """The stream at every depth, (L + 1, n, d); several streams stand side by side in it, (L + 1, n, lanes d)."""
+        if self.is_watched:
             return self.watched.state
-        return np.asarray(self.recorded["state"].to_numpy(), dtype=np.float64)
+        state = self.recorded["state"]
+        if "lane" in state.dims:
+            state = state.transpose("depth", "token", "lane", "feature")
+        x = state.to_numpy().astype(np.float64)
+        return x.reshape(*x.shape[:2], -1)
+
+    @property
+    def lanes(self) -> int:
+        """How many streams a token has."""
+        return self.checkpoint.structure.streams if self.is_traced else 1
 
     def jacobian(self, layer: int) -> LinearOperator:
         """The Jacobian of one layer; it costs one evaluation of the layer and one product."""

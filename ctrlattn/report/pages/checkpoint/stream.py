@@ -17,7 +17,7 @@ _DIVERSITY = (
     "stream_rms", "layer_cosine",
 )  # fmt: skip
 _SINKS = (
-    "massive_token", "massive_feature", "massive_value", "massive_ratio", "sink_token", "sink_share",
+    "massive_token", "massive_lane", "massive_feature", "massive_value", "massive_ratio", "sink_token", "sink_share",
     "null_share",
 )  # fmt: skip
 _NULL = 1e-3  # less of a row is rounding
@@ -72,11 +72,12 @@ def _sinks(profile: "xr.Dataset") -> Section:
     there = np.isfinite(share)  # a layer may have no attention matrix
     sink, met = most_common(profile["sink_token"].to_numpy()[there])
     massive = np.flatnonzero(ratio > _MASSIVE)
+    lane = f"stream {int(profile['massive_lane'][top])}, " if "massive_lane" in profile else ""
     which = token(profile, profile["massive_token"][top])
     feature, value = int(profile["massive_feature"][top]), float(profile["massive_value"][top])
     verdict = (
         f"There is a massive activation, a token of more than {_MASSIVE:.0f} times the median norm, at "
-        f"{layer_list(massive, 'depth')}. It is largest at depth {top}: {which}, feature {feature}, value "
+        f"{layer_list(massive, 'depth')}. It is largest at depth {top}: {which}, {lane}feature {feature}, value "
         f"{number(value, 0)}, {number(ratio[top], 0)} times the median norm."
         if massive.size
         else f"There is no massive activation: the largest token norm is {number(ratio[top], 1)} times the median."

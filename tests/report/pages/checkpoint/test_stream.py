@@ -55,6 +55,8 @@ def test_sinks_in_words(profile):
         "In 67 % of the heads token 2 draws most attention; over all heads the strongest sink takes 40 % of the "
         "attention in the median and 70 % at most."
     )
+    lanes = profile.assign(massive_lane=("depth", np.array([3, 2, 1, 0])))
+    assert "largest at depth 2: token 0, stream 1, feature 13," in stream.sections(lanes)[1].sentences[0]
     calm = profile.assign(massive_ratio=("depth", np.array([2.0, 10.0, 4.0, 9.0])))
     assert stream.sections(calm)[1].sentences[0].endswith("the largest token norm is 10.0 times the median.")
 
