@@ -327,6 +327,7 @@ def test_a_closed_pipe_is_quiet():
         assert (told.returncode, told.stderr) in ((141, ""), (0, ""))  # 0 where all was written before `true` ended
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_full_disk_behind_stdout_is_one_line():
     # It used to be told as a bug of ours.

@@ -76,6 +76,7 @@ COMMANDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_of_checkpoints(command, source, tmp_path):
     options = [source.parent / word if word == "text.txt" else word for word in COMMANDS[command]]

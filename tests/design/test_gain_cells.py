@@ -10,6 +10,7 @@ from ctrlattn.design.gain_cells import worst_of_gains
 from ctrlattn.design.performance import MEASURES, performance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize("modes", [np.linspace(-0.2, 0.9, 7), np.array([0.2 + 0.3j, 0.2 - 0.3j, 0.5, -0.1])])
 def test_worst_figures_are_those_of_one_controller_at_a_time(form, modes):

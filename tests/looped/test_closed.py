@@ -51,6 +51,7 @@ def test_its_derivative_is_the_closed_matrix_and_has_the_poles_of_every_mode(con
     assert max(distance.min(axis=0).max(), distance.min(axis=1).max()) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [None, PID(0.4), PID(0.3, 0.1)])
 def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp, controller):
     f, h = bent(xp, W), as_kind(xp, np.random.default_rng(1).standard_normal((1, 3)))
@@ -84,6 +85,7 @@ def test_norms_are_those_of_the_powers(xp, controller):
     assert measured.peak_pass == int(np.argmax(expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [None, PID(0.5), PID(0.4, 0.1)])
 def test_a_large_state_is_measured_by_products_alone(controller):
     n = 401

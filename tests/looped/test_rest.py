@@ -32,6 +32,7 @@ def test_a_constant_is_its_own_fixed_point_and_of_the_identity_the_start_is_one(
     assert identity.iterations == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recall", [0.0, 0.4])
 def test_a_network_of_many_tokens_rests_where_its_error_vanishes(recall):
     g = torch.Generator().manual_seed(0)

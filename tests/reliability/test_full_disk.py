@@ -18,6 +18,7 @@ def run(*arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_the_earlier_file(disk):
     # It used to end in a segmentation fault after the message: HDF5 failed once more at the end of the process.
     assert run("simulate", "neutreno", "--layers", "1", "--out", disk / "a.nc").returncode == 0

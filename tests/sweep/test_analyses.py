@@ -61,6 +61,7 @@ def test_an_unstable_loop_has_no_end_and_an_infinite_peak():
     assert of_cell("peak_sensitivity", wild, modes=[0.5]) == (np.inf,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize("name", ["interval", "settling", "peak_sensitivity", "unstable_share"])
 def test_many_gains_at_once_are_each_cell_by_itself(form, name):

@@ -36,6 +36,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_it_is_the_largest_eigenvalue_of_the_whole_jacobian(name, attention):

@@ -15,6 +15,7 @@ def reach(*eigenvalues, recall=0.0, rest=0.0):
     return Reach((2, 4), SpanModes(values, np.zeros(len(values)), 9, rest), recall)
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monkeypatch):
     whole, ids = network(), text(3)
     said = []
@@ -87,6 +88,7 @@ def test_the_forecast_names_what_forbids_a_fixed_point(one, words, least):
     assert one.least_recall == pytest.approx(least)
 
 
+@pytest.mark.slow
 def test_a_law_that_runs_away_is_told_and_not_measured_further(network, text):
     whole = network(double=False)
     study = loop_study(whole, text(2), layers=(1, 3), passes=4, controller=PID(0.5), recall=3e38)

@@ -182,6 +182,7 @@ def test_what_is_returned_in_its_place_is_left_out(change, word):
         assert "layer 1" in text.attrs["no_matrix"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["minimax", "lfm2", "lfm2_moe", "lfm3", "rwkv", "bailing_hybrid"])
 def test_a_layer_without_attention_has_no_matrix(tiny, kind):
     network = checkpoints.load(tiny(kind))

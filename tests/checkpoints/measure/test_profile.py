@@ -135,6 +135,7 @@ def test_every_variable_says_what_it_is(profiled):
     assert profile.attrs["family"] in ("llama", "bert", "gpt_neox")
 
 
+@pytest.mark.slow
 def test_the_profile_is_a_netcdf_file(profiled, tmp_path):
     _, profile = profiled
     results.save(tmp_path / "profile.nc", profile)

@@ -126,6 +126,7 @@ def test_a_factor_behind_the_layer(of_type, text):
     drops_exactly(network, ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", HALVES)
 def test_half_precision_weights(of_type, text, name, dtype):

@@ -34,6 +34,7 @@ def test_its_passes_are_those_of_the_repeated_network(network, text, causal):
     assert run.residual[2] == pytest.approx(float((F(before) - before).detach().norm() / before.norm()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_eigenvalues_are_the_rightmost_and_the_largest_of_the_dense_jacobian(network, text):
     F, h = span_function(network(), (1, 3), text(1, 3)[0])
     dense = np.linalg.eigvals(torch.autograd.functional.jacobian(F, h).reshape(h.numel(), h.numel()).numpy())

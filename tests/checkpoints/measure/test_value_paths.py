@@ -154,6 +154,7 @@ def proportional(network, name, kp, beta):
             hook.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_controller_enters_at_the_values(of_type, text, name):
     """Zero gains change no bit, a P gain is the hook written by hand, tokens with a cache are those without."""

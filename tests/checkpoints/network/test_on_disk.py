@@ -31,6 +31,7 @@ def pair(request, tmp_path_factory):
     return checkpoints.on_disk(folder), checkpoints.load(folder)
 
 
+@pytest.mark.slow
 def test_profiles_are_equal(pair):
     effort = checkpoints.Effort(arnoldi=8, sweeps=2)
     lazy, whole = (checkpoints.feedback_profile(network, IDS, effort=effort) for network in pair)

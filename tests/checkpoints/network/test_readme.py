@@ -35,6 +35,7 @@ def words():
     return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="a")
 
 
+@pytest.mark.slow
 def test_both_ways_of_a_bare_drop_load_and_write_the_same(network, words, tmp_path):
     smaller = drop(
         replace(network("gpt2", double=False), tokenizer=words, source="hub/tiny"), attention=[1, 2], mlp=[0]
@@ -52,6 +53,7 @@ def test_both_ways_of_a_bare_drop_load_and_write_the_same(network, words, tmp_pa
     assert by_ours.startswith("Once upon a time ")
 
 
+@pytest.mark.slow
 def test_gains_load_with_ctrlattn_alone_and_without_a_tokenizer(network, text, tmp_path):
     smaller = drop(network(double=False), attention=[1], compensate=Calibration(text()))
     save(smaller, tmp_path / "m")
@@ -64,6 +66,7 @@ def test_gains_load_with_ctrlattn_alone_and_without_a_tokenizer(network, text, t
     assert result.stdout.startswith("tensor([")
 
 
+@pytest.mark.slow
 def test_an_encoder_says_how_it_is_run(tmp_path):
     sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     save(load(transformers.BertModel(transformers.BertConfig(**sizes, intermediate_size=8))), tmp_path / "m")

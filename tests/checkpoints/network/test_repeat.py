@@ -160,6 +160,7 @@ def test_padding_changes_no_token(network, text, causal, law):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_it_is_saved_once_and_comes_back_bit_for_bit(network, text, causal, law, tmp_path):
     whole = network(causal, double=False)
     looped = repeat(whole, layers=(1, 3), passes=3, **law)

@@ -195,6 +195,7 @@ def with_special_tokens(tokenizer):
     return fast(backend, unk_token=tokenizer.unk_token)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=60), st.integers(1, 40), st.integers(3, 400))
 def test_the_first_tokens_are_those_of_the_tokenizers_own_cut(tokenizer, parts, times, most):

@@ -57,6 +57,7 @@ def changed(network, how, text):
     return checkpoints.drop(network, **named, compensate=compensate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["first", "last", "gains", "block", "repeat"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cache_of_any_kind_changes_no_token(network, of_type, text, name, how):

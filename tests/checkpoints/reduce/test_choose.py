@@ -38,6 +38,7 @@ def test_slope_is_the_derivative_of_the_loss_towards_the_gain(network, text):
         assert choice.slope[layer] == pytest.approx((loss[0] - loss[1]) / 2e-2, rel=0.02, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_curvature_is_the_mean_over_drawn_tokens(network, text):
     """The mean over seeds meets the KL divergence between the network and the one that is moved a little."""
     whole, ids, layer, size = network(), text(4, seed=1), 2, 1e-2

@@ -52,6 +52,7 @@ def composite(name):
     return checkpoints.load(getattr(transformers, f"{name}ForConditionalGeneration")(config).double().eval())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_decoder_of_a_composite_model(text, tmp_path, name):
     network = composite(name)

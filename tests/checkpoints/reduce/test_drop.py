@@ -166,6 +166,7 @@ def post_norm(kind="Bert"):
 ENCODERS = ["Bert", "Roberta", "Electra", "DistilBert", "ModernBert"]  # two by a row of the table, three traced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("part", ["attention", "mlp", "blocks"])
 def test_an_encoder_takes_gains(text, tmp_path, kind, part):

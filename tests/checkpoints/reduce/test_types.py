@@ -56,6 +56,7 @@ def generated(checkpoint, ids, count, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, name):
     whole, ids = of_type(name), torch.as_tensor(text(2, 7))

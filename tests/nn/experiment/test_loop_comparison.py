@@ -33,6 +33,7 @@ def content(folder: Path):
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     whole = compare_loops(plan(), tmp_path / "whole")
     done, original = [], loop_comparison.fit_loop
@@ -57,6 +58,7 @@ def test_what_was_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     assert compare_loops(plan(), tmp_path / "cut") == whole
 
 
+@pytest.mark.slow
 def test_plan_and_forecasts_are_written_before_what_they_are_about(tmp_path, monkeypatch):
     original = loop_comparison.beyond
     monkeypatch.setattr(loop_comparison, "fit_loop", _after(tmp_path / "plan.json", loop_comparison.fit_loop))
@@ -80,6 +82,7 @@ def _after(path, function):
     return checked
 
 
+@pytest.mark.slow
 def test_an_arm_that_is_the_same_has_the_same_numbers(tmp_path, monkeypatch):
     # Without its own seed the A/A arm is the plain arm: every difference is 0.
     monkeypatch.setattr("ctrlattn.nn.experiment.loop_training._AGAIN", 0)
@@ -90,6 +93,7 @@ def test_an_arm_that_is_the_same_has_the_same_numbers(tmp_path, monkeypatch):
     assert (test["p_holm"], test["holds"]) == (1.0, False)
 
 
+@pytest.mark.slow
 def test_weights_that_are_lost_are_trained_again_and_others_are_refused(tmp_path):
     settings, folders = settings_of(plan(), "held", 0), (tmp_path / "runs", tmp_path / "weights")
     for folder in folders:
@@ -126,6 +130,7 @@ def rewritten(path, change):
     path.write_text(json.dumps({**content, "sha256": digest(content)}), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["arms", "removed", "damaged"])
 def test_a_plan_that_is_cut_while_its_runs_are_made_is_told(tmp_path, monkeypatch, cut):
     path, original, made = tmp_path / "plan.json", loop_comparison.fit_loop, []
@@ -148,6 +153,7 @@ def test_a_plan_that_is_cut_while_its_runs_are_made_is_told(tmp_path, monkeypatc
     assert not (tmp_path / "comparison.json").exists()
 
 
+@pytest.mark.slow
 def test_runs_of_one_plan_are_no_runs_of_a_shorter_plan(tmp_path, monkeypatch):
     compare_loops(plan(), tmp_path)
     for name in ("plan.json", "forecasts.json"):
@@ -158,6 +164,7 @@ def test_runs_of_one_plan_are_no_runs_of_a_shorter_plan(tmp_path, monkeypatch):
     assert again == ["plain", "held"] * 2
 
 
+@pytest.mark.slow
 def test_a_spectrum_that_cannot_be_measured_is_a_row_without_forecast(tmp_path, monkeypatch):
     def lost(*arguments, **options):
         raise ArithmeticError("1 of 16 eigenvalues have residuals")

@@ -52,6 +52,7 @@ def test_arms_of_a_seed_start_alike():
     assert len({tuple(loss) for loss in losses.values()}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["radius", "norm"])
 def test_the_penalty_lowers_the_radius(form):
     settings = replace(SMALL, arm="random", steps=60, batch=16, rate=1e-2)

@@ -16,6 +16,7 @@ from ctrlattn.nn.experiment.training import build  # noqa: E402
 SMALL = {"epochs": 2, "depth": 2, "dim": 8, "heads": 2, "batch": 16}
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_was_killed(tmp_path, small_data, monkeypatch):
     plan = plan_of("digits", arms=("softmax", "neutreno"), seeds=(0, 1), settings=SMALL)
     trained = []

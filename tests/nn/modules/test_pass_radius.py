@@ -18,6 +18,7 @@ def curved(h, weights):
     return torch.tanh(h @ weights) + 0.3 * h
 
 
+@pytest.mark.slow
 def test_radius_and_gradient_are_those_of_the_exact_eigenvalue():
     settled = 0
     for seed in range(8):

@@ -92,6 +92,7 @@ def assert_equal_to(package, given):
         np.testing.assert_allclose(numbers(page["intervals"]), numbers(intervals), rtol=CLOSE, atol=CLOSE)
 
 
+@pytest.mark.slow
 def test_node_computes_what_the_package_computes(node, package):
     assert_equal_to(package, node("answers(settings, numerics, region)", settings=SETTINGS))
 

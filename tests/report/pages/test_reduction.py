@@ -33,6 +33,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["drop", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path):
     out = tmp_path / "out"
     result = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out, "--json")
@@ -76,6 +77,7 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     assert len(list(out.parent.glob("out-*/model"))) == 1
 
 
+@pytest.mark.slow
 def test_gains_that_remember_are_saved_and_said_to(source, tmp_path):
     out = tmp_path / "out"
     result = run(
@@ -109,6 +111,7 @@ def hybrid(source, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_mixers_are_dropped_by_number_and_the_page_names_them(hybrid, tmp_path):
     out = tmp_path / "out"
     result = run(hybrid, "--mixer", 1, "--text", TEXT, "--window", 10, "--out", out, "--json")
@@ -146,6 +149,7 @@ def test_a_number_of_each_kind_takes_the_least_important(hybrid):
     assert both.gone["mixer"] == (0, 2)
 
 
+@pytest.mark.slow
 def test_bare_drops_of_whole_layers_load_in_plain_transformers(source, tmp_path):
     out = tmp_path / "out"
     result = run(source, "--blocks", 1, "--bare", "--text", TEXT, "--window", 10, "--out", out)

@@ -33,6 +33,7 @@ def run(*arguments):
     return CliRunner().invoke(app, ["loop", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_the_page_says_what_the_repeated_network_costs(source, tmp_path, undrawn, monkeypatch):
     out = tmp_path / "out"
     options = ["--layers", "1:3", "--passes", 3, "--gain", 0.25, "--scan", "--text", TEXT, "--window", 10]
@@ -68,6 +69,7 @@ def test_the_page_says_what_the_repeated_network_costs(source, tmp_path, undrawn
     monkeypatch.undo()
 
 
+@pytest.mark.slow
 def test_a_controller_comes_from_a_file(source, tmp_path, undrawn):
     law = tmp_path / "law.toml"
     law.write_text('[loop]\npredictor = "causal_mean"\ncontroller = {kind = "pid", kp = 0.3, ki = 0.05}\n')

@@ -14,6 +14,7 @@ from ctrlattn.sweep import Range, Sample, Spec, dumps, loads, run
 NEUTRENO = {"preset": "neutreno"}
 
 
+@pytest.mark.slow
 def test_the_page_names_the_best_cell_and_writes_it(tmp_path):
     """x' = (a - P) x settles soonest at P = a."""
     axes = {"loop.controller.kp": Range(0.1, 0.9, 9), "loop.reference_gain": [0.5, 1.0]}
@@ -38,6 +39,7 @@ def test_refusals_are_counted_with_their_reasons(tmp_path):
     assert "not finite after 8 layers" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_as_points_and_a_sweep_without_numbers_says_so(tmp_path):
     axes = {"loop.controller.kp": Range(0, 1), "loop.controller.form": ["printed", "ema"]}
     spec = Spec(axes, {"interval": {}}, sample=Sample("sobol", 16), loop={"preset": "pidformer-printed"})

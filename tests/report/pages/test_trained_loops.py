@@ -25,6 +25,7 @@ def outcome(tmp_path_factory):
     return out, json.loads((out / "comparison.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_the_command_writes_plan_forecasts_table_and_page(outcome):
     out, result = outcome
     for name in ("plan.json", "forecasts.json", "table.md", "report.html", "summary.json", "figures/passes.svg"):
@@ -38,6 +39,7 @@ def test_the_command_writes_plan_forecasts_table_and_page(outcome):
     assert "accuracy_8" in page
 
 
+@pytest.mark.slow
 def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path):
     _, result = outcome
     table = {"counts": [3, 1, 4, 2], "n": 10, "right": 0.7, "low": 0.35, "high": 0.93, "p": 0.26}
@@ -56,6 +58,7 @@ def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path
     assert "rescues" in json.dumps(numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "size"), [("addition", 3), ("maze", 3), ("digits", 4)])
 def test_every_task_runs_to_its_page(tmp_path, task, size):
     arms = [x for arm in ("plain", "recall-outer", "held") for x in ("--configs", arm)]
@@ -71,6 +74,7 @@ def test_every_task_runs_to_its_page(tmp_path, task, size):
     assert len(result["forecasts"]) == 6 * 3
 
 
+@pytest.mark.slow
 def test_a_network_without_forecast_is_a_row_that_says_why(outcome, tmp_path):
     _, result = outcome
     why = "no forecast, because at problem 1 the Jacobian is not finite"
@@ -100,6 +104,7 @@ def test_what_is_no_comparison_of_loops_is_refused(arguments, word, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_headings_are_findings(outcome, tmp_path):
     _, result = outcome
     scores = {"plain": {"accuracy_8": {"mean": 0.25}}, "recall": {"accuracy_8": {"mean": 0.75}}}

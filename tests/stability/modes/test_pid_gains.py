@@ -20,6 +20,7 @@ def cells(count, seed):
     return gains
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "ema"), [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
 def test_intervals_are_those_of_one_controller_at_a_time(form, ema):
     gains = cells(2000 if form == "printed" else 250, 0)

@@ -35,6 +35,7 @@ def mismatches(controller, intervals, alpha):
     return int(np.sum((inside != scan(controller, alpha)) & ~near))
 
 
+@pytest.mark.slow
 def test_printed_interval_equals_an_eigenvalue_scan_on_2000_random_gains():
     rng = np.random.default_rng(11)
     wrong = 0
@@ -75,6 +76,7 @@ def test_stable_set_of_random_lti_controllers_including_unions():
     assert unions > 0  # the case that one interval cannot describe does occur
 
 
+@pytest.mark.slow
 def test_printed_closed_form_equals_the_general_method():
     rng = np.random.default_rng(14)
     for p, i, d in rng.uniform([-1, 0, -0.95], [2, 3, 0.95], (500, 3)):

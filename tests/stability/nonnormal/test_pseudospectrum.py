@@ -29,6 +29,7 @@ MATRICES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MATRICES)
 def test_within_a_thousandth_of_an_svd_a_point(name):
     a = MATRICES[name]

@@ -50,6 +50,7 @@ def test_the_winding_condition():
     assert nu_gap(stable, hidden) == 1.0
 
 
+@pytest.mark.slow
 def test_what_is_nearer_than_the_margin_is_stabilised():
     rng, near, far = np.random.default_rng(0), 0, 0
     plant, controller = first_order(0.8), control.tf([0.5, -0.3], [1, -1], 1)

@@ -123,6 +123,7 @@ def test_a_damaged_or_foreign_directory(folder, tmp_path, command, damage, messa
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_type_without_a_row_is_traced(folder, tmp_path, command):
     assert run(command, folder(stranger()), tmp_path).exit_code == 0

@@ -59,6 +59,7 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
     assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
 
 
+@pytest.mark.slow
 def test_the_sentences_are_those_of_the_profile(profile, tmp_path, undrawn):
     summary = write_analysis(tmp_path, profile).summary
     gain = profile["feedback_gain"].sel(sublayer="attention").median("token").to_numpy()
@@ -78,12 +79,14 @@ def test_the_sentences_are_those_of_the_profile(profile, tmp_path, undrawn):
     assert f"It is lowest in layer {low} ({float(gain[low]):.2f}".replace("-", "−") in page
 
 
+@pytest.mark.slow
 def test_what_was_not_measured_has_no_section(profile, tmp_path, undrawn):
     names = [name for name in profile.data_vars if name.startswith("value_")]
     page = write_analysis(tmp_path, profile[names]).path.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", "value_output"]
 
 
+@pytest.mark.slow
 def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path, undrawn):
     torch.manual_seed(0)
     config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
@@ -115,6 +118,7 @@ def saved(whole_words, tmp_path, monkeypatch):
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, tmp_path, undrawn):
     out = tmp_path / "out"
     arguments = ("analyze", saved, "--text", "a cat sat on a mat", "--tokens", 4, "--out", out, "--parts", "feedback")

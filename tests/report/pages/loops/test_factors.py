@@ -14,6 +14,7 @@ def scaled(pid, g):
     return replace(pid, kp=g * pid.kp, ki=g * pid.ki, kd=g * pid.kd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize("seed", range(8))
 def test_both_ends_of_the_interval_are_where_stability_ends(seed, form):

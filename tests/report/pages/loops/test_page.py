@@ -239,6 +239,7 @@ def test_automaton_section_states_what_it_counts():
     assert section.numbers["control_all_distinct"]["RMS norm"] < 0.5
 
 
+@pytest.mark.slow
 def test_attention_alone_is_enough(tmp_path, coarse):
     full = recording(causal=False)
     bare = signals.dataset(
@@ -250,6 +251,7 @@ def test_attention_alone_is_enough(tmp_path, coarse):
     assert "None of the loops has a controller" in page
 
 
+@pytest.mark.slow
 def test_one_token_one_layer(tmp_path, undrawn):
     written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)])
     assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
@@ -271,6 +273,7 @@ def test_why_not_linear():
     assert "normalised" in reasons["prediction-error-rms"]
 
 
+@pytest.mark.slow
 def test_interrupted_half_way_leaves_no_page(tmp_path, monkeypatch, coarse):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -299,6 +302,7 @@ def test_bad_input(tmp_path):
         write(tmp_path / "file" / "out")
 
 
+@pytest.mark.slow
 def test_interactive_panes_are_inlined_once(tmp_path, coarse):
     pytest.importorskip("plotly")
     written = write(tmp_path, recorded=[recording()], presets=["neutreno"], interactive=True)
