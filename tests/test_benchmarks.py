@@ -80,3 +80,20 @@ def test_the_machine_has_no_name(load):
     described = load("machine").describe()
     assert described["cores"] >= 1
     assert platform.node() not in {str(value) for value in described.values()}
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [([], "results"), (["--once"], None), (["--once", "--out", "here"], "here"), (["--out", "here", "--once"], "here")],
+)
+def test_a_small_run_leaves_the_results_alone(load, given, folder):
+    out = load("paired").parser_of("").parse_args(given).out
+    assert (out and out.name) == folder
+
+
+def test_rows_are_written_where_a_folder_is_named_and_else_said(load, tmp_path, capsys):
+    write = load("paired").write
+    write(None, "small", {}, [{"what": "a", "ms": 1}])
+    write(tmp_path / "new", "small", {}, [{"what": "a", "ms": 1}])
+    assert capsys.readouterr().out == "what a, ms 1\n" * 2
+    assert [p.name for p in tmp_path.rglob("*.json")] == ["small.json"]

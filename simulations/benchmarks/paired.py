@@ -38,11 +38,25 @@ def alternate(
     return seconds
 
 
+RESULTS = Path(__file__).parent / "results"
+
+
+class _Once(argparse.Action):
+    """A small run is no measurement: it leaves the results alone unless --out names a directory for its own."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=False, **options)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
+        namespace.once = True
+        namespace.out = None if namespace.out == RESULTS else namespace.out
+
+
 def parser_of(description: str | None) -> argparse.ArgumentParser:
     """What every benchmark can be asked for; --worker is a process that `in_threads` has started."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="directory for the results")
-    parser.add_argument("--once", action="store_true", help="small, one run each")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="directory for the results")
+    parser.add_argument("--once", action=_Once, help="small, one run each; written where --out says, or nowhere")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the libraries, where it matters")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     return parser
@@ -63,10 +77,11 @@ def in_threads(script: str, threads: int, *arguments: str) -> Any:
     return json.loads(process.stdout.splitlines()[-1])
 
 
-def write(folder: Path, name: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """results/<name>.json, and the rows on the screen."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+def write(folder: Path | None, name: str, machine: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """<folder>/<name>.json, and the rows on the screen."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
     for row in rows:
         print(", ".join(f"{key} {value}" for key, value in row.items()))
 

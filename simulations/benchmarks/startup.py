@@ -7,8 +7,6 @@ The file cache is warm: the first run of each is thrown away. Peak memory is the
 this script imports nothing large, since at exec a child inherits the peak of its parent.
 """
 
-import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from machine import describe
+from paired import parser_of, write
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "ctrlattn"
 IMPORT = "import time; start = time.perf_counter(); import ctrlattn; print(time.perf_counter() - start)"
@@ -85,18 +84,8 @@ def measure(short: int, long: int) -> list[dict[str, str | float | int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results", help="directory for startup.json"
-    )
-    parser.add_argument("--once", action="store_true", help="one run each")
-    arguments = parser.parse_args()
-    rows = measure(1, 1) if arguments.once else measure(11, 5)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"machine": describe(), "rows": rows}, indent=2) + "\n"
-    (arguments.out / "startup.json").write_text(text, encoding="utf-8")
-    for entry in rows:
-        print("{what}: {median} {unit} (limit {limit})".format(**entry))
+    arguments = parser_of(__doc__).parse_args()
+    write(arguments.out, "startup", describe(), measure(1, 1) if arguments.once else measure(11, 5))
 
 
 if __name__ == "__main__":
