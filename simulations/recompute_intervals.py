@@ -22,15 +22,17 @@ PRINTED = re.compile(r"\d \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
 HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
 # Files whose runs kept no values by window, seed or draw, and why they were not run again.
 # What a scene prints of another file.
-ELSEWHERE = {"gallery/trained_loops.json": "train_loops.json"}
+ELSEWHERE = {
+    "gallery/trained_loops.json": "train_loops.json",
+    "gallery/signs_in_training.json": "signs_in_training.json",
+    "gallery/unstable_in_training.json": "unstable_in_training.json",
+}
 OWN_RUN = "the run kept means alone, and takes longer than five minutes"
 LACKING = {
     "drop.json": f"{OWN_RUN}: the news and plays of scene 03; drop_control.json has its windows",
     "feedback_sign.json": OWN_RUN,
     "feedback_sign_news.json": OWN_RUN,
     "observers.json": "the loss that a dictionary recovers kept its standard error alone",
-    "gallery/signs_in_training.json": "printed from signs_in_training.json",
-    "gallery/unstable_in_training.json": "printed from unstable_in_training.json",
     "span_search.json": "its cells stand as mean and half width",
     "gallery/span_search.json": "printed from span_search.json",
     "gallery/bilateral.json": OWN_RUN,
