@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_DEFINITE = 1e-8  # a square below this share of the largest says too little of its direction
+
 
 def token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
     """The share of each token in the square of each vector, (m, n d) -> (m, n); 0 for a zero vector.
@@ -20,11 +22,18 @@ def feature_directions(vectors: np.ndarray, n: int) -> np.ndarray:
     >>> feature_directions(np.array([[[0.0, 0.0, 3.0, 0.0]]]), 2).tolist()  # whatever the token
     [[[1.0, 0.0]]]
     """
-    directions = []
-    for layer in vectors:
-        rows = layer.reshape(-1, layer.shape[-1] // n).astype(np.float64)
-        directions.append(np.linalg.eigh(rows.T @ rows)[1][:, -len(layer) :].T)
-    return np.array(directions)
+    return np.array(
+        [_leading(layer.reshape(-1, layer.shape[-1] // n).astype(np.float64), len(layer)) for layer in vectors]
+    )
+
+
+def _leading(rows: np.ndarray, k: int) -> np.ndarray:
+    """The k leading right singular vectors of the rows (m, d), by the smaller of the two products with themselves."""
+    if k <= len(rows) < rows.shape[1]:
+        squares, combinations = np.linalg.eigh(rows @ rows.T)
+        if squares[-k] > _DEFINITE * squares[-1]:
+            return np.asarray((combinations[:, -k:] / np.sqrt(squares[-k:])).T @ rows)
+    return np.asarray(np.linalg.eigh(rows.T @ rows)[1][:, -k:].T)
 
 
 def subspace_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
