@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA_VERSION = 1
+_MATRICES = {"heads", "value_output", "attention", "sinks"}  # parts that ask for attention matrices
 _WEIGHT = {"forward": 1.0, "jvp": 1.2, "vjp": 1.4}
 
 
@@ -106,7 +107,7 @@ def feedback_profile(
     wanted = wanted_parts(parts, checkpoint)
     effort = effort or Effort()
     inputs = inputs_of(checkpoint, ids)  # bad input is told before the work
-    measurement = Measurement(checkpoint, ids, effort, seed, progress or silent)
+    measurement = Measurement(checkpoint, ids, effort, seed, progress or silent, not _MATRICES.isdisjoint(wanted))
     mark = "" if store is None else identity or _identity(checkpoint, inputs, effort, seed)
     folder = None if store is None else work_folder(Path(store), mark, progress or silent)
     measured = {name: _part(measurement, name, folder, mark) for name in wanted}

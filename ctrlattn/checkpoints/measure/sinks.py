@@ -55,7 +55,7 @@ def ordinary_tokens(state: np.ndarray) -> np.ndarray:
     >>> ordinary_tokens(np.array([[[1.0], [30.0], [2.0]]])).tolist()
     [True, False, True]
     """
-    size = np.linalg.norm(np.asarray(state, dtype=np.float64), axis=-1)
+    size = np.stack([np.linalg.norm(np.asarray(x, dtype=np.float64), axis=-1) for x in state])
     return np.asarray(np.all(size <= MASSIVE * np.median(size, axis=-1, keepdims=True), axis=0))
 
 

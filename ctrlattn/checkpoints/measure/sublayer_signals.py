@@ -60,7 +60,7 @@ def in_order(slots: dict[Sublayer, str]) -> tuple[str, ...]:
     return tuple(sorted(place, key=lambda name: (place[name], name)))
 
 
-def sublayer_signals(checkpoint: Checkpoint, ids: Any) -> SublayerSignals:
+def sublayer_signals(checkpoint: Checkpoint, ids: Any, *, with_matrices: bool = True) -> SublayerSignals:
     """Record one pass.
 
     Parameters
@@ -68,6 +68,8 @@ def sublayer_signals(checkpoint: Checkpoint, ids: Any) -> SublayerSignals:
     checkpoint : Checkpoint
     ids : (n,) token ids, str, or image
         As in `tap`.
+    with_matrices : bool
+        False records no attention matrix.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def sublayer_signals(checkpoint: Checkpoint, ids: Any) -> SublayerSignals:
             raise InputError(f"layer {sublayer.layer} runs more than once: its sublayers have several signals each")
         pairs[place] = (_tokens(x), _tokens(sublayer.added(F)))
 
-    hooks = [*_streams(checkpoint, streams), *_matrices(slots, checkpoint, matrices)]
+    hooks = [*_streams(checkpoint, streams), *(_matrices(slots, checkpoint, matrices) if with_matrices else ())]
     with attention(checkpoint.model, "eager"), watch(slots, on, more=hooks), torch.no_grad():
         checkpoint.model(**inputs)
     state = np.stack(streams)

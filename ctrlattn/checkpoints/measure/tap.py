@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 _OUT = ("attention_out", "mlp_out")
+_LEFT_OUT = {"no_matrix": "the attention matrices were not recorded"}
 
 
-def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
+def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Dataset":
     """Record the residual stream, the contributions and the attention matrices of one text or image.
 
     Parameters
@@ -39,6 +40,8 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     ids : (n,) or (1, n) token ids, a str, or an image (channels, height, width)
         The checkpoint's tokenizer makes ids of a str, special tokens included; pixel values come normalised as the
         network wants them.
+    matrices : bool
+        False leaves the attention matrices out, heads n^2 numbers a layer; the attribute no_matrix says so.
 
     Returns
     -------
@@ -71,23 +74,25 @@ def tap(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     """
     inputs = inputs_of(checkpoint, ids)
     if isinstance(checkpoint.family, Traced):
-        return _tap_traced(checkpoint, checkpoint.family.structure, inputs)
-    matrices = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
+        return _tap_traced(checkpoint, checkpoint.family.structure, inputs, matrices)
+    seen = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
     rows = _Rows(checkpoint)
-    watching = watch(checkpoint.sublayers(), rows.record, more=_places(checkpoint, rows, matrices))
+    more = [*(_matrix_hooks(checkpoint, seen) if matrices else ()), (checkpoint.layers[-1], rows.end, False)]
+    watching = watch(checkpoint.sublayers(), rows.record, more=more)
     passing = up_to_head(checkpoint.model, lambda: len(rows.errors) == len(checkpoint.layers))
     with attention(checkpoint.model, "eager"), watching, torch.no_grad(), passing:
         checkpoint.model(**inputs)
     require_sums(checkpoint, rows.errors)
     arrays = rows.arrays()
-    recorded, told = matrices.whole()
+    recorded, told = seen.whole() if matrices else (None, dict(_LEFT_OUT))
     n = arrays["state"].shape[-2]
-    if recorded is None:
+    if matrices and recorded is None:
         recorded = np.full((len(checkpoint.layers), checkpoint.heads, n, n), np.nan, np.float32)
-    arrays["attention"] = recorded
+    if recorded is not None:
+        arrays["attention"] = recorded
     controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
     attrs = {**attributes(checkpoint, inputs), **({"controlled_layers": controlled} if controlled else {}), **told}
-    judged = rows.certain and matrices.certain
+    judged = rows.certain and seen.certain
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs, judged=judged)
 
 
@@ -141,12 +146,14 @@ class _Rows:
         return arrays
 
 
-def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any]) -> "xr.Dataset":
+def _tap_traced(
+    checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any], with_matrices: bool
+) -> "xr.Dataset":
     with attention(checkpoint.model, "eager"), torch.no_grad():
         whole = recorded_pass(checkpoint, structure, inputs)
     arrays = whole.arrays()
     names = token_names(checkpoint, inputs, whole.tokens)
-    matrices, told = whole.matrices.whole()
+    matrices, told = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
     attrs = {**attributes(checkpoint, inputs), **told}
     if matrices is not None:
         arrays["attention"] = matrices
@@ -154,18 +161,17 @@ def _tap_traced(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, 
     return signals.dataset(arrays, tokens=names, attrs=attrs, labels=whole.labels(), judged=judged)
 
 
-def _places(checkpoint: Checkpoint, rows: _Rows, matrices: Matrices) -> Iterator[Hook]:
-    """Hooks for what no sublayer reads or adds: the attention matrices, and the stream behind the last layer."""
+def _matrix_hooks(checkpoint: Checkpoint, seen: Matrices) -> Iterator[Hook]:
+    """Hooks for what no sublayer reads or adds: the attention matrices."""
 
     def matrix_at(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            matrices.put(i, matrix_of(output))  # None where attention was replaced by something that has no matrix
+            seen.put(i, matrix_of(output))  # None where attention was replaced by something that has no matrix
 
         return hook
 
     for i, layer in enumerate(checkpoint.layers):
         yield at(layer, checkpoint.family.matrix), matrix_at(i), False
-    yield checkpoint.layers[-1], rows.end, False
 
 
 def token_names(checkpoint: Checkpoint, inputs: dict[str, Any], count: int | None = None) -> list[str]:

@@ -158,12 +158,34 @@ def test_cost_is_counted():
         assert spent["forward_passes"] == pytest.approx(spent["forward"] + 1.2 * spent["jvp"] + 1.4 * spent["vjp"])
 
 
+def test_a_part_alone_is_that_of_the_whole(profiled):
+    """Attention matrices are recorded where a part asks for them, and nowhere else."""
+    checkpoint, profile = profiled
+    for name in ("feedback", "heads", "value_output", "attention", "diversity", "sinks"):
+        alone = checkpoints.feedback_profile(checkpoint, IDS, parts=[name])
+        for variable in alone.data_vars:
+            assert_allclose(alone[variable], profile[variable], rtol=1e-12, err_msg=f"{name}: {variable}")
+
+
+def test_the_part_feedback_records_no_matrix(monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError("a matrix was recorded")
+
+    monkeypatch.setattr("ctrlattn.checkpoints.measure.matrices.Matrices.put", refuse)
+    checkpoints.feedback_profile(tiny(), IDS, parts=["feedback", "diversity"])
+    with pytest.raises(AssertionError, match="was recorded"):
+        checkpoints.feedback_profile(tiny(), IDS, parts=["feedback", "sinks"])
+    recorded = checkpoints.tap(tiny(), IDS, matrices=False)
+    assert "attention" not in recorded
+    assert recorded.attrs["no_matrix"] == "the attention matrices were not recorded"
+
+
 def test_the_store_is_used_for_the_same_question_alone(tmp_path, monkeypatch):
     checkpoint, parts = tiny(), ["feedback", "sinks"]
     first = checkpoints.feedback_profile(checkpoint, IDS, parts=parts, store=tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["feedback.nc", "identity.json", "sinks.nc"]
 
-    def refuse(*arguments):
+    def refuse(*arguments, **options):
         raise AssertionError("a stored part is not measured again")
 
     monkeypatch.setattr("ctrlattn.checkpoints.measure.parts.measurement.tap", refuse)

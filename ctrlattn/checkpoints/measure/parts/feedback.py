@@ -16,18 +16,10 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
-    pairs = [measurement.sublayer(kind) for kind in measurement.slots]
-    there = np.stack([np.isfinite(f[:, 0, 0]) for _, f in pairs], axis=1)  # a layer may have no such sublayer
-    gain = np.stack([feedback_gain(x, f) for x, f in pairs], axis=1)
-    ratio = np.stack([size_ratio(x, f) for x, f in pairs], axis=1)
     ordinary = ordinary_tokens(measurement.state)
-    fits = [
-        [
-            predictor_fit(x[i, ordinary], f[i, ordinary]) if row[j] else (np.nan, np.nan)
-            for j, (x, f) in enumerate(pairs)
-        ]
-        for i, row in enumerate(there)
-    ]
+    layers = range(len(measurement.checkpoint.layers))
+    rows = [[_of(*measurement.sublayer(kind, i), ordinary) for kind in measurement.slots] for i in layers]
+    there, gain, ratio, fits = (np.array([[each[place] for each in row] for row in rows]) for place in range(4))
     negative = np.where(there, np.mean(gain < 0, axis=-1), np.nan)
     per_token = ("layer", "sublayer", "token")
     variables = labelled(
@@ -45,9 +37,16 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             "share of tokens with negative feedback",
         ),
         contribution_ratio=(per_token[:2], np.median(ratio, axis=-1), "median of |F|/|x| over the tokens"),
-        predictor_gain=(per_token[:2], np.array(fits)[..., 0], "least-squares g of x = g F + constant"),
-        predicted_share=(per_token[:2], np.array(fits)[..., 1], "share of the variance of the state predicted, R^2"),
+        predictor_gain=(per_token[:2], fits[..., 0], "least-squares g of x = g F + constant"),
+        predicted_share=(per_token[:2], fits[..., 1], "share of the variance of the state predicted, R^2"),
         left_out=((), int(np.sum(~ordinary)), "massive tokens left out of the least-squares fits", "token"),
         quantile=("quantile", np.array(QUANTILES), "quantile over the tokens"),
     )
     return variables, Passes()
+
+
+def _of(x: np.ndarray, f: np.ndarray, ordinary: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
+    """(whether a layer has this sublayer, its gain and its size on each token, the fit); of one layer at a time."""
+    there = bool(np.isfinite(f[0, 0]))
+    fit = predictor_fit(x[ordinary], f[ordinary]) if there else (np.nan, np.nan)
+    return there, feedback_gain(x, f), size_ratio(x, f), fit

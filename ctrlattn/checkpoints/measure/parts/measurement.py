@@ -83,16 +83,17 @@ class Measurement:
     effort: Effort
     seed: int
     report: Progress
+    with_matrices: bool = True  # whether a part asks for attention matrices
 
     @cached_property
     def recorded(self) -> "xr.Dataset":
         """The signals of `tap`, from one pass."""
-        return tap(self.checkpoint, self.ids)
+        return tap(self.checkpoint, self.ids, matrices=self.with_matrices)
 
     @cached_property
     def watched(self) -> SublayerSignals:
         """Signals of whatever sublayers a traced network has, from one pass."""
-        return sublayer_signals(self.checkpoint, self.ids)
+        return sublayer_signals(self.checkpoint, self.ids, with_matrices=self.with_matrices)
 
     @property
     def is_traced(self) -> bool:
@@ -158,14 +159,15 @@ class Measurement:
         """The Jacobian of one layer; it costs one evaluation of the layer and one product."""
         return recorded_jacobian(*self.functions[layer])
 
-    def sublayer(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """(x, F): the stream that the sublayers in this slot add to and what they add, each (L, n, d)."""
+    def sublayer(self, kind: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """(x, F): the stream that the sublayer in this slot of a layer adds to and what it adds, each (n, d)."""
         if self.is_traced:
             place = self.slots.index(kind)
-            return self.watched.x[:, place], self.watched.F[:, place]
+            return self.watched.x[layer, place], self.watched.F[layer, place]
         parallel = bool(self.recorded.attrs.get("parallel", 0))
-        x = self.state[:-1] if kind == "attention" or parallel else self.recorded["mid"].to_numpy().astype(np.float64)
-        return x, self.recorded[f"{kind}_out"].to_numpy().astype(np.float64)
+        x = self.recorded["state" if kind == "attention" or parallel else "mid"]
+        F = self.recorded[f"{kind}_out"]
+        return x[layer].to_numpy().astype(np.float64), F[layer].to_numpy().astype(np.float64)
 
 
 Part = Callable[[Measurement], tuple["xr.Dataset", Passes]]
