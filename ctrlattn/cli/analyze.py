@@ -1,7 +1,7 @@
 """The command `ctrlattn analyze`: measure the layers of a checkpoint as a feedback system, and write the page."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from ctrlattn.cli.terminal import (
     load_with_content,
     one_line_errors,
     print_json,
+    say,
     show_path,
     show_progress,
     text_of,
@@ -40,6 +41,9 @@ def analyze(
             "nonnormality, exponents; default: everything.",
         ),
     ] = None,
+    on_disk: Annotated[
+        bool, typer.Option("--on-disk", help="Keep the weights of one layer at a time in memory.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the random directions.")] = 0,
     allow_download: AllowDownload = False,
     formats: Formats = None,
@@ -49,6 +53,9 @@ def analyze(
 
     It writes report.html (one self-contained file), figures/, results.nc, summary.json, and parts/ (one file per part,
     so that an interrupted run continues).
+
+    With --on-disk the weights stay in their file (safetensors or GGUF) and are read once for every pass, with the same
+    numbers. Parts feedback to sinks take one pass together, the others more than a hundred.
     """
     with one_line_errors():
         from ctrlattn.files import claim
@@ -71,7 +78,7 @@ def analyze(
         if len(ids) < 2:
             raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
-        checkpoint, content = load_with_content(description)
+        checkpoint, content = _open(description, on_disk)
         identity = profile_identity(checkpoint, ids, seed=seed, content=content)
         folder = work_folder(out, identity, show_progress)
         profile = checkpoints.feedback_profile(
@@ -88,3 +95,15 @@ def analyze(
             print_json(written.summary)
         else:
             show_path(written.path)
+
+
+def _open(description: Any, on_disk: bool) -> tuple[Any, str]:
+    """The network in memory or on disk, and the digest of its files."""
+    from ctrlattn.capacity import require_memory
+    from ctrlattn.checkpoints.network.content import on_disk_with_content
+
+    if on_disk:
+        say(f"reading {description.source} layer by layer")
+        return on_disk_with_content(description)
+    require_memory(4 * description.numbers, f"{description.source} in float32; --on-disk keeps one layer in memory")
+    return load_with_content(description)

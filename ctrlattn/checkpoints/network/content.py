@@ -14,7 +14,8 @@ from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.checkpoints.network.headers import WEIGHTS, shards
 from ctrlattn.checkpoints.network.load import load
-from ctrlattn.identity import FilesDigest, digest, of_network
+from ctrlattn.checkpoints.network.on_disk import files_read, opened
+from ctrlattn.identity import FilesDigest, digest, of_files, of_network
 
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
@@ -39,6 +40,22 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
         checkpoint = load(description.source, **given)
         kind = type(checkpoint.model).__name__
         return checkpoint, digest(hashing.digest(), [file.name for file in files], kind, options, _versions())
+
+
+def on_disk_with_content(description: Description) -> tuple[Checkpoint, str]:
+    """`on_disk` of what was described, and the digest of the files that it reads, each of them from start to end.
+
+    It is another digest than that of the network in memory: the two agree to rounding, and no result mixes them.
+
+    Raises
+    ------
+    InputError
+        As `on_disk`.
+    """
+    checkpoint = opened(description)
+    files = files_read(description)
+    kind = type(checkpoint.model).__name__
+    return checkpoint, digest(of_files(files), [file.name for file in files], kind, "on disk", _versions())
 
 
 def files_of(description: Description) -> tuple[Path, ...] | None:

@@ -5,6 +5,7 @@ question finds out what a source is that cannot be loaded: an adapter, quantised
 configuration that is not that of the weights beside it.
 """
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -99,6 +100,13 @@ class Description:
     def other_task(self) -> bool:
         """Whether the head classifies or scores a text, as that of a reward model does."""
         return re.search(r"For(Sequence|Token)Classification$|ForQuestionAnswering$", self.architecture) is not None
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers its weights are, by the headers; 0 where no header says it."""
+        places = () if self.header is None else self.header.places.values()
+        shapes = [place.shape for place in places] or (self.shapes or {}).values()
+        return sum(math.prod(shape) for shape in shapes)
 
     @property
     def predicts(self) -> bool:

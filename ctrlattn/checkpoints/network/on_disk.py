@@ -1,25 +1,33 @@
 """A network whose weights stay in their file: each layer reads its own when it is called, and gives them back.
 
 The network is built without memory (torch's device "meta"). Hooks on every layer fill it before a call and empty it
-behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read.
+behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read. A
+network without a row in the table of families is traced in the same way. Experts that a file has one by one become the
+stacks that transformers makes of them.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.describe import describe
+from ctrlattn.checkpoints.network.describe import Description, describe
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import GGUFStore
-from ctrlattn.checkpoints.network.headers import shards
+from ctrlattn.checkpoints.network.headers import safetensors_header, shards
+from ctrlattn.checkpoints.network.proved import proved
+from ctrlattn.checkpoints.network.save import is_changed
+from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.errors import InputError
 
 _WHOLE = "load it as a whole, with checkpoints.load"
 _FILL = "_ctrlattn_fill"
+_INDEX = "model.safetensors.index.json"
+_EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
 
 
 class _Store(Protocol):
@@ -37,7 +45,8 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
 
     It has no head: it gives the stream, not the next token. A pass reads every weight once. What watches passes (`tap`,
     `summaries`, `importance`, `feedback_profile`) works on it, and gives the numbers of a loaded network; what changes
-    weights, or saves them, does not.
+    weights, or saves them, does not. A network without a row in the table of families is traced, which takes passes on
+    eight tokens.
 
     Parameters
     ----------
@@ -54,8 +63,8 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     Raises
     ------
     InputError
-        As for `load`; a `model_type` without a row in the table of families; weights that are stored in other pieces
-        than the network has.
+        As for `load`; weights that are stored in other pieces than the network has, other than experts one by one; an
+        adapter beside the weights, or a structure that `save` wrote.
 
     Examples
     --------
@@ -64,25 +73,34 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     ...
     ctrlattn.InputError: no/such/directory: no such directory...
     """
-    description = describe(source, gguf_file=None, family=None, allow_download=False)
-    if description.family is None:
-        raise InputError(
-            f"{description.source}: {description.model_type} has no row in the table of families, and tracing needs "
-            f"all weights: {_WHOLE}"
-        )
-    with foreign(source):
+    return opened(describe(source), tokenizer, attention)
+
+
+def opened(description: Description, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
+    """`on_disk` of what was described."""
+    _require_plain(description)
+    with foreign(description.source):
         model = _empty(description, attention)
     store = _store(description, model)
-    own = dict(model.named_parameters())
-    missing = sorted(own.keys() - store.names())
+    missing = sorted({name for name, _ in model.named_parameters()} - store.names())
     if missing:
         raise InputError(
             f"{description.source}: {len(missing)} weights of the network are not in the file as it has them, the "
             f"first is {missing[0]}: {_WHOLE}"
         )
-    checkpoint = Checkpoint(model.eval(), tokenizer or description.tokenizer, description.family, description.name)
-    _attach(checkpoint, store)
-    return checkpoint
+    row = description.family
+    _attach(model, _layers(description, model) if row is None else row.layers_of(model), store)
+    family = row or Traced(description.model_type, proved(model.eval()))
+    return Checkpoint(model.eval(), tokenizer or description.tokenizer, family, description.name)
+
+
+def files_read(description: Description) -> tuple[Path, ...]:
+    """The files that decide a network on disk, all of which are read for it."""
+    folder = Path(description.folder)
+    if description.gguf is not None:
+        return (folder / description.gguf,)
+    index = [_INDEX] if (folder / _INDEX).is_file() else []
+    return tuple(folder / name for name in ("config.json", *index, *_shards(folder)))
 
 
 @contextmanager
@@ -90,6 +108,23 @@ def weights_of(layer: Any) -> Iterator[None]:
     """Inside the block, a layer has its weights, whether they are in memory anyway or on disk."""
     with getattr(layer, _FILL, nullcontext)():
         yield
+
+
+def _require_plain(description: Description) -> None:
+    """Raise InputError for what `load` would put on top of the weights, or take out, and nothing here would."""
+    folder = Path(description.folder)
+    if description.gguf is None and (is_changed(folder) or (folder / "adapter_config.json").exists()):
+        raise InputError(f"{description.source}: an adapter or a changed structure belongs to its weights: {_WHOLE}")
+
+
+def _layers(description: Description, model: Any) -> list[Any]:
+    """The layers of a network that no row describes: the one list of as many modules."""
+    lists = [m for m in model.modules() if type(m) is torch.nn.ModuleList and len(m) == description.layers]
+    if len(lists) != 1:
+        raise InputError(
+            f"{description.source}: {len(lists)} lists of modules may be its {description.layers} layers: {_WHOLE}"
+        )
+    return list(lists[0])
 
 
 def _empty(description: Any, attention: str) -> Any:
@@ -112,53 +147,88 @@ def _empty(description: Any, attention: str) -> Any:
     return model.requires_grad_(False)
 
 
-def _store(description: Any, model: Any) -> _Store:
+def _store(description: Description, model: Any) -> _Store:
     folder = Path(description.folder)
     if description.gguf is not None:
-        return GGUFStore(folder / description.gguf, model, torch.float32, description.gguf_configuration)
+        made: Any = description.gguf_configuration
+        return GGUFStore(folder / description.gguf, model, torch.float32, made)
     return _Safetensors(folder, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
+
+
+def _shards(folder: Path) -> list[str]:
+    files = sorted(set(shards(folder / _INDEX).values())) if (folder / _INDEX).is_file() else ["model.safetensors"]
+    if not (folder / files[0]).is_file():
+        raise InputError(f"{folder}: no safetensors file: {_WHOLE}")
+    return files
+
+
+class _Piece(NamedTuple):
+    """A tensor of a file, and the part of a weight that it is."""
+
+    path: Path
+    stored: str
+    part: tuple[int | slice, ...]
 
 
 class _Safetensors:
     """Weights of the safetensors files of a directory, which the system maps into memory."""
 
     def __init__(self, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-        from safetensors import safe_open
-
-        index = folder / "model.safetensors.index.json"
-        files = sorted(set(shards(index).values())) if index.is_file() else ["model.safetensors"]
-        if not (folder / files[0]).is_file():
-            raise InputError(f"{folder}: no safetensors file: {_WHOLE}")
-        self.where: dict[str, tuple[Path, str]] = {}
-        for path in (folder / file for file in files):
-            with safe_open(path, "pt") as file:
-                for stored in file.keys():  # noqa: SIM118
-                    name = next((own for own in (stored, stored.partition(".")[2]) if own in shapes), None)
-                    if name is not None and tuple(file.get_slice(stored).get_shape()) == shapes[name]:
-                        self.where[name] = (path, stored)
+        self.shapes = shapes
+        there: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
+        for path in (folder / file for file in _shards(folder)):
+            for stored, shape in safetensors_header(path).items():
+                # A file may have been written with the name of the base model in front, or without it.
+                there[stored] = there[stored.partition(".")[2]] = (path, stored, shape)
+        self.pieces: dict[str, list[_Piece]] = {}
+        for name, shape in shapes.items():
+            for parts in (((name, shape, ()),), tuple(_experts(name, shape))):
+                if parts and all(part in there and there[part][2] == size for part, size, _ in parts):
+                    self.pieces[name] = [_Piece(*there[part][:2], place) for part, _, place in parts]
+                    break
 
     def names(self) -> set[str]:
-        return set(self.where)
+        return set(self.pieces)
 
     def read(self, names: set[str]) -> dict[str, torch.Tensor]:
         from safetensors import safe_open
 
-        weights = {}
-        for path in {self.where[name][0] for name in names}:
+        weights = {name: torch.empty(self.shapes[name]) for name in names}
+        for path in {piece.path for name in names for piece in self.pieces[name]}:
             # A file that stays open keeps every page that was read.
             with safe_open(path, "pt") as file:
                 for name in names:
-                    if self.where[name][0] == path:
-                        weights[name] = file.get_tensor(self.where[name][1]).float()
+                    for piece in self.pieces[name]:
+                        if piece.path == path:
+                            weights[name][piece.part].copy_(file.get_tensor(piece.stored))
         return weights
 
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:
         from safetensors import safe_open
 
-        path, stored = self.where[name]
+        path, stored, _ = self.pieces[name][0]
         with safe_open(path, "pt") as file:
             part = file.get_slice(stored)
             return torch.cat([part[i : i + 1] for i in rows]).float()
+
+
+def _experts(name: str, shape: tuple[int, ...]) -> Iterable[tuple[str, tuple[int, ...], tuple[int | slice, ...]]]:
+    """(name in the file, its shape, its part of the stack) of experts that a file has one by one.
+
+    >>> [(name, part) for name, _, part in _experts("mlp.experts.down_proj", (2, 4, 3))]
+    [('mlp.experts.0.down_proj.weight', (0,)), ('mlp.experts.1.down_proj.weight', (1,))]
+    """
+    stack = _EXPERTS.fullmatch(name)
+    if stack is None or len(shape) != 3:
+        return
+    count, rows, columns = shape
+    for i in range(count):
+        if stack[2] == "down_proj":
+            yield f"{stack[1]}.{i}.down_proj.weight", (rows, columns), (i,)
+        else:
+            half = rows // 2
+            yield f"{stack[1]}.{i}.gate_proj.weight", (half, columns), (i, slice(half))
+            yield f"{stack[1]}.{i}.up_proj.weight", (half, columns), (i, slice(half, None))
 
 
 class _Rows(torch.nn.Module):
@@ -176,9 +246,8 @@ class _Rows(torch.nn.Module):
         return self.store.rows(self.name, different.tolist())[places]
 
 
-def _attach(checkpoint: Checkpoint, store: _Store) -> None:
+def _attach(model: Any, layers: list[Any], store: _Store) -> None:
     """Let every layer read its weights when it is called; what is outside of the layers is read once."""
-    model, layers = checkpoint.model, checkpoint.layers
     prefixes = {id(module): name for name, module in model.named_modules()}
     inside: set[str] = set()
     for layer in layers:

@@ -80,13 +80,46 @@ def test_one_layer_at_a_time_has_weights(pair):
     assert during == [1, 1, 1]
 
 
-def test_a_network_without_a_row_is_refused(tmp_path):
-    config = transformers.Olmo2Config(**GROUPED)
-    if config.model_type in checkpoints.FAMILIES:
-        pytest.skip("it has a row")
-    transformers.Olmo2ForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="no row in the table of families"):
+@pytest.mark.parametrize("name", ["olmo2", "qwen3_moe"])
+def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
+    more = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4}
+    config = transformers.AutoConfig.for_model(name, **GROUPED, **(more if "moe" in name else {}), pad_token_id=0)
+    assert config.model_type not in checkpoints.FAMILIES
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(
+        tmp_path, max_shard_size="8KB"
+    )
+    lazy, whole = checkpoints.on_disk(tmp_path), checkpoints.load(tmp_path)
+    assert [call.kinds for call in lazy.structure.calls] == [call.kinds for call in whole.structure.calls]
+    a, b = (checkpoints.feedback_profile(network, IDS, parts=["feedback", "sinks"]) for network in (lazy, whole))
+    for variable in b.data_vars:
+        assert_allclose(a[variable], b[variable], rtol=1e-6, atol=1e-9, err_msg=variable)
+    assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
+
+
+def test_experts_that_are_missing_in_the_file_are_told(tmp_path):
+    config = transformers.AutoConfig.for_model(
+        "qwen3_moe", **GROUPED, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=8, head_dim=4
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["model.layers.1.mlp.experts.3.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"1 weights .* the first is layers.1.mlp.experts.gate_up_proj"):
         checkpoints.on_disk(tmp_path)
+
+
+def test_a_changed_structure_and_an_adapter_are_refused(tmp_path):
+    network = checkpoints.load(transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)))
+    checkpoints.save(checkpoints.drop(network, attention=[1]), tmp_path / "dropped")
+    with pytest.raises(InputError, match="changed structure"):
+        checkpoints.on_disk(tmp_path / "dropped")
+    checkpoints.save(network, tmp_path / "whole")
+    (tmp_path / "whole" / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="an adapter"):
+        checkpoints.on_disk(tmp_path / "whole")
 
 
 def test_weights_in_other_pieces_are_refused(tmp_path):

@@ -134,6 +134,27 @@ def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, t
     assert (out / "parts" / "sinks.nc").exists()
 
 
+def test_on_disk_gives_the_same_page_and_goes_on_where_it_was(saved, tmp_path, undrawn):
+    question = ("analyze", saved, "--text", "a cat sat on a mat", "--parts", "feedback", "--out")
+    whole = run(*question, tmp_path / "whole", "--json")
+    lazy = run(*question, tmp_path / "lazy", "--on-disk", "--json")
+    assert lazy.exit_code == 0, lazy.output
+    assert json.loads(lazy.stdout) == json.loads(whole.stdout)
+    assert results.compare(*(results.load(tmp_path / name / "results.nc") for name in ("whole", "lazy"))).largest < 1e-6
+    part = tmp_path / "lazy" / "parts" / "feedback.nc"
+    before = os.stat(part).st_mtime_ns
+    assert run(*question, tmp_path / "lazy", "--on-disk", "--parts", "sinks").exit_code == 0
+    assert os.stat(part).st_mtime_ns == before
+    assert (tmp_path / "lazy" / "parts" / "sinks.nc").exists()
+
+
+def test_weights_that_do_not_fit_into_memory_are_told_before_they_are_read(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("ctrlattn.capacity.available_memory", lambda: 1000)
+    result = run("analyze", saved, "--text", "a cat sat", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "--on-disk keeps one layer in memory: this does not fit into memory" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
