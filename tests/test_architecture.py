@@ -28,6 +28,7 @@ FLOW = (
         "identity",
         "parsing",
         "capacity",
+        "devices",
         "kernels",
     ),
     ("predictors", "controllers", "normalizers", "tracking", "passes"),

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Formats
+from ctrlattn.cli.options import AllowDownload, Device, Formats, Numbers, network_options
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -45,6 +45,8 @@ def analyze(
         bool, typer.Option("--on-disk", help="Keep the weights of one layer at a time in memory.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the random directions.")] = 0,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
     formats: Formats = None,
     as_json: AsJSON = False,
@@ -62,6 +64,9 @@ def analyze(
         from ctrlattn.tables import require_formats
 
         require_formats(formats or ())
+        running = network_options(device, dtype)
+        if on_disk and running:
+            raise InputError(f"--on-disk computes in float32 on the cpu: leave out --{next(iter(running))}")
         claim(out)
         words = text_of(text)
         description = described(source, allow_download)
@@ -78,7 +83,7 @@ def analyze(
         if len(ids) < 2:
             raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
-        checkpoint, content = _open(description, on_disk)
+        checkpoint, content = _open(description, on_disk, running)
         identity = profile_identity(checkpoint, ids, seed=seed, content=content)
         folder = work_folder(out, identity, show_progress)
         profile = checkpoints.feedback_profile(
@@ -97,7 +102,7 @@ def analyze(
             show_path(written.path)
 
 
-def _open(description: Any, on_disk: bool) -> tuple[Any, str]:
+def _open(description: Any, on_disk: bool, running: dict[str, str]) -> tuple[Any, str]:
     """The network in memory or on disk, and the digest of its files."""
     from ctrlattn.capacity import require_memory
     from ctrlattn.checkpoints.network.content import on_disk_with_content
@@ -105,5 +110,7 @@ def _open(description: Any, on_disk: bool) -> tuple[Any, str]:
     if on_disk:
         say(f"reading {description.source} layer by layer")
         return on_disk_with_content(description)
-    require_memory(4 * description.numbers, f"{description.source} in float32; --on-disk keeps one layer in memory")
-    return load_with_content(description)
+    dtype = running.get("dtype", "float32")
+    needed = description.numbers * (8 if dtype == "float64" else 4)
+    require_memory(needed, f"{description.source} in {dtype}; --on-disk keeps one layer in memory")
+    return load_with_content(description, **running)

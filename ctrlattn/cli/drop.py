@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Formats
+from ctrlattn.cli.options import AllowDownload, Device, Formats, Numbers, network_options
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -61,6 +61,8 @@ def drop(
     tokens: Annotated[int, typer.Option(min=10, help="Largest number of tokens read of each text.")] = 16384,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the tokens drawn for the curvature.")] = 0,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
     formats: Formats = None,
     as_json: AsJSON = False,
@@ -78,6 +80,7 @@ def drop(
         from ctrlattn.tables import require_formats
 
         asked_formats = require_formats(formats or ())
+        running = network_options(device, dtype)
         claim(out)
         words, judging = _text(text), None if held_out is None else _text(held_out)
         counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
@@ -103,7 +106,7 @@ def drop(
         frame = frame_of(description)
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
         request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
-        checkpoint, content = load_with_content(description, attention="sdpa")
+        checkpoint, content = load_with_content(description, attention="sdpa", **running)
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
         asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}
         mark = digest(content, read, chosen, asked, __version__)

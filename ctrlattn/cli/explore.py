@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Recording, TextsToRead, ToRecord
+from ctrlattn.cli.options import AllowDownload, Device, Numbers, Recording, TextsToRead, ToRecord, network_options
 from ctrlattn.cli.terminal import one_line_errors, recorded_texts, require_one_recording, show_path, show_progress
 
 EXAMPLES = (
@@ -21,6 +21,8 @@ def explore(
     signals: Recording = None,
     checkpoint: ToRecord = None,
     text: TextsToRead = None,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
 ) -> None:
     """Write a page on which sliders turn the law and every recorded mode of attention shows whether it is stable.
@@ -34,8 +36,9 @@ def explore(
         if not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         claim(out, file=True)
-        require_one_recording(signals, checkpoint, text)
-        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download)
+        asked = network_options(device, dtype)
+        require_one_recording(signals, checkpoint, text, asked)
+        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download, **asked)
 
         from ctrlattn.report import explore as write
 

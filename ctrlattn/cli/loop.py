@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Formats, Gains, LawOfGains, pid_of
+from ctrlattn.cli.options import AllowDownload, Device, Formats, Gains, LawOfGains, Numbers, network_options, pid_of
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -41,6 +41,8 @@ def loop(
     tokens: Annotated[int, typer.Option(min=4, help="Largest number of tokens read of the text.")] = 2048,
     window: Annotated[int, typer.Option(min=2, help="Tokens that the network sees at once.")] = 256,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the search for eigenvalues.")] = 0,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
     formats: Formats = None,
     as_json: AsJSON = False,
@@ -57,6 +59,7 @@ def loop(
         from ctrlattn.tables import require_formats
 
         asked_formats = require_formats(formats or ())
+        running = network_options(device, dtype)
         claim(out)
         span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
         description = described(source, allow_download)
@@ -68,7 +71,7 @@ def loop(
 
         require_loop(span, passes, law, recall, description.layers)
         windows = _windows(token_ids(description, words, most=tokens), window)
-        checkpoint, content = load_with_content(description, attention="sdpa")
+        checkpoint, content = load_with_content(description, attention="sdpa", **running)
         asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
         entry = checkpoints.repeat(checkpoint, **asked).model.config.ctrlattn["loop"]
         mark = digest(content, entry, windows, scan, seed, __version__)

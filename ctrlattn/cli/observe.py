@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import AllowDownload, Formats
+from ctrlattn.cli.options import AllowDownload, Device, Formats, Numbers, network_options
 from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
@@ -41,6 +41,8 @@ def observe(
     held_out: Annotated[int, typer.Option(min=1, help="Number of held-out windows to measure on.")] = 64,
     shown: Annotated[int, typer.Option(min=1, help="Number of features whose texts are shown.")] = 24,
     seed: Annotated[int, typer.Option(min=0, max=MOST, help="Seed of the dictionary and of the order.")] = 0,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
     formats: Formats = None,
     as_json: AsJSON = False,
@@ -55,6 +57,7 @@ def observe(
         from ctrlattn.tables import require_formats
 
         asked_formats = require_formats(formats or ())
+        running = network_options(device, dtype)
         if not k and not penalty:
             raise InputError("--k 0 is ReLU, which keeps every positive feature: it needs a --penalty")
         claim(out)
@@ -74,7 +77,7 @@ def observe(
 
         Settings(features, k or None, penalty=penalty)
         require_examples(description, file, layer, (signal,), context)
-        checkpoint = load_checkpoint(description, attention="sdpa")
+        checkpoint = load_checkpoint(description, attention="sdpa", **running)
         result = study(
             checkpoint,
             file,

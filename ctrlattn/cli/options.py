@@ -36,6 +36,14 @@ TextsToRead = Annotated[
     list[str] | None, typer.Option("--text", help="Text for --checkpoint; a file, or the text itself (repeatable).")
 ]
 AllowDownload = Annotated[bool, typer.Option("--allow-download", help="Let a hub id be fetched.")]
+# Where a network runs, and in which numbers: judged by `network_options` before any work.
+Device = Annotated[
+    str | None, typer.Option("--device", help="Device that runs the network, such as cpu or cuda:1; default: cpu.")
+]
+Numbers = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="float32|float64", help="Numbers that the network has; default: float32."),
+]
 Formats = Annotated[
     list[str] | None,
     typer.Option("--format", metavar="mat|csv|parquet", help="Write the numbers so as well (repeatable)."),
@@ -59,6 +67,22 @@ def pid_of(gains: tuple[float, float, float] | None, form: str | None) -> Any:
             raise InputError("--form is the law of gains: give --pid KP KI KD with it")
         return None
     return PID(*gains, form="printed" if form is None else require_known("form", form, ("printed", "ema")))  # type: ignore[arg-type]
+
+
+def network_options(device: str | None, dtype: str | None) -> dict[str, str]:
+    """What --device and --dtype ask of `checkpoints.load`; nothing where they are not given.
+
+    >>> network_options(None, None), network_options("cpu", "float64")
+    ({}, {'device': 'cpu', 'dtype': 'float64'})
+    """
+    from ctrlattn import devices
+    from ctrlattn.errors import require_known
+
+    if dtype is not None:
+        require_known("--dtype", dtype, ("float32", "float64"))
+    if device is not None:
+        devices.device(device)
+    return {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
 
 
 def presets(incomplete: str) -> list[str]:

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from ctrlattn.cli import options
-from ctrlattn.cli.options import AllowDownload, Formats, Gains, LawOfGains, Recording, TextsToRead, ToRecord
+from ctrlattn.cli.options import (
+    AllowDownload,
+    Device,
+    Formats,
+    Gains,
+    LawOfGains,
+    Numbers,
+    Recording,
+    TextsToRead,
+    ToRecord,
+)
 from ctrlattn.cli.terminal import (
     AsJSON,
     one_line_errors,
@@ -39,6 +49,8 @@ def report(
     signals: Recording = None,
     checkpoint: ToRecord = None,
     text: TextsToRead = None,
+    device: Device = None,
+    dtype: Numbers = None,
     allow_download: AllowDownload = False,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Add plotly panes (the page grows by about 5 MB).")
@@ -69,8 +81,9 @@ def report(
             presets.describe(name)
         for path in config or ():
             configurations.load(path)
-        require_one_recording(signals, checkpoint, text)
-        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download)
+        running = options.network_options(device, dtype)
+        require_one_recording(signals, checkpoint, text, running)
+        recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download, **running)
 
         from ctrlattn.report import write
 

@@ -208,16 +208,20 @@ def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
     return content.load_with_content(description, **options)
 
 
-def require_one_recording(signals: Path | None, checkpoint: str | None, texts: list[str] | None) -> None:
-    """Raise InputError where --signals, --checkpoint and --text contradict each other."""
+def require_one_recording(
+    signals: Path | None, checkpoint: str | None, texts: list[str] | None, asked: dict[str, Any] | None = None
+) -> None:
+    """Raise InputError where --signals, --checkpoint, --text and what is asked of a network contradict each other."""
     if signals is not None and checkpoint is not None:
         raise InputError("give either --signals or --checkpoint, not both")
+    if asked and checkpoint is None:
+        raise InputError(f"--{next(iter(asked))} says how a network runs: give --checkpoint as well")
     if texts and checkpoint is None:
         raise InputError("--text needs a network that reads it: give --checkpoint as well")
 
 
-def recorded_texts(source: str, texts: list[str], allow_download: bool) -> list[Any]:
-    """The signals of a checkpoint on every --text, one Dataset each."""
+def recorded_texts(source: str, texts: list[str], allow_download: bool, **options: Any) -> list[Any]:
+    """The signals of a checkpoint on every --text, one Dataset each; the options are those of `checkpoints.load`."""
     if not texts:
         raise InputError("--checkpoint needs at least one --text")
     words = [text_of(text) for text in texts]
@@ -229,7 +233,7 @@ def recorded_texts(source: str, texts: list[str], allow_download: bool) -> list[
     description.require_text()
     for text in words:
         description.require_positions(len(token_ids(description, text)))
-    checkpoint = load_checkpoint(description)
+    checkpoint = load_checkpoint(description, **options)
     return [checkpoints.tap(checkpoint, text) for text in words]
 
 

@@ -207,9 +207,9 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
                 pushed[tokens] += size * f
                 after = layer(h)
                 survived.append(float(((layer(pushed) - after)[tokens] @ f).mean()) / size)
-                seen.append((h[tokens] @ f).numpy())
+                seen.append((h[tokens] @ f).cpu().numpy())
             alphas.append(survived)
-            outputs.append([*seen, (after[tokens] @ f).numpy()])
+            outputs.append([*seen, (after[tokens] @ f).cpu().numpy()])
     c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ctrlattn import devices
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe, where
 from ctrlattn.checkpoints.network.families import FAMILIES, Family
@@ -35,6 +36,7 @@ def load(
     dtype: str = "float32",
     attention: str = "eager",
     inputs: dict[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Checkpoint:
     """Load a transformers checkpoint for analysis.
 
@@ -67,6 +69,9 @@ def load(
     inputs : dict, optional
         Arguments of the model for tracing, or for the proof of a row, where eight tokens of its vocabulary or an image
         of its size will not do.
+    device : str
+        Where it runs, such as "cuda:1", of sources on disk; it is read, and traced where it has no row, on the cpu. A
+        model object stays where it is.
 
     Returns
     -------
@@ -77,7 +82,8 @@ def load(
     InputError
         A missing directory or file; missing, truncated, foreign or non-finite weights; a family that does not fit; a
         network that cannot be traced (see `trace`); layers that are not the sum of their parts, traced or by the row of
-        `family`, with the layer and the largest error; an unknown dtype or attention; transformers is not installed.
+        `family`, with the layer and the largest error; an unknown dtype or attention; no such device; transformers is
+        not installed.
 
     Examples
     --------
@@ -93,16 +99,22 @@ def load(
         return _from_model(inside, tokenizer, family, attention, inputs, wrapped=inside.model is not source)
     if dtype not in _DTYPES:
         raise InputError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    place = devices.device(device)
     description = describe(source, gguf_file=gguf_file, family=family, allow_download=allow_download)
     if description.gguf is None and is_changed(description.folder):
         options: dict[str, Any] = {"dtype": _DTYPES[dtype], "attention": attention}
         with foreign(source):
             changed = open_changed(description.folder, tokenizer=tokenizer, family=family, **options)
-        return _given(changed, family, inputs)
+        return _moved(_given(changed, family, inputs), place)
     model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
     network = _known(model, tokenizer or description.tokenizer, family, name, inputs)
-    return replace(network, stored=getattr(description.config, "dtype", None))
+    return _moved(replace(network, stored=getattr(description.config, "dtype", None)), place)
+
+
+def _moved(checkpoint: Checkpoint, place: torch.device) -> Checkpoint:
+    checkpoint.model.to(place)
+    return checkpoint
 
 
 def _from_model(

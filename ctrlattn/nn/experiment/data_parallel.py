@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import distributed
 
-from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn import devices
+from ctrlattn.errors import InputError
 
 # The time limit is long, since one process scores while the others wait for it.
 _PATIENCE = timedelta(days=2)
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
 def count() -> int:
@@ -64,14 +64,7 @@ def device(name: str | None = None) -> torch.device:
     """
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    try:
-        place = torch.device(name)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        # For a word that it does not know, torch names every kind of device that there ever was.
-        why = str(error).splitlines()[0] if name.partition(":")[0] in _DEVICES else did_you_mean(name, _DEVICES)
-        raise InputError(f"there is no device {name!r} here: {why}") from error
-    return place
+    return devices.device(name)
 
 
 def shared(model: torch.nn.Module) -> torch.nn.Module:

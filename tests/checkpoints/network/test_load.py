@@ -369,3 +369,13 @@ def test_a_network_without_sdpa_stays_eager(tmp_path):
     smaller = checkpoints.drop(checkpoints.load(model), attention=[1], compensate=np.arange(20).reshape(2, 10))
     folder = checkpoints.save(smaller, tmp_path / "smaller")
     assert checkpoints.load(str(folder), attention="sdpa").model.config._attn_implementation == "eager"
+
+
+def test_the_device_is_judged_before_the_files_and_a_network_runs_there(tmp_path):
+    with pytest.raises(ValueError, match="there is no device 'abacus' here"):
+        checkpoints.load(tmp_path / "nothing", device="abacus")
+    config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=9)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    network = checkpoints.load(tmp_path, device="cpu", dtype="float64")
+    assert network.model.device == torch.device("cpu")
+    assert network.model.dtype == torch.float64

@@ -1,0 +1,114 @@
+"""A made-up checkpoint of any size on disk: random weights in bfloat16, in files and names as transformers has them.
+
+    python simulations/benchmarks/made_up.py DIRECTORY --shape llama-7b
+    python simulations/benchmarks/made_up.py DIRECTORY --shape qwen3-moe --layers 4
+
+The weights say nothing; their number, names, shapes and files are those of the real networks, and so is what reading
+them costs. Shapes: Llama-2-7B (13.5 GB), and Qwen3-30B-A3B (128 experts a layer, of which a token takes 8; 1.3 GB a
+layer). No more than one layer is in memory while they are written.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+WORDS = 200
+_LLAMA = {
+    "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 32, "vocab_size": 32000,
+}  # fmt: skip
+_QWEN = {
+    "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 48, "num_attention_heads": 32,
+    "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151936, "num_experts": 128, "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+}  # fmt: skip
+_SMALL = {
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "vocab_size": WORDS,
+}  # fmt: skip
+SHAPES: dict[str, tuple[str, dict[str, int]]] = {
+    "llama-7b": ("llama", _LLAMA),
+    "qwen3-moe": ("qwen3_moe", _QWEN),
+    "llama-small": ("llama", _SMALL),
+    "qwen3-moe-small": (
+        "qwen3_moe",
+        {**_SMALL, "head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
+    ),
+}
+
+
+def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0) -> Path:
+    """The checkpoint with its tokenizer of whole words, in a new directory."""
+    import tokenizers
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    model_type, sizes = SHAPES[shape]
+    count = sizes["num_hidden_layers"] if layers is None else layers
+    config: Any = transformers.AutoConfig.for_model(model_type, **{**sizes, "num_hidden_layers": count})
+    config.architectures = [transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
+    config.dtype = "bfloat16"
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    weights: dict[str, dict[str, tuple[int, ...]]] = {}  # file -> name -> shape
+    for name, weight in model.named_parameters():
+        words = name.split(".")
+        file = f"layer-{int(words[2]):03}" if words[1] == "layers" else "rest"
+        weights.setdefault(f"{file}.safetensors", {}).update(_as_stored(name, tuple(weight.shape)))
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    where = {}
+    for file, shapes in weights.items():
+        tensors = {name: _drawn(name, size, generator) for name, size in shapes.items()}
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(shapes, file)
+    total = {"total_size": sum((folder / file).stat().st_size for file in weights)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": total, "weight_map": where}))
+    table = tokenizers.Tokenizer(tokenizers.models.WordLevel({f"w{i}": i for i in range(WORDS)}, unk_token="w0"))
+    table.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=table, unk_token="w0").save_pretrained(folder)
+    config.save_pretrained(folder)
+    return folder
+
+
+def text(words: int, seed: int = 0) -> str:
+    """Random words of that tokenizer."""
+    draw = random.Random(seed)
+    return " ".join(f"w{draw.randrange(WORDS)}" for _ in range(words))
+
+
+def _as_stored(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Experts stand in the files one by one, their gate and their up projection apart."""
+    stem, _, last = name.rpartition(".")
+    if last == "down_proj" and len(shape) == 3:
+        return {f"{stem}.{i}.down_proj.weight": shape[1:] for i in range(shape[0])}
+    if last == "gate_up_proj":
+        each = (shape[1] // 2, shape[2])
+        return {f"{stem}.{i}.{half}_proj.weight": each for i in range(shape[0]) for half in ("gate", "up")}
+    return {name: shape}
+
+
+def _drawn(name: str, shape: tuple[int, ...], generator: Any) -> Any:
+    """Norms are 1, all else is normal with the variance that keeps a signal's size."""
+    import torch
+
+    if len(shape) == 1:
+        return torch.ones(shape, dtype=torch.bfloat16)
+    scale = 1.0 if "embed" in name else shape[-1] ** -0.5
+    return torch.empty(shape, dtype=torch.bfloat16).normal_(0.0, scale, generator=generator)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="must not exist")
+    parser.add_argument("--shape", choices=SHAPES, default="llama-7b")
+    parser.add_argument("--layers", type=int, help="in place of those of the real network")
+    arguments = parser.parse_args()
+    print(write(arguments.directory, arguments.shape, arguments.layers))
+
+
+if __name__ == "__main__":
+    main()
