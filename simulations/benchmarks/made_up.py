@@ -28,9 +28,14 @@ _SMALL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": WORDS,
 }  # fmt: skip
+_SMOL = {
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "vocab_size": 49152,
+}  # fmt: skip
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "llama-7b": ("llama", _LLAMA),
     "qwen3-moe": ("qwen3_moe", _QWEN),
+    "llama-135m": ("llama", _SMOL),
     "llama-small": ("llama", _SMALL),
     "qwen3-moe-small": (
         "qwen3_moe",

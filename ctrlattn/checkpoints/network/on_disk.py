@@ -27,6 +27,7 @@ from ctrlattn.errors import InputError
 _WHOLE = "load it as a whole, with checkpoints.load"
 _FILL = "_ctrlattn_fill"
 _INDEX = "model.safetensors.index.json"
+_AT_ONCE = 1 << 26  # numbers that are read of a file before it is opened again
 _EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
 
 
@@ -194,13 +195,16 @@ class _Safetensors:
         from safetensors import safe_open
 
         weights = {name: torch.empty(self.shapes[name]) for name in names}
-        for path in {piece.path for name in names for piece in self.pieces[name]}:
-            # A file that stays open keeps every page that was read.
+        pieces = sorted((piece.path, name, piece) for name in names for piece in self.pieces[name])
+        while pieces:
+            path, numbers = pieces[-1][0], 0
+            # A file that stays open keeps every page that was read in memory.
             with safe_open(path, "pt") as file:
-                for name in names:
-                    for piece in self.pieces[name]:
-                        if piece.path == path:
-                            weights[name][piece.part].copy_(file.get_tensor(piece.stored))
+                while pieces and pieces[-1][0] == path and numbers < _AT_ONCE:
+                    _, name, piece = pieces.pop()
+                    part = weights[name][piece.part]
+                    part.copy_(file.get_tensor(piece.stored))
+                    numbers += part.numel()
         return weights
 
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:

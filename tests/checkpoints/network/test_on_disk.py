@@ -46,6 +46,19 @@ def test_importance_is_equal(pair):
         assert_allclose(lazy[name], whole[name], rtol=1e-6, err_msg=name)
 
 
+def test_a_file_is_opened_again_before_its_pages_fill_the_memory(pair, monkeypatch):
+    import safetensors
+
+    lazy, whole = pair
+    opened = []
+    monkeypatch.setattr("ctrlattn.checkpoints.network.on_disk._AT_ONCE", 1)
+    once = safetensors.safe_open
+    monkeypatch.setattr("safetensors.safe_open", lambda path, kind: opened.append(path) or once(path, kind))
+    a, b = (checkpoints.tap(network, IDS)["state"] for network in (lazy, whole))
+    assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+    assert len(opened) >= sum(1 for layer in lazy.layers for _ in layer.parameters())
+
+
 def test_no_layer_keeps_its_weights(pair):
     lazy, _ = pair
     checkpoints.tap(lazy, IDS)
