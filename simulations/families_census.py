@@ -1,7 +1,8 @@
-"""What load and tap make of a tiny network of every type: python simulations/families_census.py [TYPE ...]
+"""What load and tap make of a tiny network of every type: python simulations/families_census.py [TASK | TYPE ...]
 
 Every type runs in a process of its own, with a limit of time. Without types it writes results/families.json, of which
-families_page.py makes the page; with types it prints what it sees.
+families_page.py makes the page; with types it prints what it sees. A task (causal, masked, vision, composite) is
+measured anew alone, and the rows of the others stay as they are.
 """
 
 import json
@@ -98,15 +99,19 @@ def main(arguments: list[str]) -> None:
 
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
-    chosen = [case for case in tiny_networks.cases() if not arguments or case[1] in arguments]
+    every = list(tiny_networks.cases())
+    tasks = {task for task, *_ in every} & set(arguments)
+    chosen = [case for case in every if not arguments or case[0] in tasks or (not tasks and case[1] in arguments)]
     rows = []
     for i, case in enumerate(chosen):
         rows.append(measured(case))
         print(f"{i + 1}/{len(chosen)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
-    if arguments:
+    if arguments and not tasks:
         print(json.dumps(rows, indent=1))
         return
     versions = {"transformers": transformers.__version__, "torch": str(torch.__version__)}
+    old = json.loads(RESULT.read_text(encoding="utf-8"))["types"] if tasks else []
+    rows = [row for row in old if row["task"] not in tasks] + rows
     RESULT.write_text(json.dumps({"versions": versions, "types": rows}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -50,10 +50,8 @@ NO_MIRROR = {
         "report/page.py", "report/section.py",
     ),
     "tests/checkpoints/trace/test_run.py traces whole networks": (
-        "checkpoints/trace/eager.py", "checkpoints/trace/follow.py", "checkpoints/trace/forms.py",
-        "checkpoints/trace/inputs.py", "checkpoints/trace/kinds.py", "checkpoints/trace/layers.py",
-        "checkpoints/trace/norms.py", "checkpoints/trace/rules.py", "checkpoints/trace/steps.py",
-        "checkpoints/trace/compose.py",
+        "checkpoints/trace/eager.py", "checkpoints/trace/follow.py", "checkpoints/trace/inputs.py",
+        "checkpoints/trace/kinds.py", "checkpoints/trace/layers.py", "checkpoints/trace/rules.py",
     ),
     "tests/checkpoints/measure/test_tap.py compares what is recorded": (
         "checkpoints/measure/recompose.py", "checkpoints/measure/traced_tap.py",

@@ -1,29 +1,39 @@
 """What watching costs: a forward pass with summary statistics or importance, beside the plain forward pass.
 
-    python simulations/benchmarks/tapping.py            # alternating runs, one and two threads
+    python simulations/benchmarks/tapping.py            # alternating runs, one thread
     python simulations/benchmarks/tapping.py --once     # small, one run each, for CI
 
 The plain pass is the network's own, without its head, with sdpa attention and without gradients: window by window as
 the summaries take them, all at once as the importance does. A tap needs the attention matrices: the plain pass beside
-it computes them too (eager), once for a network that is read by its row and once traced. Both are called in turn in one
-process; the ratio is that of the medians. The weights are random: a forward pass takes as long with them. Memory is the
-highest resident set that the process has had by then, after summaries of so many texts of 64 tokens.
+it computes them too (eager), once for a network that is read by its row and once traced. All ways are called in turn in
+one process, in time of its processor, which other work does not take; the ratio is the median of those of the turns.
+The weights are random: a forward pass takes as long with them.
+
+Memory is the highest resident set of a process, less that before the call, which includes what the pass itself needs:
+of a tap over the bytes of what it returns, and of summaries over 4 and 16 texts in megabytes.
 """
 
+import multiprocessing
 import os
 import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from paired import alternate, command, median_ms
+from paired import command, median_ms
 
-TAP = "tap, all signals and matrices"
-ASKED = {"summaries": 1.1, "importance": 1.15}
-WINDOWS, TOKENS = 4, 256
-TEXTS, SHORT = (4, 16, 64), 64
+ASKED = {"summaries": 1.1, "importance": 1.15, "tap": 1.09, "tap, traced": 1.09}
+ASKED_MEMORY = 1.3
+WINDOWS, TOKENS = 2, 256
+LENGTHS = {256: 7, 1024: 3}  # tokens of a tap -> turns
+TEXTS, SHORT = (4, 16), 64
 
 
-def networks(small: bool) -> dict[str, object]:
+def networks(small: bool) -> dict[str, Any]:
     """Models of the sizes of SmolLM2-135M and of all-MiniLM-L6-v2, or tiny ones."""
     import torch
     import transformers
@@ -41,7 +51,9 @@ def networks(small: bool) -> dict[str, object]:
     grouped = {"num_key_value_heads": llama["num_attention_heads"] // (4 if small else 3)}
     return {
         "SmolLM2-135M": transformers.LlamaModel(transformers.LlamaConfig(vocab_size=words, **llama, **grouped)),
-        "MiniLM-L6": transformers.BertModel(transformers.BertConfig(vocab_size=words, **bert)),
+        "MiniLM-L6": transformers.BertModel(
+            transformers.BertConfig(vocab_size=words, max_position_embeddings=max(LENGTHS), **bert)
+        ),
     }
 
 
@@ -53,55 +65,127 @@ def worker(small: bool) -> list[dict[str, object]]:
     made = {f"{name}{size}": checkpoints.load(model, attention="sdpa") for name, model in networks(small).items()}
     first = next(iter(made))
     # Before anything else has made the process larger.
-    rows: list[dict[str, object]] = [{"what": f"{first}, summaries of texts of {SHORT} tokens", **peaks(made[first])}]
+    rows = [*tap_memory(first, made[first]), summaries_memory(first, made[first])]
     for name, checkpoint in made.items():
-        rows += rows_of(name, checkpoint, 1 if small else 7)
+        rows += watching(name, checkpoint, 1 if small else 3)
+        for length, turns in ({16: 1} if small else LENGTHS).items():
+            rows += tapping(name, checkpoint, length, turns)
     return [{"threads": int(os.environ["OMP_NUM_THREADS"]), **row} for row in rows]
 
 
-def rows_of(name: str, checkpoint: object, times: int) -> list[dict[str, object]]:
-    """Summaries, importance and a whole tap beside the plain pass."""
+def in_turn(ways: Mapping[str, Callable[[], object]], turns: int) -> dict[str, list[float]]:
+    """Seconds of the processor of each way, called in turn, after one call of each that warms caches."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for turn in range(turns + 1):
+        for way, call in ways.items():
+            start = time.process_time()
+            call()
+            if turn:
+                seconds[way].append(time.process_time() - start)
+    return seconds
+
+
+def beside(what: str, plain: list[float], watched: list[float], way: str) -> dict[str, object]:
+    """One row."""
+    ratio = statistics.median(b / a for a, b in zip(plain, watched, strict=True))
+    result = {"plain (ms)": median_ms(plain), "watched (ms)": median_ms(watched), "ratio": float(f"{ratio:.3g}")}
+    return {"what": what, **result, "asked": f"< {ASKED[way]}"}
+
+
+def plain_pass(checkpoint: Any, *batches: np.ndarray) -> None:
+    """The network alone, without its head."""
     import torch
 
+    options = {"use_cache": False} if checkpoint.causal else {}
+    with torch.inference_mode():
+        for batch in batches:
+            checkpoint.model.base_model(input_ids=torch.as_tensor(batch), **options)
+
+
+def watching(name: str, checkpoint: Any, turns: int) -> list[dict[str, object]]:
+    """Summaries and importance beside the plain pass."""
     from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.network.traced_family import Traced
-    from ctrlattn.checkpoints.trace.eager import attention
 
     ids = np.random.default_rng(0).integers(0, 100, (WINDOWS, TOKENS))
-    options = {"use_cache": False} if checkpoint.causal else {}
-
-    def plain(*batches):
-        with torch.inference_mode():
-            for batch in batches:
-                checkpoint.model.base_model(input_ids=torch.as_tensor(batch), **options)
-
-    traced = replace(checkpoint, family=Traced(checkpoint.family.name, checkpoints.trace(checkpoint.model)))
     ways = {
         "summaries": (ids[:, None], lambda: checkpoints.summaries(checkpoint, ids, window=TOKENS)),
         "importance": (ids[None], lambda: checkpoints.importance(checkpoint, ids)),
-        TAP: (ids[:, None], lambda: [checkpoints.tap(checkpoint, window) for window in ids]),
-        f"{TAP}, traced": (ids[:, None], lambda: [checkpoints.tap(traced, window) for window in ids]),
     }
     rows = []
     for way, (batches, watched) in ways.items():
-        with attention(checkpoint.model, "eager" if way.startswith(TAP) else "sdpa"):
-            before, during = alternate(lambda batches=batches: plain(*batches), watched, times)
-        a, b = median_ms(before), median_ms(during)
-        asked = f"< {ASKED[way]}" if way in ASKED else ""
-        result = {"plain (ms)": a, "watched (ms)": b, "ratio": float(f"{b / a:.3g}"), "asked": asked}
-        rows.append({"what": f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", **result})
+        seconds = in_turn({"plain": lambda batches=batches: plain_pass(checkpoint, *batches), way: watched}, turns)
+        rows.append(beside(f"{name}, {way}, {WINDOWS} x {TOKENS} tokens", seconds["plain"], seconds[way], way))
     return rows
 
 
-def peaks(checkpoint: object) -> dict[str, float]:
-    """Highest resident set of the process so far, in MB, after summaries of more and more texts."""
+def traced(checkpoint: Any) -> Any:
+    """The same network, read by its traced structure."""
+    from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.network.traced_family import Traced
+
+    return replace(checkpoint, family=Traced(checkpoint.family.name, checkpoints.trace(checkpoint.model)))
+
+
+def tapping(name: str, checkpoint: Any, length: int, turns: int) -> list[dict[str, object]]:
+    """A whole tap, by the network's row and traced, beside the plain pass with matrices."""
+    from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.trace.eager import attention
+
+    ids = np.random.default_rng(0).integers(0, 100, (1, length))
+    other = traced(checkpoint)
+    ways = {
+        "plain": lambda: plain_pass(checkpoint, ids),
+        "tap": lambda: checkpoints.tap(checkpoint, ids),
+        "tap, traced": lambda: checkpoints.tap(other, ids),
+    }
+    with attention(checkpoint.model, "eager"):
+        seconds = in_turn(ways, turns)
+    named = [way for way in ways if way != "plain"]
+    return [beside(f"{name}, {way}, {length} tokens", seconds["plain"], seconds[way], way) for way in named]
+
+
+def grown(call: Callable[[], int]) -> tuple[float, int]:
+    """(Bytes by which the highest resident set of a process of its own exceeds that before the call, its answer)."""
+    fork = multiprocessing.get_context("fork")
+    receiver, sender = fork.Pipe(duplex=False)
+
+    def measured() -> None:
+        page = resource.getpagesize()
+        before = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        answer = call()
+        sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, answer))
+
+    process = fork.Process(target=measured)
+    process.start()
+    result: tuple[float, int] = receiver.recv()
+    process.join()
+    return result
+
+
+def tap_memory(name: str, checkpoint: Any) -> list[dict[str, object]]:
+    """What a tap of 256 tokens needs, over what it returns."""
     from ctrlattn import checkpoints
 
-    megabytes = {}
+    ids = np.random.default_rng(0).integers(0, 100, TOKENS)
+    rows: list[dict[str, object]] = []
+    for way, network in {"tap": checkpoint, "tap, traced": traced(checkpoint)}.items():
+        checkpoints.tap(network, ids[:8])  # what is loaded late is loaded now
+        size, data = grown(lambda network=network: checkpoints.tap(network, ids).nbytes)
+        row = {"ratio": float(f"{size / data:.3g}"), "asked": f"< {ASKED_MEMORY}"}
+        rows.append({"what": f"{name}, {way}, {TOKENS} tokens, memory over data", **row})
+    return rows
+
+
+def summaries_memory(name: str, checkpoint: Any) -> dict[str, object]:
+    """What summaries of more and more texts need."""
+    from ctrlattn import checkpoints
+
+    megabytes: dict[str, object] = {"what": f"{name}, summaries of texts of {SHORT} tokens"}
     for count in TEXTS:
         rng = np.random.default_rng(0)
-        checkpoints.summaries(checkpoint, (rng.integers(0, 100, SHORT) for _ in range(count)), window=SHORT)
-        megabytes[f"{count} texts (MB)"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1)
+        texts = [rng.integers(0, 100, SHORT) for _ in range(count)]
+        size, _ = grown(lambda texts=texts: len(checkpoints.summaries(checkpoint, iter(texts), window=SHORT)))
+        megabytes[f"{count} texts (MB)"] = round(size / 1e6, 1)
     return megabytes
 
 

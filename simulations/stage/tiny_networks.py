@@ -1,4 +1,4 @@
-"""A tiny random network of every causal, masked and vision type of transformers, every kind of its layers kept.
+"""A tiny random network of every causal, masked, vision and composite type of transformers, with all kinds of layers.
 
 Sizes shrink by the names of the fields of a configuration; what a type needs beyond that stands in OVERRIDES. Every
 weight is perturbed, so that a factor that is 1 or 0 by default still shows.
@@ -17,7 +17,8 @@ LAYERS, WIDTH, HEADS, WORDS = 4, 64, 4, 128
 _SIZES: dict[int, str] = {
     WIDTH: "hidden_size d_model n_embd dim emb_dim embed_dim embedding_dim word_embed_proj_dim embedding_size width "
     "hidden_size_global d_latents max_position_embeddings n_positions n_ctx max_seq_len max_sequence_length "
-    "context_length original_max_position_embeddings max_target_positions mamba_d_ssm",
+    "context_length original_max_position_embeddings max_target_positions mamba_d_ssm out_hidden_size text_hidden_size "
+    "adapter_in_dim",
     96: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim n_inner dff dim_ff ffn_hidden_size d_inner "
     "hidden_dim feed_forward_size shared_intermediate_size dense_intermediate_size intermediate_size_mlp block_ff_dim "
     "attn_intermediate",
@@ -72,6 +73,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     },
     "cohere_compass_text": {"rope_parameters": {"full_attention": _ROPE}},
     "gpt_neo": {"attention_types": [[["global", "local"], 2]], "attention_layers": ["global", "local"] * 2},
+    "glm5_next_text": {"index_kpool": 8},
     "hunyuan_v1_dense": {"head_dim": 16, "num_key_value_heads": 2},
     "hunyuan_v1_moe": {"head_dim": 16, "num_experts": 4, "moe_topk": 2},
     "ministral": {"head_dim": 16, "num_key_value_heads": 2},
@@ -156,6 +158,9 @@ def cases() -> Iterator[tuple[str, str, str]]:
         yield "masked", kind, name
     for kind, name in VISION.items():
         yield "vision", kind, name
+    composite = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    for kind, name in {**composite, **modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES}.items():
+        yield "composite", kind, name
 
 
 def network(task: str, kind: str, name: str) -> Any:
@@ -249,6 +254,9 @@ def _shrunk(cls: Any) -> dict[str, Any]:
             options[field.name] = small if value > small or field.name in _HEAD_COUNTS else value
         elif field.name.endswith(("_token_id", "_index")) and isinstance(value, int) and value >= WORDS:
             options[field.name] = _IDS.get(field.name, 100 + len(options) % 20)
+        elif isinstance(now, dict) and "mrope_section" in now:  # time, height and width share the pairs of a head
+            pairs = int(SIZE_OF["head_dim"] * now.get("partial_rotary_factor", 1.0)) // 2
+            options[field.name] = {**now, "mrope_section": [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]}
         elif field.name == "eos_token_id" and isinstance(value, list | tuple):
             options[field.name] = 2
         elif isinstance(now, list | tuple) and depth and len(now) == depth > LAYERS:

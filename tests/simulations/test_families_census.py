@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("transformers")
 ROOT = Path(__file__).parent.parent.parent
-SAMPLE = ("granite", "gpt_oss", "jamba", "olmo2", "dory", "bert", "vit", "albert")
+SAMPLE = ("granite", "gpt_oss", "jamba", "olmo2", "dory", "bert", "vit", "albert", "gemma4", "florence2")
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ class Matrices:
         self._missing = set(range(count))
         self._faults: dict[int, str] = {}
         self._shapes: set[tuple[int, ...]] = set()
-        self._mass: list[torch.Tensor] = []
+        # What rows miss. It has its room beforehand: small tensors that stay between large ones that go would keep
+        # the next large one out of the space of the last.
+        self._mass = torch.empty(0)
         self.certain = True
         self._rounding = 0.0
         self._count = count
@@ -90,7 +92,6 @@ class Matrices:
         self.certain = self.certain and least >= 0 and largest <= 1 + _ROW
         self._missing.discard(i)
         self._shapes.add(tuple(a.shape[1:]))
-        self._mass.append(1 - sums)
         self._rounding = max(self._rounding, _rounding(a))
         if len(self._shapes) > 1:
             self._room = None  # they cannot stand in one array
@@ -98,8 +99,10 @@ class Matrices:
         wide = str(torch.promote_types(a.dtype, torch.float32)).removeprefix("torch.")
         if self._room is None:
             self._room = np.empty((self._count, *a.shape[1:]), wide)
+            self._mass = torch.zeros((self._count, *sums.shape[1:]), dtype=sums.dtype)
         self._room = self._room.astype(np.promote_types(self._room.dtype, wide), copy=False)
         torch.from_numpy(self._room[i]).copy_(a[0])
+        self._mass[i] = 1 - sums[0]
 
     def whole(self) -> tuple[np.ndarray | None, dict[str, Any]]:
         """The matrices of all layers, and what is to be said of them, as `gathered` gives them."""
@@ -114,7 +117,7 @@ class Matrices:
         self._room[missing] = np.nan
         absent = absent_matrices(missing)
         attrs: dict[str, Any] = {"no_matrix": "; ".join([absent, *told])} if absent else {}
-        mass = torch.stack(self._mass)
+        mass = self._mass[[i for i in range(self._count) if i not in self._missing]]
         if float(mass.amax()) > self._rounding:
             attrs |= {"sinks": 1, "sink_mass": float(mass.clamp_min(0).double().mean())}
         return self._room, attrs

@@ -15,7 +15,7 @@ from ctrlattn.checkpoints.measure.columns import Column
 from ctrlattn.checkpoints.measure.matrices import Matrices
 from ctrlattn.checkpoints.measure.traced_tap import recorded_pass
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Sublayer, at
+from ctrlattn.checkpoints.network.families import Sublayer, at, is_parallel
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.proved import Signal, Sums, recorder, require_sums
 from ctrlattn.checkpoints.network.repeat import pass_ends
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _OUT = ("attention_out", "mlp_out")
 _LEFT_OUT = {"no_matrix": "the attention matrices were not recorded"}
+# In the place of a tensor that is copied. One for all: a small tensor that stays between large ones that go keeps the
+# next large one out of the space of the last.
+_GONE = torch.empty(0)
 
 
 def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Dataset":
@@ -76,9 +79,10 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
     if isinstance(checkpoint.family, Traced):
         return _tap_traced(checkpoint, checkpoint.family.structure, inputs, matrices)
     seen = Matrices(len(checkpoint.layers), causal=checkpoint.causal)
-    rows = _Rows(checkpoint)
+    sublayers = checkpoint.sublayers()
+    rows = _Rows(checkpoint, sublayers)
     more = [*(_matrix_hooks(checkpoint, seen) if matrices else ()), (checkpoint.layers[-1], rows.end, False)]
-    watching = watch(checkpoint.sublayers(), rows.record, more=more)
+    watching = watch(sublayers, rows.record, more=more)
     passing = up_to_head(checkpoint.model, lambda: len(rows.errors) == len(checkpoint.layers))
     with attention(checkpoint.model, "eager"), watching, torch.no_grad(), passing:
         checkpoint.model(**inputs)
@@ -99,12 +103,12 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
 class _Rows:
     """The signals of a network that is read by its row: each layer is summed up and copied once the next one begins."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, sublayers: Sequence[Sublayer]) -> None:
         count = len(checkpoint.layers)
-        self._parallel = checkpoint.sublayers()[0].parallel
+        self._parallel = sublayers[0].parallel
         self._columns = {name: Column(count + (name == "state")) for name in ("state", "mid", *_OUT)}
         self._signal: Signal = {name: [] for name in self._columns}
-        self._watcher, self._sums = recorder(self._signal), Sums(checkpoint)
+        self._watcher, self._sums = recorder(self._signal), Sums(checkpoint, sublayers)
         self.errors: list[float] = []
         self.certain = False
 
@@ -132,7 +136,7 @@ class _Rows:
         for name, column in self._signal.items():
             if error < math.inf:  # its parts have one shape
                 self._put(name, column[i])
-            column[i] = column[i].new_empty(0)
+            column[i] = _GONE
 
     def _put(self, name: str, t: torch.Tensor) -> None:
         if name != "mid" or not self._parallel:
@@ -223,4 +227,4 @@ def _parallel(checkpoint: Checkpoint) -> bool:
     if isinstance(checkpoint.family, Traced):
         calls = checkpoint.family.structure.calls
         return all(call.kinds == ("attention", "mlp") and len(call.steps) == 1 for call in calls)
-    return checkpoint.sublayers()[0].parallel
+    return is_parallel(checkpoint.family, checkpoint.model.config)

@@ -5,7 +5,7 @@ names on a short text.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,12 +177,18 @@ def _distance(sublayer: Sublayer, read: torch.Tensor | None, u: torch.Tensor) ->
 
 
 def _errors(checkpoint: Checkpoint, signal: Signal) -> Iterator[float]:
-    sums = Sums(checkpoint)
+    sums = Sums(checkpoint, checkpoint.sublayers())
     return (sums.error(i, signal) for i in range(len(checkpoint.layers)))
 
 
 class Sums:
     """The sums that the row of a checkpoint says of its layers.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    sublayers : sequence of Sublayer
+        All of them: to look them up takes longer than to compare a sum of a short text.
 
     Attributes
     ----------
@@ -190,9 +196,10 @@ class Sums:
         Whether every part is in a sum that was compared: where the last stream is finite, all of them are.
     """
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, sublayers: Sequence[Sublayer]) -> None:
         self._controlled = tuple(pass_ends(checkpoint.model))
-        self._sublayers = list(zip(checkpoint.sublayers("attention"), checkpoint.sublayers("mlp"), strict=True))
+        both = ([s for s in sublayers if s.kind == kind] for kind in ("attention", "mlp"))
+        self._sublayers = list(zip(*both, strict=True))
         self.complete = not self._controlled
 
     def error(self, i: int, signal: Signal) -> float:

@@ -1,10 +1,12 @@
 """x' = N(s x + sum_k c_k F_k) evaluated: a recorded layer against the sum of its recorded parts, step after step."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from ctrlattn.checkpoints.trace.forms import inf_for_nan
 from ctrlattn.checkpoints.trace.layers import Visit
 from ctrlattn.checkpoints.trace.structure import Call, Coefficient, Step, Structure, Term
 
@@ -79,7 +81,7 @@ def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Ten
 def difference(
     total: torch.Tensor, recorded: torch.Tensor, carried: torch.Tensor, added: Sequence[torch.Tensor]
 ) -> float:
-    """The largest |total - recorded| of a token, relative to the largest part at this token.
+    """The largest |total - recorded| of a token, relative to the largest part at this token; inf where it is no number.
 
     >>> x = torch.tensor([[1.0, 4.0]])
     >>> difference(x, x + 1, x, ())
@@ -89,13 +91,16 @@ def difference(
         return 0.0
     if total.shape != recorded.shape:
         return float("inf")
-    if bool((total == recorded).all()):  # the network has added up in the same order
-        return 0.0
     # A difference is rounded to the last digit of its own size in every type: nothing is lost by taking it in theirs.
-    wrong = _largest(total - recorded)
-    scale = torch.stack([_largest(part) for part in (recorded, carried, *added)]).amax(0)
+    apart = (total - recorded).detach().abs()
+    largest = float(apart.amax()) if apart.numel() else 0.0
+    # The network has added up in the same order; or both are infinite at the same places.
+    if largest == 0 or (math.isnan(largest) and torch.equal(total, recorded)):
+        return 0.0
+    wrong = apart.amax(-1).double()
+    scale = torch.stack([_largest(part.detach()) for part in (recorded, carried, *added)]).amax(0)
     worst = (wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()
-    return float(worst.detach())
+    return inf_for_nan(float(worst))
 
 
 def _largest(x: torch.Tensor) -> torch.Tensor:

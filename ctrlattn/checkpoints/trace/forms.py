@@ -3,6 +3,7 @@
 An atom is the stream of a layer, a norm of it, what a module returned, what an operation made, or a constant.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -106,13 +107,23 @@ class Form(dict[Atom, Part]):
         return any(atom.carries and part.by_text for atom, part in self.items())
 
     def error(self, t: torch.Tensor) -> float:
-        """The largest |t - sum_k p_k| of a token, relative to the largest part at this token."""
+        """The largest |t - sum_k p_k| of a token, relative to the largest part at it; inf where it is no number."""
         parts = torch.stack([part.value.double() for part in self.values()])
         wrong = (t.double() - parts.sum(0)).abs()
         scale = parts.abs().amax(0).maximum(t.double().abs())
         if t.ndim:
             wrong, scale = wrong.amax(-1), scale.amax(-1)
-        return float((wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)).max()) if t.numel() else 0.0
+        relative = wrong / scale.clamp_min(torch.finfo(torch.float64).tiny)
+        return inf_for_nan(float(relative.max())) if t.numel() else 0.0
+
+
+def inf_for_nan(error: float) -> float:
+    """An error that no larger one of another layer hides: max(0.0, nan) is 0.0 in Python.
+
+    >>> inf_for_nan(float("nan")), inf_for_nan(0.5)
+    (inf, 0.5)
+    """
+    return math.inf if math.isnan(error) else error
 
 
 def _sum(a: Part, b: Part) -> Part:
