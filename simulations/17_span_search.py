@@ -33,9 +33,10 @@ line); without it a small Llama with random weights runs. Everything is kept in 
 
 from pathlib import Path
 
-from stage.repeated_span import smollm2, tiny_llama
+from stage.repeated_span import gemma_3, smollm2, tiny_llama
 from stage.running import command, save
-from stage.span_search import documents_of, plan_of, search, shuffled, windows_by_stage
+from stage.span_search import PLAN, Search, documents_of, plan_of, search, shuffled, windows_by_stage
+from stage.span_search_after import after, more_windows
 from stage.span_search_picture import draw
 from stage.spans import Law
 from stage.verdict import said
@@ -48,6 +49,7 @@ SMALL = {
     "fine": {"spans": 2, "way": [0.9, 1.1], "passes": [2], "recall": [0.0, 0.25], "once_spans": 1, "once": [1.1]},
     "close": {"laws": 2, "once": 1, "pid_about": 1, "integral": [0.25], "derivative": [0.25], "tuned_spans": 1,
               "tuned_passes": 2},
+    "after": {"tuned_spans": 1, "tuned_passes": 2, "documents": 3},
 }  # fmt: skip
 
 
@@ -88,6 +90,13 @@ def verdict(result):
         f"the chosen loop where it was chosen: {last['chosen']:+.4f}; {chance['laws']} laws without effect show "
         f"{chance['mean']:+.4f} there by chance, one time in twenty {chance['low']:+.4f}"
     )
+    if "after" in result:
+        lines += [f"{name}: {words(Law(*law))}" for name, law in result["after"]["laws"].items()]
+        lines += [f"spectrum of {span}: {said}" for span, said in result["after"]["spectra"].items()]
+        lines += [
+            f"{name}: {row['mean']:+.4f} ± {row['half']:.4f}, documents {row['documents']}"
+            for name, row in result["after"]["comparisons"].items()
+        ]
     for name, step in result["steps"].items():
         for kind in ("loops", "singles"):
             row = step[kind]
@@ -103,23 +112,34 @@ def table_of(result):
     return [["difference", "nats/token", "documents"], rows]
 
 
-def main(out, seed=0, full=False, text=None, smollm2_at=None, shuffle=False):
-    """Search, draw, write span_search.json and .png under `out`; returns the numbers."""
-    plan, mark = plan_of()
+def main(out, seed=0, full=False, text=None, smollm2_at=None, gemma=None, shuffle=False, plan=PLAN.stem):
+    """Search, draw, write <plan>.json and .png under `out`; returns the numbers."""
+    path = PLAN.with_stem(plan)
+    plan, mark = plan_of(path)
     plan = plan if full else {**plan, **SMALL, "seed": seed}
-    checkpoint = smollm2(smollm2_at) if full else tiny_llama()
+    if not full:
+        checkpoint = tiny_llama()
+    else:
+        checkpoint = gemma_3(gemma) if plan.get("network") == "gemma" else smollm2(smollm2_at)
     documents = documents_of(text) if full else __doc__.split("\n")
     windows = windows_by_stage(checkpoint, documents, plan)
     windows = shuffled(windows, plan["seed"]) if shuffle else windows
-    folder = output_directory(Path(out) / "span_search_runs")
-    result = search(folder, checkpoint, windows, plan)
+    if "after" in plan:
+        windows = more_windows(checkpoint, windows, plan)
+    run = Search(output_directory(Path(out) / f"{path.stem}_runs"), checkpoint, windows, plan)
+    result = search(run)
+    if "after" in plan:
+        result["after"] = after(run, {name: Law(*law) for name, law in result["laws"].items()})
     numbers = {"plan": mark if full else None, **result, "table": table_of(result), "verdict": verdict(result)}
-    return save(out, "span_search", numbers, draw(result))
+    return save(out, path.stem, numbers, draw(result))
 
 
 def options(parser):
     parser.add_argument("--text", help="file with one document a line, in place of gensim's news")
     parser.add_argument("--smollm2", dest="smollm2_at", help="directory or .gguf file of SmolLM2-135M")
+    parser.add_argument("--gemma", help="directory or .gguf file of Gemma-3-270M, for its plan")
+    plans = sorted(path.stem for path in PLAN.parent.glob("span_search*.toml"))
+    parser.add_argument("--plan", choices=plans, default=PLAN.stem, help="plan in simulations/configs")
     parser.add_argument("--shuffled", dest="shuffle", action="store_true", help="search on shuffled tokens: a control")
     return parser
 

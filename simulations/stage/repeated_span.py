@@ -62,6 +62,13 @@ def smollm2(path):
     return checkpoints.load(path, attention="sdpa")
 
 
+def gemma_3(path):
+    """Gemma-3-270M from a directory or a .gguf file; no package ships it in one piece."""
+    if path is None:
+        raise InputError("this plan needs Gemma-3-270M: give --gemma FILE, a directory or .gguf file")
+    return checkpoints.load(path, attention="sdpa")
+
+
 def tiny_llama():
     """A small Llama whose weights nobody has trained, large enough for its layers to matter."""
     with torch.random.fork_rng(devices=[]):

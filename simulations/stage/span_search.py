@@ -30,8 +30,10 @@ _MODES_TOKENS = 64
 
 
 def plan_of(path=PLAN):
-    """The plan, and its digest."""
+    """The plan, and its digest; a plan that follows another one has its tables too."""
     plan = tomllib.loads(path.read_text(encoding="utf-8"))
+    if "follows" in plan:
+        plan = {**plan_of(path.with_name(plan["follows"]))[0], **plan}
     return plan, digest(plan)
 
 
@@ -192,13 +194,13 @@ def pid_about(law, plan):
     return [*integral, *(law._replace(kd=share * law.kp) for share in plan["derivative"])]
 
 
-def search(folder, checkpoint, windows, plan):
+def search(run):
     """All stages, one choice, and what became of it on documents that no stage has read, as plain numbers."""
-    run = Search(folder, checkpoint, windows, plan)
+    plan = run.plan
     coarse = run.coarse()
     fine = run.fine(coarse)
     close = run.close(fine)
-    laws = chosen(close, len(checkpoint.layers), plan["seed"])
+    laws = chosen(close, len(run.checkpoint.layers), plan["seed"])
     changes = run.changes("held_out", laws.values())
     held = {name: changes[law] for name, law in laws.items()}
     stages = {"coarse": coarse, "fine": fine, "close": close}
@@ -231,7 +233,11 @@ def comparisons(held):
         "best single - network": ("best single", None),
         "random span - network": ("random span", None),
     }
-    each = {what: held[first] - (0 if second is None else held[second]) for what, (first, second) in pairs.items()}
+    return joint({what: held[a] - (0 if b is None else held[b]) for what, (a, b) in pairs.items()})
+
+
+def joint(each):
+    """{what: {"mean", "half", "documents"}} of differences by document, Student's at 95 % for all of them together."""
     return {
         what: {"mean": float(np.mean(d)), "half": float(half_width(d, len(each))), "documents": len(d)}
         for what, d in each.items()

@@ -89,8 +89,77 @@ def test_the_small_search_is_kept_and_not_measured_again(scene, tmp_path, monkey
     assert written["verdict"][0].split(":")[0] in ("holds", "does NOT hold")
     assert (tmp_path / "span_search.png").exists()
     assert set(numbers["laws"]) == {"loop", "scaled alike", "best single", "random span"}
+    rows = numbers["after"]["comparisons"]
+    assert {f"{name} - network" for name in numbers["after"]["laws"]} < rows.keys()
+    assert {"shuffled: loop - network", "second text: loop - scaled alike"} <= rows.keys()
     monkeypatch.setattr(scene, "Streams", lambda *_: pytest.fail("measured again"))
     assert scene.main(tmp_path)["verdict"] == numbers["verdict"]
+
+
+def test_what_follows_the_choice_judges_its_laws_on_their_own_documents(scene):
+    loop, other = scene.Law(1, 2, 2, 0.5), scene.Law(0, 1, 2, 0.5)
+    laws = {"loop": loop, "scaled alike": loop.once, "best single": other.once}
+    losses = {
+        ("held_out", scene.Law(1, 2, 3, 0.2, 0.0, 0.1, 0.7)): [0.0, 1.0], ("held_out, shuffled", loop): [1.0, 3.0],
+        ("second text", loop): [4.0, 5.0], ("second text", loop.once): [1.0, 3.0],
+        ("second text", other.once): [0.0, 2.0],
+    }  # fmt: skip
+
+    class Run:
+        def __init__(self):
+            self.plan = {"after": {"tuned_spans": 1, "tuned_passes": 3, "documents": 2}}
+
+        def coarse(self):
+            return None
+
+        def fine(self, coarse):
+            return {loop: np.array([-1.0]), other: np.array([0.0])}
+
+        def tuned(self, span):
+            assert span == (1, 2)  # the best span of stage 2, whatever was chosen
+            return {"laws": [[0.2, 0.0, 0.1, 0.7]], "said": "no tuned law: because"}
+
+        def changes(self, stage, wanted):
+            return {law: np.array(losses[stage, law]) for law in wanted}
+
+    numbers = scene.after(Run(), laws)
+    assert numbers["spectra"] == {"layers 1 to 1": "no tuned law: because"}
+    means = {name: row["mean"] for name, row in numbers["comparisons"].items()}
+    assert means == {
+        "least recall, layers 1 to 1 - network": 0.5, "shuffled: loop - network": 2.0,
+        "second text: loop - network": 4.5, "second text: loop - scaled alike": 2.5,
+        "second text: best single - network": 1.0,
+    }  # fmt: skip
+    d = np.array([3.0, 2.0])  # of the loop and its span scaled alike
+    half = student.ppf(1 - 0.025 / 5, 1) * d.std(ddof=1) / np.sqrt(2)
+    assert numbers["comparisons"]["second text: loop - scaled alike"]["half"] == pytest.approx(half)
+
+
+def test_the_windows_behind_the_choice_are_held_out_ones_mixed_and_another_text(scene):
+    network, plan = scene.tiny_llama(), {"tokens": 12, "seed": 1, "after": {"documents": 3}}
+    held = np.arange(24).reshape(2, 12)
+    windows = scene.more_windows(network, {"held_out": held}, plan)
+    assert (windows["held_out"] == held).all()
+    mixed = windows["held_out, shuffled"]
+    assert (mixed != held).any()
+    assert (np.sort(mixed, axis=1) == held).all()
+    from pydoc_data.topics import topics
+
+    beginnings = {tuple(" ".join(page.split()).encode()[:12]) for page in topics.values()}
+    rows = [tuple(row) for row in windows["second text"].tolist()]
+    assert len(set(rows)) == 3
+    assert set(rows) <= beginnings
+
+
+def test_a_plan_that_follows_another_has_its_stages_and_says_what_network_it_asks(scene):
+    search, mark = scene.plan_of()
+    for name, network in (("span_search_after", None), ("span_search_gemma", "gemma")):
+        plan, own = scene.plan_of(scene.PLAN.with_stem(name))
+        assert own != mark
+        assert plan.get("network") == network
+        assert {"coarse", "fine", "close", "documents", "after"} <= plan.keys()
+    follows = scene.plan_of(scene.PLAN.with_stem("span_search_after"))[0]
+    assert {name: follows[name] for name in search} == search
 
 
 def test_the_verdict_follows_the_numbers(scene):
