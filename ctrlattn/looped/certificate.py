@@ -14,7 +14,7 @@ from scipy.linalg import cholesky, solve_discrete_lyapunov
 from ctrlattn.arrays import Array, like, require_number, require_positive, require_real
 from ctrlattn.errors import InputError
 from ctrlattn.looped.pass_map import as_pass_map, require_state
-from ctrlattn.looped.spectrum import WHOLE, pass_products
+from ctrlattn.looped.spectrum import WHOLE, formed, pass_products
 from ctrlattn.passes import Passes
 from ctrlattn.stability.motion.tangent import length
 
@@ -95,9 +95,7 @@ def contraction_ball(
         with np.errstate(all="ignore"):
             return h + gain * require_real("e", loop.error(at, step(at), start)).ravel()
 
-    jacobian = pass_products(step, x)(np.eye(size))
-    if not np.all(np.isfinite(jacobian)):
-        raise ArithmeticError("the Jacobian is not finite: the map has no derivative at this point")
+    jacobian = formed(pass_products(step, x), size)
     m = np.eye(size) + gain * (jacobian - (1 + loop.recall) * np.eye(size))
     metric, norm, stretch = _metric(m)
     rate = (1 + norm) / 2

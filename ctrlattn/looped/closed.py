@@ -13,7 +13,7 @@ from ctrlattn.arrays import Array, namespace
 from ctrlattn.errors import require_whole
 from ctrlattn.linear.jacobian import jacobian_operator
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
-from ctrlattn.looped.spectrum import pass_products
+from ctrlattn.looped.spectrum import formed, pass_products
 from ctrlattn.passes import Passes, PassState
 from ctrlattn.stability import lyapunov_exponents, transient_growth
 from ctrlattn.stability.motion.fixed_points import with_read_memories
@@ -138,7 +138,7 @@ def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall
     InputError
         As for `iterate`.
     ArithmeticError
-        The Lanczos steps for a large state do not converge.
+        The Jacobian is not finite, or the Lanczos steps for a large state do not converge.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall
     passes, size = require_whole("passes", passes), length(h)
     order = len(loop.law.realization()[0])
     if size * (1 + order) <= _FORMED:
-        matrix = closed_matrix(pass_products(pass_map, h)(np.eye(size)), controller, loop.recall)
+        matrix = closed_matrix(formed(pass_products(pass_map, h), size), controller, loop.recall)
         norms = transient_growth(matrix, passes, bounds=False).norms
         return _growth(np.arange(passes + 1), norms, np.zeros(passes + 1))
     operator = _closed_operator(jacobian_operator(pass_map, h), loop)

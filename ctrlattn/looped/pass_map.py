@@ -53,6 +53,12 @@ def as_pass_map(f: Any) -> PassMap:
 
 def require_state(h: Any) -> Array:
     """h_0 as a signal of real numbers, of any shape, finite and not empty."""
+    parts = list(h.values() if isinstance(h, dict) else h) if isinstance(h, list | tuple | dict) else []
+    if any(is_array(part) for part in parts):
+        raise InputTypeError(
+            f"the state of a loop is one stream, and this one has {len(parts)}: stack them into one array, or take "
+            'looped.way("hrm", ...) for two levels'
+        )
     namespace(h)
     if "complex" in str(h.dtype):
         raise InputTypeError(f"the state of a looped network is real, got {h.dtype}: stack real and imaginary part")

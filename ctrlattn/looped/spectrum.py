@@ -112,6 +112,25 @@ def pass_products(f: PassMap, h: Array) -> Products:
     return lambda v: tangent.advance(f, h, v)[1]
 
 
+def formed(products: Products, size: int) -> np.ndarray:
+    """J itself, (N, N).
+
+    Raises
+    ------
+    ArithmeticError
+        It is not finite.
+
+    Examples
+    --------
+    >>> formed(lambda v: 2.0 * v, 2).tolist()
+    [[2.0, 0.0], [0.0, 2.0]]
+    """
+    jacobian = products(np.eye(size))
+    if not np.all(np.isfinite(jacobian)):
+        raise ArithmeticError("the Jacobian is not finite: the map has no derivative at this point")
+    return jacobian
+
+
 def _usual_tol(h: Array) -> float:
     if machine_epsilon(h) > 1e-10:
         return 1e-5
@@ -129,9 +148,7 @@ def _score(which: Which, loop: Passes) -> Callable[[np.ndarray], np.ndarray]:
 def _whole(
     products: Products, size: int, k: int | None, score: Callable[[np.ndarray], np.ndarray], tol: float
 ) -> PassSpectrum:
-    jacobian = products(np.eye(size))
-    if not np.all(np.isfinite(jacobian)):
-        raise ArithmeticError("the Jacobian is not finite: the map has no derivative at this point")
+    jacobian = formed(products, size)
     values, vectors = np.linalg.eig(jacobian)
     values = values.astype(complex)
     order = leading(values, score(values), size if k is None else k)

@@ -97,3 +97,8 @@ def test_a_large_state_is_measured_by_products_alone(controller):
     expected = [np.linalg.norm(np.linalg.matrix_power(matrix, k), 2) for k in (0, 1, 2, 4, 8)]
     npt.assert_allclose(measured.norms, expected, rtol=1e-6)
     assert measured.residuals.max() < 1e-4
+
+
+def test_a_map_without_a_derivative_has_no_growth():
+    with pytest.raises(ArithmeticError, match="the Jacobian is not finite"):
+        looped.growth(lambda h: torch.sqrt(h), torch.zeros(1, 2, dtype=torch.float64))

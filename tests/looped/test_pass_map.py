@@ -23,3 +23,6 @@ def test_a_state_is_checked_before_any_pass():
     assert require_state(np.ones(3)).shape == (3,)
     with pytest.raises(InputError, match="expected a numpy array"):
         require_state([1.0, 2.0])
+    for several in ((np.ones(3), np.ones(2)), {"low": np.ones(3), "high": np.ones(3)}):
+        with pytest.raises(InputError, match="is one stream, and this one has 2"):
+            require_state(several)

@@ -7,6 +7,7 @@ import torch
 
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.repeat import require_span
 from ctrlattn.errors import require_whole
 from ctrlattn.looped import iterate, spectrum
 
@@ -72,7 +73,7 @@ def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> 
     Raises
     ------
     InputError
-        A layer that is not there; bad ids.
+        A span that is empty or out of range; bad ids.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> 
     >>> tuple(F(h).shape)
     (3, 8)
     """
-    functions = layer_functions(checkpoint, ids, layers=tuple(range(*layers)))
+    functions = layer_functions(checkpoint, ids, layers=tuple(range(*require_span(layers, len(checkpoint.layers)))))
 
     def span(h: torch.Tensor) -> torch.Tensor:
         for f, _ in functions:

@@ -254,6 +254,26 @@ def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: 
     >>> require_loop((1, 3), 2, None, 0.0, count=4)[0]
     (1, 3)
     """
+    span = require_span(layers, count)
+    require_whole("passes", passes)
+    return span, Passes(controller, recall=recall)
+
+
+def require_span(layers: Any, count: int) -> tuple[int, int]:
+    """(a, b), the span of the layers a ... b - 1, checked for a network of `count` layers.
+
+    Raises
+    ------
+    InputTypeError
+        Not two whole numbers.
+    InputError
+        A span that is empty or out of range.
+
+    Examples
+    --------
+    >>> require_span((1, 3), 4)
+    (1, 3)
+    """
     expected = f"layers must be (a, b), the span a ... b - 1, with 0 <= a < b <= {count}"
     try:
         a, b = layers
@@ -264,8 +284,7 @@ def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: 
         raise InputError(f"the span is empty: {expected}, got {(a, b)}")
     if not 0 <= a < b <= count:
         raise InputError(f"{expected}, got {(a, b)}")
-    require_whole("passes", passes)
-    return (a, b), Passes(controller, recall=recall)
+    return a, b
 
 
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:

@@ -61,8 +61,9 @@ def test_outer_eigenvalues_of_a_large_map_are_seen_without_forming_it():
 
 
 def test_bad_input_is_one_clear_line(network, text):
-    with pytest.raises(ValueError, match="layer must be one of"):
-        span_function(network(), (2, 6), text(1)[0])
+    for span, says in (((2, 6), r"0 <= a < b <= 4, got \(2, 6\)"), ((2, 2), "the span is empty"), ((3, 1), "a < b")):
+        with pytest.raises(ValueError, match=says):
+            span_function(network(), span, text(1)[0])
     with pytest.raises(ValueError, match="count must be a whole number"):
         span_modes(lambda h: h, torch.ones(2, 2), count=0)
     with pytest.raises(ValueError, match="finite"):
