@@ -21,7 +21,7 @@ from ctrlattn.passes import Passes
 from ctrlattn.stability import odd_number_limit
 from stage.repeated_span import measured
 from stage.spans import Law, Streams, halved, spans_of
-from stage.statistics import half_width
+from stage.statistics import half_width, interval
 
 PLAN = Path(__file__).parents[1] / "configs" / "span_search.toml"
 STAGES = ("coarse", "fine", "close", "held_out")
@@ -237,9 +237,9 @@ def comparisons(held):
 
 
 def joint(each):
-    """{what: {"mean", "half", "documents"}} of differences by document, Student's at 95 % for all of them together."""
+    """{what: interval, "half", "documents"} of differences by document, Student's at 95 % for all of them together."""
     return {
-        what: {"mean": float(np.mean(d)), "half": float(half_width(d, len(each))), "documents": len(d)}
+        what: {**interval(d, len(each)), "half": float(half_width(d, len(each))), "documents": len(d)}
         for what, d in each.items()
     }
 

@@ -6,8 +6,6 @@ here: which spans and which law are judged was decided by stages that read other
 
 from pydoc_data.topics import topics
 
-import numpy as np
-
 from stage.span_search import best_spans, joint, loops_of, shuffled, windows_by_stage
 from stage.spans import Law
 
@@ -59,5 +57,4 @@ def after(run, laws):
         "laws": {name: list(law) for name, law in spectral.items()},
         "spectra": said,
         "comparisons": joint(each),
-        "changes": {what: np.asarray(d).round(6).tolist() for what, d in each.items()},
     }

@@ -69,7 +69,12 @@ def test_one_law_is_chosen_by_its_mean_and_compared_jointly(scene):
     rows = scene.comparisons(held)
     d = np.array([0.0, 1.0, 3.0])
     half = student.ppf(1 - 0.025 / 5, 2) * d.std(ddof=1) / np.sqrt(3)
-    assert rows["loop - scaled alike"] == {"mean": pytest.approx(4 / 3), "half": pytest.approx(half), "documents": 3}
+    row = rows["loop - scaled alike"]
+    assert row["values"] == d.tolist()  # so that the interval can be computed again
+    assert {name: row[name] for name in ("mean", "half", "documents", "comparisons", "low")} == {
+        "mean": pytest.approx(4 / 3), "half": pytest.approx(half), "documents": 3, "comparisons": 5,
+        "low": pytest.approx(4 / 3 - half),
+    }  # fmt: skip
     assert len(rows) == 5
 
 
