@@ -29,7 +29,7 @@ from paired import command, median_ms
 ASKED = {"summaries": 1.1, "importance": 1.15, "tap": 1.09, "tap, traced": 1.09}
 ASKED_MEMORY = 1.3
 WINDOWS, TOKENS = 2, 256
-LENGTHS = {256: 7, 1024: 3}  # tokens of a tap -> turns
+LENGTHS = {256: 5, 1024: 2}  # tokens of a tap -> turns
 TEXTS, SHORT = (4, 16), 64
 
 
@@ -190,4 +190,4 @@ def summaries_memory(name: str, checkpoint: Any) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    command(__file__, __doc__, worker, threads=())
+    command(__file__, __doc__, worker, threads=(1,))

@@ -18,7 +18,7 @@ _SIZES: dict[int, str] = {
     WIDTH: "hidden_size d_model n_embd dim emb_dim embed_dim embedding_dim word_embed_proj_dim embedding_size width "
     "hidden_size_global d_latents max_position_embeddings n_positions n_ctx max_seq_len max_sequence_length "
     "context_length original_max_position_embeddings max_target_positions mamba_d_ssm out_hidden_size text_hidden_size "
-    "adapter_in_dim",
+    "adapter_in_dim adapter_input_size",
     96: "intermediate_size ffn_dim decoder_ffn_dim encoder_ffn_dim n_inner dff dim_ff ffn_hidden_size d_inner "
     "hidden_dim feed_forward_size shared_intermediate_size dense_intermediate_size intermediate_size_mlp block_ff_dim "
     "attn_intermediate",
@@ -49,6 +49,13 @@ _IDS = {
     "sep_token_id": 4, "mask_token_id": 5,
 }  # fmt: skip
 _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+# Time, height and width share the pairs of a head; the code of these types says how, and no field of theirs.
+_THREE = {
+    kind: {"rope_parameters": {**_ROPE, "mrope_section": [2, 3, 3]}}
+    for kind in (
+        "qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "paddleocr_vl_text", "glm4v_text", "glm_ocr_text",
+    )
+}  # fmt: skip
 _TWO_KINDS = ["sliding_attention", "full_attention"]
 _ZAMBA = {
     "num_hidden_layers": 8,
@@ -57,6 +64,9 @@ _ZAMBA = {
 _EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "n_shared_experts": 1}
 _INKLING = {"layer_types": ["hybrid_sliding", "hybrid"] * 2, "num_hidden_layers": 4, "n_layers_per_attn_res_block": 2}
 OVERRIDES: dict[str, dict[str, Any]] = {
+    **_THREE,
+    "glm4v_moe_text": {"rope_parameters": {**_ROPE, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}},
+    "step3p5": {"sliding_window": 8},
     "deepseek_v2": {**_EXPERTS, "topk_method": "greedy"},
     "dots1": _EXPERTS,
     "dbrx": {
@@ -147,7 +157,7 @@ VISION = {
     "clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel",
     "siglip2_vision_model": "Siglip2VisionModel", "vit_mae": "ViTMAEModel", "dinov3_vit": "DINOv3ViTModel",
 }  # fmt: skip
-_COMPUTES_IN_FLOAT32 = {"inkling2_loop_text", "inkling2_text", "mra", "xglm"}
+_COMPUTES_IN_FLOAT32 = {"inkling2", "inkling2_loop", "inkling2_loop_text", "inkling2_text", "mra", "xglm"}
 
 
 def cases() -> Iterator[tuple[str, str, str]]:
@@ -255,7 +265,9 @@ def _shrunk(cls: Any) -> dict[str, Any]:
         elif field.name.endswith(("_token_id", "_index")) and isinstance(value, int) and value >= WORDS:
             options[field.name] = _IDS.get(field.name, 100 + len(options) % 20)
         elif isinstance(now, dict) and "mrope_section" in now:  # time, height and width share the pairs of a head
-            pairs = int(SIZE_OF["head_dim"] * now.get("partial_rotary_factor", 1.0)) // 2
+            pairs = (
+                int(options.get("qk_rope_head_dim", SIZE_OF["head_dim"]) * now.get("partial_rotary_factor", 1.0)) // 2
+            )
             options[field.name] = {**now, "mrope_section": [pairs - 2 * (pairs // 3), pairs // 3, pairs // 3]}
         elif field.name == "eos_token_id" and isinstance(value, list | tuple):
             options[field.name] = 2

@@ -1,13 +1,16 @@
 """Tokens with a cache are those without one, of whatever kind the cache is, after a drop and after a repeat."""
 
+import importlib.util
 import inspect
 
 import pytest
 import torch
 import transformers
 from transformers.cache_utils import Cache, QuantizedLayer
+from transformers.generation import configuration_utils
 
 from ctrlattn import checkpoints
+from ctrlattn.errors import InputError
 
 ROWS = ("llama", "gpt2", "neox", "gemma3")
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "neox", "mixtral", "gpt_oss", "phi3")]
@@ -72,3 +75,31 @@ def test_a_cache_of_any_kind_changes_no_token(network, of_type, text, name, how)
         expected = model.generate(ids, use_cache=False, **options)
         for kind, cache in caches(name, model, length + 9).items():
             assert torch.equal(model.generate(ids, **options, **cache()), expected), kind
+
+
+OFFLOADED = ("offloaded", "offloaded_static", "offloaded_hybrid", "offloaded_hybrid_chunked")
+LAWS = {"gains": False, "memory": True}
+
+
+@pytest.mark.parametrize("how", [*LAWS, "repeat"])
+def test_every_cache_that_transformers_names(network, text, how):
+    """The same tokens as without a cache, or a refusal; a gain with memory has no place in a cache of fixed size."""
+    whole, ids = network("llama"), torch.as_tensor(1 + text(2, 8) % 49)
+    model = (
+        checkpoints.repeat(whole, layers=(1, 3), passes=2)
+        if how == "repeat"
+        else checkpoints.drop(whole, attention=[1, 2], compensate=checkpoints.Calibration(text(20), memory=LAWS[how]))
+    ).model
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
+    expected = model.generate(ids, use_cache=False, **options)
+    for name in configuration_utils.ALL_CACHE_IMPLEMENTATIONS:
+        if name in OFFLOADED and not torch.cuda.is_available():
+            continue  # torch itself says that it needs an accelerator
+        if name == "quantized" and importlib.util.find_spec("optimum") is None:
+            with pytest.raises(ImportError, match="optimum-quanto"):
+                model.generate(ids, cache_implementation=name, **options)
+        elif how == "memory" and name in ("static", "sliding_window", "hybrid_chunked", *OFFLOADED[1:]):
+            with pytest.raises(InputError, match="needs a dynamic cache, got a place of type StaticLayer"):
+                model.generate(ids, cache_implementation=name, **options)
+        else:
+            assert torch.equal(model.generate(ids, cache_implementation=name, **options), expected), name
