@@ -92,7 +92,7 @@ def difference(
     if total.shape != recorded.shape:
         return float("inf")
     # A difference is rounded to the last digit of its own size in every type: nothing is lost by taking it in theirs.
-    apart = (total - recorded).detach().abs()
+    apart = (total - recorded).detach().abs_()
     largest = float(apart.amax()) if apart.numel() else 0.0
     # The network has added up in the same order; or both are infinite at the same places.
     if largest == 0 or (math.isnan(largest) and torch.equal(total, recorded)):
