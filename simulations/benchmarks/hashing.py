@@ -25,18 +25,18 @@ ASKED = "< 3"  # percent of the command
 SAMPLES = 3
 
 
-def source(folder: Path, small: bool, dtype: str) -> Path:
-    """A network with its tokenizer on disk, as a command takes it."""
+def source(folder: Path, small: bool, dtype: str, layers: int | None = None) -> Path:
+    """A network with its tokenizer on disk, as a command takes it; `layers` in place of all."""
     import tokenizers
     import torch
     import transformers
 
     torch.manual_seed(0)
-    layers, width, heads, inner, words = (2, 32, 4, 48, 200) if small else (30, 576, 9, 1536, 49152)
+    every, width, heads, inner, words = (2, 32, 4, 48, 200) if small else (30, 576, 9, 1536, 49152)
     config = transformers.LlamaConfig(
         vocab_size=words,
         hidden_size=width,
-        num_hidden_layers=layers,
+        num_hidden_layers=layers or every,
         num_attention_heads=heads,
         num_key_value_heads=heads // (4 if small else 3),
         intermediate_size=inner,

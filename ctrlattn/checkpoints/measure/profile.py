@@ -10,12 +10,13 @@ Cost in forward passes with Effort()'s defaults, J v counted as 1.2 and J'w as 1
     diversity      0
     sinks          0
     gain           1 + 1              28     25     71
-    nonnormality   2                  58     6      80
-    exponents      7                  16     19     53
+    nonnormality   1 (2 alone)        58     5      78
+    exponents      0 (7 alone)        16     12     36
 
 At most: an estimate that has settled stops earlier. `cost` in the attributes counts what was done; what parts share
-(the recorded pass, the layers as functions) is counted in the first that needs it. The radii of
-nonnormality take 15 to 70 J v a layer, here 25.
+(the recorded pass, the layers as functions) is counted in the first that needs it. The recordings of layers that one
+part has made serve the next, as far as they have room (512 MiB). The radii of nonnormality take 15 to 70 J v a layer,
+here 25.
 """
 
 import json

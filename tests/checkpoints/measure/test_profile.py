@@ -17,7 +17,7 @@ from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after 
 from ctrlattn.checkpoints.measure.causal_radius import causal_radius  # noqa: E402
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap  # noqa: E402
 from ctrlattn.checkpoints.measure.heads import head_feedback  # noqa: E402
-from ctrlattn.checkpoints.measure.parts import PARTS  # noqa: E402
+from ctrlattn.checkpoints.measure.parts import PARTS, measurement  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
 
@@ -142,6 +142,26 @@ def test_the_profile_is_a_netcdf_file(profiled, tmp_path):
     assert results.compare(results.load(tmp_path / "profile.nc"), profile).largest == 0.0
 
 
+def test_without_room_each_visit_records_its_layer_again_and_every_number_stays(monkeypatch):
+    parts, effort = ["gain", "nonnormality", "exponents"], checkpoints.Effort(2, 2, 3, 4, 2, 2, 2)
+    kept = checkpoints.feedback_profile(tiny(), IDS, effort=effort, parts=parts)
+    monkeypatch.setattr(measurement, "_ROOM", 0)
+    again = checkpoints.feedback_profile(tiny(), IDS, effort=effort, parts=parts)
+    assert results.compare(kept, again).largest == 0.0
+    cost = json.loads(again.attrs["cost"])
+    sweeps = 3 + 1 / len(tiny().layers)  # two forward and one back; the first layer is asked for its size before
+    assert [cost[part]["forward"] for part in parts] == pytest.approx([2, 2, sweeps])
+    assert [cost[part]["vjp"] for part in parts] == pytest.approx([4, 4, 2 + sweeps])
+
+
+def test_of_layers_whose_weights_are_on_disk_no_recording_is_kept(tmp_path):
+    tiny().model.save_pretrained(tmp_path)
+    profile = checkpoints.feedback_profile(
+        checkpoints.on_disk(tmp_path), IDS, parts=["exponents"], effort=checkpoints.Effort(2, 2, 3, 4, 2, 2, 2)
+    )
+    assert json.loads(profile.attrs["cost"])["exponents"]["forward"] == pytest.approx(1 + 3 + 1 / len(tiny().layers))
+
+
 def test_cost_is_counted():
     effort = checkpoints.Effort(probes=2, singular=2, lanczos=3, arnoldi=4, commutator=2, exponents=2, sweeps=2)
     profile = checkpoints.feedback_profile(tiny(), IDS, effort=effort)
@@ -151,9 +171,10 @@ def test_cost_is_counted():
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
     assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 5.0, "vjp": 4.0}
     blocks = np.mean([causal_radius(tiny(), layer, IDS).steps + 5 for layer in range(len(tiny().layers))])
-    spent = {"forward": 2.0, "jvp": 8.0 + blocks, "vjp": 4.0}
+    # The recordings of layers that the gain has made serve the two parts behind it; those of the blocks are others.
+    spent = {"forward": 1.0, "jvp": 8.0 + blocks, "vjp": 3.0}
     assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == spent
-    assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 3.0, "jvp": 4.0, "vjp": 5.0}
+    assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 0.0, "jvp": 4.0, "vjp": 2.0}
     for spent in cost.values():
         assert spent["forward_passes"] == pytest.approx(spent["forward"] + 1.2 * spent["jvp"] + 1.4 * spent["vjp"])
 

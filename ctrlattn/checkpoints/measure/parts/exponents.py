@@ -17,8 +17,8 @@ def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
     effort, layers = measurement.effort, len(measurement.functions)
     k = min(effort.exponents, measurement.functions[0][1].numel())
-    visits = 2.0 * effort.sweeps - 1  # each visit to a layer evaluates it again
-    total = int(visits) * layers
+    total = (2 * effort.sweeps - 1) * layers  # a visit to a layer whose recording was not kept evaluates it again
+    before = measurement.recordings
     done = iter(range(1, total + 2))
 
     def lazily(i: int) -> Callable[[], LinearOperator]:
@@ -29,6 +29,7 @@ def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         return jacobian
 
     flow = depth_exponents([lazily(i) for i in range(layers)], k=k, sweeps=effort.sweeps, seed=measurement.seed)
+    recorded = measurement.recordings - before
     tokens = token_energy(flow.right, measurement.functions[0][1].shape[0])
     variables = labelled(
         measurement,
@@ -43,4 +44,4 @@ def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         exponent_token=(("exponent_index",), tokens.argmax(-1), "token with most of the direction", "token"),
         exponent_token_share=(("exponent_index",), tokens.max(-1), "its share of the squared length of that direction"),
     )
-    return variables, Passes(forward=visits, jvp=k * effort.sweeps, vjp=k * (effort.sweeps - 1.0) + visits)
+    return variables, Passes(forward=recorded, jvp=k * effort.sweeps, vjp=k * (effort.sweeps - 1.0) + recorded)

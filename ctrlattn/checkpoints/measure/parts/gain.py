@@ -22,7 +22,9 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         typical = random_gain(jacobian, effort.probes, seed=measurement.seed)
         return typical, singular_triplets(jacobian, k, steps=max(effort.lanczos, k), seed=measurement.seed)
 
+    before = measurement.recordings
     estimates = each_layer(measurement, "gain", measure)
+    recorded = measurement.recordings - before
     typical, triplets = zip(*estimates, strict=True)
     right, left = (np.stack([getattr(t, side)[:k] for t in triplets]).astype(np.float32) for side in ("right", "left"))
     steps = sum(t.steps for t in triplets) / len(triplets)
@@ -57,4 +59,4 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             "overlap of left and right leading feature directions, whatever tokens they are on",
         ),
     )
-    return variables, Passes(forward=1.0, jvp=effort.probes + steps, vjp=steps + 1)
+    return variables, Passes(forward=recorded, jvp=effort.probes + steps, vjp=steps + recorded)

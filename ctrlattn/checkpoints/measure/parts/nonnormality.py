@@ -31,6 +31,7 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             faults.extend(fault)
         return spectrum, departure(jacobian, effort.commutator, seed=measurement.seed)
 
+    before = measurement.recordings
     spectra, departures = zip(*each_layer(measurement, "nonnormality", measure), strict=True)
     steps = sum(spectrum.steps for spectrum in spectra) / len(spectra)
 
@@ -47,8 +48,9 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         departure=(*value, "departure from normality, 0 (normal) to 1, of J - I"),
         departure_error=(*standard, "standard error of the departure over the probes"),
     )
-    again = float(measurement.checkpoint.causal)  # the layer is recorded once more for its blocks
-    passes = Passes(1.0 + again, jvp=steps + 2.0 * effort.commutator, vjp=effort.commutator + 1.0 + again)
+    # The layer is recorded once more for its blocks.
+    recorded = measurement.recordings - before + float(measurement.checkpoint.causal)
+    passes = Passes(recorded, jvp=steps + 2.0 * effort.commutator, vjp=effort.commutator + recorded)
     return commented(variables, faults), passes
 
 

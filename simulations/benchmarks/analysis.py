@@ -1,0 +1,118 @@
+"""What `ctrlattn analyze` takes with all its parts: measuring, drawing, and the whole command.
+
+    python simulations/benchmarks/analysis.py                    # one thread, made-up networks
+    python simulations/benchmarks/analysis.py --against FOLDER   # beside another checkout of this repository, in turn
+    python simulations/benchmarks/analysis.py --once             # small, one run each, for CI
+
+Every sample is a process of its own, as a user starts it, in processor time, which other work lengthens little. The
+weights are random, and the text is made of random words. With --against each row also has the time of the other
+checkout and the largest difference between what the two have measured, as a share of the largest number of a variable.
+"""
+
+import json
+import random
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hashing import source
+from machine import describe
+from paired import in_threads, median_ms, parser_of, write
+
+ASKED = "< 0.5"
+PARTS = "measuring", "drawing", "command"
+
+
+def worker(folder: str, arguments: list[str]) -> dict[str, float]:
+    """Processor seconds of one command in this process, by the package in that folder ("" for the installed one)."""
+    if folder:
+        sys.path.insert(0, folder)
+    from ctrlattn import checkpoints
+    from ctrlattn.cli import app
+    from ctrlattn.report.pages.checkpoint import page
+
+    spent = {}
+
+    def timed(call, key):
+        def measured(*given, **named):
+            start = time.process_time()
+            try:
+                return call(*given, **named)
+            finally:
+                spent[key] = time.process_time() - start
+
+        return measured
+
+    checkpoints.feedback_profile = timed(checkpoints.feedback_profile, "measuring")
+    page.write_analysis = timed(page.write_analysis, "drawing")
+    app(arguments, standalone_mode=False)
+    return {**spent, "command": time.process_time()}
+
+
+def difference(ours: Path, theirs: Path) -> float:
+    """The largest difference between the numbers of two files of results, as a share of a variable's largest."""
+    import numpy as np
+
+    from ctrlattn import results
+
+    a, b = results.load(ours), results.load(theirs)
+    shares = [0.0]
+    for name in set(a.data_vars) & set(b.data_vars):
+        x, y = a[name].to_numpy(), b[name].to_numpy()
+        if x.dtype.kind in "fc":
+            size = np.nanmax(np.abs(x), initial=0.0)
+            shares.append(float(np.nanmax(np.abs(x - y), initial=0.0) / (size or 1.0)))
+    return float(f"{max(shares):.2g}")
+
+
+def row(what: str, network: Path, tokens: int, stage: Path, against: str, samples: int) -> dict[str, object]:
+    """Medians of the command on a network; a folder of its own each time, so that nothing is resumed."""
+    spent: dict[str, list[dict[str, float]]] = {}
+    for index in range(samples):
+        for folder in dict.fromkeys(["", against]):
+            out = stage / f"{network.name}-{index}-{'other' if folder else 'own'}"
+            given = ["analyze", str(network), "--text", str(stage / "text.txt"), "--tokens", str(tokens)]
+            sample = in_threads(__file__, 1, folder, *given, "--out", str(out))
+            spent.setdefault(folder, []).append(sample)
+    medians = {f"{key} (ms)": median_ms([sample[key] for sample in spent[""]]) for key in PARTS}
+    if not against:
+        return {"what": what, **medians}
+    before = median_ms([sample["command"] for sample in spent[against]])
+    ends = [next((stage / f"{network.name}-0-{which}").rglob("results.nc")) for which in ("own", "other")]
+    ratio = float(f"{medians['command (ms)'] / before:.3g}")
+    return {
+        "what": what,
+        **medians,
+        "before (ms)": before,
+        "ratio": ratio,
+        "largest difference": difference(*ends),
+        "asked": ASKED,
+    }
+
+
+def main() -> None:
+    if "--worker" in sys.argv:
+        folder, *arguments = sys.argv[sys.argv.index("--worker") + 1 :]
+        sys.stdout.write(json.dumps(worker(folder, arguments)) + "\n")
+        return
+    parser = parser_of(__doc__)
+    parser.add_argument("--against", default="", help="the root of another checkout, timed in turn with this one")
+    parser.add_argument("--layers", type=int, default=30, help="of the made-up network; SmolLM2-135M has 30")
+    parser.add_argument("--samples", type=int, default=1, help="runs of each checkout, of which the median counts")
+    arguments = parser.parse_args()
+    small, rows = arguments.once, []
+    with TemporaryDirectory() as folder:
+        stage = Path(folder)
+        draw = random.Random(0)
+        words = " ".join(f"w{draw.randrange(200)}" for _ in range(400))
+        (stage / "text.txt").write_text(words, encoding="utf-8")
+        tokens, samples = (16, 1) if small else (64, arguments.samples)
+        what = "2 layers of width 32" if small else f"{arguments.layers} layers as wide as SmolLM2-135M"
+        network = source(stage / "network", small, "float32", None if small else arguments.layers)
+        rows.append(row(f"{what}, {tokens} tokens", network, tokens, stage, arguments.against, samples))
+    write(arguments.out, "analysis", describe(), rows)
+
+
+if __name__ == "__main__":
+    main()
