@@ -65,7 +65,7 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
     ------
     InputError
         As for `load`; weights that are stored in other pieces than the network has, other than experts one by one; an
-        adapter beside the weights, or a structure that `save` wrote.
+        adapter beside the weights, or a structure that `save` wrote. At a pass: a file that was changed since.
 
     Examples
     --------
@@ -90,7 +90,8 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
             f"first is {missing[0]}: {_WHOLE}"
         )
     row = description.family
-    _attach(model, _layers(description, model) if row is None else row.layers_of(model), store)
+    layers = _layers(description, model) if row is None else row.layers_of(model)
+    _attach(model, layers, store, _Unchanged(files_read(description)))
     family = row or Traced(description.model_type, proved(model.eval()))
     return Checkpoint(model.eval(), tokenizer or description.tokenizer, family, description.name)
 
@@ -250,7 +251,24 @@ class _Rows(torch.nn.Module):
         return self.store.rows(self.name, different.tolist())[places]
 
 
-def _attach(model: Any, layers: list[Any], store: _Store) -> None:
+class _Unchanged:
+    """Raises InputError when it is called and a file is another than before: a pass would mix two networks."""
+
+    def __init__(self, paths: tuple[Path, ...]) -> None:
+        self.states = {path: self._state(path) for path in paths}
+
+    def __call__(self) -> None:
+        for path, state in self.states.items():
+            if self._state(path) != state:
+                raise InputError(f"{path}: was changed while it was read: start again when nothing writes to it")
+
+    @staticmethod
+    def _state(path: Path) -> tuple[int, ...]:
+        fact = path.stat()
+        return (fact.st_dev, fact.st_ino, fact.st_size, fact.st_mtime_ns)
+
+
+def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged) -> None:
     """Let every layer read its weights when it is called; what is outside of the layers is read once."""
     prefixes = {id(module): name for name, module in model.named_modules()}
     inside: set[str] = set()
@@ -258,7 +276,7 @@ def _attach(model: Any, layers: list[Any], store: _Store) -> None:
         prefix = prefixes[id(layer)] + "."
         names = {name: prefix + name for name, _ in layer.named_parameters()}
         inside |= set(names.values())
-        _fill_when_called(layer, names, store)
+        _fill_when_called(layer, names, store, unchanged)
     outside = {name for name, _ in model.named_parameters()} - inside
     for name, module in list(model.named_modules()):
         if type(module) is torch.nn.Embedding and f"{name}.weight" not in inside:
@@ -268,10 +286,11 @@ def _attach(model: Any, layers: list[Any], store: _Store) -> None:
         _set(model, name, weight)
 
 
-def _fill_when_called(layer: Any, names: dict[str, str], store: _Store) -> None:
+def _fill_when_called(layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
     empty = dict(layer.named_parameters())
 
     def fill(*_: Any) -> None:
+        unchanged()
         weights = store.read(set(names.values()))
         for name, stored in names.items():
             _set(layer, name, weights[stored])

@@ -144,3 +144,14 @@ def test_weights_in_other_pieces_are_refused(tmp_path):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match="not in the file as it has them"):
         checkpoints.on_disk(tmp_path)
+
+
+def test_a_file_that_is_changed_between_two_passes_is_told(tmp_path):
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)).save_pretrained(tmp_path)
+    lazy = checkpoints.on_disk(tmp_path)
+    checkpoints.tap(lazy, IDS)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    with pytest.raises(InputError, match=r"model\.safetensors: was changed while it was read"):
+        checkpoints.tap(lazy, IDS)
