@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
+NARROWER = 8.0  # a step of a climb than the one before
 
 
 class Sides(NamedTuple):
@@ -36,6 +37,72 @@ def responses(sides, w):
             for m in range(inputs):
                 values[k, p, m] = complex(memory.y_re[p, m], memory.y_im[p, m])
     return values
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def climbed(sides, w, climbs):
+    """(sigma_max, frequency): the highest point of an ascending grid, and from there the tops of parabolas.
+
+    Two inputs or outputs at most. Reference: `ctrlattn.stability.robustness.norms`.
+    """
+    memory = memory_of(sides)
+    value, at = -1.0, 0
+    for k in range(len(w)):
+        gain = _largest_gain(sides, w[k], memory)
+        if gain > value:
+            value, at = gain, k
+    frequency = w[at]
+    if at == 0 or at == len(w) - 1 or not (np.isfinite(value) and np.isfinite(w[at + 1])):
+        return value, frequency
+    low, high, top = w[at - 1], w[at + 1], frequency
+    step = max(frequency - low, high - frequency)
+    points, gains = np.empty(5), np.empty(5)
+    for _ in range(climbs):
+        step /= NARROWER
+        best = 0
+        for i in range(5):
+            points[i] = min(max(top + step * 0.5 * (i - 2), low), high)
+            gains[i] = _largest_gain(sides, points[i], memory)
+            best = i if gains[i] > gains[best] else best
+        if gains[best] > value:
+            value, frequency = gains[best], points[best]
+        i = min(max(best, 1), 3)
+        bend = gains[i - 1] - 2 * gains[i] + gains[i + 1]
+        top = points[i]
+        if bend < 0:
+            top += 0.25 * (gains[i - 1] - gains[i + 1]) / bend * step
+    return value, frequency
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _largest_gain(sides, w, memory):
+    """sigma_max of one response, in closed form; inf where it is not finite."""
+    respond(sides, w, memory)
+    re, im = memory.y_re, memory.y_im
+    outputs, inputs = re.shape
+    unit = 0.0
+    for p in range(outputs):
+        for m in range(inputs):
+            if not (np.isfinite(re[p, m]) and np.isfinite(im[p, m])):
+                return np.inf
+            unit = max(unit, abs(re[p, m]), abs(im[p, m]))
+    if unit == 0.0:
+        return 0.0
+    # The Gram matrix of the two rows or columns; of a single one all but `first` is 0.
+    first, second, cross_re, cross_im = 0.0, 0.0, 0.0, 0.0
+    by_columns = inputs <= 2
+    for k in range(outputs if by_columns else inputs):
+        a_re, a_im = (re[k, 0], im[k, 0]) if by_columns else (re[0, k], im[0, k])
+        a_re, a_im = a_re / unit, a_im / unit
+        first += a_re * a_re + a_im * a_im
+        if (inputs if by_columns else outputs) == 2:
+            b_re, b_im = (re[k, 1], im[k, 1]) if by_columns else (re[1, k], im[1, k])
+            b_re, b_im = b_re / unit, b_im / unit
+            second += b_re * b_re + b_im * b_im
+            cross_re += a_re * b_re + a_im * b_im
+            cross_im += a_re * b_im - a_im * b_re
+    half = (first - second) / 2
+    return unit * np.sqrt((first + second) / 2 + np.sqrt(half * half + cross_re * cross_re + cross_im * cross_im))
 
 
 class Memory(NamedTuple):

@@ -11,11 +11,11 @@ _EPS = float(np.finfo(float).eps)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def factor(a, b, powers):
+def factor(a, b, powers, known=0):
     """(F transposed, upper triangular (n, n); number of powers): those of A transposed are left in `powers` (k, n, n).
 
-    The number is 0 where the powers grow beyond all floats, and one more than there is room for where they do not
-    vanish.
+    The first `known` of them stand there already. The number is 0 where the powers grow beyond all floats, and one more
+    than there is room for where they do not vanish.
     """
     n = len(a)
     r, below = np.zeros((n, n)), np.zeros((n, n))
@@ -24,9 +24,10 @@ def factor(a, b, powers):
             below[0, i] = b[i, j]
         _triangular(r, below, 1)
     rank = _rank(r)
-    for i in range(n):
-        for j in range(n):
-            powers[0, i, j] = a[j, i]
+    if known == 0:
+        for i in range(n):
+            for j in range(n):
+                powers[0, i, j] = a[j, i]
     for k in range(len(powers)):
         power = powers[k]
         size, step = 0.0, 0.0
@@ -45,7 +46,7 @@ def factor(a, b, powers):
             return r, k + 1
         _triangular(r, below, rank)
         rank = _rank(r)
-        if k + 1 < len(powers):
+        if known <= k + 1 < len(powers):
             _product(power, power, powers[k + 1])
     return r, len(powers) + 1
 

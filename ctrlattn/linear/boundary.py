@@ -12,6 +12,7 @@ from scipy.linalg import eig
 
 from ctrlattn.arrays import require_real
 from ctrlattn.linear.balancing import balanced
+from ctrlattn.linear.lapack import eigenvalues, frobenius, singular_values, solved
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.triangular import diagonal_blocks
 
@@ -141,17 +142,26 @@ def _stable_block(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
     # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
     a = balanced(a)
     eye = np.eye(len(a))
-    centre = 0.0 if continuous else min((1.0, -1.0), key=lambda z: float(np.linalg.norm(a - z * eye)))
+    # ||A - z I||^2 = ||A||^2 - 2 z Re tr A + n for z = 1 and z = -1.
+    centre = 0.0 if continuous else (1.0 if a.trace().real >= 0 else -1.0)
     shifted = a - centre * eye
-    moved = np.linalg.eigvals(shifted)
+    moved = eigenvalues(shifted)
     inside = _growth(moved, centre)
     first = int(np.argmax(inside))
     beside = boundary_point(complex(moved[first]) + centre, continuous)
-    distance = float(np.linalg.svd(beside * eye - a, compute_uv=False)[-1])
-    rounding = len(a) * EPS * float(np.linalg.norm(a))
-    if min(distance, abs(float(inside[first]))) > _CLEAR * rounding:
+    clear = _CLEAR * len(a) * EPS * frobenius(a)
+    if abs(float(inside[first])) > clear and _is_far_from_singular(beside * eye - a, clear):
         return bool(inside[first] < 0), moved + centre
     return _decided(a, shifted, centre), moved + centre
+
+
+def _is_far_from_singular(a: np.ndarray, distance: float) -> bool:
+    """Whether the smallest singular value is larger, where 1/||A^-1||_F, which is never larger, does not say so yet."""
+    try:
+        bound = frobenius(solved(a, np.eye(len(a))))
+    except np.linalg.LinAlgError:
+        return False
+    return bound * distance < 1 or bool(singular_values(a)[-1] > distance)
 
 
 def _growth(moved: np.ndarray, centre: float) -> np.ndarray:

@@ -13,7 +13,8 @@ from ctrlattn.arrays import require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.boundary import is_marginal, stable_poles
 from ctrlattn.linear.cascade import cascade
-from ctrlattn.linear.state_matrix import require_scale
+from ctrlattn.linear.lapack import singular_values, solved
+from ctrlattn.linear.state_matrix import require_scale, within_scale
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
@@ -51,7 +52,7 @@ class Realization(NamedTuple):
         return stable and not self.marginal, poles
 
     def real(self) -> bool:
-        return not any(np.iscomplexobj(m) for m in self[:4])
+        return "c" not in (self.a.dtype.kind, self.b.dtype.kind, self.c.dtype.kind, self.d.dtype.kind)
 
 
 def realization(system: Any, quantity: str, *, continuous: bool = False) -> Realization:
@@ -125,9 +126,10 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
     """S = (I + G)^-1 of a square G, from a signal added at the input of the comparator to the error."""
     eye = np.eye(len(g.d))
     direct = eye + g.d
-    if np.linalg.cond(direct) > 1e14:
+    sizes = singular_values(direct)
+    if sizes[-1] == 0 or sizes[0] > 1e14 * sizes[-1]:
         raise InputError(f"{quantity}: I + D is singular, the loop is not well posed (an algebraic loop)")
-    inverse = np.linalg.inv(direct)
+    inverse = solved(direct, eye)
     b, c = g.b @ inverse, inverse @ g.c
     return Realization(g.a - b @ g.c, b, -c, inverse, g.continuous)
 
@@ -154,6 +156,8 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
         shapes = ", ".join(str(x.shape) for x in (a, b, c, d))
         raise InputError(f"{quantity}: A, B, C, D must be (n, n), (n, m), (p, n), (p, m), got {shapes}") from None
     for name, x in zip("ABCD", (a, b, c, d), strict=True):
+        if within_scale(x):
+            continue
         if not np.isfinite(x).all():
             raise InputError(f"{quantity}: {name} must be finite")
         require_scale(f"{quantity}: {name}", x)

@@ -11,11 +11,13 @@ import numpy as np
 
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.boundary import boundary_point, growth
+from ctrlattn.linear.lapack import eigenvalues
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import Transfer
 
 _SMALLEST = -1000  # exponent of what counts as zero
-_POLES = 8  # at which the gain is sampled
+_POLES = 2  # at which the gain is sampled
+_FEW = 100  # states up to which a solve for each costs less than a reduced form
 
 
 class Scaled(NamedTuple):
@@ -67,12 +69,25 @@ def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
     """The largest response at a few poles, which is next to the peak; 1 where there is none."""
     if not g.d.size or not len(g.a):
         return 1.0
-    poles = np.linalg.eigvals(g.a) if poles is None else poles
-    beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]]
-    points = [boundary_point(complex(p), g.continuous) for p in beside if p.imag >= 0 or not g.real()]
-    responses = Transfer(*g[:4]).at(np.array([*points, 0.0 if g.continuous else 1.0], dtype=complex))
-    sizes = np.max(np.abs(responses), axis=(0, 1))
+    poles = eigenvalues(g.a) if poles is None else poles
+    if g.real():
+        poles = poles[poles.imag >= 0]
+    beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]].tolist()
+    points = np.array([*(boundary_point(complex(p), g.continuous) for p in beside), 0j if g.continuous else 1 + 0j])
+    sizes = np.abs(_dynamic_responses(g, points)).max(axis=(0, 1))
     return float(np.max(sizes[np.isfinite(sizes)], initial=0.0)) or 1.0
+
+
+def _dynamic_responses(g: Realization, points: np.ndarray) -> np.ndarray:
+    """C (zI - A)^-1 B, (outputs, inputs, points)."""
+    if len(g.a) < _FEW:
+        try:
+            solved = np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b)
+        except np.linalg.LinAlgError:  # some point is a pole
+            pass
+        else:
+            return (g.c @ solved).transpose(1, 2, 0)
+    return Transfer(g.a, g.b, g.c, np.zeros_like(g.d)).at(points)
 
 
 def times_power(value: float, exponent: int, quantity: str) -> float:

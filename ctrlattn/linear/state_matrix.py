@@ -63,9 +63,18 @@ def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
 
 def require_scale(name: str, matrix: np.ndarray) -> None:
     """Raise InputError where squares of entries would overflow and a result silently be infinite or zero."""
-    largest = float(np.max(np.abs(matrix), initial=0.0))
-    if largest > _LARGEST_ENTRY:
+    if not within_scale(matrix):
+        largest = float(np.abs(matrix).max())
         raise InputError(f"{name} has an entry of {largest:.1e}: rescale the states, so that all are below 1e120")
+
+
+def within_scale(matrix: np.ndarray) -> bool:
+    """Whether all entries are numbers below 1e120.
+
+    >>> within_scale(np.array([1.0])), within_scale(np.array([np.nan])), within_scale(np.array([1e200]))
+    (True, False, False)
+    """
+    return not matrix.size or bool(np.abs(matrix).max() <= _LARGEST_ENTRY)
 
 
 def require_size(n: int, largest: int, quantity: str, instead: str) -> None:

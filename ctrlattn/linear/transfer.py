@@ -4,6 +4,9 @@ Near z = 1 the difference e^{iw} - 1 is computed without cancelling, and A - I i
 cluster of poles near z = 1 keeps the digits that zI - A loses. The same holds at z = -1.
 """
 
+import cmath
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -84,8 +87,8 @@ class BoundaryTransfer:
         outputs, inputs = self.d.shape
         shapes = (n, n), (inputs, n), (outputs, n)
         columns, b, c = (np.empty((len(centres), *shape)) for shape in shapes)
-        for i, centre in enumerate(centres):
-            columns[i], b[i], c[i] = _hessenberg_side(self.a - centre * np.eye(n), self.b, self.c)
+        for i, side in enumerate(_hessenberg_sides(self.a, self.b, self.c, centres)):
+            columns[i], b[i], c[i] = side
         return Sides(columns, b, c, np.ascontiguousarray(self.d))
 
     @cached_property
@@ -101,24 +104,39 @@ class BoundaryTransfer:
         return Transfer(self.a + np.eye(len(self.a)), self.b, self.c, self.d)
 
 
-def _hessenberg_side(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(H transposed, b transposed, c); what is below its subdiagonal is never read. One input has one entry that is
-    not zero, unless A already has the form: then nothing moves, so that its zeros stay zeros."""
+Side = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _hessenberg_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequence[float]) -> Iterator[Side]:
+    """(H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read. One
+    input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
+    zeros."""
     n = len(a)
+    eye = np.eye(n)
     if n < 3 or (a[-1, 0] == 0 and not np.any(np.tril(a, -2))):
-        return a.T, b.T, c
-    if a[0, -1] == 0 and not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
-        return a[::-1, ::-1].T, b[::-1].T, c[:, ::-1]
-    a, b, c = _in_equal_units(a, b, c)
-    if b.shape[1] == c.shape[0] == 1:
-        # Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another.
-        size, into, out = (int(np.frexp(np.abs(m).max())[1]) for m in (a, b, c))
-        whole = np.zeros((n + 1, n + 1), order="F")
-        whole[1:, 1:], whole[1:, :1], whole[:1, 1:] = a, b * np.ldexp(1.0, size - into), c * np.ldexp(1.0, size - out)
-        whole = dgehrd(whole, overwrite_a=1)[0]
-        right = np.zeros((1, n))
-        right[0, 0] = whole[1, 0] * np.ldexp(1.0, into - size)
-        return whole[1:, 1:].T, right, whole[:1, 1:] * np.ldexp(1.0, out - size)
+        yield from (((a - z * eye).T, b.T, c) for z in centres)
+    elif a[0, -1] == 0 and not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
+        yield from (((a - z * eye)[::-1, ::-1].T, b[::-1].T, c[:, ::-1]) for z in centres)
+    else:
+        a, b, c = _in_equal_units(a, b, c)  # which no multiple of I changes
+        reduced = _single_reduced if b.shape[1] == c.shape[0] == 1 else _several_reduced
+        yield from (reduced(a - z * eye, b, c) for z in centres)
+
+
+def _single_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
+    """Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another."""
+    n = len(a)
+    size, into, out = (math.frexp(float(np.abs(m).max()))[1] for m in (a, b, c))
+    whole = np.zeros((n + 1, n + 1), order="F")
+    whole[1:, 1:], whole[1:, :1] = a, b * math.ldexp(1.0, size - into)
+    whole[:1, 1:] = c * math.ldexp(1.0, size - out)
+    whole = dgehrd(whole, overwrite_a=1)[0]
+    right = np.zeros((1, n))
+    right[0, 0] = whole[1, 0] * math.ldexp(1.0, into - size)
+    return whole[1:, 1:].T, right, whole[:1, 1:] * math.ldexp(1.0, out - size)
+
+
+def _several_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
     h, tau, _ = dgehrd(a)
     q = dorghr(h, tau)[0]
     return h.T, (q.T @ b).T, c @ q
@@ -138,9 +156,11 @@ def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[compl
     """
     if continuous:
         return 1j * frequency, a
-    w = np.array([frequency])
-    centre = float(_centre(w)[0])
-    return complex(_points(w, centre)[0]), a - centre * np.eye(len(a))
+    centre = 1.0 if math.cos(frequency) >= 0 else -1.0
+    turned = frequency if centre > 0 else frequency - math.copysign(math.pi, frequency)
+    # e^{iw} - 1 = 2 i sin(w/2) e^{iw/2}
+    point = 2j * math.sin(turned / 2) * cmath.exp(0.5j * turned)
+    return centre * point, a - centre * np.eye(len(a))
 
 
 def _centre(w: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ _STALLED = 6  # halvings that may bend the curve as much as the one before, as t
 _MOST = 20_000  # points; a response that asks for more is noise
 _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _PER_DECADE = 7
+_MIDDLE = np.linspace(1, 2.2, 12)  # rad per sample
 _OFFSETS = np.array([-8.0, -4.0, -2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0, 4.0, 8.0])  # in distances from the boundary
 
 Response = Callable[[np.ndarray], np.ndarray]
@@ -51,12 +52,12 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
         w = _decades(1e-3 * sizes.min(), 1e3 * sizes.max())
         angle, distance, end = np.abs(roots.imag), np.abs(roots.real), math.inf
     else:
-        low, high = (max(float(np.min(np.abs(roots - z), initial=1.0)), 1e-12) for z in (1.0, -1.0))
-        w = np.concatenate([_decades(1e-3 * low, 1.0), math.pi - _decades(1e-3 * high, 1.0), np.linspace(1, 2.2, 12)])
+        low, high = (max(float(np.abs(roots - z).min(initial=1.0)), 1e-12) for z in (1.0, -1.0))
+        w = np.concatenate([_decades(1e-3 * low, 1.0), math.pi - _decades(1e-3 * high, 1.0), _MIDDLE])
         angle, distance, end = np.abs(np.angle(roots)), np.abs(1 - np.abs(roots)), math.pi
     sharp = (angle > 0) & (distance < 0.3 * np.minimum(angle, end - angle))
     near = (angle[sharp, None] + np.maximum(distance[sharp, None], 1e-12) * _OFFSETS).ravel()
-    w = np.unique(np.concatenate([w, near]))
+    w = distinct(np.concatenate([w, near]))
     w = w[(w > 0) & (w < end)]
     if finer == 1:
         return w
@@ -66,6 +67,16 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
 def _decades(low: float, high: float) -> np.ndarray:
     steps = int(_PER_DECADE * math.log10(high / low)) + 1
     return low * np.exp(np.arange(steps + 1) * (math.log(high / low) / steps))
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """Ascending, each once; `numpy.unique` takes three times as long for few.
+
+    >>> distinct(np.array([2.0, 1.0, 2.0])).tolist()
+    [1.0, 2.0]
+    """
+    values = np.sort(values)
+    return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
 
 
 def samples(response: Response, functions: Functions, w: np.ndarray) -> Samples:

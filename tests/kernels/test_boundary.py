@@ -6,6 +6,8 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import boundary
 from ctrlattn.kernels.boundary import Sides
+from ctrlattn.linear.transfer import BoundaryTransfer
+from ctrlattn.stability.robustness.norms import climbed
 
 
 def system(n, inputs=1, outputs=1, seed=0):
@@ -81,3 +83,33 @@ def test_poles_near_the_ends_of_the_circle_keep_their_digits(k, sign):
     values = boundary.responses(sides_of(*g, False), w if sign > 0 else np.pi - w)[:, 0, 0]
     rounded = 1e-13 if sign > 0 else 1e-13 + 1e-15 / h  # pi - w has lost as much
     assert_allclose(np.abs(values), 1 / np.sqrt(1 + (1 - h) * x**2), rtol=rounded)
+
+
+@pytest.mark.parametrize("n", [1, 4, 9])
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2)])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_climb_is_that_of_the_plain_reference_and_ends_on_a_singular_value(n, inputs, outputs, continuous):
+    a, b, c, d = system(n, inputs, outputs, seed=2)
+    a = a - 2 * np.eye(n) if continuous else a
+    response = BoundaryTransfer(a, b, c, d, continuous)
+    w = np.append(np.geomspace(1e-2, 3, 40), np.inf if continuous else np.pi)
+    value, frequency = boundary.climbed(response.sides, w, 4)
+    expected, where = climbed(response, w)
+    assert_allclose(value, expected, rtol=1e-12)
+    assert_allclose(frequency, where, rtol=1e-5)
+    g = one_by_one(a, b, c, d, np.array([min(frequency, 1e9)]), continuous)[0]
+    assert_allclose(value, np.linalg.svd(g, compute_uv=False)[0], rtol=1e-6)
+
+
+def test_a_climb_finds_a_peak_between_the_points_of_its_grid_and_stops_at_a_pole():
+    """|1/(s^2 + 0.02 s + 1)| has the peak 1/(0.02 sqrt(1 - 0.01^2)) at w^2 = 1 - 2 0.01^2."""
+    damped = BoundaryTransfer(
+        np.array([[0.0, 1.0], [-1.0, -0.02]]), np.eye(2)[:, 1:], np.eye(2)[:1], np.zeros((1, 1)), True
+    )
+    value, frequency = boundary.climbed(damped.sides, np.array([0.0, 0.98, 1.01, 3.0]), 4)
+    assert_allclose(value, 1 / (0.02 * np.sqrt(1 - 1e-4)), rtol=1e-6)
+    assert_allclose(frequency, np.sqrt(1 - 2e-4), rtol=1e-4)
+    integrator = BoundaryTransfer(np.zeros((1, 1)), np.eye(1), np.eye(1), np.zeros((1, 1)), True)
+    assert boundary.climbed(integrator.sides, np.array([0.0, 1.0]), 4) == (np.inf, 0.0)
+    nothing = BoundaryTransfer(-np.eye(1), np.zeros((1, 1)), np.eye(1), np.zeros((1, 1)), True)
+    assert boundary.climbed(nothing.sides, np.array([0.0, 1.0, 2.0]), 4) == (0.0, 0.0)

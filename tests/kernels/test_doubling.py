@@ -28,6 +28,12 @@ def test_a_factor_solves_its_equation(n, inputs, empty):
     assert 8 <= count <= 14  # 0.9^(2^k) vanishes
     for k in range(3):
         assert_allclose(powers[k], np.linalg.matrix_power(a, 2**k).T, atol=1e-13)
+    for known in (1, count):  # powers that are there already are not computed again
+        there = np.full_like(powers, np.nan)
+        there[:known] = powers[:known]
+        again, its = doubling.factor(a, b, there, known)
+        assert_allclose(again.T @ again, p, atol=1e-12 * np.abs(p).max())
+        assert its == count
     e = doubling.summed(b @ b.T, powers[:count])
     assert_allclose(e, p, atol=1e-12 * np.abs(p).max())
 

@@ -10,7 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from ctrlattn.linear.lapack import eigenvalues, solved, solved_on_both_sides
 from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.scaling import scaled
+from ctrlattn.stability.boundary_search import distinct
+from ctrlattn.stability.robustness.level_sets import SOUND, hamiltonian_crossings
 from ctrlattn.stability.robustness.scaled_peak import Responses, ScaledPeak
 from ctrlattn.stability.robustness.structured import NOTHING, aligned, largest_radius, radii, rotations, scaled_norms
 
@@ -21,6 +25,8 @@ _CLIMBS = 3  # frequencies from which the search goes on
 _INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the margin
 _EXTREME = 1e8  # a factor beyond it, or below its inverse, is looked at through S
 _ALGEBRAIC = 1e-12
+_FEW = 10  # states up to which sampled attacks cost less than a level test
+_FEWER = 2  # sampled attacks that stay where a level test has shown the whole axis
 _LARGE = 50  # states beyond which another eigenvalue problem costs as much as the sweep
 _EFFORT = 10_000  # squared states times attacks
 
@@ -53,16 +59,24 @@ def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
     best = _attack_at(responses, peak.frequency)
     w = _between(peak.looked_at)
     m = responses(w)
-    channels = m.shape[-1]
-    q = np.broadcast_to(rotations(channels, _SAMPLES), (len(w), *rotations(channels, _SAMPLES).shape))
-    q = np.concatenate([q, aligned(m, scaled_norms(m, 1e-2)[1])[:, None]], axis=1)
-    sampled = radii(m[:, None], q).max(axis=1)
+    sampled = _sampled_radii(m)
     order = np.argsort(-sampled)
     tight = best.size * peak.upper <= 1 + 1e-5 + _TIGHT
     chosen = order[: 1 if tight else _CLIMBS]
     for i in chosen[sampled[chosen] > (1 + _TIGHT if tight else 0.8) / best.size]:
         best = min(best, _climbed(responses, float(w[i])), key=lambda attack: attack.size)
     return best
+
+
+def _sampled_radii(m: np.ndarray) -> np.ndarray:
+    """The largest rho(diag(q) M) of each matrix over a few rotations q; with one channel all are alike."""
+    channels = m.shape[-1]
+    if channels == 1:
+        return np.abs(m[:, 0, 0])
+    turns = rotations(channels, _SAMPLES)
+    q = np.broadcast_to(turns, (len(m), *turns.shape))
+    q = np.concatenate([q, aligned(m, scaled_norms(m, 1e-2)[1])[:, None]], axis=1)
+    return radii(m[:, None], q).max(axis=1)
 
 
 def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors: np.ndarray) -> float:
@@ -92,33 +106,46 @@ def pole_miss(loop: Realization, weighted: Realization, attack: Attack, factors:
 
 
 def require_sound(weighted: Realization, margin: float, attack: Attack, residual: float) -> None:
-    """Raise ArithmeticError unless the attack does put a pole on the boundary and smaller ones do not go beyond it."""
+    """Raise ArithmeticError unless the attack does put a pole on the boundary and smaller ones do not go beyond it.
+
+    Of a single channel with more than a few states, a level test shows the whole axis at once: the sweep used a pencil,
+    this one uses a Hamiltonian matrix. Then fewer attacks are sampled.
+    """
     if not residual <= TOLERANCE:
         raise ArithmeticError(
             f"disk_margin: factors of size {attack.size:.6g} should put a pole at frequency {attack.frequency:.6g}, "
             f"and rounding leaves the nearest {residual:.1g} of its way off: give the loop in modal or triangular form"
         )
-    channels = len(weighted.d)
-    if not 0 < len(weighted.a) <= _LARGE:  # there the attacks at sampled frequencies have to do
+    n, channels = len(weighted.a), len(weighted.d)
+    if not 0 < n <= _LARGE:  # there the attacks at sampled frequencies have to do
         return
-    count = min(_EFFORT // (len(weighted.a) ** 2 + 1), _SAMPLES)
+    count = min(_EFFORT // (n**2 + 1), _SAMPLES)
+    if channels == 1 and n > _FEW and _no_gain_above(weighted, (1 + _TIGHT) / (_INSIDE * margin)):
+        count = _FEWER  # no frequency is left at which another one could destabilise
     turns = np.random.default_rng(0).random((count, channels))
     delta = _INSIDE * margin * np.exp(2j * np.pi * turns)
     delta[0] = _INSIDE * margin / attack.size * attack.delta
     a, b, c, d = weighted[:4]
     direct = np.eye(channels) - d * delta[:, None, :]
-    poles = np.linalg.eigvals(
-        a + (b * delta[:, None, :]) @ np.linalg.solve(direct, np.broadcast_to(c, (count, *c.shape)))
-    )
+    back = c / direct if channels == 1 else np.linalg.solve(direct, np.broadcast_to(c, (count, *c.shape)))
+    poles = np.array([eigenvalues(closed) for closed in a + (b * delta[:, None, :]) @ back])
     beyond = poles.real > 0 if weighted.continuous else np.abs(poles) > 1
     for i, j in np.argwhere(beyond):
         point = poles[i, j]
-        way = float(np.abs(np.linalg.eigvals(a) - point).min())
+        way = float(np.abs(eigenvalues(a) - point).min())
         if _newton_distance(weighted, delta[i], point) <= TOLERANCE * way:
             raise ArithmeticError(
                 f"disk_margin: factors of {_INSIDE} times the margin {margin:.6g} destabilise, so the sweep has lost a "
                 "band of frequencies: rescale the states"
             )
+
+
+def _no_gain_above(g: Realization, level: float) -> bool:
+    """Whether the Hamiltonian matrix of a level shows no frequency at which the gain reaches it."""
+    unit = scaled(g, level)
+    inner = float(np.ldexp(level, -unit.exponent))
+    crossings = hamiltonian_crossings(unit.system, inner, SOUND)
+    return crossings is not None and not len(crossings)
 
 
 def _point(w: float, *, continuous: bool) -> complex:
@@ -129,22 +156,22 @@ def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
     """`pole_miss` of G closed by diag(gain), with positive feedback."""
     a, b, c, d = g[:4]
     direct = np.eye(len(d)) - d * gain
-    algebraic = float(np.abs(np.linalg.eigvals(direct)).min())
+    algebraic = float(np.abs(eigenvalues(direct)).min())
     if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
         return algebraic
     point = _point(attack.frequency, continuous=g.continuous)
     by_step = _newton_distance(g, gain, point) / attack.way
     if len(a) > _LARGE and by_step <= TOLERANCE:
         return by_step
-    closed = a + (b * gain) @ np.linalg.solve(direct, c)
-    by_eigenvalues = float(np.abs(np.linalg.eigvals(closed) - point).min()) / attack.way
+    closed = a + (b * gain) @ solved(direct, c)
+    by_eigenvalues = float(np.abs(eigenvalues(closed) - point).min()) / attack.way
     # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
     return by_eigenvalues if by_eigenvalues <= TOLERANCE else min(by_eigenvalues, by_step)
 
 
 def _between(looked_at: np.ndarray) -> np.ndarray:
     """Seeded frequencies between those of the sweep, at most 96."""
-    w = np.unique(looked_at)
+    w = distinct(looked_at)
     w = w[np.isfinite(w)]
     rng = np.random.default_rng(0)
     if len(w) > 97:
@@ -180,10 +207,13 @@ def _newton_distance(g: Realization, gain: np.ndarray, point: complex) -> float:
     """|lambda - 1| / |d lambda/dz| of the eigenvalue of G(z) diag(gain) nearest 1: how far from z the pole is."""
     shifted = point * np.eye(len(g.a)) - g.a
     try:
-        x = np.linalg.solve(shifted, g.b)
-        slope = -g.c @ np.linalg.solve(shifted, x) * gain
+        x, out = solved_on_both_sides(shifted, g.b, g.c)
     except np.linalg.LinAlgError:  # z is a pole of G itself
         return math.inf
+    slope = -out @ x * gain
+    if len(gain) == 1:
+        rate = abs(complex(slope[0, 0]))
+        return abs(complex((g.c @ x + g.d)[0, 0] * gain[0]) - 1) / rate if rate > 0 else math.inf
     values, right = np.linalg.eig((g.c @ x + g.d) * gain)
     at = int(np.argmin(np.abs(values - 1)))
     rate = abs(complex(np.linalg.pinv(right)[at] @ slope @ right[:, at]))

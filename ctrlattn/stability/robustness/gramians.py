@@ -14,6 +14,7 @@ from scipy.linalg.lapack import dgeqrf, zgeqrf
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.linear.lapack import frobenius, singular_vectors
 from ctrlattn.linear.realization import Realization, realization, require_real_system, to_control
 from ctrlattn.linear.scaling import Scaled, scaled, times_power
 from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
@@ -193,6 +194,12 @@ def controllability_factor(g: Realization) -> np.ndarray:
     return _factor(g, _series(g))[0]
 
 
+def gramian_factors(g: Realization, poles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(F, G) with P = F F* and Q = G G*, as `controllability_factor`, from the powers of one A and its poles."""
+    series = _series(g, poles)
+    return _factor(g, series)[0], _factor(adjoint(g), series.adjoint())[0]
+
+
 def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
     """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
@@ -212,7 +219,7 @@ def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
 
 
 def _share(correction: np.ndarray, f: np.ndarray) -> float:
-    size, error = float(np.linalg.norm(f @ f.conj().T)), float(np.linalg.norm(correction))
+    size, error = frobenius(f @ f.conj().T), frobenius(correction)
     if size > 0:
         return error / size
     return np.inf if error > 0 else 0.0
@@ -228,12 +235,14 @@ class _Series:
     def __init__(self, a: np.ndarray, into: np.ndarray | None = None, squares: list[np.ndarray] | None = None) -> None:
         self.a, self.into = np.ascontiguousarray(a), into
         self._squares = squares or [self.a]
-        self._few = np.zeros((0, 0, 0))
+        self._few = np.zeros((0, *self.a.shape))
 
     def adjoint(self) -> "_Series":
         """The same for A*."""
         into = None if self.into is None else self.into.conj().T
-        return _Series(self.a.conj().T, into, [square.conj().T for square in self._squares])
+        series = _Series(self.a.conj().T, into, [square.conj().T for square in self._squares])
+        series._few = np.ascontiguousarray(self._few.transpose(0, 2, 1))
+        return series
 
     def square(self, k: int) -> np.ndarray:
         """A^(2^k)."""
@@ -250,7 +259,7 @@ class _Series:
             step = self.square(k) @ f
             if not np.all(np.isfinite(step)):
                 raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers grow
-            if np.linalg.norm(step) <= _EPS**2 * np.linalg.norm(f):
+            if frobenius(step) <= _EPS**2 * frobenius(f):
                 break
             f = _compressed(np.hstack([f, step]))
         return f
@@ -265,7 +274,7 @@ class _Series:
             power = self.square(k)
             step = power @ error @ power.conj().T
             error = error + step
-            if np.linalg.norm(step) <= _EPS * np.linalg.norm(error):
+            if frobenius(step) <= _EPS * frobenius(error):
                 break
         return error
 
@@ -276,7 +285,8 @@ class _Series:
         from ctrlattn.kernels import doubling
 
         powers = np.empty((_DOUBLINGS, *self.a.shape))
-        transposed, count = doubling.factor(self.a, np.ascontiguousarray(b), powers)
+        powers[: len(self._few)] = self._few
+        transposed, count = doubling.factor(self.a, np.ascontiguousarray(b), powers, len(self._few))
         if count == 0:
             raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
         self._few = powers[:count]
@@ -363,7 +373,7 @@ def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.
     n = len(g.a)
     series = _series(g, poles)
     (f, of_f), (out, of_out) = _factor(g, series), _factor(adjoint(g), series.adjoint())
-    u, sigma, vh = np.linalg.svd(out.conj().T @ f, full_matrices=False)
+    u, sigma, vh = singular_vectors(out.conj().T @ f)
     into, back = f @ vh.conj().T, out @ u
     # In the balanced form both gramians are diag(sigma): there the errors of the gramians are those of the values.
     clear = sigma > max(_CLEAR * np.max(sigma, initial=0.0), _NOTHING)

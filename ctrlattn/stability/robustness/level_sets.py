@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg.lapack import dggev, zggev
 
+from ctrlattn.linear.lapack import eigenvalues, frobenius, singular_values, solved
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
+from ctrlattn.stability.boundary_search import distinct
 from ctrlattn.stability.robustness.structured import largest_singular_values
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
@@ -24,7 +26,8 @@ _NEAR = 1e-3
 _SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
 _DECADES = np.geomspace(1e-5, np.pi, 24)
 _OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
-_SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
+_LARGE = 50  # states beyond which the pencil costs twice the Hamiltonian matrix, and is left for ill-conditioned ones
+SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
 
 
 def level_crossings(g: Realization, level: float) -> np.ndarray:
@@ -34,11 +37,33 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
     array([1.73205081])
     """
     unit = scaled(g, level)
-    return unit.rate * pencil_crossings(unit.system, float(np.ldexp(level, -unit.exponent)))
+    system, inner = unit.system, float(np.ldexp(level, -unit.exponent))
+    crossings = hamiltonian_crossings(system, inner, SOUND) if len(g.a) > _LARGE else None
+    if crossings is not None:
+        return unit.rate * crossings
+    return unit.rate * pencil_crossings(system, inner)
 
 
 def pencil_crossings(g: Realization, level: float) -> np.ndarray:
     """`level_crossings` of a system in good units, from the pencil."""
+    from ctrlattn.kernels import pencil as kernel
+
+    if g.real():
+        a, b, c, d = (np.ascontiguousarray(m, dtype=float) for m in g[:4])
+        left, right = kernel.level_pencil(a, b, c, d, float(level), g.continuous)
+    else:
+        left, right = level_pencil(g, level)
+        kernel.balance_pencil(left, right)
+    return _on_boundary(g, *pencil_eigenvalues(left, right))
+
+
+def level_pencil(g: Realization, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """(L, R), L - s R singular where sigma_max(G) = level: s = i tan(w/2), in continuous time iw.
+
+    >>> left, right = level_pencil(Realization(np.array([[-1.0]]), np.eye(1), np.eye(1), np.zeros((1, 1)), True), 1.0)
+    >>> float(np.linalg.det(left - 0j * right).real)  # 1/(s + 1) has the gain 1 at s = 0
+    0.0
+    """
     n, m = g.b.shape
     root = np.sqrt(level)
     a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
@@ -57,10 +82,7 @@ def pencil_crossings(g: Realization, level: float) -> np.ndarray:
         left[p, p] += eye
         right[x, x] += eye
         right[p, p] += eye
-    from ctrlattn.kernels.pencil import balance_pencil
-
-    balance_pencil(left, right)
-    return _on_boundary(g, *pencil_eigenvalues(left, right))
+    return left, right
 
 
 def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,28 +104,35 @@ def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray,
     return top, bottom
 
 
-def hamiltonian_crossings(g: Realization, level: float) -> np.ndarray | None:
-    """`pencil_crossings` the other way; None where each map to continuous time is too badly conditioned."""
+def is_well_conditioned(g: Realization, level: float) -> bool:
+    """Whether `hamiltonian_crossings` loses less than half of the digits, so that it is a test by itself."""
     view = _in_continuous_time(g, level)
-    if view is None:
+    return view is not None and view.condition <= SOUND
+
+
+def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> np.ndarray | None:
+    """`pencil_crossings` the other way; None where the condition of each map to continuous time is beyond the worst."""
+    view = _in_continuous_time(g, level)
+    if view is None or view.condition > worst:
         return None
     a, b, c, d = view.a, view.b / np.sqrt(level), view.c / np.sqrt(level), view.d / level
     n, eye = len(a), np.eye(d.shape[1])
-    closing = np.linalg.solve(eye - d.conj().T @ d, np.hstack([d.conj().T @ c, b.conj().T]))
+    closing = np.hstack([d.conj().T @ c, b.conj().T])
+    if d.any():
+        closing = solved(eye - d.conj().T @ d, closing)
     f = a + b @ closing[:, :n]
     matrix = np.empty((2 * n, 2 * n), f.dtype)
     matrix[:n, :n], matrix[:n, n:] = f, b @ closing[:, n:]
     matrix[n:, :n], matrix[n:, n:] = -c.conj().T @ (c + d @ closing[:, :n]), -f.conj().T
-    values = np.linalg.eigvals(matrix)
-    near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * np.linalg.norm(a)
-    frequencies = view.frequency(values[near].imag)
-    return np.unique(np.abs(frequencies) if g.real() else frequencies)
+    values = eigenvalues(matrix)
+    near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * frobenius(a)
+    return _ascending(g, view.frequency(values[near].imag))
 
 
 def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
     """Frequencies about each pole, as dense as it is close to the boundary, and all decades between."""
     if poles is None:
-        poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
+        poles = eigenvalues(g.a)
     if g.continuous:
         centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
         low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
@@ -154,6 +183,7 @@ class _View(NamedTuple):
     d: np.ndarray
     frequency: Callable[[np.ndarray], np.ndarray]
     inverse: float  # norm of the inverse that made it
+    condition: float = math.inf  # of the map, and of I - D*D/level^2
 
 
 def _in_continuous_time(g: Realization, level: float) -> _View | None:
@@ -164,14 +194,14 @@ def _in_continuous_time(g: Realization, level: float) -> _View | None:
         try:
             with np.errstate(all="ignore"):  # what overflows has no finite condition, and is not taken
                 candidate = view(g)
-                direct = float(np.linalg.norm(candidate.d, 2)) if candidate.d.size else 0.0
+                direct = float(singular_values(candidate.d)[0]) if candidate.d.any() else 0.0
         except np.linalg.LinAlgError:  # the point opposite is a pole
             continue
         room = 1 - (direct / level) ** 2
         its = max(candidate.inverse, 1 / room) if room > 0 else math.inf
         if its < condition:
-            best, condition = candidate, its
-        if condition <= _SOUND:
+            best, condition = candidate._replace(condition=its), its
+        if condition <= SOUND:
             break
     return best if condition < 1e10 else None
 
@@ -182,9 +212,9 @@ def _itself(g: Realization) -> _View:
 
 def _reciprocal(g: Realization) -> _View:
     """G(1/s)."""
-    inverse = np.linalg.inv(g.a)
+    inverse = solved(g.a, np.eye(len(g.a)))
     into, out = inverse @ g.b, g.c @ inverse
-    return _View(inverse, into, -out, g.d - g.c @ into, _minus_reciprocal, float(np.linalg.norm(inverse)))
+    return _View(inverse, into, -out, g.d - g.c @ into, _minus_reciprocal, frobenius(inverse))
 
 
 def _minus_reciprocal(w: np.ndarray) -> np.ndarray:
@@ -207,7 +237,7 @@ def _cayley(g: Realization, centre: complex) -> _View:
     """G(centre (1 + s)/(1 - s)): s = 0 is the centre."""
     a, b = g.a / centre, g.b / centre
     eye = np.eye(len(a))
-    inverse = np.linalg.inv(eye + a)
+    inverse = solved(eye + a, eye)
     root = math.sqrt(2)
     a, into, out = inverse @ (a - eye), inverse @ b, g.c @ inverse
     turn = float(np.angle(centre))
@@ -215,7 +245,7 @@ def _cayley(g: Realization, centre: complex) -> _View:
     def frequency(w: np.ndarray) -> np.ndarray:
         return np.remainder(turn + 2 * np.arctan(w) + np.pi, 2 * np.pi) - np.pi
 
-    size = float(np.linalg.norm(inverse))
+    size = frobenius(inverse)
     return _View(a, root * into, root * out, g.d - g.c @ into, frequency if turn else _twice_arctan, size)
 
 
@@ -228,7 +258,7 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
     if g.continuous:
         finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
         roots = top[finite] / bottom[finite]
-        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * np.linalg.norm(g.a)
+        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * frobenius(g.a)
         frequencies = roots[near].imag
     else:
         size = np.abs(bottom)
@@ -236,4 +266,9 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
         on_circle = 1e-9 * (size + np.abs(turned) ** 2 / np.maximum(size, 1e-300))
         near = np.abs(turned.real) <= _NEAR * np.abs(turned) + on_circle
         frequencies = 2 * np.arctan2(turned[near].imag, size[near])
-    return np.unique(np.abs(frequencies) if g.real() else frequencies)
+    return _ascending(g, frequencies)
+
+
+def _ascending(g: Realization, frequencies: np.ndarray) -> np.ndarray:
+    """Each once; of a real system without their signs."""
+    return distinct(np.abs(frequencies) if g.real() else frequencies)

@@ -13,7 +13,7 @@ import numpy as np
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import Samples, start_grid
+from ctrlattn.stability.boundary_search import Samples, distinct, start_grid
 from ctrlattn.stability.robustness.level_sets import pencil_crossings, pencil_eigenvalues
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
@@ -56,7 +56,7 @@ def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
     if 0 < len(curve.loop.a) <= _PENCIL:
         seeds = np.concatenate([real_axis_pencil(curve.loop), pencil_crossings(curve.loop, 1.0)])
         seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
-        w = np.unique(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
+        w = distinct(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
         w = w[w < curve.end]
     return Samples(*kernel.refined(curve.transfer.sides, w))
 

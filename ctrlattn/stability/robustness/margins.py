@@ -14,11 +14,12 @@ import numpy as np
 
 from ctrlattn import showing
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.linear.lapack import eigenvalues
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization, require_real_system
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
-from ctrlattn.stability.boundary_search import Samples
+from ctrlattn.stability.boundary_search import Samples, distinct
 from ctrlattn.stability.robustness import loop_curve as curves
 from ctrlattn.stability.robustness.loop_curve import LoopCurve
 
@@ -196,10 +197,10 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
     """(poles of 1 + L = 0, whether all are inside); a loop that is not well posed has those of L, and is not stable."""
     closed = _closed(loop, 1.0)
     if closed is None:
-        return np.linalg.eigvals(loop.a), False
+        return eigenvalues(loop.a), False
     if isinstance(system, control.StateSpace):
         stable, closed_poles = Realization(closed, *loop[1:5]).stable_poles() if decide else (False, np.zeros(0))
-        return closed_poles if stable else np.linalg.eigvals(closed), stable
+        return closed_poles if stable else eigenvalues(closed), stable
     poles = accurate_roots(system.num[0][0], system.den[0][0])
     growth = poles.real / np.maximum(np.abs(poles), 1e-300) if loop.continuous else np.abs(poles) - 1
     return poles, bool(np.max(growth, initial=-1.0) < -_LAST_DIGITS)
@@ -227,7 +228,7 @@ def _margins(curve: LoopCurve, grid: Samples) -> Margins:
 
 def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, float]:
     """(frequency, K = -1/L, residual) wherever L is real and negative, both ends included, ascending in frequency."""
-    w = np.unique(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
+    w = distinct(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
     value = curve.values(w).real
     hit = np.isfinite(value) & (value < -1e-300)
     w, factor = w[hit], -1 / value[hit]
@@ -296,7 +297,7 @@ def _holds(curve: LoopCurve, m: Margins) -> bool:
         matrix = _closed(curve.loop, k)
         if matrix is None:
             continue
-        poles = np.linalg.eigvals(matrix)
+        poles = eigenvalues(matrix)
         growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
         if not growth.max() < _UNSTABLE:
             return False

@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ctrlattn.linear.lapack import eigenvalues
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.robustness.norms import level_crossings
+from ctrlattn.stability.boundary_search import distinct
+from ctrlattn.stability.robustness.norms import highest_point, level_crossings
 from ctrlattn.stability.robustness.structured import norms, scaled_norms
 
 _PIECES = 200  # frozen scalings before the sweep gives up
@@ -24,6 +26,8 @@ _SHARE = 1e-2  # of the tolerance, for the minimum over D
 _ROUGH = 1e-2  # accuracy of the first look
 _ROUNDS = 12  # of the zoom on a local maximum
 _ZOOM = 8  # frequencies a round
+_NET = np.arange(24) / 23  # shares of the logarithmic way between the poles
+_CIRCLE = np.linspace(0, math.pi, 17)
 
 
 class ScaledPeak(NamedTuple):
@@ -40,14 +44,12 @@ class Responses:
 
     def __init__(self, g: Realization, poles: np.ndarray | None = None) -> None:
         self.g = g
-        self._transfer = BoundaryTransfer(*g[:4], g.continuous)
-        if poles is None:
-            poles = np.linalg.eigvals(g.a) if len(g.a) else np.zeros(0)
-        self.poles = poles
+        self.transfer = BoundaryTransfer(*g[:4], g.continuous)
+        self.poles = eigenvalues(g.a) if poles is None else poles
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:
         """(k, p, m); D at an infinite frequency."""
-        return self._transfer.at(np.asarray(frequencies, dtype=float)).transpose(2, 0, 1)
+        return self.transfer.at(np.asarray(frequencies, dtype=float)).transpose(2, 0, 1)
 
 
 def scaled_peak(responses: Responses, tol: float, hints: np.ndarray | None = None) -> ScaledPeak:
@@ -114,8 +116,12 @@ class _Sweep:
         raise ArithmeticError("disk_margin: the sweep over frequency does not come to an end; take a larger tol")
 
     def _first_look(self, hints: np.ndarray) -> None:
-        w = np.unique(np.concatenate([hints, self._grid(), self.ends]))
+        w = distinct(np.concatenate([hints, self._grid(), self.ends]))
         w = w[(w >= self.ends[0]) & (w <= self.ends[1])]
+        if len(self.log) == 1:
+            self.value, self.frequency = highest_point(self.responses.transfer, w)
+            self.looked_at = w
+            return
         values, _ = self._bounds(w, _ROUGH)
         inner = np.pad(values, 1, constant_values=-1.0)
         tops = np.flatnonzero((values >= inner[:-2]) & (values >= inner[2:]))
@@ -166,9 +172,9 @@ class _Sweep:
             poles = np.log(poles[np.abs(poles) > 1e-12].astype(complex))
         size = np.abs(poles[poles != 0])
         low, high = (size.min() / 10, 10 * size.max()) if len(size) else (0.1, 10.0)
-        net = np.geomspace(low, high if self.g.continuous else math.pi, 24)
+        net = low * np.exp(math.log((high if self.g.continuous else math.pi) / low) * _NET)
         if not self.g.continuous:
-            net = np.concatenate([net, np.linspace(0, math.pi, 17)])
+            net = np.concatenate([net, _CIRCLE])
         w, damping = poles.imag, np.abs(poles.real)
         if self.g.real():
             w, damping = np.abs(w), damping

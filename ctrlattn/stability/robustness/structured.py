@@ -44,6 +44,8 @@ def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np
     >>> float(values[0].round(9)), logs[0].round(6).tolist()  # the spectral radius, 2
     (2.0, [-0.346574, 0.346574])
     """
+    if m.shape[-1] == 1:
+        return np.abs(m[:, 0, 0]), np.zeros((len(m), 1))
     logs = _balanced(np.abs(m))
     values = norms(m, logs)
     # |det| does not depend on D: for two channels sigma_max falls with the Frobenius norm, which balancing minimises.
@@ -114,6 +116,8 @@ def aligned(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
     >>> aligned(np.array([[[2.0j]]]), np.zeros((1, 1))).tolist()
     [[-1j]]
     """
+    if m.shape[-1] == 1:
+        return _phases(m[:, :, 0].conj())
     u, _, vh = np.linalg.svd(similar(m, logs))
     return _phases(vh[:, 0].conj() * u[:, :, 0].conj())
 
@@ -172,6 +176,8 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
     >>> round(rho, 6)  # q = (-1, 1) or so makes them the eigenvalues 4 and -1 of [[0, 4], [1, 3]]
     4.0
     """
+    if len(m) == 1:
+        return float(np.abs(m[0, 0])), _phases(m[0].conj())
     upper, log = scaled_norm(m)
     first = aligned(m[None], log[None])[0]
     best = (float(radii(m, first)), first)
@@ -257,4 +263,4 @@ def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
 
 def _phases(z: np.ndarray) -> np.ndarray:
     size = np.abs(z)
-    return np.where(size > 0, z, 1.0) / np.where(size > 0, size, 1.0)
+    return np.where(size > NOTHING, z, 1.0) / np.where(size > NOTHING, size, 1.0)

@@ -8,6 +8,7 @@ from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
 from ctrlattn.stability.robustness.level_sets import (
     hamiltonian_crossings,
+    is_well_conditioned,
     largest_gains,
     level_crossings,
     pencil_crossings,
@@ -96,3 +97,35 @@ def test_the_largest_gain_is_the_largest_singular_value_and_infinite_where_there
     for i in (0, 1, 3, 4, 5):
         assert_allclose(gains[i], np.linalg.svd(responses[:, :, i], compute_uv=False)[0], rtol=1e-12)
     assert largest_gains(np.zeros((0, 2, 3))).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_level_test_stands_alone_only_where_its_map_keeps_the_digits():
+    """Next to a pole at z = -1, z = 1 and z = i, and where the level is the direct term, no map is well conditioned."""
+    g = system(2)._replace(continuous=False)
+    assert is_well_conditioned(g._replace(a=g.a / 4), 1e3)
+    corners = np.diag([-1.0, 1.0, 0.0, 0.0]) * (1 - 1e-13)
+    corners[2:, 2:] = (1 - 1e-13) * np.array([[0.0, 1.0], [-1.0, 0.0]])
+    assert not is_well_conditioned(Realization(corners, np.eye(4), np.eye(4), np.zeros((4, 4)), False), 1.0)
+    direct = Realization(-np.eye(1), np.eye(1), np.zeros((1, 1)), np.eye(1), True)
+    assert not is_well_conditioned(direct, 1.0 + 1e-9)
+    assert is_well_conditioned(direct, 2.0)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_crossings_of_many_states_are_listed_without_the_pencil(continuous, monkeypatch):
+    """Each sign change of a fine grid has a crossing that lies on the level."""
+    monkeypatch.setattr("ctrlattn.stability.robustness.level_sets.pencil_crossings", lambda g, level: 1 / 0)
+    n, rng = 60, np.random.default_rng(7)
+    a = rng.normal(size=(n, n))
+    poles = np.linalg.eigvals(a)
+    a = a - (poles.real.max() + 0.3) * np.eye(n) if continuous else 0.9 * a / np.abs(poles).max()
+    g = Realization(a, rng.normal(size=(n, 1)), rng.normal(size=(1, n)), np.zeros((1, 1)), continuous)
+    w = np.linspace(0.0, 3.0, 3001)
+    sampled = np.abs(g.responses(w)[0, 0])
+    level = 1.0001 * float(np.quantile(sampled, 0.7))
+    crossings = level_crossings(g, level)
+    between = np.flatnonzero(np.diff(np.sign(sampled - level)))
+    assert len(between)
+    for i in between:
+        at = crossings[(crossings >= w[i]) & (crossings <= w[i + 1])]
+        assert_allclose(np.min(np.abs(np.abs(g.responses(at)[0, 0]) / level - 1)), 0, atol=1e-8)

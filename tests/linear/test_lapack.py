@@ -1,0 +1,61 @@
+"""LAPACK's own routines against numpy, for real, complex and singular matrices, and for entries of any size."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ctrlattn.linear import lapack
+
+
+def matrices(dtype, n=6, seed=0):
+    rng = np.random.default_rng([n, seed])
+    imaginary = 1j if dtype is complex else 0
+    a, b, c = (rng.standard_normal(s) + imaginary * rng.standard_normal(s) for s in ((n, n), (n, 2), (3, n)))
+    return tuple(m if dtype is complex else m.real for m in (a, b, c))
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+@pytest.mark.parametrize("size", [1e-300, 1e-140, 1.0, 1e150])
+def test_eigenvalues_of_entries_of_any_size(dtype, size):
+    """scipy 1.17 itself gives eigenvalues of 1e138 for a matrix of 1e150."""
+    a = matrices(dtype)[0]
+    values = lapack.eigenvalues(a * size) / size
+    assert_allclose(np.sort_complex(values), np.sort_complex(np.linalg.eigvals(a)), rtol=1e-12)
+    assert lapack.eigenvalues(np.zeros((2, 2))).tolist() == [0.0, 0.0]
+    assert lapack.eigenvalues(np.zeros((0, 0))).shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+@pytest.mark.parametrize("size", [1e-300, 1.0, 1e150])
+def test_singular_values_and_the_frobenius_norm(dtype, size):
+    c = matrices(dtype)[2]
+    s = lapack.singular_values(c * size) / size
+    assert_allclose(s, np.linalg.svd(c, compute_uv=False), rtol=1e-12)
+    assert_allclose(lapack.frobenius(c), np.linalg.norm(s), rtol=1e-12)
+    for m in (c, c.T):
+        u, s, vh = lapack.singular_vectors(m)
+        assert_allclose(u * s @ vh, m, rtol=1e-12)
+        assert_allclose(u.conj().T @ u, np.eye(3), atol=1e-12)
+    assert lapack.singular_vectors(np.zeros((0, 2)))[1].shape == (0,)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_solutions(dtype):
+    a, b, c = matrices(dtype)
+    assert_allclose(a @ lapack.solved(a, b), b, atol=1e-12)
+    into, out = lapack.solved_on_both_sides(a.astype(complex), b, c)
+    assert_allclose(a @ into, b, atol=1e-12)
+    assert_allclose(out @ a, c, atol=1e-12)
+    assert lapack.solved(np.zeros((0, 0)), np.zeros((0, 2))).shape == (0, 2)
+
+
+def test_what_has_no_answer_raises():
+    nothing, ones = np.full((2, 2), np.nan), np.ones((2, 2))
+    for refuse in (
+        lambda: lapack.eigenvalues(nothing),
+        lambda: lapack.singular_values(nothing),
+        lambda: lapack.solved(ones, ones),
+        lambda: lapack.solved_on_both_sides(ones.astype(complex), ones, ones),
+    ):
+        with pytest.raises(np.linalg.LinAlgError):
+            refuse()
