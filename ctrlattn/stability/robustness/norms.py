@@ -146,8 +146,8 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
     """||G||_inf with the frequency at which it is attained and the level that is shown to be reached nowhere.
 
     The level is tested by two eigenvalue problems, beyond 12 states by one where that is well conditioned, and on a
-    grid about the poles; at the frequency the response is computed a second time, and `residual` says what rounding of A
-    may change there.
+    grid about the poles; at the frequency the response is computed a second time, and `residual` says what rounding of
+    A may change there.
 
     Parameters
     ----------
