@@ -1,6 +1,6 @@
-"""L - s R, singular where sigma_max(G) = level, and D_1 (L - s R) D_2 with rows and columns of length 1, about.
+"""D_1 (L - s R) D_2 with rows and columns of both matrices together of length 1, about.
 
-References: `ctrlattn.stability.robustness.level_sets`; rows of |L|^2 + |R|^2 times the squared scales, in numpy.
+Reference: rows of |L|^2 + |R|^2 times the squared scales, in numpy.
 """
 
 import numba
@@ -32,38 +32,3 @@ def balance_pencil(left, right):
         for j in range(n):
             left[i, j] *= rows[i] * columns[j]
             right[i, j] *= rows[i] * columns[j]
-
-
-@numba.njit(cache=True, nogil=True)
-def level_pencil(a, b, c, d, level, continuous):
-    """(L, R) of a real system, balanced."""
-    n, inputs = b.shape
-    outputs, root = len(c), np.sqrt(level)
-    size = 2 * n + inputs
-    left, right = np.zeros((size, size)), np.zeros((size, size))
-    for i in range(n):
-        for j in range(n):
-            left[i, j], left[n + i, n + j] = a[i, j], -a[j, i]
-            for k in range(outputs):
-                left[n + i, j] -= (c[k, i] / root) * (c[k, j] / root)
-        for j in range(inputs):
-            left[i, 2 * n + j] = left[2 * n + j, n + i] = b[i, j] / root
-            for k in range(outputs):
-                left[2 * n + j, i] += (d[k, j] / level) * (c[k, i] / root)
-            left[n + i, 2 * n + j] = -left[2 * n + j, i]
-    for i in range(inputs):
-        left[2 * n + i, 2 * n + i] = -1.0
-        for j in range(inputs):
-            for k in range(outputs):
-                left[2 * n + i, 2 * n + j] += (d[k, i] / level) * (d[k, j] / level)
-    for i in range(size):
-        if continuous:
-            right[i, i] = 1.0 if i < 2 * n else 0.0
-            continue
-        for j in range(size):
-            right[i, j] = -left[i, j] if n <= i < 2 * n else left[i, j]
-        if i < 2 * n:
-            left[i, i] += -1.0 if i < n else 1.0
-            right[i, i] += 1.0
-    balance_pencil(left, right)
-    return left, right

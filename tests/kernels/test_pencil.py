@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
-from ctrlattn.kernels.pencil import balance_pencil, level_pencil
-from ctrlattn.linear.realization import Realization
-from ctrlattn.stability.robustness import level_sets
+from ctrlattn.kernels.pencil import balance_pencil
 
 
 @pytest.mark.parametrize("dtype", [float, complex])
@@ -27,15 +24,3 @@ def test_a_balanced_pencil_has_rows_and_columns_of_length_one_about(dtype):
     balance_pencil(left, right)
     assert np.array_equal(left, expected[0])
     assert np.array_equal(right, expected[1])
-
-
-@pytest.mark.parametrize(("n", "inputs", "outputs"), [(1, 1, 1), (4, 2, 3), (3, 3, 1), (0, 2, 2)])
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("level", [0.3, 7.0])
-def test_the_pencil_of_a_level_is_that_of_the_plain_reference(n, inputs, outputs, continuous, level):
-    rng = np.random.default_rng(n)
-    a, b, c, d = (rng.standard_normal(s) for s in ((n, n), (n, inputs), (outputs, n), (outputs, inputs)))
-    expected = level_sets.level_pencil(Realization(a, b, c, d, continuous), level)
-    balance_pencil(*expected)
-    for one, other in zip(level_pencil(a, b, c, d, level, continuous), expected, strict=True):
-        assert_allclose(one, other, rtol=1e-12, atol=1e-14)

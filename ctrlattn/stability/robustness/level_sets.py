@@ -46,24 +46,6 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
 
 def pencil_crossings(g: Realization, level: float) -> np.ndarray:
     """`level_crossings` of a system in good units, from the pencil."""
-    from ctrlattn.kernels import pencil as kernel
-
-    if g.real():
-        a, b, c, d = (np.ascontiguousarray(m, dtype=float) for m in g[:4])
-        left, right = kernel.level_pencil(a, b, c, d, float(level), g.continuous)
-    else:
-        left, right = level_pencil(g, level)
-        kernel.balance_pencil(left, right)
-    return _on_boundary(g, *pencil_eigenvalues(left, right))
-
-
-def level_pencil(g: Realization, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """(L, R), L - s R singular where sigma_max(G) = level: s = i tan(w/2), in continuous time iw.
-
-    >>> left, right = level_pencil(Realization(np.array([[-1.0]]), np.eye(1), np.eye(1), np.zeros((1, 1)), True), 1.0)
-    >>> float(np.linalg.det(left - 0j * right).real)  # 1/(s + 1) has the gain 1 at s = 0
-    0.0
-    """
     n, m = g.b.shape
     root = np.sqrt(level)
     a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
@@ -82,7 +64,10 @@ def level_pencil(g: Realization, level: float) -> tuple[np.ndarray, np.ndarray]:
         left[p, p] += eye
         right[x, x] += eye
         right[p, p] += eye
-    return left, right
+    from ctrlattn.kernels.pencil import balance_pencil
+
+    balance_pencil(left, right)
+    return _on_boundary(g, *pencil_eigenvalues(left, right))
 
 
 def pencil_eigenvalues(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
