@@ -14,9 +14,12 @@ _STALLED = 6  # halvings that may bend the curve as much as the one before, as t
 _MOST = 20_000  # points; a response that asks for more is noise
 _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
-_PARTS = 8  # of the way about a dip, to see the lowest of several
-_FEET = 3  # parabolas about it; the distance is flat at its least, so that half the digits of w are enough
-_NARROWER = 8.0
+_PARTS = 4  # of each side of a dip, to see the lowest of several
+_SAME = 1e-9  # relative distance of two points that are one
+_SECTIONS = (
+    36  # each leaves .62 of a bracket; the distance is flat at its least, so that half the digits of w are enough
+)
+_GOLDEN = (3 - 5**0.5) / 2
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -187,36 +190,42 @@ def closest(sides, w, distance):
     near = 1.5 * lowest
     for k in range(1, len(w) - 1):
         if distance[k] <= min(distance[k - 1], distance[k + 1]) and distance[k] <= near:
-            high = w[k + 1] if np.isfinite(w[k + 1]) else 1e3 * w[k]
-            depth, there = _dip(sides, w[k - 1], high, memory, work)
+            left, right = k - 1, k + 1
+            # Points next to each other, about a crossing, differ by rounding alone: a dip reaches beyond them.
+            while left > 0 and w[k] - w[left] < _SAME * w[k]:
+                left -= 1
+            while right < len(w) - 1 and w[right] - w[k] < _SAME * w[k]:
+                right += 1
+            high = w[right] if np.isfinite(w[right]) else 1e3 * w[k]
+            depth, there = _dip(sides, w[left], w[k], high, memory, work)
             if depth < lowest:
                 lowest, at = depth, there
     return lowest, at
 
 
 @numba.njit(cache=True, nogil=True)
-def _dip(sides, low, high, memory, work):
-    """The same between two frequencies: the lowest of a few parts, and from there the feet of smaller parabolas."""
-    lowest, at = np.inf, low
-    for k in range(_PARTS + 1):
-        w = low + (high - low) * k / _PARTS
+def _dip(sides, low, middle, high, memory, work):
+    """The same between two frequencies: the lowest of a few parts on either side, and from there golden sections."""
+    lowest, at, left, right = np.inf, middle, low, high
+    for k in range(2 * _PARTS + 1):
+        share = k / _PARTS
+        w = low + (middle - low) * share if k <= _PARTS else middle + (high - middle) * (share - 1)
         _functions(sides, w, memory, work)
         if work[2] < lowest:
             lowest, at = work[2], w
-    step = (high - low) / _PARTS
-    foot = at
-    for _ in range(_FEET):
-        middle = min(max(foot, low + step), high - step)
-        _functions(sides, middle - step, memory, work)
-        left = work[2]
-        _functions(sides, middle + step, memory, work)
-        right = work[2]
-        _functions(sides, middle, memory, work)
+            left = max(low, w - (middle - low if k <= _PARTS else high - middle) / _PARTS)
+            right = min(high, w + (middle - low if k < _PARTS else high - middle) / _PARTS)
+    for _ in range(_SECTIONS):
+        w = at + _GOLDEN * (right - at) if right - at > at - left else at - _GOLDEN * (at - left)
+        _functions(sides, w, memory, work)
         if work[2] < lowest:
-            lowest, at = work[2], middle
-        bend = left - 2 * work[2] + right
-        foot = middle + 0.5 * step * (left - right) / bend if bend > 0 else at
-        foot = min(max(foot, middle - step), middle + step)
-        step /= _NARROWER
-    _functions(sides, foot, memory, work)
-    return (work[2], foot) if work[2] < lowest else (lowest, at)
+            if w > at:
+                left = at
+            else:
+                right = at
+            lowest, at = work[2], w
+        elif w > at:
+            right = w
+        else:
+            left = w
+    return lowest, at

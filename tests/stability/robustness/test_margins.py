@@ -273,3 +273,20 @@ def test_a_crossing_that_the_matrices_do_not_confirm_is_refused(monkeypatch):
     monkeypatch.setattr(loop_curve, "unit_circle", lambda curve, grid: np.array([0.3]))
     with pytest.raises(ArithmeticError, match="misses a pole on the boundary by"):
         margins(control.tf([0.5], [1, -1], 1))
+
+
+@pytest.mark.parametrize("seed", [384, 723, 866, 963, 1197])
+def test_the_nearest_point_of_a_loop_with_poles_on_the_circle_is_the_disk_margin(seed):
+    """Where a crossing puts points of the grid side by side the dip reaches beyond them, and one side may be wider."""
+    rng = np.random.default_rng(seed)
+    angle, radius = rng.uniform(0.1, 3.0), rng.choice([1.0, 0.9999, 0.999, 1.0])
+    a = radius * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    b, c = rng.normal(size=(2, 1)), rng.normal(size=(1, 2)) * 10 ** rng.uniform(-3, 0)
+    w = np.linspace(0, np.pi, 200_001)[1:]
+    z = np.exp(1j * w)
+    # C (zI - A)^-1 B of two states: the adjugate over the characteristic polynomial.
+    top = (c @ b).item() * z + (c @ (a - np.trace(a) * np.eye(2)) @ b).item()
+    sampled = np.abs(1 + top / (z * z - np.trace(a) * z + np.linalg.det(a))).min()
+    modulus = margins(control.ss(a, b, c, 0, 1)).modulus_margin
+    assert modulus <= sampled * (1 + 1e-12)
+    assert_allclose(modulus, sampled, rtol=1e-5)
