@@ -236,6 +236,28 @@ def test_modules_do_not_import_in_circles():
     assert len(list(TopologicalSorter(graph).static_order())) == len(plain)  # raises CycleError
 
 
+def loaded_with(name: str) -> set[str]:
+    """The modules of ctrlattn that an import of one runs, with the packages that they are in."""
+    loaded: set[str] = set()
+    waiting = [name]
+    while waiting:
+        parts = waiting.pop().split(".")
+        for module in (".".join(parts[: i + 1]) for i in range(len(parts))):
+            if module not in loaded:
+                loaded.add(module)
+                runs = (node for node, top in imports(parse(MODULES[module])) if top)
+                waiting += [other for node in runs for other in modules_imported(node)]
+    return loaded
+
+
+@pytest.mark.parametrize("room", ["checkpoints", "observers"])
+def test_a_network_is_described_without_the_rooms_of_control(room):
+    """python-control brings matplotlib and scipy.stats: half of the time that a refusal took."""
+    rooms = {room_of(MODULES[module]) for module in loaded_with(f"ctrlattn.{room}")}
+    assert "checkpoints" in rooms
+    assert not rooms & {"linear", "stability", "frequency", "design", "plots", "report"}
+
+
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_libraries_stay_behind_their_walls(path):
     room = room_of(path)

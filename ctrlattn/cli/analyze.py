@@ -75,7 +75,6 @@ def analyze(
         from ctrlattn.checkpoints.measure.profile import profile_identity, wanted_parts
         from ctrlattn.checkpoints.network.text import token_ids
         from ctrlattn.identity import work_folder
-        from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         wanted_parts(parts)
         description.require_text()
@@ -83,6 +82,9 @@ def analyze(
         if len(ids) < 2:
             raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
+
+        from ctrlattn.report.pages.checkpoint.page import write_analysis
+
         checkpoint, content = _open(description, on_disk, running)
         identity = profile_identity(checkpoint, ids, seed=seed, content=content)
         folder = work_folder(out, identity, show_progress)

@@ -99,13 +99,15 @@ def drop(
         from ctrlattn.checkpoints.network.reloaded import reloaded
         from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
-        from ctrlattn.report.pages.reduction import write_drop
 
         asked_for = request.Request(**chosen, by=rule, compensate=not bare, memory=memory)
         request.require_possible(asked_for, description)
         frame = frame_of(description)
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
         request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
+
+        from ctrlattn.report.pages.reduction import write_drop
+
         checkpoint, content = load_with_content(description, attention="sdpa", **running)
         split = checkpoints.split_text(checkpoint, read[0], window=window, judge=read[1])
         asked = {"by": by, "bare": bare, "rank": rank, "memory": memory, "window": window, "seed": seed}

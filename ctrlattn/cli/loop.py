@@ -67,10 +67,12 @@ def loop(
         from ctrlattn import checkpoints
         from ctrlattn.checkpoints.network.repeat import require_loop
         from ctrlattn.checkpoints.network.text import token_ids
-        from ctrlattn.report.pages.repeated import write_repeated
 
         require_loop(span, passes, law, recall, description.layers)
         windows = _windows(token_ids(description, words, most=tokens), window)
+
+        from ctrlattn.report.pages.repeated import write_repeated
+
         checkpoint, content = load_with_content(description, attention="sdpa", **running)
         asked: dict[str, Any] = {"layers": span, "passes": passes, "controller": law, "recall": recall}
         entry = checkpoints.repeat(checkpoint, **asked).model.config.ctrlattn["loop"]

@@ -73,10 +73,12 @@ def observe(
         from ctrlattn.observers import study
         from ctrlattn.observers.source import require_examples
         from ctrlattn.observers.training import Settings
-        from ctrlattn.report.pages import observer as pages
 
         Settings(features, k or None, penalty=penalty)
         require_examples(description, file, layer, (signal,), context)
+
+        from ctrlattn.report.pages import observer as pages
+
         checkpoint = load_checkpoint(description, attention="sdpa", **running)
         result = study(
             checkpoint,

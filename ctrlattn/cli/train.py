@@ -140,8 +140,6 @@ def train(
 
         from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.nn.experiment import plan as plans
-        from ctrlattn.plots import save
-        from ctrlattn.plots.training import compared
 
         if plan is not None:
             chosen = plans.read_plan(plan, source)
@@ -153,6 +151,10 @@ def train(
             if law is not None:  # its file is written once all else has been judged
                 chosen = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
         plans.require_sizes(chosen)
+
+        from ctrlattn.plots import save
+        from ctrlattn.plots.training import compared
+
         shipped = chosen.data in plans.SIZES
         where = device or ("cpu" if shipped else None)
         workers = workers or (2 if shipped else 1)

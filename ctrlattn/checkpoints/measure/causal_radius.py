@@ -7,7 +7,7 @@ stay what they are: only the derivative loses what flows between tokens.
 Whether that holds in a layer, whatever it is made of, is seen in the Jacobian of the layer itself.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_fu
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
-from ctrlattn.stability.nonnormal.block_krylov import BlockRadius, block_radius
+
+if TYPE_CHECKING:
+    from ctrlattn.stability.nonnormal.block_krylov import BlockRadius
 
 _SETTLED = 1e-6  # residual at which the steps end, as a share of the radius
 # Of what is checked, as a share of the radius. transformers computes norms and eager softmax in float32 in any network.
@@ -93,6 +95,8 @@ def radius_of_blocks(
     ArithmeticError
         As for `causal_radius`.
     """
+    from ctrlattn.stability.nonnormal.block_krylov import block_radius
+
     n, d = len(h), h[0].numel()  # several streams of a token are one block
     with attention(checkpoint.model, "sdpa"), _OwnTokens():
         blocks = recorded_jacobian(f, h)
@@ -113,7 +117,7 @@ def radius_of_blocks(
 
 
 def _require_triangular(
-    product: Any, jacobian: LinearOperator, shape: tuple[int, int], outermost: BlockRadius, seed: int
+    product: Any, jacobian: LinearOperator, shape: tuple[int, int], outermost: "BlockRadius", seed: int
 ) -> None:
     """Raise ArithmeticError unless the whole Jacobian has these blocks on its diagonal, and nothing above them."""
     n, d = shape
@@ -133,7 +137,7 @@ def _require_triangular(
             )
 
 
-def _error_in(jacobian: LinearOperator, shape: tuple[int, int], outermost: BlockRadius) -> float:
+def _error_in(jacobian: LinearOperator, shape: tuple[int, int], outermost: "BlockRadius") -> float:
     """|J v - lambda v| in the rows of the token of an eigenpair."""
     i, v = outermost.block, outermost.vector
     moved = np.zeros(shape[1], dtype=complex)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.inputs import Windows, in_batches, one_text, windows_of
+from ctrlattn.checkpoints.network.inputs import in_batches, one_text, windows_of
 from ctrlattn.checkpoints.network.text import frame_of
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
@@ -73,7 +73,13 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
     >>> round(evaluate(checkpoints.load(model), [[1, 2, 3], [3, 4, 5]]).perplexity, 6)
     9.0
     """
-    return _evaluation(_losses(checkpoint, windows_of(checkpoint, ids)))
+    windows = windows_of(checkpoint, ids)
+    each, done, tokens = np.empty(len(windows)), 0, 0
+    for part in in_batches(windows, _LOGITS // checkpoint.model.get_input_embeddings().num_embeddings):
+        losses = _losses(checkpoint, part)
+        each[done : done + len(part)] = losses.mean(1)
+        done, tokens = done + len(part), tokens + losses.size
+    return evaluation_of(each, tokens)
 
 
 def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: int = 256) -> Evaluation:
@@ -122,33 +128,34 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
     if n < room:
         raise InputError(f"the text is shorter than one window: {n} tokens, window {room}")
     first = len(frame.before) or 1  # the first token of a window that has a loss
-    losses, done = [], first - len(frame.before)
-    for start in [*range(0, n - room, stride), n - room]:
+    unread = first - len(frame.before)  # tokens of the text that no window predicts
+    starts = [*range(0, n - room, stride), n - room]
+    # Two arrays hold what stays. A small one for each window would lie between the logits, which are freed, and keep
+    # the allocator from using their place again.
+    losses, means, done = np.empty(n - unread), np.empty(len(starts)), unread
+    for i, start in enumerate(starts):
         tokens = windows_of(checkpoint, frame.around(text[start : start + room]))
-        loss_of_token = _losses(checkpoint, tokens)[0][0][first - 1 :]
-        losses.append(loss_of_token[-(start + room - done) :])
-        done = start + room
-    evaluation = _evaluation([row[None] for row in losses])
-    each = np.concatenate(losses)
-    loss = float(each.mean())
-    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, len(each))
+        end = start + room
+        added = losses[done - unread : end - unread]
+        added[:] = _losses(checkpoint, tokens)[0][-len(added) :]
+        means[i], done = added.mean(), end
+    evaluation = evaluation_of(means, len(losses))
+    loss = float(losses.mean())
+    return Evaluation(loss, evaluation.standard_error, _exp(loss), evaluation.window_losses, len(losses))
 
 
-def _losses(checkpoint: Checkpoint, windows: Windows) -> list[np.ndarray]:
-    """-log p of every token but the first of each window: one array (windows, length - 1) for each pass."""
-    vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
-    losses = []
+def _losses(checkpoint: Checkpoint, windows: Any) -> np.ndarray:
+    """-log p of every token but the first of each window of one pass, (windows, length - 1).
+
+    What is computed from the logits is made for one window at a time, since each step is as large as they are.
+    """
+    losses = np.empty((len(windows), len(windows[0]) - 1))
     with attention(checkpoint.model, "sdpa"), torch.inference_mode():
-        for part in in_batches(windows, _LOGITS // vocabulary):
-            logits = checkpoint.model(input_ids=part, use_cache=False).logits[:, :-1]
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
-            losses.append(loss.view(len(part), -1).double().cpu().numpy())
+        logits = checkpoint.model(input_ids=windows, use_cache=False).logits
+        for row, scores, tokens in zip(losses, logits, windows, strict=True):
+            scores = scores[:-1].to(torch.promote_types(scores.dtype, torch.float32))
+            row[:] = cross_entropy(scores, tokens[1:], reduction="none").double().cpu().numpy()
     return losses
-
-
-def _evaluation(losses: list[np.ndarray]) -> Evaluation:
-    return evaluation_of(np.concatenate([rows.mean(1) for rows in losses]), sum(rows.size for rows in losses))
 
 
 def evaluation_of(each: np.ndarray, tokens: int) -> Evaluation:

@@ -25,7 +25,6 @@ from ctrlattn.files import atomic, output_directory
 from ctrlattn.parsing import read_json
 from ctrlattn.passes import Passes
 from ctrlattn.progress import Progress, silent
-from ctrlattn.stability import odd_number_limit, stable_gains
 
 _TOKENS = 64  # of the first window, whose Jacobian is measured
 _FEW = 4  # numbers of passes up to which each is measured; then they double
@@ -58,6 +57,8 @@ class Reach:
     @property
     def least_recall(self) -> float:
         """k_r has to exceed this for small gains to be stable; 0 where no eigenvalue was measured."""
+        from ctrlattn.stability import odd_number_limit
+
         return odd_number_limit(self.modes.eigenvalues).recall if len(self.modes.eigenvalues) else 0.0
 
     @property
@@ -225,6 +226,8 @@ def recalled(modes: SpanModes, recall: float) -> Passes:
     >>> law.controller.kp  # half of 2/(1 + 3 + 1)
     0.2
     """
+    from ctrlattn.stability import stable_gains
+
     ends = stable_gains(None, modes.design_points(), recall) if len(modes.eigenvalues) else []
     return Passes(PID(ends[0][1] / 2 if ends else 1 / (1 + recall)), recall=recall)
 

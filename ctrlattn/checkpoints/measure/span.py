@@ -9,7 +9,6 @@ from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_fu
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.repeat import require_span
 from ctrlattn.errors import require_whole
-from ctrlattn.looped import iterate, spectrum
 
 _TOL = 1e-4  # bound on the residuals, as a share of the norm of J
 
@@ -123,6 +122,8 @@ def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int 
     >>> modes.eigenvalues.real.round(4).tolist()
     [3.0, -4.0]
     """
+    from ctrlattn.looped import spectrum
+
     count = min(require_whole("count", count), h.numel())
     right = spectrum(F, h, count, which="LR", tol=_TOL, seed=seed)
     large = spectrum(F, h, count, which="LM", tol=_TOL, seed=seed)
@@ -151,6 +152,8 @@ def span_passes(
     >>> span_passes(lambda h: 0 * h, torch.ones(2, 2), 2, PID(0.5)).norm.tolist()
     [1.0, 0.5, 0.25]
     """
+    from ctrlattn.looped import iterate
+
     with torch.no_grad():
         run = iterate(F, h, passes, controller, recall)
     states = run.state.double().flatten(1).norm(dim=1).cpu().numpy()

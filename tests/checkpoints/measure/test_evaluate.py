@@ -42,6 +42,17 @@ def test_batches_change_nothing(monkeypatch):
     np.testing.assert_allclose(evaluate(checkpoint, ids).window_losses, together, rtol=1e-12)
 
 
+def test_what_is_made_of_the_logits_is_of_one_window_at_a_time(monkeypatch):
+    """Four copies of the logits of a pass, a quarter of a gigabyte each, were the largest part of the memory."""
+    module = sys.modules["ctrlattn.checkpoints.measure.evaluate"]
+    sizes, own = [], module.cross_entropy
+    monkeypatch.setattr(
+        module, "cross_entropy", lambda scores, *a, **k: sizes.append(scores.shape) or own(scores, *a, **k)
+    )
+    evaluate(llama(), np.random.default_rng(0).integers(50, size=(5, 9)))
+    assert sizes == [(8, 50)] * 5
+
+
 def test_one_window_has_no_standard_error():
     assert math.isnan(evaluate(llama(), [1, 2, 3]).standard_error)
 

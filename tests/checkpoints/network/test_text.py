@@ -230,9 +230,9 @@ def test_a_text_is_read_as_far_as_it_is_asked_for(tmp_path):
     checkpoint = network_of(of_words(True))
     path = tmp_path / "t.txt"
     path.write_text(" \n w1 w2\n" + " w3" * 50_000 + " \n\n", encoding="utf-8")
-    assert text_ids(checkpoint, path, 4) == [3, 4, 5, 5]
+    assert text_ids(checkpoint, path, 4).tolist() == [3, 4, 5, 5]
     assert len(text_ids(checkpoint, path, 10**6)) == 50_002
-    assert text_ids(checkpoint, path, 10**6) == token_ids(checkpoint, path.read_text().strip(), special=False)
+    assert text_ids(checkpoint, path, 10**6).tolist() == token_ids(checkpoint, path.read_text().strip(), special=False)
     path.write_text(" \n ", encoding="utf-8")
     with pytest.raises(InputError, match="is empty"):
         require_text(path)
@@ -258,6 +258,29 @@ def test_memory_is_that_of_one_piece_whatever_the_length_of_the_text_and_of_its_
 
     peak(2_000)
     assert peak(160_000) < 1.3 * peak(16_000)
+
+
+def test_what_is_kept_of_a_text_is_a_few_bytes_a_token(tmp_path, monkeypatch):
+    """A list of Python takes 36 bytes a token, and `drop` made three of them."""
+    monkeypatch.setattr(module, "_CHUNK", 1 << 12)
+    checkpoint, path = network_of(of_words(True)), tmp_path / "t.txt"
+
+    def bytes_of(words):
+        path.write_text(" ".join(f"w{i % 40}" for i in range(words)), encoding="utf-8")
+        tracemalloc.start()
+        ids = text_ids(checkpoint, path, words)
+        read = tracemalloc.get_traced_memory()
+        count = sum(1 for _ in windows(checkpoint, ids, 17))
+        cut = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (len(ids), count) == (words, words // 16)
+        return np.array([*read, cut])
+
+    bytes_of(2_000)
+    kept, most, cut = (bytes_of(64_000) - bytes_of(16_000)) / 48_000
+    assert kept < 5
+    assert most < 10  # an array that grows is copied once
+    assert cut < 30
 
 
 class Fickle:

@@ -13,9 +13,6 @@ from ctrlattn.checkpoints.measure.parts.measurement import (
     require_matrices,
     stacked,
 )
-from ctrlattn.frequency import difference_gain, token_frequency_response
-from ctrlattn.stability import attention_spectrum
-from ctrlattn.stability.modes.regions import mode_intervals, unstable_share
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,6 +26,10 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
 
     A layer without an attention matrix has nan: there is nothing to take a spectrum of.
     """
+    from ctrlattn.frequency import difference_gain, token_frequency_response
+    from ctrlattn.stability import attention_spectrum
+    from ctrlattn.stability.modes.regions import unstable_share
+
     omega = np.linspace(0, np.pi, _WAVES)
     matrices = require_matrices(measurement)
 
@@ -70,5 +71,7 @@ def _or_zero(modes: np.ndarray) -> np.ndarray:
 
 def _interval(name: str) -> tuple[float, float]:
     """The lowest and the highest real attention eigenvalue for which the preset's loop is stable."""
+    from ctrlattn.stability.modes.regions import mode_intervals
+
     intervals = mode_intervals(presets.get(name))
     return (intervals[0][0], intervals[-1][1]) if intervals else (float("nan"), float("nan"))

@@ -6,7 +6,6 @@ import numpy as np
 
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
-from ctrlattn.frequency import mean_cosine, participation_rank
 from ctrlattn.signals import cosine
 
 if TYPE_CHECKING:
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
 def diversity(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Mean cosine, participation rank and RMS of the tokens at every depth."""
+    from ctrlattn.frequency import mean_cosine, participation_rank
+
     state = measurement.state
     ordinary = state[:, ordinary_tokens(state)]
     rms = np.linalg.norm(state, axis=-1) / np.sqrt(state.shape[-1])

@@ -7,7 +7,6 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.directions import token_energy
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
-from ctrlattn.stability.motion.depth_exponents import depth_exponents
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
 def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
+    from ctrlattn.stability.motion.depth_exponents import depth_exponents
+
     effort, layers = measurement.effort, len(measurement.functions)
     k = min(effort.exponents, measurement.functions[0][1].numel())
     total = (2 * effort.sweeps - 1) * layers  # a visit to a layer whose recording was not kept evaluates it again

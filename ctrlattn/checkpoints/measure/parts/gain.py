@@ -6,7 +6,6 @@ import numpy as np
 
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap, token_energy
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
-from ctrlattn.stability.nonnormal.krylov import random_gain, singular_triplets
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
+    from ctrlattn.stability.nonnormal.krylov import random_gain, singular_triplets
+
     effort, n = measurement.effort, measurement.functions[0][1].shape[0]
     k = min(effort.singular, measurement.functions[0][1].numel())
 

@@ -7,10 +7,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.causal_radius import radius_of_blocks
 from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, commented, each_layer, labelled
-from ctrlattn.stability.nonnormal.krylov import Departure, Eigenvalues, departure, eigenvalues
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from ctrlattn.stability.nonnormal.krylov import Departure, Eigenvalues
 
 
 def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
@@ -20,10 +21,12 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     network that is not causal, it is a Ritz value of the whole Jacobian, whose error may be large; the attribute
     `comment` says in which layers.
     """
+    from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues
+
     effort = measurement.effort
     faults: list[str] = []
 
-    def measure(i: int) -> tuple[Eigenvalues, Departure]:
+    def measure(i: int) -> tuple["Eigenvalues", "Departure"]:
         jacobian = measurement.jacobian(i)
         spectrum = eigenvalues(jacobian, steps=effort.arnoldi, seed=measurement.seed)
         if measurement.checkpoint.causal:
@@ -55,8 +58,8 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
 
 
 def _from_blocks(
-    measurement: Measurement, layer: int, jacobian: LinearOperator, spectrum: Eigenvalues
-) -> tuple[Eigenvalues, list[str]]:
+    measurement: Measurement, layer: int, jacobian: LinearOperator, spectrum: "Eigenvalues"
+) -> tuple["Eigenvalues", list[str]]:
     """The spectrum with the radius of the diagonal blocks, or as it was, with the reason."""
     f, h = measurement.functions[layer]
     try:
