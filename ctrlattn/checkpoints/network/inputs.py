@@ -35,8 +35,9 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     checkpoint : Checkpoint
     ids : (n,) or (b, n) token ids, a str, or for an image network (channels, height, width) or a batch of them
         The checkpoint's tokenizer makes ids of a str, special tokens included. What a tokenizer of transformers returns
-        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out. For a traced network
-        that reads more than a text, a dict holds the model's own arguments.
+        (BatchEncoding) is taken as it is; ids whose attention_mask is 0 are pads and are left out. Rows without a mask
+        that look padded are refused. For a traced network that reads more than a text, a dict holds the model's own
+        arguments.
     batch : bool
         Whether b may be more than one.
     cut : bool
@@ -46,8 +47,8 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
     ------
     InputError
         No token, more tokens than the network has positions, ids outside the vocabulary, a str without a tokenizer, a
-        wrong shape, a mask with a hole in the text, windows of different lengths, pixels that are not finite; a network
-        that was put into training mode after it was loaded.
+        wrong shape, a mask with a hole in the text, pads without a mask, windows of different lengths, pixels that are
+        not finite; a network that was put into training mode after it was loaded.
 
     Examples
     --------
@@ -190,6 +191,8 @@ def _settled(checkpoint: Checkpoint) -> None:
 
 def _texts(checkpoint: Checkpoint, ids: Any, *, batch: bool, cut: bool) -> Windows:
     rows = _rows(checkpoint, ids, batch)
+    if not (isinstance(ids, Mapping) and ids.get(_MASK) is not None):
+        _require_mask(checkpoint, rows)
     vocabulary = checkpoint.model.get_input_embeddings().num_embeddings
     low, high = min(int(row.min()) for row in rows), max(int(row.max()) for row in rows)
     if low < 0 or high >= vocabulary:
@@ -215,6 +218,38 @@ def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
     if not rows or min(map(len, rows)) == 0:
         raise InputError("the text has no token")
     return rows
+
+
+def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
+    """Raise InputError where rows without a mask look padded: the pad id stands at one side of rows, and nowhere else.
+
+    One is enough where the tokenizer has a token that is for padding alone. Otherwise the id may also be that of EOS,
+    or of a word, and a text may begin or end with it: then two in a row are.
+    """
+    pad, least = _pad_of(checkpoint)
+    if pad is None or len({len(row) for row in rows}) != 1:
+        return
+    pads = np.stack(rows) == pad
+    for side, here in (("begins", pads), ("ends", pads[:, ::-1])):
+        counts = np.logical_and.accumulate(here, axis=1).sum(1)
+        text = int(counts.argmax())
+        if counts[text] >= least and counts.sum() == pads.sum() < pads.size:
+            raise InputError(
+                f"text {text} {side} with the pad id {pad}, {counts[text]} in a row, and no attention_mask says "
+                "whether they are text: give all that the tokenizer returned (a BatchEncoding), or an attention_mask, of ones "
+                "where they are text"
+            )
+
+
+def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
+    """The pad id, and how many in a row are pads for certain; None where nothing says which id it is."""
+    tokenizer = checkpoint.tokenizer
+    pad = getattr(tokenizer, "pad_token_id", None)
+    if isinstance(pad, int):
+        others = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "cls", "sep", "mask"))
+        return pad, 2 if pad in others else 1
+    pad = getattr(checkpoint.model.config.get_text_config(), "pad_token_id", None)
+    return (pad if isinstance(pad, int) else None), 2
 
 
 def _arrays(checkpoint: Checkpoint, given: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:

@@ -82,6 +82,56 @@ def padded(rows, side, value=0):
     return transformers.BatchEncoding(given)
 
 
+def with_pad(checkpoint, pad, tokenizer=None):
+    from dataclasses import replace
+
+    checkpoint.model.config.pad_token_id = pad
+    return replace(checkpoint, tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("side", ["begins", "ends"])
+def test_bare_rows_that_look_padded_are_refused(network, side):
+    """Their pads were read and predicted as text."""
+    way = "left" if side == "begins" else "right"
+    rows = [np.arange(1, 6), np.arange(4, 13), np.arange(20, 28)]
+    given = padded(rows, way)
+    bare = given["input_ids"]
+    checkpoint = with_pad(network("llama"), 0)
+    for ids in (bare, bare.tolist(), {"input_ids": bare}, bare[:1], bare[0]):
+        with pytest.raises(InputError, match=f"text 0 {side} with the pad id 0, 4 in a row.*attention_mask"):
+            evaluate(checkpoint, ids)
+    assert evaluate(checkpoint, given).tokens == sum(len(row) - 1 for row in rows)
+    whole = {"input_ids": bare, "attention_mask": torch.ones_like(bare)}
+    assert evaluate(checkpoint, whole).tokens == bare.numel() - len(bare)
+
+
+def test_an_id_that_may_be_text_is_no_pad(network):
+    checkpoint = with_pad(network("llama"), 0)
+    for ids in (
+        [[0, 1, 2], [3, 4, 5]],  # one may be a word or EOS
+        [[0, 0, 1, 2], [3, 0, 4, 5]],  # a text has one within
+        [[0, 0, 1, 2], [3, 4, 0, 0]],  # pads stand at one side of all rows
+        [[0, 0, 0], [0, 0, 0]],  # there is nothing else
+    ):
+        assert evaluate(checkpoint, ids).tokens == np.size(ids) - len(ids)
+    assert evaluate(with_pad(network("llama"), None), [[0, 0, 1, 2]]).tokens == 3
+
+
+def test_one_token_for_padding_alone_is_a_pad(network):
+    class Own(Tokenizer):
+        pad_token_id, eos_token_id = 7, 9
+
+    class Shared(Tokenizer):
+        pad_token_id = eos_token_id = 7
+
+    ids = [[1, 2, 3, 7], [3, 4, 5, 6]]
+    with pytest.raises(InputError, match="text 0 ends with the pad id 7, 1 in a row"):
+        evaluate(with_pad(network("llama"), 0, Own()), ids)
+    assert evaluate(with_pad(network("llama"), 0, Shared()), ids).tokens == 6
+    with pytest.raises(InputError, match="2 in a row"):
+        evaluate(with_pad(network("llama"), 0, Shared()), [[1, 2, 7, 7], [3, 4, 5, 6]])
+
+
 def ragged(seed, lengths=(5, 9, 9, 3)):
     rng = np.random.default_rng(seed)
     return [rng.integers(50, size=n) for n in lengths]
