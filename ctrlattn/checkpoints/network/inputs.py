@@ -236,8 +236,8 @@ def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
         if counts[text] >= least and counts.sum() == pads.sum() < pads.size:
             raise InputError(
                 f"text {text} {side} with the pad id {pad}, {counts[text]} in a row, and no attention_mask says "
-                "whether they are text: give all that the tokenizer returned (a BatchEncoding), or an attention_mask, of ones "
-                "where they are text"
+                "whether they are text: give all that the tokenizer returned (a BatchEncoding), or an attention_mask, "
+                "of ones where they are text"
             )
 
 
