@@ -1,12 +1,12 @@
-"""Margins, disk margins, H-infinity norms and Hankel values, their checks included, against python-control.
+"""Margins, disk margins, H-infinity and H2 norms and Hankel values, their checks included, against python-control.
 
     python simulations/benchmarks/toolbox.py            # alternating runs
     python simulations/benchmarks/toolbox.py --once     # small, one run each, for CI
 
 Every pair is timed in turn in one process on the same random stable loop, in processor time, and each row says how far
-the two answers lie apart. Where slycot is installed, python-control uses it for MIMO disk margins. It has no Hankel
-values in discrete time: those are compared with the textbook's, the root of the eigenvalues of the product of scipy's
-gramians, unchecked.
+the two answers lie apart. Where slycot is installed, python-control uses it for norms and MIMO disk margins. It has no
+Hankel values in discrete time: those are compared with the textbook's, the root of the eigenvalues of the product of
+scipy's gramians, unchecked.
 
 "Checks alone" times what no answer can go without: the eigenvalue problems of its checks, as bare calls of LAPACK on
 matrices of the same size. "Ceiling" is the ratio that would be left if all else took no time.
@@ -24,15 +24,15 @@ from paired import alternate, command, median_ms
 from scipy.linalg import solve_discrete_lyapunov
 from scipy.linalg.lapack import dgeev, dgesdd, dggev, zgeev
 
-from ctrlattn import disk_margin, hankel_singular_values, hinf_norm, margins
+from ctrlattn import disk_margin, h2_norm, hankel_singular_values, hinf_norm, margins
 
-ASKED = {"margins": 3, "disk margin": 3, "H-infinity norm": 1, "Hankel values": 1}
+ASKED = {"margins": 3, "disk margin": 3, "H-infinity norm": 1, "H2 norm": 1, "Hankel values": 1}
 FREQUENCIES = 200  # of python-control's disk margins, which are the least over a grid that its user gives
 
 
 def worker(small: bool) -> list[dict[str, object]]:
     """All rows; the libraries use one thread."""
-    sizes, times = ((5, 12), 1) if small else ((5, 20, 100), 25)
+    sizes, times = ((5, 12), 1) if small else ((5, 20, 60, 100), 15)
     slycot = importlib.util.find_spec("slycot") is not None
     return [row for n in sizes for channels in (1, 2) for row in compared(n, channels, times, slycot)]
 
@@ -60,6 +60,7 @@ def compared(n: int, channels: int, times: int, slycot: bool) -> list[dict[str, 
         other = f"{control_name}, {FREQUENCIES} frequencies"
         pairs.append(("disk margin", lambda: disk_margin(g).margin, lambda: control.disk_margins(g, grid)[0], other))
     pairs.append(("H-infinity norm", lambda: hinf_norm(g), lambda: control.norm(g, "inf"), control_name))
+    pairs.append(("H2 norm", lambda: h2_norm(g), lambda: control.norm(g, 2), control_name))
     pairs.append(("Hankel values", lambda: hankel_singular_values(g)[0], lambda: textbook(g), "gramians of scipy"))
     return [row(what, n, channels, ours, theirs, other, times) for what, ours, theirs, other in pairs]
 
@@ -74,9 +75,10 @@ def textbook(g: control.StateSpace) -> float:
 def checks(what: str, n: int, channels: int) -> Callable[[], None]:
     """The eigenvalue problems of the checks of one answer, on random matrices of their size.
 
-    All: the poles. Margins: loops scaled up, scaled down and turned, up to 50 states. Disk margins: one pencil, and as
-    many attacks from inside, up to 50 states. H-infinity norm: a Hamiltonian matrix and a pencil. Hankel values: the
-    values themselves, of the product of two factors.
+    All: the poles. Margins: loops scaled up, scaled down and turned, up to 50 states. Disk margins: one pencil up to 50
+    states and a Hamiltonian matrix beyond; attacks from inside, up to 50 states, of which two and a Hamiltonian matrix
+    are left of a single channel with more than 10 states. H-infinity norm: a Hamiltonian matrix, and up to 12 states a
+    pencil. Hankel values: the values themselves, of the product of two factors.
     """
     rng = np.random.default_rng(n)
     a, double, left, right = (
@@ -84,18 +86,19 @@ def checks(what: str, n: int, channels: int) -> Callable[[], None]:
     )
     turned = np.asfortranarray(a + 1j * a.T)
     attacks = min(10_000 // (n * n + 1), 16) if n <= 50 else 0
+    by_level = channels == 1 and 10 < n <= 50
 
     def bare() -> None:
         dgeev(a, compute_vl=0, compute_vr=0)
         if what == "margins" and n <= 50:
             for matrix, solve in ((a, dgeev), (a, dgeev), (turned, zgeev)):
                 solve(matrix, compute_vl=0, compute_vr=0)
-        if what == "H-infinity norm":
+        if what == "H-infinity norm" or (what == "disk margin" and (by_level or n > 50)):
             dgeev(double, compute_vl=0, compute_vr=0)
-        if what in ("H-infinity norm", "disk margin"):
+        if (what == "H-infinity norm" and n <= 12) or (what == "disk margin" and n <= 50):
             dggev(left, right, compute_vl=0, compute_vr=0)
         if what == "disk margin":
-            for _ in range(attacks):
+            for _ in range(2 if by_level else attacks):
                 zgeev(turned, compute_vl=0, compute_vr=0)
         if what == "Hankel values":
             dgesdd(a)
