@@ -6,9 +6,10 @@
 The passes are those of the network as loaded, in time of its processor, which other work does not take. A trace runs
 the network twice, and then calls every layer again with another stream, to see what depends on which token: the test of
 kinds, which is timed inside the trace. `load` is timed with a network that the table of families has (it runs its
-row's sums on eight tokens), and with one that is traced, Phi-3 of the same size; each in a process of its own, beside
-transformers' from_pretrained of the same files. Memory is the highest resident set of that process, less that before
-the call; what has been loaded of the libraries is loaded before.
+row's sums on eight tokens), and with one that is traced, Phi-3 of the same size. Beside it stand transformers'
+from_pretrained of the same files and one pass, which first brings the weights into memory. Each is timed in a process
+of its own, what is imported late imported before. Memory is the highest resident set of that process, less that before
+the call.
 """
 
 import multiprocessing
@@ -95,13 +96,16 @@ def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
 
 
 def loading(name: str, place: Path, small: bool) -> dict[str, object]:
-    """`load` beside from_pretrained: time and memory, each in a process of its own."""
+    """`load` beside from_pretrained and one pass: time and memory, each in a process of its own."""
+    import torch
     import transformers
 
     from ctrlattn import checkpoints
 
     def plainly(place: Path) -> Any:
-        return transformers.AutoModelForCausalLM.from_pretrained(place).eval()
+        model = transformers.AutoModelForCausalLM.from_pretrained(place).eval()
+        with torch.no_grad():  # before a pass, weights are in their file and not in memory
+            return model(torch.arange(8)[None], use_cache=False)
 
     with tempfile.TemporaryDirectory() as folder:  # what is loaded late is loaded now
         networks(small=True)[name].save_pretrained(folder)
