@@ -8,10 +8,12 @@ from ctrlattn import presets
 from ctrlattn.checkpoints.measure.parts.measurement import (
     Measurement,
     Passes,
+    commented,
     each_layer,
     labelled,
     require_matrices,
     stacked,
+    without_matrix,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         preset=("preset", np.array(LOOPS), "loop of ctrlattn.presets"),
         end=("end", np.array(["low", "high"]), "end of the interval"),
     )
-    return variables, Passes()
+    return commented(variables, without_matrix(matrices)), Passes()
 
 
 def _or_zero(modes: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
+from ctrlattn.checkpoints.measure.matrices import absent_matrices
 from ctrlattn.checkpoints.measure.sublayer_signals import SublayerSignals, sublayer_signals
 from ctrlattn.checkpoints.measure.tap import tap, token_names
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
@@ -235,6 +236,16 @@ def commented(variables: "xr.Dataset", sentences: Sequence[str]) -> "xr.Dataset"
     for variable in variables.data_vars.values() if sentences else ():
         variable.attrs["comment"] = ". ".join(sentences)
     return variables
+
+
+def without_matrix(matrices: Sequence[np.ndarray | None]) -> list[str]:
+    """What `commented` says of layers without an attention matrix, whose values are nan: one sentence, or none.
+
+    >>> without_matrix([None, np.eye(2)])
+    ['layer 0 has no attention matrix: its is nan']
+    """
+    sentence = absent_matrices([i for i, a in enumerate(matrices) if a is None])
+    return [sentence] if sentence else []
 
 
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:

@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, require_matrices, stacked
+from ctrlattn.checkpoints.measure.parts.measurement import (
+    Measurement,
+    Passes,
+    commented,
+    labelled,
+    require_matrices,
+    stacked,
+    without_matrix,
+)
 from ctrlattn.checkpoints.measure.sinks import attention_sink, massive_activation
 from ctrlattn.signals import sink_mass
 
@@ -23,7 +31,8 @@ def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     massive = massive_activation(state)
     lane, feature = np.divmod(massive.feature, state.shape[-1] // measurement.lanes)
     lanes = {"massive_lane": (("depth",), lane, "stream with the largest feature", "lane")}
-    sinks = [None if a is None else (*attention_sink(a), sink_mass(a).mean(-1)) for a in require_matrices(measurement)]
+    matrices = require_matrices(measurement)
+    sinks = [None if a is None else (*attention_sink(a), sink_mass(a).mean(-1)) for a in matrices]
     token, share, null = stacked(sinks)
     variables = labelled(
         measurement,
@@ -36,4 +45,4 @@ def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         null_share=(("layer", "head"), null, "mean mass of a row that no token draws, but a null key"),
         **(lanes if measurement.lanes > 1 else {}),
     )
-    return variables, Passes()
+    return commented(variables, without_matrix(matrices)), Passes()

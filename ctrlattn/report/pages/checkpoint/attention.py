@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.pages.checkpoint.lookup import variables
+from ctrlattn.report.pages.checkpoint.lookup import no_matrix, variables
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import layer_list, number, percent
 
@@ -26,18 +26,20 @@ def sections(profile: "xr.Dataset") -> list[Section]:
     smoothing = profile["difference_gain"].to_numpy()
     high = np.flatnonzero(np.median(smoothing, axis=-1) > 1)
     median = float(np.nanmedian(smoothing))
+    missing = no_matrix(smoothing)
+    where = f"every layer{' with an attention matrix' if missing else ''}"
+    where = f"{where} but {layer_list(high)}" if high.size else where
     told = ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
     return [
         Section(
             key="attention",
-            title=f"Along the tokens the median head smooths in "
-            f"{f'every layer but {layer_list(high)}' if high.size else 'every layer'}",
+            title=f"Along the tokens the median head smooths in {where}",
             sentences=(
                 f"Of {modes.size} attention eigenvalues {percent(float(np.mean(modes.real < 0.15)))} have a real part "
                 f"below .15. Share of modes that would be unstable in the loop of: {told}.",
                 "A head passes differences between tokens with a gain below 1 where it is a low-pass: the median gain "
-                f"is {number(median)}; the median head is a low-pass in "
-                f"{f'every layer but {layer_list(high)}' if high.size else 'every layer'}.",
+                f"is {number(median)}; the median head is a low-pass in {where}.",
+                *missing,
             ),
             pictures=(
                 Picture("attention-modes", "Eigenvalues of the attention matrices and the stability region",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.report.section import Variable
+from ctrlattn.report.words import layer_list
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -17,6 +18,17 @@ def variables(profile: "xr.Dataset", names: Iterable[str]) -> dict[str, Variable
     dims = {dim for name in measured for dim in profile[name].dims}
     measured += [str(name) for name, label in profile.coords.items() if label.dims and set(label.dims) <= dims]
     return {n: (tuple(map(str, profile[n].dims)), profile[n].to_numpy(), dict(profile[n].attrs)) for n in measured}
+
+
+def no_matrix(values: np.ndarray) -> tuple[str, ...]:
+    """A sentence on the layers whose heads (layer, head) have no value, if there are any.
+
+    >>> no_matrix(np.array([[np.nan, np.nan], [0.5, 0.25]]))[0].partition(":")[0]
+    'There is no attention matrix in layer 0'
+    """
+    missing = np.flatnonzero(~np.isfinite(values).any(-1)).tolist()
+    where = f"There is no attention matrix in {layer_list(missing)}"
+    return (f"{where}: what mixes the tokens there, if anything does, is no softmax attention.",) if missing else ()
 
 
 def token(profile: "xr.Dataset", index: Any) -> str:

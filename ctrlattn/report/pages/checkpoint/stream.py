@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlattn import plots
-from ctrlattn.report.pages.checkpoint.lookup import most_common, token, variables
+from ctrlattn.report.pages.checkpoint.lookup import most_common, no_matrix, token, variables
 from ctrlattn.report.section import Picture, Section
 from ctrlattn.report.words import layer_list, number, percent
 
@@ -94,6 +94,7 @@ def _sinks(profile: "xr.Dataset") -> Section:
             f"sink takes {percent(float(np.median(share[there])))} of the attention in the median and "
             f"{percent(float(share[there].max()))} at most.",
             *null,
+            *no_matrix(share),
         ),
         pictures=(
             Picture("sinks", "Share of the attention that the strongest sink of every head draws",

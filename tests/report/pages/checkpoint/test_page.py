@@ -54,6 +54,7 @@ def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
         assert "long_name" in variable.attrs, name
         assert "units" in variable.attrs or variable.dtype.kind in "OUT", name
         assert set(variable.dims) <= set(saved.coords), name
+    assert "There is no attention matrix" not in page
     for picture in re.findall(r'role="img" aria-label="([^"]+)"', page):
         assert len(picture) > 20
     assert len(list((tmp_path / "figures").glob("*.png"))) >= len(KEYS)
@@ -96,6 +97,11 @@ def test_a_network_whose_attention_was_dropped_has_a_page(tmp_path, undrawn):
     text = page.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', text) == ["material", *parts]
     assert "of layer 0 pushes hardest" not in text
+    assert text.count("There is no attention matrix in layer 0: what mixes") == 2  # of the attention, of the sinks
+    assert "the median head smooths in every layer with an attention matrix" in text
+    written = results.load(page.parent / "results.nc")
+    for name in ("difference_gain", "sink_share"):
+        assert written[name].attrs["comment"] == "layer 0 has no attention matrix: its is nan"
 
 
 def test_layers_and_tokens_in_words(profile):
