@@ -180,7 +180,7 @@ def test_the_verdict_follows_the_numbers(scene):
     assert [line.split(":")[0] for line in scene.verdict(result)[:2]] == ["does NOT hold", "holds"]
 
 
-@pytest.mark.parametrize("name", ["span_search", "span_search_gemma"])
+@pytest.mark.parametrize("name", ["span_search", "span_search_after", "span_search_gemma"])
 def test_the_plan_is_that_of_the_results(scene, name):
     kept = scene.PLAN.parents[1] / "results" / f"{name}.json"
     assert json.loads(kept.read_text(encoding="utf-8"))["plan"] == scene.plan_of(scene.PLAN.with_stem(name))[1]
