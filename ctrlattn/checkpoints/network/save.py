@@ -26,6 +26,7 @@ from ctrlattn.files import atomic, output_directory
 from ctrlattn.parsing import read_json
 
 _PLAIN, _OWN = "model.safetensors", "ctrlattn.safetensors"
+_LIBRARIES = ("transformers.", "accelerate.", "torch.", "ctrlattn.")
 
 
 def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
@@ -47,7 +48,8 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     ------
     InputError
         A directory that cannot be written; one that holds another checkpoint; a network whose weights are not those of
-        its configuration, such as one with adapters that are not merged.
+        its configuration, such as one with adapters that are not merged, or whose code was changed: a module of another
+        class, another forward, a hook, another number such as the eps of a norm.
 
     Examples
     --------
@@ -212,7 +214,42 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
             "(merge_and_unload), a parametrisation removed (remove_parametrizations), and layers are taken out by "
             "checkpoints.drop"
         )
+    _require_plain(model, dict(rest.named_modules()))
     return {name: weight for name, weight in sorted(whole.state_dict().items()) if name not in expected}
+
+
+def _require_plain(model: Any, plain: dict[str, Any]) -> None:
+    """Raise InputError where a module computes something else than its configuration and its weights say.
+
+    Code is not written: of a network whose activation was exchanged, or that a hook changed, another one came back.
+    """
+    for name, module in model.named_modules():
+        change = _change_in(module, plain.get(name))
+        if change is not None:
+            raise InputError(
+                f"the network is no {type(model).__name__} of its configuration: {change} in "
+                f"{name or 'the network'}, which is code and not weights, and would be lost; put it into the "
+                "configuration or take it away"
+            )
+
+
+def _change_in(module: Any, plain: Any) -> str | None:
+    """What is other in a module than in that which its configuration makes; None where nothing is."""
+    if type(module) is not type(plain):
+        return f"a {type(module).__name__} stands for a {type(plain).__name__}"
+    if "forward" in vars(module):
+        return "forward was replaced"
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    # Libraries that run a network put hooks there as well, which record and change nothing.
+    if any(not str(getattr(hook, "__module__", "")).startswith(_LIBRARIES) for hook in hooks):
+        return "there is a hook"
+    if hasattr(module, "inv_freq"):  # rotations of a long text set their numbers as they run
+        return None
+    for key, value in vars(plain).items():
+        given = vars(module).get(key)
+        if type(value) is type(given) is float and value != given and "drop" not in key + type(module).__name__.lower():
+            return f"{key} is {given:g}, and {value:g} by the configuration,"
+    return None
 
 
 def _class_of(config: Any) -> Any:

@@ -180,3 +180,38 @@ def test_what_is_no_network_of_its_configuration_is_refused_with_the_cure(make, 
         save(load(make(with_adapter)), tmp_path / "m")
     assert "merge_and_unload" in str(refusal.value)
     assert not list((tmp_path / "m").glob("*"))
+
+
+def _hooked(model):
+    model.model.layers[0].mlp.register_forward_hook(lambda module, args, output: 3 * output)
+
+
+def _patched(model):
+    own = model.model.layers[0].mlp.forward
+    model.model.layers[0].mlp.forward = lambda x: 3 * own(x)
+
+
+def _renormed(model):
+    model.model.layers[0].input_layernorm.variance_epsilon = 5.0
+
+
+def _exchanged(model):
+    model.model.layers[0].mlp.act_fn = torch.nn.ReLU()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (_hooked, "there is a hook in model.layers.0.mlp"),
+        (_patched, "forward was replaced in model.layers.0.mlp"),
+        (_renormed, "variance_epsilon is 5, and 1e-06 by the configuration"),
+        (_exchanged, "a ReLU stands for a SiLU"),
+    ],
+)
+def test_what_code_changed_is_refused_and_not_lost(change, word, tmp_path):
+    """Such a network was saved, and another one came back: weights are written, and code is not."""
+    model = llama()
+    change(model)
+    with pytest.raises(ValueError, match=word):
+        save(load(model), tmp_path / "m")
+    assert not list((tmp_path / "m").glob("*"))
