@@ -64,3 +64,12 @@ def test_no_norm(name):
 def test_what_it_returned_must_be_its_own():
     n = NORMS["layer"](Z).detach()
     assert not forgets_size(NORMS["layer"], Z, n.flip(-1))
+
+
+def test_a_feature_that_is_zero_is_no_reason_against_a_norm():
+    z = Z.clone()
+    z[..., 2] = 0
+    bent = Made(
+        lambda z: z / (z.pow(2).mean(-1, keepdim=True) + 100).sqrt()
+    )  # its largest element counts, not the least
+    assert forgets_size(bent, z, bent(z))

@@ -10,6 +10,7 @@ from ctrlattn.checkpoints.trace.steps import (
     _quotient,
     coefficient,
     in_one_row,
+    reading_of,
     same_factor,
     steps_of,
 )
@@ -140,3 +141,12 @@ def test_a_layer_without_its_stream_is_refused():
         steps_of(followed(Form.of(ATOM), F, x))
     with pytest.raises(InputError, match="does not depend"):
         steps_of(followed(None, F, x))
+
+
+def test_what_reads_a_norm_alone_reads_the_stream_in_front_of_it():
+    x = torch.randn(1, 4, 3, generator=GENERATOR)
+    source = Form.of(Atom("stream", "", x))
+    norm = Atom("norm", "ln", x, source=(x, source), born=1)
+    reading = reading_of(Atom("module", "attn", x, reads=(Form.of(norm),), born=2))
+    assert reading.norm is norm
+    assert reading.form is source
