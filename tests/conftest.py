@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# No test fails because a machine is busy: the limit of 200 ms for an example is one of time.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 PNG = b"\x89PNG\r\n"
 SVG = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
