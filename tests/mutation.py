@@ -16,6 +16,7 @@ reason given there. All others are mutants of an *equation*.
 
 import argparse
 import ast
+import copy
 import itertools
 import json
 import math
@@ -37,6 +38,9 @@ EQUATIONS = (
 )  # fmt: skip
 TOLERANCE = 1e-4  # a number below is how exact something is asked to be
 LIBRARIES = ["pytest", "scipy.linalg", "scipy.optimize", "scipy.signal", "control", "torch", "mpmath"]
+# Not the project's own options: with one process, xdist would be loaded for nothing.
+OPTIONS = ["-x", "-q", "--tb=no", "--doctest-modules", "--import-mode=importlib", "-o", "addopts="]
+UNUSED = ["-p", "no:cacheprovider", "-p", "no:xdist"]
 NO_EQUATION = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom)
 SURVIVES, KILLED, TIMED_OUT = "SURVIVES", "killed", "timed out"
 KINDS = ("equation", "setting", "equivalent")
@@ -78,33 +82,35 @@ class Mutant(NamedTuple):
 
     line: int
     change: str
-    text: str  # the whole file with the change
     setting: bool  # of a search, and no equation
     code: str  # the line as it stands
+    source: str  # the file without the change
+    index: int  # of the place among those of the file
+
+    @property
+    def text(self) -> str:
+        """The whole file with the change."""
+        tree = ast.parse(self.source)
+        node, change = next(itertools.islice(_places(tree), self.index, None))
+        replacement = change(node)
+        if replacement is not node:
+            _replace(tree, node, replacement)
+        return ast.unparse(ast.fix_missing_locations(tree))
 
 
 def mutants(source: str) -> list[Mutant]:
     """Every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
-    searched = settings(tree)
-    kinds = [id(node) in searched for node, _ in _places(tree)]
-    every = (_mutant(source, index, setting) for index, setting in enumerate(kinds))
-    return sorted(filter(None, every), key=lambda mutant: mutant.line)
-
-
-def _mutant(source: str, index: int, setting: bool) -> Mutant | None:
-    tree = ast.parse(source)  # anew, since a change is made in place
-    node, change = list(_places(tree))[index]
-    before = ast.unparse(node)
-    line = node.lineno
-    replacement = change(node)
-    if replacement is not node:
-        _replace(tree, node, replacement)
-    after = ast.unparse(replacement)
-    first = before.splitlines()[0]
-    code = source.splitlines()[line - 1].strip()
-    text = ast.unparse(ast.fix_missing_locations(tree))
-    return None if before == after else Mutant(line, f"{first}  ->  {after.splitlines()[0]}", text, setting, code)
+    searched, lines = settings(tree), source.splitlines()
+    every = []
+    for index, (node, change) in enumerate(_places(tree)):
+        before = ast.unparse(node)
+        after = ast.unparse(change(copy.deepcopy(node)))
+        if before != after:
+            words = f"{before.splitlines()[0]}  ->  {after.splitlines()[0]}"
+            code = lines[node.lineno - 1].strip()
+            every.append(Mutant(node.lineno, words, id(node) in searched, code, source, index))
+    return sorted(every, key=lambda mutant: mutant.line)
 
 
 Change = Callable[[ast.AST], ast.AST]
@@ -282,19 +288,27 @@ class Copies:
 
     def fate(self, file: Path, text: str, limit: float) -> str:
         """What the tests of the file say where the file holds the text."""
-        copy = self.free.get()
-        (copy / file).write_text(text, encoding="utf-8")
-        os.utime(copy / file, times=(next(self.second),) * 2)  # compiled files know their source by its time and size
-        process = self.context.Process(target=_run_tests, args=(copy, paths_of_tests(self.root, file)))
+        tree = self.free.get()
+        (tree / file).write_text(text, encoding="utf-8")
+        os.utime(tree / file, times=(next(self.second),) * 2)  # compiled files know their source by its time and size
+        process = self.context.Process(target=_run_tests, args=(tree, paths_of_tests(self.root, file)))
         process.start()
         process.join(limit)
         in_time = process.exitcode is not None
         if not in_time:
             process.kill()
             process.join()
-        shutil.copy(self.root / file, copy / file)
-        self.free.put(copy)
+        shutil.copy(self.root / file, tree / file)
+        self.free.put(tree)
         return (KILLED if process.exitcode else SURVIVES) if in_time else TIMED_OUT
+
+
+class QuickFirst:
+    """A plugin: what is marked slow runs last, so that most mutants die before it."""
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        """The order of pytest but for slow tests."""
+        items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 def _run_tests(tree: Path, paths: list[str]) -> None:
@@ -307,7 +321,7 @@ def _run_tests(tree: Path, paths: list[str]) -> None:
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
-    code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *paths])
+    code = pytest.main([*OPTIONS, *UNUSED, *paths], plugins=[QuickFirst()])
     os._exit(int(code))  # nothing of the libraries needs a farewell
 
 

@@ -77,7 +77,7 @@ def test_each_equivalent_mutant_has_a_reason_and_those_whose_line_changed_are_na
     assert all((root / "ctrlattn" / file).exists() for file, _, _ in mutation.EQUIVALENT)
     assert all(reason.endswith(".") for reason in mutation.EQUIVALENT.values())
     every = [
-        (Path("ctrlattn") / file, mutation.Mutant(1, change, "", False, code))
+        (Path("ctrlattn") / file, mutation.Mutant(1, change, False, code, "", 0))
         for file, code, change in mutation.EQUIVALENT
     ]
     assert mutation.stale(every) == []
