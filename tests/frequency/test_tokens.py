@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from ctrlattn.errors import InputError
 from ctrlattn.frequency import difference_gain, mean_cosine, participation_rank, token_frequency_response
 
 RNG = np.random.default_rng(0)
@@ -69,3 +70,18 @@ def test_not_finite():
     for function in (difference_gain, lambda a: token_frequency_response(a, np.zeros(1))):
         with pytest.raises(ValueError, match="finite"):
             function(np.full((2, 2), np.nan))
+
+
+@pytest.mark.parametrize("quantity", [mean_cosine, participation_rank])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 6, 4)])
+def test_leading_axes_are_many_signals(quantity, shape, xp):
+    x = xp.asarray(RNG.normal(size=shape))
+    each = [[float(quantity(x[i, j])) for j in range(3)] for i in range(2)]
+    assert_allclose(np.asarray(quantity(x)), each, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (3,), (2, 0, 0), (3, 3, 2), (3, 2, 3)])
+def test_attention_is_square(shape):
+    with pytest.raises(InputError, match="n, n"):
+        token_frequency_response(np.ones(shape), [0.0])
+    assert token_frequency_response(np.ones((2, 4, 3, 3)), [0.0]).shape == (2, 4, 1)

@@ -111,3 +111,12 @@ def test_a_pole_on_the_circle_is_not_clear():
     nearly = np.array([[1 - 1e-14, 1e4], [0.0, 0.5]])  # a distance of 1e-14 says nothing beside entries of 1e4
     sensitive = np.array([[0.9, 1e6], [0.0, 0.9]])  # .1 from the circle, and 1e-8 from a matrix with a pole on it
     assert not np.any(clearly_stable(np.stack([jordan, rotation, -rotation, nearly, sensitive]))[1])
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_matrix_next_to_an_unstable_one_is_not_clear_though_its_eigenvalues_are_far_inside(n):
+    """The Jordan block at 1 - r with couplings c has sigma_min(z I - A) of about r^n/c^(n-1) beside its pole."""
+    block = 0.9 * np.eye(n) + np.diag(np.full(n - 1, 1e3), 1)
+    stable, clear = clearly_stable(np.stack([block, 0.9 * np.eye(n), 1.1 * np.eye(n)]))
+    assert stable.tolist() == [True, True, False]
+    assert clear.tolist() == [False, True, True]

@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from ctrlattn.errors import InputError
+from ctrlattn.linear import polynomial_roots
 from ctrlattn.linear.polynomial_roots import accurate_roots
 
 
@@ -72,3 +73,16 @@ def test_a_constant_has_no_roots_and_zero_is_refused():
     for zero in ([0.0, 0.0], []):
         with pytest.raises(InputError, match="not zero"):
             accurate_roots(zero)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_step_of_aberth_goes_from_anywhere_to_the_root_that_is_left(seed, monkeypatch):
+    """p'/p = sum 1/(z - z_j): where all other roots are exact, the step leads to the last one, and rounding costs two more."""
+    rng = np.random.default_rng(seed)
+    integers = rng.choice(np.r_[-9:0, 1:10], int(rng.integers(2, 7)), replace=False)
+    guesses = integers.astype(complex)
+    left = int(rng.integers(len(integers)))
+    guesses[left] += 5 * np.exp(1j * rng.uniform(1, 2))
+    monkeypatch.setattr(polynomial_roots, "_STEPS", 4)
+    p = [round(x) for x in np.poly(integers)]
+    assert sorted(polynomial_roots._polished(p, guesses, 200), key=lambda z: z.real) == sorted(integers)

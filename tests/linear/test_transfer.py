@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn.errors import InputError
+from ctrlattn.linear import transfer
 from ctrlattn.linear.transfer import Transfer, boundary_values, shifted, transfer_values
 
 POINTS = np.exp(1j * np.linspace(0.05, 3.1, 37))
@@ -116,3 +117,24 @@ def test_states_in_other_units_change_no_digit(n, complex_numbers):
         ):
             plain = values(a, b, c, d)
             assert_allclose(values(*there), plain, rtol=1e-11, atol=1e-11 * np.abs(plain).max())
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("form", ["full", "hessenberg", "lower", "two states"])
+def test_the_hessenberg_side_is_the_same_system_and_moves_nothing_that_has_its_form(form, inputs):
+    rng = np.random.default_rng(inputs)
+    n = 2 if form == "two states" else 6
+    a, b, c = rng.normal(size=(n, n)), rng.normal(size=(n, inputs)), rng.normal(size=(inputs, n))
+    a, b = {"hessenberg": (np.triu(a, -1), b), "lower": (np.tril(a), b)}.get(form, (a, 1e5 * b))
+    h, right, out = transfer._hessenberg_side(a, b, c)
+    for z in (2.0 + 1j, -0.3j):
+        expected = c @ np.linalg.solve(z * np.eye(n) - a, b)
+        lower = np.triu(h, -1 - n) if form == "two states" else np.triu(h.T, -1)
+        assert_allclose(out @ np.linalg.solve(z * np.eye(n) - (h.T if n == 2 else lower), right.T), expected, rtol=1e-9)
+    if form in ("hessenberg", "two states"):
+        assert_array_equal(h.T, a)
+        assert_array_equal(right.T, b)
+    if form == "lower":
+        assert_array_equal(np.sort(h, axis=None), np.sort(a, axis=None))
+    if form == "full" and inputs == 1:
+        assert np.count_nonzero(right) == 1

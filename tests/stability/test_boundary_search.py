@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn.stability import boundary_search
 from ctrlattn.stability.boundary_search import samples, start_grid, zeros
 
 
@@ -69,3 +70,17 @@ def test_the_start_reaches_as_near_the_ends_as_roots_ask_and_is_dense_near_sharp
         == 4 * len(start_grid(np.array([-1.0]), continuous=True)) - 3
     )
     assert np.all(start_grid(np.zeros(0), continuous=False) < np.pi)
+
+
+def test_what_three_samples_may_hide_is_judged_by_their_parabola():
+    """With equal ends 1 and the middle m the bend is 2 - 2 m: more than half of m asks for a closer look."""
+    ends = np.ones((1, 4))
+    hidden, bend = boundary_search._hidden(ends, np.array([[0.79, 0.81, -0.1, 1.0]]), ends)
+    assert hidden.tolist() == [[True, False, True, False]]
+    assert_allclose(bend, [[0.42, 0.38, 2.2, 0.0]], rtol=1e-12)
+    # A turning point far outside hides nothing, however low the samples are; the same bend inside does.
+    left, middle, right = np.array([[0.9, 0.02]]), np.array([[0.4, 0.01]]), np.array([[0.01, 0.04]])
+    assert boundary_search._hidden(left, middle, right)[0].tolist() == [[False, True]]
+    # One crossing hides two more only where the parabola turns between the samples.
+    left, middle, right = np.array([[1.0, 1.0]]), np.array([[-0.2, -2.0]]), np.array([[-1.0, 1.0]])
+    assert boundary_search._hidden(left, middle, right)[0].tolist() == [[False, True]]

@@ -7,11 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.stability.modes.exact_gains import (
+    Pencil,
     Polynomial,
     as_fractions,
     critical_gains,
     exact_fraction,
+    parallel_points,
     pencil,
+    product,
     stable_at,
 )
 
@@ -84,3 +87,23 @@ def test_stability_is_decided_by_the_exact_coefficients():
     cluster = complex_pencil(np.poly([0.9375] * 6) + 0j, np.zeros(7) + 0j)  # binary fractions: exactly six equal roots
     assert stable_at(cluster, 0.0)
     assert as_fractions([0.0, 0.5]) == [Fraction(1, 2)]
+
+
+def test_products_of_nothing_and_the_signs_of_zeros():
+    assert product([], [1, 2]) == product([1, 2], []) == []
+    assert product([1, 2], [3, 0, -1]) == [3, 6, -1, -2]
+    gains = critical_gains(Pencil(Polynomial([1, -1], [0, 0]), Polynomial([0, 1], [0, 0])))  # z - 1 + g
+    assert gains.tolist() == [0.0, 2.0]
+    assert not np.signbit(gains).any()
+
+
+@pytest.mark.parametrize("angle", [0.4, 1.5, 2.9])
+def test_polynomials_are_parallel_at_their_common_roots_and_at_the_ends_alone(angle):
+    """(z - w)(z - w*) and its product with z - 1/2: z - 1/2 is real only at 1 and -1, the products vanish at w."""
+    cosine = Fraction(float(np.cos(angle)))
+    pair = [Fraction(1), -2 * cosine, Fraction(1)]
+    other = product(pair, [Fraction(1), Fraction(-1, 2)])
+    both = [Polynomial(p, [Fraction(0)] * len(p)) for p in ([Fraction(0), *pair], other)]
+    points = parallel_points(*both)
+    assert_allclose(np.abs(points), 1.0, rtol=1e-12)
+    assert_allclose(np.abs(points - np.exp(1j * angle)).min(), 0, atol=1e-7)

@@ -8,7 +8,7 @@ import pytest
 
 from ctrlattn import PID, CausalMean, Loop
 from ctrlattn.stability import gain_intervals, gain_radius
-from ctrlattn.stability.modes.gain_pencils import mode_matrix, mode_pencil, parts
+from ctrlattn.stability.modes.gain_pencils import mode_matrices, mode_matrix, mode_pencil, parts
 
 LAG = control.tf([0.5], [1, -0.4], 1)
 LOOP = Loop(CausalMean(), skip=0.4, feedback=0.7, controller=PID(0.8, 0.5, 0.05))
@@ -43,3 +43,13 @@ def test_a_gain_on_slow_memories(order):
     assert low == pytest.approx(-0.05, rel=1e-9)
     assert high == pytest.approx(np.min(crossed[crossed > 0]), rel=1e-3)
     assert gain_radius(loop, ("kp", slow), 0.0, [0.0, (low + high) / 2]) < 1
+
+
+@pytest.mark.parametrize("a", [0.5, 0.2 + 0.6j])
+def test_matrices_of_a_grid_of_gains_are_those_of_each_alone(a):
+    over = parts(LOOP, ("kp", "skip", LAG))
+    grid = np.random.default_rng(0).normal(size=(2, 4, 3))
+    every = mode_matrices(over, a, grid)
+    assert every.shape[:2] == (2, 4)
+    for i, j in np.ndindex(2, 4):
+        np.testing.assert_array_equal(every[i, j], mode_matrices(over, a, grid[i, j]))

@@ -124,3 +124,9 @@ def test_next_to_the_circle_exact_numbers_decide_and_elsewhere_the_radius(monkey
                 size < 1
             ]
         assert len(asked) == 3
+
+
+def test_middles_lie_between_cuts_and_beyond_the_outermost_ones():
+    assert intervals._middles(np.zeros(0)).tolist() == [0.0]
+    assert intervals._middles(np.array([2.0])).tolist() == [-1.0, 5.0]
+    assert intervals._middles(np.array([-3.0, 1.0, 4.0])).tolist() == [-7.0, -1.0, 2.5, 9.0]

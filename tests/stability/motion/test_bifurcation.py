@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import Loop, SoftmaxAttention, rms_norm
 from ctrlattn.stability import bifurcation_diagram, layer_map
+from ctrlattn.stability.motion import bifurcation
 
 
 def logistic(r):
@@ -98,3 +99,12 @@ def test_observations_are_equal_within_a_share_of_the_larger_of_1_and_the_larges
         family, np.array([size]), [1.0], observe=lambda x: x[0], transient=0, keep=8, tol=tol, exponent_steps=0
     )
     assert diagram.period.tolist() == [period]
+
+
+def test_a_row_has_its_smallest_period_or_none():
+    row = np.tile([1.0, 2.0, 3.0], 4)
+    assert bifurcation._period(row, 1e-9) == 3
+    assert bifurcation._period(row[:6], 1e-9) == 3
+    assert bifurcation._period(row[:5], 1e-9) == 0
+    assert bifurcation._period(np.ones(2), 1e-9) == 1
+    assert bifurcation._period(np.array([1.0, np.nan]), 1e-9) == -1

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import PID, FixedAttention, Loop, SoftmaxAttention, lyapunov_exponents, rms_norm
 from ctrlattn.stability import closed_loop_poles, convergence, kaplan_yorke_dimension, layer_map
-from ctrlattn.stability.motion.tangent import dense_jacobian
+from ctrlattn.stability.motion import lyapunov
+from ctrlattn.stability.motion.tangent import Tangent, dense_jacobian
 
 DIAGONAL = np.array([0.5, 2.0, 0.0, 3.0, -0.7])
 LOGARITHMS = np.array([math.log(3), math.log(2), math.log(0.7), math.log(0.5), -math.inf])
@@ -226,3 +227,14 @@ def test_the_drift_is_the_range_of_the_second_half_and_a_lost_direction_has_none
     assert_allclose(result.drift, [0.5, 0.0])
     # Two batches of four steps: the means are 2 and 0, and their standard error is |2 - 0|/2.
     assert_allclose(result.standard_error, [1.0, 0.0])
+
+
+def test_a_frame_is_turned_until_its_rates_stand_still():
+    """Subspace iteration with diag(2, 1, 1/2): the sine of the angle to the outermost pair halves at each step."""
+    a = np.diag([2.0, 1.0, 0.5])
+    frame = np.linalg.qr(np.array([[1.0, 0.3], [0.2, 1.0], [1.0, 1.0]]))[0]
+    x = np.zeros(3)
+    turned = lyapunov._aligned(Tangent(x, lambda x, v: v @ a.T), lambda x: a @ x, x, frame)
+    assert np.linalg.norm(turned[2]) < 1e-2 * np.linalg.norm(frame[2])
+    assert abs(turned[1, 0]) < 1e-2
+    assert_allclose(turned.T @ turned, np.eye(2), atol=1e-12)

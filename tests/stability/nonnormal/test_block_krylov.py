@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError
+from ctrlattn.stability.nonnormal import block_krylov
 from ctrlattn.stability.nonnormal.block_krylov import block_radius
 
 
@@ -59,3 +60,10 @@ def test_a_start_that_spans_an_invariant_space_ends_there():
 def test_no_step_is_refused():
     with pytest.raises(InputError, match="steps"):
         block_radius(lambda v: v, (1, 2), steps=0)
+
+
+def test_what_a_basis_leaves_of_the_vectors_of_every_block():
+    basis = [np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])]
+    unit, coefficients = block_krylov._orthogonal(np.array([[2.0, 3.0, -4.0], [0.0, 5.0, 6.0]]), basis)
+    assert_allclose(unit, [[0.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    assert_allclose(coefficients, [[2.0, 3.0, 4.0], [5.0, 6.0, 0.0]])

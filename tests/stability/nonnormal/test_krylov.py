@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from ctrlattn.stability import numerical_radius
+from ctrlattn.stability.nonnormal import krylov
 from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues, random_gain, singular_triplets
 
 
@@ -170,3 +171,12 @@ def test_the_standard_error_of_the_departure_is_that_of_a_jackknife():
     assert_allclose(probed.value, np.sqrt(1 - twice.sum() / back.sum()), rtol=1e-10)
     assert_allclose(probed.standard_error, np.sqrt((n - 1) * np.var(without)), rtol=1e-8)
     assert probed.probes == n
+
+
+def test_what_a_basis_leaves_of_a_vector():
+    basis = [np.eye(4)[0], np.eye(4)[2]]
+    w, share = krylov._orthogonal(np.array([12.0, 3.0, 0.0, 4.0]), basis)
+    assert_allclose(w, [0.0, 0.6, 0.0, 0.8], atol=1e-15)
+    assert_allclose(share, 5 / 13, rtol=1e-14)
+    assert krylov._orthogonal(np.zeros(4), basis)[1] == 0.0
+    assert krylov._orthogonal(np.eye(4)[2], basis)[1] == 0.0

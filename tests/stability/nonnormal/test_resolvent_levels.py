@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn.stability.nonnormal import resolvent_levels
 from ctrlattn.stability.nonnormal.resolvent_levels import (
     at,
     crossings,
@@ -112,3 +113,15 @@ def test_outward_is_as_exact_as_the_singular_value_can_be(kind, continuous):
             if np.isfinite(reached):
                 rounding = np.finfo(float).eps * (np.linalg.norm(a, 2) + abs(reached))
                 assert abs(sigma_min(a, at(reached, 0.0, continuous)) - eps) <= 1.2 * rounding
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_polish_of_a_level_is_newton_of_sigma_min(seed):
+    """A normal matrix has sigma_min(x I - A) = min |x - lambda|: one step leads to the end, and no other value is."""
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4)))[0]
+    a = (q * np.array([0.9, 0.2, -0.4, -0.8])) @ q.conj().T
+    assert_allclose(resolvent_levels._polish(a, 0.1, 1.0 + rng.uniform(-0.05, 0.2)), 1.0, atol=1e-13)
+    assert_allclose(resolvent_levels._polish(a, 0.1, -0.9 - rng.uniform(-0.05, 0.2)), -0.9, atol=1e-13)
+    # A peak of sigma_min has no slope to follow: the level stays.
+    assert resolvent_levels._polish(np.diag([0.0, 0.0, 5.0]), 0.0, 0.0) == 0.0

@@ -129,3 +129,13 @@ def test_crossings_of_many_states_are_listed_without_the_pencil(continuous, monk
     for i in between:
         at = crossings[(crossings >= w[i]) & (crossings <= w[i + 1])]
         assert_allclose(np.min(np.abs(np.abs(g.responses(at)[0, 0]) / level - 1)), 0, atol=1e-8)
+
+
+@pytest.mark.parametrize("damping", [0.05, 0.3, 0.6])
+def test_the_grid_holds_the_peak_of_every_pair_of_poles(damping):
+    """1/(s^2 + 2 z s + 1) peaks at sqrt(1 - 2 z^2), which is no pole's frequency."""
+    a = np.array([[0.0, 1.0], [-1.0, -2 * damping]])
+    grid = pole_grid(Realization(a, np.eye(2)[:, 1:], np.eye(2)[:1], np.zeros((1, 1)), True))
+    for centre in (np.sqrt(1 - 2 * damping**2), np.sqrt(1 - damping**2)):
+        assert np.abs(grid - centre).min() < 1e-12
+        assert np.abs(grid - centre - damping).min() < 1e-12

@@ -1,7 +1,7 @@
 """Margins by their definition: put the margin into the loop and a pole lies on the unit circle."""
 
 import warnings
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import control
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins
 from ctrlattn.linear.realization import realization
 from ctrlattn.stability.robustness import loop_curve
+from ctrlattn.stability.robustness import margins as margins_module
 
 
 def radius(system):
@@ -290,3 +291,13 @@ def test_the_nearest_point_of_a_loop_with_poles_on_the_circle_is_the_disk_margin
     modulus = margins(control.ss(a, b, c, 0, 1)).modulus_margin
     assert modulus <= sampled * (1 + 1e-12)
     assert_allclose(modulus, sampled, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_margins_that_are_too_large_do_not_hold(factor):
+    """0.5/(z - 0.9) has finite margins each way: as they are they hold, and twice as large they do not."""
+    loop = control.tf([0.5], [1, -0.9], 1)
+    curve, m = loop_curve.loop_curve(realization(loop, "margins"), np.array([0.4 + 0j])), margins(loop)
+    assert margins_module._holds(curve, m)
+    assert margins_module._holds(curve, replace(m, gain_margin=1 + factor * (m.gain_margin - 1))) == (factor < 1)
+    assert margins_module._holds(curve, replace(m, phase_margin=factor * m.phase_margin)) == (factor < 1)

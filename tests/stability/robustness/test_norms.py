@@ -374,3 +374,13 @@ def test_above_a_level_the_highest_crossing_or_middle_counts():
     assert_allclose(value, abs(1 / (0.1j * 2)), rtol=1e-12)
     assert norms._above(g, response, 1.0, lambda *_: None) == (0.0, 0.0)
     assert norms._above(g, response, 1.0, lambda *_: np.array([2.0]))[1] == 2.0
+
+
+@pytest.mark.parametrize("damping", [0.02, 0.1, 0.4])
+def test_the_climb_ends_at_the_top_between_two_samples(damping):
+    """|1/(s^2 + 2 z s + 1)| is largest at sqrt(1 - 2 z^2), with 1/(2 z sqrt(1 - z^2))."""
+    g = realization(control.tf([1], [1, 2 * damping, 1]), "test")
+    w = np.sqrt(1 - 2 * damping**2) + damping * np.linspace(-1.3, 1.7, 8)
+    value, where = norms._climbed(BoundaryTransfer(*g[:4], g.continuous), w)
+    assert_allclose(value, 1 / (2 * damping * np.sqrt(1 - damping**2)), rtol=1e-9)
+    assert_allclose(where, np.sqrt(1 - 2 * damping**2), rtol=1e-4)

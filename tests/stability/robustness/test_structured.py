@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
+from ctrlattn.stability.robustness import structured
 from ctrlattn.stability.robustness.structured import (
     aligned,
     largest_radius,
@@ -97,3 +98,43 @@ def test_aligned_rotations_attain_a_simple_largest_singular_value():
     simple = s[:, 0] > 1.01 * s[:, 1]
     assert simple.sum() > 20
     assert_allclose(radii(m, aligned(m, logs))[simple], values[simple], rtol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_radii_of_many_matrices_are_those_of_their_eigenvalues(channels):
+    m = matrices(channels, 6)
+    q = np.exp(1j * np.random.default_rng(1).normal(size=(5, 1, channels)))
+    expected = np.abs(np.linalg.eigvals(q[..., None] * m)).max(axis=-1)
+    assert expected.shape == (5, 6)
+    assert_allclose(radii(m, q), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_balanced_rows_and_columns_have_one_length(channels):
+    size = np.abs(matrices(channels, 6)) * 10.0 ** np.random.default_rng(2).uniform(-2, 2, (6, channels, 1))
+    logs = structured._balanced(size)
+    moved = np.exp(logs[:, :, None] - logs[:, None, :]) * size * (1 - np.eye(channels))
+    assert_allclose(np.linalg.norm(moved, axis=2), np.linalg.norm(moved, axis=1), rtol=0.05, atol=1e-12)
+    assert_allclose(logs.sum(axis=-1), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_a_step_to_the_centre_is_newton_s_and_goes_down(channels):
+    """The minimum of -log det(level I - N* N) over log D by a plain search is where the steps end."""
+    m = matrices(channels, 1, seed=3)
+    level = np.array([1.2 * scaled_norm(m[0])[0] ** 2])
+
+    def potential(free):
+        logs = np.append(free, -np.sum(free))
+        n = np.exp(logs[:, None] - logs) * m[0]
+        room = 1 - np.linalg.svd(n, compute_uv=False) ** 2 / level
+        return -np.sum(np.log(room)) if room.min() > 0 else np.inf
+
+    centre = minimize(potential, scaled_norm(m[0])[1][:-1], method="Nelder-Mead", options={"xatol": 1e-9}).x
+    logs = scaled_norm(m[0])[1][None]
+    for _ in range(6):
+        values, logs, levels = structured._centred(m, np.zeros(1), logs, level)
+    assert_allclose((logs - logs.mean())[0, :-1], centre - 0.0, atol=1e-6)
+    top = np.linalg.norm(similar(m, logs)[0], 2)
+    assert_allclose(values, top, rtol=1e-9)
+    assert top**2 < levels[0] < level[0]
