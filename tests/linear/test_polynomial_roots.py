@@ -77,7 +77,7 @@ def test_a_constant_has_no_roots_and_zero_is_refused():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_step_of_aberth_goes_from_anywhere_to_the_root_that_is_left(seed, monkeypatch):
-    """p'/p = sum 1/(z - z_j): where all other roots are exact, the step leads to the last one, and rounding costs two more."""
+    """p'/p = sum 1/(z - z_j): where the other roots are exact, one step leads to the last; two mend its rounding."""
     rng = np.random.default_rng(seed)
     integers = rng.choice(np.r_[-9:0, 1:10], int(rng.integers(2, 7)), replace=False)
     guesses = integers.astype(complex)

@@ -37,10 +37,11 @@ def test_clusters_near_the_ends_keep_their_digits(n, sign):
     assert_allclose(actual, sign * (h / (np.expm1(1j * nu) + h)) ** n, rtol=1e-12)
 
 
+@pytest.mark.parametrize("turn", [1.0, np.exp(0.3j)])
 @pytest.mark.parametrize("continuous", [False, True])
-def test_values_are_those_of_plain_solves(continuous):
+def test_values_are_those_of_plain_solves(continuous, turn):
     rng = np.random.default_rng(0)
-    a, b, c, d = (rng.normal(size=s) for s in ((5, 5), (5, 2), (3, 5), (3, 2)))
+    a, b, c, d = (rng.normal(size=s) * turn for s in ((5, 5), (5, 2), (3, 5), (3, 2)))
     a = a - 4 * np.eye(5) if continuous else a / 4
     w = np.array([-3.0, -1.7, 0.0, 0.4, 1.6, 3.1, np.inf])
     actual = boundary_values(a, b, c, d, w, continuous=continuous)
@@ -138,3 +139,19 @@ def test_the_hessenberg_side_is_the_same_system_and_moves_nothing_that_has_its_f
         assert_array_equal(np.sort(h, axis=None), np.sort(a, axis=None))
     if form == "full" and inputs == 1:
         assert np.count_nonzero(right) == 1
+
+
+@pytest.mark.parametrize(("n", "points", "batched"), [(11, 500, True), (12, 39, True), (12, 40, False), (48, 1, False)])
+def test_a_matrix_for_each_point_is_made_for_few_entries_alone(n, points, batched, monkeypatch):
+    """Both ways are one function. Below 12 states, or 480 states of all points together, one batched solve is made."""
+    calls = []
+
+    def counted(*given):
+        calls.append(len(given[-1]))
+        return of_each_point(*given)
+
+    of_each_point = transfer._batched
+    monkeypatch.setattr(transfer, "_batched", counted)
+    a, b, c, d = matrices(n, 1, 1, "general")
+    transfer_values(a, b, c, d, np.resize(POINTS, points))
+    assert bool(calls) == batched

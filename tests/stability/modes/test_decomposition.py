@@ -217,3 +217,13 @@ def test_refused():
         gain_intervals(
             Loop(CausalMean(), controller=control.tf([0.1], [1.0, -0.2], 1)), ("kp", "ki"), 0.5, 0.0
         )  # fmt: skip
+
+
+def test_a_mode_and_its_conjugate_are_one_where_several_are_asked_for():
+    a = 0.2 - 0.6j
+    assert decomposition._plane_modes(CHAIN, ("kp", "ki"), [a, a.conjugate(), 0.3], "q").tolist() == [
+        a.conjugate(),
+        0.3,
+    ]
+    assert decomposition._plane_modes(CHAIN, ("kp", "ki"), [a, 0.3, 0.3], "q").tolist() == [a.conjugate(), 0.3]
+    assert decomposition._plane_modes(CHAIN, ("kp", "ki"), a, "q").tolist() == [a]

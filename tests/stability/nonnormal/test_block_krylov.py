@@ -63,7 +63,7 @@ def test_no_step_is_refused():
 
 
 def test_what_a_basis_leaves_of_the_vectors_of_every_block():
-    basis = [np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])]
+    basis = np.array([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
     unit, coefficients = block_krylov._orthogonal(np.array([[2.0, 3.0, -4.0], [0.0, 5.0, 6.0]]), basis)
     assert_allclose(unit, [[0.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
     assert_allclose(coefficients, [[2.0, 3.0, 4.0], [5.0, 6.0, 0.0]])

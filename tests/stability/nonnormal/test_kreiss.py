@@ -225,6 +225,9 @@ def test_the_bounds_of_the_search_keep_their_promises(seed, continuous):
     best = kreiss._Node(t, log_m(far), 0.0, math.log(far) + log_m(far))
     low, high = kreiss._range(a, best, reach, spectrum, False, continuous)
     assert 0 < low < far < high
+    low, high = kreiss._range(a, best, reach, spectrum, True, continuous)
+    assert 0 < low <= far / 2
+    assert high >= 2 * far
     grid = np.geomspace(1e-6, 1e3, 60)
     values = np.array([math.log(distance) + log_m(distance) for distance in grid])
     above = np.flatnonzero(values > 1e-3)

@@ -174,7 +174,7 @@ def test_the_standard_error_of_the_departure_is_that_of_a_jackknife():
 
 
 def test_what_a_basis_leaves_of_a_vector():
-    basis = [np.eye(4)[0], np.eye(4)[2]]
+    basis = np.eye(4)[[0, 2]]
     w, share = krylov._orthogonal(np.array([12.0, 3.0, 0.0, 4.0]), basis)
     assert_allclose(w, [0.0, 0.6, 0.0, 0.8], atol=1e-15)
     assert_allclose(share, 5 / 13, rtol=1e-14)

@@ -47,11 +47,13 @@ def test_the_attack_puts_a_pole_at_its_frequency(channels, seed):
     assert pole_miss(given, responses.g, attack, factors(attack)) < 1e-9
 
 
-def test_an_attack_contradicts_a_peak_that_is_too_low():
+@pytest.mark.parametrize("away", [0.05, 0.1, 0.2, 0.4, 0.8])
+def test_an_attack_contradicts_a_peak_that_is_too_low(away):
     responses = Responses(balanced(loop()))
     peak = scaled_peak(responses, 1e-6)
-    wrong = peak._replace(frequency=peak.frequency + 0.8, upper=0.9 * peak.upper)
-    assert strongest_attack(responses, wrong).size * wrong.upper < 1
+    wrong = peak._replace(frequency=peak.frequency + away, upper=0.0)
+    wrong = wrong._replace(upper=(1 + 1e-6) / _attack_at(responses, wrong.frequency).size)
+    assert_allclose(strongest_attack(responses, wrong).size * peak.upper, 1.0, rtol=1e-5)
 
 
 def test_a_wrong_attack_misses_by_the_way_the_pole_did_not_come():

@@ -133,9 +133,9 @@ def test_crossings_of_many_states_are_listed_without_the_pencil(continuous, monk
 
 @pytest.mark.parametrize("damping", [0.05, 0.3, 0.6])
 def test_the_grid_holds_the_peak_of_every_pair_of_poles(damping):
-    """1/(s^2 + 2 z s + 1) peaks at sqrt(1 - 2 z^2), which is no pole's frequency."""
-    a = np.array([[0.0, 1.0], [-1.0, -2 * damping]])
+    """1/(s^2 + 4 z s + 4) peaks at 2 sqrt(1 - 2 z^2), which is no pole's frequency."""
+    a = np.array([[0.0, 1.0], [-4.0, -4 * damping]])
     grid = pole_grid(Realization(a, np.eye(2)[:, 1:], np.eye(2)[:1], np.zeros((1, 1)), True))
-    for centre in (np.sqrt(1 - 2 * damping**2), np.sqrt(1 - damping**2)):
+    for centre in (2 * np.sqrt(1 - 2 * damping**2), 2 * np.sqrt(1 - damping**2)):
         assert np.abs(grid - centre).min() < 1e-12
-        assert np.abs(grid - centre - damping).min() < 1e-12
+        assert np.abs(grid - centre - 2 * damping).min() < 1e-12
