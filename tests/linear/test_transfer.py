@@ -127,7 +127,7 @@ def test_the_hessenberg_side_is_the_same_system_and_moves_nothing_that_has_its_f
     n = 2 if form == "two states" else 6
     a, b, c = rng.normal(size=(n, n)), rng.normal(size=(n, inputs)), rng.normal(size=(inputs, n))
     a, b = {"hessenberg": (np.triu(a, -1), b), "lower": (np.tril(a), b)}.get(form, (a, 1e5 * b))
-    h, right, out = transfer._hessenberg_side(a, b, c)
+    ((h, right, out),) = transfer._hessenberg_sides(a, b, c, (0.0,))
     for z in (2.0 + 1j, -0.3j):
         expected = c @ np.linalg.solve(z * np.eye(n) - a, b)
         lower = np.triu(h, -1 - n) if form == "two states" else np.triu(h.T, -1)

@@ -381,6 +381,6 @@ def test_the_climb_ends_at_the_top_between_two_samples(damping):
     """|1/(s^2 + 2 z s + 1)| is largest at sqrt(1 - 2 z^2), with 1/(2 z sqrt(1 - z^2))."""
     g = realization(control.tf([1], [1, 2 * damping, 1]), "test")
     w = np.sqrt(1 - 2 * damping**2) + damping * np.linspace(-1.3, 1.7, 8)
-    value, where = norms._climbed(BoundaryTransfer(*g[:4], g.continuous), w)
+    value, where = norms.climbed(BoundaryTransfer(*g[:4], g.continuous), w)
     assert_allclose(value, 1 / (2 * damping * np.sqrt(1 - damping**2)), rtol=1e-9)
     assert_allclose(where, np.sqrt(1 - 2 * damping**2), rtol=1e-4)
