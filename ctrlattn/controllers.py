@@ -56,8 +56,8 @@ class PID(Value):
 
     Parameters
     ----------
-    kp, ki, kd : float
-        The gains; the sampling time is one layer.
+    kp, ki, kd : float, or torch scalar
+        The gains; the sampling time is one layer. Scalars of torch keep their gradients in `simulate`.
     form : "printed" or "ema"
     ema : float
         g in (0, 1], the weight of the newest error; form="ema" alone uses it.

@@ -82,7 +82,7 @@ def short(value: Any) -> str:
         return repr(value.item())
     if is_array(value):
         if value.ndim == 0:
-            return f"{float(value):.6g}"
+            return f"{value.item():.6g}"
         return f"{'tensor' if is_torch(value) else 'array'}({', '.join(map(str, value.shape))})"
     if isinstance(value, partial):
         bound = [short(given) for given in value.args] + [f"{k}={short(v)}" for k, v in value.keywords.items()]

@@ -167,3 +167,8 @@ def test_modules_show_their_controllers():
     assert "now PID(kp=0.5)" in repr(ControlledAttention(8, 2, controller=LearnedPID(PID(0.5))))
     assert repr(Actuator(PID(0.5), gain=0.5, limit=2.0)) == "Actuator(PID(kp=0.5), gain=0.5, limit=2)"
     assert "controller" not in repr(ControlledAttention(8, 2))
+
+
+def test_a_gain_with_a_gradient_is_written_as_its_number():
+    gains = torch.tensor([0.5, 0.25], requires_grad=True)  # a warning is an error here
+    assert repr(PID(gains[0], gains[1])) == repr(PID(0.5, 0.25))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.arrays import require_real
-from ctrlattn.controllers import PID, Fraction, as_controller
+from ctrlattn.controllers import PID, Fraction, LTIController, as_controller
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization
@@ -23,7 +23,8 @@ def given_fraction(controller: Any) -> Fraction | None:
     (array([0.6]), array([1.]))
     """
     law = as_controller(controller) or PID()
-    return law.fraction() if isinstance(law, PID) or hasattr(law.system, "num") else None
+    from_states = isinstance(law, LTIController) and not hasattr(law.system, "num")
+    return None if from_states else law.fraction()
 
 
 def controller_realization(controller: Any) -> Realization:

@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ctrlattn.errors import InputTypeError
 from ctrlattn.files import atomic
 
 P = ParamSpec("P")
@@ -181,17 +182,23 @@ def legend(ax: Axes, **options: Any) -> None:
 
 
 @themed
-def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+def save(drawn: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write path.png and path.svg, each whole or not at all; equal figures give equal files.
 
     Parameters
     ----------
-    figure : matplotlib.figure.Figure
+    drawn : matplotlib figure or axes
+        What a function of `plots` returns. Axes stand for the figure around them.
     path : path without suffix
 
     Returns
     -------
     (png, svg)
+
+    Raises
+    ------
+    InputTypeError
+        It is neither a figure nor axes.
 
     Examples
     --------
@@ -199,6 +206,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     >>> [p.suffix for p in save(Figure((2, 2)), tempfile.mkdtemp() + "/empty")]
     ['.png', '.svg']
     """
+    figure = figure_of(drawn) if isinstance(drawn, Axes) else drawn
+    if not isinstance(figure, Figure):
+        raise InputTypeError(f"save takes a figure or axes, as the functions of plots return them, got {drawn!r}")
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
     solve_layout(figure)
     with atomic(png) as temporary:

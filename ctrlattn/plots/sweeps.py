@@ -7,9 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, figure_of, themed
+from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, figure_of, legend, themed
 
 _COLUMNS = 2  # panels in a row
+_EMPTY = "#d7dce3"  # the ground of a map
 _TICKS = 8  # names of texts on an axis
 
 
@@ -47,15 +48,19 @@ def value_map(x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int
     ('kp', 'form')
     """
     ax = axes_of(None, height=3.6)
-    ax.set_facecolor("#d7dce3")
+    ax.set_facecolor(_EMPTY)
     ax.grid(visible=False)
     shown = np.ma.masked_invalid(values)
     mesh = ax.pcolormesh(x.places, y.places, shown, shading="nearest", cmap="viridis", rasterized=True)
     figure_of(ax).colorbar(mesh, ax=ax, label=escape(name))
     if best is not None:
-        ax.plot(x.places[best[1]], y.places[best[0]], marker="o", color="white", markeredgecolor="black", ms=6)
+        look = {"marker": "o", "color": "white", "markeredgecolor": "black", "ms": 6, "linestyle": "none"}
+        ax.plot(x.places[best[1]], y.places[best[0]], label="best cell of the sweep", **look)
+    if np.ma.is_masked(shown):
+        ax.fill_between([], [], color=_EMPTY, label="no finite number")
     _mark(ax, x, "x")
     _mark(ax, y, "y")
+    legend(ax)
     return ax
 
 

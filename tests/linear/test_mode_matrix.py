@@ -6,9 +6,10 @@ import pytest
 import systems
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, LTIController
+from ctrlattn import PID, CausalMean, Loop, LTIController, gain_intervals, stability_interval, stability_set
 from ctrlattn.linear.mode_matrix import controller_realization, exact_poles, given_fraction, mode_matrix
 from ctrlattn.linear.mode_polynomial import mode_polynomial
+from ctrlattn.stability import closed_loop_poles, is_stable
 
 CONTROLLERS = {
     "none": None,
@@ -54,3 +55,37 @@ def test_exact_poles_of_a_cluster_and_of_a_state_space():
         assert_allclose(np.abs(exact_poles(law, alpha)).max(), np.abs(eigenvalues).max(), rtol=1e-7)
     assert exact_poles(CONTROLLERS["state space"], 0.5) is None
     assert given_fraction(CONTROLLERS["state space"]) is None
+
+
+class LeakyIntegral:
+    """gain z/(z - forget) as somebody outside of the package writes it: four methods, no base class."""
+
+    def __init__(self, gain, forget):
+        self.gain, self.forget = gain, forget
+
+    def init(self, e):
+        return (0 * e,)
+
+    def step(self, e, state):
+        s = self.forget * state[0] + e
+        return self.gain * s, (s,)
+
+    def realization(self):
+        a, b = np.array([[self.forget]]), np.array([[1.0]])
+        return a, b, self.gain * a, self.gain * b
+
+    def fraction(self):
+        return np.array([self.gain, 0.0]), np.array([1.0, -self.forget])
+
+
+@pytest.mark.parametrize(("gain", "forget"), [(0.2, 0.8), (-0.4, 0.3), (1.5, -0.6)])
+def test_a_controller_of_somebody_elses_class_is_its_transfer_function(gain, forget):
+    own, same = LeakyIntegral(gain, forget), LTIController(control.tf([gain, 0.0], [1.0, -forget], 1))
+    assert stability_set(own) == stability_set(same)
+    assert stability_interval(own) == stability_interval(same)
+    alpha = np.array([-0.5, 0.2, 0.9])
+    assert np.array_equal(is_stable(own, alpha), is_stable(same, alpha))
+    assert_allclose(np.sort(closed_loop_poles(own, 0.4)), np.sort(closed_loop_poles(same, 0.4)), atol=1e-15)
+    loops = (Loop(CausalMean(), skip=0.0, feedback=1.0, controller=c) for c in (own, same))
+    first, second = (gain_intervals(loop, ("feedback", "skip"), [0.2, 0.7], 0.5) for loop in loops)
+    assert first == second

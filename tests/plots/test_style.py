@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from ctrlattn import plots
+from ctrlattn import PID, CausalMean, InputTypeError, Loop, plots
 from ctrlattn.plots.style import decibel
 
 
@@ -35,3 +35,12 @@ def test_nothing_touches_the_edge_of_a_picture(seed, tmp_path):
     assert ink.any()
     edges = ink[:, :2], ink[:, -2:], ink[:2], ink[-2:]
     assert [edge.any() for edge in edges] == [False] * 4
+
+
+def test_axes_are_saved_as_the_figure_around_them(tmp_path):
+    ax, other = (plots.root_locus(Loop(CausalMean(), controller=PID(0.6)), a=0.5) for _ in range(2))
+    png, svg = plots.save(ax, tmp_path / "axes")
+    again = plots.save(plots.figure_of(other), tmp_path / "figure")
+    assert (png.read_bytes(), svg.read_bytes()) == tuple(path.read_bytes() for path in again)
+    with pytest.raises(InputTypeError, match="save takes a figure or axes"):
+        plots.save([1, 2], tmp_path / "list")

@@ -25,6 +25,7 @@ from ctrlattn.sweep.spec import Spec, dumps
 if TYPE_CHECKING:
     import xarray as xr
 
+_EQUAL = 1e-9  # numbers that differ by less, relative to their size, are told as equal
 _REASONS = 12  # rows of the table of refusals
 
 
@@ -112,7 +113,9 @@ def _best_words(swept: Swept) -> str:
     value = float(swept.dataset[output.name].to_numpy()[swept.best])
     where = listed([f"{swept.names[path]} = {_shown(v)}" for path, v in values_at(swept.plan, swept.best).items()])
     side = "largest" if output.better == "higher" else "smallest"
-    return f"The {side} {output.name.replace('_', ' ')} is {number(value, 3)}, at {where}"
+    equal = int(np.sum(np.isclose(swept.dataset[output.name].to_numpy(), value, rtol=_EQUAL, atol=0))) - 1
+    also = f", and in {count(equal, 'other cell')}" if equal else ""
+    return f"The {side} {output.name.replace('_', ' ')} is {number(value, 3)}, at {where}{also}"
 
 
 def _best(swept: Swept) -> list[Section]:

@@ -29,7 +29,8 @@ def test_the_page_names_the_best_cell_and_writes_it(tmp_path):
     assert loads((tmp_path / "sweep.toml").read_text()).to_table() == spec.to_table()
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     assert {"map_settling.png", "map_interval_width.svg", "along_kp.png", "along_reference_gain.png"} <= names
-    assert "The smallest settling is 1.000, at kp = 0.5" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()  # the reference gain moves no pole
+    assert "The smallest settling is 1.000, at kp = 0.5 and reference_gain = 0.5, and in 1 other cell" in page
 
 
 def test_refusals_are_counted_with_their_reasons(tmp_path):

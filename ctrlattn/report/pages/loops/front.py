@@ -55,8 +55,8 @@ def _stable(material: Material, numbers: Mapping[str, Any]) -> str:
         else f"Of {of} compared, none is stable on every recorded mode."
     )
     rest = [f"{name} leaves {percent(share)}" for name, share in worst.items() if share > 0]
-    where = "of the modes" if len(material.networks) == 1 else "of the modes of the network that suits it least"
-    return said + (f" {'; '.join(rest)} {where}." if rest else "")
+    where = "" if len(material.networks) == 1 else "On the network that suits it least, "
+    return said + (f" {where}{'; '.join([f'{rest[0]} of the modes unstable', *rest[1:]])}." if rest else "")
 
 
 def _would(material: Material, numbers: Mapping[str, Any]) -> str:
@@ -107,4 +107,4 @@ def _line(name: str, loop: Any) -> str:
             head if "<-" in rest or not rest else f"{head}: {rest}".replace("v_0", "x₀")
         )  # the equation stands beside
     reason = why_not_linear(loop)
-    return "a loop from a configuration" + (f"; {reason}" if reason else "")
+    return "a loop of your own" + (f"; {reason}" if reason else "")

@@ -11,7 +11,7 @@ from ctrlattn.linear.mode_polynomial import BAND
 from ctrlattn.report.pages.loops.average_mode import HORIZON, mode_metrics, step_response
 from ctrlattn.report.pages.loops.material import Material
 from ctrlattn.report.section import Picture, Section, Table
-from ctrlattn.report.words import layers_until, listed, number
+from ctrlattn.report.words import count, layers_until, listed, number
 
 TOLERATED = 0.05  # an error below this share of the reference counts as reaching it
 CAVEAT = (
@@ -103,7 +103,8 @@ def _title(metrics: dict[str, StepMetrics]) -> str:
     if not near:
         return "No law brings the average mode to its reference"
     if len(near) == len(metrics):
-        return "Every law brings the average mode to its reference"
+        slowest = max(metrics.values(), key=lambda m: m.settling).settling
+        return f"Every law brings the average mode to its reference, the slowest within {count(int(slowest), 'layer')}"
     return f"Only {listed(near)} {'brings' if len(near) == 1 else 'bring'} the average mode to its reference"
 
 
