@@ -1,7 +1,7 @@
 """value(x, y) as a map, value(x) as a slice: the outputs of a sweep over two axes and along each axis."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,7 +54,13 @@ def value_map(x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int
     mesh = ax.pcolormesh(x.places, y.places, shown, shading="nearest", cmap="viridis", rasterized=True)
     figure_of(ax).colorbar(mesh, ax=ax, label=escape(name))
     if best is not None:
-        look = {"marker": "o", "color": "white", "markeredgecolor": "black", "ms": 6, "linestyle": "none"}
+        look: dict[str, Any] = {
+            "marker": "o",
+            "color": "white",
+            "markeredgecolor": "black",
+            "ms": 6,
+            "linestyle": "none",
+        }
         ax.plot(x.places[best[1]], y.places[best[0]], label="best cell of the sweep", **look)
     if np.ma.is_masked(shown):
         ax.fill_between([], [], color=_EMPTY, label="no finite number")
