@@ -242,14 +242,17 @@ def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
 
 
 def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
-    """The pad id, and how many in a row are pads for certain; None where nothing says which id it is."""
+    """The pad id, and how many in a row are pads for certain; None where nothing says which id it is.
+
+    A tokenizer without a token for padding has padded nothing, whatever id a configuration names by default.
+    """
     tokenizer = checkpoint.tokenizer
+    if tokenizer is None:
+        pad = getattr(checkpoint.model.config.get_text_config(), "pad_token_id", None)
+        return (pad if isinstance(pad, int) else None), 2
     pad = getattr(tokenizer, "pad_token_id", None)
-    if isinstance(pad, int):
-        others = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "cls", "sep", "mask"))
-        return pad, 2 if pad in others else 1
-    pad = getattr(checkpoint.model.config.get_text_config(), "pad_token_id", None)
-    return (pad if isinstance(pad, int) else None), 2
+    others = [getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "unk", "cls", "sep", "mask")]
+    return (pad if isinstance(pad, int) else None), 2 if pad in others else 1
 
 
 def _arrays(checkpoint: Checkpoint, given: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:

@@ -132,6 +132,16 @@ def test_one_token_for_padding_alone_is_a_pad(network):
         evaluate(with_pad(network("llama"), 0, Shared()), [[1, 2, 7, 7], [3, 4, 5, 6]])
 
 
+def test_a_tokenizer_without_a_pad_token_has_padded_nothing(network, whole_words):
+    """A configuration names id 0 by default, which is a word like others there."""
+    ids = [[5, 7, 0, 0], [3, 4, 0, 0]]
+    words = whole_words([f"w{i}" for i in range(8)])
+    assert words.pad_token_id is None
+    with pytest.raises(InputError, match="pad id 0"):
+        evaluate(with_pad(network("llama"), 0), ids)
+    assert evaluate(with_pad(network("llama"), 0, words), ids).tokens == 6
+
+
 def ragged(seed, lengths=(5, 9, 9, 3)):
     rng = np.random.default_rng(seed)
     return [rng.integers(50, size=n) for n in lengths]
