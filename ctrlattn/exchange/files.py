@@ -14,6 +14,7 @@ import numpy as np
 
 from ctrlattn import __version__
 from ctrlattn.errors import InputError, require_known, shown
+from ctrlattn.exchange.mat import require_arrays
 from ctrlattn.exchange.system import Part, System, as_system, of_parts
 from ctrlattn.files import atomic, utf8
 from ctrlattn.parsing import parse_json
@@ -162,8 +163,10 @@ def _parts_of_mat(path: str | os.PathLike[str], name: str | None) -> dict[str, A
     from scipy.io import loadmat
     from scipy.io.matlab import MatlabOpaque, MatReadError
 
+    data = Path(path).read_bytes()
+    require_arrays(data)
     try:
-        read = loadmat(path)
+        read = loadmat(io.BytesIO(data))
     except NotImplementedError as error:
         raise InputError("this is a MATLAB 7.3 file, which is HDF5: write it with save(..., '-v7')") from error
     except (*_DAMAGED, MatReadError) as error:

@@ -176,6 +176,9 @@ def of_parts(parts: Mapping[str, Any], name: str) -> System:
     >>> of_parts({"z": [], "p": [0.5], "k": 2.0, "Ts": 1}, "G").response([0.0]).item()
     (4+0j)
     """
+    if not any(all(key in parts for key in form) for form in ("ABCD", ("num", "den"), "zpk")):
+        names_there = ", ".join(parts) or "nothing"
+        raise InputError(f"{name}: a system has A, B, C, D, or num and den, or z, p and k; got {names_there}")
     times = [key for key in _TIMES if parts.get(key) is not None]
     if not times:
         raise InputError(f"{name}: the sampling time is missing: give dt (or Ts), 1 for one sample a layer")
@@ -187,13 +190,11 @@ def of_parts(parts: Mapping[str, Any], name: str) -> System:
         return System(parts["A"], parts["B"], parts["C"], parts["D"], dt=dt, name=name, **names)
     if "num" in parts and "den" in parts:
         matrices = _of_fraction(parts["num"], parts["den"])
-    elif all(key in parts for key in "zpk"):
+    else:
         if np.size(parts["k"]) != 1:
             raise InputError(f"{name}: k must be one number, since zeros and poles are of one input and one output")
         a, b, c, d = cascade_of_roots(parts["z"], parts["p"], np.asarray(parts["k"]).item())
         matrices = (a, b[:, None], c[None, :], np.atleast_2d(d))
-    else:
-        raise InputError(f"{name}: a system has A, B, C, D, or num and den, or z, p and k; got {', '.join(parts)}")
     A, B, C, D = matrices
     return System(A, B, C, D, dt=dt, name=name, **names)
 

@@ -78,6 +78,7 @@ def test_what_other_tools_put_into_a_mat(tmp_path):
         ({"num": [1.0], "den": [1.0, 1.0], "Ts": 0}, r"a\.mat: the system is continuous \(its sampling time is 0\)"),
         ({"A": 0.5, "B": 1.0, "C": 1.0, "D": 0.0}, "the sampling time is missing"),
         ({"x": 1.0, "Ts": 1}, "a system has A, B, C, D"),
+        ({"x": 1.0}, "a system has A, B, C, D, or num and den, or z, p and k; got x"),
         ({"A": np.eye(2), "B": 1.0, "C": 1.0, "D": 0.0, "dt": 1}, "A, B, C, D must be"),
         ({"A": "text", "B": 1.0, "C": 1.0, "D": 0.0, "dt": 1}, "A must be numbers"),
         ({"z": [], "p": [0.5], "k": [1.0, 2.0], "dt": 1}, "k must be one number"),
