@@ -186,7 +186,10 @@ def _of_hook(hook: Any) -> dict[str, Any]:
 def _of_sae_lens(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
     about = _json(folder / "cfg.json")
     old = about.get("activation_fn_str", about.get("activation_fn", "relu"))  # SAELens before 6 had TopK as standard
-    kind = require_known("architecture of SAELens", about.get("architecture", "standard"), ARCHITECTURES)
+    where = f"({folder / 'cfg.json'})"
+    kind = require_known(f"architecture of SAELens {where}", about.get("architecture", "standard"), ARCHITECTURES)
+    if kind == "standard":
+        require_known(f"activation of SAELens {where}", old, ("relu", "topk"))
     kind = "topk" if kind == "standard" and old == "topk" else kind
     tensors, _ = read_tensors(folder / "sae_weights.safetensors")
     for key, plain in (("normalize_activations", "none"), ("reshape_activations", "none")):
@@ -210,7 +213,7 @@ def _of_dictionary_learning(folder: Path) -> tuple[Dictionary, dict[str, Any]]:
     trainer = _json(folder / "config.json").get("trainer")
     if not isinstance(trainer, dict):
         raise InputError(f"{folder / 'config.json'}: it has no trainer, which names the class of the dictionary")
-    kind = require_known("class of dictionary_learning", trainer.get("dict_class"), CLASSES)
+    kind = require_known(f"class of dictionary_learning ({folder / 'config.json'})", trainer.get("dict_class"), CLASSES)
     try:
         tensors = torch.load(folder / "ae.pt", map_location="cpu", weights_only=True)
         tensors = {str(name): torch.as_tensor(value) for name, value in tensors.items()}
@@ -278,6 +281,9 @@ def _made(
             f"{path}: a dictionary has W_enc, W_dec, b_enc, b_dec and perhaps threshold; "
             + (f"{', '.join(missing)} is missing" if missing else f"{', '.join(others)} has no equal here")
         )
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{path}: {name} must be real floating-point numbers, got {tensor.dtype}")
     W_enc, W_dec, b_enc, b_dec = (tensors[name].double() for name in _NEEDED)
     if (
         W_dec.ndim != 2
@@ -319,7 +325,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with utf8(path):
-        about = parse_json(path.read_text(encoding="utf-8"), path.name)
+        about = parse_json(path.read_text(encoding="utf-8"), path)
     if not isinstance(about, dict):
         raise InputError(f"{path}: it must be a table of settings")
     return about

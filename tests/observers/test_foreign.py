@@ -162,7 +162,8 @@ def test_measures_take_a_foreign_dictionary(tmp_path):
 @pytest.mark.parametrize(
     ("about", "change", "words"),
     [
-        ({"architecture": "gated"}, {}, "unknown architecture of SAELens 'gated': known are standard, topk, jumprelu"),
+        ({"architecture": "gated"}, {}, r"SAELens \(.*cfg.json\) 'gated': known are standard, topk, jump"),
+        ({"activation_fn": "tanh-relu"}, {}, r"activation of SAELens \(.*cfg.json\) 'tanh-relu': did you mean 'relu'"),
         ({"architecture": "topk"}, {}, "k must be a whole number"),
         ({"normalize_activations": "layer_norm"}, {}, "normalize_activations = 'layer_norm' changes each signal"),
         ({"reshape_activations": "hook_z"}, {}, "reshape_activations = 'hook_z'"),
@@ -171,6 +172,7 @@ def test_measures_take_a_foreign_dictionary(tmp_path):
         ({}, {"r_mag": torch.ones(3)}, "r_mag has no equal here"),
         ({}, {"b_dec": torch.ones(3)}, r"are expected, got W_enc \(6, 15\)"),
         ({}, {"b_dec": torch.full((D,), torch.nan)}, "must be finite"),
+        ({}, {"b_dec": torch.ones(D) * 1j}, "b_dec must be real floating-point numbers, got torch.complex64"),
     ],
 )
 def test_what_is_no_dictionary_of_ours(about, change, words, tmp_path):
@@ -193,7 +195,7 @@ def test_files_that_hold_no_dictionary(tmp_path):
         with pytest.raises(InputError, match=words):
             read(tmp_path / name)
     for trainer, words in (
-        ({"dict_class": "GatedAutoEncoder"}, "unknown class of dictionary_learning 'GatedAutoEncoder'"),
+        ({"dict_class": "GatedAutoEncoder"}, r"class of dictionary_learning \(.*config.json\) 'GatedAuto"),
         ({"dict_class": "AutoEncoder"}, "no weights that can be read"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer}))
