@@ -17,6 +17,7 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 1
 _MATRIX, _COMPRESSED, _INT32, _UINT32 = 14, 15, 5, 6
 _CELL, _STRUCT, _OBJECT, _TEXT, _SPARSE = 1, 2, 3, 4, 5
 _NUMBERS = range(6, 16)
+_FUNCTION, _OPAQUE = 16, 17
 _COMPLEX = 0x800
 _DEEPEST = 32  # cells in cells; scipy calls itself for each
 
@@ -89,8 +90,10 @@ def _require_array(array: Element, order: str, depth: int) -> None:
         raise _damaged("an array has no flags")
     word = struct.unpack(f"{order}II", flags.content)[0]
     kind, is_complex = word & 0xFF, bool(word & _COMPLEX)
-    if kind > _NUMBERS[-1]:
-        return  # functions and objects of MATLAB have other parts
+    if kind in (_FUNCTION, _OPAQUE):
+        return  # they have other parts, and no system is among them
+    if kind not in (_CELL, _STRUCT, _OBJECT, _TEXT, _SPARSE, *_NUMBERS):
+        raise _damaged(f"an array has the unknown class {kind}")
     if len(parts) < 2 or parts[0].kind != _INT32 or len(parts[0].content) % 4:
         raise _damaged("an array has no dimensions and name")
     shape = struct.unpack(f"{order}{len(parts[0].content) // 4}i", parts[0].content)

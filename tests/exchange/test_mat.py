@@ -56,6 +56,8 @@ def test_files_of_level_4_pass():
         (163, 255, "no dimensions"),
         (FLAGS, 1, "another number of arrays"),
         (FLAGS, 2, "no fields"),
+        (FLAGS, 0, "the unknown class 0"),
+        (FLAGS, 18, "the unknown class 18"),
     ],
 )
 def test_an_array_that_is_not_what_it_says(at, value, words, tmp_path):
