@@ -15,7 +15,7 @@ from typing import Any
 
 from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
-from ctrlattn.checkpoints.network.foreign import foreign
+from ctrlattn.checkpoints.network.foreign import foreign, foreign_tokenizer
 from ctrlattn.checkpoints.network.gguf import Configuration, configuration
 from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
 from ctrlattn.checkpoints.network.headers import GGUFHeader, gguf_header, weight_shapes
@@ -154,12 +154,14 @@ class Description:
         beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
         if self.reads_images or not beside:
             return None
+        options = where(self.gguf, allow_download=self.allow_download)
         with foreign(self.source):
             made = self.gguf_configuration
             read = None if made is None else gguf_tokenizer(Path(self.folder) / str(self.gguf), made)
-            return read or transformers.AutoTokenizer.from_pretrained(
-                self.name, **where(self.gguf, allow_download=self.allow_download)
-            )
+            if read or self.gguf is not None:
+                return read or transformers.AutoTokenizer.from_pretrained(self.name, **options)
+        with foreign_tokenizer(self.source, Path(self.folder)):
+            return transformers.AutoTokenizer.from_pretrained(self.name, **options)
 
 
 def describe(

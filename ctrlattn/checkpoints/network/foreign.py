@@ -1,7 +1,9 @@
 """Whatever another library raises on the files of a network, as one line: what it is, and what to do."""
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ctrlattn.errors import InputError
@@ -23,6 +25,47 @@ def foreign(source: Any) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{source}: cannot load this checkpoint: {_reason(error)}") from error
+
+
+@contextmanager
+def foreign_tokenizer(source: Any, folder: Path) -> Iterator[None]:
+    """`foreign` for a tokenizer, where a SentencePiece model is named as such.
+
+    What transformers cannot read as SentencePiece it takes for a file of tiktoken, and its error speaks of that.
+    """
+    try:
+        with foreign(source):
+            yield
+    except InputError as error:
+        models = [path for path in sorted(folder.glob("*.model")) if _is_protobuf(path)]
+        if not models or (folder / "tokenizer.json").is_file():
+            raise
+        reason = (
+            "a SentencePiece model that is damaged" if _reads_sentencepiece()
+            else "a SentencePiece model: pip install -U sentencepiece protobuf, or save a tokenizer.json beside it"
+        )  # fmt: skip
+        raise InputError(
+            f"{source}: cannot load this checkpoint: its tokenizer {models[0].name} is {reason}"
+        ) from error
+
+
+def _is_protobuf(path: Path) -> bool:
+    """Field 1 stands first, with its length; a file of tiktoken begins with a letter or digit of base64."""
+    with path.open("rb") as file:
+        return file.read(1) == b"\n"
+
+
+def _reads_sentencepiece() -> bool:
+    """Whether what transformers reads it with is there, in releases that fit each other."""
+    try:
+        runtime = importlib.import_module("google.protobuf.runtime_version")
+    except ImportError:
+        return False
+    try:
+        importlib.import_module("sentencepiece.sentencepiece_model_pb2")
+    except (ImportError, TypeError, runtime.VersionError):  # TypeError: made for a protobuf that is far older
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:
