@@ -182,12 +182,12 @@ def legend(ax: Axes, **options: Any) -> None:
 
 
 @themed
-def save(drawn: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Path]:
+def save(figure: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Write path.png and path.svg, each whole or not at all; equal figures give equal files.
 
     Parameters
     ----------
-    drawn : matplotlib figure or axes
+    figure : matplotlib figure or axes
         What a function of `plots` returns. Axes stand for the figure around them.
     path : path without suffix
 
@@ -206,9 +206,10 @@ def save(drawn: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Path
     >>> [p.suffix for p in save(Figure((2, 2)), tempfile.mkdtemp() + "/empty")]
     ['.png', '.svg']
     """
-    figure = figure_of(drawn) if isinstance(drawn, Axes) else drawn
+    if isinstance(figure, Axes):
+        figure = figure_of(figure)
     if not isinstance(figure, Figure):
-        raise InputTypeError(f"save takes a figure or axes, as the functions of plots return them, got {drawn!r}")
+        raise InputTypeError(f"save takes a figure or axes, as the functions of plots return them, got {figure!r}")
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
     solve_layout(figure)
     with atomic(png) as temporary:
