@@ -1,6 +1,7 @@
 """Whatever another library raises on the files of a network, as one line: what it is, and what to do."""
 
 import importlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,15 @@ def _reason(error: Exception) -> str:
             "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
             "allow_download=True, --allow-download on the command line, fetches it"
         )
+    unknown = re.search(r"model type `(.*?)` but Transformers does not recognize", text)
+    if unknown:
+        return (
+            f"the installed transformers has no architecture {unknown[1]!r}, its model_type in config.json; every "
+            "network that it has is tried, docs/families.md lists those that were measured, and a torch module of your "
+            "own can be given in place of a path"
+        )
+    if "Unrecognized model in" in text:
+        return 'config.json has no model_type, which names the architecture, such as "gpt2" or "llama"'
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."
     if isinstance(error, ImportError):
         return f"it needs a package that is not installed: {text}"

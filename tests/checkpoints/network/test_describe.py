@@ -1,6 +1,7 @@
 """Describe: what a source is, from its configuration and headers alone; no weight is read."""
 
 import json
+import re
 
 import pytest
 
@@ -139,3 +140,17 @@ def test_a_configuration_without_words_is_refused_before_torch_warns_of_it(tmp_p
     path.write_text(path.read_text(encoding="utf-8").replace('"vocab_size": 9', '"vocab_size": 0'), encoding="utf-8")
     with pytest.raises(InputError, match="says that the vocabulary has 0 words"):
         describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ({"model_type": "no_such"}, "has no architecture 'no_such', its model_type in config.json; .*docs/families.md"),
+        ({}, 'config.json has no model_type, which names the architecture, such as "gpt2" or "llama"$'),
+    ],
+)
+def test_an_unknown_architecture_is_told_what_is_supported(configuration, words, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    with pytest.raises(InputError, match=rf"^{re.escape(str(tmp_path))}: cannot load this checkpoint: .*{words}"):
+        describe(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
