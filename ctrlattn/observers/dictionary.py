@@ -157,6 +157,8 @@ class Dictionary(torch.nn.Module):
 
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """The signal x̂ that the codes z (..., features) reconstruct."""
+        if z.shape[-1] != self.features:
+            raise InputError(f"the dictionary has {self.features} features, got codes of {z.shape[-1]}")
         return self.unscaled(z @ self.decoder + self.bias)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
@@ -208,8 +210,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Dictionary, dict[str, Any]]:
     tensors, metadata = read_tensors(path)
     try:
         about = parse_json(metadata["observer"], "observer")
-        if about["format"] != FORMAT:
-            raise InputError(about["format"])
+        if not isinstance(about, dict) or about["format"] != FORMAT or not isinstance(about["facts"], dict):
+            raise InputError("what save writes beside the weights is not there")
         features, width = tensors["decoder"].shape
         dictionary = Dictionary(width, features, k=about["k"])
         if "jump" in tensors:

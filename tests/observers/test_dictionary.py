@@ -9,7 +9,9 @@ pytest.importorskip("safetensors")
 
 from torch.nn.functional import normalize  # noqa: E402  (after the skip)
 
+from ctrlattn.errors import InputError  # noqa: E402
 from ctrlattn.observers import Dictionary, Settings, Training, load, save, train  # noqa: E402
+from ctrlattn.observers.dictionary import FORMAT  # noqa: E402
 
 WIDTH, TRUE, PRESENT = 32, 64, 3
 
@@ -98,3 +100,23 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
 def test_bad_input_is_told(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "change", [{"facts": None}, {"facts": [1]}, {"format": "x"}, {"k": "3"}, {"k": -1}, {"format": None}, None]
+)
+def test_a_file_whose_description_is_damaged(change, tmp_path):
+    """A value of None stands for a name that is not there."""
+    from safetensors.torch import save_file
+
+    about = {"format": FORMAT, "k": None, "facts": {"layer": 1}}
+    text = [1] if change is None else {key: value for key, value in {**about, **change}.items() if value is not None}
+    dictionary = Dictionary(3, 6)
+    save_file(dict(dictionary.state_dict()), tmp_path / "a.safetensors", {"observer": json.dumps(text)})
+    with pytest.raises(InputError, match=r"^.*a\.safetensors: no dictionary of observers\.save in this file$"):
+        load(tmp_path / "a.safetensors")
+
+
+def test_codes_of_another_number_of_features():
+    with pytest.raises(InputError, match="the dictionary has 6 features, got codes of 5"):
+        Dictionary(3, 6).decode(torch.ones(2, 5))
