@@ -109,12 +109,14 @@ def test_a_file_whose_description_is_damaged(change, tmp_path):
     """A value of None stands for a name that is not there."""
     from safetensors.torch import save_file
 
-    about = {"format": FORMAT, "k": None, "facts": {"layer": 1}}
+    about = {"format": FORMAT, "k": 2, "facts": {"layer": 1}}
     text = [1] if change is None else {key: value for key, value in {**about, **change}.items() if value is not None}
-    dictionary = Dictionary(3, 6)
-    save_file(dict(dictionary.state_dict()), tmp_path / "a.safetensors", {"observer": json.dumps(text)})
+    weights, path = dict(Dictionary(3, 6, k=2).state_dict()), tmp_path / "a.safetensors"
+    save_file(weights, path, {"observer": json.dumps(about)})
+    assert load(path)[1] == {"layer": 1}
+    save_file(weights, path, {"observer": json.dumps(text)})
     with pytest.raises(InputError, match=r"^.*a\.safetensors: no dictionary of observers\.save in this file$"):
-        load(tmp_path / "a.safetensors")
+        load(path)
 
 
 def test_codes_of_another_number_of_features():
