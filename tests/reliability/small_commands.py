@@ -10,12 +10,14 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 WORDS = [f"w{i}" for i in range(40)]
 _SPACE = 3 << 30  # bytes that a process may have beyond those that it is born with
@@ -116,6 +118,8 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
     code = 70
     try:
         os.setsid()
+        # The lock of progress bars is shared with every fork: one that was killed with it left the tests waiting for ever.
+        tqdm.set_lock(threading.RLock())
         for stream, suffix in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(f"{said}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", line_buffering=True)
