@@ -118,7 +118,7 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
     code = 70
     try:
         os.setsid()
-        # The lock of progress bars is shared with every fork: one that was killed with it left the tests waiting for ever.
+        # Forks share the lock of progress bars: one that was killed with it left the tests waiting for ever.
         tqdm.set_lock(threading.RLock())
         for stream, suffix in ((1, ".out"), (2, ".err")):
             os.dup2(os.open(f"{said}{suffix}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
