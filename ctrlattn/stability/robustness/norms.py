@@ -210,7 +210,8 @@ def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
         if higher <= level:
             residual = _residual(g, frequency, value)
             level = value * (1 + 2 * max(tol, residual))
-            if step == 0 and len(g.a) > _BOTH and is_well_conditioned(g, level):
+            # In continuous time the condition says nothing of frequencies that lie many decades apart.
+            if step == 0 and len(g.a) > _BOTH and not g.continuous and is_well_conditioned(g, level):
                 return PeakGain(value, frequency, level, residual)
             higher, where = _above(g, response, level, pencil_crossings)
         if higher <= level:

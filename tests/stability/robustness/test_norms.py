@@ -384,3 +384,16 @@ def test_the_climb_ends_at_the_top_between_two_samples(damping):
     value, where = norms.climbed(BoundaryTransfer(*g[:4], g.continuous), w)
     assert_allclose(value, 1 / (2 * damping * np.sqrt(1 - damping**2)), rtol=1e-9)
     assert_allclose(where, np.sqrt(1 - 2 * damping**2), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("continuous", "asked"), [(True, True), (False, False)])
+def test_a_climbed_peak_of_many_states_is_confirmed_twice_in_continuous_time(monkeypatch, continuous, asked):
+    """Pairs of poles many decades apart hid a higher peak from one eigenvalue problem alone."""
+    pole = -1.0 if continuous else 0.5
+    a = np.diag(np.linspace(0.9, 1.1, 14)) * pole
+    calls = []
+    pencil = norms.pencil_crossings
+    monkeypatch.setattr(norms, "pencil_crossings", lambda *given: calls.append(1) or pencil(*given))
+    peak = peak_gain((a, np.eye(14)[:, :1], np.eye(14)[:1], [[0.0]]), continuous=continuous)
+    assert peak.value == pytest.approx(1 / abs(a[0, 0]) if continuous else 1 / (1 - a[0, 0]))
+    assert bool(calls) == asked
