@@ -13,6 +13,7 @@ import numpy as np
 
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
+from ctrlattn.linear.boundary import growth
 from ctrlattn.linear.lapack import eigenvalues, frobenius, solved_on_both_sides
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.scaling import scaled, times_power
@@ -35,6 +36,8 @@ _EPS = float(np.finfo(float).eps)
 _LARGEST = 1000
 _STEPS = 60
 _BOTH = 12  # states up to which both eigenvalue problems are solved, however good the condition of the first
+_CROWDED = 100  # distances from the boundary within which two resonances are one band
+_RESOLVED = 100  # last digits of |A| within which a distance from the boundary is rounding
 _LOST = 1e-6  # a peak gain that rounding changes by more is refused
 _NOISY = 4
 _CLIMBS = 4
@@ -147,7 +150,7 @@ def peak_gain(system: Any, *, tol: float = 1e-9, continuous: bool = False) -> Pe
 
     The level is tested by two eigenvalue problems, beyond 12 states by one where that is well conditioned, and on a
     grid about the poles; at the frequency the response is computed a second time, and `residual` says what rounding of
-    A may change there.
+    A may change there. Resonances that crowd in a band which rounding of A does not resolve are refused.
 
     Parameters
     ----------
@@ -196,6 +199,7 @@ def largest_gain(g: Realization, frequency: float) -> float:
 
 def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
     """Up from the best of a grid, until no eigenvalue problem shows a higher point."""
+    _require_resolved(g, poles)
     response = BoundaryTransfer(*g[:4], g.continuous)
     grid = pole_grid(g, poles)
     value, frequency = highest_point(response, distinct(np.abs(grid) if g.real() else grid))
@@ -218,6 +222,28 @@ def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
             return PeakGain(value, frequency, level, residual)
         value, frequency = higher, where
     raise ArithmeticError("the level sets do not close in on the peak: rescale the system")
+
+
+def _require_resolved(g: Realization, poles: np.ndarray) -> None:
+    """Raise ArithmeticError where resonances crowd in a band so narrow that both eigenvalue problems round it away.
+
+    A resonance that stands alone has its peak on the grid; between several the peak may be anywhere, and a band that is
+    narrower than the last digits of |A| has no crossing that the eigenvalue problems see.
+    """
+    distance = np.abs(growth(poles, g.continuous))
+    frequency = poles.imag if g.continuous else np.angle(poles)
+    order = np.argsort(frequency)
+    frequency, distance = frequency[order], distance[order]
+    near = np.diff(frequency) < _CROWDED * (distance[1:] + distance[:-1])
+    thin = np.minimum(distance[1:], distance[:-1]) < _RESOLVED * _EPS * frobenius(g.a)
+    inside = (frequency[1:] * frequency[:-1] > 0) & (np.abs(frequency[1:]) < (np.inf if g.continuous else np.pi))
+    crowd = np.flatnonzero(near & thin & inside)  # an end of the axis is a point of the grid
+    if len(crowd):
+        raise ArithmeticError(
+            f"the peak gain is lost: near {abs(frequency[crowd[0]]):.3g} (scaled) several lightly damped poles share a "
+            "band that rounding of A does not resolve beside its largest entries. Give slow and fast parts as systems "
+            "of their own"
+        )
 
 
 def _above(g: Realization, response: BoundaryTransfer, level: float, crossings_of: Any) -> tuple[float, float]:

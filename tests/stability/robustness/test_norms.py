@@ -397,3 +397,67 @@ def test_a_climbed_peak_of_many_states_is_confirmed_twice_in_continuous_time(mon
     peak = peak_gain((a, np.eye(14)[:, :1], np.eye(14)[:1], [[0.0]]), continuous=continuous)
     assert peak.value == pytest.approx(1 / abs(a[0, 0]) if continuous else 1 / (1 - a[0, 0]))
     assert bool(calls) == asked
+
+
+def crowded(rng, slow, damping):
+    """Two clusters of three light pairs at slow frequencies, two fast pairs, and the highest of a dense grid."""
+    pairs = [
+        (base * (1 + damping * rng.uniform(-1.5, 1.5)), damping * rng.uniform(0.5, 1.5), damping)
+        for base in (slow, slow * rng.uniform(3, 30))
+        for _ in range(3)
+    ]
+    pairs += [(10 ** rng.uniform(1, 5), light := 10 ** rng.uniform(-6, -0.3), light) for _ in range(2)]
+    n = 2 * len(pairs)
+    a, b, c = np.zeros((n, n)), np.zeros((n, 1)), np.zeros((1, n))
+    for i, (w, light, share) in enumerate(pairs):
+        a[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[-light * w, w], [-w, -light * w]]
+        b[2 * i, 0], c[0, 2 * i] = np.sqrt(w), share * np.sqrt(w)
+    grid = 1j * np.concatenate([w * (1 + light * np.linspace(-3, 3, 1501)) for w, light, _ in pairs[:6]])
+    dense = sum(share * w * (grid + light * w) / ((grid + light * w) ** 2 + w * w) for w, light, share in pairs)
+    return (a, b, c, np.zeros((1, 1))), float(np.abs(dense).max())
+
+
+@pytest.mark.parametrize("slow", [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2])
+def test_no_resonance_among_fast_and_slow_ones_is_missed_in_silence(slow):
+    """`upper` was up to 4e-3 too small where clusters were narrower than the last digits of A."""
+    rng = np.random.default_rng(9)
+    answered = 0
+    for damping in 10 ** rng.uniform(-8, -2, 40):
+        system, highest = crowded(rng, slow, damping)
+        with contextlib.suppress(ArithmeticError):  # said, not wrong
+            peak = peak_gain(system, continuous=True)
+            assert peak.upper * (1 + 1e-9) >= highest
+            answered += 1
+    assert answered >= {1e-2: 30, 1e-4: 12}.get(slow, 0)
+
+
+@pytest.mark.parametrize("continuous", [True, False])
+def test_a_cluster_of_light_resonances_alone_is_answered(continuous):
+    """Nothing else has larger entries: rounding resolves the band."""
+    damping = 1e-6
+    a = np.zeros((6, 6))
+    for i, w in enumerate((1.0, 1 + damping, 1 + 2 * damping)):
+        a[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[-damping, w], [-w, -damping]]
+    b = np.array([[1.0, 0, 1, 0, 1, 0]]).T
+    if not continuous:
+        poles = np.array([1.0, 1 + damping, 1 + 2 * damping])
+        for i, w in enumerate(poles):
+            turn = np.array([[np.cos(w), np.sin(w)], [-np.sin(w), np.cos(w)]])
+            a[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = (1 - damping) * turn
+    peak = peak_gain((a, b, b.T, [[0.0]]), continuous=continuous)
+    w = 1 + damping * np.linspace(-5, 7, 20001)
+    z = 1j * w if continuous else np.exp(1j * w)
+    dense = np.abs((b.T @ np.linalg.solve(z[:, None, None] * np.eye(6) - a, b))[:, 0, 0])
+    assert peak.upper * (1 + 1e-8) >= dense.max() >= peak.value * (1 - 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("apart", "distance", "refused"), [(190, 1e-12, True), (210, 1e-12, False), (190, 1e-8, False)]
+)
+def test_where_a_crowd_is_too_narrow(apart, distance, refused):
+    """Two resonances share a band within 100 distances of both; 100 last digits of |A| = 1e3 are 2e-11."""
+    g = realization((np.diag([1e3, 0.0]), np.eye(2), np.eye(2), np.zeros((2, 2))), "peak", continuous=True)
+    up = np.array([1.0, 1.0 + apart * distance]) * 1j - distance
+    poles = np.concatenate([up, up.conj(), [-distance, -2 * distance]])  # two real ones peak at w = 0, on the grid
+    with pytest.raises(ArithmeticError, match="does not resolve") if refused else contextlib.nullcontext():
+        norms._require_resolved(g, poles)
