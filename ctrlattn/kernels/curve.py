@@ -16,9 +16,7 @@ _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
 _PARTS = 4  # of each side of a dip, to see the lowest of several
 _SAME = 1e-9  # relative distance of two points that are one
-_SECTIONS = (
-    36  # each leaves .62 of a bracket; the distance is flat at its least, so that half the digits of w are enough
-)
+_SECTIONS = 36  # each leaves .62 of a bracket; half the digits of w are enough, the distance being flat at its least
 _GOLDEN = (3 - 5**0.5) / 2
 
 

@@ -43,7 +43,7 @@ def eigenvalues(a: np.ndarray) -> np.ndarray:
 
 
 def singular_values(a: np.ndarray) -> np.ndarray:
-    """Singular values of a finite matrix with rows and columns, descending.
+    """Singular values of a finite matrix, descending; none of an empty one.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def singular_values(a: np.ndarray) -> np.ndarray:
     >>> singular_values(np.array([[0.0, 2.0], [1.0, 0.0]])).tolist()
     [2.0, 1.0]
     """
-    return _decomposed(a, 0)[1]
+    return _decomposed(a, 0)[1] if a.size else np.zeros(0)
 
 
 def singular_vectors(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

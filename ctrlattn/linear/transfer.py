@@ -4,7 +4,6 @@ Near z = 1 the difference e^{iw} - 1 is computed without cancelling, and A - I i
 cluster of poles near z = 1 keeps the digits that zI - A loses. The same holds at z = -1.
 """
 
-import cmath
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -156,11 +155,9 @@ def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[compl
     """
     if continuous:
         return 1j * frequency, a
-    centre = 1.0 if math.cos(frequency) >= 0 else -1.0
-    turned = frequency if centre > 0 else frequency - math.copysign(math.pi, frequency)
-    # e^{iw} - 1 = 2 i sin(w/2) e^{iw/2}
-    point = 2j * math.sin(turned / 2) * cmath.exp(0.5j * turned)
-    return centre * point, a - centre * np.eye(len(a))
+    w = np.array([frequency])
+    centre = float(_centre(w)[0])
+    return complex(_points(w, centre)[0]), a - centre * np.eye(len(a))
 
 
 def _centre(w: np.ndarray) -> np.ndarray:
