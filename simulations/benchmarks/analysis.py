@@ -10,13 +10,12 @@ checkout and the largest difference between what the two have measured, as a sha
 """
 
 import json
-import random
 import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hashing import source
+from hashing import random_text, source
 from machine import describe
 from paired import in_threads, median_ms, parser_of, write
 
@@ -104,9 +103,7 @@ def main() -> None:
     small, rows = arguments.once, []
     with TemporaryDirectory() as folder:
         stage = Path(folder)
-        draw = random.Random(0)
-        words = " ".join(f"w{draw.randrange(200)}" for _ in range(400))
-        (stage / "text.txt").write_text(words, encoding="utf-8")
+        random_text(stage / "text.txt", 400)
         tokens, samples = (16, 1) if small else (64, arguments.samples)
         what = "2 layers of width 32" if small else f"{arguments.layers} layers as wide as SmolLM2-135M"
         network = source(stage / "network", small, "float32", None if small else arguments.layers)

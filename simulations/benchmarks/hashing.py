@@ -49,6 +49,13 @@ def source(folder: Path, small: bool, dtype: str, layers: int | None = None) -> 
     return folder
 
 
+def random_text(path: Path, words: int) -> Path:
+    """A file of random words that the tokenizer of `source` knows."""
+    draw = random.Random(0)
+    path.write_text(" ".join(f"w{draw.randrange(200)}" for _ in range(words)), encoding="utf-8")
+    return path
+
+
 def commands(small: bool) -> dict[str, list[str]]:
     """Options of the commands by the words of their rows."""
     read, calibrated, window = (16, 240, 12) if small else (256, 1280, 128)
@@ -114,9 +121,7 @@ def main() -> None:
     small, rows = arguments.once, []
     with TemporaryDirectory() as folder:
         stage = Path(folder)
-        draw = random.Random(0)
-        words = " ".join(f"w{draw.randrange(200)}" for _ in range(4000))
-        (stage / "text.txt").write_text(words, encoding="utf-8")
+        random_text(stage / "text.txt", 4000)
         size = "in small" if small else "the size of SmolLM2-135M"
         for dtype in ("bfloat16", "float32"):
             network = str(source(stage / dtype, small, dtype))
