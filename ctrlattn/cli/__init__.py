@@ -25,6 +25,7 @@ from ctrlattn.cli.terminal import (
     silence,
     spoken,
     stop_on_signals,
+    tell,
     told,
 )
 
@@ -73,7 +74,7 @@ def main() -> None:
             app(args=arguments)
     except Stopped as stop:
         with suppress(OSError):  # stderr may be closed too
-            typer.echo(f"ctrlattn: {stop}", err=True)
+            tell(str(stop))
         gc.freeze()  # Python would visit every object of torch once more: a second of work, and more on a busy machine
         raise SystemExit(stop.code) from None
     except SystemExit as end:

@@ -28,6 +28,7 @@ from ctrlattn.progress import noticed_by
 
 _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE}
 
+_LINE_START = "\r\x1b[2K"  # to the first column of a terminal, and the line is empty
 _STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 _LATER = 0.05  # seconds after which a signal that was lost is raised once more
 _VOLUME = ContextVar("volume", default="normal")  # of this run of the command line, and of no other
@@ -58,8 +59,13 @@ def told(error: Exception) -> bool:
     """Whether the user can mend an error, which is then told in one line."""
     mendable = isinstance(error, InputError) or (isinstance(error, OSError) and _concerns_a_file(error))
     if mendable:
-        typer.echo(f"ctrlattn: {one_line(error)}", err=True)
+        tell(one_line(error))
     return mendable
+
+
+def tell(text: str) -> None:
+    """A line on stderr; on a terminal it takes the place of a progress bar that was under way."""
+    typer.echo(f"{_LINE_START if sys.stderr.isatty() else ''}ctrlattn: {text}", err=True)
 
 
 def silence() -> None:
@@ -170,12 +176,10 @@ def report_bug(error: Exception, arguments: list[str]) -> None:
     """Print to stderr what to report, after the traceback where --debug is among the arguments."""
     if "--debug" in arguments:
         typer.echo("".join(traceback.format_exception(error)), err=True)
-    typer.echo(
-        f"ctrlattn: this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: "
-        f"{one_line(error)}\n"
+    tell(
+        f"this is a bug of ctrlattn {__version__}, not of your input: {type(error).__name__}: {one_line(error)}\n"
         f"Please report it with the command: ctrlattn {written_out(shlex.join(arguments))}\n"
-        + ("" if "--debug" in arguments else "Run it again with --debug for the traceback."),
-        err=True,
+        + ("" if "--debug" in arguments else "Run it again with --debug for the traceback.")
     )
 
 
@@ -282,7 +286,7 @@ def print_json(facts: Any) -> None:
 def say(text: str) -> None:
     """A line on stderr about what goes on; --quiet leaves it out."""
     if _VOLUME.get() != "quiet":
-        typer.echo(f"ctrlattn: {one_line(text)}", err=True)
+        tell(one_line(text))
 
 
 def _say_to_a_person(text: str) -> None:
@@ -324,6 +328,6 @@ def show_progress(step: str, done: int, total: int) -> None:
     clock = f"{time.monotonic() - _BEGAN.get():7.1f} s " if volume == "verbose" else ""
     line = f"ctrlattn {clock}[{bar:<20}] {done}/{total} {one_line(step)}"
     if sys.stderr.isatty():
-        typer.echo(f"\r\x1b[2K{line}", err=True, nl=done == total)
+        typer.echo(f"{_LINE_START}{line}", err=True, nl=done == total)
     else:
         typer.echo(line, err=True)

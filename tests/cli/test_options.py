@@ -1,6 +1,8 @@
 """Words of --help, gains in place of a file, completion, and how much is said."""
 
 import re
+import signal
+import sys
 
 import numpy as np
 import pytest
@@ -117,6 +119,28 @@ def test_quiet_leaves_out_steps_and_not_errors(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main()
     assert "unknown preset" in capsys.readouterr().err
+
+
+def test_on_a_terminal_a_line_takes_the_place_of_a_bar_that_is_under_way(monkeypatch, capsys):
+    from ctrlattn.cli.terminal import Stopped, report_bug, say, show_progress, told
+
+    def stop(*_):
+        show_progress("a step", 1, 2)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    for tell in (lambda: say("a line"), lambda: told(InputError("wrong")), lambda: report_bug(KeyError("k"), [])):
+        show_progress("a step", 1, 2)
+        tell()
+        assert re.search(
+            r"1/2 a step\r\x1b\[2Kctrlattn: (a line|wrong|this is a bug).*\n$", capsys.readouterr().err, re.DOTALL
+        )
+    monkeypatch.setattr("ctrlattn.presets.get", stop)
+    monkeypatch.setattr("sys.argv", ["ctrlattn", "simulate", "neutreno"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 143
+    assert "1/2 a step\r\x1b[2Kctrlattn: terminated (SIGTERM)" in capsys.readouterr().err
 
 
 def test_the_report_compares_gains_that_are_given(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ RESULT, REFUSED = "result", "refused"
 BUG, WORDY, CRASH, SLOW, LARGE = "bug", "more than one line", "crash", "too slow", "too large"
 BAD = (BUG, WORDY, CRASH, SLOW, LARGE)
 VERDICTS = (RESULT, REFUSED, *BAD)
-PROGRESS = re.compile(r"ctrlattn(: loading| \[)|^\s*$|^Loading weights|^Writing model shards")
+PROGRESS = re.compile(r"ctrlattn(: loading| \[)|^\s*$")
 
 
 class Kind(NamedTuple):

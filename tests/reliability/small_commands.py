@@ -126,11 +126,21 @@ def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[],
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), "utf-8", line_buffering=True)
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
+        _no_bars_of_transformers()
         before()
         code = _main(work) if isinstance(work, list) else _call(work)
     finally:
         os._exit(code)
     return 0
+
+
+def _no_bars_of_transformers() -> None:
+    """What the command line asks before it imports transformers, which another test may have imported long ago.
+
+    A bar of it took the line of a message, and its lock, which forks share, left a command waiting for ever.
+    """
+    if "transformers" in sys.modules:
+        sys.modules["transformers"].utils.logging.disable_progress_bar()
 
 
 def _main(arguments: list[str]) -> int:

@@ -62,9 +62,7 @@ def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
     ended = small_commands.finish(process, said, 60.0)
     assert ended.code == 128 + number
     assert ended.seconds < 30
-    lines = [
-        line for line in ended.stderr.splitlines() if not mutants.PROGRESS.match(line)
-    ]  # transformers has bars too
+    lines = [line for line in ended.stderr.splitlines() if not mutants.PROGRESS.match(line)]
     assert f"({signal.Signals(number).name}): nothing half-written is left" in lines[-1]
     assert all(line.startswith("ctrlattn: ") for line in lines)  # what was done before, and no traceback
     assert [path for path in tmp_path.rglob(".*") if path.name != ".ctrlattn.files"] == []
