@@ -5,6 +5,8 @@ python simulations/training_page.py out/train     # store the numbers and the pi
 python simulations/training_page.py --deep out/d48 out/d24     # add those of deep networks, write the page
 python simulations/training_page.py --also out/text out/mnist5k   # store those of other data, write the page
 python simulations/training_page.py --control out/control   # store that of learned and limited control, write the page
+python simulations/training_page.py --rates out/rate_*    # write the rates of a search into train_pid_over_p.toml
+python simulations/training_page.py --pid out/pid   # store the runs of that plan, write the page
 python simulations/training_page.py --check       # exit 1 if the page does not follow from the stored numbers
 """
 
@@ -13,7 +15,15 @@ import shutil
 import sys
 from pathlib import Path
 
-from stage import training_control, training_deep, training_other, training_outcome, training_pid_over_p, training_scale
+from stage import (
+    training_control,
+    training_deep,
+    training_other,
+    training_outcome,
+    training_pid_arms,
+    training_pid_over_p,
+    training_scale,
+)
 from stage.page_file import read_json, write_or_check
 
 from ctrlattn.nn.experiment.table import lines
@@ -80,6 +90,7 @@ def page(result):
         "## Outcome", "", *training_outcome.verdict(result), "", picture, "",
         "## Numbers", "", *lines(result), "",
         *training_pid_over_p.lines(result), "",
+        *training_pid_arms.lines(), "",
         *training_other.other_lines(), "",
         *training_control.lines(), "",
         *training_deep.lines(), "",
@@ -88,7 +99,7 @@ def page(result):
     return "\n".join(parts) + "\n"
 
 
-def main(folder=None, check=False, deep=(), also=(), control=None):
+def main(folder=None, check=False, deep=(), also=(), control=None, rates=(), pid=None):
     """Write the page, or compare it; returns whether it follows from the stored numbers."""
     if folder is not None:
         shutil.copyfile(Path(folder) / "comparison.png", PICTURE)
@@ -96,6 +107,10 @@ def main(folder=None, check=False, deep=(), also=(), control=None):
     training_deep.keep(deep)
     if control is not None:
         training_control.keep(control)
+    if rates:
+        training_pid_arms.keep_rates(rates)
+    if pid is not None:
+        training_pid_arms.keep(pid)
     for other in also:
         training_other.keep_also(other)
     return write_or_check(PAGE, page(read_json(RESULTS)), check)
@@ -107,7 +122,13 @@ if __name__ == "__main__":
     parser.add_argument("--deep", nargs="+", default=(), help="outputs for deep networks; seeds and settings are added")
     parser.add_argument("--also", nargs="+", default=(), help="outputs for mnist5k or text")
     parser.add_argument("--control", help="output for arms that learn their gains or limit u")
+    parser.add_argument("--rates", nargs="+", default=(), help="outputs of the search of rates for P, PI, PD and PID")
+    parser.add_argument("--pid", help="output of the plan train_pid_over_p.toml")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
     options = parser.parse_args()
-    stored = (None, True) if options.check else (options.folder, False, options.deep, options.also, options.control)
-    sys.exit(0 if main(*stored) else "docs/training.md is out of date: run python simulations/training_page.py")
+    given = {name: value for name, value in vars(options).items() if name != "check"}
+    sys.exit(
+        0
+        if main(**({"check": True} if options.check else given))
+        else "docs/training.md is out of date: run python simulations/training_page.py"
+    )

@@ -52,13 +52,12 @@ def lines(result):
     ]
     said = (
         "NeuTRENO is proportional control with P 0.6. PIDformer has P 0.8, and pidformer-ema also follows 0.1 v_0: the "
-        "differences are those of whole laws, and an arm with P 0.8 alone is missing. p is one-sided, for a law above "
+        "differences are those of whole laws, without an arm of P 0.8 alone. p is one-sided, for a law above "
         f"NeuTRENO. These tests were asked after the runs of the {len(n)} seeds, and "
         f"sign flips of {len(n)} seeds have no p below {smallest:.2g}; those of five have none below 1/32, and 1/32 "
         "times four can never hold. The published effect is that of PID over softmax: whatever I and D add to P is "
         "a part of it, so that the power given is more than there is. All arms have the one rate of learning that was "
-        "chosen for softmax. Arms with PI and PD, the value residual, a rate searched for each arm and thirty "
-        "seeds are missing."
+        "chosen for softmax. P, PI, PD and PID with a rate for each, on thirty other seeds, are in the next part."
     )
     pooled = (
         "The same laws against the mean of the three softmax runs of a seed (softmax, softmax-again and comparator, "
