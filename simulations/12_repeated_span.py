@@ -39,6 +39,7 @@ from stage.repeated_span import (
     changes_of,
     eigenvalues_of,
     forecast_of,
+    intervals_of,
     losses_of,
     name_of,
     news,
@@ -96,11 +97,13 @@ def main(out, seed=0, full=False, text=None, smollm2_at=None):
     first = windows[0, : size.modes_tokens]
     forecasts = {name_of(s): forecast_of(folder, checkpoint, mark, first, s, size.motion) for s in size.spans}
     losses = losses_of(folder, checkpoint, mark, windows, size.spans, LAWS)
-    changes = changes_of(losses)
+    intervals = intervals_of(losses)
+    changes = changes_of(intervals)
     numbers = {
         "network": "SmolLM2-135M" if full else "a small Llama with random weights",
         "loss": float(np.mean(losses["source"])),
         "changes": changes,
+        "intervals": intervals,
         "forecasts": forecasts,
         "table": table_of(changes, forecasts),
         "verdict": verdict(changes, forecasts, EARLIER if full else {}),

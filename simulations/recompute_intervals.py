@@ -33,14 +33,11 @@ LACKING = {
     "feedback_sign.json": OWN_RUN,
     "feedback_sign_news.json": OWN_RUN,
     "observers.json": "the loss that a dictionary recovers kept its standard error alone",
-    "span_search.json": "its cells stand as mean and half width",
-    "gallery/span_search.json": "printed from span_search.json",
     "gallery/bilateral.json": OWN_RUN,
     "gallery/drop.json": f"{OWN_RUN}: printed from drop.json",
     "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
     "gallery/query_memory.json": OWN_RUN,
     "gallery/read_alone.json": OWN_RUN,
-    "gallery/repeated_span.json": OWN_RUN,
     "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",
 }
 

@@ -22,7 +22,7 @@ from ctrlattn.files import atomic
 from ctrlattn.identity import digest
 from ctrlattn.passes import Passes
 from ctrlattn.stability import odd_number_limit, stable_gains
-from stage.statistics import half_width
+from stage.statistics import interval
 
 Size = namedtuple("Size", "spans windows tokens modes_tokens motion")
 
@@ -182,17 +182,22 @@ def moved(F, h, law, passes):
     return {name: share.quantile(0.5, dim=-1).tolist() for name, share in shares.items()}
 
 
-def changes_of(losses):
-    """{span: {law: (mean, half width)}} of the paired change of the loss, 95 % for all of them together."""
+def intervals_of(losses):
+    """{span: {law: interval}} of the change of the loss, paired by window, 95 % for all of them together."""
     source = np.array(losses["source"])
     spans = {span: laws for span, laws in losses.items() if span != "source"}
     comparisons = sum(len(laws) for laws in spans.values())
     return {
-        span: {
-            law: (float(np.mean(each - source)), float(half_width(each - source, comparisons)))
-            for law, each in ((law, np.array(each)) for law, each in laws.items())
-        }
+        span: {law: interval(np.array(each) - source, comparisons) for law, each in laws.items()}
         for span, laws in spans.items()
+    }
+
+
+def changes_of(intervals):
+    """{span: {law: (mean, half width)}} of the intervals."""
+    return {
+        span: {law: (row["mean"], (row["high"] - row["low"]) / 2) for law, row in laws.items()}
+        for span, laws in intervals.items()
     }
 
 

@@ -23,7 +23,7 @@ def forecast(eigenvalues, damped, recalled):
 
 def test_changes_are_paired_and_their_intervals_simultaneous(scene):
     losses = {"source": [1.0, 5.0, 3.0], "a": {"2 passes": [2.0, 6.0, 5.0], "4 passes": [1.0, 5.0, 3.0]}}
-    changes = scene.changes_of(losses)["a"]
+    changes = scene.changes_of(scene.intervals_of(losses))["a"]
     differences = np.array([1.0, 1.0, 2.0])
     half = student.ppf(1 - 0.025 / 2, 2) * differences.std(ddof=1) / np.sqrt(3)
     assert changes["2 passes"] == (pytest.approx(4 / 3), pytest.approx(half))
