@@ -6,6 +6,7 @@ find, and for the residual integrator 0.5/(z - 1) the crossing at z = -1 is the 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ _EIGENVALUES = 50  # states up to which scaled loops are checked by their eigenv
 _RESIDUAL = 1e-6  # |1 + K e^{-i phi} L| that is still taken for a pole on the boundary
 _LAST_DIGITS = 1e-15  # a root is exact to its last digit: this near the boundary it is on it
 _FAR = 1e8  # gains beyond this, or below its inverse, are left out where rounding hides the response
+_MOVES = 3  # of the last digits of the matrices, which show whether it does
 _UNSTABLE = 1e-7  # distance of a pole beyond the boundary that is no matter of rounding
 _TURN = 1e-9  # below this share of the largest crossing, w counts as 0, where no delay turns
 
@@ -229,13 +231,41 @@ def _margins(curve: LoopCurve, grid: Samples) -> Margins:
 def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, float]:
     """(frequency, K = -1/L, residual) wherever L is real and negative, both ends included, ascending in frequency."""
     w = distinct(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
-    value = curve.values(w).real
+    value = _without_noise(curve, w, curve.values(w).real)
     hit = np.isfinite(value) & (value < -1e-300)
     w, factor = w[hit], -1 / value[hit]
-    off = _off(curve, w, factor)
-    # So small a response is a difference of large terms: what rounding leaves of it is no crossing.
-    confirmed = (off <= _RESIDUAL) | ((factor < _FAR) & (factor > 1 / _FAR))
-    return w[confirmed], factor[confirmed], _required(off[confirmed])
+    return w, factor, _required(_off(curve, w, factor))
+
+
+def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """L at crossings of the real axis; nan where it is so small or large that rounding of the matrices decides it.
+
+    Far from 1 the response is a difference of large terms, and what rounding leaves of it is no crossing. Where a plain
+    solve contradicts it, that solve counts, if it stays what it is when the last digits of the matrices move.
+    """
+    size = np.abs(value)
+    doubtful = np.isfinite(value) & ((size <= 1 / _FAR) | (size >= _FAR))
+    if not doubtful.any():
+        return value
+    plain = _plain(curve.loop, w[doubtful])
+    plain[~np.isfinite(plain)] = np.nan  # a pole
+    accepted = _RESIDUAL * np.abs(plain)
+    moved = [_plain(g, w[doubtful]) for g in _moved(curve.loop)]
+    with np.errstate(invalid="ignore"):
+        steady = np.all([np.abs(m - plain) <= accepted for m in moved], axis=0) & (np.abs(plain.imag) <= accepted)
+    agrees = np.abs(value[doubtful] - plain) <= accepted
+    settled = value.copy()
+    settled[doubtful] = np.where(agrees, value[doubtful], np.where(steady, plain.real, np.nan))
+    return settled
+
+
+def _moved(g: Realization) -> Iterator[Realization]:
+    """Loops whose matrices differ from those of g in the last digit, at random."""
+    rng = np.random.default_rng(0)
+    eps = np.finfo(float).eps
+    for _ in range(_MOVES):
+        a, b, c = (m * (1 + eps * rng.uniform(-1, 1, m.shape)) for m in g[:3])
+        yield Realization(a, b, c, *g[3:])
 
 
 def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, float, float]:
@@ -260,19 +290,25 @@ def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray,
 
 def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """|1 + K L| by one plain solve for each frequency: a pole on the boundary makes it 0."""
-    g = curve.loop
-    if not len(g.a) or not len(w):
-        return np.abs(1 + factor * g.d[0, 0])
-    finite = np.isfinite(w)
-    points = 1j * w[finite] if g.continuous else np.exp(1j * w[finite])
+    response = _plain(curve.loop, w)
+    finite = np.isfinite(response)
+    return np.where(finite, np.abs(1 + factor * np.where(finite, response, 0.0)), np.inf)
+
+
+def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
+    """L by one plain solve for each frequency; infinite at a pole."""
     response = np.full(len(w), complex(g.d[0, 0]))
+    finite = np.isfinite(w)
+    if not len(g.a) or not finite.any():
+        return response
+    points = 1j * w[finite] if g.continuous else np.exp(1j * w[finite])
     try:
         response[finite] += (g.c @ np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b))[:, 0, 0]
     except np.linalg.LinAlgError:  # a pole of the loop itself lies at one of them
         if len(w) == 1:
-            return np.array([np.inf])
-        return np.concatenate([_off(curve, w[[i]], factor[[i]]) for i in range(len(w))])
-    return np.abs(1 + factor * response)
+            return np.array([complex(np.inf)])
+        return np.concatenate([_plain(g, w[[i]]) for i in range(len(w))])
+    return response
 
 
 def _required(off: np.ndarray) -> float:

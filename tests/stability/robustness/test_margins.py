@@ -2,8 +2,10 @@
 
 import warnings
 from dataclasses import astuple, replace
+from itertools import product
 
 import control
+import mpmath
 import numpy as np
 import pytest
 import systems
@@ -253,6 +255,38 @@ def test_units_of_states_and_of_time_change_nothing(factor):
             assert_allclose(getattr(other, name), getattr(slow, name), rtol=1e-9)
         assert_allclose(other.gain_crossover, factor * slow.gain_crossover, rtol=1e-9)
         assert_allclose(other.delay_margin, slow.delay_margin / factor, rtol=1e-9)
+
+
+def at_minus_one(system):
+    """L(-1) of these matrices, at 60 digits."""
+    with mpmath.workdps(60):
+        a, b, c = (mpmath.matrix(np.asarray(m).tolist()) for m in (system.A, system.B, system.C))
+        return float((c * mpmath.lu_solve(-mpmath.eye(len(system.A)) - a, b))[0]) + system.D[0, 0]
+
+
+@pytest.mark.parametrize("plant", ["six lags over two decades", "third order", "four equal lags", "two resonances"])
+def test_a_crossing_at_minus_one_is_listed_however_small_the_response_is_there(plant):
+    """Fast samples leave 1e-27 there, of which the reduced form keeps two digits: a plain solve has all of them."""
+    rng, seen = np.random.default_rng(0), []
+    for step, seed in product([1.0, 0.1, 0.01, 3e-3, 1e-3], range(3)):
+        loop = systems.states_permuted(systems.sampled(plant, step, "dense"), seed)
+        truth = at_minus_one(loop)
+        if abs(at_minus_one(systems.moved(loop, rng)) / truth - 1) > 1e-7:
+            continue  # its last digits decide
+        crossed = crossings(loop)
+        there = crossed.gain_factor[crossed.gain_frequency == np.pi]
+        assert_allclose(there, [-1 / truth] if truth < 0 else [], rtol=1e-6)
+        seen.append(abs(truth))
+    assert len(seen) > 3
+
+
+def test_a_response_that_the_last_digits_decide_is_no_crossing():
+    """Two equal lags whose difference rounding makes 1e-17: no factor of 1e17 is told, whichever way it is computed."""
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(4, 4)))[0]
+    a = turn @ np.diag([0.5, 0.5, 0.8, 0.8]) @ turn.T
+    loop = control.ss(a, turn @ np.ones((4, 1)), np.array([[1.0, -1.0, 1.0, -1.0]]) @ turn.T, 0, 1)
+    assert abs(at_minus_one(loop)) < 1e-14
+    assert crossings(loop).gain_factor.tolist() == []
 
 
 def test_phases_lie_above_minus_180():
