@@ -25,7 +25,7 @@ def test_a_claim_has_a_verdict_a_control_and_figures_of_its_page(row):
     claim, verdict, seen, control, page = row
     assert verdict in ("demonstrated", "refuted", "undecided")
     assert control or seen == "an identity", claim
-    name = re.fullmatch(r"\[[^\]]+\]\((\w+\.md)\)", page)[1]
+    name = re.fullmatch(r"\[[^\]]+\]\(((?:howto/)?\w+\.md)\)", page)[1]
     text = " ".join((DOCS / name).read_text(encoding="utf-8").split())
     missing = [figure for figure in FIGURE.findall(f"{seen} {control}") if figure not in text]
     assert missing == [], f"{name} does not show {missing}"
