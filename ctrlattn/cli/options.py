@@ -69,8 +69,10 @@ def pid_of(gains: tuple[float, float, float] | None, form: str | None) -> Any:
     return PID(*gains, form="printed" if form is None else require_known("form", form, ("printed", "ema")))  # type: ignore[arg-type]
 
 
-def network_options(device: str | None, dtype: str | None) -> dict[str, str]:
+def network_options(device: str | None, dtype: str | None, *, here: bool = True) -> dict[str, str]:
     """What --device and --dtype ask of `checkpoints.load`; nothing where they are not given.
+
+    A device that workers of other machines have (`here` is false) is judged by them.
 
     >>> network_options(None, None), network_options("cpu", "float64")
     ({}, {'device': 'cpu', 'dtype': 'float64'})
@@ -80,7 +82,7 @@ def network_options(device: str | None, dtype: str | None) -> dict[str, str]:
 
     if dtype is not None:
         require_known("--dtype", dtype, ("float32", "float64"))
-    if device is not None:
+    if device is not None and here:
         devices.device(device)
     return {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
 

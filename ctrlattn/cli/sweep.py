@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ctrlattn.cli.options import Formats
+from ctrlattn.cli.options import Device, Formats, Numbers, network_options
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 
 EXAMPLES = (
@@ -23,6 +23,8 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a dask cluster, such as tcp://host:8786.")
     ] = None,
+    device: Device = None,
+    dtype: Numbers = None,
     formats: Formats = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -36,9 +38,11 @@ def sweep(
         from ctrlattn import tables
         from ctrlattn.report.pages.sweep import write_sweep
         from ctrlattn.sweep.driver import swept
+        from ctrlattn.sweep.spec import running
 
         asked = tables.require_formats(formats or ())
-        spec = sweeps.load(file)
+        options = network_options(device, dtype, here=scheduler is None)
+        spec = running(sweeps.load(file), options)
         folder, dataset = swept(spec, out, workers=workers, scheduler=scheduler, progress=show_progress)
         written = write_sweep(folder, spec, dataset, progress=show_progress, formats=asked)
         if as_json:

@@ -20,7 +20,7 @@ from ctrlattn.loop import Loop
 # The keys of the tables that a configuration of a loop does not have, with what holds where they are left out.
 KEYS: dict[str, dict[str, Any]] = {
     "recording": {"source": "smollm2-135m", "layer": None, "head": None},
-    "checkpoint": {"source": None, "text": None, "tokens": 2048, "window": 256},
+    "checkpoint": {"source": None, "text": None, "tokens": 2048, "window": 256, "device": "cpu", "dtype": "float32"},
     "span": {"first": None, "layers": 1, "passes": 1, "gain": None, "recall": 0.0},
 }
 TABLES = ("loop", "simulation", *KEYS)
@@ -66,7 +66,7 @@ class Cell:
         from ctrlattn import checkpoints
 
         asked = self.options("checkpoint")
-        network = _network(asked["source"])
+        network = _network(asked["source"], asked["device"], asked["dtype"])
         windows = _windows(asked["source"], asked["text"], asked["tokens"], asked["window"])
         if "span" in self.tables:
             network = checkpoints.repeat(network, **self.repetition())
@@ -144,7 +144,9 @@ def require_tables(tables: Mapping[str, Any]) -> None:
 
 
 def _require_value(path: str, key: str, value: Any) -> None:
-    if key in ("source", "text"):
+    if key == "dtype":
+        require_known(path, value, ("float32", "float64"))
+    elif key in ("source", "text", "device"):
         if not isinstance(value, str) or not value:
             raise InputError(f"{path}: must be a text, got {shown(value)}")
     elif key in ("gain", "recall"):
@@ -203,10 +205,10 @@ def description(source: str) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _network(source: str) -> Any:
+def _network(source: str, device: str, dtype: str) -> Any:
     from ctrlattn import checkpoints
 
-    return checkpoints.load(source, attention="sdpa")
+    return checkpoints.load(source, attention="sdpa", device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=4)

@@ -81,7 +81,7 @@ def swept(
     workers = 1 if workers is None else require_whole("workers", workers)
     asked = spec_or_file if isinstance(spec_or_file, spec.Spec) else spec.load(spec_or_file)
     claim(out)
-    plan = judged(asked, out)
+    plan = judged(asked, out, here=scheduler is None)
     folder = work_folder(Path(out), plan.mark, progress)
     store = output_directory(folder / "cells")
     missing = [index for index in range(plan.batches) if not _is_done(plan, store, index)]

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ctrlattn import __version__
+from ctrlattn import __version__, devices
 from ctrlattn.capacity import require_disk, require_memory
 from ctrlattn.errors import InputError, InputTypeError, did_you_mean, require_known
 from ctrlattn.identity import digest, of_files
@@ -96,7 +96,8 @@ def plan_from(job: Job) -> Plan:
     Raises
     ------
     InputError
-        Another version of the package here, or a file that is missing or other than the driver's.
+        Another version of the package here, a file that is missing or other than the driver's, or a device that is
+        not here.
 
     Examples
     --------
@@ -113,7 +114,12 @@ def plan_from(job: Job) -> Plan:
             )
     if job.files and of_files(map(Path, job.files)) != job.contents:
         raise InputError(f"{job.files[0]}: a worker has other content under this name than the driver")
-    return replace(plan_of(Spec(**json.loads(job.text))), files=job.files, contents=job.contents)
+    plan = plan_of(Spec(**json.loads(job.text)))
+    try:
+        _require_devices(plan)
+    except InputError as error:
+        raise InputError(f"a worker cannot run the network: {error}") from error
+    return replace(plan, files=job.files, contents=job.contents)
 
 
 def plan_of(spec: Spec) -> Plan:
@@ -150,16 +156,20 @@ def plan_of(spec: Spec) -> Plan:
     return Plan(as_json(spec), spec.tables, space, analyses, best)
 
 
-def judged(spec: Spec, out: str | os.PathLike[str]) -> Plan:
+def judged(spec: Spec, out: str | os.PathLike[str], *, here: bool = True) -> Plan:
     """The plan, once every value of every axis makes a cell, and memory and disk suffice.
+
+    The devices of networks are judged where the cells are computed: here, or by each worker of a cluster.
 
     Raises
     ------
     InputError
         As `plan_of`; a value that a configuration refuses, a table that an analysis needs, a recording, network or
-        text that is not there, or results that do not fit into memory or on the disk.
+        text that is not there, a device that is not here, or results that do not fit into memory or on the disk.
     """
     plan = plan_of(spec)
+    if here:
+        _require_devices(plan)
     bytes_ = plan.space.cells * (8 * len(plan.outputs) + 8 * len(plan.space.axes) + len(plan.analyses))
     require_memory(_COPIES * bytes_, f"{plan.space.cells} cells")
     require_disk(2 * bytes_, out, f"{plan.space.cells} cells")
@@ -173,6 +183,15 @@ def judged(spec: Spec, out: str | os.PathLike[str]) -> Plan:
                 raise InputError(f"axes.{axis.path} = {value!r}: {error}") from error
     names = tuple(sorted({str(path.absolute()) for path in files}))
     return replace(plan, files=names, contents=of_files(map(Path, names)))
+
+
+def _require_devices(plan: Plan) -> None:
+    """Raise InputError for a device of the table or of the axis that this machine does not have."""
+    axes = {axis.path: axis.corners() for axis in plan.space.axes}
+    asked = axes.get("checkpoint.device", (plan.tables.get("checkpoint", {}).get("device", "cpu"),))
+    for name in asked:
+        if name != "cpu":  # which torch always has
+            devices.device(str(name))
 
 
 def _axis(path: str, given: Any, *, grid: bool) -> Axis:

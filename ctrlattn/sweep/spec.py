@@ -15,7 +15,7 @@ settling = {modes = [0.2, 0.5, 0.9]}
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import tomli_w
@@ -132,6 +132,30 @@ def loads(text: str) -> Spec:
         if key not in table:
             raise InputError(f"{key}: a sweep needs a table [{key}]")
     return Spec(**table)
+
+
+def running(spec: Spec, options: Mapping[str, str]) -> Spec:
+    """The sweep whose network runs so: `device` and `dtype` in place of what its table [checkpoint] says.
+
+    They are a part of the sweep from here on: of its identity, of what workers are told, and of what its results hold.
+
+    Raises
+    ------
+    InputError
+        A sweep that runs no network, or that has them as an axis.
+
+    Examples
+    --------
+    >>> losses = Spec({"span.passes": [1, 2]}, {"loss": {}}, checkpoint={"source": "model", "text": "news.txt"})
+    >>> running(losses, {"dtype": "float64"}).checkpoint["dtype"]
+    'float64'
+    """
+    for name in options:
+        if f"checkpoint.{name}" in spec.axes:
+            raise InputError(f"--{name}: it is an axis of this sweep, checkpoint.{name}: leave the option out")
+        if spec.checkpoint is None and not any(path.startswith("checkpoint.") for path in spec.axes):
+            raise InputError(f"--{name}: this sweep runs no network: it has no table [checkpoint]")
+    return replace(spec, checkpoint={**(spec.checkpoint or {}), **options}) if options else spec
 
 
 def dumps(spec: Spec) -> str:

@@ -5,12 +5,15 @@
 
 The weights say nothing; their number, names, shapes and files are those of the real networks, and so is what reading
 them costs. Shapes: Llama-2-7B (13.5 GB), and Qwen3-30B-A3B (128 experts a layer, of which a token takes 8; 1.3 GB a
-layer). No more than one layer is in memory while they are written.
+layer). No more than one layer is in memory while they are written. Where a disk is too small for all experts,
+`--experts 12` leaves numbers in the first twelve of a layer. The others are zeros, which the file holds as holes
+(Linux); they have the names and sizes of the real ones, and are read, converted and multiplied like them.
 """
 
 import argparse
 import json
 import random
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,8 @@ SHAPES: dict[str, tuple[str, dict[str, int]]] = {
 }
 
 
-def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0) -> Path:
-    """The checkpoint with its tokenizer of whole words, in a new directory."""
+def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0, experts: int | None = None) -> Path:
+    """The checkpoint with its tokenizer of whole words, in a new directory; `experts` of a layer are not zero."""
     import tokenizers
     import torch
     import transformers
@@ -67,8 +70,10 @@ def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     where = {}
     for file, shapes in weights.items():
-        tensors = {name: _drawn(name, size, generator) for name, size in shapes.items()}
+        tensors = {name: _drawn(name, size, generator, experts) for name, size in shapes.items()}
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        if experts is not None:
+            subprocess.run(["fallocate", "--dig-holes", folder / file], check=True)
         where |= dict.fromkeys(shapes, file)
     total = {"total_size": sum((folder / file).stat().st_size for file in weights)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": total, "weight_map": where}))
@@ -96,10 +101,13 @@ def _as_stored(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return {name: shape}
 
 
-def _drawn(name: str, shape: tuple[int, ...], generator: Any) -> Any:
-    """Norms are 1, all else is normal with the variance that keeps a signal's size."""
+def _drawn(name: str, shape: tuple[int, ...], generator: Any, experts: int | None) -> Any:
+    """Norms are 1, all else is normal with the variance that keeps a signal's size; experts beyond the first are 0."""
     import torch
 
+    _, among, place = name.partition(".experts.")
+    if experts is not None and among and int(place.partition(".")[0]) >= experts:
+        return torch.zeros(shape, dtype=torch.bfloat16)
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
     scale = 1.0 if "embed" in name else shape[-1] ** -0.5
@@ -111,8 +119,9 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="must not exist")
     parser.add_argument("--shape", choices=SHAPES, default="llama-7b")
     parser.add_argument("--layers", type=int, help="in place of those of the real network")
+    parser.add_argument("--experts", type=int, help="of a layer that are not zero; default: all")
     arguments = parser.parse_args()
-    print(write(arguments.directory, arguments.shape, arguments.layers))
+    print(write(arguments.directory, arguments.shape, arguments.layers, experts=arguments.experts))
 
 
 if __name__ == "__main__":
