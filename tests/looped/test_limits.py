@@ -8,6 +8,7 @@ import torch
 from ctrlattn import PID, LTIController, looped
 from ctrlattn.arrays import like
 from ctrlattn.looped.limits import scaled
+from ctrlattn.stability import pass_poles, stable_gains
 
 
 def as_kind(xp, x):
@@ -81,6 +82,38 @@ def test_a_bent_network_follows_its_spectrum_near_x():
     found = looped.limits(f, x, looped.spectrum(f, x))
     assert found.least_recall.value == pytest.approx(np.linalg.eigvals(w).real.max() - 1)
     assert found.least_recall.inside < 1 < found.least_recall.outside
+
+
+def test_a_linear_map_never_contradicts_its_whole_spectrum():
+    # Beside a limit poles may be 1e-5 from the circle, while lengths swing by more in each pass.
+    rng = np.random.default_rng(5)
+    for count in range(30):
+        n = int(rng.integers(1, 6))
+        j = rng.choice([0.3, 1.0, 3.0]) * rng.standard_normal((n, n)) - rng.choice([0, 1]) * np.eye(n)
+        gains = (rng.uniform(0.05, 1), *(rng.uniform(0.01, 0.5, 2) * rng.integers(0, 2, 2)))
+        f, x, recall = (lambda h, j=j: h @ j.T), np.zeros((1, n)), float(rng.choice([0, 0.5, 2]))
+        spectrum, controller = looped.spectrum(f, x), PID(*gains) if count % 5 else None
+        found = looped.limits(f, x, spectrum, controller=controller, recall=recall, passes=40)
+        if np.isfinite(found.gain.value):
+            poles = [pass_poles(scaled(PID(1.0) if controller is None else controller, g), spectrum.eigenvalues, recall)
+                     for g in (0.95 * found.gain.value, 1.05 * found.gain.value)]  # fmt: skip
+            for side, expected in zip((found.gain.inside, found.gain.outside), poles, strict=True):
+                assert side <= np.abs(expected).max() + 1e-7
+            assert found.gain.outside == pytest.approx(np.abs(poles[1]).max(), abs=1e-7)
+
+
+@pytest.mark.parametrize("use", [0, 1])
+def test_the_largest_gain_of_several_intervals_is_that_of_the_controller_in_use(use):
+    law = LTIController(control.tf([0.83, -0.67, 0.12], [1, -1.42, 0.9], 1))
+    x = np.zeros((1, 1))
+    spectrum = looped.spectrum(lambda h: 0.2 * h, x)
+    intervals = [pair for pair in stable_gains(law, spectrum.eigenvalues) if pair[1] > 0]
+    assert len(intervals) == 2  # below .52 and from 1.70 to 5.12
+    factor = 0.5 * sum(intervals[use])
+    found = looped.limits(lambda h: 0.2 * h, x, spectrum, controller=scaled(law, factor))
+    assert found.gain.value == pytest.approx(intervals[use][1] / factor, rel=1e-6)
+    between = looped.limits(lambda h: 0.2 * h, x, spectrum, controller=law)  # .52 < 1 < 1.70: no interval holds it
+    assert between.gain.value == pytest.approx(intervals[1][1], rel=1e-6)
 
 
 def test_a_spectrum_that_leaves_out_what_decides_is_contradicted_by_the_loop():
