@@ -6,20 +6,21 @@ reached from everywhere in it. Where |M| >= 1 and the spectral radius is below 1
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import cholesky, solve_discrete_lyapunov
+from scipy.linalg import LinAlgWarning, cholesky, solve_discrete_lyapunov
 
-from ctrlattn.arrays import Array, like, require_number, require_positive, require_real
+from ctrlattn.arrays import Array, is_torch, like, machine_epsilon, require_number, require_positive, require_real
 from ctrlattn.errors import InputError
-from ctrlattn.looped.pass_map import as_pass_map, require_state
+from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import WHOLE, formed, pass_products
 from ctrlattn.passes import Passes
-from ctrlattn.stability.motion.tangent import length
+from ctrlattn.stability.motion.tangent import difference_step, length
 
 _PAIRS = 64  # random pairs on which the certificate is tried
-_SLACK = 1e-6  # for rounding of the derivative by differences
+_ROUNDING = 64.0  # last digits that a value of F may be off by
 
 
 class Ball(NamedTuple):
@@ -97,7 +98,7 @@ def contraction_ball(
 
     jacobian = formed(pass_products(step, x), size)
     m = np.eye(size) + gain * (jacobian - (1 + loop.recall) * np.eye(size))
-    metric, norm, stretch = _metric(m)
+    metric, norm, stretch = _metric(m, gain * _uncertainty(step, x, jacobian, bound))
     rate = (1 + norm) / 2
     # In the metric the second derivative is larger by what the metric stretches.
     slope = gain * bound * stretch
@@ -112,9 +113,26 @@ def contraction_ball(
     return Ball(rate, radius, radius / (1.0 if metric is None else float(np.linalg.norm(metric, 2))), metric, seen)
 
 
-def _metric(m: np.ndarray) -> tuple[np.ndarray | None, float, float]:
-    """(T_m, |T_m M T_m^-1|_2, how much T_m multiplies a Lipschitz constant): Euclidean where that contracts."""
-    norm = float(np.linalg.norm(m, 2)) + _SLACK
+def _uncertainty(step: PassMap, x: Array, jacobian: np.ndarray, bound: float) -> float:
+    """A bound of |error of J|_2: rounding, and for a difference quotient over d the curvature on its way, L d/2."""
+    size = float(np.max(np.abs(require_real("x", x)))) or 1.0
+    away = difference_step(size, machine_epsilon(x))
+    rounding = _ROUNDING * machine_epsilon(x)
+    error = rounding * float(np.linalg.norm(jacobian))
+    if not is_torch(x):
+        ends = float(np.linalg.norm(require_real("x", x)) + np.linalg.norm(require_real("F(x)", step(x))))
+        error += bound * away / 2 + rounding * ends / away
+    return math.sqrt(len(jacobian)) * error  # each column may be off by so much
+
+
+def _metric(m: np.ndarray, off: float) -> tuple[np.ndarray | None, float, float]:
+    """(T_m, |T_m M T_m^-1|_2, how much T_m multiplies a Lipschitz constant): Euclidean where that contracts.
+
+    M is known to `off`, and the norm is that of the worst such M.
+    """
+    if off >= 1:
+        raise _unknown(off)
+    norm = float(np.linalg.norm(m, 2)) + off
     if norm < 1:
         return None, norm, 1.0
     radius = float(np.max(np.abs(np.linalg.eigvals(m))))
@@ -125,15 +143,28 @@ def _metric(m: np.ndarray) -> tuple[np.ndarray | None, float, float]:
         )
     # P - M'PM/s^2 = I gives |T M T^-1| <= s for any s above the spectral radius.
     s = (1 + radius) / 2
-    p = solve_discrete_lyapunov((m / s).T, np.eye(len(m)))
-    metric = cholesky((p + p.T) / 2)
-    inverse = np.linalg.inv(metric)
-    norm = float(np.linalg.norm(metric @ m @ inverse, 2)) + _SLACK
-    if not norm < 1:
-        raise ArithmeticError("no ball: no quadratic metric passes the check of its own norm in double precision")
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", LinAlgWarning)  # the norm below judges what came out
+            p = solve_discrete_lyapunov((m / s).T, np.eye(len(m)))
+            metric = cholesky((p + p.T) / 2)
+            inverse = np.linalg.inv(metric)
+    except (np.linalg.LinAlgError, ValueError) as error:
+        raise ArithmeticError(f"no ball: no quadratic metric was found, M is too far from normal ({error})") from error
     # |T (J_a - J_b) T^-1| <= |T| |T^-1| L |a - b|, and |a - b| <= |T^-1| |a - b|_T.
     inner = float(np.linalg.norm(inverse, 2))
-    return metric, norm, float(np.linalg.norm(metric, 2)) * inner * inner
+    stretch = float(np.linalg.norm(metric, 2)) * inner
+    norm = float(np.linalg.norm(metric @ m @ inverse, 2)) + stretch * off
+    if not norm < 1:
+        raise _unknown(off)
+    return metric, norm, stretch * inner
+
+
+def _unknown(off: float) -> ArithmeticError:
+    return ArithmeticError(
+        f"no ball: the derivative is known to {off:.2g}, and no metric contracts all that this leaves open; a torch "
+        "map has no error of differences"
+    )
 
 
 def _length(metric: np.ndarray | None, d: np.ndarray) -> float:

@@ -102,7 +102,8 @@ def exponents(
     [-0.693147]
     """
     step, start = closed_map(f, h, controller=controller, recall=recall, reference=reference)
-    return lyapunov_exponents(step, start, passes, k=k, transient=transient, history=history)
+    with np.errstate(over="ignore", invalid="ignore"):  # a state that runs away is told by its pass
+        return lyapunov_exponents(step, start, passes, k=k, transient=transient, history=history)
 
 
 def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 0.0) -> np.ndarray:

@@ -85,3 +85,32 @@ def test_what_cannot_be_certified_is_refused():
         looped.contraction_ball(lambda h: h, np.zeros(1), 1.0, gain=0.0)
     with pytest.raises(InputError, match="at most 2000"):
         looped.contraction_ball(lambda h: h, np.zeros(2001), 1.0)
+
+
+def test_a_slope_that_differences_jump_over_is_no_certificate():
+    # Within 1e-7 of 0 the slope of one number of 1000 is 2.5; a difference of 6e-6 sees .53, and random pairs do too.
+    def f(h):
+        bent = 0.5 * h
+        bent[0] += 2e-7 * np.tanh(h[0] / 1e-7)
+        return bent
+
+    with pytest.raises(ArithmeticError, match="the derivative is known to"):
+        looped.contraction_ball(f, np.zeros(1000), 2e7)
+
+
+@pytest.mark.filterwarnings("error")
+def test_matrices_far_from_normal_are_certified_or_refused():
+    rng, certified = np.random.default_rng(0), 0
+    for _ in range(80):
+        n = int(rng.integers(2, 6))
+        j = np.triu(10.0 ** rng.uniform(-2, 14) * rng.standard_normal((n, n)), 1) + np.diag(rng.uniform(-1, 1, n))
+        move = torch.tensor(j.T)
+        try:
+            ball = looped.contraction_ball(lambda h, move=move: h @ move, torch.zeros(1, n, dtype=torch.float64), 0.0)
+        except ArithmeticError:
+            continue
+        certified += 1
+        powers = np.linalg.matrix_power(j, 64)
+        metric = np.eye(n) if ball.metric is None else ball.metric
+        assert np.linalg.norm(metric @ powers @ np.linalg.inv(metric), 2) <= ball.rate**64 * (1 + 1e-6)
+    assert 10 < certified < 70

@@ -6,7 +6,7 @@ import numpy.testing as npt
 import pytest
 import torch
 
-from ctrlattn import PID, LTIController, looped
+from ctrlattn import PID, InputError, LTIController, looped
 from ctrlattn.arrays import like, to_numpy
 from ctrlattn.stability import fixed_point, pass_poles
 from ctrlattn.stability.motion.tangent import dense_jacobian
@@ -102,3 +102,9 @@ def test_a_large_state_is_measured_by_products_alone(controller):
 def test_a_map_without_a_derivative_has_no_growth():
     with pytest.raises(ArithmeticError, match="the Jacobian is not finite"):
         looped.growth(lambda h: torch.sqrt(h), torch.zeros(1, 2, dtype=torch.float64))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_state_that_overflows_inside_of_the_map_is_told_without_a_warning():
+    with pytest.raises(InputError, match="no longer finite"):
+        looped.exponents(lambda h: h * np.exp(50 * np.abs(h)), np.ones(2), 5)
