@@ -8,25 +8,25 @@ set-point is asked for at once, or along a path that rises from the mean by equa
 grows as the stream does. "Led" laws have feed-forward: pushes that are computed from a_l and w_l carry the mean along
 the path, and the loop corrects the deviation of each token. In "late" laws only the last six layers act.
 
-What it shows, --full on SmolLM2-135M-Instruct, features of layer 12, plays of Shakespeare. A led loop reaches the
-set-point. The mean misses 1 to 3 % of the way, overshoots by 3 %, and stays
-within 5 % of its path at every depth. The cost is .048 nats per token (PI from layer 12) or .023 (P from layer 24); one
-push that is spread over the layers costs .095. Most of that difference is due to the time of the push, late, where the
-stream is large, instead of evenly: the same push over the last six layers costs .023 as well, led or not. The loop adds
-that the tokens reach the set-point, and not their mean alone: their RMS miss is 34 to 35 % of the way, and 52 to 54 %
-under open loops. If the whole step is asked for at once, P, PI and PID drive the feature to several spreads at layer 13
-and cost one nat; one of the two features then misses by 53 to 76 %. Along the path without feed-forward PI misses 13 to
-20 %, since the contribution of the last layers grows faster than an integral of a few layers can follow. It is known
-beforehand, so that feed-forward can supply it. Derivative action changes almost nothing.
+What it shows, --full on SmolLM2-135M-Instruct, features of layer 12, plays of Shakespeare. A led loop reaches the set-
+point. The mean misses 1 to 3 % of the way, overshoots by 3 %, and stays within 5 % of its path at every depth. The cost
+is .048 nats per token (PI from layer 12) or .023 (P from layer 24); one push that is spread over the layers costs .095.
+Most of that difference is due to the time of the push, late, where the stream is large, instead of evenly: the same
+push over the last six layers costs .023 as well, led or not. The tokens come nearer to the set-point under the loop,
+and not their mean alone: their RMS miss is 34 to 35 % of the way, and 52 to 54 % under open loops; scene 19 has
+intervals over twenty features. If the whole step is asked for at once, P, PI and PID drive the feature to several
+spreads at layer 13 and cost one nat; one of the two features then misses by 53 to 76 %. Along the path without feed-
+forward PI misses 13 to 20 %, since the contribution of the last layers grows faster than an integral of a few layers
+can follow. It is known beforehand, so that feed-forward can supply it. Derivative action changes almost nothing.
 
 What it does not show. There are two features, one network and eight windows; intervals are over windows, and what the
-tokens miss has none. Holding the feature at the set-point (a clamp) was not run as a control. What twenty features of
-two networks would show is undecided. Feed-forward
-depends on its text. In a first trial with four windows of calibration from the beginning of the text, the led laws
-missed 4 to 9 % on the later windows, and those from layer 12 did not settle. Calibration and judgement therefore take
-windows in turn. The last layer adds its share after the last measurement. No loop over depth can correct it, and this
-is what the tokens still miss. Six layers are too few for the PI gains that were specified (settling, overshoot,
-steady-state error); those laws are reported as not found. Output and loss are measured, not what the network writes.
+tokens miss has none. A clamp of the feature as control stands in scene 19: behind the last layer it misses nothing, at
+less loss than PI from layer 12, so that no loop is needed to reach the set-point. Feed-forward depends on its text. In
+a first trial with four windows of calibration from the beginning of the text, the led laws missed 4 to 9 % on the later
+windows, and those from layer 12 did not settle. Calibration and judgement therefore take windows in turn. The last
+layer adds its share after the last measurement. No loop over depth can correct it, and this is what the tokens still
+miss. Six layers are too few for the PI gains that were specified (settling, overshoot, steady-state error); those laws
+are reported as not found. Output and loss are measured, not what the network writes.
 
     python simulations/11_steering.py [--full --model DIR --text FILE] --out DIR
 """

@@ -1,0 +1,109 @@
+"""Steering over features on the tiny decoder: clamps hold what they say, files are kept, decisions follow the plan."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
+
+import torch
+
+from ctrlattn.checkpoints.network.watch import hooked
+from ctrlattn.observers.steering import Law, steered
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture(scope="module")
+def numbers(scene, folder):
+    """A run at its small size."""
+    return scene.main(folder)
+
+
+def test_every_law_is_measured_and_without_a_law_nothing_is_lost(scene, numbers):
+    laws = numbers["networks"]["random"]["laws"]
+    assert set(scene.LAWS) - set(laws) <= {"P led, path", "PI led, path", "P led, late path"}
+    assert laws["no law"]["loss"]["values"] == [0.0, 0.0]
+    assert laws["no law"]["error"]["values"] == pytest.approx([1.0, 1.0])
+    assert all(miss < 1 for miss in laws["clamp, path"]["miss"]["values"])
+
+
+def test_the_clamp_of_the_output_misses_nothing(numbers):
+    output = numbers["networks"]["random"]["laws"]["clamp of the output"]
+    assert np.abs(output["miss"]["values"]).max() < 1e-5
+    assert np.abs(output["error"]["values"]).max() < 1e-5
+
+
+def test_a_clamp_sets_every_kept_token_in_front_of_its_layers_alone(scene, folder):
+    checkpoint, _ = scene.tiny_network(folder)
+    f = np.random.default_rng(0).normal(size=checkpoint.width)
+    path = {depth: 0.5 * depth for depth in range(11)}
+    ids = torch.arange(24).reshape(2, 12) % 40
+    for depths in ((3, 4), (10,)):
+        with hooked(scene.clamps(checkpoint, f, path, depths)), steered(checkpoint, f, Law(), 0.0) as outputs:
+            checkpoint.model(input_ids=ids)
+        for depth, values in outputs.items():
+            held = torch.allclose(values[0], torch.full_like(values[0], path[depth]), atol=1e-5)
+            assert held == (depth in depths), depth
+
+
+def test_the_first_token_of_a_window_is_left_alone(scene, folder):
+    checkpoint, _ = scene.tiny_network(folder)
+    x = torch.randn(1, 6, checkpoint.width, generator=torch.Generator().manual_seed(0))
+    ((_, hook, _),) = scene.clamps(checkpoint, np.ones(checkpoint.width), {2: 1.0}, (2,))
+    (new,), _ = hook(None, (x,), {})
+    changed = (new != x).any(-1)[0]
+    start = scene.window_of(checkpoint).kept(6).start
+    assert start > 0
+    assert not changed[:start].any()
+    assert changed[start:].all()
+
+
+def test_a_second_run_reads_its_files(scene, numbers, folder, monkeypatch):
+    monkeypatch.setattr(scene, "one", None)  # nothing is measured again
+    again = scene.main(folder)
+    assert again["networks"] == numbers["networks"]
+
+
+def test_calibration_judgement_and_dictionary_share_no_document(scene, folder, tmp_path):
+    size, _ = scene.read_size("steering_features", scene.Size, False)
+    lines = [f"{k} " + "word " * 12 for k in range(9)] + ["short"]
+    (tmp_path / "text.txt").write_text("\n".join(lines))
+    calibration, judged, rest = scene.parted(tmp_path / "text.txt", tmp_path, size)
+    others = rest.read_text().splitlines()
+    assert len(calibration) == len(judged) == 2
+    assert sorted([*calibration, *judged, *others]) == sorted(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("miss", "loss", "answer"),
+    [
+        ((-2, -1), (-1, 1), "more"), ((-2, -1), (1, 2), "undecided"),
+        ((1, 2), (-1, 1), "less"), ((-1, 1), (-1, 1), "undecided"),
+    ],
+)  # fmt: skip
+def test_a_decision_needs_one_interval_below_and_none_above(scene, miss, loss, answer):
+    rows = [
+        {"figure": figure, "law": "P led, late path", "against": "clamp, late path", "low": low, "high": high}
+        for figure, (low, high) in (("miss", miss), ("loss", loss))
+    ]
+    decisions = scene.decided({"a": {"comparisons": rows}, "b": {"comparisons": rows}}, 2)
+    assert decisions["P led, late path does more than the clamp"] == answer
+    alone = scene.decided({"a": {"comparisons": rows}}, 2)  # the other network of the plan is missing
+    assert alone["P led, late path does more than the clamp"] == "undecided"
+    other = [{**row, "low": -1, "high": 1} for row in rows]
+    both = scene.decided({"a": {"comparisons": rows}, "b": {"comparisons": other}}, 2)
+    assert both["P led, late path does more than the clamp"] == "undecided"
+
+
+def test_the_numbers_are_on_disk_with_their_plan(numbers, folder):
+    stored = json.loads((folder / "steering_features.json").read_text(encoding="utf-8"))
+    assert len(stored["run"]["plan_sha256"]) == 64
+    assert stored["table"][1] == numbers["table"][1]
+    assert (folder / "steering_features.png").stat().st_size > 10_000
