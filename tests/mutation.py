@@ -63,6 +63,12 @@ EQUIVALENT = {
     (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
      "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
         "Farther from the border the norm of A proves K > 1 as well.",
+    ("linear/polynomial_roots.py", "common = 1", "1  ->  2"): "What all coefficients share is divided out.",
+    ("stability/nonnormal/pseudospectrum.py",
+     "flat = points.ravel() if np.iscomplexobj(a) else points.real.ravel() + 1j * np.abs(points.imag.ravel())",
+     "points.real.ravel() + 1j * np.abs(points.imag.ravel())  ->  "
+     "points.real.ravel() - 1j * np.abs(points.imag.ravel())"):
+        "A real matrix has the same value at z and at its conjugate.",
     ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
 }  # fmt: skip
 

@@ -37,6 +37,7 @@ def test_difference_gain_exact_cases():
     assert difference_gain(np.full((4, 4), 0.25)) == 0.0
     assert_allclose(difference_gain(2.5 * np.eye(4)), 2.5)
     assert np.isnan(difference_gain(np.ones((1, 1))))
+    assert np.isnan(difference_gain(np.ones((4, 2, 1, 1)))).tolist() == [[True, True]] * 4
     assert difference_gain(np.stack([np.eye(3), np.zeros((3, 3))])).tolist() == [1.0, 0.0]
 
 

@@ -120,3 +120,26 @@ def test_a_matrix_next_to_an_unstable_one_is_not_clear_though_its_eigenvalues_ar
     stable, clear = clearly_stable(np.stack([block, 0.9 * np.eye(n), 1.1 * np.eye(n)]))
     assert stable.tolist() == [True, True, False]
     assert clear.tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_growth_keeps_its_digits_beside_the_boundary(seed):
+    """|z| - 1 of poles given by their difference from 1 or -1, at 40 digits."""
+    rng = np.random.default_rng(seed)
+    moved = 10.0 ** rng.uniform(-14, 0.3, 20) * np.exp(2j * np.pi * rng.uniform(size=20))
+    for centre in (1.0, -1.0):
+        with mpmath.workdps(40):
+            truth = [float(abs(centre + mpmath.mpc(z)) - 1) for z in moved]
+        np.testing.assert_allclose(boundary._growth(moved, centre), truth, rtol=1e-13, atol=1e-29)
+    assert boundary._growth(moved, 0.0).tolist() == moved.real.tolist()
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_poles_of_a_block_triangular_matrix_are_those_of_its_blocks(continuous):
+    """What couples the blocks, however large, moves no pole: the whole matrix gives none of these digits."""
+    rng = np.random.default_rng(1)
+    poles = np.repeat(-0.5 if continuous else 0.999, 12)
+    a = np.diag(poles) + np.triu(10.0 ** rng.uniform(3, 6, (12, 12)), 1)
+    stable, told = boundary.stable_poles(a, continuous=continuous)
+    assert stable
+    assert told.tolist() == poles.tolist()

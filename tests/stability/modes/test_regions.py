@@ -218,3 +218,13 @@ def test_the_upper_end_that_polynomials_in_cos_w_lose():
 def test_where_the_poles_contradict_an_end_the_exact_way_decides(monkeypatch):
     monkeypatch.setattr(regions, "critical_modes", lambda controller, finer: np.array([-0.4, 1.0]))
     assert_allclose(stability_set(PID(0.6)), [(-0.4, 1.6)])  # not (-.4, 1), which the poles next to 1 contradict
+
+
+@pytest.mark.parametrize("pid", [PID(0.8, 0.5, 0.05), PID(0.8, 0.5, 0.05, form="ema"), PID(0.3)])
+def test_crossings_that_are_none_change_no_interval(pid, monkeypatch):
+    """A search that lists points too many, inside and outside of the set, leaves the set as it is."""
+    true, critical = stability_set(pid), regions.critical_modes(pid)
+    (low, high) = true[0]
+    between = np.concatenate([critical, np.linspace(low, high, 5)[1:-1], [low - 0.5, high + 0.5]])
+    monkeypatch.setattr(regions, "critical_modes", lambda controller, **_: np.sort(between))
+    assert stability_set(pid) == true

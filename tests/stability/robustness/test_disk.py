@@ -10,6 +10,8 @@ from systems import loops, square_loops
 
 from ctrlattn import PID, CausalMean, Loop, disk_margin, loop_margins, loop_transfer, margins
 from ctrlattn.stability import hinf_norm
+from ctrlattn.stability.robustness import disk
+from ctrlattn.stability.robustness.scaled_peak import scaled_peak
 
 THIRD_ORDER = control.tf(25, [1, 10, 10, 10])
 SATELLITE = control.ss([[0, 10], [-10, 0]], np.eye(2), [[1, 10], [-10, 1]], 0)
@@ -252,3 +254,35 @@ def test_a_channel_whose_other_loops_are_not_well_posed_is_named():
     loop = control.ss(0.5, [[1.0, 0.0]], [[0.1], [0.0]], [[0.0, 1.0], [1.0, -1.0]], 1)
     with pytest.raises(ValueError, match="with channel 0 open the other loops are not well posed"):
         loop_margins(loop)
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_an_attack_below_the_margin_repeats_the_sweep_and_then_refuses(times, monkeypatch):
+    """A sweep that missed the peak: its level is halved, so that the attack at its point beats the margin."""
+    loop, sweeps = discrete(3, 2), []
+    true = disk_margin(loop)
+
+    def sweep(responses, tol, hints=None):
+        sweeps.append(hints)
+        peak = scaled_peak(responses, tol, hints)
+        return peak._replace(upper=peak.upper / 2) if len(sweeps) <= times else peak
+
+    monkeypatch.setattr(disk, "scaled_peak", sweep)
+    if times == 1:
+        assert disk_margin(loop) == true
+        assert [hints is None for hints in sweeps] == [True, False]
+        return
+    with pytest.raises(ArithmeticError, match=r"the sweep says .* and factors of size .* destabilise"):
+        disk_margin(loop)
+
+
+def test_one_sweep_is_enough_where_no_attack_beats_it(monkeypatch):
+    sweeps = []
+
+    def sweep(*arguments):
+        sweeps.append(arguments)
+        return scaled_peak(*arguments)
+
+    monkeypatch.setattr(disk, "scaled_peak", sweep)
+    disk_margin(discrete(3, 2))
+    assert len(sweeps) == 1

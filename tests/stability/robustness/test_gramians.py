@@ -4,6 +4,7 @@ import control
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import balanced_truncation, h2_norm, hankel_singular_values, hinf_norm
@@ -308,3 +309,34 @@ def test_a_reduced_system_beyond_its_bound_is_refused(monkeypatch):
     monkeypatch.setattr(gramians, "_balancing", too_small)
     with pytest.raises(ArithmeticError, match="balanced_truncation: the error is"):
         balanced_truncation(slicot_ab09ad(), 4)
+
+
+@pytest.mark.parametrize("n", [3, 40])
+@pytest.mark.parametrize("kind", [float, complex])
+def test_sums_over_powers_solve_their_equation(n, kind):
+    """By scipy: small and large, real and complex; a residual of either kind, before and after the powers are known."""
+    rng = np.random.default_rng(n)
+    a, error = rng.normal(size=(2, n, n)).astype(kind)
+    if kind is complex:
+        a, error = a + 1j * rng.normal(size=(n, n)), error + 1j * rng.normal(size=(n, n))
+    a *= 0.9 / np.abs(np.linalg.eigvals(a)).max()
+    series = gramians._Series(a)
+    for which in (error, error.real.copy()):
+        assert_allclose(
+            series.summed(which.copy()), scipy.linalg.solve_discrete_lyapunov(a, which), rtol=1e-8, atol=1e-9
+        )
+    b = error[:, :2]
+    for which in (b, b.real.copy()):
+        f = series.factor(which)
+        expected = scipy.linalg.solve_discrete_lyapunov(a, which @ which.conj().T)
+        assert_allclose(f @ f.conj().T, expected, rtol=1e-8, atol=1e-9)
+    for which in (error, error.real.copy()):
+        assert_allclose(
+            series.summed(which.copy()), scipy.linalg.solve_discrete_lyapunov(a, which), rtol=1e-8, atol=1e-9
+        )
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+def test_powers_that_overflow_are_refused(kind):
+    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ArithmeticError, match="a gramian is"):
+        gramians._Series(np.diag([1.5, 0.5]).astype(kind)).factor(np.ones((2, 1), kind))
