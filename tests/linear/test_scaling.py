@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
-from ctrlattn.linear.scaling import scaled, times_power
+from ctrlattn.linear.scaling import _sampled_gain, scaled, times_power
 
 
 def system(seed, continuous):
@@ -50,3 +51,17 @@ def test_static_zero_and_too_large():
     with pytest.raises(ArithmeticError, match="beyond the largest float"):
         times_power(0.5, 1100, "q")
     assert times_power(0.5, -3, "q") == 0.0625
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_pole_on_the_boundary_hides_no_other_response(continuous):
+    """One pole on the boundary, one beside another point of it: there the response is finite, at the end it is not."""
+    poles = np.array([0.0, -0.01]) if continuous else np.array([1.0, -0.5])
+    turned = np.array([[0.0, 2.0], [-2.0, 0.0]]) + poles[1] * np.eye(2) if continuous else np.array([[poles[1]]])
+    a = scipy.linalg.block_diag(poles[:1], turned)
+    n = len(a)
+    b, c = np.random.default_rng(0).normal(size=(n, 2)), np.random.default_rng(1).normal(size=(3, n))
+    point = 2j if continuous else -1.0
+    there = np.abs(c @ np.linalg.solve(point * np.eye(n) - a, b)).max()
+    g = Realization(a, b, c, np.zeros((3, 2)), continuous)
+    assert_allclose(_sampled_gain(g, np.linalg.eigvals(a)), there, rtol=1e-12)

@@ -1,24 +1,44 @@
 """One rule for the time of a system: every function gives for dt = None what it gives for dt = 0."""
 
+from dataclasses import replace
+
 import control
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
+    PID,
+    CausalMean,
+    Loop,
+    complementary_sensitivity,
     crossings,
     disk_margin,
     frequency_response,
     h2_norm,
     hankel_singular_values,
     hinf_norm,
+    linearize,
     loop_margins,
+    loop_transfer,
     margins,
+    mode,
+    rms_norm,
+    sensitivity,
 )
 from ctrlattn.controllers import as_controller
 from ctrlattn.errors import InputError
+from ctrlattn.frequency import gang_of_four
+from ctrlattn.linear import token_system
 from ctrlattn.linear.time_base import is_continuous
-from ctrlattn.stability import balanced_truncation, circle_criterion, limit_cycles, nu_gap, numerical_radius
+from ctrlattn.stability import (
+    balanced_truncation,
+    circle_criterion,
+    limit_cycles,
+    nu_gap,
+    numerical_radius,
+    sector_form,
+)
 
 
 def cycles(g):
@@ -118,3 +138,21 @@ def test_quantities_of_discrete_time_refuse_a_system_without_time_base():
         nu_gap(plant("tf", None), plant("tf", None))
     with pytest.raises(InputError, match="discrete time"):
         numerical_radius(plant("ss", None))
+
+
+@pytest.mark.parametrize("pid", [None, PID(0.4, 0.2, 0.1)])
+def test_every_system_made_of_a_loop_has_a_layer_as_its_step(pid):
+    loop = Loop(CausalMean(), skip=0.5, feedback=-0.3, controller=pid)
+    made = {
+        "mode": mode(loop, 0.6),
+        "mode, complex": mode(loop, 0.6 + 0.1j),
+        "control": loop_transfer(loop, 0.6),
+        "prediction": loop_transfer(loop, 0.6, at="prediction"),
+        "tokens": token_system(loop, 3),
+        "linearize": linearize(loop, np.ones((2, 2))),
+        "T": complementary_sensitivity(loop, 0.6),
+        "S": sensitivity(loop, 0.6),
+        **gang_of_four(loop, 0.6),
+        "sector form": sector_form(replace(loop, normalizer=rms_norm), tokens=3, lowest=0.5)[0],
+    }
+    assert {name: system.dt for name, system in made.items()} == dict.fromkeys(made, 1)

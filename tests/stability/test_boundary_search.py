@@ -63,6 +63,9 @@ def test_the_start_reaches_as_near_the_ends_as_roots_ask_and_is_dense_near_sharp
     near = start_grid(np.array([0.999 * np.exp(0.8j)]), continuous=False)
     assert np.sum(np.abs(near - 0.8) <= 0.0101) >= 11
     s = start_grid(np.array([-1e-3, -1e3]), continuous=True)
+    np.testing.assert_allclose(s[[0, -1]], [1e-6, 1e6])
+    np.testing.assert_allclose(s[1:] / s[:-1], (s[-1] / s[0]) ** (1 / (len(s) - 1)))  # logarithmic, with the same step
+    assert len(s) - 1 >= 7 * 12  # a decade
     assert s[0] <= 1e-5
     assert s[-1] >= 1e5
     assert (

@@ -382,7 +382,7 @@ def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.
         seen = np.abs(np.sum(rows.conj() * (error @ rows), axis=0))
         if np.max(seen * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
             raise ArithmeticError(_LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
-    return (into, out @ u.conj()), np.pad(sigma, (0, n - len(sigma)))
+    return (into, back), np.pad(sigma, (0, n - len(sigma)))
 
 
 def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:

@@ -65,6 +65,9 @@ def test_a_wrong_attack_misses_by_the_way_the_pole_did_not_come():
     assert_allclose(pole_miss(given, weighted, attack, np.array([2.0 + 0j])), 0.5, rtol=1e-12)
     with pytest.raises(ArithmeticError, match="nearest"):
         require_sound(weighted, 1.0, attack, 0.5)
+    # A second pole far away, which nothing moves, is not asked.
+    far = given._replace(a=np.diag([0.5, 0.3]), b=np.array([[1.0], [0.0]]), c=np.array([[0.5, 0.0]]))
+    assert_allclose(pole_miss(far, balanced(far), attack, np.array([2.0 + 0j])), 0.5, rtol=1e-12)
 
 
 def test_a_margin_that_is_too_large_is_attacked_from_inside():

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -15,6 +16,7 @@ from ctrlattn import (
     rms_norm,
     simulate,
 )
+from ctrlattn.linear.realization import realization
 from ctrlattn.stability import sector_form
 from ctrlattn.stability.robustness import contraction
 
@@ -178,3 +180,21 @@ def test_a_sector_of_one_slope_is_a_linear_system():
     assert_allclose(certificate.rate, 0.7, rtol=1e-3)
     assert_allclose(np.linalg.eigvalsh(certificate.metric)[-1], 1.0, rtol=1e-12)
     assert certificate.slack <= 0
+
+
+def test_a_metric_is_checked_by_its_own_inequality(monkeypatch):
+    """P with A'PA - P = -share C'C and B = 0 solves the inequality from a share of 1 on, and no P of a smaller one."""
+    rng = np.random.default_rng(0)
+    a, c = rng.normal(size=(3, 3)), rng.normal(size=(3, 3))
+    a *= 0.8 / np.abs(np.linalg.eigvals(a)).max()
+    g = realization(control.ss(a, np.zeros((3, 1)), c, np.zeros((3, 1)), 1, remove_useless_states=False), "a test")
+    for share in (0.5, 0.99, 1.01, 2.0):
+        p = scipy.linalg.solve_discrete_lyapunov(a.T, share * c.T @ c)
+        monkeypatch.setattr(contraction, "solve_discrete_are", lambda *_, p=p: p)
+        metric = contraction._metric(g, 1.0)
+        if share < 1:
+            assert metric is None
+            continue
+        size = np.linalg.norm(p, 2)
+        assert_allclose(metric[0], p / size)
+        assert_allclose(metric[1], -min((share - 1) * np.linalg.eigvalsh(c.T @ c)[0], 1.0) / size, rtol=1e-6)

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
+from ctrlattn.stability.robustness import level_sets
 from ctrlattn.stability.robustness.level_sets import (
     hamiltonian_crossings,
     is_well_conditioned,
@@ -109,6 +110,8 @@ def test_a_level_test_stands_alone_only_where_its_map_keeps_the_digits():
     direct = Realization(-np.eye(1), np.eye(1), np.zeros((1, 1)), np.eye(1), True)
     assert not is_well_conditioned(direct, 1.0 + 1e-9)
     assert is_well_conditioned(direct, 2.0)
+    for level in (1.25, 2.0, 10.0):  # I - D*D/level^2
+        assert_allclose(level_sets._in_continuous_time(direct, level).condition, 1 / (1 - 1 / level**2))
 
 
 @pytest.mark.parametrize("continuous", [False, True])
