@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -102,6 +102,25 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), name_of(path))
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(parse(path)))
+
+
+@cache
+def imports_of(path: Path) -> list[tuple[ast.Import | ast.ImportFrom, bool]]:
+    return list(imports(parse(path)))
+
+
+def breaches(paths: Iterable[Path], rule: Callable[[Path], Iterable[object]]) -> dict[str, list[object]]:
+    """What a rule finds in each file, by the file's name; files without a breach are left out.
+
+    One test judges all files: a test of each would take more time to start than to run.
+    """
+    judged = {name_of(path): list(rule(path)) for path in paths}
+    return {name: breach for name, breach in judged.items() if breach}
+
+
 def room_of(path: Path) -> str:
     """ctrlattn/loop.py -> loop, ctrlattn/plots/style.py -> plots, ctrlattn/__init__.py -> ""."""
     first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -148,19 +167,29 @@ def rooms_imported(node: ast.Import | ast.ImportFrom) -> set[str]:
     return {ctrlattn._HOME.get(name, name).split(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_every_module_has_a_room_and_says_what_it_is(path):
-    assert room_of(path) in {*STEP, ""}, f"give {name_of(path)} a place in FLOW and in docs/architecture.md"
-    assert (ast.get_docstring(parse(path)) or "").strip(), "the first line of a module is its equation, or what it is"
+def without_place_or_words(path: Path) -> Iterator[str]:
+    if room_of(path) not in {*STEP, ""}:
+        yield "give it a place in FLOW and in docs/architecture.md"
+    if not (ast.get_docstring(parse(path)) or "").strip():
+        yield "the first line of a module is its equation, or what it is"
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_never_run_backwards(path):
+def test_every_module_has_a_room_and_says_what_it_is():
+    assert breaches(modules(), without_place_or_words) == {}
+
+
+def imports_backwards(path: Path) -> Iterator[str]:
     room = room_of(path)
-    for node, _ in imports(parse(path)):
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"line {node.lineno}: relative import"
+    for node, _ in imports_of(path):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield f"line {node.lineno}: relative import"
         for other in rooms_imported(node):
-            assert room == "" or STEP[other] <= STEP[room], f"line {node.lineno}: {room} imports {other}"
+            if room != "" and STEP[other] > STEP[room]:
+                yield f"line {node.lineno}: {room} imports {other}"
+
+
+def test_imports_never_run_backwards():
+    assert breaches(modules(), imports_backwards) == {}
 
 
 def test_the_page_shows_the_same_flow():
@@ -210,27 +239,32 @@ def sub_room(module: str) -> str | None:
     return parts[2] if len(parts) > 3 and parts[1] in SUB_FLOW else None
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_sub_rooms_import_downwards(path):
+def imports_upwards(path: Path) -> Iterator[str]:
     module = dotted(path)
     room = room_of(path)
     if room not in SUB_FLOW or path.name == "__init__.py":  # an __init__ hands on public names
         return
     step = SUB_STEP.get((room, sub_room(module) or ""), OWN_FILES)
-    assert sub_room(module) is None or step != OWN_FILES, f"give {name_of(path)} a place in SUB_FLOW"
-    for node, _ in imports(parse(path)):
+    if sub_room(module) is not None and step == OWN_FILES:
+        yield "give it a place in SUB_FLOW"
+    for node, _ in imports_of(path):
         for other in modules_imported(node):
             if other.split(".")[1:2] != [room] or MODULES[other].name == "__init__.py":
                 continue
             above = SUB_STEP.get((room, sub_room(other) or ""), OWN_FILES)
-            assert above <= step, f"line {node.lineno}: {module} imports {other}"
+            if above > step:
+                yield f"line {node.lineno}: {module} imports {other}"
+
+
+def test_sub_rooms_import_downwards():
+    assert breaches(modules(), imports_upwards) == {}
 
 
 def test_modules_do_not_import_in_circles():
     """Nor inside functions; an __init__ that hands on public names is no part of a circle."""
     plain = {name: path for name, path in MODULES.items() if path.name != "__init__.py"}
     graph = {
-        name: {other for node, _ in imports(parse(path)) for other in modules_imported(node)} & set(plain) - {name}
+        name: {other for node, _ in imports_of(path) for other in modules_imported(node)} & set(plain) - {name}
         for name, path in plain.items()
     }
     assert len(list(TopologicalSorter(graph).static_order())) == len(plain)  # raises CycleError
@@ -245,7 +279,7 @@ def loaded_with(name: str) -> set[str]:
         for module in (".".join(parts[: i + 1]) for i in range(len(parts))):
             if module not in loaded:
                 loaded.add(module)
-                runs = (node for node, top in imports(parse(MODULES[module])) if top)
+                runs = (node for node, top in imports_of(MODULES[module]) if top)
                 waiting += [other for node in runs for other in modules_imported(node)]
     return loaded
 
@@ -258,21 +292,27 @@ def test_a_network_is_described_without_the_rooms_of_control(room):
     assert not rooms & {"linear", "stability", "frequency", "design", "plots", "report"}
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_libraries_stay_behind_their_walls(path):
+def beyond_walls(path: Path) -> Iterator[str]:
     room = room_of(path)
-    for node, at_module_level in imports(parse(path)):
+    for node, at_module_level in imports_of(path):
         for library in libraries(node):
             allowed = WALLS.get(library, {room})
             if at_module_level:
                 allowed = allowed & WALLS_AT_MODULE_LEVEL.get(library, {room})
-            assert room in allowed, f"line {node.lineno}: {library} belongs to {sorted(allowed)}"
+            if room not in allowed:
+                yield f"line {node.lineno}: {library} belongs to {sorted(allowed)}"
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if room_of(p) != "cli"], ids=name_of)
-def test_only_the_command_line_prints(path):
-    lines = [node.lineno for node in ast.walk(parse(path)) if isinstance(node, ast.Call) and called(node) == "print"]
-    assert not lines
+def test_libraries_stay_behind_their_walls():
+    assert breaches(modules(), beyond_walls) == {}
+
+
+def printing(path: Path) -> Iterator[int]:
+    return (node.lineno for node in nodes(path) if isinstance(node, ast.Call) and called(node) == "print")
+
+
+def test_only_the_command_line_prints():
+    assert breaches([path for path in modules() if room_of(path) != "cli"], printing) == {}
 
 
 def unsafe(node: ast.AST) -> str | None:
@@ -295,10 +335,12 @@ def unsafe(node: ast.AST) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("path", [*modules(), *scripts()], ids=name_of)
-def test_nothing_runs_foreign_code(path):
-    found = [(node.lineno, why) for node in ast.walk(parse(path)) if (why := unsafe(node))]
-    assert not found
+def unsafe_lines(path: Path) -> Iterator[tuple[int, str]]:
+    return ((node.lineno, why) for node in nodes(path) if (why := unsafe(node)))
+
+
+def test_nothing_runs_foreign_code():
+    assert breaches([*modules(), *scripts()], unsafe_lines) == {}
 
 
 @pytest.mark.parametrize(
@@ -337,9 +379,9 @@ def test_every_signal_room_exists():
     assert {room_of(path) for path in modules()} >= set(SIGNAL_ROOMS)
 
 
-@pytest.mark.parametrize("path", [path for path in modules() if room_of(path) in SIGNAL_ROOMS], ids=name_of)
-def test_signals_are_never_overwritten(path):
-    assert list(in_place(parse(path))) == []
+def test_signals_are_never_overwritten():
+    signals = [path for path in modules() if room_of(path) in SIGNAL_ROOMS]
+    assert breaches(signals, lambda path: in_place(parse(path))) == {}
 
 
 @pytest.mark.parametrize("line", ["x += 1", "x[0] = y", "x.add_(y)", "np.add(x, y, out=x)"])
@@ -356,11 +398,11 @@ def test_public_names_resolve_and_are_documented(name):
     assert is_module or name in RECORDS or ">>>" in text, f"{name} has no example"
 
 
-def asserting(tree: ast.Module) -> set[str]:
+def asserting(path: Path) -> set[str]:
     """Functions of a file that assert, raise, or call one that does."""
-    functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    calls = {name: {called(n) for n in ast.walk(f) if isinstance(n, ast.Call)} for name, f in functions.items()}
-    found = {name for name, f in functions.items() if any(isinstance(n, ast.Assert) for n in ast.walk(f))}
+    functions = {node.name: list(ast.walk(node)) for node in nodes(path) if isinstance(node, ast.FunctionDef)}
+    calls = {name: {called(n) for n in inside if isinstance(n, ast.Call)} for name, inside in functions.items()}
+    found = {name for name, inside in functions.items() if any(isinstance(n, ast.Assert) for n in inside)}
     found |= {name for name, names in calls.items() if any(_asserts(called_name) for called_name in names)}
     while more := {name for name, names in calls.items() if names & found} - found:
         found |= more
@@ -371,19 +413,47 @@ def _asserts(name: str) -> bool:
     return name.startswith(("assert_", "check_")) or name in {"raises", "warns", "fail"}
 
 
-@pytest.mark.parametrize("path", [p for p in suite() if p.name.startswith("test_")], ids=name_of)
-def test_every_test_asserts_something(path):
-    tree = parse(path)
-    written = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
-    assert written - asserting(tree) == set()
+def without_assertion(path: Path) -> list[str]:
+    written = {n.name for n in nodes(path) if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")}
+    return sorted(written - asserting(path))
 
 
-@pytest.mark.parametrize("path", suite(), ids=name_of)
-def test_no_comparison_is_dropped(path):
+def test_every_test_asserts_something():
+    assert breaches([path for path in suite() if path.name.startswith("test_")], without_assertion) == {}
+
+
+def dropped_comparisons(path: Path) -> list[int]:
     silent = {"allclose", "isclose", "array_equal", "equal", "gradcheck", "gradgradcheck"}
-    statements = [node for node in ast.walk(parse(path)) if isinstance(node, ast.Expr)]
-    dropped = [s.lineno for s in statements if isinstance(s.value, ast.Call) and called(s.value) in silent]
-    assert not dropped, "its answer is thrown away: write assert, or numpy.testing.assert_allclose"
+    calls = [node.value for node in nodes(path) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    return [call.lineno for call in calls if called(call) in silent]
+
+
+def test_no_comparison_is_dropped():
+    dropped = breaches(suite(), dropped_comparisons)
+    assert dropped == {}, "its answer is thrown away: write assert, or numpy.testing.assert_allclose"
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (without_place_or_words, "import numpy"),
+        (imports_backwards, "from ctrlattn.report import page"),
+        (imports_backwards, "from . import loop"),
+        (imports_upwards, "from ctrlattn.stability.robustness import norms"),
+        (beyond_walls, "import torch"),
+        (beyond_walls, "def f():\n    import numba"),
+        (printing, "print(1)"),
+        (unsafe_lines, "import pickle"),
+        (without_assertion, "def test_a():\n    f()"),
+        (dropped_comparisons, "np.allclose(a, b)"),
+    ],
+)
+def test_a_breach_is_named_with_its_file(rule, text, monkeypatch):
+    path = PACKAGE / "stability" / "modes" / "regions.py"
+    monkeypatch.setitem(globals(), "parse", lambda path: ast.parse(text))
+    monkeypatch.setitem(globals(), "nodes", lambda path: list(ast.walk(ast.parse(text))))
+    monkeypatch.setitem(globals(), "imports_of", lambda path: list(imports(ast.parse(text))))
+    assert [*breaches([path], rule)] == ["ctrlattn/stability/modes/regions.py"]
 
 
 def test_ruff_is_pinned_once():

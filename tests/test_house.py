@@ -4,11 +4,9 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "ctrlattn"
@@ -81,13 +79,22 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def breaches(paths: Iterable[Path], rule: Callable[[str], object]) -> dict[str, object]:
+    """What a rule finds in the text of each file, by the file's name; files without a breach are left out.
+
+    One test judges all files: a test of each would take more time to start than to run.
+    """
+    judged = {name_of(path): rule(path.read_text(encoding="utf-8")) for path in paths}
+    return {name: breach for name, breach in judged.items() if breach}
+
+
 @cache  # by two rules
-def parse(text: str) -> ast.Module:
-    return ast.parse(text)
+def nodes(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
 
 
-def docstrings(tree: ast.Module) -> Iterator[ast.Expr]:
-    for node in ast.walk(tree):
+def docstrings(text: str) -> Iterator[ast.Expr]:
+    for node in nodes(text):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
             first = node.body[0]
             if (
@@ -107,7 +114,7 @@ def code_lines(text: str) -> int:
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     code = {line for t in tokens if t.type not in silent for line in range(t.start[0], t.end[0] + 1)}
-    prose = {line for node in docstrings(parse(text)) for line in range(node.lineno, node.end_lineno + 1)}
+    prose = {line for node in docstrings(text) for line in range(node.lineno, node.end_lineno + 1)}
     return len(code - prose)
 
 
@@ -115,14 +122,22 @@ def test_code_lines_leave_out_prose():
     assert code_lines('"""What.\n\nMore."""\n# why\nx = 1\n\n\ndef f():\n    "what"\n    return """a\nb"""\n') == 4
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_no_file_grows_into_two(path):
-    assert code_lines(path.read_text(encoding="utf-8")) <= LONGEST_FILE
+def beyond(lines: int, limit: int) -> str:
+    return f"{lines} lines, at most {limit}" if lines > limit else ""
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "simulations").glob("*.py")), ids=name_of)
-def test_a_scene_is_a_page(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_SCENE
+def test_a_breach_is_named_with_its_file():
+    assert breaches([PACKAGE / "loop.py"], lambda text: beyond(2, 1)) == {"ctrlattn/loop.py": "2 lines, at most 1"}
+    assert breaches([PACKAGE / "loop.py"], lambda text: beyond(1, 1)) == {}
+
+
+def test_no_file_grows_into_two():
+    assert breaches(sources(), lambda text: beyond(code_lines(text), LONGEST_FILE)) == {}
+
+
+def test_a_scene_is_a_page():
+    scenes = (ROOT / "simulations").glob("*.py")
+    assert breaches(scenes, lambda text: beyond(len(text.splitlines()), LONGEST_SCENE)) == {}
 
 
 def test_scenes_are_numbered_without_a_hole():
@@ -130,26 +145,28 @@ def test_scenes_are_numbered_without_a_hole():
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def local_names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+def local_names(text: str) -> Iterator[tuple[int, str]]:
     """Names that a file binds: assignments, loops, comprehensions, arguments, with-blocks."""
-    for node in ast.walk(tree):
+    for node in nodes(text):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.lineno, node.id
         if isinstance(node, ast.arg):
             yield node.lineno, node.arg
 
 
-@pytest.mark.parametrize("path", sources(), ids=name_of)
-def test_names_say_what_a_value_is(path):
-    tree = parse(path.read_text(encoding="utf-8"))
-    assert [(line, name) for line, name in local_names(tree) if name in SAYS_NOTHING] == []
+def empty_names(text: str) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in local_names(text) if name in SAYS_NOTHING]
 
 
-@pytest.mark.parametrize("path", [*sources(), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"], ids=name_of)
-def test_every_citation_can_be_opened(path):
+def test_names_say_what_a_value_is():
+    assert empty_names("x = 1\nfor kept in x:\n    pass") == [(2, "kept")]
+    assert breaches(sources(), empty_names) == {}
+
+
+def test_every_citation_can_be_opened():
     """The nine claims the project began with are stated in docs/origin.md and cited by their headings."""
-    text = path.read_text(encoding="utf-8")
-    assert re.findall(r"\bN[1-9]\b|\b[Tt]he notes\b", text) == []
+    paths = [*sources(), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    assert breaches(paths, re.compile(r"\bN[1-9]\b|\b[Tt]he notes\b").findall) == {}
 
 
 PROSE = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.rst"), *ROOT.glob("*.md"), *ROOT.glob("*.toml")]
@@ -161,12 +178,15 @@ SCRIPTS = [
 ]
 
 
-@pytest.mark.parametrize("path", [*sources(), *sorted(PROSE), *sorted(SCRIPTS)], ids=name_of)
-def test_no_merge_leaves_its_marks(path):
+def merge_marks(text: str) -> list[str]:
+    marks = tuple(f"{7 * sign} " for sign in "<>|")
+    return [line for line in text.splitlines() if line.startswith(marks)]
+
+
+def test_no_merge_leaves_its_marks():
     """A page with both sides of a conflict is still a page, and nothing else would tell."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    marks = [f"{7 * sign} " for sign in "<>|"]
-    assert [line for line in lines if line.startswith(tuple(marks))] == []
+    assert len(merge_marks(f"a\n{7 * '<'} ours\nb\n{7 * '>'} theirs\n")) == 2
+    assert breaches([*sources(), *PROSE, *SCRIPTS], merge_marks) == {}
 
 
 def mirror(path: Path) -> Path:
@@ -175,10 +195,11 @@ def mirror(path: Path) -> Path:
     return ROOT / "tests" / inner.parent / f"test_{inner.name}"
 
 
-@pytest.mark.parametrize("path", [p for p in sorted(PACKAGE.rglob("*.py")) if p.name != "__init__.py"], ids=name_of)
-def test_every_module_has_a_mirror(path):
-    inner = str(path.relative_to(PACKAGE))
-    assert mirror(path).exists() != (inner in EXCUSED), f"write {name_of(mirror(path))}, or say in NO_MIRROR why not"
+def test_every_module_has_a_mirror():
+    """Its mirror is to be written, or its reason in NO_MIRROR is to be deleted."""
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py"]
+    alone = [path for path in paths if mirror(path).exists() == (str(path.relative_to(PACKAGE)) in EXCUSED)]
+    assert [name_of(mirror(path)) for path in alone] == [], "write it, or say in NO_MIRROR why not"
 
 
 def test_reasons_are_for_modules_that_exist():

@@ -1,6 +1,7 @@
 """A test file test_NN_name.py gets its scene simulations/NN_name.py as the fixture `scene`."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def scene(request):
 
 def pytest_collection_modifyitems(items):
     """A scene is run to be tested: the quick selection leaves all of them out."""
+    room = str(SIMULATIONS.parent / "tests" / "simulations") + os.sep  # as text: a path of each item is dear
     for item in items:
-        if SIMULATIONS.parent / "tests" / "simulations" in item.path.parents:
+        if str(item.path).startswith(room):
             item.add_marker(pytest.mark.slow)
