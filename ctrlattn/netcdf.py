@@ -38,6 +38,12 @@ _TEXT_OF = "attribute_of"  # a variable that holds a text too long for an attrib
 # Marks that only `load` needs.
 _PART, _OF = "complex_part", "complex_of"
 _HALF = "stored_for"  # float16, which netCDF has not
+# Attributes that say whose file it is: of what commands write, of a part of a profile, and of any other `save`.
+_OURS = ("ctrlattn", "fingerprint", "saved_by_ctrlattn")
+_SAVED = "saved_by_ctrlattn"
+SCHEMAS = (1,)  # values of `schema_version` that are read
+_STATED = ("Conventions", "title", "source", "institution")  # where other files say what they are
+_ELSEWHERE = "xarray.load_dataset opens it, and results.save writes the Dataset as a file that is read here"
 
 
 def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
@@ -55,7 +61,8 @@ def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
     Raises
     ------
     InputError
-        A complex z beside a variable z_real; a text with a zero byte or that is no UTF-8; extended precision.
+        A complex z beside a variable z_real; a text with a zero byte or that is no UTF-8; extended precision; the
+        schema of another version of this package.
     InputTypeError
         A variable of other objects.
     OSError
@@ -91,15 +98,16 @@ def save(path: str | os.PathLike[str], result: "xr.Dataset") -> None:
 
 
 def load(path: str | os.PathLike[str]) -> "xr.Dataset":
-    """Read a netCDF file into memory; files of earlier versions, with complex numbers as records, are read too.
+    """Read a netCDF file of this package into memory; earlier ones, with complex numbers as records, are read too.
 
-    The first file costs a fifth of a second more, since another process walks every file first.
+    A file is of this package if it has the attribute `ctrlattn` or `saved_by_ctrlattn`; a part of a profile has
+    `fingerprint`. The first file costs a fifth of a second more, since another process walks every file first.
 
     Raises
     ------
     InputError
         A file that is missing, is not netCDF 4, has half of a complex variable, or is not read within 30 s (and 1 s for
-        each 10 MB) or ends the process that reads it, as happens with a damaged file.
+        each 10 MB) or ends the process that reads it, as happens with a damaged file; a file of another schema.
 
     Examples
     --------
@@ -113,12 +121,15 @@ def load(path: str | os.PathLike[str]) -> "xr.Dataset":
     require_readable(path)
     try:
         _require_plain(path)
-        return _whole(xr.load_dataset(path, engine="h5netcdf"))
+        other = _other_schema(path)
+        if not other:
+            return _whole(xr.load_dataset(path, engine="h5netcdf"))
     except InputError as error:
         raise InputError(f"{path}: not a netCDF file that can be read: {error}") from error
     except _DAMAGED as error:
         reason = str(error).split("\n", 1)[0]
         raise InputError(f"{path}: not a netCDF file that can be read: {reason}") from error
+    raise InputError(f"{path}: {other}: {_ELSEWHERE}")
 
 
 def require_readable(path: str | os.PathLike[str], seconds: float = _SECONDS) -> None:
@@ -199,6 +210,10 @@ def portable(result: "xr.Dataset") -> "xr.Dataset":
             if name in result.coords:
                 coordinates.append(new)
     attrs = {"Conventions": CONVENTIONS, **result.attrs}
+    if later := _later_schema(attrs):
+        raise InputError(f"attributes: {later}: leave out schema_version or ctrlattn")
+    if "ctrlattn" not in attrs:
+        attrs[_SAVED] = 1
     for key in [k for k, v in attrs.items() if isinstance(v, str) and len(v.encode(errors="replace")) > _LONGEST]:
         text = _text(key, xr.Variable((), attrs.pop(key), {_TEXT_OF: key}))
         variables[f"attribute_{key}"] = text
@@ -285,6 +300,7 @@ def _whole(read: "xr.Dataset") -> "xr.Dataset":
     attrs = _unmarked(read.attrs)
     if attrs.get("Conventions") == CONVENTIONS:
         del attrs["Conventions"]
+    attrs.pop(_SAVED, None)
     variables: dict[Hashable, xr.Variable] = {}
     coordinates: set[Hashable] = set()
     pairs: dict[str, dict[str, xr.Variable]] = {}
@@ -335,13 +351,59 @@ def _require_there(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: not a netCDF file that can be read: it is no regular file")
 
 
+def _other_schema(path: str | os.PathLike[str]) -> str:
+    """What a file is that this package has not written, or has written in a later version; "" for one that is read."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        attrs = {key: _single(file.attrs[key]) for key in (*_OURS, *_STATED, "schema_version") if key in file.attrs}
+        if later := _later_schema(attrs):
+            return later
+        if any(key in attrs for key in _OURS) or attrs.get("schema_version") in SCHEMAS or _is_earlier(file):
+            return ""
+    stated = [f"{key} = {shown(attrs[key])}" for key in _STATED if key in attrs]
+    return f"a netCDF file of another schema, not of ctrlattn; it states {', '.join(stated) or 'none'}"
+
+
+def _later_schema(attrs: Mapping[Any, Any]) -> str:
+    """Words for attributes by which ctrlattn wrote in a schema that this version does not know; "" for others."""
+    schema = attrs.get("schema_version", SCHEMAS[-1])
+    if "ctrlattn" not in attrs or schema in SCHEMAS:
+        return ""
+    return f"schema_version {schema} of ctrlattn {attrs['ctrlattn']}, where this version knows {SCHEMAS[-1]}"
+
+
+def _is_earlier(file: Any) -> bool:
+    """Whether a file without our attributes is one of an earlier `save`.
+
+    Those have complex numbers as records, or `Conventions` in fixed length as UTF-8: netCDF's own library writes
+    ASCII, and h5netcdf by itself texts of any length.
+    """
+    import h5py
+
+    if "Conventions" in file.attrs:
+        text = h5py.check_string_dtype(file.attrs.get_id("Conventions").dtype)
+        return text is not None and text.length is not None and text.encoding == "utf-8"
+    return any(isinstance(item, h5py.Dataset) and item.dtype.kind == "c" for item in file.values())
+
+
+def _single(value: Any) -> Any:
+    """An attribute as a text or a number; netCDF's own library writes arrays of one number."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value) if isinstance(value, str) or np.size(value) != 1 else value.item()
+
+
 def _require_plain(path: str | os.PathLike[str]) -> None:
-    """Raise InputError for what netCDF never has, links and data in other files, and for more data than there are.
+    """Raise InputError for netCDF 3, for links, for data in other files, and for more data than there are.
 
     Groups and variables are visited once each, so that a group that holds itself ends.
     """
     import h5py
 
+    with open(path, "rb") as raw:
+        if raw.read(3) == b"CDF":
+            raise InputError(f"it is netCDF 3, where this package writes netCDF 4: {_ELSEWHERE}")
     variables: list[Any] = []
     with h5py.File(path, "r") as file:
         groups = [file]

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
 
@@ -155,6 +156,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "bad.toml").write_text("[loop]\nskp = 1\nfedback = 2\n")
     (tmp_path / "bad.npz").write_bytes(b"nonsense")
     (tmp_path / "file").write_text("")
+    xr.Dataset({"t2m": ("time", [280.0])}, attrs={"title": "ERA5"}).to_netcdf(tmp_path / "era.nc", engine="h5netcdf")
     (tmp_path / "huge.toml").write_text('[loop]\npreset = "neutreno"\nskip = 1e200\n')
     for arguments, words in (
         (["simulate", "neutrino"], ["did you mean 'neutreno'"]),
@@ -162,6 +164,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path):
         (["simulate", tmp_path / "bad.toml"], ["loop.skp", "loop.fedback", "did you mean 'feedback'"]),
         (["simulate", "neutreno", "--out", tmp_path / "no" / "a.nc"], ["does not exist"]),
         (["compare", tmp_path / "a.nc", tmp_path / "b.nc"], ["no such file"]),
+        (["compare", tmp_path / "era.nc", tmp_path / "era.nc"], ["title = 'ERA5'", "xarray.load_dataset opens it"]),
         (["report", "--out", tmp_path / "file"], ["cannot write"]),
         (["report", "--out", tmp_path / "r", "--preset", "x"], ["unknown preset"]),
         (["report", "--out", tmp_path / "r", "--signals", tmp_path / "bad.npz"], ["bad.npz"]),

@@ -129,6 +129,82 @@ def test_files_of_earlier_versions_are_read(tmp_path):
     assert back["name"].to_numpy().tolist() == ["a", "д"]
 
 
+def foreign(path, attrs, engine, data):
+    """A file that a program of other people writes: another engine, an array or none, a group."""
+    dataset = xr.Dataset({"temperature": ("time", data)} if data else {}, attrs=attrs)
+    if engine == "netcdf3":
+        dataset.to_netcdf(path, format="NETCDF3_64BIT", engine="scipy")
+    elif engine == "h5py":
+        with h5py.File(path, "w") as opened:
+            opened.attrs.update(attrs)
+            opened["group/temperature"] = np.array(data)
+    else:
+        dataset.to_netcdf(path, engine=engine)
+
+
+statements = st.fixed_dictionaries(
+    {},
+    optional={
+        "Conventions": st.sampled_from(["CF-1.6", "CF-1.11", "COARDS", "ctrlattn"]),
+        "title": st.sampled_from(["ERA5 monthly means", "ctrlattn", "λ"]),
+        "schema_version": st.sampled_from([2, 0, "1.0", "2", 3.5]),
+        "history": st.just("made by ncks"),
+        "version": st.integers(0, 3),
+    },
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    attrs=statements,
+    engine=st.sampled_from(["h5netcdf", "netcdf4", "netcdf3", "h5py"]),
+    data=st.lists(st.floats(-9, 9), max_size=3),
+)
+def test_a_file_of_another_schema_is_refused_whoever_wrote_it(attrs, engine, data, tmp_path_factory):
+    if engine == "netcdf4":
+        pytest.importorskip("netCDF4")
+    path = tmp_path_factory.mktemp("foreign") / "a.nc"
+    foreign(path, attrs, engine, data)
+    with pytest.raises(InputError, match=r"xarray.load_dataset opens it, and results.save writes") as refusal:
+        netcdf.load(path)
+    assert str(path) in str(refusal.value)
+    assert engine == "netcdf3" or attrs.get("title", "") in str(refusal.value)
+    if engine != "h5py":  # the way that the message names
+        netcdf.save(path, xr.load_dataset(path))
+        assert netcdf.load(path).sizes.get("time", 0) == len(data)
+
+
+@settings(max_examples=25, deadline=None)
+@given(attrs=statements, complex_=st.booleans())
+def test_what_save_wrote_is_read_whatever_it_states(attrs, complex_, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ours") / "a.nc"
+    given_ = xr.Dataset({"x": ("time", [1.0, 1j] if complex_ else [1.0, 2.0])}, attrs=attrs)
+    netcdf.save(path, given_)
+    back = netcdf.load(path)
+    assert back["x"].identical(given_["x"])
+    assert back.attrs == {k: v for k, v in attrs.items() if (k, v) != ("Conventions", "CF-1.11")}
+    with h5py.File(path, "r+") as opened:  # before files had that mark
+        del opened.attrs["saved_by_ctrlattn"]
+    assert netcdf.load(path).identical(back)
+
+
+@pytest.mark.parametrize("attrs", [{"ctrlattn": "0.1.0"}, {"schema_version": 1, "model": "toy"}, {"fingerprint": "ab"}])
+def test_pages_recordings_and_parts_of_before_conventions_are_read(attrs, tmp_path):
+    xr.Dataset({"x": ("layer", [1.0])}, attrs=attrs).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert netcdf.load(tmp_path / "a.nc").attrs == attrs
+
+
+def test_a_later_schema_is_refused(tmp_path):
+    later = xr.Dataset({"x": ("layer", [1.0])}, attrs={"schema_version": 2, "ctrlattn": "9.0"})
+    with pytest.raises(InputError, match=r"schema_version 2 of ctrlattn 9\.0, where this version knows 1: leave out"):
+        netcdf.save(tmp_path / "a.nc", later)
+    later.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with pytest.raises(
+        InputError, match=r"a\.nc: schema_version 2 of ctrlattn 9\.0, where this version knows 1: xarray"
+    ):
+        netcdf.load(tmp_path / "a.nc")
+
+
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [

@@ -60,7 +60,7 @@ ROWS = (
     Row("ncdump", ("ncdump",), "ncdump", "", "results.nc", (f"{_NETCDF}test_ncdump_reads_it",)),
     Row("netCDF4-python", ("netCDF4",), "netCDF4", "", "results.nc", (f"{_NETCDF}test_netcdf4_python_reads_it",)),
     Row(
-        "xarray, h5netcdf and netcdf4", ("xarray", "h5netcdf"), "", "its netCDF 4 files", "results.nc",
+        "xarray, h5netcdf and netcdf4", ("xarray", "h5netcdf"), "", "files of earlier versions", "results.nc",
         (f"{_NETCDF}test_xarray_reads_it", f"{_NETCDF}test_files_of_earlier_versions_are_read"),
     ),
     Row("h5py, as h5read of MATLAB", ("h5py",), "", "", "results.nc",
