@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Surprise: the coefficients of a sampled plant, as doubles, are not that plant. Four equal lags 1/(s + 1)^4 have the gain 1
-# at rest; sampled at dt = 0.0002 their state space has it within 1e-11. The transfer function that python-control 0.10.2
-# makes of the state space, read as the exact numbers that its doubles are, has the gain 3.2857.
+# Surprise: the coefficients of a sampled plant, as doubles, are not that plant. Four equal lags 1/(s + 1)^4 have the
+# gain 1 at rest; sampled at dt = 0.0002 their state space has it within 1e-11. The transfer function that
+# python-control 0.10.2 makes of the state space, read as the exact numbers that its doubles are, has the gain 3.2857.
 # What follows: no algorithm gets the plant back from such a transfer function. Keep sampled plants as state spaces.
 # Run: bash findings/coefficients_of_a_sampled_plant.sh      (exit 0 where the surprise is there)
 set -euo pipefail
@@ -19,7 +19,7 @@ state_space = float((plant.C @ np.linalg.solve(np.eye(4) - plant.A, plant.B) + p
 fraction = control.tf(plant)
 top, bottom = (sum(map(Fraction, p[0][0].tolist())) for p in (fraction.num, fraction.den))
 read = float(top / bottom)  # G(1), without any rounding
-print(f"control {control.__version__}: gain at rest {state_space:.9f} of the state space, {read:.6f} of the coefficients")
+print(f"control {control.__version__}: gain at rest {state_space:.9f} of the state space, {read:.6f} of coefficients")
 if not (abs(state_space - 1) < 1e-6 and abs(read - 1) > 1):
     raise SystemExit('the surprise is gone')  # exit status 1
 PY

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Surprise: disk_margins of python-control 0.10.2 returns the least over the frequencies that it is given, and does not refine
-# them, with no warning. For 0.5/((s^2 + 0.04 s + 1)(s + 1)), fifty frequencies over four decades give a disk margin of 0.79,
-# where 5,000 give 0.73; with five it is 1.71, and the "guaranteed" gain margin 22 dB where 6.7 dB hold.
+# Surprise: disk_margins of python-control 0.10.2 returns the least over the frequencies that it is given, and does not
+# refine them, with no warning. For 0.5/((s^2 + 0.04 s + 1)(s + 1)), fifty frequencies over four decades give a disk
+# margin of 0.79, where 5,000 give 0.73; with five it is 1.71, and the "guaranteed" gain margin 22 dB where 6.7 dB hold.
 # What follows: the number is an upper bound of the disk margin. A light resonance needs a grid of its own.
 # Run: bash findings/disk_margin_of_a_grid.sh     (exit 0 where the surprise is there)
 set -euo pipefail

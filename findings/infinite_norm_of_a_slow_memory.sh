@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Surprise: python-control 0.10.2 calls a norm infinite as soon as a pole is within 1e-5 of the unit circle (np.isclose),
-# though the pole is certain. For G = 1e-6/(z - 0.999995), H2 is 1e-6/sqrt(1 - p^2) = 3.16e-4 by hand.
+# Surprise: python-control 0.10.2 calls a norm infinite as soon as a pole is within 1e-5 of the unit circle
+# (np.isclose), though the pole is certain. For G = 1e-6/(z - 0.999995), H2 is 1e-6/sqrt(1 - p^2) = 3.16e-4 by hand.
 # What follows: an "inf" of a peer beside a slow memory is no evidence that a pole lies on the circle.
 # Run: bash findings/infinite_norm_of_a_slow_memory.sh     (exit 0 where the surprise is there)
 set -euo pipefail

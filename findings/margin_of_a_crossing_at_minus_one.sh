@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Surprise: python-control 0.10.2 does not see the crossing of a sampled loop that lies at z = -1. L = 0.5/z has L(-1) = -0.5,
-# so that its gain margin is 2, and 1 + 2.01 L has a root outside the circle. margin says inf.
+# Surprise: python-control 0.10.2 does not see the crossing of a sampled loop that lies at z = -1. L = 0.5/z has L(-1) =
+# -0.5, so that its gain margin is 2, and 1 + 2.01 L has a root outside the circle. margin says inf.
 # What follows: z = -1 is where most sampled loops cross the negative axis; ask for L(-1) by hand beside margin.
 # Run: bash findings/margin_of_a_crossing_at_minus_one.sh     (exit 0 where the surprise is there)
 set -euo pipefail

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Surprise: scipy.signal 1.17 drops a leading coefficient of a numerator below 1e-14, however large the others are. For
-# G = 1e-15 (z + 1)/(z - 0.5) both coefficients are 1e-15, and the first goes: G(1) is 2e-15 where it is 4e-15. The same system
-# in other units, 1e15 times as large, keeps it. A BadCoefficients warning names bad conditioning, and the system has none.
-# What follows: scale a system before it becomes a dlti or passes normalize, tf2ss or dlsim, and scale it back behind them.
+# G = 1e-15 (z + 1)/(z - 0.5) both coefficients are 1e-15, and the first goes: G(1) is 2e-15 where it is 4e-15. The same
+# system in other units, 1e15 times as large, keeps it. A BadCoefficients warning names bad conditioning, and the system
+# has none.
+# What follows: scale a system before it becomes a dlti or passes normalize, tf2ss or dlsim, and scale it back behind
+# them.
 # Run: bash findings/small_coefficients_of_dlti.sh     (exit 0 where the surprise is there)
 set -euo pipefail
 folder=$(mktemp -d)
