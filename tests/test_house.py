@@ -44,6 +44,12 @@ NO_MIRROR = {
         "report/pages/checkpoint/value_maps.py",
     ),
     "tests/observers/test_study.py writes this page": ("report/pages/observer.py",),
+    "tests/observers/test_source.py reads the windows, and tests/test_refusals.py what is refused of them": (
+        "observers/examples.py",
+    ),
+    "tests/observers/test_training.py trains with these settings": ("observers/settings.py",),
+    "tests/checkpoints/network/test_repeat.py gives it spans and laws": ("checkpoints/network/repeated_span.py",),
+    "tests/checkpoints/measure/test_profile.py holds the names to the parts": ("checkpoints/measure/part_names.py",),
     "tests/report/test_folder.py writes a page from sections": (
         "report/page.py", "report/section.py",
     ),

@@ -5,6 +5,8 @@ it leaves no folder behind.
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -165,6 +167,74 @@ def refusal(result, tmp_path):
 def test_what_cannot_be_done_is_said_before_the_work(command, options, words, sources, tmp_path):
     line = refusal(invoke(sources, tmp_path, *command.split(), *options.split()), tmp_path)
     assert any(some in line for some in words.split("|")), line
+
+
+# Judged by arguments, config.json and headers alone: to import torch and transformers takes 2.5 s of processor time.
+WITHOUT_TORCH = """
+drop {sources}/decoder --text {sources}/long.txt --layers 40
+drop {sources}/decoder --text {sources}/long.txt --attention 99
+drop {sources}/decoder --text {sources}/long.txt
+drop {sources}/decoder --text {sources}/long.txt --blocks 1 --by loss
+drop {sources}/scorer --text {sources}/long.txt --attention 1
+drop {sources}/encoder --text {sources}/long.txt --attention 1
+drop {sources}/wordless --text {sources}/long.txt --attention 1
+observe {sources}/decoder --text {sources}/long.txt --layer 0 --signal attention
+observe {sources}/decoder --text {sources}/long.txt --layer 99
+observe {sources}/decoder --text {sources}/long.txt --layer 0 --k 9 --features 8
+observe {sources}/encoder --text {sources}/long.txt --layer 0 --context 17
+observe {sources}/images --text {sources}/long.txt --layer 0
+analyze {sources}/decoder --text abc --parts gian
+analyze {sources}/images --text abc
+analyze {sources}/wordless --text abc
+analyze {sources}/quantised --text abc
+analyze {sources}/adapter --text abc
+analyze {sources}/million --text abc
+analyze {sources}/mistyped --text abc
+analyze {sources}/cut --text abc
+analyze {sources}/nowhere --text abc
+analyze no_such_network --text abc
+loop {sources}/decoder --layers 7:9 --text {sources}/long.txt
+loop {sources}/decoder --layers 0:2 --passes 0 --text {sources}/long.txt
+report --checkpoint {sources}/images --text abc
+simulate prediction-error --tokens 1000000000
+"""
+
+
+@pytest.fixture(scope="module")
+def damaged(sources):
+    """Beside `sources`: quantised weights, an adapter, a million layers, a layer count in words, a file cut short."""
+    for name, change in {
+        "quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        "million": {"num_hidden_layers": 10**6},
+        "mistyped": {"num_hidden_layers": "three"},
+        "cut": {},
+    }.items():
+        shutil.copytree(sources / "decoder", sources / name)
+        path = sources / name / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    weights = sources / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (sources / "adapter").mkdir()
+    (sources / "adapter" / "adapter_config.json").write_text("{}")
+    return sources
+
+
+def test_what_needs_no_network_module_is_told_without_torch(damaged, tmp_path):
+    commands = WITHOUT_TORCH.format(sources=damaged).strip().splitlines()
+    code = (
+        "import json, sys\n"
+        "from typer.testing import CliRunner\n"
+        "from ctrlattn.cli import app\n"
+        "for command in json.loads(sys.argv[1]):\n"
+        "    told = CliRunner().invoke(app, command.split())\n"
+        "    heavy = [name for name in ('torch', 'transformers', 'scipy', 'control') if name in sys.modules]\n"
+        "    print(json.dumps([command, told.exit_code, len(told.stderr.splitlines()), heavy]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[command, 2, 1, []] for command in commands]
 
 
 def test_a_missing_library_says_what_to_install(sources, tmp_path, absent):

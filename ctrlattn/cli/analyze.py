@@ -71,18 +71,19 @@ def analyze(
         words = text_of(text)
         description = described(source, allow_download)
 
-        from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.measure.profile import profile_identity, wanted_parts
+        from ctrlattn.checkpoints.measure.part_names import require_parts
         from ctrlattn.checkpoints.network.text import token_ids
-        from ctrlattn.identity import work_folder
 
-        wanted_parts(parts)
+        require_parts(parts)
         description.require_text()
         ids = token_ids(description, words, most=tokens)
         if len(ids) < 2:
             raise InputError("a text of one token has nothing to compare: give --text and --tokens of two at least")
         description.require_positions(len(ids))
 
+        from ctrlattn import checkpoints
+        from ctrlattn.checkpoints.measure.profile import profile_identity
+        from ctrlattn.identity import work_folder
         from ctrlattn.report.pages.checkpoint.page import write_analysis
 
         checkpoint, content = _open(description, on_disk, running)

@@ -73,10 +73,7 @@ def drop(
     page: report.html, figures/, results.nc and summary.json.
     """
     with one_line_errors():
-        from ctrlattn import __version__
-        from ctrlattn.checkpoints.network.save import discard_unfinished
         from ctrlattn.files import claim
-        from ctrlattn.identity import digest, work_folder
         from ctrlattn.tables import require_formats
 
         asked_formats = require_formats(formats or ())
@@ -95,8 +92,6 @@ def drop(
         rule = by or ("loss" if applies else "importance")
         description = described(source, allow_download)
 
-        from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.network.reloaded import reloaded
         from ctrlattn.checkpoints.network.text import frame_of, text_ids
         from ctrlattn.checkpoints.reduce import request
 
@@ -106,6 +101,10 @@ def drop(
         read = [None if t is None else text_ids(description, t, tokens) for t in (words, judging)]
         request.require_texts([None if ids is None else len(ids) for ids in read], frame.room(window))
 
+        from ctrlattn import __version__, checkpoints
+        from ctrlattn.checkpoints.network.reloaded import reloaded
+        from ctrlattn.checkpoints.network.save import discard_unfinished
+        from ctrlattn.identity import digest, work_folder
         from ctrlattn.report.pages.reduction import write_drop
 
         checkpoint, content = load_with_content(description, attention="sdpa", **running)

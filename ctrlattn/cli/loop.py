@@ -53,9 +53,7 @@ def loop(
     have no fixed point within reach. A run that was stopped goes on where it was.
     """
     with one_line_errors():
-        from ctrlattn import __version__
         from ctrlattn.files import claim
-        from ctrlattn.identity import digest, work_folder
         from ctrlattn.tables import require_formats
 
         asked_formats = require_formats(formats or ())
@@ -64,13 +62,14 @@ def loop(
         span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
         description = described(source, allow_download)
 
-        from ctrlattn import checkpoints
-        from ctrlattn.checkpoints.network.repeat import require_loop
+        from ctrlattn.checkpoints.network.repeated_span import require_loop
         from ctrlattn.checkpoints.network.text import token_ids
 
         require_loop(span, passes, law, recall, description.layers)
         windows = _windows(token_ids(description, words, most=tokens), window)
 
+        from ctrlattn import __version__, checkpoints
+        from ctrlattn.identity import digest, work_folder
         from ctrlattn.report.pages.repeated import write_repeated
 
         checkpoint, content = load_with_content(description, attention="sdpa", **running)

@@ -70,13 +70,13 @@ def observe(
             raise InputError(f"{file}: no such file")
         description = described(source, allow_download)
 
-        from ctrlattn.observers import study
-        from ctrlattn.observers.source import require_examples
-        from ctrlattn.observers.training import Settings
+        from ctrlattn.observers.examples import require_examples
+        from ctrlattn.observers.settings import Settings
 
         Settings(features, k or None, penalty=penalty)
         require_examples(description, file, layer, (signal,), context)
 
+        from ctrlattn.observers import study
         from ctrlattn.report.pages import observer as pages
 
         checkpoint = load_checkpoint(description, attention="sdpa", **running)

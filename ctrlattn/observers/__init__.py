@@ -1,32 +1,44 @@
-"""Sparse observers: dictionaries that explain a signal of a real network by few features, and steering along one."""
+"""Sparse observers: dictionaries that explain a signal of a real network by few features, and steering along one.
 
-from ctrlattn.observers.dictionary import Dictionary, load, save
-from ctrlattn.observers.foreign import read, require_place, write_sae_lens
-from ctrlattn.observers.replacement import Recovered, recover, replaced
-from ctrlattn.observers.source import SIGNALS, SignalSource, observe, windows
-from ctrlattn.observers.study import Study, study
-from ctrlattn.observers.training import Settings, Training, train
+The names load on first use, as those of `ctrlattn.checkpoints`.
+"""
 
-Stream = SignalSource  # this is its earlier name; elsewhere "stream" means the residual stream
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "SIGNALS",
-    "Dictionary",
-    "Recovered",
-    "Settings",
-    "SignalSource",
-    "Stream",
-    "Study",
-    "Training",
-    "load",
-    "observe",
-    "read",
-    "recover",
-    "replaced",
-    "require_place",
-    "save",
-    "study",
-    "train",
-    "windows",
-    "write_sae_lens",
-]
+from ctrlattn.lazy import hide_sub_modules, on_first_use
+
+if TYPE_CHECKING:
+    from ctrlattn.observers.dictionary import Dictionary as Dictionary
+    from ctrlattn.observers.dictionary import load as load
+    from ctrlattn.observers.dictionary import save as save
+    from ctrlattn.observers.examples import SIGNALS as SIGNALS
+    from ctrlattn.observers.examples import windows as windows
+    from ctrlattn.observers.foreign import read as read
+    from ctrlattn.observers.foreign import require_place as require_place
+    from ctrlattn.observers.foreign import write_sae_lens as write_sae_lens
+    from ctrlattn.observers.replacement import Recovered as Recovered
+    from ctrlattn.observers.replacement import recover as recover
+    from ctrlattn.observers.replacement import replaced as replaced
+    from ctrlattn.observers.settings import Settings as Settings
+    from ctrlattn.observers.source import SignalSource as SignalSource
+    from ctrlattn.observers.source import Stream as Stream
+    from ctrlattn.observers.source import observe as observe
+    from ctrlattn.observers.study import Study as Study
+    from ctrlattn.observers.study import study as study
+    from ctrlattn.observers.training import Training as Training
+    from ctrlattn.observers.training import train as train
+else:
+    __all__, __getattr__, __dir__ = on_first_use(
+        __name__,
+        {
+            "dictionary": "Dictionary load save",
+            "foreign": "read require_place write_sae_lens",
+            "replacement": "Recovered recover replaced",
+            "examples": "SIGNALS windows",
+            "source": "SignalSource Stream observe",
+            "study": "Study study",
+            "settings": "Settings",
+            "training": "Training train",
+        },
+    )
+    hide_sub_modules(__name__)

@@ -15,7 +15,8 @@ from ctrlattn.checkpoints import Checkpoint, Sublayer, evaluate
 from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.checkpoints.network.watch import hooked, stream_of, watch
 from ctrlattn.observers.dictionary import Dictionary
-from ctrlattn.observers.source import pair, require_signals, window_of
+from ctrlattn.observers.examples import require_signals, window_of
+from ctrlattn.observers.source import pair
 from ctrlattn.predictors import CausalMean
 
 Function = Callable[[torch.Tensor], torch.Tensor]

@@ -21,7 +21,7 @@ from ctrlattn.checkpoints.measure.evaluate import standard_error
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of
 from ctrlattn.errors import InputError
 from ctrlattn.linear.mode_polynomial import overshoot, settling
-from ctrlattn.observers.source import window_of
+from ctrlattn.observers.examples import window_of
 from ctrlattn.tracking import Tracking
 
 PATH_BAND = 0.05  # band for settling on a path, as a share of the whole way; it is wider than that of a step

@@ -25,8 +25,9 @@ from ctrlattn.observers.measures import (
     top_texts,
 )
 from ctrlattn.observers.replacement import Recovered, recover
+from ctrlattn.observers.settings import Settings
 from ctrlattn.observers.source import SignalSource, observe
-from ctrlattn.observers.training import Settings, train
+from ctrlattn.observers.training import train
 from ctrlattn.progress import Progress, silent
 
 _BLOCK = 16_384  # examples per block

@@ -5,9 +5,8 @@ depends on its number alone, so that an interrupted training continues after its
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from torch.nn.functional import linear, normalize
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.observers.dictionary import Codes, Dictionary, read_tensors
+from ctrlattn.observers.settings import Settings
 from ctrlattn.observers.sparse_step import set_gradients
 from ctrlattn.parsing import parse_json
 from ctrlattn.progress import Progress
@@ -24,65 +24,6 @@ from ctrlattn.progress import Progress
 Blocks = Callable[[int], torch.Tensor]
 _AUXILIARY = 1 / 32  # weight of the auxiliary loss of dead features, as published
 _BETAS = (0.9, 0.999)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a dictionary is trained.
-
-    Parameters
-    ----------
-    features : int
-    k : int or None
-        TopK with k, or ReLU with `penalty` where k is None.
-    blocks : int
-        Number of blocks of the source.
-    passes : int
-        Number of passes through each block.
-    batch : int
-        Examples per step.
-    rate : float
-        Learning rate of Adam, constant at first and linear to 0 over the last fifth.
-    penalty : float
-        Weight of the mean L1 norm of z, for ReLU alone.
-    dead_after : int
-        A feature that is absent from so many examples in a row counts as dead and is revived.
-    seed : int
-        Seed of the initial directions and of the order of the examples.
-
-    Raises
-    ------
-    InputError
-        A number is out of range.
-
-    Examples
-    --------
-    >>> Settings(features=16, k=2).batch
-    512
-    """
-
-    features: int
-    k: int | None = 32
-    blocks: int = 8
-    passes: int = 2
-    batch: int = 512
-    rate: float = 2e-3
-    penalty: float = 0.0
-    dead_after: int = 20_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("features", "blocks", "passes", "batch", "dead_after"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.k is not None and self.k > self.features:
-            raise InputError(f"k must be at most the number of features, {self.features}, got {self.k}")
-        if not 0 < self.rate < math.inf:
-            raise InputError(f"rate must be positive and finite, got {self.rate}")
-        if not 0 <= self.penalty < math.inf:
-            raise InputError(f"penalty must be finite and not negative, got {self.penalty}")
-        if self.k is not None and self.penalty:
-            raise InputError(f"penalty is for ReLU (k=None): TopK has at most {self.k} features without one")
 
 
 class Progressed(NamedTuple):

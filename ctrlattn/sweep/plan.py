@@ -251,7 +251,7 @@ def _require_loop(cell: Cell, names: set[str]) -> None:
 
 
 def _judged_network(cell: Cell) -> list[Path]:
-    from ctrlattn.checkpoints.network.repeat import require_loop
+    from ctrlattn.checkpoints.network.repeated_span import require_loop
     from ctrlattn.checkpoints.network.text import token_ids
 
     asked = cell.options("checkpoint")

@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn import __version__, results
+from ctrlattn.checkpoints.measure.part_names import require_parts
 from ctrlattn.checkpoints.measure.parts import PARTS
 from ctrlattn.checkpoints.measure.parts.measurement import Effort, Measurement
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
 from ctrlattn.checkpoints.network.traced_family import Traced
-from ctrlattn.errors import InputError, require_known
+from ctrlattn.errors import InputError
 from ctrlattn.identity import digest, of_network, work_folder
 from ctrlattn.progress import Progress, silent
 
@@ -131,12 +132,7 @@ def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = No
     if parts is None:
         missing = () if checkpoint is None else _missing(checkpoint)
         return [name for name in PARTS if name not in missing]
-    if isinstance(parts, str):
-        raise InputError(f"parts is a list of names, got the text {parts!r}: write [{parts!r}]")
-    for name in parts:
-        require_known("part", name, PARTS)
-    if not parts:
-        raise InputError(f"no part is asked for: parts are {', '.join(PARTS)}")
+    require_parts(parts)
     return [name for name in PARTS if name in parts]
 
 

@@ -7,7 +7,7 @@ import torch
 
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.repeat import require_span
+from ctrlattn.checkpoints.network.repeated_span import require_span
 from ctrlattn.errors import require_whole
 
 _TOL = 1e-4  # bound on the residuals, as a share of the norm of J

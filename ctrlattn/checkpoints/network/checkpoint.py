@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, get_args
 
-from ctrlattn.checkpoints.network.families import Family, Kind, Sublayer, sublayers
+from ctrlattn.checkpoints.network.families import Family, Kind, Sublayer, layer_index, sees_both_ways, sublayers
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.trace.run import trace
 from ctrlattn.checkpoints.trace.structure import Structure
@@ -98,21 +98,3 @@ class Checkpoint:
     def layer_index(self, layer: int) -> int:
         """`layer`, checked to be one of 0 ... layers - 1."""
         return layer_index(layer, len(self.layers))
-
-
-def layer_index(layer: int, count: int) -> int:
-    """`layer`, checked to be one of 0 ... count - 1.
-
-    >>> layer_index(2, 3)
-    2
-    """
-    if not 0 <= layer < count:
-        raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
-    return int(layer)
-
-
-def sees_both_ways(config: Any, causal: bool) -> bool:
-    """Whether a token also sees those behind it, by the configuration and whether the family is causal."""
-    text = config.get_text_config()
-    both_ways = getattr(text, "use_bidirectional_attention", False)
-    return not ((causal and not both_ways) or bool(getattr(text, "is_decoder", False)))

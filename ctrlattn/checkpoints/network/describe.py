@@ -11,17 +11,17 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ctrlattn.checkpoints.network.checkpoint import layer_index, sees_both_ways
-from ctrlattn.checkpoints.network.families import FAMILIES, Family, is_parallel
-from ctrlattn.checkpoints.network.foreign import foreign, foreign_tokenizer
-from ctrlattn.checkpoints.network.gguf import Configuration, configuration
-from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
+from ctrlattn.checkpoints.network.families import FAMILIES, KEY, Family, is_parallel, layer_index, sees_both_ways
+from ctrlattn.checkpoints.network.foreign import NO_NETWORK, foreign, foreign_tokenizer
 from ctrlattn.checkpoints.network.headers import GGUFHeader, gguf_header, weight_shapes
-from ctrlattn.checkpoints.network.structure import KEY
+from ctrlattn.checkpoints.network.plain_config import PlainConfig, plain_config
 from ctrlattn.errors import InputError, require_installed
 from ctrlattn.parsing import read_json
+
+if TYPE_CHECKING:
+    from ctrlattn.checkpoints.network.gguf import Configuration
 
 _MANY = 1024  # layers: more than any network has whose family is unknown here
 _GGUF_TYPES = {"gemma3": "gemma3_text"}  # model types of transformers, where GGUF has another name for one
@@ -44,7 +44,7 @@ class Description:
         The directory of the files; the hub id where they are not here yet.
     gguf : str or None
         Name of the GGUF file in the directory.
-    config : transformers configuration, or None of a GGUF file
+    said : what config.json says, a PlainConfig or the configuration of transformers; None of a GGUF file
     model_type : str
     family : Family or None
         None where the type is in no row of the table.
@@ -63,7 +63,7 @@ class Description:
     name: str
     folder: str
     gguf: str | None
-    config: Any | None
+    said: Any | None
     model_type: str
     family: Family | None
     layers: int
@@ -79,17 +79,17 @@ class Description:
     @property
     def causal(self) -> bool:
         """Whether a token sees only those before it; True of a family that is not known here."""
-        return self.config is None or not sees_both_ways(self.config, self.family is None or self.family.causal)
+        return self.said is None or not sees_both_ways(self.said, self.family is None or self.family.causal)
 
     @property
     def parallel(self) -> bool:
         """Whether attention and MLP of a layer read the same stream."""
-        return self.family is not None and is_parallel(self.family, self.config)
+        return self.family is not None and is_parallel(self.family, self.said)
 
     @property
     def reads_images(self) -> bool:
         """Whether the input is an image and not a text."""
-        return self.config is not None and getattr(self.config.get_text_config(), "vocab_size", None) is None
+        return self.said is not None and getattr(self.said.get_text_config(), "vocab_size", None) is None
 
     @property
     def headless(self) -> bool:
@@ -117,14 +117,14 @@ class Description:
     def positions(self) -> int | None:
         """Rows of the table of positions, where they are learned; RoBERTa counts from behind its padding."""
         rows = [shape[0] for name, shape in (self.shapes or {}).items() if _POSITIONS.search(name) and shape]
-        padding = getattr(self.config, "pad_token_id", None) if "roberta" in self.model_type else None
+        padding = getattr(self.said, "pad_token_id", None) if "roberta" in self.model_type else None
         return min(rows) - (0 if padding is None else padding + 1) if rows else None
 
     def require_text(self) -> None:
         """Raise InputError where the network cannot be given a text."""
         if self.reads_images:
             raise InputError(f"{self.source}: this network reads images, and has no use for a text")
-        if self.tokenizer is None:
+        if not self.has_tokenizer:
             raise InputError(f"{self.source}: a text needs a tokenizer; put its files beside the weights")
 
     def require_next_token(self) -> None:
@@ -141,19 +141,43 @@ class Description:
             raise InputError(f"{count} tokens at once, and the network has positions for {self.positions}: give fewer")
 
     @cached_property
-    def gguf_configuration(self) -> Configuration | None:
+    def config(self) -> Any | None:
+        """The configuration of transformers; None of a GGUF file.
+
+        Raises
+        ------
+        InputError
+            transformers refuses it.
+        """
+        if not isinstance(self.said, PlainConfig):
+            return self.said
+        with foreign(self.source):
+            return _config(self.name, _raw_config(Path(self.folder)), self.allow_download)
+
+    @cached_property
+    def gguf_configuration(self) -> "Configuration | None":
         """What transformers makes of the header of a GGUF file; None of another source, or where it reads it all."""
+        from ctrlattn.checkpoints.network.gguf import configuration
+
         return None if self.gguf is None else configuration(Path(self.folder) / self.gguf, self.header)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether it reads texts, and the files of a tokenizer lie beside the weights."""
+        files = [path.name for path in Path(self.folder).glob("*")]
+        beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
+        return beside and not self.reads_images
 
     @cached_property
     def tokenizer(self) -> Any | None:
         """The tokenizer beside the weights; None for images, and where there is none."""
+        if not self.has_tokenizer:
+            return None
+        _ = self.config  # what is wrong with it is told before what is wrong with the tokenizer
         import transformers
 
-        files = [path.name for path in Path(self.folder).glob("*")]
-        beside = not files or self.gguf is not None or any("token" in file or "vocab" in file for file in files)
-        if self.reads_images or not beside:
-            return None
+        from ctrlattn.checkpoints.network.gguf import tokenizer as gguf_tokenizer
+
         options = where(self.gguf, allow_download=self.allow_download)
         with foreign(self.source):
             made = self.gguf_configuration
@@ -196,17 +220,20 @@ def describe(
     require_installed("a checkpoint", "transformers", "safetensors", "accelerate", *(["gguf"] if gguf else []))
     if gguf is not None:
         return _of_gguf(str(source), name, gguf, family)
-    raw = _raw_config(Path(name))
-    with foreign(source):
-        config = _config(name, raw, allow_download)
-        folder = _folder_of(name)
+    folder = _folder_of(name, allow_download)
+    raw = _raw_config(Path(folder))
+    config = plain_config(raw)
+    if config is None:
+        with foreign(source):
+            config = _config(name, raw, allow_download)
+            folder = _folder_of(name)
     shapes = None if allow_download and folder != name else weight_shapes(Path(folder))  # they may not be here yet
     description = Description(
         source=str(source),
         name=name,
         folder=folder,
         gguf=None,
-        config=config,
+        said=config,
         model_type=config.model_type,
         family=family or FAMILIES.get(config.model_type),
         layers=_layers(str(source), config),
@@ -308,12 +335,22 @@ def _config(folder: str, raw: dict[str, Any], allow_download: bool) -> Any:
     return transformers.AutoConfig.from_pretrained(folder, **where(allow_download=allow_download))
 
 
-def _folder_of(name: str) -> str:
-    """The directory of a hub id in the local cache, where its configuration is."""
-    from transformers.utils.hub import cached_file
+def _folder_of(name: str, allow_download: bool = False) -> str:
+    """The directory of a hub id in the local cache, where its configuration is; the id where it may be fetched first.
 
-    file = None if Path(name).is_dir() else cached_file(name, "config.json", local_files_only=True)
-    return name if file is None else str(Path(file).parent)
+    Raises
+    ------
+    InputError
+        It is not there.
+    """
+    if Path(name).is_dir() or allow_download:
+        return name
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, "config.json")
+    if not isinstance(file, str):
+        raise InputError(f"{name}: cannot load this checkpoint: {NO_NETWORK}")
+    return str(Path(file).parent)
 
 
 def _architecture(config: Any) -> str:

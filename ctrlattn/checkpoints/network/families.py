@@ -14,6 +14,7 @@ from ctrlattn.errors import InputError, did_you_mean
 Kind = Literal["attention", "mixer", "cross", "mlp"]
 KINDS: tuple[Kind, ...] = ("attention", "mlp")  # of the families of the table
 ONE = Coefficient("number", 1.0)
+KEY = "ctrlattn"  # model type and key, in config.json, of a network that was changed here
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,24 @@ def is_parallel(family: Family, config: Any) -> bool:
     False
     """
     return bool(family.parallel and getattr(config, family.parallel, False))
+
+
+def layer_index(layer: int, count: int) -> int:
+    """`layer`, checked to be one of 0 ... count - 1.
+
+    >>> layer_index(2, 3)
+    2
+    """
+    if not 0 <= layer < count:
+        raise InputError(f"layer must be one of 0 ... {count - 1}, got {layer}")
+    return int(layer)
+
+
+def sees_both_ways(config: Any, causal: bool) -> bool:
+    """Whether a token also sees those behind it, by the configuration and whether the family is causal."""
+    text = config.get_text_config()
+    both_ways = getattr(text, "use_bidirectional_attention", False)
+    return not ((causal and not both_ways) or bool(getattr(text, "is_decoder", False)))
 
 
 def _sublayer(layer: Any, i: int, kind: Kind, place: Place, *, parallel: bool, post: bool) -> Sublayer:

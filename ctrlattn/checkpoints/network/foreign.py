@@ -10,6 +10,10 @@ from typing import Any
 from ctrlattn.errors import InputError
 
 _LONGEST = 400  # characters of a message
+NO_NETWORK = (
+    "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
+    "allow_download=True, --allow-download on the command line, fetches it"
+)
 
 
 @contextmanager
@@ -76,10 +80,7 @@ def _reason(error: Exception) -> str:
     if "weights_only" in text:
         return "its pickled weights hold more than tensors, and are never unpickled"
     if "couldn't connect" in text:
-        return (
-            "there is no such directory, and no network of this name (or not all of it) in the local cache of the hub; "
-            "allow_download=True, --allow-download on the command line, fetches it"
-        )
+        return NO_NETWORK
     unknown = re.search(r"model type `(.*?)` but Transformers does not recognize", text)
     if unknown:
         return (

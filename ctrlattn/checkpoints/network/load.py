@@ -10,13 +10,13 @@ import torch
 from ctrlattn import devices
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe, where
-from ctrlattn.checkpoints.network.families import FAMILIES, Family
+from ctrlattn.checkpoints.network.families import FAMILIES, KEY, Family
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import network as read_gguf
 from ctrlattn.checkpoints.network.headers import gguf_header, misfit, require_alike
 from ctrlattn.checkpoints.network.proved import proved, require_row
 from ctrlattn.checkpoints.network.save import is_changed, open_changed
-from ctrlattn.checkpoints.network.structure import KEY, traced_in
+from ctrlattn.checkpoints.network.structure import traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.checkpoints.trace.wrapped import Inside, network_in, require_same

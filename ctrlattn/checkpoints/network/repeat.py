@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Family, leads, sublayers
-from ctrlattn.checkpoints.network.structure import KEY, record, shared, structure_of
+from ctrlattn.checkpoints.network.families import KEY, Family, leads, sublayers
+from ctrlattn.checkpoints.network.repeated_span import require_loop
+from ctrlattn.checkpoints.network.structure import record, shared, structure_of
 from ctrlattn.checkpoints.network.watch import first, stream_of
-from ctrlattn.errors import InputError, InputTypeError, require_whole
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.passes import Passes, PassState
 
 _ENTRY = "loop"  # in what config.json says under KEY
@@ -239,52 +240,6 @@ class _Hook:
                 "passes, a smaller gain or more recall would be needed"
             )
         return new, carried._replace(state=state)
-
-
-def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: int) -> tuple[tuple[int, int], Passes]:
-    """The span and the loop of arguments for `repeat`, checked for a network of `count` layers before it is read.
-
-    Raises
-    ------
-    InputError
-        As for `repeat`.
-
-    Examples
-    --------
-    >>> require_loop((1, 3), 2, None, 0.0, count=4)[0]
-    (1, 3)
-    """
-    span = require_span(layers, count)
-    require_whole("passes", passes)
-    return span, Passes(controller, recall=recall)
-
-
-def require_span(layers: Any, count: int) -> tuple[int, int]:
-    """(a, b), the span of the layers a ... b - 1, checked for a network of `count` layers.
-
-    Raises
-    ------
-    InputTypeError
-        Not two whole numbers.
-    InputError
-        A span that is empty or out of range.
-
-    Examples
-    --------
-    >>> require_span((1, 3), 4)
-    (1, 3)
-    """
-    expected = f"layers must be (a, b), the span a ... b - 1, with 0 <= a < b <= {count}"
-    try:
-        a, b = layers
-    except (TypeError, ValueError):
-        raise InputTypeError(f"{expected}, got {layers!r}") from None
-    a, b = (require_whole(f"layers[{i}]", end, least=-count) for i, end in enumerate((a, b)))
-    if a == b:
-        raise InputError(f"the span is empty: {expected}, got {(a, b)}")
-    if not 0 <= a < b <= count:
-        raise InputError(f"{expected}, got {(a, b)}")
-    return a, b
 
 
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import Family, family_of
+from ctrlattn.checkpoints.network.families import KEY, Family, family_of
 from ctrlattn.checkpoints.network.readme import readme
 from ctrlattn.checkpoints.network.repeat import entry_of, loop_in, repeat, unrepeated
-from ctrlattn.checkpoints.network.structure import KEY, Structure, apply, structure_from, structure_of, traced_in
+from ctrlattn.checkpoints.network.structure import Structure, apply, structure_from, structure_of, traced_in
 from ctrlattn.checkpoints.trace.eager import supported
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory

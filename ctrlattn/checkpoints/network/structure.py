@@ -11,13 +11,12 @@ from typing import Any, cast
 
 import torch
 
-from ctrlattn.checkpoints.network.families import KINDS, Kind, Sublayer, at, sublayers
+from ctrlattn.checkpoints.network.families import KEY, KINDS, Kind, Sublayer, at, sublayers
 from ctrlattn.checkpoints.network.stand_ins import Beside, Gain, MemoryGain, Nothing
 from ctrlattn.checkpoints.network.traced_family import Traced, traced_from
 
 Stand = int | None | dict[str, Any]
 Structure = dict[Kind, dict[int, Stand]]
-KEY = "ctrlattn"
 _MORE_KINDS: tuple[Kind, ...] = ("mixer", "cross")  # which the table's families do not have
 _STATES = ("conv", "linear_attention")  # layer types whose place in the cache holds a state, and counts no tokens
 

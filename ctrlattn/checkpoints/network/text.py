@@ -9,14 +9,16 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.describe import Description
 from ctrlattn.errors import InputError
 from ctrlattn.files import utf8
+
+if TYPE_CHECKING:
+    from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+    from ctrlattn.checkpoints.network.describe import Description
 
 _CHUNK = 1 << 16  # characters that are in memory at once
 _CONTEXT = 256  # characters around a cut on which its tokens may depend
@@ -72,7 +74,7 @@ class Frame(NamedTuple):
         return room
 
 
-def frame_of(checkpoint: Checkpoint | Description) -> Frame:
+def frame_of(checkpoint: "Checkpoint | Description") -> Frame:
     """Special tokens around each window of a text, as the tokenizer puts them around a text; none without a tokenizer.
 
     Of a causal network the tokens behind a text (EOS) are left out, since a window ends in the middle of a text.
@@ -88,7 +90,7 @@ def frame_of(checkpoint: Checkpoint | Description) -> Frame:
     return whole._replace(behind=()) if checkpoint.causal else whole
 
 
-def _whole_frame(checkpoint: Checkpoint | Description) -> Frame:
+def _whole_frame(checkpoint: "Checkpoint | Description") -> Frame:
     """All special tokens that the tokenizer puts around a text, EOS of a causal network included."""
     bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
@@ -101,7 +103,7 @@ def _whole_frame(checkpoint: Checkpoint | Description) -> Frame:
 
 
 def token_ids(
-    checkpoint: Checkpoint | Description, text: str, *, special: bool = True, most: int | None = None
+    checkpoint: "Checkpoint | Description", text: str, *, special: bool = True, most: int | None = None
 ) -> list[int]:
     """Token ids of a text: the one place where the checkpoint's tokenizer is called.
 
@@ -139,7 +141,7 @@ def token_ids(
 
 
 def windows(
-    checkpoint: Checkpoint | Description, text: Any, length: int, *, rest: bool = False
+    checkpoint: "Checkpoint | Description", text: Any, length: int, *, rest: bool = False
 ) -> Iterator[np.ndarray]:
     """Consecutive windows of `length` token ids, special tokens included in each: the one way to cut a text.
 
@@ -178,7 +180,7 @@ def windows(
         yield frame.around(waiting)
 
 
-def text_ids(checkpoint: Checkpoint | Description, text: str | Path, most: int) -> np.ndarray:
+def text_ids(checkpoint: "Checkpoint | Description", text: str | Path, most: int) -> np.ndarray:
     """The first token ids of a text without white space at its ends, at most `most`, and no special tokens.
 
     They are an array (n,) of 4 bytes a token; a Python list takes nine times as much.
@@ -191,7 +193,7 @@ def text_ids(checkpoint: Checkpoint | Description, text: str | Path, most: int) 
     return _first_ids(checkpoint, _stripped(_pieces(text)), most)
 
 
-def _first_ids(checkpoint: Checkpoint | Description, pieces: Iterable[str], most: int) -> np.ndarray:
+def _first_ids(checkpoint: "Checkpoint | Description", pieces: Iterable[str], most: int) -> np.ndarray:
     """The first token ids of a text; no piece is read behind that in which the last of them lies."""
     ids = array("i")  # it grows in place
     for more in ids_of_pieces(checkpoint, pieces):
@@ -213,7 +215,7 @@ def require_text(path: Path) -> None:
         raise InputError(f"the text {str(path)!r} is empty")
 
 
-def ids_of_pieces(checkpoint: Checkpoint | Description, pieces: Iterable[str]) -> Iterator[list[int]]:
+def ids_of_pieces(checkpoint: "Checkpoint | Description", pieces: Iterable[str]) -> Iterator[list[int]]:
     """Token ids of a text that comes piece by piece: together they are those of the whole text.
 
     The tokenizer reads some characters before each piece again, whose tokens are left out. The text is cut where the
@@ -267,7 +269,7 @@ def _cuts(text: str) -> Iterator[tuple[int, int]]:
         yield max(0, last - i - _CONTEXT - 5 * i % 16), last - i
 
 
-def _bodies(checkpoint: Checkpoint | Description, frame: Frame, text: Any) -> Iterator[Any]:
+def _bodies(checkpoint: "Checkpoint | Description", frame: Frame, text: Any) -> Iterator[Any]:
     if isinstance(text, str | Path):
         return ids_of_pieces(checkpoint, _pieces(text))
     return iter([frame.without(np.asarray(text))])

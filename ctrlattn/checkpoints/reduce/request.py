@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctrlattn.checkpoints.network.checkpoint import layer_index
 from ctrlattn.checkpoints.network.describe import Description
+from ctrlattn.checkpoints.network.families import layer_index
 from ctrlattn.errors import InputError, did_you_mean
 
 PARTS = ("attention", "mixer", "mlp", "blocks")

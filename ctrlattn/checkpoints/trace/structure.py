@@ -6,9 +6,10 @@ each step ends with its norm N.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 TermKind = Literal["attention", "mixer", "cross", "mlp", "constant"]
 TERM_KINDS: tuple[TermKind, ...] = get_args(TermKind)
@@ -28,14 +29,15 @@ class Coefficient:
 
     Examples
     --------
+    >>> import torch
     >>> Coefficient("number", 0.22) * torch.ones(2)
     tensor([0.2200, 0.2200])
     """
 
     form: Literal["number", "vector", "text"]
-    value: float | torch.Tensor | None
+    value: "float | torch.Tensor | None"
 
-    def __mul__(self, part: torch.Tensor) -> torch.Tensor:
+    def __mul__(self, part: "torch.Tensor") -> "torch.Tensor":
         if self.value is None:
             raise TypeError("a factor that depends on the text is known in a traced pass only")
         if isinstance(self.value, float):

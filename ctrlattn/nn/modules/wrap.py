@@ -14,8 +14,8 @@ import torch
 
 from ctrlattn.checkpoints.measure.value_paths import value_paths, values_in
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import FAMILIES, at
-from ctrlattn.checkpoints.network.structure import KEY, traced_in
+from ctrlattn.checkpoints.network.families import FAMILIES, KEY, at
+from ctrlattn.checkpoints.network.structure import traced_in
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.trace.run import trace
 from ctrlattn.errors import InputError, InputTypeError

@@ -17,6 +17,7 @@ from ctrlattn import checkpoints, plots, results, signals  # noqa: E402  (after 
 from ctrlattn.checkpoints.measure.causal_radius import causal_radius  # noqa: E402
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap  # noqa: E402
 from ctrlattn.checkpoints.measure.heads import head_feedback  # noqa: E402
+from ctrlattn.checkpoints.measure.part_names import PART_NAMES  # noqa: E402
 from ctrlattn.checkpoints.measure.parts import PARTS, measurement  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
@@ -358,3 +359,7 @@ def test_the_command_and_the_docstring_name_the_parts():
     shown = CliRunner().invoke(app, ["analyze", "--help"], env={"COLUMNS": "200"}).stdout
     assert ", ".join(PARTS) in re.sub(r"[\s│]+", " ", shown)
     assert f"{', '.join(PARTS)}; all by default" in checkpoints.feedback_profile.__doc__
+
+
+def test_the_names_that_are_judged_early_are_those_of_the_parts():
+    assert tuple(PARTS) == PART_NAMES

@@ -1,0 +1,46 @@
+"""name -> the module of a room that has it, imported on first use (PEP 562): the room itself is cheap to import.
+
+What a network cannot be asked is judged without torch, and that judgement stands in rooms that need torch otherwise.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class _Room(ModuleType):
+    """A module whose names load on first use; a file or sub-room of the name of a function never hides the function.
+
+    Python binds a sub-module in its parent when it is imported, as `checkpoints.reduce` beside the function `reduce`.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in self.__all__):
+            super().__setattr__(name, value)
+
+
+def on_first_use(
+    room: str, homes: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
+    """`__all__`, `__getattr__` and `__dir__` of a room; `homes` has the names of each of its modules, between spaces.
+
+    >>> _, get, _ = on_first_use("ctrlattn", {"errors": "InputError InputTypeError"})
+    >>> get("InputError").__name__
+    'InputError'
+    """
+    home = {name: module for module, names in homes.items() for name in names.split()}
+    names = sorted(home)
+
+    def get(name: str) -> Any:
+        if name in home:
+            return getattr(import_module(f"{room}.{home[name]}"), name)
+        raise AttributeError(f"module {room!r} has no attribute {name!r}")
+
+    return names, get, lambda: names
+
+
+def hide_sub_modules(room: str) -> None:
+    """Let the functions of a room keep their names where a sub-module has the same one."""
+    sys.modules[room].__class__ = _Room
