@@ -123,6 +123,7 @@ def test_simulate_reads_a_file(tmp_path):
     assert len(facts["rms"]) == 3
 
 
+@pytest.mark.slow
 def test_compare_exit_codes(tmp_path):
     a, b = tmp_path / "a.nc", tmp_path / "b.nc"
     invoke("simulate", "neutreno", "--layers", 3, "--out", a)
@@ -265,6 +266,7 @@ TOLD = (
 )
 
 
+@pytest.mark.slow
 def test_a_process_ends_with_the_code_of_a_bug():
     code = "from ctrlattn import presets; from ctrlattn.cli import main\npresets.get = lambda name: None + 1\nmain()"
     told = subprocess.run(
@@ -319,6 +321,7 @@ def test_errors_of_the_system_that_a_user_can_mend_are_no_bugs(error, code, prog
     assert len(told.stderr.splitlines()) == {141: 0, 2: 1, 70: 3}[code]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_closed_pipe_is_quiet():
     program = "from ctrlattn.cli import main; main()"

@@ -75,6 +75,7 @@ names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 numbers = st.floats(width=64) | st.sampled_from([np.inf, -np.inf, np.nan, -0.0, 5e-324])
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     parts=st.lists(st.tuples(numbers, numbers), max_size=4),

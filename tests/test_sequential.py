@@ -108,6 +108,7 @@ def test_gradients_and_transforms_take_the_wavefront():
     assert seen == [False] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, rms_norm, layer_norm], ids=["plain", "rms", "layer"])
 @pytest.mark.parametrize("pre", [False, True])
 def test_gradients_pass_gradcheck(norm, pre):
@@ -141,6 +142,7 @@ def test_large_signals_take_the_compiled_sweep_and_nobody_notices(xp, dtype, nor
     assert_allclose(np.asarray(last), np.asarray(run.state[-1]), rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_a_batch_of_short_sequences_loads_no_compiler():
     script = (
         "import sys, numpy as np, ctrlattn\n"
@@ -194,6 +196,7 @@ def test_a_long_sum_of_equal_numbers_stays_right_in_float32():
     assert_allclose(state, exact, rtol=0, atol=2e-8)  # 3.8e-4 of .1, when the sum itself was float32
 
 
+@pytest.mark.slow
 def test_it_compiles_whole_and_maps_over_a_batch():
     torch = pytest.importorskip("torch")
     loop = Loop(CausalMean(), order="sequential", normalizer=rms_norm)

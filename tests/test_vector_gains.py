@@ -102,6 +102,7 @@ def test_softmax_attention_with_a_norm_is_the_formula(xp, norm, normalize_input)
         assert_allclose(to_numpy(run.state[k + 1]), to_numpy(expected), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalizer", [None, rms_norm])
 def test_a_constant_vector_is_the_number_on_the_compiled_path_too(xp, monkeypatch, normalizer):
     monkeypatch.setattr(sequential, "_WORTH_COMPILING", 0)

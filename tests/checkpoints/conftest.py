@@ -110,9 +110,12 @@ def text():
     return _text
 
 
-@pytest.fixture(params=["llama", "gpt2", "neox", "gemma3"])
+_ALSO = [pytest.param(name, marks=pytest.mark.slow) for name in ("neox", "gemma3")]
+
+
+@pytest.fixture(params=["llama", "gpt2", *_ALSO])
 def causal(request):
-    """Each of the four, by name."""
+    """Each of the four, by name; the quick selection takes two that differ in norms, positions and groups of heads."""
     return request.param
 
 

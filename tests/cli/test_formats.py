@@ -99,6 +99,7 @@ def test_compare_writes_its_differences(tmp_path):
     assert (told.exit_code, "give --out as well" in told.stderr) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("sklearn") is None, reason="the digits are of scikit-learn, which is not installed")
 def test_train_writes_the_scores_of_each_seed(tmp_path):
     sizes = ("--epochs", 1, "--depth", 1, "--width", 12, "--workers", 1)

@@ -44,6 +44,7 @@ def test_no_proportional_gain_is_more_robust_than_the_formula_says(a, gain):
     assert_allclose(loop_shaping(presets.get("neutreno"), a, PID(gain)).largest, best, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_shaped_loop_covers_the_modes_within_its_margin():
     shaped, covered = loop_shaping(presets.get("neutreno"), 0.5, PID(0.3, 0.2)), 0
     weight = control.ss(*PID(0.3, 0.2).realization(), 1, remove_useless_states=False)

@@ -22,6 +22,7 @@ def value_loop(pid):
     return Loop(CausalMean(), skip=0.0, feedback=1.0, controller=pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("terms", "form", "spec"),
     [

@@ -64,6 +64,7 @@ def test_closed_form_of_s_for_the_printed_law(p, i, d, position):
     assert_allclose(sensitivity_response(PID(p, i, d), alpha, np.angle(Z)), expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @given(p=small, i=small, d=st.floats(0, 0.5), position=st.floats(0.05, 0.95))
 def test_bode_integral(p, i, d, position):
     low, high = stability_interval(PID(p, i, d))

@@ -63,6 +63,7 @@ def test_the_sweep_is_the_literal_loop(name, hold_first, start):
         assert_allclose(last[0, b], expected[0][-1], rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCALINGS)
 def test_a_control_is_added_in_its_pass(name):
     x, control = draws(1, N, D), draws(1, N, D, seed=2)

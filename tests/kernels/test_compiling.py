@@ -5,6 +5,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import pytest
+
 from ctrlattn.kernels import compiling
 from ctrlattn.kernels.pencil import balance_pencil
 
@@ -21,6 +23,7 @@ with noticed_by(print):
 """
 
 
+@pytest.mark.slow
 def test_the_first_process_is_told_once_and_the_second_finds_the_code_on_disk(tmp_path):
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     said = [

@@ -107,6 +107,7 @@ def test_without_a_forward_mode_the_reverse_mode_does_it_twice():
     assert_allclose(jacobian @ np.eye(3), np.diag([2.0, 4.0, 6.0]))
 
 
+@pytest.mark.slow
 def test_what_scipy_makes_of_it():
     n = 120
     jacobian = jacobian_operator(layer(Loop(CausalMean(), order="sequential")), np.ones((n, 1)))

@@ -57,6 +57,7 @@ def numerical_radius(a, angles=720):
     return np.abs(np.linalg.eigvalsh(hermitian)).max()
 
 
+@pytest.mark.slow
 def test_numerical_radius_for_long_signals():
     assert_allclose(numerical_radius(pass_operator(automaton(), 250), 90), 1.5591, atol=3e-3)
     assert_allclose(numerical_radius(pass_operator(automaton(order="parallel"), 250), 90), 1.5, atol=3e-3)

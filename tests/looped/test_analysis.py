@@ -70,6 +70,7 @@ def test_a_map_without_a_fixed_point_is_measured_at_its_start(xp):
     npt.assert_allclose(sorted(measured.spectrum.eigenvalues.real), sorted(1 + 0.1 * np.cos(START[0])), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_of_many_numbers_is_measured_in_parts():
     g = torch.Generator().manual_seed(0)
     w = torch.randn(32, 32, generator=g, dtype=torch.float64) / 32**0.5

@@ -61,6 +61,7 @@ def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp
     assert largest[0] == pytest.approx(np.log(np.abs(poles).max()), abs=5e-3)
 
 
+@pytest.mark.slow
 def test_the_exponent_of_a_chaotic_map_is_known():
     assert looped.exponents(lambda h: 4 * h * (1 - h), np.array([0.3]), 4000)[0] == pytest.approx(np.log(2), abs=0.02)
 

@@ -48,6 +48,7 @@ def network(n=40, d=16, seed=0, dtype=torch.float64):
     return f, torch.randn(n, d, generator=g, dtype=torch.float64).to(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["LM", "LR", "critical"])
 def test_the_part_that_matters_is_that_of_the_formed_jacobian(which):
     f, h = network()

@@ -113,6 +113,7 @@ def test_pages_are_written_whole(found, tmp_path):
     assert names == {".ctrlattn.files", "features.html", "figures", "report.html", "results.nc", "summary.json"}
 
 
+@pytest.mark.slow
 def test_a_relu_dictionary_is_studied_as_well(tiny, text, tmp_path):
     found = study(tiny, text, 1, "mlp", tmp_path, **{**SMALL, "k": None}, penalty=0.5)
     layout, facts = read(found.folder / "sae_lens")

@@ -30,6 +30,7 @@ def recovered(dictionary, true):
     return float(((true @ dictionary.decoder.detach().T).amax(1) > 0.95).float().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -47,6 +48,7 @@ def test_known_features_are_recovered(settings):
     assert torch.allclose(dictionary.decoder.norm(dim=-1), torch.ones(TRUE), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_auxk_revives_features_that_nothing_excites():
     def dead_at_the_end(dead_after):
         settings = Settings(TRUE, PRESENT, blocks=6, passes=2, batch=256, rate=3e-3, dead_after=dead_after)

@@ -22,6 +22,7 @@ def answers(name, loop):
     return values
 
 
+@pytest.mark.slow
 def test_the_table_has_sixty_systems_and_its_script_makes_them_again():
     """To the bit where arithmetic alone or the same libraries make them; another LAPACK rounds the rest otherwise."""
     assert len(ROWS) == 60

@@ -107,6 +107,7 @@ def test_labels_are_shown_literally_and_escaped_in_svg(tmp_path):
     assert "<b>" not in svg
 
 
+@pytest.mark.slow
 def test_ids_of_two_inlined_pictures_do_not_clash(tmp_path):
     import re
 

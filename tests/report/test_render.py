@@ -77,6 +77,7 @@ def parsed(page):
     return links
 
 
+@pytest.mark.slow
 def test_every_link_leads_to_a_file_or_a_place_and_every_file_has_one(page):
     links = parsed(page)
     places = {target[1:] for target in links.targets if target.startswith("#")}
@@ -116,6 +117,7 @@ def test_pictures_have_two_variants_captions_and_downloads(page):
     assert "prefers-color-scheme: dark" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_sideways_scrolling(page, tmp_path, width):

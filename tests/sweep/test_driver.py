@@ -32,6 +32,7 @@ def test_what_is_done_is_not_done_again(small, tmp_path, monkeypatch):
     assert again.identical(first)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_stopped_goes_on(small, tmp_path, monkeypatch):
     whole = run(small, tmp_path / "whole")
     real = driver.compute

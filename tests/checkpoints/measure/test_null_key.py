@@ -49,6 +49,7 @@ def test_the_mass_of_a_null_key_is_named(tiny, kind):
     assert np.abs(spectrum).max() <= (1 - mass).max() + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
 def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(tiny, kind):
     """Also where a factor of the stream depends on the text, so that only the recorded pass has the matrices."""

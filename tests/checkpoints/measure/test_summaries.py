@@ -102,6 +102,7 @@ def test_merged_moments_are_those_of_all_values(offset):
     assert_allclose(moments.high, values.max(-1), rtol=0)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_texts():
     checkpoint = tiny("llama")
     texts = texts_of(checkpoint, 1)[0]

@@ -84,6 +84,7 @@ def test_heads_sum_to_the_contribution(of_type, text, name):
     assert_allclose(heads, seen["F"][0].numpy(), rtol=0, atol=1e-9 * np.abs(heads).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MEMORY)
 def test_gains_with_memory_without_a_row(of_type, text, tmp_path, name):
     """A memory is nearer to the whole than a static gain; it comes back from disk; a cache changes no token."""

@@ -8,6 +8,7 @@ from ctrlattn.checkpoints import Calibration, drop, load, save
 from ctrlattn.checkpoints.network.reloaded import SHARE, bytes_of, reloaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gains", [None, "static", "memory"])
 @pytest.mark.parametrize("double", [False, True])
 def test_what_was_written_gives_the_same_logits(network, text, causal, gains, double, tmp_path):

@@ -129,6 +129,7 @@ def test_passes_share_the_weights_and_have_places_of_their_own_in_the_cache(netw
     assert len(cache.layers) == 8
 
 
+@pytest.mark.slow
 def test_generation_with_a_cache_is_generation_without(network, text, causal, law):
     looped = repeat(network(causal), layers=(1, 3), passes=3, **law)
     ids = torch.as_tensor(text(2, 5))

@@ -111,6 +111,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=60), st.integers(1, 12), st.integers(1, 700))
 def test_pieces_give_the_tokens_of_the_whole_text(tokenizer, parts, times, size):
@@ -241,6 +242,7 @@ def test_a_text_is_read_as_far_as_it_is_asked_for(tmp_path):
         require_text(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [" ", "\n"])
 def test_memory_is_that_of_one_piece_whatever_the_length_of_the_text_and_of_its_lines(tmp_path, monkeypatch, end):
     """A line of 20 MB took 3.4 GB, since the text was read line by line."""
@@ -260,6 +262,7 @@ def test_memory_is_that_of_one_piece_whatever_the_length_of_the_text_and_of_its_
     assert peak(160_000) < 1.3 * peak(16_000)
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_a_text_is_a_few_bytes_a_token(tmp_path, monkeypatch):
     """A list of Python takes 36 bytes a token, and `drop` made three of them."""
     monkeypatch.setattr(module, "_CHUNK", 1 << 12)

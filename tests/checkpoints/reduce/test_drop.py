@@ -214,6 +214,7 @@ def test_the_gain_of_a_post_norm_sublayer_is_the_ridge_solution(text):
     np.testing.assert_allclose(gain.bias, w @ y - wanted @ (w @ u), atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Bert", "Roberta", "Ernie"])
 @pytest.mark.parametrize("named", [{"attention": [1]}, {"attention": [0], "mlp": [2]}, {"blocks": [0]}])
 def test_a_post_norm_decoder_generates_with_gains(text, kind, named):

@@ -80,6 +80,7 @@ def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, nam
             assert torch.equal(generated(network, ids, 8), generated_by_hand(network, ids, 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_a_bare_drop_is_the_network_without_the_contribution(of_type, text, tmp_path, name):
     whole, ids = of_type(name), text(2)

@@ -121,6 +121,7 @@ def test_what_nnsight_would_change_or_has_not_loaded_is_refused(tmp_path):
     same_signals(checkpoints.load(dispatched), "llama")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_an_adapter_of_peft_is_read_as_it_is_and_merged():
     peft = real("peft")

@@ -96,6 +96,7 @@ def test_gains_that_are_not_moved_compute_what_the_preset_computes(settings, cor
     npt.assert_allclose(each(x).detach(), plain(x).detach(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_says_what_was_learned_and_clipped(settings, corners):
     shared = train(settings("pidformer-ema-learned", depth=3, rate=0.02), corners())["controller"]
     assert shared["start"] == [0.8, 0.5, 0.05]

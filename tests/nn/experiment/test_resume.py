@@ -54,6 +54,7 @@ def test_a_run_of_a_version_that_knew_fewer_settings_is_not_repeated(tmp_path, s
     assert compare(plan, tmp_path) == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["softmax", "pidformer-ema-learned", "pidformer-ema-learned-each"])
 def test_weights_come_back_as_the_network_that_was_scored(tmp_path, small_data, arm):
     from safetensors.torch import load_file
@@ -65,6 +66,7 @@ def test_weights_come_back_as_the_network_that_was_scored(tmp_path, small_data, 
     assert score(model, small_data, 3)["clean"] == result["arms"][arm]["clean"]["values"][0]
 
 
+@pytest.mark.slow
 def test_runs_of_learned_gains_go_on_as_others_do(tmp_path, small_data, monkeypatch):
     arms = ("neutreno-learned", "neutreno-saturated")
     plan = plan_of("digits", arms=arms, against=arms[0], seeds=(0,), settings=SMALL)

@@ -57,6 +57,7 @@ def test_holm_by_hand():
     assert holm({}) == {}
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_level_over_a_family_without_effects():
     rng, wrong = np.random.default_rng(7), 0
     for _ in range(400):

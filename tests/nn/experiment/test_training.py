@@ -22,6 +22,7 @@ def test_a_run_learns_and_says_so(settings, corners):
     assert run["scores"]["pgd_16"] <= run["scores"]["clean"]
 
 
+@pytest.mark.slow
 def test_equal_settings_give_equal_runs_and_a_seed_gives_another(settings, corners):
     a, b, other = (train(settings(seed=s, depth=3), corners()) for s in (1, 1, 2))
     assert a == b

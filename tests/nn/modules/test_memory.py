@@ -88,6 +88,7 @@ def test_the_sign_is_no_gauge():
         assert torch.max(torch.abs(minus(IDS) - plus(IDS))) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_it_learns_what_only_the_context_tells(sign):
     # The last token repeats the first one: chance is log 4 = 1.386, whatever is known of the tokens alone.

@@ -104,6 +104,7 @@ def test_the_page_in_a_browser_computes_what_the_package_computes(browser, writt
     assert_equal_to(package, json.loads(browser(written, script)))
 
 
+@pytest.mark.slow
 def test_the_region_is_where_modes_are_stable(node):
     """Spans of the outline against the poles of points beside it, real and complex alike."""
     rng = np.random.default_rng(3)

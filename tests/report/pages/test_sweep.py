@@ -33,6 +33,7 @@ def test_the_page_names_the_best_cell_and_writes_it(tmp_path):
     assert "The smallest settling is 1.000, at kp = 0.5 and reference_gain = 0.5, and in 1 other cell" in page
 
 
+@pytest.mark.slow
 def test_refusals_are_counted_with_their_reasons(tmp_path):
     spec = Spec({"simulation.layers": [1, 2, 8, 9]}, {"tokens": {}}, loop={"preset": "residual", "skip": 1e100})
     summary = write_sweep(tmp_path, spec, run(spec, tmp_path)).summary
@@ -53,6 +54,7 @@ def test_a_sample_is_drawn_as_points_and_a_sweep_without_numbers_says_so(tmp_pat
     assert "best" in report.summary
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_its_numbers(tmp_path):
     spec = Spec({"loop.controller.kp": [0.2, 0.5]}, {"settling": {"modes": [0.5]}}, loop=NEUTRENO)
     file = tmp_path / "sweep.toml"

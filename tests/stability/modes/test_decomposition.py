@@ -173,6 +173,7 @@ def test_any_lti_controller_and_any_two_systems():
                 assert_allclose(np.abs(np.abs(poles) - 1).min(), 0.0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_random_controllers_and_unions_agree_with_the_set_of_stable_alpha():
     # The second gain is alpha itself: another algorithm (Chebyshev series, real modes only) gives the same intervals.
     rng, unions = np.random.default_rng(19), 0

@@ -48,6 +48,7 @@ def test_the_case_of_six_slow_memories_as_a_transfer_function():
     assert high == pytest.approx(0.8558, abs=1e-3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.sampled_from(systems.DISCRETE), st.integers(1, 12), st.sampled_from(systems.FORMS), st.integers(0, 10**6))
 def test_every_interval_is_stable_inside_and_unstable_outside(kind, order, form, seed):

@@ -53,6 +53,7 @@ def test_several_intervals_are_left_to_one_controller():
     assert several or not len(unsure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize("real", [True, False])
 def test_shares_are_those_of_one_controller_at_a_time(form, real):

@@ -101,6 +101,7 @@ def test_published_gains():
     assert_allclose(stability_interval(PID(0.6)), [-0.4, 1.6], rtol=1e-14)
 
 
+@pytest.mark.slow
 @given(d=st.floats(-0.9, 0.9), p=st.floats(-3, 3), excess=st.floats(0.01, 5))
 def test_empty_beyond_four_times_one_plus_d(d, p, excess):
     assert np.isnan(stability_interval(PID(p, 4 * (1 + d) + excess, d))).all()

@@ -48,6 +48,7 @@ def test_diagonal_layers_in_closed_form():
     assert_allclose(depth_exponents(lazily([shear] * 9), k=2, sweeps=4).exponents, [exact, -exact], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_tiny_network():
     torch.manual_seed(0)
     sizes = {"vocab_size": 40, "hidden_size": 8, "num_hidden_layers": 4, "num_attention_heads": 2}

@@ -89,6 +89,7 @@ def test_a_branch_goes_round_its_fold():
     assert not branch.stable[-1]
 
 
+@pytest.mark.slow
 def test_a_loop_loses_stability_where_the_interval_ends():
     # Negative feedback g on a mode a: alpha = 1 - g a; the printed law bears alpha > P + I/2 + 2D - 1.
     pid = PID(0.3, 0.2, 0.05)

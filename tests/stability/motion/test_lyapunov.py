@@ -61,6 +61,7 @@ def test_a_fixed_point_has_the_logarithms_of_its_multipliers():
     assert_allclose(exponents, math.log(0.8), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jvp", [henon_jvp, None], ids=["given", "differences"])
 def test_henon(jvp):
     steps = 20_000 if jvp else 3000
@@ -76,6 +77,7 @@ def test_henon(jvp):
     assert abs(kaplan_yorke_dimension(exponents) - 1.2583) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [
@@ -124,6 +126,7 @@ def test_unread_memories_are_no_exponents():
             assert_allclose(z[0], y, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_normalised_attention_loop_by_jvp_and_by_full_jacobians():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 4)))
     step, start = layer_map(Loop(SoftmaxAttention(), feedback=-0.7, normalizer=rms_norm), x)

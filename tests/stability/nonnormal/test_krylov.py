@@ -97,6 +97,7 @@ def test_departure_is_the_commutator_and_does_not_see_the_identity():
     assert departure(aslinearoperator(np.eye(4))).value == 0.0
 
 
+@pytest.mark.slow
 def test_departure_of_normal_nilpotent_and_random_matrices():
     rng = np.random.default_rng(0)
     symmetric = rng.standard_normal((8, 8))

@@ -80,6 +80,7 @@ def test_a_defective_block_moves_by_the_square_root(c):
     assert henrici_departure(matrix) == c
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("seed", range(4))
 def test_nothing_on_a_fine_grid_goes_further_and_a_disturbance_gets_there(seed, continuous):
@@ -161,6 +162,7 @@ def test_domains_and_bad_input():
             quantity([Loop(CausalMean())])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_the_continuous_distance_of_a_complex_matrix_is_the_least_of_a_dense_grid(seed):
     """Every local minimum of sigma_min(iy - A) on a grid, each then bracketed and refined."""

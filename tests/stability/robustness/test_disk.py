@@ -172,6 +172,7 @@ def test_units_change_nothing(system, factor):
         assert_allclose([faster.margin, faster.frequency], [expected.margin, factor * expected.frequency], rtol=1e-4)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(square_loops(order=st.integers(1, 6), channels=(2, 3)), st.sampled_from([-1.0, 0.0, 0.5, 1.0]))
 def test_both_bounds_meet_and_the_pole_is_where_they_say(system, skew):

@@ -78,6 +78,7 @@ def test_refused():
         nu_gap(first_order(0.5), 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_slow_crowded_plants_against_a_dense_grid(seed):
     """A plant that is sampled fast and a neighbour of another gain: polynomials in cos w said 0.002 for 0.99."""

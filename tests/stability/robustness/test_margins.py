@@ -53,6 +53,7 @@ def test_gain_margin_puts_a_pole_on_the_circle(name):
     assert radius(LOOPS[name]) < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOOPS)
 def test_phase_delay_and_modulus_margin_by_their_definition(name):
     m, L = margins(LOOPS[name]), LOOPS[name]

@@ -79,6 +79,7 @@ def test_a_pure_delay_has_norm_one():
     assert_allclose(hinf_norm(control.tf([1], [1, 0, 0, 0], 1)), 1.0, rtol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 7, 20])
 @pytest.mark.parametrize("m", [1, 3])
 def test_the_peak_is_that_of_a_grid_and_never_below_it(n, m):
@@ -120,6 +121,7 @@ def test_all_pass_is_flat():
     assert_allclose(hinf_norm(zero_pole), 1.0, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_complex_mode_equals_its_real_form():
     a = 0.4 + 0.3j
     loop = Loop(CausalMean(), controller=PID(0.5, 0.2, 0.05))
@@ -143,6 +145,7 @@ def test_unstable_marginal_static_and_zero():
     assert (hinf_norm(zero), h2_norm(zero)) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_a_transfer_matrix_needs_no_slycot():
     system = control.tf([[[1.0], [0.0]], [[0.5], [2.0]]], [[[1, -0.5], [1.0]], [[1, 0.2], [1.0]]], 1)
     assert_allclose(hinf_norm(system), grid_peak(system), rtol=1e-6)

@@ -140,6 +140,7 @@ def test_the_command_writes_the_page_and_a_rerun_measures_nothing_again(saved, t
     assert (out / "parts" / "sinks.nc").exists()
 
 
+@pytest.mark.slow
 def test_on_disk_gives_the_same_page_and_goes_on_where_it_was(saved, tmp_path, undrawn):
     question = ("analyze", saved, "--text", "a cat sat on a mat", "--parts", "feedback", "--out")
     whole = run(*question, tmp_path / "whole", "--json")

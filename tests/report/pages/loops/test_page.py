@@ -332,6 +332,7 @@ def test_published_configurations_are_judged_on_the_recorded_modes(material):
     assert "residual stream" in section.caveat
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["neutreno", "pidformer-ema", "pidformer-printed-text", "pidformer-ema-text"])
 def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(material, name):
     # A unit step of the reference through the published law, written out; 1/|1 + C/(z - a)| on the circle.
