@@ -28,8 +28,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from stage.drop import FULL, SMALL, Runs, measure, plays, split, tiny
+from stage.drop import FULL, SMALL, Runs, measure, owners_of_test, plays, split, tiny
 from stage.drop_control import control_lines, control_of
+from stage.drop_documents import labels_of, with_documents
 from stage.drop_picture import draw
 from stage.drop_tables import cell
 from stage.running import command, save, save_numbers
@@ -43,7 +44,7 @@ from ctrlattn.files import output_directory
 
 def verdict(numbers):
     """The scene in words, from its numbers."""
-    lines = [f"{numbers['settings']['source']}: increase of the loss in nats per token, Student's 95 % over windows"]
+    lines = [f"{numbers['settings']['source']}: increase of the loss in nats per token, 95 % over documents"]
     for name, points in numbers["curves"].items():
         for count in sorted(points, key=int):
             lines.append(f"{name:22} {count:>3}: {cell(points[count], 'test')}; plays {cell(points[count], 'plays')}")
@@ -76,16 +77,22 @@ def main(out, seed=0, full=False, source=None, news=None, plays_file=None, contr
     if full:
         checkpoint = load(source, attention="sdpa")
         texts, documents = split(news, checkpoint.tokenizer, FULL, seed)
-        texts["plays"], others = plays(plays_file, checkpoint.tokenizer, FULL, seed)
+        texts["plays"], others, works = plays(plays_file, checkpoint.tokenizer, FULL, seed)
         texts["both kinds"] = np.concatenate([texts["calibration"][::2], others])
+        owners = owners_of_test(news, checkpoint.tokenizer, FULL, seed)
     else:
         checkpoint, texts, documents = tiny(seed)
+        works, owners = (None, None), [[k] for k in range(SMALL.test)]
     name = Path(checkpoint.source).name if full else "random"
     settings = {"source": name, "seed": seed, **(FULL if full else SMALL)._asdict(), "torch": str(torch.__version__)}
     # Products in bfloat16, streams, norms, losses and fits in float32: three times as fast where the processor can.
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=full):
         numbers = measure(Runs(folder, checkpoint, texts, settings))
-    numbers |= {"settings": settings, "documents": documents}
+    # A place of a file without documents is one of its own.
+    windows = {"test": labels_of(owners), "plays": works[0] or [str(k) for k in range(len(texts["plays"]))]}
+    numbers = with_documents(numbers, windows)
+    numbers |= {"settings": settings, "documents": {**documents, "windows": windows, "owners of test": owners}}
+    numbers["documents"]["plays for gains"] = works[1]
     numbers["verdict"] = verdict(numbers)
     return save(out, "drop", numbers, draw(numbers))
 
@@ -94,7 +101,7 @@ def options(parser):
     parser.add_argument("--source", help="directory of a checkpoint")
     parser.add_argument("--control", action="store_true", help="random sets of layers; writes drop_control.json")
     parser.add_argument("--news", help="text with one document a line")
-    parser.add_argument("--plays", dest="plays_file", help="text of another kind")
+    parser.add_argument("--plays", dest="plays_file", help="text of another kind, or a folder of such texts")
     return parser
 
 

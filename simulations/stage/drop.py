@@ -32,6 +32,7 @@ from ctrlattn.checkpoints import (
 from ctrlattn.checkpoints.network.structure import stand_in
 from ctrlattn.checkpoints.reduce.compensate import settings_of
 from ctrlattn.files import atomic
+from stage.drop_documents import owners_of, works_at, works_of
 from stage.statistics import standard_error
 
 Size = namedtuple("Size", "length calibration selection test plays")
@@ -85,6 +86,14 @@ def split(path, tokenizer, size, seed):
     return parts, {name: sorted(int(k) for k in indices) for name, indices in named.items()}
 
 
+def owners_of_test(path, tokenizer, size, seed):
+    """The documents of each test window that `split` makes of a text."""
+    documents = [line.strip() for line in Path(path).read_text(encoding="utf-8").split("\n") if line.strip()]
+    test = np.random.default_rng(seed).permutation(len(documents))[sum(PARTS.values()) :].tolist()
+    lengths = [len(tokenizer(documents[k] + "\n\n", add_special_tokens=False)["input_ids"]) for k in test]
+    return owners_of(lengths, test, size.length, size.test)
+
+
 def wrapped(documents, seed):
     """Every other document set in lines, as typed text is, a sentence a paragraph."""
     rng = np.random.default_rng(seed)
@@ -103,8 +112,13 @@ def repeated(windows):
 
 
 def plays(path, tokenizer, size, seed):
-    """Windows from places drawn at random, and as many again as half the calibration, none of them near those."""
-    text, rng = Path(path).read_text(encoding="utf-8", errors="replace"), np.random.default_rng(seed + 1)
+    """Windows from places drawn at random, and as many again as half the calibration, none of them near those.
+
+    The text is a file, or a folder of files in the order of their names, each of which is a document. Returns the
+    windows, those for calibration, and the documents of both (None for a file).
+    """
+    texts, names = works_of(path) if Path(path).is_dir() else ([Path(path).read_text("utf-8", errors="replace")], None)
+    text, rng = "".join(texts), np.random.default_rng(seed + 1)
     room = 12 * size.length
     starts = np.sort(rng.integers(len(text) // 20, len(text) - room, size.plays))
     more = rng.integers(len(text) // 20, len(text) - room, 2 * size.calibration)
@@ -113,7 +127,8 @@ def plays(path, tokenizer, size, seed):
     def cut(start):
         return tokenizer(text[start : start + room], add_special_tokens=False)["input_ids"][2 : 2 + size.length]
 
-    return np.array([cut(s) for s in starts]), np.array([cut(s) for s in more])
+    where = [None if names is None else works_at(texts, names, places) for places in (starts, more)]
+    return np.array([cut(s) for s in starts]), np.array([cut(s) for s in more]), where
 
 
 def tiny(seed):
@@ -176,7 +191,10 @@ class Runs:
             smaller = change()
             fit = time.perf_counter() - began
             more = {part: np.subtract(losses, whole[part]) for part, losses in self.losses(smaller).items()}
-            numbers = {p: {"increase": float(d.mean()), "standard_error": standard_error(d)} for p, d in more.items()}
+            numbers = {
+                p: {"increase": float(d.mean()), "standard_error": standard_error(d), "values": d.tolist()}
+                for p, d in more.items()
+            }
             return {**numbers, "layers": layers, "fit_seconds": fit}
 
         return self.stored(name, make)

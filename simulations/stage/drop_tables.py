@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from stage.drop_foretold import foretold_without, sets_without
-from stage.statistics import interval
+from stage.statistics import clustered, interval
 from stage.verdict import signed
 
 ORDER_NOTE = """
@@ -31,7 +31,11 @@ def half(error, part):
 
 
 def cell(result, part):
-    return f"{result[part]['increase']:+.3f} ± {half(result[part]['standard_error'], part):.3f}"
+    """Mean and half of the interval: over documents where the values are kept, else over windows (marked by *)."""
+    row = result[part]
+    if "low" in row:
+        return f"{row['increase']:+.3f} ± {(row['high'] - row['low']) / 2:.3f}"
+    return f"{row['increase']:+.3f} ± {half(row['standard_error'], part):.3f}{'*' * (part == 'plays')}"
 
 
 def curve_lines(curves):
@@ -96,7 +100,10 @@ def controls(curves):
 
 
 def beyond(less, more, part):
-    """Whether one increase lies below another by Student's 95 % for the difference of two unpaired means."""
+    """Whether one increase lies below another at 95 %: paired by window where values are kept, else unpaired."""
+    if "documents" in less[part] and "documents" in more[part]:
+        apart = clustered(np.subtract(less[part]["values"], more[part]["values"]), less[part]["documents"])["high"] < 0
+        return "less beyond the interval" if apart else "not less beyond the interval"
     error = (less[part]["standard_error"] ** 2 + more[part]["standard_error"] ** 2) ** 0.5
     apart = more[part]["increase"] - less[part]["increase"] > half(error, part)
     return "less beyond the interval" if apart else "not less beyond the interval"

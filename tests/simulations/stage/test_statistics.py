@@ -75,3 +75,25 @@ def test_a_stored_interval_is_computed_again_from_what_it_carries(stage):
     assert stage.recomputed({"mean": 1.0, "low": 0.0, "high": 2.0}) is None
     places = dict(stage.stored_intervals({"a": [rows[0], {"b": rows[2]}], "low": 1}))
     assert places == {"/a/0": rows[0], "/a/1/b": rows[2]}
+
+
+def test_an_interval_over_documents_is_students_where_each_has_one_value(stage):
+    values = np.random.default_rng(0).normal(size=9)
+    ends, other = stage.clustered(values, range(9)), stage.interval(values)
+    assert (ends["low"], ends["high"]) == pytest.approx((other["low"], other["high"]), rel=1e-12)
+
+
+def test_values_said_twice_are_no_more_than_once(stage):
+    values = np.random.default_rng(1).normal(size=6)
+    once, twice = stage.clustered(values, range(6)), stage.clustered(np.repeat(values, 2), np.repeat(range(6), 2))
+    assert twice["low"] == pytest.approx(once["low"], rel=1e-12)
+    assert stage.interval(np.repeat(values, 2))["low"] > twice["low"]  # as if they were twelve
+
+
+def test_one_document_has_no_interval(stage):
+    assert math.isnan(stage.clustered([1.0, 2.0], ["a", "a"])["low"])
+
+
+def test_an_interval_over_documents_is_computed_again_from_what_it_carries(stage):
+    stored = stage.clustered([1.0, 2.0, 4.0], ["a", "b", "b"])
+    assert stage.recomputed(stored) == pytest.approx((stored["low"], stored["high"]))
