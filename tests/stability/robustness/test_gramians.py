@@ -340,3 +340,12 @@ def test_sums_over_powers_solve_their_equation(n, kind):
 def test_powers_that_overflow_are_refused(kind):
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ArithmeticError, match="a gramian is"):
         gramians._Series(np.diag([1.5, 0.5]).astype(kind)).factor(np.ones((2, 1), kind))
+
+
+def test_the_root_of_a_hermitian_matrix_squares_to_it():
+    """Not quite Hermitian, as sums leave it; what rounding makes negative counts as 0."""
+    rng = np.random.default_rng(0)
+    f = rng.normal(size=(4, 2)) + 1j * rng.normal(size=(4, 2))
+    p = f @ f.conj().T
+    root = gramians._root_of(p + 1e-13 * rng.normal(size=(4, 4)))
+    assert_allclose(root @ root.conj().T, p, atol=1e-12)

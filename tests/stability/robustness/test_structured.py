@@ -138,3 +138,17 @@ def test_a_step_to_the_centre_is_newton_s_and_goes_down(channels):
     top = np.linalg.norm(similar(m, logs)[0], 2)
     assert_allclose(values, top, rtol=1e-9)
     assert top**2 < levels[0] < level[0]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_climb_ends_where_no_phase_raises_the_radius(seed):
+    """At a maximum the radius falls as the square of a turn of any phase: a wrong gradient stops on a slope."""
+    rng = np.random.default_rng(seed)
+    m = rng.normal(size=(4, 4)) + 1j * rng.normal(size=(4, 4))
+    start = np.exp(2j * np.pi * rng.random(4))
+    radius, q = structured._climbed(m, start)
+    assert radius >= np.abs(np.linalg.eigvals(start[:, None] * m)).max() * (1 - 1e-12)
+    assert_allclose(np.abs(np.linalg.eigvals(q[:, None] * m)).max(), radius)
+    turns = np.exp(1j * 1e-4 * rng.normal(size=(50, 4)))
+    beside = np.abs(np.linalg.eigvals((q * turns)[:, :, None] * m)).max(axis=-1)
+    assert np.all(beside <= radius * (1 + 1e-9))
