@@ -51,6 +51,7 @@ def program(capsys, monkeypatch):
     return ended
 
 
+@pytest.mark.slow
 def test_a_new_configuration_is_read_by_the_other_commands(tmp_path):
     made = subprocess.run(
         [sys.executable, "-m", "ctrlattn", "new", "neutreno", "--pid", "0.4", "0.1", "-0.2", "--form", "ema"],

@@ -45,6 +45,7 @@ def loops():
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(loops(), st.booleans(), st.integers(1, 9), st.integers(1, 7), st.sampled_from([(), (2,), (2, 3)]))
 def test_both_ways_equal_the_literal_order(loop, pre, n, passes, batch):

@@ -15,6 +15,7 @@ from ctrlattn.stability import nu_gap
 SHAPES = [(0.5, PID(0.3, 0.3)), (1.0, PID(0.3, 0.3)), (0.0, PID(0.5)), (0.9, PID(0.3, 0.2, 0.1, form="ema"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "weight"), SHAPES)
 def test_a_shaped_loop_has_the_margin_it_promises(a, weight):
     shaped = loop_shaping(presets.get("neutreno"), a, weight)

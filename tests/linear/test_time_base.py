@@ -107,6 +107,7 @@ def test_flags_decide_without_a_time_base_and_contradict_with_one():
         is_continuous(plant("ss", 0), "q", False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dt", [None, 0, True])
 @pytest.mark.parametrize(
     "make", [lambda dt: control.ss([], [], [], [[0.5]], dt), lambda dt: control.tf([0.5], [1], dt)]

@@ -65,7 +65,9 @@ def matrices(n, inputs, outputs, structure, complex_=False, seed=0):
 
 
 @pytest.mark.parametrize("structure", ["general", "upper", "lower", "hessenberg"])
-@pytest.mark.parametrize(("n", "points"), [(1, 37), (5, 37), (13, 37), (30, 3), (30, 37), (70, 37)])
+@pytest.mark.parametrize(
+    ("n", "points"), [(1, 37), (5, 37), (13, 37), (30, 3), (30, 37), pytest.param(70, 37, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 3), (3, 1)])
 def test_each_value_is_a_solve(structure, n, points, inputs, outputs):
     for complex_ in (False, True):

@@ -125,6 +125,7 @@ def test_a_relu_dictionary_is_studied_as_well(tiny, text, tmp_path):
     assert "ReLU with penalty 0.5" in pages.write(tmp_path / "out", found).path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_an_encoder_has_no_loss_to_recover(found, tmp_path):
     written = pages.write(tmp_path / "out", found._replace(recovered=None))
     assert "predicts no next token" in written.path.read_text(encoding="utf-8")

@@ -27,7 +27,10 @@ def laws(count):
         yield Loop(CausalMean(), skip=float(rng.uniform(-0.5, 1)), feedback=float(rng.choice([-1, 1])), controller=law)
 
 
-@pytest.mark.parametrize("loop", list(laws(18)))
+LOOPS = [*laws(18)]
+
+
+@pytest.mark.parametrize("loop", [*LOOPS[:9], *(pytest.param(loop, marks=pytest.mark.slow) for loop in LOOPS[9:])])
 def test_inside_the_outline_is_stable_and_outside_is_not(loop):
     rng = np.random.default_rng(0)
     a = rng.uniform(-3, 3, 1500) + 1j * rng.uniform(-3, 3, 1500)

@@ -66,6 +66,7 @@ def test_another_sweep_goes_to_another_folder(tmp_path):
     assert "goes to" in said[0]
 
 
+@pytest.mark.slow
 def test_a_file_is_the_spec_that_it_holds(small, tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(dumps(small))

@@ -33,6 +33,7 @@ def tiny(monkeypatch):
     return lambda kind: tiny_networks.network(*cases[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
 def test_the_mass_of_a_null_key_is_named(tiny, kind):
     network = checkpoints.load(tiny(kind))
@@ -64,6 +65,7 @@ def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(tiny, kind):
     assert np.isfinite(profile["unstable_share"].to_numpy()[:, there]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hy_v4", "deepseek_v4"])
 def test_sinks_of_a_token_with_several_streams(tiny, kind):
     """Four streams mixed by the text: a token's norm is that of all four, and its largest feature says in which."""

@@ -10,6 +10,7 @@ from ctrlattn import checkpoints
 from ctrlattn.checkpoints.measure.sublayer_signals import in_order, slots_of, sublayer_signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["olmo2", "gemma4_text", "jamba", "falcon"])
 def test_signals_sum_to_the_stream(of_type, text, name):
     """x_{l+1} = x_l + sum of what the sublayers add (in these types nothing is scaled by default)."""

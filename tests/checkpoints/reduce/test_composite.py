@@ -93,6 +93,7 @@ TOWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOWERS)
 def test_a_vision_tower(tmp_path, name):
     config, more = TOWERS[name]

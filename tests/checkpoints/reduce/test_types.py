@@ -100,6 +100,7 @@ def test_a_bare_drop_is_the_network_without_the_contribution(of_type, text, tmp_
             assert_allclose(found_by_plain.numpy(), expected.numpy(), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_a_block_goes_whole_and_generation_goes_on(of_type, text, name):
     whole, ids = of_type(name), torch.as_tensor(text(2, 6))

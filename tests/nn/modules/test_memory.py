@@ -39,6 +39,7 @@ def test_the_loops_follow_what_is_learned():
     npt.assert_array_equal(mlp.predictor.keys, layer.values.detach())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_gradients_are_those_of_finite_differences(sign):
     trained = model(sign, layers=1)

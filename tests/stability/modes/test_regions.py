@@ -195,7 +195,7 @@ def test_the_unstable_share_counts_poles_outside_and_none_on_the_circle():
     assert unstable_share(controlled, a) == np.mean(np.array(radius) > 1)
 
 
-@pytest.mark.parametrize("order", [1, 3, 6, 9])
+@pytest.mark.parametrize("order", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (6, 9))])
 @pytest.mark.parametrize("kind", systems.DISCRETE)
 def test_sets_of_crowded_controllers_are_stable_inside_and_not_outside(kind, order):
     """By exact roots for given coefficients, which share nothing with the response that found the ends."""

@@ -70,6 +70,7 @@ def test_the_largest_of_several_peaks_is_found():
     assert_allclose(kreiss_constant(rotated(both, dtype=complex)), expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("dtype", [float, complex])
 def test_two_definitions_agree(continuous, dtype):

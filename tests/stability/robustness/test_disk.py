@@ -90,6 +90,7 @@ def test_gains_and_phases_of_the_disk_are_safe():
     assert disk.phase <= classical.phase_margin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 3, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_mimo_definition_and_brute_force(channels, seed):

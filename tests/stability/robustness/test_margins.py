@@ -199,7 +199,7 @@ def beyond(poles, system):
 
 
 @pytest.mark.parametrize("form", ["tf", "modal", "dense"])
-@pytest.mark.parametrize("order", [1, 2, 3, 5, 8, 12])
+@pytest.mark.parametrize("order", [1, 2, 3, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (8, 12))])
 @pytest.mark.parametrize("kind", [kind for kind in systems.KINDS if kind not in systems.BEYOND])
 def test_margins_are_what_they_say_for_every_kind_of_loop(kind, order, form):
     L = systems.closed(systems.siso(kind, order, form, seed=order), seed=order)

@@ -129,6 +129,7 @@ def test_a_type_without_a_row_is_traced(folder, tmp_path, command):
     assert run(command, folder(stranger()), tmp_path).exit_code == 0
 
 
+@pytest.mark.slow
 def test_an_encoder_predicts_no_next_token(folder, tmp_path):
     refused(run("drop", folder(encoder()), tmp_path), "BertModel does not predict the next token")
     assert run("analyze", folder(encoder()), tmp_path).exit_code == 0
