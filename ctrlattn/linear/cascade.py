@@ -24,10 +24,6 @@ class _Group(NamedTuple):
     roots: tuple[complex, ...]
 
     @property
-    def rotates(self) -> bool:
-        return len(self.roots) == 2 and self.roots[0].imag != 0
-
-    @property
     def centre(self) -> complex:
         return sum(self.roots) / len(self.roots)
 
