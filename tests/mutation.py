@@ -69,6 +69,11 @@ EQUIVALENT = {
      "points.real.ravel() + 1j * np.abs(points.imag.ravel())  ->  "
      "points.real.ravel() - 1j * np.abs(points.imag.ravel())"):
         "A real matrix has the same value at z and at its conjugate.",
+    ("stability/robustness/structured.py",
+     "step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]",
+     "curvature + size * (1e-14 * np.eye(channels) + 1 / channels)  ->  "
+     "curvature - size * (1e-14 * np.eye(channels) + 1 / channels)"):
+        "The slope has no part along the direction whose curvature this is.",
     ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
 }  # fmt: skip
 
