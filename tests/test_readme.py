@@ -34,6 +34,7 @@ def test_examples_run(code, page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"__name__": "example"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
 def test_pages_of_cells_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -44,6 +45,7 @@ def test_pages_of_cells_run(page, tmp_path, monkeypatch):
     exec(compile(code, str(page), "exec"), {"__name__": "example"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
 def test_notebooks_run_and_hold_no_results(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -105,6 +105,7 @@ def test_the_basin_of_a_cubic_ends_where_its_other_fixed_points_are(xp):
     assert near.low[2] == 0
 
 
+@pytest.mark.slow
 def test_a_gain_changes_the_basin_and_not_the_point(xp):
     # h' = h + g (F(h) - h) with F = -2 h + h^3: not stable at g = 1, stable at g = 1/2.
     def f(h):

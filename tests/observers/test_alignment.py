@@ -51,6 +51,7 @@ def test_rsa_is_the_rank_correlation_of_cosine_distances(x):
     assert_allclose(rsa(x, y), spearmanr(pdist(x, "cosine"), pdist(y, "cosine")).statistic, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", [svcca, rsa])
 def test_random_pairings_are_the_control(x, measure):
     y = rotated(x) + 0.5 * np.random.default_rng(3).standard_normal(x.shape)

@@ -137,6 +137,7 @@ def test_what_does_not_converge_says_so(a):
             quantity(chain(a))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
 def test_disk_margin_against_the_grid(a):
     gain = 0.2 / (1 + np.abs(a).max())  # small enough for most to be stable
@@ -325,6 +326,7 @@ def test_what_a_mode_is_not(quantity):
             quantity(PID_LOOP, a)
 
 
+@pytest.mark.slow
 def test_what_the_refusal_of_a_sequence_offers_is_there():
     """Response, growth and gain of layers that differ: here linear ones, whose product says all three."""
     rng = np.random.default_rng(0)

@@ -339,6 +339,7 @@ class Wrapper(torch.nn.Module):
         raise NotImplementedError
 
 
+@pytest.mark.slow
 def test_a_module_around_a_network_says_what_to_give(llama):
     model = transformers.LlamaForCausalLM.from_pretrained(llama)
     one_line(torch.nn.DataParallel(model), r"DataParallel: .* give the network inside, model\.module")

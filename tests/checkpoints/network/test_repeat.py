@@ -143,6 +143,7 @@ def test_generation_with_a_cache_is_generation_without(network, text, causal, la
     assert torch.equal(*beams)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_token(network, text, causal, law):
     looped = repeat(network(causal), layers=(1, 3), passes=3, **law)
     ids = torch.as_tensor(text(2, 6))

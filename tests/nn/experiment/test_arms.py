@@ -38,6 +38,7 @@ def test_the_tuned_arm_meets_its_specification():
     assert options_of(str(PLAN.with_name("tuned.toml")))["controller"].kp == loop.controller.kp
 
 
+@pytest.mark.slow
 def test_a_variant_is_the_law_of_its_preset_with_learned_or_limited_control():
     printed = options_of("pidformer-printed")
     law = options_of("pidformer-printed-learned")

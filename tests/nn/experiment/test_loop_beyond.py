@@ -79,6 +79,7 @@ def test_other_controllers_run_with_their_own_names():
     assert set(rescued(network, SETTINGS, {"why": "none"})) == {"blind", "blind from T"}
 
 
+@pytest.mark.slow
 def test_motion_of_a_linear_loop_is_that_of_its_pole():
     moving = motion(linear(0.6, 1.0), SETTINGS)
     assert moving["exponent"] == pytest.approx(math.log(0.6), rel=1e-6)

@@ -43,6 +43,7 @@ def test_printed_law_by_its_closed_form(alpha, kd):
             assert_allclose(intervals, [(low, high)], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
 @pytest.mark.parametrize("axes", PAIRS, ids=str)
 @pytest.mark.parametrize(

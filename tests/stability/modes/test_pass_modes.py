@@ -97,6 +97,7 @@ def test_the_recalls_of_a_static_controller(seed):
         npt.assert_array_equal(((low < grid) | (grid == low)) & (grid < high), stable)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", DYNAMIC)
 @pytest.mark.parametrize("seed", range(3))
 def test_intervals_of_a_controller_with_memory_hold_on_a_grid(controller, seed):

@@ -99,6 +99,7 @@ def test_torch_and_differences_agree_along_a_chaotic_orbit():
     assert_allclose(lyapunov_exponents(henon, x, 40, k=2), theirs, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_linear_loop_has_the_logarithms_of_its_poles():
     rng = np.random.default_rng(3)
     matrix = np.tril(rng.random((4, 4)))

@@ -43,6 +43,7 @@ def test_crossings_are_where_a_singular_value_is_the_level(seed, kind, continuou
     assert len(inside) == changes  # every change of sign on the grid has its crossing, and no other is there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["real", "complex"])
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("seed", range(5))
