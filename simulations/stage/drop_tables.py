@@ -1,5 +1,7 @@
 """numbers of drop.json -> Markdown lines: the tables and sentences of docs/dropping.md, one function per section."""
 
+from itertools import product
+
 import numpy as np
 from scipy.stats import t as student
 
@@ -94,9 +96,20 @@ def controls(curves):
         for name, words in (("chosen + gain", "static gains"), ("chosen + memory", "gains with memory"))
     )
     return [
-        f"- The choice of layers by itself: the same static gains cost at {pairs}.",
+        f"- The choice of layers by itself: the same static gains cost at {pairs}.{paired(chosen, cosine)}",
         f"- Half of the layers with gains against eight without, {cell(eight, 'test')} on news: {half}.",
     ]
+
+
+def paired(a, b):
+    """Increase of a less that of b, window by window with the interval over documents, where both kept values."""
+    told = []
+    for count, (part, where) in product(("8", "15"), (("test", "news"), ("plays", "plays"))):
+        first, other = a[count][part], b[count][part]
+        if "documents" in first and "documents" in other:
+            ends = clustered(np.subtract(first["values"], other["values"]), first["documents"])
+            told.append(f"{count} on {where} {signed(ends)}")
+    return f" Chosen less cosine, paired by window: {', '.join(told)}." if told else ""
 
 
 def beyond(less, more, part):

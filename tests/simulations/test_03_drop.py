@@ -85,6 +85,19 @@ def test_half_against_eight_is_judged_by_the_error_of_the_difference(scene):
     assert beyond({"test": {"increase": 0.24, "standard_error": 0.04}}, eight, "test").startswith("not")  # .09 < .10
 
 
+def test_where_values_are_kept_increases_are_paired_by_window(scene):
+    from stage.drop_tables import beyond, paired
+
+    def entry(values):
+        return {"values": values, "documents": ["a", "b", "c"], "increase": np.mean(values), "standard_error": 9.0}
+
+    less, more = ({"test": entry([x + d for x in (0.0, 5.0, 9.0)])} for d in (0.0, 0.1))
+    more["test"]["values"][0] += 0.01
+    assert beyond(less, more, "test").startswith("less")  # whatever the windows themselves vary
+    curves = [{"8": {"test": row["test"], "plays": {}}, "15": {"test": {}, "plays": {}}} for row in (less, more)]
+    assert paired(*curves) == " Chosen less cosine, paired by window: 8 on news -0.103 [-0.118, -0.089]."
+
+
 def test_the_control_draws_sets_and_pairs_costs_by_document(scene, tmp_path, capsys):
     numbers = scene.main(tmp_path, control=True)
     capsys.readouterr()
