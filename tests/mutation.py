@@ -276,12 +276,15 @@ def files(root: Path, names: tuple[str, ...] = EQUATIONS) -> list[Path]:
 
 
 def paths_of_tests(root: Path, file: Path) -> list[str]:
-    """What is run for a mutant of the file: tests named after it, else its room; and its doctests."""
-    named = sorted((root / "tests").rglob(f"test_{file.stem}.py"))
+    """What is run for a mutant of the file: its mirror, else the tests of the nearest room; and its doctests.
+
+    A test of the same name in another room is one of another module.
+    """
     inner = file.relative_to("ctrlattn")
-    mirror = root / "tests" / inner.parent / f"test_{file.name}"
-    chosen = [mirror] if mirror.exists() else named or [root / "tests" / inner.parts[0].removesuffix(".py")]
-    return [*(str(p.relative_to(root)) for p in chosen if p.exists()), str(file)]
+    rooms = [root / "tests" / room for room in inner.parents if room.parts]
+    places = [root / "tests" / inner.parent / f"test_{file.name}", *rooms, root / "tests" / f"test_{file.name}"]
+    nearest = next((p for p in places if p.exists() and (p.is_file() or any(p.glob("test_*.py")))), None)
+    return [*([] if nearest is None else [str(nearest.relative_to(root))]), str(file)]
 
 
 class Copies:

@@ -82,3 +82,18 @@ def test_each_equivalent_mutant_has_a_reason_and_those_whose_line_changed_are_na
     ]
     assert mutation.stale(every) == []
     assert mutation.stale(every[1:]) == [next(iter(mutation.EQUIVALENT))]
+
+
+def test_a_file_is_judged_by_its_mirror_or_by_the_nearest_room(tmp_path):
+    for name in ("tests/a/b/test_x.py", "tests/a/c/test_y.py", "tests/a/test_z.py", "tests/test_top.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+
+    def tests(file):
+        return mutation.paths_of_tests(tmp_path, Path("ctrlattn") / file)[:-1]
+
+    assert tests("a/b/x.py") == ["tests/a/b/test_x.py"]
+    assert tests("a/b/y.py") == ["tests/a/b"]  # test_y is of another module
+    assert tests("a/d/x.py") == ["tests/a"]
+    assert tests("top.py") == ["tests/test_top.py"]
+    assert tests("none.py") == []

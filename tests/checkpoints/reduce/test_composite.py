@@ -37,8 +37,6 @@ COMPOSITE = {
     "InternVL": ({"model_type": "qwen2"}, {}),
     "Aria": ({}, {}),
 }
-QUICK = ("Llava", "Qwen3VL", "Gemma3", "SmolVLM")
-NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in COMPOSITE]
 
 
 def composite(name):
@@ -53,7 +51,7 @@ def composite(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMPOSITE)
 def test_the_decoder_of_a_composite_model(text, tmp_path, name):
     network = composite(name)
     assert len(network.layers) == 3
