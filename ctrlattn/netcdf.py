@@ -367,7 +367,7 @@ def _other_schema(path: str | os.PathLike[str]) -> str:
 
 def _later_schema(attrs: Mapping[Any, Any]) -> str:
     """Words for attributes by which ctrlattn wrote in a schema that this version does not know; "" for others."""
-    schema = attrs.get("schema_version", SCHEMAS[-1])
+    schema = _single(attrs.get("schema_version", SCHEMAS[-1]))
     if "ctrlattn" not in attrs or schema in SCHEMAS:
         return ""
     return f"schema_version {schema} of ctrlattn {attrs['ctrlattn']}, where this version knows {SCHEMAS[-1]}"
@@ -391,7 +391,7 @@ def _single(value: Any) -> Any:
     """An attribute as a text or a number; netCDF's own library writes arrays of one number."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
-    return str(value) if isinstance(value, str) or np.size(value) != 1 else value.item()
+    return str(value) if isinstance(value, str) or np.size(value) != 1 else np.asarray(value).item()
 
 
 def _require_plain(path: str | os.PathLike[str]) -> None:

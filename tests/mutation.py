@@ -69,6 +69,12 @@ EQUIVALENT = {
      "points.real.ravel() + 1j * np.abs(points.imag.ravel())  ->  "
      "points.real.ravel() - 1j * np.abs(points.imag.ravel())"):
         "A real matrix has the same value at z and at its conjugate.",
+    ("stability/modes/decomposition.py",
+     "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
+     "-1  ->  1"): "The matrices are square.",
+    ("stability/robustness/structured.py",
+     "row, column = (np.maximum(np.linalg.norm(v, axis=-1), floor) for v in (shaped[:, i], shaped[:, :, i]))",
+     "-1  ->  1"): "Of two axes the second is the last.",
     ("stability/robustness/structured.py",
      "step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]",
      "curvature + size * (1e-14 * np.eye(channels) + 1 / channels)  ->  "
