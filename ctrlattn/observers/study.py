@@ -27,7 +27,7 @@ from ctrlattn.observers.measures import (
 from ctrlattn.observers.replacement import Recovered, recover
 from ctrlattn.observers.settings import Settings
 from ctrlattn.observers.source import SignalSource, observe
-from ctrlattn.observers.training import CODE, train
+from ctrlattn.observers.training import train
 from ctrlattn.progress import Progress, silent
 
 _BLOCK = 16_384  # examples per block
@@ -107,7 +107,7 @@ def study(
     settings = Settings(features, k, blocks=blocks, penalty=penalty, seed=seed, dead_after=dead_after)
     held = source.held_out(held_out)
     facts = _facts(source, signal)
-    folder = work_folder(folder, digest(CODE, facts, asdict(settings)), progress or silent)
+    folder = work_folder(folder, digest(facts, asdict(settings)), progress or silent)
     dictionary = _trained(source, signal, settings, folder, facts, progress)
     examples = observed(source, held, signal)
     counts = tuple(2**i for i in range(20) if 2**i <= min(settings.k or 2**8, source.checkpoint.width))

@@ -24,8 +24,6 @@ from ctrlattn.progress import Progress
 Blocks = Callable[[int], torch.Tensor]
 _AUXILIARY = 1 / 32  # weight of the auxiliary loss of dead features, as published
 _BETAS = (0.9, 0.999)
-CODE = 2  # counts the changes of what the same settings and signals are trained to
-_START = 0.1  # length of a row of a TopK encoder at the start; that of the decoder is 1
 
 
 class Progressed(NamedTuple):
@@ -48,8 +46,7 @@ class Training:
     References
     ----------
     Gao et al., arXiv 2406.04093, appendix A: tied initialisation, a unit-norm decoder whose gradient along each row is
-    removed, and AuxK (dead features reconstruct the remaining error, with weight 1/32). Conerly et al., Update on How
-    We Train SAEs, Transformer Circuits, April 2024: rows that start short (0.1). Bricken et al., Towards
+    removed, and AuxK (dead features reconstruct the remaining error, with weight 1/32). Bricken et al., Towards
     Monosemanticity, Transformer Circuits 2023, appendix "Neuron Resampling": dead ReLU features are set to badly
     reconstructed examples.
 
@@ -64,9 +61,6 @@ class Training:
     def __init__(self, width: int, settings: Settings) -> None:
         self.settings = settings
         self.dictionary = Dictionary(width, settings.features, k=settings.k, seed=settings.seed)
-        if settings.k is not None:
-            with torch.no_grad():  # Adam's steps have one size: they turn short rows sooner
-                self.dictionary.encoder.mul_(_START)
         self.optimizer = torch.optim.Adam(self.dictionary.parameters(), lr=settings.rate, betas=_BETAS, fused=True)
         self.idle = torch.zeros(settings.features, dtype=torch.long)  # examples since a feature was last present
         self.done = 0  # number of finished blocks

@@ -111,22 +111,3 @@ def test_a_training_ends():
     training.learn(examples(0, 64))
     with pytest.raises(ValueError, match=r"this training is over: .* 1 blocks"):
         training.learn(examples(1, 64))
-
-
-def test_a_topk_encoder_starts_short_along_its_decoder():
-    start = Training(WIDTH, Settings(features=128, k=PRESENT)).dictionary
-    torch.testing.assert_close(start.encoder, 0.1 * start.decoder)
-    dense = Training(WIDTH, Settings(features=128, k=None)).dictionary
-    torch.testing.assert_close(dense.encoder, dense.decoder)
-
-
-@pytest.mark.slow
-def test_an_encoder_that_starts_short_explains_more_after_as_many_steps():
-    explained = []
-    for length in (1.0, 10.0):  # as it is, and as long as the decoder
-        # Seed 1: the directions of seed 0 are the true ones.
-        training = Training(WIDTH, Settings(features=128, k=PRESENT, blocks=40, passes=1, batch=256, seed=1))
-        with torch.no_grad():
-            training.dictionary.encoder.mul_(length)
-        explained.append([training.learn(examples(block)).explained for block in range(8)][-1])
-    assert explained[0] > explained[1] + 0.05, explained
