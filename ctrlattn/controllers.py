@@ -25,7 +25,17 @@ Form = Literal["printed", "ema"]
 
 @runtime_checkable
 class Controller(Protocol):
-    """What a Loop and the linear analysis need from a controller."""
+    """What a Loop and the linear analysis need from a controller C(z), alike on every feature.
+
+    ==============  ==============================================================================================
+    init(e)         memories before the first layer, a tuple of arrays of the shape of e
+    step(e, state)  (u, new state): u_k of the error e_k, both (..., n, d), and of the memories; nothing in place
+    realization()   (A (m, m), B (m, 1), C (1, m), D (1, 1)) of C(z)
+    fraction()      (numerator, denominator) of C(z) in descending powers of z
+    ==============  ==============================================================================================
+
+    `simulate` calls the first two, linear analysis the last two: that they are one law is for its author to test.
+    """
 
     def init(self, e: Array) -> ControllerState: ...
 
@@ -34,6 +44,9 @@ class Controller(Protocol):
     def realization(self) -> Realization: ...
 
     def fraction(self) -> Fraction: ...
+
+
+_METHODS = ("init", "step", "realization", "fraction")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -253,9 +266,11 @@ def as_controller(controller: Any) -> Any:
         return controller
     if hasattr(controller, "ninputs") and hasattr(controller, "dt"):
         return LTIController(controller)
+    missing = [name for name in _METHODS if not callable(getattr(controller, name, None))]
+    lacks = f", which has no {', '.join(missing)}" if len(missing) < len(_METHODS) else ""
     raise InputTypeError(
-        "controller must be a PID, an LTIController or a python-control StateSpace/TransferFunction with dt = 1, "
-        f"got {type(controller).__name__}"
+        "controller must be a PID, an LTIController, a python-control StateSpace/TransferFunction with dt = 1, or an "
+        f"object with the methods {', '.join(_METHODS)}; got {type(controller).__name__}{lacks}"
     )
 
 

@@ -342,8 +342,22 @@ def test_a_class_is_not_a_controller(law):
 
 @pytest.mark.parametrize("thing", ["pid", 0.5, lambda e: e])
 def test_what_is_no_controller_is_refused(thing):
-    with pytest.raises(TypeError, match="controller must be a PID, an LTIController or a python-control"):
+    with pytest.raises(TypeError, match="controller must be a PID, an LTIController, a python-control"):
         as_controller(thing)
+
+
+def test_a_class_that_lacks_methods_of_a_controller_is_told_which():
+    class Half:
+        def init(self, e):
+            return ()
+
+        def step(self, e, state):
+            return e, state
+
+    with pytest.raises(TypeError, match=r"got Half, which has no realization, fraction$"):
+        as_controller(Half())
+    with pytest.raises(TypeError, match=r"the methods init, step, realization, fraction; got float$"):
+        as_controller(0.5)
 
 
 @pytest.mark.parametrize("system", [PID(1.0), PID(1.0, form="ema"), LTIController(control.tf([1], [1, 0.5], 1))])

@@ -1,10 +1,13 @@
 """What the README and the docs promise: their examples run, their links lead somewhere, tables name real files."""
 
+import importlib
 import json
 import re
 from pathlib import Path
 
 import pytest
+
+import ctrlattn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -100,6 +103,32 @@ def notation() -> list[tuple[str, str]]:
     # The name in code is the second cell in the table of symbols and the third in that of words; the file is the last.
     rows = [(row[1] if row[1].startswith("`") else row[2], row[-1]) for row in cells if len(row) == 4]
     return [(name.strip("`"), file.strip("`")) for name, file in rows if file.strip("`").endswith((".py", "/"))]
+
+
+def test_names_of_the_package_in_the_docs_are_there():
+    """`ctrlattn.name` or `room.name` in running text is a module, or something that the module has."""
+    rooms = "checkpoints|design|exchange|looped|normalizers|observers|plots|presets|results|signals|sweep"
+    names = set()
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        names |= set(re.findall(r"`(ctrlattn(?:\.[a-zA-Z_]\w*)+)\b", text))
+        names |= {f"ctrlattn.{name}" for name in re.findall(rf"`((?:{rooms})(?:\.[a-zA-Z_]\w*)+)\b", text)}
+    files = (".py", ".csv", ".nc", ".toml", ".json", ".npz")
+    names = {name for name in names if not name.endswith(files)}
+    assert len(names) > 50
+    assert [name for name in sorted(names) if not resolves(name)] == []
+
+
+def resolves(name):
+    value = ctrlattn
+    for depth, part in enumerate(name.split(".")[1:], start=2):
+        if not hasattr(value, part):
+            try:
+                importlib.import_module(".".join(name.split(".")[:depth]))
+            except ModuleNotFoundError:
+                return False
+        value = getattr(value, part)
+    return True
 
 
 def test_notation_has_rows():

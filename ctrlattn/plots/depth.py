@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ctrlattn.plots.style import (
     COLOURS,
@@ -66,6 +67,7 @@ def feedback_gain(gains: Mapping[str, np.ndarray], *, title: str) -> Figure:
         ax.set_ylabel("Gain ⟨F(x),x⟩/⟨x,x⟩")
         ax.text(0.995, 0.03, "below 0: negative feedback", transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
     panels[-1].set_xlabel("Layer")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].legend(loc="upper right", ncols=3, fontsize=8)
     return fig
 
@@ -116,6 +118,7 @@ def time_response(
         ax.plot(depth, middle, label=escape(name) + note, **look, **sparse_markers(len(depth), i))
     ax.set_ylim(low, high)
     ax.set(xlabel="Depth (layers)", ylabel=ylabel, title=escape(title))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(ax)
     return ax
 

@@ -49,6 +49,7 @@ def importance(scores: Mapping[str, np.ndarray], gone: Mapping[str, tuple[int, .
             ring = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": "#bd1f01"}
             ax.plot(taken, mean[taken], linestyle="none", label="taken out", **ring)
         ax.set(xlabel="Layer", title=title)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("Importance, 1 − cos")
     handles = {text: line for ax in panels for line, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
@@ -70,6 +71,7 @@ def predicted(cost: np.ndarray, *, ax: Axes | None = None) -> Axes:
     look = next(iter(styles(["predicted"]).values()))
     ax.plot(count, cost, **look, **sparse_markers(len(count), 0))
     ax.axhline(0.0, color="black", linewidth=0.9)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlim(0.5, len(cost) + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set(xlabel="Sublayers replaced", ylabel="Predicted change of the loss (nats/token)")
     return ax

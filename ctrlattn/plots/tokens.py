@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from ctrlattn.plots.style import axes_of, decibel, escape, figure, legend, nyquist_line, sparse_markers, styles, themed
 
@@ -108,5 +109,6 @@ def diversity(depth: np.ndarray, curves: Mapping[str, np.ndarray], *, ylabel: st
     for i, (name, look) in enumerate(styles(list(curves)).items()):
         ax.plot(depth, curves[name], label=escape(name), **look, **sparse_markers(len(depth), i))
     ax.set(xlabel="Depth (layers)", ylabel=ylabel)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend(ax)
     return ax
