@@ -11,12 +11,12 @@ from ctrlattn.cli.terminal import (
     AsJSON,
     described,
     load_with_content,
+    long_text_of,
     one_line_errors,
     print_json,
     say,
     show_path,
     show_progress,
-    text_of,
 )
 from ctrlattn.errors import InputError
 
@@ -68,7 +68,7 @@ def analyze(
         if on_disk and running:
             raise InputError(f"--on-disk computes in float32 on the cpu: leave out --{next(iter(running))}")
         claim(out)
-        words = text_of(text)
+        words = long_text_of(text)
         description = described(source, allow_download)
 
         from ctrlattn.checkpoints.measure.part_names import require_parts

@@ -10,14 +10,13 @@ from ctrlattn.cli.terminal import (
     MOST,
     AsJSON,
     described,
-    file_of,
     load_with_content,
+    long_text_of,
     one_line_errors,
     print_json,
     say,
     show_path,
     show_progress,
-    text_of,
 )
 from ctrlattn.errors import InputError
 
@@ -79,7 +78,7 @@ def drop(
         asked_formats = require_formats(formats or ())
         running = network_options(device, dtype)
         claim(out)
-        words, judging = _text(text), None if held_out is None else _text(held_out)
+        words, judging = long_text_of(text), None if held_out is None else long_text_of(held_out)
         counted = {"attention": attention, "mixer": mixer, "mlp": mlp, "blocks": blocks}
         chosen: dict[str, Any] = {"count": counted}
         if layers:
@@ -146,14 +145,3 @@ def drop(
         else:
             show_path(folder / "model")
             show_path(written.path)
-
-
-def _text(argument: str) -> str | Path:
-    """The text that --text gives, or the regular file that it names, which is read piece by piece later."""
-    from ctrlattn.checkpoints.network.text import require_text
-
-    file = file_of(argument)
-    if file is None or not file.is_file():
-        return text_of(argument)
-    require_text(file)
-    return file

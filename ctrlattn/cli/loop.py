@@ -11,10 +11,10 @@ from ctrlattn.cli.terminal import (
     AsJSON,
     described,
     load_with_content,
+    long_text_of,
     one_line_errors,
     print_json,
     show_progress,
-    text_of,
 )
 from ctrlattn.errors import InputError
 
@@ -59,7 +59,7 @@ def loop(
         asked_formats = require_formats(formats or ())
         running = network_options(device, dtype)
         claim(out)
-        span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), text_of(text)
+        span, law, words = _span(layers), _law(gain, controller, pid_of(pid, form)), long_text_of(text)
         description = described(source, allow_download)
 
         from ctrlattn.checkpoints.network.repeated_span import require_loop

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ _DEVICE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG, errn
 
 _LINE_START = "\r\x1b[2K"  # to the first column of a terminal, and the line is empty
 _STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
+_POSITIONS = "the network has positions for {}"
+_ROOM = "the memory has room for the matrices of attention of {}; give a shorter text"
 _LATER = 0.05  # seconds after which a signal that was lost is raised once more
 _VOLUME = ContextVar("volume", default="normal")  # of this run of the command line, and of no other
 _BEGAN = ContextVar("began", default=0.0)
@@ -228,17 +231,39 @@ def recorded_texts(source: str, texts: list[str], allow_download: bool, **option
     """The signals of a checkpoint on every --text, one Dataset each; the options are those of `checkpoints.load`."""
     if not texts:
         raise InputError("--checkpoint needs at least one --text")
-    words = [text_of(text) for text in texts]
+    words = [long_text_of(text) for text in texts]
     description = described(source, allow_download)
 
     from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.network.text import token_ids
 
     description.require_text()
     for text in words:
-        description.require_positions(len(token_ids(description, text)))
+        _require_at_once(description, text)
     checkpoint = load_checkpoint(description, **options)
-    return [checkpoints.tap(checkpoint, text) for text in words]
+    return [checkpoints.tap(checkpoint, text_of(text)) for text in texts]
+
+
+def _require_at_once(description: Any, text: str | Path) -> None:
+    """Raise InputError where a text is longer than the positions of a network, or what is recorded than the memory.
+
+    All is recorded at once, and at least one matrix of attention in each layer, 4 n^2 bytes. No more of the text is
+    read than the network could take.
+    """
+    from ctrlattn.capacity import available_memory
+    from ctrlattn.checkpoints.network.text import token_ids
+
+    available = available_memory()
+    room = None if available is None else isqrt(available // (4 * description.layers))
+    ends = [
+        (most, reason.format(most))
+        for most, reason in ((description.positions, _POSITIONS), (room, _ROOM))
+        if most is not None
+    ]
+    if isinstance(text, Path) and ends:
+        most, reason = min(ends)
+        if len(token_ids(description, text, special=False, most=most + 1)) > most:
+            raise InputError(f"{text}: more than {most} tokens, which are recorded at once: {reason}")
+    description.require_positions(len(token_ids(description, text)))
 
 
 def quiet_libraries() -> None:
@@ -267,6 +292,17 @@ def text_of(argument: str) -> str:
     if not text.strip():
         raise InputError(f"--text {argument!r} is empty")
     return text.strip()
+
+
+def long_text_of(argument: str) -> str | Path:
+    """The text that --text gives, or the regular file that it names, which is read piece by piece later."""
+    from ctrlattn.checkpoints.network.text import require_text
+
+    file = file_of(argument)
+    if file is None or not file.is_file():
+        return text_of(argument)
+    require_text(file)
+    return file
 
 
 def given(value: Any, otherwise: Any) -> Any:

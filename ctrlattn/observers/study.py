@@ -158,6 +158,7 @@ def _trained(
         if there != about:
             other = sorted(name for name in {*about, *there} if about.get(name) != there.get(name))
             raise InputError(f"{final}: a dictionary that differs in {', '.join(other)}: give another --out")
+        state.unlink(missing_ok=True)  # of a run that was killed once the dictionary was whole
         return dictionary
     dictionary, _ = train(
         lambda block: source.block(block)[signal], settings, state=state, facts=facts, progress=progress

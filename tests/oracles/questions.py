@@ -341,8 +341,10 @@ def _places_a_pole(loop: Any, f: np.ndarray, w: float) -> bool:
             y = mp.inf if (w >= math.pi - 1e-12 and line.discrete) or math.isinf(w) else (
                 mp.tan(mpf(w) / 2) if line.discrete else mpf(w)) ** 2  # fmt: skip
             n, d = (exact.on_boundary(p, y, len(line.den) - 1, w < 0) for p in (line.num, line.den))
-            factor = complex(f[0])  # which is known to 1e-9, so that 0 leaves a pole of L where it is
-            return bool(abs(d + mp.mpc(factor) * n) <= 1e-5 * (abs(d) + abs(factor * n)) + 1e-9 * abs(n))
+            # It and its inverse are known to 1e-9: 0 leaves a pole of L where it is, and infinity leads one to a zero.
+            factor = complex(f[0])
+            known = 1e-9 * (abs(n) + abs(factor) * abs(d))
+            return bool(abs(d + mp.mpc(factor) * n) <= 1e-5 * (abs(d) + abs(factor * n)) + known)
         assert g is not None
     if _has_a_pole(g, f, w):
         return True

@@ -75,6 +75,14 @@ def test_what_the_last_digits_decide_is_rounding(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("k", [0.05, 0.3])
+def test_only_an_infinite_factor_leads_a_pole_to_a_zero(k):
+    """k (z + 1)/(z - 0.4): the pole comes to -1 as the factor grows beyond all numbers, and at no factor of 1e6."""
+    loop = control.tf([k, k], [1, -0.4], 1)
+    places = [questions._places_a_pole(loop, np.array([factor + 0j]), np.pi) for factor in (1.0, 1e3, 1e6, 1e15)]
+    assert places == [False, False, False, True]
+
+
 def test_a_wrong_margin_would_be_noticed(monkeypatch):
     """The toolbox is made to lie by 1 %: every margin that is finite and not 0 is then wrong."""
     true = stability.gain_margin

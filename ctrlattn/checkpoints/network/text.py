@@ -103,14 +103,15 @@ def _whole_frame(checkpoint: "Checkpoint | Description") -> Frame:
 
 
 def token_ids(
-    checkpoint: "Checkpoint | Description", text: str, *, special: bool = True, most: int | None = None
+    checkpoint: "Checkpoint | Description", text: str | Path, *, special: bool = True, most: int | None = None
 ) -> list[int]:
     """Token ids of a text: the one place where the checkpoint's tokenizer is called.
 
     Parameters
     ----------
     checkpoint : Checkpoint, or the Description of one whose weights are not read yet
-    text : str
+    text : str or Path
+        A UTF-8 file is read piece by piece, without the white space at its ends.
     special : bool
         Whether the tokenizer adds the special tokens of the network.
     most : int, optional
@@ -135,7 +136,9 @@ def token_ids(
         raise InputError("a text needs the checkpoint's tokenizer: load(model, tokenizer=...) or give token ids")
     if most is not None:
         frame = _whole_frame(checkpoint) if special else Frame((), ())
-        return frame.around(_first_ids(checkpoint, _pieces(text), frame.room(most))).tolist()
+        return frame.around(_first_ids(checkpoint, _inside(text), frame.room(most))).tolist()
+    if isinstance(text, Path):
+        text = "".join(_inside(text))
     # verbose=False: the tokenizer warns of texts beyond the network's positions, which are windowed or refused later.
     return list(checkpoint.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
 
@@ -285,6 +288,11 @@ def _pieces(text: str | Path) -> Iterator[str]:
     with utf8(text), text.open(encoding="utf-8") as file:
         while piece := file.read(_CHUNK):
             yield piece
+
+
+def _inside(text: str | Path) -> Iterator[str]:
+    """Pieces of a text as it is, or of a file without the white space at its ends."""
+    return _pieces(text) if isinstance(text, str) else _stripped(_pieces(text))
 
 
 def _stripped(pieces: Iterable[str]) -> Iterator[str]:

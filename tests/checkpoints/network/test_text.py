@@ -219,6 +219,14 @@ def test_the_first_tokens_of_a_long_text_cost_no_more_than_those_of_a_short_one(
     assert sum(read) < 300_000
 
 
+def test_a_file_has_the_tokens_of_its_text_without_the_space_at_its_ends(tokenizer, tmp_path):
+    whole = "  \n" + "the cat sat on the mat. " * 30 + "\n\n"
+    (tmp_path / "a.txt").write_text(whole, encoding="utf-8")
+    network = network_of(with_special_tokens(tokenizer))
+    for options in ({}, {"special": False}, {"most": 9}, {"most": 9, "special": False}):
+        assert token_ids(network, tmp_path / "a.txt", **options) == token_ids(network, whole.strip(), **options)
+
+
 def test_too_few_tokens_for_the_special_ones_are_refused(tokenizer):
     checkpoint = network_of(with_special_tokens(tokenizer))
     for most in (1, 2):
