@@ -278,7 +278,8 @@ def file_of(argument: str) -> Path | None:
         return Path(argument[1:])
     if os.path.isfile(argument):  # a text that is too long for a file name gives False, not an error
         return Path(argument)
-    if not any(character.isspace() for character in argument) and Path(argument).suffix:
+    path_like = Path(argument).suffix or argument.startswith(("/", "./", "../", "~"))
+    if path_like and not any(character.isspace() for character in argument):
         raise InputError(f"--text {argument}: no such file, and a single word is too short a text to measure on")
     return None
 

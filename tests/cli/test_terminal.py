@@ -45,6 +45,10 @@ def test_an_argument_is_a_text_or_the_file_that_it_names(tmp_path):
     text.write_text(" some words \n")
     assert terminal.long_text_of(str(text)) == text
     assert terminal.long_text_of("some words") == "some words"
+    assert terminal.long_text_of("/ divides some words") == "/ divides some words"
+    for absent in ("/nope", "./nope", "~nope", "nope.txt"):
+        with pytest.raises(InputError, match="no such file"):
+            terminal.long_text_of(absent)
     text.write_text(" \n")
     with pytest.raises(InputError, match=r"a\.txt"):
         terminal.long_text_of(str(text))
