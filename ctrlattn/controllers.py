@@ -46,7 +46,7 @@ class Controller(Protocol):
     def fraction(self) -> Fraction: ...
 
 
-_METHODS = ("init", "step", "realization", "fraction")
+_METHODS = tuple(name for name in vars(Controller) if not name.startswith("_"))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

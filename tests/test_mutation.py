@@ -89,11 +89,11 @@ def test_a_file_is_judged_by_its_mirror_or_by_the_nearest_room(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
 
-    def tests(file):
+    def judges(file):
         return mutation.paths_of_tests(tmp_path, Path("ctrlattn") / file)[:-1]
 
-    assert tests("a/b/x.py") == ["tests/a/b/test_x.py"]
-    assert tests("a/b/y.py") == ["tests/a/b"]  # test_y is of another module
-    assert tests("a/d/x.py") == ["tests/a"]
-    assert tests("top.py") == ["tests/test_top.py"]
-    assert tests("none.py") == []
+    assert judges("a/b/x.py") == ["tests/a/b/test_x.py"]
+    assert judges("a/b/y.py") == ["tests/a/b"]  # test_y is of another module
+    assert judges("a/d/x.py") == ["tests/a"]
+    assert judges("top.py") == ["tests/test_top.py"]
+    assert judges("none.py") == []

@@ -250,10 +250,12 @@ def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.nda
     plain = _plain(curve.loop, w[doubtful])
     plain[~np.isfinite(plain)] = np.nan  # a pole
     accepted = _RESIDUAL * np.abs(plain)
+    agrees = np.abs(value[doubtful] - plain) <= accepted
+    if agrees.all():
+        return value
     moved = [_plain(g, w[doubtful]) for g in _moved(curve.loop)]
     with np.errstate(invalid="ignore"):
         steady = np.all([np.abs(m - plain) <= accepted for m in moved], axis=0) & (np.abs(plain.imag) <= accepted)
-    agrees = np.abs(value[doubtful] - plain) <= accepted
     settled = value.copy()
     settled[doubtful] = np.where(agrees, value[doubtful], np.where(steady, plain.real, np.nan))
     return settled
