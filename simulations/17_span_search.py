@@ -40,10 +40,11 @@ line); without it a small Llama with random weights runs. Everything is kept in 
 from pathlib import Path
 
 from stage.repeated_span import gemma_3, smollm2, tiny_llama
-from stage.running import command, save
+from stage.running import command, numbers_of, save
 from stage.span_search import PLAN, Search, documents_of, plan_of, search, shuffled, windows_by_stage
 from stage.span_search_after import after, more_windows
 from stage.span_search_picture import draw
+from stage.span_search_shuffled import beside
 from stage.spans import Law
 from stage.verdict import said
 
@@ -55,8 +56,9 @@ SMALL = {
     "fine": {"spans": 2, "way": [0.9, 1.1], "passes": [2], "recall": [0.0, 0.25], "once_spans": 1, "once": [1.1]},
     "close": {"laws": 2, "once": 1, "pid_about": 1, "integral": [0.25], "derivative": [0.25], "tuned_spans": 1,
               "tuned_passes": 2},
-    "after": {"tuned_spans": 1, "tuned_passes": 2, "documents": 3},
+    "after": {"tuned_spans": 1, "tuned_passes": 2, "documents": 3}, "beside": {"laws": ["loop", "best single"]},
 }  # fmt: skip
+IN_ORDER = PLAN.parents[1] / "results" / "span_search_after.json"  # of the search in order, law by law
 
 
 def words(law):
@@ -93,6 +95,7 @@ def verdict(result):
         for name, row in (rows | behind["comparisons"]).items()
     ]
     lines += [f"spectrum of {span}: {what}" for span, what in behind["spectra"].items()]
+    lines += beside_lines(result["beside"]) if "beside" in result else []
     last = result["steps"]["close"]
     chance = result["chance"]
     lines.append(
@@ -106,6 +109,19 @@ def verdict(result):
     return lines
 
 
+def beside_lines(numbers):
+    """What the search on shuffled text shows beside the one in order."""
+    lines = [
+        f"stage 1, {kind} below 0 of {row['laws']}: shuffled {row['below']}, in order {row['below in order']}, on both "
+        f"{row['below on both']}; Spearman's correlation {row['spearman']:+.2f}"
+        for kind, row in numbers["stage 1"].items()
+    ]
+    rows = numbers["comparisons"].items()
+    return lines + [
+        f"{name}: {row['mean']:+.4f} ± {row['half']:.4f}, documents {row['documents']}" for name, row in rows
+    ]
+
+
 def table_of(result):
     """Head and rows of the gallery: what was compared at the end."""
     rows = [
@@ -114,24 +130,33 @@ def table_of(result):
     return [["difference", "nats/token", "documents"], rows]
 
 
-def main(out, seed=0, full=False, text=None, smollm2_at=None, gemma=None, shuffle=False, plan=PLAN.stem):
+def small(plan, seed):
+    """A plan at the size of the small network; a shuffled one asks for what stands beside it, others for what follows."""
+    without = "after" if plan.get("shuffled") else "beside"
+    return {**plan, **{key: value for key, value in SMALL.items() if key != without}, "seed": seed}
+
+
+def main(out, seed=0, full=False, text=None, smollm2_at=None, gemma=None, in_order=IN_ORDER, plan=PLAN.stem):
     """Search, draw, write <plan>.json and .png under `out`; returns the numbers."""
     path = PLAN.with_stem(plan)
     plan, mark = plan_of(path)
-    plan = plan if full else {**plan, **SMALL, "seed": seed}
+    plan = plan if full else small(plan, seed)
+    ordered = numbers_of(in_order) if "beside" in plan else None
     if not full:
         checkpoint = tiny_llama()
     else:
         checkpoint = gemma_3(gemma) if plan.get("network") == "gemma" else smollm2(smollm2_at)
     documents = documents_of(text) if full else __doc__.split("\n")
     windows = windows_by_stage(checkpoint, documents, plan)
-    windows = shuffled(windows, plan["seed"]) if shuffle else windows
+    windows = shuffled(windows, plan["seed"]) if plan.get("shuffled") else windows
     if "after" in plan:
         windows = more_windows(checkpoint, windows, plan)
     run = Search(output_directory(Path(out) / f"{path.stem}_runs"), checkpoint, windows, plan)
     result = search(run)
     if "after" in plan:
         result["after"] = after(run, {name: Law(*law) for name, law in result["laws"].items()})
+    if ordered is not None:
+        result["beside"] = beside(run, result, ordered)
     numbers = {"plan": mark if full else None, **result, "table": table_of(result), "verdict": verdict(result)}
     return save(out, path.stem, numbers, draw(result))
 
@@ -142,7 +167,7 @@ def options(parser):
     parser.add_argument("--gemma", help="directory or .gguf file of Gemma-3-270M, for its plan")
     plans = sorted(path.stem for path in PLAN.parent.glob("span_search*.toml"))
     parser.add_argument("--plan", choices=plans, default=PLAN.stem, help="plan in simulations/configs")
-    parser.add_argument("--shuffled", dest="shuffle", action="store_true", help="search on shuffled tokens: a control")
+    parser.add_argument("--in-order", default=IN_ORDER, help="results of the search in order, for the shuffled plan")
     return parser
 
 

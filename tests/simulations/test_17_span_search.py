@@ -180,6 +180,37 @@ def test_the_verdict_follows_the_numbers(scene):
     assert [line.split(":")[0] for line in scene.verdict(result)[:2]] == ["does NOT hold", "holds"]
 
 
+def test_a_search_on_shuffled_text_is_laid_beside_the_one_in_order(scene, tmp_path):
+    scene.main(tmp_path)
+    with pytest.raises(ValueError, match="no results of a scene"):
+        scene.main(tmp_path, plan="span_search_shuffled", in_order=tmp_path / "none.json")
+    numbers = scene.main(tmp_path, plan="span_search_shuffled", in_order=tmp_path / "span_search.json")
+    rows = numbers["beside"]["comparisons"]
+    ordered = json.loads((tmp_path / "span_search.json").read_text(encoding="utf-8"))
+    for name in ("loop", "best single"):
+        both = np.add(rows[f"{name}: in order - shuffled"]["values"], rows[f"{name}: shuffled"]["values"])
+        np.testing.assert_allclose(both, ordered["held out"][name], atol=1e-12)
+    assert {row["comparisons"] for row in rows.values()} == {4}
+    kinds = numbers["beside"]["stage 1"]
+    assert kinds["loops"]["laws"] == 2 * kinds["singles"]["laws"] == ordered["steps"]["coarse"]["loops"]["laws"]
+    assert kinds["loops"]["below"] == numbers["steps"]["coarse"]["loops"]["below"]
+    assert numbers["stages"]["coarse"] != ordered["stages"]["coarse"]
+    assert any(line.startswith("stage 1, loops below 0 of ") for line in numbers["verdict"])
+
+
+def test_laws_of_stage_1_are_paired_by_their_names(scene):
+    from stage.span_search_shuffled import held_of, stage_1
+
+    rows = [[0, 1, 2, 0.5, 0, 0, 0, -1.0, 0.5], [1, 2, 2, 0.5, 0, 0, 0, 2.0, 1.0], [2, 3, 2, 0.5, 0, 0, 0, -3.0, 2.0]]
+    other = [[*row[:7], -x, -y] for *row, x, y in rows[::-1]]
+    single = [[0, 1, 1, 1.1, 0, 0, 0, 1.0, 1.0], [1, 2, 1, 1.1, 0, 0, 0, -2.0, 1.0]]
+    numbers = stage_1([*other, *single], [*rows, *single[::-1]])
+    assert numbers["loops"] == {"laws": 3, "below": 1, "below in order": 2, "below on both": 0, "spearman": -1.0}
+    assert numbers["singles"] == {"laws": 2, "below": 1, "below in order": 1, "below on both": 1, "spearman": 1.0}
+    ordered = {"held out": {"loop": [1.0]}, "after": {"comparisons": {"tuned - network": {"values": [2.0]}}}}
+    assert [held_of(ordered, name).tolist() for name in ("loop", "tuned")] == [[1.0], [2.0]]
+
+
 @pytest.mark.parametrize("name", ["span_search", "span_search_after", "span_search_gemma"])
 def test_the_plan_is_that_of_the_results(scene, name):
     kept = scene.PLAN.parents[1] / "results" / f"{name}.json"
