@@ -131,7 +131,7 @@ def table_of(result):
 
 
 def small(plan, seed):
-    """A plan at the size of the small network; a shuffled one asks for what stands beside it, others for what follows."""
+    """A plan at the size of the small network; only a shuffled one asks what stands beside it."""
     without = "after" if plan.get("shuffled") else "beside"
     return {**plan, **{key: value for key, value in SMALL.items() if key != without}, "seed": seed}
 

@@ -1,4 +1,4 @@
-"""loss(law) in order less loss(law) in random order: what the search over spans finds where there is nothing to predict.
+"""loss(law) in order less loss(law) in random order: what the search over spans finds where nothing can be predicted.
 
 This module measures for the scene of the search over spans. A search whose windows were shuffled is laid beside the
 search in order, law by law and document by document.
