@@ -22,7 +22,7 @@ RESULTS = SIMULATIONS / "results" / "train_pid_over_p.json"
 RATES = SIMULATIONS / "results" / "train_pid_rates.json"
 POOLED = ("softmax", "softmax-again")
 SIMILARITY = ("token_similarity_final", "attention_similarity_final", "token_similarity_slope")
-SEARCHED = (190, 191)
+SEARCHED = (190, 191, 192, 193)
 NAMES = {"p_alone": "P", "pi_alone": "PI", "pd_alone": "PD", "pidformer-printed": "PID"}
 
 
@@ -141,8 +141,8 @@ def rates_lines():
         at_end = " (the end of the range)" if least in (rates[0], rates[-1]) else ""
         rows.append(f"| {named(arm)} | {' | '.join(cells)} | {least:g}{at_end} |")
     said = (
-        f"The rate of each arm is that of the least mean validation loss on the seeds {SEARCHED[0]} and "
-        f"{SEARCHED[1]}, which take no other part. Two seeds do not tell rates apart whose losses are alike:"
+        f"The rate of each arm is that of the least mean validation loss on the seeds {SEARCHED[0]} to "
+        f"{SEARCHED[-1]}, which take no other part. {len(SEARCHED)} seeds do not tell rates apart whose losses are alike:"
     )
     return [fill(said, 120), "", *head("arm", *(f"{rate:g}" for rate in rates), "rate"), *rows]
 

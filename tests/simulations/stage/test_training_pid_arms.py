@@ -26,10 +26,11 @@ def search(folder):
                          (0.002, {"softmax": (0.1, 0.6), "pidformer-printed": (0.0, 0.1)})):  # fmt: skip
         for arm, (first, second) in losses.items():
             at = folder / f"rate_{rate}"
-            run_file(at, arm, 190, rate, first)
             failed = arm == "pidformer-printed" and rate == 0.002
-            run_file(at, arm, 191, rate, second, status="diverged" if failed else "learned")
-            run_file(at, arm, 192, rate, 0.0)  # no seed of the search
+            for seed in (190, 191, 192, 193):
+                loss, status = (first, "learned") if seed % 2 == 0 else (second, "diverged" if failed else "learned")
+                run_file(at, arm, seed, rate, loss, status)
+            run_file(at, arm, 194, rate, 0.0)  # no seed of the search
     return [folder / "rate_0.001", folder / "rate_0.002"]
 
 
@@ -51,7 +52,7 @@ def result_of(stage, tmp_path, effect, n=30):
 
 def test_a_rate_is_that_of_the_least_mean_loss_and_a_failed_run_has_none(stage, tmp_path):
     losses = stage.searched(search(tmp_path))
-    assert losses["softmax"] == {0.001: [0.2, 0.4], 0.002: [0.1, 0.6]}
+    assert losses["softmax"] == {0.001: [0.2, 0.4, 0.2, 0.4], 0.002: [0.1, 0.6, 0.1, 0.6]}
     assert stage.chosen(losses) == {"softmax": 0.001, "pidformer-printed": 0.001, "softmax-again": 0.001}
 
 
