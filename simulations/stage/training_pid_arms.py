@@ -141,8 +141,8 @@ def rates_lines():
         at_end = " (the end of the range)" if least in (rates[0], rates[-1]) else ""
         rows.append(f"| {named(arm)} | {' | '.join(cells)} | {least:g}{at_end} |")
     said = (
-        f"The rate of each arm is that of the least mean validation loss on the seeds {SEARCHED[0]} to "
-        f"{SEARCHED[-1]}, which take no other part. {len(SEARCHED)} seeds do not tell rates apart whose losses are alike:"
+        f"The rate of each arm is that of the least mean validation loss on the seeds {SEARCHED[0]} to {SEARCHED[-1]}, "
+        f"which take no other part. {len(SEARCHED)} seeds do not tell rates apart whose losses are alike:"
     )
     return [fill(said, 120), "", *head("arm", *(f"{rate:g}" for rate in rates), "rate"), *rows]
 
