@@ -28,7 +28,9 @@ class Ticks(NamedTuple):
 
 
 @themed
-def value_map(x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int, int] | None) -> Axes:
+def value_map(
+    x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int, int] | None, *, title: str = ""
+) -> Axes:
     """One output over two axes; where it is no finite number the ground is grey.
 
     Parameters
@@ -39,6 +41,8 @@ def value_map(x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int
         Of the output, with its unit.
     best : (place in y, place in x), optional
         It is marked.
+    title : str
+        The values of the other axes, at which the map is drawn.
 
     Examples
     --------
@@ -66,6 +70,7 @@ def value_map(x: Ticks, y: Ticks, values: np.ndarray, name: str, best: tuple[int
         ax.fill_between([], [], color=_EMPTY, label="no finite number")
     _mark(ax, x, "x")
     _mark(ax, y, "y")
+    ax.set_title(escape(title))
     legend(ax)
     return ax
 

@@ -158,24 +158,20 @@ def _maps(swept: Swept) -> list[Section]:
     axes = swept.plan.space.axes
     y, x = (_ticks(swept, axes[i]) for i in (down, across))
     mark = None if swept.best is None else (place[down], place[across])
-    held = [swept.names[axes[i].path] for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
+    others = [i for i in range(len(shape)) if i not in (down, across) and shape[i] > 1]
+    held = [(swept.names[axes[i].path], swept.dataset[swept.names[axes[i].path]].to_numpy()[place[i]]) for i in others]
     caption = "The mark is the best cell; grey cells have no finite number." + (
-        f" The map is drawn for the best cell's {listed(held)}." if held else ""
+        f" The map is drawn for the best cell's {listed([name for name, _ in held])}." if held else ""
     )
-    pictures = tuple(
-        Picture(
-            f"map_{output.name}",
-            f"{output.words} over {x.name} and {y.name}",
-            plots.figure_of(
-                plots.sweeps.value_map(
-                    x, y, swept.dataset[output.name].to_numpy()[at], _with_unit(_spaced(output), output), mark
-                )
-            ),
-            caption,
-        )
-        for _, output in swept.plan.outputs
-    )
-    return [Section("maps", f"Every output over {x.name} and {y.name}", (), pictures=pictures)]
+    # The picture is passed on without its page, so that it says itself where it was cut.
+    title = ", ".join(f"{name} = {_shown(value)}" for name, value in held)
+    pictures = []
+    for _, output in swept.plan.outputs:
+        values = swept.dataset[output.name].to_numpy()[at]
+        ax = plots.sweeps.value_map(x, y, values, _with_unit(_spaced(output), output), mark, title=title)
+        words = f"{output.words} over {x.name} and {y.name}"
+        pictures.append(Picture(f"map_{output.name}", words, plots.figure_of(ax), caption))
+    return [Section("maps", f"Every output over {x.name} and {y.name}", (), pictures=tuple(pictures))]
 
 
 def _slices(swept: Swept) -> list[Section]:

@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from ctrlattn import config, results
 from ctrlattn.cli import app
-from ctrlattn.report.pages.sweep import write_sweep
+from ctrlattn.report.pages.sweep import PAGE, Swept, write_sweep
 from ctrlattn.sweep import Range, Sample, Spec, dumps, loads, run
+from ctrlattn.sweep.dataset import best_place
+from ctrlattn.sweep.plan import plan_of
 
 NEUTRENO = {"preset": "neutreno"}
 
@@ -87,3 +89,15 @@ def test_a_file_that_is_none_ends_with_one_line_and_code_2(tmp_path, text, words
     assert not (tmp_path / "out").exists()
     both = CliRunner().invoke(app, ["new", "--sweep", "--pid", "1", "0", "0"])
     assert (both.exit_code, "leave out --pid" in both.stderr) == (2, True)
+
+
+def test_a_map_says_at_which_values_of_the_other_axes_it_is_drawn(tmp_path):
+    """x' = (a - P + r) x of a mode does not depend on the order of the axes: the shortest axis is held."""
+    axes = {"loop.reference_gain": [0.5, 1.0], "loop.controller.kp": Range(0.1, 0.9, 9), "loop.skip": [0.8, 0.9, 1.0]}
+    spec = Spec(axes, {"settling": {"modes": [0.5]}}, loop=NEUTRENO)
+    dataset, plan = run(spec, tmp_path), plan_of(spec)
+    swept = Swept(plan, spec, dataset, best_place(plan, dataset))
+    (section,) = PAGE.sections["maps"](swept)
+    ax = section.pictures[0].figure.axes[0]
+    assert ax.get_title(loc="left") == f"reference_gain = {axes['loop.reference_gain'][swept.best[0]]:g}"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("skip", "kp")
