@@ -38,7 +38,7 @@ CHOSEN = {
     "drop": r"\b(8|15): \+",
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }
-KEPT = ("run", "verdict", "table", "layers")
+KEPT = ("run", "options", "verdict", "table", "layers")
 MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
 
 
@@ -99,8 +99,9 @@ def _entry(scene: Scene) -> str:
     words = "\n\n".join(_shown(paragraph) for paragraph in scene.paragraphs)
     picture = f"![{title}](images/{SHARED.get(scene.name, f'../gallery/{scene.name}.png').removeprefix('../')})"
     kept_in = f"simulations/results/gallery/{scene.name}.json"
-    command = f"`python simulations/{scene.number}_{scene.name}.py --full --out DIR`"
-    rows = table(scene.name, json.loads((RESULTS / f"{scene.name}.json").read_text(encoding="utf-8")))
+    numbers = json.loads((RESULTS / f"{scene.name}.json").read_text(encoding="utf-8"))
+    command = f"`python simulations/{scene.number}_{scene.name}.py {numbers.get('options', '--full')} --out DIR`"
+    rows = table(scene.name, numbers)
     below = f"From {command}; all of it is in [{scene.name}.json](../{kept_in})."
     return f"\n## {title}\n\n```text\n{scene.equation}\n```\n\n{words}\n\n{picture}\n\n{rows}\n{below}\n"
 

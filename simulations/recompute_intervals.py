@@ -21,9 +21,9 @@ RESULTS = Path(__file__).parent / "results"
 PRINTED = re.compile(r"\d \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
 HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
 # Files whose runs kept no values by window, seed or draw, and why they were not run again.
-# What a scene prints of another file.
+# What a scene prints of other files.
 ELSEWHERE = {
-    "gallery/trained_loops.json": "train_loops.json",
+    "gallery/trained_loops.json": "train_loops*.json",
     "gallery/signs_in_training.json": "signs_in_training.json",
     "gallery/unstable_in_training.json": "unstable_in_training.json",
 }
@@ -99,7 +99,7 @@ def judged(path):
     name = path.relative_to(RESULTS).as_posix()
     again, wrong, absent = stored(numbers)
     if name in ELSEWHERE:
-        again = again + stored(read_json(RESULTS / ELSEWHERE[name]))[0]
+        again = again + [ends for other in RESULTS.glob(ELSEWHERE[name]) for ends in stored(read_json(other))[0]]
     count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
     line = (
         f"{name}: {len(again)} recomputed, {len(absent)} without values; printed {count}, "

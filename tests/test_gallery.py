@@ -53,14 +53,16 @@ def test_only_what_was_run_is_kept(gallery, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "PICTURES", tmp_path)
     (tmp_path / "out").mkdir()
     interval = {"mean": 2.0, "low": -10.7, "high": 14.7, "values": [1.0, 3.0]}
-    numbers = {"verdict": ["a < b"], "more": 1, "x": interval, "y": {"low": 0, "high": 1}}
+    numbers = {"options": "--runs RUN1", "verdict": ["a < b"], "more": 1, "x": interval, "y": {"low": 0, "high": 1}}
     assert not gallery.keep(tmp_path / "out", "operator")
     (tmp_path / "out" / "operator.json").write_text(json.dumps(numbers))
     (tmp_path / "out" / "operator.png").write_bytes(b"picture")
     assert gallery.keep(tmp_path / "out", "operator")
     assert json.loads((tmp_path / "kept" / "operator.json").read_text()) == {
-        "generated": gallery.MARK, "verdict": ["a < b"], "intervals": {"/x": interval},
+        "generated": gallery.MARK, "options": "--runs RUN1", "verdict": ["a < b"], "intervals": {"/x": interval},
     }  # fmt: skip
+    (scene,) = (scene for scene in gallery.scenes() if scene.name == "operator")
+    assert f"`python simulations/{scene.number}_operator.py --runs RUN1 --out DIR`" in gallery._entry(scene)
     assert (tmp_path / "operator.png").read_bytes() == b"picture"
 
 

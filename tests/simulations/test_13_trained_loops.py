@@ -56,3 +56,61 @@ def test_the_small_run_is_kept_and_not_trained_again(scene, tmp_path, monkeypatc
     assert [row[0] for row in rows] == ["plain", "recall"]
     monkeypatch.setattr("ctrlattn.nn.experiment.loop_comparison.fit_loop", lambda *_: pytest.fail("trained again"))
     assert scene.main(tmp_path)["verdict"] == numbers["verdict"]
+
+
+def test_finished_comparisons_are_read_and_not_trained(scene, tmp_path, monkeypatch):
+    tiny = {**scene.SMALL, "arms": ("plain", "recall"), "steps": 3}
+    folders = [tmp_path / "sums", tmp_path / "numbers"]
+    results = [
+        scene.compare_loops(scene.loop_plan(task, **tiny), folder)
+        for task, folder in zip(scene.TASKS, folders, strict=False)
+    ]
+    monkeypatch.setattr(scene, "compare_loops", lambda *_: pytest.fail("trained"))
+    numbers = scene.main(tmp_path / "out", runs=folders)
+    assert list(numbers["comparisons"]) == ["prefix-sums, seeds 0 to 1", "addition, seeds 0 to 1"]
+    assert numbers["options"] == "--runs RUN1 RUN2"
+    head, rows = numbers["table"]
+    assert [row[0] for row in rows] == ["plain", "recall"]
+    assert len(head) == 1 + 2 * 2
+    for arm, *cells in rows:
+        for result, pair in zip(results, (cells[:2], cells[2:]), strict=True):
+            scores = result["arms"][arm]
+            assert pair == [scene._cell(scores[name]) for name in ("accuracy_8", "size_2")]
+    assert sum(line.endswith("(addition, seeds 0 to 1)") for line in numbers["verdict"]) * 2 == len(numbers["verdict"])
+    for name, result in zip(("prefix_sums", "addition"), results, strict=True):
+        kept = json.loads((tmp_path / "out" / f"train_loops_{name}_2_seeds.json").read_text(encoding="utf-8"))
+        assert kept["arms"] == result["arms"]
+        assert kept["run"]["plan_sha256"] == result["digests"]["plan"]
+        assert "curves" not in kept
+    assert (tmp_path / "out" / "trained_loops.png").exists()
+    assert len(scene.draw(scene.by_name(results)).axes) == 2
+    one = scene.main(tmp_path / "one", runs=folders[:1])
+    assert one["table"][0][1] == "accuracy"
+    with pytest.raises(ValueError, match="given twice"):
+        scene.main(tmp_path / "out", runs=[folders[0], folders[0]])
+
+
+def test_a_comparison_that_is_not_whole_is_refused(scene, tmp_path):
+    with pytest.raises(ValueError, match="goes on where it was"):
+        scene.main(tmp_path / "out", runs=[tmp_path])
+    tiny = {**scene.SMALL, "arms": ("plain",), "steps": 2}
+    scene.compare_loops(scene.loop_plan("addition", **tiny), tmp_path / "runs")
+    for name in ("plan", "forecasts"):
+        file = tmp_path / "runs" / f"{name}.json"
+        whole = file.read_text(encoding="utf-8")
+        file.write_text(whole.replace('"plan"', '"plans"').replace("addition", "additions"), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"{name}.json is not what comparison.json was made from"):
+            scene.finished(tmp_path / "runs")
+        file.write_text(whole, encoding="utf-8")
+    assert scene.finished(tmp_path / "runs")["passes"] == tiny["passes"]
+
+
+def test_a_cell_has_an_interval_where_there_is_one(scene):
+    assert scene._cell({"mean": 0.333, "low": -0.04, "high": 0.69}) == "0.33 [-0.04, 0.69]"
+    assert scene._cell({"mean": 0.5, "low": "nan", "high": "nan"}) == "0.50"
+    assert scene._cell(None) == ""
+
+
+def test_a_name_says_the_seeds(scene):
+    assert scene.name_of({"plan": {"data": "maze", "seeds": [4]}}) == "maze, seed 4"
+    assert scene.name_of({"plan": {"data": "maze", "seeds": [1, 5]}}) == "maze, seeds 1, 5"
