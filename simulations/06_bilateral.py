@@ -7,7 +7,8 @@ What it shows. The predictor `BilateralFilter` is the textbook filter, and sciki
 window, to the width of its bins. One-dimensional and causal it is softmax attention whose queries are its keys, if all
 tokens are equally long; otherwise a bias by key is missing, and attention leans to the bright. Frozen, it has a real
 spectrum, in [0, 1] without a window; a window makes it negative, and with it unstable a sharpening loop that would be
-stable. As feedback, +1 smooths and -1 sharpens, and a proportional controller keeps either near x_0.
+stable. As feedback, +1 smooths and -1 sharpens, and with frozen weights a proportional controller keeps either near
+x_0.
 
 What it does not show. With a spatial Gaussian the two differ, not by attention's fault: scikit-image (0.26) reads its
 table of (win + 1)^2 distances with rows of win entries, so that the kernel's centre lies elsewhere; a brute-force

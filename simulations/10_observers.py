@@ -13,7 +13,7 @@ less, by .005 to .022). Features of two networks are alike beyond chance and les
 Gemma-3-270M and with MiniLM, .33 between seeds, .16 of random pairs. A dictionary here has 1,024 features, 16 an
 example, and learned in 136 steps from 32,964 tokens; 3,936 were held out.
 
-What it does not show. Anything beyond this text and these three seeds: on another text the difference is undecided.
+What it does not show. Anything beyond this text and these three seeds: other texts were not measured.
 Small dictionaries and few tokens against published practice: what a longer training would find
 is not told. Intervals are over seeds of the dictionary, on one text. The share of a feature on its most frequent token
 is a proxy of how easily it is named, not a judgement of meaning.

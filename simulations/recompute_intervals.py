@@ -33,7 +33,6 @@ LACKING = {
     "feedback_sign.json": OWN_RUN,
     "feedback_sign_news.json": OWN_RUN,
     "observers.json": "the loss that a dictionary recovers kept its standard error alone",
-    "gallery/bilateral.json": OWN_RUN,
     "gallery/drop.json": "printed from drop.json",
     "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
     "gallery/query_memory.json": OWN_RUN,

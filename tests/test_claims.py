@@ -1,34 +1,176 @@
-"""docs/claims.md: every claim has a verdict, what could have refuted it, and figures that its page shows."""
+"""docs/claims.md: every claim has a verdict, what could have refuted it, and figures that pages and results show.
 
+`claims_sources.json` names for each claim and figure the place in a file of `simulations/results` that it comes from:
+an interval is computed again from the values of that place, a number or a sentence is read there. The pages of dropping
+and of training are written from results by generators that have a check of their own.
+"""
+
+import functools
+import json
+import math
 import re
 from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS, RESULTS = ROOT / "docs", ROOT / "simulations" / "results"
+SOURCES = json.loads((Path(__file__).parent / "claims_sources.json").read_text(encoding="utf-8"))
 PAGE = (DOCS / "claims.md").read_text(encoding="utf-8")
 ROWS = [
     re.split(r"\s*\|\s*", line.strip("| "))
     for line in PAGE.splitlines()
     if line.startswith("| ") and not line.startswith("| claim")
 ]
-# A mean with its interval or error, or a decimal alone.
-FIGURE = re.compile(r"[-+]?\d*\.\d+(?: \[[^\]]+\]| ± \d*\.\d+)?")
+# A mean with its interval or error, or a decimal alone; not the mantissa of 2e-07.
+FIGURE = re.compile(r"[-+−]?(?<![\d.])\d*\.\d+(?: \[[^\]]+\]| ± \d*\.\d+)?")
+GENERATED = ("dropping.md", "training.md")
+"""Written from results: `dropping_page.py --check` and `training_page.py --check` hold them to these."""
+WITH_RESULTS = (*GENERATED, "gallery.md", "looped_findings.md")
+"""Pages whose intervals are in files of results."""
+
+
+@pytest.fixture
+def statistics(monkeypatch):
+    """The module of the simulations that computes an interval from what is stored."""
+    monkeypatch.syspath_prepend(ROOT / "simulations")
+    from stage import statistics
+
+    return statistics
 
 
 def named(row):
     return re.sub(r"\W+", " ", row[0])[:60]
 
 
+def page_of(row):
+    return re.fullmatch(r"\[[^\]]+\]\(((?:howto/|tutorials/)?\w+\.md)\)", row[4])[1]
+
+
+def figures_of(row):
+    return FIGURE.findall(re.sub(r"\d+e-\d+", "", f"{row[2]} {row[3]}"))
+
+
+def rounds(text, value):
+    """Whether the value is printed like this with as many digits."""
+    text = text.replace("−", "-")
+    return abs(float(text) - value) <= 0.5000001 * 10.0 ** -len(text.partition(".")[2])
+
+
+@functools.cache
+def results(name):
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def stored(place):
+    """What stands at `file#/key/key[index]`; keys may hold slashes."""
+    name, _, path = place.partition("#/")
+    path, _, index = path.partition("[")
+    value = results(name)
+    while path:
+        keys = [str(key) for key in (value if isinstance(value, dict) else range(len(value)))]
+        key = max((key for key in keys if path == key or path.startswith(f"{key}/")), key=len)
+        value, path = value[key if isinstance(value, dict) else int(key)], path[len(key) + 1 :]
+    return value, int(index.rstrip("]")) if index else None
+
+
+def mean_and_ends(place, statistics):
+    """Of the interval at a place, computed again from its values or counts; None where it carries none."""
+    entry, index = stored(place)
+    ends = statistics.recomputed(entry)
+    if ends is None:
+        return None
+    if "hits" in entry:
+        mean = entry["hits"] / entry["n"]
+    else:
+        mean = next(entry[name] for name in ("mean", "right", "increase") if name in entry)
+    return tuple(float(x if index is None else x[index]) for x in (mean, *ends))
+
+
+def shows(figure, source, statistics):
+    """Whether the results hold this figure there."""
+    if isinstance(source, dict):  # the difference of two arms, seed by seed
+        first, second = (stored(place)[0]["values"] for place in source["minus"])
+        row = statistics.interval([a - b for a, b in zip(first, second, strict=True)])
+        found = (row["mean"], row["low"], row["high"])
+    elif isinstance(stored(source)[0], dict):
+        found = mean_and_ends(source, statistics)
+    elif isinstance(value := stored(source)[0], str):
+        plain = figure.replace("−", "-").lstrip("+")
+        if " [" in figure or " ± " in figure:
+            return plain in value
+        return any(rounds(plain, float(number)) for number in re.findall(r"[-+]?\d*\.?\d+(?:e-?\d+)?", value))
+    else:
+        return rounds(figure, value)
+    if found is None or any(map(math.isnan, found)):
+        return False
+    mean, low, high = found
+    if " ± " in figure:
+        middle, half = figure.split(" ± ")
+        return rounds(middle, mean) and rounds(half, (high - low) / 2)
+    if " [" in figure:
+        ends = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", figure).groups()
+        return all(rounds(text, value) for text, value in zip(ends, found, strict=True))
+    return rounds(figure, mean)
+
+
 @pytest.mark.parametrize("row", ROWS, ids=named)
 def test_a_claim_has_a_verdict_a_control_and_figures_of_its_page(row):
-    claim, verdict, seen, control, page = row
+    claim, verdict, seen, control, _ = row
     assert verdict in ("demonstrated", "refuted", "undecided")
     assert control or seen == "an identity", claim
-    name = re.fullmatch(r"\[[^\]]+\]\(((?:howto/)?\w+\.md)\)", page)[1]
+    name = page_of(row)
     text = " ".join((DOCS / name).read_text(encoding="utf-8").split())
-    missing = [figure for figure in FIGURE.findall(f"{seen} {control}") if figure not in text]
+    missing = [figure for figure in figures_of(row) if figure not in text and figure not in SOURCES.get(claim, {})]
     assert missing == [], f"{name} does not show {missing}"
+
+
+@pytest.mark.parametrize("claim", SOURCES)
+def test_each_figure_is_read_from_its_results_file(claim, statistics):
+    (row,) = [row for row in ROWS if row[0] == claim]
+    assert set(SOURCES[claim]) <= set(figures_of(row))
+    wrong = {f: place for f, place in SOURCES[claim].items() if not shows(f, place, statistics)}
+    assert wrong == {}
+
+
+def test_each_interval_of_a_page_with_results_has_its_place():
+    lacking = [
+        (row[0], figure)
+        for row in ROWS
+        if page_of(row) in set(WITH_RESULTS) - set(GENERATED)
+        for figure in figures_of(row)
+        if (" [" in figure or " ± " in figure) and figure not in SOURCES.get(row[0], {})
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("figure", "place"),
+    [
+        ("0.8", "train_digits.json#/arms/softmax/clean"),
+        ("0.866 [0.856, 0.875]", "train_digits.json#/arms/softmax/clean"),
+        ("0.865 [0.856, 0.876]", "train_digits.json#/arms/softmax/clean"),
+        ("-0.30", "gallery/bilateral.json#/verdict/16"),
+    ],
+)
+def test_another_figure_is_not_shown(figure, place, statistics):
+    assert not shows(figure, place, statistics)
+
+
+def test_intervals_of_the_page_on_loops_follow_from_the_results(statistics):
+    """That page is written by hand."""
+    files = (*RESULTS.glob("train_loops_*.json"), *RESULTS.glob("span_search*.json"))
+    known = []
+    for path in files:
+        entries = (e for _, e in statistics.stored_intervals(json.loads(path.read_text(encoding="utf-8"))))
+        rows = ((e.get("mean", e.get("right")), *ends) for e in entries if (ends := statistics.recomputed(e)))
+        known += [tuple(map(float, row)) for row in rows]  # "nan" is a word in JSON
+    text = " ".join((DOCS / "looped_findings.md").read_text(encoding="utf-8").split())
+    number = r"([-+−]?\d*\.\d+)"
+    printed = re.findall(rf"(?<![\w.]){number} \[{number}, {number}\]", text)
+    assert len(printed) > 50
+    strange = [p for p in printed if not any(all(map(rounds, p, row)) for row in known)]
+    assert strange == []
 
 
 def test_every_claim_of_the_origin_has_a_verdict():
@@ -46,5 +188,5 @@ def test_words_between_quotes_are_on_the_page():
     quoted = [(row, words) for row in ROWS for words in re.findall(r'"([^"]+)"', row[2])]
     assert quoted
     for row, words in quoted:
-        name = re.search(r"\((\w+\.md)\)", row[4])[1]
+        name = page_of(row)
         assert words in " ".join((DOCS / name).read_text(encoding="utf-8").split()), words
