@@ -83,7 +83,7 @@ def mean_and_ends(place, statistics):
     if "hits" in entry:
         mean = entry["hits"] / entry["n"]
     else:
-        mean = next(entry[name] for name in ("mean", "right", "increase") if name in entry)
+        mean = next(entry[name] for name in ("mean", "right", "increase", "again") if name in entry)
     return tuple(float(x if index is None else x[index]) for x in (mean, *ends))
 
 

@@ -33,7 +33,7 @@ from ctrlattn.checkpoints.network.structure import stand_in
 from ctrlattn.checkpoints.reduce.compensate import settings_of
 from ctrlattn.files import atomic
 from stage.drop_documents import owners_of, works_at, works_of
-from stage.statistics import standard_error
+from stage.statistics import interval, standard_error
 
 Size = namedtuple("Size", "length calibration selection test plays")
 
@@ -343,7 +343,7 @@ def copies(runs, cosine, eight, remembered):
 
 
 def copied(runs, checkpoint, gap):
-    """Mean loss of a passage when first said and when said again, and the standard errors over texts."""
+    """Mean loss of a passage when first said and when said again, with its interval over texts and the values."""
     length = min(PASSAGE, runs.settings["length"] // 2)
     texts = np.asarray(runs.texts["test"])[: runs.settings["test"] // 2 * 2]
     between = np.resize(np.roll(texts, 1, axis=0), (len(texts), max(gap, 1)))
@@ -356,7 +356,13 @@ def copied(runs, checkpoint, gap):
             for ids in both
         ]
     each = np.array([[float(x[: length - 1].mean()), float(x[1 - length :].mean())] for x in losses])
-    return {"first": each[:, 0].mean(), "again": each[:, 1].mean(), "standard_error": standard_error(each[:, 1])}
+    again = interval(each[:, 1])
+    return {
+        "first": float(each[:, 0].mean()),
+        "again": again.pop("mean"),
+        "standard_error": standard_error(each[:, 1]),
+        **again,
+    }
 
 
 def heads(runs, count):

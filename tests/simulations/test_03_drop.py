@@ -63,6 +63,9 @@ def test_a_passage_said_again_is_judged_where_it_stands(scene, tmp_path):
     found = scene.copied(runs, SimpleNamespace(model=Copier()), 5)
     assert found["again"] < 1e-6
     assert found["first"] == pytest.approx(np.log(64))
+    assert len(found["values"]) == len(texts["test"]) // 2
+    assert found["again"] == pytest.approx(np.mean(found["values"]))
+    assert found["low"] <= found["again"] <= found["high"]
 
 
 def test_full_needs_its_texts(scene, tmp_path):
