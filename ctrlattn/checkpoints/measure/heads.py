@@ -11,7 +11,7 @@ import torch
 
 from ctrlattn.checkpoints.measure.weights import AFFINE, ValueOutput, has_plain_maps, value_output
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.proved import tolerance
+from ctrlattn.checkpoints.trace.compose import tolerance
 
 if TYPE_CHECKING:
     import xarray as xr

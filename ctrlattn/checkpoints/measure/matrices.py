@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ctrlattn.checkpoints.measure.columns import room
+
 _ROW = 1e-3  # of a row that misses so much, a sink takes the rest
 
 
@@ -98,7 +100,7 @@ class Matrices:
             return
         wide = str(torch.promote_types(a.dtype, torch.float32)).removeprefix("torch.")
         if self._room is None:
-            self._room = np.empty((self._count, *a.shape[1:]), wide)
+            self._room = room((self._count, *a.shape[1:]), wide)
             self._mass = torch.zeros((self._count, *sums.shape[1:]), dtype=sums.dtype)
         self._room = self._room.astype(np.promote_types(self._room.dtype, wide), copy=False)
         torch.from_numpy(self._room[i]).copy_(a[0])

@@ -16,8 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
-from ctrlattn.checkpoints.network.proved import tolerance
-from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.trace.compose import difference, tolerance
 from ctrlattn.checkpoints.trace.follow import stream_among
 from ctrlattn.checkpoints.trace.layers import Visit, inside, lists_of, visited
 from ctrlattn.errors import InputError

@@ -94,8 +94,7 @@ def tap(checkpoint: Checkpoint, ids: Any, *, matrices: bool = True) -> "xr.Datas
         recorded = np.full((len(checkpoint.layers), checkpoint.heads, n, n), np.nan, np.float32)
     if recorded is not None:
         arrays["attention"] = recorded
-    controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
-    attrs = {**attributes(checkpoint, inputs), **({"controlled_layers": controlled} if controlled else {}), **told}
+    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **told}
     judged = rows.certain and seen.certain
     return signals.dataset(arrays, tokens=token_names(checkpoint, inputs), attrs=attrs, judged=judged)
 
@@ -158,11 +157,16 @@ def _tap_traced(
     arrays = whole.arrays()
     names = token_names(checkpoint, inputs, whole.tokens)
     matrices, told = whole.matrices.whole() if with_matrices else (None, dict(_LEFT_OUT))
-    attrs = {**attributes(checkpoint, inputs), **told}
+    attrs = {**attributes(checkpoint, inputs), **_controlled(checkpoint), **told}
     if matrices is not None:
         arrays["attention"] = matrices
     judged = whole.certain and whole.matrices.certain
     return signals.dataset(arrays, tokens=names, attrs=attrs, labels=whole.labels(), judged=judged)
+
+
+def _controlled(checkpoint: Checkpoint) -> dict[str, Any]:
+    controlled = ", ".join(map(str, pass_ends(checkpoint.model)))
+    return {"controlled_layers": controlled} if controlled else {}
 
 
 def _matrix_hooks(checkpoint: Checkpoint, seen: Matrices) -> Iterator[Hook]:

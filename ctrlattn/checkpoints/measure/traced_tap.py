@@ -14,9 +14,10 @@ import torch
 from ctrlattn.checkpoints.measure.columns import Column
 from ctrlattn.checkpoints.measure.matrices import Matrices
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.proved import limit_of, tolerance
+from ctrlattn.checkpoints.network.proved import limit_of
+from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.watch import up_to_head
-from ctrlattn.checkpoints.trace.compose import stages, wanted, within
+from ctrlattn.checkpoints.trace.compose import stages, tolerance, wanted, within
 from ctrlattn.checkpoints.trace.follow import followed
 from ctrlattn.checkpoints.trace.layers import Visit, visited
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm, steps_of
@@ -62,7 +63,9 @@ class Pass:
         Whether every number is known to be finite.
     """
 
-    def __init__(self, structure: Structure, *, causal: bool, plain: bool, may_scale: bool) -> None:
+    def __init__(
+        self, structure: Structure, *, causal: bool, plain: bool, may_scale: bool, controlled: Sequence[int] = ()
+    ) -> None:
         count = len(structure.calls)
         steps = sum(len(call.steps) for call in structure.calls)
         terms = sum(len(call.terms) for call in structure.calls)
@@ -77,6 +80,7 @@ class Pass:
         self._out: torch.Tensor | None = None
         self._version = 0  # of `_out`: how often it had been written into
         self.certain = False
+        self._controlled = bool(controlled)
         self._may_scale, self._scaled = may_scale, False
 
     def put(self, x: torch.Tensor, steps: Sequence[Recorded], out: torch.Tensor, matrix: torch.Tensor | None) -> None:
@@ -99,7 +103,7 @@ class Pass:
         if self.calls == len(self._structure.calls):
             self._put("state", out)
             # Every call was summed up: what is not finite in a part stays so in all streams behind it.
-            self.certain = bool(torch.isfinite(out).all())
+            self.certain = not self._controlled and bool(torch.isfinite(out).all())
         self.tokens = x.numel() // (self._structure.width * self._structure.streams)
 
     def _link(self, x: torch.Tensor) -> None:
@@ -152,18 +156,26 @@ def recorded_pass(checkpoint: Checkpoint, structure: Structure, inputs: dict[str
     Raises
     ------
     InputError
-        The network calls its layers otherwise than when it was traced.
+        The network calls its layers otherwise than when it was traced; factors that depend on the text under a
+        controller.
     ArithmeticError
         The parts of a layer do not sum to the stream that it gives, with the layer and the largest error.
     """
+    controlled = pass_ends(checkpoint.model)
+    if structure.by_text and controlled:
+        raise InputError(
+            "the parts of a layer whose factors depend on the text are seen in its stream, which the controller of the "
+            "repeated span has changed: record the network before repeat, or with naive passes"
+        )
     if not structure.by_text:
         try:
             try:
-                return _by_hooks(checkpoint, structure, inputs, copies=False)
+                return _by_hooks(checkpoint, structure, inputs, controlled, copies=False)
             except _WrittenInto:
-                return _by_hooks(checkpoint, structure, inputs, copies=True)
+                return _by_hooks(checkpoint, structure, inputs, controlled, copies=True)
         except ArithmeticError:  # a factor is not known to the last digit: the traced parts are, or are refused too
-            pass
+            if controlled:
+                raise
     return _by_tracing(checkpoint, structure, inputs)
 
 
@@ -171,11 +183,13 @@ class _WrittenInto(Exception):
     """A network adds in place, so that only copies show what a module has given."""
 
 
-def _by_hooks(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any], *, copies: bool) -> Pass:
+def _by_hooks(
+    checkpoint: Checkpoint, structure: Structure, inputs: dict[str, Any], controlled: Sequence[int], *, copies: bool
+) -> Pass:
     paths, matrices = wanted(structure)
     plain = structure.plain and structure.streams == 1
     scales = any(not step.skip.is_one for call in structure.calls for step in call.steps)
-    whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales)
+    whole = Pass(structure, causal=checkpoint.causal, plain=plain, may_scale=scales, controlled=controlled)
     own = tolerance(next(checkpoint.model.parameters()).dtype)
     called: list[str] = []
 
@@ -184,12 +198,14 @@ def _by_hooks(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, An
             return
         called.append(layer.path)
         if called == expected[: len(called)]:
-            call = structure.calls[len(called) - 1]
+            number = len(called) - 1
+            call = structure.calls[number]
             inner = within(visits, layer)
             if not all(visit.intact for visit in (layer, *inner.values())):
                 raise _WrittenInto
             matrix = _only([inner[term.matrix].matrix for term in call.terms if term.matrix in inner])
-            whole.put(_tensor(layer.x), list(_recorded(structure, call, layer, inner, own)), _tensor(layer.out), matrix)
+            steps = list(_recorded(structure, call, layer, inner, own, controlled=number in controlled))
+            whole.put(_tensor(layer.x), steps, _tensor(layer.out), matrix)
         visits.clear()
 
     expected = [structure.layers[call.layer] for call in structure.calls]
@@ -201,10 +217,11 @@ def _by_hooks(checkpoint: Checkpoint, structure: Structure, inputs: dict[str, An
 
 
 def _recorded(
-    structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], own: float
+    structure: Structure, call: Call, layer: Visit, inner: Mapping[str, Visit], own: float, *, controlled: bool
 ) -> Iterator[Recorded]:
-    for stage in stages(call, layer, inner):
-        require_sum(structure, call, stage.error, own)
+    for i, stage in enumerate(stages(call, layer, inner)):
+        if not controlled or i < len(call.steps) - 1:  # the last state has the control in it
+            require_sum(structure, call, stage.error, own)
         added = [(term.kind, term.path, F) for term, F in zip(stage.step.terms, stage.added, strict=True)]
         yield Recorded(stage.x, stage.carried, added, stage.step.norm)
 

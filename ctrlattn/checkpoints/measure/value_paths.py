@@ -15,9 +15,9 @@ import torch
 from ctrlattn.checkpoints.measure.weights import value_rows
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.families import Sublayer
-from ctrlattn.checkpoints.network.proved import tolerance
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, arguments_of, attention, first, hooked, stream_of
+from ctrlattn.checkpoints.trace.compose import tolerance
 from ctrlattn.checkpoints.trace.inputs import short_inputs
 from ctrlattn.errors import InputError
 

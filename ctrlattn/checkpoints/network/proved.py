@@ -16,24 +16,13 @@ from ctrlattn.checkpoints.network.families import Sublayer
 from ctrlattn.checkpoints.network.repeat import pass_ends
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.watch import Hook, Watcher, first, stream_of, watch
-from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.trace.compose import TOLERANCE, difference, tolerance
 from ctrlattn.checkpoints.trace.inputs import short_inputs
 from ctrlattn.checkpoints.trace.run import first_run, trace
 from ctrlattn.checkpoints.trace.structure import Call, Structure
 from ctrlattn.errors import InputError
 
-# Of the sum of a layer, relative to its largest part.
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 Signal = dict[str, list[torch.Tensor]]
-
-
-def tolerance(dtype: torch.dtype) -> float:
-    """The largest error that the sum of a layer may have in this type.
-
-    >>> tolerance(torch.float32)
-    0.0001
-    """
-    return TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
 
 
 def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:

@@ -16,10 +16,14 @@ import numpy as np
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.families import KEY, Family, leads, sublayers
+from ctrlattn.checkpoints.network.families import KEY, sublayers
+from ctrlattn.checkpoints.network.repeat_proof import require_repeated
 from ctrlattn.checkpoints.network.repeated_span import require_loop
 from ctrlattn.checkpoints.network.structure import record, shared, structure_of
+from ctrlattn.checkpoints.network.traced_family import Traced
+from ctrlattn.checkpoints.network.unrolled import put_layers, require_list, unrolled
 from ctrlattn.checkpoints.network.watch import first, stream_of
+from ctrlattn.checkpoints.trace.compose import tolerance
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.passes import Passes, PassState
 
@@ -60,7 +64,9 @@ def repeat(
         A controller of the wrong kind, numbers that are none.
     InputError
         A span that is empty, out of range or whose ends differ in width; no pass; a recall below 0; a controller of
-        continuous time or one that a file cannot hold; a network that is repeated already, or one that was traced.
+        continuous time or one that a file cannot hold; a network that is repeated already. A traced network whose
+        layers share their weights, or are no list; one that computes something else on eight tokens, with or without a
+        cache, than its span run K times by hand, since its layers read more than the stream or know their number.
 
     References
     ----------
@@ -90,13 +96,17 @@ def repeat(
             layer.register_forward_hook(hook, with_kwargs=True)
             layer.register_buffer(_CARRIED, _digits(law), persistent=False)  # it decides what the network computes
     places = [*range(b), *list(range(a, b)) * (law.passes - 1), *range(b, len(whole))]
-    _put_layers(family, model, [*whole[:a], *chain(*spans), *whole[b:]], places)
-    unrolled = {
+    put_layers(family, model, [*whole[:a], *chain(*spans), *whole[b:]], places)
+    stand_ins = {
         kind: {i: stands[layer] for i, layer in enumerate(places) if layer in stands} for kind, stands in before.items()
     }
-    record(family, model, unrolled)
+    longer = unrolled(family, places)
+    record(longer, model, stand_ins)
     getattr(model.config, KEY)[_ENTRY] = law.entry()
-    return replace(checkpoint, model=model)
+    if isinstance(family, Traced):
+        limit = tolerance(next(model.parameters()).dtype)
+        require_repeated(checkpoint, model, law.span, law.passes, closing, limit)
+    return replace(checkpoint, model=model, family=longer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +178,11 @@ def require_no_loop(checkpoint: Checkpoint) -> None:
         raise InputError("layers of this network are repeated: change the source first, and repeat its layers then")
 
 
-def unrepeated(family: Any, model: Any) -> Any:
-    """The network whose layers were repeated, around the same weights; one without a loop as it is."""
+def unrepeated(family: Any, model: Any) -> tuple[Any, Any]:
+    """(family, network) whose layers were repeated, around the same weights; those without a loop as they are."""
     loop = loop_of(model)
     if loop is None:
-        return model
+        return family, model
     (a, b), passes = loop["layers"], loop["passes"]
     model = shared(model)
     layers, later = family.layers_of(model), (passes - 1) * (b - a)
@@ -186,9 +196,10 @@ def unrepeated(family: Any, model: Any) -> Any:
         for number, hook in list(layer._forward_hooks.items()):
             if isinstance(hook, _Hook):
                 del layer._forward_hooks[number], layer._forward_hooks_with_kwargs[number]
-    _put_layers(family, model, [layers[i] for i in places], places)
-    record(family, model, structure)
-    return model
+    put_layers(family, model, [layers[i] for i in places], places)
+    once = unrolled(family, places)
+    record(once, model, structure)
+    return once, model
 
 
 class _Carried(NamedTuple):
@@ -219,7 +230,8 @@ class _Hook:
                 a, b = self.law.span
                 raise InputError(
                     f"a layer that closes a pass of the layers {a} to {b - 1} was called on a stream that did not come "
-                    "through that pass: run the whole network, on one device"
+                    "through that pass: the network changes its stream between these layers, or it was not run as a "
+                    "whole, on one device"
                 )
             y, carried = self._close(y, carried)
         if carried is not None and not (self.ends and self.k == self.law.passes - 1):
@@ -245,11 +257,7 @@ class _Hook:
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
     """The law, checked against the network."""
     require_no_loop(checkpoint)
-    if not isinstance(checkpoint.family, Family):
-        raise InputError(
-            "repeat needs a row of the table of families, which says where the list of layers is: this network was "
-            "traced; give load(source, family=ctrlattn.checkpoints.Family(...))"
-        )
+    require_list(checkpoint.family, checkpoint.model)
     span, loop = require_loop(layers, passes, controller, recall, len(checkpoint.layers))
     _require_one_width(checkpoint, *span)
     law = Law(span, require_whole("passes", passes), loop)
@@ -258,7 +266,12 @@ def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, reca
 
 
 def _require_one_width(checkpoint: Checkpoint, a: int, b: int) -> None:
-    """Both ends of a span have the same width: norms inside it and behind it are as wide as the stream they read."""
+    """Both ends of a span have the same width: norms inside it and behind it are as wide as the stream they read.
+
+    The layers of a traced network hand one stream on, which has been seen.
+    """
+    if isinstance(checkpoint.family, Traced):
+        return
     widths = {len(checkpoint.layers): checkpoint.width}
     for sublayer in sublayers(checkpoint.family, checkpoint.model):
         weight = getattr(sublayer.norm, "weight", None)
@@ -274,26 +287,10 @@ def _require_one_width(checkpoint: Checkpoint, a: int, b: int) -> None:
 
 def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
     """Further modules of these layers, around the same weights and the same configuration."""
-    same = [
-        *model.parameters(),
-        *model.buffers(),
-        model.config,
-        model.config.get_text_config(),
-        model.base_model.config,
-    ]
+    configs = [module.config for module in model.modules() if hasattr(module, "config")]
+    same = [*model.parameters(), *model.buffers(), *configs, model.config.get_text_config()]
     again: list[Any] = copy.deepcopy(layers, {id(thing): thing for thing in same})
     return again
-
-
-def _put_layers(family: Any, model: Any, layers: list[Any], places: list[int]) -> None:
-    """Give a network these layers; `places` says where each stood in the configuration, which is changed alike."""
-    path = next(path for path in family.layers.split("|") if leads(model.base_model, path))
-    model.base_model.set_submodule(path, torch.nn.ModuleList(layers))
-    for config in {id(c): c for c in (model.config.get_text_config(), model.base_model.config)}.values():
-        types = getattr(config, "layer_types", None)
-        config.num_hidden_layers = len(layers)
-        if types is not None:
-            config.layer_types = [types[i] for i in places]
 
 
 def _digits(law: Law) -> torch.Tensor:

@@ -65,9 +65,10 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
     model = getattr(checkpoint.model, "_orig_mod", checkpoint.model)  # torch.compile wraps the network
-    loop, model = entry_of(model), unrepeated(checkpoint.family, model)
+    loop = entry_of(model)
+    family, model = unrepeated(checkpoint.family, model)
     own = _has_gains(structure_of(model)) or loop is not None
-    gone = _gone(checkpoint.family, model)
+    gone = _gone(family, model)
     weights, dtype = _narrowed(model, _weights(model), checkpoint.stored)
     if not own:
         weights |= {name: torch.zeros(weight.shape, dtype=dtype) for name, weight in gone.items()}

@@ -11,6 +11,8 @@ from ctrlattn.checkpoints.trace.layers import Visit
 from ctrlattn.checkpoints.trace.structure import Call, Coefficient, Step, Structure, Term
 
 TEXT = Coefficient("text", None)
+# Of the sum of a layer, relative to its largest part.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,15 @@ def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Ten
         return torch.zeros_like(x)
     F = visit.out if visit.out.shape == x.shape else visit.out.reshape(x.shape)
     return term.coefficient * F
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """The largest error that the sum of a layer may have in this type.
+
+    >>> tolerance(torch.float32)
+    0.0001
+    """
+    return TOLERANCE.get(dtype, TOLERANCE[torch.bfloat16])
 
 
 def difference(

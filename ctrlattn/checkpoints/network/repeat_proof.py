@@ -1,0 +1,138 @@
+"""h_K by hand and by `repeat`: what a repeated network computes is what its span gives when it is run K times.
+
+A network that no row of the table describes may hand more from layer to layer than the stream, or look something up by
+the number of a layer. Both are seen on eight tokens, and the network is refused.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls
+from ctrlattn.checkpoints.trace.compose import difference
+from ctrlattn.checkpoints.trace.inputs import short_inputs
+from ctrlattn.errors import InputError
+from ctrlattn.passes import Passes
+
+_ROOM = 10.0  # times the error that a cache makes in the source
+
+
+def require_repeated(
+    source: Checkpoint, model: Any, span: tuple[int, int], passes: int, loop: Passes, limit: float
+) -> None:
+    """Raise InputError where a repeated network computes something else than its span, run by hand on the source.
+
+    Parameters
+    ----------
+    source : Checkpoint
+        The network before.
+    model : transformers model
+        That in which the layers span[0] ... span[1] - 1 run `passes` times.
+    span, passes, loop
+        The law.
+    limit : float
+        The largest difference that is rounding, relative to the largest number of a token.
+
+    Raises
+    ------
+    InputError
+        It does not run; other numbers, on a whole text or token by token with a cache.
+    """
+    given = short_inputs(source.model, None)[0]
+    expected = _by_hand(source, given, span, passes, loop)
+    output = _output(_run(model, given))
+    error = difference(output, expected, expected, ())
+    if not error <= limit:
+        raise InputError(
+            f"the repeated network and its span run by hand differ by {error:.1e} of the largest number, and at most "
+            f"{limit:.0e} is rounding: layers of this network read more than the stream, or depend on their number"
+        )
+    _require_cache(source, model, given, limit)
+
+
+def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], passes: int, loop: Passes) -> Any:
+    """The output of the source in which the stream behind the span is h_K."""
+    layers = source.layers[span[0] : span[1]]
+    entered: list[torch.Tensor] = []
+    closing = False
+
+    def enter(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not closing:
+            entered.append(stream_of(args, kwargs).clone())  # some layers add in place
+
+    def close(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        nonlocal closing
+        if closing:
+            return None
+        closing = True
+        h, y = entered[0], first(output)
+        state = loop.init(h)
+        for k in range(passes):
+            y = y if k == 0 else _through(layers, [calls[i] for i in range(*span)], h.clone())
+            h, _, _, state = loop.step(h, y, state)
+        closing = False
+        return (h, *output[1:]) if isinstance(output, tuple) else h
+
+    hooks: list[Hook] = [(layers[0], enter, True), (layers[-1], close, False)]
+    with watch_calls(source.layers, range(*span)) as calls, hooked(hooks):
+        return _output(_run(source.model, given))
+
+
+def _through(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) -> torch.Tensor:
+    """The stream behind layers that are called as before on another stream."""
+    for layer, arguments in zip(layers, calls, strict=True):
+        name = next(iter(arguments))
+        h = first(layer(**{**arguments, name: h}))
+    return h
+
+
+def _require_cache(source: Checkpoint, model: Any, given: dict[str, Any], limit: float) -> None:
+    ids = given.get("input_ids")
+    if not (source.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 2):
+        return
+    own = _error_of_a_cache(source.model, ids)
+    if own is None:  # it has none
+        return
+    error = _error_of_a_cache(model, ids)
+    if error is None or not error <= max(limit, _ROOM * own):
+        raise InputError(
+            f"token by token, with a cache, the repeated network differs from itself on the whole text by {error:.1e} "
+            f"of the largest number, and the source by {own:.1e}: its layers share places in the cache"
+        )
+
+
+def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
+    """How far the last token is from that of the whole text when the last two come one by one; None without a cache."""
+    from transformers import Cache
+
+    whole = _output(_run(model, {"input_ids": ids, "use_cache": False}))
+    step = _run(model, {"input_ids": ids[:, :-2], "use_cache": True})
+    for i in (-2, -1):
+        cache = {name: value for name, value in step.items() if isinstance(value, Cache)}
+        if not cache:
+            return None
+        token = ids[:, i : ids.shape[-1] + i + 1]
+        step = _run(model, {"input_ids": token, "use_cache": True, **cache})
+    last = _output(step)[:, -1:]
+    return difference(last, whole[:, -1:], whole[:, -1:], ())
+
+
+def _run(model: Callable[..., Any], inputs: dict[str, Any]) -> Any:
+    try:
+        with torch.no_grad():
+            return model(**inputs)
+    except InputError:  # of a hook: it says what it met
+        raise
+    except Exception as error:  # a network may raise anything where a layer has another number
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"{type(model).__name__} does not run with layers repeated on {', '.join(inputs)}: {reason}"
+        ) from error
+
+
+def _output(output: Any) -> torch.Tensor:
+    """The first tensor that a model returns."""
+    tensor: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return tensor

@@ -1,0 +1,63 @@
+"""A repeated network that computes something else than its span run by hand is refused, with and without a cache."""
+
+import pytest
+import torch
+
+from ctrlattn import PID, InputError
+from ctrlattn.checkpoints import repeat
+from ctrlattn.checkpoints.network.repeat_proof import require_repeated
+from ctrlattn.passes import Passes
+
+NAIVE, CONTROLLED = Passes(None), Passes(PID(0.3, 0.1), recall=0.2)
+
+
+@pytest.fixture
+def source(of_type):
+    return of_type("olmo2")
+
+
+@pytest.mark.parametrize("loop", [NAIVE, CONTROLLED])
+def test_the_law_that_is_said_is_the_law_that_runs(source, loop):
+    model = repeat(source, layers=(1, 3), passes=3, controller=loop.controller, recall=loop.recall).model
+    require_repeated(source, model, (1, 3), 3, loop, 1e-9)
+    others = [((1, 3), 2, loop), ((1, 2), 3, loop), ((1, 3), 3, Passes(PID(0.3, 0.1), recall=0.3))]
+    for span, passes, law in others:
+        with pytest.raises(InputError, match=r"run by hand differ by [\d.e+-]+ of the largest number"):
+            require_repeated(source, model, span, passes, law, 1e-9)
+
+
+def test_places_of_the_cache_that_are_shared_are_seen(source):
+    model = repeat(source, layers=(1, 3), passes=2).model
+    for module in model.model.layers[3].modules():
+        if hasattr(module, "layer_idx"):
+            module.layer_idx = 1
+    with pytest.raises(InputError, match="does not run with layers repeated on input_ids, use_cache"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+@pytest.mark.parametrize("prompt", [1, 6])
+def test_other_numbers_with_a_cache_are_seen(source, prompt):
+    """Of eight tokens six come at once, and two one by one."""
+    model = repeat(source, layers=(1, 3), passes=2).model
+    model.model.layers[3].mlp.register_forward_hook(lambda m, args, y: 1.01 * y if y.shape[1] == prompt else y)
+    with pytest.raises(InputError, match=r"token by token, with a cache, .* and the source by [\d.e-]+: its layers"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+def test_a_network_that_does_not_run_says_why(source):
+    model = repeat(source, layers=(1, 3), passes=2).model
+    model.model.layers[2] = torch.nn.Linear(3, 3)
+    with pytest.raises(InputError, match="Olmo2ForCausalLM does not run with layers repeated on input_ids"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+def test_a_stream_that_a_layer_writes_over_is_seen(source):
+    """The loop would be pulled back to what the layer has left of h_0; without a pull back nothing reads it again."""
+
+    def in_place(module, args, kwargs):
+        kwargs["hidden_states"].mul_(1.5)  # attention of this type reads the stream itself
+
+    source.layers[1].self_attn.register_forward_pre_hook(in_place, with_kwargs=True)
+    assert len(repeat(source, layers=(1, 3), passes=2).layers) == 6
+    with pytest.raises(InputError, match="run by hand differ"):
+        repeat(source, layers=(1, 3), passes=2, recall=0.5)
