@@ -10,7 +10,7 @@ def room(shape: Sequence[int], dtype: str) -> np.ndarray:
     """An array of any numbers, to be written into.
 
     numpy asks the system for pages of 2 MB. Where its memory is in pieces it moves others about to make them: for the
-    signals of a short text that took up to a third of a forward pass, and it varied. torch takes the small pages.
+    signals of 256 tokens that took .1 to .3 of a forward pass. torch takes small pages, which took .07 of it.
 
     >>> room((2, 3), "float32").shape
     (2, 3)
