@@ -303,11 +303,11 @@ def _without_control(
     errors = (lambda states: tracking.error(states, reference)) if tracking and alike else None
     record_to = recording(x, len(loops), acts=False, errors=errors) if record == "all" else None
     for k, loop in enumerate(loops):
-        e = None if errors or record_to is None else loop.tracking.error(x, reference)
+        before = x
         x, y = loop.advance(x)
         x = x if disturbance is None else x + disturbance[k]
         if record_to is not None:
-            record_to.add(x, y, e, None)
+            record_to.add(x, y, None if errors else loop.tracking.error(before, reference), None)
     return Trajectory(x, None, None, None) if record_to is None else Trajectory(*record_to.whole())
 
 

@@ -63,7 +63,8 @@ EQUIVALENT = {
     (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
      "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
         "Farther from the border the norm of A proves K > 1 as well.",
-    ("linear/polynomial_roots.py", "common = 1", "1  ->  2"): "What all coefficients share is divided out.",
+    ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",
+     "value[0] + (c << bits)  ->  value[0] - (c << bits)"): "The sign of q cancels in q/q'.",
     ("stability/nonnormal/pseudospectrum.py",
      "flat = points.ravel() if np.iscomplexobj(a) else points.real.ravel() + 1j * np.abs(points.imag.ravel())",
      "points.real.ravel() + 1j * np.abs(points.imag.ravel())  ->  "
@@ -73,12 +74,8 @@ EQUIVALENT = {
      "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
      "-1  ->  1"): "The matrices are square.",
     ("stability/robustness/structured.py",
-     "row, column = (np.maximum(np.linalg.norm(v, axis=-1), floor) for v in (shaped[:, i], shaped[:, :, i]))",
-     "-1  ->  1"): "Of two axes the second is the last.",
-    ("stability/robustness/structured.py",
-     "step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]",
-     "curvature + size * (1e-14 * np.eye(channels) + 1 / channels)  ->  "
-     "curvature - size * (1e-14 * np.eye(channels) + 1 / channels)"):
+     "step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]",
+     "curvature + size  ->  curvature - size"):
         "The slope has no part along the direction whose curvature this is.",
     ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
 }  # fmt: skip

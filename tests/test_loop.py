@@ -10,6 +10,7 @@ import numpy.testing as npt
 import pytest
 import torch
 
+import ctrlattn.loop
 from ctrlattn import (
     PID,
     AssociativeMemory,
@@ -27,7 +28,7 @@ from ctrlattn import (
 )
 from ctrlattn.arrays import like, to_numpy
 from ctrlattn.diagram import DIAGRAM
-from ctrlattn.loop import refuse_loop_sequence, require_single_loop
+from ctrlattn.loop import refuse_loop_sequence, require_scalar_gains, require_single_loop
 
 N, D = 5, 4
 
@@ -290,6 +291,34 @@ def test_controllers_that_cannot_read_each_others_state_are_refused(first, secon
         simulate(loops, draws(N, D), 3)
 
 
+def test_each_layer_that_does_not_act_has_the_error_of_its_own_reference_gain():
+    x, r, gains = draws(N, D), draws(N, D, seed=1), (0.3, -1.0, 2.0)
+    run = simulate([Loop(CausalMean(), skip=0.4, reference_gain=beta) for beta in gains], x, 3, reference=r)
+    for k, beta in enumerate(gains):
+        npt.assert_allclose(run.error[k], beta * r - run.state[k], rtol=1e-14)
+
+
+def test_only_passes_that_nothing_disturbs_are_made_all_at_once(monkeypatch):
+    x, r, calls = draws(N, D), draws(N, D, seed=1), []
+    real = ctrlattn.loop._all_passes
+    monkeypatch.setattr(ctrlattn.loop, "_all_passes", lambda *a, **k: calls.append(a) or real(*a, **k))
+    loop = Loop(CausalMean(), order="sequential", reference_gain=0.3)
+    together = simulate(loop, x, 4, reference=r)
+    assert len(calls) == 1
+    assert simulate(loop, x, 4, reference=r, record="last").error is None
+    assert len(calls) == 2
+    for one_by_one in (
+        simulate(loop, x, 4, reference=r, disturbance=np.zeros((4, N, D))),
+        simulate([loop] * 4, x, 4, reference=r),
+        simulate(replace(loop, controller=PID(0.0)), x, 4, reference=r),
+    ):
+        for signal, expected in zip(together, one_by_one, strict=True):
+            npt.assert_allclose(signal, expected, rtol=1e-12, atol=1e-14)
+    simulate(loop, x, 0)
+    simulate(replace(loop, order="parallel"), x, 2)
+    assert len(calls) == 2
+
+
 def test_a_sequence_that_is_none_is_refused():
     x, loop = draws(N, D), Loop(CausalMean())
     with pytest.raises(ValueError, match="one loop for each layer: it has 2 loops for 3 layers"):
@@ -307,6 +336,30 @@ def test_lti_quantities_take_one_loop():
         require_single_loop([loop, loop], "a pole")
     with pytest.raises(TypeError, match="a pole takes a Loop, got CausalMean"):
         require_single_loop(CausalMean(), "a pole")
+
+
+def test_vectors_are_refused_where_a_mode_has_one_gain():
+    loop = Loop(CausalMean(), skip=np.array([1.0, 0.5, 0.2]), feedback=-0.4)
+    with pytest.raises(ValueError, match="a pole needs numbers as gains, and skip is a vector of 3,"):
+        require_scalar_gains(loop, "a pole")
+    with pytest.raises(ValueError, match="and feedback is a vector of 2,"):
+        require_scalar_gains(Loop(CausalMean(), feedback=np.array([1.0, 0.5])), "a pole")
+    scalar = Loop(CausalMean(), skip=0.5)
+    assert require_scalar_gains(scalar, "a pole") is scalar
+
+
+def test_vectors_of_one_length_alone_make_a_loop():
+    three, two = np.array([1.0, 0.5, 0.2]), np.array([1.0, -1.0])
+    with pytest.raises(ValueError, match="one number for each feature, got 3 and 2"):
+        Loop(CausalMean(), skip=three, feedback=two)
+    Loop(CausalMean(), skip=three, feedback=-three)
+    Loop(CausalMean(), skip=three, feedback=0.1)
+
+
+def test_the_plain_loop_subtracts_the_prediction_and_tracks_the_whole_reference():
+    loop = Loop(CausalMean())
+    assert (loop.skip, loop.feedback, loop.reference_gain) == (1.0, -1.0, 1.0)
+    assert (loop.tracking.controller, loop.tracking.reference_gain) == (None, 1.0)
 
 
 def test_a_sequence_of_loops_is_told_from_other_sequences():

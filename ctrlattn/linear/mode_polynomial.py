@@ -112,7 +112,7 @@ def static_gain(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
     top = np.sum(num, axis=-1)
     whole = (1 - np.asarray(alpha)) * np.sum(den) + top
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(whole == 0, np.nan, top / np.where(whole == 0, 1.0, whole))
+        share = np.where(whole == 0, np.nan, top / whole)
     return np.where(np.all(np.asarray(num) == 0, axis=-1), 0.0, share)
 
 
@@ -289,7 +289,7 @@ def outermost_modes(spectrum: np.ndarray, directions: int, quantiles: int) -> np
     """
     modes = np.unique(spectrum)
     turns = np.exp(2j * np.pi * np.arange(directions) / directions)
-    ends = [int(np.argmax((modes * np.conj(turn)).real)) for turn in turns]
+    ends = np.argmax(np.multiply.outer(turns, modes).real, axis=1)  # a turn and its conjugate are both among them
     inside = np.linspace(0, len(modes) - 1, quantiles).astype(int)
     return modes[np.unique(np.concatenate([ends, inside]))]
 

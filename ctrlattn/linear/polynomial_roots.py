@@ -7,7 +7,7 @@ certified: the disk |z - r| <= n |p(r)/p'(r)| contains a root, and disks that do
 """
 
 from fractions import Fraction
-from math import gcd
+from math import gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def integer_roots(p: Integers) -> np.ndarray:
 def _integers(polynomials: list[np.ndarray]) -> Integers:
     """The exact sum of the polynomials, times one power of two."""
     ratios = [[float(c).as_integer_ratio() for c in p] for p in polynomials]
-    common = max((bottom for p in ratios for _, bottom in p), default=1)
+    common = lcm(*(bottom for p in ratios for _, bottom in p))
     total = [0] * max(map(len, ratios))
     for p in ratios:
         for k, (top, bottom) in enumerate(p, start=len(total) - len(p)):
@@ -96,14 +96,14 @@ def _trimmed(p: Integers) -> Integers:
 
 def _primitive(p: Integers) -> Integers:
     content = gcd(*p)
-    return [c // content for c in p] if content > 1 else p
+    return [c // content for c in p]
 
 
 def _square_free(p: Integers) -> list[tuple[Integers, int]]:
     """(factor, multiplicity), each factor with simple roots (Yun)."""
     if len(p) < 2:
         return []
-    if len(p) == 2 or _coprime_mod_prime(p, derivative(p)):
+    if _coprime_mod_prime(p, derivative(p)):
         return [(p, 1)]
     factors, multiplicity = [], 1
     common = _greatest_divisor(p, derivative(p))
@@ -158,9 +158,7 @@ def _quotient(p: Integers, q: Integers) -> Integers:
         factor = rest[0] / q[0]
         result.append(factor)
         rest = [x - factor * y for x, y in zip(rest, q + [0] * (len(rest) - len(q)), strict=True)][1:]
-    common = 1
-    for c in result:
-        common = common * c.denominator // gcd(common, c.denominator)
+    common = lcm(*(c.denominator for c in result))
     return _primitive([int(c * common) for c in result])
 
 
@@ -171,7 +169,7 @@ def _simple_roots(p: Integers) -> list[complex]:
     lowest = min(0, -shift * n)
     q = [c << (-shift * k - lowest) for k, c in enumerate(p)]
     guesses = np.roots([float(Fraction(c, q[0])) for c in q])
-    z = guesses * (1 + 1e-8 * np.exp(1j * np.arange(n)))  # equal guesses would divide by zero
+    z = guesses + 1e-8 * np.abs(guesses) * np.exp(1j * np.arange(n))  # equal guesses would divide by zero
     for bits in _PRECISIONS:
         roots = _polished(q, z, bits)
         if roots is not None:

@@ -54,8 +54,7 @@ class BoundaryTransfer:
             from ctrlattn.kernels import boundary as kernel
 
             values = kernel.responses(self.sides, np.ascontiguousarray(w, dtype=float)).transpose(1, 2, 0)
-            if not np.isfinite(values).all():
-                values[np.isnan(values)] = _AT_A_POLE
+            values[np.isnan(values)] = _AT_A_POLE
             return values
         if self.continuous:
             parts = [(np.isfinite(w), lambda w: 1j * w, self._plain)]
@@ -110,11 +109,10 @@ def _hessenberg_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequ
     """(H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read. One
     input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
     zeros."""
-    n = len(a)
-    eye = np.eye(n)
-    if n < 3 or (a[-1, 0] == 0 and not np.any(np.tril(a, -2))):
+    eye = np.eye(len(a))
+    if not np.any(np.tril(a, -2)):
         yield from (((a - z * eye).T, b.T, c) for z in centres)
-    elif a[0, -1] == 0 and not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
+    elif not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
         yield from (((a - z * eye)[::-1, ::-1].T, b[::-1].T, c[:, ::-1]) for z in centres)
     else:
         a, b, c = _in_equal_units(a, b, c)  # which no multiple of I changes
@@ -129,7 +127,7 @@ def _single_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
     whole = np.zeros((n + 1, n + 1), order="F")
     whole[1:, 1:], whole[1:, :1] = a, b * math.ldexp(1.0, size - into)
     whole[:1, 1:] = c * math.ldexp(1.0, size - out)
-    whole = dgehrd(whole, overwrite_a=1)[0]
+    whole = dgehrd(whole, overwrite_a=True)[0]
     right = np.zeros((1, n))
     right[0, 0] = whole[1, 0] * math.ldexp(1.0, into - size)
     return whole[1:, 1:].T, right, whole[:1, 1:] * math.ldexp(1.0, out - size)
@@ -217,7 +215,7 @@ def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) ->
     """The plain reference: one solve for each point, all in one call; `a` may differ from point to point."""
     stack = np.broadcast_to(a, (len(points), *a.shape[-2:]))
     try:
-        solved = np.linalg.solve(points[:, None, None] * np.eye(a.shape[-1]) - stack, b.astype(complex))
+        solved = np.linalg.solve(points[:, None, None] * np.eye(len(b)) - stack, b.astype(complex))
         return np.moveaxis(c @ solved, 0, -1)
     except np.linalg.LinAlgError:  # some point is a pole
         if len(points) == 1:
@@ -240,7 +238,7 @@ def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
     triangular = is_triangular(a)
     if triangular and np.any(np.tril(a, -1)):  # lower: states in the other order
         a, b, c = a[::-1, ::-1], b[::-1], c[:, ::-1]
-    if not triangular and np.any(np.tril(a, -2)):
+    if np.any(np.tril(a, -2)):
         a, b, c = _in_equal_units(a, b, c)
         a, q = scipy.linalg.hessenberg(a, calc_q=True, check_finite=False)
         b, c = q.conj().T @ b, c @ q

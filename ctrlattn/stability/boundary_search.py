@@ -48,7 +48,7 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
     """
     roots = roots[np.abs(roots) > 1e-300]
     if continuous:
-        sizes = np.abs(roots) if len(roots) else np.ones(1)
+        sizes = np.abs(roots) if len(roots) else np.array([1.0])
         w = _decades(1e-3 * sizes.min(), 1e3 * sizes.max())
         angle, distance, end = np.abs(roots.imag), np.abs(roots.real), math.inf
     else:
@@ -123,7 +123,7 @@ def zeros(response: Response, functions: Functions, seen: Samples, which: int) -
     sure = np.flatnonzero(f != 0)
     if not len(sure):
         return np.zeros(0)
-    change = np.flatnonzero(f[sure[:-1]] * f[sure[1:]] < 0)
+    change = np.flatnonzero(np.sign(f[sure[:-1]]) != np.sign(f[sure[1:]]))
     brackets = sure[change], sure[change + 1]
 
     def function(w: np.ndarray) -> np.ndarray:

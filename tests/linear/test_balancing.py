@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ctrlattn.linear import balancing
 from ctrlattn.linear.balancing import balanced, state_scaling
 
 
@@ -31,3 +32,40 @@ def test_a_large_diagonal_hides_nothing():
     scale = state_scaling(a, np.zeros((2, 1)), np.zeros((1, 2)))
     assert scale[0] / scale[1] == 2.0**20
     assert_array_equal(balanced(a), -1e6 * np.eye(2) + np.array([[0.0, 1.0], [1.0, 0.0]]))
+
+
+def test_inputs_in_units_of_outputs_are_one_factor_of_all_states():
+    """A without couplings scales each state by sqrt(|b_i|/|c_i|); the diagonal and the inner unit do not count."""
+    a, rows = np.diag([3.0, -1e9, 0.5]), np.array([1.0, 4.0, 16.0])
+    for exponent in (0, 40, 601):
+        b, c = np.ldexp(rows, exponent)[:, None], np.array([[1.0, 1.0, 1.0]])
+        assert_array_equal(np.frexp(state_scaling(a, b, c))[0], 0.5)
+        assert np.all(np.abs(np.log2(state_scaling(a, b, c)) - np.log2(rows) / 2 - exponent / 2) <= 1)
+
+
+@pytest.mark.parametrize("missing", ["inputs", "outputs", "both"])
+def test_what_neither_enters_nor_leaves_has_the_unit_of_its_couplings(missing):
+    a = np.array([[0.1, 2.0**12], [2.0**-12, 0.2]])
+    b = np.zeros((2, 3)) if missing != "outputs" else np.array([[2.0**20, 0, 0], [0, 0, 0]])
+    c = np.zeros((4, 2)) if missing != "inputs" else np.array([[2.0**20, 0], [0, 0], [0, 0], [0, 0]])
+    scale = state_scaling(a, b, c)
+    assert np.all(np.isfinite(scale))
+    assert scale[0] / scale[1] == 2.0**12
+
+
+def test_several_inputs_count_by_their_length_and_one_by_its_size():
+    rows = np.array([[3.0, 4.0], [-5.0, 0.0]])
+    assert_array_equal(balancing._lengths(rows), [5.0, 5.0])
+    assert_array_equal(balancing._lengths(rows[:, :1]), [3.0, 5.0])
+    assert_array_equal(balancing._lengths(np.full((2, 1), 1e-200)), [1e-200] * 2)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_a_diagonal_neither_moves_nor_hides_what_is_balanced(n):
+    rng = np.random.default_rng(n)
+    core = rng.normal(size=(n, n))
+    units = 2.0 ** rng.integers(-20, 20, n)
+    a = core * units[:, None] / units
+    diagonal = 1e12 * np.diag(rng.normal(size=n))
+    off = a - np.diag(np.diag(a))
+    assert_array_equal(balanced(off + diagonal), balanced(off) + diagonal)

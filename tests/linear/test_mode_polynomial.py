@@ -188,3 +188,29 @@ def test_a_response_diverges_where_its_last_quarter_travels_twice_as_far_as_all_
     metrics = step_metrics(y, 1.0)
     assert (metrics.settling, metrics.diverged) == (np.inf, diverged)
     assert (metrics.final, metrics.steady_state_error) == (5 + growth, pytest.approx(-4 - growth))
+
+
+def test_a_stack_of_modes_is_mode_by_mode():
+    rng = np.random.default_rng(3)
+    num, den, alpha = rng.normal(size=(2, 3, 3)), np.array([2.0, -0.6, 0.1]), rng.normal(size=(2, 3))
+    p, y = mode_polynomial(num, den, alpha), step_responses(num, den, alpha, 6)
+    assert (p.shape, y.shape) == ((2, 3, 4), (7, 2, 3))
+    for i, j in np.ndindex(2, 3):
+        assert_allclose(p[i, j], mode_polynomial(num[i, j], den, alpha[i, j]), rtol=1e-14)
+        assert_allclose(np.poly(roots(p)[i, j]), p[i, j], rtol=1e-10, atol=1e-12)
+        assert_allclose(reflection(p)[i, j], reflection(p[i, j]), rtol=1e-12)
+        assert_allclose(y[:, i, j], step_responses(num[i, j], den, alpha[i, j], 6), rtol=1e-12)
+    # One numerator for all modes.
+    assert_allclose(step_responses(num[0, 0], den, alpha, 6)[:, 1, 2], step_responses(num[0, 0], den, alpha[1, 2], 6))
+
+
+def test_of_few_samples_the_last_alone_is_late():
+    metrics = step_metrics(np.array([0.0, 0.5, 0.9, 1.0, 1.0]), 1.0)
+    assert (metrics.settling, metrics.diverged) == (3, False)
+
+
+def test_an_odd_number_of_directions_finds_the_farthest_and_not_the_nearest():
+    triangle = np.exp(2j * np.pi * np.arange(3) / 3)
+    modes = np.concatenate([triangle, -0.4 * triangle, [0.1]])
+    found = outermost_modes(modes, 3, 0)
+    assert_allclose(np.sort_complex(found), np.sort_complex(triangle))

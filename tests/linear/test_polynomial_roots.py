@@ -7,7 +7,7 @@ from numpy.testing import assert_array_equal
 
 from ctrlattn.errors import InputError
 from ctrlattn.linear import polynomial_roots
-from ctrlattn.linear.polynomial_roots import accurate_roots
+from ctrlattn.linear.polynomial_roots import accurate_roots, integer_roots
 
 
 def clustered(seed: int) -> np.ndarray:
@@ -86,3 +86,49 @@ def test_a_step_of_aberth_goes_from_anywhere_to_the_root_that_is_left(seed, monk
     monkeypatch.setattr(polynomial_roots, "_STEPS", 4)
     p = [round(x) for x in np.poly(integers)]
     assert sorted(polynomial_roots._polished(p, guesses, 200), key=lambda z: z.real) == sorted(integers)
+
+
+def test_linear_polynomials_constants_and_sums_of_unequal_length():
+    assert integer_roots([2, -3]).tolist() == [1.5]
+    assert integer_roots([0, 6, 4, 0]).tolist() == [0, -2 / 3]
+    assert len(integer_roots([7])) == 0
+    assert polynomial_roots._integers([np.array([1.5]), np.array([0.25, 1.0])]) == [1, 10]
+
+
+def test_a_double_root_behind_a_remainder_that_begins_with_a_zero():
+    """(z - 1)^2 (z^2 + 2 z + 3) = z^4 - 4 z + 3, and its derivative leaves 0 z^2 - 3 z + 3."""
+    roots = sorted(integer_roots([1, 0, 0, -4, 3]), key=lambda z: (z.real, z.imag))
+    assert roots == [-1 - 2**0.5 * 1j, -1 + 2**0.5 * 1j, 1, 1]
+    assert polynomial_roots._greatest_divisor([1, 0, 0, -4, 3], [4, 0, 0, -4]) in ([1, -1], [-1, 1])
+    assert not polynomial_roots._coprime_mod_prime([1, 0, 0, -4, 3], [4, 0, 0, -4])
+
+
+def test_what_a_prime_can_tell():
+    assert polynomial_roots._coprime_mod_prime([1, 0, -1], [2, 0])
+    assert not polynomial_roots._coprime_mod_prime([polynomial_roots._PRIME, 1, -1], [2 * polynomial_roots._PRIME, 1])
+    assert polynomial_roots._quotient([6, 5, 1], [4, 2]) == [3, 1]  # (2 z + 1)(3 z + 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_roots_far_from_one_are_computed_in_their_own_unit(sign):
+    """Degree six: no coefficient over another is a double before the roots are near one."""
+    size = 10**60
+    factors = [(3, 1), (-5, 1), (7, 2), (11, 3), (-13, 4), (17, 5)]
+    p = [1]
+    for top, bottom in factors:  # roots top/bottom * size, or its inverse
+        q = [bottom, -top * size] if sign > 0 else [-top * size, bottom]
+        p = [x + y for x, y in zip([q[0] * c for c in p] + [0], [0] + [q[1] * c for c in p], strict=True)]
+    expected = sorted((top * size / bottom) ** sign for top, bottom in factors)
+    np.testing.assert_allclose(np.sort(integer_roots(p).real), expected, rtol=1e-15)
+
+
+def test_roots_in_pairs_are_told_from_disks_that_meet():
+    bits = 80
+    unit = 1 << bits
+    pair = [(unit, 2 * unit), (unit, -2 * unit)]
+    assert polynomial_roots._in_pairs(pair, np.full(2, 1e-20), bits) == [1 + 2j, 1 - 2j]
+    assert polynomial_roots._in_pairs(pair[::-1], np.full(2, 1e-20), bits) == [1 + 2j, 1 - 2j]
+    apart = [(unit, 0), (3 * unit, 0)]
+    assert polynomial_roots._in_pairs(apart, np.array([1.2, 0.7]), bits) == [1, 3]
+    assert polynomial_roots._in_pairs(apart, np.array([1.2, 0.8]), bits) is None
+    assert polynomial_roots._in_pairs(apart, np.array([0.8, 1.2]), bits) is None

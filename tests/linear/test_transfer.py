@@ -157,3 +157,82 @@ def test_a_matrix_for_each_point_is_made_for_few_entries_alone(n, points, batche
     a, b, c, d = matrices(n, 1, 1, "general")
     transfer_values(a, b, c, d, np.resize(POINTS, points))
     assert bool(calls) == batched
+
+
+NEARLY = {
+    "a corner below": [(3, 0)],
+    "below the subdiagonal, but the corner": [(2, 0), (3, 1)],
+    "one entry below": [(2, 0)],
+}
+
+
+@pytest.mark.parametrize("below", NEARLY.values(), ids=NEARLY)
+@pytest.mark.parametrize("turned", [False, True], ids=["upper", "lower"])
+@pytest.mark.parametrize("n", [4, 16])
+def test_a_single_entry_away_from_a_simpler_form_counts(below, turned, n):
+    """An entry that a form does not have is read, wherever it stands alone."""
+    rng = np.random.default_rng(n)
+    a = np.triu(rng.normal(size=(n, n)), 0 if turned else -1) / n
+    for i, j in below:
+        a[i, j] = 0.7
+    a = a[::-1, ::-1] if turned else a
+    b, c = rng.normal(size=(n, 1)), rng.normal(size=(1, n))
+    expected = [(c @ np.linalg.solve(z * np.eye(n) - a, b))[0, 0] for z in POINTS]
+    assert_allclose(transfer_values(a, b, c, np.zeros((1, 1)), POINTS)[0, 0], expected, rtol=1e-9)
+    w = np.angle(POINTS)
+    assert_allclose(boundary_values(a, b, c, np.zeros((1, 1)), w, continuous=False)[0, 0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("n", [3, 4, 16])
+@pytest.mark.parametrize("form", ["full", "bidiagonal", "lower", "upper"])
+def test_every_form_on_the_boundary_is_a_solve(n, form):
+    rng = np.random.default_rng(n)
+    a = rng.normal(size=(n, n)) / n
+    a = {"bidiagonal": np.tril(np.triu(a, -1)), "lower": np.tril(a), "upper": np.triu(a)}.get(form, a)
+    b, c = rng.normal(size=(n, 2)), rng.normal(size=(3, n))
+    expected = np.stack([c @ np.linalg.solve(z * np.eye(n) - a, b) for z in POINTS], axis=-1)
+    assert_allclose(transfer_values(a, b, c, np.zeros((3, 2)), POINTS), expected, rtol=1e-9)
+    values = boundary_values(a, b, c, np.zeros((3, 2)), np.angle(POINTS), continuous=False)
+    assert_allclose(values, expected, rtol=1e-9)
+
+
+def test_what_has_hessenberg_form_is_not_scaled():
+    a, b, c, _ = matrices(16, 1, 1, "general")
+    a = np.triu(a, -1)
+    reduced = transfer._reduced(a, 1e9 * b, c)
+    assert_array_equal(reduced.matrix.re, a)
+    assert_array_equal(reduced.into.re.ravel(), 1e9 * b.ravel())
+
+
+@pytest.mark.parametrize("end", [1.0, -1.0])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_points_near_an_end_keep_their_digits_for_complex_systems_too(end, sign):
+    """z - z0 and A - z0 are small and known to all digits; e^{iw} - A would keep nine fewer."""
+    near = np.array([1e-7, 3e-7, 1e-6])
+    w = sign * (near if end > 0 else np.pi - near)
+    angle = w if end > 0 else w - np.copysign(np.pi, w)
+    a = np.array([[end + 1e-7 + 2e-7j]])
+    point = end * np.expm1(1j * angle)
+    values = boundary_values(a, np.eye(1), np.eye(1), np.zeros((1, 1)), w, continuous=False)[0, 0]
+    assert_allclose(values, 1 / (point - (a - end)[0, 0]), rtol=1e-12)
+    for k, frequency in enumerate(w):
+        z, moved = shifted(a, frequency, continuous=False)
+        assert_allclose(z, point[k], rtol=1e-13)
+        assert moved == a - end
+
+
+def test_a_pole_on_the_boundary_is_infinite_for_real_systems():
+    a = np.array([[1.0, 0.0], [0.0, 0.5]])
+    values = boundary_values(
+        a, np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), np.array([0.0, np.pi]), continuous=False
+    )
+    assert values[0, 0, 0].real == np.inf
+    assert np.isnan(values[0, 0, 0].imag)
+    assert_allclose(values[0, 0, 1], -1 / 2 - 1 / 1.5)
+
+
+def test_a_matrix_of_its_own_at_each_point():
+    rng = np.random.default_rng(2)
+    a, b, c, z = rng.normal(size=(5, 3, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 3)), np.exp(1j * np.arange(5))
+    expected = np.stack([c @ np.linalg.solve(z[k] * np.eye(3) - a[k], b) for k in range(5)], axis=-1)
+    assert_allclose(transfer._batched(a, b, c, z), expected, rtol=1e-12)

@@ -210,7 +210,7 @@ def stable_at(g: Pencil, gain: float) -> bool:
 def _integers(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Integers and the power of two that they were multiplied by."""
     ratios = [float(x).as_integer_ratio() for x in values.ravel()]
-    unit = max((bottom for _, bottom in ratios), default=1)
+    unit = math.lcm(*(bottom for _, bottom in ratios))
     whole = np.empty(len(ratios), dtype=object)
     whole[:] = [top * (unit // bottom) for top, bottom in ratios]
     return whole.reshape(values.shape), unit
@@ -265,8 +265,10 @@ def _at(p: Polynomial, t: float) -> tuple[int, int]:
 
 
 def _value(p: Polynomial, z: int) -> tuple[int, int]:
-    signs = [z ** (len(p.re) - 1 - k) for k in range(len(p.re))]
-    return sum(s * x for s, x in zip(signs, p.re, strict=True)), sum(s * x for s, x in zip(signs, p.im, strict=True))
+    re, im = 0, 0
+    for x, y in zip(p.re, p.im, strict=True):
+        re, im = re * z + x, im * z + y
+    return re, im
 
 
 def _gain(top: tuple[int, int], bottom: tuple[int, int]) -> float | None:

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 NOTHING = 1e-300  # a mu whose reciprocal is no float
 _SWEEPS = 8  # of balancing; what is left is the business of Newton's method
+_FIRST = 2.0  # the first level, over the norm squared
 _STEPS = 100  # of Newton's method, at most
 _NEAR = 0.5  # the Newton decrement below which a level comes down
 _SHRINK = 0.1
@@ -19,6 +20,7 @@ _REACH = 2.0  # the largest step in log D
 _TIGHT = 1e-9  # relative gap at which the two bounds count as equal and no search goes on
 _STARTS = 256  # rotations that are tried before the best of them climb
 _CLIMBS = 6
+_ITERATIONS = 80  # of a climb, at most
 
 
 def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np.ndarray]:
@@ -44,13 +46,14 @@ def scaled_norms(m: np.ndarray, accuracy: float = 1e-10) -> tuple[np.ndarray, np
     >>> float(values[0].round(9)), logs[0].round(6).tolist()  # the spectral radius, 2
     (2.0, [-0.346574, 0.346574])
     """
-    if m.shape[-1] == 1:
+    _, channels, _ = m.shape
+    if channels == 1:
         return np.abs(m[:, 0, 0]), np.zeros((len(m), 1))
     logs = _balanced(np.abs(m))
     values = norms(m, logs)
     # |det| does not depend on D: for two channels sigma_max falls with the Frobenius norm, which balancing minimises.
-    if m.shape[-1] > 2:
-        levels = 2 * values**2
+    if channels > 2:
+        levels = _FIRST * values**2
         for _ in range(_STEPS):
             active = levels > values**2 * (1 + accuracy)
             if not np.any(active):
@@ -78,7 +81,8 @@ def norms(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
     >>> norms(np.array([[[0.0, 4.0], [1.0, 0.0]]]), np.zeros(2)).tolist()
     [4.0]
     """
-    if m.shape[-1] == 1:
+    _, channels, _ = m.shape
+    if channels == 1:
         return np.abs(m[:, 0, 0])
     return largest_singular_values(similar(m, logs))
 
@@ -92,7 +96,7 @@ def largest_singular_values(m: np.ndarray) -> np.ndarray:
     if m.shape[-1] != 2:
         return np.linalg.norm(m, 2, axis=(-2, -1))
     unit = np.abs(m).max(axis=(-2, -1))
-    m = m / np.where(unit > 0, unit, 1.0)[..., None, None]
+    m = m / np.maximum(unit, NOTHING)[..., None, None]
     first, second = (np.sum(m[..., j].real ** 2 + m[..., j].imag ** 2, axis=-1) for j in (0, 1))
     together = np.abs(np.sum(m[..., 0].conj() * m[..., 1], axis=-1))
     # Nothing cancels: an error of the difference counts as its square, next to what does not cancel.
@@ -116,7 +120,8 @@ def aligned(m: np.ndarray, logs: np.ndarray) -> np.ndarray:
     >>> aligned(np.array([[[2.0j]]]), np.zeros((1, 1))).tolist()
     [[-1j]]
     """
-    if m.shape[-1] == 1:
+    _, channels, _ = m.shape
+    if channels == 1:
         return _phases(m[:, :, 0].conj())
     u, _, vh = np.linalg.svd(similar(m, logs))
     return _phases(vh[:, 0].conj() * u[:, :, 0].conj())
@@ -128,10 +133,11 @@ def radii(m: np.ndarray, q: np.ndarray) -> np.ndarray:
     >>> float(radii(np.array([[0.0, 4.0], [1.0, 0.0]]), np.array([1.0, 1.0j])).round(9))
     2.0
     """
-    if m.shape[-1] == 1:
+    *_, channels = q.shape
+    if channels == 1:
         return np.abs(np.broadcast_arrays(m[..., 0, 0], q[..., 0])[0])
     turned = q[..., :, None] * m
-    if m.shape[-1] == 2:
+    if channels == 2:
         half = (turned[..., 0, 0] + turned[..., 1, 1]) / 2
         root = np.emath.sqrt(((turned[..., 0, 0] - turned[..., 1, 1]) / 2) ** 2 + turned[..., 0, 1] * turned[..., 1, 0])
         return np.maximum(np.abs(half + root), np.abs(half - root))
@@ -181,7 +187,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
     upper, log = scaled_norm(m)
     first = aligned(m[None], log[None])[0]
     best = (float(radii(m, first)), first)
-    if len(m) > 1 and best[0] < upper * (1 - _TIGHT):
+    if best[0] < upper * (1 - _TIGHT):
         starts = rotations(len(m), _STARTS)
         order = np.argsort(-radii(m, starts))[: _CLIMBS - 1]
         for start in (first, *starts[order]):
@@ -196,7 +202,7 @@ def largest_radius(m: np.ndarray) -> tuple[float, np.ndarray]:
 
 def _balanced(size: np.ndarray) -> np.ndarray:
     """log D of Osborne's balancing: rows and columns of D |M| D^-1 of equal length, the diagonal left out."""
-    channels = size.shape[-1]
+    _, channels, _ = size.shape
     off = size * (1 - np.eye(channels))
     logs = np.zeros(size.shape[:-1])
     if channels == 1:
@@ -206,9 +212,9 @@ def _balanced(size: np.ndarray) -> np.ndarray:
     for _ in range(1 if channels == 2 else _SWEEPS):
         for i in range(channels):
             shaped = similar(off, logs)
-            row, column = (np.maximum(np.linalg.norm(v, axis=-1), floor) for v in (shaped[:, i], shaped[:, :, i]))
+            row, column = (np.maximum(np.linalg.norm(v, axis=1), floor) for v in (shaped[:, i], shaped[:, :, i]))
             logs[:, i] += 0.5 * np.log(column / row)
-    return logs - logs.mean(axis=-1, keepdims=True)
+    return logs - logs.mean(axis=1, keepdims=True)
 
 
 def _centred(
@@ -219,7 +225,7 @@ def _centred(
     At its minimum the norm squared is as far below the smallest level that any D reaches as the level is above it, up
     to a factor of the number of channels. Near the minimum the level comes down.
     """
-    channels = m.shape[-1]
+    _, channels, _ = m.shape
     u, s, vh = np.linalg.svd(similar(m, logs))
     inverse = 1 / (levels[:, None] - s**2)
     scale = levels[:, None, None]
@@ -232,12 +238,12 @@ def _centred(
     curvature[:, on, on] -= 2 * (left[:, on, on] + right[:, on, on]).real
     size = np.trace(curvature, axis1=-2, axis2=-1)[:, None, None] + 1e-300
     # All D scaled by the same number change nothing: that direction gets a curvature of its own.
-    step = -np.linalg.solve(curvature + size * (1e-14 * np.eye(channels) + 1 / channels), slope[..., None])[..., 0]
-    decrement = np.sqrt(np.maximum(-2 * np.sum(step * slope, axis=-1), 0.0))
-    step *= np.minimum(1.0, _REACH / np.maximum(np.abs(step).max(axis=-1), 1e-300))[:, None]
+    step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]
+    decrement = np.sqrt(np.maximum(-2 * np.sum(step * slope, axis=1), 0.0))
+    step *= np.minimum(1.0, _REACH / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None]
     tried = logs + _SHARES[:, None, None] * step
     squares = np.linalg.svd(similar(m, tried), compute_uv=False) ** 2
-    room = np.maximum(levels[:, None] - squares, 0.0) / levels[:, None]
+    room = np.maximum(levels[:, None] - squares, 0.0)
     potential = -np.sum(np.log(np.maximum(room, 1e-300)), axis=-1)
     at = np.argmin(potential, axis=0), np.arange(len(m))
     values, logs = np.sqrt(squares[(*at, 0)]), tried[at]
@@ -256,7 +262,8 @@ def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
         row = np.linalg.pinv(right)[at]
         return -math.log(max(abs(values[at]), 1e-300)), np.imag(row * right[:, at])
 
-    angles = minimize(downhill, np.angle(start), jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 80}).x
+    options = {"gtol": 1e-9, "maxiter": _ITERATIONS}
+    angles = minimize(downhill, np.angle(start), jac=True, method="BFGS", options=options).x
     q = np.exp(1j * angles)
     return float(radii(m, q)), q
 

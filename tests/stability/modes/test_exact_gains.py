@@ -1,21 +1,29 @@
 """Critical gains against a scan of the boundary, fractions against the response."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn.stability.modes import exact_gains
 from ctrlattn.stability.modes.exact_gains import (
     Pencil,
     Polynomial,
     as_fractions,
+    characteristic_roots,
+    combined,
     critical_gains,
     exact_fraction,
+    moduli,
+    over_integers,
     parallel_points,
     pencil,
     product,
+    slope,
     stable_at,
+    values_at,
 )
 
 
@@ -107,3 +115,99 @@ def test_polynomials_are_parallel_at_their_common_roots_and_at_the_ends_alone(an
     points = parallel_points(*both)
     assert_allclose(np.abs(points), 1.0, rtol=1e-12)
     assert_allclose(np.abs(points - np.exp(1j * angle)).min(), 0, atol=1e-7)
+
+
+def exact_value(p, z):
+    """p(z) over the rationals, (re, im), the sum of its powers written out."""
+    re, im = Fraction(0), Fraction(0)
+    for a, b in zip(p.re, p.im, strict=True):
+        re, im = re * z[0] - im * z[1] + a, re * z[1] + im * z[0] + b
+    return re, im
+
+
+def test_a_value_is_the_exact_one_rounded_once():
+    third = Fraction(1, 3)
+    p = Polynomial([third, Fraction(-2), Fraction(5, 7), Fraction(1)], [Fraction(1), third, Fraction(0), Fraction(-3)])
+    points = [0.3 + 0.7j, -1.25 - 0.1j, 2.0, 1j, 0.0]
+    expected = [
+        complex(*map(float, exact_value(p, (Fraction(z.real), Fraction(z.imag))))) for z in map(complex, points)
+    ]
+    assert values_at(p, points).tolist() == expected
+
+
+def test_polynomials_are_combined_differentiated_and_measured_without_rounding():
+    p, q = Polynomial([1, 2, 3], [0, 1, 1]), Polynomial([5, Fraction(1, 3)], [0, 2])
+    assert combined(p, [q, p], [0.5, -3.0]) == Polynomial([-2, Fraction(-3, 2), Fraction(-35, 6)], [0, -2, -1])
+    assert slope(p) == Polynomial([2, 2], [0, 1])
+    assert slope(Polynomial([5], [0])) == Polynomial([0], [0])
+    assert moduli(Polynomial([1, Fraction(-1, 2)], [3, -4])) == Polynomial([4, Fraction(9, 2)], [0])
+    whole, unit = over_integers(p, q)
+    assert (unit, whole) == (3, [Polynomial([3, 6, 9], [0, 3, 3]), Polynomial([0, 15, 1], [0, 0, 6])])
+
+
+def test_the_roots_of_a_matrix_of_fractions():
+    a = np.array([[0.5, 0.0, 0.0], [3.0, 0.25, 0.0], [1.0, -7.0, -1.125]])
+    assert sorted(characteristic_roots(a).real.tolist()) == [-1.125, 0.25, 0.5]
+    assert exact_fraction(np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), np.array([[0.75]])) == ([0.75], [1])
+
+
+@pytest.mark.parametrize(("digits", "parallel"), [(46, False), (47, True)])  # 2^46 < 1e14 < 2^47
+def test_polynomials_that_differ_from_parallel_ones_in_the_15th_digit_are_parallel(digits, parallel):
+    one, almost = Polynomial([1], [0]), Polynomial([1], [Fraction(1, 2**digits)])
+    points = parallel_points(one, almost)
+    assert (points is None) == parallel
+    assert parallel or len(points) == 0
+
+
+def test_critical_gains_of_complex_pencils_in_closed_form():
+    none = [0, 0]
+    assert critical_gains(Pencil(Polynomial([1, 3], none), Polynomial(none, none))).tolist() == []
+    # z + i g = 0 on the circle.
+    assert critical_gains(Pencil(Polynomial([1, 0], none), Polynomial(none, [0, 1]))).tolist() == [-1.0, 1.0]
+    # |1 + 4 i + g (3 + 6 i)| = 1: 45 g^2 + 54 g + 16 = 0; the first root is at z = 1.
+    gains = critical_gains(Pencil(Polynomial([1, 1], [0, 4]), Polynomial([0, 3], [0, 6])))
+    assert_allclose(gains, [-2 / 3, -8 / 15], rtol=1e-15)
+
+
+@pytest.mark.parametrize(("gain", "stable"), [(1.0, True), (-1.5, True), (2.0, False), (3.0, False)])
+def test_a_complex_pencil_is_stable_while_all_its_roots_are_inside(gain, stable):
+    """z^2 (z + i g/2) and its degree, which the product with the conjugate doubles."""
+    pencil = Pencil(Polynomial([1, 0, 0, 0], [0] * 4), Polynomial([0] * 4, [0, Fraction(1, 2), 0, 0]))
+    whole = exact_gains.pencil(*pencil)
+    assert stable_at(whole, gain) == stable
+    assert not stable_at(Pencil(whole.q, whole.p), 0.0)  # of degree 2 with a root at infinity
+
+
+@pytest.mark.parametrize(
+    ("p", "roots"),
+    [
+        ([0, 1, 0, -4, 0, 0], [2.0, -2.0]),
+        ([1, -3, 2], [1.0, 2.0]),
+        ([0, 0, 1, -3], [3.0]),
+        ([1, 0, -4, 0], [2.0, -2.0]),
+        ([2, 0, 0, -16], [2.0]),
+        ([1, 0, -5, 0, 4], [1.0, 2.0, -1.0, -2.0]),  # in pairs: by their squares
+        ([1, 0, 5, 0, 4], []),
+        ([7], []),
+    ],
+)
+def test_real_roots_other_than_zero(p, roots):
+    assert exact_gains._real_roots(p) == roots
+
+
+def test_a_polynomial_on_the_line_at_a_double_and_at_the_ends_is_exact():
+    p = Polynomial([3, -1, 4, 1], [5, 9, -2, 6])
+    for t in (0.75, -2.0, 0.125):
+        # (1 - it)^3 p((1 + it)/(1 - it)) by its terms (1 + it)^(3 - k) (1 - it)^k
+        at, exact = complex(1, t), 0
+        for k in range(4):
+            exact += complex(p.re[k], p.im[k]) * at ** (3 - k) * at.conjugate() ** k
+        line = exact_gains._on_line(p)
+        assert complex(np.polyval(line.re, t), np.polyval(line.im, t)) == pytest.approx(exact, rel=1e-14)
+        _, bottom = t.as_integer_ratio()
+        re, im = exact_gains._at(Polynomial([1, 2, 3], [4, -1]), t)
+        assert (re, im) == (bottom**4 * (t**2 + 2 * t + 3), bottom**4 * (4 * t - 1))
+    big = Polynomial([10**40 + 1, 2, 3], [0, 10**40, -7])
+    assert exact_gains._value(big, 1) == (10**40 + 6, 10**40 - 7)
+    assert exact_gains._value(big, -1) == (10**40 + 2, -(10**40) - 7)
+    assert math.copysign(1, critical_gains(Pencil(Polynomial([1, -1], [0, 0]), Polynomial([0, 1], [0, 0])))[0]) == 1

@@ -9,6 +9,7 @@ from ctrlattn.stability.robustness import structured
 from ctrlattn.stability.robustness.structured import (
     aligned,
     largest_radius,
+    largest_singular_values,
     norms,
     radii,
     rotations,
@@ -152,3 +153,86 @@ def test_a_climb_ends_where_no_phase_raises_the_radius(seed):
     turns = np.exp(1j * 1e-4 * rng.normal(size=(50, 4)))
     beside = np.abs(np.linalg.eigvals((q * turns)[:, :, None] * m)).max(axis=-1)
     assert np.all(beside <= radius * (1 + 1e-9))
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 2), (5, 2, 3), (2, 4, 3, 2), (2, 4, 2, 3), (4, 1, 2), (3, 2, 1)])
+def test_the_largest_singular_value_of_stacks_that_are_not_square(shape):
+    rng = np.random.default_rng(shape)
+    m = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    m[0] *= 1e-200  # its Gram matrix alone would underflow
+    assert_allclose(largest_singular_values(m), np.linalg.svd(m, compute_uv=False)[..., 0], rtol=1e-13)
+    assert largest_singular_values(np.zeros(shape)).tolist() == np.zeros(shape[:-2]).tolist()
+
+
+def test_one_channel_has_its_modulus_and_the_opposite_phase():
+    m = np.array([[[3.0 - 4.0j]], [[0.0]], [[-2.0]]])
+    values, logs = scaled_norms(m)
+    assert values.tolist() == norms(m, logs).tolist() == [5.0, 0.0, 2.0]
+    assert logs.tolist() == [[0.0]] * 3
+    assert_allclose(aligned(m, logs), [[0.6 + 0.8j], [1.0], [-1.0]], rtol=1e-15)
+
+
+def test_rotations_are_a_grid_up_to_three_channels_and_signs_and_draws_beyond():
+    turns = np.exp(2j * np.pi * np.arange(8) / 8)
+    grid = {(1.0, complex(a.round(9)), complex(b.round(9))) for a in turns for b in turns}
+    assert {tuple(complex(x) for x in row) for row in rotations(3, 64).round(9) + 0.0} == grid
+    for channels, signs in ((4, 8), (6, 16), (9, 16)):
+        many, free = rotations(channels, 64), channels - 1
+        assert many.shape == (64, channels)
+        assert_allclose(many[:, 0], 1.0)
+        expected = [[(-1.0) ** (i >> j) for j in range(free)] for i in range(signs)]
+        assert_allclose(many[:signs, 1:], expected, atol=1e-14)
+        drawn = np.random.default_rng(0).random((64, free))[signs:]
+        assert_allclose(many[signs:, 1:], np.exp(2j * np.pi * drawn), rtol=1e-12)
+
+
+def test_a_search_climbs_from_the_best_rotations_until_the_bounds_meet(monkeypatch):
+    m = matrices(4, 1, seed=5)[0]
+    upper, log = scaled_norm(m)
+    first = aligned(m[None], log[None])[0]
+    starts = rotations(4, structured._STARTS)
+    best = starts[np.argsort(radii(m, starts))[::-1][: structured._CLIMBS - 1]]
+    tried = []
+
+    def climbed(radius):
+        def climb(_, start):
+            tried.append(start)
+            return radius, 1j * start
+
+        return climb  # fmt: skip
+
+    monkeypatch.setattr(structured, "aligned", lambda m, logs: np.ones((1, 4), dtype=complex))
+    monkeypatch.setattr(structured, "_climbed", climbed(0.0))
+    rho, q = largest_radius(m)
+    assert_allclose(tried, [np.ones(4), *best])
+    assert_allclose(rho, np.abs(np.linalg.eigvals(m)).max())  # no climb beats the first rotation
+    # The best pair counts, with the common phase that makes rho itself an eigenvalue.
+    tried.clear()
+    monkeypatch.setattr(structured, "_climbed", climbed(upper))
+    rho, q = largest_radius(m)
+    assert (len(tried), rho) == (1, upper)
+    values = np.linalg.eigvals(q[:, None] * m)
+    leading = values[np.argmax(np.abs(values))]
+    assert_allclose(leading / abs(leading), 1.0, atol=1e-12)
+    # Where the bounds meet at once, nothing climbs.
+    tried.clear()
+    monkeypatch.setattr(structured, "aligned", lambda m, logs: first[None])
+    monkeypatch.setattr(structured, "scaled_norm", lambda m: (float(radii(m, first)), log))
+    largest_radius(m)
+    assert tried == []
+
+
+def test_nothing_has_radius_zero_and_any_phases():
+    rho, q = largest_radius(np.zeros((3, 3)))
+    assert rho == 0.0
+    assert_allclose(np.abs(q), 1.0)
+
+
+def test_a_step_is_cut_to_its_reach():
+    m = matrices(3, 2, seed=9)
+    far = np.array([[9.0, -3.0, -6.0], [0.1, -0.1, 0.0]])
+    start = norms(m, far)
+    values, logs, _ = structured._centred(m, start, far, 2 * start**2)
+    assert np.abs(logs - far).max() <= structured._REACH * (1 + 1e-12)
+    assert np.all(values <= start)
+    assert_allclose(values, norms(m, logs))
