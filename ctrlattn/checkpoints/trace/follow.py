@@ -105,7 +105,7 @@ class Follower(TorchDispatchMode):
             self.softmaxes.append(out)
         elif name.startswith(_FUSED):
             self.softmaxes.append(_unseen_matrix(*args[:2]))
-        followed = [form for t in tree_leaves((args, kwargs)) if (form := self.form(t)) is not None]
+        followed = [form for t in _operands(args, kwargs) if (form := self.form(t)) is not None]
         outs = [t for t in (out if isinstance(out, tuple | list) else (out,)) if isinstance(t, torch.Tensor)]
         if not followed or not outs:
             return
@@ -162,6 +162,15 @@ class Follower(TorchDispatchMode):
             there = [f[atom] for f in (before, form) if atom in f]
             parts[atom] = Part(value, any(p.by_text for p in there), max(p.rounding for p in there))
         self.put(whole, parts)
+
+
+def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
+    """What an operation of torch is given; lists of tensors are its only trees, and a general walk takes longer."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, list | tuple):
+            yield from value
+        else:
+            yield value
 
 
 class _Watch:
