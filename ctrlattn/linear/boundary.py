@@ -141,18 +141,25 @@ def boundary_point(pole: complex, continuous: bool) -> complex:
 def _stable_block(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
     # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
     a = balanced(a)
-    eye = np.eye(len(a))
     # ||A - z I||^2 = ||A||^2 - 2 z Re tr A + n for z = 1 and z = -1.
     centre = 0.0 if continuous else (1.0 if a.trace().real >= 0 else -1.0)
-    shifted = a - centre * eye
+    shifted = _less(a, centre)
     moved = eigenvalues(shifted)
     inside = _growth(moved, centre)
     first = int(np.argmax(inside))
     beside = boundary_point(complex(moved[first]) + centre, continuous)
     clear = _CLEAR * len(a) * EPS * frobenius(a)
-    if abs(float(inside[first])) > clear and _is_far_from_singular(beside * eye - a, clear):
+    if abs(float(inside[first])) > clear and _is_far_from_singular(_less(a, beside), clear):
         return bool(inside[first] < 0), moved + centre
     return _decided(a, shifted, centre), moved + centre
+
+
+def _less(a: np.ndarray, z: complex) -> np.ndarray:
+    """A - z I, real for a real matrix and a point on the real axis."""
+    turned = np.iscomplexobj(a) or z.imag != 0
+    shifted = a.astype(complex if turned else float, order="C")
+    shifted.ravel()[:: len(a) + 1] -= z if turned else z.real
+    return shifted
 
 
 def _is_far_from_singular(a: np.ndarray, distance: float) -> bool:

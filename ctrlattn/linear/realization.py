@@ -142,6 +142,8 @@ def to_control(g: Realization, dt: Any) -> control.StateSpace:
 
 
 def _matrix(value: Any) -> np.ndarray:
+    if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 2:  # what a StateSpace holds
+        return value.copy("K")
     m = to_numpy(value)
     m = m.astype(np.complex128 if np.iscomplexobj(m) else np.float64)
     return m if m.ndim == 2 else np.atleast_2d(m)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.boundary import boundary_point, growth
-from ctrlattn.linear.lapack import eigenvalues
+from ctrlattn.linear.lapack import eigenvalues, solved
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import Transfer
 
@@ -52,8 +52,11 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -
     (203, array([[0.25]]))
     """
     into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
-    unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), np.zeros_like(g.d), g.continuous)
-    dynamic = _exponent(np.array(gain)) if gain > 0 else into + out + _exponent(np.array(_sampled_gain(unit, poles)))
+    if gain > 0:
+        dynamic = _exponent_of(gain)
+    else:
+        unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), g.d, g.continuous)
+        dynamic = into + out + _exponent_of(_sampled_gain(unit, poles))
     into += (dynamic - into - out) // 2
     b, c = _times(g.b, -into), _times(g.c, into - dynamic)
     states = state_scaling(g.a, b, c)
@@ -73,21 +76,21 @@ def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
     if g.real():
         poles = poles[poles.imag >= 0]
     beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]].tolist()
-    points = np.array([*(boundary_point(complex(p), g.continuous) for p in beside), 0j if g.continuous else 1 + 0j])
-    sizes = np.abs(_dynamic_responses(g, points)).max(axis=(0, 1))
-    return float(np.max(sizes[np.isfinite(sizes)], initial=0.0)) or 1.0
+    points = [*(boundary_point(complex(p), g.continuous) for p in beside), 0j if g.continuous else 1 + 0j]
+    sizes = [float(np.abs(value).max()) for value in _dynamic_responses(g, points)]
+    return max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0
 
 
-def _dynamic_responses(g: Realization, points: np.ndarray) -> np.ndarray:
-    """C (zI - A)^-1 B, (outputs, inputs, points)."""
+def _dynamic_responses(g: Realization, points: list[complex]) -> list[np.ndarray]:
+    """C (zI - A)^-1 B at each of the points."""
     if len(g.a) < _FEW:
+        eye = np.eye(len(g.a))
         try:
-            solved = np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b)
+            # A real point has a real response: half the work of a complex one.
+            return [g.c @ solved((z if z.imag else z.real) * eye - g.a, g.b) for z in points]
         except np.linalg.LinAlgError:  # some point is a pole
             pass
-        else:
-            return (g.c @ solved).transpose(1, 2, 0)
-    return Transfer(g.a, g.b, g.c, np.zeros_like(g.d)).at(points)
+    return list(Transfer(g.a, g.b, g.c, np.zeros_like(g.d)).at(np.array(points)).transpose(2, 0, 1))
 
 
 def times_power(value: float, exponent: int, quantity: str) -> float:
@@ -105,11 +108,16 @@ def times_power(value: float, exponent: int, quantity: str) -> float:
 
 
 def _exponent(m: np.ndarray) -> int:
-    largest = float(np.abs(m).max()) if m.size else 0.0
+    return _exponent_of(float(np.abs(m).max()) if m.size else 0.0)
+
+
+def _exponent_of(largest: float) -> int:
     return max(math.frexp(largest)[1], _SMALLEST) if largest > 0 else _SMALLEST
 
 
 def _times(m: np.ndarray, exponent: int) -> np.ndarray:
     """m 2^exponent, whose factor alone may be beyond the floats."""
+    if abs(exponent) <= -_SMALLEST:
+        return m * math.ldexp(1.0, exponent) if exponent else m
     half = max(exponent, 2 * _SMALLEST) // 2
-    return m * math.ldexp(1.0, half) * math.ldexp(1.0, max(exponent, 2 * _SMALLEST) - half) if exponent else m
+    return m * math.ldexp(1.0, half) * math.ldexp(1.0, max(exponent, 2 * _SMALLEST) - half)

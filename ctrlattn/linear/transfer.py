@@ -47,6 +47,7 @@ class BoundaryTransfer:
     c: np.ndarray
     d: np.ndarray
     continuous: bool
+    balanced: bool = False  # the states are in equal units already, and need not be scaled once more
 
     def at(self, w: np.ndarray) -> np.ndarray:
         """G, (outputs, inputs, m)."""
@@ -85,7 +86,7 @@ class BoundaryTransfer:
         outputs, inputs = self.d.shape
         shapes = (n, n), (inputs, n), (outputs, n)
         columns, b, c = (np.empty((len(centres), *shape)) for shape in shapes)
-        for i, side in enumerate(_hessenberg_sides(self.a, self.b, self.c, centres)):
+        for i, side in enumerate(_hessenberg_sides(self.a, self.b, self.c, centres, self.balanced)):
             columns[i], b[i], c[i] = side
         return Sides(columns, b, c, np.ascontiguousarray(self.d))
 
@@ -105,7 +106,9 @@ class BoundaryTransfer:
 Side = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def _hessenberg_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequence[float]) -> Iterator[Side]:
+def _hessenberg_sides(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequence[float], balanced: bool = False
+) -> Iterator[Side]:
     """(H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read. One
     input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
     zeros."""
@@ -115,7 +118,8 @@ def _hessenberg_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequ
     elif not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
         yield from (((a - z * eye)[::-1, ::-1].T, b[::-1].T, c[:, ::-1]) for z in centres)
     else:
-        a, b, c = _in_equal_units(a, b, c)  # which no multiple of I changes
+        if not balanced:
+            a, b, c = _in_equal_units(a, b, c)  # which no multiple of I changes
         reduced = _single_reduced if b.shape[1] == c.shape[0] == 1 else _several_reduced
         yield from (reduced(a - z * eye, b, c) for z in centres)
 

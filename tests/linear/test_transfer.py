@@ -236,3 +236,15 @@ def test_a_matrix_of_its_own_at_each_point():
     a, b, c, z = rng.normal(size=(5, 3, 3)), rng.normal(size=(3, 2)), rng.normal(size=(4, 3)), np.exp(1j * np.arange(5))
     expected = np.stack([c @ np.linalg.solve(z[k] * np.eye(3) - a[k], b) for k in range(5)], axis=-1)
     assert_allclose(transfer._batched(a, b, c, z), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_system_in_equal_units_is_not_scaled_once_more_and_keeps_its_response(continuous, monkeypatch):
+    rng = np.random.default_rng(7)
+    a = rng.standard_normal((6, 6)) - 4 * np.eye(6) if continuous else 0.2 * rng.standard_normal((6, 6))
+    g = a, rng.standard_normal((6, 1)), rng.standard_normal((1, 6)), np.array([[0.5]])
+    w = np.linspace(0.1, 3.0, 23)
+    expected = boundary_values(*g, w, continuous=continuous)
+    monkeypatch.setattr(transfer, "_in_equal_units", None)  # a call would be an error
+    known = transfer.BoundaryTransfer(*g, continuous, balanced=True)
+    assert_allclose(known.at(w), expected, rtol=1e-12)

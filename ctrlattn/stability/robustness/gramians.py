@@ -206,20 +206,22 @@ def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 0)), np.zeros((0, 0))
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows has an error that is no number, and is refused
         f = series.factor(g.b if series.into is None else series.into @ g.b)
-        correction = _correction(g, series, f)
-        share = _share(correction, f)
+        p = f @ f.conj().T
+        correction = _correction(g, series, p)
+        share = _share(correction, p)
         if _REFINE < share < np.inf:
-            refined = _root_of(f @ f.conj().T + correction)
-            again = _correction(g, series, refined)
-            if _share(again, refined) < share:
-                f, correction, share = refined, again, _share(again, refined)
+            refined = _root_of(p + correction)
+            p = refined @ refined.conj().T
+            again = _correction(g, series, p)
+            if _share(again, p) < share:
+                f, correction, share = refined, again, _share(again, p)
     if not share <= _LOST:
         raise ArithmeticError(_LOST_DIGITS.format("a gramian is", share))
     return f, correction
 
 
-def _share(correction: np.ndarray, f: np.ndarray) -> float:
-    size, error = frobenius(f @ f.conj().T), frobenius(correction)
+def _share(correction: np.ndarray, p: np.ndarray) -> float:
+    size, error = frobenius(p), frobenius(correction)
     if size > 0:
         return error / size
     return np.inf if error > 0 else 0.0
@@ -293,9 +295,8 @@ class _Series:
         return transposed.T
 
 
-def _correction(g: Realization, series: _Series, f: np.ndarray) -> np.ndarray:
-    """E = R + A R A* + ... for the residual R of the equation, in its own time: F F* + E solves it."""
-    p = f @ f.conj().T
+def _correction(g: Realization, series: _Series, p: np.ndarray) -> np.ndarray:
+    """E = R + A R A* + ... for the residual R of the equation of P, in its own time: P + E solves it."""
     half = g.a @ p
     if series.into is None:
         return series.summed(half @ g.a.conj().T - p + g.b @ g.b.conj().T)
@@ -353,8 +354,9 @@ def _compressed(f: np.ndarray) -> np.ndarray:
     n, columns = f.shape
     if columns <= n:
         return f
-    rows = (zgeqrf if np.iscomplexobj(f) else dgeqrf)(f.conj().T)[0]
-    return np.triu(rows[:n]).conj().T
+    if np.iscomplexobj(f):
+        return np.triu(zgeqrf(f.conj().T)[0][:n]).conj().T
+    return np.triu(dgeqrf(f.T)[0][:n]).T
 
 
 def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:

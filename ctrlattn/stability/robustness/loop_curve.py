@@ -45,7 +45,7 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
     scale = state_scaling(loop.a, loop.b, loop.c)
     a, b, c = loop.a * scale / scale[:, None] / unit, loop.b / scale[:, None] / unit, loop.c * scale
     scaled = Realization(a, b, c, loop.d, loop.continuous)
-    return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5]))
+    return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5], balanced=True))
 
 
 def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:

@@ -174,8 +174,9 @@ def crossings(system: Any) -> Crossings:
     loop = siso_loop(system, "crossings")
     curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
     grid = curves.adaptive_grid(curve)
-    frequency, factor, _ = _gains(curve, grid)
-    omega, rotation, delays, _ = _rotations(curve, grid)
+    frequency, factor = _gains(curve, grid)
+    omega, turns, rotation, delays = _rotations(curve, grid)
+    _required(curve, np.concatenate([frequency, omega]), np.concatenate([factor, turns]))
     return Crossings(curve.unit * frequency, factor, curve.unit * omega, rotation, delays / curve.unit)
 
 
@@ -215,8 +216,9 @@ def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
 
 
 def _margins(curve: LoopCurve, grid: Samples) -> Margins:
-    frequency, factors, missed = _gains(curve, grid)
-    omega, rotation, delays, off = _rotations(curve, grid)
+    frequency, factors = _gains(curve, grid)
+    omega, turns, rotation, delays = _rotations(curve, grid)
+    residual = _required(curve, np.concatenate([frequency, omega]), np.concatenate([factors, turns]))
     factor, crossover, reduction = _gain_margins(frequency, factors)
     first = int(np.argmin(np.abs(rotation))) if len(omega) else None
     phase, gain_crossover = (math.inf, math.nan) if first is None else (abs(rotation[first]), omega[first])
@@ -224,17 +226,16 @@ def _margins(curve: LoopCurve, grid: Samples) -> Margins:
     delay = float(np.min(delays, initial=math.inf))
     return Margins(
         True, factor, crossover * curve.unit, reduction, float(phase), float(gain_crossover) * curve.unit,
-        delay / curve.unit, modulus, lowest * curve.unit, max(missed, off),
+        delay / curve.unit, modulus, lowest * curve.unit, residual,
     )  # fmt: skip
 
 
-def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, float]:
-    """(frequency, K = -1/L, residual) wherever L is real and negative, both ends included, ascending in frequency."""
+def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """(frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
     w = distinct(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
     value = _without_noise(curve, w, curve.values(w).real)
     hit = np.isfinite(value) & (value < -1e-300)
-    w, factor = w[hit], -1 / value[hit]
-    return w, factor, _required(_off(curve, w, factor))
+    return w[hit], -1 / value[hit]
 
 
 def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -279,15 +280,15 @@ def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, fl
     return float(above[first]), float(frequency[first]), reduction
 
 
-def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """(frequency, rotation in degrees, delay, residual) wherever |L| = 1, ascending in frequency."""
+def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(frequency, e^{-i phi}, phi in degrees, delay) wherever |L| = 1, ascending in frequency."""
     w = np.sort(curves.unit_circle(curve, grid))
     angle = np.angle(-curve.values(w))
     angle = np.where(angle <= -np.pi, np.pi, angle)  # (-pi, pi]
     turning = w > _TURN * (np.max(w, initial=0.0, where=np.isfinite(w)) if curve.loop.continuous else 1.0)
     with np.errstate(invalid="ignore"):
         delays = np.where(turning, np.mod(angle, 2 * np.pi) / np.where(turning, w, 1.0), math.inf)
-    return w, np.degrees(angle), delays, _required(_off(curve, w, np.exp(-1j * angle)))
+    return w, np.exp(-1j * angle), np.degrees(angle), delays
 
 
 def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -313,8 +314,9 @@ def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
     return response
 
 
-def _required(off: np.ndarray) -> float:
-    residual = float(np.max(off, initial=0.0))
+def _required(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> float:
+    """The largest `_off`, or ArithmeticError where one is no matter of rounding."""
+    residual = float(np.max(_off(curve, w, factor), initial=0.0))
     if residual > _RESIDUAL:
         raise ArithmeticError(
             f"margins: a scaled loop misses a pole on the boundary by {residual:.1g}, since rounding of its matrices "

@@ -200,7 +200,7 @@ def largest_gain(g: Realization, frequency: float) -> float:
 def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
     """Up from the best of a grid, until no eigenvalue problem shows a higher point."""
     _require_resolved(g, poles)
-    response = BoundaryTransfer(*g[:4], g.continuous)
+    response = BoundaryTransfer(*g[:4], g.continuous, balanced=True)
     grid = pole_grid(g, poles)
     value, frequency = highest_point(response, distinct(np.abs(grid) if g.real() else grid))
     if value == 0.0:  # at more points than a transfer function that is not zero has zeros
