@@ -26,6 +26,8 @@ def on_first_use(
 ) -> tuple[list[str], Callable[[str], Any], Callable[[], list[str]]]:
     """`__all__`, `__getattr__` and `__dir__` of a room; `homes` has the names of each of its modules, between spaces.
 
+    A module of another room has its whole name.
+
     >>> _, get, _ = on_first_use("ctrlattn", {"errors": "InputError InputTypeError"})
     >>> get("InputError").__name__
     'InputError'
@@ -35,7 +37,9 @@ def on_first_use(
 
     def get(name: str) -> Any:
         if name in home:
-            return getattr(import_module(f"{room}.{home[name]}"), name)
+            module = home[name]
+            whole = module if module.startswith("ctrlattn.") else f"{room}.{module}"
+            return getattr(import_module(whole), name)
         raise AttributeError(f"module {room!r} has no attribute {name!r}")
 
     return names, get, lambda: names

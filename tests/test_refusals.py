@@ -197,6 +197,29 @@ loop {sources}/decoder --layers 7:9 --text {sources}/long.txt
 loop {sources}/decoder --layers 0:2 --passes 0 --text {sources}/long.txt
 report --checkpoint {sources}/images --text abc
 simulate prediction-error --tokens 1000000000
+train digits --width 32
+train digits --width 3000000
+train digits --depth 1000000000
+train digits --patch 3
+train digits --norm leyer
+train digits --rate nan
+train digits --limit -1
+train digits --seeds 1 --data {sources}
+train digts
+train --data {sources}/decoder --image 30
+"""
+
+
+# Judged by the number of tokens: transformers is imported for its tokenizers, which need no torch.
+WITH_TOKENIZER = """
+analyze {sources}/decoder --text a
+analyze {sources}/decoder --text abc --tokens 1
+analyze {sources}/encoder --text {sources}/long.txt
+report --checkpoint {sources}/encoder --text {sources}/long.txt
+observe {sources}/decoder --text {sources}/short.txt --layer 0
+drop {sources}/decoder --text {sources}/long.txt --attention 1 --tokens 100 --window 64
+drop {sources}/decoder --text {sources}/long.txt --attention 1 --held-out abc --window 8
+loop {sources}/decoder --layers 0:2 --text {sources}/short.txt
 """
 
 
@@ -219,8 +242,9 @@ def damaged(sources):
     return sources
 
 
-def test_what_needs_no_network_module_is_told_without_torch(damaged, tmp_path):
-    commands = WITHOUT_TORCH.format(sources=damaged).strip().splitlines()
+@pytest.mark.parametrize(("told", "loaded"), [(WITHOUT_TORCH, []), (WITH_TOKENIZER, ["transformers"])])
+def test_what_needs_no_network_module_is_told_without_torch(told, loaded, damaged, tmp_path):
+    commands = told.format(sources=damaged).strip().splitlines()
     code = (
         "import json, sys\n"
         "from typer.testing import CliRunner\n"
@@ -234,7 +258,7 @@ def test_what_needs_no_network_module_is_told_without_torch(damaged, tmp_path):
         [sys.executable, "-c", code, json.dumps(commands)], capture_output=True, text=True, check=True, cwd=tmp_path,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [[command, 2, 1, []] for command in commands]
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [[command, 2, 1, loaded] for command in commands]
 
 
 def test_a_missing_library_says_what_to_install(sources, tmp_path, absent):

@@ -111,6 +111,7 @@ def _open(description: Any, on_disk: bool, running: dict[str, str]) -> tuple[Any
     from ctrlattn.checkpoints.network.content import on_disk_with_content
 
     if on_disk:
+        _ = description.loaded_tokenizer  # what is wrong with the configuration is told before the line
         say(f"reading {description.source} layer by layer")
         return on_disk_with_content(description)
     dtype = running.get("dtype", "float32")

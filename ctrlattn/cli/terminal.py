@@ -198,10 +198,11 @@ def load_checkpoint(description: Any, **options: Any) -> Any:
     """checkpoints.load of what was described, after a line on stderr."""
     from ctrlattn import checkpoints
 
+    tokenizer = description.loaded_tokenizer  # what is wrong with the configuration is told before the line
     say(f"loading {description.source}")
     return checkpoints.load(
         description.source,
-        tokenizer=description.tokenizer,
+        tokenizer=tokenizer,
         allow_download=description.allow_download,
         **options,
     )
@@ -211,6 +212,7 @@ def load_with_content(description: Any, **options: Any) -> tuple[Any, str]:
     """What was described, loaded, and the digest of all that was read for it; after a line on stderr."""
     from ctrlattn.checkpoints.network import content
 
+    _ = description.loaded_tokenizer  # as above
     say(f"loading {description.source}")
     return content.load_with_content(description, **options)
 

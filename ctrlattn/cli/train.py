@@ -138,6 +138,13 @@ def train(
         if plan is not None and (configs or law or seeds or first or settings):
             raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
+        from ctrlattn.nn.experiment.settings import SIZES, require_data, require_fit, require_settings, settings_of
+
+        if plan is None:  # before torch is imported
+            require_data(str(source))
+            require_settings(settings)
+            require_fit(str(source), settings_of(str(source), settings))
+
         from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.nn.experiment import plan as plans
 
@@ -155,7 +162,7 @@ def train(
         from ctrlattn.plots import save
         from ctrlattn.plots.training import compared
 
-        shipped = chosen.data in plans.SIZES
+        shipped = chosen.data in SIZES
         where = device or ("cpu" if shipped else None)
         workers = workers or (2 if shipped else 1)
         result = comparison.compare(chosen, out, show_progress, workers=workers, device=where)

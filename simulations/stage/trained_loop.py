@@ -19,7 +19,8 @@ from ctrlattn.linear import jacobian_operator
 from ctrlattn.nn.experiment.data import load
 from ctrlattn.nn.experiment.measures import attention_matrices
 from ctrlattn.nn.experiment.resume import resumed
-from ctrlattn.nn.experiment.training import RunSettings, build
+from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.training import build
 from ctrlattn.nn.modules.attention import DepthState, control_values
 from ctrlattn.stability import spectral_radius
 from stage.statistics import interval

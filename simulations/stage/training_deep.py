@@ -6,7 +6,7 @@ training_page.py uses it. New seeds and settings are added to the stored ones.
 from pathlib import Path
 from textwrap import fill
 
-from ctrlattn.nn.experiment.training import RunSettings
+from ctrlattn.nn.experiment.settings import RunSettings
 from stage.page_file import read_json, write_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "train_deep.json"

@@ -2,7 +2,7 @@
 
 from textwrap import fill
 
-from ctrlattn.nn.experiment.plan import DIRECTORY
+from ctrlattn.nn.experiment.settings import DIRECTORY
 
 SCALE = """## At your scale
 

@@ -15,7 +15,8 @@ from ctrlattn.nn.experiment.data import load
 from ctrlattn.nn.experiment.measures import attention_matrices, over_depth
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.scores import loss_of
-from ctrlattn.nn.experiment.training import RunSettings, fit
+from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.training import fit
 from ctrlattn.nn.modules.gains import Actuator
 from ctrlattn.nn.modules.vit import ControlledViT
 from ctrlattn.stability import spectral_radius

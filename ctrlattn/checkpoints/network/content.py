@@ -31,7 +31,7 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
     InputError
         As `load`; a file was changed while it was loaded.
     """
-    given = {"tokenizer": description.tokenizer, "allow_download": description.allow_download, **options}
+    given = {"tokenizer": description.loaded_tokenizer, "allow_download": description.allow_download, **options}
     files = files_of(description)
     if files is None:
         checkpoint = load(description.source, **given)

@@ -17,6 +17,7 @@ from ctrlattn.checkpoints.network.families import FAMILIES, KEY, Family, is_para
 from ctrlattn.checkpoints.network.foreign import NO_NETWORK, foreign, foreign_tokenizer
 from ctrlattn.checkpoints.network.headers import GGUFHeader, gguf_header, weight_shapes
 from ctrlattn.checkpoints.network.plain_config import PlainConfig, plain_config
+from ctrlattn.checkpoints.network.plain_tokenizer import plain_tokenizer
 from ctrlattn.errors import InputError, require_installed
 from ctrlattn.parsing import read_json
 
@@ -170,9 +171,37 @@ class Description:
 
     @cached_property
     def tokenizer(self) -> Any | None:
-        """The tokenizer beside the weights; None for images, and where there is none."""
+        """The tokenizer beside the weights, by which texts are judged; None for images, and where there is none.
+
+        It is made without torch where that makes the same one, and is that of `loaded_tokenizer` elsewhere.
+        """
         if not self.has_tokenizer:
             return None
+        plain = None
+        if self.gguf is None:
+            plain = plain_tokenizer(self.name, Path(self.folder), **where(allow_download=self.allow_download))
+        return self.loaded_tokenizer if plain is None else plain
+
+    @cached_property
+    def loaded_tokenizer(self) -> Any | None:
+        """The tokenizer that goes with the loaded network, as AutoTokenizer makes it.
+
+        Raises
+        ------
+        InputError
+            It cannot be read; it is of another class than the one by which texts were judged.
+        """
+        if not self.has_tokenizer:
+            return None
+        made, judged = self._auto_tokenizer(), self.__dict__.get("tokenizer")
+        if judged is not None and type(judged) is not type(made):
+            raise InputError(
+                f"{self.source}: its tokenizer_config.json names {type(judged).__name__}, and the installed "
+                f"transformers takes {type(made).__name__}: name that one there"
+            )
+        return made
+
+    def _auto_tokenizer(self) -> Any:
         _ = self.config  # what is wrong with it is told before what is wrong with the tokenizer
         import transformers
 

@@ -108,7 +108,7 @@ def load(
         return _moved(_given(changed, family, inputs), place)
     model = _from_pretrained(description, allow_download, _DTYPES[dtype], attention)
     name = description.name if description.gguf is None else f"{description.name}/{description.gguf}"
-    network = _known(model, tokenizer or description.tokenizer, family, name, inputs)
+    network = _known(model, tokenizer or description.loaded_tokenizer, family, name, inputs)
     return _moved(replace(network, stored=getattr(description.config, "dtype", None)), place)
 
 

@@ -93,7 +93,7 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
     layers = _layers(description, model) if row is None else row.layers_of(model)
     _attach(model, layers, store, _Unchanged(files_read(description)))
     family = row or Traced(description.model_type, proved(model.eval()))
-    return Checkpoint(model.eval(), tokenizer or description.tokenizer, family, description.name)
+    return Checkpoint(model.eval(), tokenizer or description.loaded_tokenizer, family, description.name)
 
 
 def files_read(description: Description) -> tuple[Path, ...]:

@@ -18,8 +18,9 @@ from ctrlattn.files import atomic, output_directory
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.plan import Plan, data_of
 from ctrlattn.nn.experiment.resume import resumed
+from ctrlattn.nn.experiment.settings import RunSettings
 from ctrlattn.nn.experiment.summary import summarise
-from ctrlattn.nn.experiment.training import RunSettings, build
+from ctrlattn.nn.experiment.training import build
 from ctrlattn.processes import end_with_parent, no_interrupts
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready

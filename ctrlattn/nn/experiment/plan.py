@@ -1,38 +1,33 @@
 """plan = arms x seeds, settings, and tests fixed beforehand: the plan of a trained comparison, also as a TOML file."""
 
-import math
-from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ctrlattn.capacity import require_memory
-from ctrlattn.errors import InputError, did_you_mean, require_whole
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.files import utf8
 from ctrlattn.nn.experiment.arms import options_of
 from ctrlattn.nn.experiment.data import Data, Part, load
 from ctrlattn.nn.experiment.image_folders import folder
-from ctrlattn.nn.experiment.training import RunSettings, build
+from ctrlattn.nn.experiment.settings import (
+    SHAPES,
+    SIZES,
+    RunSettings,
+    require_data,
+    require_fit,
+    require_keys,
+    require_number,
+    require_settings,
+    settings_of,
+)
+from ctrlattn.nn.experiment.training import build
 from ctrlattn.parsing import parse_toml
 
 _LARGEST_SEED = 2**63 - 1  # of a whole number in TOML; torch's generators take a little more
 
 ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
-SIZES: dict[str, dict[str, Any]] = {
-    "digits": {},
-    "mnist5k": {"patch": 4, "epochs": 8},
-    "text": {"epochs": 4, "batch": 32},
-}
-
-SHAPES = {"digits": (1, 8), "mnist5k": (1, 28)}  # channels and side of an image
-
-# Sizes for a directory of images are those of DeiT-tiny on ImageNet. The rate is 5e-4 for 512 images, as in DeiT.
-DIRECTORY: dict[str, Any] = {
-    "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
-    "initial": "deit", "drop_path": 0.1,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,7 +71,7 @@ class Plan:
     def settings_of(self, arm: str, seed: int) -> RunSettings:
         """The settings of one run; those of the data set hold where the plan gives none."""
         own = {"rate": self.rates[arm]} if arm in self.rates else {}
-        return RunSettings(arm=arm, seed=seed, **{**SIZES.get(self.data, DIRECTORY), **self.settings, **own})
+        return settings_of(self.data, {**self.settings, **own}, arm, seed)
 
 
 def plan_of(data: str, **changes: Any) -> Plan:
@@ -94,10 +89,7 @@ def plan_of(data: str, **changes: Any) -> Plan:
     ...
     ctrlattn.InputError: unknown arm 'softmx': did you mean 'softmax'?
     """
-    if data not in SIZES and not Path(data).is_dir():
-        near = did_you_mean(data, SIZES)
-        more = "" if near.endswith("?") else ", and a directory of images"
-        raise InputError(f"unknown data {data!r}: {near}{more}")
+    require_data(data)
     plan = Plan(data, **changes)
     for name in ("arms", "seeds"):
         if not isinstance(getattr(plan, name), tuple | list):
@@ -116,11 +108,11 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise InputError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
     if plan.correction != "holm":
         raise InputError(f'correction must be "holm", got {plan.correction!r}')
-    _require_number("alpha", plan.alpha)
-    _require_settings(plan.settings)
-    _require_keys("rates", plan.rates, plan.arms)
+    require_number("alpha", plan.alpha)
+    require_settings(plan.settings)
+    require_keys("rates", plan.rates, plan.arms)
     for arm, rate in plan.rates.items():
-        _require_number(f"rates: {arm}", rate)
+        require_number(f"rates: {arm}", rate)
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
             raise InputError(
@@ -157,7 +149,7 @@ def read_plan(path: Path, data: str | None = None) -> Plan:
 
 def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     """The plan of a parsed file."""
-    _require_keys("plan", table, {f.name for f in fields(Plan)})
+    require_keys("plan", table, {f.name for f in fields(Plan)})
     named = table.pop("data", data)
     if named is None:
         raise InputError(f"data must say what to train on: {', '.join(SIZES)} or a directory of images")
@@ -165,7 +157,7 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
         raise InputError(f"this is not a plan for {data}")
     tests = table.pop("tests", [])
     for k, test in enumerate(tests):
-        _require_keys(f"tests[{k}]", test, {f.name for f in fields(Claim)})
+        require_keys(f"tests[{k}]", test, {f.name for f in fields(Claim)})
         missing = [f.name for f in fields(Claim) if f.default is MISSING and f.name not in test]
         if missing:
             raise InputError(f"tests[{k}] lacks {' and '.join(missing)}")
@@ -189,10 +181,8 @@ def require_sizes(plan: Plan) -> None:
     """
     for arm in plan.arms:
         settings = plan.settings_of(arm, plan.seeds[0])
+        require_fit(plan.data, settings)
         channels, side = SHAPES.get(plan.data, (3, settings.image))
-        weights = settings.depth * (4 + 2 * settings.ratio) * settings.dim**2
-        # Weights, gradients and the two moments of AdamW, in float32.
-        require_memory(16 * weights, f"{settings.depth} layers of {settings.dim} features")
         with torch.device("meta"):
             inputs = (
                 torch.zeros(1, 2, dtype=torch.long) if plan.data == "text" else torch.zeros(1, channels, side, side)
@@ -204,32 +194,3 @@ def require_sizes(plan: Plan) -> None:
 def data_of(plan: Plan) -> Data:
     """The data set that a plan names."""
     return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)
-
-
-def _require_settings(settings: Any) -> None:
-    """Raise InputError unless each is a setting of a run, has the right type, and is positive where it is a number."""
-    defaults = {f.name: f.default for f in fields(RunSettings) if f.name not in ("arm", "seed")}
-    _require_keys("settings", settings, defaults)
-    for name, value in settings.items():
-        kind = type(defaults[name])
-        if kind is float:
-            _require_number(f"settings: {name}", value, least=0.0 if name == "drop_path" else None)
-        elif kind is int:
-            require_whole(f"settings: {name}", value)
-        elif type(value) is not kind:
-            words = {bool: "true or false", str: "a word"}
-            raise InputError(f"settings: {name} must be {words[kind]}, got {value!r}")
-
-
-def _require_number(name: str, value: Any, *, least: float | None = None) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (0 < value < math.inf or value == least):
-        raise InputError(f"{name} must be positive and finite, got {value!r}")
-
-
-def _require_keys(where: str, table: Any, known: Collection[str]) -> None:
-    if not isinstance(table, Mapping):
-        raise InputError(f"{where} must be a table of names and values, got {table!r}")
-    for name in table:
-        if name not in known:
-            raise InputError(f"{where} has no {name!r}: {did_you_mean(name, sorted(known))}")

@@ -14,7 +14,8 @@ from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
-from ctrlattn.nn.experiment.training import RunSettings, train
+from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.training import train
 from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,39 +15,13 @@ from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED, controller_report, optio
 from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
 from ctrlattn.nn.experiment.scores import loss_of, mean_loss, score
+from ctrlattn.nn.experiment.settings import RunSettings
 from ctrlattn.nn.modules.lm import ControlledLM
 from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.vit import ControlledViT
 from ctrlattn.progress import Progress, silent
 
 WATCHED = 128  # inputs on which signals are measured over depth
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Everything but the data that decides one run.
-
-    >>> RunSettings("softmax", 0).depth
-    8
-    """
-
-    arm: str
-    seed: int
-    epochs: int = 20
-    depth: int = 8
-    dim: int = 48
-    heads: int = 3
-    ratio: int = 2  # width of the MLP divided by dim
-    patch: int = 2
-    norm: str = "layer"
-    depth_scaled: bool = False
-    initial: str = "fan-in"  # deviation of the initial weights: "fan-in" is 1/sqrt(dim), "deit" is 0.02
-    batch: int = 64
-    rate: float = 3e-3
-    decay: float = 0.05
-    drop_path: float = 0.0  # stochastic depth of the last layer
-    limit: float = 1.0  # largest |u| of an arm that saturates; before training, values have deviation 1
-    image: int = 224  # side in pixels to which images of a directory are scaled; other images keep their size
 
 
 class Fit(NamedTuple):

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.relatives import Mixing
+from ctrlattn.nn.modules.sizes import require_heads
 from ctrlattn.tracking import Tracking, TrackingState
 from ctrlattn.values import short
 
@@ -87,8 +88,8 @@ class ControlledAttention(torch.nn.Module):
         mixing: Any = None,
     ) -> None:
         super().__init__()
+        require_heads(dim, heads, kv_heads)
         kv_heads = heads if kv_heads is None else kv_heads
-        _require_heads(dim, heads, kv_heads)
         self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
         self.causal, self.dropout = causal, dropout
         self.mixing: Mixing | None = mixing
@@ -245,12 +246,3 @@ def control_values(
         return None, depth_state._replace(acting=True)
     _, u, following = tracking.step(v, depth_state)
     return (u if depth_state.acting else None), following
-
-
-def _require_heads(dim: int, heads: int, kv_heads: int) -> None:
-    for name, size in (("dim", dim), ("heads", heads), ("kv_heads", kv_heads)):
-        require_whole(name, size)
-    if dim % heads:
-        raise InputError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
-    if heads % kv_heads:
-        raise InputError(f"heads must be a multiple of kv_heads: {heads} query heads, {kv_heads} of keys and values")

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 import torch
 
 from ctrlattn.arrays import require_number
-from ctrlattn.errors import InputError, did_you_mean
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.nn.modules.attention import ControlledAttention, DepthState, Past
+from ctrlattn.nn.modules.sizes import Norm, require_norm
 
-Norm = Literal["layer", "rms", "none"]
 Placement = Literal["pre", "post"]
 
 _NORMS: dict[str, Any] = {
@@ -119,10 +119,7 @@ class Block(torch.nn.Module):
         **attention: Any,
     ) -> None:
         super().__init__()
-        if norm not in get_args(Norm):
-            raise InputError(
-                f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}: {did_you_mean(norm, get_args(Norm))}"
-            )
+        require_norm(norm)
         if placement not in get_args(Placement):
             raise InputError(f'placement must be "pre" or "post", got {placement!r}')
         if parallel and placement == "post":

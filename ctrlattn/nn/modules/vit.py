@@ -7,6 +7,7 @@ import torch
 
 from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.network import Network, require_sizes, stack
+from ctrlattn.nn.modules.sizes import require_patches
 
 
 class PatchEmbedding(torch.nn.Module):
@@ -86,8 +87,7 @@ class ControlledViT(Network):
     ) -> None:
         super().__init__()
         require_sizes(image=image, patch=patch, channels=channels, classes=classes, dim=dim, heads=heads)
-        if image % patch:
-            raise InputError(f"image must be a multiple of patch: {image} and {patch} pixels")
+        require_patches(image, patch)
         self.patch_embed = PatchEmbedding(image, patch, channels, dim)
         self.cls_token = torch.nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = torch.nn.Parameter(torch.zeros(1, (image // patch) ** 2 + 1, dim))

@@ -27,7 +27,7 @@ def corners():
 @pytest.fixture
 def settings():
     """Makes the settings of one short run."""
-    from ctrlattn.nn.experiment.training import RunSettings
+    from ctrlattn.nn.experiment.settings import RunSettings
 
     return lambda arm="softmax", seed=0, **changes: RunSettings(arm, seed, **{**SMALL, **changes})
 

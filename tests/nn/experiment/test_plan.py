@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn.errors import InputError  # noqa: E402
 from ctrlattn.nn.experiment.plan import plan_of, read_plan  # noqa: E402
-from ctrlattn.nn.experiment.training import RunSettings  # noqa: E402
+from ctrlattn.nn.experiment.settings import RunSettings  # noqa: E402
 
 PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
 

@@ -11,7 +11,8 @@ from ctrlattn.nn.experiment import scores  # noqa: E402
 from ctrlattn.nn.experiment.arms import options_of  # noqa: E402
 from ctrlattn.nn.experiment.data import characters, load  # noqa: E402
 from ctrlattn.nn.experiment.scores import score  # noqa: E402
-from ctrlattn.nn.experiment.training import RunSettings, build, train  # noqa: E402
+from ctrlattn.nn.experiment.settings import RunSettings  # noqa: E402
+from ctrlattn.nn.experiment.training import build, train  # noqa: E402
 
 
 def test_text_is_scored_by_its_perplexity(settings):

@@ -181,7 +181,8 @@ def test_a_cache_and_padding_are_the_full_forward(name):
 
 def test_arms_of_one_seed_begin_with_the_same_weights():
     from ctrlattn.nn.experiment.data import images
-    from ctrlattn.nn.experiment.training import RunSettings, build
+    from ctrlattn.nn.experiment.settings import RunSettings
+    from ctrlattn.nn.experiment.training import build
 
     data = images("black", np.zeros((3, 8, 8)), np.array([0, 1, 1]), train=1, valid=1)
     plain = build(RunSettings("softmax", 5, depth=2, dim=12), data).state_dict()
