@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.forms import Atom, Form, Part, joined
 from ctrlattn.checkpoints.trace.norms import forgets_size
 from ctrlattn.checkpoints.trace.rules import RULES, Operation, several
 
@@ -154,13 +154,17 @@ class Follower(TorchDispatchMode):
         if whole.numel() == t.numel():
             self.put(whole, form.through(lambda p: p.reshape(whole.shape)))
             return
+
+        def put_in(pieces: Sequence[torch.Tensor]) -> torch.Tensor:
+            changed = pieces[0].expand(whole.shape).clone()
+            view = changed.as_strided(t.shape, t.stride(), t.storage_offset() - whole.storage_offset())
+            view.copy_(pieces[1])
+            return changed
+
         parts = Form()
         for atom in {**before, **form}:
-            value = before[atom].value.expand(whole.shape).clone() if atom in before else torch.zeros_like(whole)
-            view = value.as_strided(t.shape, t.stride(), t.storage_offset() - whole.storage_offset())
-            view.copy_(form[atom].value if atom in form else torch.zeros_like(t))
-            there = [f[atom] for f in (before, form) if atom in f]
-            parts[atom] = Part(value, any(p.by_text for p in there), max(p.rounding for p in there))
+            pair = [f[atom] if atom in f else Part(torch.zeros_like(s)) for f, s in ((before, whole), (form, t))]
+            parts[atom] = joined(pair, put_in)
         self.put(whole, parts)
 
 

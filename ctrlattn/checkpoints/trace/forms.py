@@ -1,11 +1,13 @@
 """t = sum_k p_k, p_k a linear image of atom k: the parts of a tensor, and how linear operations move them.
 
-An atom is the stream of a layer, a norm of it, what a module returned, what an operation made, or a constant.
+An atom is the stream of a layer, a norm of it, what a module returned, what an operation made, or a constant. Where it
+is zero it does not show its factor, as the output of experts without weights: a probe without zeros takes the same way.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -49,13 +51,47 @@ class Atom:
         """Whether the stream goes on in it."""
         return self.role in ("stream", "norm")
 
+    @cached_property
+    def probe(self) -> torch.Tensor | None:
+        """The value with 1 in the place of what is zero, or would lose digits by underflow; None where nothing is.
+
+        >>> Atom("module", "mlp", torch.tensor([2.0, 0.0])).probe
+        tensor([2., 1.])
+        """
+        if not self.value.is_floating_point():
+            return None
+        bounds = torch.finfo(self.value.dtype)
+        small = self.value.abs() < bounds.tiny / bounds.eps
+        return torch.where(small, torch.ones((), dtype=self.value.dtype), self.value) if bool(small.any()) else None
+
 
 class Part(NamedTuple):
-    """p_k, whether a factor between it and its atom depends on the text, and the coarsest rounding on the way."""
+    """p_k, whether a factor between it and its atom depends on the text, the coarsest rounding on the way, a probe."""
 
     value: torch.Tensor
     by_text: bool = False
     rounding: float = 0.0
+    probe: torch.Tensor | None = None
+
+    @property
+    def shown(self) -> torch.Tensor:
+        """What shows the factor: the image of the atom's probe, or of the atom where it has no zeros."""
+        return self.value if self.probe is None else self.probe
+
+    def through(self, f: Callable[[torch.Tensor], torch.Tensor]) -> "Part":
+        """The part of f(t), f linear."""
+        return self._replace(value=f(self.value), probe=None if self.probe is None else f(self.probe))
+
+
+def joined(parts: Sequence[Part], f: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> Part:
+    """One part of several of the same atom: f, linear in all of them at once, of their values and of their probes."""
+    probed = any(part.probe is not None for part in parts)
+    return Part(
+        f([part.value for part in parts]),
+        any(part.by_text for part in parts),
+        max(part.rounding for part in parts),
+        f([part.shown for part in parts]) if probed else None,
+    )
 
 
 class Form(dict[Atom, Part]):
@@ -72,13 +108,11 @@ class Form(dict[Atom, Part]):
     @classmethod
     def of(cls, atom: Atom) -> "Form":
         """The tensor that is the atom."""
-        return cls({atom: Part(atom.value)})
+        return cls({atom: Part(atom.value, probe=atom.probe)})
 
     def through(self, f: Callable[[torch.Tensor], torch.Tensor], by_text: bool = False) -> "Form":
         """The parts of f(t), f linear."""
-        return Form(
-            {a: part._replace(value=f(part.value), by_text=part.by_text or by_text) for a, part in self.items()}
-        )
+        return Form({a: part.through(f)._replace(by_text=part.by_text or by_text) for a, part in self.items()})
 
     def rounded(self, eps: float) -> "Form":
         """The same after a conversion to a type that rounds by eps."""
@@ -89,7 +123,7 @@ class Form(dict[Atom, Part]):
         size = tuple(shape)
         form = self.through(lambda p: p.expand(size))
         for atom, part in other.through(lambda p: p.expand(size)).items():
-            form[atom] = part if atom not in form else _sum(form[atom], part)
+            form[atom] = part if atom not in form else joined((form[atom], part), lambda both: both[0] + both[1])
         return form
 
     def total(self) -> torch.Tensor:
@@ -124,7 +158,3 @@ def inf_for_nan(error: float) -> float:
     (inf, 0.5)
     """
     return math.inf if math.isnan(error) else error
-
-
-def _sum(a: Part, b: Part) -> Part:
-    return Part(a.value + b.value, a.by_text or b.by_text, max(a.rounding, b.rounding))

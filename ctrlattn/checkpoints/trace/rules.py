@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.forms import Atom, Form, Part
+from ctrlattn.checkpoints.trace.forms import Atom, Form, Part, joined
 
 MOST_ATOMS = 64  # of one tensor: a concatenation of more is an atom of its own
 
@@ -196,8 +196,11 @@ def _split(op: Operation) -> list[Form | None] | None:
     form = op.first
     if form is None:
         return None
-    pieces = {atom: op.function(part.value, *op.args[1:], **op.kwargs) for atom, part in form.items()}
-    return [Form({a: part._replace(value=pieces[a][i]) for a, part in form.items()}) for i in range(len(op.out))]
+
+    def piece(i: int) -> Form:
+        return form.through(lambda p: op.function(p, *op.args[1:], **op.kwargs)[i])
+
+    return [piece(i) for i in range(len(op.out))]
 
 
 @_rule("cat", "stack")
@@ -208,15 +211,17 @@ def _joined(op: Operation) -> Form | None:
     atoms = dict.fromkeys(atom for form in forms if form is not None for atom in form)
     if len(atoms) > MOST_ATOMS:
         return None
-    joined = Form()
+    whole = Form()
     for atom in atoms:
-        parts = [None if form is None else form.get(atom) for form in forms]
-        pairs = zip(parts, tensors, strict=True)
-        values = [torch.zeros_like(t) if part is None else part.value.expand(t.shape) for part, t in pairs]
-        there = [part for part in parts if part is not None]
-        whole = op.function(values, *op.args[1:], **op.kwargs)
-        joined[atom] = Part(whole, any(p.by_text for p in there), max(p.rounding for p in there))
-    return joined
+        pairs = zip([Form() if form is None else form for form in forms], tensors, strict=True)
+        parts = [form[atom] if atom in form else Part(torch.zeros_like(t)) for form, t in pairs]
+        whole[atom] = joined(
+            parts,
+            lambda pieces: op.function(
+                [p.expand(t.shape) for p, t in zip(pieces, tensors, strict=True)], *op.args[1:], **op.kwargs
+            ),
+        )
+    return whole
 
 
 @_rule("masked_fill")

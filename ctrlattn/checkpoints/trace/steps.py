@@ -121,9 +121,9 @@ def coefficient(atom: Atom, part: Part) -> Coefficient:
     >>> coefficient(atom, Part(torch.tensor([1.0, 3.0]) * atom.value)).value.tolist()
     [1.0, 3.0]
     """
-    a, p = atom.value.double(), part.value.double()
     if atom.role == "constant":
-        return _constant(p)
+        return _constant(part.value.double())
+    a, p = (atom.value if part.probe is None or atom.probe is None else atom.probe).double(), part.shown.double()
     if in_one_row(a, p):
         a = a.reshape(p.shape)
     if part.by_text or a.shape != p.shape:
