@@ -114,3 +114,32 @@ def test_the_section_says_whether_the_runs_exist(stage, tmp_path):
     assert "6 of the 30 seeds were run" in text
     assert text.index("Similarity of tokens") > text.index("Against the mean of the softmax runs")
     assert text.count("| above P |") == 4
+
+
+def test_what_was_not_asked_is_counted(stage, tmp_path):
+    """P ahead of PI by .1 in each of 30 seeds: four intervals lie below 0, and hold by Holm over the twelve tests."""
+    result = result_of(stage, tmp_path, -0.1)
+    assert stage.other_way(result) == (4, 4, 12)
+    assert stage.other_way(result_of(stage, tmp_path, 0.1))[:2] == (0, 0)
+
+
+def test_an_effect_is_excluded_where_it_lies_above_the_interval(stage, tmp_path):
+    result = result_of(stage, tmp_path, 0.0)
+    p, pid = (result["arms"][arm]["fgsm_16"]["values"] for arm in (result["plan"]["against"], "pidformer-printed"))
+    assert "fgsm_16" in stage.excluded(result)  # published +.0488, and both arms scatter by .01
+    result["arms"]["pidformer-printed"]["fgsm_16"]["values"] = [value + 0.06 for value in pid]
+    assert "fgsm_16" not in stage.excluded(result)
+    assert np.mean(p) == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_gain_at_one_rate_stands_beside_that_at_a_rate_for_each(stage, tmp_path):
+    """PID lies .3 above softmax and .3 below softmax-again in the result: 0 beside their mean."""
+    result = result_of(stage, tmp_path, 0.0)
+    said = stage.looked_at_afterwards(result)[-1]
+    before, after = said.split("With a rate for each arm")
+    assert "fgsm_16 0.052 [0.025, 0.078]" in before
+    pid, one, other = (
+        np.array(result["arms"][arm]["pgd_8"]["values"]) for arm in ("pidformer-printed", "softmax", "softmax-again")
+    )
+    d = pid - (one + other) / 2
+    assert float(after.partition("pgd_8 ")[2].split()[0]) == pytest.approx(d.mean(), rel=1e-3)
