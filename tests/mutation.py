@@ -63,6 +63,8 @@ EQUIVALENT = {
     (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
      "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
         "Farther from the border the norm of A proves K > 1 as well.",
+    ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
+     "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",
      "value[0] + (c << bits)  ->  value[0] - (c << bits)"): "The sign of q cancels in q/q'.",
     ("stability/nonnormal/pseudospectrum.py",

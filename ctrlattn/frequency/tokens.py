@@ -121,8 +121,9 @@ def participation_rank(x: Array) -> Array:
     """
     xp = _real_namespace(x, "participation_rank")
     require_tokens(x)
-    # Both sums are traces of the Gram matrix: no singular value decomposition is needed.
-    gram = x @ x.swapaxes(-1, -2) if x.shape[-2] <= x.shape[-1] else x.swapaxes(-1, -2) @ x
+    # Both sums are traces of a Gram matrix, the smaller one: no singular value decomposition is needed.
+    n, d = x.shape[-2:]
+    gram = x @ x.swapaxes(-1, -2) if n <= d else x.swapaxes(-1, -2) @ x
     fourth = xp.sum(gram * gram, (-2, -1))
     square = xp.sum(x * x, (-2, -1))
     zero = fourth == 0

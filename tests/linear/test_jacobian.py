@@ -20,7 +20,7 @@ from ctrlattn import (
     rms_norm,
     simulate,
 )
-from ctrlattn.linear.jacobian import jacobian_products
+from ctrlattn.linear.jacobian import _adjoint, jacobian_products
 
 X = np.random.default_rng(0).standard_normal((6, 3))
 MEMORY = AssociativeMemory(np.eye(3), np.arange(9.0).reshape(3, 3), temperature=0.7)
@@ -166,3 +166,12 @@ def test_products_of_degenerate_maps(f):
     x = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(f, x).numpy()
     assert_allclose(jacobian_products(f, x)(np.eye(3)), expected, atol=1e-15)
+
+
+def test_only_a_graph_that_can_be_derived_twice_gives_products_at_once():
+    """J' w is linear in w: its graph leads back to w, and there is none for a constant."""
+    x = torch.linspace(0.1, 1, 4, dtype=torch.float64)
+    pulled, w = _adjoint(lambda v: v**3, x.clone())
+    (back,) = torch.autograd.grad(pulled, w, torch.ones_like(pulled))
+    assert_allclose(back, 3 * x**2, rtol=1e-14)
+    assert _adjoint(lambda v: 0 * v.detach(), x.clone())[0] is None

@@ -261,6 +261,26 @@ def test_entries_of_any_size_give_numbers_or_refusals(tiny, continuous):
         hankel_singular_values((a, given[1] * 1e100, given[2] * 1e20, [[0.0]]), continuous=continuous)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_gramian_beyond_the_largest_float_is_refused_and_the_largest_below_it_is_a_number(continuous):
+    """A chain of two states with gains k and b is the chain with unit gains in the units k b and b."""
+    pole = -0.5 if continuous else 0.5
+
+    def chain(k, b):
+        return [[pole, k], [0.0, pole]], [[0.0], [b]], [[1.0, 0.0]], [[0.0]]
+
+    unit = controllability_gramian(chain(1.0, 1.0), continuous=continuous)
+    scale = np.diag([1e150, 1e50])
+    assert_allclose(
+        controllability_gramian(chain(1e100, 1e50), continuous=continuous), scale @ unit @ scale, rtol=1e-12
+    )
+    with pytest.raises(ArithmeticError, match="controllability_gramian has entries beyond the largest float"):
+        controllability_gramian(chain(1e100, 1e60), continuous=continuous)
+    a, b, c, d = chain(1e100, 1e60)
+    with pytest.raises(ArithmeticError, match="observability_gramian has entries beyond the largest float"):
+        observability_gramian((np.transpose(a), np.transpose(c), np.transpose(b), d), continuous=continuous)
+
+
 def test_a_truncation_in_small_units_is_the_truncation():
     system = slicot_ab09ad()
     reduced = balanced_truncation(system, 3)

@@ -464,3 +464,11 @@ def test_where_a_crowd_is_too_narrow(apart, distance, refused):
     poles = np.concatenate([up, up.conj(), [-distance, -2 * distance]])  # two real ones peak at w = 0, on the grid
     with pytest.raises(ArithmeticError, match="does not resolve") if refused else contextlib.nullcontext():
         norms._require_resolved(g, poles)
+
+
+@pytest.mark.parametrize("function", [hinf_norm, peak_gain])
+@pytest.mark.parametrize("tol", [0.9e-12, 1.0, 1.5, -0.5])
+def test_a_tolerance_is_a_share_below_one(function, tol):
+    with pytest.raises(InputError, match="tol must lie in"):
+        function(control.tf([1], [1, 0.5], 1), tol=tol)
+    assert function(control.tf([1], [1, 0.5], 1), tol=0.99) is not None
