@@ -83,6 +83,13 @@ def test_only_an_infinite_factor_leads_a_pole_to_a_zero(k):
     assert places == [False, False, False, True]
 
 
+def test_a_factor_of_zero_leaves_a_pole_of_several_channels_where_it_is():
+    """L = b c/s, three channels: det(I + f L) = 1 + f c b/s has its zero at -f c b, at 0 for f = 0 alone."""
+    loop = control.ss([[0.0]], [[1e-6, 1e-6, 1e-6]], [[1e5], [2e5], [3e5]], np.zeros((3, 3)))
+    places = [questions._places_a_pole(loop, np.full(3, factor + 0j), 0.0) for factor in (4e-16, 1e-4, 1.0)]
+    assert places == [True, False, False]
+
+
 def test_a_wrong_margin_would_be_noticed(monkeypatch):
     """The toolbox is made to lie by 1 %: every margin that is finite and not 0 is then wrong."""
     true = stability.gain_margin
