@@ -28,7 +28,7 @@ def test_forecasts_are_counted(scene):
     none = {**score, "n": 0}
     rows = [{"collapsed": c} for c in (True, True, False, None)]
     lines = scene.forecast_lines({"forecasts": rows, "forecast_scores": {"poles": {"all": score, "last": none}}})
-    assert lines[:2] == ["networks that had learned, of 4: 3", "of them fell beyond: 2"]
+    assert lines[:2] == ["marks of networks that had learned, of 4: 3", "of them fell beyond: 2"]
     assert lines[2].endswith("3 alarms right, 1 false, 4 silent right, 2 missed; share right: 0.70 [0.35, 0.93]")
     assert len(lines) == 3
 
