@@ -131,7 +131,10 @@ def forecast_lines(result):
     """How often each rule was right, over all marks and over the last one of each run."""
     judged = [row for row in result["forecasts"] if row["collapsed"] is not None]
     fell = sum(row["collapsed"] for row in judged)
-    lines = [f"marks of networks that had learned, of {len(result['forecasts'])}: {len(judged)}", f"of them fell beyond: {fell}"]
+    lines = [
+        f"marks of networks that had learned, of {len(result['forecasts'])}: {len(judged)}",
+        f"of them fell beyond: {fell}",
+    ]
     for rule, scores in result["forecast_scores"].items():
         for which in ("all", "last"):
             score = scores[which]
