@@ -7,7 +7,7 @@ A pass of `looped.iterate`, a repeated span of a checkpoint, and the linear anal
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from ctrlattn.arrays import Array, is_array, namespace, require_number
+from ctrlattn.arrays import Array, is_array, namespace, require_finite, require_number
 from ctrlattn.controllers import PID, ControllerState, as_controller
 from ctrlattn.errors import InputError
 from ctrlattn.values import Value
@@ -76,10 +76,12 @@ class Passes(Value):
         Raises
         ------
         InputTypeError, InputError
-            A reference of another kind, dtype, device or shape than h.
+            A reference of another kind, dtype, device or shape than h, or one that is not finite.
         """
-        reference = h if reference is None else reference
+        if reference is None:
+            return PassState(h, None)
         namespace(h, reference)
+        require_finite("reference", reference)
         if tuple(reference.shape) != tuple(h.shape):
             raise InputError(f"the reference must be shaped as h, {tuple(h.shape)}, got {tuple(reference.shape)}")
         return PassState(reference, None)

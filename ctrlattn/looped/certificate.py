@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import LinAlgWarning, cholesky, solve_discrete_lyapunov
 
 from ctrlattn.arrays import Array, is_torch, like, machine_epsilon, require_number, require_positive, require_real
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import WHOLE, formed, pass_products
 from ctrlattn.passes import Passes
@@ -56,7 +56,7 @@ def contraction_ball(
     gain : float
         g, positive.
     largest : float
-        The radius is not looked for beyond this.
+        The radius is not looked for beyond this, positive and finite.
     seed : int
 
     Returns
@@ -67,9 +67,11 @@ def contraction_ball(
     Raises
     ------
     InputError
-        As for `iterate`; a lipschitz that is negative, a gain that is not positive, a state too large to be certified.
+        As for `iterate`; a lipschitz or seed that is negative, a gain or `largest` that is not positive and finite, a
+        state too large to be certified.
     ArithmeticError
-        No ball: the loop does not contract at x, or x is too far from rest. Or random pairs contradict `lipschitz`.
+        No ball: the loop does not contract at x, x is too far from rest, or the loop is not finite within the ball. Or
+        random pairs contradict `lipschitz` or the Jacobian.
 
     References
     ----------
@@ -82,7 +84,8 @@ def contraction_ball(
     (0.75, 0.5)
     """
     step, x, loop = as_pass_map(f), require_state(x), Passes(recall=recall)
-    gain, size = require_positive("gain", gain), length(x)
+    gain, size, largest = require_positive("gain", gain), length(x), require_positive("largest", largest)
+    seed = require_whole("seed", seed, least=0)
     bound = float(require_number("lipschitz", lipschitz))
     if bound < 0:
         raise InputError(f"lipschitz must be at least 0, got {lipschitz}")
@@ -98,18 +101,21 @@ def contraction_ball(
 
     jacobian = formed(pass_products(step, x), size)
     m = np.eye(size) + gain * (jacobian - (1 + loop.recall) * np.eye(size))
-    metric, norm, stretch = _metric(m, gain * _uncertainty(step, x, jacobian, bound))
+    known = gain * _uncertainty(step, x, jacobian, bound)
+    metric, norm, stretch = _metric(m, known)
     rate = (1 + norm) / 2
     # In the metric the second derivative is larger by what the metric stretches.
     slope = gain * bound * stretch
     radius = min((rate - norm) / slope if slope > 0 else math.inf, largest)
     off = _length(metric, moved(flat) - flat)
-    if off > (1 - rate) * radius:
+    if not off <= (1 - rate) * radius:
         raise ArithmeticError(
             f"no ball: the loop moves x by {off:.2g}, and the ball of radius {radius:.2g} bears "
             f"{(1 - rate) * radius:.2g}: give a point nearer to rest"
         )
-    seen = _tried(moved, flat, metric, radius, rate, seed)
+    rounding = _ROUNDING * machine_epsilon(x) * (1 + gain * (1 + 2 * loop.recall))
+    bent = _Bent(m, gain * bound, known, rounding, float(np.linalg.norm(require_real("h_0", start))))
+    seen = _tried(moved, flat, metric, radius, rate, bent, seed)
     return Ball(rate, radius, radius / (1.0 if metric is None else float(np.linalg.norm(metric, 2))), metric, seen)
 
 
@@ -171,15 +177,48 @@ def _length(metric: np.ndarray | None, d: np.ndarray) -> float:
     return float(np.linalg.norm(d if metric is None else metric @ d))
 
 
-def _tried(moved: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, seed: int) -> float:
-    """The largest ratio over random pairs of the ball; an ArithmeticError where it is above the rate."""
+class _Bent(NamedTuple):
+    """How far T(a) - T(b) may be from M (a - b): the curvature, the error of M, and the last digits."""
+
+    m: np.ndarray
+    slope: float  # g L
+    known: float  # |error of M|_2
+    rounding: float
+    reference: float  # |h_0|, which recall adds
+
+    def allows(self, off: tuple[np.ndarray, np.ndarray], ends: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> bool:
+        """Whether T at x + off leads to `ends`: |T(a) - T(b) - M (a - b)| <= g L max(|a - x|, |b - x|) |a - b|."""
+        away = off[0] - off[1]
+        farthest, sizes = max(map(np.linalg.norm, off)), 2 * float(np.linalg.norm(x)) + self.reference
+        sizes += sum(float(np.linalg.norm(part)) for part in (*off, *ends))
+        bound = (self.slope * farthest + self.known) * np.linalg.norm(away) + self.rounding * sizes
+        return bool(np.linalg.norm(ends[0] - ends[1] - self.m @ away) <= bound * (1 + 1e-9))
+
+
+def _tried(
+    moved: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, bent: _Bent, seed: int
+) -> float:
+    """The largest ratio over random pairs of the ball; an ArithmeticError where it is above the rate.
+
+    Random pairs rarely see a single direction that grows among many. They do see that M leaves it out: near x, where
+    curvature moves nothing, T(a) - T(b) is M (a - b).
+    """
     rng, seen = np.random.default_rng(seed), 0.0
     unit = np.eye(len(x)) if metric is None else np.linalg.inv(metric)
-    for _ in range(_PAIRS):
-        a, b = (x + radius * unit @ _in_ball(rng, len(x)) for _ in range(2))
-        apart = _length(metric, a - b)
-        if apart > 0:
-            seen = max(seen, _length(metric, moved(a) - moved(b)) / apart)
+    for scale in (*np.ones(_PAIRS // 2), *10.0 ** rng.uniform(-6, 0, _PAIRS // 2)):
+        off = [scale * radius * unit @ _in_ball(rng, len(x)) for _ in range(2)]
+        apart = _length(metric, off[0] - off[1])
+        ends = [moved(x + d) for d in off]
+        if not all(np.all(np.isfinite(end)) for end in ends):
+            raise ArithmeticError("no ball: the loop is not finite at a random point of it")
+        if scale == 1 and apart > 0:
+            seen = max(seen, _length(metric, ends[0] - ends[1]) / apart)
+        if not bent.allows((off[0], off[1]), (ends[0], ends[1]), x):
+            raise ArithmeticError(
+                "the certificate is contradicted: the loop moves a random pair of the ball otherwise than its Jacobian "
+                "and the given lipschitz allow. Either lipschitz is too small for this map, or its derivative is not "
+                "what differentiation takes for it (a part under no_grad or detach)"
+            )
     if not seen <= rate * (1 + 1e-9):
         raise ArithmeticError(
             f"the certificate of rate {rate:.6g} is contradicted: a random pair of the ball came nearer by {seen:.6g} "

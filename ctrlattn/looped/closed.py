@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse.linalg import ArpackError, LinearOperator, svds
 
-from ctrlattn.arrays import Array, namespace
-from ctrlattn.errors import require_whole
+from ctrlattn.arrays import Array, namespace, require_real
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.jacobian import jacobian_operator
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import formed, pass_products
@@ -112,7 +112,9 @@ def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 
     >>> closed_matrix(np.array([[-1.0]])).tolist()
     [[-1.0]]
     """
-    loop = Passes(controller, recall=recall)
+    loop, jacobian = Passes(controller, recall=recall), require_real("jacobian", jacobian)
+    if jacobian.ndim != 2 or len(set(jacobian.shape)) != 1 or not jacobian.size or not np.all(np.isfinite(jacobian)):
+        raise InputError(f"jacobian must be a square matrix of finite numbers, got shape {jacobian.shape}")
     a, b, c, d = loop.law.realization()
     unit = np.eye(len(jacobian))
     e = jacobian - (1 + loop.recall) * unit

@@ -78,6 +78,8 @@ def iterate(
     if record not in get_args(Record):
         raise InputError(f'record must be "all" or "last", got {record!r}')
     near = None if until is None else float(require_number("until", until))
+    if near is not None and near < 0:
+        raise InputError(f"until must be at least 0, got {until}")
     state, states, recorded = loop.init(h, reference), [h], []
     for k in range(passes):
         with np.errstate(all="ignore"):  # what is no longer finite is told with its pass

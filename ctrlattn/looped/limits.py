@@ -16,12 +16,13 @@ import numpy as np
 
 from ctrlattn.arrays import Array, like, machine_epsilon, require_real
 from ctrlattn.controllers import PID, LTIController
-from ctrlattn.errors import require_whole
+from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import PassSpectrum
 from ctrlattn.passes import Passes, PassState
 from ctrlattn.stability import OddNumberLimit, odd_number_limit, pass_poles, stable_gains, stable_recalls
 from ctrlattn.stability.motion.fixed_points import with_read_memories
+from ctrlattn.stability.motion.tangent import length
 
 _BESIDE = 0.05  # how far from the limit the loop runs, as a share of it
 _LEAST = 1e-3  # and at least so far, for a recall near 0
@@ -76,7 +77,7 @@ def limits(
     Raises
     ------
     InputError
-        As for `iterate`.
+        As for `iterate`; a spectrum of a state of another size.
     ArithmeticError
         The loop contradicts a limit: an eigenvalue that is not among those measured decides, or the map is far from
         linear in a small neighbourhood of x. Or a mode beside a limit is too slow for rounding to show it.
@@ -90,6 +91,9 @@ def limits(
     (0.4, 0.5)
     """
     step, x, loop = as_pass_map(f), require_state(x), Passes(controller, recall=recall)
+    if len(getattr(measured, "vectors", ())) != length(x):  # None and other results have none
+        raise InputError(f"measured must be what spectrum(f, x) returned for this x of {length(x)} numbers")
+    seed = require_whole("seed", seed, least=0)
     runner = _Runner(step, x, measured, require_whole("passes", passes, least=20), seed)
     odd = odd_number_limit(measured.eigenvalues, loop.recall)
     return Limits(_gain(runner, loop), _recall(runner, loop), _least_recall(runner, odd), odd)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ctrlattn.arrays import Array, is_array, is_torch, namespace, require_finite
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, simulate
@@ -22,7 +24,7 @@ def as_pass_map(f: Any) -> PassMap:
     Returns
     -------
     callable h -> F(h)
-        It raises an InputError where F returns another shape, kind, dtype or device.
+        It raises an InputError where F returns another shape, kind, dtype or device, or writes into its argument.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def as_pass_map(f: Any) -> PassMap:
         raise InputTypeError(f"the pass map is the class {f.__name__}: make an object of it")
     if isinstance(f, Loop):
         return _checked(_one_layer(f))
-    if isinstance(f, Sequence):
+    if isinstance(f, Sequence) and not isinstance(f, str | bytes):
         return _checked(_all_layers(f))
     if not callable(f):
         raise InputTypeError(
@@ -85,7 +87,10 @@ def _all_layers(loops: Sequence[Any]) -> PassMap:
 
 def _checked(f: Callable[[Array], Any]) -> PassMap:
     def pass_map(h: Array) -> Array:
+        before = _mark(h)
         new = f(h)
+        if not np.array_equal(before, _mark(h), equal_nan=True):
+            raise InputError("the pass map writes into its argument, which is the state of the loop: let it copy first")
         new = new[0] if isinstance(new, tuple) and new else new
         if not is_array(new) or is_torch(new) != is_torch(h):
             raise InputTypeError(
@@ -99,3 +104,13 @@ def _checked(f: Callable[[Array], Any]) -> PassMap:
         return new
 
     return pass_map
+
+
+def _mark(h: Array) -> Any:
+    """What changes where a function writes into h: the values of numpy, the count of writes of a torch tensor."""
+    if not is_torch(h):
+        return h.copy()
+    try:
+        return np.int64(h._version)
+    except RuntimeError:  # a tensor of inference mode has no count
+        return np.int64(0)

@@ -103,7 +103,7 @@ def period(
         if not finite:
             return Period(-1, False, np.full(most, np.nan), float("nan"), k + 1, h)
         h = new
-        steps.append(float(np.linalg.norm(flat - window[-1])))
+        steps.append(_size(flat - window[-1]))
         window = [*window[-2 * most :], flat]
         sizes.append(_size(flat))
         if k + 1 in (half, half + (passes - half) // 2):
@@ -111,7 +111,7 @@ def period(
     distances = np.array([_distances(part, most) for part in (*marks, window)])
     # A state that comes to rest at 0 is measured against where it was.
     scale = max(sizes[-1], sizes[half], near * sizes[0], 1e-300)
-    moved = float(np.linalg.norm(window[-1] - marks[0][-1]))
+    moved = _size(window[-1] - marks[0][-1])
     return _verdict(distances / scale, near, moved, sizes, steps, h)
 
 
@@ -145,10 +145,7 @@ def _distances(window: list[np.ndarray], most: int) -> np.ndarray:
     """max over the last `most` states of |h_k - h_{k-p}|, p = 1 ... most."""
     last = window[-most:]
     return np.array(
-        [
-            max(float(np.linalg.norm(x - window[len(window) - most + i - p])) for i, x in enumerate(last))
-            for p in range(1, most + 1)
-        ]
+        [max(_size(x - window[len(window) - most + i - p]) for i, x in enumerate(last)) for p in range(1, most + 1)]
     )
 
 
@@ -157,4 +154,6 @@ def _flat(h: Array) -> np.ndarray:
 
 
 def _size(flat: np.ndarray) -> float:
-    return float(np.linalg.norm(flat))
+    """|x| whose squares neither overflow nor vanish."""
+    largest = float(np.max(np.abs(flat)))
+    return largest * float(np.linalg.norm(flat / largest)) if 1e-300 < largest < np.inf else largest

@@ -232,7 +232,7 @@ def basin(
     Raises
     ------
     InputError
-        As for `iterate`; a radius that is not positive.
+        As for `iterate`; a radius or tol that is not positive.
 
     Examples
     --------
@@ -245,6 +245,7 @@ def basin(
     if distances.ndim != 1 or not len(distances) or not np.all(distances > 0) or not np.all(np.isfinite(distances)):
         raise InputError(f"radii must be (m,), positive and finite, got {radii!r}")
     passes, starts = require_whole("passes", passes), require_whole("starts", starts)
+    tol, seed = require_positive("tol", tol), require_whole("seed", seed, least=0)
     rng, flat = np.random.default_rng(seed), require_real("point", x).ravel()
     unit = float(np.linalg.norm(flat)) or 1.0
     returned = []

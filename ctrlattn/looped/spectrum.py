@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ctrlattn.arrays import Array, is_torch, machine_epsilon
+from ctrlattn.arrays import Array, is_torch, machine_epsilon, require_positive
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.jacobian import jacobian_products
 from ctrlattn.looped.krylov import Products, leading, leading_pairs
@@ -96,7 +96,7 @@ def spectrum(
     block = require_whole("block", block)
     if k is None and size > WHOLE:
         raise InputError(f"a state of {size} numbers: the whole spectrum is computed up to {WHOLE}; say how many, k")
-    bound = _usual_tol(h) if tol is None else float(tol)
+    seed, bound = require_whole("seed", seed, least=0), _usual_tol(h) if tol is None else require_positive("tol", tol)
     score, products = _score(which, loop), pass_products(step, h)
     if k is None or size <= min(max(_SMALL, 4 * (3 * k + 8 * block)), WHOLE):
         return _whole(products, size, k, score, bound)
@@ -155,7 +155,7 @@ def _whole(
     values, vectors = values[order], vectors[:, order].astype(complex)
     residuals = np.linalg.norm(jacobian @ vectors - vectors * values, axis=0)
     norm = float(np.linalg.norm(jacobian, 2))
-    if np.any(residuals > tol * norm):
+    if not np.all(residuals <= tol * norm):
         raise ArithmeticError(
             f"an eigenvalue of the Jacobian has the residual {residuals.max():.2g}, {tol:.2g} of its norm {norm:.2g} "
             "was asked for"

@@ -272,6 +272,12 @@ def _injected(residual: Any, decay: Any, step: Any, into: Any, discretisation: D
 
     def of_input(e: Array) -> PassMap:
         a, b = like(carried, e), like(write, e)
+        wide = tuple(e.shape)[-1:]
+        if tuple(a.shape) not in ((), wide) or tuple(b.shape) not in ((), wide, wide * 2):
+            raise InputError(
+                f"decay, step and into must be numbers or fit features of {wide}: A has the shape {tuple(a.shape)}, B "
+                f"{tuple(b.shape)}"
+            )
         written = e @ b if b.ndim == 2 else b * e
         return as_pass_map(lambda h: a * h + written + residual(h, e))
 

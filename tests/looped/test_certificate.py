@@ -114,3 +114,64 @@ def test_matrices_far_from_normal_are_certified_or_refused():
         metric = np.eye(n) if ball.metric is None else ball.metric
         assert np.linalg.norm(metric @ powers @ np.linalg.inv(metric), 2) <= ball.rate**64 * (1 + 1e-6)
     assert 10 < certified < 70
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_slope_that_differentiation_does_not_see_is_no_certificate():
+    # The true slope is 2.5 in one direction of n, and autodiff sees 1/2: random pairs grow by hardly more than that.
+    rng = np.random.default_rng(0)
+    for n in (2, 30, 400):
+        for lipschitz in (0.0, 0.1):
+            at = int(rng.integers(n))
+            unit = torch.zeros(n, dtype=torch.float64)
+            unit[at] = 1.0
+            x = torch.tensor(rng.standard_normal(n)) if lipschitz == 0 else torch.zeros(n, dtype=torch.float64)
+
+            def f(h, unit=unit, x=x):
+                return x + 0.5 * (h - x) + 2.0 * unit * (h - x).detach()
+
+            with pytest.raises(ArithmeticError, match="otherwise than its Jacobian"):
+                looped.contraction_ball(f, x, lipschitz)
+
+
+def test_what_is_not_a_number_certifies_nothing():
+    x = np.zeros((1, 2))
+    with pytest.raises(ArithmeticError, match="not finite at a random point"):
+        looped.contraction_ball(lambda h: np.where(abs(h) > 0.4, np.nan, 0.5 * h), x, 0.5)
+    with pytest.raises(InputError, match="reference"):
+        looped.contraction_ball(lambda h: 0.5 * h, x, 0.5, recall=1.0, reference=np.full((1, 2), np.nan))
+    for largest in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(InputError, match="largest must be"):
+            looped.contraction_ball(lambda h: 0.5 * h, x, 0.5, largest=largest)
+    with pytest.raises(InputError, match="seed must be"):
+        looped.contraction_ball(lambda h: 0.5 * h, x, 0.5, seed=-1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_certificate_of_a_bent_map_holds_where_its_slope_is_looked_for(xp):
+    rng, certified = np.random.default_rng(1), 0
+    for _ in range(40):
+        shape = [(3,), (2, 2), (1, 2, 3)][rng.integers(3)]
+        n, size, gain, recall = int(np.prod(shape)), 10.0 ** rng.uniform(-6, 6), rng.uniform(0.1, 1), rng.choice([0, 1])
+        w = rng.uniform(0.1, 1.5) * rng.standard_normal((n, n)) / np.sqrt(n)
+        move = as_kind(xp, w.T / size)
+
+        def f(h, move=move, size=size, shape=shape):
+            return size * xp.tanh(h.reshape(-1) @ move).reshape(shape)
+
+        # tanh' changes by at most 4/(3 sqrt 3) for 1, and each row of W acts twice.
+        rows = np.linalg.norm(w, axis=1).max()
+        bound = 4 / (3 * np.sqrt(3)) * np.linalg.norm(w, 2) * rows / size
+        try:
+            ball = looped.contraction_ball(f, as_kind(xp, np.zeros(shape)), bound, gain=gain, recall=float(recall))
+        except ArithmeticError:
+            continue
+        certified += 1
+        metric = np.eye(n) if ball.metric is None else ball.metric
+        for _ in range(30):
+            v = np.linalg.solve(metric, rng.standard_normal(n))
+            at = ball.radius * rng.uniform(0, 1) / np.linalg.norm(metric @ v) * v
+            slope = (1 - np.tanh(w @ at / size) ** 2)[:, None] * w
+            whole = np.eye(n) + gain * (slope - (1 + recall) * np.eye(n))
+            assert np.linalg.norm(metric @ whole @ np.linalg.inv(metric), 2) <= ball.rate
+    assert certified > 5

@@ -109,3 +109,9 @@ def test_a_map_without_a_derivative_has_no_growth():
 def test_a_state_that_overflows_inside_of_the_map_is_told_without_a_warning():
     with pytest.raises(InputError, match="no longer finite"):
         looped.exponents(lambda h: h * np.exp(50 * np.abs(h)), np.ones(2), 5)
+
+
+@pytest.mark.parametrize("jacobian", [np.ones(3), np.ones((2, 3)), np.full((2, 2), np.nan), np.zeros((0, 0))])
+def test_a_jacobian_is_a_square_matrix_of_numbers(jacobian):
+    with pytest.raises(InputError, match="square matrix of finite numbers"):
+        looped.closed_matrix(jacobian)

@@ -154,6 +154,7 @@ def test_kind_dtype_and_shape_stay(xp, dtype):
         ({"h": np.full((2, 2), np.nan)}, "h_0 must be finite"),
         ({"h": np.ones((0, 2))}, "at least one number"),
         ({"until": "rest"}, "until must be a number"),
+        ({"until": -0.01}, "until must be at least 0"),
     ],
 )
 def test_bad_input_says_what_would_be_right(change, says):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctrlattn import PID, LTIController, looped
+from ctrlattn import PID, InputError, LTIController, looped
 from ctrlattn.arrays import like
 from ctrlattn.looped.limits import scaled
 from ctrlattn.stability import pass_poles, stable_gains
@@ -136,3 +136,12 @@ def test_a_factor_of_a_controller_is_a_factor_of_its_response():
         z = np.exp(0.7j)
         ratio = (np.polyval(times, z) / np.polyval(same, z)) / (np.polyval(num, z) / np.polyval(den, z))
         assert ratio == pytest.approx(3.0)
+
+
+def test_a_spectrum_of_another_state_is_refused():
+    spectrum = looped.spectrum(lambda h: 0.5 * h, np.zeros(2))
+    for measured in (None, spectrum.eigenvalues, spectrum):
+        with pytest.raises(InputError, match="measured must be what"):
+            looped.limits(lambda h: 0.5 * h, np.zeros(3), measured)
+    with pytest.raises(InputError, match="seed must be"):
+        looped.limits(lambda h: 0.5 * h, np.zeros(2), spectrum, seed=-1)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from ctrlattn import CausalMean, InputError, Loop
+from ctrlattn import CausalMean, InputError, Loop, looped
 from ctrlattn.arrays import like, to_numpy
+from ctrlattn.errors import InputTypeError
 from ctrlattn.looped.pass_map import as_pass_map, require_state
 
 
@@ -26,3 +27,19 @@ def test_a_state_is_checked_before_any_pass():
     for several in ((np.ones(3), np.ones(2)), {"low": np.ones(3), "high": np.ones(3)}):
         with pytest.raises(InputError, match="is one stream, and this one has 2"):
             require_state(several)
+
+
+def test_a_map_that_writes_into_the_state_is_refused(xp):
+    def halved(h):
+        h *= 0.5
+        return h
+
+    h = xp.ones((1, 2))
+    with pytest.raises(InputError, match="writes into its argument"):
+        looped.iterate(halved, h, 3)
+    looped.iterate(lambda h: halved(0 + h), h, 3)
+
+
+def test_a_word_is_no_sequence_of_loops():
+    with pytest.raises(InputTypeError, match="a pass map is a function"):
+        looped.as_pass_map("abc")

@@ -96,3 +96,9 @@ def test_bad_input_says_what_would_be_right():
         looped.period(lambda h: h, START, 63)
     with pytest.raises(InputError, match="tol must be positive"):
         looped.period(lambda h: h, START, tol=0.0)
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e-200, 1e-6, 1e6, 1e150])
+def test_a_period_does_not_depend_on_the_size_of_the_state(size):
+    assert looped.period(lambda h: -1.0 * h, size * np.ones(3)).period == 2
+    assert looped.period(lambda h: 0.5 * h, size * np.ones(3)).period == 1

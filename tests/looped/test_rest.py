@@ -153,3 +153,9 @@ def test_singular_values_that_do_not_converge_are_no_step(monkeypatch):
     monkeypatch.setattr(np.linalg, "lstsq", diverging)
     with pytest.raises(ArithmeticError, match="no fixed point found"):
         looped.fixed_point(lambda h: 2.0 * h + 1.0, np.ones(3))
+
+
+@pytest.mark.parametrize("tol", [0.0, -1.0, np.nan])
+def test_a_tolerance_of_a_basin_is_positive(tol):
+    with pytest.raises(InputError, match="tol must be"):
+        looped.basin(lambda h: 0.5 * h, np.zeros(2), [0.5], tol=tol)

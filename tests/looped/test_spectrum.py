@@ -108,3 +108,9 @@ def test_the_whole_spectrum_of_a_large_state_is_refused_before_any_work():
 def test_a_jacobian_that_is_not_finite_is_refused():
     with pytest.raises(ArithmeticError, match="no derivative at this point"):
         looped.spectrum(torch.sqrt, torch.zeros(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("options", [{"tol": np.nan}, {"tol": -1.0}, {"tol": "small"}, {"seed": -1}])
+def test_a_tolerance_that_bounds_nothing_is_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        looped.spectrum(lambda h: 0.5 * h, np.zeros(2), **options)

@@ -134,3 +134,9 @@ def test_every_way_has_a_source_that_can_be_looked_up():
 def test_bad_input_says_what_would_be_right(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+@pytest.mark.parametrize("options", [{"decay": np.zeros(3)}, {"into": np.ones((3, 3))}, {"into": np.ones((2, 2, 2))}])
+def test_features_of_parcae_have_to_fit(options):
+    with pytest.raises(InputError, match="must be numbers or fit features"):
+        looped.way("parcae", lambda h, e: 0 * h, **options).run(np.ones((1, 2)), 2)
