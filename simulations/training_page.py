@@ -74,8 +74,10 @@ times the loss of a constant prediction. It counts as not learning if it ends ab
 
 This comparison has limits. There is one data set of 1,797 images of 8 x 8 pixels and one size of network (depth 8,
 width 48, MLP 96). All arms have 20 epochs and one learning rate, which was chosen on softmax at seed 0 with its test
-scores in sight. The intervals are over seeds, on the same 360 test images, and say nothing about other images or about
-ImageNet. What is not shown here may hold there: beside each such claim stands the power for its published effect.
+scores in sight. What is left of a difference when each arm has a rate of its own stands below, under [a rate for
+each](#p-pi-pd-and-pid-with-a-rate-for-each). The intervals are over seeds, on the same 360 test images, and say nothing
+about other images or about ImageNet. What is not shown here may hold there: beside each such claim stands the power for
+its published effect.
 Sign flips of three seeds have no p below 1/8, of five none below 1/32: no test of four with Holm's correction can hold
 by them, so that the tests are Student's and the sign flips stand beside them.
 """
