@@ -110,10 +110,10 @@ def test_token_ids_are_those_of_auto_tokenizer(kind, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "add_bos_token": True}))
     ours = plain_tokenizer(str(tmp_path), tmp_path, local_files_only=True)
-    same_as_auto_tokenizer(ours, tmp_path)
+    assert_as_auto_tokenizer(ours, tmp_path)
 
 
-def same_as_auto_tokenizer(ours, folder):
+def assert_as_auto_tokenizer(ours, folder):
     theirs = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     assert type(ours) is type(theirs)
     for special in (True, False):
@@ -129,7 +129,7 @@ def test_the_tokenizer_of_a_real_network_is_that_of_auto_tokenizer():
     folder = Path(package.submodule_search_locations[0]) / "model"
     ours = plain_tokenizer(str(folder), folder, local_files_only=True)
     assert len(ours) == 30522
-    same_as_auto_tokenizer(ours, folder)
+    assert_as_auto_tokenizer(ours, folder)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def made(name, ending="", factor=1.0, rows=None):
     return model
 
 
-def same(a, b):
+def assert_same(a, b):
     """Whether two structures say the same, factors up to rounding."""
     assert [call.kinds for call in a.calls] == [call.kinds for call in b.calls]
     for mine, other in zip(a.calls, b.calls, strict=True):
@@ -61,7 +61,7 @@ def test_a_structure_is_the_same_with_zeros(name):
     whole = checkpoints.trace(made(name))
     for ending in NETWORKS[name][1:]:
         for factor, rows in ((0.0, None), (0.0, 5), (0.0, 1), (1e-42, None), (1e-36, 5)):
-            same(checkpoints.trace(made(name, ending, factor, rows)), whole)
+            assert_same(checkpoints.trace(made(name, ending, factor, rows)), whole)
 
 
 @pytest.mark.parametrize("experts", [2, 5, 6, 7])
@@ -72,7 +72,7 @@ def test_a_text_that_meets_experts_of_zeros_alone_shows_the_factor(experts):
         given = torch.randint(40, (1, 3), generator=torch.Generator().manual_seed(seed))
         zero = []
         handle = model.layers[1].mlp.register_forward_hook(lambda *a, zero=zero: zero.append(not a[-1].any()))
-        same(checkpoints.trace(model, {"input_ids": given, "use_cache": False}), whole)
+        assert_same(checkpoints.trace(model, {"input_ids": given, "use_cache": False}), whole)
         handle.remove()
         met += zero[1]  # of the text that is followed
     assert met > 0 or experts < 6
