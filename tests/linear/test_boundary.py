@@ -148,3 +148,12 @@ def test_poles_of_a_block_triangular_matrix_are_those_of_its_blocks(continuous):
     assert stable
     expected = np.concatenate([np.linalg.eigvals(m) for m in blocks])
     np.testing.assert_allclose(np.sort_complex(told), np.sort_complex(expected), rtol=1e-12)
+
+
+@pytest.mark.parametrize("share", [1e-3, 0.3, 0.999, 1.001, 3.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_far_from_singular_is_what_the_smallest_singular_value_says(scale, share):
+    for n in (1, 2, 5):
+        a = scale * np.random.default_rng(n).standard_normal((n, n))
+        distance = share * np.linalg.svd(a, compute_uv=False)[-1]
+        assert boundary._is_far_from_singular(a, distance) == (share < 1)

@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.errors import InputError
-from ctrlattn.linear.cascade import cascade, cascade_of_roots
+from ctrlattn.linear.cascade import _matched, cascade, cascade_of_roots
 
 FREQUENCIES = (1e-3, 0.01, 0.1, 1.0, 2.0, np.pi)
 
@@ -100,3 +100,11 @@ def test_roots_that_make_no_system():
     for given in (([np.nan], [0.5, 0.1], 1.0), ([], [np.inf], 1.0), ([], [0.5], np.nan)):
         with pytest.raises(InputError, match="must be finite"):
             cascade_of_roots(*given)
+
+
+def test_zeros_go_to_the_section_of_the_poles_beside_them():
+    """Each zero of a pair beside one pole: its conjugate is far from that pole, and 0.35 is nearer to both."""
+    beside = 0.9 * np.exp(1j * np.array([2.0, -2.0]))
+    zeros = 0.9 * np.exp(1j * np.array([2.01, -2.01]))
+    sections = _matched(np.array([*beside, 0.3, 0.4]), np.array([*zeros, 0.31]))
+    assert sections == [(tuple(beside), tuple(zeros)), ((0.3, 0.4), (0.31,))]

@@ -193,3 +193,16 @@ def test_without_a_disturbance_the_outermost_eigenvalue_is_left():
 def test_a_single_unstable_eigenvalue_leaves_no_distance():
     assert distance_to_instability(np.diag([0.2, 1.5])) == 0.0
     assert distance_to_instability(np.diag([-3.0, 0.5]), continuous=True) == 0.0
+
+
+@pytest.mark.parametrize("seed", [83, 140, 323, 374, *range(6)])
+def test_no_point_of_the_pseudospectrum_lies_outside_its_radius(seed):
+    """Complex matrices whose farthest point is at no eigenvalue's angle, for some beside the angle 0."""
+    rng = np.random.default_rng(seed)
+    n = rng.integers(2, 6)
+    matrix = rng.standard_normal((n, n)) + 1j * rng.standard_normal((n, n))
+    matrix = 3 * np.triu(matrix, 1) + np.diag(np.diag(matrix))
+    radius = pseudospectral_radius(matrix, 0.3)
+    angles = np.linspace(0, 2 * np.pi, 2001)
+    sigma = [[sigma_min(matrix, r * np.exp(1j * t)) for t in angles] for r in (radius * (1 - 1e-3), radius * (1 + 1e-6))]
+    assert min(sigma[0]) < 0.3 <= min(sigma[1])
