@@ -263,7 +263,7 @@ def test_one_eigenvalue_outside_among_others_is_enough(outside):
 
 @pytest.mark.parametrize("c", [2.2, 3.0, 10.0, 1e4])
 def test_beyond_the_norm_alone_the_constant_exceeds_one(c):
-    """||(xI - A)v||^2 = x^2 - 2xw + ||Av||^2 for the v of the numerical abscissa w: below x^2 where x > ||A||^2/(2w)."""
+    """||(xI - A)v||^2 = x^2 - 2xw + ||Av||^2 with v of the abscissa w: below x^2 if x > ||A||^2/(2w)."""
     a = np.array([[-1.0, c], [0.0, -1.0]])
     reach = c / 2 - 1
     assert_allclose(numerical_abscissa(a), reach)
