@@ -58,6 +58,8 @@ EQUIVALENT = {
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
+    (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "here / 2  ->  here * 2"):
+        "k * border <= here, since the resolvent falls with the distance from the border: this end is proved anyway.",
     (KREISS, "margin = 0.1 * (right.t - left.t)", "0.1  ->  0.2"):
         "Branch and bound may split an interval at any point inside it.",
     (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
@@ -72,6 +74,7 @@ EQUIVALENT = {
      "points.real.ravel() + 1j * np.abs(points.imag.ravel())  ->  "
      "points.real.ravel() - 1j * np.abs(points.imag.ravel())"):
         "A real matrix has the same value at z and at its conjugate.",
+    ("stability/robustness/attack.py", "channels = m.shape[-1]", "1  ->  2"): "The matrices are square.",
     ("stability/modes/decomposition.py",
      "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
      "-1  ->  1"): "The matrices are square.",

@@ -52,6 +52,15 @@ def test_the_loop_closed_is_the_sensitivity():
         square(Realization(g.a, g.b[:, :1], g.c, g.d[:, :1], False), "q")
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_algebraic_loop_in_one_channel_of_several_is_refused(channels):
+    d = np.diag([-1.0, 2.0, 3.0][:channels])
+    g = Realization(np.zeros((0, 0)), np.zeros((0, channels)), np.zeros((channels, 0)), d, False)
+    with pytest.raises(InputError, match=r"q: I \+ D is singular"):
+        negative_feedback(g, "q")
+    assert_allclose(negative_feedback(g._replace(d=d + 0.5), "q").d, np.linalg.inv(np.eye(channels) + d + 0.5))
+
+
 @pytest.mark.parametrize(
     ("a", "continuous", "stable"),
     [

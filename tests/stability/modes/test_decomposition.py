@@ -229,3 +229,11 @@ def test_a_mode_and_its_conjugate_are_one_where_several_are_asked_for():
     ]
     assert decomposition._plane_modes(CHAIN, ("kp", "ki"), [a, 0.3, 0.3], "q").tolist() == [a.conjugate(), 0.3]
     assert decomposition._plane_modes(CHAIN, ("kp", "ki"), a, "q").tolist() == [a]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_line_of_gains_does_not_depend_on_the_size_of_its_three_terms(scale):
+    """p_0 + g_1 p_1 + g_2 p_2 = 0 with p = (-2, 3, 4) e^{0.7 i}, parallel but for rounding: 0.6 g_1 + 0.8 g_2 = 0.4."""
+    p = scale * np.exp(0.7j) * np.array([-2.0, 3.0, 4.0])
+    assert_allclose(decomposition._line(*p), (0.6, 0.8, 0.4), rtol=1e-12)
+    assert decomposition._line(*(p * [1, 1, np.exp(1e-6j)])) is None

@@ -112,6 +112,8 @@ def test_a_level_test_stands_alone_only_where_its_map_keeps_the_digits():
     assert is_well_conditioned(direct, 2.0)
     for level in (1.25, 2.0, 10.0):  # I - D*D/level^2
         assert_allclose(level_sets._in_continuous_time(direct, level).condition, 1 / (1 - 1 / level**2))
+    for level in (1.0, 1 + 1e-12):  # none of the maps has any digits there
+        assert hamiltonian_crossings(direct, level) is None
 
 
 @pytest.mark.parametrize("continuous", [False, True])
@@ -142,3 +144,21 @@ def test_the_grid_holds_the_peak_of_every_pair_of_poles(damping):
     for centre in (2 * np.sqrt(1 - 2 * damping**2), 2 * np.sqrt(1 - damping**2)):
         assert np.abs(grid - centre).min() < 1e-12
         assert np.abs(grid - centre - 2 * damping).min() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_view_in_continuous_time_has_the_response_at_the_frequency_it_names(seed):
+    """Centres z = 1, -1 and i; in continuous time the system itself and G(1/s)."""
+    g = system(seed)
+    if g.continuous:
+        views, centres = (level_sets._itself, level_sets._reciprocal), (0.0, np.inf)
+    else:
+        views = (level_sets._cayley_at_1, level_sets._cayley_at_minus_1, level_sets._cayley_at_i)
+        centres = (0.0, np.pi, np.pi / 2)
+    x = np.array([1e-3, 0.4, 1.0, 7.0])
+    for make, centre in zip(views, centres, strict=True):
+        view = make(g)
+        seen = Realization(view.a, view.b, view.c, view.d, True)
+        assert_allclose(seen.responses(x), g.responses(view.frequency(x)), rtol=1e-8)
+        at_centre = abs(float(view.frequency(np.array([0.0]))[0]))
+        assert at_centre > 1e300 if centre == np.inf else abs(at_centre - centre) < 1e-12
