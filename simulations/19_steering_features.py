@@ -36,7 +36,7 @@ from pathlib import Path
 
 import torch
 from stage.plan_file import read_size
-from stage.running import command, save
+from stage.running import command, numbers_of, save
 from stage.steering import tiny_network
 from stage.steering_features import Size, decided, measured, summary, table
 from stage.steering_features_picture import picture
@@ -75,24 +75,28 @@ def sources(folder, full, text, smollm2, gemma3):
     return {name: lambda file=file: checkpoints.load(file, attention="sdpa") for name, file in files.items()}, text
 
 
-def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None, only=None):
-    """Measure what is missing, tell, draw; the numbers, which are also written."""
-    size, plan = read_size("steering_features", Size, full)
+def rows_of(size, plan, out, full, text, smollm2, gemma3, only):
+    """{network: what was measured of each of its features}; files in OUT/steering_features_runs keep them."""
     folder = output_directory(Path(out) / "steering_features_runs")
     loads, text = sources(folder, full, text, smollm2, gemma3)
-    networks = {}
-    for name, load in loads.items():
-        if only not in (None, name):
-            continue
-        rows = measured(load(), name, text, size, plan, folder)
-        networks[name] = summary(rows, len(size.networks))
-        refused = [law for row in rows for law in row["refused"]]
-        networks[name]["refused"] = {law: refused.count(law) for law in dict.fromkeys(refused)}
+    return {name: measured(loads[name](), name, text, size, plan, folder) for name in loads if only in (None, name)}
+
+
+def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None, only=None, again=None):
+    """Measure what is missing, tell, draw; the numbers, which are also written."""
+    size, plan = read_size("steering_features", Size, full)
+    if again is None:
+        rows = rows_of(size, plan, out, full, text, smollm2, gemma3, only)
+    else:
+        stored = numbers_of(again)
+        size, rows = Size(**stored["size"]), stored["rows"]
+    networks = {name: summary(of, len(size.networks)) for name, of in rows.items()}
     numbers = {
         "size": size._asdict(),
         "networks": networks,
         "decisions": decided(networks, len(size.networks)),
         "table": table(networks),
+        "rows": rows,
     }
     numbers["verdict"] = verdict(numbers)
     return save(out, "steering_features", numbers, picture(networks), plan=plan)
@@ -103,6 +107,7 @@ def options(parser):
     parser.add_argument("--smollm2", help="directory or .gguf file of SmolLM2-135M")
     parser.add_argument("--gemma3", help="directory or .gguf file of Gemma-3-270M")
     parser.add_argument("--only", help="one of the networks")
+    parser.add_argument("--again", help="a steering_features.json to tell and draw again, nothing is run")
     return parser
 
 

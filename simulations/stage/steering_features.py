@@ -5,6 +5,7 @@ This module measures for the scene `19_steering_features.py` many features of tw
 
 import json
 import sys
+import time
 from collections import namedtuple
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ctrlattn.observers.study import observed
 from stage.feedback_sign import window
 from stage.page_file import read_json
 from stage.plan_file import CONFIGS
+from stage.provenance import provenance
 from stage.statistics import interval
 from stage.steering import laws_for, path_of
 from stage.verdict import signed
@@ -117,7 +119,7 @@ def laws_of(checkpoint, direction, ids, layer, late):
 
 
 def one(checkpoint, direction, calibration, judged, layer, late):
-    """{law: mean error, miss, loss of each document} of one feature."""
+    """{law: mean error, miss and loss, both also of each document} of one feature."""
     laws, refused = laws_of(checkpoint, direction, calibration, layer, late)
     ends, losses = {}, {}
     for name in (name for name in LAWS if name in laws):
@@ -137,6 +139,7 @@ def one(checkpoint, direction, calibration, judged, layer, late):
         rows[name] = {
             "error": float((target - end.mean()) / way),
             "miss": float(np.sqrt(np.mean((target - end) ** 2)) / abs(way)),
+            "misses": (np.sqrt(np.mean((target - end) ** 2, axis=1)) / abs(way)).tolist(),
             "loss": float(more.mean()),
             "losses": more.tolist(),
         }
@@ -144,7 +147,7 @@ def one(checkpoint, direction, calibration, judged, layer, late):
 
 
 def measured(checkpoint, name, text, size, plan, folder):
-    """[{feature, laws, refused}] of a network, those that are in files from there; the rest is run and kept."""
+    """[{feature, laws, what ran it}] of a network, kept in files; those that are there are not run again."""
     where = size.networks[name]
     calibration, judged, rest = parted(text, folder, size)
     calibration, judged = (
@@ -154,7 +157,10 @@ def measured(checkpoint, name, text, size, plan, folder):
     for number, direction in directions(checkpoint, rest, where["layer"], size, folder, facts):
         file = folder / f"{name}-{number}.json"
         if not file.exists() or (row := read_json(file))["plan"] != plan:
-            row = {"feature": number, "plan": plan, **one(checkpoint, direction, calibration, judged, **where)}
+            begun = time.process_time()
+            figures = one(checkpoint, direction, calibration, judged, **where)
+            seconds = round(time.process_time() - begun, 1)
+            row = {"feature": number, "plan": plan, "run": provenance(plan), "cpu_seconds": seconds, **figures}
             with atomic(file) as path:
                 path.write_text(json.dumps(row), encoding="utf-8")
             print(f"{name}: feature {number}", file=sys.stderr, flush=True)
@@ -170,11 +176,13 @@ def summary(rows, networks):
         if len(figures) > 1:
             laws[name] = {key: interval([figure[key] for figure in figures]) for key in ("error", "miss", "loss")}
     planned = paired(rows, COMPARISONS, len(COMPARISONS) * networks)
+    refused = [law for row in rows for law in row["refused"]]
     return {
         "laws": laws,
         "comparisons": planned,
         "unplanned": paired(rows, UNPLANNED, 1),
         "features": [row["feature"] for row in rows],
+        "refused": {law: refused.count(law) for law in dict.fromkeys(refused)},
     }
 
 

@@ -71,6 +71,22 @@ def test_a_second_run_reads_its_files(scene, numbers, folder, monkeypatch):
     assert again["networks"] == numbers["networks"]
 
 
+def test_a_row_keeps_each_document_and_what_ran_it(numbers):
+    for row in numbers["rows"]["random"]:
+        assert set(row["run"]) == {"commit", "time", "versions", "plan_sha256"}
+        assert row["cpu_seconds"] >= 0
+        for law in row["laws"].values():
+            assert len(law["misses"]) == len(law["losses"]) == 2  # documents of judgement
+            assert law["loss"] == pytest.approx(np.mean(law["losses"]))
+            assert law["miss"] == pytest.approx(np.sqrt(np.mean(np.square(law["misses"]))))
+
+
+def test_kept_numbers_are_told_again_without_a_run(scene, numbers, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "measured", None)
+    again = scene.main(tmp_path, again=folder / "steering_features.json")
+    assert json.dumps(again) == json.dumps(numbers)
+
+
 def test_calibration_judgement_and_dictionary_share_no_document(scene, folder, tmp_path):
     size, _ = scene.read_size("steering_features", scene.Size, False)
     lines = [f"{k} " + "word " * 12 for k in range(9)] + ["short"]
