@@ -67,6 +67,8 @@ EQUIVALENT = {
         "Farther from the border the norm of A proves K > 1 as well.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
+    ("linear/balancing.py", "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0",
+     "into > 0  ->  into <= 0"): "This power of two is put back; it keeps scales in range.",
     ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",
      "value[0] + (c << bits)  ->  value[0] - (c << bits)"): "The sign of q cancels in q/q'.",
     ("stability/nonnormal/pseudospectrum.py",

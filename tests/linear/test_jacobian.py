@@ -175,3 +175,47 @@ def test_only_a_graph_that_can_be_derived_twice_gives_products_at_once():
     (back,) = torch.autograd.grad(pulled, w, torch.ones_like(pulled))
     assert_allclose(back, 3 * x**2, rtol=1e-14)
     assert _adjoint(lambda v: 0 * v.detach(), x.clone())[0] is None
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_derivative_that_cannot_be_derived_again_is_noticed_at_any_scale(scale):
+    """The gradient of x^2 is right, and its own derivative is off by a thousandth: no product is made from that."""
+
+    class Gradient(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x, gradient):
+            return 2 * x * gradient
+
+        @staticmethod
+        def setup_context(context, inputs, output):
+            context.save_for_backward(inputs[0])
+
+        @staticmethod
+        def backward(context, w):
+            return None, 1.001 * 2 * context.saved_tensors[0] * w
+
+    class Square(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(x):
+            return x**2
+
+        @staticmethod
+        def setup_context(context, inputs, output):
+            context.save_for_backward(*inputs)
+            context.save_for_forward(*inputs)
+
+        @staticmethod
+        def backward(context, gradient):
+            return Gradient.apply(context.saved_tensors[0], gradient)
+
+        @staticmethod
+        def jvp(context, v):
+            return 2 * context.saved_tensors[0] * v
+
+    x = torch.linspace(0.5, 2, 4, dtype=torch.float64)
+    products = jacobian_products(lambda v: scale * Square.apply(v), x)
+    assert_allclose(products(np.eye(4)), scale * 2 * np.diag(x), rtol=1e-12)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, Loop, pole_sensitivity
+from ctrlattn import PID, CausalMean, InputError, Loop, pole_sensitivity
 from ctrlattn.stability import closed_loop_poles, root_locus
 from ctrlattn.stability.modes import gain_polynomials
 from ctrlattn.stability.modes.exact_gains import Polynomial
@@ -106,3 +106,9 @@ def test_a_derivative_that_the_state_matrix_contradicts_is_refused(monkeypatch):
     )
     with pytest.raises(ArithmeticError, match="different derivatives"):
         pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp"])
+
+
+@pytest.mark.parametrize("axis", ["k", "KP", "gain", ""])
+def test_a_gain_that_no_law_has_is_named(axis):
+    with pytest.raises(InputError, match=f"q: a gain is one of .*, got '{axis}'"):
+        gain_polynomials.gain_modes(CHAIN, [axis], 0.5, "q")

@@ -7,6 +7,7 @@ import pytest
 
 from ctrlattn import PID, InputError, presets, stability_interval
 from ctrlattn.linear.mode_matrix import mode_matrix
+from ctrlattn.stability.modes import pid_gains
 from ctrlattn.stability.modes.pid_gains import pid_intervals, pid_terms, pid_unstable_share
 from ctrlattn.stability.modes.regions import unstable_share
 
@@ -90,3 +91,12 @@ def test_gains_that_are_none_are_refused(gains):
         pid_intervals(gains, "printed")
     with pytest.raises(InputError, match="at least one mode"):
         pid_unstable_share(presets.get("neutreno"), np.zeros(0), np.zeros((1, 3)))
+
+
+def test_crossings_of_a_law_are_a_tie_only_where_every_coefficient_vanishes():
+    """z + C(z) on the circle: with I alone one cos w crosses; 2 (1 + z)^2/z, g = 2, is real for every w."""
+    with np.errstate(all="ignore"):
+        c, tie = pid_gains._crossings(np.array([2.5]), np.array([0.0]), 0.5)
+        assert c[:, 0].tolist()[1] == 0.0
+        assert not tie[0]
+        assert pid_gains._crossings(np.array([2.0]), np.array([-1.0]), 2.0)[1].tolist() == [True]

@@ -80,3 +80,11 @@ def test_a_side_without_slope_is_a_kink_too(slopes, expected):
 
     moved = Tangent(np.zeros(1), None).advance(step, np.zeros(1), np.ones((1, 1)))[1]
     assert_allclose(moved, [[expected]], atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_differences_are_as_exact_for_states_of_any_size(scale):
+    def scaled(x):
+        return scale * bent(x / scale)
+
+    assert_allclose(Tangent(scale * X, None).advance(scaled, scale * X, np.eye(4))[1], EXACT, rtol=1e-7)

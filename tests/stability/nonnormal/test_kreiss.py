@@ -268,3 +268,15 @@ def test_beyond_the_norm_alone_the_constant_exceeds_one(c):
     reach = c / 2 - 1
     assert_allclose(numerical_abscissa(a), reach)
     assert kreiss._beyond_one(a, reach, True) > np.linalg.norm(a, 2) ** 2 / (2 * reach)
+
+
+@pytest.mark.parametrize("c", [2.2, 10.0, 100.0])
+@pytest.mark.parametrize("k", [1.05, 2.0, 20.0])
+def test_no_place_beyond_the_range_has_a_larger_value(c, k):
+    """||R(x)|| <= 1/(x - w) with w the numerical abscissa: x ||R(x)|| <= k where x >= k w/(k - 1)."""
+    a = np.array([[-1.0, c], [0.0, -1.0]])
+    reach, here = c / 2 - 1, 1e-6
+    best = kreiss._Node(here, 0.0, 0.0, math.log(k))
+    high = kreiss._range(a, best, reach, [0.0], False, True)[1]
+    assert_allclose(high, k * reach / (k - 1), rtol=1e-12)
+    assert high / least_sigma(a, high, True, [0.0])[0] <= k * (1 + 1e-12)

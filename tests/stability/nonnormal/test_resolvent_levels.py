@@ -126,3 +126,9 @@ def test_the_polish_of_a_level_is_newton_of_sigma_min(seed):
     assert_allclose(resolvent_levels._polish(a, 0.1, -0.9 - rng.uniform(-0.05, 0.2)), -0.9, atol=1e-13)
     # A peak of sigma_min has no slope to follow: the level stays.
     assert resolvent_levels._polish(np.diag([0.0, 0.0, 5.0]), 0.0, 0.0) == 0.0
+
+
+def test_a_level_that_newton_only_makes_worse_stays():
+    """|x - 0.1 i| >= 0.1 never reaches 0.05: from 0.2 one step leads near 0, and the next one far away."""
+    polished = resolvent_levels._polish(np.diag([0.1j, 5.0]), 0.05, 0.2)
+    assert abs(polished) < 0.01

@@ -9,6 +9,8 @@ from ctrlattn.stability.robustness.attack import (
     Attack,
     _attack_at,
     _between,
+    _climbed,
+    _newton_distance,
     pole_miss,
     require_sound,
     strongest_attack,
@@ -115,3 +117,23 @@ def test_an_attack_at_a_frequency_is_the_inverse_of_the_largest_radius_there(w):
     assert_allclose(attack.delta * response, 1.0, rtol=1e-9)
     assert attack.frequency == w
     assert_allclose(attack[3], np.abs(np.linalg.eigvals(g.a) - z).min(), rtol=1e-8)
+
+
+def test_a_climb_ends_where_no_neighbour_is_stronger():
+    """From beside the strongest attack it finds it again, over frequency and rotations together."""
+    responses = Responses(balanced(loop()))
+    peak = scaled_peak(responses, 1e-8)
+    start = _attack_at(responses, peak.frequency * 1.04)
+    climbed = _climbed(responses, peak.frequency * 1.04)
+    assert start.size * peak.upper > 1 + 1e-6
+    assert_allclose(climbed.size * peak.upper, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [-0.4, 2.1, 30.0])
+def test_a_step_of_newton_goes_to_the_pole_of_the_channel_that_has_it(other):
+    """G = diag(1/(z - 0.5), 1/(z - 0.2)) closed by diag(k): its poles are 0.5 + k_1 and 0.2 + k_2."""
+    g = Realization(np.diag([0.5, 0.2]), np.eye(2), np.eye(2), np.zeros((2, 2)), False)
+    gain = np.array([0.401, 0.7 * other])
+    for order in ([0, 1], [1, 0]):
+        turned = g._replace(a=np.diag(np.diag(g.a)[order]))
+        assert_allclose(_newton_distance(turned, gain[order], 0.9), 0.001, rtol=0.01)
