@@ -46,6 +46,8 @@ from ctrlattn import checkpoints
 from ctrlattn.errors import InputError
 from ctrlattn.files import output_directory
 
+TOLD = {"comparisons": "", "unplanned": " (asked afterwards)", "by document": " (over documents, asked afterwards)"}
+
 
 def verdict(numbers):
     """The decisions of the plan, and the comparisons that they follow from."""
@@ -53,12 +55,9 @@ def verdict(numbers):
     for name, network in numbers["networks"].items():
         lines.append(f"{name}: {len(network['features'])} of {numbers['size']['steered']} features")
         lines += [
-            f"{name}, {row['figure']}, {row['law']} less {row['against']}: {signed(row)}"
-            for row in network["comparisons"]
-        ]
-        lines += [
-            f"{name}, {row['figure']}, {row['law']} less {row['against']} (asked afterwards): {signed(row)}"
-            for row in network["unplanned"]
+            f"{name}, {row['figure']}, {row['law']} less {row['against']}{words}: {signed(row)}"
+            for kind, words in TOLD.items()
+            for row in network[kind]
         ]
         lines += [f"{name}, no gains: {law} in {count}" for law, count in network["refused"].items()]
     return lines

@@ -10,7 +10,9 @@ pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
 import torch
+import transformers
 
+from ctrlattn import PID, checkpoints
 from ctrlattn.checkpoints.network.watch import hooked
 from ctrlattn.observers.steering import Law, steered
 
@@ -40,8 +42,24 @@ def test_the_clamp_of_the_output_misses_nothing(numbers):
     assert np.abs(output["error"]["values"]).max() < 1e-5
 
 
-def test_a_clamp_sets_every_kept_token_in_front_of_its_layers_alone(scene, folder):
+def gemma3(tokenizer):
+    """A random network of the second network's family: norms behind its sublayers, windows in half of its layers."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 10, "num_attention_heads": 2, "intermediate_size": 48}
+    more = {"num_key_value_heads": 1, "head_dim": 8, "sliding_window": 6}
+    kinds = ["sliding_attention", "full_attention"] * 5
+    torch.manual_seed(0)
+    config = transformers.Gemma3TextConfig(vocab_size=41, **sizes, **more, layer_types=kinds)
+    return checkpoints.load(transformers.Gemma3ForCausalLM(config), tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma3"])
+def network(request, scene, folder):
     checkpoint, _ = scene.tiny_network(folder)
+    return checkpoint if request.param == "llama" else gemma3(checkpoint.tokenizer)
+
+
+def test_a_clamp_sets_every_kept_token_in_front_of_its_layers_alone(scene, network):
+    checkpoint = network
     f = np.random.default_rng(0).normal(size=checkpoint.width)
     path = {depth: 0.5 * depth for depth in range(11)}
     ids = torch.arange(24).reshape(2, 12) % 40
@@ -51,6 +69,19 @@ def test_a_clamp_sets_every_kept_token_in_front_of_its_layers_alone(scene, folde
         for depth, values in outputs.items():
             held = torch.allclose(values[0], torch.full_like(values[0], path[depth]), atol=1e-5)
             assert held == (depth in depths), depth
+
+
+def test_without_gains_the_other_laws_are_still_measured(scene, network, monkeypatch):
+    monkeypatch.setattr(scene, "laws_for", lambda plant: {"P": PID(0.5), "PI": "no PI gains", "PID": "no PID gains"})
+    f, ids = np.random.default_rng(2).normal(size=network.width), torch.arange(48).reshape(4, 12).numpy() % 40
+    row = {"feature": 0, **scene.one(network, f, ids[:2], ids[2:], 2, 7)}
+    assert row["refused"] == {"PI led, path": "no PI gains"}
+    assert set(row["laws"]) == set(scene.LAWS) - {"PI led, path"}
+    assert abs(row["laws"]["clamp of the output"]["miss"]) < 1e-4
+    assert row["laws"]["no law"]["error"] == pytest.approx(1.0)
+    networks = {"a": scene.summary([row, row], 2)}
+    assert [c["law"] for c in networks["a"]["comparisons"]] == ["P led, late path"] * 3  # none of PI led
+    assert scene.decided({**networks, "b": networks["a"]}, 2)["PI led, path does more than the clamp"] == "undecided"
 
 
 def test_the_first_token_of_a_window_is_left_alone(scene, folder):
@@ -95,6 +126,20 @@ def test_calibration_judgement_and_dictionary_share_no_document(scene, folder, t
     others = rest.read_text().splitlines()
     assert len(calibration) == len(judged) == 2
     assert sorted([*calibration, *judged, *others]) == sorted(line.strip() for line in lines)
+
+
+def test_a_difference_over_documents_is_the_mean_of_the_features_that_have_both_laws(scene):
+    rng = np.random.default_rng(1)
+    losses = rng.normal(size=(3, 2, 5))  # features, laws, documents
+    pair = ("P led, late path", "clamp, late path")
+    rows = [
+        {"laws": {name: {"misses": -x, "losses": x} for name, x in zip(pair, both, strict=True)}} for both in losses
+    ]
+    lacking = {"laws": {pair[0]: {"misses": losses[0, 0], "losses": losses[0, 0]}}}
+    loss, miss = sorted(scene.by_document([*rows, lacking]), key=lambda row: row["figure"])
+    gaps = [np.mean([losses[i, 0, k] - losses[i, 1, k] for i in range(3)]) for k in range(5)]
+    assert loss["values"] == pytest.approx(gaps)
+    assert miss["values"] == pytest.approx([-gap for gap in gaps])
 
 
 @pytest.mark.parametrize(
