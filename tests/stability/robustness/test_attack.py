@@ -72,8 +72,11 @@ def test_a_wrong_attack_misses_by_the_way_the_pole_did_not_come():
     assert_allclose(pole_miss(far, balanced(far), attack, np.array([2.0 + 0j])), 0.5, rtol=1e-12)
 
 
-def test_a_margin_that_is_too_large_is_attacked_from_inside():
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_margin_that_is_too_large_is_attacked_from_inside(continuous):
     given = loop()
+    if continuous:
+        given = given._replace(a=given.a - np.eye(4), continuous=True)
     responses = Responses(balanced(given))
     peak = scaled_peak(responses, 1e-6)
     attack = strongest_attack(responses, peak)
