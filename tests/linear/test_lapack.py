@@ -59,3 +59,11 @@ def test_what_has_no_answer_raises():
     ):
         with pytest.raises(np.linalg.LinAlgError):
             refuse()
+
+
+@pytest.mark.parametrize("complex_one", ["matrix", "right side"])
+def test_one_complex_operand_makes_a_complex_solution(complex_one):
+    a, b, _ = matrices(float)
+    turned, right = matrices(complex)[:2]
+    a, b = (turned, b) if complex_one == "matrix" else (a, right)
+    assert_allclose(lapack.solved(a, b), np.linalg.solve(a, b), rtol=1e-12)
