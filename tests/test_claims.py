@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 ROOT = Path(__file__).parent.parent
 DOCS, RESULTS = ROOT / "docs", ROOT / "simulations" / "results"
@@ -171,6 +172,20 @@ def test_intervals_of_the_page_on_loops_follow_from_the_results(statistics):
     assert len(printed) > 50
     strange = [p for p in printed if not any(all(map(rounds, p, row)) for row in known)]
     assert strange == []
+
+
+def test_the_tuned_controller_keeps_loops_with_an_inner_norm_on_the_seeds_that_were_new():
+    """Fisher's exact test of the claim on seeds 3 to 9 of addition."""
+    rescues = results("train_loops_addition_10_seeds.json")["rescues"]
+    counts = {True: [0, 0], False: [0, 0]}
+    for rescue in rescues:
+        if rescue["seed"] >= 3:
+            inner = rescue["arm"] in ("plain", "plain-again", "random", "penalty", "recall", "held")
+            counts[inner][rescue["tuned from T"] < rescue["stopped"] - 0.1] += 1
+    assert counts == {True: [13, 0], False: [5, 8]}
+    p = scipy.stats.fisher_exact([counts[True], counts[False]]).pvalue
+    row = next(row for row in ROWS if row[0].startswith("a tuned controller helps loops with an inner norm"))
+    assert f"p {p:.4f}".replace("0.", ".") in row[2]
 
 
 def test_every_claim_of_the_origin_has_a_verdict():
