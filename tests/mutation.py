@@ -77,6 +77,8 @@ EQUIVALENT = {
      "points.real.ravel() - 1j * np.abs(points.imag.ravel())"):
         "A real matrix has the same value at z and at its conjugate.",
     ("stability/robustness/attack.py", "channels = m.shape[-1]", "1  ->  2"): "The matrices are square.",
+    ("stability/motion/depth_exponents.py", "product = np.eye(triangles.shape[-1])", "-1  ->  1"):
+        "The triangles (L, k, k) are square.",
     ("stability/modes/decomposition.py",
      "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
      "-1  ->  1"): "The matrices are square.",

@@ -6,7 +6,7 @@ import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
-from ctrlattn.linear.scaling import _sampled_gain, scaled, times_power
+from ctrlattn.linear.scaling import _sampled_gain, _times, scaled, times_power
 
 
 def system(seed, continuous):
@@ -65,3 +65,9 @@ def test_a_pole_on_the_boundary_hides_no_other_response(continuous):
     there = np.abs(c @ np.linalg.solve(point * np.eye(n) - a, b)).max()
     g = Realization(a, b, c, np.zeros((3, 2)), continuous)
     assert_allclose(_sampled_gain(g, np.linalg.eigvals(a)), there, rtol=1e-12)
+
+
+@pytest.mark.parametrize("exponent", [-2000, -1500, -1001, -999, -1, 0, 1, 999, 1001, 1900])
+def test_a_power_of_two_beyond_the_floats_is_multiplied_in_two_steps(exponent):
+    m = np.ldexp(np.array([[1.0, -3.0]]), -exponent // 2)
+    assert _times(m, exponent).tolist() == np.ldexp(m, exponent).tolist()

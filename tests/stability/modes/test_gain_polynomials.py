@@ -112,3 +112,9 @@ def test_a_derivative_that_the_state_matrix_contradicts_is_refused(monkeypatch):
 def test_a_gain_that_no_law_has_is_named(axis):
     with pytest.raises(InputError, match=f"q: a gain is one of .*, got '{axis}'"):
         gain_polynomials.gain_modes(CHAIN, [axis], 0.5, "q")
+
+
+@pytest.mark.parametrize("spectrum", [[], [0.5, np.nan], np.inf])
+def test_a_spectrum_without_modes_or_with_modes_that_are_no_numbers_is_refused(spectrum):
+    with pytest.raises(InputError, match="q: the spectrum must be finite and have at least one mode"):
+        gain_polynomials.gain_modes(CHAIN, ["kp"], spectrum, "q")

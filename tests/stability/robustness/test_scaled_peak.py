@@ -100,3 +100,16 @@ def test_a_share_of_an_interval_is_a_point_inside_it():
     assert_allclose(sweep._between(1.0, 16.0, 0.25), 2.0)
     assert_allclose(sweep._between(-16.0, -1.0, 0.75), -2.0)
     assert sweep._between(1.5, 1.5, 0.3) == 1.5
+
+
+def test_the_best_of_several_exact_looks_is_remembered_and_rough_ones_are_not():
+    g = sensitivity("wide", 2, 0)
+    w = np.array([0.3, 1.0, 2.0, 3.0])
+    values = scaled_norms(np.moveaxis(g.responses(w), -1, 0), 1e-8)[0]
+    sweep = module._Sweep(Responses(g), 1e-6)
+    sweep._bounds(w, module._ROUGH)
+    assert sweep.value == -1.0
+    sweep._bounds(w, 1e-8)
+    assert sweep.frequency == w[np.argmax(values)]
+    assert_allclose(sweep.value, values.max(), rtol=1e-7)
+    assert_allclose(np.sort(sweep.looked_at), np.sort([*w, *w]))
