@@ -82,6 +82,12 @@ EQUIVALENT = {
     ("stability/modes/decomposition.py",
      "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
      "-1  ->  1"): "The matrices are square.",
+    ("stability/modes/decomposition.py",
+     "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
+     "1  ->  2"): "The matrices are square.",
+    ("stability/modes/decomposition.py",
+     "gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * along",
+     "1.0  ->  2.0"): "Any three points of the line will do for the check.",
     ("stability/robustness/structured.py",
      "step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]",
      "curvature + size  ->  curvature - size"):
