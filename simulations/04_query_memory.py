@@ -20,14 +20,19 @@ What it does not show. One text, one network, no training end to end: that a net
 a W is not said. Keys begin at random tokens; a better local optimum may exist, but not below the bound.
 
     python simulations/04_query_memory.py [--full] --out DIR
+
+Every seed is kept in DIR/query_memory_runs and not measured again.
 """
 
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 from stage.query_memory import FULL, SMALL, absent, measure, pick
 from stage.query_memory_picture import draw
 from stage.running import command, save
+
+from ctrlattn.files import output_directory
 
 
 def verdict(numbers):
@@ -61,7 +66,8 @@ def verdict(numbers):
 
 def main(out, seed=0, full=False):
     """Measure, draw, write query_memory.json and query_memory.png under `out`; returns the numbers."""
-    numbers = measure(seed, FULL if full else SMALL)
+    runs = output_directory(Path(out) / "query_memory_runs")
+    numbers = measure(runs, seed, FULL if full else SMALL)
     numbers["verdict"] = verdict(numbers)
     return save(out, "query_memory", numbers, draw(numbers))
 

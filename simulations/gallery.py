@@ -39,6 +39,7 @@ CHOSEN = {
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }
 KEPT = ("run", "options", "verdict", "table", "layers")
+WHOLE = {"feedback_sign"}  # kept whole in results/NAME.json, where intervals and values stand alone
 MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
 
 
@@ -98,11 +99,10 @@ def _entry(scene: Scene) -> str:
     title = f"{scene.number} {scene.name.replace('_', ' ').capitalize()}"
     words = "\n\n".join(_shown(paragraph) for paragraph in scene.paragraphs)
     picture = f"![{title}](images/{SHARED.get(scene.name, f'../gallery/{scene.name}.png').removeprefix('../')})"
-    kept_in = f"simulations/results/gallery/{scene.name}.json"
     numbers = json.loads((RESULTS / f"{scene.name}.json").read_text(encoding="utf-8"))
     command = f"`python simulations/{scene.number}_{scene.name}.py {numbers.get('options', '--full')} --out DIR`"
     rows = table(scene.name, numbers)
-    below = f"From {command}; all of it is in [{scene.name}.json](../{kept_in})."
+    below = f"From {command}; all of it is in [{scene.name}.json](../simulations/results/gallery/{scene.name}.json)."
     return f"\n## {title}\n\n```text\n{scene.equation}\n```\n\n{words}\n\n{picture}\n\n{rows}\n{below}\n"
 
 
@@ -113,12 +113,14 @@ def keep(folder: Path, name: str) -> bool:
         return False
     numbers = json.loads(source.read_text(encoding="utf-8"))
     facts = {"generated": MARK, **{key: numbers[key] for key in KEPT if key in numbers}}
-    # An interval a line, since its values may be many.
-    rows = [f"  {json.dumps(at, ensure_ascii=False)}: {json.dumps(row)}" for at, row in intervals(numbers).items()]
+    own = {} if name in WHOLE else intervals(numbers)  # an interval a line, since its values may be many
+    rows = [f"  {json.dumps(at, ensure_ascii=False)}: {json.dumps(row)}" for at, row in own.items()]
     told = json.dumps(facts, ensure_ascii=False, indent=1).removesuffix("\n}")
-    text = told + ',\n "intervals": {\n' + ",\n".join(rows) + "\n }\n}\n"
     RESULTS.mkdir(parents=True, exist_ok=True)
+    text = told + ',\n "intervals": {\n' + ",\n".join(rows) + "\n }\n}\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    if name in WHOLE:
+        shutil.copyfile(source, RESULTS.parent / source.name)
     shutil.copyfile(folder / f"{name}.png", PICTURES / SHARED.get(name, f"{name}.png"))
     return True
 
@@ -134,9 +136,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is out of date")
     arguments = parser.parse_args()
     if arguments.check:
-        if page() != PAGE.read_text(encoding="utf-8"):
-            sys.exit("docs/gallery.md is out of date: run python simulations/gallery.py DIR")
-        return
+        late = page() != PAGE.read_text(encoding="utf-8")
+        sys.exit("docs/gallery.md is out of date: run python simulations/gallery.py DIR" if late else 0)
     if arguments.folder is None or not arguments.folder.is_dir():
         sys.exit("give the folder in which the scenes left their results")
     PICTURES.mkdir(parents=True, exist_ok=True)

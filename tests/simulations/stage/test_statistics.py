@@ -1,5 +1,6 @@
 """Student's intervals against the quantiles that have a closed form: one and two degrees of freedom."""
 
+import json
 import math
 
 import numpy as np
@@ -42,6 +43,26 @@ def test_an_interval_is_plain_numbers_around_the_mean(stage):
     assert interval.pop("values") == [1.0, 2.0, 3.0]
     assert interval == pytest.approx({"mean": 2.0, "low": 2 - half, "high": 2 + half}, rel=1e-9)
     assert {type(value) for value in interval.values()} == {float}
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2), (5, 2, 3)])
+@pytest.mark.parametrize("comparisons", [1, 7])
+def test_intervals_of_arrays_are_those_of_each_element_and_follow_from_what_is_stored(stage, shape, comparisons):
+    values = np.random.default_rng(len(shape)).standard_normal(shape)
+    row = stage.interval(values, comparisons)
+    columns = [stage.interval(column, comparisons) for column in values.reshape(len(values), -1).T]
+    for end in ("mean", "low", "high"):
+        np.testing.assert_allclose(np.ravel(row[end]), [column[end] for column in columns], rtol=1e-12)
+    low, high = stage.recomputed(json.loads(json.dumps(row)))
+    np.testing.assert_array_equal((low, high), (row["low"], row["high"]))
+
+
+@pytest.mark.parametrize("values", [[1.0, "nan", 3.0], [[1.0, 1.0], ["nan", 2.0], [3.0, 5.0]]])
+def test_a_row_that_is_not_finite_is_left_out(stage, values):
+    whole = [row for row in values if "nan" not in np.ravel(row)]
+    again = stage.recomputed({"values": values, "low": 0, "high": 0})
+    np.testing.assert_array_equal(again, [stage.interval(whole)[end] for end in ("low", "high")])
+    assert np.all(np.isnan(stage.recomputed({"values": ["nan"], "low": 0, "high": 0})))
 
 
 def test_wilsons_interval_has_a_closed_form(stage):
