@@ -40,7 +40,7 @@ window is kept in DIR/feedback_sign_runs and not measured again.
 from pathlib import Path
 
 import numpy as np
-from stage.feedback_sign import FULL, SMALL, documents, missing_packages, rounded, runs_of, sources_of, spans, summary
+from stage.feedback_sign import FULL, SMALL, documents, missing_packages, runs_of, sources_of, spans, summary
 from stage.feedback_sign_picture import draw
 from stage.running import command, save
 
@@ -82,14 +82,14 @@ def main(out, seed=0, full=False, text=None, smollm2=None, gemma3=None):
     folder = output_directory(Path(out) / "feedback_sign_runs")
     texts, networks = documents(text, size.windows), {}
     for name, load in sources_of(full, smollm2, gemma3).items():
-        networks[name] = rounded(summary(runs_of(folder, name, load, texts, size, seed)))
+        networks[name] = summary(runs_of(folder, name, load, texts, size, seed))
     numbers = {
         "text": "King James Bible" if text is None else Path(text).name,
         "size": size._asdict(),
         "networks": networks,
         "verdict": verdict(networks),
     }
-    return save(out, "feedback_sign", numbers, draw(networks))
+    return save(out, "feedback_sign", numbers, draw(networks), indent=None)
 
 
 def options(parser):

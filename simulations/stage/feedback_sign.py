@@ -19,7 +19,7 @@ import transformers
 from ctrlattn import checkpoints
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
-from stage.statistics import half_width
+from stage import statistics
 
 Size = namedtuple("Size", "windows tokens")
 
@@ -185,34 +185,44 @@ def runs_of(folder, name, load, texts, size, seed):
                 with atomic(path) as temporary:
                     temporary.write_text(json.dumps(result), encoding="utf-8")
                 print(f"{name}: {condition}, window {i + 1} of {len(texts)}", file=sys.stderr)
-            runs[condition].append(json.loads(path.read_text(encoding="utf-8")))
+            runs[condition].append(rounded(json.loads(path.read_text(encoding="utf-8"))))
     return runs
 
 
 def interval(values, comparisons=1):
     """(mean, low, high) over the first axis, 95 % for all comparisons together."""
     values = np.asarray(values)
-    mean, half = values.mean(0), half_width(values, comparisons)
+    mean, half = values.mean(0), statistics.half_width(values, comparisons)
     return mean, mean - half, mean + half
 
 
 def layers_of(runs):
-    """Intervals of every layer, by condition and quantity; and which layers are what the claim says."""
-    intervals = {}
-    for condition, windows in runs.items():
-        arrays = {key: np.array([run[key] for run in windows]) for key in ("gain", "negative", "share", "slope")}
-        layers = arrays["gain"].shape[1]
-        intervals[condition] = {
-            key: dict(zip(("mean", "low", "high"), np.array(interval(a, layers)).tolist(), strict=True))
-            for key, a in arrays.items()
+    """Intervals of every layer and sublayer, by condition and quantity, with the values of the windows."""
+    return {
+        condition: {
+            key: kept([run[key] for run in windows], len(windows[0]["gain"]))
+            for key in ("gain", "negative", "share", "slope")
         }
-    return intervals
+        for condition, windows in runs.items()
+    }
 
 
-def differences(runs, key, pick, comparisons):
+def heads_of(runs, key, pick, conditions):
+    """Intervals of every head, simultaneous over all of them: {condition: interval}."""
+    values = {c: [pick(np.array(run[key])) for run in runs[c]] for c in conditions}
+    return {c: kept(some, some[0].size) for c, some in values.items()}
+
+
+def kept(values, comparisons):
+    """The interval over windows as it is stored: its ends to nine digits, its values to those they have."""
+    row = statistics.interval(values, comparisons)
+    return {**rounded(row, 9), "values": row["values"]}
+
+
+def differences(runs, key, pick, comparisons, controls=CONDITIONS[1:]):
     """trained minus each control, paired by window: {control: (mean, low, high)}."""
     trained = np.array([pick(run[key]) for run in runs["trained"]])
-    others = {c: np.array([pick(run[key]) for run in runs[c]]) for c in CONDITIONS[1:]}
+    others = {c: np.array([pick(run[key]) for run in runs[c]]) for c in controls}
     return {c: interval(trained - other, comparisons) for c, other in others.items()}
 
 
@@ -239,9 +249,9 @@ def judge(runs):
     _, head_low, head_high = interval(heads, count)
     others = np.array([others_of(run["source"]) for run in runs["trained"]])
     _, others_low, others_high = interval(others, count)
-    text = differences(runs, "source", others_of, count)["permuted tokens"]
+    text = differences(runs, "source", others_of, count, ["permuted tokens"])["permuted tokens"]
     together = interval(np.array([others_of(run["together"]) for run in runs["trained"]]), layers)
-    layer_text = differences(runs, "together", others_of, layers)["permuted tokens"]
+    layer_text = differences(runs, "together", others_of, layers, ["permuted tokens"])["permuted tokens"]
     return {
         "layers": layers,
         "negative": np.flatnonzero(negative).tolist(),
@@ -269,24 +279,27 @@ def judge(runs):
 
 
 def summary(runs):
-    """Everything of one network that goes into the JSON."""
-    source = {c: np.mean([run["together"] for run in windows], axis=0) for c, windows in runs.items()}
+    """Everything of one network that goes into the JSON, with what `judge` reads of every window."""
+    source = {c: np.array([run["together"] for run in windows]) for c, windows in runs.items()}
     return {
         "windows": len(runs["trained"]),
         "layers": layers_of(runs),
-        "head_gain": np.mean([run["head"] for run in runs["trained"]], axis=0).tolist(),
-        "source_gain": {c: dict(zip(SOURCES, s.T.tolist(), strict=True)) for c, s in source.items()},
+        "head_gain": heads_of(runs, "head", np.asarray, ("trained", "initialised")),
+        "head_gain_from_others": heads_of(runs, "source", others_of, ("trained", "permuted tokens")),
+        "source_gain": {
+            c: {name: kept(s[..., i], s.shape[1]) for i, name in enumerate(SOURCES)} for c, s in source.items()
+        },
         "judgement": judge(runs),
     }
 
 
-def rounded(value):
+def rounded(value, digits=5):
     """Five digits: a window more moves the third."""
     if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
+        return {key: rounded(item, digits) for key, item in value.items()}
     if isinstance(value, list):
-        return [rounded(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+        return [rounded(item, digits) for item in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def spans(numbers):

@@ -26,13 +26,14 @@ def draw(networks):
     for column, (name, result) in enumerate(networks.items()):
         top, middle, bottom = rows[:, column]
         for condition, (colour, marker, line) in LOOKS.items():
-            gain = {key: np.array(v)[:, 0] for key, v in result["layers"][condition]["gain"].items()}
+            row = result["layers"][condition]["gain"]
+            gain = {end: np.array(row[end])[:, 0] for end in ("mean", "low", "high")}
             where = np.arange(len(gain["mean"]))
             top.plot(where, gain["mean"], color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=condition)
             top.fill_between(where, gain["low"], gain["high"], color=colour, alpha=0.18, lw=0)
         looks = zip(SOURCES, (("0.45", "s", "--"), ("#ffa90e", "^", ":"), ("#bd1f01", "o", "-")), strict=True)
         for source, (colour, marker, line) in looks:
-            parts = np.array(result["source_gain"]["trained"][source])
+            parts = np.array(result["source_gain"]["trained"][source]["mean"])
             middle.plot(
                 np.arange(len(parts)), parts, color=colour, marker=marker, ls=line, ms=3.5, lw=1.2, label=source
             )
@@ -41,7 +42,7 @@ def draw(networks):
             scale_of(axes)
             axes.set(xlabel="layer", ylabel="gain <F, x>/<x, x> (1)")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        heads = np.array(result["head_gain"]).T
+        heads = np.array(result["head_gain"]["trained"]["mean"]).T
         limit = np.quantile(np.abs(heads), 0.93)  # one layer must not hide the others
         image = bottom.imshow(heads, cmap="PuOr_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         figure.colorbar(image, ax=bottom, label="median gain", location="bottom", shrink=0.8, extend="both")

@@ -91,6 +91,38 @@ def test_the_three_tests_do_not_find_the_automaton_that_was_planted(scene, tmp_p
     assert judged["initialised: negative layers"] == 0
 
 
+def windows_of(network):
+    """What `judge` reads of every window, from the stored values of a network."""
+    layers, heads, others = (network[key] for key in ("layers", "head_gain", "head_gain_from_others"))
+    found = {}
+    for condition, row in layers.items():
+        run = {key: row[key]["values"] for key in ("gain", "share")}
+        run["together"] = np.stack([s["values"] for s in network["source_gain"][condition].values()], -1)
+        run |= {"head": heads[condition]["values"]} if condition in heads else {}
+        if condition in others:
+            run["source"] = np.array(others[condition]["values"])[..., None] * [0.0, 0.0, 1.0]
+        found[condition] = [dict(zip(run, window, strict=True)) for window in zip(*run.values(), strict=True)]
+    return found
+
+
+def test_the_judgement_follows_from_the_values_that_are_stored(scene):
+    rng = np.random.default_rng(2)
+    drawn = [rng.normal(-0.3, 0.1, 5), rng.normal(0.0, 0.1, 5)]
+    found = scene.summary(runs(scene, *drawn, heads=0.2))
+    assert scene.judge(windows_of(found)) == found["judgement"]
+    changed = scene.summary(runs(scene, -drawn[0], drawn[1], heads=0.2))
+    assert scene.judge(windows_of(changed)) != found["judgement"]
+
+
+def test_stored_ends_are_students_over_the_windows(scene):
+    row = scene.summary(runs(scene, [-0.3, -0.31, 0.123456], [0.1, 0.2, 0.3]))["layers"]["trained"]["gain"]
+    values = np.array([-0.3, -0.31, 0.123456])
+    half = student.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
+    assert row["values"] == [[[v, 0.0]] for v in values]
+    ends = [row[end][0][0] for end in ("low", "mean", "high")]
+    assert ends == pytest.approx([values.mean() - half, values.mean(), values.mean() + half], rel=1e-8)
+
+
 def test_permuted_tokens_are_the_same_tokens(scene):
     checkpoint = scene.tiny_llama()
     text = "the quick brown fox jumps over the lazy dog"
@@ -136,7 +168,8 @@ def test_the_scene_writes_its_table_and_resumes(scene, monkeypatch, tmp_path):
     assert len(list((tmp_path / "feedback_sign_runs").iterdir())) == 12
     network = numbers["networks"]["random Llama"]
     assert np.shape(network["layers"]["trained"]["gain"]["mean"]) == (3, 2)  # layers, sublayers
-    assert np.shape(network["head_gain"]) == (3, 4)
+    assert np.shape(network["head_gain"]["trained"]["values"]) == (3, 3, 4)  # windows, layers, heads
+    assert (tmp_path / "feedback_sign.json").read_text(encoding="utf-8").count("\n") == 0
 
     def refuse(*arguments):
         raise AssertionError("a window that was measured is not measured again")
