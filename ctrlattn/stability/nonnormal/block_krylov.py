@@ -13,6 +13,9 @@ import numpy as np
 from ctrlattn.errors import require_whole
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
+_POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
+_UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
+_BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
 
 
 class BlockRadius(NamedTuple):
@@ -103,10 +106,45 @@ def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _may_be_settled(projected: np.ndarray, m: int, d: int, tolerance: float) -> bool:
-    """False where the outermost block alone says no: all eigenvalues and one block's vectors, a third of the work."""
-    radii = np.abs(np.linalg.eigvals(projected[:, :m, :m])).max(axis=1)
-    i = int(radii.argmax())
-    return bool(_ritz(projected[i : i + 1], m, d)[2][0] <= tolerance * radii[i])
+    """False where the outermost block alone says no: eigenvalues of those that can be it, and one block's vectors."""
+    matrices = projected[:, :m, :m]
+    bounds = _radius_bounds(matrices)
+    able = _at_least(bounds, _radii(matrices[[bounds.argmax()]])[0])
+    radii = _radii(matrices[able])
+    i = int(able[radii.argmax()])
+    return bool(_ritz(projected[i : i + 1], m, d)[2][0] <= tolerance * radii.max())
+
+
+def _radii(matrices: np.ndarray) -> np.ndarray:
+    return np.asarray(np.abs(np.linalg.eigvals(matrices)).max(axis=-1))
+
+
+def _at_least(bounds: np.ndarray, radius: float) -> np.ndarray:
+    """Numbers of the blocks whose bound reaches this far; all where nothing can be compared."""
+    return np.flatnonzero(~(bounds < radius))
+
+
+def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
+    """rho(H) <= |H^k|_F^(1/k), k = 64, of each matrix (n, m, m): an upper bound, of a computed eigenvalue as well.
+
+    A computed eigenvalue is one of H + E with |E|_F of a few m rounding units of |H|_F. The bound holds for all such
+    E: `astray` is how far H^k may be from (H + E)^k, and each squaring adds the rounding of its product. Both are
+    scaled to a sum of 1, so that no power overflows.
+    """
+    unit = matrices.shape[-1] * np.finfo(np.float64).eps
+    power, k, logarithm = matrices, 1, np.zeros(len(matrices))
+    size = np.linalg.norm(power, axis=(1, 2))
+    astray = _BACKWARD * unit * size
+    while True:
+        whole = size + astray
+        with np.errstate(divide="ignore"):  # a matrix of zeros has the bound 0
+            logarithm = logarithm + np.log(whole) / k
+        if k == _POWER:
+            return _UP * np.exp(logarithm)
+        whole = np.where(whole > 0, whole, 1.0)
+        power, size, astray = power / whole[:, None, None], size / whole, astray / whole
+        power, astray, k = power @ power, (2.0 * size + astray) * astray + unit * size**2, 2 * k
+        size = np.linalg.norm(power, axis=(1, 2))
 
 
 def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -114,21 +152,27 @@ def _ritz(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray
     every = np.arange(len(projected))
     values, vectors = np.linalg.eig(projected[:, :m, :m])
     top = np.abs(values).argmax(axis=1)
-    # After d steps, the remainder is rounding.
-    last = projected[:, m, m - 1] if m < d else np.zeros(len(projected))
-    return values[every, top], vectors[every, :, top], last * np.abs(vectors[every, -1, top])
+    return values[every, top], vectors[every, :, top], _last(projected, m, d) * np.abs(vectors[every, -1, top])
+
+
+def _last(projected: np.ndarray, m: int, d: int) -> np.ndarray:
+    """Lengths of what m steps leave, (n,); after d steps they are rounding."""
+    return projected[:, m, m - 1] if m < d else np.zeros(len(projected))
 
 
 def _outermost(projected: np.ndarray, basis: np.ndarray, tolerance: float) -> BlockRadius:
-    """The outermost Ritz pair of all blocks."""
+    """The outermost Ritz pair of all blocks; one that cannot reach it, even with its residual, is left out."""
     m, d = basis.shape[1:]
-    values, vectors, errors = _ritz(projected, m, d)
+    bounds = _radius_bounds(projected[:, :m, :m])
+    least = _radii(projected[[bounds.argmax()], :m, :m])[0]
+    able = _at_least(bounds + _last(projected, m, d), least)
+    values, vectors, errors = _ritz(projected[able], m, d)
     radii = np.abs(values)
     i = int(radii.argmax())
     rivals = radii + errors >= radii[i]
-    vector = vectors[i] @ basis[i]
+    vector = vectors[i] @ basis[able[i]]
     return BlockRadius(
-        block=i,
+        block=int(able[i]),
         value=complex(values[i]),
         vector=vector / np.linalg.norm(vector),
         error=float(errors[i]),

@@ -67,3 +67,114 @@ def test_what_a_basis_leaves_of_the_vectors_of_every_block():
     unit, coefficients = block_krylov._orthogonal(np.array([[2.0, 3.0, -4.0], [0.0, 5.0, 6.0]]), basis)
     assert_allclose(unit, [[0.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
     assert_allclose(coefficients, [[2.0, 3.0, 4.0], [5.0, 6.0, 0.0]])
+
+
+def triangular(rng, m, size):
+    """Matrices (n, m, m) with their radii; how far they are from normal grows with `size`."""
+    blocks = np.triu(size * rng.standard_normal((12, m, m)), 1)
+    diagonal = rng.uniform(-1, 1, (12, m))
+    blocks[:, np.arange(m), np.arange(m)] = diagonal
+    return blocks, np.abs(diagonal).max(axis=1)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 30.0, 1e4])
+@pytest.mark.parametrize("m", [1, 2, 7, 25])
+def test_no_eigenvalue_lies_beyond_the_bound(m, size):
+    rng = np.random.default_rng(m)
+    blocks, radii = triangular(rng, m, size)
+    turn = np.linalg.qr(rng.standard_normal((12, m, m)))[0]
+    for given in (blocks, turn @ blocks @ turn.transpose(0, 2, 1), 1e-30 * blocks, 1e30 * blocks):
+        bounds = block_krylov._radius_bounds(given)
+        scale = np.abs(given).max() / np.abs(blocks).max()
+        assert np.all(bounds >= scale * radii)
+        # The computed eigenvalues of a matrix far from normal lie outside the true ones, and inside of the bound.
+        assert np.all(bounds >= np.abs(np.linalg.eigvals(given)).max(axis=1))
+
+
+def test_the_bound_holds_for_defective_and_nilpotent_matrices():
+    m = 20
+    jordan = np.diag(np.ones(m - 1), 1)
+    blocks = np.stack([jordan, jordan + np.eye(m), 0 * jordan, 1e8 * jordan, jordan[::-1]])
+    bounds = block_krylov._radius_bounds(blocks)
+    assert np.all(bounds >= np.abs(np.linalg.eigvals(blocks)).max(axis=1))
+    assert np.all(bounds >= [0, 1, 0, 0, 1])
+    assert bounds[2] == 0
+
+
+@pytest.mark.parametrize("near", [0.0, 1e-12, 1e-9, 1e-6, 1e-3, 1.0])
+def test_the_bound_covers_every_matrix_within_the_backward_error(near):
+    """[[c, 1], [s, c]] has the eigenvalues c +- sqrt(s), and s is as large as the backward error may be."""
+    given = np.array([[[near, 1.0], [0.0, near]]])
+    s = block_krylov._BACKWARD * 2 * np.finfo(float).eps * np.linalg.norm(given)
+    bound = block_krylov._radius_bounds(given)[0]
+    assert bound >= near + np.sqrt(s)
+    # H^2 = 0 leaves what was astray: (2 + a) a + u = 21 u with a = 10 u, whose square root is the bound.
+    if near == 0.0:
+        assert_allclose(bound, np.sqrt(21 * 2 * np.finfo(float).eps), rtol=1e-10)
+
+
+def test_the_bound_is_tight_where_matrices_are_normal():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((30, 25, 25)))[0]
+    values = rng.uniform(0.1, 1.0, (30, 25))
+    bounds = block_krylov._radius_bounds((turn * values[:, None]) @ turn.transpose(0, 2, 1))
+    assert np.all(bounds <= 25 ** (1 / 128) * (1 + 1e-9) * values.max(axis=1))
+
+
+def every_block(projected, basis, tolerance):
+    """(block, eigenvalue, residual, settled) by the eigenvectors of all blocks: nothing is left out."""
+    m, d = basis.shape[1:]
+    values, vectors = np.linalg.eig(projected[:, :m, :m])
+    top = (np.arange(len(values)), np.abs(values).argmax(axis=1))
+    errors = (projected[:, m, m - 1] if m < d else 0.0) * np.abs(vectors[top[0], -1, top[1]])
+    radii = np.abs(values[top])
+    i = int(radii.argmax())
+    rivals = radii + errors >= radii[i]
+    return i, values[top][i], errors[i], bool(np.all(errors[rivals] <= tolerance * radii[i]))
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 3.0, 100.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_leaving_blocks_out_changes_nothing(seed, size):
+    """To the bit, block by block of Krylov spaces of matrices near to normal and far from it, equal ones among them."""
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(2, 14))
+    blocks, _ = triangular(rng, d, size)
+    blocks[5] = blocks[int(rng.integers(5))]
+    for m in range(1, d + 1):
+        projected, basis = krylov_of(blocks, m, rng)
+        for tolerance in (1e-6, 0.05):
+            found = block_krylov._outermost(projected, basis, tolerance)
+            block, value, error, settled = every_block(projected, basis, tolerance)
+            assert (found.block, found.value, found.error, found.settled) == (block, value, error, settled)
+            if m < d:
+                radius = np.abs(np.linalg.eigvals(projected[:, :m, :m])).max(axis=1)
+                one = block_krylov._ritz(projected[[radius.argmax()]], m, d)[2][0]
+                may = block_krylov._may_be_settled(projected, m, d, tolerance)
+                assert may == bool(one <= tolerance * radius.max())
+
+
+def krylov_of(blocks, m, rng):
+    """(H with its last row, basis) of m Arnoldi steps on each block, as `block_radius` makes them."""
+    n, d = blocks.shape[:2]
+    v = rng.standard_normal((n, d))
+    basis = np.empty((n, m, d))
+    basis[:, 0] = v / np.linalg.norm(v, axis=1, keepdims=True)
+    projected = np.zeros((n, m + 1, m))
+    for k in range(1, m + 1):
+        w = np.einsum("nij,nj->ni", blocks, basis[:, k - 1])
+        following, projected[:, : k + 1, k - 1] = block_krylov._orthogonal(w, basis[:, :k])
+        if k < m:
+            basis[:, k] = following
+    return projected, basis
+
+
+def test_blocks_that_cannot_reach_the_outermost_are_left_out(monkeypatch):
+    blocks = np.random.default_rng(0).standard_normal((40, 12, 12)) / 12
+    blocks[17] += 3 * np.eye(12)
+    taken = []
+    for name in ("eigvals", "eig"):
+        plain = getattr(np.linalg, name)
+        monkeypatch.setattr(np.linalg, name, lambda a, plain=plain: taken.append(len(a)) or plain(a))
+    assert block_radius(product_of(blocks), (40, 12)).block == 17
+    assert max(taken) == 1
