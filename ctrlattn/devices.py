@@ -1,5 +1,7 @@
 """a name -> the device of torch that has it, judged before any work is done for it."""
 
+import re
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from ctrlattn.errors import InputError, did_you_mean
@@ -9,6 +11,41 @@ if TYPE_CHECKING:
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")
 _NO_NUMBERS = "meta"  # torch's device for shapes alone
+
+
+def require_device(name: str) -> None:
+    """Raise InputError where no machine has a device of that name; torch is not imported for it.
+
+    A library that gives torch devices of its own is asked by torch: nothing is said here where one is installed.
+
+    Examples
+    --------
+    >>> require_device("cuda:1")
+    >>> require_device("cuda:one")
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: there is no device 'cuda:one' here: a device is cpu, cuda, mps or xpu, or one with a number
+    """
+    kind, colon, index = name.partition(":")
+    if kind == _NO_NUMBERS:
+        raise InputError(f"there is no device {name!r} here: {name} has shapes and no numbers")
+    if kind not in _DEVICES and not entry_points(group="torch.backends"):
+        raise InputError(f"there is no device {name!r} here: {did_you_mean(name, _DEVICES)}")
+    if colon and not re.fullmatch("0|[1-9][0-9]{0,5}", index):
+        raise InputError(
+            f"there is no device {name!r} here: a device is {', '.join(_DEVICES[:-1])} or {_DEVICES[-1]}, or one with "
+            "a number"
+        )
+
+
+def require_here(name: str) -> None:
+    """Raise InputError where this machine has no device of that name; every machine has a cpu, without torch.
+
+    >>> require_here("cpu")
+    """
+    require_device(name)
+    if name.partition(":")[0] != "cpu":
+        device(name)
 
 
 def device(name: str) -> "torch.device":
@@ -28,15 +65,12 @@ def device(name: str) -> "torch.device":
     ...
     ctrlattn.InputError: there is no device 'cpux' here: did you mean 'cpu'?
     """
+    require_device(name)
     import torch
 
     try:
         place = torch.device(name)
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        # For a word that it does not know, torch names every kind of device that there ever was.
-        why = str(error).splitlines()[0] if name.partition(":")[0] in _DEVICES else did_you_mean(name, _DEVICES)
-        raise InputError(f"there is no device {name!r} here: {why}") from error
-    if place.type == _NO_NUMBERS:
-        raise InputError(f"there is no device {name!r} here: {name} has shapes and no numbers")
+        raise InputError(f"there is no device {name!r} here: {str(error).splitlines()[0]}") from error
     return place

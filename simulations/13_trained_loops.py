@@ -43,7 +43,8 @@ from stage.running import command, save, save_numbers
 from stage.trained_loops import SMALL, TASKS, by_name, finished, kept_name, table_of, verdict, without_curves
 from stage.trained_loops_picture import draw
 
-from ctrlattn.nn.experiment.loop_comparison import compare_loops, loop_plan
+from ctrlattn.nn.experiment.loop_comparison import compare_loops
+from ctrlattn.nn.experiment.loop_plan import loop_plan
 
 
 def told(step, done, total):

@@ -33,6 +33,23 @@ def test_what_is_no_device_is_told(name, told):
         devices.device(name)
 
 
+def test_torch_is_asked_for_names_that_a_library_may_give_it(monkeypatch):
+    monkeypatch.setattr(devices, "entry_points", lambda group: ["npu"] if group == "torch.backends" else [])
+    devices.require_device("npu:1")
+    for name in ("npu:x", "meta"):
+        with pytest.raises(InputError, match="there is no device"):
+            devices.require_device(name)
+
+
+def test_every_name_that_torch_knows_here_passes_before_torch():
+    for name in ("cpu", "cpu:0", "cuda", "cuda:0", "cuda:15", "mps", "xpu:3"):
+        devices.require_device(name)
+        torch.device(name)
+    for name in ("", ":", "cpu:", "cuda:-1", "cuda:01", "cuda:1.0", "cuda 1", "cuda:1 ", "cuda:9999999"):
+        with pytest.raises(InputError, match="there is no device"):
+            devices.require_device(name)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_kind_that_this_machine_has_not_is_told():
     with pytest.raises(InputError, match="there is no device 'cuda:7' here: "):

@@ -25,6 +25,16 @@ from ctrlattn.report.pages.loops import page  # noqa: E402
 SIZES = {"hidden_size": 12, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
 WORDS = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghij"]
 
+PLANS = {
+    "plan-arm": 'arms = ["softmx"]',
+    "plan-key": 'armss = ["softmax"]',
+    "plan-rate": 'arms = ["softmax"]\nrates = {softmax = -1}',
+    "plan-seeds": 'arms = ["softmax"]\nseeds = [0, 0]',
+    "plan-width": 'arms = ["softmax"]\nsettings = {dim = 32}',
+    "plan-test": 'arms = ["softmax"]\n[[tests]]\narm = "softmax"\nscore = "clean"\ndirection = "up"',
+    "plan-brackets": "[[[",
+}
+
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
@@ -51,6 +61,8 @@ def sources(tmp_path_factory):
     (folder / "long.txt").write_text("a b c d e f g h i j\n" * 400)
     (folder / "short.txt").write_text("a b c d e f g h i j\n" * 4)
     (folder / "bad.toml").write_text("[loop]\nskp = 1\n")
+    for name, plan in PLANS.items():
+        (folder / f"{name}.toml").write_text(f'data = "digits"\n{plan}\n')
     return folder
 
 
@@ -207,6 +219,46 @@ train digits --limit -1
 train digits --seeds 1 --data {sources}
 train digts
 train --data {sources}/decoder --image 30
+train digits --configs softmx
+train digits --configs softmax --configs softmax
+train digits --configs softmax-learned
+train digits --configs contranorm
+train digits --configs {sources}/bad.toml
+train digits --configs {sources}/nowhere.toml
+train digits --first 9223372036854775807 --seeds 3
+train digits --pid nan 0 0
+train digits --pid 1 0 0 --form emma
+train digits --device cpux
+train digits --device cuda:x
+train digits --device meta
+train --plan {sources}/plan-arm.toml
+train --plan {sources}/plan-key.toml
+train --plan {sources}/plan-rate.toml
+train --plan {sources}/plan-seeds.toml
+train --plan {sources}/plan-width.toml
+train --plan {sources}/plan-test.toml
+train --plan {sources}/plan-brackets.toml
+train --plan {sources}/nowhere.toml
+train text --plan {sources}/plan-arm.toml
+train loops
+train loops --task prefix-sum
+train loops --task prefix-sums --configs plan
+train loops --task prefix-sums --configs plain --configs plain
+train loops --task prefix-sums --rate nan
+train loops --task prefix-sums --width 1000000000
+train loops --task prefix-sums --depth 4
+train loops --task prefix-sums --size 100000000000
+train loops --task prefix-sums --batch 100000000000
+train loops --task addition --size 1
+train loops --task maze --size 4
+train loops --task digits --size 9
+train loops --task prefix-sums --first 9223372036854775807
+train loops --task prefix-sums --device cpu
+analyze {sources}/decoder --text abc --device cpu --parts gian
+analyze {sources}/decoder --text abc --device cpux
+drop {sources}/decoder --text {sources}/long.txt --attention 1 --device cuda:-1
+observe {sources}/decoder --text {sources}/long.txt --layer 0 --device tpu
+loop {sources}/decoder --layers 0:2 --text {sources}/long.txt --device cuda:01
 """
 
 

@@ -83,7 +83,7 @@ def network_options(device: str | None, dtype: str | None, *, here: bool = True)
     if dtype is not None:
         require_known("--dtype", dtype, ("float32", "float64"))
     if device is not None and here:
-        devices.device(device)
+        devices.require_here(device)
     return {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
 
 

@@ -92,11 +92,13 @@ def train(
     forecasts are written before what they are about.
     """
     with one_line_errors():
-        from ctrlattn import tables
+        from ctrlattn import devices, tables
         from ctrlattn.files import claim
 
         asked = tables.require_formats(formats or ())
         law = pid_of(pid, form)
+        if device is not None:
+            devices.require_device(device)
         if name == "loops" or task is not None:
             others = {
                 "data": data, "plan": plan, "pid": pid, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
@@ -138,15 +140,8 @@ def train(
         if plan is not None and (configs or law or seeds or first or settings):
             raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
-        from ctrlattn.nn.experiment.settings import SIZES, require_data, require_fit, require_settings, settings_of
-
-        if plan is None:  # before torch is imported
-            require_data(str(source))
-            require_settings(settings)
-            require_fit(str(source), settings_of(str(source), settings))
-
-        from ctrlattn.nn.experiment import comparison, table
         from ctrlattn.nn.experiment import plan as plans
+        from ctrlattn.nn.experiment.settings import SIZES
 
         if plan is not None:
             chosen = plans.read_plan(plan, source)
@@ -155,9 +150,15 @@ def train(
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
             fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": settings}
             chosen = plans.plan_of(str(source), arms=arms, **fixed)
-            if law is not None:  # its file is written once all else has been judged
-                chosen = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
-        plans.require_sizes(chosen)
+        plans.require_room(chosen)
+        if device is not None:
+            devices.require_here(device)
+
+        from ctrlattn.nn.experiment import comparison, table  # torch
+
+        comparison.require_networks(chosen)
+        if law is not None:  # its file is written once all else has been judged
+            chosen = plans.plan_of(str(source), arms=(*arms, str(_file_of_gains(out, law))), **fixed)
 
         from ctrlattn.plots import save
         from ctrlattn.plots.training import compared
@@ -218,14 +219,17 @@ def _loops(
         raise InputError("loops are trained on a task: --task prefix-sums, addition, maze or digits")
     require_installed("training", "safetensors", *(["sklearn"] if task == "digits" else []))
 
-    from ctrlattn.nn.experiment import loop_comparison, table
     from ctrlattn.nn.experiment.loop_arms import DEFAULT
-    from ctrlattn.report.pages.trained_loops import write_trained_loops
+    from ctrlattn.nn.experiment.loop_plan import loop_plan
 
     numbers = tuple(range(first, first + (3 if seeds is None else seeds)))
     settings = {name: value for name, value in sizes.items() if value is not None}
-    chosen = loop_comparison.loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
+    chosen = loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
     claim(out)
+
+    from ctrlattn.nn.experiment import loop_comparison, table  # torch
+    from ctrlattn.report.pages.trained_loops import write_trained_loops
+
     result = loop_comparison.compare_loops(chosen, out, show_progress, workers=workers)
     table.write(out / "table.md", result)
     write_trained_loops(out, result, formats=formats)

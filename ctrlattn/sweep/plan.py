@@ -190,8 +190,7 @@ def _require_devices(plan: Plan) -> None:
     axes = {axis.path: axis.corners() for axis in plan.space.axes}
     asked = axes.get("checkpoint.device", (plan.tables.get("checkpoint", {}).get("device", "cpu"),))
     for name in asked:
-        if name != "cpu":  # which torch always has
-            devices.device(str(name))
+        devices.require_here(str(name))
 
 
 def _axis(path: str, given: Any, *, grid: bool) -> Axis:

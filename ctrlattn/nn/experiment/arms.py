@@ -14,22 +14,17 @@ from typing import Any, cast
 
 import torch
 
-from ctrlattn import config, presets
 from ctrlattn.controllers import PID
-from ctrlattn.errors import InputError, require_known
-from ctrlattn.loop import require_scalar_gains
+from ctrlattn.errors import InputError
+from ctrlattn.nn.experiment.arm_names import SUFFIXES, loop_of_file, preset_of
 from ctrlattn.nn.experiment.measures import clipped
 from ctrlattn.nn.modules.blocks import Block
 from ctrlattn.nn.modules.gains import Actuator, LearnedPID
 from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.preset_options import configuration
-from ctrlattn.nn.modules.relatives import RELATIVES
 from ctrlattn.stability.modes.intervals import Interval
 from ctrlattn.stability.modes.regions import stability_set
 
-# An A/A arm is the same network with other initial weights. "comparator" is one as well, since training can undo its
-# sign by negating W_O; see `flipped`.
-AGAIN, FLIPPED = "softmax-again", "softmax-flipped"
 ROOM = 0.25  # distance in alpha from the edge of stability; at the edge itself the gains could not change at all
 SPREAD = 0.5  # largest relative change of a learned gain
 
@@ -80,24 +75,9 @@ def _scheduled(pid: PID, depth: int, limit: float) -> list[Any]:
     return [Actuator(pid, gain=1 - k / depth) for k in range(depth)]
 
 
-VARIANTS: dict[str, Callable[[PID, int, float], Any]] = {
-    "-learned": _learned,
-    "-learned-each": _learned_each,
-    "-saturated": _saturated,
-    "-scheduled": _scheduled,
-}
-
-
-def names() -> list[str]:
-    """Names of all arms: presets, relatives, softmax with other initial weights, and the variants of PID presets.
-
-    >>> "pidformer-ema-learned" in names(), "softmax-learned" in names()
-    (True, False)
-    """
-    plain = [*presets.names(), *RELATIVES, AGAIN, FLIPPED]
-    controlled = [name for name in presets.names() if isinstance(presets.get(name).controller, PID)]
-    values = [name for name in controlled if presets.get(name).skip == 0]
-    return [*plain, *(name + suffix for name in values for suffix in VARIANTS)]
+VARIANTS: dict[str, Callable[[PID, int, float], Any]] = dict(
+    zip(SUFFIXES, (_learned, _learned_each, _saturated, _scheduled), strict=True)
+)
 
 
 def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1.0) -> dict[str, Any]:
@@ -130,16 +110,10 @@ def options_of(arm: str, *, text: bool = False, depth: int = 8, limit: float = 1
     ctrlattn.InputError: unknown arm 'pidformer-ema-lerned': did you mean 'pidformer-ema-learned'?
     """
     if arm.endswith(".toml"):
-        loop = require_scalar_gains(config.load(arm).loop, f"{arm}: an arm")
-        if loop.skip != 0 or loop.order == "sequential" or loop.normalizer is not None:
-            raise InputError(f"{arm}: an arm is a loop of values: skip = 0, parallel, without normalizer")
+        loop = loop_of_file(arm)
         return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": 1.0}
-    require_known("arm", arm, names())
-    if arm in (AGAIN, FLIPPED):
-        return configuration("softmax")
-    suffix = next((suffix for suffix in VARIANTS if arm.endswith(suffix)), "")
-    preset = arm.removesuffix(suffix)
-    options = configuration(f"{preset}-text" if text and f"{preset}-text" in presets.names() else preset)
+    preset, suffix = preset_of(arm, text=text)
+    options = configuration(preset)
     return {**options, "controller": VARIANTS[suffix](options["controller"], depth, limit)} if suffix else options
 
 

@@ -16,9 +16,11 @@ import torch
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.nn.experiment import data_parallel
-from ctrlattn.nn.experiment.plan import Plan, data_of
+from ctrlattn.nn.experiment.data import Data, Part, load
+from ctrlattn.nn.experiment.image_folders import folder
+from ctrlattn.nn.experiment.plan import Plan
 from ctrlattn.nn.experiment.resume import resumed
-from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.settings import SHAPES, SIZES, RunSettings
 from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.nn.experiment.training import build
 from ctrlattn.processes import end_with_parent, no_interrupts
@@ -122,3 +124,30 @@ def _begin_worker() -> None:
 
 def _run(settings: RunSettings, plan: Plan, runs: Path, weights: Path) -> None:
     resumed(runs, weights, settings, data_of(plan))
+
+
+def require_networks(plan: Plan) -> None:
+    """Raise InputError where a network of the plan cannot be built; no data are read.
+
+    Examples
+    --------
+    >>> from ctrlattn.nn.experiment.plan import plan_of
+    >>> require_networks(plan_of("digits", settings={"initial": "diet"}))
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: initial must be "fan-in" or "deit", got 'diet'
+    """
+    for arm in plan.arms:
+        settings = plan.settings_of(arm, plan.seeds[0])
+        channels, side = SHAPES.get(plan.data, (3, settings.image))
+        with torch.device("meta"):
+            inputs = (
+                torch.zeros(1, 2, dtype=torch.long) if plan.data == "text" else torch.zeros(1, channels, side, side)
+            )
+            part = Part(inputs, torch.zeros(1, dtype=torch.long))
+            build(settings, Data(plan.data, 2, part, part, part))
+
+
+def data_of(plan: Plan) -> Data:
+    """The data set that a plan names."""
+    return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ctrlattn.errors import require_known
-from ctrlattn.nn.modules.looped import Injection, NormPlace
+from ctrlattn.nn.modules.sizes import Injection, NormPlace
 
 
 @dataclass(frozen=True)

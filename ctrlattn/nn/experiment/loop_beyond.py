@@ -12,8 +12,9 @@ import torch
 from ctrlattn.controllers import PID
 from ctrlattn.looped import basin, exponents, fixed_point
 from ctrlattn.nn.experiment.loop_forecast import held_out, solved
+from ctrlattn.nn.experiment.loop_settings import LoopSettings
 from ctrlattn.nn.experiment.loop_tasks import task_of
-from ctrlattn.nn.experiment.loop_training import LoopSettings, copied, sample_map, state_after
+from ctrlattn.nn.experiment.loop_training import copied, sample_map, state_after
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.passes import Passes
 

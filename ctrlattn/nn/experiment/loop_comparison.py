@@ -7,7 +7,7 @@ and another plan trains its own runs.
 """
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,71 +15,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ctrlattn.errors import InputError, require_known, require_whole
+from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
 from ctrlattn.identity import digest
 from ctrlattn.nn.experiment.comparison import share
-from ctrlattn.nn.experiment.loop_arms import DEFAULT, loop_arm
+from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_beyond import BEYOND, FACTORS, FALL, LEARNED, beyond, motion, rescued
-from ctrlattn.nn.experiment.loop_forecast import EXAMPLES, MOST_RESIDUAL, PROBLEMS, RULES, forecast, held_out, tuned_law
-from ctrlattn.nn.experiment.loop_score import CLAIMS, QUESTIONS, curves_of, rescue_table, score_of, scores_of
-from ctrlattn.nn.experiment.loop_tasks import task_of
-from ctrlattn.nn.experiment.loop_training import LoopSettings, build_loop, copied, fit_loop
+from ctrlattn.nn.experiment.loop_forecast import EXAMPLES, MOST_RESIDUAL, PROBLEMS, RULES, forecast, tuned_law
+from ctrlattn.nn.experiment.loop_plan import QUESTIONS, settings_of
+from ctrlattn.nn.experiment.loop_score import curves_of, rescue_table, score_of, scores_of
+from ctrlattn.nn.experiment.loop_settings import LoopSettings
+from ctrlattn.nn.experiment.loop_training import build_loop, copied, fit_loop
 from ctrlattn.nn.experiment.plan import Plan
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.progress import Progress, silent
 from ctrlattn.results import json_ready
-
-
-def loop_plan(
-    task: str, *, seeds: tuple[int, ...] = (0, 1, 2), arms: tuple[str, ...] = DEFAULT, **settings: Any
-) -> Plan:
-    """The plan of a comparison of loops: arms, seeds, settings, and the tests that are fixed before the runs.
-
-    Parameters
-    ----------
-    task : str
-    seeds : tuple of int
-    arms : tuple of str
-        The first is what the others are compared with.
-    **settings
-        Of LoopSettings, other than task, arm and seed.
-
-    Raises
-    ------
-    InputError
-        An unknown task, arm or setting, seeds that are missing or repeated, a network that cannot be made.
-
-    Examples
-    --------
-    >>> plan = loop_plan("addition", seeds=(0,), arms=("plain", "recall"), steps=10)
-    >>> [test.name for test in plan.tests]
-    ['recall: accuracy_8 >']
-    """
-    pooled = task_of(task).pooled
-    known = [f.name for f in fields(LoopSettings) if f.name not in ("task", "arm", "seed")]
-    for name in settings:
-        require_known("setting", name, known)
-    if not seeds or len(set(seeds)) != len(seeds) or not arms or len(set(arms)) != len(arms):
-        raise InputError("a comparison needs at least one arm and one seed, each given once")
-    for seed in seeds:
-        require_whole("a seed", seed, least=0)
-    for arm in arms:
-        loop_arm(arm)
-    others = [claim for claim in CLAIMS if claim.arm in arms and claim.arm != arms[0]]
-    tests = tuple(claim for claim in others if not (pooled and claim.score.startswith("size")))  # images have one size
-    plan = Plan(task, tuple(arms), tuple(seeds), arms[0], settings=settings, tests=tests)
-    for arm in arms:
-        first = settings_of(plan, arm, seeds[0])
-        network = build_loop(first)
-        network(held_out(first, count=1)[0], 1)  # sizes that do not fit raise here, before any training
-    return plan
-
-
-def settings_of(plan: Plan, arm: str, seed: int) -> LoopSettings:
-    """The settings of one run of a plan."""
-    return LoopSettings(plan.data, arm, seed, **plan.settings)
 
 
 def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers: int = 1) -> dict[str, Any]:

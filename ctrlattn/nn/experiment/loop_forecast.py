@@ -18,8 +18,9 @@ import torch
 
 from ctrlattn.design import InfeasibleError, Spec, tune
 from ctrlattn.looped import fixed_point, spectrum
+from ctrlattn.nn.experiment.loop_settings import LoopSettings
 from ctrlattn.nn.experiment.loop_tasks import Examples, task_of
-from ctrlattn.nn.experiment.loop_training import LoopSettings, copied, sample_map, state_after
+from ctrlattn.nn.experiment.loop_training import copied, sample_map, state_after
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.passes import Passes
 from ctrlattn.progress import Progress, silent

@@ -6,35 +6,6 @@ from typing import Any
 
 from scipy import stats
 
-from ctrlattn.nn.experiment.plan import Claim
-
-QUESTIONS = {
-    "recall": "2604.15259: without recall fixed points do not depend on the input; recall with outer norm extrapolates",
-    "outer": "2605.26733: the inner norm is effective and unstable, the outer bounded and weak",
-    "penalty": "2605.26733: a penalty on the radius with random passes reduces the fall beyond training",
-    "random": "reports of users: with a fixed number of passes quality over passes is U-shaped, with random ones flat",
-    "parcae": "2604.12946: A h + B e with 0 < A < 1 keeps the loop stable",
-    "held": "ours: gain and recall inside the measured stability region keep accuracy beyond the trained passes",
-    "forecast": "ours: poles at the trained passes say whether accuracy falls beyond them",
-    "rescue": "ours: a controller tuned on the measured spectrum keeps accuracy where the plain loop collapses",
-}
-
-# accuracy_8 is that after 8 T passes at the trained size; size_2 that at twice the size after 2 T passes.
-CLAIMS = (
-    Claim("plain-again", "accuracy_8", "two-sided"),
-    Claim("outer", "accuracy_8", "greater"),
-    Claim("random", "accuracy_8", "greater"),
-    Claim("recall", "accuracy_8", "greater"),
-    Claim("recall-outer", "accuracy_8", "greater"),
-    Claim("parcae", "accuracy_8", "greater"),
-    Claim("penalty", "accuracy_8", "greater"),
-    Claim("held", "accuracy_8", "greater"),
-    Claim("outer", "radius", "less"),
-    Claim("recall-outer", "size_2", "greater"),
-    Claim("recall-outer", "size_4", "greater"),
-    Claim("penalty", "radius", "less"),
-)
-
 
 def scores_of(run: Mapping[str, Any], end: Mapping[str, Any], passes: int) -> dict[str, float]:
     """The scores of one run: at the trained passes, beyond them, and at larger sizes.

@@ -2,20 +2,22 @@
 
 The first three are made by exact rules at any size, so that a network trained on small problems can be
 asked large ones. How many passes a problem needs grows with its size, since a layer sees only the neighbours of a
-place.
+place. Torch is imported once problems are made, so that a task and its sizes are judged before.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ctrlattn.errors import InputError, require_known, require_whole
-from ctrlattn.nn.experiment import data
 
-Examples = tuple[torch.Tensor, torch.Tensor]
+if TYPE_CHECKING:
+    import torch
+
+Examples = tuple["torch.Tensor", "torch.Tensor"]
 Arrays = tuple[np.ndarray, np.ndarray]
 Maker = Callable[[np.random.Generator, int, int], Arrays]
 
@@ -38,6 +40,8 @@ class Task:
     pooled : bool
         Whether there is one answer for all places.
     make : callable (generator, count, size) -> (inputs, answers)
+    require : callable (size) -> None
+        Raises InputError where there are no problems of that size.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Task:
     passes: int
     pooled: bool
     make: Maker
+    require: Callable[[int], None] = lambda size: None
     make_test: Maker | None = None  # where problems for testing are others by their source and not by the generator
 
     def examples(
@@ -74,7 +79,10 @@ class Task:
         InputError
             A count or size below 1, a size that the task does not have.
         """
+        import torch
+
         count, size = require_whole("count", count), require_whole("size", self.size if size is None else size)
+        self.require(size)
         make = self.make_test if test and self.make_test is not None else self.make
         inputs, answers = make(generator, count, size)
         return torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(answers.astype(np.int64))
@@ -136,8 +144,6 @@ def addition(generator: np.random.Generator, count: int, size: int) -> Arrays:
     Half of the pairs are complements of each other but for one bit in four at most, so that carries run far; among
     uniform pairs a carry over more than a few places is rare.
     """
-    if size < 2:
-        raise InputError(f"addition needs a size of at least 2, one bit and its carry, got {size}")
     first = generator.integers(0, 2, (count, size - 1))
     second = generator.integers(0, 2, (count, size - 1))
     far = generator.random((count, 1)) < 0.5
@@ -156,14 +162,7 @@ def maze(generator: np.random.Generator, count: int, size: int) -> Arrays:
 
     Cells stand at the places of two even coordinates, and a random depth-first walk opens the places between them, so
     that any two cells are joined by one path. Start and goal are two different cells.
-
-    Raises
-    ------
-    InputError
-        A size that is even, or below 3.
     """
-    if size % 2 == 0 or size < 3:
-        raise InputError(f"the side of a maze is odd and at least 3, got {size}")
     inputs, answers = np.zeros((count, size, size, 3)), np.zeros((count, size, size), dtype=np.int64)
     cells = (size + 1) // 2
     for i in range(count):
@@ -217,15 +216,8 @@ def _path(parent: np.ndarray, start: int, goal: int, cells: int) -> np.ndarray:
 def digits(generator: np.random.Generator, count: int, size: int, *, test: bool = False) -> Arrays:
     """Digits as 4 x 4 patches of 2 x 2 pixels, (count, 4, 4, 4), and their values; `count` of them at random.
 
-    The images for training and for testing are those of `nn.experiment.data`.
-
-    Raises
-    ------
-    InputError
-        Another size than 4: images are not made.
+    The images for training and for testing are those of `nn.experiment.data`, of size 4: images are not made.
     """
-    if size != 4:
-        raise InputError(f"digits have 4 x 4 patches and no other size, got {size}")
     patches, values = _patches(test)
     rows = generator.choice(len(patches), count, replace=count > len(patches))
     return patches[rows], values[rows]
@@ -233,15 +225,32 @@ def digits(generator: np.random.Generator, count: int, size: int, *, test: bool 
 
 @cache
 def _patches(test: bool) -> tuple[np.ndarray, np.ndarray]:
+    from ctrlattn.nn.experiment import data
+
     whole = data.load("digits")
     part = whole.test if test else whole.train
     pixels = whole.prepare(part.inputs).numpy()[:, 0]
     return pixels.reshape(-1, 4, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 4, 4, 4), part.targets.numpy()
 
 
+def _require_bits(size: int) -> None:
+    if size < 2:
+        raise InputError(f"addition needs a size of at least 2, one bit and its carry, got {size}")
+
+
+def _require_maze(size: int) -> None:
+    if size % 2 == 0 or size < 3:
+        raise InputError(f"the side of a maze is odd and at least 3, got {size}")
+
+
+def _require_digits(size: int) -> None:
+    if size != 4:
+        raise InputError(f"digits have 4 x 4 patches and no other size, got {size}")
+
+
 _TASKS = {
     "prefix-sums": Task("prefix-sums", 1, 2, 1, 8, 10, False, prefix_sums),
-    "addition": Task("addition", 2, 2, 1, 8, 10, False, addition),
-    "maze": Task("maze", 3, 2, 2, 5, 12, False, maze),
-    "digits": Task("digits", 4, 10, 2, 4, 8, True, digits, partial(digits, test=True)),
+    "addition": Task("addition", 2, 2, 1, 8, 10, False, addition, _require_bits),
+    "maze": Task("maze", 3, 2, 2, 5, 12, False, maze, _require_maze),
+    "digits": Task("digits", 4, 10, 2, 4, 8, True, digits, _require_digits, partial(digits, test=True)),
 }

@@ -6,16 +6,15 @@ Nothing beyond the passes of training is run here: what the poles say of more pa
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped import iterate, spectrum
 from ctrlattn.nn.experiment.loop_arms import loop_arm
+from ctrlattn.nn.experiment.loop_settings import LoopSettings, require_loop_settings
 from ctrlattn.nn.experiment.loop_tasks import Task, task_of
 from ctrlattn.nn.experiment.training import status_of
 from ctrlattn.nn.modules.looped import LoopedNetwork
@@ -23,83 +22,9 @@ from ctrlattn.nn.modules.pass_radius import pass_radius, squared_norm
 from ctrlattn.progress import Progress, silent
 from ctrlattn.stability import odd_number_limit, stable_gains
 
-_AGAIN = 1_000_003  # what the A/A arm adds to its seed
 _LOSSES = 20  # points of the curve of losses
 _INSIDE = 0.9  # share of the largest stable gain that is held
 _BEYOND = 1.1  # times the least recall that is held
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Everything that decides one run.
-
-    Parameters
-    ----------
-    task, arm : str
-    seed : int
-    steps, batch : int
-        Steps of AdamW, and problems in each.
-    rate, decay : float
-        The learning rate falls linearly to a tenth.
-    dim, hidden, layers : as for LoopedNetwork
-    size, passes : int
-        Of the problems, and T; 0 is the task's own.
-    examples : int
-        Problems that are made for training; batches are taken from them.
-    marks : int
-        How often weights are kept, the last time at the end.
-    penalty : float
-        Weight of the mean of max(0, rho - most_radius)^2 in the loss.
-    penalty_form : "radius" or "norm"
-        rho by two-sided iteration, or |J|_F per element by Hutchinson's estimate.
-    penalty_rows, penalty_rounds : int
-        Problems and products of the penalty.
-    most_radius : float
-    hold_every, hold_rows : int
-        Steps between two choices of gain and recall, and problems at which the spectrum is measured for them.
-
-    Examples
-    --------
-    >>> LoopSettings("prefix-sums", "plain", 0).trained_passes
-    10
-    """
-
-    task: str
-    arm: str
-    seed: int
-    steps: int = 450
-    batch: int = 64
-    rate: float = 3e-3
-    decay: float = 0.01
-    dim: int = 32
-    hidden: int = 64
-    layers: int = 1
-    size: int = 0
-    passes: int = 0
-    examples: int = 4096
-    marks: int = 3
-    penalty: float = 0.3
-    penalty_form: str = "radius"
-    penalty_rows: int = 8
-    penalty_rounds: int = 2
-    most_radius: float = 0.9
-    hold_every: int = 50
-    hold_rows: int = 2
-
-    @property
-    def trained_passes(self) -> int:
-        """T."""
-        return self.passes or task_of(self.task).passes
-
-    @property
-    def trained_size(self) -> int:
-        """Size of the problems of training."""
-        return self.size or task_of(self.task).size
-
-    @property
-    def data_seed(self) -> int:
-        """The seed of weights and batches: the A/A arm has one of its own."""
-        return self.seed + (_AGAIN if loop_arm(self.arm).again else 0)
 
 
 def build_loop(settings: LoopSettings) -> LoopedNetwork:
@@ -115,13 +40,8 @@ def build_loop(settings: LoopSettings) -> LoopedNetwork:
     >>> build_loop(LoopSettings("maze", "parcae", 0)).injection
     'parcae'
     """
+    require_loop_settings(settings)
     task, arm = task_of(settings.task), loop_arm(settings.arm)
-    for name in ("steps", "batch", "examples", "marks", "penalty_rows", "penalty_rounds", "hold_every", "hold_rows"):
-        require_whole(name, getattr(settings, name))
-    require_whole("passes", settings.trained_passes, least=2)
-    require_whole("size", settings.trained_size)
-    if settings.penalty_form not in ("radius", "norm"):
-        raise InputError(f'penalty_form must be "radius" or "norm", got {settings.penalty_form!r}')
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.data_seed)
         return LoopedNetwork(

@@ -1,18 +1,16 @@
-"""plan = arms x seeds, settings, and tests fixed beforehand: the plan of a trained comparison, also as a TOML file."""
+"""plan = arms x seeds, settings, and tests fixed beforehand: the plan of a trained comparison, also as a TOML file.
+
+Nothing here needs torch: a plan is judged before it is imported.
+"""
 
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.files import utf8
-from ctrlattn.nn.experiment.arms import options_of
-from ctrlattn.nn.experiment.data import Data, Part, load
-from ctrlattn.nn.experiment.image_folders import folder
+from ctrlattn.nn.experiment.arm_names import require_arm
 from ctrlattn.nn.experiment.settings import (
-    SHAPES,
     SIZES,
     RunSettings,
     require_data,
@@ -22,10 +20,9 @@ from ctrlattn.nn.experiment.settings import (
     require_settings,
     settings_of,
 )
-from ctrlattn.nn.experiment.training import build
 from ctrlattn.parsing import parse_toml
 
-_LARGEST_SEED = 2**63 - 1  # of a whole number in TOML; torch's generators take a little more
+LARGEST_SEED = 2**63 - 1  # of a whole number in TOML; torch's generators take a little more
 
 ARMS = ("softmax", "softmax-again", "neutreno", "pidformer-printed", "pidformer-ema", "comparator")
 
@@ -97,11 +94,11 @@ def plan_of(data: str, **changes: Any) -> Plan:
     if not all(isinstance(arm, str) for arm in plan.arms):
         raise InputError(f"arms must be names, got {list(plan.arms)}")
     for arm in plan.arms:
-        options_of(arm, text=data == "text")
+        require_arm(arm, text=data == "text")
     if not plan.seeds:
         raise InputError("seeds must be at least one")
     for seed in plan.seeds:
-        require_whole("a seed", seed, least=0, most=_LARGEST_SEED)
+        require_whole("a seed", seed, least=0, most=LARGEST_SEED)
     if len(set(plan.arms)) != len(plan.arms) or len(set(plan.seeds)) != len(plan.seeds):
         raise InputError("an arm or a seed is given twice")
     if plan.against not in plan.arms:
@@ -169,28 +166,13 @@ def _plan_from(table: dict[str, Any], data: str | None) -> Plan:
     return plan_of(named, tests=tuple(Claim(**test) for test in tests), **lists, **table)
 
 
-def require_sizes(plan: Plan) -> None:
-    """Raise InputError where a network of the plan cannot be built or does not fit into memory; no data are read.
+def require_room(plan: Plan) -> None:
+    """Raise InputError where a network of the plan does not fit into memory, or its sizes do not fit each other.
 
-    Examples
-    --------
-    >>> require_sizes(plan_of("digits", settings={"dim": 32}))
+    >>> require_room(plan_of("digits", settings={"dim": 32}))
     Traceback (most recent call last):
     ...
     ctrlattn.InputError: dim must be a multiple of heads: 32 features, 3 heads
     """
     for arm in plan.arms:
-        settings = plan.settings_of(arm, plan.seeds[0])
-        require_fit(plan.data, settings)
-        channels, side = SHAPES.get(plan.data, (3, settings.image))
-        with torch.device("meta"):
-            inputs = (
-                torch.zeros(1, 2, dtype=torch.long) if plan.data == "text" else torch.zeros(1, channels, side, side)
-            )
-            part = Part(inputs, torch.zeros(1, dtype=torch.long))
-            build(settings, Data(plan.data, 2, part, part, part))
-
-
-def data_of(plan: Plan) -> Data:
-    """The data set that a plan names."""
-    return load(plan.data) if plan.data in SIZES else folder(Path(plan.data), plan.settings_of("", 0).image)
+        require_fit(plan.data, plan.settings_of(arm, plan.seeds[0]))

@@ -11,7 +11,8 @@ import torch
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic
 from ctrlattn.nn.experiment import data_parallel
-from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED, controller_report, options_of
+from ctrlattn.nn.experiment.arm_names import AGAIN, FLIPPED
+from ctrlattn.nn.experiment.arms import controller_report, options_of
 from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
 from ctrlattn.nn.experiment.scores import loss_of, mean_loss, score

@@ -5,7 +5,7 @@ the input in again at each pass ("recall" in the papers): A = B = 1, or Parcae's
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch.nn.functional import gelu, pad, rms_norm
@@ -14,11 +14,8 @@ from ctrlattn.arrays import require_number, require_positive
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped.ways import Discretisation, hold
+from ctrlattn.nn.modules.sizes import MOST_AXES, MOST_LAYERS, Injection, NormPlace
 from ctrlattn.passes import Passes
-
-Injection = Literal["none", "add", "parcae"]
-NormPlace = Literal["none", "inner", "outer", "both"]
-MOST_LAYERS, MOST_AXES = 3, 2
 
 
 def neighbours(h: torch.Tensor, axes: int) -> torch.Tensor:

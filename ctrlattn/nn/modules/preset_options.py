@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from ctrlattn import presets
-from ctrlattn.errors import InputError, require_known
+from ctrlattn.nn.modules.names import loop_of_network
 from ctrlattn.nn.modules.relatives import RELATIVES
 
 
@@ -25,12 +24,8 @@ def configuration(name: str) -> dict[str, Any]:
     >>> configuration("pidformer-ema")["reference_gain"], configuration("comparator")["feedback"]
     (0.1, -1.0)
     """
-    if name in RELATIVES:
+    loop = loop_of_network(name)
+    if loop is None:
         return {"controller": None, "reference_gain": 1.0, "feedback": 1.0, "mixing": RELATIVES[name]}
-    loop = presets.get(require_known("preset", name, [*presets.names(), *RELATIVES]))
-    if loop.order == "sequential" or loop.normalizer is not None:
-        raise InputError(f"preset {name!r} is not a network of attention and MLP: it is sequential or has its own norm")
-    if loop.skip != 0 and loop.controller is not None:
-        raise InputError(f"preset {name!r} controls the stream: these networks control values alone")
     feedback = 1.0 if loop.skip == 0 else loop.feedback
     return {"controller": loop.controller, "reference_gain": loop.reference_gain, "feedback": feedback}

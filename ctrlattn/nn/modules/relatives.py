@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 
 from ctrlattn.errors import InputError
+from ctrlattn.nn.modules import names
 from ctrlattn.nn.modules.sinkhorn import sinkhorn
 
 Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -231,14 +232,9 @@ class Sinkformer(_Plain):
         return sinkhorn(q @ k.mT / math.sqrt(q.shape[-1]), self.steps) @ v
 
 
-RELATIVES: dict[str, type[_Plain]] = {
-    "attnscale": AttnScale,
-    "centered": Centered,
-    "shaped": ShapedAttention,
-    "differential": Differential,
-    "value-residual": ValueResidual,
-    "sinkformer": Sinkformer,
-}
+RELATIVES: dict[str, type[_Plain]] = dict(
+    zip(names.RELATIVES, (AttnScale, Centered, ShapedAttention, Differential, ValueResidual, Sinkformer), strict=True)
+)
 
 
 def uniform(read: Read, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,9 @@ from typing import Literal, get_args
 from ctrlattn.errors import InputError, did_you_mean, require_whole
 
 Norm = Literal["layer", "rms", "none"]
+Injection = Literal["none", "add", "parcae"]  # how the input enters each pass of a looped network
+NormPlace = Literal["none", "inner", "outer", "both"]
+MOST_LAYERS, MOST_AXES = 3, 2  # of a pass
 
 
 def require_heads(dim: int, heads: int, kv_heads: int | None = None) -> None:

@@ -35,7 +35,7 @@ def settings():
 @pytest.fixture
 def small_data(monkeypatch):
     """The small data set, and the same in the place of what a plan names."""
-    from ctrlattn.nn.experiment import plan
+    from ctrlattn.nn.experiment import comparison
 
-    monkeypatch.setattr(plan, "load", lambda name: _corners())
+    monkeypatch.setattr(comparison, "load", lambda name: _corners())
     return _corners()

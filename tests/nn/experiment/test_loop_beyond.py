@@ -8,7 +8,8 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn.controllers import PID  # noqa: E402
 from ctrlattn.nn.experiment.loop_beyond import beyond, collapsed, motion, over_passes, rescued  # noqa: E402
-from ctrlattn.nn.experiment.loop_training import LoopSettings, build_loop  # noqa: E402
+from ctrlattn.nn.experiment.loop_settings import LoopSettings  # noqa: E402
+from ctrlattn.nn.experiment.loop_training import build_loop  # noqa: E402
 from ctrlattn.passes import Passes  # noqa: E402
 
 SETTINGS = LoopSettings("prefix-sums", "parcae", 0, dim=4, hidden=4, size=4, passes=3)

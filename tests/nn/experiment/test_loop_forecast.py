@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ctrlattn.nn.experiment.loop_forecast import _Trained, eigenvalues_at, forecast, held_out, solved, tuned_law  # noqa: E402
-from ctrlattn.nn.experiment.loop_training import LoopSettings, build_loop  # noqa: E402
+from ctrlattn.nn.experiment.loop_settings import LoopSettings  # noqa: E402
+from ctrlattn.nn.experiment.loop_training import build_loop  # noqa: E402
 from ctrlattn.stability import pass_poles  # noqa: E402
 
 SETTINGS = LoopSettings("prefix-sums", "parcae", 0, dim=4, hidden=4, size=4, passes=5)

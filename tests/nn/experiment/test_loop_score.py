@@ -8,7 +8,8 @@ from scipy.stats import beta, hypergeom
 pytest.importorskip("torch")
 
 from ctrlattn.nn.experiment.loop_arms import DEFAULT
-from ctrlattn.nn.experiment.loop_score import CLAIMS, curves_of, rescue_table, score_of, scores_of
+from ctrlattn.nn.experiment.loop_plan import CLAIMS
+from ctrlattn.nn.experiment.loop_score import curves_of, rescue_table, score_of, scores_of
 
 
 def run_and_end(arm="plain", collapsed=True):

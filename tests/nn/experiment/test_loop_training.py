@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn import InputError  # noqa: E402
 from ctrlattn.looped import spectrum  # noqa: E402
+from ctrlattn.nn.experiment.loop_settings import LoopSettings  # noqa: E402
 from ctrlattn.nn.experiment.loop_training import (  # noqa: E402
-    LoopSettings,
     build_loop,
     copied,
     fit_loop,

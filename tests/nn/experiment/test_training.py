@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn.nn.experiment.arms import AGAIN, FLIPPED  # noqa: E402
+from ctrlattn.nn.experiment.arm_names import AGAIN, FLIPPED  # noqa: E402
 from ctrlattn.nn.experiment.scores import score  # noqa: E402
 from ctrlattn.nn.experiment.training import build, fit, status_of, train  # noqa: E402
 
