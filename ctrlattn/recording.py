@@ -13,7 +13,6 @@ import numpy as np
 from ctrlattn.arrays import Array, is_torch, namespace
 
 _LARGE = 2**22  # bytes
-_AT_HAND = 2**17
 
 FourSignals = tuple[Array, Array, Array, Array]
 Errors = Callable[[Array], Array]  # states (layers, ..., n, d) -> their errors
@@ -47,11 +46,11 @@ class Written:
 
     def __init__(self, x: Any, layers: int, acts: bool, errors: Errors | None = None) -> None:
         self.done, self.acts, self.errors = 0, acts, errors
-        lengths = [layers + 1, *[layers] * (3 if acts else 2)]
-        self.state, self.prediction, self.error, *control = _arrays(lengths, x)
+        self.state, self.prediction, *rest = _arrays([layers + 1, *[layers] * (1 + (not errors) + acts)], x)
         self.state[0] = x
         # Memory of zeros costs nothing before it is written.
-        self.control = control[0] if acts else np.zeros((layers, *x.shape), x.dtype)
+        self.control = rest.pop() if acts else np.zeros((layers, *x.shape), x.dtype)
+        self.error = rest.pop() if not errors else None
 
     def add(self, x: Any, y: Any, e: Any, u: Any | None) -> None:
         k = self.done
@@ -65,13 +64,9 @@ class Written:
         self.done += 1
 
     def whole(self) -> FourSignals:
-        if self.errors:
-            # A few layers at a time, whose difference is still at hand when it is written to its place.
-            step = max(1, _AT_HAND // max(self.state[0].nbytes, 1))
-            for k in range(0, self.done, step):
-                part = slice(k, min(k + step, self.done))
-                self.error[part] = self.errors(self.state[part])
-        return self.state, self.prediction, self.error, self.control
+        # One difference of all states, which is an array of its own: a copy of it to another place is work for nothing.
+        error = self.errors(self.state[:-1]) if self.errors else self.error
+        return self.state, self.prediction, error, self.control
 
 
 def _arrays(lengths: list[int], x: Any) -> list[Any]:

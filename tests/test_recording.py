@@ -96,3 +96,15 @@ def test_a_control_that_is_zero_has_no_gradient():
     assert run.state.requires_grad
     assert not run.control.requires_grad
     assert not run.control.numpy().any()
+
+
+@pytest.mark.parametrize("loops", [1, 3])
+def test_errors_that_come_at_the_end_are_those_of_each_layer(loops):
+    """One loop for all layers makes them at once; loops with a gain of their own make them layer by layer."""
+    rng = np.random.default_rng(loops)
+    x, r = rng.standard_normal((2, *SHAPE))
+    each = [Loop(lambda x: 0.5 * x, reference_gain=0.3 + 0.4 * k) for k in range(loops)]
+    run = simulate(each[0] if loops == 1 else each, x, 3, reference=r)
+    for k in range(3):
+        assert_array_equal(run.error[k], each[k % loops].reference_gain * r - run.state[k])
+    assert run.error.flags.writeable
