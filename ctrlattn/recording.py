@@ -50,7 +50,7 @@ class Written:
         self.state[0] = x
         # Memory of zeros costs nothing before it is written.
         self.control = rest.pop() if acts else np.zeros((layers, *x.shape), x.dtype)
-        self.error = rest.pop() if not errors else None
+        self.error: Any = rest.pop() if not errors else None
 
     def add(self, x: Any, y: Any, e: Any, u: Any | None) -> None:
         k = self.done
