@@ -207,8 +207,8 @@ def by_document(rows):
     results = []
     for key, law, other in COMPARISONS:
         each = {"miss": "misses", "loss": "losses"}[key]
-        both = [row["laws"] for row in rows if {law, other} <= {*row["laws"]}]
-        if both:
+        both = [row["laws"] for row in rows if {law, other} <= {*row["laws"]} and each in row["laws"][law]]
+        if both:  # an earlier run kept the features alone
             gaps = np.mean([np.subtract(laws[law][each], laws[other][each]) for laws in both], axis=0)
             results.append({"figure": key, "law": law, "against": other, **interval(gaps)})
     return results

@@ -1,6 +1,7 @@
 """Steering over features on the tiny decoder: clamps hold what they say, files are kept, decisions follow the plan."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,15 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
+import scipy.stats
 import torch
 import transformers
 
 from ctrlattn import PID, checkpoints
 from ctrlattn.checkpoints.network.watch import hooked
 from ctrlattn.observers.steering import Law, steered
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +144,37 @@ def test_a_difference_over_documents_is_the_mean_of_the_features_that_have_both_
     gaps = [np.mean([losses[i, 0, k] - losses[i, 1, k] for i in range(3)]) for k in range(5)]
     assert loss["values"] == pytest.approx(gaps)
     assert miss["values"] == pytest.approx([-gap for gap in gaps])
+
+
+def test_an_earlier_run_that_kept_no_documents_has_no_difference_over_them(scene):
+    law, other = scene.COMPARISONS[0][1:]
+    rows = [{"laws": {law: {"miss": 1.0, "loss": 1.0}, other: {"miss": 1.0, "loss": 1.0}}}] * 2
+    assert scene.by_document(rows) == []
+
+
+def test_the_page_is_what_the_kept_results_say(scene, tmp_path):
+    path = ROOT / "simulations" / "results" / "steering_features.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    numbers = scene.main(tmp_path, again=path)
+    assert json.loads(json.dumps(numbers)) == {key: value for key, value in stored.items() if key != "run"}
+    printed = json.loads((path.parent / "gallery" / path.name).read_text(encoding="utf-8"))
+    assert (stored["verdict"], stored["table"]) == (printed["verdict"], printed["table"])
+    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
+    assert all("| " + " | ".join(row) + " |" in page for row in stored["table"][1])
+
+
+def test_the_kept_rows_follow_the_plan_and_decide_what_is_told(scene):
+    stored = json.loads((ROOT / "simulations" / "results" / "steering_features.json").read_text(encoding="utf-8"))
+    plan = scene.read_size("steering_features", scene.Size, True)[1]
+    below = []
+    for rows in stored["rows"].values():
+        assert {row["plan"] for row in rows} == {row["run"]["plan_sha256"] for row in rows} == {plan}
+        gaps = [row["laws"]["P led, late path"]["miss"] - row["laws"]["push, late"]["miss"] for row in rows]
+        test = scipy.stats.ttest_1samp(gaps, 0.0).confidence_interval(1 - 0.05 / 14)  # seven comparisons, two networks
+        below.append(test.high < 0)
+    assert len(below) == 2
+    told = stored["decisions"]["P led, late path brings tokens nearer than the late push"]
+    assert told == ("yes" if all(below) else "undecided")
 
 
 @pytest.mark.parametrize(
