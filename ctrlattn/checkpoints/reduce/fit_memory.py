@@ -59,6 +59,7 @@ def fit_memory(gain: MemoryGain, checkpoint: Checkpoint, sublayer: Sublayer, flo
     """Fit the salience and the mix c of a gain with memory, in place; the static part is fitted afterwards."""
     maps = value_output(checkpoint, sublayer.layer)
     shared = checkpoint.heads // gain.shape[0]
+    signals = signals[:_BATCHES]  # the network is run here, in the caller's precision, and the fit in full precision
     with torch.no_grad(), torch.autocast(gain.mix.device.type, enabled=False):
         _write(gain.value.weight, maps.value[::shared].reshape(-1, checkpoint.width))
         _write(gain.value.bias, maps.value_bias[::shared].reshape(-1))
@@ -103,7 +104,7 @@ def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
     count = heads * memories
     total, zero = 0.0, signals[0][0].new_zeros((), dtype=torch.float64)
     mean, square = zero, zero
-    for u, y, x in signals[:_BATCHES]:
+    for u, y, x in signals:
         terms = gain.terms(u)[0].flatten(0, 1)
         weights = weights_of(x.flatten(0, -2).to(terms))[:, 0]
         for a, z, w in zip(*(some.split(_ROWS) for some in (terms, y.flatten(0, -2).to(terms), weights)), strict=True):

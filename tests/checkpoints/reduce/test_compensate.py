@@ -7,6 +7,7 @@ import torch
 from ctrlattn.checkpoints import Calibration, drop, evaluate, importance
 from ctrlattn.checkpoints.network.stand_ins import Gain
 from ctrlattn.checkpoints.reduce.compensate import SecondMoments, assign
+from ctrlattn.checkpoints.reduce.layerwise import Flow
 
 
 def signals(n=40, d=5, seed=0):
@@ -101,3 +102,20 @@ def test_bad_settings_are_one_clear_line(text):
     assert [Calibration(text(), memory=how).ridge for how in (False, True)] == [0.1, 1.0]
     with pytest.raises(ValueError, match="rank of a gain must be at least 1, got 0"):
         Calibration(text(), rank=0)
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_every_part_of_the_text_is_run_in_the_precision_of_the_caller(network, monkeypatch, memory):
+    run, parts = Flow._signals, []
+
+    def watched(flow, sublayer, part):
+        parts.append((part, torch.is_autocast_enabled("cpu")))
+        return run(flow, sublayer, part)
+
+    monkeypatch.setattr(Flow, "_signals", watched)
+    ids = [np.arange(n) % 30 for n in (9, 12, 15, 18)]  # windows of four lengths: four parts
+    for lower in (True, False):
+        parts.clear()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
+            drop(network(), attention=[1], compensate=Calibration(ids, memory=memory))
+        assert set(parts) == {(part, lower) for part in range(4)}
