@@ -14,11 +14,11 @@ of the state. But the first does the same on permuted tokens: what it takes away
 
 A trace of the claim, in direction and not in sign: the part that comes from other tokens is smaller on text than on the
 same tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In layers 12
-to 20, where SmolLM2 has its attention sink, the means of the first token's part are below 0 (they kept no interval). On
-news (gensim's lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from other
-tokens is smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and larger in
-5 of MiniLM. The states were not centred. Scene 18 centres them, with a test that can find what it looks for: there the
-predictable part is added.
+to 20, where SmolLM2 has its attention sink, the first token's part is below 0, on permuted tokens too and with random
+weights in no layer. On news (gensim's lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has
+-.22; the part from other tokens is smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3
+(larger in 4), and larger in 5 of MiniLM. The states were not centred. Scene 18 centres them, with a test that can find
+what it looks for: there the predictable part is added.
 
 How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
 (where causal networks rest attention they do not need), and the others, the only part that can be a prediction. Three

@@ -23,18 +23,17 @@ HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
 # Files whose runs kept no values by window, seed or draw, and why they were not run again.
 # What a scene prints of other files.
 ELSEWHERE = {
+    "gallery/feedback_sign.json": "feedback_sign*.json",
     "gallery/trained_loops.json": "train_loops*.json",
     "gallery/signs_in_training.json": "signs_in_training.json",
     "gallery/unstable_in_training.json": "unstable_in_training.json",
 }
-OWN_RUN = "the run kept means alone, and takes longer than five minutes"
+OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
 LACKING = {
     "drop.json": "what has gains or heads was not run again with its windows, except where values stand",
-    "feedback_sign.json": OWN_RUN,
     "feedback_sign_news.json": OWN_RUN,
     "observers.json": "the loss that a dictionary recovers kept its standard error alone",
     "gallery/drop.json": "printed from drop.json",
-    "gallery/feedback_sign.json": f"{OWN_RUN}: printed from feedback_sign.json",
     "gallery/query_memory.json": OWN_RUN,
     "gallery/read_alone.json": OWN_RUN,
     "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",

@@ -1,6 +1,7 @@
 """The scene of the sign: its controls are what they say, its intervals Student's, its verdict follows the numbers."""
 
 import json
+from pathlib import Path
 from unittest.mock import ANY
 
 import numpy as np
@@ -9,6 +10,8 @@ from scipy.stats import t as student
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+RESULTS = Path(__file__).parents[2] / "simulations" / "results"
 
 
 def runs(scene, trained, others, share=0.5, heads=0.0):
@@ -114,6 +117,16 @@ def test_the_judgement_follows_from_the_values_that_are_stored(scene):
     assert scene.judge(windows_of(changed)) != found["judgement"]
 
 
+def test_the_counts_of_the_full_run_follow_from_its_windows(scene):
+    stored = json.loads((RESULTS / "feedback_sign.json").read_text(encoding="utf-8"))
+    assert len(stored["networks"]) == 4
+    for network in stored["networks"].values():
+        assert network["judgement"] == scene.judge(windows_of(network))
+        first = network["source_gain"]["trained"]["first"]
+        assert first["comparisons"] == network["judgement"]["layers"]
+    assert stored["verdict"] == scene.verdict(stored["networks"])
+
+
 def test_stored_ends_are_students_over_the_windows(scene):
     row = scene.summary(runs(scene, [-0.3, -0.31, 0.123456], [0.1, 0.2, 0.3]))["layers"]["trained"]["gain"]
     values = np.array([-0.3, -0.31, 0.123456])
@@ -121,6 +134,13 @@ def test_stored_ends_are_students_over_the_windows(scene):
     assert row["values"] == [[[v, 0.0]] for v in values]
     ends = [row[end][0][0] for end in ("low", "mean", "high")]
     assert ends == pytest.approx([values.mean() - half, values.mean(), values.mean() + half], rel=1e-8)
+
+
+def test_intervals_of_two_heads_hold_together(scene):
+    row = scene.summary(runs(scene, [-0.3, -0.2], [0.1, 0.2]))["head_gain"]["trained"]
+    half = student.ppf(1 - 0.025 / 2, 1) * 0.05
+    assert row["comparisons"] == 2
+    assert row["high"][0] == pytest.approx([-0.25 + half, 0.35 + half], rel=1e-8)
 
 
 def test_permuted_tokens_are_the_same_tokens(scene):

@@ -42,7 +42,7 @@ UNRECORDED = {
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
-        ["feedback_sign.json", "feedback_sign_news.json", "gallery/feedback_sign.json", "gallery/query_memory.json"],
+        ["feedback_sign_news.json", "gallery/query_memory.json"],
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
