@@ -5,7 +5,7 @@ the poles that the controller makes of it, what gains and recall can do, and gro
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,13 +17,15 @@ from ctrlattn.looped.limits import Limits, limits
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.period import Period, period
 from ctrlattn.looped.rest import RestPoint, fixed_point
-from ctrlattn.looped.spectrum import WHOLE, PassSpectrum, Which, spectrum
+from ctrlattn.looped.spectrum import WHOLE, PassSpectrum, Which, formed, pass_products, some, spectrum
+from ctrlattn.looped.uncertainty import Reached, eigenvalue_errors, known_to, reached
 from ctrlattn.passes import Passes
 from ctrlattn.stability import OddNumberLimit, odd_number_limit
 from ctrlattn.stability.motion.tangent import length
 
 _SMALL = 400  # numbers in a state whose whole spectrum and growth are measured without being asked for
 _WHICH: tuple[Which, ...] = ("LM", "LR", "critical")
+_MULTIPLE = 4.0  # times Newton's step that a point may be from rest
 _SAME = 1e-6  # relative distance below which two measured eigenvalues are one
 
 
@@ -43,12 +45,26 @@ class Analysis:
     growth: Growth | None  # None where it was not asked for
     exponents: np.ndarray | None  # Lyapunov exponents, where the loop neither rests nor has a period
     multiplier: float  # largest modulus of the multipliers of an orbit of period 2 or more; nan otherwise
+    reached: Reached  # the least and largest modulus of the poles of each eigenvalue of `spectrum`, within its error
+
+    @property
+    def verdict(self) -> Literal["stable", "unstable", "undecided"]:
+        """What the measured eigenvalues say, with all that they may be within their errors.
+
+        >>> [analyse(lambda h, g=g: g * h, np.ones(2)).verdict for g in (0.9, 1.0, 1.1)]
+        ['stable', 'undecided', 'unstable']
+        """
+        if self.reached.unstable.any():
+            return "unstable"
+        return "undecided" if self.reached.undecided.any() else "stable"
 
     @property
     def ms(self) -> float:
-        """The largest |S| over the passes, worst eigenvalue; infinite where one is unstable."""
+        """The largest |S| over the passes, worst eigenvalue; infinite where one is unstable, nan where undecided."""
+        if self.verdict == "undecided":
+            return float("nan")
         margin = self.performance.worst()["modulus_margin"]
-        return 1 / margin if margin > 0 else float("inf")
+        return 1 / margin if margin > 0 and self.verdict == "stable" else float("inf")
 
     def in_words(self) -> list[str]:
         """The verdict in sentences.
@@ -59,25 +75,39 @@ class Analysis:
         said = [self.period.in_words()]
         if self.point is None:
             said.append(f"no fixed point: {self.why_no_point}")
-        where = "the fixed point" if self.point is not None else "h_0"
-        worst = self.performance.worst()
-        largest = float(np.max(self.performance.radius))
-        part = "" if self.spectrum.whole else "measured "
-        if self.performance.stable.all():
-            said.append(
-                f"all {part}eigenvalues of J at {where} are stable: the largest pole has the modulus {largest:.4g}, "
-                f"the slowest mode settles in {worst['settling']:g} passes, Ms = {self.ms:.4g}"
-            )
-        else:
-            count = int(np.sum(self.performance.count[~self.performance.stable]))
-            said.append(f"{count} {part}eigenvalues of J at {where} are unstable: the largest pole is {largest:.4g}")
+        said += self._of_eigenvalues("the fixed point" if self.point is not None else "h_0")
         said.append(self.odd_number.in_words())
-        if self.limits is not None and np.isfinite(self.limits.gain.value):
+        if self.limits is not None and self.limits.gain.why:
+            said.append(self.limits.gain.why)
+        elif self.limits is not None and np.isfinite(self.limits.gain.value):
             said.append(f"the controller may be multiplied by up to {self.limits.gain.value:.4g}")
+        if self.limits is None:
+            said.append(f"no limits of gain and recall: {self.why_no_limits}")
         if self.exponents is not None:
             said.append(f"the largest Lyapunov exponent is {self.exponents[0]:.4g} a pass")
         if np.isfinite(self.multiplier):
             said.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
+        return said
+
+    def _of_eigenvalues(self, where: str) -> list[str]:
+        part, of = "" if self.spectrum.whole else "measured ", f"eigenvalues of J at {where}"
+        worst, largest = self.performance.worst(), float(np.max(self.performance.radius))
+        if self.verdict == "stable":
+            return [
+                f"all {part}{of} are stable: the largest pole has the modulus {largest:.4g}, "
+                f"the slowest mode settles in {worst['settling']:g} passes, Ms = {self.ms:.4g}"
+            ]
+        said, unstable, open_ = [], int(np.sum(self.reached.unstable)), int(np.sum(self.reached.undecided))
+        if unstable:
+            said.append(f"{unstable} {part}{of} are unstable: the largest pole is {largest:.4g}")
+        if open_:
+            least, most = (part[self.reached.undecided] for part in self.reached)
+            among = f"all {open_}" if open_ == len(self.reached.least) else f"{open_} of {len(self.reached.least)}"
+            said.append(
+                f"{among} {part}{of} are marginal: their largest poles lie on the unit circle within "
+                f"{float(max(np.max(most - 1), np.max(1 - least))):.2g}, which their errors leave open, so that "
+                "linear analysis decides neither way"
+            )
         return said
 
 
@@ -131,6 +161,8 @@ def analyse(
     point, why_no_point = _point(step, h, recall)
     at = h if point is None else point.x
     measured = _spectrum(step, at, loop, k, seed)
+    if point is not None and measured.whole:
+        measured = _moved(step, point, measured)
     beside, why_no_limits = _limits(step, at, measured, loop, seed)
     transients = (
         (64 if size <= _SMALL else 0) if transients is None else require_whole("transients", transients, least=0)
@@ -141,9 +173,10 @@ def analyse(
         few = min(size, 4)
         rates = exponents(step, outcome.state, passes, few, controller=controller, recall=recall, reference=h)
     return Analysis(
-        loop, outcome, point, why_no_point, measured, odd_number_limit(measured.eigenvalues, loop.recall),
+        loop, outcome, point, why_no_point, measured,
+        odd_number_limit(measured.eigenvalues, loop.recall, errors=measured.errors),
         performance(loop, measured.eigenvalues), beside, why_no_limits, grown, rates,
-        _multiplier(step, h, outcome, loop),
+        _multiplier(step, h, outcome, loop), reached(loop, measured.eigenvalues, measured.errors),
     )  # fmt: skip
 
 
@@ -168,7 +201,7 @@ def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> Pass
     values = np.concatenate([part.eigenvalues for part in parts])
     scale = max(part.norm for part in parts)
     new = [i for i, v in enumerate(values) if not np.any(np.abs(values[:i] - v) <= _SAME * scale)]
-    return PassSpectrum(
+    return some(
         values[new],
         np.concatenate([part.vectors for part in parts], axis=1)[:, new],
         np.concatenate([part.residuals for part in parts])[new],
@@ -176,6 +209,20 @@ def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> Pass
         any(part.whole for part in parts),
         sum(part.products for part in parts),
     )
+
+
+def _moved(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpectrum:
+    """The spectrum with errors that count how J changes on the way to where Newton's step leads.
+
+    A fixed point of multiplicity m is m such steps away, and on the way its eigenvalue 1 + k_r seems to be decided.
+    """
+    size = length(point.x)
+    here, there = (formed(pass_products(step, at), size) for at in (point.x, point.x + point.off))
+    change = float(np.linalg.norm(there - here)) * _MULTIPLE
+    if not np.isfinite(change) or change == 0:
+        return measured
+    known = known_to(step, point.x, here) + change
+    return measured._replace(errors=eigenvalue_errors(here, measured.eigenvalues, known))
 
 
 def _limits(step: PassMap, at: Array, measured: PassSpectrum, loop: Passes, seed: int) -> tuple[Limits | None, str]:

@@ -75,7 +75,7 @@ def anderson(
         errors.append(e)
         h = states[-1]
         require_finite_at("the state", h, k, passes)
-        if until is not None and rests(e, h, until):
+        if until is not None and rests(e, until, h, start):
             break
     everything = xp.stack(states)
     return Trajectory(everything, xp.stack(predictions), xp.stack(errors), everything[1:] - everything[:-1])

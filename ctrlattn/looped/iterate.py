@@ -43,8 +43,8 @@ def iterate(
     record : "all" or "last"
         Whether all passes are recorded, or the last state alone.
     until : float, optional
-        Stop after the pass in which max |e| is at most `until` times max(1, max |h|): the rule of networks that are
-        run until they rest. The trajectory is then shorter.
+        Stop after the pass in which max |e| is at most `until` times the largest number in h and h_0: the rule of
+        networks that are run until they rest. The trajectory is then shorter.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def iterate(
     near = None if until is None else float(require_number("until", until))
     if near is not None and near < 0:
         raise InputError(f"until must be at least 0, got {until}")
-    state, states, recorded = loop.init(h, reference), [h], []
+    state, states, recorded, start = loop.init(h, reference), [h], [], h
     for k in range(passes):
         with np.errstate(all="ignore"):  # what is no longer finite is told with its pass
             prediction = step(h)
@@ -90,7 +90,7 @@ def iterate(
         if record == "all":
             states.append(h)
             recorded.append((prediction, e, u))
-        if near is not None and rests(e, h, near):
+        if near is not None and rests(e, near, h, start):
             break
     if record == "last":
         return Trajectory(h, None, None, None)
@@ -98,9 +98,13 @@ def iterate(
     return Trajectory(xp.stack(states), *(xp.stack(signal) for signal in zip(*recorded, strict=True)))
 
 
-def rests(e: Array, h: Array, near: float) -> bool:
-    """Whether max |e| <= near max(1, max |h|)."""
-    return float(abs(to_numpy(e)).max()) <= near * max(1.0, float(abs(to_numpy(h)).max()))
+def rests(e: Array, near: float, *states: Array) -> bool:
+    """Whether max |e| is at most this share of the largest number in the states.
+
+    >>> rests(np.array([1e-9]), 1e-6, np.array([1e-8]))
+    False
+    """
+    return float(abs(to_numpy(e)).max()) <= near * max(float(abs(to_numpy(h)).max()) for h in states)
 
 
 def require_finite_at(name: str, value: Array, k: int, passes: int) -> None:

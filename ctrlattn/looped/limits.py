@@ -7,9 +7,13 @@ shrink along the mode that decides, just outside they have to grow.
 The length of a disturbance swings while it turns, often by more than it changes in a pass beside a limit. So the
 growth is that of the matrix which passes of the loop show on the plane of the mode. A long run from a disturbance with
 noise, scaled back after each pass, must not contradict it: another eigenvalue might decide.
+
+Eigenvalues are known to their errors alone, on a Jordan block of size k to the k-th root of the last digit. A limit
+comes with the interval in which it lies for every spectrum within them, and none is given where that is too wide.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +23,7 @@ from ctrlattn.controllers import PID, LTIController
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import PassSpectrum
+from ctrlattn.looped.uncertainty import Reached, reached
 from ctrlattn.passes import Passes, PassState
 from ctrlattn.stability import OddNumberLimit, odd_number_limit, pass_poles, stable_gains, stable_recalls
 from ctrlattn.stability.motion.fixed_points import with_read_memories
@@ -27,15 +32,20 @@ from ctrlattn.stability.motion.tangent import length
 _BESIDE = 0.05  # how far from the limit the loop runs, as a share of it
 _LEAST = 1e-3  # and at least so far, for a recall near 0
 _BURST = 30.0  # a change of length in half a run that no turning explains
+_CLOSE = 0.25  # the largest error of a limit, as a share of how far from it the loop runs
+_LADDER = 0.25 ** np.arange(22, -1, -1)  # errors that are tried, as shares of the largest
+_FAVOURS = (-1.0, 0.0, 1.0)  # by how much of their errors all eigenvalues are moved where no limit was found
 
 
 class Limit(NamedTuple):
     """A number up to which, or from which, a loop is stable, and what the loop does beside it."""
 
-    value: float  # nan where there is none
+    value: float  # nan where there is none, or where `why` says that it is open
     eigenvalue: complex  # of J: the one that becomes unstable there
     inside: float  # growth along its mode in each pass of the loop, just inside; below 1
     outside: float  # just outside; above 1. nan where nothing lies outside (a recall of 0)
+    error: float  # every spectrum within the errors of the measured one has its limit so near to `value`
+    why: str = ""  # the limit is open: what the eigenvalues and their errors leave
 
 
 class Limits(NamedTuple):
@@ -82,6 +92,11 @@ def limits(
         The loop contradicts a limit: an eigenvalue that is not among those measured decides, or the map is far from
         linear in a small neighbourhood of x. Or a mode beside a limit is too slow for rounding to show it.
 
+    Notes
+    -----
+    A limit that the errors of the measured eigenvalues leave open by more than an eightieth of it is not given, as it
+    happens on large Jordan blocks; nor one where they leave open whether there is any. Its `why` says so.
+
     Examples
     --------
     >>> from ctrlattn.looped import spectrum
@@ -95,8 +110,13 @@ def limits(
         raise InputError(f"measured must be what spectrum(f, x) returned for this x of {length(x)} numbers")
     seed = require_whole("seed", seed, least=0)
     runner = _Runner(step, x, measured, require_whole("passes", passes, least=20), seed)
-    odd = odd_number_limit(measured.eigenvalues, loop.recall)
-    return Limits(_gain(runner, loop), _recall(runner, loop), _least_recall(runner, odd), odd)
+    odd = odd_number_limit(measured.eigenvalues, loop.recall, errors=measured.errors)
+    return Limits(
+        _known(lambda: _gain(runner, loop)),
+        _known(lambda: _recall(runner, loop)),
+        _known(lambda: _least_recall(runner, odd)),
+        odd,
+    )
 
 
 def scaled(controller: Any, factor: float) -> Any:
@@ -114,37 +134,64 @@ def scaled(controller: Any, factor: float) -> Any:
     return LTIController(control.ss(a, b, factor * c, factor * d, 1, remove_useless_states=False))
 
 
+class _OpenError(ArithmeticError):
+    """A limit that the errors of the eigenvalues leave open."""
+
+
+def _known(limit: Callable[[], Limit]) -> Limit:
+    try:
+        return limit()
+    except _OpenError as error:
+        return _nothing(str(error))
+
+
+def _nothing(why: str = "") -> Limit:
+    return Limit(math.nan, complex(math.nan, math.nan), math.nan, math.nan, math.nan, why)
+
+
+def _intervals(of: Callable[[np.ndarray], list[Any]], eigenvalues: np.ndarray) -> list[Any]:
+    try:
+        return of(eigenvalues)
+    except ArithmeticError as error:
+        raise _OpenError(str(error)) from error
+
+
 def _gain(runner: "_Runner", loop: Passes) -> Limit:
-    intervals = stable_gains(loop.law, runner.measured.eigenvalues, loop.recall)
-    above = [pair for pair in intervals if pair[1] > 0 and math.isfinite(pair[1])]
+    def intervals(eigenvalues: np.ndarray) -> list[tuple[float, float]]:
+        stable = _intervals(lambda part: stable_gains(loop.law, part, loop.recall), eigenvalues)
+        return [pair for pair in stable if pair[1] > 0 and math.isfinite(pair[1])]
+
+    above = intervals(runner.measured.eigenvalues)
     if not above:
-        return _none()
+        return runner.none("largest gain", intervals)
     low, high = next((pair for pair in above if pair[0] < 1 < pair[1]), above[-1])
     near = min(_BESIDE * high, 0.25 * (high - low))
-    beside = [Passes(scaled(loop.law, high + side * near), recall=loop.recall) for side in (-1, 1)]
-    return runner.limit("gain", high, beside[0], beside[1])
+    return runner.limit("largest gain", high, -near, lambda g: Passes(scaled(loop.law, g), recall=loop.recall))
 
 
 def _recall(runner: "_Runner", loop: Passes) -> Limit:
-    intervals = stable_recalls(loop.law, runner.measured.eigenvalues)
-    if not intervals:
-        return _none()
-    low, high = intervals[0]
+    def intervals(eigenvalues: np.ndarray) -> list[tuple[float, float]]:
+        return _intervals(lambda part: stable_recalls(loop.law, part), eigenvalues)
+
+    stable = intervals(runner.measured.eigenvalues)
+    if not stable:
+        return runner.none("least recall of this controller", intervals)
+    low, high = stable[0]
     near = min(max(_BESIDE * low, _LEAST), 0.25 * (high - low))
-    outside = Passes(loop.law, recall=low - near) if low > near else None
-    return runner.limit("recall", low, Passes(loop.law, recall=low + near), outside)
+    return runner.limit("least recall of this controller", low, near, lambda k: Passes(loop.law, recall=k), least=0.0)
 
 
 def _least_recall(runner: "_Runner", odd: OddNumberLimit) -> Limit:
     """Re lambda < 1 + k_r, at a gain that is stable just above it."""
     near = max(_BESIDE * odd.recall, _LEAST)
     gain = stable_gains(None, runner.measured.eigenvalues, odd.recall + near)[0][1] / 2
-    outside = Passes(PID(gain), recall=odd.recall - near) if odd.recall > near else None
-    return runner.limit("least recall", odd.recall, Passes(PID(gain), recall=odd.recall + near), outside)
-
-
-def _none() -> Limit:
-    return Limit(math.nan, complex(math.nan, math.nan), math.nan, math.nan)
+    # At this gain the limit is another; as the gain falls it is where the largest real part lies.
+    rightmost, errors = runner.measured.eigenvalues.real, runner.measured.errors
+    ends = [max(float(np.max(rightmost + side * errors)) - 1, 0.0) for side in (-1, 1)]
+    off = max(odd.recall - ends[0], ends[1] - odd.recall)
+    if not off <= _CLOSE * near:
+        raise runner.open("least recall", odd.recall, near)
+    return runner.limit("least recall", odd.recall, near, lambda k: Passes(PID(gain), recall=k), least=0.0, error=off)
 
 
 class _Runner:
@@ -158,7 +205,18 @@ class _Runner:
         # Curvature and rounding are both small where the disturbance is between them.
         self.size = machine_epsilon(x) ** 0.4 * (float(np.linalg.norm(flat)) or 1.0)
 
-    def limit(self, name: str, value: float, inside: Passes, outside: Passes | None) -> Limit:
+    def limit(
+        self,
+        name: str,
+        value: float,
+        near: float,
+        law: Callable[[float], Passes],
+        least: float = -math.inf,
+        error: float | None = None,
+    ) -> Limit:
+        """The limit, tried at `value` + `near`, which is inside, and at `value` - `near` if that is above `least`."""
+        error = self.error(name, value, near, law, least) if error is None else error
+        inside, outside = law(value + near), law(value - near) if value - near > least else None
         beyond = inside if outside is None else outside
         at = int(np.argmax(np.abs(pass_poles(beyond.law, self.measured.eigenvalues, beyond.recall)).max(axis=-1)))
         grows = math.nan if outside is None else self.along(outside, at)
@@ -172,7 +230,50 @@ class _Runner:
                 f"{grows:.9g} just outside, and any disturbance by {ran[0]:.6g} and {ran[1]:.6g}. Measure more "
                 "eigenvalues; the loop may also be far from linear at x, or too slow there for rounding"
             )
-        return Limit(value, complex(self.measured.eigenvalues[at]), shrinks, grows)
+        return Limit(value, complex(self.measured.eigenvalues[at]), shrinks, grows, error)
+
+    def error(self, name: str, value: float, near: float, law: Callable[[float], Passes], least: float) -> float:
+        """The least distance from `value` beyond which all that the eigenvalues may be is stable, or some unstable."""
+        for share in _CLOSE * _LADDER:
+            inside, outside = value + share * near, value - share * near
+            if not self.within(law(inside)).stable.all():
+                continue
+            if outside <= least or self.within(law(outside)).unstable.any():
+                return float(share * abs(near))
+        raise self.open(name, value, near)
+
+    def open(self, name: str, value: float, near: float) -> _OpenError:
+        return _OpenError(
+            f"the {name} would be {value:.6g} by the measured eigenvalues. Their errors of up to {self.worst} leave "
+            f"it open by more than {_CLOSE * abs(near):.2g}. An eigenvalue may lie at the edge of what a controller "
+            "holds, or share its eigenvector with others, which costs digits (a torch map of float64 has more of them)"
+        )
+
+    def within(self, loop: Passes) -> Reached:
+        return reached(loop, self.measured.eigenvalues, self.measured.errors)
+
+    @property
+    def worst(self) -> str:
+        return f"{float(np.max(self.measured.errors)):.2g}"
+
+    def none(self, name: str, intervals: Callable[[np.ndarray], list[Any]]) -> Limit:
+        """No limit, once no eigenvalues within the errors have one."""
+        values, errors = self.measured.eigenvalues, self.measured.errors
+        # Eigenvalues of one block are measured on a ring, and are one in its middle.
+        touching = np.abs(values[:, None] - values) <= errors[:, None] + errors
+        merged = (touching @ values) / touching.sum(axis=1)
+        moved = [
+            part.real + share * errors + 1j * np.sign(part.imag) * np.maximum(np.abs(part.imag) - flat * errors, 0.0)
+            for part in (values, merged)
+            for share in _FAVOURS
+            for flat in (0.0, 1.0)
+        ]
+        if not np.all(np.isfinite(errors)) or any(intervals(part) for part in moved):
+            raise _OpenError(
+                f"whether there is a {name} is open: the measured eigenvalues have none, and within their errors of up "
+                f"to {self.worst} there is one"
+            )
+        return _nothing()
 
     def along(self, loop: Passes, at: int) -> float:
         """The spectral radius of what one pass does to disturbances of (h, memories) in the plane of one mode."""

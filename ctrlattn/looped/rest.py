@@ -10,9 +10,9 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 from scipy.stats import beta
 
-from ctrlattn.arrays import Array, like, machine_epsilon, require_positive, require_real
+from ctrlattn.arrays import Array, is_torch, like, machine_epsilon, require_positive, require_real
 from ctrlattn.errors import InputError, require_whole
-from ctrlattn.looped.anderson import anderson, least_squares
+from ctrlattn.looped.anderson import anderson
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import pass_products
 from ctrlattn.passes import Passes
@@ -20,6 +20,8 @@ from ctrlattn.stability.motion.tangent import length
 
 _HALVINGS = 12
 _DIGIT = float(np.finfo(float).eps)
+_ROUNDING = 64 * _DIGIT  # of an error and of a derivative, as a share of the state and of J
+_DIFFERENCES = 8 * _DIGIT ** (2 / 3)  # the same of a derivative by differences
 _DENSE = 1000  # numbers in a state whose Newton step is solved with the Jacobian itself
 _BASIS = 120  # directions of GMRES
 _WARM, _MEMORY = 150, 8  # passes of Anderson that bring a start into reach of Newton's method
@@ -32,6 +34,7 @@ class RestPoint(NamedTuple):
     residual: float  # max |F(x) - x + recall (h_0 - x)|, from an evaluation of its own
     iterations: int  # of Newton's method
     warm: int  # passes of Anderson's acceleration before it
+    off: Array  # Newton's next step from x, shaped as x: how far x may be from rest, and where to
 
 
 class Basin(NamedTuple):
@@ -68,8 +71,9 @@ def fixed_point(
     start : shaped as h, optional
         Where the search starts; h_0 by default.
     tol : float
-        Bound on max |e|, relative to max(1, max |h_0|, max |start|): a state that runs away does not come to rest by
-        its size.
+        Bound on max |e|, as a share of the largest number in h_0, start and x; and Newton's step from x is at most
+        sqrt(tol) of that, since a loop that is slow has small errors far from rest. A state that runs away does not
+        come to rest by its size: max |e| is at most tol of the start, or sqrt(tol) of the error there.
     max_iterations : int
         Of Newton's method.
 
@@ -99,29 +103,47 @@ def fixed_point(
         raise InputError(
             f"a fixed point to {tol:.2g} needs float64, got {h.dtype}: convert the state and the network by .double()"
         )
-    problem = _Problem(step, h, loop)
     first = h if start is None else require_state(start)
     loop.init(first, h)  # refuses a start of another shape or kind
-    near = tol * max(1.0, *(float(np.max(np.abs(require_real("h", a)))) for a in (h, first)))
+    problem = _Problem(step, h, loop, first, tol)
     warm = 0
     with np.errstate(all="ignore"):  # a state on its way out overflows, which its residual says
-        x, residual, iterations = problem.newton(first, near, max_iterations)
-        if not residual <= near:
+        run = problem.newton(first, max_iterations)
+        if not run.rests:
             x, warm = problem.warmed(first)
-            x, residual, iterations = problem.newton(x, near, max_iterations)
-    if not residual <= near:
+            run = problem.newton(x, max_iterations)
+    if not run.rests:
         raise ArithmeticError(
-            f"no fixed point found from this start: the residual max |e| reached {residual:.2g}, {tol:.2g} was asked "
-            "for; the loop may have none in reach (a period test says what it does), or it needs more recall"
+            f"no fixed point found from this start: the residual max |e| reached {run.residual:.2g} and Newton's step "
+            f"{run.step:.2g}, {tol:.2g} and {tol**0.5:.2g} of the state's size was asked for; the loop may have none "
+            "in reach (a period test says what it does), or it needs more recall"
         )
-    return RestPoint(x, problem.residual(x), iterations, warm)
+    off = like(run.direction.reshape(tuple(h.shape)), h)
+    return RestPoint(run.x, problem.residual(run.x), run.iterations, warm, off)
+
+
+class _Run(NamedTuple):
+    """Where Newton's method ended."""
+
+    x: Array
+    residual: float  # max |e| and the last digit of x
+    direction: np.ndarray  # its next step
+    iterations: int
+    rests: bool
+
+    @property
+    def step(self) -> float:
+        return _largest(self.direction)
 
 
 class _Problem:
     """e(x) = 0 on flat float64 vectors."""
 
-    def __init__(self, step: PassMap, h: Array, loop: Passes) -> None:
-        self.step, self.h, self.loop, self.size = step, h, loop, length(h)
+    def __init__(self, step: PassMap, h: Array, loop: Passes, start: Array, tol: float) -> None:
+        self.step, self.h, self.loop, self.size, self.tol = step, h, loop, length(h), tol
+        self.scale = max(_largest(h), _largest(start))
+        self.unseen = 0.0  # of the last error, along directions in which J - (1 + k_r) I is noise
+        self.first = float(np.max(np.abs(self.error(start))))
 
     def error(self, x: Array) -> np.ndarray:
         with np.errstate(all="ignore"):
@@ -134,27 +156,41 @@ class _Problem:
         """max |e| and the last digit of x: far out, F(x) - x vanishes by rounding alone."""
         return float(np.max(np.abs(e))) + _DIGIT * float(np.max(np.abs(require_real("x", x))))
 
-    def newton(self, x: Array, near: float, max_iterations: int) -> tuple[Array, float, int]:
-        """(x, max |e|, iterations): damped Newton steps until it rests or no step reduces |e|."""
-        e = self.error(x)
-        for iteration in range(max_iterations):
+    def newton(self, x: Array, max_iterations: int) -> _Run:
+        """Damped Newton steps until it rests or no step reduces |e|."""
+        e, unknown = self.error(x), np.full(self.size, np.inf)
+        for iteration in range(max_iterations + 1):
             size = self.uncertainty(x, e)
-            if not np.isfinite(size) or size <= near:
-                return x, size, iteration
-            direction = self.direction(x, e)
+            direction = self.direction(x, e) if np.isfinite(size) else None
             if direction is None:
-                return x, size, iteration
+                return _Run(x, size, unknown, iteration, False)
+            if self.rests(x, size, direction) or iteration == max_iterations:
+                return _Run(x, size, direction, iteration, self.rests(x, size, direction))
             x, e, lower = self.damped(x, e, direction)
             if not lower:
-                return x, self.uncertainty(x, e), iteration + 1
-        return x, self.uncertainty(x, e), max_iterations
+                return _Run(x, size, direction, iteration, False)
+        raise AssertionError("the last iteration returns")
+
+    def rests(self, x: Array, size: float, direction: np.ndarray) -> bool:
+        """Whether |e| and Newton's step are small beside the state, and |e| beside where it began."""
+        scale, root = max(self.scale, _largest(x)), self.tol**0.5
+        fallen = size <= max(self.tol * self.scale, root * self.first)
+        # Where J does not tell how far it is, the error has to be rounding: on its way out a state has such a J too.
+        fallen = fallen and self.unseen <= _ROUNDING * max(self.scale, self.first)
+        return bool(fallen and size <= self.tol * scale and _largest(direction) <= root * scale)
 
     def direction(self, x: Array, e: np.ndarray) -> np.ndarray | None:
         """d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J gives none."""
+        self.unseen = 0.0
+        if not np.any(e):
+            return np.zeros(self.size)
         products, shift = pass_products(self.step, x), 1 + self.loop.recall
         if self.size <= _DENSE:
-            matrix = products(np.eye(self.size)) - shift * np.eye(self.size)
-            return least_squares(matrix, -e)
+            jacobian = products(np.eye(self.size))
+            matrix = jacobian - shift * np.eye(self.size)
+            noise = _ROUNDING if is_torch(x) else _DIFFERENCES
+            least = noise * max(float(np.linalg.norm(jacobian)) / self.size**0.5, shift)
+            return self.solved(matrix, e, least, _ROUNDING * _largest(x))
 
         def times(v: np.ndarray) -> np.ndarray:
             return products(v.reshape(-1, 1))[:, 0] - shift * v.ravel()
@@ -162,6 +198,24 @@ class _Problem:
         operator = LinearOperator((self.size, self.size), matvec=times, dtype=np.float64)
         share = 1e-2 * min(1e-2, max(float(np.linalg.norm(e)), 1e-8))
         d = gmres(operator, -e, rtol=share, atol=0.0, restart=_BASIS, maxiter=3)[0]
+        return d if np.all(np.isfinite(d)) else None
+
+    def solved(self, matrix: np.ndarray, e: np.ndarray, least: float, rounding: float) -> np.ndarray | None:
+        """d of A d = -e, with singular values of at least the noise of A: on a line of fixed points A is noise alone.
+
+        What is left of e there by rounding leads nowhere.
+        """
+        if not np.all(np.isfinite(matrix)):
+            return None
+        try:
+            u, sigma, v = np.linalg.svd(matrix)
+        except np.linalg.LinAlgError:
+            return None
+        along = u.T @ -e
+        blind = sigma < least
+        self.unseen = float(np.max(np.abs(along[blind]), initial=0.0))
+        along[blind & (np.abs(along) <= rounding)] = 0.0
+        d = v.T @ (along / np.maximum(sigma, least))
         return d if np.all(np.isfinite(d)) else None
 
     def damped(self, x: Array, e: np.ndarray, direction: np.ndarray) -> tuple[Array, np.ndarray, bool]:
@@ -191,6 +245,10 @@ class _Problem:
             if residual < least:
                 best, least = run.state[k], residual
         return best, len(run.state) - 1
+
+
+def _largest(x: Any) -> float:
+    return float(np.max(np.abs(require_real("the state", x))))
 
 
 def basin(

@@ -14,6 +14,7 @@ from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.jacobian import jacobian_products
 from ctrlattn.looped.krylov import Products, leading, leading_pairs
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
+from ctrlattn.looped.uncertainty import compressed, eigenvalue_errors, known_to
 from ctrlattn.passes import Passes
 from ctrlattn.stability import pass_poles
 from ctrlattn.stability.motion.tangent import Tangent, length
@@ -32,6 +33,7 @@ class PassSpectrum(NamedTuple):
     norm: float  # a lower bound of |J|_2, which the residuals are measured against; |J|_2 of a whole spectrum
     whole: bool  # whether these are all eigenvalues of J
     products: int  # products with J that they took
+    errors: np.ndarray  # (m,) how far each may be from an eigenvalue of J, since J is known to some digits
 
 
 def spectrum(
@@ -80,7 +82,9 @@ def spectrum(
     Notes
     -----
     A residual r says that lambda is an eigenvalue of a matrix r away from J. On a Jacobian that is far from normal
-    an eigenvalue may move by much more than r: `growth` says how far from normal a loop is.
+    an eigenvalue may move by much more than r, by about r^(1/k) where k of them are one with a single eigenvector.
+    `errors` say how far: of a whole spectrum from the pseudospectrum of J, of a part from what the measured
+    eigenvectors show of it.
 
     Examples
     --------
@@ -99,9 +103,18 @@ def spectrum(
     seed, bound = require_whole("seed", seed, least=0), _usual_tol(h) if tol is None else require_positive("tol", tol)
     score, products = _score(which, loop), pass_products(step, h)
     if k is None or size <= min(max(_SMALL, 4 * (3 * k + 8 * block)), WHOLE):
-        return _whole(products, size, k, score, bound)
+        return _whole(step, h, products, k, score, bound)
     pairs = leading_pairs(products, size, k, score, tol=bound, block=block, seed=seed)
-    return PassSpectrum(pairs.values, pairs.vectors, pairs.residuals, pairs.norm, False, pairs.products)
+    return some(pairs.values, pairs.vectors, pairs.residuals, pairs.norm, False, pairs.products)
+
+
+def some(
+    values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray, norm: float, whole: bool, products: int
+) -> PassSpectrum:
+    """A part of a spectrum with the errors that its residuals leave."""
+    s, known = compressed(values, vectors, residuals)
+    errors = eigenvalue_errors(s, values, known) if np.isfinite(known) else np.full(len(values), np.inf)
+    return PassSpectrum(values, vectors, residuals, norm, whole, products, errors)
 
 
 def pass_products(f: PassMap, h: Array) -> Products:
@@ -146,10 +159,11 @@ def _score(which: Which, loop: Passes) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _whole(
-    products: Products, size: int, k: int | None, score: Callable[[np.ndarray], np.ndarray], tol: float
+    step: PassMap, h: Array, products: Products, k: int | None, score: Callable[[np.ndarray], np.ndarray], tol: float
 ) -> PassSpectrum:
+    size = length(h)
     jacobian = formed(products, size)
-    values, vectors = np.linalg.eig(jacobian)
+    values, vectors = pairs = np.linalg.eig(jacobian)
     values = values.astype(complex)
     order = leading(values, score(values), size if k is None else k)
     values, vectors = values[order], vectors[:, order].astype(complex)
@@ -160,4 +174,5 @@ def _whole(
             f"an eigenvalue of the Jacobian has the residual {residuals.max():.2g}, {tol:.2g} of its norm {norm:.2g} "
             "was asked for"
         )
-    return PassSpectrum(values, vectors, residuals, norm, len(order) == size, size)
+    errors = eigenvalue_errors(jacobian, values, known_to(step, h, jacobian), pairs)
+    return PassSpectrum(values, vectors, residuals, norm, len(order) == size, size, errors)

@@ -103,3 +103,59 @@ def test_bad_input_says_what_would_be_right():
         looped.analyse(lambda h: h, START, k=0)
     with pytest.raises(InputError, match="at least 0"):
         looped.analyse(lambda h: h, START, recall=-1.0)
+
+
+# --- what lies on the boundary --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "j", [np.eye(2), -np.eye(2), np.diag([1.0, 0.3]), [[0.0, 1.0], [-1.0, 0.0]], [[1.0, 1.0], [0.0, 1.0]]]
+)
+def test_an_eigenvalue_on_the_circle_is_marginal_and_not_stable(xp, j):
+    move = as_kind(xp, np.asarray(j, dtype=float))
+    measured = looped.analyse(lambda h: h @ move, as_kind(xp, START))
+    assert measured.verdict == "undecided"
+    assert np.isnan(measured.ms)
+    words = " ".join(measured.in_words())
+    assert "marginal" in words
+    assert "are stable" not in words
+    assert "decides neither way" in words
+
+
+@pytest.mark.parametrize("controller", [PID(0.5), PID(0.3, 0.02)])
+def test_the_boundary_is_that_of_the_controller(xp, controller):
+    # lambda = 1 + recall has a pole at 1 under any controller; -3 has one at -1 under a gain of 1/2.
+    edge = looped.analyse(lambda h: 1.5 * h, as_kind(xp, START), controller=controller, recall=0.5)
+    assert edge.verdict == "undecided"
+    assert len(edge.odd_number.undecided) == 2
+    assert not edge.odd_number.binds
+    assert looped.analyse(lambda h: 1.4 * h, as_kind(xp, START), controller=controller, recall=0.5).verdict == "stable"
+    assert (
+        looped.analyse(lambda h: 1.6 * h, as_kind(xp, START), controller=controller, recall=0.5).verdict == "unstable"
+    )
+    half = looped.analyse(lambda h: -3.0 * h, as_kind(xp, START), controller=PID(0.5))
+    assert half.verdict == "undecided"
+
+
+def test_a_mode_that_grows_decides_beside_one_that_is_marginal():
+    measured = looped.analyse(lambda h: h @ np.diag([1.0, 2.0, 0.5]), np.ones((1, 3)))
+    assert measured.verdict == "unstable"
+    words = " ".join(measured.in_words())
+    assert "1 eigenvalues of J at the fixed point are unstable" in words
+    assert "1 of 3 eigenvalues of J at the fixed point are marginal" in words
+
+
+def test_a_fixed_point_that_newton_reaches_slowly_is_marginal():
+    # tanh has the eigenvalue 1 at 0, and 1 - x^2 at the point x that was found.
+    assert looped.analyse(np.tanh, np.ones(2)).verdict == "undecided"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_an_analysis_scales_with_its_state(xp, scale):
+    def f(h):
+        return scale * (-1.5 * h / scale + xp.tanh(h / scale) + 1.0)
+
+    measured = looped.analyse(f, as_kind(xp, scale * START))
+    assert measured.verdict == "stable"
+    npt.assert_allclose(measured.spectrum.eigenvalues, -1.5 + 1 - np.tanh(0.6206252992008818) ** 2, rtol=1e-6)
+    assert measured.limits.gain.value == pytest.approx(2 / (1.5 + np.tanh(0.6206252992008818) ** 2), rel=1e-6)

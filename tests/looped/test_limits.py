@@ -119,7 +119,7 @@ def test_the_largest_gain_of_several_intervals_is_that_of_the_controller_in_use(
 def test_a_spectrum_that_leaves_out_what_decides_is_contradicted_by_the_loop():
     j = np.diag([-1.0, -5.0])
     whole = looped.spectrum(lambda h: h @ j, np.zeros((1, 2)))
-    part = whole._replace(eigenvalues=whole.eigenvalues[1:], vectors=whole.vectors[:, 1:])
+    part = whole._replace(eigenvalues=whole.eigenvalues[1:], vectors=whole.vectors[:, 1:], errors=whole.errors[1:])
     assert part.eigenvalues[0] == pytest.approx(-1.0)
     with pytest.raises(ArithmeticError, match="the loop contradicts it"):
         looped.limits(lambda h: h @ j, np.zeros((1, 2)), part)

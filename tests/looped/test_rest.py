@@ -88,6 +88,67 @@ def test_bad_input_says_what_would_be_right(change, says):
         looped.fixed_point(lambda h: 0.5 * h, given.pop("h"), **given)
 
 
+# --- scales: s f(h/s) has the fixed points of f times s ------------------------------------------------------------
+
+SCALES = [1e-8, 1e-6, 1e-3, 1e3, 1e6]
+
+
+def conjugated(f, scale):
+    return lambda h: scale * f(h / scale)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_fixed_point_scales_with_its_state(xp, scale):
+    for f, start, exact in (
+        (xp.cos, [0.1, 2.0], 0.7390851332151607),
+        (lambda h: -1.5 * h + xp.tanh(h) + 1.0, [0.4, -3.0], 0.6206252992008818),  # 1 - 2.5 h + tanh h = 0
+        (lambda h: 0.5 * h, [1.0, -1.0], 0.0),
+    ):
+        point = looped.fixed_point(conjugated(f, scale), as_kind(xp, scale * np.array(start)))
+        npt.assert_allclose(to_numpy(point.x) / scale, exact, atol=1e-9)
+        assert point.residual <= 1e-10 * scale * max(np.abs(start))
+
+
+def test_a_state_of_size_1e_8_is_not_at_rest_because_it_is_small(xp):
+    # Its error is 1e-8 itself: the old bound of 1e-10 was near, and one of 1e-12 far below it.
+    for size in (1e-8, 1e-12, 1e-100):
+        point = looped.fixed_point(lambda h: -2.0 * h, as_kind(xp, np.full(3, size)))
+        assert float(abs(point.x).max()) <= 1e-10 * size
+
+
+def test_a_slow_loop_is_not_at_rest_because_it_moves_little():
+    # e = 1e-7 (2 - h) is far below 1e-5 of the state everywhere, and the fixed point is 2.
+    h = torch.ones(2, dtype=torch.float64)
+    for rate in (1e-3, 1e-7, 1e-11):
+        point = looped.fixed_point(lambda h, rate=rate: h + rate * (2.0 - h), h)
+        npt.assert_allclose(point.x, 2.0, rtol=1e-4)
+        assert float(abs(point.off).max()) <= 1e-5 * 2
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_loop_that_slows_down_on_its_way_out_has_no_fixed_point(scale):
+    for f in (lambda h: h + 1 / h**2, lambda h: h + 1 / h, lambda h: h + 1.0):
+        with pytest.raises(ArithmeticError, match="no fixed point found"):
+            looped.fixed_point(conjugated(f, scale), scale * np.array([1.0, 2.0]))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_line_of_fixed_points_leads_nowhere(xp, scale):
+    # J - I is rounding on the line: a step that divided by it would leave.
+    turn = as_kind(xp, np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0])
+    h = as_kind(xp, scale * np.linspace(1.0, 2.0, 4))
+    point = looped.fixed_point(lambda h: (h @ turn) @ turn.T, h)
+    npt.assert_allclose(point.x, h, rtol=1e-6)
+
+
+def test_a_multiple_fixed_point_says_how_far_it_may_be():
+    point = looped.fixed_point(
+        torch.tanh, torch.ones(1, dtype=torch.float64)
+    )  # h - h^3/3: Newton goes a third of the way at a time
+    assert abs(point.x[0]) <= 1e-4
+    npt.assert_allclose(3 * point.off, -point.x, rtol=1e-3)
+
+
 # --- basins -------------------------------------------------------------------------------------------------------
 
 
@@ -148,8 +209,9 @@ def test_a_derivative_too_large_for_its_singular_values_is_no_fixed_point_and_no
 
 def test_singular_values_that_do_not_converge_are_no_step(monkeypatch):
     def diverging(*_, **__):
-        raise np.linalg.LinAlgError("SVD did not converge in Linear Least Squares")
+        raise np.linalg.LinAlgError("SVD did not converge")
 
+    monkeypatch.setattr(np.linalg, "svd", diverging)
     monkeypatch.setattr(np.linalg, "lstsq", diverging)
     with pytest.raises(ArithmeticError, match="no fixed point found"):
         looped.fixed_point(lambda h: 2.0 * h + 1.0, np.ones(3))

@@ -46,8 +46,14 @@ class Reach:
 
     @property
     def outside(self) -> np.ndarray:
-        """Eigenvalues with Re lambda >= 1 + k_r, which no small gain holds."""
-        return self.modes.eigenvalues[self.modes.eigenvalues.real >= 1 + self.recall]
+        """Eigenvalues with Re lambda >= 1 + k_r by more than their errors, which no small gain holds."""
+        return self.modes.eigenvalues[self.modes.eigenvalues.real - self.modes.off >= 1 + self.recall]
+
+    @property
+    def undecided(self) -> np.ndarray:
+        """Eigenvalues whose real part is 1 + k_r within their errors."""
+        within = np.abs(self.modes.eigenvalues.real - 1 - self.recall) <= self.modes.off
+        return self.modes.eigenvalues[within & (self.modes.eigenvalues.real - self.modes.off < 1 + self.recall)]
 
     @property
     def forbidden(self) -> np.ndarray:
@@ -68,8 +74,14 @@ class Reach:
         span = f"layers {a} to {b - 1}" if b - a > 1 else f"layer {a}"
         if not len(self.modes.eigenvalues):
             return f"{span}: no eigenvalue has converged, so nothing is forecast"
+        rightmost = self.modes.eigenvalues.real.max()
+        if not len(self.outside) and len(self.undecided):
+            return (
+                f"{span}: undecided, {len(self.undecided)} eigenvalues have Re = {1 + self.recall:.3g} within their "
+                f"errors (rightmost {rightmost:.3g} ± {self.modes.off[self.modes.eigenvalues.real.argmax()]:.2g}), and "
+                "whether small gains are stable depends on it"
+            )
         if not len(self.outside):
-            rightmost = self.modes.eigenvalues.real.max()
             return f"{span}: no eigenvalue reaches 1 + recall (rightmost {rightmost:.3g}), small gains are stable here"
         kind = "no stable C with C(1) > 0 holds" if len(self.forbidden) else "no small gain holds"
         largest = self.forbidden.max() if len(self.forbidden) else self.outside.real.max()

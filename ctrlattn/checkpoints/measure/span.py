@@ -26,12 +26,20 @@ class SpanModes(NamedTuple):
         Order of J.
     rest : float
         No other eigenvalue is larger in modulus.
+    errors : (m,), optional
+        How far each may be from an eigenvalue of J, as `looped.spectrum` says it; the residuals where it is not given.
     """
 
     eigenvalues: np.ndarray
     residuals: np.ndarray
     size: int
     rest: float
+    errors: np.ndarray | None = None
+
+    @property
+    def off(self) -> np.ndarray:
+        """(m,) How far each eigenvalue may be off."""
+        return self.residuals if self.errors is None else self.errors
 
     def design_points(self) -> np.ndarray:
         """The eigenvalues, and where the others may be: the circle of radius `rest`, left of the rightmost measured.
@@ -131,9 +139,10 @@ def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int 
     more = large.eigenvalues.real < right.eigenvalues.real.min() - _TOL * right.norm
     values = np.append(right.eigenvalues, large.eigenvalues[more])
     residuals = np.append(right.residuals, large.residuals[more])
+    errors = np.append(right.errors, large.errors[more])
     order = np.lexsort((values.imag, -values.real))
     rest = float(np.abs(large.eigenvalues).min()) if len(values) < h.numel() else 0.0
-    return SpanModes(values[order], residuals[order], h.numel(), rest)
+    return SpanModes(values[order], residuals[order], h.numel(), rest, errors[order])
 
 
 def span_passes(

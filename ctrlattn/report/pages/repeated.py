@@ -150,6 +150,7 @@ def _lowered(mean: float, error: float) -> str:
 
 
 def _forecast(study: "LoopStudy") -> list[Section]:
+    from ctrlattn.looped.uncertainty import reached
     from ctrlattn.stability import odd_number_limit, pass_poles
 
     modes = study.reach.modes
@@ -165,11 +166,10 @@ def _forecast(study: "LoopStudy") -> list[Section]:
         for name, law in laws.items()
     }
     edges = {_WORDS[name]: 1 + law.recall for name, law in laws.items()}
-    unstable = {
-        name: int(np.sum(np.abs(pass_poles(law.controller, modes.eigenvalues, law.recall)).max(-1) >= 1))
-        for name, law in laws.items()
-    }
+    outcome = {name: reached(law, modes.eigenvalues, modes.off) for name, law in laws.items()}
+    unstable = {name: int(np.sum(disks.unstable)) for name, disks in outcome.items()}
     told = listed([f"{_WORDS[name]} leaves {many}" for name, many in unstable.items()])
+    near = listed([f"{_WORDS[name]} {sum(disks.undecided)}" for name, disks in outcome.items() if any(disks.undecided)])
     return [
         Section(
             key="forecast",
@@ -177,10 +177,11 @@ def _forecast(study: "LoopStudy") -> list[Section]:
             "every measured direction to rest",
             sentences=(
                 _sentence(study.reach.words),
-                _sentence(odd_number_limit(modes.eigenvalues, study.reach.recall).in_words()),
+                _sentence(odd_number_limit(modes.eigenvalues, study.reach.recall, errors=modes.off).in_words()),
                 f"Of {count(len(modes.eigenvalues), 'eigenvalue')} that were measured, of largest modulus "
                 f"{number(float(np.abs(modes.eigenvalues).max()))} and largest real part "
-                f"{number(float(modes.eigenvalues.real.max()))}: {told} outside its region.",
+                f"{number(float(modes.eigenvalues.real.max()))}: {told} outside its region."
+                + (f" Undecided by the errors of the eigenvalues: {near} at the edge." if near else ""),
                 study.tuning,
             ),
             pictures=(
@@ -199,10 +200,12 @@ def _forecast(study: "LoopStudy") -> list[Section]:
                 "outside": len(study.reach.outside),
                 "least_recall": study.reach.least_recall,
                 "outside_the_region": unstable,
+                "undecided": {name: int(sum(disks.undecided)) for name, disks in outcome.items()},
             },
             variables={
                 "eigenvalue": (("mode",), modes.eigenvalues, {"units": "1", "long_name": "eigenvalue of J"}),
                 "eigenvalue_residual": (("mode",), modes.residuals, {"units": "1", "long_name": "|J v - lambda v|"}),
+                "eigenvalue_error": (("mode",), modes.off, {"units": "1", "long_name": "how far it may be off"}),
             },
         )
     ]
@@ -366,7 +369,9 @@ def _scan(study: "LoopStudy") -> list[Section]:
 def _forecast_cell(reach: "Reach") -> tuple[str, str]:
     if not len(reach.modes.eigenvalues):
         return "no eigenvalue", "warn"
-    return ("no reachable fixed point", "bad") if len(reach.outside) else ("small gains are stable", "good")
+    if len(reach.outside):
+        return "no reachable fixed point", "bad"
+    return ("undecided", "warn") if len(reach.undecided) else ("small gains are stable", "good")
 
 
 PAGE = Page(

@@ -36,6 +36,7 @@ class OddNumberLimit(NamedTuple):
     below: np.ndarray  # real lambda < 1 + k_r, descending
     edge: float  # 1 + k_r, where the pole is 1 whatever the controller
     recall: float  # k_r has to exceed this for a small gain to be stable: max Re lambda - 1, at least 0
+    undecided: np.ndarray  # real lambda that may lie on either side of 1 + k_r by their errors, descending
 
     @property
     def binds(self) -> bool:
@@ -49,6 +50,11 @@ class OddNumberLimit(NamedTuple):
 
     def in_words(self) -> str:
         """What is forbidden, by which eigenvalue, and what would help."""
+        if not self.binds and len(self.undecided):
+            return (
+                f"the real eigenvalue {self.undecided[0]:.6g} of J is at 1 + recall within its error: whether the "
+                "odd-number limit forbids a controller is undecided"
+            )
         if not self.binds:
             return "no real eigenvalue reaches 1 + recall: the odd-number limit forbids nothing"
         said = (
@@ -206,13 +212,16 @@ def stable_recalls(controller: Any, spectrum: Any) -> list[Interval]:
     return _static_recalls(static, modes)
 
 
-def odd_number_limit(spectrum: Any, recall: float = 0.0) -> OddNumberLimit:
+def odd_number_limit(spectrum: Any, recall: float = 0.0, *, errors: Any = None) -> OddNumberLimit:
     """The real eigenvalues of J that no controller on e can hold.
 
     Parameters
     ----------
     spectrum : real or complex, any shape
     recall : float
+    errors : shaped as spectrum, optional
+        How far each eigenvalue may be off. A real one that is no farther from 1 + k_r decides nothing, and neither does
+        a complex one beyond it that may be real.
 
     Returns
     -------
@@ -229,9 +238,16 @@ def odd_number_limit(spectrum: Any, recall: float = 0.0) -> OddNumberLimit:
     ([3.3], 2.3)
     """
     modes, recall = _spectrum(spectrum).ravel(), _recall(recall)
-    real = np.sort(modes.real[np.imag(modes) == 0])[::-1]
-    above = real >= 1 + recall
-    return OddNumberLimit(real[above], real[~above], 1 + recall, max(float(np.max(modes.real)) - 1, 0.0))
+    off = np.zeros(len(modes)) if errors is None else require_real("errors", errors).ravel()
+    if off.shape != modes.shape or not np.all(off >= 0):
+        raise InputError(f"errors must be at least 0, one for each of {len(modes)} eigenvalues")
+    real, edge = np.imag(modes) == 0, 1 + recall
+    above = real & (modes.real - off >= edge)
+    below = real & (modes.real + off < edge)
+    open_ = ~above & ~below & (np.abs(np.imag(modes)) <= off) & (modes.real + off >= edge)
+    least = max(float(np.max(modes.real)) - 1, 0.0)
+    at_edge, held, holds_not = (np.sort(modes.real[part])[::-1] for part in (open_, below, above))
+    return OddNumberLimit(holds_not, held, edge, least, at_edge)
 
 
 def gain_pencil(controller: Any, mode: complex, recall: float = 0.0) -> Pencil:
