@@ -107,6 +107,7 @@ REFUSED = {
         "--layer 0 --signal attention": "unknown signal 'attention': known are state",
         "--layer 0 --k 9 --features 8": "k must be at most the number of features, 8, got 9",
         "--layer 0 --k 0": "needs a --penalty",
+        "--layer 0 --features 100000000000": "does not fit into memory",
         "--layer 0 --penalty 1": "TopK has at most 32 features without one",
         "--layer 0 --k 0 --penalty nan": "penalty must be finite",
     },
@@ -194,6 +195,7 @@ observe {sources}/decoder --text {sources}/long.txt --layer 0 --signal attention
 observe {sources}/decoder --text {sources}/long.txt --layer 99
 observe {sources}/decoder --text {sources}/long.txt --layer 0 --k 9 --features 8
 observe {sources}/encoder --text {sources}/long.txt --layer 0 --context 17
+observe {sources}/decoder --text {sources}/long.txt --layer 0 --features 100000000000
 observe {sources}/images --text {sources}/long.txt --layer 0
 analyze {sources}/decoder --text abc --parts gian
 analyze {sources}/images --text abc

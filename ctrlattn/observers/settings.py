@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError
 
 
@@ -33,7 +34,7 @@ class Settings:
     Raises
     ------
     InputError
-        A number is out of range.
+        A number is out of range, or the features of one batch do not fit into memory.
 
     Examples
     --------
@@ -63,3 +64,6 @@ class Settings:
             raise InputError(f"penalty must be finite and not negative, got {self.penalty}")
         if self.k is not None and self.penalty:
             raise InputError(f"penalty is for ReLU (k=None): TopK has at most {self.k} features without one")
+        require_memory(
+            4 * self.batch * self.features, f"a batch of {self.batch} examples with {self.features} features"
+        )

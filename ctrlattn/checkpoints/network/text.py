@@ -7,7 +7,6 @@ in front of every text reads a window without it badly, so that every window get
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -193,7 +192,7 @@ def text_ids(checkpoint: "Checkpoint | Description", text: str | Path, most: int
     InputError
         As for `windows`.
     """
-    return _first_ids(checkpoint, _stripped(_pieces(text)), most)
+    return _first_ids(checkpoint, _stripped(text), most)
 
 
 def _first_ids(checkpoint: "Checkpoint | Description", pieces: Iterable[str], most: int) -> np.ndarray:
@@ -234,21 +233,24 @@ def ids_of_pieces(checkpoint: "Checkpoint | Description", pieces: Iterable[str])
     def tokens(text: str) -> list[int]:
         return token_ids(checkpoint, text, special=False)
 
-    past, rest, known = "", "", list[int]()
+    past, rest, known, enough = "", "", list[int](), 2 * _CONTEXT
     for piece in pieces:
         rest += piece
-        if len(rest) < 2 * _CONTEXT:
+        if len(rest) < enough:
             continue
+        enough = 2 * len(rest)  # where no cut is found, what was read is not read again for every piece
         for start, cut in _cuts(past + rest):
             if cut <= len(past):
                 continue
             text = past + rest
             left = tokens(text[start:cut])
-            after, ids = tokens(text[start : cut + _CONTEXT]), tokens(text[:cut])
+            if tokens(text[start : cut + _CONTEXT])[: len(left)] != left:
+                continue  # before all of the text is read, which may have grown long
+            ids = tokens(text[:cut])
             tail = len(left) - len(left) // 2  # the first tokens may differ, since the context begins anywhere
-            if after[: len(left)] == left and ids[len(ids) - tail :] == left[len(left) - tail :]:
+            if ids[len(ids) - tail :] == left[len(left) - tail :]:
                 yield _new(ids, known)
-                past, rest, known = text[start:cut], text[cut:], left
+                past, rest, known, enough = text[start:cut], text[cut:], left, 2 * _CONTEXT
                 break
     if rest:
         yield _new(tokens(past + rest), known)
@@ -292,15 +294,32 @@ def _pieces(text: str | Path) -> Iterator[str]:
 
 def _inside(text: str | Path) -> Iterator[str]:
     """Pieces of a text as it is, or of a file without the white space at its ends."""
-    return _pieces(text) if isinstance(text, str) else _stripped(_pieces(text))
+    return _pieces(text) if isinstance(text, str) else _stripped(text)
 
 
-def _stripped(pieces: Iterable[str]) -> Iterator[str]:
-    """Pieces of a text without the white space at its two ends."""
-    space, begun = "", False
-    for piece in chain(pieces, ("",)):
+def _stripped(text: str | Path) -> Iterator[str]:
+    """Pieces of a text without the white space at its two ends.
+
+    White space is kept until more of the text follows. A run of it that is longer than a piece is not kept: what the
+    text ends with is looked for in all of it instead, so that a run of any length takes the same memory and time.
+    """
+    space, begun, read, end = "", False, 0, None
+    for piece in _pieces(text):
+        if begun and end is None and len(space) > _CHUNK:
+            end = _end(text)
         whole = space + piece if begun else piece.lstrip()
-        body = whole.rstrip()
-        space, begun = whole[len(body) :], begun or bool(body)
+        read += len(piece)
+        body = whole.rstrip() if end is None else whole[: max(0, len(whole) - max(0, read - end))]
+        space, begun = whole[len(body) :] if end is None else "", begun or bool(body)
         if body:
             yield body
+
+
+def _end(text: str | Path) -> int:
+    """The number of characters of a text up to its last one that is no white space."""
+    read = end = 0
+    for piece in _pieces(text):
+        body = piece.rstrip()
+        end = read + len(body) if body else end
+        read += len(piece)
+    return end

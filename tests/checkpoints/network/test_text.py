@@ -1,7 +1,9 @@
 """Windows of a text: special tokens in each, and the tokens of the whole text whatever pieces it is read in."""
 
+import random
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -305,3 +307,37 @@ def test_tokens_that_change_with_what_follows_are_refused():
     checkpoint = replace(network_of(of_words(False)), tokenizer=Fickle())
     with pytest.raises(ArithmeticError, match="cannot be read piece by piece"):
         list(ids_of_pieces(checkpoint, ["w " * 600, "w " * 600]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_white_space_of_any_length_is_kept_inside_and_left_out_at_the_ends(tmp_path, monkeypatch, seed):
+    draw = random.Random(seed)
+    monkeypatch.setattr(module, "_CHUNK", draw.randint(1, 9))
+    runs = ["".join(draw.choices(" \n\t\u3000", k=draw.choice((0, 1, 30)))) for _ in range(4)]
+    whole = runs[0] + "a" + runs[1] + "b c" + runs[2] + draw.choice(("", "d")) + runs[3]
+    file = tmp_path / "text.txt"
+    file.write_text(whole, encoding="utf-8", newline="")
+    assert "".join(module._stripped(file)) == whole.strip()
+    assert "".join(module._stripped(whole)) == whole.strip()
+
+
+def test_a_long_run_of_white_space_is_not_held(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("a" + " " * (64 * module._CHUNK) + "b" + "\n" * (64 * module._CHUNK), encoding="utf-8")
+    assert sum(map(len, module._stripped(file))) == 64 * module._CHUNK + 2
+    assert max(map(len, module._stripped(file))) <= 3 * module._CHUNK
+
+
+@pytest.mark.parametrize(("agree", "most"), [(False, 1.5), (True, 60)])
+def test_a_text_without_a_place_to_cut_is_not_read_again_for_every_piece(agree, most):
+    read = []
+
+    def whole(words, **_):
+        """One token for a text: its length, or whether it is long, which contexts agree about and texts do not."""
+        read.append(len(words))
+        return {"input_ids": [len(words) > 2000 if agree else len(words)]}
+
+    pieces = ["x" * module._CHUNK] * 20
+    length = 20 * module._CHUNK
+    assert list(ids_of_pieces(SimpleNamespace(tokenizer=whole), pieces)) == [[True if agree else length]]
+    assert sum(size for size in read if size > 2000) < most * length
