@@ -46,8 +46,7 @@ UNRECORDED = {
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
-        ["gallery/read_alone.json", "gallery/trained_loop.json", "gallery/operator.json",
-         "gallery/odd_number_limit.json"],
+        ["gallery/read_alone.json", "gallery/trained_loop.json", "gallery/operator.json"],
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
