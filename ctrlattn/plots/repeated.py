@@ -107,7 +107,8 @@ def modes_over_regions(
         )  # fmt: skip
         ax.set(title=escape(name), xlim=(re[0], re[-1]), ylim=(im[0], im[-1]))
         ax.label_outer()
-    for ax in panels[-1]:
+    for ax in panels.flat[len(regions) - panels.shape[1] : len(regions)]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
         ax.set_xlabel("Re λ")
     for ax in panels[:, 0]:
         ax.set_ylabel("Im λ")

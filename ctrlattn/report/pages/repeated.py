@@ -286,7 +286,7 @@ def _motion(study: "LoopStudy") -> list[Section]:
             key="motion",
             title=_calmest(motion),
             sentences=(
-                "At a fixed point the residual |F(h) − h|/|h| is 0 (without recall). Before the last pass it is "
+                "At a fixed point |F(h) − h|/|h| is 0 (without recall). Before the last pass its median over tokens is "
                 f"{ends}.",
             ),
             pictures=(
