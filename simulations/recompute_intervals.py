@@ -30,7 +30,7 @@ ELSEWHERE = {
 }
 OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
 LACKING = {
-    "drop.json": "what has gains or heads was not run again with its windows, except where values stand",
+    "drop.json": "memories, heads, single MLPs and four fits of static gains were not run again with values",
     "feedback_sign_news.json": OWN_RUN,
     "observers.json": "the loss that a dictionary recovers kept its standard error alone",
     "gallery/drop.json": "printed from drop.json",
