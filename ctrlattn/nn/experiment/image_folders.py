@@ -17,12 +17,14 @@ import numpy as np
 import torch
 
 from ctrlattn.errors import InputError
-from ctrlattn.identity import of_files
+from ctrlattn.identity import digest, of_files
 from ctrlattn.nn.experiment.data import Data, Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # Mean and deviation of the pixels of ImageNet, as in timm's DeiT.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_ORIENTATION = 0x0112  # the tag of EXIF
+_READING = 2  # changes with what is made of the bytes of a file: runs of another reading are of other images
 _THREADS = 8
 Box = tuple[float, float, float, float]
 
@@ -52,8 +54,8 @@ class Images(Sequence[torch.Tensor]):
 
     @cached_property
     def content(self) -> str:
-        """Digest of the bytes of all files, read once."""
-        return of_files(self.files)
+        """Digest of the bytes of all files, read once, and of the way in which they are read."""
+        return digest(of_files(self.files), _READING)
 
     def is_floating_point(self) -> bool:
         """True, as for a tensor of pixels."""
@@ -96,9 +98,12 @@ def _in_colour(image: Any) -> Any:
     """Eight bits of red, green and blue, as a viewer shows them: 16 bits are scaled, what is transparent lies on white.
 
     PIL's own conversion cuts 16 bits off at 255, so that a grey picture became white, and takes floats of [0, 1] for 0.
+    A camera that was held upright says so in the file (EXIF), and a viewer turns the picture.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         values, whole = np.asarray(image, dtype=float), image.mode.startswith("I")
         top = 65535.0 if whole else 1.0
@@ -107,7 +112,10 @@ def _in_colour(image: Any) -> Any:
                 f"its values run from {values.min():g} to {values.max():g}: wanted are 0 to 65535 of integers, or 0 to "
                 "1 of floats"
             )
+        clear = image.info.get("transparency")  # the value of 16 bits that is transparent
         image = Image.fromarray(np.round(values * (255 / top)).astype(np.uint8))
+        if clear is not None:
+            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

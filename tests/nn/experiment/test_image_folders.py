@@ -123,16 +123,39 @@ def test_sixteen_bits_floats_palettes_and_alpha_are_read_as_a_viewer_shows_them(
     npt.assert_allclose(np.multiply(pixel(tmp_path / "solid.png"), 255), [100] * 3)
 
 
+def test_a_picture_is_turned_as_its_camera_was(tmp_path):
+    corner = np.zeros((16, 16, 3), np.uint8)
+    corner[:8, 8:] = 255  # white in the upper right
+    Image.fromarray(corner).save(tmp_path / "plain.png")
+    (plain,) = Images([tmp_path / "plain.png"], 8)[:]
+    assert plain[:, 0, -1].tolist() == [1.0] * 3
+    for tag, turned in {1: plain, 2: plain.flip(2), 3: plain.rot90(2, (1, 2)), 6: plain.rot90(-1, (1, 2))}.items():
+        exif = Image.Exif()
+        exif[0x0112] = tag
+        Image.fromarray(corner).save(tmp_path / "turned.png", exif=exif)
+        (read,) = Images([tmp_path / "turned.png"], 8)[:]
+        npt.assert_allclose(read, turned, atol=0.01)
+
+
+def test_the_value_that_is_transparent_in_sixteen_bits_lies_on_white(tmp_path):
+    for value, seen in ((30_000, 1.0), (30_001, 30_000 / 65535)):
+        Image.fromarray(np.full((10, 10), 30_000, np.uint16)).save(tmp_path / "a.png", transparency=value)
+        npt.assert_allclose(pixel(tmp_path / "a.png"), [seen] * 3, atol=0.003)
+
+
 def test_floats_outside_the_unit_interval_are_refused(tmp_path):
     Image.fromarray(np.full((10, 10), 40.0, np.float32)).save(tmp_path / "hot.tiff")
     with pytest.raises(ValueError, match="its values run from 40 to 40: wanted are"):
         pixel(tmp_path / "hot.tiff")
 
 
-def test_the_content_is_that_of_the_files(tmp_path):
+def test_the_content_is_that_of_the_files_and_of_their_reading(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     Image.new("RGB", (10, 10), (1, 2, 3)).save(path)
     first = Images([path], 8).content
     assert Images([path], 16).content == first
+    monkeypatch.setattr("ctrlattn.nn.experiment.image_folders._READING", 1)
+    assert Images([path], 8).content != first
+    monkeypatch.undo()
     Image.new("RGB", (10, 10), (1, 2, 4)).save(path)
     assert Images([path], 8).content != first
