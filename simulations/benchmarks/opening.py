@@ -4,12 +4,12 @@
     python simulations/benchmarks/opening.py --once     # tiny, for CI
 
 The passes are those of the network as loaded, in time of its processor, which other work does not take. A trace runs
-the network twice, and then calls every layer again with another stream, to see what depends on which token: the test of
-kinds, which is timed inside the trace. `load` is timed with a network that the table of families has (it runs its
-row's sums on eight tokens), and with one that is traced, Phi-3 of the same size. Beside it stand transformers'
-from_pretrained of the same files and one pass, which first brings the weights into memory. Each is timed in a process
-of its own, what is imported late imported before. Memory is the highest resident set of that process, less that before
-the call.
+the network once and follows layers alike once. It then calls every layer again with another stream, to see what depends
+on which token: the test of kinds, which is timed inside the trace. `load` is timed with a network that the table of
+families has (it runs its row's sums on eight tokens), and with one that is traced, Phi-3 of the same size. Beside it
+stand transformers' from_pretrained of the same files and one pass, which first brings the weights into memory. Each is
+timed in a process of its own, what is imported late imported before. Memory is the highest resident set of that
+process, less that before the call.
 """
 
 import multiprocessing
@@ -61,7 +61,7 @@ def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
     import torch
 
     from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.trace import run
+    from ctrlattn.checkpoints.trace import alike, run
     from ctrlattn.checkpoints.trace.eager import attention
     from ctrlattn.checkpoints.trace.inputs import short_inputs
 
@@ -76,7 +76,7 @@ def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
         within[0] += time.process_time() - start
         return answer
 
-    run.kinds_of = timed
+    run.kinds_of = alike.kinds_of = timed
     try:
         for _ in range(turns + 1):
             within[0] = 0.0
@@ -85,7 +85,7 @@ def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
             traces.append(seconds_of(lambda: checkpoints.trace(model)))
             tests.append(within[0])
     finally:
-        run.kinds_of = judge
+        run.kinds_of = alike.kinds_of = judge
     passes, traces, tests = (values[1:] for values in (passes, traces, tests))  # the first turn warms caches
     rest = statistics.median((whole - test) / alone for alone, whole, test in zip(passes, traces, tests, strict=True))
     return {

@@ -8,7 +8,10 @@ import pytest
 
 pytest.importorskip("transformers")
 ROOT = Path(__file__).parent.parent.parent
-SAMPLE = ("granite", "gpt_oss", "jamba", "olmo2", "dory", "bert", "vit", "albert", "gemma4", "florence2")
+SAMPLE = (
+    "granite", "gpt_oss", "jamba", "olmo2", "dory", "bert", "vit", "albert", "gemma4", "florence2",
+    "gemma3n_text", "hy_v4", "prophetnet", "openai-gpt",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """One pass of a network in which every tensor that depends on a layer's stream is followed with its linear parts."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,6 @@ class Follower(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.on = False
         self.clock = 0
         self._forms: dict[int, Form] = {}
         self._alive: list[torch.Tensor] = []  # an id says which tensor it is only while the tensor lives
@@ -90,13 +89,7 @@ class Follower(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if not self.on:
-            return out
-        self.on = False
-        try:
-            self._follow(func, args, kwargs, out)
-        finally:
-            self.on = True
+        self._follow(func, args, kwargs, out)
         return out
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
@@ -177,11 +170,16 @@ def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
             yield value
 
 
+class _Seen(BaseException):
+    """Every call that was asked for has ended. No network catches it as an error of its own."""
+
+
 class _Watch:
     """Hooks on the layers and on every module inside them."""
 
-    def __init__(self, model: Any, layers: Sequence[str]):
+    def __init__(self, model: Any, layers: Sequence[str], most: int | None):
         self.follower = Follower()
+        self.most = most
         self.calls: list[Followed] = []
         self.layers: dict[int, str] = {id(model.get_submodule(path)): path for path in layers}
         self.paths = {
@@ -192,6 +190,7 @@ class _Watch:
         }
         self.entered: list[tuple[Any, int, int, list[torch.Tensor]]] = []
         self.current: Any = None
+        self.judging = False  # a norm is called again to see whether it is one
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         follower = self.follower
@@ -199,7 +198,7 @@ class _Watch:
             if id(module) in self.layers:
                 self._open(module, args, kwargs)
             return
-        if id(module) in self.paths:
+        if id(module) in self.paths and not self.judging:
             follower.where.append(self.paths[id(module)])
             inputs = [t for t in tree_leaves((args, kwargs)) if follower.form(t) is not None]
             self.entered.append((module, follower.clock, len(follower.softmaxes), inputs))
@@ -214,19 +213,21 @@ class _Watch:
         follower.put(x, Form.of(Atom("stream", "", call.x)))
         self.calls.append(call)
         self.current, self.entered = module, []
-        follower.on = True
+        follower.__enter__()
 
     def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         follower = self.follower
         if module is self.current:
-            follower.on = False
+            self.close()
             call = self.calls[-1]
             out = stream_in(output)
             if out is not None:
                 call.out, call.form = out.clone(), follower.form(out)
-            self.current = None
-        elif self.current is not None and self.entered and self.entered[-1][0] is module:
-            follower.on = False
+            if len(self.calls) == self.most:
+                raise _Seen
+        elif self.current is not None and not self.judging and self.entered and self.entered[-1][0] is module:
+            self.judging = True
+            follower.__exit__(None, None, None)
             _, born, softmaxes, inputs = self.entered.pop()
             follower.where.pop()
             path = self.paths[id(module)]
@@ -234,7 +235,14 @@ class _Watch:
             t = stream_in(output)
             if t is not None and all(t is not given for given in inputs):
                 self._name(path, t, born, inputs)
-            follower.on = True
+            follower.__enter__()
+            self.judging = False
+
+    def close(self) -> None:
+        """Follow no operation until the next layer."""
+        if self.current is not None and not self.judging:
+            self.follower.__exit__(None, None, None)
+        self.current = None
 
     def _matrices(self, path: str, seen: list[torch.Tensor], output: Any) -> None:
         call = self.calls[-1]
@@ -324,7 +332,7 @@ def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:
 
 
 @contextmanager
-def followed(model: Any, layers: Sequence[str]) -> Iterator[list[Followed]]:
+def followed(model: Any, layers: Sequence[str], most: int | None = None) -> Iterator[list[Followed]]:
     """The calls of these layers inside the block, each with the parts of what it gave.
 
     Parameters
@@ -332,14 +340,17 @@ def followed(model: Any, layers: Sequence[str]) -> Iterator[list[Followed]]:
     model : torch module
     layers : sequence of str
         Paths from the model; no layer inside another.
+    most : int, optional
+        The block ends after so many calls.
     """
-    watch = _Watch(model, layers)
+    watch = _Watch(model, layers, most)
     modules = {id(m): m for path in layers for m in model.get_submodule(path).modules()}
     handles = [m.register_forward_pre_hook(watch.before, with_kwargs=True) for m in modules.values()]
     handles += [m.register_forward_hook(watch.after, with_kwargs=True) for m in modules.values()]
     try:
-        with torch.no_grad(), watch.follower:
+        with torch.no_grad(), suppress(_Seen):
             yield watch.calls
     finally:
+        watch.close()
         for handle in handles:
             handle.remove()

@@ -1,5 +1,6 @@
 """dF_t / dx_0, t > 0: what a contribution is, by what changes when one token of the stream that it reads does."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -125,7 +126,7 @@ def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) ->
     for term in terms:
         named = term.path in values and term.reading.form is not None
         mixes = _changed(call, term, first, axis, slice(1, None)) if named else _mixes_by_operations(term)
-        kinds.append(_kind(call, term, mixes))
+        kinds.append(_kind(call, term, axis, mixes))
         causal = causal and not (named and _changed(call, term, last, axis, slice(0, -1)))
     _require_apart(call, steps, kinds, values)
     if any(term.path not in values for term in terms) and call.out is not None:
@@ -198,13 +199,13 @@ def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
             handle.remove()
 
 
-def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
+def _kind(call: Followed, term: RawTerm, axis: int, mixes: bool) -> TermKind:
     if term.reading.form is None:
         return "constant"
-    count = call.x.numel() // call.x.shape[-1]
-    own = _of_tokens(count, (shape for atom in term.reading.chain for shape in call.matrices.get(atom.path, [])))
-    around = [shape for atom in term.reading.chain for shape in call.matrices.get(atom.path.rpartition(".")[0], [])]
-    around = _of_tokens(count, around)
+    own, around = (
+        over_rows([s for atom in term.reading.chain for s in call.matrices.get(of(atom.path), [])], call.x.shape, axis)
+        for of in (str, lambda path: path.rpartition(".")[0])
+    )
     # (heads, n, n) may also be the gate of n experts, and what is around a part may be that of another one: neither
     # mixes the tokens of this one.
     if any(_square(shape) and (len(shape) > 3 or mixes) for shape in own):
@@ -216,9 +217,20 @@ def _kind(call: Followed, term: RawTerm, mixes: bool) -> TermKind:
     return "cross" if any(len(shape) > 3 for shape in own) else "mlp"
 
 
-def _of_tokens(count: int, shapes: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Without the matrices (batch, heads, m, m) that have fewer rows than there are tokens: they are over features."""
-    return [shape for shape in shapes if len(shape) != 4 or shape[0] * shape[-2] >= count]
+def over_rows(shapes: Sequence[tuple[int, ...]], x: Sequence[int], axis: int) -> list[tuple[int, ...]]:
+    """Without the matrices (batch, heads, m, m) that have fewer rows than there are tokens: they are over features.
+
+    Several matrices may have a row for each token together, and a stream of several copies of a token has one for all.
+
+    >>> over_rows([(1, 2, 4, 4)], x=(1, 8, 16), axis=1), over_rows([(1, 2, 4, 4)], x=(1, 4, 3, 16), axis=1)
+    ([], [(1, 2, 4, 4)])
+    >>> over_rows([(1, 2, 4, 4), (1, 2, 2, 4, 8)], x=(1, 12, 16), axis=1)
+    [(1, 2, 4, 4), (1, 2, 2, 4, 8)]
+    """
+    count = math.prod(x[:-1])
+    together = sum(math.prod(shape[:-3]) * shape[-2] for shape in set(shapes))
+    copied = len(x) > 3
+    return [s for s in shapes if len(s) != 4 or together >= count or (copied and s[-2] == x[axis])]
 
 
 def over_tokens(model: Any, call: Followed, path: str, axis: int) -> bool:

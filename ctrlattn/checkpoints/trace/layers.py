@@ -1,6 +1,6 @@
 """x_{l+1} is what layer l gave: the layers of a network, found as modules that hand one stream on to each other."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,7 +14,10 @@ from ctrlattn.errors import InputError
 
 @dataclass(eq=False)
 class Visit:
-    """One call of a module: when it began and ended, the stream it was given, what it returned first, and a matrix."""
+    """One call of a module: when it began and ended, the stream it was given, what it returned first, and a matrix.
+
+    The arguments of its call, (args, kwargs), are kept where they are asked for.
+    """
 
     path: str
     began: int
@@ -23,6 +26,7 @@ class Visit:
     out: torch.Tensor | None = None
     matrix: torch.Tensor | None = None
     versions: tuple[int, int] = (0, 0)
+    arguments: tuple[tuple[Any, ...], dict[str, Any]] | None = None
 
     @property
     def intact(self) -> bool:
@@ -53,11 +57,13 @@ def visited(
     *,
     ended: Callable[[Visit], None] | None = None,
     copies: bool = True,
+    again: Collection[str] = (),
 ) -> Iterator[list[Visit]]:
     """The calls of these modules inside the block, in order of their beginning; of some with the matrix they return.
 
     `ended` is called with each of them when it has ended, and may take visits that it needs no more off the list. It
-    can do without copies: what a network has written into since is then no longer `intact`.
+    can do without copies: what a network has written into since is then no longer `intact`. The arguments of those that
+    may be called `again` are kept.
     """
     visits: list[Visit] = []
     running: list[tuple[Any, Visit]] = []
@@ -75,6 +81,8 @@ def visited(
         x = stream_among(args, kwargs)[0]
         visits.append(Visit(names[module], next(clock), x=seen(x)))
         visits[-1].versions = (_version(visits[-1].x), 0)
+        if names[module] in again:
+            visits[-1].arguments = (args, kwargs)
         running.append((module, visits[-1]))
 
     def after(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

@@ -1,17 +1,19 @@
-"""model -> Structure: two short passes, one that finds the layers and one in which every tensor is followed."""
+"""model -> Structure: a pass that finds the layers, and one in which the tensors of each kind of layer are followed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 
+from ctrlattn.checkpoints.trace.alike import Shown, first_alike, taken_over
 from ctrlattn.checkpoints.trace.compose import held_to, within
 from ctrlattn.checkpoints.trace.eager import attention
 from ctrlattn.checkpoints.trace.follow import Followed, followed
 from ctrlattn.checkpoints.trace.inputs import short_inputs
 from ctrlattn.checkpoints.trace.kinds import kinds_of, over_tokens
-from ctrlattn.checkpoints.trace.layers import inside, layers_among, lists_of, visited
+from ctrlattn.checkpoints.trace.layers import Visit, inside, layers_among, lists_of, visited
 from ctrlattn.checkpoints.trace.steps import Factors, RawStep, RawTerm, coefficient, same_factor, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Step, Structure, Term
 from ctrlattn.checkpoints.trace.wrapped import network_in
@@ -63,31 +65,79 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
 
 def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Structure:
     lists = lists_of(model)
-    with visited(model, inside(model, lists)) as visits:
+    members = [path for paths in lists.values() for path in paths]
+    with visited(model, inside(model, lists), again=members) as visits:
         first_run(model, first)
     layers = layers_among(model, visits, lists)
     paths = list(dict.fromkeys(visit.path for visit in layers))
-    with followed(model, paths) as calls:
-        model(**second)
-    axis = _token_axis(calls[0].x, second)
-    _require_features_last(model, calls, second)
-    _handed_on(calls)
-    made = [_call(model, call, paths.index(call.path), axis) for call in calls]
-    if [call.path for call in calls] == [visit.path for visit in layers]:
-        # The first text holds what the second one has shown.
-        limits = [_SAME * max(1.0, torch.finfo(call.x.dtype).eps / torch.finfo(torch.float32).eps) for call in calls]
-        made = [
-            (held_to(call, visit, within(visits, visit), limit), causal)
-            for (call, causal), visit, limit in zip(made, layers, limits, strict=True)
-        ]
-    x = calls[0].x
+    x = _of(layers[0].x)
+    axis = _token_axis(x, second)
+    seen = _followed_once(model, second, visits, layers, axis) or _all_followed(model, second, visits, layers, axis)
     return Structure(
         layers=tuple(paths),
-        calls=tuple(call for call, _ in made),
+        calls=tuple(shown.call for shown in seen),
         width=x.shape[-1],
         streams=1 if x.ndim < 4 or "pixel_values" in second else x.numel() // (x.shape[axis] * x.shape[-1]),
-        causal=all(causal for _, causal in made),
+        causal=all(shown.causal for shown in seen),
     )
+
+
+def _all_followed(
+    model: Any, second: dict[str, Any], visits: Sequence[Visit], layers: Sequence[Visit], axis: int
+) -> list[Shown]:
+    """Every call of a layer, as a second text shows it."""
+    paths = list(dict.fromkeys(visit.path for visit in layers))
+    with followed(model, paths) as calls:
+        model(**second)
+    _require_features_last(model, calls, second)
+    _handed_on(calls)
+    seen = [_shown(model, call, paths.index(call.path), axis) for call in calls]
+    if [call.path for call in calls] == [visit.path for visit in layers]:
+        seen = [_held(shown, visits, visit) for shown, visit in zip(seen, layers, strict=True)]
+    return seen
+
+
+def _followed_once(
+    model: Any, second: dict[str, Any], visits: Sequence[Visit], layers: Sequence[Visit], axis: int
+) -> list[Shown]:
+    """Every call, where the first of several layers alike is followed and the others do as it does.
+
+    The list is empty where each layer is of its own kind, or is called again.
+    """
+    paths = [visit.path for visit in layers]
+    if len([visit for visit in visits if visit.path in paths]) > len(set(paths)):
+        return []
+    same = first_alike(model, paths)
+    if len(set(same.values())) == len(paths):
+        return []
+    _require_features_last(model, layers, second)
+    _handed_on(layers)
+    seen: dict[str, Shown] = {}
+
+    def follow(chosen: Sequence[str]) -> bool:
+        with followed(model, chosen, len(chosen)) as calls:
+            model(**second)
+        for call in calls:
+            layer = paths.index(call.path)
+            seen[call.path] = _held(_shown(model, call, layer, axis), visits, layers[layer])
+        return [call.path for call in calls] == [*chosen]
+
+    if not follow([path for path in paths if same[path] == path]):
+        return []
+    for layer, (path, visit) in enumerate(zip(paths, layers, strict=True)):
+        if path not in seen:
+            first = same[path]
+            taken = taken_over(model, visits, visit, seen[first], layers[paths.index(first)], axis, layer)
+            seen |= {} if taken is None else {path: taken}
+    other = [path for path in paths if path not in seen]
+    return [seen[path] for path in paths] if not other or follow(other) else []
+
+
+def _held(shown: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
+    """What a second text has shown, held to the first one."""
+    eps = torch.finfo(shown.followed.x.dtype).eps
+    limit = _SAME * max(1.0, eps / torch.finfo(torch.float32).eps)
+    return replace(shown, call=held_to(shown.call, visit, within(visits, visit), limit))
 
 
 def _ready(model: Any) -> None:
@@ -100,10 +150,10 @@ def _ready(model: Any) -> None:
         )
 
 
-def _require_features_last(model: Any, calls: Sequence[Followed], inputs: dict[str, Any]) -> None:
+def _require_features_last(model: Any, calls: Sequence[Followed | Visit], inputs: dict[str, Any]) -> None:
     """Raise InputError where a stream of images has its features in front of rows and columns, as convolutions do."""
     for call in calls:
-        x = call.x
+        x = _of(call.x)
         convolutions = (m for m in model.get_submodule(call.path).modules() if isinstance(m, torch.nn.Conv2d))
         if "pixel_values" in inputs and x.ndim == 4 and any(m.in_channels == x.shape[1] for m in convolutions):
             raise InputError(
@@ -112,15 +162,20 @@ def _require_features_last(model: Any, calls: Sequence[Followed], inputs: dict[s
             )
 
 
-def _handed_on(calls: Sequence[Followed]) -> None:
+def _handed_on(calls: Sequence[Followed | Visit]) -> None:
     """Raise InputError where a layer does not read what the one before it gave."""
     for a, b in pairwise(calls):
-        if a.out is None or a.out.numel() != b.x.numel():
+        if a.out is None or a.out.numel() != _of(b.x).numel():
             raise InputError(f"the stream changes its shape between {a.path} and {b.path}: no stream has both")
-        if not torch.equal(a.out.flatten(), b.x.flatten()):
+        if not torch.equal(a.out.flatten(), _of(b.x).flatten()):
             raise InputError(
                 f"layer {b.path} does not read what {a.path} gave: the stream is changed, or restarts, between them"
             )
+
+
+def _of(x: torch.Tensor | None) -> torch.Tensor:
+    assert x is not None  # what was found as a layer was given a stream
+    return x
 
 
 def first_run(model: Any, inputs: dict[str, Any]) -> None:
@@ -148,7 +203,7 @@ def _token_axis(x: torch.Tensor, inputs: dict[str, Any]) -> int:
     return x.ndim - 2
 
 
-def _call(model: Any, call: Followed, layer: int, axis: int) -> tuple[Call, bool]:
+def _shown(model: Any, call: Followed, layer: int, axis: int) -> Shown:
     raw, error, rounding = steps_of(call)
     kinds, causal = kinds_of(model, call, raw, axis)
     call.bare = {path: matrix for path, matrix in call.bare.items() if over_tokens(model, call, path, axis)}
@@ -156,7 +211,7 @@ def _call(model: Any, call: Followed, layer: int, axis: int) -> tuple[Call, bool
     steps = [
         Step(step.skip, tuple(_term(call, term, next(named), raw) for term in step.terms), step.norm) for step in raw
     ]
-    return Call(layer, tuple(steps), error, rounding), causal
+    return Shown(Call(layer, tuple(steps), error, rounding), causal, call, raw)
 
 
 def _term(call: Followed, term: RawTerm, kind: Any, steps: Sequence[RawStep]) -> Term:

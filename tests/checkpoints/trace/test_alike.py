@@ -1,0 +1,197 @@
+"""Layers alike are followed once: the structure is what following every layer gives, whatever sets one layer apart."""
+
+from functools import partial
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+from ctrlattn.checkpoints.trace import follow, run  # noqa: E402
+from ctrlattn.checkpoints.trace.alike import first_alike  # noqa: E402
+
+FEW = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 24}
+TEXT = {"vocab_size": 40, "max_position_embeddings": 64, "pad_token_id": 0, **FEW}
+GROUPED = {**TEXT, "num_key_value_heads": 2, "head_dim": 4}
+WINDOWS = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+# Type -> (what makes it, layers that are followed).
+NETWORKS = {
+    "llama": (lambda t: t.LlamaForCausalLM(t.LlamaConfig(**GROUPED)), 1),
+    "granite": (lambda t: t.GraniteModel(t.GraniteConfig(**TEXT, residual_multiplier=0.22)), 1),
+    "gpt2": (lambda t: t.GPT2Model(t.GPT2Config(vocab_size=40, n_embd=16, n_head=4, n_layer=4)), 1),
+    "bert": (lambda t: t.BertModel(t.BertConfig(**TEXT)), 1),
+    "falcon": (lambda t: t.FalconModel(t.FalconConfig(vocab_size=40, **FEW)), 1),
+    "gemma3": (lambda t: t.Gemma3TextModel(t.Gemma3TextConfig(**GROUPED, **WINDOWS)), 2),
+    "doge": (lambda t: t.DogeModel(t.DogeConfig(**TEXT)), 4),
+}
+
+
+def made(name):
+    torch.manual_seed(0)
+    model = NETWORKS[name][0](transformers).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+class Layer(torch.nn.Module):
+    """x + c f(x) with c from settings, from the number of the layer, from a weight, or switched by it."""
+
+    def __init__(self, number, factor=1.0, *, scale=None, by_number=False, again=False):
+        super().__init__()
+        self.number, self.factor, self.by_number, self.again = number, factor, by_number, again
+        self.f = torch.nn.Linear(6, 6)
+        self.register_parameter("scale", None if scale is None else torch.nn.Parameter(torch.tensor(scale)))
+
+    def forward(self, x):
+        f = self.f(x.tanh())
+        if self.again and self.number > 1:
+            f = f + self.f(x.sin())
+        c = self.factor / (self.number + 1) if self.by_number else self.factor
+        return x + c * f * (1.0 if self.scale is None else self.scale)
+
+
+class Stack(torch.nn.Module):
+    main_input_name = "input_ids"
+
+    def __init__(self, layers):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.blocks = torch.nn.Embedding(9, 6), torch.nn.ModuleList(layers)
+
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+IDS = {"input_ids": torch.tensor([[1, 2, 3, 4, 5, 6, 7, 8]])}
+STACKS = {
+    "one factor": lambda: Stack([Layer(i, 0.5) for i in range(4)]),
+    "factors": lambda: Stack([Layer(i, 0.5**i) for i in range(4)]),
+    "a weight": lambda: Stack([Layer(i, scale=1.0 if i < 2 else 0.5) for i in range(4)]),
+    "numbers": lambda: Stack([Layer(i, by_number=True) for i in range(4)]),
+    "numbers, nothing added": lambda: silent(Stack([Layer(i, by_number=True) for i in range(4)])),
+    "numbers, little added": lambda: silent(Stack([Layer(i, by_number=True) for i in range(4)]), 1e-12),
+    "a module twice": lambda: Stack([Layer(i, again=True) for i in range(4)]),
+    "hooks": lambda: halved(Stack([Layer(i) for i in range(4)])),
+}
+
+
+def silent(stack, factor=0.0):
+    with torch.no_grad():
+        for weight in stack.blocks.parameters():
+            weight *= factor
+    return stack
+
+
+def halved(stack):
+    """What the last layer adds is halved outside of the module that returns it."""
+    last = stack.blocks[-1]
+    last.forward = lambda x: x + 0.5 * last.f(x.tanh())
+    return stack
+
+
+def both(monkeypatch, model, inputs=None):
+    """(Structure, number of followed layers, structure where every layer is followed)."""
+    opened, plain = [], follow._Watch._open
+    with monkeypatch.context() as patch:
+        patch.setattr(follow._Watch, "_open", lambda self, *given: (opened.append(0), plain(self, *given)))
+        one = checkpoints.trace(model, inputs)
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "first_alike", lambda model, paths: {path: path for path in paths})
+        return one, len(opened), checkpoints.trace(model, inputs)
+
+
+def assert_same(a, b):
+    assert (a.layers, a.width, a.streams, a.causal) == (b.layers, b.width, b.streams, b.causal)
+    for mine, other in zip(a.calls, b.calls, strict=True):
+        assert (mine.layer, mine.kinds, mine.rounding) == (other.layer, other.kinds, other.rounding)
+        names = [[(s.norm, [(t.path, t.module, t.norm, t.reads, t.matrix, t.layout) for t in s.terms])
+                  for s in call.steps] for call in (mine, other)]  # fmt: skip
+        assert names[0] == names[1]
+        factors = [[c for s in k.steps for c in (s.skip, *(t.coefficient for t in s.terms))] for k in (mine, other)]
+        for c, d in zip(*factors, strict=True):
+            assert c.form == d.form
+            if c.value is not None:
+                torch.testing.assert_close(torch.as_tensor(c.value), torch.as_tensor(d.value), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_what_following_every_layer_gives(monkeypatch, name):
+    one, count, every = both(monkeypatch, made(name))
+    assert_same(one, every)
+    assert count == NETWORKS[name][1]
+    assert max(call.error for call in one.calls) < 1e-14
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_what_sets_a_layer_apart_is_seen(monkeypatch, name):
+    one, count, every = both(monkeypatch, STACKS[name]().double().eval(), IDS)
+    assert_same(one, every)
+    assert count == (1 if name == "one factor" else max(count, 2))
+
+
+@pytest.mark.parametrize("name", ["mixtral", "olmo3", "gpt_oss", "qwen3_next", "jamba", "deepseek_v3"])
+def test_types_with_experts_and_mixers_are_what_following_every_layer_gives(monkeypatch, of_type, name):
+    one, _, every = both(monkeypatch, of_type(name).model)
+    assert_same(one, every)
+
+
+class Doubled(Layer):
+    """A layer that adds more by what stands outside of it."""
+
+    where = 2
+
+    def forward(self, x):
+        return x + (2.0 if self.number == self.where else 1.0) * self.f(x.tanh())
+
+
+def test_a_sum_that_does_not_hold_is_followed(monkeypatch):
+    structure, count, every = both(monkeypatch, Stack([Doubled(i) for i in range(4)]).double().eval(), IDS)
+    assert_same(structure, every)
+    assert [call.terms[0].coefficient.value for call in structure.calls] == pytest.approx([1, 1, 2, 1], rel=1e-12)
+    assert count == 2
+
+
+def test_partial_functions_are_told_by_what_they_hold():
+    stack = Stack([Layer(i, partial(max, key=abs)) for i in range(2)] + [Layer(2, partial(max, key=len))])
+    same = first_alike(stack, [f"blocks.{i}" for i in range(3)])
+    assert list(same.values()) == ["blocks.0", "blocks.0", "blocks.2"]
+
+
+def test_settings_that_are_alike_by_chance_are_no_numbers_of_layers():
+    """The setting 2 of layer 2 is the same setting as that of the others."""
+    same = first_alike(Stack([Layer(i, factor=2) for i in range(4)]), [f"blocks.{i}" for i in range(4)])
+    assert set(same.values()) == {"blocks.0"}
+    other = first_alike(
+        Stack([Layer(i, factor=i) for i in range(3)] + [Layer(3, 7)]), [f"blocks.{i}" for i in range(4)]
+    )
+    assert len(set(other.values())) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer: setattr(layer, "factor", 0.25),
+        lambda layer: setattr(layer, "factor", 1),  # of another type
+        lambda layer: setattr(layer, "more", [1.0, "a"]),
+        lambda layer: setattr(layer, "f", torch.nn.Linear(6, 6, bias=False)),
+        lambda layer: setattr(layer, "f", torch.nn.Linear(6, 6).half()),
+        lambda layer: setattr(layer, "f", torch.nn.Sequential(torch.nn.Linear(6, 6))),
+        lambda layer: layer.register_buffer("mask", torch.ones(2)),
+        lambda layer: layer.f.register_forward_hook(lambda *given: None),
+        lambda layer: layer.f.register_forward_pre_hook(lambda *given: None),
+        lambda layer: setattr(layer, "table", {}),
+        lambda layer: setattr(layer, "factor", partial(max, 1, key=abs)),
+    ],
+)
+def test_each_setting_shape_type_and_hook_counts(change):
+    stack = Stack([Layer(i) for i in range(3)])
+    paths = [f"blocks.{i}" for i in range(3)]
+    assert list(first_alike(stack, paths).values()) == ["blocks.0"] * 3
+    change(stack.blocks[1])
+    assert list(first_alike(stack, paths).values()) == ["blocks.0", "blocks.1", "blocks.0"]
