@@ -49,6 +49,7 @@ from stage.observers import (
 )
 from stage.observers_picture import picture
 from stage.running import command, numbers_of, save
+from stage.verdict import signed
 
 from ctrlattn import checkpoints
 from ctrlattn.files import output_directory
@@ -68,7 +69,10 @@ def verdict(numbers):
             f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] over {d['n']} seeds"
         )
     for name, lost in numbers["recovered"].items():
-        told.append(f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs")
+        told.append(
+            f"loss recovered by the {name}: {float(lost['share']):.0%} of what its mean costs; the reconstruction "
+            f"costs {signed(lost['cost'])} nats per token over {len(lost['cost']['values'])} windows"
+        )
     for name, likeness in numbers["universality"].items():
         cca, distances = likeness["svcca"], likeness["rsa"]
         told.append(

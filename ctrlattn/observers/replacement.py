@@ -32,6 +32,7 @@ class Recovered(NamedTuple):
     share: float  # recovered share of the increase mean - clean
     share_of_zero: float  # recovered share of the increase zero - clean, which is often published
     standard_error: float  # standard error of reconstructed - clean over windows
+    window_losses: dict[str, np.ndarray]  # clean, reconstructed, mean and zero of each window, (windows,)
 
 
 @contextmanager
@@ -124,6 +125,7 @@ def recover(checkpoint: Checkpoint, dictionary: Dictionary, ids: np.ndarray, lay
         share=_share(mean["mean"], mean["reconstructed"], clean.loss),
         share_of_zero=_share(mean["zero"], mean["reconstructed"], clean.loss),
         standard_error=standard_error(lost),
+        window_losses={"clean": clean.window_losses, **losses},
     )
 
 

@@ -21,6 +21,7 @@ from ctrlattn.observers import save as save_dictionary
 from ctrlattn.observers.alignment import by_word, likeness, paired, rsa, svcca, word_rows
 from ctrlattn.observers.source import window_of
 from ctrlattn.observers.study import observed, predicts
+from stage.statistics import interval
 
 SIGNALS = ("state", "error", "mid")
 
@@ -205,9 +206,19 @@ def recoveries(checkpoint, observers, stream, folder):
     held, recovered = stream.held_out(8), {}
     for signal, own in observers.items():
         path = folder / f"recovered-{stream.layer}-{signal}.json"
-        told = stored(path, lambda s=signal, d=own: recover(checkpoint, d, held, stream.layer, s)._asdict())
+        told = stored(path, lambda s=signal, d=own: recovery(recover(checkpoint, d, held, stream.layer, s)))
         recovered[signal] = told
     return recovered
+
+
+def recovery(losses):
+    """The four losses and their shares, each window's losses, and what the reconstruction costs over windows."""
+    windows = losses.window_losses
+    return {
+        **{name: value for name, value in losses._asdict().items() if name != "standard_error"},
+        "window_losses": {name: values.tolist() for name, values in windows.items()},
+        "cost": interval(windows["reconstructed"] - windows["clean"]),
+    }
 
 
 def _counted(stream, size):

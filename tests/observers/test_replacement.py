@@ -92,6 +92,22 @@ def test_recovered_loss_of_what_is_known(tiny, ids):
     assert recovered.standard_error < 1e-6
 
 
+def test_losses_of_the_windows_are_those_whose_means_are_told(tiny, ids):
+    dictionary = Dictionary(16, 4, k=1)
+    dictionary.measure(observe(tiny, ids, 1, ("state",))["state"].flatten(0, 1))
+    found = recover(tiny, dictionary, likely(tiny, ids), 1, "state")
+    assert set(found.window_losses) == {"clean", "reconstructed", "mean", "zero"}
+    for name, losses in found.window_losses.items():
+        assert losses.shape == (len(ids),)
+        assert_allclose(losses.mean(), getattr(found, name), rtol=1e-12)
+    assert_allclose(found.window_losses["clean"], checkpoints.evaluate(tiny, ids).window_losses, rtol=1e-12)
+    for window, loss in zip(ids, found.window_losses["reconstructed"], strict=True):  # each window as if alone
+        alone = recover(tiny, dictionary, window[None], 1, "state").reconstructed
+        assert_allclose(loss, alone, rtol=1e-5)
+    lost = found.window_losses["reconstructed"] - found.window_losses["clean"]
+    assert_allclose(found.standard_error, lost.std(ddof=1) / len(ids) ** 0.5)
+
+
 def test_a_signal_that_costs_nothing_has_no_share(tiny, ids):
     with torch.no_grad():
         weight = tiny.layers[1].mlp.down_proj.weight.clone()

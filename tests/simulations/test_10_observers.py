@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.stats import t as student
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -58,6 +59,20 @@ def test_all_dictionaries_see_the_same_examples_and_are_kept(scene, network, tex
     # A state is its error plus a mean that is kept: what is left of the error is what is left of the state.
     state = next(row for row in rows if row["signal"] == "state")
     assert_allclose(state["unexplained_of_state"], 1 - state["explained"], atol=0.05)
+
+
+def test_the_cost_of_a_reconstruction_follows_from_the_losses_of_its_windows(scene, network, text, size, tmp_path):
+    dictionary = scene.dictionaries(network, "tiny", text, 1, size, [0], tmp_path, ("state",))["state", 0]
+    stream = scene.stream_of(network, text, 1, size, ("state",))
+    found = scene.recoveries(network, {"state": dictionary}, stream, tmp_path)["state"]
+    windows = found["window_losses"]
+    assert {len(losses) for losses in windows.values()} == {8}
+    for name, losses in windows.items():
+        assert_allclose(np.mean(losses), found[name])
+    lost = np.subtract(windows["reconstructed"], windows["clean"])
+    half = student.ppf(0.975, 7) * lost.std(ddof=1) / 8**0.5
+    assert_allclose(found["cost"]["values"], lost)
+    assert_allclose([found["cost"]["low"], found["cost"]["high"]], [lost.mean() - half, lost.mean() + half])
 
 
 def test_differences_are_taken_seed_by_seed(scene):
