@@ -146,7 +146,8 @@ def is_plain(module: Any) -> bool:
     >>> is_plain(torch.nn.Linear(1, 1)), is_plain(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(1, 1)))
     (True, False)
     """
-    return type(module) is torch.nn.Linear or type(module).__name__ == "Conv1D"
+    # torch's older weight_norm, spectral_norm and prune keep a `weight` that is no parameter and old until a call.
+    return "weight" in module._parameters and (type(module) is torch.nn.Linear or type(module).__name__ == "Conv1D")
 
 
 def affine_map(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:

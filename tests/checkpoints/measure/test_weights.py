@@ -108,6 +108,17 @@ def test_packed_weights_are_what_they_compute(features, name):
     assert_allclose(values, module.dense().numpy(), atol=1e-3 * float(module.dense().abs().max()))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch, which has a newer weight_norm
+def test_a_weight_that_is_computed_by_each_call_is_not_read_before_it():
+    model = network()
+    module = model.model.layers[1].self_attn.v_proj
+    torch.nn.utils.weight_norm(module)
+    before = value_output(load(model), 1).value
+    with torch.no_grad():
+        module.weight_g *= 2
+    assert_allclose(value_output(load(model), 1).value, 2 * before, atol=1e-5)
+
+
 def test_what_is_not_linear_is_refused():
     model = network()
     attention = model.model.layers[0].self_attn
