@@ -48,7 +48,7 @@ def climbed(sides, w, climbs):
     memory = memory_of(sides)
     value, at = -1.0, 0
     for k in range(len(w)):
-        gain = largest_gain(sides, w[k], memory)
+        gain = _largest_gain(sides, w[k], memory)
         if gain > value:
             value, at = gain, k
     frequency = w[at]
@@ -62,7 +62,7 @@ def climbed(sides, w, climbs):
         best = 0
         for i in range(5):
             points[i] = min(max(top + step * 0.5 * (i - 2), low), high)
-            gains[i] = largest_gain(sides, points[i], memory)
+            gains[i] = _largest_gain(sides, points[i], memory)
             best = i if gains[i] > gains[best] else best
         if gains[best] > value:
             value, frequency = gains[best], points[best]
@@ -75,15 +75,10 @@ def climbed(sides, w, climbs):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def largest_gain(sides, w, memory):
+def _largest_gain(sides, w, memory):
     """sigma_max of one response, in closed form; inf where it is not finite."""
     respond(sides, w, memory)
-    return largest_singular_value(memory.y_re, memory.y_im)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def largest_singular_value(re, im):
-    """That of re + i im with two rows or columns at most; inf where it is not finite."""
+    re, im = memory.y_re, memory.y_im
     outputs, inputs = re.shape
     unit = 0.0
     for p in range(outputs):

@@ -16,8 +16,7 @@ _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
 _PARTS = 4  # of each side of a dip, to see the lowest of several
 _SAME = 1e-9  # relative distance of two points that are one
-_SECTIONS = 60  # at most; golden ones leave .62 of a bracket each
-_HALF = 2e-8  # of a bracket: half the digits of w are enough, the distance being flat at its least
+_SECTIONS = 36  # each leaves .62 of a bracket; half the digits of w are enough, the distance being flat at its least
 _GOLDEN = (3 - 5**0.5) / 2
 
 
@@ -214,42 +213,17 @@ def _dip(sides, low, middle, high, memory, work):
             lowest, at = work[2], w
             left = max(low, w - (middle - low if k <= _PARTS else high - middle) / _PARTS)
             right = min(high, w + (middle - low if k < _PARTS else high - middle) / _PARTS)
-    return _descended(sides, left, right, lowest, at, memory, work)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _descended(sides, left, right, lowest, at, memory, work):
-    """The lowest point of a bracket: tops of parabolas through the three lowest points, golden sections elsewhere.
-
-    Brent, Algorithms for Minimization without Derivatives, 1973, chapter 5.
-    """
-    close = _HALF * (right - left)
-    second, third, of_second, of_third = at, at, lowest, lowest
-    step, before = 0.0, 0.0
     for _ in range(_SECTIONS):
-        middle = (left + right) / 2
-        if abs(at - middle) <= 2 * close - (right - left) / 2:
-            break
-        r, q = (at - second) * (lowest - of_third), (at - third) * (lowest - of_second)
-        p, q = (at - third) * q - (at - second) * r, 2 * (q - r)
-        if q > 0:
-            p = -p
-        q, before, step_before = abs(q), step, before
-        if abs(p) < abs(q * step_before / 2) and q * (left - at) < p < q * (right - at):
-            step = p / q
-        else:
-            before = (right - at) if at < middle else (left - at)
-            step = _GOLDEN * before
-        w = at + (step if abs(step) >= close else np.copysign(close, step))
+        w = at + _GOLDEN * (right - at) if right - at > at - left else at - _GOLDEN * (at - left)
         _functions(sides, w, memory, work)
-        value = work[2]
-        if value <= lowest:
-            left, right = (at, right) if w >= at else (left, at)
-            third, of_third, second, of_second, at, lowest = second, of_second, at, lowest, w, value
-            continue
-        left, right = (w, right) if w < at else (left, w)
-        if value <= of_second or second == at:
-            third, of_third, second, of_second = second, of_second, w, value
-        elif value <= of_third or third in (at, second):
-            third, of_third = w, value
+        if work[2] < lowest:
+            if w > at:
+                left = at
+            else:
+                right = at
+            lowest, at = work[2], w
+        elif w > at:
+            right = w
+        else:
+            left = w
     return lowest, at

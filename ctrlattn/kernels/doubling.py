@@ -7,7 +7,6 @@ import numba
 import numpy as np
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
-_ENOUGH = 1e-6  # of an error that is summed: the next step is the square of this one
 _EPS = float(np.finfo(float).eps)
 
 
@@ -50,29 +49,6 @@ def factor(a, b, powers, known=0):
         if known <= k + 1 < len(powers):
             _product(power, power, powers[k + 1])
     return r, len(powers) + 1
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def gramian(step, a, b, into, continuous, powers, known):
-    """(F transposed, P = F F', E, number of powers, |E|/|P|), E the sum of its own residual.
-
-    `step` is the matrix whose powers are summed; `into` carries inputs and residuals there in continuous time.
-    """
-    r, count = factor(step, into @ b if continuous else b, powers, known)
-    p = np.ascontiguousarray(r.T) @ r
-    half = a @ p
-    squares = b @ np.ascontiguousarray(b.T)
-    if continuous:
-        residual = into @ (half + half.T + squares) @ np.ascontiguousarray(into.T)
-    else:
-        residual = half @ np.ascontiguousarray(a.T) - p + squares
-    error = summed(residual, powers[: max(count, 1)])
-    size, share = np.sqrt(np.sum(p * p)), np.sqrt(np.sum(error * error))
-    if size > 0:
-        share /= size
-    elif share > 0:
-        share = np.inf
-    return r, p, error, count, share
 
 
 @numba.njit(cache=True, nogil=True)
@@ -137,7 +113,7 @@ def summed(residual, powers):
                 e[i, j] += step[i, j]
                 size += e[i, j] * e[i, j]
                 change += step[i, j] * step[i, j]
-        if np.sqrt(change) <= _ENOUGH * np.sqrt(size):
+        if np.sqrt(change) <= _EPS * np.sqrt(size):
             break
     return e
 

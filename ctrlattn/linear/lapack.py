@@ -7,8 +7,6 @@ matrices go to numpy.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
@@ -120,24 +118,6 @@ def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[n
     into = lapack.zgetrs(factors, pivots, b)[0] if b.size else b.astype(complex)
     out = lapack.zgetrs(factors, pivots, c.T, trans=1)[0].T if c.size else c.astype(complex)
     return into, out
-
-
-def contiguous(*matrices: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Row by row in memory, as compiled code takes them, which is compiled once more for any other order.
-
-    >>> contiguous(np.zeros((2, 3)).T)[0].flags.c_contiguous
-    True
-    """
-    return tuple(np.ascontiguousarray(m) for m in matrices)
-
-
-def on_contiguous(kernel: Any, matrices: Iterable[np.ndarray], *others: Any) -> Any:
-    """What compiled code says of matrices and of what follows them.
-
-    >>> on_contiguous(lambda a, scale: a * scale, [np.eye(2).T], 3.0).tolist()
-    [[3.0, 0.0], [0.0, 3.0]]
-    """
-    return kernel(*contiguous(*matrices), *others)
 
 
 def frobenius(a: np.ndarray) -> float:

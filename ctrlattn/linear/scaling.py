@@ -11,7 +11,7 @@ import numpy as np
 
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.boundary import boundary_point, growth
-from ctrlattn.linear.lapack import eigenvalues, on_contiguous, solved
+from ctrlattn.linear.lapack import eigenvalues, solved
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import Transfer
 
@@ -51,8 +51,6 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -
     >>> scaled(small).exponent, scaled(small).system.b * scaled(small).system.c  # G(1) = 2^202
     (203, array([[0.25]]))
     """
-    if g.real() and len(g.a):
-        return _scaled_by_compiled_code(g, gain, eigenvalues(g.a) if poles is None and not gain > 0 else poles)
     into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
     if gain > 0:
         dynamic = _exponent_of(gain)
@@ -68,16 +66,6 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -
     b, c = _times(b / states[:, None], -half), _times(c * states, dynamic - exponent - half)
     system = Realization(_times(a, -2 * half), b, c, _times(g.d, -exponent), g.continuous)
     return Scaled(system, exponent, float(np.ldexp(1.0, 2 * half)), states, into)
-
-
-def _scaled_by_compiled_code(g: Realization, gain: float, poles: np.ndarray | None) -> Scaled:
-    from ctrlattn.kernels import units as kernel
-
-    known = np.zeros(0) if poles is None else poles
-    a, b, c, d, exponent, half, states, into = on_contiguous(
-        kernel.scaled, g[:4], float(gain), known.real.copy(), known.imag.copy(), g.continuous
-    )
-    return Scaled(Realization(a, b, c, d, g.continuous), exponent, math.ldexp(1.0, 2 * half), states, into)
 
 
 def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:

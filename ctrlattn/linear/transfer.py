@@ -4,17 +4,19 @@ Near z = 1 the difference e^{iw} - 1 is computed without cancelling, and A - I i
 cluster of poles near z = 1 keeps the digits that zI - A loses. The same holds at z = -1.
 """
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.lapack import dgehrd, dorghr
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.balancing import state_scaling
-from ctrlattn.linear.lapack import on_contiguous
 from ctrlattn.linear.triangular import is_triangular
 
 _SMALL = 12  # states below which one batched solve is faster, for any number of points
@@ -77,9 +79,16 @@ class BoundaryTransfer:
     @cached_property
     def sides(self) -> Any:
         """The real system in Hessenberg form on each side of the boundary, for compiled code."""
-        from ctrlattn.kernels import units as kernel
+        from ctrlattn.kernels.boundary import Sides
 
-        return on_contiguous(kernel.sides_of, (self.a, self.b, self.c, self.d), self.continuous, self.balanced)
+        n = len(self.a)
+        centres = (0.0,) if self.continuous else (1.0, -1.0)
+        outputs, inputs = self.d.shape
+        shapes = (n, n), (inputs, n), (outputs, n)
+        columns, b, c = (np.empty((len(centres), *shape)) for shape in shapes)
+        for i, side in enumerate(_hessenberg_sides(self.a, self.b, self.c, centres, self.balanced)):
+            columns[i], b[i], c[i] = side
+        return Sides(columns, b, c, np.ascontiguousarray(self.d))
 
     @cached_property
     def _plain(self) -> "Transfer":
@@ -92,6 +101,46 @@ class BoundaryTransfer:
     @cached_property
     def _left(self) -> "Transfer":
         return Transfer(self.a + np.eye(len(self.a)), self.b, self.c, self.d)
+
+
+Side = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _hessenberg_sides(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequence[float], balanced: bool = False
+) -> Iterator[Side]:
+    """(H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read. One
+    input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
+    zeros."""
+    eye = np.eye(len(a))
+    if not np.any(np.tril(a, -2)):
+        yield from (((a - z * eye).T, b.T, c) for z in centres)
+    elif not np.any(np.triu(a, 1)):  # lower triangular: states in the other order
+        yield from (((a - z * eye)[::-1, ::-1].T, b[::-1].T, c[:, ::-1]) for z in centres)
+    else:
+        if not balanced:
+            a, b, c = _in_equal_units(a, b, c)  # which no multiple of I changes
+        reduced = _single_reduced if b.shape[1] == c.shape[0] == 1 else _several_reduced
+        yield from (reduced(a - z * eye, b, c) for z in centres)
+
+
+def _single_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
+    """Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another."""
+    n = len(a)
+    size, into, out = (math.frexp(float(np.abs(m).max()))[1] for m in (a, b, c))
+    whole = np.zeros((n + 1, n + 1), order="F")
+    whole[1:, 1:], whole[1:, :1] = a, b * math.ldexp(1.0, size - into)
+    whole[:1, 1:] = c * math.ldexp(1.0, size - out)
+    whole = dgehrd(whole, overwrite_a=True)[0]
+    right = np.zeros((1, n))
+    right[0, 0] = whole[1, 0] * math.ldexp(1.0, into - size)
+    return whole[1:, 1:].T, right, whole[:1, 1:] * math.ldexp(1.0, out - size)
+
+
+def _several_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
+    h, tau, _ = dgehrd(a)
+    q = dorghr(h, tau)[0]
+    return h.T, (q.T @ b).T, c @ q
 
 
 def _in_equal_units(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

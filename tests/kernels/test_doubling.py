@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.linalg import solve_continuous_lyapunov, solve_discrete_lyapunov
+from scipy.linalg import solve_discrete_lyapunov
 
 from ctrlattn.kernels import doubling
 
@@ -35,7 +35,7 @@ def test_a_factor_solves_its_equation(n, inputs, empty):
         assert_allclose(again.T @ again, p, atol=1e-12 * np.abs(p).max())
         assert its == count
     e = doubling.summed(b @ b.T, powers[:count])
-    assert_allclose(e, p, atol=1e-8 * np.abs(p).max())
+    assert_allclose(e, p, atol=1e-12 * np.abs(p).max())
 
 
 def test_small_values_keep_their_digits():
@@ -59,25 +59,3 @@ def test_powers_that_grow_or_stay_are_told():
     growing = np.diag([2.0, 0.5])
     assert doubling.factor(growing, np.ones((2, 1)), np.empty((80, 2, 2)))[1] == 0
     assert doubling.factor(np.eye(2), np.ones((2, 1)), np.empty((6, 2, 2)))[1] == 7
-
-
-@pytest.mark.parametrize("continuous", [False, True])
-def test_the_error_of_a_gramian_is_that_of_its_own_equation(continuous):
-    """A factor that was summed over other powers, or carried there wrongly, is as far off as the error says."""
-    rng = np.random.default_rng(5)
-    a, b = matrix(5), rng.standard_normal((5, 2))
-    step, into = a, np.eye(5)
-    if continuous:
-        step, a = a, np.linalg.solve((a + np.eye(5)).T, (a - np.eye(5)).T).T
-        into = np.sqrt(2) * np.linalg.inv(np.eye(5) - a)
-    solve = solve_continuous_lyapunov if continuous else solve_discrete_lyapunov
-    expected = solve(a, -b @ b.T if continuous else b @ b.T)
-    r, p, error, count, share = doubling.gramian(step, a, b, into, continuous, np.empty((80, 5, 5)), 0)
-    assert 0 < count < 80
-    assert share < 1e-12
-    assert_allclose(p, r.T @ r, atol=1e-12)
-    assert_allclose(p, expected, atol=1e-10)
-    _, p, error, _, share = doubling.gramian(step + 1e-5, a, b, into, continuous, np.empty((80, 5, 5)), 0)
-    assert_allclose(p + error, expected, atol=1e-2 * np.linalg.norm(p - expected))
-    assert_allclose(share, np.linalg.norm(error) / np.linalg.norm(p))
-    assert share > 1e-7

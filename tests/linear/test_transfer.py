@@ -122,6 +122,27 @@ def test_states_in_other_units_change_no_digit(n, complex_numbers):
             assert_allclose(values(*there), plain, rtol=1e-11, atol=1e-11 * np.abs(plain).max())
 
 
+@pytest.mark.parametrize("inputs", [1, 2])
+@pytest.mark.parametrize("form", ["full", "hessenberg", "lower", "two states"])
+def test_the_hessenberg_side_is_the_same_system_and_moves_nothing_that_has_its_form(form, inputs):
+    rng = np.random.default_rng(inputs)
+    n = 2 if form == "two states" else 6
+    a, b, c = rng.normal(size=(n, n)), rng.normal(size=(n, inputs)), rng.normal(size=(inputs, n))
+    a, b = {"hessenberg": (np.triu(a, -1), b), "lower": (np.tril(a), b)}.get(form, (a, 1e5 * b))
+    ((h, right, out),) = transfer._hessenberg_sides(a, b, c, (0.0,))
+    for z in (2.0 + 1j, -0.3j):
+        expected = c @ np.linalg.solve(z * np.eye(n) - a, b)
+        lower = np.triu(h, -1 - n) if form == "two states" else np.triu(h.T, -1)
+        assert_allclose(out @ np.linalg.solve(z * np.eye(n) - (h.T if n == 2 else lower), right.T), expected, rtol=1e-9)
+    if form in ("hessenberg", "two states"):
+        assert_array_equal(h.T, a)
+        assert_array_equal(right.T, b)
+    if form == "lower":
+        assert_array_equal(np.sort(h, axis=None), np.sort(a, axis=None))
+    if form == "full" and inputs == 1:
+        assert np.count_nonzero(right) == 1
+
+
 @pytest.mark.parametrize(("n", "points", "batched"), [(11, 500, True), (12, 39, True), (12, 40, False), (48, 1, False)])
 def test_a_matrix_for_each_point_is_made_for_few_entries_alone(n, points, batched, monkeypatch):
     """Both ways are one function. Below 12 states, or 480 states of all points together, one batched solve is made."""

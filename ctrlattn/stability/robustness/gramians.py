@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from scipy.linalg.lapack import dgeqrf, dtpqrt, zgeqrf
+from scipy.linalg.lapack import dgeqrf, zgeqrf
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError, require_whole
-from ctrlattn.linear.lapack import frobenius, on_contiguous, singular_vectors
+from ctrlattn.linear.lapack import frobenius, singular_vectors
 from ctrlattn.linear.realization import Realization, realization, require_real_system, to_control
 from ctrlattn.linear.scaling import Scaled, scaled, times_power
 from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
@@ -23,8 +23,6 @@ _EPS = float(np.finfo(float).eps)
 _LARGEST = 3000
 _FEW = 32  # states up to which compiled loops are faster than calls of a library
 _DOUBLINGS = 80  # 2^80 terms: a radius of 1 - 1e-16 has long converged
-_ENOUGH = 1e-6  # of an error that is summed: the next step is the square of this one
-_BLOCK = 16  # columns that LAPACK takes at once
 _REFINE = 1e-11  # relative error of a gramian above which it is refined
 _LOST = 1e-6  # and above which it is refused
 _CLEAR = 1e-8  # of the first Hankel value: those below may be rounding
@@ -125,10 +123,7 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
     """
     unit, poles = _scaled(system, "hankel_singular_values", continuous)
     sigma = _balancing(unit.system, poles)[1]
-    times_power(
-        float(sigma[0]) if len(sigma) else 0.0, unit.exponent, "hankel_singular_values"
-    )  # the others are smaller
-    return np.ldexp(sigma, unit.exponent)
+    return np.array([times_power(float(s), unit.exponent, "hankel_singular_values") for s in sigma])
 
 
 def balanced_truncation(system: Any, order: int | None = None, *, tol: float | None = None) -> Truncation:
@@ -210,7 +205,10 @@ def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
     if not len(g.a):
         return np.zeros((0, 0)), np.zeros((0, 0))
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows has an error that is no number, and is refused
-        f, p, correction, share = series.gramian(g)
+        f = series.factor(g.b if series.into is None else series.into @ g.b)
+        p = f @ f.conj().T
+        correction = _correction(g, series, p)
+        share = _share(correction, p)
         if _REFINE < share < np.inf:
             refined = _root_of(p + correction)
             p = refined @ refined.conj().T
@@ -254,27 +252,18 @@ class _Series:
             self._squares.append(self._squares[-1] @ self._squares[-1])
         return self._squares[k]
 
-    def gramian(self, g: Realization) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """(F, P = F F*, E, |E|/|P|) of the equation of g, E the sum of its residual."""
-        if len(self.a) <= _FEW and g.real():
-            return self._compiled(g)
-        f = self.factor(g.b if self.into is None else self.into @ g.b)
-        p = f @ f.conj().T
-        correction = _correction(g, self, p)
-        return f, p, correction, _share(correction, p)
-
     def factor(self, b: np.ndarray) -> np.ndarray:
         """F with F F* = B B* + A B B* A* + ..."""
+        if self._is_small() and not np.iscomplexobj(b):
+            return self._compiled_factor(b)
         f = _compressed(b)
-        size = frobenius(f) ** 2
         for k in range(_DOUBLINGS):
             step = self.square(k) @ f
-            more = frobenius(step) ** 2
-            if not np.isfinite(more):
+            if not np.all(np.isfinite(step)):
                 raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers grow
-            if more <= _EPS**4 * size:
+            if frobenius(step) <= _EPS**2 * frobenius(f):
                 break
-            f, size = _extended(f, step), size + more
+            f = _compressed(np.hstack([f, step]))
         return f
 
     def summed(self, error: np.ndarray) -> np.ndarray:
@@ -287,23 +276,23 @@ class _Series:
             power = self.square(k)
             step = power @ error @ power.conj().T
             error = error + step
-            if frobenius(step) <= _ENOUGH * frobenius(error):
+            if frobenius(step) <= _EPS * frobenius(error):
                 break
         return error
 
-    def _compiled(self, g: Realization) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    def _is_small(self) -> bool:
+        return len(self.a) <= _FEW and not np.iscomplexobj(self.a)
+
+    def _compiled_factor(self, b: np.ndarray) -> np.ndarray:
         from ctrlattn.kernels import doubling
 
         powers = np.empty((_DOUBLINGS, *self.a.shape))
         powers[: len(self._few)] = self._few
-        into = self.a if self.into is None else self.into
-        transposed, p, correction, count, share = on_contiguous(
-            doubling.gramian, (self.a, g.a, g.b, into), self.into is not None, powers, len(self._few)
-        )
+        transposed, count = doubling.factor(self.a, np.ascontiguousarray(b), powers, len(self._few))
         if count == 0:
             raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
         self._few = powers[:count]
-        return transposed.T, p, correction, share
+        return transposed.T
 
 
 def _correction(g: Realization, series: _Series, p: np.ndarray) -> np.ndarray:
@@ -360,23 +349,14 @@ def _series(g: Realization, poles: np.ndarray | None = None) -> _Series:
     return _Series((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse)
 
 
-def _extended(f: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """F with F F* + S S*; once it is lower triangular, in place."""
-    n, columns = f.shape
-    if columns < n or not n or np.iscomplexobj(f) or np.iscomplexobj(step):
-        return _compressed(np.hstack([f, step]))
-    # LAPACK sees both transposed.
-    return dtpqrt(0, min(n, _BLOCK), f.T, step.T, overwrite_a=1, overwrite_b=1)[0].T
-
-
 def _compressed(f: np.ndarray) -> np.ndarray:
-    """Lower triangular where it has as many columns as rows, or more, F F* unchanged."""
+    """As many columns as rows at most, F F* unchanged."""
     n, columns = f.shape
-    if columns < n or not n:
+    if columns <= n:
         return f
     if np.iscomplexobj(f):
-        return np.tril(zgeqrf(f.conj().T)[0].conj().T[:, :n])
-    return np.tril(dgeqrf(f.T)[0].T[:, :n])
+        return np.triu(zgeqrf(f.conj().T)[0][:n]).conj().T
+    return np.triu(dgeqrf(f.T)[0][:n]).T
 
 
 def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
@@ -398,14 +378,13 @@ def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.
     u, sigma, vh = singular_vectors(out.conj().T @ f)
     into, back = f @ vh.conj().T, out @ u
     # In the balanced form both gramians are diag(sigma): there the errors of the gramians are those of the values.
-    largest = float(sigma[0]) if len(sigma) else 0.0
-    clear = sigma > max(_CLEAR * largest, _NOTHING)
+    clear = sigma > max(_CLEAR * np.max(sigma, initial=0.0), _NOTHING)
     for error, side in ((of_f, back), (of_out, into)):
         rows = side[:, clear] / sigma[clear]
         seen = np.abs(np.sum(rows.conj() * (error @ rows), axis=0))
-        if np.max(seen * sigma[clear], initial=0.0) > _LOST * largest:
+        if np.max(seen * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
             raise ArithmeticError(_LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
-    return (into, back), sigma if len(sigma) == n else np.pad(sigma, (0, n - len(sigma)))
+    return (into, back), np.pad(sigma, (0, n - len(sigma)))
 
 
 def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:

@@ -15,17 +15,17 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg.lapack import dggev, zggev
 
-from ctrlattn.linear.lapack import eigenvalues, frobenius, on_contiguous, singular_values, solved
+from ctrlattn.linear.lapack import eigenvalues, frobenius, singular_values, solved
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
 from ctrlattn.stability.boundary_search import distinct
 from ctrlattn.stability.robustness.structured import largest_singular_values
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
-NEAR = 1e-3
-SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
-DECADES = np.geomspace(1e-5, np.pi, 24)
-OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
+_NEAR = 1e-3
+_SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
+_DECADES = np.geomspace(1e-5, np.pi, 24)
+_OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
 _LARGE = 50  # states beyond which the pencil costs twice the Hamiltonian matrix, and is left for ill-conditioned ones
 SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
 
@@ -46,16 +46,6 @@ def level_crossings(g: Realization, level: float) -> np.ndarray:
 
 def pencil_crossings(g: Realization, level: float) -> np.ndarray:
     """`level_crossings` of a system in good units, from the pencil."""
-    if g.real():
-        from ctrlattn.kernels import levels as kernel
-
-        crossings, info = on_contiguous(kernel.pencil_crossings, g[:4], float(level), g.continuous, NEAR)
-        if info == 0:
-            return crossings
-    return _pencil_crossings_by_plain_numpy(g, level)
-
-
-def _pencil_crossings_by_plain_numpy(g: Realization, level: float) -> np.ndarray:
     n, m = g.b.shape
     root = np.sqrt(level)
     a, b, c, d = g.a, g.b / root, g.c / root, g.d / level
@@ -107,18 +97,6 @@ def is_well_conditioned(g: Realization, level: float) -> bool:
 
 def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> np.ndarray | None:
     """`pencil_crossings` the other way; None where the condition of each map to continuous time is beyond the worst."""
-    if g.real() and min(g.d.shape) in (1, 2):
-        from ctrlattn.kernels import levels as kernel
-
-        crossings, condition = on_contiguous(
-            kernel.hamiltonian_crossings, g[:4], float(level), g.continuous, NEAR, SOUND
-        )
-        if condition <= min(worst, SOUND):
-            return crossings
-    return _hamiltonian_crossings_by_plain_numpy(g, level, worst)
-
-
-def _hamiltonian_crossings_by_plain_numpy(g: Realization, level: float, worst: float) -> np.ndarray | None:
     view = _in_continuous_time(g, level)
     if view is None or view.condition > worst:
         return None
@@ -132,7 +110,7 @@ def _hamiltonian_crossings_by_plain_numpy(g: Realization, level: float, worst: f
     matrix[:n, :n], matrix[:n, n:] = f, b @ closing[:, n:]
     matrix[n:, :n], matrix[n:, n:] = -c.conj().T @ (c + d @ closing[:, :n]), -f.conj().T
     values = eigenvalues(matrix)
-    near = np.abs(values.real) <= NEAR * np.abs(values) + 1e-9 * frobenius(a)
+    near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * frobenius(a)
     return _ascending(g, view.frequency(values[near].imag))
 
 
@@ -143,13 +121,13 @@ def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
     if g.continuous:
         centres, widths, sizes = poles.imag, np.abs(poles.real), np.abs(poles[poles != 0])
         low, high = np.min(sizes, initial=1.0) / 10, np.max(sizes, initial=1.0) * 10
-        base = np.concatenate([[0.0, np.inf], low * np.exp(math.log(high / low) * SHARES)])
+        base = np.concatenate([[0.0, np.inf], low * np.exp(math.log(high / low) * _SHARES)])
         centres = np.concatenate([centres, np.sqrt(np.abs(np.abs(poles) ** 2 - 2 * poles.real**2))])
         widths = np.concatenate([widths, widths])
     else:
         centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
-        base = np.concatenate([[0.0, np.pi], DECADES, np.pi - DECADES])
-    grid = np.concatenate([base, (centres + np.multiply.outer(OFFSETS, widths)).ravel()])
+        base = np.concatenate([[0.0, np.pi], _DECADES, np.pi - _DECADES])
+    grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
     if g.real():
         grid = np.abs(grid)
     else:
@@ -265,13 +243,13 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
     if g.continuous:
         finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
         roots = top[finite] / bottom[finite]
-        near = np.abs(roots.real) <= NEAR * np.abs(roots) + 1e-9 * frobenius(g.a)
+        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * frobenius(g.a)
         frequencies = roots[near].imag
     else:
         size = np.abs(bottom)
         turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)
         on_circle = 1e-9 * (size + np.abs(turned) ** 2 / np.maximum(size, 1e-300))
-        near = np.abs(turned.real) <= NEAR * np.abs(turned) + on_circle
+        near = np.abs(turned.real) <= _NEAR * np.abs(turned) + on_circle
         frequencies = 2 * np.arctan2(turned[near].imag, size[near])
     return _ascending(g, frequencies)
 

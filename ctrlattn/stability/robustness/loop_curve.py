@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctrlattn.linear.lapack import on_contiguous
+from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import MIDDLE, OFFSETS, PER_DECADE, Samples, start_grid
-from ctrlattn.stability.robustness.level_sets import NEAR
+from ctrlattn.stability.boundary_search import Samples, distinct, start_grid
+from ctrlattn.stability.robustness.level_sets import pencil_crossings, pencil_eigenvalues
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
+_BESIDE = np.array([-1e-3, -1e-6, 0.0, 1e-6, 1e-3])  # shares by which points of the grid lie beside a crossing
 
 
 class LoopCurve(NamedTuple):
@@ -33,18 +34,15 @@ class LoopCurve(NamedTuple):
 
     def values(self, w: np.ndarray) -> np.ndarray:
         """L; infinite at a pole."""
-        from ctrlattn.kernels import loop as kernel
-
-        return kernel.values(self.transfer.sides, np.ascontiguousarray(w, dtype=float))
+        values = self.transfer.at(w)[0, 0]
+        return np.where(np.isfinite(values), values, np.inf)
 
 
 def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
     """The curve of a loop whose closed loop has these poles."""
-    from ctrlattn.kernels import poles as kernel
-
-    sizes = np.abs(poles[poles != 0]) if loop.continuous else poles[:0]
+    sizes = np.abs(poles[poles != 0])
     unit = float(np.exp(np.mean(np.log(sizes)))) if loop.continuous and len(sizes) else 1.0
-    scale = on_contiguous(kernel.state_scaling, loop[:3])
+    scale = state_scaling(loop.a, loop.b, loop.c)
     a, b, c = loop.a * scale / scale[:, None] / unit, loop.b / scale[:, None] / unit, loop.c * scale
     scaled = Realization(a, b, c, loop.d, loop.continuous)
     return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5], balanced=True))
@@ -52,23 +50,22 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
 
 def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
     """L where it decides: no crossing and no dip of |1 + L| hides between two neighbours."""
-    from ctrlattn.kernels import loop as kernel
+    from ctrlattn.kernels import curve as kernel
 
-    loop, poles = curve.loop, curve.poles
-    if finer == 1:
-        re, im = poles.real.copy(), poles.imag.copy()
-        w = kernel.start_grid(re, im, loop.continuous, PER_DECADE, MIDDLE, OFFSETS)
-    else:
-        w = start_grid(poles, continuous=loop.continuous, finer=finer)
-    pencils = 0 < len(loop.a) <= _PENCIL
-    return Samples(*on_contiguous(kernel.seen, loop[:4], curve.transfer.sides, loop.continuous, w, pencils, NEAR))
+    w = start_grid(curve.poles, continuous=curve.loop.continuous, finer=finer)
+    if 0 < len(curve.loop.a) <= _PENCIL:
+        seeds = np.concatenate([real_axis_pencil(curve.loop), pencil_crossings(curve.loop, 1.0)])
+        seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
+        w = distinct(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
+        w = w[w < curve.end]
+    return Samples(*kernel.refined(curve.transfer.sides, w))
 
 
 def real_axis(curve: LoopCurve, grid: Samples) -> np.ndarray:
     """w inside (0, end) where L is real and negative."""
-    from ctrlattn.kernels import loop as kernel
-
-    return kernel.real_axis(curve.transfer.sides, grid.w, np.ascontiguousarray(grid.functions[0]))
+    w = _zeros(curve, grid, 0)
+    values = curve.values(w)
+    return w[np.isfinite(values) & (values.real < 0) & (np.abs(values.imag) <= 1e-6 * np.abs(values))]
 
 
 def unit_circle(curve: LoopCurve, grid: Samples) -> np.ndarray:
@@ -93,9 +90,25 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
     x = A x + B u and its adjoint p, driven by u, make one pencil with both ends of the boundary as eigenvalues. It is
     written in z - 1 over z + 1, so that what lies near 1 is not lost in rounding of 1.
     """
-    from ctrlattn.kernels import loop as kernel
-
-    return on_contiguous(kernel.real_axis_pencil, loop[:3], loop.continuous)
+    a, b, c = loop[:3]
+    n = len(a)
+    eye, x, p, u = np.eye(n), slice(0, n), slice(n, 2 * n), 2 * n
+    left, right = np.zeros((2, 2 * n + 1, 2 * n + 1))
+    left[x, x], left[x, u], left[p, p], left[p, u] = a, b[:, 0], -a.T, -c[0]
+    left[u, x], left[u, p] = c[0], -b[:, 0]
+    if loop.continuous:
+        right[x, x] = right[p, p] = eye
+    else:
+        right[x], right[p] = left[x], -left[p]
+        left[x, x] -= eye
+        left[p, p] += eye
+        right[x, x] += eye
+        right[p, p] += eye
+    top, bottom = pencil_eigenvalues(left, right)
+    with np.errstate(all="ignore"):
+        s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)
+    s = s[np.isfinite(s) & (s.imag > 0) & (np.abs(s.real) <= 1e-2 * np.abs(s))]
+    return np.abs(s) if loop.continuous else 2 * np.arctan(np.abs(s))
 
 
 def _zeros(curve: LoopCurve, grid: Samples, which: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctrlattn import showing
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.lapack import eigenvalues, on_contiguous
+from ctrlattn.linear.lapack import eigenvalues
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization, require_real_system
 from ctrlattn.linear.state_matrix import require_size
@@ -300,9 +300,18 @@ def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
     """L by one plain solve for each frequency; infinite at a pole."""
-    from ctrlattn.kernels import loop as kernel
-
-    return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
+    response = np.full(len(w), complex(g.d[0, 0]))
+    finite = np.isfinite(w)
+    if not len(g.a) or not finite.any():
+        return response
+    points = 1j * w[finite] if g.continuous else np.exp(1j * w[finite])
+    try:
+        response[finite] += (g.c @ np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b))[:, 0, 0]
+    except np.linalg.LinAlgError:  # a pole of the loop itself lies at one of them
+        if len(w) == 1:
+            return np.array([complex(np.inf)])
+        return np.concatenate([_plain(g, w[[i]]) for i in range(len(w))])
+    return response
 
 
 def _required(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> float:
@@ -323,8 +332,13 @@ def _holds(curve: LoopCurve, m: Margins) -> bool:
         return True
     above = 1 + 0.9 * (m.gain_margin - 1) if math.isfinite(m.gain_margin) else 10.0
     turn = np.exp(1j * np.radians(0.9 * min(m.phase_margin, 180.0)))
-    from ctrlattn.kernels import loop as kernel
-
     # The loop is real: turned the other way it has the conjugate poles.
-    gains = np.array([above, 1 - 0.9 * (1 - m.gain_reduction), turn], dtype=complex)
-    return bool(np.all(on_contiguous(kernel.largest_growth, curve.loop[:4], gains, curve.loop.continuous) < _UNSTABLE))
+    for k in (above, 1 - 0.9 * (1 - m.gain_reduction), turn):
+        matrix = _closed(curve.loop, k)
+        if matrix is None:
+            continue
+        poles = eigenvalues(matrix)
+        growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
+        if not growth.max() < _UNSTABLE:
+            return False
+    return True

@@ -7,7 +7,6 @@ conditioned: the response and the level test are two ways already.
 """
 
 import math
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
 from ctrlattn.linear.boundary import growth
-from ctrlattn.linear.lapack import eigenvalues, frobenius, on_contiguous, solved_on_both_sides
+from ctrlattn.linear.lapack import eigenvalues, frobenius, solved_on_both_sides
 from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.scaling import scaled, times_power
 from ctrlattn.linear.state_matrix import require_size
@@ -23,11 +22,6 @@ from ctrlattn.linear.transfer import BoundaryTransfer, shifted
 from ctrlattn.stability.boundary_search import distinct
 from ctrlattn.stability.robustness.gramians import gramian_factors, require_dense
 from ctrlattn.stability.robustness.level_sets import (
-    DECADES,
-    NEAR,
-    OFFSETS,
-    SHARES,
-    SOUND,
     hamiltonian_crossings,
     is_well_conditioned,
     largest_gains,
@@ -192,32 +186,6 @@ def level_set_peak(g: Realization, tol: float, poles: np.ndarray | None = None) 
     """`peak_gain` of a realization known to be stable, and of its poles where they are known."""
     if poles is None:
         poles = eigenvalues(g.a)
-    if g.real() and len(g.a) and 0 < min(g.d.shape) <= _FEW_CHANNELS:
-        value, frequency, upper, residual, exponent, half = _by_compiled_code(g, tol, poles)
-        if math.isfinite(value):
-            value, upper = (times_power(x, exponent, "hinf_norm") for x in (value, upper))
-            return PeakGain(value, math.ldexp(frequency, 2 * half), upper, residual)
-    return _by_plain_numpy(g, tol, poles)
-
-
-def _by_compiled_code(g: Realization, tol: float, poles: np.ndarray) -> tuple[float, float, float, float, int, int]:
-    """(value, frequency, upper, residual, exponent, half), nan where the plain code has to say why there is none."""
-    from ctrlattn.kernels import levels as kernel
-
-    return on_contiguous(kernel.peak, g[:4], g.continuous, poles.real.copy(), poles.imag.copy(), tol, _rules())
-
-
-@cache
-def _rules() -> Any:
-    from ctrlattn.kernels.levels import Rules
-
-    return Rules(
-        NEAR, SOUND, _STEPS, _NOISY, _BOTH, _CROWDED, _RESOLVED, _LOST, _ZERO, _CLIMBS, OFFSETS, SHARES, DECADES
-    )
-
-
-def _by_plain_numpy(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
-    """The same for any system."""
     unit = scaled(g, poles=poles)
     peak = _closed_in(unit.system, tol, poles / unit.rate)
     value, upper = (times_power(x, unit.exponent, "hinf_norm") for x in (peak.value, peak.upper))

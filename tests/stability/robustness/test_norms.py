@@ -361,7 +361,6 @@ def test_h2_of_two_ends_that_differ_is_refused(monkeypatch):
 
 def test_a_response_that_is_not_the_second_one_is_refused(monkeypatch):
     gains = norms.largest_gains
-    monkeypatch.setattr(norms, "_by_compiled_code", lambda *_: (np.nan,) * 6)
     monkeypatch.setattr(norms, "largest_gains", lambda responses: 1.001 * gains(responses))
     with pytest.raises(ArithmeticError, match="the peak gain is lost"):
         hinf_norm(MATLAB)
@@ -397,7 +396,6 @@ def test_a_climbed_peak_of_many_states_is_confirmed_twice_in_continuous_time(mon
     a = np.diag(np.linspace(0.9, 1.1, 14)) * pole
     calls = []
     pencil = norms.pencil_crossings
-    monkeypatch.setattr(norms, "_by_compiled_code", lambda *_: (np.nan,) * 6)
     monkeypatch.setattr(norms, "pencil_crossings", lambda *given: calls.append(1) or pencil(*given))
     peak = peak_gain((a, np.eye(14)[:, :1], np.eye(14)[:1], [[0.0]]), continuous=continuous)
     assert peak.value == pytest.approx(1 / abs(a[0, 0]) if continuous else 1 / (1 - a[0, 0]))
