@@ -21,13 +21,13 @@ answer does not see. A controller that `tune` chose for the spectrum at T, switc
 loops of prefix sums and 22 of 32 of addition within a tenth of what stopping keeps; a gain of 1/2 from T on keeps 13
 and 12. From the first pass on the tuned controller keeps 3 and 2: it leads elsewhere.
 
-How it is measured. Seeds 0 to 9, of which 0 to 2 had been seen before, on digits and mazes seeds 0 to 2; 450 steps of 64
-problems, forecasts at three marks of each run; a problem counts as solved where all of its
-answer is right. Three rules forecast a fall: a pole outside the circle after T passes, a residual above 1/10, no
-stable fixed point of the same answer in reach. Tests are Student's, paired by seed, with Holm's correction.
+How it is measured. Seeds 0 to 9, of which 0 to 2 had been seen before, on digits and mazes seeds 0 to 2; 450 steps of
+64 problems, forecasts at three marks of each run; a problem counts as solved where all of its answer is right. Three
+rules forecast a fall: a pole outside the circle after T passes, a residual above 1/10, no stable fixed point of the
+same answer in reach. Tests are Student's, paired by seed, with Holm's correction.
 
-What it does not show. One width, small tasks, and three seeds of two of them. Marks of one run depend on each other. Poles
-belong to three problems and to the state after T passes, which is no fixed point. What stopping keeps needs no
+What it does not show. One width, small tasks, and three seeds of two of them. Marks of one run depend on each other.
+Poles belong to three problems and to the state after T passes, which is no fixed point. What stopping keeps needs no
 controller.
 
     python simulations/13_trained_loops.py [--full | --runs DIR [DIR ...]] --out DIR

@@ -31,7 +31,6 @@ ELSEWHERE = {
 OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
 LACKING = {
     "drop.json": "memories, heads, single MLPs and four fits of static gains were not run again with values",
-    "feedback_sign_news.json": OWN_RUN,
     "gallery/drop.json": "printed from drop.json",
     "gallery/query_memory.json": OWN_RUN,
     "gallery/read_alone.json": OWN_RUN,
