@@ -157,6 +157,25 @@ def test_a_sum_that_does_not_hold_is_followed(monkeypatch):
     assert count == 2
 
 
+class Normed(Layer):
+    """A layer whose number says whether its norm runs: the sum is the same, and what a contribution reads is not."""
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.norm = torch.nn.LayerNorm(6)
+
+    def forward(self, x):
+        return x + self.f(self.norm(x) if self.number < 2 else x)
+
+
+def test_a_norm_that_some_layers_leave_out_is_seen(monkeypatch):
+    structure, count, every = both(monkeypatch, Stack([Normed(i) for i in range(4)]).double().eval(), IDS)
+    assert_same(structure, every)
+    norms = [call.terms[0].norm for call in structure.calls]
+    assert norms[0] == norms[1] != norms[2] == norms[3]
+    assert count > 1
+
+
 def test_partial_functions_are_told_by_what_they_hold():
     stack = Stack([Layer(i, partial(max, key=abs)) for i in range(2)] + [Layer(2, partial(max, key=len))])
     same = first_alike(stack, [f"blocks.{i}" for i in range(3)])
