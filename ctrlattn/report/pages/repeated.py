@@ -169,7 +169,7 @@ def _forecast(study: "LoopStudy") -> list[Section]:
     outcome = {name: reached(law, modes.eigenvalues, modes.off) for name, law in laws.items()}
     unstable = {name: int(np.sum(disks.unstable)) for name, disks in outcome.items()}
     told = listed([f"{_WORDS[name]} leaves {many}" for name, many in unstable.items()])
-    near = listed([f"{_WORDS[name]} {sum(disks.undecided)}" for name, disks in outcome.items() if any(disks.undecided)])
+    near = [f"{_WORDS[name]} {sum(disks.undecided)}" for name, disks in outcome.items() if any(disks.undecided)]
     return [
         Section(
             key="forecast",
@@ -181,7 +181,7 @@ def _forecast(study: "LoopStudy") -> list[Section]:
                 f"Of {count(len(modes.eigenvalues), 'eigenvalue')} that were measured, of largest modulus "
                 f"{number(float(np.abs(modes.eigenvalues).max()))} and largest real part "
                 f"{number(float(modes.eigenvalues.real.max()))}: {told} outside its region."
-                + (f" Undecided by the errors of the eigenvalues: {near} at the edge." if near else ""),
+                + (f" Undecided by the errors of the eigenvalues: {listed(near)} at the edge." if near else ""),
                 study.tuning,
             ),
             pictures=(

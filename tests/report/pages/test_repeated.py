@@ -12,6 +12,7 @@ pytest.importorskip("tokenizers")
 
 from ctrlattn import PID, checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.report.pages import repeated  # noqa: E402
 
 WORDS = ["a", "cat", "sat", "on", "the", "mat", "and", "saw", "that", "dog", "run", "to", "me"]
 TEXT = " ".join(WORDS[i * i % 13] for i in range(40))
@@ -106,3 +107,13 @@ def test_bad_input_is_one_line_and_leaves_no_folder(source, tmp_path, options, m
     assert result.exit_code == 2
     assert message in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("seed", "undecided"), [(2, True), (3, False)])
+def test_eigenvalues_at_the_edge_are_told_where_there_are_any(seed, undecided):
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9, bos_token_id=None, eos_token_id=None)
+    network = checkpoints.load(transformers.GPT2LMHeadModel(config))
+    study = checkpoints.loop_study(network, [[1, 2, 3, 4], [4, 3, 2, 1]], layers=(1, 2), passes=2)
+    (section,) = repeated._forecast(study)
+    assert ("Undecided by the errors of the eigenvalues" in section.sentences[2]) == undecided

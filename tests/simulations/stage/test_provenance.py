@@ -38,7 +38,7 @@ def test_versions_and_plan_are_told(stage):
 UNRECORDED = {
     "families.json": "a census of the installed transformers: versions alone",
     **dict.fromkeys(
-        ["drop.json", "gallery/drop.json", "observers.json", "steering.json"],
+        ["drop.json", "gallery/drop.json", "observers.json", "gallery/observers.json", "steering.json"],
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
