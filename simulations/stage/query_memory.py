@@ -243,9 +243,9 @@ def measure(folder, seed, size):
         kind, slots, add = same[0][:3]
         columns = (over_seeds([row[k] for row in same]) for k in (3, 4, 5))
         table.append({"kind": kind, "slots": slots, "add": add, **dict(zip(COLUMNS, columns, strict=True))})
-    return {"size": size._asdict(), "seed": seed, "layer": LAYER, "layers": seeds[0]["facts"], "table": table}
+    return {"size": size._asdict(), "seed": seed, "layer": LAYER, "layers": seeds[0]["facts"], "rows": table}
 
 
 def pick(numbers, kind, add=True, column="error"):
     """{slots: {mean, low, high}} of one kind of f."""
-    return {r["slots"]: r[column] for r in numbers["table"] if (r["kind"], r["add"]) == (kind, add)}
+    return {r["slots"]: r[column] for r in numbers["rows"] if (r["kind"], r["add"]) == (kind, add)}

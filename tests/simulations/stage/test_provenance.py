@@ -42,10 +42,6 @@ UNRECORDED = {
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
-        ["gallery/query_memory.json"],
-        "the scene ran before runs were recorded",
-    ),
-    **dict.fromkeys(
         ["gallery/read_alone.json", "gallery/trained_loop.json", "gallery/operator.json"],
         "the scene ran before runs were recorded",
     ),
