@@ -30,8 +30,6 @@ ELSEWHERE = {
 }
 OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
 LACKING = {
-    "drop.json": "memories, heads, single MLPs and four fits of static gains were not run again with values",
-    "gallery/drop.json": "printed from drop.json",
     "gallery/read_alone.json": OWN_RUN,
     "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",
 }

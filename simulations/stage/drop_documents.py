@@ -56,9 +56,8 @@ def sentences(documents):
         f"{'no two of them share one' if len(set(news)) == len(news) else 'some of them share one'}. The text of plays "
         f"is the files `*_gut.txt` of the package shakespeare (42 in version 0.6); its {len(plays)} windows lie in "
         f"{len(set(plays))} plays, several of them in {', '.join(several) or 'none'}. An interval over plays is "
-        "Student's over these, with what windows of one play share taken into account (cluster-robust). Rows with * "
-        f"kept no values by window: there the {len(plays)} windows of plays count as independent. Windows of "
-        f"{', '.join(shared) or 'none'} also stand, at other places, in the calibration text that is half plays."
+        "Student's over these, with what windows of one play share taken into account (cluster-robust). Windows "
+        f"of {', '.join(shared) or 'none'} also stand, at other places, in the calibration text that is half plays."
     )
 
 
