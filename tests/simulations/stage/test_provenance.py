@@ -42,7 +42,7 @@ UNRECORDED = {
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
-        ["gallery/read_alone.json", "gallery/trained_loop.json", "gallery/operator.json"],
+        ["gallery/read_alone.json", "gallery/trained_loop.json"],
         "the scene ran before runs were recorded",
     ),
     **dict.fromkeys(
