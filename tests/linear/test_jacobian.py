@@ -83,21 +83,24 @@ def test_maps_between_shapes():
     assert_allclose(scalar @ np.ones(1), [12.0])
 
 
+class Squared(torch.autograd.Function):
+    """x^2; who derives from it says its derivatives."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x**2
+
+    @staticmethod
+    def setup_context(context, inputs, output):
+        context.save_for_backward(*inputs)
+        context.save_for_forward(*inputs)
+
+
 def test_without_a_forward_mode_the_reverse_mode_does_it_twice():
-    import torch
-
-    class Square(torch.autograd.Function):
+    class Square(Squared):
         """No jvp is written, so that torch refuses forward mode."""
-
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(x):
-            return x**2
-
-        @staticmethod
-        def setup_context(context, inputs, output):
-            context.save_for_backward(*inputs)
 
         @staticmethod
         def backward(context, gradient):
@@ -196,18 +199,7 @@ def test_a_derivative_that_cannot_be_derived_again_is_noticed_at_any_scale(scale
         def backward(context, w):
             return None, 1.001 * 2 * context.saved_tensors[0] * w
 
-    class Square(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(x):
-            return x**2
-
-        @staticmethod
-        def setup_context(context, inputs, output):
-            context.save_for_backward(*inputs)
-            context.save_for_forward(*inputs)
-
+    class Square(Squared):
         @staticmethod
         def backward(context, gradient):
             return Gradient.apply(context.saved_tensors[0], gradient)

@@ -155,3 +155,11 @@ def test_a_disk_that_holds_the_whole_stable_region_is_not_unstable():
     assert reached(Passes(), np.array([25.0]), np.array([27.0])).undecided.all()
     assert reached(Passes(), np.array([50j]), np.array([49.5])).undecided.all()
     assert reached(Passes(), np.array([50j]), np.array([45.0])).unstable.all()
+
+
+@pytest.mark.parametrize("law", [PID(0.0, 0.5), PID(0.2, 0.5), PID(0.0, 0.5, 0.1)])
+def test_a_disk_that_holds_the_point_where_a_pole_is_1_decides_nothing_whatever_its_edge_says(law):
+    """With I the poles are 1 +- sqrt(k_i (lambda - 1)) near lambda = 1: outside on the edge of a disk, on it at 1."""
+    center, error = np.array([1 + 3e-7 + 2e-7j]), np.array([1e-6])
+    assert reached(Passes(law), center, error).undecided.tolist() == [True]
+    assert reached(Passes(law), center + 1e-5, error).unstable.tolist() == [True]
