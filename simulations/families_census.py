@@ -2,15 +2,19 @@
 
 Every type runs in a process of its own, with a limit of time. Without types it writes results/families.json, of which
 families_page.py makes the page; with types it prints what it sees. A task (causal, masked, vision, composite) is
-measured anew alone, and the rows of the others stay as they are.
+measured anew alone, and the rows of the others stay as they are. A run that was interrupted goes on where it was, if
+the commit and the versions are the same.
 """
 
 import json
 import multiprocessing
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ctrlattn.files import atomic
 
 RESULT = Path(__file__).parent / "results" / "families.json"
 LIMIT = 600  # seconds for one type, on a machine that may have other work
@@ -92,27 +96,52 @@ def _answer(sender: Any, case: tuple[str, str, str]) -> None:
     sender.send(entry(*case))
 
 
+def whole(rows: Iterable[dict[str, Any]], run: dict[str, Any], tasks: set[str], old: dict[str, Any]) -> dict[str, Any]:
+    """The results: `rows` under the record of their run; a task measured alone has its record beside the whole's."""
+    if not tasks:
+        return {"run": run, "types": [*rows]}
+    others = [row for row in old["types"] if row["task"] not in tasks]
+    alone = {**old.get("tasks measured alone", {}), **dict.fromkeys(sorted(tasks), run)}
+    return {"run": old["run"], "tasks measured alone": alone, "types": [*others, *rows]}
+
+
+def measured_rows(cases: list[tuple[str, str, str]], run: dict[str, Any], part: Path) -> list[dict[str, Any]]:
+    """The rows of all cases; each stands in `part` when it is measured, and a run of the same code goes on there."""
+    known: dict[tuple[str, str], dict[str, Any]] = {}
+    if part.exists():
+        first, *lines = part.read_text(encoding="utf-8").splitlines()
+        if all(json.loads(first)[name] == run[name] for name in ("commit", "versions")):
+            known = {(row["task"], row["type"]): row for row in map(json.loads, lines)}
+    rows = []
+    with part.open("w", encoding="utf-8") as file:
+        print(json.dumps(run), file=file)
+        for i, case in enumerate(cases):
+            rows.append(known.get(case[:2]) or measured(case))
+            print(json.dumps(rows[-1]), file=file, flush=True)
+            print(f"{i + 1}/{len(cases)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
+    return rows
+
+
 def main(arguments: list[str]) -> None:
     import torch
-    import transformers
     from stage import tiny_networks
+    from stage.provenance import provenance
 
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    run = provenance()  # at the start: a commit that is made while it runs is not what was measured
     entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
     every = list(tiny_networks.cases())
     tasks = {task for task, *_ in every} & set(arguments)
     chosen = [case for case in every if not arguments or case[0] in tasks or (not tasks and case[1] in arguments)]
-    rows = []
-    for i, case in enumerate(chosen):
-        rows.append(measured(case))
-        print(f"{i + 1}/{len(chosen)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
     if arguments and not tasks:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([measured(case) for case in chosen], indent=1))
         return
-    versions = {"transformers": transformers.__version__, "torch": str(torch.__version__)}
-    old = json.loads(RESULT.read_text(encoding="utf-8"))["types"] if tasks else []
-    rows = [row for row in old if row["task"] not in tasks] + rows
-    RESULT.write_text(json.dumps({"versions": versions, "types": rows}, indent=1) + "\n", encoding="utf-8")
+    part = RESULT.with_suffix(".part.jsonl")
+    rows = measured_rows(chosen, run, part)
+    old = json.loads(RESULT.read_text(encoding="utf-8")) if tasks else {}
+    with atomic(RESULT) as path:
+        path.write_text(json.dumps(whole(rows, run, tasks, old), indent=1) + "\n", encoding="utf-8")
+    part.unlink()
 
 
 if __name__ == "__main__":

@@ -50,3 +50,41 @@ def test_every_kind_of_layer_stays_in_a_short_list(census):
     assert _shortened(["a"] * 5 + ["b"] + ["a"] * 5) == ["a", "a", "a", "b"]
     assert sorted(set(_shortened(["a"] * 9 + ["b"] * 9 + ["c"]))) == ["a", "b", "c"]
     assert _shortened(list("abcdef")) == list("abcd")
+
+
+RUN = {"commit": "a" * 40, "time": "2026-01-01T00:00:00+00:00", "versions": {"torch": "1"}, "plan_sha256": None}
+CASES = [("causal", "one", "One"), ("masked", "two", "Two"), ("causal", "three", "Three")]
+
+
+def row_of(case, outcome="exact"):
+    return {"task": case[0], "type": case[1], "outcome": outcome}
+
+
+@pytest.mark.parametrize(
+    ("changes", "again"),
+    [({}, 1), ({"time": "2026-01-02T00:00:00+00:00"}, 1), ({"commit": "b" * 40}, 3), ({"versions": {"torch": "2"}}, 3)],
+)
+def test_an_interrupted_run_goes_on_where_the_code_is_the_same(census, monkeypatch, tmp_path, changes, again):
+    part, asked = tmp_path / "part.jsonl", []
+
+    def measured(case):
+        asked.append(case)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return row_of(case)
+
+    monkeypatch.setattr(census, "measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        census.measured_rows(CASES, RUN, part)
+    assert census.measured_rows(CASES, {**RUN, **changes}, part) == [row_of(case) for case in CASES]
+    assert asked[3:] == CASES[-again:]
+
+
+def test_a_task_alone_keeps_the_rows_and_the_record_of_the_others(census):
+    rows = [row_of(case) for case in CASES]
+    old = census.whole(rows, RUN, set(), {})
+    assert old == {"run": RUN, "types": rows}
+    later, new = {**RUN, "commit": "b" * 40}, [row_of(CASES[1], "refused")]
+    assert census.whole(new, later, {"masked"}, old) == {
+        "run": RUN, "tasks measured alone": {"masked": later}, "types": [rows[0], rows[2], *new],
+    }  # fmt: skip
