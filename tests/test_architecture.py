@@ -27,6 +27,7 @@ FLOW = (
         "showing",
         "files",
         "identity",
+        "provenance",
         "parsing",
         "capacity",
         "devices",

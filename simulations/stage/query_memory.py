@@ -18,8 +18,8 @@ from scipy.linalg import null_space
 from ctrlattn import AssociativeMemory, checkpoints
 from ctrlattn.arrays import attention_weights, softmax
 from ctrlattn.errors import InputError
+from ctrlattn.provenance import provenance
 from stage.page_file import read_json, write_json
-from stage.provenance import provenance
 from stage.statistics import interval
 
 Size = namedtuple("Size", "train held seeds slots temperatures steps layers")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
-from stage.provenance import provenance
+from ctrlattn.provenance import provenance
 
 
 def save(out, name, numbers, figure, dpi=100, plan=None, indent=1):

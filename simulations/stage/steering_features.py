@@ -20,10 +20,10 @@ from ctrlattn.observers import Settings, SignalSource, measures, train
 from ctrlattn.observers.source import window_of
 from ctrlattn.observers.steering import Law, Plant, calibrate, feedforward, identify, steered
 from ctrlattn.observers.study import observed
+from ctrlattn.provenance import provenance
 from stage.feedback_sign import window
 from stage.page_file import read_json
 from stage.plan_file import CONFIGS
-from stage.provenance import provenance
 from stage.statistics import interval
 from stage.steering import laws_for, path_of
 from stage.verdict import signed

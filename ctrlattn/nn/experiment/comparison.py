@@ -15,6 +15,7 @@ import torch
 
 from ctrlattn.errors import InputError
 from ctrlattn.files import atomic, output_directory
+from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part, load
 from ctrlattn.nn.experiment.image_folders import folder
@@ -25,6 +26,7 @@ from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.nn.experiment.training import build
 from ctrlattn.processes import end_with_parent, no_interrupts
 from ctrlattn.progress import Progress, silent
+from ctrlattn.provenance import provenance
 from ctrlattn.results import json_ready
 
 
@@ -49,7 +51,9 @@ def compare(
     Returns
     -------
     dict, or None in every process but the first
-        plan, runs, arms (scores with intervals), differences (from `against`), tests, settings, chance.
+        run (commit, time, versions, and the plan's SHA-256), plan, parameters, status, arms (scores with intervals),
+        differences (from `against`), tests, controllers where arms have them, curves, chance. The file of each run in
+        `out`/runs says what made it as well.
     """
     with data_parallel.group():
         return _compare(plan, out, progress, workers if data_parallel.count() == 1 else 1, data_parallel.device(device))
@@ -86,6 +90,7 @@ def _compare(plan: Plan, out: Path, progress: Progress, workers: int, device: to
         return None
     progress("compared", len(settings), len(settings))
     result = json_ready({**summarise(plan, runs), "chance": data.chance()})
+    result = {"run": provenance(digest(result["plan"])), **result}
     with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result

@@ -30,6 +30,7 @@ from ctrlattn.nn.experiment.plan import Plan
 from ctrlattn.nn.experiment.resume import stored
 from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.progress import Progress, silent
+from ctrlattn.provenance import provenance
 from ctrlattn.results import json_ready
 
 
@@ -71,7 +72,7 @@ def compare_loops(plan: Plan, out: Path, progress: Progress = silent, *, workers
         _require_unchanged(out / "plan.json", mark)
     progress("compared", len(each), len(each))
     result = json_ready(_compared(plan, made, ends, forecasts))
-    result |= {"digests": {"plan": mark, "forecasts": sealed}}
+    result = {"run": provenance(mark), **result, "digests": {"plan": mark, "forecasts": sealed}}
     with atomic(out / "comparison.json") as path:
         path.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
     return result

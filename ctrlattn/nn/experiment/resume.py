@@ -18,9 +18,11 @@ from ctrlattn.nn.experiment.settings import RunSettings
 from ctrlattn.nn.experiment.training import train
 from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
+from ctrlattn.provenance import provenance
 from ctrlattn.results import json_ready
 
-_DIGEST = "sha256"  # of everything else in the file of a run
+_RECORD = "run"  # what made the file
+_DIGEST = "sha256"  # of everything else in the file of a run: the same work has the same
 
 
 def resumed(
@@ -77,7 +79,7 @@ def stored(
 
 def _written(file: Path, identity: dict[str, Any], work: dict[str, Any]) -> dict[str, Any]:
     run = json_ready({"settings": identity, **work})
-    run[_DIGEST] = digest(run)
+    run |= {_DIGEST: digest(run), _RECORD: provenance()}
     with atomic(file) as path:
         path.write_text(json.dumps(run, allow_nan=False), encoding="utf-8")
     return run
@@ -89,7 +91,7 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
         return {}
     try:
         run = read_json(file)
-        rest = {key: run[key] for key in run if key != _DIGEST} if isinstance(run, dict) else None
+        rest = {key: run[key] for key in run if key not in (_DIGEST, _RECORD)} if isinstance(run, dict) else None
         if rest is not None and run.get(_DIGEST) in (None, digest(rest)):  # earlier versions wrote no digest
             return run
     except InputError:

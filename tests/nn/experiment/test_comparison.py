@@ -17,11 +17,13 @@ torch = pytest.importorskip("torch")
 
 from ctrlattn import PID, config  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
+from ctrlattn.identity import digest  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
 from ctrlattn.nn.experiment.comparison import compare  # noqa: E402
 from ctrlattn.nn.experiment.data import load  # noqa: E402
 from ctrlattn.nn.experiment.plan import plan_of  # noqa: E402
 from ctrlattn.nn.experiment.training import train  # noqa: E402
+from ctrlattn.provenance import versions  # noqa: E402
 
 SMALL = {"epochs": 2, "depth": 2, "dim": 8, "heads": 2, "batch": 16}
 
@@ -40,7 +42,12 @@ def test_processes_find_what_one_process_finds(tmp_path):
     finally:
         torch.set_num_threads(threads)
     shared = compare(plan, tmp_path / "shared", lambda *step: seen.append(step), workers=2)
+    made = [one.pop("run") for one in (alone, shared)]
     assert shared == alone
+    assert [run["plan_sha256"] for run in made] == [digest(alone["plan"])] * 2
+    runs = [json.loads(file.read_text(encoding="utf-8"))["run"] for file in tmp_path.glob("*/runs/*.json")]
+    assert len(runs) == 4
+    assert {str(run["versions"]) for run in (*made, *runs)} == {str(versions())}
     assert {step[0] for step in seen} >= {"softmax, seed 0", "neutreno, seed 0", "compared"}
 
 

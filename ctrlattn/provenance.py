@@ -1,15 +1,38 @@
-"""Every results file says what made it: the commit, the time, the versions and the hash of the plan."""
+"""What made a result: the commit of the code, the time, the versions of what decides the numbers, the plan's hash."""
 
 import datetime
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("ctrlattn", "numpy", "scipy", "torch", "transformers")
 
 
-def commit(root=ROOT):
+def provenance(plan: str | None = None) -> dict[str, Any]:
+    """Commit, time, versions, and the plan's SHA-256 (None where no plan was written).
+
+    Parameters
+    ----------
+    plan : str, optional
+        SHA-256 of the plan, in hexadecimal.
+
+    Returns
+    -------
+    dict
+        commit ("unknown" for an installed package), time (UTC, ISO 8601), versions (by package) and plan_sha256.
+
+    Examples
+    --------
+    >>> sorted(provenance())
+    ['commit', 'plan_sha256', 'time', 'versions']
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"commit": commit(), "time": now, "versions": versions(), "plan_sha256": plan}
+
+
+def commit(root: Path = ROOT) -> str:
     """The commit that is checked out, read from git's own files; "unknown" outside a checkout."""
     try:
         head = (root / ".git" / "HEAD").read_text(encoding="utf-8").strip()
@@ -25,7 +48,7 @@ def commit(root=ROOT):
     return next((line.split()[0] for line in lines if line.endswith(f" {name}")), "unknown")
 
 
-def versions():
+def versions() -> dict[str, str]:
     """{package: version} of Python and of what is installed of the packages that decide the numbers."""
     named = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -34,9 +57,3 @@ def versions():
         except PackageNotFoundError:
             named[name] = "not installed"
     return named
-
-
-def provenance(plan=None):
-    """Commit, time, versions and the plan's SHA-256 (None where no plan was written)."""
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    return {"commit": commit(), "time": now, "versions": versions(), "plan_sha256": plan}
