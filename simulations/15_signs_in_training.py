@@ -54,6 +54,7 @@ from stage.trained_loops import words_of
 from stage.verdict import signed
 
 from ctrlattn.files import output_directory
+from ctrlattn.identity import digest
 
 SIGN = {"less": "< 0", "greater": "> 0", "two-sided": "is not 0"}
 
@@ -104,7 +105,8 @@ def main(out, seed=0, full=False):
 
     numbers = {"reads": measure_reads(of("signs_of_reads")), "attention": measure_attention(of("signs_of_attention"))}
     numbers |= {"verdict": verdict(numbers), "table": table(numbers)}
-    return save(out, "signs_in_training", numbers, draw(numbers))
+    plans = digest(*(numbers[kind]["plan"]["sha256"] for kind in ("reads", "attention")))
+    return save(out, "signs_in_training", numbers, draw(numbers), plan=plans)
 
 
 if __name__ == "__main__":

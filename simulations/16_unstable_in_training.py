@@ -81,7 +81,7 @@ def main(out, seed=0, full=False, finished=False):
     plan = plan if full else {**plan, **SMALL}
     numbers = measure(folder, {**plan, "seeds": [each + seed for each in plan["seeds"]]}, stored_only=finished)
     numbers |= {"verdict": verdict(numbers), "table": table(numbers)}
-    return save(out, "unstable_in_training", numbers, draw(numbers))
+    return save(out, "unstable_in_training", numbers, draw(numbers), plan=plan["sha256"])
 
 
 def options(parser):

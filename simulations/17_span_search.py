@@ -90,7 +90,7 @@ def main(out, seed=0, full=False, text=None, smollm2_at=None, gemma=None, in_ord
     if ordered is not None:
         result["beside"] = beside(run, result, ordered)
     numbers = {"plan": mark if full else None, **result, "table": table_of(result), "verdict": verdict(result)}
-    return save(out, path.stem, numbers, draw(result))
+    return save(out, path.stem, numbers, draw(result), plan=numbers["plan"])
 
 
 def options(parser):

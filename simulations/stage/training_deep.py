@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 
 from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.provenance import provenance
 from stage.page_file import read_json, write_json
 
 RESULTS = Path(__file__).parents[1] / "results" / "train_deep.json"
@@ -16,7 +17,8 @@ SCORES, AT_LEAST = ("clean", "token_similarity_final"), 0.75
 def keep(folders):
     """Add the comparisons that `ctrlattn train --out` wrote to the folders."""
     if folders:
-        write_json(RESULTS, merged(read_json(RESULTS), folders))
+        comparisons = merged(read_json(RESULTS)["comparisons"], folders)
+        write_json(RESULTS, {"run": provenance(), "comparisons": comparisons})
 
 
 def kept_of(folder):
@@ -115,7 +117,7 @@ def name_of(settings):
 
 def lines():
     """The section: clean accuracy of deep networks, by norm and scale of the initial output weights."""
-    comparisons = read_json(RESULTS)
+    comparisons = read_json(RESULTS)["comparisons"]
     arms = list(comparisons[0]["arms"])
     rows = [f"| depth | norm | output weights | rate | seeds | {' | '.join(arms)} |", "|---" * (5 + len(arms)) + "|"]
     for comparison in comparisons:

@@ -14,6 +14,7 @@ import numpy as np
 from ctrlattn.files import atomic
 from ctrlattn.nn.experiment.statistics import holm, paired, power, seeds_needed
 from ctrlattn.nn.experiment.table import interval, published
+from ctrlattn.provenance import provenance
 from stage.page_file import read_json, without_curves, write_json
 
 SIMULATIONS = Path(__file__).parents[1]
@@ -62,7 +63,7 @@ def chosen(losses):
 def keep_rates(folders):
     """Store the search, and write the table `rates` at the end of the plan, in the place of the one before."""
     losses = searched(folders)
-    write_json(RATES, losses)
+    write_json(RATES, {"run": provenance(), "losses": losses})
     plan = PLAN.read_text(encoding="utf-8").partition("\n[rates]\n")[0].rstrip()
     table = "\n".join(f'"{arm}" = {rate:g}' for arm, rate in chosen(losses).items())
     with atomic(PLAN) as path:
@@ -170,7 +171,7 @@ def head(*titles):
 
 def rates_lines():
     """The search of the rates: mean validation loss of each arm at each rate, and the rates that were chosen."""
-    losses = read_json(RATES)
+    losses = read_json(RATES)["losses"]
     rates = sorted({float(rate) for row in losses.values() for rate in row})
     rows = []
     for arm, row in losses.items():
