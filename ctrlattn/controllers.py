@@ -277,7 +277,7 @@ def as_controller(controller: Any) -> Any:
 def _require_memory(state: ControllerState, memories: int, e: Array) -> None:
     if len(state) != memories:
         raise InputError(f"this controller has {memories} memories, the state that it is given has {len(state)}")
-    if memories and tuple(state[0].shape) != tuple(e.shape):
+    if memories and state[0].shape != e.shape:
         raise InputError(f"the memories have the shape {tuple(state[0].shape)}, the error has {tuple(e.shape)}")
 
 

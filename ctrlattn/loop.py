@@ -170,7 +170,8 @@ class Loop(Value):
 
     def compare(self, x: Array, y: Array, u: Array | None = None) -> Array:
         """The comparator node and the norm behind it: normalize(skip x + feedback y + u), u = 0 if None."""
-        require_features(x, skip=self.skip, feedback=self.feedback)
+        if type(self.skip) is not float or type(self.feedback) is not float:  # the usual kind needs no look
+            require_features(x, skip=self.skip, feedback=self.feedback)
         new = combined(self.skip, x, self.feedback, y)
         new = new if u is None else new + u
         if self.normalizer is None or self.normalize_input:
@@ -187,7 +188,7 @@ class Loop(Value):
         return Terms(self.skip, self.feedback, self.normalizer, self.normalize_input, self.hold_first)
 
     def _parallel(self, x: Array, u: Array | None) -> tuple[Array, Array]:
-        y = _like_input("predictor", self.predictor(self.seen(x)), x)
+        y = _like_input("predictor", self.predictor(self.seen(x) if self.normalize_input else x), x)
         new = self.compare(x, y, u)
         if self.hold_first:
             new = namespace(x).concatenate([x[..., :1, :], new[..., 1:, :]], -2)
@@ -300,14 +301,14 @@ def _without_control(
     """The scan where nothing acts: no layer reads its error, so that those of one loop are made at the end."""
     tracking = loops[0].tracking if loops else None
     alike = all(loop.tracking is tracking for loop in loops)
-    errors = (lambda states: tracking.error(states, reference)) if tracking and alike else None
-    record_to = recording(x, len(loops), acts=False, errors=errors) if record == "all" else None
+    target = tracking.target(reference) if tracking and alike else None
+    record_to = recording(x, len(loops), acts=False, target=target) if record == "all" else None
     for k, loop in enumerate(loops):
         before = x
         x, y = loop.advance(x)
         x = x if disturbance is None else x + disturbance[k]
         if record_to is not None:
-            record_to.add(x, y, None if errors else loop.tracking.error(before, reference), None)
+            record_to.add(x, y, loop.tracking.error(before, reference) if target is None else None, None)
     return Trajectory(x, None, None, None) if record_to is None else Trajectory(*record_to.whole())
 
 
@@ -416,6 +417,6 @@ def _like_input(name: str, result: Array, x: Array) -> Array:
         namespace(x, result)
     except InputTypeError as error:
         raise InputTypeError(f"the {name} must return a signal like its input: {error}") from None
-    if tuple(result.shape) != tuple(x.shape):
+    if result.shape != x.shape:
         raise InputError(f"the {name} must keep the shape {tuple(x.shape)}, it returned {tuple(result.shape)}")
     return result

@@ -2,20 +2,28 @@
 
 Arrays of numpy are written where they stay, since a list of them would be copied into one array at the end, on memory
 that nobody has touched before. Those of torch are collected and stacked, so that a gradient finds its way back. Where
-nothing acts, the control is zero and no layer reads the error: both are made at the end, for all layers at once.
+nothing acts, the control is zero and no layer reads the error: both are made at the end.
+
+The system hands out a page of memory at its first touch, which costs more than the sums of a layer. The memory of small
+recordings is therefore used again, once nobody holds any of its signals. Who simulates in a loop pays for the pages once.
 """
 
-from collections.abc import Callable
+import math
+import mmap
+from collections import deque
 from typing import Any, Protocol
 
 import numpy as np
 
-from ctrlattn.arrays import Array, is_torch, namespace
+from ctrlattn.arrays import Array, is_plain_tensor, is_torch, namespace
 
-_LARGE = 2**22  # bytes
+_LARGE = 2**22  # bytes of one signal over depth
+_PAGES = 2**17  # bytes from which zeros are pages of their own
+# Memory that nobody holds: of two recordings, since `run = simulate(...)` in a loop holds the last one while the next
+# is made. Four signals below _LARGE bound each.
+_free: deque[Any] = deque(maxlen=2)
 
 FourSignals = tuple[Array, Array, Array, Array]
-Errors = Callable[[Array], Array]  # states (layers, ..., n, d) -> their errors
 
 
 class Recording(Protocol):
@@ -28,64 +36,102 @@ class Recording(Protocol):
         """State (layers + 1, ..., n, d), prediction, error and control (layers, ..., n, d)."""
 
 
-def recording(x: Array, layers: int, *, acts: bool, errors: Errors | None = None) -> Recording:
+def recording(x: Array, layers: int, *, acts: bool, target: Array | None = None) -> Recording:
     """A recording of so many layers from the state x on; `acts` says whether any of them has a control.
 
-    With `errors` the errors are made of all states at the end, and `add` is given none.
+    With a `target`, beta r of all layers, the errors target - x are made of all states at the end: `add` is given none.
 
     >>> record = recording(np.ones((2, 1)), 1, acts=False)
     >>> record.add(np.zeros((2, 1)), np.ones((2, 1)), np.zeros((2, 1)), None)
     >>> [signal.shape for signal in record.whole()]
     [(2, 2, 1), (1, 2, 1), (1, 2, 1), (1, 2, 1)]
     """
-    return Collected(x, acts, errors) if is_torch(x) else Written(x, layers, acts, errors)
+    return Collected(x, acts, target) if is_torch(x) else Written(x, layers, acts, target)
 
 
 class Written:
     """Signals of numpy, each written where it stays."""
 
-    def __init__(self, x: Any, layers: int, acts: bool, errors: Errors | None = None) -> None:
-        self.done, self.acts, self.errors = 0, acts, errors
-        self.state, self.prediction, *rest = _arrays([layers + 1, *[layers] * (1 + (not errors) + acts)], x)
+    def __init__(self, x: Any, layers: int, acts: bool, target: Any = None) -> None:
+        self.done, self.acts, self.target = 0, acts, target
+        self.state, self.prediction, self.error, *control = _arrays([layers + 1, *[layers] * (2 + acts)], x)
         self.state[0] = x
-        # Memory of zeros costs nothing before it is written.
-        self.control = rest.pop() if acts else np.zeros((layers, *x.shape), x.dtype)
-        self.error: Any = rest.pop() if not errors else None
+        self.control = control[0] if acts else _zeros((layers, *x.shape), x)
 
     def add(self, x: Any, y: Any, e: Any, u: Any | None) -> None:
         k = self.done
         self.state[k + 1], self.prediction[k] = x, y
-        if not self.errors:
+        if e is not None:
             self.error[k] = e
         if u is not None:
             self.control[k] = u
         elif self.acts:
             self.control[k] = 0
-        self.done += 1
+        self.done = k + 1
 
     def whole(self) -> FourSignals:
-        # One difference of all states, which is an array of its own: a copy of it to another place is work for nothing.
-        error = self.errors(self.state[:-1]) if self.errors else self.error
-        return self.state, self.prediction, error, self.control
+        if self.target is not None:
+            np.subtract(self.target, self.state[:-1], out=self.error)
+        return self.state, self.prediction, self.error, self.control
 
 
 def _arrays(lengths: list[int], x: Any) -> list[Any]:
     """Arrays of so many signals like x: parts of one array while it is small.
 
-    The system hands out a page of memory at its first touch, which costs more than the sums of a layer. From four
-    megabytes on numpy asks for large pages. Larger ones are apart, so that who keeps one does not keep all.
+    Larger ones are apart, so that who keeps one does not keep all; from four megabytes on numpy asks for large pages.
     """
     if x.nbytes * max(lengths) >= _LARGE:
         return [np.empty((length, *x.shape), x.dtype) for length in lengths]
-    whole = np.empty((sum(lengths), *x.shape), x.dtype)
+    whole = _array((sum(lengths), *x.shape), x)
     return np.split(whole, np.cumsum(lengths)[:-1])
+
+
+class _Lent:
+    """Memory lent to arrays: every one of them holds this object, so that its end says that nobody reads it."""
+
+    def __init__(self, memory: Any, shape: tuple[int, ...], dtype: Any) -> None:
+        self._memory = memory
+        place = memory.__array_interface__["data"]
+        self.__array_interface__ = {"shape": shape, "typestr": dtype.str, "data": place, "version": 3}
+
+    def __del__(self, free: deque[Any] = _free) -> None:
+        free.append(self._memory)
+
+
+def _array(shape: tuple[int, ...], x: Any) -> Any:
+    """An array like x, of any content, in memory that an earlier one has left where that fits."""
+    dtype = _dtype(x)
+    size = math.prod(shape) * dtype.itemsize
+    try:
+        memory = _free.pop()
+    except IndexError:
+        memory = None
+    if memory is None or not size <= memory.nbytes <= 4 * size:
+        memory = np.empty(size, np.uint8)
+    return _as(x, np.asarray(_Lent(memory, shape, dtype)))
+
+
+def _zeros(shape: tuple[int, ...], x: Any) -> Any:
+    """Zeros like x that cost nothing before they are read: new pages, where memory used before had to be cleared."""
+    dtype = _dtype(x)
+    size = math.prod(shape) * dtype.itemsize
+    return _as(x, np.zeros(shape, dtype) if size < _PAGES else np.ndarray(shape, dtype, mmap.mmap(-1, size)))
+
+
+def _dtype(x: Any) -> Any:
+    return np.dtype(str(x.dtype).removeprefix("torch.")) if is_torch(x) else x.dtype
+
+
+def _as(x: Any, array: Any) -> Any:
+    """The array as one of the library of x, in the same memory."""
+    return namespace(x).from_numpy(array) if is_torch(x) else array
 
 
 class Collected:
     """Signals of torch, stacked at the end."""
 
-    def __init__(self, x: Any, acts: bool, errors: Errors | None = None) -> None:
-        self.acts, self.errors = acts, errors
+    def __init__(self, x: Any, acts: bool, target: Any = None) -> None:
+        self.acts, self.target = acts, target
         self.states: list[Any] = [x]
         self.rest: tuple[list[Any], ...] = ([], [], [])
 
@@ -101,17 +147,30 @@ class Collected:
             return states, states[:0], states[:0], states[:0]
         zero = namespace(x).zeros_like(x)
         controls = [[zero if each is None else each for each in u]] if self.acts else []
-        signals = _stacked([self.states, y, *([] if self.errors else [e]), *controls], x)
-        error = self.errors(signals[0][:-1]) if self.errors else signals[2]
-        control = signals[-1] if self.acts else namespace(x).zeros_like(error)
-        return signals[0], signals[1], error, control
+        signals = [self.states, y, *([e] if self.target is None else []), *controls]
+        if self._are_numbers() and x.nbytes * len(self.states) < _LARGE:
+            try:
+                state, prediction, error, *control = self._written(signals)
+                return state, prediction, error, control[0] if self.acts else _zeros(error.shape, x)
+            except NotImplementedError:  # one gain of one error has a forward derivative: torch writes none in place
+                pass
+        state, prediction, *rest = [namespace(x).stack(signal) for signal in signals]
+        error = rest.pop(0) if self.target is None else self.target - state[:-1]
+        return state, prediction, error, rest[0] if self.acts else namespace(x).zeros_like(error)
 
+    def _are_numbers(self) -> bool:
+        """Whether no signal has a gradient or stands for a batch; what y and u have of it, the last state has too."""
+        errors = self.rest[1] if self.target is None else [self.target]
+        gains = any(signal.requires_grad for signal in errors)
+        return not gains and all(is_plain_tensor(signal) for signal in (self.states[-1], errors[-1]))
 
-def _stacked(signals: list[list[Any]], x: Any) -> list[Any]:
-    """Each list as one array: parts of one array, as in `_arrays`, while it is small and no gradient flows."""
-    xp = namespace(x)
-    if x.nbytes * len(signals[0]) >= _LARGE or any(each.requires_grad for signal in signals for each in signal):
-        return [xp.stack(signal) for signal in signals]
-    whole = xp.stack([each for signal in signals for each in signal])
-    ends = np.cumsum([len(signal) for signal in signals])
-    return [whole[end - len(signal) : end] for end, signal in zip(ends.tolist(), signals, strict=True)]
+    def _written(self, signals: list[list[Any]]) -> list[Any]:
+        """State, prediction, error and control, if any, as parts of one array."""
+        x, ends = self.states[0], np.cumsum([len(signal) for signal in signals]).tolist()
+        layers = ends[0] - 1
+        whole = _array((ends[-1] + (0 if self.target is None else layers), *x.shape), x)
+        namespace(x).stack([each for signal in signals for each in signal], out=whole[: ends[-1]])
+        parts = [whole[end - len(signal) : end] for end, signal in zip(ends, signals, strict=True)]
+        if self.target is not None:
+            parts.insert(2, namespace(x).sub(self.target, parts[0][:-1], out=whole[ends[-1] :]))
+        return parts

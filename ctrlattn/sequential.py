@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, arange, is_torch, is_vector, machine_epsilon, namespace, to_numpy
+from ctrlattn.arrays import Array, arange, is_plain_tensor, is_torch, is_vector, machine_epsilon, namespace, to_numpy
 from ctrlattn.normalizers import rms_norm, unit_norm
 from ctrlattn.predictors import CausalMean
 
@@ -174,23 +174,7 @@ def is_compilable(terms: Terms, x: Array, *others: Array | None) -> bool:
     arrays = [a for a in (x, *others) if a is not None]
     if not is_torch(x):
         return all(type(a) is np.ndarray and a.dtype in (np.float32, np.float64) for a in arrays)
-    return all(_is_plain_tensor(a) for a in arrays)
-
-
-def _is_plain_tensor(x: Any) -> bool:
-    import torch
-
-    if torch.compiler.is_compiling() or type(x) is not torch.Tensor or x.device.type != "cpu":
-        return False
-    if x.dtype not in (torch.float32, torch.float64) or (x.requires_grad and torch.is_grad_enabled()):
-        return False
-    if torch.autograd.forward_ad.unpack_dual(x).tangent is not None:
-        return False
-    try:
-        x.data_ptr()  # a tensor of vmap or jacrev has none
-    except RuntimeError:
-        return False
-    return True
+    return all(is_plain_tensor(a) for a in arrays)
 
 
 def scaling_of(terms: Terms, x: Array) -> "Scaling | None":

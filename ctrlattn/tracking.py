@@ -114,7 +114,11 @@ class Tracking(Value):
 
     def error(self, x: Array, reference: Array) -> Array:
         """e = beta r - x."""
-        return scaled(self.reference_gain, reference) - x
+        return self.target(reference) - x
+
+    def target(self, reference: Array) -> Array:
+        """beta r, where the error is 0."""
+        return scaled(self.reference_gain, reference)
 
 
 def require_one_memory(memories: Mapping[int, str]) -> None:
@@ -140,5 +144,5 @@ def require_one_memory(memories: Mapping[int, str]) -> None:
 
 
 def _require_shape(reference: Array, x: Array) -> None:
-    if tuple(reference.shape) != tuple(x.shape):
+    if reference.shape != x.shape:
         raise InputError(f"the reference must be shaped as x, {tuple(x.shape)}, got {tuple(reference.shape)}")
