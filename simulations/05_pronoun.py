@@ -1,9 +1,20 @@
 """x <- norm(x + g read(x, memory or context)): who is the pronoun? With either sign g.
 
-MASHA EATS PORRIDGE BECAUSE IT IS TASTY / SHE IS HUNGRY (it and she are one word in Russian), and the pronoun again as
-probe. Words are random unit vectors; the relation graph is all that is known. Two layers run, the probe is read at the
-third. A draw of the words is solved if in *both* sentences the right candidate has a higher logit (inner product with
-its vector) than the wrong one, and strictly solved if it has the highest of all words but the pronoun.
+Question: who is the pronoun, and which of the three reads must be negative to tell? MASHA EATS PORRIDGE BECAUSE IT IS
+TASTY / SHE IS HUNGRY (it and she are one word in Russian), and the pronoun again as probe. Words are random unit
+vectors; the relation graph is all that is known. Two layers run, the probe is read at the third. A draw of the words
+is solved if in *both* sentences the right candidate has a higher logit (inner product with its vector) than the wrong
+one, and strictly solved if it has the highest of all words but the pronoun.
+
+How it is judged.
+Plan: no plan was committed before the runs, and an earlier trial had shown which patterns of signs solve the task.
+Choice and judgement are apart all the same: grid, selection draws and order of merit stand in
+simulations/stage/pronoun.py, and every share is one of other draws.
+Control: the same search for every pattern of signs, eleven pairs that no search saw, other orders of the words, and
+the deciding relation left out, with which few draws are solved. Positive control: the search finds patterns other
+than the claimed one, such as (+, -, +).
+Power: the unit is a draw of the words. Of 400 draws an interval reaches at most ±.049, so that a share which is 0
+here is .010 at most; shares over unseen pairs by pattern are of 50 draws each and have no interval.
 
 What it shows. One configuration with feedback -1 solves the first pair and eleven unseen ones in 97 to 100 % of draws
 at d = 128; the best +1 of the same search solves the first in 83 %, the others in 0 to 62 %. Associations are

@@ -1,7 +1,17 @@
 """y_i = sum_j w_ij x_j,  w_ij ~ exp(-|x_i - x_j|^2 / 2 s^2 - |p_i - p_j|^2 / 2 s_p^2): attention is a bilateral filter.
 
-The claim that attention is a bilateral filter, on a photograph that scikit-image ships; pixels are tokens, h = sqrt(2)
-s in either kernel.
+Question: is attention a bilateral filter, as is claimed, and what do loops with that filter do to an image? The image
+is a photograph that scikit-image ships; pixels are tokens, h = sqrt(2) s in either kernel.
+
+How it is judged.
+Plan: the equality is an identity; no plan was fixed for noise and loops. The parameters of every filter are chosen on
+draws of noise that are not those of the test.
+Control: the textbook's formula, pixel after pixel, and scikit-image are second ways; with tokens of unequal length
+the equality has to fail. A Gaussian blur, chosen alike, stands beside each filter. Positive control: a brute-force
+filter that misreads its table as scikit-image is said to do gives scikit-image's numbers.
+Power: predictor and formula differ by 7e-16; where the identity does not hold, the difference is .36. The unit is a
+draw of noise: over 20 draws the gain over the blur is known to ±.060 dB. There are two images, and no interval over
+images.
 
 What it shows. The predictor `BilateralFilter` is the textbook filter, and scikit-image's `denoise_bilateral` with a box
 window, to the width of its bins. One-dimensional and causal it is softmax attention whose queries are its keys, if all
@@ -14,8 +24,9 @@ What it does not show. With a spatial Gaussian the two differ, not by attention'
 table of (win + 1)^2 distances with rows of win entries, so that the kernel's centre lies elsewhere; a brute-force
 filter that misreads likewise agrees with it. The spectrum is that of frozen weights: where the filter looks again in
 each layer, its Jacobian has eigenvalues well above 1 at edges, and a loop that is stable frozen need not settle. At
-strong noise a Gaussian blur denoises as well, and a box window is worse than a blur in most cases.
-Images are continued by reflection in each comparison (scikit-image's mode="symmetric"), so that every pixel counts.
+strong noise a Gaussian blur is within .1 dB, better on one image and worse on the other, and a box window is worse
+than a blur in most cases. Images are continued by reflection in each comparison (scikit-image's mode="symmetric"), so
+that every pixel counts.
 
     python simulations/06_bilateral.py [--full] --out DIR
 """

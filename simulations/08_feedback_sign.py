@@ -1,7 +1,20 @@
 """g = <F(x), x>/<x, x> of attention: is it a negative-feedback predictor in real networks? By layer and head.
 
-The claim is that each token subtracts what the others predict of it. In a trained network that can be measured: the
-gain g of what attention adds, along the state that it adds to, is below 0 where attention takes away from the state.
+Question: is attention a negative-feedback predictor in real networks, as is claimed: does each token subtract what
+the others predict of it? In a trained network that can be measured: the gain g of what attention adds, along the
+state that it adds to, is below 0 where attention takes away from the state.
+
+How it is judged. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
+(where causal networks rest attention they do not need), and the others, the only part that can be a prediction.
+Plan: no plan was fixed beforehand, the scene is exploratory.
+Control: three controls have the same architecture: weights as initialised, the trained weights of each layer's
+matrices permuted (their distribution kept), and the trained network on permuted tokens. Positive control: a small
+network whose attention is the claim itself; no layer of it passes, so that the three tests below cannot find a
+predictor.
+Power: they have none, and what is left is the sign. The unit is a window of text, of which there are 12; controls
+with random weights have one draw a window. Intervals are Student's at 95 %, simultaneous over all layers (or heads)
+of a network by Bonferroni. The gain of a layer is known to ±.016 in MiniLM, ±.053 in SmolLM2 and ±.35 in Gemma-3
+where it is known least.
 
 What it shows, --full: no layer passes, and that alone is not a no. A layer would have to pass three tests: its gain is
 negative, more so than in every control, and it predicts more of the state than they do. None of the 54 layers of three
@@ -12,20 +25,14 @@ MiniLM, 18 of 30 of SmolLM2 and 17 of 18 of Gemma-3; with weights as initialised
 negative: 6 and 11 by .01, the first by .18, nearly all of it from other tokens, and it predicts 17 % of the variance
 of the state. But the first does the same on permuted tokens: what it takes away does not depend on their order.
 
-A trace of the claim, in direction and not in sign: the part that comes from other tokens is smaller on text than on the
-same tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In layers 12
-to 20, where SmolLM2 has its attention sink, the first token's part is below 0, on permuted tokens too and with random
-weights in no layer. On news (gensim's lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has
--.22; the part from other tokens is smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3
-(larger in 4), and larger in 5 of MiniLM. The states were not centred. Scene 18 centres them, with a test that can find
-what it looks for: there the predictable part is added.
-
-How it is measured. A head's gain is split by the token that it comes from: the token itself (a leak), the first token
-(where causal networks rest attention they do not need), and the others, the only part that can be a prediction. Three
-controls have the same architecture: weights as initialised, the trained weights of each layer's matrices permuted
-(their distribution kept), and the trained network on permuted tokens. Unit of every interval is a window of text;
-controls with random weights have one draw a window. Intervals are Student's at 95 %, simultaneous over all layers (or
-heads) of a network by Bonferroni.
+A trace of the claim, in direction and not in sign: the part that comes from other tokens is smaller on text than on
+the same tokens permuted in 16 layers of SmolLM2 and 8 of Gemma-3 (larger in 5); in MiniLM it is larger, in 4. In
+layers 12 to 20, where SmolLM2 has its attention sink, the first token's part is below 0, on permuted tokens too and
+with random weights in no layer; it is so in ten other layers as well, so that the sink is not told to be the reason.
+On news (gensim's lee_background, --text) the same verdicts: no layer passes, SmolLM2's first has -.22; the part from
+other tokens is smaller on text than on permuted tokens in 19 layers of SmolLM2 and 10 of Gemma-3 (larger in 4), and
+larger in 5 of MiniLM. The states were not centred. Scene 18 centres them, with a test that can find what it looks
+for: there the predictable part is added.
 
 What it does not show. Correlation with the state is not a cause: the sign says what is added, not what it is for. Where
 W_O is learned, the sign of a sublayer is a gauge of the weights' own convention; only the product that is measured here

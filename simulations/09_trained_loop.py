@@ -1,13 +1,22 @@
 """ds_{k+1} = J_k ds_k, s = (x, memory of the controller): how a perturbation runs through a trained network.
 
-The theory of the value chain, v <- A v + u with one attention A and neither residual connection nor projections, says
+Question: does the theory of the value chain tell how a perturbation runs through a trained network, and which part
+makes it grow? The theory, v <- A v + u with one attention A and neither residual connection nor projections, says
 which modes a law damps. A trained network projects again in every layer, normalises, adds to a stream and has MLPs.
 Here ViTs trained on digits are linearised layer by layer, the controller's memory in the state. After block 0 the
 stream is pushed in a random direction (v_0 is not): the product of the Jacobians against what the network does, for
 pushes of 1e-6 to 1 times the stream, and against the value chain, with the attention of each layer and with that of
 layer 1 in all of them, which is what the modes of the theory are. Then a part of the network is held at its operating
-point - weights of attention, control, MLP - to see which one the growth comes from. Control conditions: the same
-networks before training, and Jacobians without the memory.
+point - weights of attention, control, MLP - to see which one the growth comes from.
+
+How it is judged.
+Plan: no plan was fixed beforehand, the scene is exploratory; the plan of the trained comparison, whose networks these
+are, asks other questions.
+Control: the same networks before training, Jacobians without the memory, and each part of the network held in turn.
+Positive control: the Jacobians are set beside the network itself, which they predict to 2.7e-06 (worst 95th
+percentile), so that a growth is not missed by the method.
+Power: the unit is a seed, of which there are 10; images and directions are averaged first. Where network and theory
+are compared least exactly, their ratio lies in [1.26, 3.06]: a factor of 1.6 either way would have been seen.
 
 What it shows, --full, on the ten seeds of the trained comparison. The Jacobians are right and need the memory; a push
 of a hundredth of the stream is still linear, a tenth is not. The value chain is not the network. With the printed law

@@ -1,11 +1,21 @@
 """z = TopK(E(x - b) + c), x̂ = zD + b: what sparse observers see of the state and of the error, in whose networks.
 
-Sparse autoencoders find the features behind a signal. Here they observe the signals of the loop: the state of a layer,
-its error as the automaton writes it (the state minus the mean of the tokens before), and mid, the state with what
-attention adds. Same examples, same budget, several seeds and layers: is one of them sparser, or are its features more
-easily named? Then features of two networks that read the same text are paired word by word, and the spaces of paired
-features compared, with random pairs as the control and two seeds of one network as the ceiling. Scene 11 leads such a
-feature to a set-point.
+Question: is the error a sparser signal than the state, are its features more easily named, and are the features of
+two networks alike? Sparse autoencoders find the features behind a signal. Here they observe the signals of the loop:
+the state of a layer, its error as the automaton writes it (the state minus the mean of the tokens before), and mid,
+the state with what attention adds. All have the same examples and the same budget, with several seeds and layers.
+Then features of two networks that read the same text are paired word by word, and the spaces of paired features
+compared, with random pairs as the control and two seeds of one network as the ceiling. Scene 11 leads such a feature
+to a set-point.
+
+How it is judged.
+Plan: no plan was fixed beforehand, the scene is exploratory.
+Control: the state, on the same examples with the same budget; random pairs of features for the likeness of networks,
+and two seeds of one network as its ceiling. Nothing is planted that is known to be sparser, so that there is no
+positive control for the first two questions.
+Power: the unit is a seed of the dictionary, of which there are 3, whose sign flips have no p below .25; no interval
+is one over texts. The explained share of the error less that of the state is known to ±.0033 or better, the share on
+one token to ±.023. Of 99 draws of random pairs none is as alike as the networks, p .01.
 
 What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. The error is not sparser: as
 many features explain .019 to .028 less of it than of the state, and its features fall no more on one token (layer 20:

@@ -1,12 +1,21 @@
 """u_l = r_{l+1} - a_l r_l - w_l + C(z)(r - c): a feature of a real network, led to a set-point over depth.
 
-A feature is a direction f of the stream, and its output is c = f·x. Layers are time steps. A push u f at a layer stays
-in the stream; a share a_l of it survives the next layer (measured, near 1), and each layer adds w_l itself. The
-set-point is two spreads above the mean output at the last layer. The open-loop laws are one push at the first layer and
-the same push at every layer. The closed-loop laws are P, PI and PID, with gains by `tune` for all measured a_l. The
-set-point is asked for at once, or along a path that rises from the mean by equal steps of each depth's spread, and so
-grows as the stream does. "Led" laws have feed-forward: pushes that are computed from a_l and w_l carry the mean along
-the path, and the loop corrects the deviation of each token. In "late" laws only the last six layers act.
+Question: can a feature of a real network be led to a set-point over depth, and what does that cost? A feature is a
+direction f of the stream, and its output is c = f·x. Layers are time steps. A push u f at a layer stays in the
+stream; a share a_l of it survives the next layer (measured, near 1), and each layer adds w_l itself. The set-point is
+two spreads above the mean output at the last layer. The open-loop laws are one push at the first layer and the same
+push at every layer. The closed-loop laws are P, PI and PID, with gains by `tune` for all measured a_l. The set-point
+is asked for at once, or along a path that rises from the mean by equal steps of each depth's spread, and so grows as
+the stream does. "Led" laws have feed-forward: pushes that are computed from a_l and w_l carry the mean along the
+path, and the loop corrects the deviation of each token. In "late" laws only the last six layers act.
+
+How it is judged.
+Plan: no plan was fixed beforehand, and a first trial with four windows had been seen.
+Control: pushes of the same feature in open loop, at the same layers, once, evenly or late. Positive control: the led
+push reaches the set-point without a loop, so that a mean that is led can be seen.
+Power: the unit of the loss is a window, of which there are 8; what a law costs above the even push is known to ±.015
+for PI led from layer 12, and to ±.155 where it is known least. The misses are means of two features and have no
+interval; those over twenty features stand in scene 19.
 
 What it shows, --full on SmolLM2-135M-Instruct, features of layer 12, plays of Shakespeare. A led loop reaches the set-
 point. The mean misses 1 to 3 % of the way, overshoots by 3 %, and stays within 5 % of its path at every depth. The cost

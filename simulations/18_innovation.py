@@ -1,26 +1,29 @@
 """x = p + v, F ~ g_p p + g_v v: does attention add what earlier tokens predict of the state, or take it away?
 
-If attention is a negative-feedback predictor, it takes away from a token what the tokens before it predict. The state
-that a layer reads (over its RMS) is predicted by ridge from the token before and from the mean of those before, fitted
-on other documents: p. The rest is the innovation v. Gains of the contribution along both are least squares in each
-document. A layer adds where the gain along p is above 0 and above that along v; it subtracts where it is below both.
+Question: does attention of a trained network add what earlier tokens predict of the state, or take it away? If it is
+a negative-feedback predictor, it takes away from a token what the tokens before it predict. The state that a layer
+reads (over its RMS) is predicted by ridge from the token before and from the mean of those before, fitted on other
+documents: p. The rest is the innovation v. Gains of the contribution along both are least squares in each document. A
+layer adds where the gain along p is above 0 and above that along v; it subtracts where it is below both.
 
-What it shows, --full. In SmolLM2 the predictable part is added in 24 of 30 layers and subtracted in layer 0 alone; five
-are undecided. In MiniLM it is added in all 6. The claim, that it is subtracted, is refuted in those layers. The test
-can find a net subtraction: an automaton with gain .1 that is planted in a layer is seen in 26 of 30 on centred states,
-one with gain .03 in 12, one with gain 0 in none. What a larger addition covers would be called an addition.
+How it is judged.
+Plan: simulations/configs/innovation.json was committed before any network was run; what of it was not done stands
+below. A layer is called where raw states, centred states and g_p itself agree.
+Control: permuted tokens, states and contributions without their mean, and the best linear map of the token alone.
+Positive control: automata, -s times the mean of earlier tokens, are laid over the contribution of an unrelated token.
+Power: on centred states of SmolLM2 one of gain .1 is seen in 26 layers of 30, one of .03 in 12, and one of 0 in none;
+what a larger addition covers would be called an addition. The unit is a document of 128 tokens (Lee background
+corpus), of which there are 64, in four folds. Intervals hold at 95 % for all layers together (max-t bootstrap over
+documents); g_p - g_v is known to ±.018 in the layer where it is known least.
+
+What it shows, --full. In SmolLM2 the predictable part is added in 24 of 30 layers and subtracted in layer 0 alone;
+five are undecided. In MiniLM it is added in all 6. The claim, that it is subtracted, is refuted in those layers.
 
 Two controls limit the reading. The best linear map of the token alone, in the place of the contribution, subtracts in
 layer 0 as much (what is left for other tokens is +.006 [-.002, .013]) and adds in the layers that add, about two thirds
 as much on centred states and nearly all of it on raw ones (medians). Beyond that map attention adds in 26 layers and
 subtracts in layer 1. On permuted tokens the predictable part is added too: on text it is less in 17 layers of 30 and
 more in 8. That it is added owes little to the order of the text.
-
-How it is measured. 64 documents of 128 tokens (Lee background corpus), four folds; the plan was fixed beforehand
-(simulations/configs/innovation.json). A layer is called where raw states, centred states and g_p itself agree, with
-intervals that hold at 95 % for all layers together (max-t bootstrap over documents). Control conditions: permuted
-tokens, states and contributions without their mean, the map of the token alone, and automata -s times the mean of
-earlier tokens, laid over the contribution of an unrelated token.
 
 What it does not show. A linear prediction from two vectors is not the best one: what a nonlinear predictor would find
 is part of v. "Added" is a sign along one direction and no purpose. On raw states the mean of all tokens is part of p,

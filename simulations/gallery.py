@@ -1,4 +1,4 @@
-"""Full runs of the scenes -> docs/gallery.md: what each claims, its picture, a table, and what it does not show.
+"""Full runs of the scenes -> docs/gallery.md: what each asks, how it is judged, what it shows, and what it does not.
 
     for scene in simulations/[0-9][0-9]_*.py; do python "$scene" --full --out out/full; done
     python simulations/gallery.py out/full            # keep the results, copy the pictures, rewrite the page
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from stage.page_file import marked, plain
 from stage.statistics import recomputed, stored_intervals
 
 HERE = Path(__file__).parent
@@ -25,9 +26,12 @@ RESULTS = HERE / "results" / "gallery"
 SHARED = {"drop": "../dropping.png"}  # pictures that another page shows too, relative to PICTURES
 HEAD = """# Gallery
 
-Every scene of `simulations/` at full size: its claim, its picture, a table, and what it does not show. The page is
-written by `simulations/gallery.py` from the results of `python simulations/NN_name.py --full --out DIR`. A table has at
-most twelve rows; everything that a scene printed is in the file named below it.
+Every scene of `simulations/` at full size: its question, its plan, its control and its power, what it shows, what it
+does not show, a picture and a table. *Plan* says what was fixed before the runs, and where. *Control* says what could
+have refuted a claim, and what shows that the test finds what it looks for. *Power* says how small an effect the
+intervals would have shown; "known to ±x" is half of a 95 % interval. The page is written by `simulations/gallery.py`
+from the results of `python simulations/NN_name.py --full --out DIR`. A table has at most twelve rows; everything that a
+scene printed is in the file named below it.
 """
 ROWS = 12
 # Which lines of a long verdict stand in the table; the first ones, unless said otherwise here.
@@ -73,7 +77,7 @@ def table(scene_name: str, numbers: dict) -> str:
         pattern = CHOSEN.get(scene_name, "")
         head, rows = ("what", "result"), [_row(line) for line in numbers["verdict"] if re.search(pattern, line)]
     lines = (head, ["---"] * len(head), *rows[:ROWS])
-    return "".join("| " + " | ".join(_shown(str(cell).replace("|", "\\|")) for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(plain(str(cell).replace("|", "\\|")) for cell in line) + " |\n" for line in lines)
 
 
 def _row(line: str) -> tuple[str, str]:
@@ -85,11 +89,6 @@ def _row(line: str) -> tuple[str, str]:
     return parts[1].strip() or line, parts[2]
 
 
-def _shown(text: str) -> str:
-    """Markdown takes `<` for the beginning of a tag."""
-    return text.replace("&", "&amp;").replace("<", "&lt;")
-
-
 def page() -> str:
     """The whole page, from the scenes' own words and their kept results."""
     return HEAD + "".join(_entry(scene) for scene in scenes())
@@ -97,7 +96,7 @@ def page() -> str:
 
 def _entry(scene: Scene) -> str:
     title = f"{scene.number} {scene.name.replace('_', ' ').capitalize()}"
-    words = "\n\n".join(_shown(paragraph) for paragraph in scene.paragraphs)
+    words = "\n\n".join(marked(plain(paragraph)) for paragraph in scene.paragraphs)
     picture = f"![{title}](images/{SHARED.get(scene.name, f'../gallery/{scene.name}.png').removeprefix('../')})"
     numbers = json.loads((RESULTS / f"{scene.name}.json").read_text(encoding="utf-8"))
     command = f"`python simulations/{scene.number}_{scene.name}.py {numbers.get('options', '--full')} --out DIR`"

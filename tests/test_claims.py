@@ -5,7 +5,6 @@ an interval is computed again from the values of that place, a number or a sente
 and of training are written from results by generators that have a check of their own.
 """
 
-import functools
 import json
 import math
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import scipy.stats
+from stored_figures import results, rounds, stored
 
 ROOT = Path(__file__).parent.parent
 DOCS, RESULTS = ROOT / "docs", ROOT / "simulations" / "results"
@@ -50,29 +50,6 @@ def page_of(row):
 
 def figures_of(row):
     return FIGURE.findall(re.sub(r"\d+e-\d+", "", f"{row[2]} {row[3]}"))
-
-
-def rounds(text, value):
-    """Whether the value is printed like this with as many digits."""
-    text = text.replace("−", "-")
-    return abs(float(text) - value) <= 0.5000001 * 10.0 ** -len(text.partition(".")[2])
-
-
-@functools.cache
-def results(name):
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
-
-
-def stored(place):
-    """What stands at `file#/key/key[index]`; keys may hold slashes."""
-    name, _, path = place.partition("#/")
-    path, _, index = path.partition("[")
-    value = results(name)
-    while path:
-        keys = [str(key) for key in (value if isinstance(value, dict) else range(len(value)))]
-        key = max((key for key in keys if path == key or path.startswith(f"{key}/")), key=len)
-        value, path = value[key if isinstance(value, dict) else int(key)], path[len(key) + 1 :]
-    return value, int(index.rstrip("]")) if index else None
 
 
 def mean_and_ends(place, statistics):

@@ -1,6 +1,7 @@
-"""stored results -> a page in docs/: reading and writing JSON, and writing or checking the page itself."""
+"""stored results -> a page in docs/: reading and writing JSON, the words of the page, writing or checking it."""
 
 import json
+import re
 from pathlib import Path
 
 from ctrlattn.files import atomic
@@ -29,3 +30,23 @@ def write_or_check(path, text, check):
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")
     return True
+
+
+def plain(text):
+    """Markdown takes `<` for the beginning of a tag."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def marked(paragraph):
+    """What a reader looks for is seen at once: its words are bold, and plan, control and power are a list.
+
+    >>> marked("Question: is it so?")
+    '**Question:** is it so?'
+    >>> print(marked("How it is judged.\\nPlan: none.\\nControl: none."))
+    **How it is judged.**
+    <BLANKLINE>
+    - **Plan:** none.
+    - **Control:** none.
+    """
+    paragraph = re.sub(r"^(Question:|How it is judged\.|What it shows|What it does not show)", r"**\1**", paragraph)
+    return re.sub(r"\n(Plan|Control|Power):", r"\n- **\1:**", paragraph).replace("\n- **Plan", "\n\n- **Plan")
