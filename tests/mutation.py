@@ -54,17 +54,17 @@ GRIDS = ("linspace", "geomspace", "logspace")
 # (file, line of code, change): why no input tells the mutant from the original.
 KREISS = "stability/nonnormal/kreiss.py"
 EQUIVALENT = {
-    (KREISS, "return min(_LOWEST, here / 2), max(high, 2 * here)", "2  ->  3"):
+    (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "here / 2  ->  here * 2"):
         "k * border <= here, since the resolvent falls with the distance from the border: this end is proved anyway.",
-    (KREISS, "margin = 0.1 * (right.t - left.t)", "0.1  ->  0.2"):
-        "Branch and bound may split an interval at any point inside it.",
-    (KREISS, "return square / reach if continuous else max((square - 1) / (reach - 1) - 1, reach)",
-     "(square - 1) / (reach - 1) - 1  ->  (square - 1) / (reach - 1) + 1"):
-        "Farther from the border the norm of A proves K > 1 as well.",
+    (KREISS, "return _search(a / scale, spectrum / scale, reach, bool(np.any(on)), continuous)",
+     "spectrum / scale  ->  spectrum * scale"): "They start a search along each line that finds every crossing.",
+    (KREISS, "best = max(best, *ends, key=lambda item: item.log_k)",
+     "max(best, *ends, key=lambda item: item.log_k)  ->  min(best, *ends, key=lambda item: item.log_k)"):
+        "A lower best value ends the search later: the bounds have to meet all the same.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/balancing.py", "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0",

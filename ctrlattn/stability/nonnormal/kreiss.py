@@ -4,6 +4,7 @@ In continuous time K = sup over Re z > 0 of Re z ||(zI - A)^-1||, and K <= sup_t
 """
 
 import heapq
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -13,13 +14,15 @@ import scipy.linalg
 from ctrlattn.linear.state_matrix import EPS, require_size, state_matrix
 from ctrlattn.linear.triangular import is_triangular, poles
 from ctrlattn.stability.nonnormal.numerical_range import numerical_abscissa, numerical_radius
-from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions
+from ctrlattn.stability.nonnormal.pseudospectral_bounds import outer_positions, upper_schur
 from ctrlattn.stability.nonnormal.resolvent_levels import least_sigma
 
 LARGEST = 1000
-# (evaluations, relative gap between the bounds that ends the search); a supremum that is flat near the border of
+_RTOL = 1e-8
+# Relative gap between the bounds that ends the search after each evaluation; a supremum that is flat near the border of
 # stability takes many evaluations.
-_RTOL, _SCHEDULE = 1e-8, ((80, 1e-8), (160, 1e-6), (320, 1e-4), (640, 1e-3))
+_GAPS = 80 * [_RTOL] + 80 * [1e-6] + 160 * [1e-4] + 320 * [1e-3]
+_STARTS = (1.0, 0.1, 0.01)  # first evaluations, of the distance at which the norm of A alone proves K > 1
 _ON_BORDER = 1e-10  # eigenvalues this near to the border count as on it; those of a triangular matrix are exact
 _LOWEST = 1e-7  # least distance from the border at which the resolvent is evaluated where eigenvalues lie on it
 
@@ -47,11 +50,12 @@ def kreiss_constant(A: Any, *, continuous: bool | None = None) -> float:
     Returns
     -------
     float
-        K >= 1, with bounds that agree to a relative 1e-8, or to 1e-4 where more than 80 evaluations are needed (with
-        eigenvalues on or close to the border). It is exactly 1 if and only if the numerical radius is at most 1
-        (numerical abscissa at most 0). It is inf where powers grow without bound: with an eigenvalue outside, or a
-        defective one on the border. Eigenvalues are computed in double precision, and those within 1e-10 of the
-        border count as on it unless A is triangular. A dense matrix that rounding makes unstable therefore has inf.
+        K >= 1, with bounds that agree to a relative 1e-8. They agree to 1e-6, 1e-4 and 1e-3 where more than 80, 160 and
+        320 evaluations are needed (with eigenvalues on or close to the border). It is exactly 1 if and only if the
+        numerical radius is at most 1 (numerical abscissa at most 0). It is inf where powers grow without bound: with an
+        eigenvalue outside, or a defective one on the border. Eigenvalues are computed in double precision, and those
+        within 1e-10 of the border count as on it unless A is triangular. A dense matrix that rounding makes unstable
+        therefore has inf.
 
     Raises
     ------
@@ -106,24 +110,23 @@ def _search(a: np.ndarray, spectrum: np.ndarray, reach: float, on_border: bool, 
             )
         return _Node(t, -math.log(sigma), position, math.log(_distance(t, continuous)) - math.log(sigma))
 
-    # At this distance from the border the norm of A alone proves K > 1.
     far = _beyond_one(a, reach, continuous)
-    best = max((node(_place(far * f, continuous)) for f in (1.0, 0.1, 0.01)), key=lambda item: item.log_k)
+    best = max((node(_place(far * share, continuous)) for share in _STARTS), key=lambda item: item.log_k)
     low, high = _range(a, best, reach, starts, on_border, continuous)
     ends = node(_place(low, continuous)), node(_place(high, continuous))
     best = max(best, *ends, key=lambda item: item.log_k)
-    heap = [(-_bound(*ends, continuous)[0], 0, *ends)]
-    for count in range(1, _SCHEDULE[-1][0] + 1):
+    ties = itertools.count()  # nodes are not compared
+    heap = [(-_bound(*ends, continuous)[0], next(ties), *ends)]
+    for gap in _GAPS:
         upper, _, left, right = heapq.heappop(heap)
-        if -upper <= best.log_k + next(rtol for rounds, rtol in _SCHEDULE if count <= rounds):
+        if -upper <= best.log_k + gap:
             return max(1.0, math.exp(best.log_k))
-        split = _bound(left, right, continuous)[1]
-        margin = 0.1 * (right.t - left.t)
-        new = node(min(max(split, left.t + margin), right.t - margin), left.position, right.position)
+        # The chord exceeds the values at both ends here, so that this place is inside.
+        new = node(_bound(left, right, continuous)[1], left.position, right.position)
         best = max(best, new, key=lambda item: item.log_k)
         for pair in ((left, new), (new, right)):
-            heapq.heappush(heap, (-_bound(*pair, continuous)[0], 2 * count + (pair[0] is new), *pair))
-    raise ArithmeticError(f"kreiss_constant has not closed its bounds within {_SCHEDULE[-1][0]} evaluations")
+            heapq.heappush(heap, (-_bound(*pair, continuous)[0], next(ties), *pair))
+    raise ArithmeticError(f"kreiss_constant has not closed its bounds within {len(_GAPS)} evaluations")
 
 
 def _distance(t: float, continuous: bool) -> float:
@@ -151,7 +154,7 @@ def _range(
     over = max(k - 1, _RTOL)
     high = k * reach / over if continuous else (k * reach - 1) / over - 1
     if on_border:
-        return min(_LOWEST, here / 2), max(high, 2 * here)
+        return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius
     border = least_sigma(a, 0.0 if continuous else 1.0, continuous, starts)[0]  # M falls with distance from the border
     return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)
 
@@ -169,23 +172,16 @@ def _bound(left: _Node, right: _Node, continuous: bool) -> tuple[float, float]:
 
 def _defective(a: np.ndarray, on: np.ndarray, scale: float) -> bool:
     """Whether some eigenvalue on the border has a Jordan block: its block of the Schur form is not diagonal."""
-    exact = is_triangular(a)
-    near = (8 * EPS if exact else 1e-7) * scale
+    near = (8 * EPS if is_triangular(a) else 1e-7) * scale
     groups = [on[np.abs(on - value) <= near] for value in on]
     if max(len(group) for group in groups) == 1:
         return False
-    if exact:
-        t = (a if not np.any(np.tril(a, -1)) else a.T).astype(complex)
-        q = np.eye(len(a), dtype=complex)
-    else:
-        t, q = scipy.linalg.schur(a, output="complex")
+    t = upper_schur(a).astype(complex)
     tolerance = 100 * len(a) * EPS * np.linalg.norm(a)
     for group in groups:
         select = np.abs(np.diagonal(t) - group.mean()) <= 2 * near
-        if np.count_nonzero(select) < 2:
-            continue
-        moved = scipy.linalg.lapack.ztrsen(select, t, q)[0]
+        moved = scipy.linalg.lapack.ztrsen(select, t, np.eye(len(t), dtype=complex), job="N")[0]
         size = np.count_nonzero(select)
-        if np.max(np.abs(np.triu(moved[:size, :size], 1))) > tolerance:
+        if np.max(np.abs(np.triu(moved[:size, :size], 1)), initial=0.0) > tolerance:
             return True
     return False

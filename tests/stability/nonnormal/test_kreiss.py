@@ -270,13 +270,86 @@ def test_beyond_the_norm_alone_the_constant_exceeds_one(c):
     assert kreiss._beyond_one(a, reach, True) > np.linalg.norm(a, 2) ** 2 / (2 * reach)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("c", [2.2, 10.0, 100.0])
 @pytest.mark.parametrize("k", [1.05, 2.0, 20.0])
-def test_no_place_beyond_the_range_has_a_larger_value(c, k):
-    """||R(x)|| <= 1/(x - w) with w the numerical abscissa: x ||R(x)|| <= k where x >= k w/(k - 1)."""
-    a = np.array([[-1.0, c], [0.0, -1.0]])
-    reach, here = c / 2 - 1, 1e-6
-    best = kreiss._Node(here, 0.0, 0.0, math.log(k))
-    high = kreiss._range(a, best, reach, [0.0], False, True)[1]
-    assert_allclose(high, k * reach / (k - 1), rtol=1e-12)
-    assert high / least_sigma(a, high, True, [0.0])[0] <= k * (1 + 1e-12)
+def test_no_place_outside_the_range_has_a_larger_value(c, k, continuous):
+    """||R(x)|| <= 1/(x - w), w the numerical abscissa: x ||R(x)|| <= k if x >= k w/(k - 1). The same with r, w - 1.
+
+    ||R|| is at most what it is on the border, 1/sigma: x ||R(x)|| <= k if x <= k sigma.
+    """
+    a = np.array([[-1.0, c], [0.0, -1.0]])  # and, with I added, a matrix of zeros but for c
+    sigma = np.linalg.svd(a, compute_uv=False)[-1]
+    beyond, border = c / 2 - 1, 0.0 if continuous else 1.0
+    matrix, reach = (a, beyond) if continuous else (a + np.eye(2), 1 + beyond)
+
+    def value(distance):
+        return distance / least_sigma(matrix, border + distance, continuous, [0.0])[0]
+
+    def ends(here):
+        best = kreiss._Node(kreiss._place(here, continuous), 0.0, 0.0, math.log(k))
+        return kreiss._range(matrix, best, reach, [0.0], False, continuous)
+
+    assert_allclose(ends(1e-6)[1], k * beyond / (k - 1), rtol=1e-9)
+    assert_allclose(ends(1e6)[0], k * sigma, rtol=1e-9)
+    assert value(k * beyond / (k - 1)) <= k * (1 + 1e-12)
+    assert value(k * sigma) <= k * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("c", [2.2, 3.0, 10.0, 1e4])
+def test_twice_the_place_that_the_norm_asks_for_is_beyond_it(c, continuous):
+    """|z|^2 - 2 |z| w + ||A||^2 is the square of the distance from the border at one place."""
+    a = np.array([[-1.0, c], [0.0, -1.0]]) if continuous else np.array([[0.0, c], [0.0, 0.0]])
+    w = c / 2 - 1 if continuous else c / 2
+    square = np.linalg.norm(a, 2) ** 2
+    border = 0.0 if continuous else 1.0
+    line = np.array([1.0, -2 * w, square]) - np.array([1.0, -2 * border, border])  # 0 x^2 + ... by x
+    place = 2 * -line[2] / line[1] - border
+    assert_allclose(kreiss._beyond_one(a, w, continuous), max(place, w) if border else place, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_an_oscillator_in_any_unit_and_basis(scale):
+    """The energy of x' = v, v' = -w^2 x: K = (w + 1/w)/2. Frequencies that rounding cannot part count as a block."""
+    for turned, w in ((lambda a: a, 0.3), (rotated, 0.01)):
+        a = scale * turned(np.array([[0.0, 1.0], [-(w**2), 0.0]]))
+        assert_allclose(kreiss_constant(a, continuous=True), (w + 1 / w) / 2, rtol=2e-3)
+    assert kreiss_constant(scale * np.array([[0.0, 1.0], [-1e-16, 0.0]]), continuous=True) == math.inf
+    assert kreiss_constant(scale * rotated(np.diag([1e-3, -1.0])), continuous=True) == math.inf
+    assert kreiss_constant(scale * np.array([[1e-3]]), continuous=True) == math.inf
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_a_block_of_two_beside_a_simple_eigenvalue_is_found(order, continuous):
+    on = np.array([1j, 1j, -2j]) if continuous else np.array([1.0, 1.0, -1.0])
+    a = np.diag(on).astype(complex)
+    a[0, 1] = 1e-3
+    a = a[np.ix_(order, order)]
+    for matrix in (a, rotated(a, dtype=complex)):
+        assert kreiss_constant(matrix, continuous=continuous) == math.inf
+    assert kreiss_constant(np.diag(on), continuous=continuous) == 1.0
+
+
+def test_few_evaluations_are_enough(monkeypatch):
+    """What only widens the range or chooses poorer places costs evaluations of the resolvent."""
+    places = []
+
+    def counted(a, level, continuous, starts):
+        places.append(level)
+        return least_sigma(a, level, continuous, starts)
+
+    monkeypatch.setattr(kreiss, "least_sigma", counted)
+    for a, c in ((0.3, 1.5), (0.9, 1.0), (0.9, 50.0), (0.999, 0.1)):
+        for matrix, continuous in ((np.array([[a, c], [0.0, a]]), False), (np.array([[a - 1, c], [0.0, a - 1]]), True)):
+            assert_allclose(kreiss_constant(matrix, continuous=continuous), closed_form(a, c), rtol=1e-8)
+    assert len(places) <= 290
+
+
+@pytest.mark.parametrize(("continuous", "slope"), [(True, 0.0), (False, 0.0), (False, -0.5), (False, -0.99)])
+def test_a_flat_chord_is_highest_at_its_far_end(continuous, slope):
+    """d log(r - 1)/d log r = r/(r - 1) > 1 and d log x/dx > 0: what falls more slowly rises up to the far end."""
+    left, right = kreiss._Node(0.2, 0.7, 0.0, 0.0), kreiss._Node(0.6, 0.7 + 0.4 * slope, 0.0, 0.0)
+    distance = 0.6 if continuous else math.expm1(0.6)
+    assert_allclose(kreiss._bound(left, right, continuous), (math.log(distance) + right.log_m, 0.6), rtol=1e-12)
