@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from ctrlattn.errors import InputError
 from ctrlattn.identity import FilesDigest, digest, of_files, of_network, work_folder
@@ -67,6 +68,7 @@ def test_files_are_known_by_their_contents(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     a.write_bytes(b"x" * 100), b.write_bytes(b"y" * 100)
     both = of_files([a, b])
+    assert both == blake3(b"file 100 " + b"x" * 100 + b"file 100 " + b"y" * 100).hexdigest()
     assert both != of_files([b, a])
     b.write_bytes(b"y" * 99 + b"z")
     assert of_files([a, b]) != both

@@ -137,7 +137,7 @@ def _facts(source: SignalSource, signal: str) -> dict[str, Any]:
         "signal": signal,
         "weights": of_network(source.checkpoint.model),
         "text": source.path.name,
-        "text_sha256": of_files([source.path]),
+        "text_digest": of_files([source.path]),
         "context": source.context,
         "block": source.count * source.each,
     }
