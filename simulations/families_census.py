@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlattn.files import atomic
+from ctrlattn.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "families.json"
 LIMIT = 600  # seconds for one type, on a machine that may have other work
@@ -125,7 +126,6 @@ def measured_rows(cases: list[tuple[str, str, str]], run: dict[str, Any], part: 
 def main(arguments: list[str]) -> None:
     import torch
     from stage import tiny_networks
-    from stage.provenance import provenance
 
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     run = provenance()  # at the start: a commit that is made while it runs is not what was measured

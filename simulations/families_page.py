@@ -30,7 +30,7 @@ def counts(types: list[dict[str, object]]) -> str:
 
 def page(results: dict[str, object]) -> str:
     """The whole page."""
-    types, versions = results["types"], results["versions"]
+    types, versions = results["types"], results["run"]["versions"]
     alone = [entry for entry in types if entry["task"] != "composite"]
     composite = [entry for entry in types if entry["task"] == "composite"]
     lines = [
