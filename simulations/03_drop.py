@@ -2,11 +2,12 @@
 
 Question: what does it cost to take a sublayer out of a real network, and how much of that does a static gain win
 back? The text is split by document before anything is fitted: calibration (gains), selection (choice of the layers),
-test (losses that are reported, looked at once a configuration). Plays are text of another kind: nothing is fitted to
-them. Compared are attention, MLP and block drops by cosine importance (the published method; by its mean over tokens
-and by its maximum), attention drops with gains in the same layers, with gains in the layers that `choose` takes from
-one pass, and with gains that keep a fading memory of the values. Increases of the loss are paired, window by window,
-with the whole network. A passage said twice, at two distances, shows what is left of copying from the context.
+test (losses that are reported, looked at once a configuration). Plays are text of another kind; gains are fitted to
+them in one row alone, which says so. Compared are attention, MLP and block drops by cosine importance (the published
+method; by its mean over tokens and by its maximum), attention drops with gains in the same layers, with gains in the
+layers that `choose` takes from one pass, and with gains that keep a fading memory of the values. Increases of the
+loss are paired, window by window, with the whole network. A passage said twice, at two distances, shows what is left
+of copying from the context.
 
 How it is judged.
 Plan: none was committed for gains and curves; layers are chosen on selection text, and every configuration is tested

@@ -13,6 +13,7 @@ from pathlib import Path
 from textwrap import fill
 
 from stage import drop_tables as tables
+from stage import questions
 from stage.drop_documents import sentences
 from stage.page_file import read_json, write_or_check
 
@@ -86,7 +87,7 @@ cost +0.643, +0.636 and +0.635 on ten windows of plays that are not in the table
 of the selection news. A memory helps in part. The penalty 1 of gains with memory, and the use of salience, were decided
 on those twenty windows. On them, in the eight layers chosen for static gains, penalties of .1, 1 and 10 cost +0.046,
 +0.058 and +0.079 on news and +0.304, +0.297 and +0.287 on plays; plain averages without salience cost +0.051 and +0.378
-(penalty .1). Nothing was fitted to plays except the row that says so.
+(penalty .1). No gain was fitted to plays except in the row that says so.
 
 Copying from far back is the known weak spot of dropped attention. It is measured above on short texts only, and the
 loss on ordinary text, by which layers are chosen, does not see it.
@@ -112,14 +113,16 @@ def page(numbers):
         f"{settings['plays']} of plays for the numbers below. The documents were split beforehand; "
         f"simulations/results/drop.json lists the parts. {sentences(numbers['documents'])}"
     )
+    control = read_json(CONTROL)
     parts = [
+        *questions.of_dropping(numbers, control),
         "## Increase of the loss in nats per token, ± half of a 95 % interval over documents", "", fill(where, 120), "",
         f"![curves]({PICTURE.relative_to(PAGE.parent).as_posix()})", "", *tables.outcome(numbers), "",
         *tables.curve_lines(numbers["curves"]), "",
         f"The eight chosen layers are {static} for static gains, and {memory} for gains with memory.", "",
         "## Attention, MLP, blocks: by the mean and by the maximum", "", *tables.ordering_lines(numbers),
         "## A repeated passage", "", tables.COPY_NOTE, *tables.copy_lines(numbers["copies"]), "",
-        "## Eight layers at random", "", *tables.random_lines(read_json(CONTROL)), "",
+        "## Eight layers at random", "", *tables.random_lines(control), "",
         "## Ablations", "", *tables.ablation_lines(numbers), "", "## Speed", "",
         *tables.speed_lines(numbers["speed"]),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from stage import (
+    questions,
     training_control,
     training_deep,
     training_other,
@@ -71,15 +72,16 @@ Other comparisons are possible:
 
 A run counts as diverged if its loss is not finite (it stops there, with the last good weights), or if it ends above 1.5
 times the loss of a constant prediction. It counts as not learning if it ends above 0.9 times that loss.
+"""
+LIMITS = """## What this does not show
 
-This comparison has limits. There is one data set of 1,797 images of 8 x 8 pixels and one size of network (depth 8,
-width 48, MLP 96). All arms have 20 epochs and one learning rate, which was chosen on softmax at seed 0 with its test
-scores in sight. What is left of a difference when each arm has a rate of its own stands below, under [a rate for
+The comparison at the top has one data set of 1,797 images of 8 x 8 pixels and one size of network (depth 8, width 48,
+MLP 96). All its arms have 20 epochs and one learning rate, which was chosen on softmax at seed 0 with its test scores
+in sight. What is left of a difference when each arm has a rate of its own stands above, under [a rate for
 each](#p-pi-pd-and-pid-with-a-rate-for-each). The intervals are over seeds, on the same 360 test images, and say nothing
-about other images or about ImageNet. What is not shown here may hold there: beside each such claim stands the power for
-its published effect.
-Sign flips of three seeds have no p below 1/8, of five none below 1/32: no test of four with Holm's correction can hold
-by them, so that the tests are Student's and the sign flips stand beside them.
+about other images or about ImageNet. What is not shown here may hold there: where an effect is published, the power for
+it stands beside the claim. Sign flips of three seeds have no p below 1/8, of five none below 1/32: no test of four with
+Holm's correction can hold by them, so that the tests are Student's and the sign flips stand beside them.
 """
 
 
@@ -88,6 +90,7 @@ def page(result):
     picture = f"![losses, similarity over depth, differences]({PICTURE.relative_to(PAGE.parent).as_posix()})"
     parts = [
         HEAD,
+        *questions.of_training(result),
         "## The tests, fixed before the runs", "", *training_outcome.plan_lines(result["plan"]), "",
         "## Outcome", "", *training_outcome.verdict(result), "", picture, "",
         "## Numbers", "", *lines(result), "",
@@ -96,9 +99,10 @@ def page(result):
         *training_other.other_lines(), "",
         *training_control.lines(), "",
         *training_deep.lines(), "",
-        training_scale.scale_lines(),
+        training_scale.scale_lines(), "",
+        LIMITS,
     ]  # fmt: skip
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def main(folder=None, check=False, deep=(), also=(), control=None, rates=(), pid=None):

@@ -7,9 +7,17 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from stored_figures import follows
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "simulations" / "gallery.py"
+TOLD = ("Question:", "How it is judged.", "\nPlan:", "\nControl:", "\nPower:", "What it shows", "What it does not show")
+"""What a scene says of itself, in this order."""
+PAGES = {"dropping": "## Increase of the loss", "training": "## Outcome", "looped_findings": "## Is there a loop"}
+"""Pages of results beside the gallery, and where their results begin."""
+SOURCES = json.loads((Path(__file__).parent / "power_sources.json").read_text(encoding="utf-8"))
+"""Where the figures come from that scenes and the page on loops print with plan, control and power."""
+DECIMAL = re.compile(r"(?<![\w.])(?:\d*\.\d+(?:e-?\d+)?|\d+e-\d+)")
 
 
 @pytest.fixture
@@ -35,6 +43,93 @@ def test_every_scene_has_its_picture_its_table_and_its_limits(gallery):
         assert "hat it does not show" in entry, scene.name
         (file,) = re.findall(r"\]\(\.\./(simulations/results/gallery/\w+\.json)\)", entry)
         assert json.loads((ROOT / file).read_text(encoding="utf-8"))["generated"] == gallery.MARK
+
+
+def absent(words, text):
+    """The words that a text does not have in this order, each once as the beginning of what it says."""
+    lacking, place = [], 0
+    for word in words:
+        found = text.find(word, place)
+        if found < 0:
+            lacking.append(word.strip())
+        place = max(place, found)
+    return lacking
+
+
+def judged(scene):
+    (paragraph,) = (p for p in scene.paragraphs if p.startswith("How it is judged."))
+    return paragraph
+
+
+def question_of(text, end):
+    """The words between "Question:" and the first question mark, before `end`."""
+    return re.search(r"Question:\**\s+(.*?)\?", text[: text.index(end)], flags=re.DOTALL)[1]
+
+
+def test_every_scene_tells_question_plan_control_power_result_and_limits(gallery):
+    for scene in gallery.scenes():
+        text = "\n\n" + "\n\n".join(scene.paragraphs)
+        assert absent([word if word[0] == "\n" else f"\n\n{word}" for word in TOLD], text) == [], scene.name
+        assert len(question_of(text, "How it is judged").split()) > 5, scene.name
+        for kind in ("Plan", "Control", "Power"):
+            words = re.search(rf"\n{kind}: (.*?)(?=\n(?:Control|Power):|$)", judged(scene), flags=re.DOTALL)[1]
+            assert len(words.split()) > 8, (scene.name, kind)
+        assert re.search(r"[Pp]ositive\s+control|planted", judged(scene)), scene.name
+        assert re.search(r"the\s+unit\b", judged(scene).lower()) or scene.name == "operator", (
+            scene.name
+        )  # no unit: identities
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_other_pages_of_results_tell_the_same(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    told = (
+        "\n**Question:**",
+        "\n- **Plan:**",
+        "\n- **Control:**",
+        "\n- **Power:**",
+        PAGES[page],
+        "\n## What this does not show",
+    )
+    assert absent(told, text) == []
+    assert len(question_of(text, "- **Plan").split()) > 5
+    part = text[text.index("**Question:**") : text.index("\n## ", text.index("**Power:**"))]
+    assert re.search(r"ositive\s+control|planted", part)
+    assert re.search(r"the\s+unit\s+is", part)
+
+
+@pytest.mark.parametrize("word", [*TOLD, "?"])
+def test_what_is_taken_out_is_missed(gallery, word, monkeypatch):
+    scenes = gallery.scenes()
+    for k, scene in enumerate(scenes):
+        shorter = scene._replace(paragraphs=[p.replace(word.strip(), "") for p in scene.paragraphs])
+        monkeypatch.setattr(gallery, "scenes", lambda k=k, one=shorter: [*scenes[:k], one, *scenes[k + 1 :]])
+        with pytest.raises((AssertionError, TypeError, ValueError)):  # it is not there to be read
+            test_every_scene_tells_question_plan_control_power_result_and_limits(gallery)
+
+
+def power_of_page():
+    text = (ROOT / "docs" / "looped_findings.md").read_text(encoding="utf-8")
+    return text[text.index("**Question:**") : text.index("## Is there a loop")]
+
+
+def test_figures_of_plan_control_and_power_follow_from_results_and_plans(gallery):
+    told = {scene.number: judged(scene) for scene in gallery.scenes()} | {"looped_findings": power_of_page()}
+    assert set(told) == set(SOURCES)
+    for name, words in told.items():
+        plain = re.sub(r"\S+\.(?:toml|json|py|md)|Gemma-\S+", "", words)
+        assert set(DECIMAL.findall(plain)) <= set(SOURCES[name]), name
+        wrong = {f: source for f, source in SOURCES[name].items() if f not in words or not follows(f, source)}
+        assert wrong == {}, name
+
+
+def test_another_figure_does_not_follow():
+    for name, figures in SOURCES.items():
+        for figure, source in figures.items():
+            digits = figure.partition("e")
+            other = digits[0][:-1] + str((int(digits[0][-1]) + 5) % 10) + digits[1] + digits[2]
+            if not isinstance(source, str):  # a sentence has several numbers
+                assert not follows(other, source), (name, figure)
 
 
 def test_a_table_is_the_scenes_own_or_its_first_lines(gallery):
