@@ -65,6 +65,9 @@ EQUIVALENT = {
     (KREISS, "best = max(best, *ends, key=lambda item: item.log_k)",
      "max(best, *ends, key=lambda item: item.log_k)  ->  min(best, *ends, key=lambda item: item.log_k)"):
         "A lower best value ends the search later: the bounds have to meet all the same.",
+    ("stability/modes/gain_polynomials.py",
+     "moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])", "1.0  ->  2.0"):
+        "A repeated pole has no derivative: inf takes the place of what is computed there.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/balancing.py", "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0",

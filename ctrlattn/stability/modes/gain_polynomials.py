@@ -120,8 +120,8 @@ def _poles(p: Polynomial, matrix: np.ndarray) -> np.ndarray:
         falls = values_at(slope(p), poles)
         apart = poles[:, None] - poles
         # Ehrlich and Aberth: Newton's step, which the other roots push away.
-        near = np.abs(apart) <= EPS * np.abs(poles)
-        push = np.sum(np.where(near, 0.0, 1 / np.where(near, 1.0, apart)), axis=1)
+        far = np.abs(apart) > EPS * np.abs(poles)
+        push = np.sum(np.divide(1, apart, out=np.zeros_like(apart), where=far), axis=1)
         below = falls - step * push
         step = np.divide(step, below, out=np.zeros_like(step), where=below != 0)
         poles = poles - step

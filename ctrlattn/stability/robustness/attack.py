@@ -22,6 +22,8 @@ TOLERANCE = 1e-6  # of the place of the destabilised pole, of the way that it ca
 _TIGHT = 1e-7  # relative gap of the bounds below which no other frequency is searched
 _SAMPLES = 16  # rotations tried at each frequency
 _CLIMBS = 3  # frequencies from which the search goes on
+_STRONG = 0.8  # of the best size so far: what is not as strong is not climbed from
+_ROUGH = 1e-2  # accuracy of the scaling that one of these rotations comes from
 _INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the margin
 _EXTREME = 1e8  # a factor beyond it, or below its inverse, is looked at through S
 _ALGEBRAIC = 1e-12
@@ -63,7 +65,7 @@ def strongest_attack(responses: Responses, peak: ScaledPeak) -> Attack:
     order = np.argsort(-sampled)
     tight = best.size * peak.upper <= 1 + 1e-5 + _TIGHT
     chosen = order[: 1 if tight else _CLIMBS]
-    for i in chosen[sampled[chosen] > (1 + _TIGHT if tight else 0.8) / best.size]:
+    for i in chosen[sampled[chosen] > (1 + _TIGHT if tight else _STRONG) / best.size]:
         best = min(best, _climbed(responses, float(w[i])), key=lambda attack: attack.size)
     return best
 
@@ -75,7 +77,7 @@ def _sampled_radii(m: np.ndarray) -> np.ndarray:
         return np.abs(m[:, 0, 0])
     turns = rotations(channels, _SAMPLES)
     q = np.broadcast_to(turns, (len(m), *turns.shape))
-    q = np.concatenate([q, aligned(m, scaled_norms(m, 1e-2)[1])[:, None]], axis=1)
+    q = np.concatenate([q, aligned(m, scaled_norms(m, _ROUGH)[1])[:, None]], axis=1)
     return radii(m[:, None], q).max(axis=1)
 
 
@@ -210,7 +212,7 @@ def _newton_distance(g: Realization, gain: np.ndarray, point: complex) -> float:
         x, out = solved_on_both_sides(shifted, g.b, g.c)
     except np.linalg.LinAlgError:  # z is a pole of G itself
         return math.inf
-    slope = -out @ x * gain
+    slope = out @ x * gain  # but for its sign
     if len(gain) == 1:
         rate = abs(complex(slope[0, 0]))
         return abs(complex((g.c @ x + g.d)[0, 0] * gain[0]) - 1) / rate if rate > 0 else math.inf

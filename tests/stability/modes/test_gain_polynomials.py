@@ -118,3 +118,48 @@ def test_a_gain_that_no_law_has_is_named(axis):
 def test_a_spectrum_without_modes_or_with_modes_that_are_no_numbers_is_refused(spectrum):
     with pytest.raises(InputError, match="q: the spectrum must be finite and have at least one mode"):
         gain_polynomials.gain_modes(CHAIN, ["kp"], spectrum, "q")
+
+
+def test_gains_of_a_pid_need_one_and_a_loop_without_controller_has_a_pid_of_zero():
+    other = Loop(CausalMean(), controller=control.tf([0.1], [1.0, -0.2], 1))
+    with pytest.raises(InputError, match="kp, ki and kd are gains of a PID"):
+        pole_sensitivity(other, 0.5, ["kp"])
+    bare = pole_sensitivity(Loop(CausalMean(), skip=0.4, feedback=0.6), 0.5, ["kp", "skip", "feedback"])
+    assert_allclose(bare.poles, [0.7])
+    assert_allclose(bare.derivative, [[-1.0, 1.0, 0.5]])
+
+
+def test_a_sensitivity_and_a_locus_are_of_one_mode():
+    with pytest.raises(InputError, match=r"pole_sensitivity is of one mode, got \(1,\)"):
+        pole_sensitivity(CHAIN, [0.5], ["kp"])
+    with pytest.raises(InputError, match="root_locus is of one mode, got 2"):
+        root_locus(CHAIN, "kp", [0.5, 0.2], [1.0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_roots_are_polished_from_anywhere_by_third_powers_and_come_outermost_first(seed, monkeypatch):
+    """Ehrlich and Aberth: the error of each step is the third power of the one before, from 0.03 to none in four."""
+    roots = np.array([0.9 + 0.2j, -0.5 + 0.6j, 0.1 - 0.4j, 1.3 - 0.3j])
+    exact = [complex(x) for x in np.poly(roots)]
+    p = Polynomial([Fraction(x.real) for x in exact], [Fraction(x.imag) for x in exact])
+    rng = np.random.default_rng(seed)
+    starts = rng.permutation(roots) + 0.03 * (rng.normal(size=4) + 1j * rng.normal(size=4))
+    monkeypatch.setattr(gain_polynomials, "_POLISH", 4)
+    assert_allclose(gain_polynomials._poles(p, np.diag(starts)), roots[[3, 0, 1, 2]], rtol=1e-13)
+
+
+@pytest.mark.parametrize("off", [1.9e-6, -1.9e-6, 2.1e-6, -2.1e-6])
+def test_derivatives_may_differ_from_the_traces_by_a_millionth_of_both(off):
+    """pole = skip + a feedback: the trace moves by (1, a), the sum of the poles by what is told."""
+    axes = ["skip", "feedback"]
+    for a in (0.5, 4.0):
+        over = gain_polynomials.parts(Loop(CausalMean(), skip=0.4, feedback=0.6), axes)
+        told = np.array([[1.0, a]])
+        for i in (0, 1):
+            moved = told * (1 + off * np.eye(2)[i])
+            given = (over, a, np.array([0.4, 0.6]), np.array([0.4 + 0.6 * a]), moved)
+            if abs(off) < 2e-6:
+                gain_polynomials._require_traces(*given)
+            else:
+                with pytest.raises(ArithmeticError, match="different derivatives"):
+                    gain_polynomials._require_traces(*given)

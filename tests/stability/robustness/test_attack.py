@@ -11,11 +11,13 @@ from ctrlattn.stability.robustness.attack import (
     _between,
     _climbed,
     _newton_distance,
+    _sampled_radii,
     pole_miss,
     require_sound,
     strongest_attack,
 )
 from ctrlattn.stability.robustness.scaled_peak import Responses, scaled_peak
+from ctrlattn.stability.robustness.structured import largest_radius
 
 
 def loop(seed=0, channels=2, n=4):
@@ -140,3 +142,107 @@ def test_a_step_of_newton_goes_to_the_pole_of_the_channel_that_has_it(other):
     for order in ([0, 1], [1, 0]):
         turned = g._replace(a=np.diag(np.diag(g.a)[order]))
         assert_allclose(_newton_distance(turned, gain[order], 0.9), 0.001, rtol=0.01)
+
+
+def mimo(seed, channels, n, continuous):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(n, n)) / np.sqrt(n)
+    a = a - 2 * np.eye(n) if continuous else 0.5 * a
+    b, c, d = (
+        rng.normal(size=(n, channels)),
+        rng.normal(size=(channels, n)),
+        0.3 * rng.normal(size=(channels, channels)),
+    )
+    return Realization(a, b, c, d, continuous)
+
+
+def closed_poles(g, gain):
+    """x = A x + B u, u = K y, y = C x + D u."""
+    k = np.diag(gain)
+    return np.linalg.eigvals(g.a + g.b @ k @ np.linalg.inv(np.eye(len(g.d)) - g.d @ k) @ g.c)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_miss_is_the_distance_of_the_nearest_pole_over_the_way(continuous, channels, n):
+    g = mimo(n, channels, n, continuous)
+    gain = np.array([0.6, -0.8, 0.5])[:channels] * np.exp([0.3j, 1.1j, 0.2j])[:channels]
+    poles = closed_poles(g, gain)
+    for w, way in ((0.3, 0.2), (-1.4, 3.0)):
+        point = 1j * w if continuous else np.exp(1j * w)
+        attack = Attack(1.0, gain, w, way)
+        expected = np.abs(poles - point).min() / way
+        miss = pole_miss(g, g, attack, -gain)  # negative feedback of the factors
+        by_step = _newton_distance(g, gain, point) / way  # counts where poles crowd, and is never the smaller miss here
+        assert_allclose(miss, min(expected, by_step), rtol=1e-9)
+        by_s = pole_miss(mimo(9, channels, n, continuous), g, attack, np.append(np.ones(channels - 1), 1e-9))
+        assert_allclose(by_s, miss, rtol=1e-12)  # a factor of nothing is looked at through S and delta
+        assert_allclose(
+            pole_miss(mimo(9, channels, n, continuous), g, attack, np.append(np.ones(channels - 1), 1e9)), miss
+        )
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_without_a_state_or_a_frequency_the_direct_term_closes_the_loop_alone(channels):
+    """The smallest eigenvalue of I - D K; 0 is an algebraic loop, whatever the poles are."""
+    gain = np.array([2.0, -0.5])[:channels]
+    g = mimo(3, channels, 3, True)
+    expected = np.abs(np.linalg.eigvals(np.eye(channels) - g.d @ np.diag(gain))).min()
+    assert_allclose(pole_miss(g, g, Attack(1.0, gain, np.inf, 1.0), -gain), expected, rtol=1e-12)
+    none = g._replace(a=np.zeros((0, 0)), b=np.zeros((0, channels)), c=np.zeros((channels, 0)))
+    assert_allclose(pole_miss(none, none, Attack(1.0, gain, 0.3, 1.0), -gain), expected, rtol=1e-12)
+    loop_of_d = g._replace(d=np.diag(1 / gain))
+    assert pole_miss(loop_of_d, loop_of_d, Attack(1.0, gain, 0.3, 1.0), -gain) <= 1e-12
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_sampled_radii_are_lower_bounds_that_come_near_the_largest(channels):
+    rng = np.random.default_rng(2)
+    m = rng.normal(size=(12, channels, channels)) + 1j * rng.normal(size=(12, channels, channels))
+    largest = np.array([largest_radius(matrix)[0] for matrix in m])
+    sampled = _sampled_radii(m)
+    assert sampled.shape == (12,)
+    assert np.all(sampled <= largest * (1 + 1e-12))
+    assert np.all(sampled >= 0.97 * largest)
+
+
+def test_a_response_of_zero_has_no_attack():
+    g = Realization(np.array([[0.5]]), np.ones((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), False)
+    attack = _attack_at(Responses(g), 0.0)
+    assert attack.size == np.inf
+    assert_allclose(attack.way, 0.5)
+    assert _climbed(Responses(g), 0.4).size == np.inf
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("n", [3, 12, 51])
+def test_one_channel_of_any_size_is_sound_at_its_margin_and_not_beyond(continuous, n):
+    """1/(s + 1) + 0.3, 1/(z - 0.5) + 0.3 beside states that do nothing: the gain 1.3 (2.3) is reached at w = 0 alone."""
+    a = np.diag(
+        np.append(-1.0, np.linspace(-3, -2, n - 1)) if continuous else np.append(0.5, np.linspace(-0.3, 0.2, n - 1))
+    )
+    b, c = np.eye(n)[:, :1], np.eye(n)[:1]
+    g = Realization(a, b, c, np.full((1, 1), 0.3), continuous)
+    margin = 1 / 1.3 if continuous else 1 / 2.3
+    attack = Attack(margin, np.array([margin + 0j]), 0.0, margin)
+    require_sound(g, margin, attack, 1e-7)
+    with pytest.raises(ArithmeticError, match="should put a pole"):
+        require_sound(g, margin, attack, 1.1e-6)
+    if n <= 50:
+        with pytest.raises(ArithmeticError, match="destabilise"):
+            require_sound(g, 1.01 * margin, attack, 0.0)
+    else:
+        require_sound(g, 1.01 * margin, attack, 0.0)  # the attacks at sampled frequencies have to do
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_step_of_newton_beside_a_pole_is_as_long_as_the_way_to_it(continuous, channels):
+    g = mimo(5, channels, 4, continuous)
+    gain = np.array([0.6, -0.8, 0.5])[:channels] * np.exp([0.3j, 1.1j, 0.2j])[:channels]
+    for pole in closed_poles(g, gain):
+        for away in (1e-6, 1e-6j):
+            assert_allclose(_newton_distance(g, gain, pole + away), 1e-6, rtol=1e-3)
+    assert _newton_distance(g, 0 * gain, 0.9) == np.inf  # nothing moves
+    assert _newton_distance(g._replace(a=np.diag([0.5, 0.2, 0.1, 0.0])), gain, 0.5) == np.inf  # a pole of G itself
