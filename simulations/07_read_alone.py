@@ -49,7 +49,7 @@ def verdict(numbers):
     if size["steps"] < FULL.steps:
         lines[0] += "; too short a run to say anything of either kind"
     for name, m in models.items():
-        cost = f"{m['parameters']} parameters, rate {m['rate']:g}, {m['seconds_per_step']:.3f} s a step"
+        cost = f"{m['parameters']} parameters, rate {m['rate']:g}"
         lines.append(f"{name:8} {m['mean']:.3f} [{m['low']:.3f}, {m['high']:.3f}], {cost}")
         before, after = m["cosine"].values()
         lines.append(

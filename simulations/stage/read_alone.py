@@ -181,7 +181,7 @@ def stored_run(folder, name, rate, seed, parts, vocabulary, size):
     result = {"settings": settings, **train(name, rate, seed, parts, vocabulary, size)}
     with atomic(file) as path:
         path.write_text(json.dumps(result), encoding="utf-8")
-    print(f"{file.stem}: {result['two']:.3f}, {result['seconds_per_step']:.3f} s a step", file=sys.stderr, flush=True)
+    print(f"{file.stem}: {result['two']:.3f}", file=sys.stderr, flush=True)
     return result
 
 
