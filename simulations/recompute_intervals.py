@@ -30,7 +30,6 @@ ELSEWHERE = {
 }
 OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
 LACKING = {
-    "gallery/read_alone.json": OWN_RUN,
     "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",
 }
 
