@@ -14,13 +14,14 @@ what departs by less than a tolerance is not seen.
 
 What it shows. All eigenvalues are 1 and yet ||L^p|| grows without bound, since the first tokens amplify (a boundary
 effect: from 32 tokens on their number does not matter). Late tokens halve a constant signal in every pass and let
-waves pass: a scale-free high-pass along the tokens. M takes i^(1/m - 1) to m times itself, up to the first tokens, and
-this nearly is an eigenvector where Re(1/m) > 1/2, the disk |m - 1| < 1: there the resolvent grows like
-n^(Re(1/m) - 1/2), though no finite section has an eigenvalue. With an RMS norm on every token the state falls into
-antipodal pairs and stays neutral in the rest; a token 0 that is held at another length leaves its pair unequal.
+waves pass: a scale-free high-pass along the tokens. M takes i^(1/m - 1) to m times itself, up to the first tokens,
+and this nearly is an eigenvector where Re(1/m) > 1/2, the disk |m - 1| < 1: there the resolvent grows like n^(Re(1/m)
+- 1/2), though no finite section has an eigenvalue. With an RMS norm on every token a random start of eight tokens
+falls into antipodal pairs and stays neutral in the rest; in the median of 20 starts a token 0 that is held at another
+length leaves its pair unequal.
 
 What it does not show. The infinite operator itself: finite sections approach it. The growth exponent is extrapolated
-from p <= 1024, and the attractor is where random starts end, with the Jacobian there; neither is a proof.
+from p <= 1024, and the attractor is where that start ends, with the Jacobian there; neither is a proof.
 
     python simulations/02_operator.py [--full] --out DIR
 """

@@ -23,10 +23,10 @@ x_0.
 What it does not show. With a spatial Gaussian the two differ, not by attention's fault: scikit-image (0.26) reads its
 table of (win + 1)^2 distances with rows of win entries, so that the kernel's centre lies elsewhere; a brute-force
 filter that misreads likewise agrees with it. The spectrum is that of frozen weights: where the filter looks again in
-each layer, its Jacobian has eigenvalues well above 1 at edges, and a loop that is stable frozen need not settle. At
-strong noise a Gaussian blur is within .1 dB, better on one image and worse on the other, and a box window is worse
-than a blur in most cases. Images are continued by reflection in each comparison (scikit-image's mode="symmetric"), so
-that every pixel counts.
+each layer, its Jacobian has an eigenvalue of 1.71 on a piece of the image, and a loop that is stable frozen need not
+settle. At strong noise a Gaussian blur is within .1 dB, better on one image and worse on the other, and a box window
+is worse than a blur in most cases. Images are continued by reflection in each comparison (scikit-image's
+mode="symmetric"), so that every pixel counts.
 
     python simulations/06_bilateral.py [--full] --out DIR
 """

@@ -17,16 +17,17 @@ Power: the unit is a seed of the dictionary, of which there are 3, whose sign fl
 is one over texts. The explained share of the error less that of the state is known to ±.0033 or better, the share on
 one token to ±.023. Of 99 draws of random pairs none is as alike as the networks, p .01.
 
-What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. The error is not sparser: as
-many features explain .019 to .028 less of it than of the state, and its features fall no more on one token (layer 20:
-less, by .005 to .022). Features of two networks are alike beyond chance and less than two seeds of one: SVCCA .26 with
-Gemma-3-270M and with MiniLM, .33 between seeds, .16 of random pairs. A dictionary here has 1,024 features, 16 an
-example, and learned in 136 steps from 32,964 tokens; 3,936 were held out.
+What it shows, --full on SmolLM2-135M-Instruct, layers 4, 12, 20, plays of Shakespeare. On this text the error is not
+sparser: as many features explain .019 to .028 less of it than of the state, and its features are not seen to fall
+more on one token (layer 20: less, by .005 to .022). Features of two networks are alike beyond chance, and less than
+those of two seeds of one: SVCCA .26 with Gemma-3-270M and with MiniLM, .33 between seeds, .16 of random pairs. A
+dictionary here has 1,024 features, 16 an example, and learned in 136 steps from 32,964 tokens; 3,936 were held out.
 
-What it does not show. Anything beyond this text and these three seeds: other texts were not measured.
-Small dictionaries and few tokens against published practice: what a longer training would find
-is not told. Intervals are over seeds of the dictionary, on one text. The share of a feature on its most frequent token
-is a proxy of how easily it is named, not a judgement of meaning.
+What it does not show. Anything beyond this text and these three seeds: other texts were not measured. Small
+dictionaries and few tokens against published practice: what a longer training would find is not told. Intervals are
+over seeds of the dictionary, on one text. Each likeness is that of one pair of dictionaries, so that the order of
+networks and seeds has no interval. The share of a feature on its most frequent token is a proxy of how easily it is
+named, not a judgement of meaning.
 
     python simulations/10_observers.py [--full --model DIR [--other DIR:LAYER]] [--text FILE] --out DIR
 

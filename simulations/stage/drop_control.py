@@ -79,7 +79,7 @@ def jacobian_norms(checkpoint, documents):
 
 
 def stored_signals():
-    """{signal: (layers,)} of SmolLM2 as scenes 03, 08 and 15 stored them."""
+    """{signal: (layers,)} of SmolLM2 as scenes 03, 08 and 18 stored them."""
     gain = read_json(RESULTS / "feedback_sign_news.json")["networks"]["SmolLM2-135M"]["layers"]["trained"]["gain"]
     gain = np.array(gain["mean"])[:, 0]
     layers = read_json(RESULTS / "gallery" / "innovation.json")["layers"]["SmolLM2-135M"]

@@ -150,7 +150,7 @@ def looked_at_afterwards(result):
         sentences.append(
             f"With one rate of learning for all arms, as in the comparison at the top of this page, PID - softmax was "
             f"{before}. With a rate for each arm, on other seeds, it is {after}. Where a gain is gone, it "
-            "belonged to the rate and not to the law."
+            "may have belonged to the rate and not to the law; seeds and baseline are others too, and no test asked."
         )
     return sentences
 
