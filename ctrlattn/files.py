@@ -12,10 +12,12 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
+from fnmatch import fnmatchcase
 from glob import escape
 from importlib import import_module
 from pathlib import Path
@@ -29,8 +31,10 @@ Parsed = TypeVar("Parsed")
 _fcntl: Any = import_module("fcntl") if os.name == "posix" else None
 _MARK = "part"  # of a temporary's name, which ends in .part and the suffix of the final name
 _PATTERN = f".*-????????.{_MARK}*"
+IDENTITY = "identity.json"  # says in a folder of what work its results are
 _LOCK = ".ctrlattn.lock"
 _MANIFEST = ".ctrlattn.files"
+_RESERVED = (_PATTERN, ".*.lock", ".ctrlattn.*")  # names that are made and removed without being asked for
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 # How compiled libraries say which error of the system they met: HDF5 and Rust.
 _TOLD = re.compile(r"(?:errno = |os error )(\d+)")
@@ -98,6 +102,8 @@ def together(folder: Path, *, last: str = "") -> Iterator[Path]:
 
     Raises
     ------
+    InputError
+        A file of another has the name of one of these (`require_ours`).
     OSError
         The disk is full, or the folder is not writable. The files of the earlier block are then as they were.
 
@@ -115,6 +121,7 @@ def together(folder: Path, *, last: str = "") -> Iterator[Path]:
     try:
         yield stage
         names = {path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file()}
+        require_ours(folder, names)
         earlier = _own(folder)
         _note(folder, earlier | names)  # both, so that whoever comes after a kill in between knows what is ours
         for inner in (path for path in stage.rglob("*") if path.is_dir()):
@@ -139,16 +146,41 @@ def claims() -> Iterator[None]:
             _SCOPE.reset(token)
 
 
-def claim(path: str | os.PathLike[str], *, file: bool = False) -> None:
-    """Hold an output directory, or a file with `file`, until the block of `claims` ends; temporaries in it are removed.
+def require_ours(folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError where a file that would be replaced is of no earlier page; by identity.json results.nc is ours.
+
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "results.nc").write_text("of somebody")
+    >>> require_ours(folder, ["report.html", "results.nc"])
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: ...: results.nc is there and was written by no earlier page: move it, or give another --out
+    """
+    own = _own(folder) | ({"results.nc"} if (folder / IDENTITY).is_file() else set())
+    strange = sorted(name for name in names if name not in own and os.path.lexists(folder / name))
+    if strange:
+        raise InputError(
+            f"{folder}: {strange[0]} is there and was written by no earlier page: move it, or give another --out"
+        )
+
+
+def claim(path: str | os.PathLike[str], *, file: bytes | None = None) -> None:
+    """Hold an output directory, or a file, until the block of `claims` ends; temporaries in it are removed.
 
     The directory is made if absent; where it is empty when the block ends, it goes again. Outside a block of `claims`
     this only checks.
 
+    Parameters
+    ----------
+    path : path
+    file : bytes, optional
+        The path is a file that begins with these bytes: one that is there and begins otherwise is not replaced.
+
     Raises
     ------
     InputError
-        Another process writes there, or nothing can be written there.
+        Another process writes there, nothing can be written there, what is there is of somebody else, or the name is
+        one of those that are used for locks and temporaries.
 
     Examples
     --------
@@ -161,14 +193,29 @@ def claim(path: str | os.PathLike[str], *, file: bool = False) -> None:
     >>> out.exists()
     False
     """
-    if file:
-        require_file(path)
-    else:
-        require_output(path)
     scope, place = _SCOPE.get(), os.path.realpath(path)
+    if any(fnmatchcase(name, reserved) for name in (Path(path).name, Path(place).name) for reserved in _RESERVED):
+        raise InputError(f"cannot write {os.fspath(path)}: such names are those of locks and temporary files")
+    if file is None:
+        require_output(path)
+    else:
+        require_file(path)
+        _require_replaceable(path, Path(place), file)
     if scope is not None and place not in scope.places:
-        scope.enter_context(_held_file(Path(place)) if file else _held_folder(Path(path)))
+        scope.enter_context(_held_folder(Path(path)) if file is None else _held_file(Path(place)))
         scope.places.add(place)
+
+
+def _require_replaceable(path: str | os.PathLike[str], final: Path, begins: bytes) -> None:
+    """Raise InputError where a file has no directory, or is there and is of another kind: a configuration, say."""
+    if not final.parent.is_dir():
+        raise InputError(f"cannot write {os.fspath(path)}: the directory {final.parent} does not exist")
+    if not final.is_file():
+        return
+    with final.open("rb") as opened:
+        head = opened.read(len(begins))
+    if head and head.lower() != begins.lower():
+        raise InputError(f"{os.fspath(path)}: is there and no file of this command: move it, or give another --out")
 
 
 def require_file(path: str | os.PathLike[str]) -> None:
@@ -179,8 +226,13 @@ def require_file(path: str | os.PathLike[str]) -> None:
     ...
     ctrlattn.InputError: cannot write /dev/null: it exists and is no regular file
     """
-    final = Path(os.path.realpath(path))
-    if final.exists() and not final.is_file():
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"cannot write {os.fspath(path)}: its links lead in a circle") from None
+        return  # it is not there; whatever else is wrong is told when it is written
+    if not regular:
         raise InputError(f"cannot write {os.fspath(path)}: it exists and is no regular file")
 
 
@@ -195,6 +247,9 @@ def require_output(path: str | os.PathLike[str]) -> None:
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write to the output directory {folder}: it exists and is no directory")
+    for place in (folder, *folder.absolute().parents):
+        if place.is_symlink() and not place.exists():
+            raise InputError(f"cannot write to the output directory {folder}: the link {place} leads nowhere")
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise InputError(f"cannot write to the output directory {folder}: {there} is no directory")
@@ -305,7 +360,8 @@ def _lock(lock: Path, place: Path) -> int | None:
     A process that ends removes the file that it has locked. Whoever opened that file before opens the new one.
     """
     while _fcntl is not None:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        _require_lock(lock, place)
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
             if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
@@ -321,6 +377,14 @@ def _lock(lock: Path, place: Path) -> int | None:
             raise
         os.close(handle)
     return None
+
+
+def _require_lock(lock: Path, place: Path) -> None:
+    """Raise InputError where the name of the lock is that of a file of somebody: ours are regular and empty."""
+    with suppress(FileNotFoundError):
+        fact = lock.lstat()
+        if not stat.S_ISREG(fact.st_mode) or fact.st_size:
+            raise InputError(f"{place}: {lock} is there and no lock of ctrlattn: move it, or give another --out")
 
 
 def _own(folder: Path) -> set[str]:

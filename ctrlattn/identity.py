@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from ctrlattn.errors import InputError
-from ctrlattn.files import atomic, claim, output_directory
+from ctrlattn.files import IDENTITY, atomic, claim, output_directory
 from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
 
-_FILE = "identity.json"
 _WORK = ("*.nc", "*.safetensors", "report.html", "model")  # results of a version that wrote no identity
 _CHUNK = 1 << 20  # bytes of a file that are in memory at once: they stay near the processor while they are hashed
 
@@ -183,17 +182,17 @@ def work_folder(out: Path, mark: str, progress: Progress = silent) -> Path:
         progress(f"{out} holds work of another network, text or setting: this work goes to {folder}", 0, 1)
         if not _is_of(folder, mark):
             raise InputError(f"{folder}: holds other work; give another --out")
-    with atomic(folder / _FILE) as path:
+    with atomic(folder / IDENTITY) as path:
         path.write_text(json.dumps({"identity": mark}) + "\n", encoding="utf-8")
     return folder
 
 
 def _is_of(folder: Path, mark: str) -> bool:
     """Is the folder of this digest, or does it hold no work at all? Files that a user keeps there are none."""
-    if not (folder / _FILE).exists():
+    if not (folder / IDENTITY).exists():
         return not any(any(folder.glob(pattern)) for pattern in _WORK)
     try:
-        return bool(read_json(folder / _FILE)["identity"] == mark)
+        return bool(read_json(folder / IDENTITY)["identity"] == mark)
     except (InputError, KeyError, TypeError):
         return False
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CONVENTIONS = "CF-1.11"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"  # the first bytes of a file of netCDF4
 PARTS = {"real": "real", "imaginary": "imag"}  # part of a complex variable -> ending of its name in the file
 _DEFLATE = 1032  # deflate makes no byte more than so many
 _LONGEST = 60_000  # bytes of a text attribute: HDF5 keeps an attribute below 64 KiB

@@ -134,6 +134,8 @@ def test_compare_exit_codes(tmp_path):
     different = invoke("compare", a, b, "--tolerance", 1e-9)
     assert different.exit_code == 1
     assert "differ by" in different.stderr
+    same = invoke("compare", a, b, "--out", tmp_path / "." / b.name)
+    assert (same.exit_code, "is one of the two results" in same.output) == (2, True)
     facts = json.loads(invoke("compare", a, b, "--json").stdout)
     assert facts["differences"]["state"]["first"] == 2  # no controller acts at layer 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ctrlattn import InputError, files
-from ctrlattn.files import atomic, claim, claims, output_directory, together
+from ctrlattn.files import atomic, claim, claims, output_directory, require_ours, together
 
 posix = pytest.mark.skipif(os.name != "posix", reason="links, devices and locks of POSIX")
 
@@ -162,7 +162,7 @@ def test_any_other_error_is_handed_on(tmp_path, error):
 HOLDER = (
     "import sys, time; from ctrlattn.files import atomic, claim, claims\n"
     "with claims():\n"
-    "    claim(sys.argv[1], file=sys.argv[1].endswith('.nc'))\n"
+    "    claim(sys.argv[1], file=b'' if sys.argv[1].endswith('.nc') else None)\n"
     "    with atomic(sys.argv[2]) as path:\n"
     "        path.write_text('half'); print('held', flush=True); time.sleep(600)\n"
 )
@@ -176,14 +176,14 @@ def test_a_second_process_is_told_and_a_killed_one_holds_nothing(tmp_path, name)
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(place), str(final)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         with claims(), pytest.raises(InputError, match="another process writes there: wait for it, or give another"):
-            claim(place, file=name != "out")
+            claim(place, file=None if name == "out" else b"")
         with claims():
             claim(tmp_path / "other")  # its neighbour is free
         assert len(list(tmp_path.rglob(".*.part*"))) == 1  # the other's temporary file is left alone
         holder.send_signal(signal.SIGKILL)
     assert len(list(tmp_path.rglob(".*.part*"))) == 1
     with claims():
-        claim(place, file=name != "out")  # a lock that outlives its process would refuse this
+        claim(place, file=None if name == "out" else b"")  # a lock that outlives its process would refuse this
         assert list(tmp_path.rglob(".*.part*")) == []
     assert list(tmp_path.rglob(".*")) == []
 
@@ -216,7 +216,7 @@ def test_a_file_removes_temporaries_of_its_own_name_alone(tmp_path):
                 write_and_fail(tmp_path / name, KeyboardInterrupt)
     assert len(list(tmp_path.iterdir())) == 3
     with claims():
-        claim(tmp_path / f"{long}.nc", file=True)
+        claim(tmp_path / f"{long}.nc", file=b"")
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -267,6 +267,7 @@ def test_a_list_of_files_never_leads_out_of_the_folder(tmp_path):
             (stage / "a").write_text("a")
         assert (tmp_path / "mine").read_text() == "x"
         assert json.loads((tmp_path / "out" / ".ctrlattn.files").read_text()) == ["a"]
+        (tmp_path / "out" / "a").unlink()
 
 
 def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path):
@@ -285,3 +286,113 @@ def test_what_a_parser_refuses_names_the_file_in_every_line(tmp_path):
         files.parsed(path, len)
     with pytest.raises(InputError, match="cannot be read"):
         files.parsed(tmp_path, len)
+
+
+@posix
+def test_links_in_a_circle_are_told_and_stay(tmp_path):
+    # The first of them was replaced by the file.
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(InputError, match="links lead in a circle"), atomic(tmp_path / "a"):
+        pytest.fail("there is no place to write to")
+    with pytest.raises(InputError, match="links lead in a circle"):
+        claim(tmp_path / "a", file=b"")
+    for folder in (tmp_path / "a", tmp_path / "a" / "x"):
+        with pytest.raises(InputError, match=r"the link .*a leads nowhere"):
+            claim(folder)
+    assert [(path.name, os.readlink(path)) for path in sorted(tmp_path.iterdir())] == [("a", "b"), ("b", "a")]
+
+
+@posix
+def test_a_link_to_what_is_not_there_is_written_through_as_a_file_and_told_as_a_directory(tmp_path):
+    (tmp_path / "a").symlink_to("gone")
+    (tmp_path / "b").symlink_to("gone/deep")
+    with claims():
+        claim(tmp_path / "a", file=b"")
+        with pytest.raises(InputError, match=r"cannot write .*b: the directory .*gone does not exist"):
+            claim(tmp_path / "b", file=b"")
+        with pytest.raises(InputError, match=r"the link .*a leads nowhere"):
+            claim(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [".a-abcdefgh.part", ".a-abcdefgh.part.nc", ".a.nc.lock", ".ctrlattn.lock"])
+def test_names_of_locks_and_temporaries_are_no_output(tmp_path, name):
+    # The next run would have removed it as its own.
+    for file in (b"", None):
+        with claims(), pytest.raises(InputError, match="such names are those of locks and temporary files"):
+            claim(tmp_path / name, file=file)
+    assert list(tmp_path.iterdir()) == []
+
+
+def make_lock(path, kind):
+    if kind == "text":
+        path.write_text("of somebody")
+    elif kind == "link":
+        (path.parent / "mine").write_text("of somebody")
+        path.symlink_to("mine")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+
+
+@posix
+@pytest.mark.parametrize("kind", ["text", "link", "folder", "pipe"])
+@pytest.mark.parametrize("file", [b"", None])
+def test_a_file_with_the_name_of_a_lock_is_told_and_stays(tmp_path, kind, file):
+    # It used to be removed when the command ended.
+    lock = tmp_path / (".ctrlattn.lock" if file is None else ".a.nc.lock")
+    make_lock(lock, kind)
+    before = lock.lstat()
+    with pytest.raises(InputError, match=r"\.lock is there and no lock of ctrlattn"), claims():
+        claim(tmp_path if file is None else tmp_path / "a.nc", file=file)
+    assert os.path.samestat(lock.lstat(), before)
+    assert kind != "text" or lock.read_text() == "of somebody"
+
+
+@posix
+def test_a_lock_of_a_dead_process_is_taken_whatever_its_time(tmp_path):
+    lock = tmp_path / ".ctrlattn.lock"
+    for seconds in (0, 2**32):  # 1970, and a clock that went back by a century
+        lock.touch()
+        os.utime(lock, (seconds, seconds))
+        with claims():
+            claim(tmp_path)
+            assert lock.exists()
+        assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("begins", "stays"), [(b"", False), (b"\x89HDF", False), (b"\x89hdf and more", False), (b"[loop]", True)]
+)
+def test_a_file_is_replaced_by_one_of_its_kind(tmp_path, begins, stays):
+    path = tmp_path / "a"
+    path.write_bytes(begins)
+    with claims():
+        if stays:
+            with pytest.raises(InputError, match="is there and no file of this command"):
+                claim(path, file=b"\x89HDF")
+        else:
+            claim(path, file=b"\x89HDF")
+    assert path.read_bytes() == begins
+
+
+def write_page(folder, names):
+    with together(folder) as stage:
+        for name in names:
+            (stage / name).write_text(name)
+
+
+def test_a_page_never_takes_the_place_of_a_file_of_somebody(tmp_path):
+    (tmp_path / "b").write_text("of somebody")
+    with pytest.raises(InputError, match="b is there and was written by no earlier page"):
+        write_page(tmp_path, "ab")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"b": "of somebody"}
+    (tmp_path / "results.nc").write_text("x")
+    with pytest.raises(InputError, match=r"results\.nc"):
+        require_ours(tmp_path, ["results.nc"])
+    (tmp_path / "identity.json").write_text("{}")
+    require_ours(tmp_path, ["results.nc"])  # `sweep` writes it before its page
+    with pytest.raises(InputError, match="b is there"):
+        require_ours(tmp_path, ["results.nc", "b"])

@@ -20,10 +20,12 @@ from ctrlattn.cli.terminal import (
     CLOSED_PIPE,
     Stopped,
     end_on_signals,
+    open_closed_streams,
     plain_usage,
     report_bug,
     silence,
     spoken,
+    stay_stopped,
     stop_on_signals,
     tell,
     told,
@@ -67,29 +69,35 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; a bug ends it with exit code 70, a signal with 128 and its number."""
-    arguments = _general_first(sys.argv[1:])
+    open_closed_streams()
     stop_on_signals()
     try:
-        with spoken(_volume(arguments)):
-            app(args=arguments)
+        _run(_general_first(sys.argv[1:]))
     except Stopped as stop:
+        stay_stopped()
         with suppress(OSError):  # stderr may be closed too
             tell(str(stop))
         gc.freeze()  # Python would visit every object of torch once more: a second of work, and more on a busy machine
         raise SystemExit(stop.code) from None
+    finally:
+        end_on_signals()
+
+
+def _run(arguments: list[str]) -> None:
+    try:
+        with spoken(_volume(arguments)):
+            app(args=arguments)
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # typer ends with 1, which is the code of a check that fails
-            silence()
+            silence(sys.stdout)
             raise SystemExit(CLOSED_PIPE) from None
         raise
     except Exception as error:
         if told(error):  # stdout is a file on a full disk
-            silence()
+            silence(sys.stdout)
             raise SystemExit(2) from None
         report_bug(error, arguments)
         raise SystemExit(70) from None
-    finally:
-        end_on_signals()
 
 
 def _general_first(arguments: list[str]) -> list[str]:

@@ -30,6 +30,7 @@ def compare(
     with one_line_errors():
         from ctrlattn import results, tables
         from ctrlattn.files import claim
+        from ctrlattn.netcdf import SIGNATURE
 
         asked = tables.require_formats(formats or ())
         if asked and out is None:
@@ -37,7 +38,9 @@ def compare(
         if out is not None and not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         if out is not None:
-            claim(out, file=True)
+            if any(given.exists() and out.exists() and out.samefile(given) for given in (a, b)):
+                raise InputError(f"{out}: --out is one of the two results that are compared: give another")
+            claim(out, file=SIGNATURE)
         comparison = results.compare(results.load(a), results.load(b))
         if out is not None:
             table = comparison.to_xarray()

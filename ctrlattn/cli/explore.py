@@ -35,7 +35,7 @@ def explore(
 
         if not out.parent.is_dir():
             raise InputError(f"{out}: the directory {out.parent} does not exist")
-        claim(out, file=True)
+        claim(out, file=b"<!doctype html")
         asked = network_options(device, dtype)
         require_one_recording(signals, checkpoint, text, asked)
         recorded = None if checkpoint is None else recorded_texts(checkpoint, text or [], allow_download, **asked)

@@ -14,6 +14,7 @@ from ctrlattn.cli.terminal import (
     long_text_of,
     one_line_errors,
     print_json,
+    show_path,
     show_progress,
 )
 from ctrlattn.errors import InputError
@@ -84,7 +85,7 @@ def loop(
         if as_json:
             print_json(written.summary)
         else:
-            typer.echo(written.path)
+            show_path(written.path)
 
 
 def _span(layers: str) -> tuple[int, int]:

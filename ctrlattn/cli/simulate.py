@@ -42,6 +42,7 @@ def simulate(
         from ctrlattn import results, tables
         from ctrlattn.files import claim
         from ctrlattn.loop import simulate as run
+        from ctrlattn.netcdf import SIGNATURE
 
         loop, plan = _loop_of(source, options.pid_of(pid, form))
         layers, tokens = given(layers, plan.layers), given(tokens, plan.tokens)
@@ -52,7 +53,7 @@ def simulate(
             raise InputError(f"{out}: the directory {out.parent} does not exist")
         _require_room(loop, layers, tokens, features)
         if out is not None:
-            claim(out, file=True)
+            claim(out, file=SIGNATURE)
         x = np.random.default_rng(seed).standard_normal((tokens, features))
         with np.errstate(over="ignore", invalid="ignore"):  # an unstable loop may overflow
             trajectory = run(loop, x, layers)

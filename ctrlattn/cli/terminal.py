@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from math import isqrt
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +34,7 @@ _LINE_START = "\r\x1b[2K"  # to the first column of a terminal, and the line is 
 _STOPS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 _POSITIONS = "the network has positions for {}"
 _ROOM = "the memory has room for the matrices of attention of {}; give a shorter text"
-_LATER = 0.05  # seconds after which a signal that was lost is raised once more
+_LATER = 0.05  # seconds after which it is asked whether a signal was lost
 _VOLUME = ContextVar("volume", default="normal")  # of this run of the command line, and of no other
 _BEGAN = ContextVar("began", default=0.0)
 CLOSED_PIPE = 141  # 128 + SIGPIPE, as a shell says it
@@ -68,13 +69,37 @@ def told(error: Exception) -> bool:
 
 def tell(text: str) -> None:
     """A line on stderr; on a terminal it takes the place of a progress bar that was under way."""
-    typer.echo(f"{_LINE_START if sys.stderr.isatty() else ''}ctrlattn: {text}", err=True)
+    _to_stderr(f"{_LINE_START if sys.stderr.isatty() else ''}ctrlattn: {text}")
 
 
-def silence() -> None:
-    """Send what is left for stdout nowhere: it is closed or full, and Python would fail on it once more at its end."""
+def _to_stderr(text: str, *, nl: bool = True) -> None:
+    """Write to stderr. Where it is full nothing more is said, and the work goes on; a closed pipe ends the command."""
+    try:
+        typer.echo(text, err=True, nl=nl)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise
+        silence(sys.stderr)
+
+
+def silence(stream: Any) -> None:
+    """Send what is left for a stream nowhere: it is closed or full, and Python would fail on it again at its end."""
     with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def open_closed_streams() -> None:
+    """Let a standard stream that was closed before the program began be the null device.
+
+    The next file that is opened would have its number, and what libraries print would go into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 class Stopped(BaseException):
@@ -89,30 +114,72 @@ class Stopped(BaseException):
 def stop_on_signals() -> None:
     """Let SIGINT, SIGTERM and SIGHUP raise `Stopped`, and a second one end the process at once.
 
-    A signal that the parent process told us to ignore (nohup, a background job) stays ignored.
+    A signal that the parent process told us to ignore (nohup, a background job) stays ignored. What is raised may get
+    lost: Python drops it inside a callback of a weak reference, and a library may catch everything while it imports
+    what it can do without. So it is raised again, until `main` has it.
     """
     if threading.current_thread() is not threading.main_thread():
         return  # only there may a handler be set, and only there does it run
 
     before = sys.unraisablehook
 
-    def stop(number: int, _: Any) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         end_on_signals()
-        sys.unraisablehook = again
+        sys.unraisablehook = unheard
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, lambda _, frame: again(number, frame))
+            signal.setitimer(signal.ITIMER_REAL, _LATER, _LATER)
+            if _imports_torch(frame):
+                return
         raise Stopped(number)
 
-    def again(lost: Any) -> None:
-        """Python drops what is raised inside a callback of a weak reference or of compiled code: raise it later."""
-        if not isinstance(lost.exc_value, Stopped) or not hasattr(signal, "setitimer"):
+    def again(number: int, frame: FrameType | None) -> None:
+        if not _imports_torch(frame) and not _is_on_its_way():
+            raise Stopped(number)
+
+    def unheard(lost: Any) -> None:
+        """Say nothing of what was dropped, nor of a second signal that came before the first one was seen."""
+        if not isinstance(lost.exc_value, Stopped) and "race condition" not in str(lost.exc_value):
             before(lost)
-            return
-        number = lost.exc_value.code - 128
-        signal.signal(signal.SIGALRM, lambda *_: stop(number, None))
-        signal.setitimer(signal.ITIMER_REAL, _LATER)
 
     for number in _numbers():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, stop)
+
+
+def _imports_torch(frame: FrameType | None) -> bool:
+    """Whether compiled code that torch calls as it is imported may be at work: it ends the process at an exception.
+
+    That is where a module of torch itself is the innermost frame, and all over the import of torch.distributed.
+    """
+    name = _imported(frame)
+    if name.partition(".")[0] == "torch":
+        return True
+    while frame is not None and name != "torch.distributed":
+        frame = frame.f_back
+        name = _imported(frame)
+    return frame is not None
+
+
+def _imported(frame: FrameType | None) -> str:
+    """The name of the module whose body this frame is; empty for any other frame."""
+    if frame is None or frame.f_code.co_name != "<module>":
+        return ""
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _is_on_its_way() -> bool:
+    """Whether `Stopped`, or what was raised in its place, is being handled at this moment."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error is not None
+
+
+def stay_stopped() -> None:
+    """Raise `Stopped` no more: it has arrived."""
+    if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def end_on_signals() -> None:
@@ -158,8 +225,8 @@ def plain_usage() -> Iterator[None]:
 
 
 def show_path(path: Any) -> None:
-    """Print a path to stdout: on a terminal with its control characters written out, into a pipe as it is."""
-    typer.echo(written_out(str(path)) if sys.stdout.isatty() else path)
+    """Print a path to stdout: on a terminal with its control characters written out, into a pipe byte by byte."""
+    typer.echo(written_out(str(path)) if sys.stdout.isatty() else os.fsencode(path))
 
 
 def _concerns_a_file(error: OSError) -> bool:
@@ -318,8 +385,9 @@ def print_json(facts: Any) -> None:
     from ctrlattn.results import json_ready
 
     text = json.dumps(json_ready(facts), indent=2, ensure_ascii=False, allow_nan=False)
-    # JSON itself writes out what lies below a space, and not the control characters behind the ASCII letters.
-    typer.echo(re.sub("[\x7f-\x9f]", lambda control: f"\\u{ord(control[0]):04x}", text))
+    # JSON itself writes out what lies below a space, and neither the control characters behind the ASCII letters nor
+    # what stands for a byte of a file name that is no UTF-8.
+    typer.echo(re.sub("[\x7f-\x9f\ud800-\udfff]", lambda control: f"\\u{ord(control[0]):04x}", text))
 
 
 def say(text: str) -> None:
@@ -367,6 +435,6 @@ def show_progress(step: str, done: int, total: int) -> None:
     clock = f"{time.monotonic() - _BEGAN.get():7.1f} s " if volume == "verbose" else ""
     line = f"ctrlattn {clock}[{bar:<20}] {done}/{total} {one_line(step)}"
     if sys.stderr.isatty():
-        typer.echo(f"{_LINE_START}{line}", err=True, nl=done == total)
+        _to_stderr(f"{_LINE_START}{line}", nl=done == total)
     else:
-        typer.echo(line, err=True)
+        _to_stderr(line)

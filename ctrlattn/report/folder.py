@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlattn import __version__, plots, results, tables
-from ctrlattn.files import atomic, output_directory, together
+from ctrlattn.files import atomic, output_directory, require_ours, together
 from ctrlattn.progress import Progress, silent
 from ctrlattn.report.page import Front, M, Page
 from ctrlattn.report.render import Drawing, render
@@ -57,10 +57,11 @@ def write(
     Raises
     ------
     InputError
-        The directory cannot be written, or a format is unknown.
+        The directory cannot be written, holds a file of another with the name of one of these, or a format is unknown.
     """
     tables.require_formats(formats)
     folder, total = output_directory(out), len(page.sections) + 1
+    require_ours(folder, (_PAGE, "results.nc", "summary.json", *page.beside))  # the figures are judged at the end
     sections: list[Section] = []
     for done, (name, sections_of) in enumerate(page.sections.items()):
         progress(name, done, total)

@@ -90,6 +90,18 @@ def test_a_used_folder_loses_the_figures_of_the_earlier_page_and_no_other_file(t
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["report.html", "results.nc", "summary.json", "figures/a.png"])
+def test_a_file_of_somebody_is_told_before_the_work(tmp_path, undrawn, name):
+    path, steps = tmp_path / name, []
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("of somebody")
+    with pytest.raises(InputError, match=f"{name} is there and was written by no earlier page"):
+        folder.write(tmp_path, figures_of("a"), [1.0], progress=lambda *step: steps.append(step))
+    assert name.startswith("figures") or not steps
+    assert path.read_text() == "of somebody"
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+
+
 def test_a_page_that_fails_leaves_the_earlier_one_as_it_was(tmp_path, undrawn, monkeypatch):
     folder.write(tmp_path, figures_of("a"), [1.0])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

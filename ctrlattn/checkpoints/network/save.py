@@ -8,7 +8,8 @@ so that plain transformers refuses it. Of repeated layers the weights are writte
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from ctrlattn.files import atomic, output_directory
 from ctrlattn.parsing import read_json
 
 _PLAIN, _OWN = "model.safetensors", "ctrlattn.safetensors"
+_UNDER_WAY = ".ctrlattn.saving"  # lists what was in the directory before; it goes once all is written
 _LIBRARIES = ("transformers.", "accelerate.", "torch.", "ctrlattn.")
 
 
@@ -64,6 +66,27 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     folder = output_directory(directory)
     if any(folder.glob("*.safetensors")) or (folder / "config.json").exists():
         raise InputError(f"{folder}: holds a checkpoint already; name an empty or a new directory")
+    with _under_way(folder):
+        _save(checkpoint, folder)
+    return folder
+
+
+@contextmanager
+def _under_way(folder: Path) -> Iterator[None]:
+    """Mark a directory while the block writes there; what a block that fails has written goes, other files stay."""
+    mark = folder / _UNDER_WAY
+    earlier = sorted(path.name for path in folder.iterdir())
+    with atomic(mark) as path:
+        path.write_text(json.dumps(earlier), encoding="utf-8")
+    try:
+        yield
+    except BaseException:
+        discard_unfinished(folder)
+        raise
+    mark.unlink()
+
+
+def _save(checkpoint: Checkpoint, folder: Path) -> None:
     model = getattr(checkpoint.model, "_orig_mod", checkpoint.model)  # torch.compile wraps the network
     loop = entry_of(model)
     family, model = unrepeated(checkpoint.family, model)
@@ -86,18 +109,32 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
     with atomic(folder / "config.json") as path:
         config = {"model_type": KEY, "network": network} if own else network
         path.write_text(json.dumps(config, indent=2), encoding="utf-8")
-    return folder
 
 
 def discard_unfinished(directory: str | os.PathLike[str]) -> None:
     """Remove what a killed `save` has left: a directory without config.json, which is written last, does not load.
 
+    Raises
+    ------
+    InputError
+        The directory has neither a network nor the mark of a `save` under way: its files are of somebody else.
+
+    Examples
+    --------
     >>> discard_unfinished("no/such/directory")
     """
     folder = Path(directory)
-    if folder.is_dir() and not (folder / "config.json").exists():
-        for path in folder.iterdir():
-            path.unlink()
+    if not folder.is_dir():
+        return
+    files, mark = list(folder.iterdir()), folder / _UNDER_WAY
+    if not (folder / "config.json").exists():
+        if files and mark not in files:
+            raise InputError(f"{folder}: holds files that no run of `drop` wrote: move them, or give another --out")
+        earlier = read_json(mark) if files else []
+        for path in files:
+            if path.name not in earlier and path != mark:
+                path.unlink()
+    mark.unlink(missing_ok=True)
 
 
 def is_changed(directory: str | os.PathLike[str]) -> bool:

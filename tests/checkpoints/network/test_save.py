@@ -7,7 +7,9 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from ctrlattn import InputError
 from ctrlattn.checkpoints import Calibration, drop, is_changed, load, open_changed, save
+from ctrlattn.checkpoints.network.save import discard_unfinished
 
 
 def logits(model, text):
@@ -215,3 +217,25 @@ def test_what_code_changed_is_refused_and_not_lost(change, word, tmp_path):
     with pytest.raises(ValueError, match=word):
         save(load(model), tmp_path / "m")
     assert not list((tmp_path / "m").glob("*"))
+
+
+def test_what_a_killed_save_left_goes_and_files_of_others_stay(network, causal, tmp_path, monkeypatch):
+    # Every file of a directory without config.json was removed, whoever had put it there.
+    (tmp_path / "notes.txt").write_text("of somebody")
+    with pytest.raises(InputError, match="holds files that no run of `drop` wrote"):
+        discard_unfinished(tmp_path)
+    smaller = drop(network(causal, double=False), attention=[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("ctrlattn.checkpoints.network.save.readme", lambda *_, **__: 1 / 0)
+        patch.setattr("ctrlattn.checkpoints.network.save.discard_unfinished", lambda _: None)  # as if it were killed
+        with pytest.raises(ZeroDivisionError):
+            save(smaller, tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    discard_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    save(smaller, tmp_path)
+    whole = sorted(path.name for path in tmp_path.iterdir())
+    assert ".ctrlattn.saving" not in whole
+    (tmp_path / ".ctrlattn.saving").write_text("[]")  # killed after the last file
+    discard_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == whole
