@@ -5,7 +5,8 @@ that nobody has touched before. Those of torch are collected and stacked, so tha
 nothing acts, the control is zero and no layer reads the error: both are made at the end.
 
 The system hands out a page of memory at its first touch, which costs more than the sums of a layer. The memory of small
-recordings is therefore used again, once nobody holds any of its signals. Who simulates in a loop pays for the pages once.
+recordings is therefore used again, once nobody holds any of its signals. Who simulates in a loop pays for the pages
+once.
 """
 
 import math

@@ -85,17 +85,17 @@ def test_large_signals_are_apart_and_small_ones_share_their_memory(acts):
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 @pytest.mark.parametrize("controller", [None, PID(0.3, 0.1, 0.2)])
-@pytest.mark.parametrize("kept", range(4))
-def test_memory_is_used_again_once_no_signal_is_held_and_not_before(kind, controller, kept):
+@pytest.mark.parametrize("field", range(4))
+def test_memory_is_used_again_once_no_signal_is_held_and_not_before(kind, controller, field):
     """Whatever single signal or part of it is held stays what it is; the memory of all of them comes again."""
     make = np.asarray if kind == "numpy" else pytest.importorskip("torch").from_numpy
-    rng = np.random.default_rng(kept)
+    rng = np.random.default_rng(field)
     A, starts = make(0.1 * rng.standard_normal((8, 8))), [make(rng.standard_normal((8, 4))) for _ in range(6)]
     loop = Loop(FixedAttention(A), controller=controller)
     parts, wanted, places = [], [], set()
     for x in starts:
         run = simulate(loop, x, 5)
-        parts.append(run[kept][1:3])
+        parts.append(run[field][1:3])
         wanted.append(to_numpy(parts[-1]).copy())
     for part, numbers in zip(parts, wanted, strict=True):
         assert_array_equal(to_numpy(part), numbers)

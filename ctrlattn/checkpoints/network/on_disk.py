@@ -1,14 +1,15 @@
 """A network whose weights stay in their file: each layer reads its own when it is called, and gives them back.
 
 The network is built without memory (torch's device "meta"). Hooks on every layer fill it before a call and empty it
-behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read. A
-network without a row in the table of families is traced in the same way. Experts that a file has one by one become the
-stacks that transformers makes of them.
+behind, so that whatever watches a pass works as on a loaded network. Of an embedding the rows of the text are read, and
+of experts in safetensors those that a token takes, one at a time. A network without a row in the table of families is
+traced in the same way. Experts that a file has one by one become the stacks that transformers makes of them.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.describe import Description, describe
+from ctrlattn.checkpoints.network.expert_stack import ExpertStack, stacks_of
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import GGUFStore
 from ctrlattn.checkpoints.network.headers import safetensors_header, shards
@@ -208,6 +210,20 @@ class _Safetensors:
                     numbers += part.numel()
         return weights
 
+    def stack(self, name: str) -> torch.Tensor:
+        return self.read({name})[name]
+
+    def expert(self, name: str, i: int) -> torch.Tensor:
+        """Expert i of a stack."""
+        from safetensors import safe_open
+
+        weight = torch.empty(self.shapes[name][1:])
+        for path, stored, part in self.pieces[name]:
+            if part[:1] in ((), (i,)):
+                with safe_open(path, "pt") as file:
+                    weight[part[1:]].copy_(file.get_tensor(stored) if part else file.get_slice(stored)[i])
+        return weight
+
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:
         from safetensors import safe_open
 
@@ -276,6 +292,8 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
         prefix = prefixes[id(layer)] + "."
         names = {name: prefix + name for name, _ in layer.named_parameters()}
         inside |= set(names.values())
+        if isinstance(store, _Safetensors):
+            _read_experts_alone(model, stacks_of(layer), names, store)
         _fill_when_called(layer, names, store, unchanged)
     outside = {name for name, _ in model.named_parameters()} - inside
     for name, module in list(model.named_modules()):
@@ -284,6 +302,19 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
             outside.discard(f"{name}.weight")
     for name, weight in store.read(outside).items():
         _set(model, name, weight)
+
+
+def _read_experts_alone(
+    model: Any, stacks: dict[str, tuple[Any, str]], names: dict[str, str], store: _Safetensors
+) -> None:
+    """Put a stack that is read by its experts in the place of each, and take it from the names that a layer reads."""
+    for name, (module, last) in stacks.items():
+        stored = names.pop(name)
+        stack = ExpertStack(store.shapes[stored], partial(store.expert, stored), partial(store.stack, stored))
+        del module._parameters[last]
+        object.__setattr__(module, last, stack)
+    if stacks:
+        model.set_experts_implementation("eager")  # the loop, which asks for one expert after the other
 
 
 def _fill_when_called(layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
@@ -308,7 +339,7 @@ def _fill_when_called(layer: Any, names: dict[str, str], store: _Store, unchange
             leave()
 
     layer.register_forward_pre_hook(fill)
-    layer.register_forward_hook(leave)
+    layer.register_forward_hook(leave, always_call=True)  # also where the pass fails, or the next one holds two layers
     object.__setattr__(layer, _FILL, held)
 
 

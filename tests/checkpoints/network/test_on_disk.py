@@ -7,6 +7,7 @@ import transformers
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, checkpoints
+from ctrlattn.checkpoints.network import on_disk
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 31}
 GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
@@ -93,20 +94,77 @@ def test_one_layer_at_a_time_has_weights(pair):
     assert during == [1, 1, 1]
 
 
-@pytest.mark.parametrize("name", ["olmo2", "qwen3_moe"])
-def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
-    more = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4}
-    config = transformers.AutoConfig.for_model(name, **GROUPED, **(more if "moe" in name else {}), pad_token_id=0)
+EXPERTS = {
+    "olmo2": {},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8, "head_dim": 4},
+    "gpt_oss": {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 4},  # turned stacks, with a bias
+    "qwen2_moe": {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8,
+        "shared_expert_intermediate_size": 8,
+    },
+}
+
+
+def saved(folder, name):
+    config = transformers.AutoConfig.for_model(name, **GROUPED, **EXPERTS[name], pad_token_id=0)
     assert config.model_type not in checkpoints.FAMILIES
     torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(
-        tmp_path, max_shard_size="8KB"
-    )
-    lazy, whole = checkpoints.on_disk(tmp_path), checkpoints.load(tmp_path)
+    model = transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
+    model.save_pretrained(folder, max_shard_size="8KB")
+    return folder
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
+    lazy, whole = checkpoints.on_disk(saved(tmp_path, name)), checkpoints.load(tmp_path)
     assert [call.kinds for call in lazy.structure.calls] == [call.kinds for call in whole.structure.calls]
     a, b = (checkpoints.feedback_profile(network, IDS, parts=["feedback", "sinks"]) for network in (lazy, whole))
     for variable in b.data_vars:
         assert_allclose(a[variable], b[variable], rtol=1e-6, atol=1e-9, err_msg=variable)
+    assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
+
+
+def taken(network, layer):
+    """The experts that the tokens of the text take in a layer, as its router says."""
+    chosen = []
+    router = network.layers[layer].mlp.gate
+    handle = router.register_forward_hook(lambda *call: chosen.extend(call[-1][-1].unique().tolist()))
+    checkpoints.tap(network, IDS[:1])
+    handle.remove()
+    return sorted(set(chosen))
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "qwen2_moe"])
+def test_a_pass_reads_the_experts_that_it_takes_and_no_stack(tmp_path, name, monkeypatch):
+    store = "ctrlattn.checkpoints.network.on_disk._Safetensors"
+    expert, read, asked, wholes = on_disk._Safetensors.expert, on_disk._Safetensors.read, [], []
+    monkeypatch.setattr(f"{store}.expert", lambda self, stack, i: asked.append((stack, i)) or expert(self, stack, i))
+    monkeypatch.setattr(f"{store}.read", lambda self, names: wholes.extend(names) or read(self, names))
+    lazy = checkpoints.on_disk(saved(tmp_path, name))
+    wanted = [(layer, i) for layer in range(3) for i in taken(lazy, layer)]
+    asked.clear()
+    wholes.clear()
+    checkpoints.tap(lazy, IDS[:1])
+    for part in ("gate_up_proj", "down_proj"):
+        assert [(int(stack.split(".")[1]), i) for stack, i in asked if stack.endswith(part)] == wanted
+    assert 3 <= len(wanted) < 12
+    assert not [stack for stack in wholes if ".experts." in stack]
+
+
+@pytest.mark.parametrize("name", ["qwen3_moe", "olmo2"])
+def test_a_pass_that_fails_leaves_no_weights_behind(tmp_path, name):
+    """The next pass would hold those of two layers."""
+    lazy = checkpoints.on_disk(saved(tmp_path, name))
+
+    def fails(*_):
+        raise ArithmeticError("in the middle of a layer")
+
+    handle = lazy.layers[1].mlp.register_forward_hook(fails)
+    with pytest.raises(ArithmeticError):
+        checkpoints.tap(lazy, IDS)
+    handle.remove()
     assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
 
 
