@@ -218,7 +218,7 @@ def test_a_response_of_zero_has_no_attack():
 @pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("n", [3, 12, 51])
 def test_one_channel_of_any_size_is_sound_at_its_margin_and_not_beyond(continuous, n):
-    """1/(s + 1) + 0.3, 1/(z - 0.5) + 0.3 beside states that do nothing: the gain 1.3 (2.3) is reached at w = 0 alone."""
+    """1/(s + 1) + 0.3, 1/(z - 0.5) + 0.3 by states that do nothing: the gain 1.3 (2.3) is reached at w = 0 alone."""
     a = np.diag(
         np.append(-1.0, np.linspace(-3, -2, n - 1)) if continuous else np.append(0.5, np.linspace(-0.3, 0.2, n - 1))
     )
