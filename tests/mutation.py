@@ -89,8 +89,18 @@ EQUIVALENT = {
      "sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)",
      "1  ->  2"): "The matrices are square.",
     ("stability/modes/decomposition.py",
-     "gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * along",
+     "gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])",
      "1.0  ->  2.0"): "Any three points of the line will do for the check.",
+    ("stability/modes/decomposition.py",
+     "gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])",
+     "np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])  ->  "
+     "np.array([c1 * c0, c2 * c0]) - np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])"):
+        "The same three points in the other order.",
+    ("stability/modes/decomposition.py",
+     "gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])", "-1.0  ->  1.0"):
+        "Two points of the line are left, and determine it.",
+    ("stability/modes/decomposition.py", "safe = np.where(dependent, 1.0, cross)", "1.0  ->  2.0"):
+        "nan takes the place of what is computed where the terms are dependent.",
     ("stability/robustness/structured.py",
      "step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]",
      "curvature + size  ->  curvature - size"):

@@ -142,7 +142,7 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     cross = _cross(p1, p2)
     dependent = np.abs(cross) <= _DEPENDENT * np.abs(p1) * np.abs(p2)  # as where a system has a zero
     safe = np.where(dependent, 1.0, cross)
-    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=-1) + 0.0
+    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=1) + 0.0
     _require_pole(over, alpha, gains[~dependent], z[~dependent], "gain_boundary")
     return np.where(dependent[:, None], np.nan, gains)
 
@@ -180,8 +180,7 @@ def gain_lines(loop: Loop, axes: Sequence[Any], a: complex) -> list[tuple[float,
         if line is None or any(np.allclose(line, other, rtol=_ONE_LINE, atol=_ONE_LINE) for other in lines):
             continue
         c1, c2, c0 = line
-        along = np.array([-c2, c1]) * max(1.0, abs(c0))
-        gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * along
+        gains = np.array([c1 * c0, c2 * c0]) + np.array([[-1.0], [0.0], [1.0]]) * np.array([-c2, c1])
         _require_pole(over, alpha, gains, np.full(3, z), "gain_lines")
         lines.append(line)
     return lines
@@ -203,9 +202,9 @@ def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] |
     if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
         return None
     direction = (p1 if abs(p1) >= abs(p2) else p2).conjugate()
-    direction /= abs(direction)
     c1, c2, c0 = ((direction * p).real for p in (p1, p2, -p0))
-    sign = math.copysign(1.0, c1 if abs(c1) > 1e-12 * size else c2) / math.hypot(c1, c2)
+    length = math.hypot(c1, c2)
+    sign = math.copysign(1.0, c1 if abs(c1) > 1e-12 * length else c2) / length
     return sign * c1 + 0.0, sign * c2 + 0.0, sign * c0 + 0.0
 
 
@@ -284,10 +283,11 @@ def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, qua
         return
     matrices = mode_matrices(over, a, gains)
     sigma = np.linalg.svd(matrices - z[:, None, None] * np.eye(matrices.shape[-1]), compute_uv=False)
-    if np.any(sigma[:, -1] > _SINGULAR * sigma[:, 0]):
-        worst = int(np.argmax(sigma[:, -1] / sigma[:, 0]))
+    regular = sigma[:, -1] > _SINGULAR * sigma[:, 0]
+    if np.any(regular):
+        at = int(np.argmax(regular))
         raise ArithmeticError(
-            f"{quantity}: exact numbers give the gains {gains[worst].tolist()} for a pole at {z[worst]:.6g}, and the "
+            f"{quantity}: exact numbers give the gains {gains[at].tolist()} for a pole at {z[at]:.6g}, and the "
             "closed-loop matrix has none there: rounding of the state space moves its poles. Give the system in "
             "triangular (modal) form"
         )

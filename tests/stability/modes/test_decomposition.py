@@ -228,6 +228,7 @@ def test_a_mode_and_its_conjugate_are_one_where_several_are_asked_for():
         0.3,
     ]
     assert decomposition._plane_modes(CHAIN, ("kp", "ki"), [a, 0.3, 0.3], "q").tolist() == [a.conjugate(), 0.3]
+    assert decomposition._plane_modes(CHAIN, ("kp", "ki"), [a, a.conjugate()], "q").tolist() == [a.conjugate()]
     assert decomposition._plane_modes(CHAIN, ("kp", "ki"), a, "q").tolist() == [a]
 
 
@@ -237,3 +238,33 @@ def test_a_line_of_gains_does_not_depend_on_the_size_of_its_three_terms(scale):
     p = scale * np.exp(0.7j) * np.array([-2.0, 3.0, 4.0])
     assert_allclose(decomposition._line(*p), (0.6, 0.8, 0.4), rtol=1e-12)
     assert decomposition._line(*(p * [1, 1, np.exp(1e-6j)])) is None
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_first_gain_that_a_line_knows_has_a_positive_sign(scale):
+    for p, line in (
+        ((2.0, -3.0, 4.0), (0.6, -0.8, 0.4)),
+        ((2.0, 0.0, -5.0), (0.0, 1.0, 0.4)),
+        ((2.0, -3.0, 0.0), (1.0, 0.0, 2 / 3)),
+        ((0.0, -3.0, 4.0), (0.6, -0.8, 0.0)),
+        ((2.0, 1e-13, -5.0), (0.0, 1.0, 0.4)),
+        ((0.0, 1e-3, -5.0), (2e-4, -1.0, 0.0)),
+    ):
+        told = decomposition._line(*(scale * np.exp(1j * np.pi / 4) * np.array(p)))
+        assert_allclose(told, line, atol=1e-7)
+        assert not np.any(np.signbit(told) & (np.array(told) == 0))
+
+
+def test_a_gain_of_zero_has_no_sign():
+    """z - 1 + g_1 - 0.5i g_2 = 0 at z = 1."""
+    loop = Loop(CausalMean(), skip=1.0, feedback=0.0)
+    gains = gain_boundary(loop, ("kp", "feedback"), 0.5j, [0.0, 0.0])
+    assert gains.tolist() == [[0.0, 0.0]] * 2
+    assert not np.any(np.signbit(gains))
+
+
+def test_the_gains_that_are_refused_are_named():
+    """The pole 1 - 0.5 - kp at z = 0.25: kp = 0.25 has it and 0.7 has not."""
+    over = decomposition.parts(Loop(CausalMean()), ["kp"])
+    with pytest.raises(ArithmeticError, match=r"q: exact numbers give the gains \[0.7\] for a pole at 0.25"):
+        decomposition._require_pole(over, 0.5, np.array([[0.25], [0.7]]), np.array([0.25, 0.25]), "q")
