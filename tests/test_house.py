@@ -25,7 +25,7 @@ NO_MIRROR = {
         "plots/depth.py", "plots/design.py", "plots/lyapunov.py", "plots/plane.py", "plots/tokens.py",
     ),
     "the page that shows the picture is tested with it": (
-        "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/repeated.py", "plots/trained_loops.py",
+        "plots/dropping.py", "plots/observers.py", "plots/reduction.py", "plots/trained_loops.py",
         "plots/sweeps.py",
         "plots/training.py",
     ),

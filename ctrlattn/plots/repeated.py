@@ -11,6 +11,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator, ScalarFormatter
 from ctrlattn.plots.style import COLOURS, GREY, axes_of, escape, figure, legend, panels_of, styles, themed
 
 _FAINT = "#f3f4f6"
+_PANEL, _HIGHEST = 3.0, 3.6  # inches: the width of one of two panels, and the height of its picture at most
+_GRID = 121  # points a side of the plane on which the regions are drawn
+_STRIP, _TOWER = 0.5, 1.0  # least and largest height of the plane, as a share of its width
 _LINTHRESH = 0.02  # nats: smaller changes of the loss are drawn on a linear scale, larger ones on a logarithmic
 
 
@@ -71,13 +74,36 @@ def motion_over_passes(residual: Mapping[str, np.ndarray], norm: Mapping[str, np
     return fig
 
 
+def plane_around(modes: np.ndarray, edge: float) -> tuple[np.ndarray, np.ndarray]:
+    """(Re, Im) of a part of the plane that holds the eigenvalues, the unit circle and `edge`, (121,) each.
+
+    Its units are drawn equal on both axes, so that it is neither a strip nor a tower.
+
+    Parameters
+    ----------
+    modes : (m,) complex
+    edge : float
+        1 + recall.
+
+    Examples
+    --------
+    >>> re, im = plane_around(np.array([0.5, 14.0]), 1.0)
+    >>> bool(re[0] < -1), bool(re[-1] > 14), round(float(np.ptp(im) / np.ptp(re)), 6)
+    (True, True, 0.5)
+    """
+    low, high = min(float(modes.real.min()), -1.0), max(float(modes.real.max()), edge)
+    tall, wide = 1.15 * max(float(np.abs(modes.imag).max()), 1.0), 1.16 * (high - low)
+    wide, tall, middle = max(wide, 2 * tall / _TOWER), max(tall, wide * _STRIP / 2), (low + high) / 2
+    return np.linspace(middle - wide / 2, middle + wide / 2, _GRID), np.linspace(-tall, tall, _GRID)
+
+
 @themed
 def modes_over_regions(
     eigenvalues: np.ndarray,
     regions: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     edges: Mapping[str, float],
 ) -> Figure:
-    """Eigenvalues of J over the region that each law leaves stable; the unstable area is hatched.
+    """Eigenvalues of J over the region that each law leaves stable, in equal units; the unstable area is hatched.
 
     Parameters
     ----------
@@ -94,7 +120,9 @@ def modes_over_regions(
     >>> modes_over_regions(np.zeros(2), {"naive": plane}, {"naive": 1.0}).axes[0].get_xlabel()
     'Re λ'
     """
-    fig, panels = panels_of(len(regions), 2, height=2.7, margin=0.9)
+    first, *_ = regions.values()
+    shape = np.ptp(first[1]) / np.ptp(first[0])
+    fig, panels = panels_of(len(regions), 2, height=min(_PANEL * shape, _HIGHEST) + 0.3, margin=0.9)
     for ax, (name, (re, im, radius)) in zip(panels.flat, regions.items(), strict=False):
         if radius.max() > 1:
             ax.contourf(re, im, radius, levels=[1.0, radius.max()], colors=[_FAINT], hatches=["////"])
@@ -105,7 +133,7 @@ def modes_over_regions(
             eigenvalues.real, eigenvalues.imag, linestyle="none", marker="o", markersize=4.0, color=COLOURS[1],
             markeredgecolor="black", markeredgewidth=0.4, label="eigenvalues of J",
         )  # fmt: skip
-        ax.set(title=escape(name), xlim=(re[0], re[-1]), ylim=(im[0], im[-1]))
+        ax.set(title=escape(name), xlim=(re[0], re[-1]), ylim=(im[0], im[-1]), aspect="equal")
         ax.label_outer()
     for ax in panels.flat[len(regions) - panels.shape[1] : len(regions)]:  # the lowest of each column
         ax.tick_params(labelbottom=True)

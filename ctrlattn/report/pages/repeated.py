@@ -26,7 +26,6 @@ _WORDS = {
     "asked": "as asked for",
     "once": "control: once, times K g",
 }
-_GRID = 121  # points a side of the plane on which the regions are drawn
 
 
 def write_repeated(out: str | Path, study: "LoopStudy", *, formats: Sequence[str] = ()) -> Report:
@@ -159,7 +158,7 @@ def _forecast(study: "LoopStudy") -> list[Section]:
             Section("forecast", "The Jacobian has no eigenvalue that was measured", (_sentence(study.reach.words),))
         ]
     laws = {name: law for name, law in study.laws.items() if name != "once"}
-    re, im = _plane(modes.eigenvalues, max(law.recall for law in laws.values()))
+    re, im = plots.repeated.plane_around(modes.eigenvalues, 1 + max(law.recall for law in laws.values()))
     grid = re[None, :] + 1j * im[:, None]
     regions = {
         _WORDS[name]: (re, im, np.abs(pass_poles(law.controller, grid, law.recall)).max(-1))
@@ -209,13 +208,6 @@ def _forecast(study: "LoopStudy") -> list[Section]:
             },
         )
     ]
-
-
-def _plane(modes: np.ndarray, recall: float) -> tuple[np.ndarray, np.ndarray]:
-    low, high = min(float(modes.real.min()), -1.0), max(float(modes.real.max()), 1 + recall)
-    tall = 1.15 * max(float(np.abs(modes.imag).max()), 1.0)
-    room = 0.08 * (high - low)
-    return np.linspace(low - room, high + room, _GRID), np.linspace(-tall, tall, _GRID)
 
 
 def _loss(study: "LoopStudy") -> list[Section]:
