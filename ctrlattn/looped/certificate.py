@@ -17,6 +17,7 @@ from ctrlattn.errors import InputError, require_whole
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import WHOLE, formed, pass_products
 from ctrlattn.passes import Passes
+from ctrlattn.stability.motion.difference_scale import difference_size
 from ctrlattn.stability.motion.tangent import difference_step, length
 
 _PAIRS = 64  # random pairs on which the certificate is tried
@@ -121,11 +122,10 @@ def contraction_ball(
 
 def _uncertainty(step: PassMap, x: Array, jacobian: np.ndarray, bound: float) -> float:
     """A bound of |error of J|_2: rounding, and for a difference quotient over d the curvature on its way, L d/2."""
-    size = float(np.max(np.abs(require_real("x", x)))) or 1.0
-    away = difference_step(size, machine_epsilon(x))
     rounding = _ROUNDING * machine_epsilon(x)
     error = rounding * float(np.linalg.norm(jacobian))
     if not is_torch(x):
+        away = difference_step(difference_size(step, x), machine_epsilon(x))
         ends = float(np.linalg.norm(require_real("x", x)) + np.linalg.norm(require_real("F(x)", step(x))))
         error += bound * away / 2 + rounding * ends / away
     return math.sqrt(len(jacobian)) * error  # each column may be off by so much

@@ -26,6 +26,7 @@ from ctrlattn.looped.spectrum import PassSpectrum
 from ctrlattn.looped.uncertainty import Reached, reached
 from ctrlattn.passes import Passes, PassState
 from ctrlattn.stability import OddNumberLimit, odd_number_limit, pass_poles, stable_gains, stable_recalls
+from ctrlattn.stability.motion.difference_scale import difference_size
 from ctrlattn.stability.motion.fixed_points import with_read_memories
 from ctrlattn.stability.motion.tangent import length
 
@@ -203,7 +204,8 @@ class _Runner:
         self.step = lambda h: step(h) + moved
         flat = require_real("x", x).ravel()
         # Curvature and rounding are both small where the disturbance is between them.
-        self.size = machine_epsilon(x) ** 0.4 * (float(np.linalg.norm(flat)) or 1.0)
+        scale = float(np.linalg.norm(flat)) if np.any(flat) else difference_size(step, x)
+        self.size = machine_epsilon(x) ** 0.4 * scale
 
     def limit(
         self,

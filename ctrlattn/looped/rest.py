@@ -186,7 +186,10 @@ class _Problem:
             return np.zeros(self.size)
         products, shift = pass_products(self.step, x), 1 + self.loop.recall
         if self.size <= _DENSE:
-            jacobian = products(np.eye(self.size))
+            try:
+                jacobian = products(np.eye(self.size))
+            except ArithmeticError:  # differences find no derivative here, and may elsewhere
+                return None
             matrix = jacobian - shift * np.eye(self.size)
             noise = _ROUNDING if is_torch(x) else _DIFFERENCES
             least = noise * max(float(np.linalg.norm(jacobian)) / self.size**0.5, shift)

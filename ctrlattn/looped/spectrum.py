@@ -77,7 +77,7 @@ def spectrum(
     InputError
         As for `iterate`; k or which out of range; the whole spectrum of a state that is too large.
     ArithmeticError
-        A residual is above the bound.
+        A residual is above the bound, or differences do not find the derivative of a numpy map.
 
     Notes
     -----

@@ -12,6 +12,7 @@ import numpy as np
 from ctrlattn.arrays import Array, is_torch, machine_epsilon, require_real
 from ctrlattn.passes import Passes
 from ctrlattn.stability import pass_boundary, pass_poles, pseudospectrum
+from ctrlattn.stability.motion.difference_scale import difference_size
 from ctrlattn.stability.motion.tangent import Tangent, difference_step
 
 _ROUNDING = 64.0  # last digits by which a derivative and its eigenvalues are off, as a share of |J|
@@ -152,7 +153,7 @@ def known_to(f: Any, x: Array, jacobian: np.ndarray) -> float:
     known = _ROUNDING * eps * float(np.linalg.norm(jacobian))
     if not is_torch(x):
         flat, moved = require_real("x", x).ravel(), require_real("F(x)", f(x)).ravel()
-        size = float(np.max(np.abs(flat))) or 1.0
+        size = difference_size(f, x)
         longer = Tangent(x, None)
         longer.size = 2 * size
         change = longer.advance(f, x, np.eye(len(flat)))[1] - jacobian

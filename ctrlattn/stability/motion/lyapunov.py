@@ -76,6 +76,8 @@ def lyapunov_exponents(
         The state holds integers, or a step is not a function.
     InputError
         k, steps or transient is out of range, a step returns another shape, or the trajectory overflows.
+    ArithmeticError
+        Differences do not find the derivative of a numpy step at the start.
 
     References
     ----------

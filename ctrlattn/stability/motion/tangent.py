@@ -1,7 +1,8 @@
 """J(x) V without forming J: directional derivatives of a map, by forward-mode autodiff or central differences.
 
 A torch map is differentiated by `torch.func.jvp`, mapped over the directions, which is exact to rounding. A numpy map
-is differentiated by the caller's `jvp`, or by central differences of relative accuracy eps^(2/3), 4e-11 in float64.
+is differentiated by the caller's `jvp`, or by central differences of relative accuracy eps^(2/3), 4e-11 in float64,
+whose steps follow the scale of the map (`difference_size`).
 Where the left and the right difference disagree by more than those of a smooth map (at a kink, such as that of the
 tent map), the right one counts.
 """
@@ -23,6 +24,7 @@ from ctrlattn.arrays import (
 )
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.jacobian import prepare_forward
+from ctrlattn.stability.motion.difference_scale import difference_size
 
 Step = Callable[[Array], Array]
 Jvp = Callable[[Array, Array], Array]
@@ -39,7 +41,7 @@ class Tangent:
         self.lost = 16 * length(x) ** 0.5 * self.eps
         # It is the error of the differences where it is below this share of the longest column.
         self.noise = 0.0 if exact else 1e2 * self.eps ** (2 / 3)
-        self.size = 0.0  # largest state so far: the length of a difference step is relative to it
+        self.size = 0.0  # scale at the first state, or the largest state so far: difference steps are relative to it
         self.stretch = 0.0  # largest derivative so far: a kink is judged against it
 
     def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
@@ -55,8 +57,8 @@ class Tangent:
         return new, require_real("the derivative", moved).reshape(frame.shape[1], -1).T
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        self.size = max(self.size, float(np.max(np.abs(x), initial=0.0)))
-        h = difference_step(self.size or 1.0, self.eps)
+        self.size = max(self.size or difference_size(step, x), float(np.max(np.abs(x), initial=0.0)))
+        h = difference_step(self.size, self.eps)
         moved = []
         for v in frame.T:
             longest = float(np.max(np.abs(v), initial=0.0)) or 1.0

@@ -1,0 +1,181 @@
+"""The scale of a map at a point, d with (f(x + d v) - f(x - d v))/(2 d) = J v: what a difference step is relative to.
+
+The size of x is the scale of most maps, and says nothing at x = 0 or beside it. There the quotients of ever longer
+steps are compared. They agree where rounding is small already and curvature still is: a plateau of J v over d.
+
+A map may have two plateaus. x + LayerNorm(x) has one within its epsilon, which is the derivative, and one far outside.
+(1 + x) - 1 has one below the last digit of 1, where x is lost, and the derivative outside of it. Where the quotients
+leave a plateau, those of a map bend and those of rounding jump up and down from one step to the next.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ctrlattn.arrays import Array, like, machine_epsilon, require_real
+
+_BASE = 8.0  # ratio of a step to the one before
+_LEAST, _FARTHEST = -56, 15  # powers of it that are tried, in units of 1 and of |x|
+_OUTWARD = 26  # steps beyond that of |x| at which a map is asked whether rounding hides a part of it
+_ALIKE = 1e-4  # relative difference of two quotients on one plateau
+_SURE = 1e-6  # that of d and others beside it at which the size of x is taken without a search
+_BESIDE = np.array([1.6449, 2.7183])  # the others, in units of d: last digits are off alike at d and 2 d
+_LITTLE = 1e-4  # difference of those beside an eigenvalue of 1, where no plateau is found
+_SIDES = 1e-2  # relative difference of the right quotient from the central one of a smooth map
+_JUMPS = 0.4  # share of turning points among quotients in a row; of rounding it is 2/3
+_SAMPLES, _FEWEST = 64, 6
+_BEND = _BASE**3  # by how much more than between two steps a map may bend between the next two
+Step = Callable[[Array], Array]
+
+
+def difference_size(step: Step, x: Array) -> float:
+    """The size s of which `difference_step` takes a share: |x| where quotients confirm it, else that of a plateau.
+
+    Quotients are judged by their length: what is 1e-4 of it may be lost to rounding unseen.
+
+    Parameters
+    ----------
+    step : callable x -> f(x)
+    x : any shape, numpy or torch
+
+    Returns
+    -------
+    s, positive
+
+    Raises
+    ------
+    ArithmeticError
+        The quotients agree at no step: f has no derivative at x, or rounding in f hides it.
+
+    Examples
+    --------
+    >>> small = difference_size(lambda x: 1e-6 * np.tanh(x / 1e-6), np.zeros(2))
+    >>> bool(small < 1e-2), difference_size(np.tanh, np.full(2, 0.5))
+    (True, 0.5)
+    """
+    flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
+    size = float(np.max(np.abs(flat)))
+    if size > 0:
+        near = _Quotients(step, x, unit * size * np.append(_BASE ** np.arange(_OUTWARD), _BESIDE), 1)
+        if near.confirmed():
+            return size
+    wide = _Quotients(step, x, _steps(size), 3 if len(flat) < 4 else 1)
+    best = wide.plateau(unit * size)
+    if best is not None:
+        return float(wide.d[best]) / unit
+    if size > 0 and near.small():
+        return size
+    raise ArithmeticError(
+        f"the derivative of the map is not found by differences of {wide.d[0]:.1g} to {wide.d[-1]:.1g}: their "
+        "quotients agree at no three steps in a row. The map has no derivative at this point, or rounding within the "
+        "map hides it: a torch map is differentiated without differences"
+    )
+
+
+def _steps(size: float) -> np.ndarray:
+    """(m,) ascending: about 1e-50 to 1e13, and where |x| is farther out than that as far beyond it."""
+    power = np.log(size) / np.log(_BASE) if size > 0 else 0.0
+    low, high = min(_LEAST, int(power) + _LEAST // 2), max(_FARTHEST, int(power) + _FARTHEST)
+    return _BASE ** np.arange(max(low, -320), min(high, 320) + 1, dtype=float)
+
+
+class _Quotients:
+    """Central and right quotients of one map along some directions, for steps d that grow."""
+
+    def __init__(self, step: Step, x: Array, d: np.ndarray, count: int) -> None:
+        self.step, self.x, self.d, self.eps = step, x, d, machine_epsilon(x)
+        self.sure = max(_SURE, 1e2 * self.eps ** (2 / 3))
+        size = int(np.prod(tuple(x.shape), dtype=int))
+        uniform = np.random.default_rng(0).uniform(-1.0, 1.0, (count, size))
+        # Of largest number 1 or less, no two alike, and no powers of two, which are added to 1 without rounding.
+        self.directions = (
+            uniform / np.max(np.abs(uniform), axis=1, keepdims=True) / (np.pi / 3 + np.arange(count)[:, None])
+        )
+        self.here = self._at(0 * uniform[0])
+        both = np.array([self._both(length) for length in d])
+        self.central, self.right = both[:, 0], both[:, 1]
+        self.alike = _alike(self.central, self.eps)
+
+    def confirmed(self) -> bool:
+        """Whether the first step is right: the last two agree with it, and no rounding is seen farther out."""
+        if not (np.any(self.central[0]) and self._off() <= self.sure * np.linalg.norm(self.central[0])):
+            return False
+        exits = np.flatnonzero(~self.alike[: -len(_BESIDE)])
+        return not len(exits) or (exits[0] > 0 and not self.jumps(int(exits[0])))
+
+    def small(self) -> bool:
+        """Whether the first step is off by little beside an eigenvalue of 1, such as rounding where J v vanishes."""
+        sizes = np.linalg.norm(self.central[: -len(_BESIDE)], axis=1)
+        # A quotient of 0 may be one that rounding hides: then those that are seen first are not small.
+        return bool(self._off() <= _LITTLE and (sizes[0] > 0 or np.all(sizes[sizes > 0][:3] <= _LITTLE)))
+
+    def _off(self) -> float:
+        return float(np.max(np.linalg.norm(self.central[-len(_BESIDE) :] - self.central[0], axis=1)))
+
+    def plateau(self, usual: float) -> int | None:
+        """A step of the innermost plateau that is not left by jumps: the best, or a good one nearest to `usual`."""
+        gaps = np.linalg.norm(np.diff(self.central, axis=0), axis=1)
+        steady = np.linalg.norm(self.right - self.central, axis=1) <= _SIDES * np.linalg.norm(self.central, axis=1)
+        for first, last in _runs(_alike(self.right, self.eps)):
+            steady[first : last + 1] = True
+        for first, last in _runs(self.alike):
+            if last < len(self.alike) and self.jumps(last):
+                continue
+            # The right quotient has to be steady as well: that of sqrt|x| at 0 is infinite.
+            worst = np.maximum(gaps[first : last - 1], gaps[first + 1 : last])  # of both neighbours of an inner step
+            worst = np.where(steady[first + 1 : last], worst, np.inf)
+            good = (
+                first + 1 + np.flatnonzero(worst <= self.sure * np.linalg.norm(self.central[first + 1 : last], axis=1))
+            )
+            if usual > 0 and len(good):
+                return int(good[np.argmin(np.abs(np.log(self.d[good] / usual)))])
+            return first + 1 + int(np.argmin(worst)) if np.any(np.isfinite(worst)) else None
+        return None
+
+    def jumps(self, last: int) -> bool:
+        """Whether all agree up to the step `last`, and jump up and down beyond, as rounding does."""
+        before, after = np.linalg.norm(np.diff(self.central[last - 1 : last + 2], axis=0), axis=1)
+        if after <= _BEND * before:
+            return False
+        # The first jump may come long before the steps are as large as a last digit of f.
+        return any(self._turns(self.d[last + 1] * _BASE**power) for power in range(3))
+
+    def _turns(self, d: float) -> bool:
+        """Whether some number of the quotient turns at most of the steps from d on, which are not even."""
+        steps = d * (1 + np.sort(np.random.default_rng(1).uniform(0, _SAMPLES, _SAMPLES)))
+        quotients = np.array([self._both(length)[0] for length in steps])
+        with np.errstate(invalid="ignore"):
+            moves = np.diff(quotients, axis=0)
+            moves = np.where(np.abs(moves) > _ALIKE * np.linalg.norm(quotients[0]), moves, 0.0)
+            product = moves[1:] * moves[:-1]
+        return bool(np.any(np.sum(product < 0, axis=0) > np.maximum(_JUMPS * np.sum(product != 0, axis=0), _FEWEST)))
+
+    def _both(self, d: float) -> np.ndarray:
+        """(2, k N): (f(x + d v) - f(x - d v))/(2 d) and (f(x + d v) - f(x))/d."""
+        ends = [(self._at(d * v), self._at(-d * v)) for v in self.directions]
+        with np.errstate(all="ignore"):
+            central = [(ahead - behind) / (2 * d) for ahead, behind in ends]
+            right = [(ahead - self.here) / d for ahead, _ in ends]
+        return np.stack([np.concatenate(central), np.concatenate(right)])
+
+    def _at(self, off: np.ndarray) -> np.ndarray:
+        """f(x + off), flat; nan where f refuses."""
+        try:
+            with np.errstate(all="ignore"):
+                return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()
+        except (ArithmeticError, ValueError):  # such a step leaves where the map is defined
+            return np.full(off.size, np.nan)
+
+
+def _alike(quotients: np.ndarray, eps: float) -> np.ndarray:
+    """(m - 1,) bool: which quotients are those of the next step, or all up to it nothing beside an eigenvalue of 1."""
+    sizes = np.linalg.norm(quotients, axis=1)
+    gaps, largest = np.linalg.norm(np.diff(quotients, axis=0), axis=1), np.maximum(sizes[1:], sizes[:-1])
+    unseen = np.logical_and.accumulate(largest <= eps)  # from the shortest step on: x^3 has the derivative 0
+    return (gaps <= max(_ALIKE, 1e3 * eps ** (2 / 3)) * largest) | unseen
+
+
+def _runs(alike: np.ndarray) -> list[tuple[int, int]]:
+    """(first, last) of at least three steps in a row that are alike."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], alike.astype(int), [0]])))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= 2]
