@@ -52,7 +52,7 @@ def follows(figure, source):
     The source is a place, or says what is made of one: `half`, the largest half of an interval there (of those with n
     draws, of one score, of names that match `of`, in one column); `below`, how far the lowest end lies below 0; `high`,
     the upper end; `count`, what the unit is counted by; `documents`, how many differ; `gap`, the largest difference of
-    a stated value and a found one in sentences; `printed half` and `printed factor` of the interval of a sentence; or
+    a stated value and a found one in sentences; `printed factor`, the root of the ratio of the ends in a sentence; or
     the words of a file of `code`, which hold the figure.
     """
     if isinstance(source, str):
@@ -111,6 +111,5 @@ COMPUTED = {
     "count": count,
     "documents": lambda source: len(set(stored(source["documents"])[0]["documents"])),
     "gap": gap,
-    "printed half": lambda source: (printed(source)[1] - printed(source)[0]) / 2,
     "printed factor": lambda source: math.sqrt(printed(source)[1] / printed(source)[0]),
 }
