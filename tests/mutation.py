@@ -101,6 +101,8 @@ EQUIVALENT = {
         "Two points of the line are left, and determine it.",
     ("stability/modes/decomposition.py", "safe = np.where(dependent, 1.0, cross)", "1.0  ->  2.0"):
         "nan takes the place of what is computed where the terms are dependent.",
+    ("stability/robustness/scaled_peak.py", "inner = np.pad(values, 1, constant_values=-1.0)", "1.0  ->  2.0"):
+        "No norm is negative.",
     ("stability/robustness/structured.py",
      "step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]",
      "curvature + size  ->  curvature - size"):

@@ -113,3 +113,93 @@ def test_the_best_of_several_exact_looks_is_remembered_and_rough_ones_are_not():
     assert sweep.frequency == w[np.argmax(values)]
     assert_allclose(sweep.value, values.max(), rtol=1e-7)
     assert_allclose(np.sort(sweep.looked_at), np.sort([*w, *w]))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_scaled_system_has_the_scaled_response(seed):
+    """D G D^-1, by the matrices and by the response; the direct term is full."""
+    rng = np.random.default_rng(seed)
+    g = Realization(0.4 * np.eye(3), *(rng.normal(size=s) for s in ((3, 2), (2, 3), (2, 2))), bool(seed))
+    log, w = np.array([0.7, -1.1]), np.array([0.0, 0.4, 2.0])
+    d = np.diag(np.exp(log))
+    expected = d @ np.moveaxis(g.responses(w), -1, 0) @ np.linalg.inv(d)
+    assert_allclose(np.moveaxis(module._scaled(g, log).responses(w), -1, 0), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("turn", [0.0, 0.3])
+def test_the_first_look_is_about_each_pole_and_ten_times_beyond_all(continuous, turn):
+    """Poles s = -0.2 +- 3i and -4 (times e^{i turn}): each frequency, 1 and 1/5 of the damping beside it, and a net."""
+    poles = np.array([-0.2 + 3j, -0.2 - 3j, -4.0]) * np.exp(1j * turn)
+    real = turn == 0.0
+    a = np.array([[-0.2, 3.0, 0.0], [-3.0, -0.2, 0.0], [0.0, 0.0, -4.0]]) if real else np.diag(poles)
+    if not continuous:  # z = e^{s/2}, and a pole at 0, which has no s
+        poles = poles / 2
+        a = np.zeros((4, 4), dtype=complex)
+        a[:3, :3] = np.diag(np.exp(poles))
+        a = a if not real else np.diag([0.0, 0.0, np.exp(-2.0), 0.0])
+        if real:
+            turned = np.exp(-0.1) * np.array([[np.cos(1.5), np.sin(1.5)], [-np.sin(1.5), np.cos(1.5)]])
+            a[:2, :2] = turned
+    n = len(a)
+    sweep = module._Sweep(
+        Responses(Realization(a, np.ones((n, 2)), np.ones((2, n)), np.zeros((2, 2)), continuous)), 1e-6
+    )
+    grid = np.sort(sweep._grid())
+
+    def nearest(w):
+        return np.abs(grid - w).min()
+
+    for pole in poles:
+        w = abs(pole.imag) if real else pole.imag
+        for share in (-1, -0.2, 0, 0.2, 1):
+            assert nearest(w + share * abs(pole.real)) < 1e-9
+    low = np.abs(poles).min() / 10
+    high = 10 * np.abs(poles).max() if continuous else np.pi
+    for sign in (1,) if real else (1, -1):
+        net = sign * np.geomspace(low, high, 24)
+        assert max(nearest(w) for w in net) < 1e-9 * high
+    assert_allclose(grid.max(), high)
+    if not continuous:
+        assert max(nearest(w) for w in np.linspace(0, np.pi, 17)) < 1e-9
+
+
+def test_an_interval_is_as_wide_as_its_arc_and_shares_go_by_ratios_of_frequencies():
+    sweep = module._Sweep.__new__(module._Sweep)
+    sweep.unit = 2.0
+    assert_allclose(
+        [sweep._width(i) for i in ((0.0, math.inf), (0.0, 2.0), (2.0, math.inf))], [np.pi / 2, *[np.pi / 4] * 2]
+    )
+    assert_allclose(sweep._width((-2.0, 2.0)), np.pi / 2)
+    assert_allclose(sweep._between(8.0, math.inf, 0.5), 80.0)  # to 100 times the start, or the typical frequency
+    assert_allclose(sweep._between(0.02, math.inf, 0.5), 2.0)
+    assert_allclose(sweep._between(0.0, 50.0, 0.5), 1.0)  # from 1/100 of the end, or of the typical frequency
+    assert_allclose(sweep._between(0.0, 1.0, 0.75), 0.01**0.25)
+    assert_allclose(sweep._between(0.0, 50.0, 0.25), 0.01)
+    assert sweep._middle(1.0, 3.0) == 2.0
+
+
+def test_the_two_highest_tops_of_the_first_look_are_zoomed_into(monkeypatch):
+    """Light resonances at 1, 2 and 3, the second the highest and the third a little below: the first is left."""
+    a, b = np.zeros((6, 6)), np.zeros((6, 2))
+    for i, (w, gain) in enumerate(((1.0, 0.95), (2.0, 1.0), (3.0, 0.97))):
+        a[2 * i : 2 * i + 2, 2 * i : 2 * i + 2] = [[-0.01, w], [-w, -0.01]]
+        b[2 * i, 0] = gain
+        b[2 * i + 1, 1] = gain
+    c = np.tile(np.eye(2), 3)
+    sweep = module._Sweep(Responses(Realization(a, b, c, np.zeros((2, 2)), True)), 1e-6)
+    zoomed, zoom = [], module._Sweep._zoom
+    monkeypatch.setattr(module._Sweep, "_zoom", lambda self, a, w, b: (zoomed.append((a, w, b)), zoom(self, a, w, b)))
+    sweep._first_look(np.zeros(0))
+    assert_allclose([w for _, w, _ in zoomed], [2.0, 3.0], atol=0.02)
+    assert all(a < w < b for a, w, b in zoomed)
+    assert len(sweep.looked_at) <= 120
+
+
+def test_a_zoom_ends_at_the_top_of_a_resonance_in_few_looks():
+    """diag(1/(s + 0.1 - i), 1/(s + 0.1 + i)) + ...: 10 at w = 1, from a start beside it."""
+    a = np.array([[-0.1, 1.0], [-1.0, -0.1]])
+    sweep = module._Sweep(Responses(Realization(a, np.eye(2), np.eye(2), np.zeros((2, 2)), True)), 1e-6)
+    sweep._zoom(0.5, 0.9, 1.3)
+    assert_allclose([sweep.value, sweep.frequency], [10.0, 1.0], rtol=1e-5)
+    assert 9 < len(sweep.looked_at) <= 72 < 9 * module._ROUNDS
