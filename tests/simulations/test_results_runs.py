@@ -14,7 +14,6 @@ RESULTS = Path(__file__).parents[2] / "simulations" / "results"
 # Results of runs that are not recorded, and why.
 UNRECORDED = {
     "gallery/trained_loop.json": "the scene ran before runs were recorded",
-    "train_digits.json": "written by the trained comparison before it recorded its runs",
 }
 
 
