@@ -101,6 +101,8 @@ EQUIVALENT = {
         "Two points of the line are left, and determine it.",
     ("stability/modes/decomposition.py", "safe = np.where(dependent, 1.0, cross)", "1.0  ->  2.0"):
         "nan takes the place of what is computed where the terms are dependent.",
+    ("stability/robustness/level_sets.py", "if min(values.shape[1:]) == 1:", "1  ->  2"):
+        "A single output goes by singular values then: the same number.",
     ("stability/robustness/scaled_peak.py", "inner = np.pad(values, 1, constant_values=-1.0)", "1.0  ->  2.0"):
         "No norm is negative.",
     ("stability/robustness/structured.py",

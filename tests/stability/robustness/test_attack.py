@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization, negative_feedback
+from ctrlattn.stability.robustness import attack as module
 from ctrlattn.stability.robustness.attack import (
     Attack,
     _attack_at,
@@ -246,3 +247,25 @@ def test_a_step_of_newton_beside_a_pole_is_as_long_as_the_way_to_it(continuous, 
             assert_allclose(_newton_distance(g, gain, pole + away), 1e-6, rtol=1e-3)
     assert _newton_distance(g, 0 * gain, 0.9) == np.inf  # nothing moves
     assert _newton_distance(g._replace(a=np.diag([0.5, 0.2, 0.1, 0.0])), gain, 0.5) == np.inf  # a pole of G itself
+
+
+@pytest.mark.parametrize(("n", "channels", "attacks"), [(3, 1, 16), (12, 1, 2), (12, 2, 16), (50, 2, 3), (51, 2, 0)])
+def test_fewer_attacks_are_sampled_where_each_costs_more_or_a_level_test_has_shown_all(
+    n, channels, attacks, monkeypatch
+):
+    """10^4 // (n^2 + 1) of them, 16 at most; 2 after a level test of one channel; none of 51 states."""
+    g = Realization(np.diag(np.linspace(-0.4, 0.4, n)), 1e-3 * np.ones((n, channels)), np.ones((channels, n)),
+                    np.zeros((channels, channels)), False)  # fmt: skip
+    solved = []
+    monkeypatch.setattr(module, "eigenvalues", lambda a: solved.append(1) or np.linalg.eigvals(a))
+    require_sound(g, 1.0, Attack(1.0, np.ones(channels, dtype=complex), 0.0, 1.0), 0.0)
+    assert len(solved) == attacks
+
+
+def test_nothing_is_climbed_at_the_frequency_0(monkeypatch):
+    """Steps are shares of the frequency."""
+    responses = Responses(balanced(loop()))
+    monkeypatch.setattr(module, "minimize", lambda *given, **options: 1 / 0)
+    assert _climbed(responses, 0.0).size == _attack_at(responses, 0.0).size
+    with pytest.raises(ZeroDivisionError):
+        _climbed(responses, 0.1)

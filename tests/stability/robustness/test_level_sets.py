@@ -162,3 +162,22 @@ def test_a_view_in_continuous_time_has_the_response_at_the_frequency_it_names(se
         assert_allclose(seen.responses(x), g.responses(view.frequency(x)), rtol=1e-8)
         at_centre = abs(float(view.frequency(np.array([0.0]))[0]))
         assert at_centre > 1e300 if centre == np.inf else abs(at_centre - centre) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("poles", "low", "high"), [([-5.0], 0.1, 50.0), ([-0.01], 1e-3, 10.0), ([-0.02, -300.0], 2e-3, 3e3)]
+)
+def test_the_grid_reaches_ten_times_beyond_all_poles_and_the_frequency_1(poles, low, high):
+    n = len(poles)
+    grid = pole_grid(Realization(np.diag(poles), np.eye(n), np.eye(n), np.zeros((n, n)), True))
+    for w in np.geomspace(low, high, 24):
+        assert np.abs(grid / w - 1).min() < 1e-9
+    assert_allclose(grid[np.isfinite(grid)].max(), high)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_a_pencil_whose_iteration_does_not_end_is_refused(dtype, monkeypatch):
+    for name in ("dggev", "zggev"):
+        monkeypatch.setattr(level_sets, name, lambda *given, **options: [np.ones(2)] * 5 + [1])
+    with pytest.raises(ArithmeticError, match="QZ algorithm does not converge"):
+        level_sets.pencil_eigenvalues(np.eye(2, dtype=dtype), np.eye(2, dtype=dtype))
