@@ -4,6 +4,7 @@ J'w is one pull-back through the recorded layer. It is linear in w, so that its 
 recorded once, J v costs little more than an evaluation of the layer, a third of forward-mode differentiation.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -99,3 +100,33 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
         rmatvec=lambda w: product(pull, value, w),
         dtype=np.dtype(str(wide).removeprefix("torch.")),
     )
+
+
+def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] = lambda: None) -> LinearOperator:
+    """The same operator, which keeps its first few products J v and gives them again where the same v comes back.
+
+    Estimates of one seed start from the same random directions. `spared` is called for each product that is not made.
+
+    Examples
+    --------
+    >>> from scipy.sparse.linalg import aslinearoperator
+    >>> again = []
+    >>> J = remembering(aslinearoperator(np.diag([1.0, 2.0])), 1, lambda: again.append(1))
+    >>> (J @ np.ones(2)).tolist(), (J @ np.ones(2)).tolist(), len(again)
+    ([1.0, 2.0], [1.0, 2.0], 1)
+    """
+    products: dict[bytes, np.ndarray] = {}
+
+    def push(v: np.ndarray) -> np.ndarray:
+        if v.size != operator.shape[1] or v.dtype != operator.dtype:
+            return np.asarray(operator.matvec(v))
+        direction = v.tobytes()
+        if direction in products:
+            spared()
+            return products[direction].copy()
+        moved = np.asarray(operator.matvec(v)).ravel()
+        if len(products) < few:
+            products[direction] = moved.copy()
+        return moved
+
+    return LinearOperator(operator.shape, matvec=push, rmatvec=operator.rmatvec, dtype=operator.dtype)

@@ -9,14 +9,15 @@ Cost in forward passes with Effort()'s defaults, J v counted as 1.2 and J'w as 1
     attention      0
     diversity      0
     sinks          0
-    gain           1 + 1              28     25     71
-    nonnormality   1 (2 alone)        58     5      78
+    gain           1 + 1              27     25     69
+    nonnormality   1 (2 alone)        53     5      72
     exponents      0 (7 alone)        16     12     36
 
 At most: an estimate that has settled stops earlier. `cost` in the attributes counts what was done; what parts share
 (the recorded pass, the layers as functions) is counted in the first that needs it. The recordings of layers that one
-part has made serve the next, as far as they have room (512 MiB). The radii of nonnormality take 15 to 70 J v a layer,
-here 25.
+part has made serve the next, as far as they have room (512 MiB). So do its products with the random directions from
+which both start: 1 J v of gain and 5 of nonnormality are not made again. The radii of nonnormality take 15 to 70 J v a
+layer, here 25.
 """
 
 import json

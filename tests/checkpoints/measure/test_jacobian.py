@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402  (after the skip)
-from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian  # noqa: E402
+from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian, remembering  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
@@ -89,3 +89,43 @@ def test_a_causal_layer_has_a_block_triangular_jacobian():
 def test_a_layer_that_is_not_there(layer):
     with pytest.raises(ValueError, match=r"0 \.\.\. 2"):
         checkpoints.layer_jacobian(tiny("llama"), layer, IDS)
+
+
+def counted(A):
+    """(the operator of a matrix, the vectors that it was asked for)."""
+    from scipy.sparse.linalg import LinearOperator
+
+    asked = []
+    operator = LinearOperator(
+        A.shape, matvec=lambda v: asked.append(v.copy()) or A @ v, rmatvec=lambda w: A.T @ w, dtype=A.dtype
+    )
+    return operator, asked
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("few", [1, 3])
+def test_the_first_products_are_remembered_and_no_other(dtype, few):
+    rng = np.random.default_rng(few)
+    A, vectors = rng.standard_normal((5, 4)).astype(dtype), rng.standard_normal((4, 4)).astype(dtype)
+    operator, asked = counted(A)
+    spared = []
+    J = remembering(operator, few, lambda: spared.append(1))
+    for _ in range(2):
+        for v in vectors:
+            moved = J @ v
+            np.testing.assert_array_equal(moved, A @ v)
+            assert moved.dtype == dtype
+            moved[:] = np.nan  # what a caller does with an answer is not remembered
+    assert len(spared) == few
+    assert len(asked) == 8 - few
+    np.testing.assert_array_equal(J.T @ A[:, 0], A.T @ A[:, 0])
+
+
+def test_a_vector_of_another_kind_is_not_taken_for_a_remembered_one():
+    """The same bytes, another number; and a change by one rounding."""
+    operator, asked = counted(np.diag(np.array([1.0, 2.0])))
+    J = remembering(operator, 4)
+    v = np.array([1.0, 3.0])
+    for vector in (v, v.view(np.int64), np.nextafter(v, 2.0), v[:, None]):
+        np.testing.assert_array_equal(J @ vector, np.diag([1.0, 2.0]) @ vector)
+    assert len(asked) == 3

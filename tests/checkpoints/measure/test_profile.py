@@ -170,10 +170,11 @@ def test_cost_is_counted():
     assert list(cost) == list(PARTS)
     assert cost["feedback"] == {"forward": 1.0, "jvp": 0.0, "vjp": 0.0, "forward_passes": 1.0}
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
-    assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 5.0, "vjp": 4.0}
+    assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 4.0, "vjp": 4.0}
     blocks = np.mean([causal_radius(tiny(), layer, IDS).steps + 5 for layer in range(len(tiny().layers))])
     # The recordings of layers that the gain has made serve the two parts behind it; those of the blocks are others.
-    spent = {"forward": 1.0, "jvp": 8.0 + blocks, "vjp": 3.0}
+    # Its probes are those of the departure, and all steps start from the first of them.
+    spent = {"forward": 1.0, "jvp": 5.0 + blocks, "vjp": 3.0}
     assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == spent
     assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 0.0, "jvp": 4.0, "vjp": 2.0}
     for spent in cost.values():

@@ -23,7 +23,7 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         typical = random_gain(jacobian, effort.probes, seed=measurement.seed)
         return typical, singular_triplets(jacobian, k, steps=max(effort.lanczos, k), seed=measurement.seed)
 
-    before = measurement.recordings
+    before, spared = measurement.recordings, measurement.spared
     estimates = each_layer(measurement, "gain", measure)
     recorded = measurement.recordings - before
     typical, triplets = zip(*estimates, strict=True)
@@ -60,4 +60,5 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             "overlap of left and right leading feature directions, whatever tokens they are on",
         ),
     )
-    return variables, Passes(forward=recorded, jvp=effort.probes + steps, vjp=steps + recorded)
+    products = effort.probes + steps - (measurement.spared - spared)
+    return variables, Passes(forward=recorded, jvp=products, vjp=steps + recorded)

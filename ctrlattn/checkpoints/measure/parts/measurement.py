@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
+from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian, remembering
 from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.measure.matrices import absent_matrices
 from ctrlattn.checkpoints.measure.sublayer_signals import SublayerSignals, sublayer_signals
@@ -165,7 +165,8 @@ class Measurement:
         would hold them in memory.
         """
         if layer not in self._recordings:
-            made = recorded_jacobian(*self.functions[layer])
+            recorded = recorded_jacobian(*self.functions[layer])
+            made = remembering(recorded, self.effort.probes, lambda: self._spared.append(layer))
             self._visits.append(layer)
             size = self._size_of_recording(layer)
             if sum(held for _, held in self._recordings.values()) + size > _ROOM:
@@ -186,6 +187,15 @@ class Measurement:
     def recordings(self) -> float:
         """How often a layer was recorded so far, in passes through all layers."""
         return len(self._visits) / len(self.functions)
+
+    @cached_property
+    def _spared(self) -> list[int]:
+        return []
+
+    @property
+    def spared(self) -> float:
+        """How many products J v were not made since an estimate before had made them, in passes through all layers."""
+        return len(self._spared) / len(self.functions)
 
     def _size_of_recording(self, layer: int) -> float:
         """Bytes, about: eight times what all linear maps of the layer give, and the attention matrices."""

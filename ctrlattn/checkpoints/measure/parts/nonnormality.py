@@ -34,7 +34,7 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             faults.extend(fault)
         return spectrum, departure(jacobian, effort.commutator, seed=measurement.seed)
 
-    before = measurement.recordings
+    before, spared = measurement.recordings, measurement.spared
     spectra, departures = zip(*each_layer(measurement, "nonnormality", measure), strict=True)
     steps = sum(spectrum.steps for spectrum in spectra) / len(spectra)
 
@@ -53,7 +53,8 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     )
     # The layer is recorded once more for its blocks.
     recorded = measurement.recordings - before + float(measurement.checkpoint.causal)
-    passes = Passes(recorded, jvp=steps + 2.0 * effort.commutator, vjp=effort.commutator + recorded)
+    products = steps + 2.0 * effort.commutator - (measurement.spared - spared)
+    passes = Passes(recorded, jvp=products, vjp=effort.commutator + recorded)
     return commented(variables, faults), passes
 
 
