@@ -1,7 +1,7 @@
 """stored values -> every stored and printed interval again: what a results file says of a mean follows from its values.
 
-python simulations/recompute_intervals.py            # what follows from the values, and what carries none, by file
-python simulations/recompute_intervals.py --check    # exit 1 if an interval does not follow, or one more carries none
+python simulations/recompute_intervals.py            # how many intervals follow from the values, by file
+python simulations/recompute_intervals.py --check    # exit 1 if an interval does not follow, or carries no values
 
 Intervals are Student's over the values, Wilson's over hits, or a max-t bootstrap, as the file says; see
 stage/statistics.py. The printed ones are those of the sentences and tables that a scene keeps for the gallery.
@@ -20,7 +20,6 @@ from stage.statistics import recomputed, stored_intervals
 RESULTS = Path(__file__).parent / "results"
 PRINTED = re.compile(r"\d \[([-+]?\d*\.?\d+), ([-+]?\d*\.?\d+)\]")
 HALVES = re.compile(r"[-+]?\d*\.\d+ ± \d*\.\d+")
-# Files whose runs kept no values by window, seed or draw, and why they were not run again.
 # What a scene prints of other files.
 ELSEWHERE = {
     "gallery/feedback_sign.json": "feedback_sign*.json",
@@ -28,10 +27,7 @@ ELSEWHERE = {
     "gallery/signs_in_training.json": "signs_in_training.json",
     "gallery/unstable_in_training.json": "unstable_in_training.json",
 }
-OWN_RUN = "the run kept means alone and was not made again: it takes longer than five minutes"
-LACKING = {
-    "gallery/trained_loop.json": f"{OWN_RUN}, on networks that are not stored",
-}
+FACTORS = {"gallery/trained_loop.json"}  # intervals of logarithms to the base of 10, printed as factors
 
 
 def close(a, b):
@@ -92,15 +88,16 @@ def judged(path):
     again, wrong, absent = stored(numbers)
     if name in ELSEWHERE:
         again = again + [ends for other in RESULTS.glob(ELSEWHERE[name]) for ends in stored(read_json(other))[0]]
+    if name in FACTORS:
+        again = [*again, *(np.power(10.0, ends) for ends in again)]
     count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
     line = (
         f"{name}: {len(again)} recomputed, {len(absent)} without values; printed {count}, "
         f"{count - len(strange)} of them recomputed"
     )
     faults = [f"{name}: {place} does not follow from its values" for place in wrong]
-    if name not in LACKING:
-        faults += [f"{name}: {place} carries no values" for place in absent]
-        faults += [f"{name}: printed {text} is none of the recomputed" for text in strange]
+    faults += [f"{name}: {place} carries no values" for place in absent]
+    faults += [f"{name}: printed {text} is none of the recomputed" for text in strange]
     return line, faults
 
 
@@ -111,8 +108,7 @@ def main(check=False):
         line, own = judged(path)
         faults += own
         if not check and not line.endswith(": 0 recomputed, 0 without values; printed 0, 0 of them recomputed"):
-            reason = LACKING.get(path.relative_to(RESULTS).as_posix())
-            print(f"{line} ({reason})" if reason else line)
+            print(line)
     return faults
 
 

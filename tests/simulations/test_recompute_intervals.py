@@ -44,8 +44,17 @@ def test_a_changed_value_a_wrong_print_and_absent_values_are_faults(script, tmp_
     absent = scene_of()
     del absent["x"]["values"]
     assert "scene.json: /x carries no values" in judged(script, tmp_path, monkeypatch, absent)
-    monkeypatch.setattr(script, "LACKING", {"scene.json": "an old run"})
-    assert judged(script, tmp_path, monkeypatch, absent) == []
+
+
+def test_factors_are_powers_of_ten_of_the_stored_logarithms(script, tmp_path, monkeypatch):
+    numbers = scene_of()
+    numbers["x"] |= {"mean": 0.5, "low": 0.5 - 12.706204736432095 / 4, "high": 0.5 + 12.706204736432095 / 4}
+    numbers["x"]["values"] = [0.25, 0.75]
+    numbers["verdict"] = ["a grows 3.16 [0.0021, 4748.44]"]
+    (fault,) = judged(script, tmp_path, monkeypatch, numbers)
+    assert fault.startswith("scene.json: printed [0.0021, 4748.44]")
+    monkeypatch.setattr(script, "FACTORS", {"scene.json"})
+    assert judged(script, tmp_path, monkeypatch, numbers) == []
 
 
 def test_an_interval_of_a_share_is_no_interval_of_a_mean(script, tmp_path, monkeypatch):

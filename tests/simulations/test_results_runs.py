@@ -11,11 +11,6 @@ from ctrlattn.provenance import provenance
 
 RESULTS = Path(__file__).parents[2] / "simulations" / "results"
 
-# Results of runs that are not recorded, and why.
-UNRECORDED = {
-    "gallery/trained_loop.json": "the scene ran before runs were recorded",
-}
-
 
 def recorded(numbers):
     """Whether results say commit, time, versions and the hash of the plan (None where no plan was written).
@@ -32,10 +27,10 @@ def recorded(numbers):
     return bool(commit and packages <= set(run["versions"]) and (plan is None or re.fullmatch("[0-9a-f]{64}", plan)))
 
 
-def test_every_results_file_says_what_made_it_or_is_named():
+def test_every_results_file_says_what_made_it():
     without = {path.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("*.json")
                if not recorded(json.loads(path.read_text(encoding="utf-8")))}  # fmt: skip
-    assert without == set(UNRECORDED)
+    assert without == set()
 
 
 @pytest.mark.parametrize(
