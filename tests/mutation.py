@@ -68,6 +68,8 @@ EQUIVALENT = {
     ("stability/modes/gain_polynomials.py",
      "moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])", "1.0  ->  2.0"):
         "A repeated pole has no derivative: inf takes the place of what is computed there.",
+    ("stability/modes/pid_gains.py", "stable, unsure = _decided(gains, g, cuts[:, :-1] + width / 2)", "2  ->  3"):
+        "Any point between two cuts tells whether all of them are stable.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/balancing.py", "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0",

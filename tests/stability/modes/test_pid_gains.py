@@ -100,3 +100,19 @@ def test_crossings_of_a_law_are_a_tie_only_where_every_coefficient_vanishes():
         assert c[:, 0].tolist()[1] == 0.0
         assert not tie[0]
         assert pid_gains._crossings(np.array([2.0]), np.array([-1.0]), 2.0)[1].tolist() == [True]
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.3, 1.5), (-0.4, 0.7), (-1.9, 2.5), (-1.2, 0.99)])
+@pytest.mark.parametrize("g", [0.3, 0.8, 1.6])
+def test_crossings_are_the_cosines_that_solve_the_equation(one, other, g):
+    """(1 - D + 2 D c)(1 + q^2 - 2 q c) - I g = -4 D q (c - c_1)(c - c_2), q = 1 - g: D and I from two roots."""
+    q = 1 - g
+    kd = 1 / (1 + 2 * ((1 + q**2) / (2 * q) - one - other))  # the sum of the roots
+    ki = ((1 - kd) * (1 + q**2) + 4 * kd * q * one * other) / g  # their product
+    for c in (one, other):
+        assert (1 - kd + 2 * kd * c) * (1 + q**2 - 2 * q * c) == pytest.approx(ki * g, rel=1e-9, abs=1e-9)
+    c, tie = pid_gains._crossings(np.array([ki]), np.array([kd]), g)
+    inside = [root for root in (one, other) if abs(root) < 1]
+    np.testing.assert_allclose(np.sort(c[:, 0])[: len(inside)], np.sort(inside), rtol=1e-9)
+    assert np.isnan(c).sum() == 2 - len(inside)
+    assert not tie[0]
