@@ -64,6 +64,11 @@ def verdict(numbers):
             f"signs {signs}: {share}, read from the {r['readout']}; unseen pairs {r['unseen']:.3f} "
             f"{r['unseen strict']:.3f}; untuned {r['untuned']:.3f}; by readout (negated): {held}"
         ]
+        lines += [
+            f"signs {signs}, {d}: {at['solved']:.3f} [{at['low']:.3f}, {at['high']:.3f}] {at['strict']:.3f}; unseen "
+            f"pairs {at['unseen']:.3f}"
+            for d, at in r["dimensions"].items()
+        ]
     return lines
 
 

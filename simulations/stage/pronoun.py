@@ -164,8 +164,11 @@ def by_readout(chosen, *, draws, seed, d=128):
     return shares
 
 
-def by_signs(known, few):
-    """Pattern of signs -> its best configuration on draws that did not choose it, and what each readout holds."""
+def by_signs(known, few, sizes):
+    """Pattern of signs -> its best configuration on draws that did not choose it, and what each readout holds.
+
+    The configurations were chosen at d = 128; "dimensions" says what they solve at each of the `sizes`.
+    """
     table = {}
     for chosen in BY_SIGNS:
         unseen = [success(pair, chosen, **few) for pair in GROUPS["unseen"]]
@@ -176,8 +179,15 @@ def by_signs(known, few):
             "unseen strict": np.mean([r["strict"] for r in unseen]),
             "untuned": success(FIRST_PAIR, MINUS._replace(sign=chosen.sign), **known)["solved"],
             "readouts": by_readout(chosen, **known),
+            "dimensions": {f"d = {d}": at_dimension(chosen, known, few, d) for d in sizes},
         }
     return table
+
+
+def at_dimension(chosen, known, few, d):
+    """What a configuration solves of the first pair, and of the unseen ones on average."""
+    unseen = np.mean([success(pair, chosen, d=d, **few)["solved"] for pair in GROUPS["unseen"]])
+    return {**success(FIRST_PAIR, chosen, d=d, **known), "unseen": unseen}
 
 
 def words_of(signs):
@@ -205,10 +215,10 @@ def measure(seed, full):
     numbers = {**known, "chosen": [{**c._asdict(), **success(FIRST_PAIR, c, **known)} for c in CHOSEN]}
     for entry, chosen in zip(numbers["chosen"], CHOSEN, strict=True):
         entry["unseen"] = np.mean([success(pair, chosen, **few)["solved"] for pair in GROUPS["unseen"]])
-    numbers["signs"] = by_signs(known, few)
+    sizes = (32, 128, 512) if full else (32, 128)
+    numbers["signs"] = by_signs(known, few, sizes)
     watched = both | {"+1 (T of -1)": MINUS._replace(sign=1.0)}
     numbers["observed"] = {g: observe(chosen, **known) for g, chosen in watched.items()}
-    sizes = (32, 128, 512) if full else (32, 128)
     numbers[FIRST] = {g: {f"d = {d}": success(FIRST_PAIR, c, d=d, **known) for d in sizes} for g, c in both.items()}
     for group, pairs in GROUPS.items():
         numbers[group] = {g: {pair.name: success(pair, c, **known) for pair in pairs} for g, c in both.items()}
