@@ -370,6 +370,15 @@ def _wide(x: np.ndarray) -> Any:
     return np.promote_types(x.dtype, np.float64)
 
 
+def wide(x: Array) -> Any:
+    """The same numbers in float64, for sums: in float16 a square overflows at 256.
+
+    >>> wide(np.ones(1, np.float32)).dtype
+    dtype('float64')
+    """
+    return x.double() if is_torch(x) else np.asarray(x, _wide(np.asarray(x)))
+
+
 def softmax(scores: Array) -> Array:
     """exp(s_j) / sum_j exp(s_j) over the last axis.
 

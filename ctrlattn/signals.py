@@ -76,6 +76,9 @@ _DAMAGED = (
 )  # fmt: skip
 
 
+_ROUNDINGS = 4  # of the largest number of a feature, by which equal tokens may differ
+
+
 def feedback_gain(x: Array, contribution: Array) -> Array:
     """Gain of a sublayer F along its own state, <F(x), x> / <x, x>, per token.
 
@@ -129,22 +132,42 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     0.6
     """
     sizes = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
-    return np.asarray(np.sum(x * y, -1) / np.where(sizes > 0, sizes, 1.0))
+    return np.asarray(np.clip(np.sum(x * y, -1) / np.where(sizes > 0, sizes, 1.0), -1.0, 1.0))
 
 
-def predictor_fit(x: np.ndarray, f: np.ndarray) -> tuple[float, float]:
+def predictor_fit(x: np.ndarray, f: np.ndarray, *, epsilon: float = 2.0**-52) -> tuple[float, float]:
     """(g, R^2) of x = g f + constant over tokens (n, d), all features together; nan where either does not vary.
 
-    R^2 is the share of the variance of the state x that the contribution f predicts.
+    R^2 is the share of the variance of the state x that the contribution f predicts. What varies by no more than the
+    rounding of numbers with this `epsilon` does not vary.
 
     >>> predictor_fit(np.array([[0.0], [2.0], [4.0]]), np.array([[1.0], [2.0], [3.0]]))
     (2.0, 1.0)
     """
-    x, f = x - x.mean(0), f - f.mean(0)
+    x, f = varied(x, epsilon), varied(f, epsilon)
     both, squares = float(np.sum(x * f)), (float(np.sum(x * x)), float(np.sum(f * f)))
     if len(x) < 2 or min(squares) == 0.0:
         return float("nan"), float("nan")
-    return both / squares[1], both**2 / (squares[0] * squares[1])
+    return both / squares[1], min(both**2 / (squares[0] * squares[1]), 1.0)
+
+
+def varied(x: np.ndarray, epsilon: float) -> np.ndarray:
+    """x about its mean over tokens (..., n, d); 0 where that is the rounding of numbers with this epsilon.
+
+    A network gives the same token at other places the same numbers but for rounding, whose shares and ranks would say
+    nothing of it.
+
+    >>> varied(np.array([[1.0], [1.0 + 1e-9]]), 2.0**-23).tolist()
+    [[0.0], [0.0]]
+    """
+    if not x.shape[-2]:
+        return x
+    centred = x - x.mean(-2, keepdims=True)
+    largest = np.abs(x).max(-2, keepdims=True)
+    # A feature that nearly cancels is known to the digits of the others, and not to those of a massive one.
+    rounding = _ROUNDINGS * epsilon * np.maximum(largest, np.median(largest, axis=-1, keepdims=True))
+    still = np.all(np.abs(centred) <= rounding, axis=(-2, -1), keepdims=True)
+    return np.asarray(np.where(still, 0.0, centred))
 
 
 def dataset(

@@ -239,3 +239,36 @@ def test_large_numbers_are_finite_and_infinity_is_not(dtype):
     with pytest.raises(InputError, match="state must hold finite"):
         signals.dataset(given, attrs=attrs)
     assert signals.dataset(given, attrs=attrs, judged=True)["state"].dtype == dtype
+
+
+@given(st.integers(1, 9), st.floats(1e-3, 1e3), st.integers(0, 2**32))
+def test_a_cosine_stays_in_its_range(d, size, seed):
+    x = np.random.default_rng(seed).standard_normal((20, d))
+    assert np.all(np.abs(signals.cosine(x, size * x) - 1) < 1e-12)
+    assert np.all(signals.cosine(x, size * x) <= 1)
+    assert np.all(signals.cosine(x, -size * x) >= -1)
+
+
+@pytest.mark.parametrize("epsilon", [2.0**-7, 2.0**-10, 2.0**-23])
+def test_what_varies_by_rounding_alone_does_not_vary(epsilon):
+    # Equal tokens differed by rounding, and the share of that which a sublayer predicts was told as a result.
+    rng = np.random.default_rng(0)
+    still = rng.standard_normal(6) * (1 + epsilon * rng.uniform(-1, 1, (12, 6)))
+    moving = rng.standard_normal((12, 6))
+    for x, f in ((still, moving), (moving, still), (still, still)):
+        assert np.isnan(signals.predictor_fit(x, f, epsilon=epsilon)).all()
+    assert signals.predictor_fit(moving, 2 * moving, epsilon=epsilon) == pytest.approx((0.5, 1.0))
+    assert not signals.varied(still, epsilon).any()
+    one = still.copy()
+    one[3, 2] += 20 * epsilon * np.abs(still).max()
+    assert_allclose(signals.varied(one, epsilon), one - one.mean(0))
+
+
+def test_a_massive_feature_hides_no_others():
+    x = 0.01 * np.random.default_rng(0).standard_normal((12, 6))
+    x[:, 2] = 1e6
+    assert_allclose(signals.varied(x, 2.0**-23), x - x.mean(0))
+
+
+def test_no_token_varies_by_nothing():
+    assert signals.varied(np.ones((0, 3)), 1e-7).shape == (0, 3)

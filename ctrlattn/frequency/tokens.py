@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace, require_finite, require_real, require_tokens
+from ctrlattn.arrays import Array, namespace, require_finite, require_real, require_tokens, wide
 from ctrlattn.errors import InputError
 
 
@@ -84,6 +84,7 @@ def mean_cosine(x: Array) -> Array:
     Parameters
     ----------
     x : (..., n, d)
+        The sums are in float64, whatever x is.
 
     Examples
     --------
@@ -93,14 +94,15 @@ def mean_cosine(x: Array) -> Array:
     """
     xp = _real_namespace(x, "mean_cosine")
     require_tokens(x)
-    n = x.shape[-2]
+    n, x = x.shape[-2], wide(x)
     size = xp.sqrt(xp.sum(x * x, -1, keepdims=True))
     zero = size == 0
     unit = x / xp.where(zero, xp.ones_like(size), size)
     # sum over pairs of u_i . u_j = |sum u|^2 - sum |u|^2
     total = xp.sum(unit, -2)
     pairs = xp.sum(total * total, -1) - xp.sum(unit * unit, (-2, -1))
-    return pairs / (n * (n - 1)) if n > 1 else pairs * float("nan")
+    # Of equal tokens rounding gives 1 + 2e-16.
+    return xp.clip(pairs / (n * (n - 1)), -1.0, 1.0) if n > 1 else pairs * float("nan")
 
 
 def participation_rank(x: Array) -> Array:
@@ -112,6 +114,7 @@ def participation_rank(x: Array) -> Array:
     Parameters
     ----------
     x : (..., n, d)
+        The sums are in float64, whatever x is.
 
     Examples
     --------
@@ -121,6 +124,7 @@ def participation_rank(x: Array) -> Array:
     """
     xp = _real_namespace(x, "participation_rank")
     require_tokens(x)
+    x = wide(x)
     # Both sums are traces of a Gram matrix, the smaller one: no singular value decomposition is needed.
     n, d = x.shape[-2:]
     gram = x @ x.swapaxes(-1, -2) if n <= d else x.swapaxes(-1, -2) @ x

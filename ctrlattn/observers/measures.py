@@ -45,7 +45,7 @@ def quality(dictionary: Dictionary, signal: torch.Tensor, k: int | None = None) 
     """
     if signal.ndim != 2 or not len(signal):
         raise InputError(f"examples are (m, width), at least one; got {tuple(signal.shape)}")
-    left, total, count = 0.0, 0.0, torch.zeros(dictionary.features)
+    left, total, count = 0.0, 0.0, torch.zeros(dictionary.features, dtype=torch.float64)
     # x + offset is the example about its mean; b_dec of another package is no mean of the signal.
     offset = 0.0 if dictionary.knows_mean else -dictionary.scaled(signal).mean(0)
     with torch.no_grad():
@@ -131,8 +131,8 @@ def token_purity(z: torch.Tensor, tokens: np.ndarray, least: int = 10) -> np.nda
         raise InputError(f"{len(z)} examples, {len(tokens)} tokens")
     _, which = np.unique(tokens, return_inverse=True)
     index = torch.from_numpy(which)
-    sums = torch.zeros(int(index.max()) + 1, z.shape[1]).index_add(0, index, z.float())
-    purity = (sums.amax(0) / sums.sum(0).clamp_min(1e-30)).double().numpy()
+    sums = torch.zeros(int(index.max()) + 1, z.shape[1], dtype=torch.float64).index_add(0, index, z.double())
+    purity = (sums.amax(0) / sums.sum(0).clamp_min(1e-300)).numpy()
     return np.where((z > 0).sum(0).numpy() >= least, purity, np.nan)
 
 

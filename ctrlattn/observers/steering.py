@@ -123,7 +123,7 @@ def steered(
     def before(depth: int) -> Any:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             x = stream_of(args, kwargs)
-            c = (x[:, window.kept(x.shape[1])] @ f)[..., None]
+            c = _along(x[:, window.kept(x.shape[1])], f)[..., None]
             r = torch.full_like(c, wanted[depth - begin])
             state = tracking.init(c, r) if depth == begin else held["state"]._replace(reference=r)
             outputs[depth].append(c[..., 0])
@@ -136,9 +136,9 @@ def steered(
         def hook(module: Any, args: Any, kwargs: Any, output: Any) -> Any:
             x = first(output)
             tokens = window.kept(x.shape[1])
-            new = torch.cat([x[:, : tokens.start], x[:, tokens] + held["u"] * f, x[:, tokens.stop :]], 1)
+            new = torch.cat([x[:, : tokens.start], (x[:, tokens] + held["u"] * f).to(x), x[:, tokens.stop :]], 1)
             if depth == len(layers) - 1:
-                outputs[depth + 1].append(new[:, tokens] @ f)
+                outputs[depth + 1].append(_along(new[:, tokens], f))
             return (new, *output[1:]) if isinstance(output, tuple) else new
 
         return hook
@@ -148,6 +148,14 @@ def steered(
         places += [(layers[depth], before(depth), True), (layers[depth], after(depth), False)]
     with torch.no_grad(), hooked(places):
         yield outputs
+
+
+def _along(x: torch.Tensor, f: torch.Tensor) -> torch.Tensor:
+    """<x, f> of each token; f is in float32 at least, and so are the error, the memory of the law, and its input.
+
+    In bfloat16 an output had three digits, and an integral over layers lost what was smaller than its last one.
+    """
+    return x.to(f) @ f
 
 
 def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
@@ -161,7 +169,8 @@ def _by_depth(given: Any, depths: int, name: str) -> np.ndarray:
 def _unit(checkpoint: Checkpoint, direction: Any) -> torch.Tensor:
     parameter = next(checkpoint.model.parameters())
     given = direction.detach() if isinstance(direction, torch.Tensor) else np.asarray(direction)
-    f = torch.as_tensor(given, dtype=parameter.dtype, device=parameter.device)
+    wide = torch.promote_types(parameter.dtype, torch.float32)
+    f = torch.as_tensor(given, dtype=wide, device=parameter.device)
     if f.shape != (checkpoint.width,) or not torch.isfinite(f).all() or not f.any():
         raise InputError(f"a direction is ({checkpoint.width},), finite and not zero; got {tuple(f.shape)}")
     return normalize(f, dim=0)
@@ -202,14 +211,15 @@ def identify(checkpoint: Checkpoint, direction: Any, ids: Any, *, start: int = 0
         for window_ids in ids:
             survived, seen = [], []
             for layer, h in layer_functions(checkpoint, window_ids, layers=tuple(range(index, len(checkpoint.layers)))):
-                size = share * float(h[tokens].square().sum(-1).mean().sqrt())
+                size = share * float(h[tokens].to(f).square().sum(-1).mean().sqrt())
                 pushed = h.clone()
-                pushed[tokens] += size * f
+                pushed[tokens] = (h[tokens] + size * f).to(h)
                 after = layer(h)
-                survived.append(float(((layer(pushed) - after)[tokens] @ f).mean()) / size)
-                seen.append((h[tokens] @ f).cpu().numpy())
+                moved = layer(pushed).to(f) - after.to(f)
+                survived.append(float(_along(moved[tokens], f).mean()) / size)
+                seen.append(_along(h[tokens], f).cpu().numpy())
             alphas.append(survived)
-            outputs.append([*seen, (after[tokens] @ f).cpu().numpy()])
+            outputs.append([*seen, _along(after[tokens], f).cpu().numpy()])
     c = np.stack(outputs).astype(float)  # (windows, depths, tokens)
     return Plant(np.mean(alphas, axis=0), c.mean((0, 2)), c.std((0, 2)))
 

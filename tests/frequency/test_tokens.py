@@ -86,3 +86,27 @@ def test_attention_is_square(shape):
     with pytest.raises(InputError, match="n, n"):
         token_frequency_response(np.ones(shape), [0.0])
     assert token_frequency_response(np.ones((2, 4, 3, 3)), [0.0]).shape == (2, 4, 1)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 3e3])
+def test_sums_are_in_float64_whatever_the_signal_is(name, size):
+    # In float16 a square overflows at 256, and the rank was nan; in bfloat16 the cosine had two digits.
+    torch = pytest.importorskip("torch")
+    signal = torch.from_numpy(size * (RNG.standard_normal((3, 40, 8)) + 1)).to(getattr(torch, name))
+    for function in (mean_cosine, participation_rank):
+        assert_allclose(function(signal).numpy(), function(signal.double()).numpy(), rtol=1e-13)
+        if name == "float32":
+            assert_allclose(function(signal.numpy()), function(signal.double().numpy()), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("n", "d"), [(2, 1), (2, 5), (3, 7), (5, 3), (9, 8)])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_mean_cosine_stays_in_its_range(xp, n, d, seed):
+    # Of equal tokens it was 1 + 2e-16.
+    x = np.random.default_rng(seed).standard_normal(d) * np.ones((n, 1))
+    for signs in (1.0, np.resize([1.0, -1.0], (n, 1))):
+        value = float(mean_cosine(xp.asarray(x * signs)))
+        assert -1 <= value <= 1
+        expected = (np.sum(np.ones((n, 1)) * signs) ** 2 - n) / (n * (n - 1))
+        assert_allclose(value, expected, atol=1e-12)

@@ -76,3 +76,18 @@ def test_features_needed_is_nan_where_the_curve_does_not_reach():
 def test_bad_input_is_told(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sums_over_many_examples_are_in_float64():
+    # Counts in float32 stop at 2^24, and a share of sums that were rounded apart exceeded 1.
+    z = torch.full((30_000, 1), 0.1)
+    purity = measures.token_purity(z, np.zeros(30_000, int))
+    assert purity.dtype == np.float64
+    assert purity[0] == 1.0
+    rng = np.random.default_rng(0)
+    z, tokens = torch.from_numpy(rng.uniform(0, 1, (30_000, 2))).half(), rng.integers(0, 3, 30_000)
+    expected = [
+        max(z.double().numpy()[tokens == t, i].sum() for t in range(3)) / z[:, i].double().sum() for i in (0, 1)
+    ]
+    assert_allclose(measures.token_purity(z, tokens), expected, rtol=1e-12)
+    assert measures.quality(Dictionary(2, 2, k=1), torch.ones(4, 2)).frequency.dtype == np.float64

@@ -178,3 +178,27 @@ def test_the_miss_is_that_of_tokens_not_of_their_mean(idle, ids):
 def test_bad_input_is_told(tiny, direction, start, message):
     with pytest.raises(ValueError, match=message), steered(tiny, direction, Law(), 1.0, start=start):
         pass
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_outputs_and_laws_of_half_precision_are_summed_in_more(words, ids, dtype):
+    # In float16 the square of a stream of 300 overflowed, and the size of a push was inf; in bfloat16 an integral
+    # over layers had three digits.
+    config = transformers.LlamaConfig(
+        vocab_size=41, hidden_size=16, num_hidden_layers=DEPTH, num_attention_heads=2, intermediate_size=8
+    )
+    model = transformers.LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(400 * torch.randn(41, 16, generator=torch.Generator().manual_seed(0)))
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight.zero_()
+            layer.mlp.down_proj.weight.zero_()
+    narrow = checkpoints.load(model.to(dtype), tokenizer=words)
+    plant = identify(narrow, F, ids)
+    stream = model.model.embed_tokens.weight.detach()[torch.as_tensor(ids)][:, 4:].double().numpy()
+    unit = np.asarray(F, float) / np.linalg.norm(F)
+    assert_allclose(plant.output[0], np.mean(stream @ unit), rtol=1e-5, atol=1e-3)
+    assert_allclose(plant.alpha, 1, atol=0.1)  # the push itself is rounded to the numbers of the stream
+    with steered(narrow, F, Law(PID(0.0, 1e-4)), 3.0) as outputs:
+        checkpoints.evaluate(narrow, ids)
+    assert {output.dtype for each in outputs.values() for output in each} == {torch.float32}

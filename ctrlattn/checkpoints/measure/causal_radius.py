@@ -16,7 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
-from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_function
+from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
@@ -81,7 +81,7 @@ def causal_radius(checkpoint: Checkpoint, layer: int, ids: Any, *, seed: int = 0
     """
     if not checkpoint.causal:
         raise InputError(f"{checkpoint.name} is not causal: the Jacobians of its layers are not block-triangular")
-    f, h = layer_function(checkpoint, layer, ids)
+    f, h = layer_functions(checkpoint, ids, layers=(checkpoint.layer_index(layer),), wide=True)[0]
     return radius_of_blocks(checkpoint, f, h, recorded_jacobian(f, h), seed=seed)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 
-from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_function
+from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
@@ -33,7 +33,7 @@ def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperat
     Returns
     -------
     scipy.sparse.linalg.LinearOperator
-        (n d, n d), tokens one after the other; computed in the network's dtype. `J @ v` and `J.T @ w` each cost
+        (n d, n d), tokens one after the other; computed in float32 at least. `J @ v` and `J.T @ w` each cost
         about one evaluation of the layer, whose recorded pass the operator keeps in memory.
 
     Raises
@@ -53,7 +53,8 @@ def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperat
     >>> layer_jacobian(checkpoints.load(transformers.GPT2Model(config)), 1, [1, 2, 3]).shape
     (24, 24)
     """
-    return recorded_jacobian(*layer_function(checkpoint, layer, ids))
+    index = checkpoint.layer_index(layer)
+    return recorded_jacobian(*layer_functions(checkpoint, ids, layers=(index,), wide=True)[0])
 
 
 def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
@@ -92,7 +93,10 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
 
     def product(mapped: Any, like: torch.Tensor, vector: np.ndarray) -> np.ndarray:
         given = torch.as_tensor(np.ascontiguousarray(vector)).to(like).reshape(like.shape)
-        return np.asarray(mapped(given)[0].detach().to("cpu", wide).numpy()).ravel()
+        moved = mapped(given)[0].detach()
+        if not torch.isfinite(moved).all():
+            raise InputError(f"a product with the Jacobian is not finite in {like.dtype}: load the network in float64")
+        return np.asarray(moved.to("cpu", wide).numpy()).ravel()
 
     return LinearOperator(
         (value.numel(), h.numel()),

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.inputs import inputs_of
@@ -53,9 +55,13 @@ def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerF
 
 
 def layer_functions(
-    checkpoint: Checkpoint, ids: Any, *, layers: tuple[int, ...] | None = None
+    checkpoint: Checkpoint, ids: Any, *, layers: tuple[int, ...] | None = None, wide: bool = False
 ) -> list[tuple[LayerFunction, torch.Tensor]]:
     """`layer_function` of several layers (default: all) from one forward pass.
+
+    With `wide`, a layer of a network in half precision is computed in float32, from the same weights and the stream
+    that it reads. Its derivatives are those of the function that the layer rounds: in bfloat16 a product with J keeps
+    three digits, whose errors are no normal matrix, and in float16 it may overflow where the layer does not.
 
     Raises
     ------
@@ -66,11 +72,34 @@ def layer_functions(
     modules = checkpoint.layers
     with watch_calls(modules, numbers) as calls, torch.no_grad():
         checkpoint.model(**inputs_of(checkpoint, ids))
-    return [_recalled(modules[i], calls[i], checkpoint) for i in numbers]
+    return [_recalled(modules[i], calls[i], checkpoint, wide=wide) for i in numbers]
 
 
-def _recalled(module: Any, arguments: dict[str, Any], checkpoint: Checkpoint) -> tuple[LayerFunction, torch.Tensor]:
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _widened(value: Any) -> Any:
+    """Tensors of half precision, in whatever holds them, in float32; all else as it is."""
+    return tree_map(lambda t: t.float() if isinstance(t, torch.Tensor) and t.dtype in _HALF else t, value)
+
+
+def _in_float32(module: Any) -> Callable[..., Any]:
+    """The module with its weights in float32 for the time of a call."""
+
+    def call(**arguments: Any) -> Any:
+        weights = _widened({**dict(module.named_parameters()), **dict(module.named_buffers())})
+        return functional_call(module, weights, (), arguments)
+
+    return call
+
+
+def _recalled(
+    module: Any, arguments: dict[str, Any], checkpoint: Checkpoint, *, wide: bool
+) -> tuple[LayerFunction, torch.Tensor]:
     name = next(iter(arguments))
+    run = module
+    if wide and arguments[name].dtype in _HALF:
+        arguments, run = _widened(arguments), _in_float32(module)
     stream = arguments.pop(name)
     traced = isinstance(checkpoint.family, Traced)
     streams = checkpoint.structure.streams if traced else 1
@@ -78,7 +107,7 @@ def _recalled(module: Any, arguments: dict[str, Any], checkpoint: Checkpoint) ->
 
     def batch(h: torch.Tensor) -> torch.Tensor:
         with sdpa_kernel(SDPBackend.MATH):
-            out = first(module(**{name: h.movedim(-2, 0) if first_lane else h}, **arguments))
+            out = first(run(**{name: h.movedim(-2, 0) if first_lane else h}, **arguments))
         return out.movedim(0, -2) if first_lane else out
 
     def layer(h: torch.Tensor) -> torch.Tensor:

@@ -247,7 +247,7 @@ def _probe(
 
 def _products(gradients: tuple[torch.Tensor, ...], errors: list[torch.Tensor]) -> torch.Tensor:
     """<g, δ> of every sublayer and token, (layers, windows, tokens)."""
-    return torch.stack([(g * e).sum(-1).double() for g, e in zip(gradients, errors, strict=True)])
+    return torch.stack([(g.double() * e.double()).sum(-1) for g, e in zip(gradients, errors, strict=True)])
 
 
 def _total(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

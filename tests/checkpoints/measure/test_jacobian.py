@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from ctrlattn import checkpoints  # noqa: E402  (after the skip)
+from ctrlattn import InputError, checkpoints  # noqa: E402  (after the skip)
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian, remembering  # noqa: E402
 from ctrlattn.linear import jacobian_operator  # noqa: E402
 
@@ -129,3 +129,47 @@ def test_a_vector_of_another_kind_is_not_taken_for_a_remembered_one():
     for vector in (v, v.view(np.int64), np.nextafter(v, 2.0), v[:, None]):
         np.testing.assert_array_equal(J @ vector, np.diag([1.0, 2.0]) @ vector)
     assert len(asked) == 3
+
+
+def half(name, dtype, size):
+    """(a network in half precision, the same weights in float64), with an embedding of this size."""
+    import copy
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    if name == "llama":
+        config = transformers.LlamaConfig(vocab_size=23, intermediate_size=24, **sizes)
+        model = transformers.LlamaForCausalLM(config)
+    else:
+        model = transformers.BertModel(transformers.BertConfig(vocab_size=23, intermediate_size=24, **sizes))
+    weight = model.get_input_embeddings().weight
+    weight.data.mul_(size / weight.abs().max())
+    model = model.eval().to(dtype)
+    return checkpoints.load(model), checkpoints.load(copy.deepcopy(model).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
+@pytest.mark.parametrize(("name", "size"), [("llama", 1.0), ("llama", 1e-6), ("llama", 3e4), ("bert", 1.0)])
+def test_the_jacobian_of_half_precision_is_that_of_its_weights(name, dtype, size):
+    # In bfloat16 J v had three digits, whose errors made a departure from normality of 1; in float16 a small stream
+    # before RMSNorm overflowed in the backward pass, and the profile ended in a LinAlgError.
+    narrow, wide = half(name, dtype, size)
+    ids = [1, 5, 3, 9, 2]
+    J, exact = (checkpoints.layer_jacobian(each, 0, ids) for each in (narrow, wide))
+    assert J.dtype == np.float32
+    identity = np.eye(J.shape[1])
+    # The stream in front of layer 0 is the embedding: the same numbers in both.
+    expected = exact @ identity
+    # Rotations come from the recorded pass, and BERT has a norm in front: both are rounded to the dtype.
+    tolerance = 2e-5 if size in (1e-6, 3e4) else 4 * torch.finfo(dtype).eps
+    assert_allclose(J @ identity.astype(np.float32), expected, atol=tolerance * np.abs(expected).max())
+    assert_allclose(J.T @ identity.astype(np.float32), expected.T, atol=tolerance * np.abs(expected).max())
+
+
+def test_a_product_that_is_not_finite_is_told():
+    J = recorded_jacobian(lambda h: h * 1e30, torch.ones(1, 2))
+    assert_allclose(J @ np.ones(2, np.float32), 1e30, rtol=1e-6)
+    with pytest.raises(
+        InputError, match=r"a product with the Jacobian is not finite in torch\.float32: load the network"
+    ):
+        J @ np.full(2, 1e30, np.float32)

@@ -6,7 +6,7 @@ import torch
 
 from ctrlattn.checkpoints import Calibration, choose, compensated_drop, drop, evaluate
 from ctrlattn.checkpoints.network.structure import gain_of
-from ctrlattn.checkpoints.reduce.choose import _greedy
+from ctrlattn.checkpoints.reduce.choose import _greedy, _products
 
 
 def nudged(checkpoint, gains, layer, ids, size):
@@ -94,3 +94,15 @@ def test_bad_counts_are_one_clear_line(network, text):
     for count in (0, 4):
         with pytest.raises(ValueError, match=rf"must be one of 1 ... 3, got {count}"):
             choose(network(), count, text(), text())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize(("g", "e"), [(1e-5, 1e-4), (300.0, 400.0)])
+def test_scores_are_summed_in_float64(dtype, g, e):
+    # In float16 a product of 1e-5 and 1e-4 was 0, and one of 300 and 400 inf.
+    torch.manual_seed(0)
+    gradients, errors = (size * torch.randn(2, 3, 5, dtype=torch.float64).abs() for size in (g, e))
+    gradients, errors = gradients.to(dtype), errors.to(dtype)
+    expected = torch.einsum("lwtd,lwtd->lwt", gradients.double()[None], errors.double()[None])[0]
+    got = _products(tuple(gradients[None]), list(errors[None]))[0]
+    torch.testing.assert_close(got, expected, rtol=1e-13, atol=0)

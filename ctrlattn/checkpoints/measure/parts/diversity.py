@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, rounding_of
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
-from ctrlattn.signals import cosine
+from ctrlattn.signals import cosine, varied
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +28,7 @@ def diversity(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         effective_rank_ordinary=(("depth",), participation_rank(ordinary), "participation rank, no massive tokens"),
         effective_rank_centred=(
             ("depth",),
-            participation_rank(ordinary - ordinary.mean(1, keepdims=True)),
+            participation_rank(varied(ordinary, rounding_of(measurement.checkpoint))),
             "participation rank of the tokens about their mean, without massive ones",
         ),
         stream_rms=(("depth", "token"), rms, "root mean square of the features of the stream"),

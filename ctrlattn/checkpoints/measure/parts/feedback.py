@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, rounding_of
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
 from ctrlattn.signals import feedback_gain, predictor_fit, size_ratio
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_STILL = "fewer than two tokens are ordinary, or its state or what it adds is the same at all of them but for rounding"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -18,14 +19,19 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
     ordinary = ordinary_tokens(measurement.state)
     layers = range(len(measurement.checkpoint.layers))
-    rows = [[_of(*measurement.sublayer(kind, i), ordinary) for kind in measurement.slots] for i in layers]
+    epsilon = rounding_of(measurement.checkpoint)
+    rows = [[_of(*measurement.sublayer(kind, i), ordinary, epsilon) for kind in measurement.slots] for i in layers]
     there, gain, ratio, fits = (np.array([[each[place] for each in row] for row in rows]) for place in range(4))
     negative = np.where(there, np.mean(gain < 0, axis=-1), np.nan)
     per_token = ("layer", "sublayer", "token")
     variables = labelled(
         measurement,
         feedback_gain=(per_token, gain, "gain of the feedback, <F, x>/<x, x>"),
-        feedback_cosine=(per_token, gain / np.where(ratio == 0, 1.0, ratio), "cosine between contribution and state"),
+        feedback_cosine=(
+            per_token,
+            np.clip(gain / np.where(ratio == 0, 1.0, ratio), -1.0, 1.0),
+            "cosine between contribution and state",
+        ),
         feedback_gain_quantile=(
             ("layer", "sublayer", "quantile"),
             np.moveaxis(np.quantile(gain, QUANTILES, axis=-1), 0, -1),
@@ -42,11 +48,17 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         left_out=((), int(np.sum(~ordinary)), "massive tokens left out of the least-squares fits", "token"),
         quantile=("quantile", np.array(QUANTILES), "quantile over the tokens"),
     )
+    still = np.argwhere(there.astype(bool) & np.isnan(fits[..., 0]))
+    sentences = [f"the {measurement.slots[slot]} of layer {layer} has no fit: {_STILL}" for layer, slot in still]
+    for name in ("predictor_gain", "predicted_share") if sentences else ():
+        variables[name].attrs["comment"] = ". ".join(sentences)
     return variables, Passes()
 
 
-def _of(x: np.ndarray, f: np.ndarray, ordinary: np.ndarray) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
+def _of(
+    x: np.ndarray, f: np.ndarray, ordinary: np.ndarray, epsilon: float
+) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
     """(whether a layer has this sublayer, its gain and its size on each token, the fit); of one layer at a time."""
     there = bool(np.isfinite(f[0, 0]))
-    fit = predictor_fit(x[ordinary], f[ordinary]) if there else (np.nan, np.nan)
+    fit = predictor_fit(x[ordinary], f[ordinary], epsilon=epsilon) if there else (np.nan, np.nan)
     return there, feedback_gain(x, f), size_ratio(x, f), fit

@@ -45,7 +45,7 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         amplified_token=(("layer",), tokens[1].argmax(-1), "token with most of the leading left vector", "token"),
         left_right_cosine=(
             ("layer",),
-            np.abs(np.sum(right[:, 0] * left[:, 0], -1)),
+            np.minimum(np.abs(np.einsum("ln,ln->l", right[:, 0], left[:, 0], dtype=np.float64)), 1.0),
             "|<u, v>| of the leading singular vectors (1 for a symmetric Jacobian)",
         ),
         alignment=(

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian, remembering
@@ -134,8 +135,8 @@ class Measurement:
 
     @cached_property
     def functions(self) -> list[tuple[LayerFunction, Any]]:
-        """Each layer as a function, and the stream it reads, from one pass."""
-        return layer_functions(self.checkpoint, self.ids)
+        """Each layer as a function, in float32 at least, and the stream it reads, from one pass."""
+        return layer_functions(self.checkpoint, self.ids, wide=True)
 
     @property
     def passes(self) -> int:
@@ -205,7 +206,10 @@ class Measurement:
             return float("inf")
         n, width = h.shape[-2:]
         outputs = n * sum(weight.numel() for weight in weights) / width
-        return float(_COPIES * h.element_size() * (outputs + self.checkpoint.heads * n * n))
+        # A layer of half precision is held in float32 as well.
+        copied = sum(weight.numel() for weight in weights if weight.element_size() < h.element_size())
+        held = _COPIES * (outputs + self.checkpoint.heads * n * n) + copied
+        return float(h.element_size() * held)
 
     def sublayer(self, kind: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """(x, F): the stream that the sublayer in this slot of a layer adds to and what it adds, each (n, d)."""
@@ -256,6 +260,13 @@ def without_matrix(matrices: Sequence[np.ndarray | None]) -> list[str]:
     """
     sentence = absent_matrices([i for i, a in enumerate(matrices) if a is None])
     return [sentence] if sentence else []
+
+
+def rounding_of(checkpoint: Checkpoint) -> float:
+    """The epsilon of the numbers that a network computes in."""
+    # Norms and softmaxes are computed in float32 even where the network is in float64.
+    dtype = next(checkpoint.model.parameters()).dtype
+    return max(torch.finfo(dtype).eps if dtype.is_floating_point else 0.0, torch.finfo(torch.float32).eps)
 
 
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:
