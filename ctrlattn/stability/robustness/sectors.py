@@ -309,11 +309,12 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
         def excess(size: Any, w: float = w, factor: float = factor, exact: bool = exact) -> Any:
             return np.real(describing_function(phi, size, omega=w if exact else None)) - factor
 
-        value = excess(a)
-        cycles += [
-            LimitCycle(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)), float(w), bool(exact))
-            for i in np.flatnonzero(value[:-1] * value[1:] < 0)
-        ]
+        sign = np.sign(excess(a))
+        beside = np.pad(sign, 1, mode="edge")
+        met = a[(sign == 0) & ((beside[:-2] != 0) | (beside[2:] != 0))]  # a solution is one of the amplitudes itself
+        opposite = np.flatnonzero(sign[:-1] * sign[1:] < 0)
+        sizes = [*met.tolist(), *(float(brentq(excess, a[i], a[i + 1], xtol=1e-13)) for i in opposite)]
+        cycles += [LimitCycle(size, float(w), bool(exact)) for size in sorted(sizes)]
     return cycles
 
 

@@ -191,3 +191,12 @@ def test_limits_follow_the_unit_of_the_gain_and_a_dense_grid(factor, low):
 def test_a_real_part_of_zero_allows_every_gain_whatever_its_unit():
     g = control.tf([1.0, 1.0], [1.0, -0.5], 1)  # Re G >= 0, and 0 at z = -1
     assert [sector_limit(systems.times(g, factor)) for factor in (1e-6, 1.0, 1e4)] == [np.inf] * 3
+
+
+@pytest.mark.parametrize("amplitudes", [[1.0, 2.0, 3.0], [2.0, 3.0], [1.0, 2.0], [0.5, 1.7, 1.9, 2.6]])
+@pytest.mark.parametrize(("phi", "gain"), [(lambda v: v**3, 0.25), (lambda v: v / (1 + v**2), 5.0)])
+def test_a_cycle_whose_amplitude_was_asked_for_is_found_once(phi, gain, amplitudes):
+    """x' = -k phi(x) with phi(2) = 2/k: 2, -2, 2, ... The gain phi(A)/A rises through 1/k there, or falls."""
+    (cycle,) = limit_cycles(control.tf([gain], [1.0, 0.0], 1), phi, amplitudes)
+    assert_allclose([cycle.amplitude, cycle.frequency], [2.0, np.pi], rtol=1e-9)
+    assert cycle.exact
