@@ -38,7 +38,7 @@ ROWS = 12
 CHOSEN = {
     "innovation": r"attention adds|of those|, centred",
     "prediction_error": r"^(holds|does NOT hold): (plain|RMS):|^plain: largest",
-    "pronoun": r"КАШУ: d = (128|512)|signs",
+    "pronoun": r"КАШУ: d = (128|512)|signs . . .: ",
     "drop": r"\b(8|15): \+",
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }
