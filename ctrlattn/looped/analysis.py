@@ -5,6 +5,7 @@ the poles that the controller makes of it, what gains and recall can do, and gro
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.period import Period, period
 from ctrlattn.looped.rest import RestPoint, fixed_point
 from ctrlattn.looped.spectrum import WHOLE, PassSpectrum, Which, formed, pass_products, some, spectrum
-from ctrlattn.looped.uncertainty import Reached, eigenvalue_errors, known_to, reached
+from ctrlattn.looped.uncertainty import Reached, eigenvalue_errors, known_to, measured_within, reached
 from ctrlattn.passes import Passes
 from ctrlattn.stability import OddNumberLimit, odd_number_limit
 from ctrlattn.stability.motion.tangent import length
@@ -26,6 +27,7 @@ from ctrlattn.stability.motion.tangent import length
 _SMALL = 400  # numbers in a state whose whole spectrum and growth are measured without being asked for
 _WHICH: tuple[Which, ...] = ("LM", "LR", "critical")
 _MULTIPLE = 4.0  # times Newton's step that a point may be from rest
+_OPEN = 0.01  # share of Ms that errors of the eigenvalues may leave open
 _SAME = 1e-6  # relative distance below which two measured eigenvalues are one
 
 
@@ -60,11 +62,19 @@ class Analysis:
 
     @property
     def ms(self) -> float:
-        """The largest |S| over the passes, worst eigenvalue; infinite where one is unstable, nan where undecided."""
-        if self.verdict == "undecided":
-            return float("nan")
-        margin = self.performance.worst()["modulus_margin"]
-        return 1 / margin if margin > 0 and self.verdict == "stable" else float("inf")
+        """The largest |S| over the passes, worst eigenvalue; infinite where one is unstable.
+
+        It is nan where the errors of the eigenvalues leave it open by more than a hundredth.
+        """
+        if self.verdict != "stable":
+            return float("nan" if self.verdict == "undecided" else "inf")
+        least, largest = self._within["ms"]
+        worst = 1 / self.performance.worst()["modulus_margin"]
+        return worst if largest - least <= _OPEN * worst else float("nan")
+
+    @cached_property
+    def _within(self) -> dict[str, tuple[float, float]]:
+        return measured_within(self.passes, self.spectrum.eigenvalues, self.spectrum.errors)
 
     def in_words(self) -> list[str]:
         """The verdict in sentences.
@@ -91,11 +101,13 @@ class Analysis:
 
     def _of_eigenvalues(self, where: str) -> list[str]:
         part, of = "" if self.spectrum.whole else "measured ", f"eigenvalues of J at {where}"
-        worst, largest = self.performance.worst(), float(np.max(self.performance.radius))
+        largest = float(np.max(self.performance.radius))
         if self.verdict == "stable":
+            ms, settling = self._within["ms"], self._within["settling"]
             return [
-                f"all {part}{of} are stable: the largest pole has the modulus {largest:.4g}, "
-                f"the slowest mode settles in {worst['settling']:g} passes, Ms = {self.ms:.4g}"
+                f"all {part}{of} are stable: the largest pole has the modulus {largest:.4g}, the slowest mode settles "
+                f"in {_between(*settling, settling[0] == settling[1])} passes, "
+                f"Ms = {_between(*ms, not np.isnan(self.ms))}"
             ]
         said, unstable, open_ = [], int(np.sum(self.reached.unstable)), int(np.sum(self.reached.undecided))
         if unstable:
@@ -109,6 +121,10 @@ class Analysis:
                 "linear analysis decides neither way"
             )
         return said
+
+
+def _between(least: float, largest: float, known: bool) -> str:
+    return f"{largest:.4g}" if known else f"{least:.4g} to {largest:.4g}, which errors of the eigenvalues leave open"
 
 
 def analyse(

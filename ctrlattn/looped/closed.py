@@ -14,12 +14,14 @@ from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear.jacobian import jacobian_operator
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import formed, pass_products
+from ctrlattn.looped.uncertainty import known_to
 from ctrlattn.passes import Passes, PassState
 from ctrlattn.stability import lyapunov_exponents, transient_growth
 from ctrlattn.stability.motion.fixed_points import with_read_memories
 from ctrlattn.stability.motion.tangent import length
 
 _FORMED = 400  # numbers in the whole state of a loop whose powers are formed
+_KNOWN = 0.01  # error of a norm that is still given, as a share of it or of 1
 _TOL, _RESTARTS = 1e-6, 100  # of the Lanczos steps for a larger one
 
 
@@ -27,10 +29,10 @@ class Growth(NamedTuple):
     """How much a loop amplifies a disturbance before its eigenvalues decide."""
 
     passes: np.ndarray  # (m,) int
-    norms: np.ndarray  # (m,) |M^k|_2: the most by which a disturbance of (h, memories) grows in k passes
-    peak: float  # the largest of them
+    norms: np.ndarray  # (m,) |M^k|_2: the most by which a disturbance of (h, memories) grows in k passes; nan: open
+    peak: float  # the largest of them; nan where one is open
     peak_pass: int
-    residuals: np.ndarray  # (m,) of the singular pair, as a share of the norm; 0 where M is formed
+    residuals: np.ndarray  # (m,) of the singular pair, or what errors of J may change, as a share of max(norm, 1)
 
 
 def closed_map(
@@ -125,7 +127,9 @@ def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall
     """Norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
 
     Of a state of at most 400 numbers (memories counted) the matrix is formed, and every k is measured. Of a larger one
-    the powers of two up to `passes` are, by iteration with M and its transpose; f then runs with torch.
+    the powers of two up to `passes` are, by iteration with M and its transpose; f then runs with torch. A matrix within
+    delta of M has powers within delta sum_j |M^j| |M^(k-1-j)| of M^k to first order. Where J is known too little to
+    give a norm to a hundredth, it is nan.
 
     Parameters
     ----------
@@ -154,17 +158,28 @@ def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall
     passes, size = require_whole("passes", passes), length(h)
     order = len(loop.law.realization()[0])
     if size * (1 + order) <= _FORMED:
-        matrix = closed_matrix(formed(pass_products(pass_map, h), size), controller, loop.recall)
+        jacobian = formed(pass_products(pass_map, h), size)
+        matrix = closed_matrix(jacobian, controller, loop.recall)
         norms = transient_growth(matrix, passes, bounds=False).norms
-        return _growth(np.arange(passes + 1), norms, np.zeros(passes + 1))
+        _, b, _, d = loop.law.realization()
+        off = _error_of_powers(norms, known_to(pass_map, h, jacobian) * float(np.hypot(d[0, 0], np.linalg.norm(b))))
+        off = off / np.maximum(norms, 1.0)
+        return _growth(np.arange(passes + 1), np.where(off <= _KNOWN, norms, np.nan), off)
     operator = _closed_operator(jacobian_operator(pass_map, h), loop)
     counts = [2**i for i in range(passes.bit_length()) if 2**i <= passes]
     pairs = [(1.0, 0.0), *(_norm_of_power(operator, k) for k in counts)]
     return _growth(np.array([0, *counts]), *np.array(pairs).T)
 
 
+def _error_of_powers(norms: np.ndarray, off: float) -> np.ndarray:
+    """off sum_j |M^j| |M^(k-1-j)| for k = 0, 1, ..., infinite where that overflows."""
+    with np.errstate(all="ignore"):
+        sums = np.append(0.0, np.convolve(norms, norms)[: len(norms) - 1])
+        return np.where(np.isfinite(sums), sums * off, np.inf)
+
+
 def _growth(passes: np.ndarray, norms: np.ndarray, residuals: np.ndarray) -> Growth:
-    at = int(np.argmax(norms))
+    at = int(np.argmax(norms))  # nan, if there is one
     return Growth(passes, norms, float(norms[at]), int(passes[at]), residuals)
 
 

@@ -159,3 +159,20 @@ def test_an_analysis_scales_with_its_state(xp, scale):
     assert measured.verdict == "stable"
     npt.assert_allclose(measured.spectrum.eigenvalues, -1.5 + 1 - np.tanh(0.6206252992008818) ** 2, rtol=1e-6)
     assert measured.limits.gain.value == pytest.approx(2 / (1.5 + np.tanh(0.6206252992008818) ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("value", [-0.75, 0.0, 0.5])
+def test_ms_and_settling_of_a_jordan_block_are_right_or_said_to_be_open(xp, value, scale):
+    q, opened = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))[0], 0
+    for size in range(1, 7):
+        block = q[:size, :size] if size < 6 else q
+        turn = np.linalg.qr(block)[0]
+        move = as_kind(xp, turn @ (value * np.eye(size) + np.eye(size, k=1)) @ turn.T)
+        measured = looped.analyse(lambda h, move=move: move @ h, as_kind(xp, scale * np.ones(size)), passes=64)
+        opened += np.isnan(measured.ms)
+        if np.isnan(measured.ms):
+            assert "leave open" in " ".join(measured.in_words())
+        else:
+            assert measured.ms == pytest.approx(2 / (1 + value), rel=0.01)
+    assert opened < 6

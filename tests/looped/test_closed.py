@@ -1,6 +1,7 @@
 """The loop over passes as one map: it is `iterate`, and its derivative and exponents are those of the poles."""
 
 import control
+import mpmath
 import numpy as np
 import numpy.testing as npt
 import pytest
@@ -115,3 +116,74 @@ def test_a_state_that_overflows_inside_of_the_map_is_told_without_a_warning():
 def test_a_jacobian_is_a_square_matrix_of_numbers(jacobian):
     with pytest.raises(InputError, match="square matrix of finite numbers"):
         looped.closed_matrix(jacobian)
+
+
+def exact_norms(matrix, passes):
+    """|M^k|_2 from products of 60 digits."""
+    with mpmath.workdps(60):
+        step, power, norms = mpmath.matrix(matrix.tolist()), mpmath.eye(len(matrix)), []
+        for _ in range(passes + 1):
+            largest = max(abs(v) for v in power)
+            scaled = np.array([float(v / largest) if largest else 0.0 for v in power]).reshape(matrix.shape)
+            norms.append(float(largest * mpmath.mpf(float(np.linalg.norm(scaled, 2)))))
+            power = step * power
+    return np.array(norms)
+
+
+def hard(rng):
+    """Jordan blocks, Grcar's matrix and its multiples, shears, turns, zero, one number; rotated at times."""
+    size, coupling = int(rng.integers(1, 7)), 10.0 ** rng.uniform(-6, 6)
+    value = float(rng.choice([-1.0, -0.7, 0.0, 0.4, 0.95, 1.0]))
+    grcar = sum(np.eye(size, k=k) for k in range(4)) - np.eye(size, k=-1)
+    angle = rng.uniform(0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    kinds = [
+        value * np.eye(size) + coupling * np.eye(size, k=1),
+        grcar * rng.uniform(0.1, 1.0),
+        np.diag(rng.uniform(-1, 1, size)) + coupling * np.triu(rng.standard_normal((size, size)), 1),
+        turn, np.zeros((size, size)), np.array([[value]]),
+    ]  # fmt: skip
+    matrix = kinds[int(rng.integers(len(kinds)))]
+    q = np.linalg.qr(rng.standard_normal(matrix.shape))[0]
+    return q @ matrix @ q.T if rng.integers(2) else matrix
+
+
+def test_growth_of_hard_maps_is_known_to_what_it_says_or_open(xp):
+    rng, opened, count = np.random.default_rng(0), 0, 40
+    for i in range(count):
+        matrix, law = hard(rng), CONTROLLERS[i % 4]
+        move, x = as_kind(xp, matrix), as_kind(xp, rng.choice([0.0, 1e-6, 1.0, 1e6]) * rng.standard_normal(len(matrix)))
+        measured = looped.growth(lambda h, move=move: move @ h, x, 20, controller=law, recall=0.5)
+        exact, given = exact_norms(looped.closed_matrix(matrix, law, 0.5), 20), ~np.isnan(measured.norms)
+        off = np.abs(measured.norms - exact) / np.maximum(exact, 1.0)
+        assert np.all(off[given] <= 1.1 * measured.residuals[given] + 1e-9)
+        assert np.all(measured.residuals[given] <= 0.01)
+        assert np.isnan(measured.peak) != given.all()
+        opened += not given.all()
+    assert 0 < opened <= count // 4
+
+
+def test_the_error_of_a_power_is_that_of_each_factor_in_its_turn():
+    # Of M = a: |(a + d)^k - a^k| = k d a^(k - 1) to first order; J is known to about 64 digits of |J|.
+    measured = looped.growth(lambda h: 2.0 * h, torch.ones(1, dtype=torch.float64), 5)
+    npt.assert_allclose(measured.residuals, 64 * 2**-52 * np.arange(6) * np.array([1, 1, 1, 1, 1, 1]), rtol=1e-9)
+    # Half of the error reaches M where the gain is a half.
+    half = looped.growth(lambda h: 3.0 * h, torch.ones(1, dtype=torch.float64), 2, controller=PID(0.5))
+    npt.assert_allclose(half.residuals, 64 * 2**-52 * 1.5 * np.array([0, 0.5, 1.0]), rtol=1e-9)
+
+
+# --- exponents ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_exponents_of_linear_maps_add_up_to_the_logarithm_of_the_determinant(xp, scale):
+    grcar = sum(np.eye(5, k=k) for k in range(4)) - np.eye(5, k=-1)
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    for matrix in (0.5 * grcar, turn, -np.eye(3), np.eye(3) + scale * np.eye(3, k=1), np.array([[-0.3]])):
+        move = as_kind(xp, matrix)
+        rates = looped.exponents(lambda h, m=move: m @ h, as_kind(xp, np.zeros(len(matrix))), 200, len(matrix))
+        assert rates.sum() == pytest.approx(np.linalg.slogdet(matrix)[1], abs=1e-6)
+        # A Jordan block grows by powers of the passes beside that of its eigenvalue.
+        largest = np.log(np.abs(np.linalg.eigvals(matrix)).max())
+        assert abs(rates[0] - largest) <= len(matrix) * np.log(200 * (1 + np.abs(matrix).max())) / 200
+    assert np.all(looped.exponents(lambda h: 0 * h, as_kind(xp, np.zeros(2)), 5, 2) == -np.inf)

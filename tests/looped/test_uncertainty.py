@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ctrlattn import PID, looped
-from ctrlattn.looped.uncertainty import compressed, eigenvalue_errors, reached
+from ctrlattn.design import performance
+from ctrlattn.looped.uncertainty import compressed, eigenvalue_errors, measured_within, reached
 from ctrlattn.passes import Passes
 from ctrlattn.stability import stable_gains, stable_recalls
 
@@ -112,7 +113,8 @@ def test_errors_are_those_of_the_smallest_perturbation_that_moves_an_eigenvalue(
 
 
 def test_nothing_is_known_of_an_eigenvalue_where_the_matrix_is_not():
-    assert np.isinf(eigenvalue_errors(np.eye(2), np.array([1.0]), 10.0)[0])
+    assert eigenvalue_errors(np.eye(2), np.array([1.0]), 10.0)[0] == 22.0
+    assert eigenvalue_errors(np.zeros((2, 2)), np.zeros(2), 1e-9) == pytest.approx(2e-9)
 
 
 @pytest.mark.parametrize("recall", [0.0, 0.5])
@@ -163,3 +165,38 @@ def test_a_disk_that_holds_the_point_where_a_pole_is_1_decides_nothing_whatever_
     center, error = np.array([1 + 3e-7 + 2e-7j]), np.array([1e-6])
     assert reached(Passes(law), center, error).undecided.tolist() == [True]
     assert reached(Passes(law), center + 1e-5, error).unstable.tolist() == [True]
+
+
+# --- Ms and settling ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("of", [jordan, clustered])
+def test_settling_and_ms_of_hard_maps_lie_between_what_is_given(of):
+    rng, narrow, stable = np.random.default_rng(5), 0, 0
+    for count in range(40):
+        matrix, values = of(rng)
+        f, x = as_map(rng, matrix)
+        loop = Passes(CONTROLLERS[count % 4], recall=0.5)
+        found, exact = looped.spectrum(f, x), performance(loop, values)
+        if not reached(loop, found.eigenvalues, found.errors).stable.all():
+            continue
+        stable += 1
+        within = measured_within(loop, found.eigenvalues, found.errors)
+        worst = {"ms": 1 / exact.modulus_margin.min(), "settling": exact.settling.max()}
+        for name, (least, largest) in within.items():
+            assert least * (1 - 1e-6) <= worst[name] <= largest * (1 + 1e-6)
+        narrow += within["ms"][1] <= 1.01 * within["ms"][0]
+    assert narrow >= 0.6 * stable > 6  # it does not answer by leaving open
+
+
+def test_ms_and_settling_of_a_disk_are_those_of_its_ends():
+    # C = 1: the pole is lambda, S = (z - 1)/(z - lambda), at most 2/(1 + lambda) for a real one.
+    # It settles once lambda^k <= .02.
+    ms, settling = measured_within(Passes(), np.array([0.5]), np.array([0.25])).values()
+    z = np.exp(1j * np.linspace(0, np.pi, 10_001))
+    assert ms[0] == pytest.approx(2 / 1.75)
+    assert ms[1] == pytest.approx(np.max(np.abs(z - 1) / (np.abs(z - 0.5) - 0.25)), rel=1e-2)
+    assert settling == (np.ceil(np.log(0.02) / np.log(0.25)), np.ceil(np.log(0.02) / np.log(0.75)))
+    # The worst of two: its least is at least what the other has at best.
+    two = measured_within(Passes(), np.array([0.5, -0.5]), np.array([0.25, 0.25]))
+    assert two["ms"] == pytest.approx((2 / (1 - 0.25), 2 / (1 - 0.75)))
