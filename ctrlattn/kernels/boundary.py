@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from numba import carray, types  # type: ignore[attr-defined]
+
+from ctrlattn.kernels.lapack import called_by_address
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 NARROWER = 8.0  # a step of a climb than the one before
@@ -35,7 +38,7 @@ def responses(sides, w):
         respond(sides, w[k], memory)
         for p in range(outputs):
             for m in range(inputs):
-                values[k, p, m] = complex(memory.y_re[p, m], memory.y_im[p, m])
+                values[k, p, m] = complex(memory.y[0, p, m], memory.y[1, p, m])
     return values
 
 
@@ -78,7 +81,7 @@ def climbed(sides, w, climbs):
 def _largest_gain(sides, w, memory):
     """sigma_max of one response, in closed form; inf where it is not finite."""
     respond(sides, w, memory)
-    re, im = memory.y_re, memory.y_im
+    re, im = memory.y[0], memory.y[1]
     outputs, inputs = re.shape
     unit = 0.0
     for p in range(outputs):
@@ -106,41 +109,60 @@ def _largest_gain(sides, w, memory):
 
 
 class Memory(NamedTuple):
-    """The column that waits, entries of C under it, right-hand sides (inputs, n), and the response."""
+    """The column that waits, entries of C under it, right-hand sides, and the response: real and imaginary parts."""
 
-    v_re: np.ndarray
-    v_im: np.ndarray
-    c_re: np.ndarray
-    c_im: np.ndarray
-    x_re: np.ndarray
-    x_im: np.ndarray
-    y_re: np.ndarray
-    y_im: np.ndarray
+    v: np.ndarray  # (2, n)
+    c: np.ndarray  # (2, outputs)
+    x: np.ndarray  # (2, inputs, n)
+    y: np.ndarray  # (2, outputs, inputs)
 
 
 @numba.njit(cache=True, nogil=True)
 def memory_of(sides):
     n = sides.columns.shape[1]
     outputs, inputs = sides.d.shape
-    return Memory(
-        np.empty(n), np.empty(n), np.empty(outputs), np.empty(outputs), np.empty((inputs, n)), np.empty((inputs, n)),
-        np.empty((outputs, inputs)), np.empty((outputs, inputs)),
-    )  # fmt: skip
+    return Memory(np.empty((2, n)), np.empty((2, outputs)), np.empty((2, inputs, n)), np.empty((2, outputs, inputs)))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def respond(sides, w, memory):
-    """One point, left in `memory.y_re` and `memory.y_im`."""
-    v_re, v_im, c_re, c_im, x_re, x_im, y_re, y_im = memory
-    outputs, inputs = sides.d.shape
-    n = len(v_re)
+def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
+    for r in range(count):
+        x_re[r] -= k_re * v_re[r] - k_im * v_im[r]
+        x_im[r] -= k_re * v_im[r] + k_im * v_re[r]
+
+
+@numba.njit(cache=True, nogil=True)
+def _point(w, sides):
+    """(side, real, imaginary part of the point less the one that H stands about)."""
+    if sides == 1:
+        return 0, 0.0, w
+    if np.cos(w) >= 0:
+        return 0, -2.0 * np.sin(w / 2) ** 2, np.sin(w)
+    turned = w - np.copysign(np.pi, w)
+    return 1, 2.0 * np.sin(turned / 2) ** 2, -np.sin(turned)
+
+
+_NUMBER, _FLOATS = types.CPointer(types.int32), types.CPointer(types.float64)
+
+
+# Reached by its address: called in the usual way, its code would be compiled once more with each of its callers.
+@numba.cfunc(types.void(*[_NUMBER] * 4, *[_FLOATS] * 9, _NUMBER), cache=True, fastmath=_FAST, error_model="numpy")
+def _respond(its_count, its_n, its_outputs, its_inputs, its_columns, its_b, its_c, its_d, its_w, v, cv, x, y, info):
+    count, n, outputs, inputs, w = its_count[0], its_n[0], its_outputs[0], its_inputs[0], its_w[0]
+    d, y_re_im = carray(its_d, (outputs, inputs)), carray(y, (2, outputs, inputs))
+    y_re, y_im = y_re_im[0], y_re_im[1]
     for p in range(outputs):
         for m in range(inputs):
-            y_re[p, m], y_im[p, m] = sides.d[p, m], 0.0
+            y_re[p, m], y_im[p, m] = d[p, m], 0.0
     if n == 0 or not np.isfinite(w):
         return
-    side, z_re, z_im = _point(w, len(sides.columns))
-    columns, b, c = sides.columns[side], sides.b[side], sides.c[side]
+    all_columns = carray(its_columns, (count, n, n))
+    all_b, all_c = carray(its_b, (count, inputs, n)), carray(its_c, (count, outputs, n))
+    v_re_im, c_re_im = carray(v, (2, n)), carray(cv, (2, outputs))
+    x_re_im = carray(x, (2, inputs, n))
+    v_re, v_im, c_re, c_im, x_re, x_im = v_re_im[0], v_re_im[1], c_re_im[0], c_re_im[1], x_re_im[0], x_re_im[1]
+    side, z_re, z_im = _point(w, count)
+    columns, b, c = all_columns[side], all_b[side], all_c[side]
     h = columns[n - 1]
     for r in range(n):
         v_re[r], v_im[r] = -h[r], 0.0
@@ -201,19 +223,14 @@ def respond(sides, w, memory):
             c_im[p] = -f_re * im - f_im * re
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
-    for r in range(count):
-        x_re[r] -= k_re * v_re[r] - k_im * v_im[r]
-        x_im[r] -= k_re * v_im[r] + k_im * v_re[r]
+_by_address = called_by_address("respond", int(_respond.address or 0))
 
 
 @numba.njit(cache=True, nogil=True)
-def _point(w, sides):
-    """(side, real, imaginary part of the point less the one that H stands about)."""
-    if sides == 1:
-        return 0, 0.0, w
-    if np.cos(w) >= 0:
-        return 0, -2.0 * np.sin(w / 2) ** 2, np.sin(w)
-    turned = w - np.copysign(np.pi, w)
-    return 1, 2.0 * np.sin(turned / 2) ** 2, -np.sin(turned)
+def respond(sides, w, memory):
+    """One point, left in `memory.y`."""
+    count, n, _ = sides.columns.shape
+    outputs, inputs = sides.d.shape
+    _by_address(
+        count, n, outputs, inputs, sides.columns, sides.b, sides.c, sides.d, w, memory.v, memory.c, memory.x, memory.y
+    )

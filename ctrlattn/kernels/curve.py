@@ -3,6 +3,8 @@
 Reference: ctrlattn.stability.boundary_search.
 """
 
+import math
+
 import numba
 import numpy as np
 
@@ -16,63 +18,85 @@ _TOUCH = 1e-9  # a function this near zero at its turning point touches it
 _POLISH = 100
 _PARTS = 4  # of each side of a dip, to see the lowest of several
 _SAME = 1e-9  # relative distance of two points that are one
-_SECTIONS = 36  # each leaves .62 of a bracket; half the digits of w are enough, the distance being flat at its least
+_SECTIONS = 60  # at most; golden ones leave .62 of a bracket each
+_HALF = 2e-8  # of a bracket: half the digits of w are enough, the distance being flat at its least
+_FARTHEST = 1e300
 _GOLDEN = (3 - 5**0.5) / 2
 
 
+@numba.njit(cache=True, nogil=True)
+def searched(sides, start, end):
+    """(w, L, number of them, min |1 + L|, where): w = 0 and the end, zeros of Im L, so many, then those of |L| - 1.
+
+    `start` is an ascending grid inside (0, end).
+    """
+    memory, work = memory_of(sides), np.empty(4)
+    points = refined(sides, start, end, memory)
+    w, values = np.empty(4 * len(points)), np.empty(4 * len(points), np.complex128)
+    w[0], w[1], count, crossed = 0.0, end, 2, 0
+    for which in range(2):
+        for x in zeros(sides, points, which, memory):
+            w[count] = x
+            count += 1
+        crossed = count - 2 if which == 0 else crossed
+    for i in range(count):
+        values[i] = _look(sides, w[i], memory, work)
+    least, at = closest(sides, points, memory)
+    return w[:count], values[:count], crossed, least, at
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _functions(sides, w, memory, f):
-    """f: Im L/|L| over sin w (over w/(1 + w^2) in continuous time), (|L| - 1)/(|L| + 1), and |1 + L| of a SISO L.
+def _look(sides, w, memory, point):
+    """A point: Im L/|L| over sin w (over w/(1 + w^2) in continuous time), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
 
     The first two are 0 within rounding. Returns L.
     """
     respond(sides, w, memory)
-    value = complex(memory.y_re[0, 0], memory.y_im[0, 0])
-    if not (np.isfinite(value.real) and np.isfinite(value.imag)):
-        f[0], f[1], f[2] = 0.0, 1.0, 1e300
+    re, im = memory.y[0, 0, 0], memory.y[1, 0, 0]
+    point[0], point[1], point[2], point[3] = 0.0, 1.0, _FARTHEST, w
+    size = math.hypot(re, im)
+    if not math.isfinite(size):
         return complex(np.inf, 0.0)
-    size = abs(value)
-    sine = value.imag / size if size > 0 else 0.0
-    level = (size - 1) / (size + 1)
-    base = w / (1 + w * w) if len(sides.columns) == 1 else np.sin(w)
-    f[0] = 0.0 if abs(sine) < _NOISE else sine / base
-    f[1] = 0.0 if abs(level) < _NOISE else level
-    f[2] = min(abs(1 + value), 1e300)
-    return value
+    sine, level = im / size if size > 0 else 0.0, (size - 1) / (size + 1)
+    base = w / (1 + w * w) if len(sides.columns) == 1 else math.sin(w)
+    point[0] = 0.0 if abs(sine) < _NOISE else sine / base
+    point[1] = 0.0 if abs(level) < _NOISE else level
+    point[2] = min(math.hypot(1 + re, im), _FARTHEST)
+    return complex(re, im)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def refined(sides, start):
-    """(w, L, functions (3, m)): steps of the ascending grid `start` are halved where a sign change may hide.
+def refined(sides, start, end, memory):
+    """Points (m, 4) as of `_look`, from w = 0 to the end: steps of the grid `start` inside are halved where a sign
+    change may hide.
 
     Reference: `boundary_search.samples`.
     """
-    memory = memory_of(sides)
-    size = 4 * len(start) + 64
-    w, values, f = np.empty(size), np.empty(size, np.complex128), np.empty((3, size))
-    # A stack of right ends: frequency, response, functions, the bends before, and (halvings, stalled ones).
-    ends, end_values, end_f = np.empty(_DEEPEST + 2), np.empty(_DEEPEST + 2, np.complex128), np.empty((_DEEPEST + 2, 3))
-    bends, counts = np.empty((_DEEPEST + 2, 3)), np.zeros((_DEEPEST + 2, 2), np.int64)
-    work = np.empty(3)
-    last = 0
-    w[0], values[0] = start[0], _functions(sides, start[0], memory, work)
-    for i in range(3):
-        f[i, 0] = work[i]
+    middle = np.empty(4)
+    points = np.empty((4 * len(start) + 64, 4))
+    # A stack of right ends, the bends before, and halvings and stalled ones.
+    ends, bends, counts = (
+        np.empty((_DEEPEST + 2, 4)),
+        np.empty((_DEEPEST + 2, 3)),
+        np.zeros((_DEEPEST + 2, 2), np.int64),
+    )
+    _look(sides, 0.0, memory, points[0])
+    _look(sides, start[0], memory, points[1])
+    last = 1
     for k in range(1, len(start)):
         top = 0
-        ends[0], end_values[0] = start[k], _functions(sides, start[k], memory, end_f[0])
+        _look(sides, start[k], memory, ends[0])
         counts[0, 0] = counts[0, 1] = 0
         for i in range(3):
             bends[0, i] = np.inf
         while top >= 0:
-            if last + 3 > size:
-                w, values, f = _longer(w, values, f)
-                size = len(w)
-            middle = (w[last] + ends[top]) / 2
-            middle_value = _functions(sides, middle, memory, work)
+            if last + 4 > len(points):
+                points = _longer(points)
+            left, right = points[last, 3], ends[top, 3]
+            _look(sides, (left + right) / 2, memory, middle)
             hides, stalls = False, False
             for i in range(3):
-                hidden, bend = _hidden(f[i, last], work[i], end_f[top, i])
+                hidden, bend = _hidden(points[last, i], middle[i], ends[top, i])
                 hides = hides or hidden
                 # A smooth curve bends four times less over half the step; noise and jumps bend as much at every step.
                 stalls = stalls or (hidden and bend > 0.7 * bends[top, i])
@@ -80,33 +104,30 @@ def refined(sides, start):
             if stalls:
                 counts[top, 1] += 1
             again = hides and counts[top, 1] < _STALLED and counts[top, 0] < _DEEPEST - 1 and last < _MOST
-            if again and ends[top] - w[last] > 1e-14 * ends[top]:
+            if again and right - left > 1e-14 * right:
                 counts[top, 0] += 1
                 top += 1
-                ends[top], end_values[top] = middle, middle_value
-                for i in range(2):
-                    counts[top, i] = counts[top - 1, i]
+                counts[top, 0], counts[top, 1] = counts[top - 1, 0], counts[top - 1, 1]
                 for i in range(3):
-                    end_f[top, i], bends[top, i] = work[i], bends[top - 1, i]
+                    bends[top, i] = bends[top - 1, i]
+                for i in range(4):
+                    ends[top, i] = middle[i]
                 continue
-            w[last + 1], values[last + 1] = middle, middle_value
-            w[last + 2], values[last + 2] = ends[top], end_values[top]
-            for i in range(3):
-                f[i, last + 1], f[i, last + 2] = work[i], end_f[top, i]
+            for i in range(4):
+                points[last + 1, i], points[last + 2, i] = middle[i], ends[top, i]
             last += 2
             top -= 1
-    return w[: last + 1], values[: last + 1], f[:, : last + 1]
+    _look(sides, end, memory, points[last + 1])
+    return points[: last + 2]
 
 
 @numba.njit(cache=True, nogil=True)
-def _longer(w, values, f):
-    size = len(w)
-    more_w, more_values, more_f = np.empty(2 * size), np.empty(2 * size, np.complex128), np.empty((3, 2 * size))
-    for k in range(size):
-        more_w[k], more_values[k] = w[k], values[k]
-        for i in range(3):
-            more_f[i, k] = f[i, k]
-    return more_w, more_values, more_f
+def _longer(points):
+    more = np.empty((2 * len(points), 4))
+    for k in range(len(points)):
+        for i in range(4):
+            more[k, i] = points[k, i]
+    return more
 
 
 @numba.njit(cache=True, nogil=True)
@@ -120,31 +141,34 @@ def _hidden(left, middle, right):
 
 
 @numba.njit(cache=True, nogil=True)
-def zeros(sides, w, f, which):
-    """Zeros of one of the functions, f (m,) on the grid w: polished sign changes, and where it touches zero.
+def zeros(sides, points, which, memory):
+    """Zeros inside the boundary of one of the first two functions: polished sign changes, and where it touches zero.
 
     Reference: `boundary_search.zeros`.
     """
-    memory, work = memory_of(sides), np.empty(3)
-    roots, count, before = np.empty(len(w)), 0, -1
-    for i in range(len(w)):
-        if f[i] == 0:
-            continue
-        if before >= 0 and f[before] * f[i] < 0:
-            roots[count] = _polished(sides, which, w[before], w[i], f[before], f[i], memory, work)
+    work = np.empty(4)
+    roots, count, before = np.empty(2 * len(points)), 0, 0
+    for i in range(1, len(points) - 1):
+        here = points[i, which]
+        if here != 0 and before > 0 and points[before, which] * here < 0:
+            roots[count] = _polished(
+                sides, which, points[before, 3], points[i, 3], points[before, which], here, memory, work
+            )
             count += 1
-        before = i
-    if before < 0:  # 0 wherever it is seen: it has no zero that is one
+        if here != 0:
+            before = i
+    if before == 0:  # 0 wherever it is seen: it has no zero that is one
         return roots[:0]
     crossed = count
-    for i in range(1, len(w) - 1):
-        size = abs(f[i])
-        touches = size <= abs(f[i - 1]) and size <= abs(f[i + 1]) and size < _TOUCH and f[i - 1] * f[i + 1] > 0
-        if touches:  # rounding also makes a turning point next to a crossing, which is listed already
-            for k in range(crossed):
-                touches = touches and abs(roots[k] - w[i]) > _TOUCH * w[i]
+    for i in range(2, len(points) - 2):
+        size, left, right = abs(points[i, which]), points[i - 1, which], points[i + 1, which]
+        touches = size <= abs(left) and size <= abs(right) and size < _TOUCH and left * right > 0
+        for k in range(
+            crossed if touches else 0
+        ):  # rounding also makes one next to a crossing, which is listed already
+            touches = touches and abs(roots[k] - points[i, 3]) > _TOUCH * points[i, 3]
         if touches:
-            roots[count] = w[i]
+            roots[count] = points[i, 3]
             count += 1
     return roots[:count]
 
@@ -158,7 +182,7 @@ def _polished(sides, which, a, b, fa, fb, memory, work):
     step = 0.5
     for _ in range(_POLISH):
         x = a + step * (b - a)
-        _functions(sides, x, memory, work)
+        _look(sides, x, memory, work)
         fx = work[which]
         if np.sign(fx) == np.sign(fa):
             c, fc = a, fa
@@ -180,22 +204,23 @@ def _polished(sides, which, a, b, fa, fb, memory, work):
 
 
 @numba.njit(cache=True, nogil=True)
-def closest(sides, w, distance):
-    """(min |1 + L|, frequency) from its values on an ascending grid: the lowest, and every dip that is next to it."""
-    memory, work = memory_of(sides), np.empty(3)
-    first = np.argmin(distance)
-    lowest, at = distance[first], w[first]
+def closest(sides, points, memory):
+    """(min |1 + L|, frequency) from points that ascend: the lowest, and every dip that is next to it."""
+    work, first = np.empty(4), 0
+    for k in range(1, len(points)):
+        first = k if points[k, 2] < points[first, 2] else first
+    lowest, at = points[first, 2], points[first, 3]
     near = 1.5 * lowest
-    for k in range(1, len(w) - 1):
-        if distance[k] <= min(distance[k - 1], distance[k + 1]) and distance[k] <= near:
-            left, right = k - 1, k + 1
+    for k in range(1, len(points) - 1):
+        if points[k, 2] <= min(points[k - 1, 2], points[k + 1, 2], near):
+            left, right, w = k - 1, k + 1, points[k, 3]
             # Points next to each other, about a crossing, differ by rounding alone: a dip reaches beyond them.
-            while left > 0 and w[k] - w[left] < _SAME * w[k]:
+            while left > 0 and w - points[left, 3] < _SAME * w:
                 left -= 1
-            while right < len(w) - 1 and w[right] - w[k] < _SAME * w[k]:
+            while right < len(points) - 1 and points[right, 3] - w < _SAME * w:
                 right += 1
-            high = w[right] if np.isfinite(w[right]) else 1e3 * w[k]
-            depth, there = _dip(sides, w[left], w[k], high, memory, work)
+            high = points[right, 3] if math.isfinite(points[right, 3]) else 1e3 * w
+            depth, there = _dip(sides, points[left, 3], w, high, memory, work)
             if depth < lowest:
                 lowest, at = depth, there
     return lowest, at
@@ -203,27 +228,52 @@ def closest(sides, w, distance):
 
 @numba.njit(cache=True, nogil=True)
 def _dip(sides, low, middle, high, memory, work):
-    """The same between two frequencies: the lowest of a few parts on either side, and from there golden sections."""
+    """The same between two frequencies: the lowest of a few parts on either side, and from there a descent."""
     lowest, at, left, right = np.inf, middle, low, high
     for k in range(2 * _PARTS + 1):
         share = k / _PARTS
         w = low + (middle - low) * share if k <= _PARTS else middle + (high - middle) * (share - 1)
-        _functions(sides, w, memory, work)
+        _look(sides, w, memory, work)
         if work[2] < lowest:
             lowest, at = work[2], w
             left = max(low, w - (middle - low if k <= _PARTS else high - middle) / _PARTS)
             right = min(high, w + (middle - low if k < _PARTS else high - middle) / _PARTS)
+    return _descended(sides, left, right, lowest, at, memory, work)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _descended(sides, left, right, lowest, at, memory, work):
+    """The lowest point of a bracket: tops of parabolas through the three lowest points, golden sections elsewhere.
+
+    Brent, Algorithms for Minimization without Derivatives, 1973, chapter 5.
+    """
+    close = _HALF * (right - left)
+    second, third, of_second, of_third = at, at, lowest, lowest
+    step, before = 0.0, 0.0
     for _ in range(_SECTIONS):
-        w = at + _GOLDEN * (right - at) if right - at > at - left else at - _GOLDEN * (at - left)
-        _functions(sides, w, memory, work)
-        if work[2] < lowest:
-            if w > at:
-                left = at
-            else:
-                right = at
-            lowest, at = work[2], w
-        elif w > at:
-            right = w
+        middle = (left + right) / 2
+        if abs(at - middle) <= 2 * close - (right - left) / 2:
+            break
+        r, q = (at - second) * (lowest - of_third), (at - third) * (lowest - of_second)
+        p, q = (at - third) * q - (at - second) * r, 2 * (q - r)
+        if q > 0:
+            p = -p
+        q, before, step_before = abs(q), step, before
+        if abs(p) < abs(q * step_before / 2) and q * (left - at) < p < q * (right - at):
+            step = p / q
         else:
-            left = w
+            before = (right - at) if at < middle else (left - at)
+            step = _GOLDEN * before
+        w = at + (step if abs(step) >= close else np.copysign(close, step))
+        _look(sides, w, memory, work)
+        value = work[2]
+        if value <= lowest:
+            left, right = (at, right) if w >= at else (left, at)
+            third, of_third, second, of_second, at, lowest = second, of_second, at, lowest, w, value
+            continue
+        left, right = (w, right) if w < at else (left, w)
+        if value <= of_second or second == at:
+            third, of_third, second, of_second = second, of_second, w, value
+        elif value <= of_third or third in (at, second):
+            third, of_third = w, value
     return lowest, at

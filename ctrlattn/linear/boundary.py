@@ -12,7 +12,7 @@ from scipy.linalg import eig
 
 from ctrlattn.arrays import require_real
 from ctrlattn.linear.balancing import balanced
-from ctrlattn.linear.lapack import eigenvalues, frobenius, singular_values, solved
+from ctrlattn.linear.lapack import COMPILED, eigenvalues, frobenius, on_contiguous, singular_values, solved
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.triangular import diagonal_blocks
 
@@ -139,6 +139,16 @@ def boundary_point(pole: complex, continuous: bool) -> complex:
 
 
 def _stable_block(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
+    if not np.iscomplexobj(a) and len(a) <= COMPILED:
+        from ctrlattn.kernels import poles as kernel
+
+        stable, re, im = on_contiguous(kernel.clear_poles, (a,), continuous, _CLEAR)
+        if stable != kernel.UNCLEAR:
+            return bool(stable), re + 1j * im if im.any() else re
+    return _stable_in_plain_numpy(a, continuous)
+
+
+def _stable_in_plain_numpy(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
     # Near z = 1 and z = -1 the difference from the nearer one is almost exact: clusters there keep their digits.
     a = balanced(a)
     # ||A - z I||^2 = ||A||^2 - 2 z Re tr A + n for z = 1 and z = -1.

@@ -7,11 +7,14 @@ matrices go to numpy.
 """
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
 
 _SMALL = 1e-100
+COMPILED = 50  # states up to which calls of numpy cost enough for compiled code, whose own loops are plain
 
 
 def eigenvalues(a: np.ndarray) -> np.ndarray:
@@ -118,6 +121,17 @@ def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[n
     into = lapack.zgetrs(factors, pivots, b)[0] if b.size else b.astype(complex)
     out = lapack.zgetrs(factors, pivots, c.T, trans=1)[0].T if c.size else c.astype(complex)
     return into, out
+
+
+def on_contiguous(kernel: Any, matrices: Iterable[np.ndarray], *others: Any) -> Any:
+    """What compiled code says of matrices, row by row in memory, and of what follows them.
+
+    For any other order it would be compiled once more.
+
+    >>> on_contiguous(lambda a, scale: a * scale, [np.eye(2).T], 3.0).tolist()
+    [[3.0, 0.0], [0.0, 3.0]]
+    """
+    return kernel(*(np.ascontiguousarray(m) for m in matrices), *others)
 
 
 def frobenius(a: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from scipy.linalg.lapack import dgehrd, dorghr
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.lapack import COMPILED, on_contiguous
 from ctrlattn.linear.triangular import is_triangular
 
 _SMALL = 12  # states below which one batched solve is faster, for any number of points
@@ -82,6 +83,11 @@ class BoundaryTransfer:
         from ctrlattn.kernels.boundary import Sides
 
         n = len(self.a)
+        if self.balanced and self.d.shape == (1, 1) and 2 < n <= COMPILED and self.a.all():
+            from ctrlattn.kernels import units as kernel
+
+            columns, b, c = on_contiguous(kernel.single_reduced, (self.a, self.b, self.c), self.continuous)
+            return Sides(columns, b, c, np.ascontiguousarray(self.d))
         centres = (0.0,) if self.continuous else (1.0, -1.0)
         outputs, inputs = self.d.shape
         shapes = (n, n), (inputs, n), (outputs, n)

@@ -75,7 +75,7 @@ def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
     """
     if is_triangular(a):
         return list(np.arange(len(a))[:, None])
-    if np.all(a):  # every state feeds every other: no graph is needed to see it
+    if a.all():  # every state feeds every other: no graph is needed to see it
         return [np.arange(len(a))]
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components

@@ -13,11 +13,24 @@ import numpy as np
 from ctrlattn.linear.balancing import state_scaling
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import Samples, distinct, start_grid
+from ctrlattn.stability.boundary_search import distinct, start_grid
 from ctrlattn.stability.robustness.level_sets import pencil_crossings, pencil_eigenvalues
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _BESIDE = np.array([-1e-3, -1e-6, 0.0, 1e-6, 1e-3])  # shares by which points of the grid lie beside a crossing
+_UNIT = 1e-12  # from |L| = 1 at an end of the boundary
+_REAL = 1e-6  # of |L| that the imaginary part of a real L may have
+
+
+class Crossed(NamedTuple):
+    """What is on the curve, ascending in frequency, both ends of the boundary included."""
+
+    real_axis: np.ndarray  # where L is real and negative inside the boundary, and at its ends whatever L is
+    real_values: np.ndarray  # L there, complex; infinite at a pole
+    unit_circle: np.ndarray  # where |L| = 1
+    unit_values: np.ndarray  # L there
+    closest: float  # min |1 + L|
+    at: float  # and where
 
 
 class LoopCurve(NamedTuple):
@@ -32,15 +45,10 @@ class LoopCurve(NamedTuple):
     def end(self) -> float:
         return math.inf if self.loop.continuous else math.pi
 
-    def values(self, w: np.ndarray) -> np.ndarray:
-        """L; infinite at a pole."""
-        values = self.transfer.at(w)[0, 0]
-        return np.where(np.isfinite(values), values, np.inf)
-
 
 def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
     """The curve of a loop whose closed loop has these poles."""
-    sizes = np.abs(poles[poles != 0])
+    sizes = np.abs(poles[poles != 0]) if loop.continuous else poles[:0]
     unit = float(np.exp(np.mean(np.log(sizes)))) if loop.continuous and len(sizes) else 1.0
     scale = state_scaling(loop.a, loop.b, loop.c)
     a, b, c = loop.a * scale / scale[:, None] / unit, loop.b / scale[:, None] / unit, loop.c * scale
@@ -48,40 +56,34 @@ def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
     return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5], balanced=True))
 
 
-def adaptive_grid(curve: LoopCurve, *, finer: int = 1) -> Samples:
-    """L where it decides: no crossing and no dip of |1 + L| hides between two neighbours."""
+def searched(curve: LoopCurve, *, finer: int = 1) -> Crossed:
+    """Crossings and the closest point, from a grid that adapts: none hides between two of its points."""
     from ctrlattn.kernels import curve as kernel
 
-    w = start_grid(curve.poles, continuous=curve.loop.continuous, finer=finer)
-    if 0 < len(curve.loop.a) <= _PENCIL:
-        seeds = np.concatenate([real_axis_pencil(curve.loop), pencil_crossings(curve.loop, 1.0)])
+    w, values, inner, closest, at = kernel.searched(curve.transfer.sides, first_grid(curve, finer), curve.end)
+    ends, inside = np.arange(2), np.arange(2, 2 + inner)
+    negative = inside[(values.real[inside] < 0) & (np.abs(values.imag[inside]) <= -_REAL * values.real[inside])]
+    real = _ascending(w, np.concatenate([ends, negative]))
+    at_ends = ends[np.abs(np.abs(values[:2]) - 1) <= _UNIT]
+    unit = _ascending(w, np.concatenate([at_ends, np.arange(2 + inner, len(w))]))
+    return Crossed(w[real], values[real], w[unit], values[unit], closest, at)
+
+
+def _ascending(w: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Indices by ascending frequency, of several that are equal the first."""
+    chosen = chosen[np.argsort(w[chosen], kind="stable")]
+    return chosen[np.concatenate([[True], w[chosen[1:]] != w[chosen[:-1]]])] if len(chosen) else chosen
+
+
+def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
+    """Where L is looked at first, ascending: about the poles, and beside what the pencils suggest."""
+    loop = curve.loop
+    w = start_grid(curve.poles, continuous=loop.continuous, finer=finer)
+    if 0 < len(loop.a) <= _PENCIL:
+        seeds = np.concatenate([real_axis_pencil(loop), pencil_crossings(loop, 1.0)])
         seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
         w = distinct(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
-        w = w[w < curve.end]
-    return Samples(*kernel.refined(curve.transfer.sides, w))
-
-
-def real_axis(curve: LoopCurve, grid: Samples) -> np.ndarray:
-    """w inside (0, end) where L is real and negative."""
-    w = _zeros(curve, grid, 0)
-    values = curve.values(w)
-    return w[np.isfinite(values) & (values.real < 0) & (np.abs(values.imag) <= 1e-6 * np.abs(values))]
-
-
-def unit_circle(curve: LoopCurve, grid: Samples) -> np.ndarray:
-    """w in [0, end] where |L| = 1."""
-    ends = np.array([0.0, curve.end])
-    at_ends = ends[np.abs(np.abs(curve.values(ends)) - 1) <= 1e-12]
-    return np.concatenate([_zeros(curve, grid, 1), at_ends])
-
-
-def closest_to_minus_one(curve: LoopCurve, grid: Samples) -> tuple[float, float]:
-    """(min |1 + L|, w)."""
-    from ctrlattn.kernels import curve as kernel
-
-    w = np.concatenate([[0.0], grid.w, [curve.end]])
-    ends = np.minimum(np.abs(1 + curve.values(w[[0, -1]])), 1e300)
-    return kernel.closest(curve.transfer.sides, w, np.concatenate([ends[:1], grid.functions[2], ends[1:]]))
+    return w[(w > 0) & (w < curve.end)]
 
 
 def real_axis_pencil(loop: Realization) -> np.ndarray:
@@ -109,9 +111,3 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
         s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)
     s = s[np.isfinite(s) & (s.imag > 0) & (np.abs(s.real) <= 1e-2 * np.abs(s))]
     return np.abs(s) if loop.continuous else 2 * np.arctan(np.abs(s))
-
-
-def _zeros(curve: LoopCurve, grid: Samples, which: int) -> np.ndarray:
-    from ctrlattn.kernels import curve as kernel
-
-    return kernel.zeros(curve.transfer.sides, grid.w, np.ascontiguousarray(grid.functions[which]), which)

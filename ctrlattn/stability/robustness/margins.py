@@ -15,14 +15,13 @@ import numpy as np
 
 from ctrlattn import showing
 from ctrlattn.errors import InputError, InputTypeError
-from ctrlattn.linear.lapack import eigenvalues
+from ctrlattn.linear.lapack import eigenvalues, on_contiguous
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization, require_real_system
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.loop import refuse_loop_sequence
-from ctrlattn.stability.boundary_search import Samples, distinct
 from ctrlattn.stability.robustness import loop_curve as curves
-from ctrlattn.stability.robustness.loop_curve import LoopCurve
+from ctrlattn.stability.robustness.loop_curve import Crossed, LoopCurve
 
 _LARGEST = 1000  # states
 _EIGENVALUES = 50  # states up to which scaled loops are checked by their eigenvalues too
@@ -136,9 +135,9 @@ def margins(system: Any) -> Margins:
     if not stable:
         return showing.about(Margins(False, *[math.nan] * 8), system)
     curve = curves.loop_curve(loop, poles)
-    result = _margins(curve, curves.adaptive_grid(curve))
+    result = _margins(curve, curves.searched(curve))
     if not _holds(curve, result):
-        result = _margins(curve, curves.adaptive_grid(curve, finer=8))
+        result = _margins(curve, curves.searched(curve, finer=8))
         if not _holds(curve, result):
             raise ArithmeticError(
                 "margins: the closed loop is unstable for a gain or rotation below the margin that its response shows, "
@@ -173,9 +172,9 @@ def crossings(system: Any) -> Crossings:
     """
     loop = siso_loop(system, "crossings")
     curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
-    grid = curves.adaptive_grid(curve)
-    frequency, factor = _gains(curve, grid)
-    omega, turns, rotation, delays = _rotations(curve, grid)
+    crossed = curves.searched(curve)
+    frequency, factor = _gains(curve, crossed)
+    omega, turns, rotation, delays = _rotations(curve, crossed)
     _required(curve, np.concatenate([frequency, omega]), np.concatenate([factor, turns]))
     return Crossings(curve.unit * frequency, factor, curve.unit * omega, rotation, delays / curve.unit)
 
@@ -215,25 +214,24 @@ def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
     return None if direct == 0 else loop.a - loop.b @ loop.c * (gain / direct)
 
 
-def _margins(curve: LoopCurve, grid: Samples) -> Margins:
-    frequency, factors = _gains(curve, grid)
-    omega, turns, rotation, delays = _rotations(curve, grid)
+def _margins(curve: LoopCurve, crossed: Crossed) -> Margins:
+    frequency, factors = _gains(curve, crossed)
+    omega, turns, rotation, delays = _rotations(curve, crossed)
     residual = _required(curve, np.concatenate([frequency, omega]), np.concatenate([factors, turns]))
     factor, crossover, reduction = _gain_margins(frequency, factors)
     first = int(np.argmin(np.abs(rotation))) if len(omega) else None
     phase, gain_crossover = (math.inf, math.nan) if first is None else (abs(rotation[first]), omega[first])
-    modulus, lowest = curves.closest_to_minus_one(curve, grid)
     delay = float(np.min(delays, initial=math.inf))
     return Margins(
         True, factor, crossover * curve.unit, reduction, float(phase), float(gain_crossover) * curve.unit,
-        delay / curve.unit, modulus, lowest * curve.unit, residual,
+        delay / curve.unit, crossed.closest, crossed.at * curve.unit, residual,
     )  # fmt: skip
 
 
-def _gains(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray]:
+def _gains(curve: LoopCurve, crossed: Crossed) -> tuple[np.ndarray, np.ndarray]:
     """(frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
-    w = distinct(np.concatenate([[0.0], curves.real_axis(curve, grid), [curve.end]]))
-    value = _without_noise(curve, w, curve.values(w).real)
+    w = crossed.real_axis
+    value = _without_noise(curve, w, crossed.real_values.real)
     hit = np.isfinite(value) & (value < -1e-300)
     return w[hit], -1 / value[hit]
 
@@ -280,10 +278,10 @@ def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, fl
     return float(above[first]), float(frequency[first]), reduction
 
 
-def _rotations(curve: LoopCurve, grid: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _rotations(curve: LoopCurve, crossed: Crossed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(frequency, e^{-i phi}, phi in degrees, delay) wherever |L| = 1, ascending in frequency."""
-    w = np.sort(curves.unit_circle(curve, grid))
-    angle = np.angle(-curve.values(w))
+    w = crossed.unit_circle
+    angle = np.angle(-crossed.unit_values)
     angle = np.where(angle <= -np.pi, np.pi, angle)  # (-pi, pi]
     turning = w > _TURN * (np.max(w, initial=0.0, where=np.isfinite(w)) if curve.loop.continuous else 1.0)
     with np.errstate(invalid="ignore"):
@@ -300,18 +298,9 @@ def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
     """L by one plain solve for each frequency; infinite at a pole."""
-    response = np.full(len(w), complex(g.d[0, 0]))
-    finite = np.isfinite(w)
-    if not len(g.a) or not finite.any():
-        return response
-    points = 1j * w[finite] if g.continuous else np.exp(1j * w[finite])
-    try:
-        response[finite] += (g.c @ np.linalg.solve(points[:, None, None] * np.eye(len(g.a)) - g.a, g.b))[:, 0, 0]
-    except np.linalg.LinAlgError:  # a pole of the loop itself lies at one of them
-        if len(w) == 1:
-            return np.array([complex(np.inf)])
-        return np.concatenate([_plain(g, w[[i]]) for i in range(len(w))])
-    return response
+    from ctrlattn.kernels import loop as kernel
+
+    return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
 
 
 def _required(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> float:
@@ -332,13 +321,8 @@ def _holds(curve: LoopCurve, m: Margins) -> bool:
         return True
     above = 1 + 0.9 * (m.gain_margin - 1) if math.isfinite(m.gain_margin) else 10.0
     turn = np.exp(1j * np.radians(0.9 * min(m.phase_margin, 180.0)))
+    from ctrlattn.kernels import loop as kernel
+
     # The loop is real: turned the other way it has the conjugate poles.
-    for k in (above, 1 - 0.9 * (1 - m.gain_reduction), turn):
-        matrix = _closed(curve.loop, k)
-        if matrix is None:
-            continue
-        poles = eigenvalues(matrix)
-        growth = poles.real / np.abs(poles).max() if curve.loop.continuous else np.abs(poles) - 1
-        if not growth.max() < _UNSTABLE:
-            return False
-    return True
+    gains = np.array([above, 1 - 0.9 * (1 - m.gain_reduction), turn], dtype=complex)
+    return bool(np.all(on_contiguous(kernel.largest_growth, curve.loop[:4], gains, curve.loop.continuous) < _UNSTABLE))

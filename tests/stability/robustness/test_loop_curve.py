@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn.kernels.boundary import memory_of
+from ctrlattn.kernels.curve import refined
 from ctrlattn.linear.realization import realization
 from ctrlattn.stability.robustness import loop_curve
 from ctrlattn.stability.robustness.level_sets import pencil_crossings
-from ctrlattn.stability.robustness.loop_curve import adaptive_grid, closest_to_minus_one, real_axis, unit_circle
+from ctrlattn.stability.robustness.loop_curve import first_grid, searched
 
 
 def curve_of(system):
@@ -40,7 +42,7 @@ def test_the_real_axis_by_the_closed_form_with_and_without_the_pencil(count, pol
     monkeypatch.setattr(loop_curve, "_PENCIL", pencil)
     curve = curve_of(memories(count, pole, 0.5))
     # The coefficients of the fraction round the poles: that is all the difference.
-    assert_allclose(np.sort(real_axis(curve, adaptive_grid(curve))), exact_crossings(count, pole), rtol=1e-4)
+    assert_allclose(searched(curve).real_axis[1:-1], exact_crossings(count, pole), rtol=1e-4)
 
 
 @pytest.mark.parametrize("pencil", [0, 16])
@@ -56,7 +58,7 @@ def test_two_crossings_of_the_unit_circle_next_to_each_other(damping, share, pen
     bottom = abs(np.polyval(den, c + 1j * np.sqrt(1 - c * c)))
     for gain, number in ((bottom * (1 + share), 2), (bottom * (1 - share), 0)):
         curve = curve_of(control.tf([gain], den, 1))
-        crossed = unit_circle(curve, adaptive_grid(curve))
+        crossed = searched(curve).unit_circle
         assert len(crossed) == number
         half = np.sqrt(gain**2 - bottom**2) / (2 * abs(pole)) if number else 0.0
         assert_allclose(np.sort(np.cos(crossed)), [c - half, c + half][:number], atol=1e-9)
@@ -77,9 +79,11 @@ def test_the_pencil_has_the_crossings_as_eigenvalues():
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
 def test_the_unit_of_time_changes_nothing(unit):
     curve = curve_of(control.tf([4.0 * unit**3], np.poly([-unit] * 3)))  # 4/(s + 1)^3
-    grid = adaptive_grid(curve)
-    assert_allclose(curve.unit * real_axis(curve, grid), unit * np.sqrt(3), rtol=1e-12)
-    assert_allclose(curve.unit * unit_circle(curve, grid), unit * np.sqrt(4 ** (2 / 3) - 1), rtol=1e-12)
+    found = searched(curve)
+    assert_allclose(curve.unit * found.real_axis, [0.0, unit * np.sqrt(3), np.inf], rtol=1e-12)
+    assert_allclose(found.real_values, [4.0, -0.5, 0.0], rtol=1e-12)
+    assert_allclose(np.abs(found.unit_values), 1.0, rtol=1e-12)
+    assert_allclose(curve.unit * found.unit_circle, unit * np.sqrt(4 ** (2 / 3) - 1), rtol=1e-12)
 
 
 @pytest.mark.parametrize("p", [0.9, 0.0, -0.9])
@@ -87,7 +91,7 @@ def test_the_nearest_point_to_minus_one(p):
     """|1 + k/(z - p)|, |z - (p - k)|^2/|z - p|^2: monotone in cos w, so that the nearest point is at an end."""
     curve = curve_of(control.tf([0.3], [1, -p], 1))
     ends = [abs(1 + 0.3 / (z - p)) for z in (1.0, -1.0)]
-    distance, w = closest_to_minus_one(curve, adaptive_grid(curve))
+    *_, distance, w = searched(curve)
     assert_allclose([distance, w], [min(ends), [0.0, np.pi][int(np.argmin(ends))]], rtol=1e-12)
 
 
@@ -95,7 +99,7 @@ def test_a_sharp_minimum_inside_is_polished():
     """1 + L = (z^2 - 2 r c z + r^2)/z^2, closed-loop poles of radius r at an angle: the least distance by calculus."""
     r, c = 0.9999, np.cos(0.7)
     closed, den = np.array([1.0, -2 * r * c, r * r]), np.array([1.0, 0.0, 0.0])
-    distance, w = closest_to_minus_one(*(lambda k: (k, adaptive_grid(k)))(curve_of(control.tf(closed - den, den, 1))))
+    *_, distance, w = searched(curve_of(control.tf(closed - den, den, 1)))
     cosine = (1 + r * r) * c / (2 * r)
     assert_allclose(np.cos(w), cosine, rtol=1e-8)
     assert_allclose(distance, (1 - r * r) * np.sqrt(1 - c * c), rtol=1e-9)
@@ -103,7 +107,7 @@ def test_a_sharp_minimum_inside_is_polished():
 
 def test_a_loop_that_is_real_everywhere_has_no_crossing_inside():
     curve = curve_of(control.ss([[0.5]], [[1.0]], [[0.0]], [[-0.5]], 1, remove_useless_states=False))
-    assert len(real_axis(curve, adaptive_grid(curve))) == 0
+    assert searched(curve).real_axis.tolist() == [0.0, np.pi]
 
 
 def test_noise_ends_the_refinement():
@@ -112,6 +116,7 @@ def test_noise_ends_the_refinement():
     q = np.linalg.qr(rng.normal(size=(20, 20)))[0]
     a = q @ (np.diag(rng.uniform(-0.1, 0.1, 20)) + np.eye(20, k=1)) @ q.T
     g = control.ss(a, q[:, [-1]], q[:, [0]].T, 0, 1)
-    grid = adaptive_grid(curve_of(g))
-    assert len(grid.w) < 20_000
-    assert np.all(np.diff(grid.w) > 0)
+    curve = curve_of(g)
+    points = refined(curve.transfer.sides, first_grid(curve), np.pi, memory_of(curve.transfer.sides))
+    assert len(points) < 20_002
+    assert np.all(np.diff(points[:, 3]) > 0)

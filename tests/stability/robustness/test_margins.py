@@ -296,17 +296,19 @@ def test_phases_lie_above_minus_180():
 
 
 def test_a_search_that_misses_a_crossing_is_caught_by_the_eigenvalues(monkeypatch):
-    monkeypatch.setattr(loop_curve, "real_axis", lambda curve, grid: np.zeros(0))
+    search, none = loop_curve.searched, np.zeros(0)
+    without = {"real_axis": none, "real_values": none}
+    monkeypatch.setattr(loop_curve, "searched", lambda *given, **options: search(*given, **options)._replace(**without))
     with pytest.raises(ArithmeticError, match="unstable for a gain or rotation below the margin"):
         margins(control.tf([2e-3], np.poly([0.9] * 3), 1))
-    monkeypatch.undo()
-    monkeypatch.setattr(loop_curve, "unit_circle", lambda curve, grid: np.zeros(0))
+    without = {"unit_circle": none, "unit_values": none}
     with pytest.raises(ArithmeticError, match="unstable for a gain or rotation below the margin"):
         margins(control.tf([0.5], [1, -1], 1))
 
 
 def test_a_crossing_that_the_matrices_do_not_confirm_is_refused(monkeypatch):
-    monkeypatch.setattr(loop_curve, "unit_circle", lambda curve, grid: np.array([0.3]))
+    search, wrong = loop_curve.searched, {"unit_circle": np.array([0.3]), "unit_values": np.array([1j])}
+    monkeypatch.setattr(loop_curve, "searched", lambda *given, **options: search(*given, **options)._replace(**wrong))
     with pytest.raises(ArithmeticError, match="misses a pole on the boundary by"):
         margins(control.tf([0.5], [1, -1], 1))
 

@@ -1,0 +1,79 @@
+"""A x = lambda x, A x = b, A = Q H Q': LAPACK for compiled code, the one that scipy brings.
+
+scipy publishes the addresses of its routines for Cython. They are given names here, by which compiled code that comes
+from the disk finds them again. A call puts the addresses of arrays and numbers in a row and compiles in milliseconds,
+where a call by way of `ctypes` takes a fifth of a second. The arguments are those of LAPACK without the last, `info`,
+which is returned. Arrays are C-contiguous, and LAPACK reads them transposed.
+
+Reference: `ctrlattn.linear.lapack`.
+"""
+
+from typing import Any
+
+import llvmlite.binding
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import get_cython_function_address, intrinsic
+
+BLOCK = 64  # columns that LAPACK takes at once, at most
+NO, SCALE = np.uint8(ord("N")), np.uint8(ord("S"))
+_ADDRESS, _INT = ir.IntType(8).as_pointer(), ir.IntType(32)
+_SMALL = 1e-100  # LAPACK scales matrices of such entries, and does not scale their eigenvalues back
+
+
+def called_by_address(name: str, address: int) -> Any:
+    """What compiled code calls to reach the machine code at an address, whose arguments are addresses, `info` last."""
+    symbol = f"ctrlattn_{name}"
+    llvmlite.binding.add_symbol(symbol, address)
+
+    @intrinsic
+    def call(typing_context, *arguments):
+        kinds = arguments[0] if len(arguments) == 1 else arguments
+
+        def generated(context, builder, signature, values):
+            given = zip(signature.args[0].types, cgutils.unpack_tuple(builder, values[0]), strict=True)
+            info = cgutils.alloca_once_value(builder, _INT(0))
+            places = [*(_place(context, builder, kind, value) for kind, value in given), info]
+            kind = ir.FunctionType(ir.VoidType(), [_ADDRESS] * len(places))
+            function = cgutils.get_or_insert_function(builder.module, kind, symbol)
+            builder.call(function, [builder.bitcast(place, _ADDRESS) for place in places])
+            return builder.sext(builder.load(info), ir.IntType(64))
+
+        return types.int64(types.StarArgTuple(kinds)), generated
+
+    return call
+
+
+def _place(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Where the code finds an argument: the entries of an array, a float, an integer of 32 bits, or a letter."""
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value).data
+    if isinstance(kind, types.Integer) and value.type.width > _INT.width:
+        value = builder.trunc(value, _INT)
+    return cgutils.alloca_once_value(builder, value)
+
+
+def _routine(name: str) -> Any:
+    return called_by_address(name, get_cython_function_address("scipy.linalg.cython_lapack", name))
+
+
+dgebal = _routine("dgebal")
+dgeev = _routine("dgeev")
+zgeev = _routine("zgeev")
+zgesv = _routine("zgesv")
+dgehrd = _routine("dgehrd")
+
+
+@numba.njit(cache=True, nogil=True)
+def is_moderate(a):
+    """Whether the largest entry of a real matrix is a number in the middle of the floats, or the matrix is empty."""
+    largest = 0.0
+    for row in a:
+        for x in row:
+            if not abs(x) < 1 / _SMALL:
+                return False
+            largest = max(largest, abs(x))
+    return largest > _SMALL or a.size == 0
