@@ -31,6 +31,7 @@ MAPS = {
     "rounded": (lambda h: np.round(h, 12), UNIT),
     "norm": (lambda h: h + h / np.sqrt(np.mean(h * h) + 1e-5), UNIT * (1 + 1e-5**-0.5)),
     "ripple": (lambda h: 0.5 * h + 1e-9 * np.sin(1e6 * h), 0.501 * UNIT),
+    "wave": (lambda h: 0.5 * h + np.sin(h), 1.5 * UNIT),
     "dead zone": (lambda h: np.sign(h) * np.maximum(np.abs(h) - 1, 0), NOTHING),
     "swish": (lambda h: h / (1 + np.exp(-h)), UNIT / 2),
     "cubic": (lambda h: h**3, NOTHING),
