@@ -139,6 +139,9 @@ def test_a_layer_without_its_stream_is_refused():
     x = torch.randn(1, 4, 3, generator=GENERATOR)
     with pytest.raises(InputError, match="is not residual"):
         steps_of(followed(Form.of(ATOM), F, x))
+    both = Form.of(ATOM).plus(Form.of(Atom("constant", "", F, born=1)), F.shape)
+    with pytest.raises(InputError, match="constant, mlp does"):  # what no module returned is named by its role
+        steps_of(followed(both, 2 * F, x))
     with pytest.raises(InputError, match="does not depend"):
         steps_of(followed(None, F, x))
 
