@@ -121,6 +121,7 @@ def train(
         if given > 1 or (given == 0 and plan is None):
             raise InputError("name one thing to train on: digits, mnist5k, text, --data DIR or --plan")
         source = str(name if data is None else data) if given else None
+        _require_beside(out, data)
         require_installed("training", "safetensors", *(["sklearn"] if name == "digits" else []))
         if os.environ.get("RANK", "0") == "0":  # of the processes that torchrun starts one writes
             claim(out)
@@ -177,6 +178,17 @@ def train(
         else:
             typer.echo("\n".join(table.lines(result)))
             show_path(out / "comparison.json")
+
+
+def _require_beside(out: Path, data: Path | None) -> None:
+    """Raise InputError where the output lies among the classes of images: its runs/ would be a class next time."""
+    if data is None:
+        return
+    parts = [data / name for name in ("train", "val")]
+    if any(
+        out.resolve().is_relative_to(part.resolve()) for part in (parts if all(p.is_dir() for p in parts) else [data])
+    ):
+        raise InputError(f"--out {out} lies in the images of --data {data}: give a directory beside them")
 
 
 def _file_of_gains(out: Path, law: Any) -> Path:

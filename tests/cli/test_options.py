@@ -158,3 +158,16 @@ def test_the_report_compares_gains_that_are_given(tmp_path, monkeypatch):
 class _Written:
     def __init__(self, path):
         self.path, self.summary = path, {}
+
+
+@pytest.mark.parametrize("inner", [".", "out", "a/deep/out"])
+def test_training_never_writes_among_its_images(tmp_path, inner):
+    # The next run took runs/ and weights/ for classes.
+    told = invoke("train", "--data", tmp_path, "--out", tmp_path / inner)
+    assert told.exit_code == 2
+    assert "lies in the images of --data" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+    for part in ("train", "val"):
+        (tmp_path / part).mkdir()
+    assert "lies in" in invoke("train", "--data", tmp_path, "--out", tmp_path / "val" / "out").stderr
+    assert "lies in" not in invoke("train", "--data", tmp_path, "--out", tmp_path / "out").stderr

@@ -71,7 +71,8 @@ def running_moments(values: np.ndarray) -> RunningMoments:
     """
     values = np.asarray(values, dtype=np.float64)
     mean = values.mean(-1)
-    m2 = np.square(values - mean[..., None]).sum(-1)
+    with np.errstate(invalid="ignore"):  # what is not finite is told by whoever asks for the moments
+        m2 = np.square(values - mean[..., None]).sum(-1)
     return RunningMoments(values.shape[-1], mean, m2, values.min(-1), values.max(-1))
 
 
@@ -88,7 +89,8 @@ def merge(a: RunningMoments, b: RunningMoments) -> RunningMoments:
     >>> both.total, float(both.mean), float(both.m2)
     (3, 3.0, 14.0)
     """
-    total, difference = a.total + b.total, b.mean - a.mean
+    with np.errstate(invalid="ignore"):
+        total, difference = a.total + b.total, b.mean - a.mean
     return RunningMoments(
         total=total,
         mean=a.mean + difference * (b.total / total),

@@ -2,6 +2,7 @@
 
 import gc
 import tracemalloc
+from functools import reduce
 
 import numpy as np
 import pytest
@@ -160,3 +161,8 @@ def test_values_that_are_not_finite_name_their_place():
     bad = {"log": lambda x, contribution: torch.log(x[..., 0] * 0 - 1)}
     with pytest.raises(ValueError, match="log_mean of the attention in layer 0"):
         checkpoints.summaries(checkpoint, [[1, 2]], window=4, statistics=bad)
+
+
+def test_moments_of_what_is_not_finite_are_not_finite_without_a_warning():
+    moments = [running_moments(np.array([1.0, number])) for number in (np.inf, np.nan, np.inf)]
+    assert not np.isfinite(reduce(merge, moments).mean)

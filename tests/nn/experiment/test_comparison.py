@@ -208,6 +208,7 @@ def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, messag
 
 
 def test_a_directory_without_images_is_refused_in_one_line(tmp_path):
-    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    (tmp_path / "images").mkdir()
+    result = CliRunner().invoke(app, ["train", "--data", str(tmp_path / "images"), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "no images; give one folder per class" in result.stderr.strip().splitlines()[-1]
