@@ -42,6 +42,7 @@ CHOSEN = {
     "drop": r"\b(8|15): \+",
     "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
 }
+NETWORKS = {"feedback_sign", "innovation"}  # a line of these is about the network before its first colon
 KEPT = ("run", "options", "verdict", "table", "layers")
 WHOLE = {"feedback_sign"}  # kept whole in results/NAME.json, where intervals and values stand alone
 MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
@@ -64,8 +65,7 @@ def scenes() -> list[Scene]:
 def _scene(path: Path) -> Scene:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     equation, *paragraphs = re.split(r"\n\s*\n", text)
-    # The indented paragraph is the command line, which the page gives in its own form.
-    said = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]
+    said = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]  # commands, told in another form
     return Scene(path.stem[:2], path.stem[3:], equation, said)
 
 
@@ -75,7 +75,8 @@ def table(scene_name: str, numbers: dict) -> str:
         head, rows = numbers["table"]
     else:
         pattern = CHOSEN.get(scene_name, "")
-        head, rows = ("what", "result"), [_row(line) for line in numbers["verdict"] if re.search(pattern, line)]
+        part = (lambda line: line.split(": ", 1)) if scene_name in NETWORKS else _row
+        head, rows = ("what", "result"), [part(line) for line in numbers["verdict"] if re.search(pattern, line)]
     lines = (head, ["---"] * len(head), *rows[:ROWS])
     return "".join("| " + " | ".join(plain(str(cell).replace("|", "\\|")) for cell in line) + " |\n" for line in lines)
 
@@ -125,7 +126,7 @@ def keep(folder: Path, name: str) -> bool:
 
 
 def intervals(numbers: dict) -> dict:
-    """{place: mean or share, low, high, values} of every interval of a scene that carries what it was computed from."""
+    """{place: interval} of every interval of a scene that carries what it was computed from."""
     return {place: stored for place, stored in stored_intervals(numbers) if recomputed(stored) is not None}
 
 
