@@ -15,7 +15,7 @@ from scipy.linalg import solve
 
 from ctrlattn.checkpoints.network.watch import watch
 from ctrlattn.files import atomic
-from stage.feedback_sign import window
+from stage.feedback_sign import spans, window
 from stage.statistics import max_t
 
 Size = namedtuple("Size", "documents tokens folds strengths")
@@ -235,12 +235,35 @@ def summary(values):
             differences[f"own token, {state}"] = own
             differences[f"beyond the token, {state}"] = differences[f"difference, text, {state}"] - own
     differences |= {name: gap(pair) for name, pair in text.items() if name.startswith("planted")}
+    differences |= {
+        f"error, {condition}": error_steps(own["share of the variance"]) for condition, own in values.items()
+    }
     layers = {
         name: text[name].mean(0).round(5).tolist()
         for name in ("share of the variance", "share of the token alone", "squared size")
         if text[name].size
     }
     return {**layers, "intervals": {name: max_t(rows.round(5)) for name, rows in differences.items()}}
+
+
+def error_steps(share):
+    """Change from a layer to the next of the share of the variance that earlier tokens leave, |v|^2 over |x - mean|^2.
+
+    >>> error_steps(np.array([[0.1, 0.3, 0.2]])).round(9).tolist()
+    [[-0.2, 0.1]]
+    """
+    return -np.diff(share, axis=1)
+
+
+def error_words(name, entries, condition):
+    """From which layers to the next the share that earlier tokens leave of the state falls, and from which it grows."""
+    row = entries[f"error, {condition}"]
+    falls = [k for k, high in enumerate(row["high"]) if high < 0]
+    grows = [k for k, low in enumerate(row["low"]) if low > 0]
+    return (
+        f"{name}, {condition}: what earlier tokens leave of the next layer's state is less after layers {spans(falls)} "
+        f"and more after {spans(grows)} of {len(row['low'])}"
+    )
 
 
 def gap(pairs):

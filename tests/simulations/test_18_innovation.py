@@ -107,3 +107,14 @@ def test_the_small_run_says_what_was_planned(scene, tmp_path, capsys):
     row = network["intervals"]["difference, text, raw"]
     assert np.shape(row["values"]) == (first["size"]["documents"], 6)
     assert len(network["judgement"]["power"]["raw"]["0.3"]) == 6
+
+
+def test_the_error_of_the_next_layer_is_what_its_prediction_leaves(scene):
+    rng = np.random.default_rng(0)
+    share = np.array([0.1, 0.4, 0.4, 0.2]) + 0.01 * rng.standard_normal((24, 4))
+    row = scene.max_t(scene.error_steps(share))
+    np.testing.assert_allclose(row["mean"], (1 - share[:, 1:]).mean(0) - (1 - share[:, :-1]).mean(0), atol=1e-12)
+    told = scene.error_words("net", {"error, text": row}, "text")
+    assert told == (
+        "net, text: what earlier tokens leave of the next layer's state is less after layers 0 and more after 2 of 3"
+    )
