@@ -55,11 +55,15 @@ def difference_size(step: Step, x: Array) -> float:
     """
     flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
     size = float(np.max(np.abs(flat)))
+    with np.errstate(all="ignore"):
+        here = require_real("f", step(x + 0)).ravel()  # a copy, for a map that writes in place
+    if not np.all(np.isfinite(here)):
+        return size or 1.0  # no quotient is finite, whatever the step: what f gives is judged by who asked for it
     if size > 0:
-        near = _Quotients(step, x, unit * size * np.append(_BASE ** np.arange(_OUTWARD), _BESIDE), 1)
+        near = _Quotients(step, x, here, unit * size * np.append(_BASE ** np.arange(_OUTWARD), _BESIDE), 1)
         if near.confirmed():
             return size
-    wide = _Quotients(step, x, _steps(size), 3 if len(flat) < 4 else 1)
+    wide = _Quotients(step, x, here, _steps(size), 3 if len(flat) < 4 else 1)
     best = wide.plateau(unit * size)
     if best is not None:
         return float(wide.d[best]) / unit
@@ -82,8 +86,8 @@ def _steps(size: float) -> np.ndarray:
 class _Quotients:
     """Central and right quotients of one map along some directions, for steps d that grow."""
 
-    def __init__(self, step: Step, x: Array, d: np.ndarray, count: int) -> None:
-        self.step, self.x, self.d, self.eps = step, x, d, machine_epsilon(x)
+    def __init__(self, step: Step, x: Array, here: np.ndarray, d: np.ndarray, count: int) -> None:
+        self.step, self.x, self.here, self.d, self.eps = step, x, here, d, machine_epsilon(x)
         self.sure = max(_SURE, 1e2 * self.eps ** (2 / 3))
         size = int(np.prod(tuple(x.shape), dtype=int))
         uniform = np.random.default_rng(0).uniform(-1.0, 1.0, (count, size))
@@ -91,7 +95,6 @@ class _Quotients:
         self.directions = (
             uniform / np.max(np.abs(uniform), axis=1, keepdims=True) / (np.pi / 3 + np.arange(count)[:, None])
         )
-        self.here = self._at(0 * uniform[0])
         both = np.array([self._both(length) for length in d])
         self.central, self.right = both[:, 0], both[:, 1]
         self.alike = _alike(self.central, self.eps)

@@ -65,6 +65,7 @@ def test_the_command_writes_a_model_that_is_what_the_page_says(source, tmp_path)
     weights = (out / "model" / "ctrlattn.safetensors").read_bytes()
     # The killed run of the same question goes on; another question leaves its work alone.
     (out / "model" / "config.json").unlink()
+    (out / "model" / ".ctrlattn.saving").write_text("[]", encoding="utf-8")  # a save that was killed leaves its mark
     (out / "model" / ".model-half.safetensors").write_bytes(b"half")
     again = run(source, "--attention", 2, "--text", TEXT, "--window", 10, "--out", out)
     assert again.exit_code == 0, again.output

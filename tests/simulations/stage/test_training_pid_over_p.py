@@ -47,4 +47,4 @@ def test_five_seeds_cannot_hold_by_sign_flips(stage):
 def test_the_section_says_what_no_run_shows(stage):
     text = "\n".join(stage.lines(json.loads(RESULTS.read_text(encoding="utf-8"))))
     assert text.count("| not shown |") + text.count("| above 0 |") + text.count("| below 0 |") == 16
-    assert "pidformer-printed clean | -0.005833 [-0.021, 0.009109] | 0.81 | 1 | +0.0096 | 0.38, 0.10" in text
+    assert "pidformer-printed clean | -0.007222 [-0.018, 0.004026] | 0.92 | 1 | +0.0096 | 0.56, 0.19" in text

@@ -5,6 +5,7 @@ import numpy.testing as npt
 import pytest
 import torch
 
+from ctrlattn.errors import InputError
 from ctrlattn.stability.motion import difference_scale
 from ctrlattn.stability.motion.difference_scale import difference_size
 from ctrlattn.stability.motion.tangent import dense_jacobian
@@ -114,3 +115,13 @@ def test_few_evaluations_confirm_a_state_of_its_own_size():
 
     difference_size(counted, np.array([0.5, -1.0, 0.25]))
     assert len(calls) <= 2 * (difference_scale._OUTWARD + 2) + 1
+
+
+@pytest.mark.parametrize(("gain", "size"), [(np.nan, 2.0), (np.inf, 0.0)])
+def test_a_map_that_is_not_finite_at_the_point_is_left_to_who_asked(gain, size):
+    assert difference_size(lambda x: gain * (x + 1), np.full(2, size)) == (size or 1.0)
+
+
+def test_complex_values_of_a_map_are_refused():
+    with pytest.raises(InputError, match="real"):
+        difference_size(lambda x: 1j * x, np.ones(2))
