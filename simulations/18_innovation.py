@@ -7,8 +7,9 @@ documents: p. The rest is the innovation v. Gains of the contribution along both
 layer adds where the gain along p is above 0 and above that along v; it subtracts where it is below both.
 
 How it is judged.
-Plan: simulations/configs/innovation.json was committed before any network was run; what of it was not done stands
-below. A layer is called where raw states, centred states and g_p itself agree.
+Plan: simulations/configs/innovation.json was committed before any network was run, and all of it was done. A layer is
+called where raw states, centred states and g_p itself agree. The next layer's error is not in it: it was asked when the
+runs were there.
 Control: permuted tokens, states and contributions without their mean, and the best linear map of the token alone.
 Positive control: automata, -s times the mean of earlier tokens, are laid over the contribution of an unrelated token,
 and stand in the place of all attention of SmolLM2.
