@@ -18,7 +18,9 @@ from ctrlattn import (
     sensitivity,
     stability_interval,
 )
-from ctrlattn.frequency import gang_of_four, sensitivity_peaks, sensitivity_response
+from ctrlattn.errors import InputError
+from ctrlattn.frequency import gang_of_four, sensitivity_functions, sensitivity_peaks, sensitivity_response
+from ctrlattn.linear.realization import Realization
 from ctrlattn.stability import spectral_radius
 
 small = st.floats(0.0, 0.9)
@@ -169,3 +171,70 @@ def test_the_four_are_systems_over_depth_with_the_signals_that_they_join(a):
     assert ends["PS"][1].startswith("state")
     assert ends["CS"][0].startswith("reference")
     assert ends["CS"][1].startswith("control")
+
+
+@pytest.mark.parametrize(("alpha", "omega"), [(np.nan, 0.0), (0.5, np.nan), (np.inf, 0.0), ([0.5, np.nan], [0.0, 1.0])])
+def test_a_response_of_what_is_not_finite_is_refused(alpha, omega):
+    with pytest.raises(InputError, match="alpha and omega must be finite"):
+        sensitivity_response(PID(0.6), alpha, np.atleast_1d(omega))
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_the_response_of_many_modes_has_an_axis_of_frequencies_at_the_end(controller):
+    alpha, w = np.array([[0.1, 0.4], [0.3 + 0.2j, -0.2]]), np.array([0.2, 1.0, 3.0])
+    num, den = (controller or PID()).fraction()
+    z = np.exp(1j * w)
+    plant = z - alpha[..., None]
+    expected = plant / (plant + np.polyval(num, z) / np.polyval(den, z))
+    assert_allclose(sensitivity_response(controller, alpha, w), expected, rtol=1e-12)
+
+
+def test_the_peaks_of_p_in_closed_form():
+    """S = (z - a)/(z - p), p = a - P: 1 at infinity, ends at z = 1 and -1; T = P/(z - p)."""
+    for gain, alpha in ((0.6, 0.5), (0.9, 0.2), (0.3, 0.8)):
+        pole, peaks = alpha - gain, sensitivity_peaks(PID(gain), alpha)
+        assert_allclose(peaks.ms, (1 + alpha) / (1 + pole), rtol=1e-8)
+        assert_allclose(peaks.mt, gain / (1 - abs(pole)), rtol=1e-8)
+        assert_allclose([peaks.ms_frequency, peaks.mt_frequency], [np.pi, 0.0 if pole > 0 else np.pi], atol=1e-6)
+        start = (1 - alpha) / (1 - pole)
+        # |z - a|^2 = |z - p|^2/2 at cos w = (1/2 + a^2 - p^2/2)/(2 a - p).
+        cos = (0.5 + alpha**2 - pole**2 / 2) / (2 * alpha - pole)
+        expected = 0.0 if start > np.sqrt(0.5) else np.arccos(cos)
+        assert_allclose(peaks.bandwidth, expected, rtol=1e-8, atol=1e-12)
+
+
+def test_a_response_that_never_gets_to_minus_three_db_has_all_frequencies():
+    """S of a stable loop gets there, by Bode's integral; a constant below -3 dB does not, and one above is at once."""
+    for constant, expected in ((0.5, np.pi), (0.8, 0.0), (-0.5, np.pi), (-0.8, 0.0)):
+        static = Realization(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), np.full((1, 1), constant), False)
+        assert sensitivity_functions._bandwidth(static) == expected
+
+
+def test_the_bandwidth_of_a_complex_mode_ends_at_the_sign_of_the_frequency_that_rises_first():
+    alpha = 0.9 + 0.3j
+    peaks = sensitivity_peaks(PID(0.8), alpha)
+    w = np.linspace(0, np.pi, 20_001)
+    either = np.maximum(*(np.abs(sensitivity_response(PID(0.8), alpha, s * w)) for s in (1, -1)))
+    first = w[np.argmax(either > np.sqrt(0.5))]
+    assert_allclose(peaks.bandwidth, first, atol=2e-4)
+    mirrored = sensitivity_peaks(PID(0.8), alpha.conjugate())
+    assert_allclose(tuple(mirrored), tuple(peaks), rtol=1e-7)
+
+
+def test_an_unstable_mode_has_infinite_peaks_and_no_frequency():
+    for alpha in (0.1, 1.9, 0.15):  # 0.15 is the end of the stable interval itself
+        peaks = sensitivity_peaks(PID(0.8, 0.5, 0.05), alpha)
+        assert (peaks.ms, peaks.mt) == (np.inf, np.inf)
+        assert np.isnan([peaks.ms_frequency, peaks.mt_frequency, peaks.bandwidth]).all()
+
+
+def test_the_four_of_a_complex_mode_are_the_real_form_of_its_own_four():
+    """[[Re, -Im], [Im, Re]] of G at a: the eigenvector (1, -i) carries the values of the mode a itself."""
+    a, controller = 0.3 + 0.4j, PID(0.6, 0.1)
+    four = gang_of_four(loop_of(controller), a)
+    num, den = controller.fraction()
+    c, plant = np.polyval(num, Z) / np.polyval(den, Z), 1 / (Z - a)
+    s = 1 / (1 + plant * c)
+    v = np.array([1.0, -1j])
+    for key, expected in {"S": s, "T": plant * c * s, "PS": plant * s, "CS": c * s}.items():
+        assert_allclose(np.einsum("ijk,j->ki", four[key](Z), v), expected[:, None] * v, atol=1e-9)

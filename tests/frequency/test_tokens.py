@@ -38,6 +38,7 @@ def test_difference_gain_exact_cases():
     assert_allclose(difference_gain(2.5 * np.eye(4)), 2.5)
     assert np.isnan(difference_gain(np.ones((1, 1))))
     assert np.isnan(difference_gain(np.ones((4, 2, 1, 1)))).tolist() == [[True, True]] * 4
+    assert difference_gain(np.ones((3, 1, 1))).shape == (3,)
     assert difference_gain(np.stack([np.eye(3), np.zeros((3, 3))])).tolist() == [1.0, 0.0]
 
 
@@ -110,3 +111,74 @@ def test_a_mean_cosine_stays_in_its_range(xp, n, d, seed):
         assert -1 <= value <= 1
         expected = (np.sum(np.ones((n, 1)) * signs) ** 2 - n) / (n * (n - 1))
         assert_allclose(value, expected, atol=1e-12)
+
+
+def test_frequencies_are_one_axis_of_finite_numbers():
+    assert_allclose(token_frequency_response(np.eye(3), 0.5), [1.0])
+    assert_allclose(token_frequency_response(2 * np.eye(3), [0.5, 1.0]), [2.0, 2.0])
+    for omega in (np.nan, [0.0, np.inf]):
+        with pytest.raises(InputError, match="omega must be finite"):
+            token_frequency_response(np.eye(3), omega)
+
+
+def test_the_gain_at_0_is_the_root_mean_square_of_the_row_sums():
+    a = np.array([[1.0, 2.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, -4.0]])
+    assert_allclose(token_frequency_response(a, [0.0]), [np.sqrt((9 + 1 + 16) / 3)])
+    # A shift by one token turns a wave and loses one of n entries.
+    for n in (2, 5, 9):
+        assert_allclose(token_frequency_response(np.eye(n, k=-1), [0.3, 2.0]), np.sqrt((n - 1) / n))
+        assert_allclose(difference_gain(np.roll(np.eye(n), 1, axis=0)), 1.0)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_difference_gain_is_the_frobenius_norm_between_the_projections(n):
+    a = RNG.normal(size=(2, 4, n, n))
+    p = np.eye(n) - np.ones((n, n)) / n
+    expected = np.linalg.norm(p @ a @ p, axis=(-2, -1)) / np.linalg.norm(p)
+    assert_allclose(difference_gain(a), expected, rtol=1e-12)
+    assert_allclose(difference_gain(a + RNG.normal(size=(n, 1))), expected, rtol=1e-12)  # what a constant signal gets
+    assert_allclose(difference_gain(a + RNG.normal(size=(2, 4, 1, n))), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("quantity", [mean_cosine, participation_rank])
+def test_length_and_order_of_tokens_and_a_turn_change_nothing(quantity):
+    x = RNG.normal(size=(5, 3))
+    q = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    for other in (x[::-1], x @ q, -7.0 * x, 1e-3 * x):
+        assert_allclose(quantity(other), quantity(x), rtol=1e-12)
+    scaled = x * np.array([[1.0], [2.0], [0.5], [10.0], [1e-3]])
+    assert_allclose(mean_cosine(scaled), mean_cosine(x), rtol=1e-12)
+
+
+def test_a_zero_token_has_cosine_0_with_every_other():
+    x = np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 0.0]])
+    assert_allclose(mean_cosine(x), 2 / 6)
+    assert_allclose(mean_cosine(np.array([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0], [0.0, 0.0]])), -2 / 12)
+    assert_allclose(mean_cosine(np.array([[1.0, 0.0], [np.cos(1.0), np.sin(1.0)]])), np.cos(1.0))
+
+
+def test_the_rank_of_orthogonal_tokens_is_the_ratio_of_their_lengths():
+    for s in ([3.0, 4.0], [1.0, 2.0, 5.0]):
+        square = np.square(s)
+        for x in (np.diag(s), np.pad(np.diag(s), ((0, 3), (0, 0))), np.pad(np.diag(s), ((0, 0), (0, 3)))):
+            assert_allclose(participation_rank(x), square.sum() ** 2 / np.sum(square**2), rtol=1e-13)
+    assert participation_rank(np.stack([np.eye(3), np.zeros((3, 3))])).tolist() == [3.0, 0.0]
+
+
+@pytest.mark.parametrize("quantity", [mean_cosine, participation_rank])
+def test_a_complex_signal_and_one_without_tokens_are_refused(quantity):
+    with pytest.raises(InputError, match=rf"{quantity.__name__}: the signal must be real"):
+        quantity(np.ones((3, 2), dtype=complex))
+    with pytest.raises(InputError):
+        quantity(np.ones(3))
+    with pytest.raises(InputError):
+        quantity(np.ones((0, 3)))
+
+
+def test_attention_of_complex_numbers_is_refused():
+    with pytest.raises(InputError, match="attention matrices"):
+        difference_gain(1j * np.eye(3))
+    with pytest.raises(InputError, match="n, n"):
+        difference_gain(np.ones((2, 3)))
+    with pytest.raises(InputError, match="n, n"):
+        difference_gain(np.ones((2, 0, 0)))

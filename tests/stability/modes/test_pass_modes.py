@@ -6,6 +6,7 @@ import numpy.testing as npt
 import pytest
 
 from ctrlattn import PID, InputError, LTIController
+from ctrlattn.stability.modes import pass_modes
 from ctrlattn.stability.modes.pass_modes import (
     odd_number_limit,
     pass_boundary,
@@ -249,3 +250,196 @@ def test_above_the_recall_of_the_limit_some_gain_is_stable_and_below_none(seed):
 def test_bad_input_says_what_would_be_right(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+# --- near the circle, and errors ----------------------------------------------------------------------------------
+
+
+def test_exact_roots_decide_near_the_circle_and_eigenvalues_elsewhere(monkeypatch):
+    """Two poles in a cluster move by 6e-8: within that the computed radius says nothing, and beyond it is trusted."""
+    modes = np.array([0.5, 3.0])
+    assert passes_stable(HEAVY, modes).tolist() == [True, False]
+    for off, trusted in ((1e-9, False), (-1e-9, False), (5e-8, False), (1e-6, True), (0.5, True)):
+        monkeypatch.setattr(pass_modes, "radius", lambda matrices, off=off: np.array([1 + off, 1 - off]))
+        assert passes_stable(HEAVY, modes).tolist() == ([False, True] if trusted else [True, False])
+
+
+@pytest.mark.parametrize("recall", [0.0, 0.7])
+@pytest.mark.parametrize("controller", [None, *DYNAMIC])
+def test_poles_are_the_roots_of_the_polynomial(controller, recall):
+    modes = np.array([[0.3, -1.2], [1.4 + 0.5j, 0.1 - 2j]])
+    num, den = ([1.0], [1.0]) if controller is None else controller.fraction()
+    poles = pass_poles(controller, modes, recall)
+    for at in np.ndindex(2, 2):
+        expected = np.polyadd(np.polymul(den, [1.0, -1.0]), np.asarray(num) * (1 + recall - modes[at]))
+        npt.assert_allclose(np.poly(poles[at]), expected, atol=1e-12)
+    assert passes_stable(controller, modes, recall).tolist() == (np.abs(poles).max(-1) < 1).tolist()
+
+
+@pytest.mark.parametrize("controller", DYNAMIC)
+def test_exact_pencils_are_the_polynomial_in_the_gain_and_in_the_recall(controller):
+    """p + g q by evaluation at points, real and imaginary parts apart."""
+    num, den = controller.fraction()
+    mode, recall, g, z = 0.625 + 0.375j, 0.25, 1.75, 0.3 - 0.8j
+
+    def value(polynomial):
+        re, im = ([float(x) for x in part] or [0.0] for part in polynomial)
+        return np.polyval(re, z) + 1j * np.polyval(im, z)
+
+    den_z, num_z = np.polyval(den, z), np.polyval(num, z)
+    of_gain, of_recall = pass_modes.gain_pencil(controller, mode, recall), pass_modes.recall_pencil(controller, mode)
+    expected = (z - 1) * den_z + g * (1 + recall - mode) * num_z
+    scale = float(pencil_scale(of_gain, lambda p: value(p), (z - 1) * den_z))
+    npt.assert_allclose(scale * (value(of_gain.p) + g * value(of_gain.q)), expected, rtol=1e-12)
+    expected = (z - 1) * den_z + (1 - mode + g) * num_z
+    scale = float(pencil_scale(of_recall, lambda p: value(p), (z - 1) * den_z + (1 - mode) * num_z))
+    npt.assert_allclose(scale * (value(of_recall.p) + g * value(of_recall.q)), expected, rtol=1e-12)
+
+
+def pencil_scale(pencil, value, first):
+    """A pencil may be a positive multiple of the polynomials."""
+    ratio = first / value(pencil.p)
+    assert abs(ratio.imag) < 1e-12 * abs(ratio)
+    assert ratio.real > 0
+    return ratio.real
+
+
+def test_a_boundary_has_the_shape_of_its_frequencies_and_the_closed_form():
+    omega = np.array([[0.3, 1.0], [2.0, 3.0]])
+    edge = pass_boundary(HEAVY, omega, 0.25)
+    z = np.exp(1j * omega)
+    npt.assert_allclose(edge, 1.25 + (z - 1) * (z - 0.6) / (0.5 * z), rtol=1e-12)
+    assert pass_boundary(None, 0.0, 2.0) == 3.0
+    at_zero = pass_boundary(control.tf([1, 1], [1, 0], 1), np.array([np.pi]), 0.5)
+    assert np.isinf(at_zero.real).all()
+    assert at_zero.real > 0
+
+
+@pytest.mark.parametrize("static", [0.5, -0.5, 2.0])
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_static_gain_times_its_factor_is_one_gain(static, side):
+    """0 < g C < 2 Re w/|w|^2, w = 1 + k_r - lambda; all of one sign, else none."""
+    recall = 0.25
+    w = side * np.array([0.5, 1.5, 1.0 + 0.75j, 1.0 - 0.75j])
+    end = side * np.min(2 * np.abs(w.real) / np.abs(w) ** 2) / static
+    [(low, high)] = stable_gains(PID(static), 1 + recall - w, recall)
+    npt.assert_allclose([low, high], sorted([0.0, end]), rtol=1e-12)
+    for wrong in ([0.5, -0.5], [0.5, 1j], [-0.5, -1j], [0.0, 0.5]):
+        assert stable_gains(PID(static), 1 + recall - side * np.array(wrong), recall) == []
+
+
+def test_recalls_of_a_static_gain_in_closed_form():
+    """|Re lambda - 1 - k + 1/g| < sqrt(1/g^2 - Im^2): the intervals of all modes, from 0 on."""
+    g = 0.25
+    for modes in ([0.5], [2.0, 3.5], [2.0 + 1.0j, 1.0], [-2.0, 0.0], [1.5 + 3.0j, 3.0 + 2.0j, 2.0]):
+        m = np.asarray(modes)
+        half = np.sqrt(1 / g**2 - m.imag**2)
+        low, high = max(np.max(m.real - 1 + 1 / g - half), 0.0), np.min(m.real - 1 + 1 / g + half)
+        npt.assert_allclose(stable_recalls(PID(g), modes), [(low, high)], rtol=1e-12)
+    assert stable_recalls(PID(g), [0.5 + 4.0j]) == []  # on the edge of the disk itself
+    assert stable_recalls(PID(g), [-8.0]) == []
+    assert stable_recalls(PID(g), [9.5, 1.0]) == []
+    assert stable_recalls(PID(0.0), [0.5]) == []
+    # A negative gain wants what lies beyond 1 + k_r, by no more than 2/|g|.
+    npt.assert_allclose(stable_recalls(PID(-0.5), [3.0]), [(0.0, 2.0)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("controller", DYNAMIC)
+def test_intervals_with_memory_end_where_a_root_is_on_the_circle(controller):
+    modes, recall = [0.2, -0.6 + 0.4j, -0.6 - 0.4j], 0.1
+    for intervals, radius in (
+        (stable_gains(controller, modes, recall), lambda g: scaled_radius(controller, modes, recall, g)),
+        (stable_recalls(controller, modes), lambda k: scaled_radius(controller, modes, k, 1.0)),
+    ):
+        assert intervals
+        for low, high in intervals:
+            assert radius((low + high) / 2) < 1
+            for end in (low, high):
+                if end > 0:
+                    npt.assert_allclose(radius(end), 1.0, atol=1e-7)
+                    assert max(radius(end - 1e-4), radius(end + 1e-4)) > 1 > min(radius(end - 1e-4), radius(end + 1e-4))
+
+
+def test_a_closed_form_is_checked_on_both_sides_of_both_ends():
+    """Poles inside the circle on (1, 3): other intervals are contradicted, and a recall below 0 is not asked."""
+    asked = []
+
+    def poles(x):
+        asked.append(x)
+        return np.array([0.1, abs(x - 2)])
+
+    for quantity in ("stable_gains", "stable_recalls"):
+        assert pass_modes._checked([(1.0, 3.0)], poles, quantity) == [(1.0, 3.0)]
+        for wrong in ((0.9, 3.0), (1.1, 3.0), (1.0, 2.9), (1.0, 3.1), (3.0, 5.0)):
+            with pytest.raises(ArithmeticError, match=rf"{quantity}: the closed form gives \({wrong[0]}, {wrong[1]}\)"):
+                pass_modes._checked([wrong], poles, quantity)
+    asked.clear()
+    pass_modes._checked([(1.0, 3.0)], poles, "stable_gains")
+    npt.assert_allclose(sorted(asked), [1 - 2e-6, 1 + 2e-6, 2.0, 3 - 2e-6, 3 + 2e-6], rtol=1e-12)
+    for quantity, count in (("stable_gains", 5), ("stable_recalls", 4)):
+        asked.clear()
+        pass_modes._checked(
+            [(0.0, 3.0)], lambda x: (asked.append(x), np.array([0.5 if 0 < x < 3 else 1.5]))[1], quantity
+        )
+        assert len(asked) == count
+        assert (min(asked) < 0) == (quantity == "stable_gains")
+
+
+def test_errors_of_eigenvalues_leave_some_undecided():
+    modes = [3.0, 1.5, 1.45, 1.55, 0.5, 2.0 + 0.05j, 2.0 + 0.5j, 0.2 + 0.05j]
+    limit = odd_number_limit(modes, 0.5, errors=[0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+    assert limit.edge == 1.5
+    assert limit.above.tolist() == [3.0]
+    assert limit.below.tolist() == [0.5]
+    assert limit.undecided.tolist() == [2.0, 1.55, 1.5, 1.45]  # a complex one beyond the edge may be real
+    assert limit.recall == 2.0
+    exact = odd_number_limit(modes, 0.5)
+    assert exact.above.tolist() == [3.0, 1.55, 1.5]
+    assert exact.below.tolist() == [1.45, 0.5]
+    assert exact.undecided.tolist() == []
+
+
+def test_an_error_that_just_reaches_the_edge_is_none_that_decides():
+    """Dyadic numbers: at 1.5 -+ .5 the edge 1 is touched from above, which counts, and from below, which does not."""
+    assert odd_number_limit([1.5], errors=[0.5]).above.tolist() == [1.5]
+    assert odd_number_limit([0.5], errors=[0.5]).undecided.tolist() == [0.5]
+    assert odd_number_limit([0.5], errors=[0.25]).below.tolist() == [0.5]
+    assert odd_number_limit([2 + 0.5j], errors=[0.5]).undecided.tolist() == [2.0]
+    assert odd_number_limit([2 + 0.75j], errors=[0.5]).undecided.tolist() == []
+    for errors in ([0.1], [0.1, -0.1], [0.1, np.nan], [0.1, 0.1, 0.1]):
+        with pytest.raises(InputError, match=r"errors must be at least 0, one for each of 2 eigenvalues"):
+            odd_number_limit([0.5, 2.0], errors=errors)
+
+
+def test_what_the_limit_forbids_in_words():
+    undecided = odd_number_limit([1.01], errors=[0.1])
+    assert not undecided.binds
+    assert not undecided.forbids_every_controller
+    assert "eigenvalue 1.01 of J is at 1 + recall within its error" in undecided.in_words()
+    both = odd_number_limit([3.3, 0.2, -1.0])
+    assert both.binds
+    assert both.forbids_every_controller
+    assert "eigenvalue 3.3 of J" in both.in_words()
+    assert "no other does so together with 0.2 below" in both.in_words()
+    alone = odd_number_limit([3.3, 2.0])
+    assert alone.binds
+    assert not alone.forbids_every_controller
+    assert "together with" not in alone.in_words()
+    assert "a recall above 2.3 would" in alone.in_words()
+    assert odd_number_limit([3.3, 1.0]).forbids_every_controller  # the pole is 1 whatever the controller
+    assert not odd_number_limit([0.3, -5.0]).forbids_every_controller
+    assert odd_number_limit([0.3, -5.0]).recall == 0.0
+    assert odd_number_limit([[0.3, 4.0 + 1j], [0.1, 2.0]]).recall == 3.0
+
+
+def test_spectra_of_any_numbers_and_recalls_that_are_none():
+    assert passes_stable(None, [0, -1, 1]).tolist() == [True, False, False]
+    assert passes_stable(None, 0.5).shape == ()
+    assert pass_poles(None, np.zeros((2, 3))).shape == (2, 3, 1)
+    for spectrum in ([[1.0], [1.0, 2.0]], None, [True]):
+        with pytest.raises(InputError if spectrum == [] else TypeError, match="array of numbers"):
+            pass_poles(None, spectrum)
+    for recall in (-1e-9, np.nan, np.inf):
+        with pytest.raises(InputError, match="recall"):
+            stable_gains(None, 0.5, recall)
+    assert stable_gains(None, 0.5, 0) == stable_gains(None, 0.5)

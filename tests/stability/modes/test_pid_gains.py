@@ -116,3 +116,120 @@ def test_crossings_are_the_cosines_that_solve_the_equation(one, other, g):
     np.testing.assert_allclose(np.sort(c[:, 0])[: len(inside)], np.sort(inside), rtol=1e-9)
     assert np.isnan(c).sum() == 2 - len(inside)
     assert not tie[0]
+
+
+def radii(gains, form, ema, alpha):
+    """Largest root of (z - alpha) den + num for each alpha, by np.roots: nothing of the module is in it."""
+    num, den = PID(*gains, form=form, ema=ema).fraction()
+    return np.array([np.abs(np.roots(np.polyadd(np.polymul([1.0, -x], den), num))).max() for x in np.atleast_1d(alpha)])
+
+
+@pytest.mark.parametrize("ema", [0.04, 0.3, 1.0])
+def test_intervals_of_the_ema_law_are_stable_inside_and_nowhere_else(ema):
+    """Every pattern of zero gains; where no interval is given, no mode of a grid is stable."""
+    gains = cells(56, 7)
+    low, high, sure = pid_intervals(gains, "ema", ema)
+    assert sure.mean() > 0.9
+    assert 5 < np.isfinite(low).sum() < 56
+    for g, a, b in zip(gains[sure], low[sure], high[sure], strict=True):
+        if np.isnan(a):
+            assert np.isnan(b)
+            assert radii(g, "ema", ema, np.linspace(-8, 8, 41)).min() >= 1 - 1e-9
+        else:
+            near = 1e-3 * min(b - a, 1.0)
+            outer = radii(g, "ema", ema, [a + near, (a + b) / 2, b - near, a - near, b + near, a - 3, b + 3])
+            assert (outer < 1).tolist() == [True] * 3 + [False] * 4
+
+
+@pytest.mark.parametrize("kd", [-0.4, 0.0, 0.2])
+@pytest.mark.parametrize("g", [0.3, 0.8])
+def test_where_a_crossing_comes_or_goes_nothing_is_decided(kd, g):
+    """f(c) = (1 - D + 2 D c)(1 + q^2 - 2 q c) - I g: a root at c = 1, at c = -1, and two that meet inside."""
+    q = 1 - g
+    double = ((1 - kd) * (1 + q * q) - (2 * kd * (1 + q * q) - 2 * q * (1 - kd)) ** 2 / (-16 * q * kd or 1.0)) / g
+    ties = [(1 + kd) * g, (1 - 3 * kd) * (1 + q) ** 2 / g, *([double] if kd else [])]
+    meets = (2 * kd * (1 + q * q) - 2 * q * (1 - kd)) / (8 * q * kd or 1.0)  # c of the double root
+    for i, tie in enumerate(ties):
+        if i == 2 and abs(meets) >= 1:
+            continue
+        gains = np.array([[0.2, tie * (1 + share), kd] for share in (0.0, 1e-9, -1e-9, 0.05, -0.05)])
+        assert pid_intervals(gains, "ema", g)[2].tolist() == [False] * 3 + [True] * 2
+
+
+def test_a_response_that_is_real_on_the_whole_circle_decides_nothing():
+    """Without memory, g = 1, the law is z + P + I/z: real on the circle for I = 1; else 1 - |I| around P."""
+    gains = np.array([[0.3, 1.0, 0.0], [0.3, 0.5, 0.0], [0.3, -0.5, 0.0], [0.3, 1.2, 0.0]])
+    low, high, sure = pid_intervals(gains, "ema", 1.0)
+    assert sure.tolist() == [False, True, True, True]
+    np.testing.assert_allclose(low[1:], [0.3 - 1.5, 0.3 - 0.5, np.nan], rtol=1e-12)
+    np.testing.assert_allclose(high[1:], [0.3 + 1.5, 0.3 + 0.5, np.nan], rtol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+def test_a_proportional_gain_moves_an_interval_until_rounding_could_decide(form):
+    base = np.array([[0.0, 0.4, 0.1], [0.0, 0.9, -0.3]])
+    low, high, sure = pid_intervals(base, form)
+    assert sure.all()
+    for kp in (-7.0, 1e3):
+        moved = pid_intervals(base + np.array([kp, 0, 0]), form)
+        np.testing.assert_allclose(moved[:2], [low + kp, high + kp], rtol=1e-12)
+        assert moved[2].all()
+    assert pid_intervals(base + np.array([1e8, 0, 0]), form)[2].tolist() == [form == "printed"] * 2
+
+
+def test_the_segment_that_is_stable_is_the_answer_and_two_of_them_are_none(monkeypatch):
+    """Cuts in order, three segments: whichever alone is stable is returned, an unsure one or a second is told."""
+    gains, g = np.array([[0.5, 1.0, 0.6]]), 0.3
+    _, ki, kd = gains.T
+    inner = pid_gains._critical(gains, pid_gains._crossings(ki, kd, g)[0], g)[:, 0]
+    cuts = np.sort([1 + 0.5 + 1.0, 0.5 - 1 - 1.0 * g / (2 - g) - 1.2, *inner])
+    assert np.all(np.isfinite(cuts))
+    monkeypatch.setattr(pid_gains, "_ends_hold", lambda gains, g, low, high: np.ones(len(gains), bool))
+    for pattern in np.ndindex(2, 2, 2):
+        for unsure in (False, True):
+            answer = np.array([pattern], bool), np.array([[False, False, unsure]])
+            monkeypatch.setattr(pid_gains, "_decided", lambda gains, g, alpha, answer=answer: answer)
+            low, high, sure = pid_intervals(gains, "ema", g)
+            at = pattern.index(1) if 1 in pattern else None
+            ends = [np.nan, np.nan] if at is None else cuts[at : at + 2]
+            np.testing.assert_allclose([low[0], high[0]], ends, rtol=1e-12)
+            assert sure[0] == (sum(pattern) < 2 and not unsure)
+
+
+def test_an_end_that_the_poles_contradict_is_not_sure(monkeypatch):
+    gains = np.array([[0.5, 0.4, 0.1], [0.0, 0.0, 1.2]])  # the other has no stable mode, and no end to check
+    assert pid_intervals(gains, "ema")[2].tolist() == [True, True]
+    decided = pid_gains._decided
+    for wrong in range(4):
+        sides = np.array([[True, True, False, False]] * 2)
+        sides[:, wrong] ^= True
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                pid_gains, "_decided",
+                lambda gains, g, alpha, s=sides: (s, ~s) if alpha.shape[1] == 4 else decided(gains, g, alpha),
+            )  # fmt: skip
+            assert pid_intervals(gains, "ema")[2].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("form", ["printed", "ema"])
+@pytest.mark.parametrize("real", [True, False])
+def test_shares_are_counts_of_roots_outside(form, real):
+    """Modes of their own weight, some twice and in conjugate pairs, under every pattern of zero gains."""
+    rng = np.random.default_rng(6)
+    some = rng.uniform(-1, 1.5, 12) + (0.0 if real else 1j * rng.uniform(0.1, 0.9, 12))
+    modes = np.concatenate([some, some[:5].conj(), some[:3], [0.9]])
+    loop, gains = presets.get(f"pidformer-{form}"), cells(24, 3)
+    alpha = loop.skip + loop.feedback * modes
+    expected = [np.mean(radii(g, form, 0.3, alpha) > 1 + 1e-7) for g in gains]
+    share = pid_unstable_share(loop, modes, gains, form)
+    np.testing.assert_allclose(share, expected, rtol=1e-14)
+    assert len(set(share.tolist())) > 5
+    np.testing.assert_array_equal(pid_unstable_share(loop, modes.reshape(3, 7), gains[::-1], form), share[::-1])
+
+
+def test_a_pole_is_outside_from_a_billionth_beyond_the_circle_on():
+    """Under P alone the pole is a - P; the two gains lie on either side of 1 + 1e-9, as `unstable_share` draws it."""
+    loop = presets.get("neutreno")
+    gains = np.array([[-0.7e-9, 0, 0], [-1.5e-9, 0, 0], [-1e-8, 0, 0], [2 + 0.7e-9, 0, 0], [2 + 1.5e-9, 0, 0]])
+    share = pid_unstable_share(loop, np.array([1.0]), gains)
+    np.testing.assert_array_equal(share, [0, 1, 1, 0, 1])

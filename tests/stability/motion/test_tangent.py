@@ -88,3 +88,105 @@ def test_differences_are_as_exact_for_states_of_any_size(scale):
         return scale * bent(x / scale)
 
     assert_allclose(Tangent(scale * X, None).advance(scaled, scale * X, np.eye(4))[1], EXACT, rtol=1e-7)
+
+
+def test_differences_are_relative_to_the_largest_state_so_far():
+    """Steps follow the scale of the first state and grow with the state, never back."""
+    tangent = Tangent(np.array([1.0]), None)
+    tangent.advance(lambda x: 0.5 * x, np.array([1.0]), np.ones((1, 1)))
+    first = tangent.size
+    assert first >= 1.0
+    tangent.advance(lambda x: 0.5 * x, np.array([-200.0]), np.ones((1, 1)))
+    assert tangent.size == 200.0
+    tangent.advance(lambda x: 0.5 * x, np.array([1e-3]), np.ones((1, 1)))
+    assert tangent.size == 200.0
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e5])
+def test_a_direction_of_any_length_is_stepped_along_by_the_same_way(factor):
+    """f is asked at x +- h v/max|v| alone, and J v is linear in v."""
+    asked, v = [], np.array([[0.5], [-2.0], [0.0], [1.0]])
+
+    def step(x):
+        asked.append(x.copy())
+        return bent(x)
+
+    tangent = Tangent(X, None)
+    tangent.size = 2.0
+    moved = tangent.advance(step, X, factor * v)[1]
+    assert_allclose(moved, factor * (EXACT @ v), rtol=1e-7)
+    h = np.finfo(float).eps ** (1 / 3) * 2.0
+    assert_allclose(sorted(np.max(np.abs(x - X)) for x in asked), [0, h, h], rtol=1e-6, atol=1e-18)
+
+
+def test_a_direction_of_zeros_stays_zero():
+    frame = np.zeros((4, 2))
+    frame[0, 1] = 1.0
+    moved = Tangent(X, None).advance(bent, X, frame)[1]
+    assert_allclose(moved[:, 0], 0.0)
+    assert_allclose(moved[:, 1], EXACT[:, 0], rtol=1e-7)
+
+
+def test_a_kink_counts_where_it_is_seen_beside_the_largest_derivative_so_far():
+    """Beside a slope of 1 a kink of .015 counts, one of .007 is taken for the error of differences."""
+    for slope, right in ((0.015, True), (0.007, False)):
+        tangent = Tangent(np.array([1.0]), None)
+        tangent.advance(lambda x: x, np.array([1.0]), np.ones((1, 1)))
+        assert_allclose(tangent.stretch, 1.0)
+        moved = tangent.advance(lambda x, s=slope: s * np.maximum(x, 0.0), np.zeros(1), np.ones((1, 1)))[1]
+        assert_allclose(moved, [[slope if right else slope / 2]], rtol=1e-9)
+        assert_allclose(tangent.stretch, 1.0)
+
+
+@pytest.mark.parametrize(("share", "counts"), [(0.015, True), (0.007, False)])
+def test_sides_that_differ_by_a_hundredth_are_a_kink(share, counts):
+    """|x| bent by a share at 0: right 1 + share, left 1; below 1 % the central difference is the mean."""
+
+    def step(x):
+        return np.where(x < 0, x, (1 + share) * x)
+
+    moved = Tangent(np.zeros(1), None).advance(step, np.zeros(1), np.ones((1, 1)))[1]
+    assert_allclose(moved, [[1 + share if counts else 1 + share / 2]], rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_what_is_lost_follows_the_digits_and_the_length_of_the_state(name):
+    x = np.zeros((3, 3), dtype=name)
+    eps = float(np.finfo(name).eps)
+    assert_allclose(Tangent(x, None).lost, 16 * 3 * eps)
+    assert_allclose(Tangent(x, None).noise, 100 * eps ** (2 / 3))
+    assert Tangent(x, lambda x, v: v).noise == 0.0
+    assert_allclose(Tangent(torch.zeros(9, dtype=getattr(torch, name)), None).lost, 16 * 3 * eps)
+
+
+def test_states_of_any_shape_and_a_step_that_cannot_be_mapped_over():
+    x = torch.from_numpy(X.reshape(2, 2))
+
+    asked = []
+
+    def step(t):
+        asked.append(t)
+        if len(asked) == 1:
+            raise RuntimeError("no batching rule")
+        return bent_torch(t.reshape(4)).reshape(2, 2)
+
+    value, moved = dense_jacobian(step, x)
+    assert_allclose(value, bent(X).reshape(2, 2))
+    assert_allclose(moved, EXACT, rtol=1e-12)
+    value, moved = dense_jacobian(lambda v: bent(v.reshape(4)).reshape(2, 2), X.reshape(2, 2))
+    assert value.shape == (2, 2)
+    assert_allclose(moved, EXACT, rtol=1e-7)
+    given = dense_jacobian(lambda v: v, X.reshape(2, 2), lambda x, v: 3 * v)[1]
+    assert_allclose(given, 3 * np.eye(4))
+
+
+def test_states_that_are_arrays_stay_what_they_are():
+    x = np.arange(3, dtype=np.float32)
+    assert as_state(x) is x
+    assert as_state([1, 2]).tolist() == [1.0, 2.0]
+    leaf = torch.ones(2, requires_grad=True)
+    assert not as_state(leaf).requires_grad
+    with pytest.raises(InputTypeError, match="must be real"):
+        as_state(torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(InputError, match="at least one number"):
+        as_state(torch.zeros((2, 0)))

@@ -1,11 +1,12 @@
 """The peak of the scaled norm over frequency: a dense grid stays below it, and it is attained."""
 
+import itertools
 import math
 
 import control
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from systems import closed, mimo
 
 from ctrlattn.linear.realization import Realization, negative_feedback, realization
@@ -203,3 +204,126 @@ def test_a_zoom_ends_at_the_top_of_a_resonance_in_few_looks():
     sweep._zoom(0.5, 0.9, 1.3)
     assert_allclose([sweep.value, sweep.frequency], [10.0, 1.0], rtol=1e-5)
     assert 9 < len(sweep.looked_at) <= 72 < 9 * module._ROUNDS
+
+
+def test_the_typical_frequency_is_the_geometric_mean_of_the_poles_and_1_over_depth():
+    def of(poles, continuous):
+        n = len(poles)
+        g = Realization(np.diag(poles), np.ones((n, 1)), np.ones((1, n)), np.zeros((1, 1)), continuous)
+        return module._typical_frequency(Responses(g))
+
+    assert_allclose(of([-2.0, -8.0], True), 4.0)
+    assert_allclose(of([-2.0, -8.0, 0.0], True), 4.0)
+    assert of([0.0], True) == 1.0
+    assert of([0.3, 0.9], False) == 1.0
+
+
+def test_a_system_without_dynamics_has_a_net_of_two_decades_about_1():
+    g = Realization(np.zeros((1, 1)), np.zeros((1, 2)), np.zeros((2, 1)), np.diag([2.0, 3.0]), True)
+    grid = module._Sweep(Responses(g), 1e-6)._grid()
+    assert_allclose(np.unique(grid[grid > 0]), np.geomspace(0.1, 10, 24))
+    peak = scaled_peak(Responses(g), 1e-6)
+    assert_allclose(peak.value, 3.0, rtol=1e-8)
+
+
+def test_a_zoom_looks_at_nine_points_evenly_spread_on_both_sides_and_narrows_about_the_best(monkeypatch):
+    rounds, bounds = [], module._Sweep._bounds
+    monkeypatch.setattr(
+        module._Sweep, "_bounds", lambda self, w, accuracy: (rounds.append(w), bounds(self, w, accuracy))[1]
+    )
+    a = np.array([[-0.1, 1.0], [-1.0, -0.1]])
+    sweep = module._Sweep(Responses(Realization(a, np.eye(2), np.eye(2), np.zeros((2, 2)), True)), 1e-6)
+    sweep._zoom(0.9, 0.957, 1.2)
+    start, middle, end = 0.9, 0.957, 1.2
+    for w in rounds:
+        shares = np.arange(1, 5) / 5
+        assert_allclose(
+            w, [*(start + (middle - start) * shares), middle, *(middle + (end - middle) * shares)], rtol=1e-9
+        )
+        gains = bounds(sweep, w, 1e-8)[0]
+        points = np.array([start, *w, end])
+        best = int(np.argmax(gains)) + 1
+        start, middle, end = points[best - 1 : best + 2]
+    assert len(rounds) >= 3
+
+
+def test_the_sweep_zooms_where_the_bound_is_above_the_level_and_only_there(monkeypatch):
+    """After a first look that sees nothing of the resonance."""
+    a = 0.999 * np.array([[np.cos(1.234), np.sin(1.234)], [-np.sin(1.234), np.cos(1.234)]])
+    b, c = np.array([[1.0, 0.2], [0.3, 1.0]]), 1e-2 * np.array([[1.0, -0.4], [0.7, 1.0]])
+    g = Realization(a, b, c, np.diag([0.5, 0.4]), False)
+    zoomed, zoom = [], module._Sweep._zoom
+
+    def watched(self, a, w, b):
+        there = scaled_norms(g.response(w)[None], 1e-8)[0][0]
+        zoomed.append((a < w < b, there, self.value))
+        zoom(self, a, w, b)
+
+    monkeypatch.setattr(module._Sweep, "_zoom", watched)
+    monkeypatch.setattr(module._Sweep, "_grid", lambda self: np.array([0.5, 2.0]))
+    monkeypatch.setattr(module._Sweep, "_first_look", lambda self, hints: self._bounds(np.array([0.5, 2.0]), 1e-8))
+    peak = scaled_peak(Responses(g), 1e-6)
+    assert len(zoomed) >= 1
+    for inside, there, value in zoomed:
+        assert inside
+        assert_allclose(there, value, rtol=1e-6)  # the look at the middle has raised the value to its own
+    w = np.linspace(1.1, 1.4, 2001)
+    dense_values = scaled_norms(np.moveaxis(g.responses(w), -1, 0), 1e-8)[0]
+    assert dense_values.max() <= peak.upper
+    assert_allclose(peak.value, dense_values.max(), rtol=1e-3)
+
+
+def test_intervals_minus_what_is_covered():
+    without = module._without
+    assert without([(0.0, 3.0)], []) == [(0.0, 3.0)]
+    assert without([(0.0, 3.0)], [(1.0, 2.0)]) == [(0.0, 1.0), (2.0, 3.0)]
+    assert without([(0.0, 3.0)], [(-1.0, 1.0), (2.0, math.inf)]) == [(1.0, 2.0)]
+    assert without([(0.0, 1.0), (2.0, 3.0)], [(0.5, 2.5)]) == [(0.0, 0.5), (2.5, 3.0)]
+    assert without([(0.0, 1.0)], [(0.0, 1.0)]) == without([(0.0, 1.0)], [(0.0, 0.4), (0.4, 1.0)]) == []
+    assert without([(0.0, 1.0)], [(2.0, 3.0)]) == [(0.0, 1.0)]
+
+
+def test_what_one_scaling_covers_is_where_its_norm_is_below_the_level():
+    """sigma_max of G by a dense grid; neighbouring pieces are one, and the level of the peak covers all."""
+    g = sensitivity("wide", 2, 1)
+    sweep, log = module._Sweep(Responses(g), 1e-6), np.array([0.2, -0.2])
+    w = np.linspace(0, np.pi, 4001)
+    d = np.exp(log)
+    responses = np.moveaxis(g.responses(w), -1, 0) * d[:, None] / d
+    size = np.linalg.norm(responses, 2, axis=(1, 2))
+    for share in (0.3, 0.6, 0.9):
+        level = size.min() + share * (size.max() - size.min())
+        pieces = sweep._covered(log, level)
+        covered = np.any([(a <= w) & (w <= b) for a, b in pieces], axis=0)
+        clear = np.abs(size / level - 1) > 1e-2
+        assert_array_equal(covered[clear], (size < level)[clear])
+        assert all(left[1] < right[0] for left, right in itertools.pairwise(pieces))
+    assert sweep._covered(log, 1.1 * size.max()) == [(0.0, math.pi)]
+    assert sweep._covered(log, 0.9 * size.min()) == []
+
+
+def test_the_upper_bound_is_above_the_value_by_half_the_tolerance_at_once_and_doubles_after_thirty_scalings(
+    monkeypatch,
+):
+    g = sensitivity("wide", 2, 0)
+    for tol in (1e-4, 1e-6):
+        peak = scaled_peak(Responses(g), tol)
+        assert_allclose(peak.upper / peak.value - 1, tol / 2, rtol=1e-5)
+    levels, covered = [], module._Sweep._covered
+
+    def late(self, log, level):
+        levels.append(level / self.value - 1)
+        return covered(self, log, level) if len(levels) > 52 else []
+
+    monkeypatch.setattr(module._Sweep, "_covered", late)
+    monkeypatch.setattr(module._Sweep, "_zoom", lambda self, a, w, b: None)
+    scaled_peak(Responses(g), 1e-4)
+    expected = 0.5e-4 * 2.0 ** (np.maximum(np.arange(len(levels)) - 30, 0) / 10)
+    assert_allclose(levels, expected, rtol=1e-9)
+
+
+def test_hints_are_looked_at_first():
+    g = sensitivity("wide", 2, 0)
+    looked = scaled_peak(Responses(g), 1e-6, np.array([0.777, 9.0, -1.0])).looked_at
+    assert 0.777 in looked
+    assert np.all((looked >= 0) & (looked <= np.pi))  # hints beyond the axis are left out

@@ -19,7 +19,10 @@ from ctrlattn import (
     unit_norm,
 )
 from ctrlattn.arrays import softmax
+from ctrlattn.errors import InputError
+from ctrlattn.linear.realization import realization
 from ctrlattn.stability import describing_function, limit_cycles, normalizer_sector, sector_limit, softmax_sector
+from ctrlattn.stability.robustness import sectors
 
 LAG = control.tf([1], [1, -0.5], 1)
 
@@ -200,3 +203,148 @@ def test_a_cycle_whose_amplitude_was_asked_for_is_found_once(phi, gain, amplitud
     (cycle,) = limit_cycles(control.tf([gain], [1.0, 0.0], 1), phi, amplitudes)
     assert_allclose([cycle.amplitude, cycle.frequency], [2.0, np.pi], rtol=1e-9)
     assert cycle.exact
+
+
+def realized(system):
+    return realization(system, "test")
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_limit_of_several_channels_is_the_smallest_eigenvalue_of_the_hermitian_part(seed, continuous):
+    """G is neither symmetric nor diagonal: a dense grid, and the same limit in other units of the channels' sum."""
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=(3, 3))
+    a = (
+        a - (0.3 + np.linalg.eigvals(a).real.max()) * np.eye(3)
+        if continuous
+        else a * 0.8 / np.abs(np.linalg.eigvals(a)).max()
+    )
+    b, c, d = rng.normal(size=(3, 2)), rng.normal(size=(2, 3)), rng.normal(size=(2, 2))
+    w = np.append(0.0, np.geomspace(1e-3, 1e3, 20_001)) if continuous else np.linspace(0, np.pi, 20_001)
+    z = 1j * w if continuous else np.exp(1j * w)
+    g = d + c @ np.linalg.solve(z[:, None, None] * np.eye(3) - a, np.broadcast_to(b, (len(w), 3, 2)))
+    smallest = np.linalg.eigvalsh((g + g.conj().swapaxes(1, 2)) / 2).min()
+    assert smallest < 0
+    limit = sector_limit((a, b, c, d), continuous=continuous)
+    assert_allclose(limit, -1 / smallest, rtol=1e-5)
+    q = np.linalg.qr(rng.normal(size=(2, 2)))[0]
+    assert_allclose(sector_limit((a, b @ q, q.T @ c, q.T @ d @ q), continuous=continuous), limit, rtol=1e-9)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_each_lowest_point_of_the_grid_is_zoomed_into_between_its_neighbours(continuous, monkeypatch):
+    g = realized(systems.siso("continuous" if continuous else "wide", 5, "modal", 3))
+    parts, asked = sectors._real_parts, []
+    monkeypatch.setattr(sectors, "_real_parts", lambda g, w: (asked.append(w), parts(g, w))[1])
+    best, size = sectors._smallest_real_part(g)
+    grid, zooms = asked[0], asked[1:]
+    values, largest = parts(g, grid)
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    dips = np.flatnonzero((padded[1:-1] <= padded[:-2]) & (padded[1:-1] <= padded[2:]))
+    assert size == largest
+    assert best == min(values.min(), *(parts(g, w)[0].min() for w in zooms))
+    assert len(zooms) == sectors._ZOOMS * len(dips)
+    for i, at in enumerate(dips):
+        start, end = grid[max(at - 1, 0)], grid[min(at + 1, len(grid) - 1)]
+        for w in zooms[sectors._ZOOMS * i : sectors._ZOOMS * (i + 1)]:
+            if np.isfinite(end):
+                assert_allclose(w, np.linspace(start, end, 17), rtol=1e-12)
+            else:  # far enough that the response is its direct term
+                assert_allclose(w, np.linspace(start, 1e3 * max(start, grid[0]), 17), rtol=1e-12)
+            lowest = int(np.argmin(parts(g, w)[0]))
+            start, end = w[max(lowest - 1, 0)], w[min(lowest + 1, 16)]
+
+
+@pytest.mark.parametrize("factor", [1e-5, 1.0, 1e5])
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_limit_that_the_peak_gain_contradicts_is_refused_in_any_unit(factor, low, monkeypatch):
+    """The criterion is asked a millionth of the width below and above, and has to hold below alone."""
+    system, criterion = systems.times(LAG, factor), circle_criterion
+    limit, asked = sector_limit(system, low / factor), []
+    for answers in ([True, True], [False, False], [False, True], [True, False]):
+        given = iter(answers)
+
+        def stub(system, low, high, *, continuous=False, given=given):
+            asked.append((low, high))
+            return criterion(system, low, high, continuous=continuous)._replace(holds=next(given))
+
+        monkeypatch.setattr(sectors, "circle_criterion", stub)
+        if answers == [True, False]:
+            assert sector_limit(system, low / factor) == limit
+        else:
+            with pytest.raises(ArithmeticError, match="contradicts it"):
+                sector_limit(system, low / factor)
+    width = limit - low / factor
+    assert_allclose(asked[-2:], [[low / factor, low / factor + k * width] for k in (1 - 1e-6, 1 + 1e-6)], rtol=1e-12)
+
+
+def test_a_real_part_far_below_the_response_is_not_checked_by_a_peak_that_is_1_within_its_tolerance(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sectors, "circle_criterion", lambda *given, **_: asked.append(given))
+    static = (np.zeros((1, 1)), np.zeros((1, 2)), np.zeros((2, 1)), np.diag([10.0, -1e-6]))
+    assert_allclose(sector_limit(static), 1e6, rtol=1e-9)  # times 10, the size of the response
+    assert asked == []
+
+
+def test_the_criterion_of_a_static_gain_is_the_sector_of_its_inverse():
+    """|r G/(1 + c G)| < 1 for G = g: 1 + k g > 0 at both ends, k = low, high; half the width times the peak."""
+    g = 0.5
+    system = control.ss(np.zeros((1, 1)), np.zeros((1, 1)), np.zeros((1, 1)), g, 1)
+    for low, high in ((-1.9, 5.0), (-2.1, 5.0), (0.0, 3.0), (-1.0, -0.5), (2.0, 2.0)):
+        answer = circle_criterion(system, low, high)
+        assert answer.holds == (1 + low * g > 0 and 1 + high * g > 0)
+        assert_allclose(answer.gain, abs((high - low) / 2 * g / (1 + (high + low) / 2 * g)), rtol=1e-9)
+    assert circle_criterion(LAG, 2.0, 2.0) == (False, np.inf, pytest.approx(np.nan, nan_ok=True))
+    assert circle_criterion(LAG, 1.0, 1.0).gain == 0.0
+
+
+def test_the_peak_of_the_criterion_is_where_it_says():
+    answer = circle_criterion(LAG, 0.1, 0.7)
+    g = 1 / (np.exp(1j * answer.frequency) - 0.5)
+    assert_allclose(0.3 * abs(g / (1 + 0.4 * g)), answer.gain, rtol=1e-9)
+    w = np.linspace(0, np.pi, 2001)
+    g = 1 / (np.exp(1j * w) - 0.5)
+    assert_allclose(np.max(0.3 * np.abs(g / (1 + 0.4 * g))), answer.gain, rtol=1e-6)
+
+
+def test_sectors_in_closed_form_and_their_refusals():
+    assert softmax_sector(0.25) == (0.0, 2.0)
+    assert_allclose(normalizer_sector(3.0, eps=16.0), (0.0, 0.2))
+    assert_allclose(normalizer_sector(0.0, eps=0.25), (0.0, 2.0))
+    for lowest, eps in ((-1.0, 0.0), (1.0, -0.5), (0.0, 0.0)):
+        with pytest.raises(InputError, match=f"not both 0.*got {lowest}, {eps}"):
+            normalizer_sector(lowest, eps=eps)
+    for given in ((np.inf, 0.0), (0.0, np.inf), (np.nan, 0.0)):
+        with pytest.raises(InputError):
+            normalizer_sector(given[0], eps=given[1])
+
+
+def test_describing_functions_of_powers_and_of_a_bias():
+    """cos^n has the first harmonic 2 (n choose (n-1)/2)/2^n for odd n and none for even n, whatever the amplitude."""
+    a = np.array([0.5, 2.0])
+    assert_allclose(describing_function(lambda v: v**5, a), 0.625 * a**4, rtol=1e-12)
+    assert_allclose(describing_function(lambda v: v**2 + 1, a), 0, atol=1e-12)
+    assert_allclose(describing_function(lambda v: 3j * v, 2.0), 3j, rtol=1e-12)
+    for omega in (0.0, np.pi):
+        assert_allclose(describing_function(lambda v: v**3 + 1, a, omega=omega), (a**3 + 1) / a)
+    assert_allclose(describing_function(lambda v: v**3, a, omega=1.0), 0.75 * a**2, rtol=1e-12)
+    assert isinstance(describing_function(np.tanh, 1.0), complex)
+    for amplitude in (-1.0, np.inf, [1.0, 0.0]):
+        with pytest.raises(InputError, match="positive and finite"):
+            describing_function(np.tanh, amplitude)
+
+
+def test_amplitudes_of_a_balance_are_at_least_two_positive_and_ascending():
+    for amplitudes in ([1.0], [[1.0, 2.0]], [0.0, 1.0], [1.0, 1.0], [-1.0, 1.0], 3.0):
+        with pytest.raises(InputError, match="ascending, at least two"):
+            limit_cycles(LAG, np.tanh, amplitudes)
+    with pytest.raises(InputError):
+        limit_cycles(LAG, lambda v: 1j * v, [0.1, 1.0])
+
+
+def test_a_continuous_relay_oscillates_where_the_phase_is_180_degrees():
+    """1/(s (s + 1)^2) meets the axis at w = 1 with -1/2: 4/(pi A) = 2; in continuous time no balance is exact."""
+    (cycle,) = limit_cycles(control.tf([1.0], [1, 2, 1, 0]), np.sign, np.geomspace(0.1, 10, 9))
+    assert_allclose([cycle.amplitude, cycle.frequency], [2 / np.pi, 1.0], rtol=1e-6)
+    assert not cycle.exact
