@@ -3,7 +3,8 @@
 from ctrlattn.looped.analysis import Analysis, analyse
 from ctrlattn.looped.anderson import anderson
 from ctrlattn.looped.certificate import Ball, contraction_ball
-from ctrlattn.looped.closed import Growth, closed_map, closed_matrix, exponents, growth
+from ctrlattn.looped.closed import Growth, closed_map, closed_matrix, growth
+from ctrlattn.looped.exponents import exponents
 from ctrlattn.looped.iterate import iterate
 from ctrlattn.looped.limits import Limit, Limits, limits
 from ctrlattn.looped.pass_map import as_pass_map
@@ -12,11 +13,13 @@ from ctrlattn.looped.rest import Basin, RestPoint, basin, fixed_point
 from ctrlattn.looped.spectrum import PassSpectrum, spectrum
 from ctrlattn.looped.ways import Way, way, ways
 from ctrlattn.passes import Passes
+from ctrlattn.stability import Exponents
 
 __all__ = [
     "Analysis",
     "Ball",
     "Basin",
+    "Exponents",
     "Growth",
     "Limit",
     "Limits",

@@ -13,7 +13,8 @@ import numpy as np
 from ctrlattn.arrays import Array, machine_epsilon
 from ctrlattn.design import Performance, performance
 from ctrlattn.errors import require_whole
-from ctrlattn.looped.closed import Growth, closed_map, exponents, growth
+from ctrlattn.looped.closed import Growth, closed_map, growth
+from ctrlattn.looped.exponents import exponents
 from ctrlattn.looped.limits import Limits, limits
 from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.period import Period, period
@@ -21,7 +22,7 @@ from ctrlattn.looped.rest import RestPoint, fixed_point
 from ctrlattn.looped.spectrum import WHOLE, PassSpectrum, Which, formed, pass_products, some, spectrum
 from ctrlattn.looped.uncertainty import Reached, eigenvalue_errors, known_to, measured_within, reached
 from ctrlattn.passes import Passes
-from ctrlattn.stability import OddNumberLimit, odd_number_limit
+from ctrlattn.stability import Exponents, OddNumberLimit, odd_number_limit
 from ctrlattn.stability.motion.tangent import length
 
 _SMALL = 400  # numbers in a state whose whole spectrum and growth are measured without being asked for
@@ -45,7 +46,7 @@ class Analysis:
     limits: Limits | None
     why_no_limits: str
     growth: Growth | None  # None where it was not asked for
-    exponents: np.ndarray | None  # Lyapunov exponents, where the loop neither rests nor has a period
+    exponents: Exponents | None  # Lyapunov exponents, where the loop neither rests nor has a period
     multiplier: float  # largest modulus of the multipliers of an orbit of period 2 or more; nan otherwise
     reached: Reached  # the least and largest modulus of the poles of each eigenvalue of `spectrum`, within its error
 
@@ -94,7 +95,9 @@ class Analysis:
         if self.limits is None:
             said.append(f"no limits of gain and recall: {self.why_no_limits}")
         if self.exponents is not None:
-            said.append(f"the largest Lyapunov exponent is {self.exponents[0]:.4g} a pass")
+            value, low, high = (float(part[0]) for part in self.exponents[:3])
+            known = f"is {value:.4g}" if not np.isnan(value) else "is open: it lies"
+            said.append(f"the largest Lyapunov exponent {known}, between {low:.4g} and {high:.4g} a pass")
         if np.isfinite(self.multiplier):
             said.append(f"the largest multiplier of the orbit is {self.multiplier:.4g}")
         return said

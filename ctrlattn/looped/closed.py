@@ -16,7 +16,7 @@ from ctrlattn.looped.pass_map import PassMap, as_pass_map, require_state
 from ctrlattn.looped.spectrum import formed, pass_products
 from ctrlattn.looped.uncertainty import known_to
 from ctrlattn.passes import Passes, PassState
-from ctrlattn.stability import lyapunov_exponents, transient_growth
+from ctrlattn.stability import transient_growth
 from ctrlattn.stability.motion.fixed_points import with_read_memories
 from ctrlattn.stability.motion.tangent import length
 
@@ -67,45 +67,6 @@ def closed_map(
         return xp.stack([new, *(after.controller or ())])
 
     return step, xp.stack([h, *memory])
-
-
-def exponents(
-    f: Any,
-    h: Array,
-    passes: int,
-    k: int = 1,
-    *,
-    controller: Any = None,
-    recall: float = 0.0,
-    reference: Array | None = None,
-    transient: int = 100,
-    history: bool = False,
-) -> Any:
-    """The k largest Lyapunov exponents of the loop over passes, in nats a pass: what stands for poles without rest.
-
-    At a fixed point the largest is ln max |pole|, on an orbit it is negative or 0, above 0 the loop is chaotic.
-
-    Parameters
-    ----------
-    f, h, controller, recall, reference : as for `iterate`
-    passes, k, transient, history : as for `lyapunov_exponents`
-
-    Returns
-    -------
-    (k,), or the pair with the running estimate
-
-    References
-    ----------
-    Of looped language models: Lyapunov spectra of Ouro and Huginn, OpenReview enDyNuSD3L.
-
-    Examples
-    --------
-    >>> exponents(lambda h: 0.5 * h, np.ones(2), 10).round(6).tolist()
-    [-0.693147]
-    """
-    step, start = closed_map(f, h, controller=controller, recall=recall, reference=reference)
-    with np.errstate(over="ignore", invalid="ignore"):  # a state that runs away is told by its pass
-        return lyapunov_exponents(step, start, passes, k=k, transient=transient, history=history)
 
 
 def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 0.0) -> np.ndarray:

@@ -204,7 +204,7 @@ class _Runner:
         self.step = lambda h: step(h) + moved
         flat = require_real("x", x).ravel()
         # Curvature and rounding are both small where the disturbance is between them.
-        scale = float(np.linalg.norm(flat)) if np.any(flat) else difference_size(step, x)
+        scale = float(np.linalg.norm(flat)) or difference_size(step, x)  # the norm of tiny numbers is 0
         self.size = machine_epsilon(x) ** 0.4 * scale
 
     def limit(

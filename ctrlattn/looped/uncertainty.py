@@ -176,9 +176,9 @@ def known_to(f: Any, x: Array, jacobian: np.ndarray) -> float:
     if not is_torch(x):
         flat, moved = require_real("x", x).ravel(), require_real("F(x)", f(x)).ravel()
         size = difference_size(f, x)
-        longer = Tangent(x, None)
-        longer.size = 2 * size
-        change = longer.advance(f, x, np.eye(len(flat)))[1] - jacobian
+        tangent = Tangent(x, None)
+        tangent.size, tangent.at = size, float(np.max(np.abs(flat)))
+        change = tangent.longer().advance(f, x, np.eye(len(flat)))[1] - jacobian
         # Differences round alike now and then, so that the digits of the ends count too.
         rounding = 4 * eps * (size + float(np.max(np.abs(moved)))) / difference_step(size, eps)
         known += 2 * float(np.linalg.norm(change)) + rounding * len(flat) ** 0.5

@@ -22,6 +22,7 @@ from ctrlattn.stability.modes.regions import (
 from ctrlattn.stability.modes.spectra import attention_spectrum
 from ctrlattn.stability.modes.steps import largest_stable_step, with_step
 from ctrlattn.stability.motion.bifurcation import Bifurcation, bifurcation_diagram
+from ctrlattn.stability.motion.exponent_intervals import Exponents, exponent_intervals
 from ctrlattn.stability.motion.fixed_points import Branch, FixedPoint, continue_fixed_point, fixed_point, layer_map
 from ctrlattn.stability.motion.lyapunov import Convergence, convergence, kaplan_yorke_dimension, lyapunov_exponents
 from ctrlattn.stability.nonnormal.kreiss import kreiss_constant
@@ -68,6 +69,7 @@ __all__ = [
     "Convergence",
     "Crossings",
     "DiskMargin",
+    "Exponents",
     "FixedPoint",
     "LimitCycle",
     "Margins",
@@ -91,6 +93,7 @@ __all__ = [
     "describing_function",
     "disk_margin",
     "distance_to_instability",
+    "exponent_intervals",
     "fixed_point",
     "gain_boundary",
     "gain_intervals",

@@ -1,4 +1,4 @@
-"""The loop over passes as one map: it is `iterate`, and its derivative and exponents are those of the poles."""
+"""The loop over passes as one map: it is `iterate`, and its derivative is that of the poles."""
 
 import control
 import mpmath
@@ -52,21 +52,6 @@ def test_its_derivative_is_the_closed_matrix_and_has_the_poles_of_every_mode(con
     assert max(distance.min(axis=0).max(), distance.min(axis=1).max()) < 1e-6
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("controller", [None, PID(0.4), PID(0.3, 0.1)])
-def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp, controller):
-    f, h = bent(xp, W), as_kind(xp, np.random.default_rng(1).standard_normal((1, 3)))
-    point = looped.fixed_point(f, h)
-    poles = pass_poles(controller, looped.spectrum(f, point.x).eigenvalues)
-    largest = looped.exponents(f, point.x, 300, controller=controller)
-    assert largest[0] == pytest.approx(np.log(np.abs(poles).max()), abs=5e-3)
-
-
-@pytest.mark.slow
-def test_the_exponent_of_a_chaotic_map_is_known():
-    assert looped.exponents(lambda h: 4 * h * (1 - h), np.array([0.3]), 4000)[0] == pytest.approx(np.log(2), abs=0.02)
-
-
 def test_tools_for_nonlinear_maps_take_it():
     step, z = looped.closed_map(lambda h: np.cos(h), np.array([0.5]), controller=PID(0.3, 0.0, 0.1))
     npt.assert_allclose(fixed_point(step, z).x, [[0.7390851332151607], [0.0]], atol=1e-9)
@@ -104,12 +89,6 @@ def test_a_large_state_is_measured_by_products_alone(controller):
 def test_a_map_without_a_derivative_has_no_growth():
     with pytest.raises(ArithmeticError, match="the Jacobian is not finite"):
         looped.growth(lambda h: torch.sqrt(h), torch.zeros(1, 2, dtype=torch.float64))
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_state_that_overflows_inside_of_the_map_is_told_without_a_warning():
-    with pytest.raises(InputError, match="no longer finite"):
-        looped.exponents(lambda h: h * np.exp(50 * np.abs(h)), np.ones(2), 5)
 
 
 @pytest.mark.parametrize("jacobian", [np.ones(3), np.ones((2, 3)), np.full((2, 2), np.nan), np.zeros((0, 0))])
@@ -170,20 +149,3 @@ def test_the_error_of_a_power_is_that_of_each_factor_in_its_turn():
     # Half of the error reaches M where the gain is a half.
     half = looped.growth(lambda h: 3.0 * h, torch.ones(1, dtype=torch.float64), 2, controller=PID(0.5))
     npt.assert_allclose(half.residuals, 64 * 2**-52 * 1.5 * np.array([0, 0.5, 1.0]), rtol=1e-9)
-
-
-# --- exponents ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_exponents_of_linear_maps_add_up_to_the_logarithm_of_the_determinant(xp, scale):
-    grcar = sum(np.eye(5, k=k) for k in range(4)) - np.eye(5, k=-1)
-    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
-    for matrix in (0.5 * grcar, turn, -np.eye(3), np.eye(3) + scale * np.eye(3, k=1), np.array([[-0.3]])):
-        move = as_kind(xp, matrix)
-        rates = looped.exponents(lambda h, m=move: m @ h, as_kind(xp, np.zeros(len(matrix))), 200, len(matrix))
-        assert rates.sum() == pytest.approx(np.linalg.slogdet(matrix)[1], abs=1e-6)
-        # A Jordan block grows by powers of the passes beside that of its eigenvalue.
-        largest = np.log(np.abs(np.linalg.eigvals(matrix)).max())
-        assert abs(rates[0] - largest) <= len(matrix) * np.log(200 * (1 + np.abs(matrix).max())) / 200
-    assert np.all(looped.exponents(lambda h: 0 * h, as_kind(xp, np.zeros(2)), 5, 2) == -np.inf)

@@ -114,3 +114,21 @@ def test_a_jacobian_that_is_not_finite_is_refused():
 def test_a_tolerance_that_bounds_nothing_is_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         looped.spectrum(lambda h: 0.5 * h, np.zeros(2), **options)
+
+
+def test_eigenvalues_of_maps_of_many_scales_lie_within_their_errors_or_are_refused():
+    rng, given, count = np.random.default_rng(0), 0, 40
+    for _ in range(count):
+        n = int(rng.integers(1, 5))
+        s, m = 10.0 ** rng.uniform(-6, 6, n), rng.uniform(-2, 2, n)
+        y = rng.standard_normal(n) * 10.0 ** rng.uniform(-4, 0, n) * (rng.uniform(size=n) < 0.8)
+        try:
+            found = looped.spectrum(lambda h, s=s, m=m: s * np.tanh(m * h / s), s * y)
+        except ArithmeticError:
+            continue
+        exact = m / np.cosh(m * y) ** 2
+        off = np.abs(found.eigenvalues[:, None] - exact)
+        assert np.all(off.min(axis=1) <= found.errors)
+        assert np.all((off - found.errors[:, None]).min(axis=0) <= 0)
+        given += 1
+    assert given > 0.8 * count

@@ -112,8 +112,8 @@ def motion(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
     Returns
     -------
     dict
-        exponent in nats a pass; basin, the share of 8 starts that return from 1/10 and from 1/2 of |h|; None without a
-        fixed point.
+        exponent in nats a pass, nan where the run does not tell it; basin, the share of 8 starts that return from 1/10
+        and from 1/2 of |h|; None without a fixed point.
     """
     passes, law = settings.trained_passes, network.law
     problem = held_out(settings)[0][0]
@@ -124,7 +124,8 @@ def motion(network: LoopedNetwork, settings: LoopSettings) -> dict[str, Any]:
         h, last = (state_after(double, problem.double(), k * passes) for k in (1, 2 * BEYOND + 1))
     rate = math.inf  # of a loop that runs away
     if torch.isfinite(last).all():
-        rate = exponents(step, start, BEYOND * passes, transient=BEYOND * passes, reference=start, **options)[0]
+        run = exponents(step, start, BEYOND * passes, transient=BEYOND * passes, reference=start, most=1, **options)
+        rate = run.values[0]
     try:
         point = fixed_point(step, start, recall=law.recall, start=h).x
     except ArithmeticError:

@@ -7,8 +7,8 @@ import numpy as np
 
 from ctrlattn.arrays import Array, require_number, require_real, to_numpy
 from ctrlattn.errors import InputError, require_whole
+from ctrlattn.stability.motion.exponent_intervals import exponent_intervals
 from ctrlattn.stability.motion.fixed_points import Family
-from ctrlattn.stability.motion.lyapunov import lyapunov_exponents
 from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
 
 
@@ -18,7 +18,7 @@ class Bifurcation(NamedTuple):
     gains: np.ndarray  # (m,)
     values: np.ndarray  # (m, keep), nan where the state overflows
     period: np.ndarray  # (m,) int: 1 fixed, p periodic, 0 neither within `keep`, -1 overflow
-    exponent: np.ndarray  # (m,) largest Lyapunov exponent per step; nan where not asked for, or after an overflow
+    exponent: np.ndarray  # (m,) largest Lyapunov exponent per step; nan: not asked for, open, or after an overflow
 
 
 def bifurcation_diagram(
@@ -52,6 +52,7 @@ def bifurcation_diagram(
         Two observations are equal within this share of the larger of 1 and the largest one.
     exponent_steps : int
         Steps over which the largest Lyapunov exponent is measured, from the last recorded state on. 0 measures none.
+        It is nan where `exponent_intervals` leaves it open.
     jvp : callable g -> jvp, optional
         The derivative of family(g), as `lyapunov_exponents` takes it.
 
@@ -110,7 +111,7 @@ def _observed(
 def _exponent(step: Step, x: Array | None, steps: int, jvp: Jvp | None) -> float:
     if x is None or not steps:
         return float("nan")
-    return float(lyapunov_exponents(step, x, steps, k=1, transient=min(steps // 4, 50), jvp=jvp)[0])
+    return float(exponent_intervals(step, x, steps, 1, transient=min(steps // 4, 50), most=1, jvp=jvp).values[0])
 
 
 def _period(row: np.ndarray, tol: float) -> int:

@@ -17,6 +17,7 @@ from ctrlattn.arrays import Array, like, machine_epsilon, require_real
 _BASE = 8.0  # ratio of a step to the one before
 _LEAST, _FARTHEST = -56, 15  # powers of it that are tried, in units of 1 and of |x|
 _OUTWARD = 26  # steps beyond that of |x| at which a map is asked whether rounding hides a part of it
+_APART = 1e-3  # share of the largest number in x below which a number is asked whether its step is the same
 _ALIKE = 1e-4  # relative difference of two quotients on one plateau
 _SURE = 1e-6  # that of d and others beside it at which the size of x is taken without a search
 _BESIDE = np.array([1.6449, 2.7183])  # the others, in units of d: last digits are off alike at d and 2 d
@@ -45,7 +46,8 @@ def difference_size(step: Step, x: Array) -> float:
     Raises
     ------
     ArithmeticError
-        The quotients agree at no step: f has no derivative at x, or rounding in f hides it.
+        The quotients agree at no step: f has no derivative at x, or rounding in f hides it. Or small numbers of x need
+        a step of their own: one step for all would reach beyond what f makes of them.
 
     Examples
     --------
@@ -53,6 +55,44 @@ def difference_size(step: Step, x: Array) -> float:
     >>> bool(small < 1e-2), difference_size(np.tanh, np.full(2, 0.5))
     (True, 0.5)
     """
+    size = _size(step, x)
+    _require_one_scale(step, x, size)
+    return size
+
+
+class _NoPlateauError(ArithmeticError):
+    """The quotients agree at no step."""
+
+
+def _require_one_scale(step: Step, x: Array, size: float) -> None:
+    """Raise ArithmeticError where the numbers of x far below its size, moved by its step, show another derivative."""
+    flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
+    small = np.abs(flat) < _APART * float(np.max(np.abs(flat)))
+    if not small.any():
+        return
+
+    def part(z: Array) -> Array:
+        moved = flat.copy()
+        moved[small] = require_real("z", z)
+        return step(like(moved.reshape(tuple(x.shape)), x))
+
+    z = like(flat[small], x)
+    try:
+        own = difference_size(part, z)
+    except _NoPlateauError:  # rounding hides them at every step
+        return
+    here = require_real("f", part(z)).ravel()
+    both = _Quotients(part, z, here, unit * np.array([own, size]), 1).central
+    if not np.linalg.norm(both[0] - both[1]) <= max(_ALIKE, 1e3 * unit**2) * np.linalg.norm(both, axis=1).max():
+        raise ArithmeticError(
+            f"the numbers of the state have scales too far apart for differences: steps of {unit * size:.1g} suit all, "
+            f"and {int(small.sum())} of {len(flat)} numbers need steps of {unit * own:.1g}. Scale the state, or "
+            "give a torch map, which is differentiated without differences"
+        )
+
+
+def _size(step: Step, x: Array) -> float:
+    """The size for all numbers of x, by the quotients of f as a whole."""
     flat, unit = require_real("x", x).ravel(), machine_epsilon(x) ** (1 / 3)
     size = float(np.max(np.abs(flat)))
     with np.errstate(all="ignore"):
@@ -69,7 +109,7 @@ def difference_size(step: Step, x: Array) -> float:
         return float(wide.d[best]) / unit
     if size > 0 and near.small():
         return size
-    raise ArithmeticError(
+    raise _NoPlateauError(
         f"the derivative of the map is not found by differences of {wide.d[0]:.1g} to {wide.d[-1]:.1g}: their "
         "quotients agree at no three steps in a row. The map has no derivative at this point, or rounding within the "
         "map hides it: a torch map is differentiated without differences"
@@ -167,7 +207,7 @@ class _Quotients:
             with np.errstate(all="ignore"):
                 return require_real("f", self.step(self.x + like(off.reshape(tuple(self.x.shape)), self.x))).ravel()
         except (ArithmeticError, ValueError):  # such a step leaves where the map is defined
-            return np.full(off.size, np.nan)
+            return np.full(self.here.size, np.nan)
 
 
 def _alike(quotients: np.ndarray, eps: float) -> np.ndarray:

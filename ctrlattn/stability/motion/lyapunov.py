@@ -39,6 +39,9 @@ def lyapunov_exponents(
 
     J(x_t) Q_{t-1} = Q_t R(t);  lambda_j = 1/T sum_t ln |R_jj(t)|.
 
+    This is the mean over T steps, with nothing said of its error. `exponent_intervals` gives the limit of one map with
+    an interval, or none: on a Jordan block the mean takes long, and rounding moves the limit itself.
+
     A direction that a step annihilates has the exponent -inf. The same holds for a direction that falls below
     rounding: below 16 sqrt(N) eps of its own column for exact derivatives, below 1e2 eps^(2/3) of the longest column
     for differences.
@@ -105,20 +108,14 @@ def lyapunov_exponents(
             f"a sequence needs one map for each step: it has {len(maps)} maps for {transient} + {steps} steps"
         )
     tangent = Tangent(x, jvp)
-    # For all N directions the frame is the identity, which is exact on diagonal maps. For fewer it is random, since a
-    # random frame almost surely has a part along each of the largest directions.
-    frame = np.eye(size) if k == size else _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
-    if k < size and transient == 0:
-        frame = _aligned(tangent, maps[0], x, frame)
+    frame = first_frame(tangent, maps[0], x, k, transient, seed)
     growth = []
     for t, advance in enumerate(maps):
+        if t == transient // 2:
+            frame = refilled(frame, k, np.random.default_rng(seed))
         x, moved = tangent.advance(advance, x, frame)
-        if not (_measurable(moved) and np.all(np.isfinite(to_numpy(x)))):
-            raise InputError(
-                f"the trajectory is no longer finite after step {t + 1} of {len(maps)}: an exponent needs one that "
-                "stays bounded; start nearer to the attractor, or a linear map at 0"
-            )
-        frame, rates = _reorthonormalise(tangent, moved)
+        require_bounded(x, moved, t + 1, len(maps))
+        frame, rates = reorthonormalise(moved, tangent.lost, tangent.noise)
         if t >= transient:
             growth.append(np.concatenate([rates, np.full(k - len(rates), -math.inf)]))
     running = np.cumsum(growth, axis=0) / np.arange(1, steps + 1)[:, None]
@@ -194,6 +191,40 @@ def kaplan_yorke_dimension(exponents: np.ndarray) -> float:
     return positive + float(sums[positive - 1] / abs(values[positive]))
 
 
+def first_frame(tangent: Tangent, step: Step, x: Array, k: int, transient: int, seed: int) -> np.ndarray:
+    """(N, k): where the directions start.
+
+    For all N directions it is the identity, which is exact on diagonal maps. For fewer it is random, since a random
+    frame almost surely has a part along each of the largest directions.
+    """
+    size = length(x)
+    if k == size:
+        return np.eye(size)
+    frame = _orthonormal(np.random.default_rng(seed).standard_normal((size, k)))
+    return frame if transient else _aligned(tangent, step, x, frame)
+
+
+def refilled(frame: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The frame with k directions again, half-way through a transient.
+
+    What a saturated map annihilates far out is not what its attractor annihilates.
+    """
+    missing = k - frame.shape[1]
+    if missing <= 0:
+        return frame
+    new = rng.standard_normal((len(frame), missing))
+    return _orthonormal(np.hstack([frame, new - frame @ (frame.T @ new)]))
+
+
+def require_bounded(x: Array, moved: np.ndarray, t: int, steps: int) -> None:
+    """Raise InputError where the state or a tangent is no longer finite after step t."""
+    if not (_measurable(moved) and np.all(np.isfinite(to_numpy(x)))):
+        raise InputError(
+            f"the trajectory is no longer finite after step {t} of {steps}: an exponent needs one that "
+            "stays bounded; start nearer to the attractor, or a linear map at 0"
+        )
+
+
 def _measurable(moved: np.ndarray) -> bool:
     """Whether every column is finite and has a finite length."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -211,7 +242,7 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
         moved = tangent.advance(step, x, frame)[1]
         if not _measurable(moved):
             return frame
-        following, grown = _reorthonormalise(tangent, moved)
+        following, grown = reorthonormalise(moved, tangent.lost, tangent.noise)
         if following.shape != frame.shape:
             return frame
         frame, rates, before = following, grown, rates
@@ -220,8 +251,8 @@ def _aligned(tangent: Tangent, step: Step, x: Array, frame: np.ndarray) -> np.nd
     return frame
 
 
-def _reorthonormalise(tangent: Tangent, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Q, ln |R_jj|) of the columns that are not lost.
+def reorthonormalise(moved: np.ndarray, lost: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, ln |R_jj|) of the columns that are not lost: below `lost` of their own length, or `noise` of the longest.
 
     A lost column is left out before the next one is measured. Whatever filled its place in Q would be arbitrary, and
     projecting it away would shorten the other columns.
@@ -230,8 +261,8 @@ def _reorthonormalise(tangent: Tangent, moved: np.ndarray) -> tuple[np.ndarray, 
         lengths = np.linalg.norm(moved, axis=0)
         q, r = np.linalg.qr(moved)
         diagonal = np.abs(np.diag(r))
-        lost = diagonal <= np.maximum(tangent.lost * lengths, tangent.noise * lengths.max())
-        if not lost.any():
+        gone = diagonal <= np.maximum(lost * lengths, noise * lengths.max())
+        if not gone.any():
             return q, np.log(diagonal)
-        moved = np.delete(moved, int(np.argmax(lost)), axis=1)
+        moved = np.delete(moved, int(np.argmax(gone)), axis=1)
     return moved, np.empty(0)

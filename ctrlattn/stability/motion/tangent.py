@@ -8,6 +8,7 @@ tent map), the right one counts.
 """
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.jacobian import prepare_forward
 from ctrlattn.stability.motion.difference_scale import difference_size
 
+_FAR = 1e-2  # share of a state at which another is so far from it that the scale is measured again
 Step = Callable[[Array], Array]
 Jvp = Callable[[Array, Array], Array]
 
@@ -41,7 +43,9 @@ class Tangent:
         self.lost = 16 * length(x) ** 0.5 * self.eps
         # It is the error of the differences where it is below this share of the longest column.
         self.noise = 0.0 if exact else 1e2 * self.eps ** (2 / 3)
-        self.size = 0.0  # scale at the first state, or the largest state so far: difference steps are relative to it
+        self.size = 0.0  # the scale of the map where it was measured last: difference steps are relative to it
+        self.at = 0.0  # the largest number in the state there
+        self.multiple = 1.0  # of the usual step
         self.stretch = 0.0  # largest derivative so far: a kink is judged against it
 
     def advance(self, step: Step, x: Array, frame: np.ndarray) -> tuple[Array, np.ndarray]:
@@ -57,8 +61,7 @@ class Tangent:
         return new, require_real("the derivative", moved).reshape(frame.shape[1], -1).T
 
     def _differences(self, step: Step, x: np.ndarray, new: np.ndarray, frame: np.ndarray) -> np.ndarray:
-        self.size = max(self.size or difference_size(step, x), float(np.max(np.abs(x), initial=0.0)))
-        h = difference_step(self.size, self.eps)
+        h = self.multiple * difference_step(self._scale(step, x), self.eps)
         moved = []
         for v in frame.T:
             longest = float(np.max(np.abs(v), initial=0.0)) or 1.0
@@ -71,6 +74,28 @@ class Tangent:
             kink = np.linalg.norm(right - left) > 1e-2 * sides and sides > 1e-2 * self.stretch
             moved.append(right if kink else (ahead - behind) / (2 * d))
         return np.stack(moved) if moved else np.zeros((0, x.size))
+
+    def longer(self) -> "Tangent":
+        """The same with steps twice as long: what they change is an estimate of the error.
+
+        >>> same = Tangent(np.ones(2), None)
+        >>> same.longer().multiple, same.multiple
+        (2.0, 1.0)
+        """
+        other = copy(self)
+        other.multiple = 2 * self.multiple
+        return other
+
+    def _scale(self, step: Step, x: np.ndarray) -> float:
+        """The scale of the map about x, measured again where the state is far from where it was measured."""
+        now = float(np.max(np.abs(x), initial=0.0))
+        usual = self.size == self.at
+        # A step from where the state once was would reach across the set that it has come down to.
+        if not self.size or now < _FAR * self.at or (not usual and self.at < _FAR * now):
+            self.size, self.at = difference_size(step, x), now
+        elif usual and now > self.at:  # the size of the state is the scale, and that grows
+            self.size = self.at = now
+        return self.size
 
 
 def as_state(x: Any) -> Array:

@@ -125,3 +125,45 @@ def test_a_map_that_is_not_finite_at_the_point_is_left_to_who_asked(gain, size):
 def test_complex_values_of_a_map_are_refused():
     with pytest.raises(InputError, match="real"):
         difference_size(lambda x: 1j * x, np.ones(2))
+
+
+def test_numbers_of_scales_far_apart_are_known_or_refused():
+    # h_i' = s_i tanh(m_i h_i/s_i) with s over twelve decades, each number anywhere from 0 to beyond its own scale.
+    rng, refused, count = np.random.default_rng(0), 0, 60
+    for _ in range(count):
+        n = int(rng.integers(2, 5))
+        s, m = 10.0 ** rng.uniform(-6, 6, n), rng.uniform(-2, 2, n)
+        y = rng.standard_normal(n) * 10.0 ** rng.uniform(-4, 0, n) * (rng.uniform(size=n) < 0.8)
+        try:
+            found = dense_jacobian(lambda h, s=s, m=m: s * np.tanh(m * h / s), s * y)[1]
+        except ArithmeticError as error:
+            refused += "scales too far apart" in str(error)
+            continue
+        npt.assert_allclose(np.diag(found), m / np.cosh(m * y) ** 2, rtol=2e-4)
+        assert np.all(found == np.diag(np.diag(found)))
+    assert 0 < refused < count // 4
+
+
+def test_a_small_number_is_no_reason_to_refuse_a_map_of_one_scale():
+    w = np.random.default_rng(1).standard_normal((4, 4))
+    for small in (0.0, 1e-300, 1e-12, 1e-5):
+        x = np.array([1.0, small, -0.5, small])
+        found = dense_jacobian(lambda h: np.tanh(h @ w), x)[1]
+        npt.assert_allclose(found, ((1 - np.tanh(x @ w) ** 2) * w).T, atol=1e-8)
+    # The last numbers of f round as 1e8 does, and no step of their own is better than that of all.
+    x = np.array([1e8, 1e-3])
+    npt.assert_allclose(dense_jacobian(lambda h: h + h.sum(), x)[1], np.eye(2) + 1, atol=1e-6)
+
+
+def test_a_small_number_that_needs_a_step_of_its_own_is_refused():
+    s = np.array([1e6, 1e-6])
+    with pytest.raises(ArithmeticError, match="too far apart for differences: steps of 4 suit all, and 1 of 2 numbers"):
+        dense_jacobian(lambda h: s * np.tanh(h / s), s * [0.7, 0.05])
+
+
+@pytest.mark.parametrize("sharp", [1e2, 1e6])
+def test_a_map_that_is_sharper_than_its_state_is_large_has_steps_of_its_own(sharp):
+    # The size of x is 1, and the map bends within 1/sharp.
+    x = np.array([1.0, 1.0 + 0.3 / sharp])
+    found = dense_jacobian(lambda h: np.tanh(sharp * (h - 1)) + h, x)[1]
+    npt.assert_allclose(np.diag(found), 1 + sharp / np.cosh(sharp * (x - 1)) ** 2, rtol=1e-4)

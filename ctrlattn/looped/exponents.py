@@ -1,0 +1,115 @@
+"""lambda_j = ln |mu_j|, mu the poles, where the derivative of a loop stays the same: exponents over passes, two ways.
+
+The run itself gives exponents with intervals, whatever the loop does. Where its derivative is one matrix all along, as
+at rest or of a linear map, the eigenvalues of that matrix are a second answer with errors of their own.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ctrlattn.arrays import Array
+from ctrlattn.errors import require_whole
+from ctrlattn.looped.closed import closed_map
+from ctrlattn.looped.pass_map import PassMap
+from ctrlattn.looped.spectrum import formed, pass_products
+from ctrlattn.looped.uncertainty import eigenvalue_errors, known_to
+from ctrlattn.stability import Exponents
+from ctrlattn.stability.motion.exponent_intervals import ExponentRun, opened
+from ctrlattn.stability.motion.tangent import length
+
+_FORMED = 400  # numbers in the whole state of a loop whose derivative is formed
+_ASKED = (0.0, 0.37, 0.5, 1.0)  # shares of the run at which it is, and a pass after the first half
+
+
+def exponents(
+    f: Any,
+    h: Array,
+    passes: int,
+    k: int = 1,
+    *,
+    controller: Any = None,
+    recall: float = 0.0,
+    reference: Array | None = None,
+    transient: int = 100,
+    most: int = 4,
+) -> Exponents:
+    """The k largest Lyapunov exponents of the loop over passes, in nats a pass: what stands for poles without rest.
+
+    At a fixed point the largest is ln max |pole|, on an orbit it is negative or 0, above 0 the loop is chaotic.
+
+    Parameters
+    ----------
+    f, h, controller, recall, reference : as for `iterate`
+    passes, k, transient : as for `lyapunov_exponents`
+    most : int
+        Up to so many times as many passes are run where an interval is wide.
+
+    Returns
+    -------
+    Exponents
+        `values` with the intervals [low, high]. A value is nan where it may be off by more than 0.1, or where the run
+        and the eigenvalues of its derivative contradict each other; `why` says so. The eigenvalues are asked
+        where state and memories have at most 400 numbers.
+
+    Raises
+    ------
+    InputTypeError, InputError, ArithmeticError
+        As for `lyapunov_exponents`.
+
+    References
+    ----------
+    Of looped language models: Lyapunov spectra of Ouro and Huginn, OpenReview enDyNuSD3L.
+
+    Examples
+    --------
+    >>> exponents(lambda h: 0.5 * h, np.ones(2), 10).values.round(6).tolist()
+    [-0.693147]
+    """
+    step, start = closed_map(f, h, controller=controller, recall=recall, reference=reference)
+    passes, most = require_whole("passes", passes), require_whole("most", most)
+    small = length(start) <= _FORMED
+    run = ExponentRun(step, start, k, transient=transient, keep=small)
+    run.advance(passes)
+    circles = _one_matrix(step, run.visited) if small else None
+    return run.lengthened(most) if circles is None else _both(run.intervals(), *circles)
+
+
+def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.ndarray] | None:
+    """(moduli of the eigenvalues, their errors) where the derivative is the same all along; None where it changes."""
+    last = len(visited) - 1
+    points = [*(round(share * last) for share in _ASKED), last // 2 + 1]
+    try:
+        first, *others = (formed(pass_products(step, visited[min(i, last)]), length(visited[0])) for i in points)
+        known = known_to(step, visited[0], first)
+    except ArithmeticError:
+        return None
+    # Each of the two is known so well.
+    if any(float(np.linalg.norm(other - first)) > 2 * known for other in others):
+        return None
+    values = np.linalg.eigvals(first)
+    return np.abs(values), eigenvalue_errors(first, values, 2 * known)
+
+
+def _both(ran: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
+    """The eigenvalues' exponents, if those of the run do not contradict them."""
+    k = len(ran.values)
+    with np.errstate(divide="ignore"):
+        values, low, high = (
+            np.log(-np.sort(-part)[:k]) for part in (moduli, np.maximum(moduli - errors, 0.0), moduli + errors)
+        )
+    lost = np.isneginf(ran.values) & np.isneginf(low)
+    values, high = np.where(lost, -np.inf, values), np.where(lost, np.minimum(high, ran.high), high)
+    apart = (low > ran.high) | (ran.low > high)
+    left = apart | opened(values, low, high)
+    why = ""
+    if left.any():
+        j = int(np.argmax(left))
+        why = (
+            f"{int(left.sum())} of {k} Lyapunov exponents are open: number {j + 1} lies between {low[j]:.4g} and "
+            f"{high[j]:.4g} by the eigenvalues of the derivative with their errors, and between {ran.low[j]:.4g} and "
+            f"{ran.high[j]:.4g} by {len(ran.running)} passes. Eigenvalues that share their eigenvector cost digits"
+        )
+    low = np.where(apart, np.minimum(low, ran.low), low)
+    high = np.where(apart, np.maximum(high, ran.high), high)
+    return Exponents(np.where(left, np.nan, values), low, high, ran.running, why)
