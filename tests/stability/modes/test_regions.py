@@ -229,3 +229,99 @@ def test_crossings_that_are_none_change_no_interval(pid, monkeypatch):
     between = np.concatenate([critical, np.linspace(low, high, 5)[1:-1], [low - 0.5, high + 0.5]])
     monkeypatch.setattr(regions, "critical_modes", lambda controller, **_: np.sort(between))
     assert stability_set(pid) == true
+
+
+def test_exact_roots_decide_near_the_circle_and_eigenvalues_elsewhere(monkeypatch):
+    """Within what a cluster of three eigenvalues moves by the computed radius says nothing; beyond it is trusted."""
+    pid, alpha = PID(0.8, 0.5, 0.05), np.array([[0.5], [0.1]])
+    assert is_stable(pid, alpha).tolist() == [[True], [False]]
+    for off, trusted in ((1e-9, False), (-1e-9, False), (1e-6, False), (1e-3, True), (0.5, True)):
+        monkeypatch.setattr(regions, "radius", lambda matrices, off=off: np.array([1 + off, 1 - off]))
+        assert is_stable(pid, alpha).tolist() == ([[False], [True]] if trusted else [[True], [False]])
+
+
+def test_both_sides_of_every_end_are_asked_near_it(monkeypatch):
+    """Stable inside, not outside, at 1e-4 of the interval; an end that two intervals share is asked from inside."""
+    asked, inside = [], lambda x: 0 < x < 4 or 5 < x < 5.5 or 5.5 < x < 6
+
+    def record(controller, alpha, margin=0.0):
+        asked.append((alpha, margin))
+        return inside(alpha)
+
+    monkeypatch.setattr(regions, "_inside", record)
+    assert regions._ends_hold(None, [(0.0, 4.0), (5.0, 5.5), (5.5, 6.0)])
+    near = 1e-4
+    expected = [(near, 0), (4 - near, 0), (-near, 1e-9), (4 + near, 1e-9)]
+    near /= 2
+    expected += [(5 + near, 0), (5.5 - near, 0), (5 - near, 1e-9), (5.5 + near, 0), (6 - near, 0), (6 + near, 1e-9)]
+    assert_allclose(asked, expected, rtol=1e-12)
+    for wrong in ([(0.1, 4.0)], [(-0.1, 4.0)], [(0.0, 3.9)], [(0.0, 4.1)], [(4.2, 4.8)]):
+        assert not regions._ends_hold(None, wrong)
+    # The next interval begins within two of these steps: nothing can be said of what lies between.
+    asked.clear()
+    monkeypatch.setattr(regions, "_inside", lambda controller, alpha, margin=0.0: True)
+    assert not regions._ends_hold(None, [(0.0, 1.0), (1.0 + 1e-3, 2.0)])
+
+
+def test_segments_are_joined_at_a_stable_point_and_narrow_ones_are_none(monkeypatch):
+    """(0, 1), (1, 2), (3, 4) are stable between critical values; at 1 the poles are inside, at 3 on the circle."""
+    monkeypatch.setattr(
+        regions, "_inside", lambda controller, alpha, margin=0.0: alpha < 2 or 3 + margin * 1e7 < alpha < 4
+    )
+    assert regions._stable_segments(None, np.array([0.0, 1.0, 2.0, 3.0, 4.0])) == [(0.0, 2.0), (3.0, 4.0)]
+    assert regions._stable_segments(None, np.array([3.0, 3.5, 3.5 + 1e-13, 4.0])) == [(3.0, 3.5), (3.5 + 1e-13, 4.0)]
+    assert regions._stable_segments(None, np.array([1.0])) == []
+    asked = []
+    monkeypatch.setattr(
+        regions, "_inside", lambda controller, alpha, margin=0.0: asked.append((alpha, margin)) or margin == 0
+    )
+    assert regions._stable_segments(None, np.array([0.0, 1.0, 3.0])) == [(0.0, 1.0), (1.0, 3.0)]
+    assert asked == [(0.5, 0.0), (2.0, 0.0), (1.0, 1e-7)]
+
+
+def test_a_margin_inside_the_circle_is_asked_for():
+    """P alone has the pole alpha - P."""
+    for alpha, margin, expected in (
+        (0.5, 0.0, True),
+        (1.55, 0.1, False),
+        (1.45, 0.1, True),
+        (1.6, 0.0, False),
+        (-0.4, 0.0, False),
+    ):
+        assert regions._inside(PID(0.6), alpha, margin) == expected
+
+
+def test_boundaries_in_closed_form_have_the_shape_of_the_frequencies():
+    omega = np.array([[0.2, 1.0], [2.0, np.pi]])
+    z = np.exp(1j * omega)
+    assert_allclose(
+        region_boundary(control.tf([0.3, 0.1], [1, -0.4], 1), omega), z + (0.3 * z + 0.1) / (z - 0.4), rtol=1e-12
+    )
+    assert_allclose(region_boundary(PID(0.5), 0.0), 1.5)
+    for omega in (np.nan, [0.0, np.inf], 1j):
+        with pytest.raises((ValueError, TypeError)):
+            region_boundary(PID(0.5), omega)
+    for value in ("alpha", [[1.0], [1.0, 2.0]], None, [True]):
+        with pytest.raises(TypeError, match="alpha must be a number or an array of numbers"):
+            closed_loop_poles(PID(), value)
+    with pytest.raises(ValueError, match="alpha must be finite"):
+        is_stable(PID(), [0.5, np.inf])
+
+
+def test_printed_intervals_of_many_gains_in_closed_form():
+    rng = np.random.default_rng(5)
+    kp, ki, kd = rng.uniform([-1, -0.5, -1.2], [2, 5, 1.2], (200, 3)).T
+    low, high = regions.printed_interval(kp, ki, kd)
+    lower, upper = kp + ki / 2 + 2 * kd - 1, 1 + kp + ki * kd / (1 + kd)
+    stable = (ki >= 0) & (np.abs(kd) < 1) & (lower < upper)
+    assert 20 < stable.sum() < 180
+    assert_allclose(low, np.where(stable, lower, np.nan), rtol=1e-14)
+    assert_allclose(high, np.where(stable, upper, np.nan), rtol=1e-14)
+    for gains in ((0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, -1e-12, 0.0), (0.0, 4.0, 0.0)):
+        assert np.isnan(regions.printed_interval(*gains)).all()
+    assert not np.isnan(regions.printed_interval(0.0, 0.0, 0.0)).any()
+
+
+def test_a_share_counts_poles_beyond_a_billionth():
+    loop = Loop(CausalMean(), skip=1.0, feedback=-1.0)  # the pole 1 - a
+    assert unstable_share(loop, np.array([-0.7e-9, -1.5e-9, 2 + 0.7e-9, 2 + 1.5e-9])) == 0.5

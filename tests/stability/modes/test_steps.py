@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ctrlattn import PID, stability_interval
 from ctrlattn.stability import closed_loop_poles
+from ctrlattn.stability.modes import steps
 from ctrlattn.stability.modes.steps import _by_bisection, largest_stable_step, with_step
 
 
@@ -72,3 +73,63 @@ def test_refused():
         largest_stable_step(PID(0.8), [0.1, np.nan])
     with pytest.raises(ValueError, match="positive"):
         with_step(PID(0.8), 0.0)
+
+
+def test_a_step_scales_each_gain_by_its_own_power():
+    pid = with_step(PID(0.8, 0.5, 0.05), 0.3)
+    assert (pid.kp, pid.ki, pid.kd, pid.form) == (0.3 * 0.8, pytest.approx(0.09 * 0.5, rel=1e-15), 0.05, "printed")
+    for h in (-1.0, np.nan, np.inf):
+        with pytest.raises(ValueError, match="step"):
+            with_step(PID(0.8), h)
+    with pytest.raises(TypeError, match="a step size belongs to a PID, got str"):
+        with_step("pid", 1.0)
+
+
+@pytest.mark.parametrize("gains", [(0.8, 0.5, 0.05), (0.3, 2.0, 0.6), (0.0, 0.1, 0.0), (0.5, 0.0, 0.4)])
+@pytest.mark.parametrize("modes", [[0.1], [0.9, -0.5, 0.3], [-2.0]])
+def test_at_the_largest_step_the_cubic_has_a_root_at_minus_one(gains, modes):
+    """Jury: alpha_h = P_h + I_h/2 + 2 D - 1 for the smallest mode, and every smaller step is stable."""
+    pid, h = PID(*gains), largest_stable_step(PID(*gains), modes)
+    alpha = 1 + h * (min(modes) - 1)
+    assert alpha == pytest.approx(h * pid.kp + h * h * pid.ki / 2 + 2 * pid.kd - 1, rel=1e-12)
+    for share, stable in ((0.1, True), (0.999, True), (1.001, False)):
+        poles = closed_loop_poles(with_step(pid, share * h), 1 + share * h * (np.array(modes) - 1))
+        assert (np.abs(poles).max() < 1) == stable
+
+
+def test_a_mode_that_no_step_stabilises_and_no_mode_at_all():
+    pid = PID(0.6, 0.1)
+    assert largest_stable_step(pid, 1.6) == 0.0  # alpha = 1 + P: the continuous loop has a root at 0
+    assert largest_stable_step(pid, [1.61, 0.0]) == 0.0
+    assert largest_stable_step(pid, 1.59) > 0
+    assert _by_bisection(pid, np.zeros(0)) == math.inf
+    assert steps._of_real_modes(pid, np.zeros(0)) == math.inf
+
+
+def test_complex_modes_go_by_their_own_gains_and_both_halves_count():
+    """P alone: |1 + h (a - 1 - P)| = 1 at h = 2 Re w/|w|^2, w = 1 + P - a."""
+    for modes in ([0.2 + 0.6j], [0.2 - 0.6j], [0.2 + 0.6j, 0.3 - 0.9j], [0.2 + 0.6j, 0.1], [-3.0, 0.2 + 0.1j]):
+        w = 1.4 - np.asarray(modes)
+        expected = np.min(2 * w.real / np.abs(w) ** 2)
+        assert largest_stable_step(PID(0.4), modes) == pytest.approx(expected, rel=1e-8)
+        assert largest_stable_step(PID(0.4), [modes]) == pytest.approx(expected, rel=1e-8)
+
+
+def test_gains_beyond_the_closed_form_are_bisected():
+    """D < 0 or I < 0: by the poles; I < 0 is never stable, and P = -1.2 with a = -1 is stable up to 2/.8."""
+    assert largest_stable_step(PID(0.8, -0.1), 0.3) == 0.0
+    h = largest_stable_step(PID(0.5, 0.2, -0.3), 0.1)
+    radius = [
+        np.abs(closed_loop_poles(with_step(PID(0.5, 0.2, -0.3), k * h), 1 + k * h * (0.1 - 1))).max() for k in (1, 1.01)
+    ]
+    assert radius[0] == pytest.approx(1.0, abs=1e-7)
+    assert radius[1] > 1
+    assert largest_stable_step(PID(0.5, 0.2, 1.0), 0.1) == 0.0
+
+
+def test_the_search_goes_from_a_thousandth_to_a_thousand(monkeypatch):
+    for first, expected in ((1e-4, 0.0), (0.5, 0.5), (37.0, 37.0), (2000.0, math.inf)):
+        monkeypatch.setattr(
+            steps, "is_stable", lambda pid, alpha, first=first: np.array([float((1 - alpha[0]) / 0.5) <= first])
+        )
+        assert _by_bisection(PID(0.3), np.array([0.5])) == pytest.approx(expected, rel=2e-9)

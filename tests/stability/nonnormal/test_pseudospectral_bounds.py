@@ -14,6 +14,7 @@ from ctrlattn import (
     pseudospectral_radius,
 )
 from ctrlattn.stability import henrici_departure
+from ctrlattn.stability.nonnormal import pseudospectral_bounds
 from ctrlattn.stability.nonnormal.resolvent_levels import crossings, least_sigma, sigma_min
 
 
@@ -208,3 +209,75 @@ def test_no_point_of_the_pseudospectrum_lies_outside_its_radius(seed):
         min(sigma_min(matrix, r * np.exp(1j * t)) for t in angles) for r in (radius * (1 - 1e-3), radius * (1 + 1e-6))
     )
     assert inside < 0.3 <= outside
+
+
+def test_angles_of_the_outermost_eigenvalues_in_order():
+    values = np.array([0.1, -0.9, 0.5j, 0.3 - 0.4j, 0.8 * np.exp(-0.5j), 0.2 + 3j])
+    of = pseudospectral_bounds.outer_positions
+    assert_allclose(of(values, False), [np.angle(0.2 + 3j), np.pi, 2 * np.pi - 0.5, np.pi / 2], rtol=1e-12)
+    assert_allclose(of(values, True), [(0.8 * np.exp(-0.5j)).imag, -0.4, 3.0, 0.0], rtol=1e-12, atol=1e-15)
+    assert len(of(values, True, 2)) == 2
+    assert_allclose(of(np.array([0.5, -0.5]), False), [0.0, np.pi])
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_arcs_inside_the_pseudospectrum_are_those_whose_middle_is_nearer_than_eps(continuous):
+    """A normal matrix: |z - lambda| < eps on the circle or line; other arcs are left out."""
+    values = np.array([0.5, -0.5, 0.1j])
+    a, level, eps = np.diag(values), 0.45, 0.12
+    inside = np.sort(pseudospectral_bounds._inside(a, eps, level, continuous))
+    expected = [0.0] if continuous else [0.0, np.pi]
+    assert_allclose(np.sort(np.mod(inside + 1e-9, 2 * np.pi)), expected, atol=1e-6)
+
+
+def test_the_angle_that_is_no_crossing_is_the_farthest_from_the_spectrum():
+    angles = (np.pi, 0.0, 0.5 * np.pi, 1.5 * np.pi, 0.7, 2.1, 3.7, 5.3)
+    for angle in angles:
+        away = pseudospectral_bounds._far(np.diag([-0.9 * np.exp(1j * angle), -0.8 * np.exp(1j * angle)]), 1.0)
+        assert away == angle
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_schur_form_has_the_singular_values_of_every_shift(seed):
+    rng = np.random.default_rng(seed)
+    full = rng.normal(size=(5, 5)) + (1j * rng.normal(size=(5, 5)) if seed % 2 else 0)
+    for a in (full, np.triu(full), np.tril(full), np.diag(np.diag(full))):
+        t = pseudospectral_bounds.upper_schur(a)
+        assert not np.any(np.tril(t, -1))
+        for z in (0.0, 0.3 - 0.7j):
+            sizes = [np.linalg.svd(z * np.eye(5) - m, compute_uv=False) for m in (t, a)]
+            assert_allclose(sizes[0], sizes[1], atol=1e-12)
+        departure = np.sqrt(max(np.linalg.norm(a) ** 2 - np.sum(np.abs(np.linalg.eigvals(a)) ** 2), 0.0))
+        assert_allclose(henrici_departure(a), departure, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e9])
+def test_the_unit_of_the_matrix_is_that_of_radius_abscissa_and_distance(factor):
+    a = np.random.default_rng(4).normal(size=(4, 4))
+    for find in (pseudospectral_radius, pseudospectral_abscissa):
+        assert_allclose(find(factor * a, factor * 0.1), factor * find(a, 0.1), rtol=1e-9)
+    shifted = a - (0.2 + np.linalg.eigvals(a).real.max()) * np.eye(4)
+    assert_allclose(
+        distance_to_instability(factor * shifted, continuous=True),
+        factor * distance_to_instability(shifted, continuous=True), rtol=1e-9,
+    )  # fmt: skip
+
+
+def test_an_abscissa_of_zero_is_reached_to_the_share_of_eps(monkeypatch):
+    """Level 0 has no unit of its own; the search ends by the size of eps, after the rounds that a block takes."""
+    rounds, outward = [], pseudospectral_bounds.outward
+    monkeypatch.setattr(pseudospectral_bounds, "outward", lambda *given: rounds.append(given) or outward(*given))
+    for a, eps, expected in ((np.diag([-0.1, -0.5]), 0.1, 0.0), (np.array([[0.0, 1.0], [0.0, 0.0]]), 1e-4, None)):
+        rounds.clear()
+        expected = np.sqrt(eps**2 + eps) if expected is None else expected
+        assert_allclose(pseudospectral_abscissa(a, eps), expected, rtol=1e-10, atol=1e-15)
+        assert len(rounds) <= 6
+    monkeypatch.setattr(
+        pseudospectral_bounds,
+        "outward",
+        lambda a, eps, position, continuous: len(rounds) * 1.0 + (rounds.append(1) or 0),
+    )
+    monkeypatch.setattr(pseudospectral_bounds, "_inside", lambda *given: [0.0])
+    rounds.clear()
+    with pytest.raises(ArithmeticError, match="not settled within 100 rounds"):
+        pseudospectral_radius(np.diag([0.5, 0.2]), 0.1)

@@ -109,3 +109,67 @@ def test_bounds_are_computed_when_they_are_read_and_are_those_of_the_matrix_that
     a[0, 1] = 0.0
     assert_allclose([growth.lower, growth.upper], [1.25, math.e * 2 * 1.25], rtol=1e-8)
     assert_allclose(growth.ceiling, [1.0, *(2 * 1.5 ** np.arange(1, 5))], rtol=1e-12)
+
+
+def test_growth_beyond_every_float_is_infinite_and_before_it_exact():
+    """e^{at} of one state, and of a block whose norm is (t + sqrt(1 + t^2)) e^{at}, with e^{a interval} no float."""
+    growth = transient_growth(np.array([[800.0]]), 3, continuous=True, bounds=False)
+    assert growth.norms.tolist() == [1.0, math.inf, math.inf, math.inf]
+    assert growth.asymptotic.tolist() == [1.0, math.inf, math.inf, math.inf]
+    growth = transient_growth(np.array([[70.0]]), 11, continuous=True, bounds=False)
+    assert_allclose(growth.norms[:11], np.exp(70.0 * np.arange(11)), rtol=1e-9)
+    assert growth.norms[11] == math.inf
+    # 710 a step: e^710 is no float, and what is scaled away comes back.
+    growth = transient_growth(np.array([[-1.0, 0.0], [0.0, 705.0]]), 1, continuous=True, bounds=False)
+    assert_allclose(growth.norms, [1.0, np.exp(705.0)], rtol=1e-9)
+    growth = transient_growth(np.array([[-1e-3, 0.0], [0.0, -5.0]]), 3, continuous=True, interval=2.0, bounds=False)
+    assert_allclose(growth.norms, np.exp(-2e-3 * np.arange(4)), rtol=1e-12)
+
+
+def test_the_peak_is_the_largest_norm_and_its_time():
+    growth = transient_growth(np.array([[-0.5, 6.0], [0.0, -0.7]]), 30, continuous=True, interval=0.25)
+    k = int(np.argmax(growth.norms))
+    assert 0 < k < 30
+    assert (growth.peak, growth.peak_time) == (growth.norms[k], 0.25 * k)
+    assert_allclose(growth.times, 0.25 * np.arange(31))
+    assert growth.continuous
+    discrete = transient_growth(np.array([[0.5, 6.0], [0.0, 0.5]]), 6, interval=0.25)  # no unit of time over depth
+    assert_allclose(discrete.times, np.arange(7))
+    assert discrete.peak_time == 1.0
+    assert np.isnan(transient_growth(np.eye(2), 3, bounds=False).ceiling).tolist() == [True] * 4
+    assert math.isnan(transient_growth(np.eye(2), 3, bounds=False).upper)
+
+
+def test_where_rounding_hides_the_kreiss_constant_the_norms_are_left(monkeypatch):
+    def hidden(*_, **__):
+        raise ArithmeticError("hidden")
+
+    monkeypatch.setattr(transients, "kreiss_constant", hidden)
+    growth = transient_growth(np.array([[0.5, 2.0], [0.0, 0.5]]), 3)
+    assert math.isnan(growth.lower)
+    assert math.isnan(growth.upper)
+    assert_allclose(growth.norms[1], np.linalg.norm([[0.5, 2.0], [0.0, 0.5]], 2))
+
+
+def test_a_large_matrix_of_zeros_and_one_whose_lanczos_steps_do_not_settle(monkeypatch):
+    assert transients._norm(np.zeros((401, 401))) == 0.0
+    a = np.diag(np.linspace(0, 1, 401))
+    a[0, 1] = 3.0
+
+    def never(*_, **__):
+        raise transients.ArpackNoConvergence("no", np.zeros(0), np.zeros(0))
+
+    expected = np.linalg.norm(a, 2)
+    assert_allclose(transients._norm(a), expected, rtol=1e-10)
+    monkeypatch.setattr(transients, "eigsh", never)
+    assert_allclose(transients._norm(a), expected, rtol=1e-12)
+    assert transients._norm(a[:400, :400]) == np.linalg.norm(a[:400, :400], 2)  # no Lanczos steps up to 400
+
+
+def test_bad_steps_and_intervals_say_what_they_got():
+    for interval in (0.0, -0.5):
+        with pytest.raises(ValueError, match=f"interval must be positive, got {interval}"):
+            transient_growth(np.eye(2), 3, continuous=True, interval=interval)
+    with pytest.raises(ValueError, match="interval"):
+        transient_growth(np.eye(2), 3, interval=np.nan)
+    assert len(transient_growth(np.zeros((1000, 1000)), 0).norms) == 1

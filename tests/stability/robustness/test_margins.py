@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import astuple, replace
 from itertools import product
+from types import SimpleNamespace
 
 import control
 import mpmath
@@ -338,3 +339,125 @@ def test_margins_that_are_too_large_do_not_hold(factor):
     assert margins_module._holds(curve, m)
     assert margins_module._holds(curve, replace(m, gain_margin=1 + factor * (m.gain_margin - 1))) == (factor < 1)
     assert margins_module._holds(curve, replace(m, phase_margin=factor * m.phase_margin)) == (factor < 1)
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e-4, 1e9])
+def test_the_unit_of_time_of_a_transfer_function_changes_frequencies_and_delays_alone(factor):
+    """L(s/f): coefficients times powers of f, poles from 1e-9 to 1e10."""
+    for num, den in (([25.0], [1, 10, 10, 10]), ([1.0, 0.3], [1, 2, 0, 0]), ([1.0], [1, 2, 1])):
+        top, bottom = (np.array(p) / factor ** np.arange(len(p) - 1, -1, -1.0) for p in (num, den))
+        faster = control.tf(top / bottom[0], bottom / bottom[0])
+        slow, other = margins(control.tf(num, den)), margins(faster)
+        assert slow.stable
+        assert other.stable
+        for name in ("gain_margin", "gain_reduction", "phase_margin", "modulus_margin"):
+            assert_allclose(getattr(other, name), getattr(slow, name), rtol=1e-7)
+        assert_allclose(other.gain_crossover, factor * slow.gain_crossover, rtol=1e-7)
+        assert_allclose(other.delay_margin * factor, slow.delay_margin, rtol=1e-7)
+
+
+def test_of_all_factors_the_nearest_above_and_below_one_are_the_margins():
+    of = margins_module._gain_margins
+    w = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert of(w, np.array([3.0, 0.5, 2.0, 0.7, 2.5])) == (2.0, 0.3, 0.7)
+    above = of(w[:2], np.array([3.0, 5.0]))
+    assert above == (3.0, 0.1, 0.0)
+    for factors in (np.array([0.2, 0.9]), np.array([1.0, 0.9])):  # the factor 1 itself is neither
+        margin, frequency, reduction = of(w[:2], factors)
+        assert (margin, reduction) == (np.inf, 0.9)
+        assert np.isnan(frequency)
+    margin, frequency, reduction = of(np.zeros(0), np.zeros(0))
+    assert (margin, reduction) == (np.inf, 0.0)
+    assert np.isnan(frequency)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_rotations_turn_the_response_onto_minus_one(continuous):
+    """L e^{-i phi} = -1 and L e^{-i w delay} = -1, the least delay that is not negative; none at w = 0."""
+    w, phases = np.array([0.0, 0.5, 2.0, 3.0]), np.array([0.3, -2.0, 1.0, np.pi])
+    curve = SimpleNamespace(loop=SimpleNamespace(continuous=continuous))
+    crossed = SimpleNamespace(unit_circle=w, unit_values=-np.exp(1j * phases))
+    omega, turns, degrees, delays = margins_module._rotations(curve, crossed)
+    assert_allclose(omega, w)
+    assert_allclose(turns, np.exp(-1j * phases), rtol=1e-12)
+    assert_allclose(degrees, np.degrees(phases), rtol=1e-12)
+    assert_allclose(delays, [np.inf, (2 * np.pi - 2) / 0.5, 0.5, np.pi / 3], rtol=1e-12)
+    none = SimpleNamespace(unit_circle=np.zeros(0), unit_values=np.zeros(0, dtype=complex))
+    assert [len(part) for part in margins_module._rotations(curve, none)] == [0] * 4
+
+
+def test_a_frequency_that_is_0_within_rounding_has_no_delay():
+    """In continuous time a billionth of the largest crossing counts as 0; over depth a billionth of a radian does."""
+    for w, continuous, finite in (
+        ([0.5e-9, 1.0], True, False), ([2e-9, 1.0], True, True), ([0.5e-9, 1e-3], True, True),
+        ([0.5e-9, 1e-3], False, False), ([2e-9, 1e-3], False, True),
+    ):  # fmt: skip
+        curve = SimpleNamespace(loop=SimpleNamespace(continuous=continuous))
+        crossed = SimpleNamespace(unit_circle=np.array(w), unit_values=-np.exp(1j * np.array([0.4, 0.4])))
+        assert np.isfinite(margins_module._rotations(curve, crossed)[3]).tolist() == [finite, True]
+
+
+def test_the_closed_loop_is_a_rank_one_change_and_none_where_it_is_not_well_posed():
+    rng = np.random.default_rng(0)
+    a, b, c = rng.normal(size=(3, 3)), rng.normal(size=(3, 1)), rng.normal(size=(1, 3))
+    loop = realization(control.ss(a, b, c, -0.5, 1), "test")
+    for gain in (1.0, 0.3, 1j):
+        # x' = A x + b u, u = -K y, y = c x + d u, solved as it stands.
+        u = np.linalg.solve(np.array([[1 + gain * -0.5]]), -gain * c)
+        assert_allclose(margins_module._closed(loop, gain), a + b @ u, rtol=1e-12)
+    assert margins_module._closed(loop, 2.0) is None
+    assert not margins(control.ss(0.5, 1.0, 1.0, -1.0, 1)).stable
+    assert not margins(control.tf([-1.0, 0.2], [1.0, 0.5], 1)).stable
+
+
+def test_a_loop_with_a_pole_on_the_boundary_when_closed_is_not_stable():
+    """1.5/(z - .5) closes onto z = -1, 0.5/(z - .5) onto 0; and s, which is 1/s - 1/s^2 times zero gain."""
+    for gain, stable in ((1.5, False), (1.5 + 1e-12, False), (1.5 - 1e-12, True), (0.5, True), (-0.5, False)):
+        assert margins(control.tf([gain], [1, -0.5], 1)).stable == stable
+    for gain, stable in ((-1.0, False), (-1.0 + 1e-9, True), (-1.0 - 1e-9, False)):
+        assert margins(control.tf([gain], [1.0, 1.0])).stable == stable
+
+
+def test_two_outputs_or_inputs_are_refused_with_their_numbers():
+    for inputs, outputs in ((1, 2), (2, 1), (2, 3)):
+        system = control.ss(0.5 * np.eye(2), np.ones((2, inputs)), np.ones((outputs, 2)), 0, 1)
+        with pytest.raises(
+            ValueError, match=f"crossings takes a SISO system, got {inputs} inputs and {outputs} outputs"
+        ):
+            crossings(system)
+
+
+def test_crossings_of_a_lag_in_closed_form():
+    """k/(z - a): |L| = 1 at cos w = (1 + a^2 - k^2)/(2 a); real at z = 1 and -1."""
+    k, a = 0.7, 0.4
+    crossed = crossings(control.tf([k], [1, -a], 1))
+    w = np.arccos((1 + a * a - k * k) / (2 * a))
+    assert_allclose([crossed.gain_frequency, crossed.gain_factor], [[np.pi], [(1 + a) / k]], rtol=1e-12)
+    assert_allclose(crossed.phase_frequency, [w], rtol=1e-9)
+    turn = np.angle(-k / (np.exp(1j * w) - a))
+    assert_allclose([crossed.phase, crossed.delay], [[np.degrees(turn)], [np.mod(turn, 2 * np.pi) / w]], rtol=1e-9)
+    negative = crossings(control.tf([-k], [1, -a], 1))  # now the real axis is met from below at z = 1
+    assert_allclose([negative.gain_frequency, negative.gain_factor], [[0.0], [(1 - a) / k]], rtol=1e-12, atol=1e-12)
+
+
+def test_loops_are_checked_by_eigenvalues_up_to_fifty_states(monkeypatch):
+    m = margins(control.tf([0.5], [1, -0.9], 1))
+    wrong = replace(m, gain_margin=2 * m.gain_margin)
+    for n, checked in ((1, True), (50, True), (51, False)):
+        a = np.diag([0.9, *np.zeros(n - 1)])
+        loop = realization(
+            control.ss(a, np.eye(n)[:, :1], 0.5 * np.eye(n)[:1], 0, 1, remove_useless_states=False), "test"
+        )
+        assert margins_module._holds(SimpleNamespace(loop=loop), m)
+        assert margins_module._holds(SimpleNamespace(loop=loop), wrong) != checked
+    static = realization(control.ss([], [], [], 0.5, 1), "test")
+    assert margins_module._holds(SimpleNamespace(loop=static), wrong)
+
+
+def test_no_finite_margin_is_checked_up_to_ten_times_the_gain_and_half_a_turn():
+    """0.1/(z - a) is unstable from (1 + a)/.1 on: margins of infinity hold only where ten times the loop is stable."""
+    m = margins(control.tf([0.1], [1, 0.5], 1))
+    for a, holds in ((0.1, True), (-0.1, False)):
+        loop = realization(control.ss(a, 1.0, 0.1, 0, 1), "test")
+        infinite = replace(m, gain_margin=np.inf, gain_reduction=0.0, phase_margin=np.inf)
+        assert margins_module._holds(SimpleNamespace(loop=loop), infinite) == holds
