@@ -90,16 +90,12 @@ def test_differences_are_as_exact_for_states_of_any_size(scale):
     assert_allclose(Tangent(scale * X, None).advance(scaled, scale * X, np.eye(4))[1], EXACT, rtol=1e-7)
 
 
-def test_differences_are_relative_to_the_largest_state_so_far():
-    """Steps follow the scale of the first state and grow with the state, never back."""
+def test_differences_grow_with_the_state_and_are_measured_again_a_hundredth_down():
+    """f = x/2 has the size of the state for its scale: 200 is kept down to 2, and from there the state's own counts."""
     tangent = Tangent(np.array([1.0]), None)
-    tangent.advance(lambda x: 0.5 * x, np.array([1.0]), np.ones((1, 1)))
-    first = tangent.size
-    assert first >= 1.0
-    tangent.advance(lambda x: 0.5 * x, np.array([-200.0]), np.ones((1, 1)))
-    assert tangent.size == 200.0
-    tangent.advance(lambda x: 0.5 * x, np.array([1e-3]), np.ones((1, 1)))
-    assert tangent.size == 200.0
+    for state, size in ((1.0, 1.0), (-200.0, 200.0), (150.0, 200.0), (2.1, 200.0), (1.9, 1.9), (3.0, 3.0)):
+        tangent.advance(lambda x: 0.5 * x, np.array([state]), np.ones((1, 1)))
+        assert_allclose([tangent.size, tangent.at], size)
 
 
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e5])
@@ -112,11 +108,13 @@ def test_a_direction_of_any_length_is_stepped_along_by_the_same_way(factor):
         return bent(x)
 
     tangent = Tangent(X, None)
-    tangent.size = 2.0
-    moved = tangent.advance(step, X, factor * v)[1]
-    assert_allclose(moved, factor * (EXACT @ v), rtol=1e-7)
+    tangent.size = tangent.at = 2.0
     h = np.finfo(float).eps ** (1 / 3) * 2.0
-    assert_allclose(sorted(np.max(np.abs(x - X)) for x in asked), [0, h, h], rtol=1e-6, atol=1e-18)
+    for times, differences in ((1, tangent), (2, tangent.longer()), (4, tangent.longer().longer())):
+        asked.clear()
+        moved = differences.advance(step, X, factor * v)[1]
+        assert_allclose(moved, factor * (EXACT @ v), rtol=1e-7)
+        assert_allclose(sorted(np.max(np.abs(x - X)) for x in asked), [0, times * h, times * h], rtol=1e-6, atol=1e-18)
 
 
 def test_a_direction_of_zeros_stays_zero():
