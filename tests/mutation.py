@@ -53,6 +53,11 @@ GRIDS = ("linspace", "geomspace", "logspace")
 
 # (file, line of code, change): why no input tells the mutant from the original.
 KREISS = "stability/nonnormal/kreiss.py"
+BALANCING = "linear/balancing.py"
+COMMON = "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0"
+BALANCED = "Balancing comes to the same scales from here, but for the factor of 2 that it leaves open."
+BLOCKS = "stability/nonnormal/block_krylov.py"
+LEVELS = "stability/robustness/level_sets.py"
 EQUIVALENT = {
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
@@ -72,8 +77,6 @@ EQUIVALENT = {
         "Any point between two cuts tells whether all of them are stable.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
-    ("linear/balancing.py", "common = (math.frexp(into)[1] - math.frexp(out)[1]) // 2 if into > 0 and out > 0 else 0",
-     "into > 0  ->  into <= 0"): "This power of two is put back; it keeps scales in range.",
     ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",
      "value[0] + (c << bits)  ->  value[0] - (c << bits)"): "The sign of q cancels in q/q'.",
     ("stability/nonnormal/pseudospectrum.py",
@@ -103,7 +106,7 @@ EQUIVALENT = {
         "Two points of the line are left, and determine it.",
     ("stability/modes/decomposition.py", "safe = np.where(dependent, 1.0, cross)", "1.0  ->  2.0"):
         "nan takes the place of what is computed where the terms are dependent.",
-    ("stability/robustness/level_sets.py", "if min(values.shape[1:]) == 1:", "1  ->  2"):
+    (LEVELS, "if min(values.shape[1:]) == 1:", "1  ->  2"):
         "A single output goes by singular values then: the same number.",
     ("stability/robustness/scaled_peak.py", "inner = np.pad(values, 1, constant_values=-1.0)", "1.0  ->  2.0"):
         "No norm is negative.",
@@ -112,6 +115,33 @@ EQUIVALENT = {
      "curvature + size  ->  curvature - size"):
         "The slope has no part along the direction whose curvature this is.",
     ("controllers.py", "a = np.zeros((3, 3))", "3  ->  4"): "Only the first three rows and columns are read.",
+    ("controllers.py", "derivative = (self.kd * np.array([1.0, -1.0]), z)",
+     "self.kd * np.array([1.0, -1.0])  ->  self.kd / np.array([1.0, -1.0])"): "1/1 and 1/-1 are 1 and -1.",
+    ("controllers.py", "derivative = (self.kd * np.array([1.0, -1.0]), np.array([1.0, 0.0, 0.0]))",
+     "self.kd * np.array([1.0, -1.0])  ->  self.kd / np.array([1.0, -1.0])"): "1/1 and 1/-1 are 1 and -1.",
+    (BALANCING, "sizes = np.zeros((n + 1, n + 1))", "1  ->  2"): "A further row of zeros is not read.",
+    (BALANCING, "into, out = (float(np.abs(m).max()) if m.size else 0.0 for m in (b, c))",
+     "np.abs(m).max()  ->  np.abs(m).min()"): BALANCED,
+    (BALANCING, COMMON, "into > 0 and out > 0  ->  into > 0 or out > 0"): BALANCED,
+    (BALANCING, COMMON, "into > 0  ->  into <= 0"): BALANCED,
+    (BALANCING, COMMON, "out > 0  ->  out <= 0"): BALANCED,
+    (BALANCING, COMMON, "2  ->  3"): BALANCED,
+    (BALANCING, "b, c = b * math.ldexp(1.0, -common), c * math.ldexp(1.0, common)", "1.0  ->  2.0"): BALANCED,
+    (BALANCING, "return dgebal(sizes, scale=1, permute=0)[3] if len(sizes) else np.ones(0)", "1  ->  2"):
+        "LAPACK's flag is on where it is not 0.",
+    (BLOCKS, "projected = np.zeros((n, most + 1, most))", "1  ->  2"): "The further row is not read.",
+    (BLOCKS, "for m in range(1, most + 1):", "1  ->  2"): "The last step is left at m = most.",
+    (BLOCKS, "return np.where(left[:, None] > 0, w, 0.0) / np.where(left > 0, left, 1.0)[:, None], coefficients",
+     "1.0  ->  2.0"): "0/2 is 0.",
+    (BLOCKS, "return np.asarray(np.abs(np.linalg.eigvals(matrices)).max(axis=-1))", "-1  ->  1"):
+        "The moduli are (n, m).",
+    (BLOCKS, "whole = np.where(whole > 0, whole, 1.0)", "1.0  ->  2.0"): "0/2 is 0.",
+    ("stability/motion/fixed_points.py", "low, high = 0.0, 1.0", "1.0  ->  2.0"):
+        "The first half of it is the whole chord, at whose end the sign has changed.",
+    (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1.0  ->  2.0"):
+        "1j takes the place of what is computed there.",
+    (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1j  ->  2j"):
+        "An infinite eigenvalue is z = -1, of whatever length it is.",
 }  # fmt: skip
 
 SWAPS: dict[type, type] = {

@@ -368,3 +368,20 @@ def test_a_memory_of_another_controller_or_signal_is_refused(system):
         system.step(e, (e, e, e, e))
     with pytest.raises(InputError, match=r"the memories have the shape \(3, 2\), the error has \(1, 2\)"):
         system.step(e[:1], memory)
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_one_input_enters_as_many_states_as_the_system_has(name):
+    controller = LTIController(SYSTEMS[name])
+    a, b, c, d = controller.realization()
+    order = len(controller.init(draws(2)))
+    assert (a.shape, b.shape, c.shape, d.shape) == ((order, order), (order, 1), (1, order), (1, 1))
+
+
+def test_a_fraction_is_realized_in_controller_form():
+    """(2 z^2 + 1)/(4 z^2 - 2 z + 1) = .5 + (.25 z + .125)/(z^2 - .5 z + .25)."""
+    a, b, c, d = LTIController(control.tf([2.0, 0.0, 1.0], [4.0, -2.0, 1.0], 1)).realization()
+    npt.assert_array_equal(a, [[0.5, -0.25], [1.0, 0.0]])
+    npt.assert_array_equal(b, [[1.0], [0.0]])
+    npt.assert_array_equal(c, [[0.25, 0.125]])
+    npt.assert_array_equal(d, [[0.5]])

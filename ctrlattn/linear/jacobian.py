@@ -15,6 +15,8 @@ from scipy.sparse.linalg import LinearOperator
 from ctrlattn.arrays import Array, is_torch, namespace, require_finite, to_numpy
 from ctrlattn.errors import InputTypeError
 
+_AGREES = 1e3  # rounding units by which two products of one Jacobian may differ
+
 
 def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
     """The Jacobian of f at x, as products with vectors: `J @ v`, `J.T @ w`, and whatever scipy makes of these.
@@ -115,7 +117,7 @@ def jacobian_products(f: Callable[[Array], Array], x: Array) -> Callable[[np.nda
         return lambda v: _column_by_column(operator, v)
     probe = np.random.default_rng(0).standard_normal((point.numel(), 1))
     expected = _column_by_column(operator, probe)
-    allowed = 1e3 * float(torch.finfo(point.dtype).eps) * np.linalg.norm(expected)
+    allowed = _AGREES * float(torch.finfo(point.dtype).eps) * np.linalg.norm(expected)
     try:
         with np.errstate(invalid="ignore"):  # a derivative that is not finite agrees with nothing
             off = _block(adjoint, w, point, np.hstack([probe, -probe])) - expected * [1, -1]

@@ -19,6 +19,8 @@ from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
 
+_SINGULAR = 1e14  # condition of I + D from which the loop is an algebraic one
+
 
 class Realization(NamedTuple):
     """A (n, n), B (n, m), C (p, n), D (p, m) in float64 or complex128, and the time domain."""
@@ -127,7 +129,7 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
     eye = np.eye(len(g.d))
     direct = eye + g.d
     sizes = singular_values(direct)
-    if sizes[-1] == 0 or sizes[0] > 1e14 * sizes[-1]:
+    if sizes[-1] == 0 or sizes[0] > _SINGULAR * sizes[-1]:
         raise InputError(f"{quantity}: I + D is singular, the loop is not well posed (an algebraic loop)")
     inverse = solved(direct, eye)
     b, c = g.b @ inverse, inverse @ g.c

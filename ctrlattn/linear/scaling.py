@@ -76,7 +76,7 @@ def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
     if g.real():
         poles = poles[poles.imag >= 0]
     beside = poles[np.argsort(-growth(poles, g.continuous))[:_POLES]].tolist()
-    points = [*(boundary_point(complex(p), g.continuous) for p in beside), 0j if g.continuous else 1 + 0j]
+    points = [*(boundary_point(complex(p), g.continuous) for p in beside), 0j if g.continuous else complex(1.0)]
     sizes = [float(np.abs(value).max()) for value in _dynamic_responses(g, points)]
     return max((size for size in sizes if math.isfinite(size)), default=0.0) or 1.0
 

@@ -69,3 +69,28 @@ def test_a_diagonal_neither_moves_nor_hides_what_is_balanced(n):
     diagonal = 1e12 * np.diag(rng.normal(size=n))
     off = a - np.diag(np.diag(a))
     assert_array_equal(balanced(off + diagonal), balanced(off) + diagonal)
+
+
+@pytest.mark.parametrize("into", [-900, -300, 0, 301, 900])
+@pytest.mark.parametrize("out", [-900, -300, 0, 301, 900])
+def test_states_of_inputs_and_outputs_of_any_size_are_in_units_between_the_two(into, out):
+    a, rows = np.diag([0.5, 0.25]), np.array([1.0, 1024.0])
+    scale = state_scaling(a, np.ldexp(rows, into)[:, None], np.ldexp(np.ones((1, 2)), out))
+    assert np.all(np.abs(np.log2(scale) - np.log2(rows) / 2 - (into - out) / 2) <= 1)
+
+
+@pytest.mark.parametrize(("into", "out"), [(-300, -900), (-900, -300), (301, -901), (-901, 301), (0, -900), (0, 0)])
+def test_coupled_states_have_one_unit_which_one_that_no_input_reaches_has_as_well(into, out):
+    b, c = np.array([[1.0], [0.0]]), np.array([[0.0, 1.0]])
+    scale = state_scaling(np.array([[0.5, 1.0], [1.0, 0.25]]), np.ldexp(b, into), np.ldexp(c, out))
+    assert np.all(np.abs(np.log2(scale) - (into - out) / 2) <= 1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_a_diagonal_does_not_count_between_inputs_and_outputs(n):
+    rng = np.random.default_rng(n)
+    units = 2.0 ** rng.integers(-20, 20, n)
+    a = rng.normal(size=(n, n)) * units[:, None] / units
+    b, c = rng.normal(size=(n, 2)) * units[:, None], rng.normal(size=(1, n)) / units
+    diagonal = 1e12 * np.diag(rng.normal(size=n))
+    assert_array_equal(state_scaling(a + diagonal, b, c), state_scaling(a, b, c))

@@ -157,3 +157,75 @@ def test_far_from_singular_is_what_the_smallest_singular_value_says(scale, share
         a = scale * np.random.default_rng(n).standard_normal((n, n))
         distance = share * np.linalg.svd(a, compute_uv=False)[-1]
         assert boundary._is_far_from_singular(a, distance) == (share < 1)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+@pytest.mark.parametrize(("outermost", "stable"), [(0.0, False), (-1e-300, True), (-1e-3, True), (1e-300, False)])
+def test_a_pole_alone_on_the_axis_is_not_inside(outermost, stable, order):
+    a = np.diag([outermost, -1.0, -2.0]) + np.triu(np.full((3, 3), 1e3), 1)
+    assert is_stable_matrix(a[np.ix_(order, order)], continuous=True) == stable
+
+
+@pytest.mark.parametrize(
+    ("outermost", "stable"), [(1.0, False), (1 - 2.0**-53, False), (1 - 2.0**-51, True), (1.5, False)]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_pole_alone_on_the_circle_is_not_inside_nor_in_its_last_digit(outermost, stable, sign):
+    a = np.diag([0.5, sign * outermost]) + np.triu(np.full((2, 2), 1e3), 1)
+    assert is_stable_matrix(a, continuous=False) == stable
+
+
+def test_a_matrix_without_its_point():
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for z in (0.5, -1.0, 2j, 0.5 - 1j):
+        less = boundary._less(a, z)
+        np.testing.assert_array_equal(less, a - z * np.eye(2))
+        assert np.iscomplexobj(less) == bool(np.imag(z))
+    assert boundary._less(a + 0j, 0.5).dtype == complex
+    np.testing.assert_array_equal(a, [[1.0, 2.0], [3.0, 4.0]])
+
+
+@pytest.mark.parametrize("kind", [0, 1j])
+@pytest.mark.parametrize("seed", range(24))
+def test_plain_numpy_decides_and_gives_the_poles(seed, kind):
+    side = 1e-3 if seed % 5 == 0 else -1e-3
+    a, continuous = dense(seed, radius=1 + side)
+    if kind:
+        rng = np.random.default_rng(seed)
+        turn = np.linalg.qr(rng.normal(size=a.shape) + kind * rng.normal(size=a.shape))[0]
+        a = turn @ a @ turn.conj().T
+    stable, poles = boundary._stable_in_plain_numpy(a, continuous)
+    assert stable == (side < 0)
+    expected = np.linalg.eigvals(a)
+    distance = np.abs(poles[:, None] - expected[None, :])
+    assert max(distance.min(0).max(), distance.min(1).max()) < 1e-7 * np.abs(expected).max()
+    assert is_stable_matrix(a, continuous=continuous) == stable
+
+
+def test_small_real_matrices_are_decided_by_compiled_code_alone(monkeypatch):
+    asked = []
+    plain = boundary._stable_in_plain_numpy
+    monkeypatch.setattr(boundary, "_stable_in_plain_numpy", lambda a, c: asked.append(len(a)) or plain(a, c))
+    small, large = boundary.COMPILED, boundary.COMPILED + 1
+    for n in (2, small, large):
+        full = 0.5 / n * np.ones((n, n)) + 0.1 * np.eye(n)
+        assert is_stable_matrix(full, continuous=False)
+    assert asked == [large]
+    assert is_stable_matrix(0.3 * np.array([[1.0, 1j], [-1j, 0.5]]), continuous=False)
+    assert asked == [large, 2]
+
+
+def test_clear_is_judged_at_the_point_of_the_circle_beside_the_outermost_pole():
+    """One pole at .9 and others at .81 and .9^3, where z I - A is singular: at 1 it is far from it."""
+    for turn in (1.0, -1.0):
+        stable, clear = clearly_stable(turn * np.stack([np.diag([0.9, 0.81, 0.729]), np.diag([1.1, 1.21, 0.0])]))
+        assert (stable.tolist(), clear.tolist()) == ([True, False], [True, True])
+    assert [x.tolist() for x in clearly_stable(np.zeros((1, 2, 2)))] == [[True], [True]]
+
+
+def test_uncertain_far_across_the_circle_is_refused_with_the_pole():
+    """24 poles at .6 behind couplings of 6, turned: rounding moves them beyond 1."""
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(24, 24)))[0]
+    a = turn @ (0.6 * np.eye(24) + 6 * np.eye(24, k=1)) @ turn.T
+    with pytest.raises(ArithmeticError, match=r"the computed eigenvalue [-0-9.+ej]+ is so sensitive"):
+        is_stable_matrix(a, continuous=False)

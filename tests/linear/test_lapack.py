@@ -67,3 +67,29 @@ def test_one_complex_operand_makes_a_complex_solution(complex_one):
     turned, right = matrices(complex)[:2]
     a, b = (turned, b) if complex_one == "matrix" else (a, right)
     assert_allclose(lapack.solved(a, b), np.linalg.solve(a, b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("dtype", [float, complex])
+def test_eigenvalues_stand_in_the_order_of_numpy(dtype, seed):
+    a = matrices(dtype, 5, seed)[0]
+    assert_allclose(lapack.eigenvalues(a), np.linalg.eigvals(a), rtol=1e-10)
+    symmetric = a.real + a.real.T
+    assert lapack.eigenvalues(symmetric).dtype == float
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_of_what_is_not_finite_are_refused_in_words(bad):
+    a = np.eye(3)
+    a[1, 2] = bad
+    for refuse in (lapack.singular_values, lapack.singular_vectors):
+        with pytest.raises(np.linalg.LinAlgError, match="must not contain infs or NaNs"):
+            refuse(a)
+
+
+def test_what_is_empty_has_no_values_and_solutions_of_its_shape():
+    assert lapack.singular_values(np.zeros((3, 0))).shape == (0,)
+    assert [m.shape for m in lapack.singular_vectors(np.zeros((3, 0)))] == [(3, 0), (0,), (0, 0)]
+    into, out = lapack.solved_on_both_sides(np.eye(2) + 0j, np.zeros((2, 0)), np.zeros((0, 2)))
+    assert (into.shape, out.shape, into.dtype, out.dtype) == ((2, 0), (0, 2), complex, complex)
+    assert lapack.solved(np.eye(2) * 1j, np.zeros((2, 0))).dtype == complex

@@ -138,3 +138,34 @@ def test_without_a_reference_a_mode_fades_by_its_pole():
     assert_allclose(run.state[:, 0, 0], 3.0 * 0.5 ** np.arange(11), rtol=1e-15)
     free = control.initial_response(mode(loop, 0.5), np.arange(11), 3.0)
     assert_allclose(free.outputs, run.state[:, 0, 0], rtol=1e-15)
+
+
+@pytest.mark.parametrize("a", ["0.5", None, [0.5], (0.5,), {}])
+def test_what_is_no_number_is_no_eigenvalue(a):
+    with pytest.raises(TypeError, match=r"a must be one eigenvalue, a real or complex number, got"):
+        mode(Loop(CausalMean()), a)
+
+
+def test_the_states_are_the_signal_and_the_memories():
+    loop = Loop(CausalMean(), controller=PID(0.8, 0.5, 0.05))
+    for system in (mode(loop, 0.5), loop_transfer(loop, 0.5), loop_transfer(loop, 0.5, at="prediction")):
+        assert system.state_labels == ["x", "s0", "s1"]
+    assert mode(Loop(CausalMean(), controller=PID(0.8, 0.5)), 0.5j).state_labels == [
+        "x (re)",
+        "x (im)",
+        "s0 (re)",
+        "s0 (im)",
+    ]
+    assert (loop_transfer(loop, 0.5).input_labels, loop_transfer(loop, 0.5).output_labels) == (["error"], ["state"])
+    at_prediction = loop_transfer(loop, 0.5, at="prediction")
+    assert (at_prediction.input_labels, at_prediction.output_labels) == (["prediction"], ["return"])
+
+
+@pytest.mark.parametrize("a", [0.4, -0.7])
+def test_the_loop_transfers_are_those_that_the_docstring_gives(a):
+    loop, z = Loop(CausalMean(), skip=0.9, feedback=-0.8, controller=PID(0.7, 0.3, 0.1)), 1.2 * np.exp(0.6j)
+    law = 0.7 + 0.3 * z / (z - 1) + 0.1 * (z - 1) / z
+    alpha = 0.9 - 0.8 * a
+    assert_allclose(loop_transfer(loop, a)(z), law / (z - alpha), rtol=1e-12)
+    assert_allclose(loop_transfer(loop, a, at="prediction")(z), 0.8 * a / (z - 0.9 + law), rtol=1e-12)
+    assert_allclose(mode(loop, a)(z), law / (z - alpha + law), rtol=1e-12)

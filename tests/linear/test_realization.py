@@ -125,3 +125,40 @@ def test_a_pole_that_rounding_moves_across_the_boundary_decides_nothing():
         near = turn @ np.diag([-1e-9, *np.arange(-2.0, -9.0, -1)]) @ turn.T
         assert realization((size * near, *ports), "q", continuous=True).is_stable()
         assert not realization((-size * near, *ports), "q", continuous=True).is_stable()
+
+
+def test_numbers_vectors_and_integers_are_matrices():
+    g = realization((0.5, [1.0], [2.0], 0.0), "q")
+    assert [m.tolist() for m in g[:4]] == [[[0.5]], [[1.0]], [[2.0]], [[0.0]]]
+    g = realization((np.array([[1, 2], [3, 4]]), np.array([1, 2]), np.array([[5, 6]]), np.array([0])), "q")
+    assert [m.dtype for m in g[:4]] == [np.float64] * 4
+    assert [m.shape for m in g[:4]] == [(2, 2), (2, 1), (1, 2), (1, 1)]
+    assert realization((np.eye(2), np.ones(2), 1j * np.ones((1, 2)), 0.0), "q").c.dtype == np.complex128
+
+
+def test_a_realization_does_not_change_with_what_it_was_made_of():
+    for order in "CF":
+        given = [np.array(m, order=order) for m in MATRICES]
+        g = realization(tuple(given), "q")
+        for m in given:
+            m[:] = 7.0
+        for mine, original in zip(g[:4], MATRICES, strict=True):
+            assert_allclose(mine, original)
+
+
+def test_a_loop_is_well_posed_up_to_a_condition_of_1e14():
+    for condition, refused in ((0.5e14, False), (2e14, True)):
+        d = np.diag([1.0, 1 / condition]) - np.eye(2)
+        g = Realization(np.zeros((0, 0)), np.zeros((0, 2)), np.zeros((2, 0)), np.eye(2), False)._replace(d=d)
+        if refused:
+            with pytest.raises(InputError, match=r"I \+ D is singular"):
+                negative_feedback(g, "q")
+        else:
+            assert negative_feedback(g, "q").d[1, 1] > 1e13
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (0, 0)])
+def test_a_transfer_matrix_that_is_not_square_or_is_none_closes_no_loop(shape):
+    g = Realization(np.zeros((0, 0)), np.zeros((0, shape[1])), np.zeros((shape[0], 0)), np.zeros(shape), False)
+    with pytest.raises(InputError, match=rf"q closes each output on its own input: got a \({shape[0]}, {shape[1]}\)"):
+        square(g, "q")

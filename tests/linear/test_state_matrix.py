@@ -13,6 +13,7 @@ from ctrlattn.linear.state_matrix import (
     require_scale,
     require_size,
     state_matrix,
+    within_scale,
 )
 
 A = np.array([[0.5, 1.0], [0.0, 0.2]])
@@ -78,3 +79,13 @@ def test_the_largest_entry_and_order_that_are_taken():
     require_size(3, 3, "q", "")
     with pytest.raises(InputError, match="q solves many dense eigenproblems of order 2n, here 8: it takes n <= 3"):
         require_size(4, 3, "q", "Reduce it.")
+
+
+@pytest.mark.parametrize("largest", [1.1e120, -1e200, 2e300j])
+def test_one_entry_beyond_the_scale_is_refused_with_its_size(largest):
+    a = np.array([[1.0, largest], [0.0, 0.5]])
+    assert not within_scale(a)
+    with pytest.raises(InputError, match=f"q has an entry of {abs(largest):.1e}".replace("+", r"\+")):
+        require_scale("q", a)
+    assert within_scale(np.array([[1.0, 1e120], [0.0, -1e120]]))
+    assert within_scale(np.zeros((0, 0)))

@@ -129,3 +129,33 @@ def test_a_matrix_is_triangular_where_one_side_of_its_diagonal_is_zero():
         assert is_triangular(triangular)
     for other in (full, np.eye(3)[::-1], np.eye(3, k=1) + np.eye(3, k=-2)):
         assert not is_triangular(other)
+
+
+def test_blocks_of_two_have_their_own_pair_and_single_ones_their_entry():
+    assert_allclose(np.sort_complex(poles(np.array([[0, -1], [1, 0]]))), [-1j, 1j], atol=1e-15)
+    a = np.array([[0.6, -0.8, 7.0], [0.8, 0.6, 5.0], [0.0, 0.0, 2.0]])
+    assert_allclose(poles(a)[0], 2.0)
+    assert_allclose(np.sort_complex(poles(a)[1:]), [0.6 - 0.8j, 0.6 + 0.8j])
+    assert poles(a).dtype == complex
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_two_entries_on_the_two_sides_of_the_diagonal_make_a_matrix_that_is_not_triangular(n):
+    for i, j in np.argwhere(~np.eye(n, dtype=bool)):
+        for k, m in np.argwhere(~np.eye(n, dtype=bool)):
+            a = np.eye(n)
+            a[i, j] = a[k, m] = 1.0
+            assert is_triangular(a) == ((i < j) == (k < m))
+    assert is_triangular(np.ones((1, 1)))
+    assert is_triangular(np.zeros((0, 0)))
+
+
+def test_states_and_signals_are_named_token_by_token():
+    system = token_system(Loop(CausalMean(), controller=PID(0.8, 0.5)), 2)
+    assert system.state_labels == ["x[0]", "s0[0]", "x[1]", "s0[1]"]
+    assert (system.input_labels, system.output_labels, system.dt) == (["r[0]", "r[1]"], ["y[0]", "y[1]"], 1)
+
+
+def test_a_loop_has_no_matrix_of_its_own():
+    with pytest.raises(TypeError, match=r"pass mode\(loop, a\) or token_system\(loop, n\)"):
+        poles(Loop(CausalMean()))

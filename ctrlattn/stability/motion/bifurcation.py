@@ -11,6 +11,8 @@ from ctrlattn.stability.motion.exponent_intervals import exponent_intervals
 from ctrlattn.stability.motion.fixed_points import Family
 from ctrlattn.stability.motion.tangent import Jvp, Step, as_state, require_callable
 
+_ALIGNING = 50  # steps, at most, before the growth of a direction is measured
+
 
 class Bifurcation(NamedTuple):
     """What remains of the trajectories of a family of maps."""
@@ -111,7 +113,7 @@ def _observed(
 def _exponent(step: Step, x: Array | None, steps: int, jvp: Jvp | None) -> float:
     if x is None or not steps:
         return float("nan")
-    return float(exponent_intervals(step, x, steps, 1, transient=min(steps // 4, 50), most=1, jvp=jvp).values[0])
+    return float(exponent_intervals(step, x, steps, 1, transient=min(steps // 4, _ALIGNING), most=1, jvp=jvp).values[0])
 
 
 def _period(row: np.ndarray, tol: float) -> int:

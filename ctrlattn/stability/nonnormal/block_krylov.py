@@ -13,6 +13,7 @@ import numpy as np
 from ctrlattn.errors import require_whole
 
 _LOST = 1e-12  # a new direction below this share of its product is rounding
+_EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
 _BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
@@ -84,7 +85,7 @@ def block_radius(
         following, projected[:, : m + 1, m - 1] = _orthogonal(w, basis[:, :m])
         if m == most:
             break
-        if m % 5 == 0 and _may_be_settled(projected, m, d, tolerance):
+        if m % _EVERY == 0 and _may_be_settled(projected, m, d, tolerance):
             outermost = _outermost(projected, basis[:, :m], tolerance)
             if outermost.settled:
                 return outermost
@@ -143,7 +144,7 @@ def _radius_bounds(matrices: np.ndarray) -> np.ndarray:
             return _UP * np.exp(logarithm)
         whole = np.where(whole > 0, whole, 1.0)
         power, size, astray = power / whole[:, None, None], size / whole, astray / whole
-        power, astray, k = power @ power, (2.0 * size + astray) * astray + unit * size**2, 2 * k
+        power, astray, k = power @ power, (2.0 * size + astray) * astray + unit * size * size, 2 * k
         size = np.linalg.norm(power, axis=(1, 2))
 
 

@@ -166,7 +166,7 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
     """
     if isinstance(system, tuple | np.ndarray):  # what goes in comes out, and matrices say no time base
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
-    tol = None if tol is None else float(require_real("tol", tol))
+    tol = None if tol is None else _at_least_zero(tol)
     require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
     unit, poles = _scaled(system, "balanced_truncation", False)
     (into, out), hankel = _balancing(unit.system, poles)
@@ -392,11 +392,16 @@ def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
         raise InputError("balanced_truncation takes either an order or a tol")
     minimal = int(np.sum(hankel > len(hankel) * _EPS * np.max(hankel, initial=0.0)))
     if tol is not None:
-        if not tol >= 0:
-            raise InputError(f"tol must be at least 0, got {tol}")
         tails = 2 * np.append(np.cumsum(hankel[::-1])[::-1], 0.0)  # error bound of order 0, 1, ..., n
         return min(int(np.argmax(tails <= tol)), minimal)
     return require_whole("order", order, least=0, most=minimal)  # no more than that of a minimal realization
+
+
+def _at_least_zero(tol: Any) -> float:
+    bound = float(require_real("tol", tol))
+    if not bound >= 0:
+        raise InputError(f"tol must be at least 0, got {tol}")
+    return bound
 
 
 def _in_units(tol: float, exponent: int) -> float:

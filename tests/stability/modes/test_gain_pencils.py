@@ -6,9 +6,19 @@ import control
 import numpy as np
 import pytest
 
-from ctrlattn import PID, CausalMean, Loop
+from ctrlattn import PID, CausalMean, InputError, Loop
+from ctrlattn.errors import InputTypeError
 from ctrlattn.stability import gain_intervals, gain_radius
-from ctrlattn.stability.modes.gain_pencils import mode_matrices, mode_matrix, mode_pencil, parts
+from ctrlattn.stability.modes.exact_gains import combined
+from ctrlattn.stability.modes.gain_pencils import (
+    mode_matrices,
+    mode_matrix,
+    mode_pencil,
+    mode_polynomials,
+    parts,
+    require_gains,
+    require_values,
+)
 
 LAG = control.tf([0.5], [1, -0.4], 1)
 LOOP = Loop(CausalMean(), skip=0.4, feedback=0.7, controller=PID(0.8, 0.5, 0.05))
@@ -53,3 +63,58 @@ def test_matrices_of_a_grid_of_gains_are_those_of_each_alone(a):
     assert every.shape[:2] == (2, 4)
     for i, j in np.ndindex(2, 4):
         np.testing.assert_array_equal(every[i, j], mode_matrices(over, a, grid[i, j]))
+
+
+@pytest.mark.parametrize("axes", list(permutations(("kp", "ki", "kd", "skip", "feedback", LAG), 2)))
+@pytest.mark.parametrize("a", [0.5, 0.2 + 0.6j])
+def test_poles_and_polynomial_are_those_of_the_printed_law_with_these_gains(axes, a):
+    """z - skip - feedback a + kp + ki z/(z - 1) + kd (z - 1)/z + g .5/(z - .4) is p over all denominators."""
+    values = (0.375, -0.25)
+    gains = {
+        "kp": 0.8,
+        "ki": 0.5,
+        "kd": 0.05,
+        "skip": 0.4,
+        "feedback": 0.7,
+        LAG: 0.0,
+        **dict(zip(axes, values, strict=True)),
+    }
+
+    def closed(z):
+        law = gains["kp"] + gains["ki"] * z / (z - 1) + gains["kd"] * (z - 1) / z + gains[LAG] * 0.5 / (z - 0.4)
+        return z - gains["skip"] - gains["feedback"] * a + law
+
+    over = parts(LOOP, axes)
+    re, im = (np.array(part, dtype=float) for part in combined(*mode_polynomials(over, a), values))
+    p = np.polyadd(re, 1j * im)
+    den = np.array([1.0])
+    for part in (over.fixed, *over.axes):
+        den = np.polymul(den, [float(c) for c in part.den])
+    z = 1.3 * np.exp(1j * np.array([0.2, 1.0, 2.0, -3.0]))
+    np.testing.assert_allclose(np.polyval(p, z) / np.polyval(den, z), closed(z), rtol=1e-12)
+    poles = np.linalg.eigvals(mode_matrices(over, a, np.array(values)))
+    moving = poles[np.abs(np.polyval(den, poles)) > 1e-9]  # a memory that two parts share stays where it is
+    assert len(moving) >= 2
+    np.testing.assert_allclose(closed(moving), 0, atol=1e-9)
+
+
+def test_values_of_one_gain_are_a_vector_of_any_length():
+    assert require_values([0.1, -0.2, 3.0], "q").tolist() == [0.1, -0.2, 3.0]
+    assert require_values([0.5], "q").tolist() == [0.5]
+    for given, shape in ((0.5, r"\(\)"), ([[0.1, 0.2]], r"\(1, 2\)")):
+        with pytest.raises(InputError, match=rf"q: the values of one gain are \(m,\), got shape {shape}"):
+            require_values(given, "q")
+    with pytest.raises(InputTypeError, match="q: gains must be real numbers, got"):
+        require_values(["a"], "q")
+
+
+def test_gains_have_one_number_for_each_axis():
+    assert require_gains(np.zeros((2, 3)), 3, "q").shape == (2, 3)
+    assert require_gains(0.5, -1, "q").shape == ()
+    for given in (0.5, np.zeros(2), np.zeros((3, 2))):
+        with pytest.raises(InputError, match=r"q: gains are \(..., 3\), one for each axis, got shape"):
+            require_gains(given, 3, "q")
+    with pytest.raises(InputError, match=r"q: gains are .*, got shape"):
+        require_gains(0.5, 0, "q")
+    with pytest.raises(InputError, match="q: gains must be finite"):
+        require_gains([0.5, np.inf], 2, "q")

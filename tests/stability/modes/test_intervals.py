@@ -131,3 +131,48 @@ def test_middles_lie_between_cuts_and_beyond_the_outermost_ones():
     assert intervals._middles(np.zeros(0)).tolist() == [0.0]
     assert intervals._middles(np.array([2.0])).tolist() == [-1.0, 5.0]
     assert intervals._middles(np.array([-3.0, 1.0, 4.0])).tolist() == [-7.0, -1.0, 2.5, 9.0]
+
+
+def test_the_radius_is_the_largest_modulus_of_each_matrix():
+    every = np.stack([np.diag([0.5, -2.0, 1.0]), np.diag([0.25, 0.0, -0.125])])
+    assert intervals.radius(every).tolist() == [2.0, 0.25]
+    assert intervals.radius(1j * every[None]).tolist() == [[2.0, 0.25]]
+
+
+@pytest.mark.parametrize(
+    ("interval", "cuts", "expected"),
+    [
+        ((-1.0, 1.0), [-1.0, 1.0], [-0.8, -0.5, 0.0, 0.5, 0.8, -1.2, 1.2]),
+        # The next cuts are .25 below and .1 beyond: the points outside lie a tenth of that away.
+        ((0.0, 1.0), [-2.0, -0.25, 0.0, 1.0, 1.1, 5.0], [0.1, 0.25, 0.5, 0.75, 0.9, -0.025, 1.01]),
+        ((-np.inf, 3.0), [3.0], [-0.6, 0.0, 1.0, 2.0, 2.6, 3.4]),  # as wide as 1 + 3
+        ((-2.0, np.inf), [-3.5, -2.0], [-1.7, -1.25, -0.5, 0.25, 0.7, -2.15]),  # 1 + |-2| and 1.5 to the next
+        ((-np.inf, np.inf), [], [-0.9, -0.75, -0.5, -0.25, -0.1]),
+    ],
+)
+def test_an_interval_is_asked_inside_and_just_outside(interval, cuts, expected):
+    asked = []
+
+    def matrices(x):
+        asked.append(x)
+        return np.where((x > interval[0]) & (x < interval[1]), 0.5, 2.0)[:, None, None]
+
+    assert intervals._confirmed(interval, [interval], np.array(cuts), matrices, 0.1)
+    np.testing.assert_allclose(asked[0], expected, rtol=1e-12, atol=1e-15)
+
+
+def test_eigenvalues_that_cannot_tell_contradict_nothing(monkeypatch):
+    assert intervals._agrees(np.array([[0.5]]), True)
+    assert not intervals._agrees(np.array([[0.5]]), False)
+    assert intervals._agrees(np.array([[1.5]]), False)
+
+    def refuse(matrix, continuous):
+        raise ArithmeticError
+
+    monkeypatch.setattr(intervals, "is_stable_matrix", refuse)
+    assert intervals._agrees(np.array([[0.5]]), False)
+
+
+@pytest.mark.parametrize(("states", "expected"), [(0, 4 * 2.0**-52), (1, 4 * 2.0**-52), (4, 4 * 2.0**-13), (12, 1e-2)])
+def test_a_cluster_of_poles_moves_by_a_root_of_the_last_digit(states, expected):
+    assert intervals.unsure(states) == pytest.approx(expected, rel=1e-12)

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from ctrlattn import checkpoints  # noqa: E402
+from ctrlattn.errors import InputError  # noqa: E402
 from ctrlattn.stability import lyapunov_exponents  # noqa: E402
 from ctrlattn.stability.motion.depth_exponents import depth_exponents  # noqa: E402
 
@@ -98,3 +99,17 @@ def test_a_sweep_costs_what_the_docstring_says(sweeps):
     matrices = np.random.default_rng(3).standard_normal((5, 4, 4))
     depth_exponents([layer(a) for a in matrices], k=2, sweeps=sweeps)
     assert counts == {"products": sweeps * 2 * 5, "transposed": (sweeps - 1) * 2 * 5}
+
+
+@pytest.mark.parametrize("layer", range(4))
+@pytest.mark.parametrize("way", ["forward", "transposed"])
+def test_a_layer_whose_products_are_not_finite_is_named(layer, way):
+    def broken(v):
+        return np.full(2, np.inf)
+
+    layers = lazily([np.diag([2.0, 0.5])] * 4)
+    products = {"matvec": lambda v: v, "rmatvec": lambda v: v}
+    products["matvec" if way == "forward" else "rmatvec"] = broken
+    layers[layer] = lambda: LinearOperator((2, 2), dtype=float, **products)
+    with pytest.raises(InputError, match=rf"the products with the Jacobian of layer {layer} are not finite"):
+        depth_exponents(layers, k=2)

@@ -167,3 +167,131 @@ def test_a_map_that_is_sharper_than_its_state_is_large_has_steps_of_its_own(shar
     x = np.array([1.0, 1.0 + 0.3 / sharp])
     found = dense_jacobian(lambda h: np.tanh(sharp * (h - 1)) + h, x)[1]
     npt.assert_allclose(np.diag(found), 1 + sharp / np.cosh(sharp * (x - 1)) ** 2, rtol=1e-4)
+
+
+def quotients_of(central, right=None, d=None):
+    """Quotients that are given, row by row, without a map."""
+    quotients = object.__new__(difference_scale._Quotients)
+    quotients.central = np.array(central, dtype=float)
+    quotients.right = quotients.central if right is None else np.array(right, dtype=float)
+    quotients.eps, quotients.sure = np.finfo(float).eps, difference_scale._SURE
+    quotients.alike = difference_scale._alike(quotients.central, quotients.eps)
+    quotients.d = 8.0 ** np.arange(len(central)) if d is None else np.array(d)
+    return quotients
+
+
+def test_runs_are_of_three_steps_or_more():
+    assert difference_scale._runs(np.array([1, 1, 0, 1, 0, 1, 1, 1], bool)) == [(0, 2), (5, 8)]
+    assert difference_scale._runs(np.zeros(4, bool)) == []
+
+
+def test_steps_are_alike_by_their_relative_difference_or_where_nothing_is_seen_from_the_shortest_on():
+    eps = np.finfo(float).eps
+    rows = [[0, 0], [eps / 2, 0], [3e-16, 0], [1, 1], [1, 1 + 1e-5], [1, 1.1], [0, 0], [0, 0]]
+    alike = difference_scale._alike(np.array(rows), eps)
+    assert alike.tolist() == [True, False, False, True, False, False, True]
+    # In single precision the quotients are worth 1e3 eps^(2/3) = 0.024.
+    single = np.finfo(np.float32).eps
+    assert difference_scale._alike(np.array([[1.0], [1.02]]), single).all()
+    assert not difference_scale._alike(np.array([[1.0], [1.03]]), single).any()
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "high"),
+    [
+        (0.0, -56, 15),
+        (1.5, -56, 15),
+        (1.5 * 8.0**30, -56, 45),
+        (1.5 * 8.0**-100, -127, 15),  # log_8 is -99.8, cut to -99
+        (1.5 * 2.0**-1000, -320, 15),
+        (1.5 * 2.0**960, -56, 320),
+    ],
+)
+def test_steps_reach_as_far_out_and_in_as_the_state_lies(size, low, high):
+    steps = difference_scale._steps(size)
+    npt.assert_array_equal(steps, 8.0 ** np.arange(low, high + 1, dtype=float))
+
+
+def test_central_and_right_quotients_of_a_cubic_map_in_closed_form():
+    x, d = np.array([0.5, -2.0]), np.array([0.1, 0.2, 0.5])
+    quotients = difference_scale._Quotients(lambda x: x**3, x, x**3, d, 3)
+    v = quotients.directions
+    npt.assert_allclose(np.abs(v).max(axis=1), 1 / (np.pi / 3 + np.arange(3)), rtol=1e-14)
+    central = 3 * x**2 * v + d[:, None, None] ** 2 * v**3
+    npt.assert_allclose(quotients.central, central.reshape(3, 6), rtol=1e-12)
+    right = central + 3 * x * d[:, None, None] * v**2
+    npt.assert_allclose(quotients.right, right.reshape(3, 6), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rows", "confirmed"),
+    [
+        ([1, 1, 1, 1, 1 + 9e-7, 1], True),
+        ([1, 1, 1, 1, 1, 1 + 2e-6], False),  # one beside it is off
+        ([1, 1, 1, 1, 1 - 2e-6, 1], False),
+        ([0, 0, 0, 0, 0, 0], False),  # a quotient of 0 may be one that rounding hides
+        ([1, 2, 4, 8, 1, 1], False),  # it is left at once
+    ],
+)
+def test_the_size_of_the_state_is_confirmed_by_two_steps_beside_its_own(rows, confirmed):
+    assert quotients_of(np.array(rows)[:, None]).confirmed() == confirmed
+
+
+@pytest.mark.parametrize(
+    ("rows", "small"),
+    [
+        ([[3e-5], [1e-5], [2.0], [2e-5], [4e-5]], True),
+        ([[3e-5], [1e-5], [2.0], [2e-5], [2e-4]], False),
+        ([[0.0], [0.0], [5e-5], [9e-5], [1e-5], [3.0], [0.0], [0.0]], True),  # the first three that are seen
+        ([[0.0], [0.0], [5e-5], [9e-5], [3.0], [1e-5], [0.0], [0.0]], False),
+        ([[0.0], [0.0], [0.0], [0.0]], True),
+        ([[0.0, 0.0], [8e-5, 8e-5], [0.0, 0.0], [0.0, 0.0]], False),  # by their length: 1.1e-4
+    ],
+)
+def test_a_first_step_is_small_where_it_and_what_is_seen_first_are(rows, small):
+    assert quotients_of(rows).small() == small
+
+
+def test_the_plateau_nearest_to_the_usual_step_or_the_step_whose_neighbours_differ_least():
+    level = np.array([9, 1 + 3e-6, 1 + 1e-6, 1 + 8e-7, 1 + 7e-7, 1 + 4e-7, 1 - 2e-5, 5, 7])[:, None]
+    quotients = quotients_of(level)
+    quotients.jumps = lambda last: False
+    # Inner steps 2 to 5; the gaps are 2e-6, 2e-7, 1e-7, 3e-7 and 2e-5: worst of both sides 2e-6, 2e-7, 3e-7, 2e-5.
+    assert quotients.plateau(0.0) == 3
+    assert quotients.plateau(8.0**4) == 4
+    assert quotients.plateau(8.0**5) == 4
+    assert quotients.plateau(8.0**1) == 3
+    quotients.jumps = lambda last: last == 6
+    assert quotients.plateau(0.0) is None
+    # Where the right quotient is another one, there is no derivative.
+    halves = quotients_of(level, right=8.0 ** np.arange(9)[:, None])
+    halves.jumps = lambda last: False
+    assert halves.plateau(0.0) is None
+    # A right quotient that is off by 1 % of its length is that of a bend; one that stays off is that of a kink.
+    near = quotients_of(level, right=level * (1 + np.array([0, 9e-3, -9e-3] * 3))[:, None])
+    near.jumps = lambda last: False
+    assert near.plateau(0.0) == 3
+    kink = quotients_of(level, right=2 * level)
+    kink.jumps = lambda last: False
+    assert kink.plateau(0.0) == 3
+    rough = quotients_of(level, right=level * (1 + 2e-2 * (-1.0) ** np.arange(9))[:, None])
+    rough.jumps = lambda last: False
+    assert rough.plateau(0.0) is None
+
+
+def test_a_plateau_up_to_the_last_step_is_left_by_nothing():
+    quotients = quotients_of(np.array([3.0, 1.0, 1.0, 1.0, 1.0])[:, None])
+    quotients.jumps = None  # not asked
+    assert quotients.plateau(8.0**3) == 3
+
+
+def test_noise_of_a_constant_map_is_a_derivative_of_0_where_it_is_below_1e_4_and_none_above():
+    """Quotients at eps^(1/3) of |x| = 1 are at most the noise over 6e-6; no step has a plateau."""
+    x = np.array([0.5, -1.0, 0.25])
+
+    def noise(size):
+        return lambda x: 1 + size * np.sin(1e30 * x)
+
+    assert difference_size(noise(1e-11), x) == 1.0
+    with pytest.raises(ArithmeticError, match="not found by differences of 3e-51 to 4e\\+13"):
+        difference_size(noise(1e-7), x)

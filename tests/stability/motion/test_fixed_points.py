@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn import PID, FixedAttention, Loop
 from ctrlattn.stability import continue_fixed_point, fixed_point, layer_map, stability_interval
+from ctrlattn.stability.motion import fixed_points
 
 
 def logistic(r):
@@ -201,3 +202,109 @@ def test_multipliers_are_ordered_and_the_first_decides():
     assert not fixed_point(lambda x: -1.1 * x, np.ones(1)).stable
     with pytest.raises(ArithmeticError, match="in 0 iterations"):
         fixed_point(lambda x: values * x + 1, np.zeros(3), max_iterations=0)
+
+
+def test_the_smallest_factor_has_the_sign_of_the_product_and_no_more_than_size_one():
+    for factors, expected in (([3.0, -2.0], -1.0), ([0.5, -2.0], -0.5), ([-0.25, -7.0, 0.5], 0.25), ([], 1.0)):
+        assert fixed_points._smallest(np.array(factors)) == expected
+
+
+def line(g):
+    return lambda x: (x + g) / 2
+
+
+def curve_of(**tests):
+    """A curve whose test functions go from 1 to the given values."""
+    curve = fixed_points._Curve(line, np.zeros(1), 1e-10, None)
+    ends = iter([dict.fromkeys(tests, 1.0), tests])
+    curve.tests = lambda p, ahead: next(ends)
+    curve._located = lambda kind, old, new, ahead, before: (old + new) / 2
+    curve._turns = lambda p: True
+    return curve
+
+
+@pytest.mark.parametrize(
+    ("after", "kinds"),
+    [
+        ({"fold": -1.0, "+1": -2.0, "flip": 3.0}, ["fold"]),  # a fold crosses at +1 as well
+        ({"fold": 1.0, "+1": -0.5, "flip": -0.25}, ["+1", "flip"]),
+        ({"fold": 1.0, "+1": 0.0, "flip": 0.0}, []),  # it is at 0 and has not changed its sign
+        ({"rotation": -0.1}, ["rotation"]),
+    ],
+)
+def test_a_bifurcation_is_a_change_of_sign(after, kinds):
+    old, new = np.array([0.0, 0.0]), np.array([1.0, 3.0])
+    assert curve_of(**after).crossings(old, new, new, new) == [(kind, 1.5) for kind in kinds]
+
+
+def test_a_map_that_ends_at_the_start_has_no_tangent_there():
+    def family(g):
+        return lambda x: 0.5 * x if g <= 0.0 else np.full_like(x, np.nan)
+
+    with pytest.raises(ArithmeticError, match="the derivative of the map is not finite at the start, gain 0"):
+        continue_fixed_point(family, np.zeros(1), (0.0, 1.0))
+
+
+def test_a_curve_in_closed_form():
+    """x' = (x + g)/2 of two numbers: F = (g - x)/2, its null vector is along (1, 1, 1)."""
+    curve = fixed_points._Curve(line, np.zeros(2), 1e-10, None)
+    p = np.array([0.5, 1.0, 2.0])
+    assert_allclose(curve.weight, [1 / np.sqrt(2), 1 / np.sqrt(2), 1.0])
+    assert_allclose(curve.value(p), [0.75, 0.5])
+    assert_allclose(curve.jacobian(p), [[0.5, 0.0, 0.5], [0.0, 0.5, 0.5]], atol=1e-9)
+    assert_allclose(curve.derivative(p) * curve.weight, [[-0.5, 0.0, 0.5], [0.0, -0.5, 0.5]], atol=1e-9)
+    # In weighted coordinates x counts as its root mean square does: as much as the gain.
+    expected = np.array([0.5, 0.5, np.sqrt(0.5)])
+    for sign in (1, -1):
+        along = sign * np.array([0.1, 0.0, 0.2])
+        assert_allclose(curve.tangent(p, along), sign * expected, atol=1e-9)
+        assert_allclose(curve.scaled(curve.tangent(p, along)), sign * np.sqrt(0.5) * np.ones(3), atol=1e-9)
+    corrected = curve.corrected(p, expected)
+    assert_allclose(corrected[:2], corrected[2], atol=1e-12)
+    assert_allclose(expected @ (curve.weight * (corrected - p)), 0, atol=1e-12)  # in the plane normal to the tangent
+    tests = curve.tests(p, expected)
+    assert_allclose(tests["fold"], expected[-1])
+    assert_allclose([tests["+1"], tests["flip"], tests["rotation"]], [0.5, 1.0, -0.75], atol=1e-8)
+
+
+@pytest.mark.parametrize("direction", [8.0, -8.0])
+def test_a_step_is_halved_until_it_reduces_the_residual(direction):
+    """f(x) = 0 has the residual |x|: from 1 the step -8 overshoots at 1, 1/2 and 1/4 and reduces it at 1/8."""
+    reached = fixed_points._damped(lambda x: 0 * x, np.ones(1), np.array([direction]), 1.0)
+    assert_allclose(reached, 0.0 if direction < 0 else 1 + 8 * 0.5 ** (fixed_points._HALVINGS - 1))
+
+
+def test_multipliers_of_a_real_map_are_complex_and_descending():
+    values = fixed_points._multipliers(np.array([[0.0, -2.0, 0.0], [2.0, 0.0, 0.0], [0.0, 0.0, -3.0]]))
+    assert values.dtype == complex
+    assert_allclose(np.abs(values), [3.0, 2.0, 2.0])
+
+
+def test_a_state_of_2000_numbers_is_the_largest():
+    fixed_points._require_small(np.zeros(2000))
+    with pytest.raises(ValueError, match="a state of 2001 numbers: the Jacobian is formed for at most 2000"):
+        fixed_points._require_small(np.zeros(2001))
+
+
+def test_the_residual_and_the_iterations_are_those_of_the_point():
+    point = fixed_point(lambda x: 0.5 * x + 1, np.array([2.0 + 4e-11]))
+    assert (point.iterations, point.x.item()) == (0, 2.0 + 4e-11)
+    assert_allclose(point.residual, 2e-11, rtol=1e-4)
+    with pytest.raises(ArithmeticError, match=r"the residual reached 3 in 0 iterations, 1e-10 was asked for"):
+        fixed_point(lambda x: 0.5 * x + 1, np.array([8.0]), max_iterations=0)
+
+
+@pytest.mark.parametrize(
+    ("gains", "read"), [((0.5, 0, 0), []), ((0.5, 0.1, 0), [0]), ((0.5, 0, 0.1), [1, 2]), ((0.5, 0.1, 0.2), [0, 1, 2])]
+)
+@pytest.mark.parametrize("form", ["printed", "ema"])
+def test_memories_that_gains_read_step_as_the_controller_does(gains, read, form):
+    pid, errors = PID(*gains, form=form), np.random.default_rng(0).normal(size=(6, 2, 3))
+    controller, memory = fixed_points.with_read_memories(pid, errors[0])
+    whole = pid.init(errors[0])
+    assert len(memory) == len([k for k in read if k < len(whole)])
+    for e in errors[1:]:
+        u, whole = pid.step(e, whole)
+        other, memory = controller.step(e, memory)
+        assert_allclose(other, u, rtol=1e-12)
+    assert fixed_points.with_read_memories(None, errors[0]) == (None, ())

@@ -242,3 +242,51 @@ def test_a_frame_is_turned_until_its_rates_stand_still():
     assert np.linalg.norm(turned[2]) < 1e-2 * np.linalg.norm(frame[2])
     assert abs(turned[1, 0]) < 1e-2
     assert_allclose(turned.T @ turned, np.eye(2), atol=1e-12)
+
+
+def test_the_dimension_of_exponents_in_any_order_and_of_none_that_is_a_number():
+    assert_allclose(kaplan_yorke_dimension(np.array([-1.5, 0.5, 0.25])), 2 + 0.75 / 1.5)
+    assert_allclose(kaplan_yorke_dimension(np.array([1.0, -0.25, -0.75, -2.0])), 3.0)  # the sum of three is 0
+    for given, message in ((np.zeros((2, 2)), r"are \(k,\), got shape \(2, 2\)"), (np.array([0.1, np.nan]), "not a n")):
+        with pytest.raises(ValueError, match=message):
+            kaplan_yorke_dimension(given)
+
+
+def test_columns_are_measured_one_after_the_other_and_lost_ones_left_out():
+    """(3, 0, 0) and (3, 4, 0): rates ln 3 and ln 4 in this order, ln 5 and ln 2.4 in the other."""
+    first, second = np.array([3.0, 0.0, 0.0]), np.array([3.0, 4.0, 0.0])
+    for columns, rates in (
+        ([first, second], [3.0, 4.0]),
+        ([second, first], [5.0, 2.4]),
+        ([second, second, first], [5.0, 2.4]),  # the same once more adds no direction
+        ([second, first, 1e-13 * np.eye(3)[2]], [5.0, 2.4]),  # noise beside the longest
+        ([np.zeros(3), np.zeros(3)], []),
+    ):
+        q, found = lyapunov.reorthonormalise(np.array(columns).T, 1e-12, 1e-12)
+        assert_allclose(np.exp(found), rates)
+        assert_allclose(q.T @ q, np.eye(len(rates)), atol=1e-14)
+        assert q.shape == (3, len(rates))
+
+
+@pytest.mark.parametrize(("k", "held"), [(3, 1), (2, 2), (1, 2), (3, 0)])
+def test_directions_that_are_missing_are_filled_in_beside_those_that_are_held(k, held):
+    frame = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 2)))[0][:, :held]
+    full = lyapunov.refilled(frame, k, np.random.default_rng(1))
+    assert full.shape == (4, max(k, held))
+    assert_allclose(full.T @ full, np.eye(max(k, held)), atol=1e-14)
+    assert_allclose(full[:, :held] @ full[:, :held].T, frame @ frame.T, atol=1e-14)
+
+
+def test_the_standard_error_of_batches_of_unequal_length_and_of_too_many():
+    """Increments 4, 0, 2, 2, 7 in two batches: means 2 of two and 11/3 of three steps."""
+    running = np.cumsum([4.0, 0.0, 2.0, 2.0, 7.0])[:, None] / np.arange(1, 6)[:, None]
+    expected = np.std([2.0, 11 / 3], ddof=1) / math.sqrt(2)
+    assert_allclose(convergence(running, batches=2).standard_error, [expected])
+    every = np.std([4.0, 0.0, 2.0, 2.0, 7.0], ddof=1) / math.sqrt(5)
+    for batches in (5, 6, 20):
+        assert_allclose(convergence(running, batches=batches).standard_error, [every])
+    for steps in (0, 1):
+        with pytest.raises(ValueError, match=rf"with at least 2 steps, got shape \({steps}, 1\)"):
+            convergence(np.zeros((steps, 1)))
+    with pytest.raises(ValueError, match="batches must be a whole number of at least 2"):
+        convergence(running, batches=1)

@@ -35,6 +35,7 @@ def test_a_large_block_settles_long_before_all_steps():
     assert outermost.block == 3
     assert outermost.settled
     assert outermost.steps < 40
+    assert outermost.steps % block_krylov._EVERY == 0
     assert_allclose(abs(outermost.value), np.abs(np.linalg.eigvals(blocks[3])).max(), rtol=1e-6)
 
 
@@ -178,3 +179,17 @@ def test_blocks_that_cannot_reach_the_outermost_are_left_out(monkeypatch):
         monkeypatch.setattr(np.linalg, name, lambda a, plain=plain: taken.append(len(a)) or plain(a))
     assert block_radius(product_of(blocks), (40, 12)).block == 17
     assert max(taken) == 1
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e-3, 1.0, 1e3, 1e100])
+def test_the_bound_of_one_number_is_its_modulus_and_that_of_a_turn_is_near_1(scale):
+    given = scale * np.array([[[2.0]], [[-0.5]]])
+    assert_allclose(block_krylov._radius_bounds(given), scale * np.array([2.0, 0.5]), rtol=1e-11)
+    turn = scale * np.array([[[0.6, -0.8], [0.8, 0.6]]])
+    assert_allclose(block_krylov._radius_bounds(turn), scale * 2 ** (1 / 128), rtol=1e-11)
+
+
+def test_steps_that_the_dimension_allows_are_all_made_where_nothing_settles():
+    blocks = np.random.default_rng(0).standard_normal((2, 23, 23))
+    for steps in (1, 4, 5, 12, 23, 40):
+        assert block_radius(product_of(blocks), (2, 23), steps=steps, tolerance=1e-14).steps == min(steps, 23)

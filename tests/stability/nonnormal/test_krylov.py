@@ -181,3 +181,47 @@ def test_what_a_basis_leaves_of_a_vector():
     assert_allclose(share, 5 / 13, rtol=1e-14)
     assert krylov._orthogonal(np.zeros(4), basis)[1] == 0.0
     assert krylov._orthogonal(np.eye(4)[2], basis)[1] == 0.0
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_residuals_of_the_small_matrix_may_be_one_and_a_half_times_the_tolerance(seed, k):
+    """J'J V = V T + last q e': the residual of each value is last |y_m|/sigma, as a share of the largest value."""
+    m = np.random.default_rng(seed).standard_normal((4, 4))
+    squares, vectors = np.linalg.eigh(m.T @ m)
+    sigma = np.sqrt(squares[-k:])
+    share = np.max(np.abs(vectors[-1, -k:]) / sigma) / sigma[-1]
+    for last in (0.1, 10.0):
+        for allowed, answer in ((0.99, False), (1.01, True)):
+            assert krylov._may_be_settled(m.T @ m, last, k, allowed * last * share / 1.5) == answer
+
+
+def test_triplets_of_a_basis_that_is_mapped_to_nothing_have_no_error():
+    basis = list(np.eye(3)[:2])
+    nothing = [np.zeros(4)] * 2
+    triplets = krylov._triplets(basis, nothing, [np.zeros(3)] * 2, 5)
+    assert (triplets.values.tolist(), triplets.errors.tolist(), triplets.steps) == ([0.0, 0.0], [0.0, 0.0], 2)
+    # [[3, 0], [0, 4]] on e_1 and e_2: values 4 and 3, and what J' adds beside the basis is the error.
+    ahead = [np.array([3.0, 0, 0, 0]), np.array([0, 4.0, 0, 0])]
+    back = [np.array([9.0, 0, 6.0]), np.array([0, 16.0, 2.0])]
+    triplets = krylov._triplets(basis, ahead, back, 2)
+    assert_allclose(triplets.values, [4.0, 3.0])
+    assert_allclose(triplets.errors, [2 / 4, 6 / 3])
+    assert_allclose(np.abs(triplets.right), [[0, 1, 0], [1, 0, 0]], atol=1e-15)
+
+
+def test_a_random_direction_is_of_unit_length_and_of_the_dtype():
+    for dtype in (np.float32, np.float64):
+        v = krylov._random(aslinearoperator(np.ones((2, 7), dtype)), 5, 3)
+        assert (v.shape, v.dtype) == ((5, 7), dtype)
+        assert_allclose(np.linalg.norm(v, axis=1), 1.0, rtol=1e-6)
+
+
+def test_more_steps_than_the_dimension_are_those_of_the_dimension():
+    a = matrix(6, 5, 5)
+    ritz = eigenvalues(aslinearoperator(a), steps=50)
+    assert (ritz.steps, ritz.error) == (5, 0.0)
+    assert_allclose(ritz.radius, np.abs(np.linalg.eigvals(a)).max(), rtol=1e-10)
+    triplets = singular_triplets(aslinearoperator(a), 2, steps=50, tolerance=0.0)
+    assert triplets.steps == 5
+    assert_allclose(triplets.values, np.linalg.svd(a, compute_uv=False)[:2], rtol=1e-10)

@@ -8,6 +8,8 @@ import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import balanced_truncation, h2_norm, hankel_singular_values, hinf_norm
+from ctrlattn.errors import InputError
+from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import Scaled
 from ctrlattn.stability import controllability_gramian, observability_gramian
 from ctrlattn.stability.robustness import gramians
@@ -369,3 +371,25 @@ def test_the_root_of_a_hermitian_matrix_squares_to_it():
     p = f @ f.conj().T
     root = gramians._root_of(p + 1e-13 * rng.normal(size=(4, 4)))
     assert_allclose(root @ root.conj().T, p, atol=1e-12)
+
+
+def test_the_discrete_equation_has_poles_as_small_as_one_rate_makes_them():
+    """Poles -1 and -16 at the rate 4: (4 - 1)/(4 + 1) and (4 - 16)/(4 + 16), of one modulus."""
+    g = Realization(np.diag([-1.0, -16.0]), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), True)
+    for poles in (None, np.array([-1.0, -16.0])):
+        series = gramians._series(g, poles)
+        assert_allclose(series.a, np.diag([0.6, -0.6]), rtol=1e-14)
+        assert_allclose(series.into, np.sqrt(8) * np.diag([1 / 5, 1 / 20]), rtol=1e-14)
+
+
+def test_the_order_of_a_tolerance_is_the_first_whose_tail_is_within_it():
+    """Error bounds of order 0 to 4 are twice the sums of what is left out: 15, 7, 3, 1 and 0."""
+    hankel = np.array([4.0, 2.0, 1.0, 0.5])
+    for tol, order in ((20.0, 0), (15.0, 0), (14.9, 1), (7.0, 1), (3.0, 2), (2.9, 3), (1.0, 3), (0.9, 4), (0.0, 4)):
+        assert gramians._order(None, tol, hankel) == order
+    assert gramians._order(None, 0.0, np.array([4.0, 2.0, 1e-17])) == 2  # what rounding shows is no state
+    assert gramians._order(None, 0.0, np.zeros(3)) == 0
+    for tol in (-1.0, np.nan):
+        with pytest.raises(InputError, match=f"tol must be at least 0, got {tol}"):
+            balanced_truncation(slicot_ab09ad(), tol=tol)
+    assert balanced_truncation(slicot_ab09ad(), tol=np.inf).system.nstates == 0
