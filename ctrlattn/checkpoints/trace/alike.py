@@ -1,72 +1,57 @@
-"""x'_l = N(s x_l + sum_k c_k F_k), s and c of another layer: layers of the same code and settings are followed once.
+"""x'_l = N(s x_l + sum_k c_k F_k), s and c of another layer: layers of the same modules and switches are followed once.
 
 Which modules add to the stream, and with which factors, is said by the code of a layer, by its settings, and by what
-it holds outside of the modules that make its contributions and norms. Where these are the same as those of a layer
-that was followed, its steps are taken over, and its own sum decides whether they hold.
+it holds outside of the modules that make its contributions and norms. Where the modules are the same as those of a
+layer that was followed, and all settings but numbers, its steps are taken over. Whether they hold is decided by the
+layer's own sum, by the streams that its modules were given, and by what changes when a token does.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.compose import Stage, stages, within
+from ctrlattn.checkpoints.trace.compose import Stage, difference, stages, within
 from ctrlattn.checkpoints.trace.follow import Followed, stream_among
 from ctrlattn.checkpoints.trace.kinds import kinds_of
 from ctrlattn.checkpoints.trace.layers import Visit
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
-from ctrlattn.checkpoints.trace.structure import Call
+from ctrlattn.checkpoints.trace.structure import Call, Term
 
 _CLOSE = 64  # roundings of a sum
 _SEEN = 1e-3  # of the stream: a smaller contribution is followed, since its factor hardly shows in the sum
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type, torch.dtype, torch.device)
-_OF_EVERY_MODULE = frozenset(vars(torch.nn.Module()))
+_NUMBERS = (int, float, complex)
+_PLAIN = (bool, str, bytes, type(None), type, torch.dtype, torch.device)
+# transformers notes on a module whether it has set the weights.
+_OF_EVERY_MODULE = frozenset([*vars(torch.nn.Module()), "_is_hf_initialized"])
 
 
 def first_alike(model: Any, paths: Sequence[str]) -> dict[str, str]:
-    """Path of each layer -> that of the first one whose modules, shapes, types and settings are the same.
+    """Path of each layer -> that of the first one of the same modules, switches and types, whatever its numbers are.
 
     Examples
     --------
-    >>> layers = torch.nn.ModuleList([torch.nn.Dropout(0.1), torch.nn.Dropout(0.1), torch.nn.Dropout(0.2)])
-    >>> first_alike(layers, ["0", "1", "2"])
+    >>> layers = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 2), torch.nn.Linear(1, 1, bias=False)]
+    >>> first_alike(torch.nn.ModuleList(layers), ["0", "1", "2"])
     {'0': '0', '1': '0', '2': '2'}
     """
-    layers = {path: dict(model.get_submodule(path).named_modules(remove_duplicate=False)) for path in paths}
-    numbers = _numbers(layers)
     firsts: dict[Any, str] = {}
-    return {path: firsts.setdefault(_signature(modules, numbers), path) for path, modules in layers.items()}
+    return {path: firsts.setdefault(_signature(model.get_submodule(path)), path) for path in paths}
 
 
-def _numbers(layers: Mapping[str, Mapping[str, Any]]) -> set[tuple[str, str]]:
-    """The settings (module, name) that are the number of the layer in every layer that has them."""
-    equal: dict[tuple[str, str], bool] = {}
-    for path, modules in layers.items():
-        number = path.rpartition(".")[2]
-        for name, module in modules.items():
-            for setting, value in _settings(module).items():
-                own = type(value) is int and str(value) == number
-                equal[name, setting] = own and equal.get((name, setting), True)
-    return {setting for setting, holds in equal.items() if holds}
-
-
-def _settings(module: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(module).items() if name not in _OF_EVERY_MODULE}
-
-
-def _signature(modules: Mapping[str, Any], numbers: Collection[tuple[str, str]]) -> tuple[Any, ...]:
-    """What the modules of a layer are, but for their weights and the number of the layer."""
+def _signature(layer: Any) -> tuple[Any, ...]:
+    """What the modules of a layer are, but for their weights, sizes and numbers."""
     return tuple(
         (
             name,
             type(module),
-            tuple((key, _shape(t)) for key, t in (*module._parameters.items(), *module._buffers.items())),
-            tuple((key, _plain(value)) for key, value in _settings(module).items() if (name, key) not in numbers),
+            tuple((key, _kind_of(t)) for key, t in (*module._parameters.items(), *module._buffers.items())),
+            tuple((key, _plain(value)) for key, value in vars(module).items() if key not in _OF_EVERY_MODULE),
             tuple(id(getattr(hook, "__code__", hook)) for hook in _hooks(module)),
         )
-        for name, module in modules.items()
+        for name, module in layer.named_modules(remove_duplicate=False)
     )
 
 
@@ -74,12 +59,14 @@ def _hooks(module: Any) -> list[Any]:
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
 
 
-def _shape(t: torch.Tensor | None) -> Any:
-    return None if t is None else (tuple(t.shape), t.dtype)
+def _kind_of(t: torch.Tensor | None) -> Any:
+    return None if t is None else (t.ndim, t.dtype)
 
 
 def _plain(value: Any) -> Any:
-    """A plain value as it is, anything else as the one object that it is."""
+    """A number as one of its type, another plain value as it is, anything else as the one object that it is."""
+    if isinstance(value, _NUMBERS) and not isinstance(value, bool):
+        return type(value)
     if isinstance(value, list | tuple):
         return type(value), tuple(map(_plain, value))
     if isinstance(value, partial):
@@ -128,6 +115,8 @@ def taken_over(
     error = max(stage.error for stage in summed)
     if not error <= _CLOSE * torch.finfo(summed[0].x.dtype).eps or not all(map(_shows_factors, summed)):
         return None
+    if not all(_reads_as_said(term, inner, summed) for term in shown.call.terms):
+        return None
     raw = [_with_values(step, inner, stage.x) for step, stage in zip(shown.raw, summed, strict=True)]
     again = _again(visit, shown.followed)
     kinds, causal = kinds_of(model, again, raw, axis)
@@ -140,6 +129,29 @@ def _shows_factors(stage: Stage) -> bool:
     """Whether each contribution is large enough, at some token, for another factor to change the sum."""
     size = stage.x.abs().amax(-1)
     return all(bool((part.abs().amax(-1) > _SEEN * size).any()) for part in stage.added)
+
+
+def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stage]) -> bool:
+    """Whether what makes a contribution was given the stream that the term says, through the norm that it says.
+
+    Layers whose contributions stand one behind the other and those where they stand beside each other have one sum.
+    """
+    if term.reads is None:
+        return term.kind == "constant"
+    made = inner.get(term.module or term.path)
+    entry = inner.get(term.norm) if term.norm else made
+    if made is None or entry is None or not _same(entry.x, summed[term.reads].x):
+        return False
+    outside = bool(term.norm) and not _inside(term.norm, [term.module or term.path])
+    return not outside or _same(made.x, entry.out)
+
+
+def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+    """Whether two tensors are the same in any layout, up to the rounding of a sum."""
+    if a is None or b is None or a.numel() != b.numel():
+        return False
+    a = a.reshape(b.shape)
+    return difference(a, b, b, ()) <= _CLOSE * torch.finfo(b.dtype).eps
 
 
 def _said_by_names(layer: Any, shown: Shown) -> bool:

@@ -42,11 +42,11 @@ class Layer(torch.nn.Module):
     def __init__(self, number, factor=1.0, *, scale=None, by_number=False, again=False):
         super().__init__()
         self.number, self.factor, self.by_number, self.again = number, factor, by_number, again
-        self.f = torch.nn.Linear(6, 6)
+        self.bend, self.f = torch.nn.Tanh(), torch.nn.Linear(6, 6)
         self.register_parameter("scale", None if scale is None else torch.nn.Parameter(torch.tensor(scale)))
 
     def forward(self, x):
-        f = self.f(x.tanh())
+        f = self.f(self.bend(x))
         if self.again and self.number > 1:
             f = f + self.f(x.sin())
         c = self.factor / (self.number + 1) if self.by_number else self.factor
@@ -91,7 +91,7 @@ def silent(stack, factor=0.0):
 def halved(stack):
     """What the last layer adds is halved outside of the module that returns it."""
     last = stack.blocks[-1]
-    last.forward = lambda x: x + 0.5 * last.f(x.tanh())
+    last.forward = lambda x: x + 0.5 * last.f(last.bend(x))
     return stack
 
 
@@ -147,7 +147,7 @@ class Doubled(Layer):
     where = 2
 
     def forward(self, x):
-        return x + (2.0 if self.number == self.where else 1.0) * self.f(x.tanh())
+        return x + (2.0 if self.number == self.where else 1.0) * self.f(self.bend(x))
 
 
 def test_a_sum_that_does_not_hold_is_followed(monkeypatch):
@@ -182,20 +182,50 @@ def test_partial_functions_are_told_by_what_they_hold():
     assert list(same.values()) == ["blocks.0", "blocks.0", "blocks.2"]
 
 
-def test_settings_that_are_alike_by_chance_are_no_numbers_of_layers():
-    """The setting 2 of layer 2 is the same setting as that of the others."""
-    same = first_alike(Stack([Layer(i, factor=2) for i in range(4)]), [f"blocks.{i}" for i in range(4)])
-    assert set(same.values()) == {"blocks.0"}
-    other = first_alike(
-        Stack([Layer(i, factor=i) for i in range(3)] + [Layer(3, 7)]), [f"blocks.{i}" for i in range(4)]
-    )
-    assert len(set(other.values())) == 4
+class Wired(torch.nn.Module):
+    """Two contributions, the second of which reads by the number of the layer: the sum of both ways is the same."""
+
+    def __init__(self, number, way):
+        super().__init__()
+        self.number, self.way = number, way
+        self.first, self.second, self.norm = torch.nn.Linear(6, 6), torch.nn.Linear(6, 6), torch.nn.LayerNorm(6)
+
+    def forward(self, x):
+        between = x + self.first(x)
+        normed = self.norm(x if self.way == "beside" and self.number > 1 else between)
+        return between + self.second(between if self.way == "past its norm" and self.number > 1 else normed)
+
+
+@pytest.mark.parametrize("way", ["beside", "past its norm"])
+def test_what_a_contribution_reads_is_seen_where_the_sum_does_not_show_it(monkeypatch, way):
+    structure, count, every = both(monkeypatch, Stack([Wired(i, way) for i in range(4)]).double().eval(), IDS)
+    assert_same(structure, every)
+    reads = [(call.terms[1].reads, call.terms[1].norm) for call in structure.calls]
+    assert reads[0] == reads[1] == (1, "norm")
+    assert reads[2] == reads[3] == ((0, "norm") if way == "beside" else (1, ""))
+    assert count == 3
+
+
+def test_layers_of_other_widths_and_numbers_of_heads_are_followed_once(monkeypatch):
+    model = made("llama")
+    generator = torch.Generator().manual_seed(0)
+    for i, layer in enumerate(model.model.layers):
+        for name, size in [("gate_proj", (16, 20 + i)), ("up_proj", (16, 20 + i)), ("down_proj", (20 + i, 16))]:
+            linear = torch.nn.Linear(*size, bias=False).double()
+            torch.nn.init.normal_(linear.weight, generator=generator)
+            setattr(layer.mlp, name, linear)
+    attention = model.model.layers[2].self_attn
+    attention.num_key_value_groups = 1
+    attention.k_proj, attention.v_proj = (torch.nn.Linear(16, 16, bias=False).double() for _ in range(2))
+    structure, count, every = both(monkeypatch, model.eval())
+    assert_same(structure, every)
+    assert count == 1
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda layer: setattr(layer, "factor", 0.25),
+        lambda layer: setattr(layer, "factor", True),
         lambda layer: setattr(layer, "factor", 1),  # of another type
         lambda layer: setattr(layer, "more", [1.0, "a"]),
         lambda layer: setattr(layer, "f", torch.nn.Linear(6, 6, bias=False)),
@@ -208,9 +238,19 @@ def test_settings_that_are_alike_by_chance_are_no_numbers_of_layers():
         lambda layer: setattr(layer, "factor", partial(max, 1, key=abs)),
     ],
 )
-def test_each_setting_shape_type_and_hook_counts(change):
+def test_each_switch_type_and_hook_counts(change):
     stack = Stack([Layer(i) for i in range(3)])
     paths = [f"blocks.{i}" for i in range(3)]
     assert list(first_alike(stack, paths).values()) == ["blocks.0"] * 3
     change(stack.blocks[1])
     assert list(first_alike(stack, paths).values()) == ["blocks.0", "blocks.1", "blocks.0"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda layer: setattr(layer, "factor", 0.25), lambda layer: setattr(layer, "f", torch.nn.Linear(6, 3))],
+)
+def test_numbers_and_sizes_are_left_to_the_sum(change):
+    stack = Stack([Layer(i) for i in range(3)])
+    change(stack.blocks[1])
+    assert set(first_alike(stack, [f"blocks.{i}" for i in range(3)]).values()) == {"blocks.0"}
