@@ -30,7 +30,9 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
         Points z, as re[None, :] + 1j * im[:, None].
     rtol : float
         The steps at a point end when two in a row change its value by less than this share. Compared with an SVD per
-        point the error stays well below 1e-3. Values below about 1e-15 n ||A|| are rounding, as they are with an SVD.
+        point the error is mostly below 1e-6. On normal matrices it was up to 4e-3 where two eigenvalues are about as
+        near, above 1e-3 at up to 0.3 % of random points; rtol=1e-8 brought it to 2e-4. Values below about
+        1e-15 n ||A|| are rounding, as they are with an SVD.
 
     Returns
     -------

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, numerical_radius, pass_operator
 from ctrlattn.stability import numerical_abscissa
+from ctrlattn.stability.nonnormal import numerical_range
 
 
 def on_a_grid(a, angles=3600):
@@ -64,3 +65,35 @@ def test_refused():
         numerical_abscissa(discrete)
     with pytest.raises(ValueError, match="n <= 2000"):
         numerical_radius(-np.broadcast_to(1.0, (2001, 2001)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_range_of_two_states_is_an_ellipse(seed):
+    """Foci at the eigenvalues, minor axis |c|: w = max over t of Re(m e^{it}) + sqrt((Re(h e^{it}))^2 + |c|^2/4)."""
+    rng = np.random.default_rng(seed)
+    first, second, c = rng.normal(size=3) + 1j * rng.normal(size=3)
+    q = np.linalg.qr(rng.normal(size=(2, 2)) + 1j * rng.normal(size=(2, 2)))[0]
+    a = q @ np.array([[first, c], [0, second]]) @ q.conj().T
+    turn = np.exp(1j * np.linspace(0, 2 * np.pi, 200_001))
+    middle, half = (first + second) / 2, (first - second) / 2
+    expected = np.max((middle * turn).real + np.sqrt((half * turn).real ** 2 + abs(c) ** 2 / 4))
+    assert_allclose(numerical_radius(a), expected, rtol=1e-8)
+    assert_allclose(numerical_radius(1e-9j * a), 1e-9 * expected, rtol=1e-8)
+    assert_allclose(numerical_abscissa(a), middle.real + np.sqrt(half.real**2 + abs(c) ** 2 / 4), rtol=1e-12)
+
+
+def test_levels_of_the_radius_are_met_at_the_angles_of_a_normal_matrix():
+    """lambda_max(H(t)) of a diagonal matrix is max Re(e^{it} lambda); each |lambda| cos(t + arg) = height twice."""
+    values = np.array([0.9 * np.exp(0.4j), 0.7 * np.exp(2.0j)])
+    angles = numerical_range._angles_at(np.diag(values), 0.6, 3.0)
+    expected = [s * np.arccos(0.6 / abs(v)) - np.angle(v) for v in values for s in (1, -1)]
+    assert_allclose(angles, np.sort(np.mod(expected, 2 * np.pi)), atol=1e-7)
+    assert_allclose(numerical_range._top(np.diag(values), 0.3), np.max((values * np.exp(0.3j)).real), rtol=1e-12)
+
+
+def test_matrices_without_a_negative_entry_have_their_radius_at_the_angle_0():
+    a = np.abs(np.random.default_rng(0).normal(size=(5, 5)))
+    assert_allclose(numerical_radius(a), np.linalg.eigvalsh((a + a.T) / 2)[-1], rtol=1e-12)
+    assert_allclose(numerical_radius(-a), numerical_radius(a), rtol=1e-9)
+    assert_allclose(numerical_radius(a * np.exp(2j)), numerical_radius(a), rtol=1e-9)
+    assert_allclose(numerical_radius(np.array([[0.1, 0.0], [0.0, -3.0]])), 3.0, rtol=1e-12)

@@ -7,6 +7,7 @@ import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, pass_operator, pseudospectral_radius, pseudospectrum
+from ctrlattn.stability.nonnormal import pseudospectrum as module
 from ctrlattn.stability.nonnormal.pseudospectrum import by_svd
 
 N = 64
@@ -85,3 +86,47 @@ def test_five_thousand_causal_states():
     square = diagonal**2 + np.append(below**2, 0.0)
     least = scipy.linalg.eigvalsh_tridiagonal(square, diagonal[1:] * below, select="i", select_range=(0, 0))
     assert_allclose(pseudospectrum(a, [3.0]), np.sqrt(least), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dense", "complex", "attention", "lower", "upper"])
+def test_few_points_of_matrices_with_and_without_structure(name):
+    """One of each kind at five points: both halves of the plane, near the spectrum and far from it."""
+    rng = np.random.default_rng(3)
+    small = 45
+    full = rng.standard_normal((small, small)) / np.sqrt(small)
+    a = {
+        "dense": full, "complex": full + 0.1j * rng.standard_normal((45, 45)), "attention": ATTENTION[:45, :45] / 50,
+        "lower": np.tril(full) + 0.3 * np.eye(small, k=-1), "upper": np.triu(full).astype(complex),
+    }[name]  # fmt: skip
+    grid = np.array([[0.3 + 0.5j, 0.3 - 0.5j], [-1.1, 0.2j], [2.0 - 1j, 0.3 + 0.5j]])
+    assert_allclose(pseudospectrum(a, grid), by_svd(a, grid.ravel()).reshape(3, 2), rtol=1e-3)
+
+
+def test_many_points_by_singular_values():
+    """More points than fit in one batch of 256, none left out and none twice."""
+    a = np.diag([0.5, -0.25j, 1.0])
+    points = np.exp(1j * np.linspace(0, 6, 600)) * np.linspace(0.1, 2, 600)
+    expected = np.min(np.abs(points[:, None] - np.diag(a)), axis=1)
+    assert_allclose(by_svd(a, points), expected, atol=1e-14)
+    assert_allclose(pseudospectrum(a, points), expected, atol=1e-14)
+
+
+def test_two_eigenvalues_that_are_about_as_near_take_a_smaller_share_of_change():
+    """A normal matrix, whose values are distances: the steps stand still between the two before they end."""
+    values = np.linspace(-1, 1, 45)
+    points = np.exp(1j * np.linspace(0, 6, 600)) * np.linspace(0.1, 2, 600)
+    expected = np.min(np.abs(points[:, None] - values), axis=1)
+    assert_allclose(pseudospectrum(np.diag(values), points), expected, rtol=1e-2)
+    assert_allclose(pseudospectrum(np.diag(values), points, rtol=1e-8), expected, rtol=1e-3)
+
+
+def test_a_share_of_change_lies_between_0_and_1_and_size_limits_what_is_not_triangular(monkeypatch):
+    for rtol in (0.0, 1.0, -1e-5, 2.0, np.nan):
+        with pytest.raises(ValueError, match="rtol"):
+            pseudospectrum(np.eye(2), [0.5], rtol=rtol)
+    monkeypatch.setattr(module, "_LARGEST", 3)
+    with pytest.raises(ValueError, match="hours for n = 4: n <= 3 unless A is triangular"):
+        pseudospectrum(np.ones((4, 4)), [1.0])
+    assert_allclose(pseudospectrum(np.ones((3, 3)), [5.0]), 2.0)
+    for triangular in (np.eye(4), np.eye(4, k=1), np.eye(4, k=-1)):
+        assert pseudospectrum(triangular, [5.0]) > 3

@@ -173,3 +173,12 @@ def test_bad_steps_and_intervals_say_what_they_got():
     with pytest.raises(ValueError, match="interval"):
         transient_growth(np.eye(2), 3, interval=np.nan)
     assert len(transient_growth(np.zeros((1000, 1000)), 0).norms) == 1
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_asymptote_is_that_of_the_outermost_eigenvalue(continuous):
+    values = np.array([0.3, -0.9, 0.5]) - (1.0 if continuous else 0.0)
+    growth = transient_growth(np.diag(values), 5, continuous=continuous, bounds=False)
+    expected = np.exp(-0.5 * np.arange(6)) if continuous else 0.9 ** np.arange(6)
+    assert_allclose(growth.asymptotic, expected, rtol=1e-12)
+    assert_allclose(growth.norms, expected, rtol=1e-12)  # a normal matrix

@@ -472,3 +472,131 @@ def test_a_tolerance_is_a_share_below_one(function, tol):
     with pytest.raises(InputError, match="tol must lie in"):
         function(control.tf([1], [1, 0.5], 1), tol=tol)
     assert function(control.tf([1], [1, 0.5], 1), tol=0.99) is not None
+
+
+@pytest.mark.parametrize("wide", ["left", "right"])
+def test_a_climb_narrows_about_the_vertex_of_the_three_best(wide):
+    """Five points over an eighth of the wider step, then of that, about the parabola's top, inside the neighbours."""
+    g = realization(control.tf([1], [1, 0.3, 1]), "test")
+    w = np.array([0.1, 0.5, 0.95, 1.05, 2.0] if wide == "right" else [0.1, 0.4, 0.9, 0.95, 1.3])
+    response, asked = BoundaryTransfer(*g[:4], g.continuous), []
+
+    class Watched:
+        def at(self, points):
+            asked.append(points)
+            return response.at(points)
+
+    value, where = norms.climbed(Watched(), w)
+    at = int(np.argmax(np.abs(1 / ((1j * w) ** 2 + 0.3j * w + 1))))
+    assert 0 < at < 4
+    assert_allclose(asked[0], w)
+    assert len(asked) == 1 + norms._CLIMBS
+    top, step, seen = w[at], max(w[at] - w[at - 1], w[at + 1] - w[at]), []
+    for points in asked[1:]:
+        step /= 8
+        assert_allclose(points, np.clip(top + step * np.array([-1, -0.5, 0, 0.5, 1]), w[at - 1], w[at + 1]), rtol=1e-12)
+        gains = np.abs(1 / ((1j * points) ** 2 + 0.3j * points + 1))
+        seen += gains.tolist()
+        i = min(max(int(np.argmax(gains)), 1), 3)
+        a, b, _ = np.polyfit(points[i - 1 : i + 2] - points[i], gains[i - 1 : i + 2], 2)
+        top = points[i] - b / (2 * a) if a < 0 else points[i]
+    assert_allclose(value, max(seen), rtol=1e-14)
+    assert_allclose(np.abs(1 / ((1j * where) ** 2 + 0.3j * where + 1)), value, rtol=1e-12)
+
+
+def test_a_grid_whose_best_point_is_an_end_is_not_climbed():
+    g = realization(control.tf([1], [1, 1]), "test")
+    response = BoundaryTransfer(*g[:4], g.continuous)
+    assert norms.climbed(response, np.array([0.0, 0.5, 2.0]))[1] == 0.0
+    high = realization(control.tf([1, 0], [1, 1]), "test")
+    response = BoundaryTransfer(*high[:4], high.continuous)
+    assert norms.climbed(response, np.array([0.0, 0.5, 2.0]))[1] == 2.0
+    assert norms.climbed(response, np.array([0.0, 0.5, 2.0, np.inf]))[1] == np.inf
+    band = realization(control.tf([1, 0], [1, 1, 1]), "test")  # the best but one before infinity stays as it is
+    value, where = norms.climbed(BoundaryTransfer(*band[:4], band.continuous), np.array([0.0, 1.1, np.inf]))
+    assert where == 1.1
+    assert_allclose(value, abs(1.1j / (1 - 1.21 + 1.1j)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-5])
+def test_the_upper_bound_is_two_tolerances_above_the_value(tol):
+    for system in (MATLAB, control.tf([1], [1, 0.5], 1), control.tf([2.0, 1.0], [1.0, 1.0])):
+        peak = peak_gain(system, tol=tol)
+        assert_allclose(peak.upper / peak.value - 1, 2 * tol, rtol=1e-6)
+        assert_allclose(peak.value, hinf_norm(system, tol=1e-11), rtol=2 * tol)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_the_residual_of_one_state_is_what_rounding_of_its_pole_does(continuous):
+    """4 eps |c| (|z - o| + |a - o|) |b| / |z - a|^2 over |c b/(z - a)|, o the origin: 0, or over depth z = 1."""
+    a, b, c, w = -0.6, 3.0, 0.5, 0.7
+    g = realization(
+        (np.array([[a]]), np.array([[b]]), np.array([[c]]), np.zeros((1, 1))), "test", continuous=continuous
+    )
+    z = 1j * w if continuous else np.exp(1j * w)
+    value = abs(c * b / (z - a))
+    origin = 0.0 if continuous else 1.0
+    expected = 4 * 2.0**-52 * abs(c) * (abs(z - origin) + abs(a - origin)) * abs(b) / abs(z - a) ** 2 / value
+    assert_allclose(norms._residual(g, w, value), expected, rtol=1e-12)
+    for wrong in (1 + 1e-7, 1 - 1e-7):  # a value that the second way contradicts
+        with pytest.raises(ArithmeticError, match="changes it by a share of 1e-07"):
+            norms._residual(g, w, wrong * value)
+    assert norms._residual(g, w, value * (1 + 1e-9)) > 0
+    with pytest.raises(ArithmeticError, match=r"response at 0\.7 .* is not finite"):
+        norms._residual(g, w, np.inf)
+    static = realization((np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), [[2.0]]), "test", continuous=continuous)
+    assert norms._residual(static, w, 2.0) == 0.0
+    assert norms._residual(g, np.inf, 1.0) == 0.0
+
+
+def test_a_response_at_a_pole_is_refused():
+    g = realization((np.zeros((1, 1)), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1))), "test", continuous=True)
+    with pytest.raises(ArithmeticError, match="is not finite: a pole is there"):
+        norms._residual(g, 0.0, 1.0)
+
+
+def test_the_highest_of_frequencies_of_either_sign():
+    """A real system has the same gain at -w, and the answer is w; a complex one has its own on each side."""
+    real = realization(control.tf([1], [1, 0.2, 1]), "test")
+    response = BoundaryTransfer(*real[:4], real.continuous)
+    value, where = norms._highest(real, response, np.array([-1.0, 0.3, 3.0]))
+    assert where == 1.0
+    assert_allclose(value, 5.0, rtol=1e-12)
+    one = realization(
+        (np.array([[-0.1 - 1j]]), np.ones((1, 1)), np.ones((1, 1)), np.zeros((1, 1))), "test", continuous=True
+    )
+    response = BoundaryTransfer(*one[:4], one.continuous)
+    value, where = norms._highest(one, response, np.array([-1.0, 1.0]))
+    assert where == -1.0
+    assert_allclose(value, 10.0, rtol=1e-12)
+    assert norms._highest(real, response, np.zeros(0)) == (0.0, 0.0)
+
+
+def test_h2_of_direct_terms_and_several_channels():
+    """Over depth ||G||^2 = ||D||^2 + sum ||C A^k B||^2; a direct term in continuous time has none."""
+    rng = np.random.default_rng(2)
+    a, b, c, d = (
+        0.4 * np.diag([1.0, -1.5, 2.0]),
+        rng.normal(size=(3, 2)),
+        rng.normal(size=(4, 3)),
+        rng.normal(size=(4, 2)),
+    )
+    total = np.linalg.norm(d) ** 2 + sum(np.linalg.norm(c @ np.linalg.matrix_power(a, k) @ b) ** 2 for k in range(300))
+    assert_allclose(h2_norm((a, b, c, d)), np.sqrt(total), rtol=1e-12)
+    assert_allclose(h2_norm((a, b, 2 * c, 2 * d)), 2 * np.sqrt(total), rtol=1e-12)
+    assert h2_norm((a - np.eye(3), b, c, d), continuous=True) == np.inf
+    # Of modes: sum over i, j of (C_i C_j)(B_i B_j)/(p_i + p_j).
+    p = np.array([0.5, 1.0, 2.0])
+    gram = (c.T @ c) * (b @ b.T) / (p[:, None] + p)
+    assert_allclose(h2_norm((-np.diag(p), b, c, 0 * d), continuous=True), np.sqrt(gram.sum()), rtol=1e-12)
+
+
+def test_a_peak_of_nothing_is_zero_and_of_the_unstable_infinite():
+    assert peak_gain((0.5 * np.eye(2), np.eye(2), np.zeros((1, 2)), np.zeros((1, 2)))) == (0.0, 0.0, 0.0, 0.0)
+    unstable = peak_gain(control.tf([1], [1, -1.5], 1))
+    assert (unstable.value, unstable.upper) == (np.inf, np.inf)
+    assert np.isnan(unstable.frequency)
+    with pytest.raises(InputError, match="n <= 1000"):
+        norms.require_pencil(
+            realization((np.zeros((1001, 1001)), np.zeros((1001, 1)), np.zeros((1, 1001)), [[0.0]]), "t"), "t"
+        )
