@@ -75,6 +75,13 @@ EQUIVALENT = {
         "A repeated pole has no derivative: inf takes the place of what is computed there.",
     ("stability/modes/pid_gains.py", "stable, unsure = _decided(gains, g, cuts[:, :-1] + width / 2)", "2  ->  3"):
         "Any point between two cuts tells whether all of them are stable.",
+    ("frequency/tokens.py", "n = a.shape[-1]", "1  ->  2"): "The matrices are square.",
+    ("stability/modes/pass_modes.py", "if max(sizes) >= 1 or min(beyond, default=2.0) < 1:", "2.0  ->  4.0"):
+        "Any number that is not below 1 stands for no pole to look at.",
+    ("stability/modes/pid_gains.py",
+     "folded = modes.real if np.all(modes.imag == 0) else modes.real + 1j * np.abs(modes.imag)",
+     "modes.real + 1j * np.abs(modes.imag)  ->  modes.real - 1j * np.abs(modes.imag)"):
+        "Real gains are stable at a mode where they are at its conjugate.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",
@@ -110,6 +117,14 @@ EQUIVALENT = {
         "A single output goes by singular values then: the same number.",
     ("stability/robustness/scaled_peak.py", "inner = np.pad(values, 1, constant_values=-1.0)", "1.0  ->  2.0"):
         "No norm is negative.",
+    ("stability/robustness/sectors.py",
+     "n = 2 * np.mean(np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t), axis=-1) / size",
+     "-1j  ->  1j"): "phi(A cos t) is even in t: the sine has no part in it.",
+    ("stability/robustness/sectors.py",
+     "n = 2 * np.mean(np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t), axis=-1) / size",
+     "np.asarray(phi(size[..., None] * np.cos(t))) * np.exp(-1j * t)  ->  "
+     "np.asarray(phi(size[..., None] * np.cos(t))) / np.exp(-1j * t)"):
+        "phi(A cos t) is even in t: the sine has no part in it.",
     ("stability/robustness/structured.py",
      "step = -np.linalg.solve(curvature + size + 1e-14 * size * np.eye(channels), slope[..., None])[..., 0]",
      "curvature + size  ->  curvature - size"):

@@ -337,6 +337,7 @@ def test_recalls_of_a_static_gain_in_closed_form():
         low, high = max(np.max(m.real - 1 + 1 / g - half), 0.0), np.min(m.real - 1 + 1 / g + half)
         npt.assert_allclose(stable_recalls(PID(g), modes), [(low, high)], rtol=1e-12)
     assert stable_recalls(PID(g), [0.5 + 4.0j]) == []  # on the edge of the disk itself
+    assert stable_recalls(PID(g), [0.5 + 6.0j]) == stable_recalls(PID(-g), [0.5 - 6.0j]) == []
     assert stable_recalls(PID(g), [-8.0]) == []
     assert stable_recalls(PID(g), [9.5, 1.0]) == []
     assert stable_recalls(PID(0.0), [0.5]) == []
@@ -426,7 +427,8 @@ def test_what_the_limit_forbids_in_words():
     assert not alone.forbids_every_controller
     assert "together with" not in alone.in_words()
     assert "a recall above 2.3 would" in alone.in_words()
-    assert odd_number_limit([3.3, 1.0]).forbids_every_controller  # the pole is 1 whatever the controller
+    for modes in ([3.3, 1.0], [3.3, 2.0, 1.0], [1.0]):  # the pole is 1 whatever the controller
+        assert odd_number_limit(modes).forbids_every_controller
     assert not odd_number_limit([0.3, -5.0]).forbids_every_controller
     assert odd_number_limit([0.3, -5.0]).recall == 0.0
     assert odd_number_limit([[0.3, 4.0 + 1j], [0.1, 2.0]]).recall == 3.0
