@@ -153,6 +153,9 @@ EQUIVALENT = {
     (BLOCKS, "whole = np.where(whole > 0, whole, 1.0)", "1.0  ->  2.0"): "0/2 is 0.",
     ("stability/motion/fixed_points.py", "low, high = 0.0, 1.0", "1.0  ->  2.0"):
         "The first half of it is the whole chord, at whose end the sign has changed.",
+    ("stability/robustness/contraction.py", "radius = float(np.max(np.abs(np.linalg.eigvals(g.a))))",
+     "np.max(np.abs(np.linalg.eigvals(g.a)))  ->  np.min(np.abs(np.linalg.eigvals(g.a)))"):
+        "Any rate that is too small begins the bisection; this one is smaller.",
     (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1.0  ->  2.0"):
         "1j takes the place of what is computed there.",
     (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1j  ->  2j"):

@@ -603,3 +603,17 @@ def test_the_diagram_stands_in_the_docstrings():
     for documented in (Loop, simulate):
         assert DIAGRAM in documented.__doc__
         assert "{diagram}" not in documented.__doc__
+
+
+@pytest.mark.parametrize("controller", [None, PID(0.6)])
+def test_a_push_is_added_to_what_a_layer_hands_on_and_fades_by_the_pole(controller):
+    """x = r = 0, a = .4: a push of 1 at layer 1 is 1 at layer 2, then (.4 - kp)^k of it."""
+    loop = Loop(FixedAttention(np.array([[0.4]])), skip=0.0, feedback=1.0, controller=controller)
+    push, rest = np.zeros((5, 1, 1)), np.zeros((1, 1))
+    push[1] = 1.0
+    pole = 0.4 - (0.6 if controller else 0.0)
+    for loops in (loop, [loop] * 5):
+        run = simulate(loops, rest, 5, reference=rest, disturbance=push)
+        npt.assert_allclose(run.state[:, 0, 0], [0, 0, 1, pole, pole**2, pole**3], rtol=1e-14)
+        last = simulate(loops, rest, 5, reference=rest, disturbance=push, record="last")
+        npt.assert_allclose(last.state, run.state[-1])

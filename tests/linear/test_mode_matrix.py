@@ -89,3 +89,18 @@ def test_a_controller_of_somebody_elses_class_is_its_transfer_function(gain, for
     loops = (Loop(CausalMean(), skip=0.0, feedback=1.0, controller=c) for c in (own, same))
     first, second = (gain_intervals(loop, ("feedback", "skip"), [0.2, 0.7], 0.5) for loop in loops)
     assert first == second
+
+
+@pytest.mark.parametrize("gain", [0.5, -2.0, 0.3 - 0.4j])
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_a_gain_multiplies_the_error(name, gain):
+    """(z - alpha) den + g num, for one gain and one alpha, and for a grid of both."""
+    controller = CONTROLLERS[name]
+    num, den = (LTIController(controller) if name == "state space" else controller or PID()).fraction()
+    for alpha in (0.3, -1.2 + 0.2j):
+        p = np.polyadd(np.polymul([1.0, -alpha], den), gain * np.asarray(num))
+        assert_allclose(np.poly(np.linalg.eigvals(mode_matrix(controller, alpha, gain))), p, atol=1e-12)
+    grid = mode_matrix(controller, np.array([0.1, 0.2]), np.array([[gain], [1.0], [2.0]]))
+    assert grid.shape[:2] == (3, 2)
+    assert_allclose(grid[0, 1], mode_matrix(controller, 0.2, gain))
+    assert_allclose(grid[1, 0], mode_matrix(controller, 0.1))

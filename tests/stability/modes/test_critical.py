@@ -43,3 +43,18 @@ def test_the_ends_of_the_pid_law_and_a_pole_of_the_controller_at_an_end():
     # The integral is infinite at z = 1: only z = -1, P + I/2 - 1, is left of the two ends.
     assert_allclose(critical_modes(PID(0.5, 0.2))[0], -0.4)
     assert np.all(np.abs(critical_modes(PID(0.5, 0.2))) < 10)
+
+
+@pytest.mark.parametrize("finer", [1, 3])
+@pytest.mark.parametrize("k", [0.3, 0.6, 1.1, 3.0, 50.0, -0.2, -0.8, -4.0])
+def test_two_delays_in_closed_form(k, finer):
+    """alpha(w) = e^{iw} + k e^{-2iw} is real at the ends, 1 + k and k - 1, and where 2 k cos w = 1: there 1/k - k."""
+    expected = [1 + k, k - 1] + [1 / k - k] * (abs(k) > 0.5)
+    assert_allclose(critical_modes(control.tf([k], [1, 0, 0], 1), finer=finer), np.sort(expected), rtol=1e-9)
+
+
+def test_a_pole_of_the_controller_at_minus_1_leaves_the_other_end():
+    """alpha(1) = 1 + .4/2, and (z - alpha)(z + 1) + .4 has its roots on the circle at no other end."""
+    critical = critical_modes(control.tf([0.4], [1, 1], 1))
+    assert np.min(np.abs(critical - 1.2)) < 1e-12
+    assert np.all(np.abs(critical) < 100)

@@ -353,3 +353,18 @@ def test_a_flat_chord_is_highest_at_its_far_end(continuous, slope):
     left, right = kreiss._Node(0.2, 0.7, 0.0, 0.0), kreiss._Node(0.6, 0.7 + 0.4 * slope, 0.0, 0.0)
     distance = 0.6 if continuous else math.expm1(0.6)
     assert_allclose(kreiss._bound(left, right, continuous), (math.log(distance) + right.log_m, 0.6), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("triangular", "near"), [(True, 8 * 2.0**-52), (False, 1e-7)])
+def test_eigenvalues_are_of_one_block_where_they_differ_by_rounding_of_the_scale(scale, triangular, near):
+    for share, defective in ((0.5, True), (2.0, False)):
+        a = scale * np.array([[0.0, 1.0], [0.0, share * near]])
+        values = np.diag(a)
+        if not triangular:
+            turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+            a = turn @ a @ turn.T
+        assert kreiss._defective(a, values, scale) == defective
+    for coupling in (0.0, 1e-20):  # two simple eigenvalues in one place, beside a third
+        a = scale * np.array([[0.0, coupling, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
+        assert not kreiss._defective(a, np.zeros(2), scale)

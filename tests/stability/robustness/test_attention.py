@@ -2,13 +2,15 @@
 
 from itertools import pairwise
 
+import control
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ctrlattn import PID, CausalMean, Loop, SoftmaxAttention, jacobian_operator, rms_norm, simulate
+from ctrlattn import PID, CausalMean, Loop, LTIController, SoftmaxAttention, jacobian_operator, rms_norm, simulate
 from ctrlattn.stability import attention_contraction, attention_lipschitz
+from ctrlattn.stability.robustness.attention import AttentionContraction
 
 N, D = 5, 4
 
@@ -133,3 +135,43 @@ def test_refused():
         attention_contraction(Loop(attention(0), normalizer=rms_norm), 1.0)
     with pytest.raises(ValueError, match="kp alone"):
         attention_contraction(Loop(attention(0), controller=PID(0.5, 0.1)), 1.0)
+
+
+@pytest.mark.parametrize(("rate", "reach", "holds"), [(0.9, 1.0, True), (0.9, 1.1, False), (1.0, 0.5, False)])
+def test_a_ball_is_kept_where_a_layer_contracts_and_reaches_no_farther(rate, reach, holds):
+    assert AttentionContraction(rate, reach).holds(1.0) == holds
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_projections_that_are_not_given_are_the_identity(heads):
+    """|V_h| (1 + 2 R^2 |B_h|) with blocks of the identity: |B_h| = 1/sqrt(width), |V_h| that of the rows of W_O."""
+    wo = np.diag([3.0, 1.0, 2.0, 0.5])
+    width = D // heads
+    norms = [3.0] if heads == 1 else [3.0, 2.0]
+    constant = sum(norm * (1 + 2 * 1.5**2 / np.sqrt(width)) for norm in norms)
+    assert_allclose(attention_lipschitz(SoftmaxAttention(wo=wo, heads=heads), 1.5), constant)
+    plain = heads * (1 + 2 * 1.5**2 / np.sqrt(width))
+    assert_allclose(attention_lipschitz(SoftmaxAttention(heads=heads), 1.5, features=D), plain)
+
+
+@pytest.mark.parametrize("radius", [np.inf, np.nan, -1e-9])
+def test_a_radius_is_a_length(radius):
+    with pytest.raises(ValueError, match="radius must be finite"):
+        attention_lipschitz(attention(0), radius)
+    with pytest.raises(ValueError, match="radius must be finite"):
+        attention_contraction(Loop(attention(0)), 1.0, reference=radius)
+    assert attention_contraction(Loop(attention(0), skip=0.25, feedback=0.0), 0.0) == (0.25, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": "sequential"}, "parallel order"),
+        ({"hold_first": True}, "parallel order"),
+        ({"controller": PID(0.5, 0.0, 0.1)}, "kp alone"),
+        ({"controller": LTIController(control.tf([0.5], [1.0], 1))}, "kp alone"),
+    ],
+)
+def test_each_part_that_has_no_bound_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        attention_contraction(Loop(attention(0), **options), 1.0)

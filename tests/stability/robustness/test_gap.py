@@ -1,11 +1,15 @@
 """nu-gap: closed form, a fine grid, the theorem it exists for, and the winding condition."""
 
+from fractions import Fraction
+
 import control
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from ctrlattn.linear.transfer import BoundaryTransfer
 from ctrlattn.stability import nu_gap
+from ctrlattn.stability.robustness import gap
 
 Z = np.exp(1j * np.linspace(0, np.pi, 40_001)[1:])
 
@@ -100,3 +104,49 @@ def test_slow_crowded_plants_against_a_dense_grid(seed):
     expected = 1.0 if abs(turned) > 1.0 else distance.max()
     assert_allclose(nu_gap(*slow), expected, rtol=1e-5)
     assert_allclose(nu_gap(*slow[::-1]), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.0, 2.0, -0.5, 1e8])
+@pytest.mark.parametrize("q", [0.0, 0.5, -3.0])
+def test_static_gains_are_points_of_a_sphere_and_a_pole_its_top(p, q):
+    """Their chord is |p - q|/sqrt((1 + p^2)(1 + q^2)); from the top, 1/sqrt(1 + q^2)."""
+
+    def constant(k):
+        return BoundaryTransfer(np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), np.array([[k]]), False)
+
+    w = np.array([0.0, 1.0])
+    chord = abs(p - q) / np.sqrt((1 + p * p) * (1 + q * q))
+    assert_allclose(gap._distance((constant(p), constant(q)), w), [chord] * 2, rtol=1e-12, atol=1e-16)
+    integrator = BoundaryTransfer(np.eye(1), np.eye(1), np.eye(1), np.zeros((1, 1)), False)
+    away = 1 / (np.exp(1j) - 1)
+    expected = [1 / np.sqrt(1 + q * q), abs(away - q) / np.sqrt((1 + abs(away) ** 2) * (1 + q * q))]
+    for pair in ((integrator, constant(q)), (constant(q), integrator)):
+        assert_allclose(gap._distance(pair, w), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "highest"),
+    [
+        ([(1.2345, 0.02, 0.9)], 0.9),
+        ([(0.5, 0.02, 0.7), (2.0, 0.011, 0.8)], 0.8),  # the grid sees less of the narrower one
+        ([(0.0, 0.5, 0.6)], 0.6),
+        ([(np.pi, 0.5, 0.6)], 0.6),
+        ([(1.0, 0.1, 1.5)], 1.0),  # no distance is larger than that of two poles of the sphere
+    ],
+)
+def test_every_peak_of_the_grid_is_zoomed_in(monkeypatch, peaks, highest):
+    def distance(_, w):
+        return np.max([size * np.exp(-(((w - at) / width) ** 2)) for at, width, size in peaks], axis=0)
+
+    monkeypatch.setattr(gap, "_distance", distance)
+    assert_allclose(gap._highest(None, np.linspace(0.0, np.pi, 181)), highest, rtol=1e-9)
+
+
+def test_a_static_gain_has_no_time_and_plants_are_exact():
+    assert_allclose(nu_gap(control.ss([], [], [], [[2.0]]), first_order(0.0, 0.0)), 2 / np.sqrt(5))
+    with pytest.raises(ValueError, match=r"nu_gap compares discrete plants \(dt = 1\)"):
+        nu_gap(control.tf(1, [1, 1]), first_order(0.5))
+    _, num, den = gap._fraction(control.tf([0.5], [2.0, 0.0, -0.25], 1))
+    assert ([float(x) for x in num], [float(x) for x in den]) == ([0.0, 0.0, 0.5], [2.0, 0.0, -0.25])
+    assert gap._roots([Fraction(0), Fraction(0)]) is None
+    assert_allclose(np.sort(gap._roots([Fraction(1, 2), Fraction(0), Fraction(-1, 8)]).real), [-0.5, 0.5])

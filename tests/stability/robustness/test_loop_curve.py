@@ -120,3 +120,22 @@ def test_noise_ends_the_refinement():
     points = refined(curve.transfer.sides, first_grid(curve), np.pi, memory_of(curve.transfer.sides))
     assert len(points) < 20_002
     assert np.all(np.diff(points[:, 3]) > 0)
+
+
+def test_frequencies_ascend_and_stand_once():
+    w = np.array([3.0, 1.0, 1.0, 2.0, 0.0])
+    assert loop_curve._ascending(w, np.array([0, 1, 2, 3])).tolist() == [1, 3, 0]
+    assert loop_curve._ascending(w, np.array([2, 1])).tolist() == [2]
+    assert loop_curve._ascending(w, np.array([], dtype=int)).tolist() == []
+
+
+def test_continuous_time_is_in_units_of_the_geometric_mean_of_the_closed_poles():
+    g = realization(control.tf([1.0], [1.0, 3.0]), "test")
+    curve = loop_curve.loop_curve(g, np.array([-1.0, -16.0, 0.0]))
+    assert_allclose([curve.unit, curve.loop.a.item(), curve.end], [4.0, -0.75, np.inf])
+    assert_allclose(curve.poles, [-0.25, -4.0, 0.0])
+    assert_allclose(curve.transfer.at(np.array([2.0]))[0, 0], 1 / (8j + 3))
+    assert loop_curve.loop_curve(g, np.zeros(2)).unit == 1.0
+    discrete = loop_curve.loop_curve(realization(control.tf([1.0], [1.0, 0.25], 1), "test"), np.array([0.5, 0.01]))
+    assert (discrete.unit, discrete.end) == (1.0, np.pi)
+    assert_allclose(discrete.transfer.at(np.array([2.0]))[0, 0], 1 / (np.exp(2j) + 0.25))
