@@ -211,3 +211,22 @@ def test_a_derivative_that_cannot_be_derived_again_is_noticed_at_any_scale(scale
     x = torch.linspace(0.5, 2, 4, dtype=torch.float64)
     products = jacobian_products(lambda v: scale * Square.apply(v), x)
     assert_allclose(products(np.eye(4)), scale * 2 * np.diag(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_products_by_the_graph_evaluate_the_map_no_more(columns):
+    calls = []
+
+    def f(x):
+        calls.append(1)
+        return torch.tanh(x) * x.sum()
+
+    x = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)
+    product = jacobian_products(f, x)
+    made = len(calls)
+    v = np.random.default_rng(0).normal(size=(3, columns))
+    moved = product(v)
+    assert len(calls) == made
+    t = np.tanh(x.numpy())
+    exact = np.diag((1 - t**2) * x.numpy().sum()) + t[:, None]
+    np.testing.assert_allclose(moved, exact @ v, rtol=1e-12)

@@ -9,7 +9,17 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, InputTypeError
 from ctrlattn.stability import exponent_intervals
-from ctrlattn.stability.motion.exponent_intervals import ExponentRun, _annihilated, _disturbed, _judged, _unsettled
+from ctrlattn.stability.motion.exponent_intervals import (
+    ExponentRun,
+    Exponents,
+    _annihilated,
+    _disturbed,
+    _judged,
+    _unsettled,
+    _wide,
+    known_within,
+    opened,
+)
 
 
 def logistic(x):
@@ -168,3 +178,92 @@ def test_refused():
         exponent_intervals(lambda x: 1e30 * x, np.ones(1), 5, transient=10)
     with pytest.raises(InputError, match="most must be a whole number"):
         exponent_intervals(lambda x: x, np.ones(1), 5, most=0)
+
+
+def halving(size, k=None, **options):
+    return ExponentRun(lambda x: 0.5 * x, np.ones(size), k, jvp=lambda x, v: 0.5 * v, **options)
+
+
+@pytest.mark.parametrize("size", [1, 4, 9])
+def test_products_are_known_to_a_share_of_the_longest_or_to_what_a_longer_step_changes(size):
+    run, root = halving(size), math.sqrt(size)
+    assert run.exact
+    moved, longest = [3.0 * np.eye(size)[:, :1], 7.0 * np.eye(size)[:, -1:]], np.eye(size)[:, :1]
+    for length, change in ((5.0, 0.0), (11.0, 0.0), (5.0, 1.0), (5.0, 1e-3)):
+        probed = np.hstack([length * longest, change * longest])
+        expected = root * max(run.known * max(7.0, length), 2 * change)
+        assert run._delta(moved, probed) == pytest.approx(expected, rel=1e-14)
+    assert run._delta(moved, np.full((size, 2), np.nan)) == math.inf
+
+
+def test_torch_and_given_derivatives_are_exact_and_differences_are_not():
+    eps = 2.0**-52
+    known = {run.known for run in (halving(2), ExponentRun(torch.tanh, torch.ones(2, dtype=torch.float64)))}
+    differences = ExponentRun(np.tanh, np.ones(2))
+    assert len(known) == 1
+    assert not differences.exact
+    assert max(known) < 1e3 * eps
+    assert differences.known / max(known) > 1e3
+    single = ExponentRun(torch.tanh, torch.ones(2, dtype=torch.float32))
+    assert single.known / max(known) == pytest.approx(2.0**29)
+
+
+def test_a_lost_direction_of_a_disturbed_frame_grows_as_the_disturbance():
+    run = halving(5, 1)
+    for delta in (1e-9, 1e-3):
+        rates = [run._rates(i, np.zeros((5, 1)), delta).item() for i in range(3)]
+        assert rates[0] == -math.inf
+        assert_allclose(rates[1:], [math.log(delta), math.log(100 * delta)], rtol=1e-12)
+        assert run.frames[0].shape == (5, 0)
+        assert_allclose([np.linalg.norm(frame) for frame in run.frames[1:]], 1.0)
+
+
+def test_every_frame_is_pushed_and_one_direction_of_unit_length_beside_them():
+    run = halving(3, 2)
+    new, moved, probed = run._pushed()
+    assert_allclose(new, 0.5)
+    for part, frame in zip(moved, run.frames, strict=True):
+        assert_allclose(part, 0.5 * frame)
+    assert_allclose(np.linalg.norm(probed, axis=0), [0.5, 0.0])
+    # A difference over twice the step of x^3 is off by three times more: 4 d^2 v^3 in place of d^2 v^3.
+    curved = ExponentRun(lambda x: x**3 + 1.0, np.array([2.0, -1.0]), 1)
+    *_, probed = curved._pushed()
+    assert probed.shape == (2, 2)
+    assert 0 < np.linalg.norm(probed[:, 1]) < 1e-8
+
+
+def test_shares_and_rates_of_each_step():
+    run = halving(4, 1, transient=2)
+    run.advance(3)
+    run.advance(2)
+    assert (len(run.rates), len(run.shares)) == (7, 5)
+    assert_allclose(run.shares, 2 * run.known, rtol=1e-6)
+    assert_allclose(np.array(run.rates)[:, 0, 0], math.log(0.5))
+    assert_allclose(run.x, 0.5**7)
+    nothing = ExponentRun(lambda x: 0 * x, np.ones(2), jvp=lambda x, v: 0 * v, transient=0)
+    nothing.advance(2)
+    assert nothing.shares == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(("mean", "near"), [(0.0, 0.02), (0.5, 0.02), (-1.0, 0.02), (3.0, 0.06), (-10.0, 0.2)])
+def test_an_interval_is_wide_beyond_two_percent_of_1_or_of_the_exponent(mean, near):
+    running = np.array([[mean + 1.0], [mean]])
+    for low, high, wide in ((0.99, 0.99, False), (0.5, 1.01, True), (1.01, 0.5, True)):
+        ends = np.array([mean - low * near]), np.array([mean + high * near])
+        assert _wide(Exponents(np.array([mean]), *ends, running, "")) == wide
+    open_end = Exponents(np.array([mean]), np.array([-np.inf]), np.array([mean]), running, "")
+    assert _wide(open_end)
+    lost = np.full(1, -np.inf)
+    assert not _wide(Exponents(lost, lost, np.array([-30.0]), np.full((2, 1), -np.inf), ""))
+
+
+def test_what_follows_the_disturbance_follows_it_by_a_twentieth_at_least():
+    once = np.full(3, -20.0)
+    assert _annihilated(np.array([once, once + np.array([0.04, 0.06, -1.0])])).tolist() == [False, True, False]
+
+
+def test_an_end_of_an_interval_is_as_far_as_the_farther_one():
+    values, low, high = np.array([1.0, 1.0, -np.inf]), np.array([0.9, 0.95, -np.inf]), np.array([1.05, 1.2, 5.0])
+    assert_allclose(known_within(values, low, high), [0.1, 0.2, 0.0])
+    assert opened(values, low, np.array([1.05, 1.2, -15.0])).tolist() == [False, True, False]
+    assert opened(np.array([np.nan]), np.array([0.0]), np.array([0.0])).tolist() == [True]

@@ -198,3 +198,35 @@ def test_a_metric_is_checked_by_its_own_inequality(monkeypatch):
         size = np.linalg.norm(p, 2)
         assert_allclose(metric[0], p / size)
         assert_allclose(metric[1], -min((share - 1) * np.linalg.eigvalsh(c.T @ c)[0], 1.0) / size, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        control.ss(-1, 1, 1, 0),
+        (np.array([[0.5j]]), np.eye(1), np.eye(1), np.zeros((1, 1))),
+        control.ss(0.5, 1, 1, 0.1, 1),
+    ],
+    ids=["continuous", "complex", "direct term"],
+)
+def test_what_has_no_certificate_is_refused(system):
+    with pytest.raises(ValueError, match="takes a real discrete-time system without a direct term"):
+        contraction_certificate(system, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("options", [{"normalize_input": True}, {"hold_first": True}])
+def test_each_kind_of_loop_without_a_form_is_refused(options):
+    with pytest.raises(ValueError, match="parallel order, a norm on the result, no held token"):
+        sector_form(Loop(CausalMean(), normalizer=rms_norm, **options), tokens=3, lowest=1.0)
+    memory = AssociativeMemory(np.eye(2), np.eye(2), temperature=1.0)
+    with pytest.raises(ValueError, match="linearize"):
+        sector_form(Loop(memory, normalizer=rms_norm), lowest=1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("turn", [1.0, -1.0])
+def test_a_rate_does_not_depend_on_the_unit_of_the_state(scale, turn):
+    """x' = a x - b s c x for s in [0.2, 0.6]: the largest |a - b c s|, whatever b/c is."""
+    certificate = contraction_certificate(control.ss(0.3 * turn, 0.5 * scale, 1 / scale, 0, 1), 0.2, 0.6)
+    assert_allclose(certificate.rate, max(abs(0.3 * turn - 0.1), abs(0.3 * turn - 0.3)), rtol=1e-4, atol=1e-9)
+    assert_allclose(certificate.metric, [[1.0]])

@@ -139,3 +139,21 @@ def test_continuous_time_is_in_units_of_the_geometric_mean_of_the_closed_poles()
     discrete = loop_curve.loop_curve(realization(control.tf([1.0], [1.0, 0.25], 1), "test"), np.array([0.5, 0.01]))
     assert (discrete.unit, discrete.end) == (1.0, np.pi)
     assert_allclose(discrete.transfer.at(np.array([2.0]))[0, 0], 1 / (np.exp(2j) + 0.25))
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, 2), (-2, -1)])
+def test_what_the_pencils_suggest_is_looked_at_and_beside_it(place, monkeypatch):
+    """A seed in any interval of the grid, the first and the last too; none beyond its ends."""
+    curve = curve_of(control.tf([0.3], [1, -0.5, 0.1], 1))
+    monkeypatch.setattr(loop_curve, "real_axis_pencil", lambda loop: np.zeros(0))
+    monkeypatch.setattr(loop_curve, "pencil_crossings", lambda loop, level: np.zeros(0))
+    whole = loop_curve.start_grid(curve.poles, continuous=False, finer=1)
+    plain = first_grid(curve)
+    assert np.all((plain > 0) & (plain < np.pi))
+    seed = 0.5 * (whole[place[0]] + whole[place[1]])
+    monkeypatch.setattr(loop_curve, "real_axis_pencil", lambda loop: np.array([seed, whole[-1] + 1.0]))
+    for share in (-1e-3, -1e-6, 0.0, 1e-6, 1e-3):
+        near = seed * (1 + share)
+        assert np.min(np.abs(first_grid(curve) - near)) < 1e-12 or not 0 < near < np.pi
+    assert first_grid(curve).max() < np.pi
+    assert len(first_grid(curve)) <= len(plain) + 5
