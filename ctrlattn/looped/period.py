@@ -15,6 +15,8 @@ from ctrlattn.passes import Passes
 
 _FALLING = 0.7  # a distance that falls to this share in the third quarter and again in the last goes to 0,
 _SMALL = 0.05  # if it is this small by then: chaos comes near to itself by chance
+_ALIKE = 0.01  # relative difference of the rates of a distance that falls as a power of one number, however slowly
+_SAME = 0.1  # of those of two distances that fall together
 _STEADY = 0.5  # share of its path by which a drifting state moves away
 
 
@@ -123,16 +125,40 @@ def _verdict(at: np.ndarray, near: float, moved: float, sizes: list[float], step
     if len(still):
         p = int(still[0]) + 1
         return Period(p, True, distances, _rate(at, p, passes), None, h)
+    rates = _geometric(at, passes, machine_epsilon(h))
+    slow = (rates > 0) & (at[2] <= _SMALL)
+    if np.any(slow):
+        # Longer ones that fall at the same rate go to 0 with it: h' = -.999 h comes to rest.
+        p = int(np.argmax((rates > 0) & (np.abs(rates / rates[slow][0] - 1) <= _SAME))) + 1
+        return Period(p, False, distances, _rate(at, p, passes), None, h)
     path, late = sum(steps[half:]), max(passes // 4, 1)
     grows = max(sizes[-late:]) > 2 * max(sizes[half - late : half + 1])
     slowing = steps[-1] <= _FALLING * steps[half]
     if grows or (moved >= _STEADY * path and not slowing):
         return Period(-1, False, distances, float("nan"), None, h)
-    falling = (at[1] <= _FALLING * at[0]) & (at[2] <= _FALLING * at[1]) & (at[2] <= _SMALL)
-    if np.any(falling):
-        p = int(np.argmax(falling)) + 1
+    falling = (at[1] <= _FALLING * at[0]) & (at[2] <= _FALLING * at[1])
+    small = falling & (at[2] <= _SMALL)
+    if np.any(small):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = at[2] / at[1]
+        p = int(np.argmax(small | (falling & (np.abs(shares / shares[small][0] - 1) <= _SAME)))) + 1
         return Period(p, False, distances, _rate(at, p, passes), None, h)
     return Period(0, False, distances, float("nan"), None, h)
+
+
+def _geometric(at: np.ndarray, passes: int, eps: float) -> np.ndarray:
+    """(most,) -ln of the rate at which a distance falls in both quarters, as beside an eigenvalue of almost 1; else 0.
+
+    A state that drifts ever more slowly, as the root of the passes, has rates that differ.
+    """
+    first = passes // 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before, after = (
+            -np.log(end / start) / count
+            for start, end, count in ((at[0], at[1], first), (at[1], at[2], passes - first))
+        )
+        seen = before * first > 100 * eps / at[2]  # more than rounding changes a distance
+        return np.where(seen & (np.abs(before - after) <= _ALIKE * before), after, 0.0)
 
 
 def _rate(at: np.ndarray, p: int, passes: int) -> float:

@@ -74,6 +74,32 @@ def test_a_slow_approach_is_said_with_its_rate(xp):
     assert shifted.rate == pytest.approx(0.99, abs=1e-3)
 
 
+def test_the_slowest_approach_is_no_drift_and_a_drift_that_slows_down_is_no_approach(xp):
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        size, pole = 10.0 ** rng.uniform(-6, 6), 1 - 10.0 ** rng.uniform(-5, -1)
+        h = as_kind(xp, size * rng.standard_normal(3))
+        slow = looped.period(lambda h, pole=pole: pole * h, h)
+        assert slow.period == 1
+        assert slow.settled or slow.rate == pytest.approx(pole, rel=1e-6)
+        flipped = looped.period(lambda h, pole=pole: -pole * h, h)
+        assert flipped.period == 1  # and not the orbit of period 2 that it looks like
+        around = looped.period(lambda h, pole=pole: xp.sign(h) * -(1 + pole * (abs(h) - 1)), 1 + 0.1 * abs(h) / size)
+        assert around.period == 2
+        assert looped.period(lambda h, size=size: h + size * size / (size + abs(h)), h).period == -1
+        assert looped.period(lambda h, size=size: h + 1e-5 * size, h).period == -1
+        assert looped.period(lambda h, pole=pole: (2 - pole) * h, h).period == -1 or pole > 0.998
+
+
+@pytest.mark.parametrize("pole", [0.9946, 0.995, 0.99])
+def test_an_orbit_of_period_2_is_told_from_rest_while_it_is_far(pole):
+    # h = c + w: c falls to 0 at the pole, w turns over. Alone, a falling -pole^k is rest.
+    far = looped.period(lambda h: np.array([pole * h[0], -h[1]]), np.array([4.0, 0.02]))
+    assert far.period == 2
+    alone = looped.period(lambda h: -pole * h, np.array([4.0, 0.02]))
+    assert alone.period == 1
+
+
 def test_chaos_has_no_period_and_an_orbit_has_its_own():
     def logistic(g):
         return looped.period(lambda h: g * h * (1 - h), np.array([0.3]), 1024)

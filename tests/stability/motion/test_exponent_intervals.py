@@ -96,6 +96,13 @@ def test_scatter_is_covered_by_four_standard_errors():
     assert missed == 0
 
 
+def test_a_first_part_that_both_windows_leave_out_counts():
+    # 1 in the first quarter, 0 later: four standard errors of 20 batches, 5 of them 1, and a mean off by a quarter.
+    rates = np.repeat([1.0, 0.0, 0.0, 0.0], 100)[:, None]
+    scatter = 4 * math.sqrt((5 * 0.75**2 + 15 * 0.25**2) / 19 / 20)
+    assert _unsettled(rates, 0)[0] == pytest.approx(scatter + 0.25)
+
+
 def test_too_few_steps_leave_everything_open():
     assert _unsettled(np.zeros((104, 1)), 100)[0] == math.inf
     assert _unsettled(np.zeros((105, 1)), 90)[0] == 0.0
@@ -112,6 +119,11 @@ def test_roots_of_the_disturbance_are_continued_to_none(block):
     assert math.log(mu) - low[0] <= 6 * (measured[0][0] - math.log(mu)) + 1e-12
     # A larger block has a wider interval for the same measurements.
     assert _disturbed(measured[0], np.array(measured[1:]), block + 3)[0][0] < low[0]
+
+
+def test_a_disturbance_that_no_root_describes_counts_as_it_is():
+    low, high = _disturbed(np.zeros(1), np.log([[1.1], [1.1]]), 2)
+    assert (low[0], high[0]) == pytest.approx((math.log(0.9), math.log(1.1)))
 
 
 def test_a_lost_direction_has_the_bound_of_what_is_left_of_it():
