@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from ctrlattn.kernels.lapack import called_by_address
+from ctrlattn.kernels.lapack import INNER, KERNEL, called_by_address
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 NARROWER = 8.0  # a step of a climb than the one before
@@ -28,7 +28,7 @@ class Sides(NamedTuple):
     d: np.ndarray  # (outputs, inputs)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+@numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
 def responses(sides, w):
     """G at each frequency, (m, outputs, inputs); D at an infinite one, not finite at a pole."""
     outputs, inputs = sides.d.shape
@@ -42,7 +42,7 @@ def responses(sides, w):
     return values
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**KERNEL, error_model="numpy")
 def climbed(sides, w, climbs):
     """(sigma_max, frequency): the highest point of an ascending grid, and from there the tops of parabolas.
 
@@ -77,7 +77,7 @@ def climbed(sides, w, climbs):
     return value, frequency
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _largest_gain(sides, w, memory):
     """sigma_max of one response, in closed form; inf where it is not finite."""
     respond(sides, w, memory)
@@ -117,21 +117,21 @@ class Memory(NamedTuple):
     y: np.ndarray  # (2, outputs, inputs)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def memory_of(sides):
     n = sides.columns.shape[1]
     outputs, inputs = sides.d.shape
     return Memory(np.empty((2, n)), np.empty((2, outputs)), np.empty((2, inputs, n)), np.empty((2, outputs, inputs)))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+@numba.njit(**INNER, fastmath=_FAST, error_model="numpy")
 def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
     for r in range(count):
         x_re[r] -= k_re * v_re[r] - k_im * v_im[r]
         x_im[r] -= k_re * v_im[r] + k_im * v_re[r]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _point(w, sides):
     """(side, real, imaginary part of the point less the one that H stands about)."""
     if sides == 1:
@@ -226,7 +226,7 @@ def _respond(its_count, its_n, its_outputs, its_inputs, its_columns, its_b, its_
 _by_address = called_by_address("respond", int(_respond.address or 0))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def respond(sides, w, memory):
     """One point, left in `memory.y`."""
     count, n, _ = sides.columns.shape

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from ctrlattn.kernels.boundary import memory_of, respond
+from ctrlattn.kernels.lapack import INNER, KERNEL
 
 _NOISE = 1e-13  # a function below it is 0 within rounding
 _DEEPEST = 45  # halvings of a step; each but the first few concerns a handful of places
@@ -24,11 +25,11 @@ _FARTHEST = 1e300
 _GOLDEN = (3 - 5**0.5) / 2
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def searched(sides, start, end):
     """(w, L, number of them, min |1 + L|, where): w = 0 and the end, zeros of Im L, so many, then those of |L| - 1.
 
-    `start` is an ascending grid inside (0, end).
+    `start` is an ascending grid inside (0, end), which may hold a point again and again.
     """
     memory, work = memory_of(sides), np.empty(4)
     points = refined(sides, start, end, memory)
@@ -45,7 +46,7 @@ def searched(sides, start, end):
     return w[:count], values[:count], crossed, least, at
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _look(sides, w, memory, point):
     """A point: Im L/|L| over sin w (over w/(1 + w^2) in continuous time), (|L| - 1)/(|L| + 1), |1 + L|, and w itself.
 
@@ -65,7 +66,7 @@ def _look(sides, w, memory, point):
     return complex(re, im)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**KERNEL, error_model="numpy")
 def refined(sides, start, end, memory):
     """Points (m, 4) as of `_look`, from w = 0 to the end: steps of the grid `start` inside are halved where a sign
     change may hide.
@@ -84,6 +85,8 @@ def refined(sides, start, end, memory):
     _look(sides, start[0], memory, points[1])
     last = 1
     for k in range(1, len(start)):
+        if start[k] == start[k - 1]:
+            continue
         top = 0
         _look(sides, start[k], memory, ends[0])
         counts[0, 0] = counts[0, 1] = 0
@@ -121,7 +124,7 @@ def refined(sides, start, end, memory):
     return points[: last + 2]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _longer(points):
     more = np.empty((2 * len(points), 4))
     for k in range(len(points)):
@@ -130,7 +133,7 @@ def _longer(points):
     return more
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _hidden(left, middle, right):
     """(may the function cross zero between the three points, unseen; curvature), as in `boundary_search`."""
     curvature, slope = abs(left - 2 * middle + right), abs(left - right)
@@ -140,7 +143,7 @@ def _hidden(left, middle, right):
     return 2 * curvature > lowest and 4 * curvature > slope, curvature
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def zeros(sides, points, which, memory):
     """Zeros inside the boundary of one of the first two functions: polished sign changes, and where it touches zero.
 
@@ -173,7 +176,7 @@ def zeros(sides, points, which, memory):
     return roots[:count]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _polished(sides, which, a, b, fa, fb, memory, work):
     """The zero in a bracket, by inverse quadratic steps where they are safe, by halves where not.
 
@@ -203,7 +206,7 @@ def _polished(sides, which, a, b, fa, fb, memory, work):
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def closest(sides, points, memory):
     """(min |1 + L|, frequency) from points that ascend: the lowest, and every dip that is next to it."""
     work, first = np.empty(4), 0
@@ -226,7 +229,7 @@ def closest(sides, points, memory):
     return lowest, at
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _dip(sides, low, middle, high, memory, work):
     """The same between two frequencies: the lowest of a few parts on either side, and from there a descent."""
     lowest, at, left, right = np.inf, middle, low, high
@@ -241,7 +244,7 @@ def _dip(sides, low, middle, high, memory, work):
     return _descended(sides, left, right, lowest, at, memory, work)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**INNER, error_model="numpy")
 def _descended(sides, left, right, lowest, at, memory, work):
     """The lowest point of a bracket: tops of parabolas through the three lowest points, golden sections elsewhere.
 

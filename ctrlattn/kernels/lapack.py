@@ -18,6 +18,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
+# Ways into a kernel cost a person time of the compiler: none has one for C, and inner functions none for Python.
+KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = {**KERNEL, "no_cpython_wrapper": True}
 BLOCK = 64  # columns that LAPACK takes at once, at most
 NO, SCALE = np.uint8(ord("N")), np.uint8(ord("S"))
 _ADDRESS, _INT = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -63,11 +66,12 @@ def _routine(name: str) -> Any:
 dgebal = _routine("dgebal")
 dgeev = _routine("dgeev")
 zgeev = _routine("zgeev")
+dggev = _routine("dggev")
 zgesv = _routine("zgesv")
 dgehrd = _routine("dgehrd")
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def is_moderate(a):
     """Whether the largest entry of a real matrix is a number in the middle of the floats, or the matrix is empty."""
     largest = 0.0

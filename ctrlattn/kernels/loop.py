@@ -8,10 +8,10 @@ import math
 import numba
 import numpy as np
 
-from ctrlattn.kernels.lapack import BLOCK, NO, dgeev, is_moderate, zgeev, zgesv
+from ctrlattn.kernels.lapack import BLOCK, KERNEL, NO, dgeev, is_moderate, zgeev, zgesv
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def plain_values(a, b, c, d, w, continuous):
     """L by one plain solve for each frequency, which shares no step with the Hessenberg form; infinite at a pole."""
     n, response = len(a), np.empty(len(w), np.complex128)
@@ -35,7 +35,7 @@ def plain_values(a, b, c, d, w, continuous):
     return response
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**KERNEL, error_model="numpy")
 def largest_growth(a, b, c, d, gains, continuous):
     """Of the poles of 1 + K L = 0 for each complex gain K: |z| - 1, or Re s relative to the largest; nan where LAPACK
     has no answer, and -inf where the loop is not well posed."""

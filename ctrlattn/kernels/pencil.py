@@ -8,10 +8,12 @@ import math
 import numba
 import numpy as np
 
+from ctrlattn.kernels.lapack import INNER, KERNEL
+
 _SWEEPS = 6  # of the balancing of a pencil
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL)
 def balance_pencil(left, right):
     """Both matrices in place, by powers of two: QZ rounds relative to the largest entry."""
     n = len(left)
@@ -39,7 +41,7 @@ def balance_pencil(left, right):
             right[i, j] *= rows[i] * columns[j]
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**INNER)
 def _inverse_root(square):
     """The power of two next to 1/sqrt(square); 1 of 0."""
     return math.ldexp(1.0, -round(math.log2(square) / 2)) if 0 < square < math.inf else 1.0

@@ -8,13 +8,13 @@ import math
 import numba
 import numpy as np
 
-from ctrlattn.kernels.lapack import BLOCK, NO, SCALE, dgebal, dgeev, is_moderate, zgesv
+from ctrlattn.kernels.lapack import BLOCK, KERNEL, NO, SCALE, dgebal, dgeev, is_moderate, zgesv
 
 _EPS = float(np.finfo(float).eps)
 UNCLEAR = -1
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(**KERNEL, error_model="numpy")
 def clear_poles(a, continuous, clear):
     """(1: all inside, 0: one is not, UNCLEAR; real parts; imaginary parts) of a matrix (n, n) without zero blocks.
 

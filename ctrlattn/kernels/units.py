@@ -1,6 +1,7 @@
-"""A - z I for z = 1 and -1 (0 in continuous time) in Hessenberg form, of a system of one input and one output.
+"""A system of one input and one output with its states in equal units, and A - z I for z = 1 and -1 (0 in continuous
+time) in Hessenberg form.
 
-Reference: `ctrlattn.linear.transfer`.
+Reference: `ctrlattn.linear.balancing` and `ctrlattn.linear.transfer`.
 """
 
 import math
@@ -8,10 +9,35 @@ import math
 import numba
 import numpy as np
 
-from ctrlattn.kernels.lapack import BLOCK, dgehrd
+from ctrlattn.kernels.lapack import BLOCK, KERNEL, SCALE, dgebal, dgehrd
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(**KERNEL, error_model="numpy")
+def in_equal_units(a, b, c, rate):
+    """(D^-1 A D/rate, D^-1 B/rate, C D), D in powers of two: rows and columns of the system are of equal size."""
+    n, into, away = len(a), 0.0, 0.0
+    for i in range(n):
+        into, away = max(into, abs(b[i, 0])), max(away, abs(c[0, i]))
+    # Inputs in units of outputs are one factor of all states: taken out first, no scale is very large.
+    common = (math.frexp(into)[1] - math.frexp(away)[1]) // 2 if into > 0 and away > 0 else 0
+    down, up = math.ldexp(1.0, -common), math.ldexp(1.0, common)
+    sizes, scale = np.zeros((n + 1, n + 1)), np.empty(n + 1)
+    for i in range(n):
+        sizes[n, i], sizes[i, n] = abs(b[i, 0] * down), abs(c[0, i] * up)
+        for j in range(n):
+            sizes[j, i] = abs(a[i, j]) if i != j else 0.0
+    dgebal(SCALE, n + 1, sizes, n + 1, 1, n + 1, scale)
+    scaled, right, out = np.empty((n, n)), np.empty((n, 1)), np.empty((1, n))
+    for i in range(n):
+        scale[i] = scale[i] / scale[n] * up
+    for i in range(n):
+        right[i, 0], out[0, i] = b[i, 0] / scale[i] / rate, c[0, i] * scale[i]
+        for j in range(n):
+            scaled[i, j] = a[i, j] * scale[j] / scale[i] / rate
+    return scaled, right, out
+
+
+@numba.njit(**KERNEL)
 def single_reduced(a, b, c, continuous):
     """(H transposed (k, n, n), b (k, 1, n), c (k, 1, n)) for each centre; b has one entry that is not zero.
 

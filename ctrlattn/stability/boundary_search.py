@@ -14,9 +14,9 @@ _ROUNDS = 45  # halvings of a step; each but the first few concerns a handful of
 _STALLED = 6  # halvings that may bend the curve as much as the one before, as they do on the way to a sharp feature
 _MOST = 20_000  # points; a response that asks for more is noise
 _TOUCH = 1e-9  # a function this near zero at its turning point touches it
-_PER_DECADE = 7
-_MIDDLE = np.linspace(1, 2.2, 12)  # rad per sample
-_OFFSETS = np.array([-8.0, -4.0, -2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0, 4.0, 8.0])  # in distances from the boundary
+PER_DECADE = 7
+MIDDLE = np.linspace(1, 2.2, 12)  # rad per sample
+OFFSETS = np.array([-8.0, -4.0, -2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0, 4.0, 8.0])  # in distances from the boundary
 
 Response = Callable[[np.ndarray], np.ndarray]
 Functions = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -53,10 +53,10 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
         angle, distance, end = np.abs(roots.imag), np.abs(roots.real), math.inf
     else:
         low, high = (max(float(np.abs(roots - z).min(initial=1.0)), 1e-12) for z in (1.0, -1.0))
-        w = np.concatenate([_decades(1e-3 * low, 1.0), math.pi - _decades(1e-3 * high, 1.0), _MIDDLE])
+        w = np.concatenate([_decades(1e-3 * low, 1.0), math.pi - _decades(1e-3 * high, 1.0), MIDDLE])
         angle, distance, end = np.abs(np.angle(roots)), np.abs(1 - np.abs(roots)), math.pi
     sharp = (angle > 0) & (distance < 0.3 * np.minimum(angle, end - angle))
-    near = (angle[sharp, None] + np.maximum(distance[sharp, None], 1e-12) * _OFFSETS).ravel()
+    near = (angle[sharp, None] + np.maximum(distance[sharp, None], 1e-12) * OFFSETS).ravel()
     w = distinct(np.concatenate([w, near]))
     w = w[(w > 0) & (w < end)]
     if finer == 1:
@@ -65,7 +65,7 @@ def start_grid(roots: np.ndarray, *, continuous: bool, finer: int = 1) -> np.nda
 
 
 def _decades(low: float, high: float) -> np.ndarray:
-    steps = int(_PER_DECADE * math.log10(high / low)) + 1
+    steps = int(PER_DECADE * math.log10(high / low)) + 1
     return low * np.exp(np.arange(steps + 1) * (math.log(high / low) / steps))
 
 

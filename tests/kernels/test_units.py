@@ -1,4 +1,4 @@
-"""The compiled Hessenberg form of a single loop against the plain one, and its response."""
+"""Equal units and the Hessenberg form of a single loop, compiled, against the plain ones, and its response."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn.kernels import boundary, units
 from ctrlattn.linear import transfer
+from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.lapack import on_contiguous
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -27,3 +29,13 @@ def test_the_hessenberg_form_is_the_plain_one(seed, continuous):
     points = 1j * w if continuous else np.exp(1j * w)
     expected = [(c @ np.linalg.solve(z * np.eye(n) - a, b)).item() for z in points]
     assert_allclose(values, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equal_units_are_those_of_plain_numpy_to_the_last_digit(seed, stable_system):
+    g = stable_system(seed)
+    b, c = g.b[:, :1], g.c[:1] * (seed % 7 != 0)
+    scale = state_scaling(g.a, b, c)
+    plain = g.a * scale / scale[:, None] / 2.5, b / scale[:, None] / 2.5, c * scale
+    for found, expected in zip(on_contiguous(units.in_equal_units, (g.a, b, c), 2.5), plain, strict=True):
+        assert_array_equal(found, expected)

@@ -22,7 +22,7 @@ from ctrlattn.stability.boundary_search import distinct
 from ctrlattn.stability.robustness.structured import largest_singular_values
 
 # How far from the boundary an eigenvalue may lie and still be tried as a crossing: trying costs one response.
-_NEAR = 1e-3
+NEAR = 1e-3
 _SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
 _DECADES = np.geomspace(1e-5, np.pi, 24)
 _OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
@@ -110,7 +110,7 @@ def hamiltonian_crossings(g: Realization, level: float, worst: float = 1e10) -> 
     matrix[:n, :n], matrix[:n, n:] = f, b @ closing[:, n:]
     matrix[n:, :n], matrix[n:, n:] = -c.conj().T @ (c + d @ closing[:, :n]), -f.conj().T
     values = eigenvalues(matrix)
-    near = np.abs(values.real) <= _NEAR * np.abs(values) + 1e-9 * frobenius(a)
+    near = np.abs(values.real) <= NEAR * np.abs(values) + 1e-9 * frobenius(a)
     return _ascending(g, view.frequency(values[near].imag))
 
 
@@ -243,13 +243,13 @@ def _on_boundary(g: Realization, top: np.ndarray, bottom: np.ndarray) -> np.ndar
     if g.continuous:
         finite = np.abs(bottom) > 1e-14 * np.hypot(np.abs(top), np.abs(bottom))
         roots = top[finite] / bottom[finite]
-        near = np.abs(roots.real) <= _NEAR * np.abs(roots) + 1e-9 * frobenius(g.a)
+        near = np.abs(roots.real) <= NEAR * np.abs(roots) + 1e-9 * frobenius(g.a)
         frequencies = roots[near].imag
     else:
         size = np.abs(bottom)
         turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)
         on_circle = 1e-9 * (size + np.abs(turned) ** 2 / np.maximum(size, 1e-300))
-        near = np.abs(turned.real) <= _NEAR * np.abs(turned) + on_circle
+        near = np.abs(turned.real) <= NEAR * np.abs(turned) + on_circle
         frequencies = 2 * np.arctan2(turned[near].imag, size[near])
     return _ascending(g, frequencies)
 

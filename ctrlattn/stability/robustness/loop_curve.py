@@ -6,19 +6,21 @@ rounding of a pencil then costs no digit of a result, and nothing is listed that
 """
 
 import math
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
 
-from ctrlattn.linear.balancing import state_scaling
+from ctrlattn.linear.lapack import on_contiguous
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
-from ctrlattn.stability.boundary_search import distinct, start_grid
-from ctrlattn.stability.robustness.level_sets import pencil_crossings, pencil_eigenvalues
+from ctrlattn.stability.boundary_search import MIDDLE, OFFSETS, PER_DECADE, distinct, start_grid
+from ctrlattn.stability.robustness.level_sets import NEAR, pencil_crossings, pencil_eigenvalues
 
 _PENCIL = 16  # states up to which the pencils cost less than the grid
 _BESIDE = np.array([-1e-3, -1e-6, 0.0, 1e-6, 1e-3])  # shares by which points of the grid lie beside a crossing
 _UNIT = 1e-12  # from |L| = 1 at an end of the boundary
+_REAL_AXIS = 1e-2  # share by which an eigenvalue may lie off the axis and still be tried: trying costs one response
 _REAL = 1e-6  # of |L| that the imaginary part of a real L may have
 
 
@@ -48,10 +50,11 @@ class LoopCurve(NamedTuple):
 
 def loop_curve(loop: Realization, poles: np.ndarray) -> LoopCurve:
     """The curve of a loop whose closed loop has these poles."""
+    from ctrlattn.kernels import units as kernel
+
     sizes = np.abs(poles[poles != 0]) if loop.continuous else poles[:0]
     unit = float(np.exp(np.mean(np.log(sizes)))) if loop.continuous and len(sizes) else 1.0
-    scale = state_scaling(loop.a, loop.b, loop.c)
-    a, b, c = loop.a * scale / scale[:, None] / unit, loop.b / scale[:, None] / unit, loop.c * scale
+    a, b, c = on_contiguous(kernel.in_equal_units, loop[:3], unit) if len(loop.a) else loop[:3]
     scaled = Realization(a, b, c, loop.d, loop.continuous)
     return LoopCurve(scaled, poles / unit, unit, BoundaryTransfer(*scaled[:5], balanced=True))
 
@@ -61,29 +64,45 @@ def searched(curve: LoopCurve, *, finer: int = 1) -> Crossed:
     from ctrlattn.kernels import curve as kernel
 
     w, values, inner, closest, at = kernel.searched(curve.transfer.sides, first_grid(curve, finer), curve.end)
-    ends, inside = np.arange(2), np.arange(2, 2 + inner)
-    negative = inside[(values.real[inside] < 0) & (np.abs(values.imag[inside]) <= -_REAL * values.real[inside])]
-    real = _ascending(w, np.concatenate([ends, negative]))
-    at_ends = ends[np.abs(np.abs(values[:2]) - 1) <= _UNIT]
-    unit = _ascending(w, np.concatenate([at_ends, np.arange(2 + inner, len(w))]))
-    return Crossed(w[real], values[real], w[unit], values[unit], closest, at)
+    # A handful of points: calls of numpy would take longer than the numbers themselves.
+    points = list(zip(w.tolist(), values.tolist(), strict=True))
+    ends, inside, unit = points[:2], points[2 : 2 + inner], points[2 + inner :]
+    real = ends + [x for x in inside if x[1].real < 0 and abs(x[1].imag) <= -_REAL * x[1].real]
+    unit = [x for x in ends if abs(abs(x[1]) - 1) <= _UNIT] + unit
+    return Crossed(*_ascending(real), *_ascending(unit), closest, at)
 
 
-def _ascending(w: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """Indices by ascending frequency, of several that are equal the first."""
-    chosen = chosen[np.argsort(w[chosen], kind="stable")]
-    return chosen[np.concatenate([[True], w[chosen[1:]] != w[chosen[:-1]]])] if len(chosen) else chosen
+def _ascending(points: list[tuple[float, complex]]) -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies, of several that are equal the first, and values there."""
+    first: dict[float, complex] = {}
+    for w, value in sorted(points, key=itemgetter(0)):
+        first.setdefault(w, value)
+    return np.array(list(first), dtype=float), np.array(list(first.values()), dtype=complex)
 
 
 def first_grid(curve: LoopCurve, finer: int = 1) -> np.ndarray:
     """Where L is looked at first, ascending: about the poles, and beside what the pencils suggest."""
     loop = curve.loop
+    seeds = _suggested(loop) if 0 < len(loop.a) <= _PENCIL else np.zeros(0)
+    if finer == 1:
+        from ctrlattn.kernels import first_points as kernel
+
+        poles = curve.poles.astype(complex)
+        points = kernel.first_points(poles, loop.continuous, PER_DECADE, MIDDLE, OFFSETS, seeds, _BESIDE)
+        points.sort()
+        return points
     w = start_grid(curve.poles, continuous=loop.continuous, finer=finer)
-    if 0 < len(loop.a) <= _PENCIL:
-        seeds = np.concatenate([real_axis_pencil(loop), pencil_crossings(loop, 1.0)])
-        seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
-        w = distinct(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
+    seeds = seeds[(seeds > w[0]) & (seeds < w[-1])]
+    w = distinct(np.concatenate([w, np.multiply.outer(1 + _BESIDE, seeds).ravel()]))
     return w[(w > 0) & (w < curve.end)]
+
+
+def _suggested(loop: Realization) -> np.ndarray:
+    """What `real_axis_pencil` and the pencil of |L| = 1 suggest."""
+    from ctrlattn.kernels import first_points as kernel
+
+    seeds, converged = on_contiguous(kernel.suggested, loop[:4], loop.continuous, _REAL_AXIS, NEAR)
+    return seeds if converged else np.concatenate([real_axis_pencil(loop), pencil_crossings(loop, 1.0)])
 
 
 def real_axis_pencil(loop: Realization) -> np.ndarray:
@@ -109,5 +128,5 @@ def real_axis_pencil(loop: Realization) -> np.ndarray:
     top, bottom = pencil_eigenvalues(left, right)
     with np.errstate(all="ignore"):
         s = top / bottom  # (z - 1)/(z + 1) = i tan(w/2)
-    s = s[np.isfinite(s) & (s.imag > 0) & (np.abs(s.real) <= 1e-2 * np.abs(s))]
+    s = s[np.isfinite(s) & (s.imag > 0) & (np.abs(s.real) <= _REAL_AXIS * np.abs(s))]
     return np.abs(s) if loop.continuous else 2 * np.arctan(np.abs(s))

@@ -5,6 +5,7 @@ always candidates: a real loop meets the real axis at z = 1 and z = -1 (s = 0 an
 find, and for the residual integrator 0.5/(z - 1) the crossing at z = -1 is the whole gain margin.
 """
 
+import cmath
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,9 +174,11 @@ def crossings(system: Any) -> Crossings:
     loop = siso_loop(system, "crossings")
     curve = curves.loop_curve(loop, _closed_loop(system, loop, decide=False)[0])
     crossed = curves.searched(curve)
-    frequency, factor = _gains(curve, crossed)
-    omega, turns, rotation, delays = _rotations(curve, crossed)
-    _required(curve, np.concatenate([frequency, omega]), np.concatenate([factor, turns]))
+    gains, turned = _gains(curve, crossed), _rotations(curve, crossed)
+    _required(curve, gains, turned)
+    frequency, factor = np.array(gains, dtype=float).reshape(-1, 2).T.copy()
+    listed = [(x.frequency, x.degrees, x.delay) for x in turned]
+    omega, rotation, delays = np.array(listed, dtype=float).reshape(-1, 3).T.copy()
     return Crossings(curve.unit * frequency, factor, curve.unit * omega, rotation, delays / curve.unit)
 
 
@@ -215,25 +218,26 @@ def _closed(loop: Realization, gain: complex) -> np.ndarray | None:
 
 
 def _margins(curve: LoopCurve, crossed: Crossed) -> Margins:
-    frequency, factors = _gains(curve, crossed)
-    omega, turns, rotation, delays = _rotations(curve, crossed)
-    residual = _required(curve, np.concatenate([frequency, omega]), np.concatenate([factors, turns]))
-    factor, crossover, reduction = _gain_margins(frequency, factors)
-    first = int(np.argmin(np.abs(rotation))) if len(omega) else None
-    phase, gain_crossover = (math.inf, math.nan) if first is None else (abs(rotation[first]), omega[first])
-    delay = float(np.min(delays, initial=math.inf))
+    gains, turned = _gains(curve, crossed), _rotations(curve, crossed)
+    residual = _required(curve, gains, turned)
+    factor, crossover, reduction = _gain_margins(gains)
+    phase, gain_crossover = min(
+        ((abs(x.degrees), x.frequency) for x in turned), default=(math.inf, math.nan), key=_size
+    )
+    delay = min((x.delay for x in turned), default=math.inf)
     return Margins(
-        True, factor, crossover * curve.unit, reduction, float(phase), float(gain_crossover) * curve.unit,
+        True, factor, crossover * curve.unit, reduction, phase, gain_crossover * curve.unit,
         delay / curve.unit, crossed.closest, crossed.at * curve.unit, residual,
     )  # fmt: skip
 
 
-def _gains(curve: LoopCurve, crossed: Crossed) -> tuple[np.ndarray, np.ndarray]:
+def _gains(curve: LoopCurve, crossed: Crossed) -> list[tuple[float, float]]:
     """(frequency, K = -1/L) wherever L is real and negative, both ends included, ascending in frequency."""
-    w = crossed.real_axis
-    value = _without_noise(curve, w, crossed.real_values.real)
-    hit = np.isfinite(value) & (value < -1e-300)
-    return w[hit], -1 / value[hit]
+    value = _without_noise(curve, crossed.real_axis, crossed.real_values.real)
+    # A handful of points: calls of numpy would take longer than the numbers themselves.
+    return [
+        (w, -1 / x) for w, x in zip(crossed.real_axis.tolist(), value.tolist(), strict=True) if -math.inf < x < -1e-300
+    ]
 
 
 def _without_noise(curve: LoopCurve, w: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -269,31 +273,42 @@ def _moved(g: Realization) -> Iterator[Realization]:
         yield Realization(a, b, c, *g[3:])
 
 
-def _gain_margins(frequency: np.ndarray, factors: np.ndarray) -> tuple[float, float, float]:
-    above = np.where(factors > 1, factors, math.inf)
-    reduction = float(np.max(factors[factors < 1], initial=0.0))
-    first = int(np.argmin(above)) if len(above) else None
-    if first is None or not np.isfinite(above[first]):
-        return math.inf, math.nan, reduction
-    return float(above[first]), float(frequency[first]), reduction
+def _gain_margins(gains: list[tuple[float, float]]) -> tuple[float, float, float]:
+    reduction = max((factor for _, factor in gains if factor < 1), default=0.0)
+    above = [(factor, w) for w, factor in gains if 1 < factor < math.inf]
+    return *min(above, default=(math.inf, math.nan), key=_size), reduction
 
 
-def _rotations(curve: LoopCurve, crossed: Crossed) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(frequency, e^{-i phi}, phi in degrees, delay) wherever |L| = 1, ascending in frequency."""
-    w = crossed.unit_circle
-    angle = np.angle(-crossed.unit_values)
-    angle = np.where(angle <= -np.pi, np.pi, angle)  # (-pi, pi]
-    turning = w > _TURN * (np.max(w, initial=0.0, where=np.isfinite(w)) if curve.loop.continuous else 1.0)
-    with np.errstate(invalid="ignore"):
-        delays = np.where(turning, np.mod(angle, 2 * np.pi) / np.where(turning, w, 1.0), math.inf)
-    return w, np.exp(-1j * angle), np.degrees(angle), delays
+def _size(pair: tuple[float, float]) -> float:
+    """What is least; of equal ones the first in frequency is taken."""
+    return pair[0]
 
 
-def _off(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> np.ndarray:
-    """|1 + K L| by one plain solve for each frequency: a pole on the boundary makes it 0."""
-    response = _plain(curve.loop, w)
-    finite = np.isfinite(response)
-    return np.where(finite, np.abs(1 + factor * np.where(finite, response, 0.0)), np.inf)
+class _Rotation(NamedTuple):
+    frequency: float
+    turn: complex  # e^{-i phi}
+    degrees: float  # phi
+    delay: float
+
+
+def _rotations(curve: LoopCurve, crossed: Crossed) -> list[_Rotation]:
+    """Wherever |L| = 1, ascending in frequency."""
+    frequencies = crossed.unit_circle.tolist()
+    still = _TURN * (max((w for w in frequencies if math.isfinite(w)), default=0.0) if curve.loop.continuous else 1.0)
+    turned = []
+    for w, value in zip(frequencies, crossed.unit_values.tolist(), strict=True):
+        angle = cmath.phase(-value)
+        angle = math.pi if angle <= -math.pi else angle  # (-pi, pi]
+        delay = angle % (2 * math.pi) / w if w > still else math.inf
+        turned.append(_Rotation(w, cmath.rect(1.0, -angle), math.degrees(angle), delay))
+    return turned
+
+
+def _off(curve: LoopCurve, factors: list[tuple[float, complex]]) -> list[float]:
+    """|1 + K L| by one plain solve for each (frequency, K): a pole on the boundary makes it 0."""
+    response = _plain(curve.loop, np.array([w for w, _ in factors])).tolist()
+    returned = [1 + k * x for (_, k), x in zip(factors, response, strict=True)]
+    return [math.hypot(z.real, z.imag) if cmath.isfinite(z) else math.inf for z in returned]
 
 
 def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
@@ -303,9 +318,10 @@ def _plain(g: Realization, w: np.ndarray) -> np.ndarray:
     return on_contiguous(kernel.plain_values, g[:4], np.ascontiguousarray(w, dtype=float), g.continuous)
 
 
-def _required(curve: LoopCurve, w: np.ndarray, factor: np.ndarray) -> float:
+def _required(curve: LoopCurve, gains: list[tuple[float, float]], turned: list[_Rotation]) -> float:
     """The largest `_off`, or ArithmeticError where one is no matter of rounding."""
-    residual = float(np.max(_off(curve, w, factor), initial=0.0))
+    factors = [(w, complex(factor)) for w, factor in gains] + [(x.frequency, x.turn) for x in turned]
+    residual = max(_off(curve, factors), default=0.0)
     if residual > _RESIDUAL:
         raise ArithmeticError(
             f"margins: a scaled loop misses a pole on the boundary by {residual:.1g}, since rounding of its matrices "
@@ -320,9 +336,10 @@ def _holds(curve: LoopCurve, m: Margins) -> bool:
     if not 0 < n <= _EIGENVALUES:
         return True
     above = 1 + 0.9 * (m.gain_margin - 1) if math.isfinite(m.gain_margin) else 10.0
-    turn = np.exp(1j * np.radians(0.9 * min(m.phase_margin, 180.0)))
+    turn = cmath.rect(1.0, math.radians(0.9 * min(m.phase_margin, 180.0)))
     from ctrlattn.kernels import loop as kernel
 
     # The loop is real: turned the other way it has the conjugate poles.
     gains = np.array([above, 1 - 0.9 * (1 - m.gain_reduction), turn], dtype=complex)
-    return bool(np.all(on_contiguous(kernel.largest_growth, curve.loop[:4], gains, curve.loop.continuous) < _UNSTABLE))
+    growth = on_contiguous(kernel.largest_growth, curve.loop[:4], gains, curve.loop.continuous)
+    return all(x < _UNSTABLE for x in growth.tolist())

@@ -357,16 +357,17 @@ def test_the_unit_of_time_of_a_transfer_function_changes_frequencies_and_delays_
 
 
 def test_of_all_factors_the_nearest_above_and_below_one_are_the_margins():
-    of = margins_module._gain_margins
-    w = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
-    assert of(w, np.array([3.0, 0.5, 2.0, 0.7, 2.5])) == (2.0, 0.3, 0.7)
-    above = of(w[:2], np.array([3.0, 5.0]))
-    assert above == (3.0, 0.1, 0.0)
-    for factors in (np.array([0.2, 0.9]), np.array([1.0, 0.9])):  # the factor 1 itself is neither
-        margin, frequency, reduction = of(w[:2], factors)
+    def of(*factors):
+        return margins_module._gain_margins(list(zip([0.1, 0.2, 0.3, 0.4, 0.5], factors, strict=False)))
+
+    assert of(3.0, 0.5, 2.0, 0.7, 2.5) == (2.0, 0.3, 0.7)
+    assert of(3.0, 5.0) == (3.0, 0.1, 0.0)
+    assert of(3.0, 3.0) == (3.0, 0.1, 0.0)
+    for factors in ((0.2, 0.9), (1.0, 0.9), (0.9, np.inf)):  # the factor 1 itself is neither
+        margin, frequency, reduction = of(*factors)
         assert (margin, reduction) == (np.inf, 0.9)
         assert np.isnan(frequency)
-    margin, frequency, reduction = of(np.zeros(0), np.zeros(0))
+    margin, frequency, reduction = of()
     assert (margin, reduction) == (np.inf, 0.0)
     assert np.isnan(frequency)
 
@@ -377,13 +378,13 @@ def test_rotations_turn_the_response_onto_minus_one(continuous):
     w, phases = np.array([0.0, 0.5, 2.0, 3.0]), np.array([0.3, -2.0, 1.0, np.pi])
     curve = SimpleNamespace(loop=SimpleNamespace(continuous=continuous))
     crossed = SimpleNamespace(unit_circle=w, unit_values=-np.exp(1j * phases))
-    omega, turns, degrees, delays = margins_module._rotations(curve, crossed)
+    omega, turns, degrees, delays = np.array(margins_module._rotations(curve, crossed)).T
     assert_allclose(omega, w)
     assert_allclose(turns, np.exp(-1j * phases), rtol=1e-12)
     assert_allclose(degrees, np.degrees(phases), rtol=1e-12)
     assert_allclose(delays, [np.inf, (2 * np.pi - 2) / 0.5, 0.5, np.pi / 3], rtol=1e-12)
     none = SimpleNamespace(unit_circle=np.zeros(0), unit_values=np.zeros(0, dtype=complex))
-    assert [len(part) for part in margins_module._rotations(curve, none)] == [0] * 4
+    assert margins_module._rotations(curve, none) == []
 
 
 def test_a_frequency_that_is_0_within_rounding_has_no_delay():
@@ -394,7 +395,7 @@ def test_a_frequency_that_is_0_within_rounding_has_no_delay():
     ):  # fmt: skip
         curve = SimpleNamespace(loop=SimpleNamespace(continuous=continuous))
         crossed = SimpleNamespace(unit_circle=np.array(w), unit_values=-np.exp(1j * np.array([0.4, 0.4])))
-        assert np.isfinite(margins_module._rotations(curve, crossed)[3]).tolist() == [finite, True]
+        assert [np.isfinite(x.delay) for x in margins_module._rotations(curve, crossed)] == [finite, True]
 
 
 def test_the_closed_loop_is_a_rank_one_change_and_none_where_it_is_not_well_posed():
