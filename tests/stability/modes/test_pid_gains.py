@@ -233,3 +233,11 @@ def test_a_pole_is_outside_from_a_billionth_beyond_the_circle_on():
     gains = np.array([[-0.7e-9, 0, 0], [-1.5e-9, 0, 0], [-1e-8, 0, 0], [2 + 0.7e-9, 0, 0], [2 + 1.5e-9, 0, 0]])
     share = pid_unstable_share(loop, np.array([1.0]), gains)
     np.testing.assert_array_equal(share, [0, 1, 1, 0, 1])
+
+
+def test_a_reflection_coefficient_within_a_millionth_of_the_circle_is_not_sure():
+    """Under P alone it is the pole alpha - P itself; a segment without end is looked at and not stable."""
+    alpha = 0.3 + np.array([[0.5, 1 - 1e-5, 1 - 1e-7, 1 + 1e-7, 1 + 1e-5, -1 + 1e-7, -1.5]])
+    stable, unsure = pid_gains._decided(np.array([[0.3, 0.0, 0.0]]), 0.3, alpha)
+    assert stable.tolist() == [[True, True, True, False, False, True, False]]
+    assert unsure.tolist() == [[False, False, True, True, False, True, False]]

@@ -1,5 +1,6 @@
 """Eigenvalues of attention matrices: exact diagonals for causal ones, eigvals for the rest."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -115,3 +116,10 @@ def test_a_loop_with_a_null_key_is_the_loop_with_a_token_that_stays_zero(seed):
         b = simulate(replace(loop, predictor=FixedAttention(whole)), np.vstack([x, np.zeros((1, 3))]), 12).state
         assert_allclose(a, b[:, :-1], rtol=1e-9, atol=1e-9 * np.abs(b).max())
         assert np.all(b[:, -1] == 0)
+
+
+def test_what_is_no_square_matrix_is_refused_with_its_shape():
+    for shape in ((3,), (), (2, 3), (0, 0), (2, 0, 0), (3, 3, 2)):
+        with pytest.raises(ValueError, match=re.escape(f"(..., n, n), got shape {shape}")):
+            attention_spectrum(np.ones(shape))
+    assert attention_spectrum(np.ones((1, 1))).tolist() == [1.0]

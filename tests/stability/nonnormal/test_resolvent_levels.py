@@ -252,3 +252,16 @@ def test_an_eigenvalue_counts_as_on_the_circle_within_a_millionth():
     values = radii * np.exp(1j * np.arange(1, 6))
     assert_allclose(unit_eigenvalues(np.diag(values), np.eye(5), 0.5), [1.0, 2.0, 3.0], atol=1e-12)
     assert unit_eigenvalues(np.diag([0.5, 2.0]), np.diag([1.0, 0.0]), np.pi).tolist() == []  # an infinite one is none
+
+
+def test_the_transform_is_about_the_point_that_is_asked_for(monkeypatch):
+    """lambda = -e^{ia} (1 + mu)/(1 - mu): the matrix of mu is (p - e^{ia} q)^-1 (p + e^{ia} q), real for a = 0 and pi."""
+    solved, solve = [], np.linalg.solve
+    p, q = np.array([[0.0, 1.0], [-1.0, 0.4]]), np.array([[1.0, 0.2], [0.0, 1.0]])
+    monkeypatch.setattr(np.linalg, "solve", lambda left, right: (solved.append((left, right)), solve(left, right))[1])
+    for away in (0.7, 0.0, np.pi, 2 * np.pi):
+        solved.clear()
+        unit_eigenvalues(p, q, away)
+        pole = np.exp(1j * away)
+        assert_allclose(solved[0], [p - pole * q, p + pole * q], atol=1e-15)
+        assert np.iscomplexobj(solved[0][0]) == (away == 0.7)
