@@ -115,6 +115,8 @@ EQUIVALENT = {
         "nan takes the place of what is computed where the terms are dependent.",
     (LEVELS, "if min(values.shape[1:]) == 1:", "1  ->  2"):
         "A single output goes by singular values then: the same number.",
+    ("stability/robustness/scaled_peak.py", "top = -1.0", "1.0  ->  2.0"):
+        "No norm is negative: the first round gains more than ends a zoom.",
     ("stability/robustness/scaled_peak.py", "inner = np.pad(values, 1, constant_values=-1.0)", "1.0  ->  2.0"):
         "No norm is negative.",
     ("stability/robustness/sectors.py",

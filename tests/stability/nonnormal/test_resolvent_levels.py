@@ -255,7 +255,7 @@ def test_an_eigenvalue_counts_as_on_the_circle_within_a_millionth():
 
 
 def test_the_transform_is_about_the_point_that_is_asked_for(monkeypatch):
-    """lambda = -e^{ia} (1 + mu)/(1 - mu): the matrix of mu is (p - e^{ia} q)^-1 (p + e^{ia} q), real for a = 0 and pi."""
+    """The matrix of mu, lambda = -e^{ia} (1 + mu)/(1 - mu), is (p - e^{ia} q)^-1 (p + e^{ia} q): real for a = 0, pi."""
     solved, solve = [], np.linalg.solve
     p, q = np.array([[0.0, 1.0], [-1.0, 0.4]]), np.array([[1.0, 0.2], [0.0, 1.0]])
     monkeypatch.setattr(np.linalg, "solve", lambda left, right: (solved.append((left, right)), solve(left, right))[1])

@@ -98,6 +98,8 @@ def test_a_share_of_an_interval_is_a_point_inside_it():
                 assert points == sorted(points)
     assert sweep._between(-1.0, 3.0, 0.25) == 0.0
     assert sweep._between(2.0, 4.0, 0.25) == 2.5
+    assert sweep._between(2.0, 7.9, 0.5) == 4.95  # by ratios from a factor of four on
+    assert_allclose([sweep._between(2.0, 8.0, 0.5), sweep._between(2.0, 9.0, 0.5)], [4.0, np.sqrt(18)])
     assert_allclose(sweep._between(1.0, 16.0, 0.25), 2.0)
     assert_allclose(sweep._between(-16.0, -1.0, 0.75), -2.0)
     assert sweep._between(1.5, 1.5, 0.3) == 1.5
