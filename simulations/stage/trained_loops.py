@@ -147,12 +147,15 @@ def forecast_lines(result):
 
 
 def rescue_lines(result):
-    """Of the loops that collapsed: how many each controller keeps within a tenth of what stopping keeps."""
+    """Of the loops that collapsed: how many each controller keeps within a tenth of what stopping keeps.
+
+    Held gains are a controller already, so that those networks are not asked.
+    """
     rows = result["rescues"]
     if not rows:
-        return ["loops that collapsed at the end of training: 0"]
+        return ["loops without held gains that collapsed at the end of training: 0"]
     names = [name for name in ("blind", "tuned", "blind from T", "tuned from T") if any(name in row for row in rows)]
-    lines = [f"loops that collapsed at the end of training: {len(rows)}"]
+    lines = [f"loops without held gains that collapsed at the end of training: {len(rows)}"]
     for name in ("plain", *names):
         has = [row for row in rows if name in row]
         keeps = sum(row[name] >= row["stopped"] - KEPT for row in has)

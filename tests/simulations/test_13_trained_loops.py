@@ -43,7 +43,7 @@ def test_controllers_are_compared_with_stopping(scene):
     assert lines[1] == "plain: mean accuracy at 8 T 0.30; keeps within 0.1 of stopping, of 2: 0"
     assert lines[2].endswith("of 2: 1")
     assert lines[3] == "tuned from T: mean accuracy at 8 T 1.00; keeps within 0.1 of stopping, of 1: 1"
-    assert scene.rescue_lines({"rescues": []}) == ["loops that collapsed at the end of training: 0"]
+    assert scene.rescue_lines({"rescues": []}) == ["loops without held gains that collapsed at the end of training: 0"]
 
 
 def test_the_small_run_is_kept_and_not_trained_again(scene, tmp_path, monkeypatch):

@@ -82,7 +82,10 @@ def _table(rows: Sequence[Mapping[str, Any]], rule: str) -> dict[str, Any]:
 
 
 def rescue_table(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], passes: int) -> list[dict[str, Any]]:
-    """Accuracy after 8 T passes under each controller, for the runs whose own loop collapsed at the end of training."""
+    """Accuracy after 8 T passes under each controller, for the runs whose own loop collapsed at the end of training.
+
+    Networks with held gains have a controller of their own and are left out.
+    """
     rows = []
     for run, end in pairs:
         if not end["marks"] or not end["rescued"] or not end["marks"][-1]["collapsed"]:
