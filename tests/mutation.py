@@ -158,6 +158,12 @@ EQUIVALENT = {
     ("stability/robustness/contraction.py", "radius = float(np.max(np.abs(np.linalg.eigvals(g.a))))",
      "np.max(np.abs(np.linalg.eigvals(g.a)))  ->  np.min(np.abs(np.linalg.eigvals(g.a)))"):
         "Any rate that is too small begins the bisection; this one is smaller.",
+    ("stability/modes/intervals.py",
+     "beyond = cuts[cuts < end][-1:] if away < 0 else cuts[cuts > end][:1]", "1  ->  2"):
+        "The nearest is the least of them.",
+    ("linear/realization.py",
+     "if type(value) is np.ndarray and value.dtype == np.float64 and value.ndim == 2:  # what a StateSpace holds",
+     "2  ->  3"): "What follows makes the same copy.",
     (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1.0  ->  2.0"):
         "1j takes the place of what is computed there.",
     (LEVELS, "turned = top * np.where(size > 0, bottom.conj() / np.where(size > 0, size, 1.0), 1j)", "1j  ->  2j"):

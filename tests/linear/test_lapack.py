@@ -93,3 +93,18 @@ def test_what_is_empty_has_no_values_and_solutions_of_its_shape():
     into, out = lapack.solved_on_both_sides(np.eye(2) + 0j, np.zeros((2, 0)), np.zeros((0, 2)))
     assert (into.shape, out.shape, into.dtype, out.dtype) == ((2, 0), (0, 2), complex, complex)
     assert lapack.solved(np.eye(2) * 1j, np.zeros((2, 0))).dtype == complex
+
+
+@pytest.mark.parametrize(
+    ("routine", "asks", "message"),
+    [
+        ("dgeev", lapack.eigenvalues, "Eigenvalues did not converge"),
+        ("dgesdd", lapack.singular_values, "SVD did not converge"),
+        ("dgesdd", lapack.singular_vectors, "SVD did not converge"),
+    ],
+)
+def test_an_iteration_without_an_end_is_told(monkeypatch, routine, asks, message):
+    given = getattr(lapack.lapack, routine)
+    monkeypatch.setattr(lapack.lapack, routine, lambda *args, **options: (*given(*args, **options)[:-1], 1))
+    with pytest.raises(np.linalg.LinAlgError, match=message):
+        asks(np.array([[1.0, 2.0], [3.0, 4.0]]))

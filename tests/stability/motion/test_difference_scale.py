@@ -295,3 +295,17 @@ def test_noise_of_a_constant_map_is_a_derivative_of_0_where_it_is_below_1e_4_and
     assert difference_size(noise(1e-11), x) == 1.0
     with pytest.raises(ArithmeticError, match="not found by differences of 3e-51 to 4e\\+13"):
         difference_size(noise(1e-7), x)
+
+
+@pytest.mark.parametrize(
+    ("turning", "monotone", "turns"),
+    [(5, 0, False), (6, 0, False), (7, 0, True), (20, 42, False), (24, 38, False), (25, 37, True), (0, 62, False)],
+)
+def test_rounding_turns_at_most_steps_and_at_more_than_six(turning, monotone, turns):
+    """Numbers that stand still, that go up by 1, and that go up and down: turns are counted among those that move."""
+    rises = np.concatenate([np.ones(monotone), (-1.0) ** np.arange(turning + 1)])[: difference_scale._SAMPLES - 1]
+    values = 100.0 + np.cumsum(np.concatenate([np.zeros(difference_scale._SAMPLES - len(rises)), rises]))
+    given = iter(values)
+    quotients = quotients_of([[1.0]])
+    quotients._both = lambda length: np.array([[next(given)], [0.0]])
+    assert quotients._turns(1.0) == turns
