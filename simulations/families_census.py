@@ -10,7 +10,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ctrlattn.files import atomic
 from ctrlattn.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "families.json"
+Judge = Callable[[str, str, str], dict[str, Any]]
 LIMIT = 600  # seconds for one type, on a machine that may have other work
 
 
@@ -73,18 +74,16 @@ def form(structure: Any) -> str:
     return ", ".join([*words, *(word for word, holds in told.items() if holds)])
 
 
-def measured(case: tuple[str, str, str]) -> dict[str, Any]:
-    """`entry` in a process of its own, which a type that crashes or does not end cannot take the others with."""
+def measured(case: tuple[str, str, str], judge: Judge = entry) -> dict[str, Any]:
+    """`judge` in a process of its own, which a type that crashes or does not end cannot take the others with."""
     fork = multiprocessing.get_context("fork")  # the libraries are loaded once
     receiver, sender = fork.Pipe(duplex=False)
-    process = fork.Process(target=_answer, args=(sender, case))
+    process = fork.Process(target=_answer, args=(sender, judge, case))
     process.start()
     sender.close()
-    head = {"task": case[0], "type": case[1], "outcome": "does not run"}
+    head: dict[str, Any] = {"task": case[0], "type": case[1], "outcome": "does not run"}
     try:
-        row: dict[str, Any] = (
-            receiver.recv() if receiver.poll(LIMIT) else {**head, "reason": f"no answer within {LIMIT} s"}
-        )
+        row = receiver.recv() if receiver.poll(LIMIT) else {**head, "reason": f"no answer within {LIMIT} s"}
     except EOFError:
         process.join()
         row = {**head, "reason": f"its process ends with status {process.exitcode}"}
@@ -93,8 +92,8 @@ def measured(case: tuple[str, str, str]) -> dict[str, Any]:
     return row
 
 
-def _answer(sender: Any, case: tuple[str, str, str]) -> None:
-    sender.send(entry(*case))
+def _answer(sender: Any, judge: Judge, case: tuple[str, str, str]) -> None:
+    sender.send(judge(*case))
 
 
 def whole(rows: Iterable[dict[str, Any]], run: dict[str, Any], tasks: set[str], old: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +105,9 @@ def whole(rows: Iterable[dict[str, Any]], run: dict[str, Any], tasks: set[str], 
     return {"run": old["run"], "tasks measured alone": alone, "types": [*others, *rows]}
 
 
-def measured_rows(cases: list[tuple[str, str, str]], run: dict[str, Any], part: Path) -> list[dict[str, Any]]:
+def measured_rows(
+    cases: list[tuple[str, str, str]], run: dict[str, Any], part: Path, judge: Judge = entry
+) -> list[dict[str, Any]]:
     """The rows of all cases; each stands in `part` when it is measured, and a run of the same code goes on there."""
     known: dict[tuple[str, str], dict[str, Any]] = {}
     if part.exists():
@@ -117,7 +118,7 @@ def measured_rows(cases: list[tuple[str, str, str]], run: dict[str, Any], part: 
     with part.open("w", encoding="utf-8") as file:
         print(json.dumps(run), file=file)
         for i, case in enumerate(cases):
-            rows.append(known.get(case[:2]) or measured(case))
+            rows.append(known.get(case[:2]) or measured(case, judge))
             print(json.dumps(rows[-1]), file=file, flush=True)
             print(f"{i + 1}/{len(cases)} {case[0]} {case[1]}: {rows[-1]['outcome']}", file=sys.stderr)
     return rows

@@ -67,7 +67,7 @@ def row_of(case, outcome="exact"):
 def test_an_interrupted_run_goes_on_where_the_code_is_the_same(census, monkeypatch, tmp_path, changes, again):
     part, asked = tmp_path / "part.jsonl", []
 
-    def measured(case):
+    def measured(case, judge):
         asked.append(case)
         if len(asked) == 3:
             raise KeyboardInterrupt

@@ -22,7 +22,7 @@ from ctrlattn.checkpoints.network.repeated_span import require_loop
 from ctrlattn.checkpoints.network.structure import record, shared, structure_of
 from ctrlattn.checkpoints.network.traced_family import Traced
 from ctrlattn.checkpoints.network.unrolled import put_layers, require_list, unrolled
-from ctrlattn.checkpoints.network.watch import first, stream_of
+from ctrlattn.checkpoints.network.watch import first, stream_of, with_first
 from ctrlattn.checkpoints.trace.compose import tolerance
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.passes import Passes, PassState
@@ -236,7 +236,7 @@ class _Hook:
             y, carried = self._close(y, carried)
         if carried is not None and not (self.ends and self.k == self.law.passes - 1):
             setattr(y, _CARRIED, carried)
-        return (y, *output[1:]) if isinstance(output, tuple) else y
+        return with_first(output, y)
 
     def _close(self, y: torch.Tensor, carried: _Carried) -> tuple[torch.Tensor, _Carried]:
         """h_{k+1} of F(h_k) = y."""

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
-from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls
+from ctrlattn.checkpoints.network.unrolled import unrolled
+from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls, with_first
 from ctrlattn.checkpoints.trace.compose import difference
 from ctrlattn.checkpoints.trace.inputs import short_inputs
 from ctrlattn.errors import InputError
@@ -41,15 +42,83 @@ def require_repeated(
         It does not run; other numbers, on a whole text or token by token with a cache.
     """
     given = short_inputs(source.model, None)[0]
+    _require_running(source.model, given)
     expected = _by_hand(source, given, span, passes, loop)
     output = _output(_run(model, given))
     error = difference(output, expected, expected, ())
     if not error <= limit:
+        _require_repeatable(source, given)
         raise InputError(
             f"the repeated network and its span run by hand differ by {error:.1e} of the largest number, and at most "
             f"{limit:.0e} is rounding: layers of this network read more than the stream, or depend on their number"
         )
+    _require_stream_alone(source, model, given, span, passes)
     _require_cache(source, model, given, limit)
+
+
+def _require_running(model: Any, given: dict[str, Any]) -> None:
+    """Raise InputError where the network itself does not run on what its repetition would be proved on."""
+    try:
+        with torch.no_grad():
+            model(**given)
+    except Exception as error:  # a network may raise anything on inputs that it was not made for
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise InputError(
+            f"a repeated network is compared with its span on inputs of its own kind, {', '.join(given)}, and "
+            f"{type(model).__name__} does not run on them, without any repetition: {reason}"
+        ) from error
+
+
+def _require_repeatable(source: Checkpoint, given: dict[str, Any]) -> None:
+    """Raise InputError for a network whose output is drawn anew, or is no number."""
+    name = type(source.model).__name__
+    output, again = (_output(_run(source.model, given)) for _ in range(2))
+    if not torch.equal(output.nan_to_num(), again.nan_to_num()):
+        raise InputError(f"{name} gives another output each time: no repetition of its layers can be proved")
+    if not torch.isfinite(output).all():
+        raise InputError(f"{name} gives numbers that are not finite: no repetition of its layers can be proved")
+
+
+def _require_stream_alone(
+    source: Checkpoint, model: Any, given: dict[str, Any], span: tuple[int, int], passes: int
+) -> None:
+    """Raise InputError where a later pass is given another tensor beside the stream, and its layer reads it.
+
+    Eight tokens need not show this in the output: which tokens a layer attends to, as an earlier one has chosen them,
+    matters where there are more tokens than it takes.
+    """
+    a, b = span
+    stood = [*range(b), *list(range(a, b)) * (passes - 1), *range(b, len(source.layers))]
+    layers = unrolled(source.family, stood).layers_of(model)
+    places = range(b, b + (b - a) * (passes - 1))
+    with watch_calls(layers, places) as later, watch_calls(source.layers, range(a, b)) as before:
+        _run(source.model, given)
+        _run(model, given)
+    for place in places:
+        i = stood[place]
+        name = _read_and_other(source.layers[i], before[i], later[place])
+        if name:
+            raise InputError(
+                f"layer {i} reads {name} beside the stream, and pass {(place - a) // (b - a) + 1} hands it another "
+                "one: layers of this network hand on more than the stream"
+            )
+
+
+def _read_and_other(layer: Any, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The argument beside the stream that is another tensor in a later pass, and changes what the layer gives."""
+    stream, *others = before
+    for name in others:
+        a, b = before[name], after.get(name)
+        if not isinstance(a, torch.Tensor) or (isinstance(b, torch.Tensor) and torch.equal(a, b)):
+            continue
+        with torch.no_grad():
+            outputs = []
+            for value in (a, torch.zeros_like(a)):
+                x = before[stream].clone()
+                outputs.append(first(layer(**{**before, stream: x, name: value})))
+        if not torch.equal(*outputs):
+            return name
+    return ""
 
 
 def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], passes: int, loop: Passes) -> Any:
@@ -73,7 +142,7 @@ def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], p
             y = y if k == 0 else _through(layers, [calls[i] for i in range(*span)], h.clone())
             h, _, _, state = loop.step(h, y, state)
         closing = False
-        return (h, *output[1:]) if isinstance(output, tuple) else h
+        return with_first(output, h)
 
     hooks: list[Hook] = [(layers[0], enter, True), (layers[-1], close, False)]
     with watch_calls(source.layers, range(*span)) as calls, hooked(hooks):
@@ -92,14 +161,18 @@ def _require_cache(source: Checkpoint, model: Any, given: dict[str, Any], limit:
     ids = given.get("input_ids")
     if not (source.causal and isinstance(ids, torch.Tensor) and ids.shape[-1] > 2):
         return
-    own = _error_of_a_cache(source.model, ids)
+    try:
+        own = _error_of_a_cache(source.model, ids)
+    except InputError:  # the network itself does not run with one
+        return
     if own is None:  # it has none
         return
     error = _error_of_a_cache(model, ids)
     if error is None or not error <= max(limit, _ROOM * own):
         raise InputError(
             f"token by token, with a cache, the repeated network differs from itself on the whole text by {error:.1e} "
-            f"of the largest number, and the source by {own:.1e}: its layers share places in the cache"
+            f"of the largest number, and the source by {own:.1e}: its layers share places in the cache, or round "
+            "what they compute in a coarser type another way when tokens come one by one"
         )
 
 

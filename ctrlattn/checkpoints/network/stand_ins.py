@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.fading_averages import recall
-from ctrlattn.checkpoints.network.watch import first, stream_of
+from ctrlattn.checkpoints.network.watch import first, stream_of, with_first
 from ctrlattn.errors import InputError
 
 RATES = (0.5, 0.8, 0.95, 1.0)  # of forgetting, a token; 1: all that was said
@@ -139,7 +139,7 @@ class Beside(torch.nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = self.sublayer(*args, **kwargs)
         y = first(self.stand(*args, **kwargs))
-        return (y, *output[1:]) if isinstance(output, tuple) else y
+        return with_first(output, y)
 
 
 def answer(y: torch.Tensor, more: int) -> Any:

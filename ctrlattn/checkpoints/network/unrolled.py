@@ -16,6 +16,8 @@ from ctrlattn.errors import InputError
 
 # What configurations of transformers say of each layer, and networks look up by its number while they run.
 _OF_EACH_LAYER = ("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types")
+# Of one stack of an encoder-decoder the first name may count the layers of the other.
+_COUNTS = ("num_hidden_layers", "decoder_layers", "num_decoder_layers")
 _FIRST_SHARING = "first_kv_shared_layer_idx"  # gemma4 looks for it while it runs
 
 
@@ -114,14 +116,15 @@ def _configurations(family: Family | Traced, model: Any) -> Iterator[Any]:
 
 
 def _count(config: Any, before: int, places: Sequence[int]) -> None:
-    there = getattr(config, "num_hidden_layers", None)
-    if there != before:
+    counts = {name: getattr(config, name, None) for name in _COUNTS}
+    name = next((name for name, count in counts.items() if count == before), None)
+    if name is None:
         raise InputError(
-            f"the configuration of {config.model_type} says {there} layers and the network has {before}: it cannot say "
-            "that some are repeated"
+            f"the configuration of {config.model_type} says {counts['num_hidden_layers']} layers and the network has "
+            f"{before}: it cannot say that some are repeated"
         )
     given = {name: list(getattr(config, name, None) or ()) for name in _OF_EACH_LAYER}
-    config.num_hidden_layers = len(places)
+    setattr(config, name, len(places))
     for name, types in given.items():
         wanted = [types[i] for i in places] if len(types) == before else types
         if list(getattr(config, name, None) or ()) == wanted:

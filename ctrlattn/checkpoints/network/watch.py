@@ -182,7 +182,7 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
         if new is None:
             return None
         new = new.reshape(given.shape)
-        return (new, *output[1:]) if isinstance(output, tuple) else new
+        return with_first(output, new)
 
     end: Hook = (sublayer.out, added, False)
     if sublayer.width is None:  # a row of the table says where its norm is
@@ -249,7 +249,18 @@ def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def first(output: Any) -> Any:
     """What a module returns, without the attention matrix or whatever else comes with it."""
-    return output[0] if isinstance(output, tuple) else output
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+def with_first(output: Any, y: Any) -> Any:
+    """What a module returned, with another tensor in the place of the first.
+
+    >>> with_first([1, 2], 3), with_first((1, 2), 3), with_first(1, 3)
+    ([3, 2], (3, 2), 3)
+    """
+    if isinstance(output, list):
+        return [y, *output[1:]]
+    return (y, *output[1:]) if isinstance(output, tuple) else y
 
 
 def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

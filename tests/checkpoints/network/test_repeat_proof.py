@@ -61,3 +61,17 @@ def test_a_stream_that_a_layer_writes_over_is_seen(source):
     assert len(repeat(source, layers=(1, 3), passes=2).layers) == 6
     with pytest.raises(InputError, match="run by hand differ"):
         repeat(source, layers=(1, 3), passes=2, recall=0.5)
+
+
+def test_a_network_that_does_not_run_by_itself_is_told_apart(source):
+    model = repeat(source, layers=(1, 3), passes=2).model
+    source.model.model.layers[0].register_forward_pre_hook(lambda module, args: 1 / 0)
+    with pytest.raises(InputError, match="does not run on them, without any repetition: ZeroDivisionError"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+def test_a_network_that_draws_its_output_says_so(source):
+    model = repeat(source, layers=(1, 3), passes=2).model
+    source.model.model.norm.register_forward_hook(lambda module, args, y: y + torch.randn_like(y))
+    with pytest.raises(InputError, match="Olmo2ForCausalLM gives another output each time"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)

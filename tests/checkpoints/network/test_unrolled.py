@@ -185,3 +185,19 @@ def test_an_unrolled_structure_has_the_calls_and_answers_of_its_places(of_type):
     assert longer.structure.layers == tuple(f"transformer.h.{i}" for i in range(4))
     assert family.answers
     assert set(longer.answers) == {f"{i}/{name.partition('/')[2]}" for i in (1, 2) for name in family.answers}
+
+
+def test_the_decoder_of_an_encoder_decoder_has_a_count_of_its_own(tmp_path):
+    config = transformers.BartConfig(
+        d_model=16, encoder_layers=2, decoder_layers=4, decoder_attention_heads=4, decoder_ffn_dim=24, vocab_size=40,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = load(transformers.BartForCausalLM(config).double().eval())
+    longer = repeat(network, layers=(1, 3), passes=3, **LAW)
+    config = longer.model.config
+    assert (config.encoder_layers, config.decoder_layers, len(longer.layers)) == (2, 8, 8)
+    ids = torch.arange(3, 15)[None]
+    torch.testing.assert_close(logits(longer, ids), by_hand(network, ids, 1, 3, 3, **LAW), rtol=1e-9, atol=1e-12)
+    again = load(save(longer, tmp_path / "longer"), dtype="float64")
+    assert torch.equal(logits(again, ids), logits(longer, ids))

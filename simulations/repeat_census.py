@@ -1,0 +1,144 @@
+"""What `repeat` makes of a tiny network of every type: python simulations/repeat_census.py [--sample COUNT | TYPE ...]
+
+The layers 1 and 2 of each (0 of two) run three times without a controller, and twice with one and a recall. The output
+is compared with that of the network itself, in which the last layer of the span calls the layers of the span again.
+Every type runs in a process of its own. Without types it writes results/families_repeated.json, of all types or of a
+sample drawn with seed 0; with types it prints what it sees. An interrupted run goes on where it was.
+"""
+
+import json
+import os
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import families_census
+
+from ctrlattn.files import atomic
+from ctrlattn.provenance import provenance
+
+RESULT = Path(__file__).parent / "results" / "families_repeated.json"
+GAIN, RECALL = 0.5, 0.1  # of the second loop
+LIMIT = 1e-9  # of the largest number of a token, in float64
+
+
+def entry(task: str, kind: str, name: str) -> dict[str, Any]:
+    """One row: equal, with the largest error; differs; refused, with the reason; not loaded, or does not run."""
+    import torch
+    from stage import tiny_networks
+
+    from ctrlattn import PID, checkpoints
+    from ctrlattn.errors import InputError
+
+    head = {"task": task, "type": kind}
+    try:
+        model = tiny_networks.network(task, kind, name)
+        given = tiny_networks.inputs(task, kind, model)
+        with torch.no_grad():
+            model(**given)
+    except Exception as error:  # whatever transformers raises: the type does not run here
+        return {**head, "outcome": "does not run", "reason": " ".join(str(error).split()).split(". ")[0][:200]}
+    try:
+        network = checkpoints.load(model, inputs=given)
+    except InputError as error:
+        return {**head, "outcome": "not loaded", "reason": str(error)}
+    count = len(network.layers)
+    span = (1, 3) if count > 2 else (0, 1)
+    worst = 0.0
+    for passes, gain, recall in ((3, None, 0.0), (2, GAIN, RECALL)):
+        controller = None if gain is None else PID(gain)
+        try:
+            longer = checkpoints.repeat(network, layers=span, passes=passes, controller=controller, recall=recall)
+        except InputError as error:
+            return {**head, "outcome": "refused", "reason": str(error)}
+        with torch.no_grad():
+            ours = first_of(longer.model(**given))
+        theirs = by_hand(network, given, span, passes, gain, recall)
+        worst = max(worst, float(((ours - theirs).abs().amax(-1) / theirs.abs().amax(-1)).max()))
+    limit = LIMIT if theirs.dtype == torch.float64 else rounding(theirs.dtype)
+    return {**head, "outcome": "equal" if worst <= limit else "differs", "error": worst}
+
+
+def rounding(dtype: Any) -> float:
+    """What is rounding in a coarser type."""
+    from ctrlattn.checkpoints.trace.compose import tolerance
+
+    return tolerance(dtype)
+
+
+def by_hand(
+    network: Any, given: dict[str, Any], span: tuple[int, int], passes: int, gain: float | None, recall: float
+) -> Any:
+    """The output of the source, whose span is run again by its last layer: h' = h + g (F(h) - h + recall (h_0 - h))."""
+    import torch
+
+    layers = network.layers[span[0] : span[1]]
+    plain = [layer.forward for layer in layers]
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def remembering(i: int) -> Any:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            calls.append((args, kwargs))
+            start.append(stream(args, kwargs).clone())
+            output = plain[i](*args, **kwargs)
+            if i < len(layers) - 1:
+                return output
+            h, y = start[0], first_of(output)
+            for k in range(passes):
+                if k:
+                    y = h.clone()
+                    for each, (a, b) in zip(plain, calls, strict=True):
+                        y = first_of(each(*((y, *a[1:]) if a else a), **(b if a else {**b, "hidden_states": y})))
+                h = y if gain is None else h + gain * (y - h + recall * (start[0] - h))
+            return h if isinstance(output, torch.Tensor) else type(output)((h, *output[1:]))
+
+        return forward
+
+    start: list[Any] = []
+    try:
+        for i, layer in enumerate(layers):
+            layer.forward = remembering(i)
+        with torch.no_grad():
+            return first_of(network.model(**given))
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def stream(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return args[0] if args else kwargs["hidden_states"]
+
+
+def first_of(output: Any) -> Any:
+    """The first tensor that a module returns."""
+    import torch
+
+    return output if isinstance(output, torch.Tensor) else output[0]
+
+
+def main(arguments: list[str]) -> None:
+    import torch
+    from stage import tiny_networks
+
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    run = provenance()
+    entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
+    every = list(tiny_networks.cases())
+    if arguments and arguments[0] != "--sample":
+        chosen = [case for case in every if case[1] in arguments]
+        print(json.dumps([families_census.measured(case, entry) for case in chosen], indent=1))
+        return
+    shuffled = random.Random(0).sample(every, len(every))[: int(arguments[1]) if arguments else None]
+    part = RESULT.with_suffix(".part.jsonl")
+    rows = sorted(families_census.measured_rows(shuffled, run, part, entry), key=lambda row: (row["task"], row["type"]))
+    with atomic(RESULT) as path:
+        path.write_text(json.dumps({"run": run, "types": rows}, indent=1) + "\n", encoding="utf-8")
+    part.unlink()
+    print(Counter(row["outcome"] for row in rows))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main(sys.argv[1:])

@@ -1,0 +1,51 @@
+"""The census of repeated networks: a sample of types equals its span run by hand, or is refused with the reason."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("transformers")
+ROOT = Path(__file__).parent.parent.parent
+EQUAL = ("olmo2", "jamba", "bamba", "openai-gpt", "prophetnet", "vit", "gpt_oss")
+REFUSED = {
+    "hy_v4": "reads prev_topk_indices beside the stream, and pass 2 hands it another one",
+    "vit_mae": "gives another output each time",
+    "albert": "since layers share their weights",
+    "musicgen_melody": "does not run on them, without any repetition",
+}
+
+
+@pytest.fixture
+def census(monkeypatch):
+    """The script, imported as it runs."""
+    monkeypatch.syspath_prepend(str(ROOT / "simulations"))
+    import repeat_census
+
+    yield repeat_census
+    for name in ("repeat_census", "families_census"):
+        sys.modules.pop(name, None)
+
+
+def rows_of(census, kind):
+    from stage import tiny_networks
+
+    rows = [census.entry(*case) for case in tiny_networks.cases() if case[1] == kind]
+    return [row for row in rows if row["outcome"] not in ("does not run", "not loaded")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EQUAL)
+def test_a_repeated_type_is_its_span_run_by_hand(census, kind):
+    rows = rows_of(census, kind)
+    assert rows
+    assert {row["outcome"] for row in rows} == {"equal"}
+    assert max(row["error"] for row in rows) < 1e-9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_type_that_is_refused_says_why(census, kind):
+    rows = rows_of(census, kind)
+    assert rows
+    assert all(row["outcome"] == "refused" and REFUSED[kind] in row["reason"] for row in rows)
