@@ -5,15 +5,15 @@
 
 The weights say nothing; their number, names, shapes and files are those of the real networks, and so is what reading
 them costs. Shapes: Llama-2-7B (13.5 GB), and Qwen3-30B-A3B (128 experts a layer, of which a token takes 8; 1.3 GB a
-layer). No more than one layer is in memory while they are written. Where a disk is too small for all experts,
-`--experts 12` leaves numbers in the first twelve of a layer. The others are zeros, which the file holds as holes
-(Linux); they have the names and sizes of the real ones, and are read, converted and multiplied like them.
+layer). No more than one weight is in memory while they are written. Where a disk is too small for all experts,
+`--experts 12` leaves numbers in the first twelve of a layer. The others are zeros, which the file holds as holes where
+the file system can; they have the names and sizes of the real ones, and are read, converted and multiplied like them.
 """
 
 import argparse
 import json
+import math
 import random
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0, ex
     import tokenizers
     import torch
     import transformers
-    from safetensors.torch import save_file
 
     model_type, sizes = SHAPES[shape]
     count = sizes["num_hidden_layers"] if layers is None else layers
@@ -70,10 +69,7 @@ def write(folder: Path, shape: str, layers: int | None = None, seed: int = 0, ex
     generator = torch.Generator().manual_seed(seed)
     where = {}
     for file, shapes in weights.items():
-        tensors = {name: _drawn(name, size, generator, experts) for name, size in shapes.items()}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        if experts is not None:
-            subprocess.run(["fallocate", "--dig-holes", folder / file], check=True)
+        _save(folder / file, {name: (size, _is_drawn(name, experts)) for name, size in shapes.items()}, generator)
         where |= dict.fromkeys(shapes, file)
     total = {"total_size": sum((folder / file).stat().st_size for file in weights)}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": total, "weight_map": where}))
@@ -101,17 +97,40 @@ def _as_stored(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     return {name: shape}
 
 
-def _drawn(name: str, shape: tuple[int, ...], generator: Any, experts: int | None) -> Any:
-    """Norms are 1, all else is normal with the variance that keeps a signal's size; experts beyond the first are 0."""
+def _is_drawn(name: str, experts: int | None) -> bool:
+    """Whether a weight has numbers: experts beyond the first are 0."""
+    _, among, place = name.partition(".experts.")
+    return experts is None or not among or int(place.partition(".")[0]) < experts
+
+
+def _save(path: Path, weights: dict[str, tuple[tuple[int, ...], bool]], generator: Any) -> None:
+    """A safetensors file, name -> (shape, whether it has numbers), one weight in memory at a time; zeros are holes."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (shape, _) in weights.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, (shape, is_drawn) in weights.items():
+            if is_drawn:
+                file.write(_drawn(name, shape, generator))
+            else:
+                file.seek(2 * math.prod(shape), 1)
+        file.truncate(8 + len(text) + end)
+
+
+def _drawn(name: str, shape: tuple[int, ...], generator: Any) -> Any:
+    """Norms are 1, all else is normal with the variance that keeps a signal's size; as bytes."""
     import torch
 
-    _, among, place = name.partition(".experts.")
-    if experts is not None and among and int(place.partition(".")[0]) >= experts:
-        return torch.zeros(shape, dtype=torch.bfloat16)
-    if len(shape) == 1:
-        return torch.ones(shape, dtype=torch.bfloat16)
-    scale = 1.0 if "embed" in name else shape[-1] ** -0.5
-    return torch.empty(shape, dtype=torch.bfloat16).normal_(0.0, scale, generator=generator)
+    weight = torch.ones(shape, dtype=torch.bfloat16)
+    if len(shape) > 1:
+        scale = 1.0 if "embed" in name else shape[-1] ** -0.5
+        weight.normal_(0.0, scale, generator=generator)
+    return weight.view(torch.uint8).numpy()
 
 
 def main() -> None:

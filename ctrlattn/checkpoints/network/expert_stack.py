@@ -33,6 +33,7 @@ class ExpertStack:
     """
 
     dtype, device, ndim = torch.float32, torch.device("cpu"), 3
+    brings = (ndim, dtype)  # what a trace compares of weights
 
     def __init__(self, shape: tuple[int, ...], member: Callable[[int], torch.Tensor], whole: _Read) -> None:
         self.shape, self._member, self._whole = torch.Size(shape), member, whole

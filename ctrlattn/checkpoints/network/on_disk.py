@@ -21,6 +21,7 @@ from ctrlattn.checkpoints.network.expert_stack import ExpertStack, stacks_of
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import GGUFStore
 from ctrlattn.checkpoints.network.headers import safetensors_header, shards
+from ctrlattn.checkpoints.network.own_pages import OwnPages
 from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed
 from ctrlattn.checkpoints.network.traced_family import Traced
@@ -178,7 +179,7 @@ class _Safetensors:
     """Weights of the safetensors files of a directory, which the system maps into memory."""
 
     def __init__(self, folder: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.shapes = shapes
+        self.shapes, self.pages = shapes, OwnPages()
         there: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
         for path in (folder / file for file in _shards(folder)):
             for stored, shape in safetensors_header(path).items():
@@ -197,7 +198,7 @@ class _Safetensors:
     def read(self, names: set[str]) -> dict[str, torch.Tensor]:
         from safetensors import safe_open
 
-        weights = {name: torch.empty(self.shapes[name]) for name in names}
+        weights = {name: self.pages.room(self.shapes[name]) for name in names}
         pieces = sorted((piece.path, name, piece) for name in names for piece in self.pieces[name])
         while pieces:
             path, numbers = pieces[-1][0], 0
@@ -217,7 +218,7 @@ class _Safetensors:
         """Expert i of a stack."""
         from safetensors import safe_open
 
-        weight = torch.empty(self.shapes[name][1:])
+        weight = self.pages.room(self.shapes[name][1:])
         for path, stored, part in self.pieces[name]:
             if part[:1] in ((), (i,)):
                 with safe_open(path, "pt") as file:
@@ -317,30 +318,46 @@ def _read_experts_alone(
         model.set_experts_implementation("eager")  # the loop, which asks for one expert after the other
 
 
-def _fill_when_called(layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
-    empty = dict(layer.named_parameters())
+class _Filling:
+    """The weights of a layer, which are there inside the block that a call begins."""
 
-    def fill(*_: Any) -> None:
-        unchanged()
-        weights = store.read(set(names.values()))
-        for name, stored in names.items():
-            _set(layer, name, weights[stored])
+    brings = ()  # no setting of the layer: layers that differ in this alone are alike
 
-    def leave(*_: Any) -> None:
-        for name, weight in empty.items():
-            _set(layer, name, weight)
+    def __init__(self, layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
+        self.layer, self.names, self.store, self.unchanged = layer, names, store, unchanged
+        self.empty = dict(layer.named_parameters())
+
+    def fill(self) -> None:
+        self.unchanged()
+        weights = self.store.read(set(self.names.values()))
+        for name, stored in self.names.items():
+            _set(self.layer, name, weights[stored])
+
+    def leave(self) -> None:
+        for name, weight in self.empty.items():
+            _set(self.layer, name, weight)
 
     @contextmanager
-    def held() -> Iterator[None]:
-        fill()
+    def __call__(self) -> Iterator[None]:
+        self.fill()
         try:
             yield
         finally:
-            leave()
+            self.leave()
+
+
+def _fill_when_called(layer: Any, names: dict[str, str], store: _Store, unchanged: _Unchanged) -> None:
+    filling = _Filling(layer, names, store, unchanged)
+
+    def fill(*_: Any) -> None:
+        filling.fill()
+
+    def leave(*_: Any) -> None:
+        filling.leave()
 
     layer.register_forward_pre_hook(fill)
     layer.register_forward_hook(leave, always_call=True)  # also where the pass fails, or the next one holds two layers
-    object.__setattr__(layer, _FILL, held)
+    object.__setattr__(layer, _FILL, filling)
 
 
 def _set(module: Any, name: str, weight: torch.Tensor) -> None:

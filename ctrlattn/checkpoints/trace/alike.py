@@ -64,13 +64,18 @@ def _kind_of(t: torch.Tensor | None) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number as one of its type, another plain value as it is, anything else as the one object that it is."""
+    """A number as one of its type, another plain value as it is, anything else as the one object that it is.
+
+    Of what reads weights when they are asked for, `brings` says what it is but for its numbers.
+    """
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         return type(value)
     if isinstance(value, list | tuple):
         return type(value), tuple(map(_plain, value))
     if isinstance(value, partial):
         return partial, _plain((value.func, value.args, *value.keywords.items()))
+    if hasattr(type(value), "brings"):
+        return type(value), value.brings
     return (type(value), value) if isinstance(value, _PLAIN) else id(value)
 
 

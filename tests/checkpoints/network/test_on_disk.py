@@ -8,6 +8,9 @@ from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, checkpoints
 from ctrlattn.checkpoints.network import on_disk
+from ctrlattn.checkpoints.network.expert_stack import ExpertStack
+from ctrlattn.checkpoints.trace import follow
+from ctrlattn.checkpoints.trace.alike import first_alike
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 31}
 GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
@@ -124,6 +127,28 @@ def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
     for variable in b.data_vars:
         assert_allclose(a[variable], b[variable], rtol=1e-6, atol=1e-9, err_msg=variable)
     assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_layers_alike_are_followed_once_on_disk_as_well(tmp_path, name, monkeypatch):
+    """What is followed stays in memory until the trace has ended, and would grow with the layers."""
+    opened, plain = [], follow._Watch._open
+    monkeypatch.setattr(follow._Watch, "_open", lambda self, *given: (opened.append(0), plain(self, *given)))
+    checkpoints.on_disk(saved(tmp_path, name))
+    on_disk, opened[:] = len(opened), []
+    checkpoints.load(tmp_path)
+    assert on_disk == len(opened) < 3
+
+
+def test_stacks_of_experts_set_no_layer_apart_and_anything_else_in_their_place_does():
+    def layer(stack):
+        module = torch.nn.Linear(2, 2)
+        module.stack = stack
+        return module
+
+    stacks = [ExpertStack((3, 2, 2), member=lambda i: None, whole=lambda: None) for _ in range(2)]
+    layers = torch.nn.ModuleList(map(layer, [*stacks, torch.ones(3, 2, 2)]))
+    assert first_alike(layers, ["0", "1", "2"]) == {"0": "0", "1": "0", "2": "2"}
 
 
 def taken(network, layer):
