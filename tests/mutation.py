@@ -82,6 +82,12 @@ EQUIVALENT = {
      "folded = modes.real if np.all(modes.imag == 0) else modes.real + 1j * np.abs(modes.imag)",
      "modes.real + 1j * np.abs(modes.imag)  ->  modes.real - 1j * np.abs(modes.imag)"):
         "Real gains are stable at a mode where they are at its conjugate.",
+    ("stability/modes/spectra.py", "flat = a.reshape(-1, *a.shape[-2:])", "2  ->  3"):
+        "One more leading axis is taken out of the shape again at the end.",
+    ("stability/modes/spectra.py", 'order = np.argsort(-np.abs(general), axis=-1, kind="stable")', "-1  ->  1"):
+        "The eigenvalues (k, n) have two axes.",
+    ("stability/modes/spectra.py", "spectra[~causal] = np.take_along_axis(general, order, -1)", "-1  ->  1"):
+        "The eigenvalues (k, n) have two axes.",
     ("stability/modes/steps.py", "complex_modes = np.unique(np.concatenate([upper, lower.conj()]))",
      "lower.conj()  ->  lower"): "Real gains are stable at a mode where they are at its conjugate.",
     ("linear/polynomial_roots.py", "value = (value[0] + (c << bits), value[1])",

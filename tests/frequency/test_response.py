@@ -108,3 +108,13 @@ def test_a_large_direct_term_is_no_large_resolvent(direct):
     given = control.ss(a, np.ones((5, 1)), np.ones((1, 5)), direct, 1)
     expected = [np.sum(np.linalg.inv(np.exp(1j * w) * np.eye(5) - a)) + direct for w in W]
     assert_allclose(frequency_response(given, W).complex, expected, rtol=1e-12)
+
+
+def test_a_warning_of_lost_digits_names_the_worst_frequency_and_the_line_that_asked():
+    """A turned Jordan block at -0.5: its resolvent is largest next to z = -1, the last of the frequencies."""
+    q = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0]
+    a = q @ (-0.5 * np.eye(40) + np.eye(40, k=1)) @ q.T
+    given = control.ss(a, q[:, -2:], q.T[:2], np.zeros((2, 2)), 1)
+    with pytest.warns(RuntimeWarning, match=r"at 3\.1 rad rounding of A alone") as caught:
+        frequency_response(given, W)
+    assert caught[0].filename == __file__
