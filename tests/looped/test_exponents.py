@@ -122,6 +122,9 @@ def test_a_run_and_eigenvalues_that_contradict_each_other_are_open():
     assert found.values[1] == pytest.approx(-1.0)
     assert found.high[1] - found.low[1] < 1e-8
     assert "number 1 lies between -0.3 and -0.3" in found.why
+    above = _both(run, np.exp([0.8, -1.0]), np.full(2, 1e-9))
+    assert np.isnan(above.values).tolist() == [True, False]
+    assert (above.low[0], above.high[0]) == pytest.approx((0.1, 0.8))
 
 
 def test_a_derivative_that_changes_is_not_taken_for_one_matrix():

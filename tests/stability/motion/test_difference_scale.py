@@ -8,7 +8,7 @@ import torch
 from ctrlattn.errors import InputError
 from ctrlattn.stability.motion import difference_scale
 from ctrlattn.stability.motion.difference_scale import difference_size
-from ctrlattn.stability.motion.tangent import dense_jacobian
+from ctrlattn.stability.motion.tangent import Tangent, dense_jacobian
 
 A = np.random.default_rng(0).standard_normal((3, 3))
 B = np.random.default_rng(1).standard_normal((3, 3))
@@ -309,3 +309,10 @@ def test_rounding_turns_at_most_steps_and_at_more_than_six(turning, monotone, tu
     quotients = quotients_of([[1.0]])
     quotients._both = lambda length: np.array([[next(given)], [0.0]])
     assert quotients._turns(1.0) == turns
+
+
+def test_a_state_that_grows_by_little_keeps_the_step_of_a_sharp_map():
+    tangent, unit = Tangent(np.ones(1), None), np.eye(1)
+    for x in (1.0, 1.0 + 3e-7, 1.0 - 3e-7):
+        moved = tangent.advance(lambda h: np.tanh(1e6 * (h - 1)) + h, np.array([x]), unit)[1]
+        npt.assert_allclose(moved, [[1 + 1e6 / np.cosh(1e6 * (x - 1)) ** 2]], rtol=1e-4)
