@@ -193,9 +193,21 @@ def _in_one_piece(model: Any) -> None:
 def _require_finite(model: Any) -> None:
     """Raise InputError for weights that are no numbers; it names the first."""
     for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
+        if not _finite(weight):
             count = int((~torch.isfinite(weight)).sum())
             raise InputError(f"the weight {name} is not finite in {count} of {weight.numel()} values")
+
+
+def _finite(weight: torch.Tensor) -> bool:
+    """Whether all numbers are finite; torch.isfinite would take 1.75 times the memory of a float32 weight meanwhile.
+
+    >>> [_finite(torch.tensor(values)) for values in ([], [1.0, 2.0], [1.0, math.nan], [-math.inf, 1.0])]
+    [True, True, False, False]
+    """
+    if not weight.is_floating_point() or weight.element_size() < 2 or not weight.numel():  # 8 bits have no extremes
+        return bool(torch.isfinite(weight).all())
+    extremes = torch.aminmax(weight.detach())  # one that is no number is handed on
+    return all(bool(torch.isfinite(value)) for value in extremes)
 
 
 def _from_pretrained(description: Description, allow_download: bool, dtype: torch.dtype, attention: str) -> Any:

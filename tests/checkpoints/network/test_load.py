@@ -380,3 +380,15 @@ def test_the_device_is_judged_before_the_files_and_a_network_runs_there(tmp_path
     network = checkpoints.load(tmp_path, device="cpu", dtype="float64")
     assert network.model.device == torch.device("cpu")
     assert network.model.dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+@pytest.mark.parametrize("bad", [None, float("nan"), float("inf"), -float("inf")])
+def test_a_weight_is_finite_where_torch_says_so(dtype, bad):
+    from ctrlattn.checkpoints.network.load import _finite
+
+    for place in (0, 7, 15):
+        weight = torch.randn(4, 4, generator=torch.Generator().manual_seed(place))
+        if bad is not None:
+            weight.view(-1)[place] = bad
+        assert _finite(weight.to(dtype)) == (bad is None)
