@@ -5,7 +5,7 @@ import torch
 
 from ctrlattn import PID, InputError
 from ctrlattn.checkpoints import repeat
-from ctrlattn.checkpoints.network.repeat_proof import require_repeated
+from ctrlattn.checkpoints.network.repeat_proof import _read_and_other, require_repeated
 from ctrlattn.passes import Passes
 
 NAIVE, CONTROLLED = Passes(None), Passes(PID(0.3, 0.1), recall=0.2)
@@ -75,3 +75,27 @@ def test_a_network_that_draws_its_output_says_so(source):
     source.model.model.norm.register_forward_hook(lambda module, args, y: y + torch.randn_like(y))
     with pytest.raises(InputError, match="Olmo2ForCausalLM gives another output each time"):
         require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+class Chosen(torch.nn.Module):
+    """A layer that writes over its stream and may read which tokens an earlier one has chosen."""
+
+    def __init__(self, read, strict):
+        super().__init__()
+        self.read, self.strict = read, strict
+
+    def forward(self, x, chosen):
+        if self.strict and not chosen.any():
+            raise RuntimeError("nothing was chosen")
+        return x.mul_(2.0) + self.read * chosen
+
+
+@pytest.mark.parametrize(
+    ("read", "strict", "name"), [(0.0, False, ""), (1.0, False, "chosen"), (0.0, True, "chosen"), (1.0, True, "chosen")]
+)
+def test_an_argument_that_another_pass_changes_is_told_where_it_is_read(read, strict, name):
+    x, chosen = torch.ones(1, 3, 2), torch.tensor([[[1.0], [0.0], [1.0]]])
+    layer, before = Chosen(read, strict), {"x": x, "chosen": chosen}
+    assert _read_and_other(layer, before, {"x": x + 1, "chosen": chosen.flip(1) * 2}) == name
+    assert _read_and_other(layer, before, {"x": x + 1, "chosen": chosen.clone()}) == ""
+    assert torch.equal(x, torch.ones(1, 3, 2))
