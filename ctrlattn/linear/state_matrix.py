@@ -75,7 +75,7 @@ def within_scale(matrix: np.ndarray) -> bool:
     (True, False, False)
     """
     # Where the sum of squares says yes it is right, and takes a tenth of the time of the largest entry.
-    return np.vdot(matrix, matrix).real <= _LARGEST_ENTRY**2 or bool(np.abs(matrix).max() <= _LARGEST_ENTRY)
+    return bool(np.vdot(matrix, matrix).real <= _LARGEST_ENTRY**2 or np.abs(matrix).max() <= _LARGEST_ENTRY)
 
 
 def require_size(n: int, largest: int, quantity: str, instead: str) -> None:
