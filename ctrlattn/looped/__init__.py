@@ -13,13 +13,11 @@ from ctrlattn.looped.rest import Basin, RestPoint, basin, fixed_point
 from ctrlattn.looped.spectrum import PassSpectrum, spectrum
 from ctrlattn.looped.ways import Way, way, ways
 from ctrlattn.passes import Passes
-from ctrlattn.stability import Exponents
 
 __all__ = [
     "Analysis",
     "Ball",
     "Basin",
-    "Exponents",
     "Growth",
     "Limit",
     "Limits",
