@@ -81,6 +81,15 @@ def shown(value: Any) -> str:
     return _LINE.repr(value)
 
 
+def raised(error: Exception) -> str:
+    """What other code has raised, in one line of at most 200 letters behind its type.
+
+    >>> raised(ValueError("no such\\n   layer"))
+    'ValueError: no such layer'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def did_you_mean(name: Any, known: Collection[str]) -> str:
     """The rest of a message about an unknown name: the nearest known one, or all that are known.
 

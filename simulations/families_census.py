@@ -25,20 +25,16 @@ LIMIT = 600  # seconds for one type, on a machine that may have other work
 def entry(task: str, kind: str, name: str) -> dict[str, Any]:
     """One row of the result: exact with the form of its layer, refused with the reason, or does not run."""
     import numpy as np
-    import torch
-    from stage import tiny_networks
+    from stage.tiny_networks import DoesNotRun, running
 
     from ctrlattn import checkpoints
     from ctrlattn.errors import InputError
 
     head = {"task": task, "type": kind}
     try:
-        model = tiny_networks.network(task, kind, name)
-        given = tiny_networks.inputs(task, kind, model)
-        with torch.no_grad():
-            model(**given)
-    except Exception as error:  # whatever transformers raises: the type does not run here
-        return {**head, "outcome": "does not run", "reason": " ".join(str(error).split()).split(". ")[0][:200]}
+        model, given = running(task, kind, name)
+    except DoesNotRun as error:
+        return {**head, "outcome": "does not run", "reason": str(error)}
     try:
         network = checkpoints.load(model, inputs=given)
         signals = checkpoints.tap(network, given)

@@ -27,19 +27,17 @@ LIMIT = 1e-9  # of the largest number of a token, in float64
 def entry(task: str, kind: str, name: str) -> dict[str, Any]:
     """One row: equal, with the largest error; differs; refused, with the reason; not loaded, or does not run."""
     import torch
-    from stage import tiny_networks
+    from stage.tiny_networks import DoesNotRun, running
 
     from ctrlattn import PID, checkpoints
+    from ctrlattn.checkpoints.trace.compose import tolerance
     from ctrlattn.errors import InputError
 
     head = {"task": task, "type": kind}
     try:
-        model = tiny_networks.network(task, kind, name)
-        given = tiny_networks.inputs(task, kind, model)
-        with torch.no_grad():
-            model(**given)
-    except Exception as error:  # whatever transformers raises: the type does not run here
-        return {**head, "outcome": "does not run", "reason": " ".join(str(error).split()).split(". ")[0][:200]}
+        model, given = running(task, kind, name)
+    except DoesNotRun as error:
+        return {**head, "outcome": "does not run", "reason": str(error)}
     try:
         network = checkpoints.load(model, inputs=given)
     except InputError as error:
@@ -57,15 +55,8 @@ def entry(task: str, kind: str, name: str) -> dict[str, Any]:
             ours = first_of(longer.model(**given))
         theirs = by_hand(network, given, span, passes, gain, recall)
         worst = max(worst, float(((ours - theirs).abs().amax(-1) / theirs.abs().amax(-1)).max()))
-    limit = LIMIT if theirs.dtype == torch.float64 else rounding(theirs.dtype)
+    limit = LIMIT if theirs.dtype == torch.float64 else tolerance(theirs.dtype)
     return {**head, "outcome": "equal" if worst <= limit else "differs", "error": worst}
-
-
-def rounding(dtype: Any) -> float:
-    """What is rounding in a coarser type."""
-    from ctrlattn.checkpoints.trace.compose import tolerance
-
-    return tolerance(dtype)
 
 
 def by_hand(

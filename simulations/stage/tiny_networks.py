@@ -287,3 +287,19 @@ def _shortened(values: list[Any]) -> list[Any]:
             return run
     first = [next(value for value in values if str(value) == kind) for kind in kinds]
     return (first + values)[:LAYERS]
+
+
+class DoesNotRun(Exception):
+    """A type of which transformers makes no network that runs here, with the first sentence of what it says."""
+
+
+def running(task: str, kind: str, name: str) -> tuple[Any, dict[str, Any]]:
+    """(network, inputs) of a type, which run together."""
+    try:
+        model = network(task, kind, name)
+        given = inputs(task, kind, model)
+        with torch.no_grad():
+            model(**given)
+    except Exception as error:  # whatever transformers raises
+        raise DoesNotRun(" ".join(str(error).split()).split(". ")[0][:200]) from error
+    return model, given

@@ -14,7 +14,7 @@ from ctrlattn.checkpoints.network.unrolled import unrolled
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls, with_first
 from ctrlattn.checkpoints.trace.compose import difference
 from ctrlattn.checkpoints.trace.inputs import short_inputs
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, raised
 from ctrlattn.passes import Passes
 
 _ROOM = 10.0  # times the error that a cache makes in the source
@@ -62,10 +62,9 @@ def _require_running(model: Any, given: dict[str, Any]) -> None:
         with torch.no_grad():
             model(**given)
     except Exception as error:  # a network may raise anything on inputs that it was not made for
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
             f"a repeated network is compared with its span on inputs of its own kind, {', '.join(given)}, and "
-            f"{type(model).__name__} does not run on them, without any repetition: {reason}"
+            f"{type(model).__name__} does not run on them, without any repetition: {raised(error)}"
         ) from error
 
 
@@ -205,9 +204,8 @@ def _run(model: Callable[..., Any], inputs: dict[str, Any]) -> Any:
     except InputError:  # of a hook: it says what it met
         raise
     except Exception as error:  # a network may raise anything where a layer has another number
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise InputError(
-            f"{type(model).__name__} does not run with layers repeated on {', '.join(inputs)}: {reason}"
+            f"{type(model).__name__} does not run with layers repeated on {', '.join(inputs)}: {raised(error)}"
         ) from error
 
 

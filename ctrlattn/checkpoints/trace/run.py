@@ -17,7 +17,7 @@ from ctrlattn.checkpoints.trace.layers import Visit, inside, layers_among, lists
 from ctrlattn.checkpoints.trace.steps import Factors, RawStep, RawTerm, coefficient, same_factor, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Step, Structure, Term
 from ctrlattn.checkpoints.trace.wrapped import network_in
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, raised
 
 _SAME = 1e-4  # of a sum in float32 and finer: a factor that depends on the text differs by more
 
@@ -192,8 +192,7 @@ def first_run(model: Any, inputs: dict[str, Any]) -> None:
         raise
     except Exception as error:  # a network may raise anything on inputs that it was not made for
         names = ", ".join(inputs)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise InputError(f"{type(model).__name__} does not run on the inputs {names}: {reason}") from error
+        raise InputError(f"{type(model).__name__} does not run on the inputs {names}: {raised(error)}") from error
 
 
 def _token_axis(x: torch.Tensor, inputs: dict[str, Any]) -> int:

@@ -2,10 +2,9 @@
 
 Two things are open after T steps. The mean may still move: growth by powers of t beside that of an eigenvalue changes
 a rate by m/t, so that windows which double in length differ by as much as the last one is off; chaos scatters; and
-directions that grow nearly alike take long to be told apart. The
-derivatives are known to some delta alone, which a Jordan block of size m turns into delta^(1/m). So the same run
-carries two more frames, whose tangents are disturbed by delta and by 100 delta at each step. From the two a model of
-such a root is continued to delta = 0.
+directions that grow nearly alike take long to be told apart. The derivatives are known to some delta alone, which a
+Jordan block of size m turns into delta^(1/m). So the same run carries two more frames, whose tangents are disturbed by
+delta and by 100 delta at each step. From the two a model of such a root is continued to delta = 0.
 """
 
 import math
@@ -29,9 +28,7 @@ _SPREAD = 64  # numbers in a state up to which a probe of |J| counts as one dire
 _SIGMAS = 4.0  # standard errors of a mean
 _FEWEST = 5  # steps
 _ALIGNED = 2.0  # nats by which a direction grows more or less until it is aligned, however slowly that goes
-_FOLLOWS = (
-    0.05  # by how much a direction that is annihilated grows with a disturbance 100 times as large; at most ln 100
-)
+_FOLLOWS = 0.05  # nats by which a direction that is annihilated grows with 100 times the disturbance; at most ln 100
 
 
 class Exponents(NamedTuple):
