@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
+from ctrlattn.checkpoints.network.rounded_once import RoundedOnce
 from ctrlattn.checkpoints.network.unrolled import unrolled
 from ctrlattn.checkpoints.network.watch import Hook, first, hooked, stream_of, watch_calls, with_first
 from ctrlattn.checkpoints.trace.compose import difference
@@ -173,12 +174,29 @@ def _require_cache(source: Checkpoint, model: Any, given: dict[str, Any], limit:
     if own is None:  # it has none
         return
     error = _error_of_a_cache(model, ids)
+    if error is not None and not error <= limit:
+        own, error = _errors_rounded_alike(source.model, model, ids) or (own, error)
     if error is None or not error <= max(limit, _ROOM * own):
+        told = "numbers that it does not give" if error is None else f"{error:.1e} of the largest number"
         raise InputError(
-            f"token by token, with a cache, the repeated network differs from itself on the whole text by {error:.1e} "
-            f"of the largest number, and the source by {own:.1e}: its layers share places in the cache, or round "
-            "what they compute in a coarser type another way when tokens come one by one"
+            f"token by token, with a cache, the repeated network differs from itself on the whole text by {told}, and "
+            f"the source by {own:.1e}: its layers share places in the cache, or do something else when tokens come one "
+            "by one"
         )
+
+
+def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[float, float] | None:
+    """The errors of a cache where no digit depends on how many tokens come at once; None where they are not computed.
+
+    What a network computes in a coarser type than its own, such as the scores of a router, has other digits in another
+    company. An error that is left when it has not is none of rounding.
+    """
+    try:
+        with RoundedOnce(next(source.parameters()).dtype):
+            own, error = (_error_of_a_cache(network, ids) for network in (source, model))
+    except InputError:  # an operation that the network's own type does not have
+        return None
+    return None if own is None or error is None else (own, error)
 
 
 def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:

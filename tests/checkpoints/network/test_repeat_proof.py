@@ -5,7 +5,12 @@ import torch
 
 from ctrlattn import PID, InputError
 from ctrlattn.checkpoints import repeat
-from ctrlattn.checkpoints.network.repeat_proof import _read_and_other, require_repeated
+from ctrlattn.checkpoints.network.repeat_proof import (
+    _error_of_a_cache,
+    _read_and_other,
+    _require_cache,
+    require_repeated,
+)
 from ctrlattn.passes import Passes
 
 NAIVE, CONTROLLED = Passes(None), Passes(PID(0.3, 0.1), recall=0.2)
@@ -99,3 +104,42 @@ def test_an_argument_that_another_pass_changes_is_told_where_it_is_read(read, st
     assert _read_and_other(layer, before, {"x": x + 1, "chosen": chosen.flip(1) * 2}) == name
     assert _read_and_other(layer, before, {"x": x + 1, "chosen": chosen.clone()}) == ""
     assert torch.equal(x, torch.ones(1, 3, 2))
+
+
+def in_float32(layer, fault=0.0, where=None):
+    """The MLP of a layer adds a product in float32, whose digits depend on how many tokens there are."""
+    generator = torch.Generator().manual_seed(0)
+
+    def scored(module, args, y):
+        wide = y.float().repeat(1, 1, 40)
+        scores = wide @ torch.randn(wide.shape[-1], y.shape[-1], generator=generator.manual_seed(0))
+        return y + 0.01 * (1 + fault * (y.shape[1] == where)) * scores.double()
+
+    layer.mlp.register_forward_hook(scored)
+
+
+def test_digits_of_a_coarser_type_are_no_fault(source):
+    """They differ by more than what rounding is in the network's own type, which the last line shows."""
+    for layer in source.layers:
+        in_float32(layer)
+    model = repeat(source, layers=(1, 3), passes=2).model
+    ids = torch.arange(8)[None]
+    require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+    assert _error_of_a_cache(model, ids) > 1e-9
+
+
+@pytest.mark.parametrize("fault", [1e-6, 1e-7])
+def test_a_fault_beside_digits_of_a_coarser_type_is_seen(source, fault):
+    for layer in source.layers:
+        in_float32(layer)
+    model = repeat(source, layers=(1, 3), passes=2).model
+    model.model.layers[3].mlp.register_forward_hook(lambda m, args, y: (1 + fault) * y if y.shape[1] == 1 else y)
+    with pytest.raises(InputError, match=r"token by token, with a cache, .*: its layers share places"):
+        require_repeated(source, model, (1, 3), 2, NAIVE, 1e-9)
+
+
+def test_a_fault_inside_of_a_coarser_type_is_seen(source):
+    model = repeat(source, layers=(1, 3), passes=2).model
+    in_float32(model.model.layers[3], fault=1e-3, where=1)
+    with pytest.raises(InputError, match="token by token"):
+        _require_cache(source, model, {"input_ids": torch.arange(8)[None]}, 1e-9)

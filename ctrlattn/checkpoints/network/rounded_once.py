@@ -1,0 +1,57 @@
+"""fl(f(x)): operations of a coarser type than the network's own, computed in its type and rounded once.
+
+Torch computes an elementwise function of whole vectors in another way than that of the rest behind them, and orders the
+sums of a product by its size. A router that scores tokens in float32, in a network of float64, so gives a token another
+last digit when there are other tokens beside it. Rounded once, a token has the same digits in every company.
+"""
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+
+class RoundedOnce(TorchDispatchMode):
+    """Inside the block, what operations give in a coarser type is the value in `fine`, rounded to that type.
+
+    Parameters
+    ----------
+    fine : torch.dtype
+        That of the network.
+
+    Examples
+    --------
+    >>> x = torch.linspace(-3, 3, 32)
+    >>> with RoundedOnce(torch.float64):
+    ...     whole, first = x.sigmoid(), x[:27].sigmoid()
+    >>> torch.equal(whole[:27], first), torch.equal(whole, x.double().sigmoid().float())
+    (True, True)
+    """
+
+    def __init__(self, fine: torch.dtype) -> None:
+        super().__init__()
+        self._fine = fine
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if not self._rounds(func, (args, kwargs), out):
+            return out
+        exact = func(*tree_map(self._refined, args), **tree_map(self._refined, kwargs))
+        return tree_map(lambda given, value: value.to(given.dtype) if self._coarse(given) else given, out, exact)
+
+    def _rounds(self, func: Any, given: Any, out: Any) -> bool:
+        """Whether an operation reads and gives a coarser type. A view rounds nothing; what is written into stays."""
+        shares = func._schema.is_mutable or any(value.alias_info is not None for value in func._schema.returns)
+        return not shares and all(any(map(self._coarse, tree_leaves(values))) for values in (given, out))
+
+    def _refined(self, value: Any) -> Any:
+        if isinstance(value, torch.dtype):
+            return self._fine if value.is_floating_point else value
+        return value.to(self._fine) if self._coarse(value) else value
+
+    def _coarse(self, value: Any) -> bool:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            return False
+        return torch.finfo(value.dtype).eps > torch.finfo(self._fine).eps

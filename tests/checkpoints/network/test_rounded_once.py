@@ -1,0 +1,51 @@
+"""Rounded once, a number does not depend on what stands beside it, whatever way torch has to compute it."""
+
+import pytest
+import torch
+
+from ctrlattn.checkpoints.network.rounded_once import RoundedOnce
+
+
+def test_a_product_of_one_row_is_that_row_of_the_whole_product():
+    a, b = torch.randn(8, 300), torch.randn(300, 5)
+    with RoundedOnce(torch.float64):
+        whole, alone = a @ b, a[:1] @ b
+    assert torch.equal(whole[:1], alone)
+    assert torch.equal(whole, (a.double() @ b.double()).float())
+
+
+@pytest.mark.parametrize("coarse", [torch.float32, torch.bfloat16])
+def test_each_operation_rounds_once_and_keeps_its_type(coarse):
+    x = torch.linspace(-3, 3, 32).to(coarse)
+    with RoundedOnce(torch.float64):
+        sigmoid, (top, index), power = x.sigmoid(), x.topk(3), x.softmax(0, dtype=coarse)
+    assert sigmoid.dtype == top.dtype == power.dtype == coarse
+    assert torch.equal(sigmoid, x.double().sigmoid().to(coarse))
+    assert torch.equal(power, x.double().softmax(0).to(coarse))
+    assert index.tolist() == [31, 30, 29]
+
+
+def test_its_own_type_is_left_alone():
+    """Also coarser ones where the network itself is as coarse."""
+    a, b = torch.randn(8, 300), torch.randn(300, 5)
+    with RoundedOnce(torch.float32):
+        assert torch.equal(a @ b, torch.mm(a, b))
+        fine = a.double() @ b.double()
+    assert torch.equal(fine, a.double() @ b.double())
+
+
+def test_views_and_what_is_written_into_stay_what_they_are():
+    x = torch.zeros(4, 2)
+    with RoundedOnce(torch.float64):
+        x[1].add_(1)
+        x.view(8)[0:2].copy_(torch.tensor([2.0, 3.0]))
+        x.index_add_(0, torch.tensor([3]), torch.full((1, 2), 0.5))
+    assert x.tolist() == [[2, 3], [1, 1], [0, 0], [0.5, 0.5]]
+
+
+def test_a_sum_in_a_coarser_type_that_is_asked_for_is_rounded_to_it():
+    x = torch.randn(50, 1001, generator=torch.Generator().manual_seed(0))
+    with RoundedOnce(torch.float64):
+        total = x.sum(1, dtype=torch.float32)
+    assert total.dtype == torch.float32
+    assert torch.equal(total, x.double().sum(1).float())
