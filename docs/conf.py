@@ -4,10 +4,14 @@ import importlib
 import inspect
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import ctrlattn
+
+sys.path.insert(0, str(Path(__file__).parent))
+from outline import outlines
 
 project, author = "ctrlattn", "the ctrlattn team"
 copyright = "the ctrlattn team, Apache-2.0"
@@ -74,6 +78,7 @@ ROOMS = {
 }
 
 
+LITERAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|$"})  # equations are no markup
 OUTSIDE = ("changelog", "contributing")  # pages of the top folder that the site has too
 
 
@@ -88,6 +93,18 @@ def public_names(module_name: str) -> list[str]:
     ]
     listed = sorted(set(getattr(module, "__all__", own)))
     return [name for name in listed if inspect.isclass(getattr(module, name)) or callable(getattr(module, name))]
+
+
+def every_file() -> str:
+    """The page that says of each file what it is about and what it defines, under the folder that it stands in."""
+    text = "# Every file\n\nWhat it is about, and the constants, functions and classes that it defines.\n"
+    folder = None
+    for path, about, names in outlines():
+        if path.parent != folder:
+            folder = path.parent
+            text += f"\n## {'ctrlattn' / folder}\n\n"
+        text += f"- `{path.name}`: {about.translate(LITERAL)} *{', '.join(f'`{name}`' for name in names)}*\n"
+    return text
 
 
 def write_reference(folder: Path) -> None:
@@ -110,7 +127,9 @@ def write_reference(folder: Path) -> None:
         for other in OUTSIDE:
             text = text.replace(f"]({other.upper()}.md", f"]({other}.md")
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    head = ["API reference", "=============", "", "Every public name, room by room.", ""]
+    (folder / "files.md").write_text(every_file(), encoding="utf-8")
+    pages.append("   files")
+    head = ["API reference", "=============", "", "Every public name, room by room, and what stands in which file.", ""]
     head += [".. toctree::", "   :maxdepth: 1", ""]
     (folder / "index.rst").write_text("\n".join([*head, *pages, ""]), encoding="utf-8")
 

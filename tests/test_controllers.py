@@ -67,7 +67,7 @@ def test_steps_realization_fraction_and_transfer_function_are_one_system(kp, ki,
     errors = draws(15, 1)
     system = pid.transfer_function()
     num, den = system.num[0][0], system.den[0][0]
-    # The difference equation, since a realization by scipy refuses a first coefficient beside zero: kp + ki + kd = 2e-16.
+    # The difference equation: scipy's realization refuses a first coefficient beside zero, as kp + ki + kd = 2e-16.
     expected = lfilter(np.pad(num, (len(den) - len(num), 0)), den, errors[:, 0])
     npt.assert_allclose(from_zero(pid, errors)[:, 0], expected, rtol=1e-9, atol=1e-10)
 

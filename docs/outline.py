@@ -1,0 +1,57 @@
+"""Each file of the package with what it is about and what it defines: `python docs/outline.py [WORD]`
+
+The site has it as a page. WORD keeps the files whose line holds it, in any case.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+PACKAGE = Path(__file__).parent.parent / "ctrlattn"
+
+
+class Outline(NamedTuple):
+    """One file."""
+
+    path: Path  # relative to the folder of the package
+    about: str  # first line of its docstring
+    names: tuple[str, ...]  # constants, functions, classes with their methods, in the order of the file
+
+    def __str__(self) -> str:
+        return f"{self.path.as_posix()}: {self.about}  [{', '.join(self.names)}]"
+
+
+def outlines(package: Path = PACKAGE) -> list[Outline]:
+    """All files of a package that are not empty, in the order of their paths.
+
+    >>> next(outline.about for outline in outlines() if outline.path == Path("errors.py"))
+    'Bad input is an InputError that says what is wrong, where, and what would be right; everything else is a bug.'
+    """
+    return [_outline(path, package) for path in sorted(package.rglob("*.py")) if path.stat().st_size]
+
+
+def _outline(path: Path, package: Path) -> Outline:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    about = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Outline(path.relative_to(package), about, tuple(_names(tree)))
+
+
+def _names(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name, body=body):
+                own = [item.name for item in body if isinstance(item, ast.FunctionDef)]
+                own = [method for method in own if not method.startswith("__")]
+                yield f"{name}({', '.join(own)})" if own else name
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                if not name.startswith("__"):
+                    yield name
+
+
+if __name__ == "__main__":
+    word = " ".join(sys.argv[1:]).lower()
+    print(*(outline for outline in outlines() if word in str(outline).lower()), sep="\n")
