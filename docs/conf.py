@@ -127,8 +127,8 @@ def write_reference(folder: Path) -> None:
         for other in OUTSIDE:
             text = text.replace(f"]({other.upper()}.md", f"]({other}.md")
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    (folder / "files.md").write_text(every_file(), encoding="utf-8")
-    pages.append("   files")
+    (folder / "every_file.md").write_text(every_file(), encoding="utf-8")
+    pages.append("   every_file")
     head = ["API reference", "=============", "", "Every public name, room by room, and what stands in which file.", ""]
     head += [".. toctree::", "   :maxdepth: 1", ""]
     (folder / "index.rst").write_text("\n".join([*head, *pages, ""]), encoding="utf-8")
