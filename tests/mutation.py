@@ -59,6 +59,11 @@ BALANCED = "Balancing comes to the same scales from here, but for the factor of 
 BLOCKS = "stability/nonnormal/block_krylov.py"
 LEVELS = "stability/robustness/level_sets.py"
 EQUIVALENT = {
+    ("stability/motion/exponent_intervals.py", "ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)",
+     "_DISTURBED[2] / _DISTURBED[1]  ->  _DISTURBED[2] * _DISTURBED[1]"): "The first disturbance is one delta.",
+    ("stability/robustness/margins.py", "a, b, c = (m * (1 + eps * rng.uniform(-1, 1, m.shape)) for m in g[:3])",
+     "m * (1 + eps * rng.uniform(-1, 1, m.shape))  ->  m / (1 + eps * rng.uniform(-1, 1, m.shape))"):
+        "The random share is as often below zero as above it.",
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):

@@ -30,6 +30,15 @@ def holds(found, exact):
     return bool(np.all((found.low <= exact) & (exact <= found.high)))
 
 
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_disturbed_frames_are_continued_to_no_disturbance_by_the_law_of_a_jordan_block(block):
+    """mu(delta) = 2 (1 + .01 delta^(1/m)): what the frame of 1 delta is off, and as much for the way to it from 100."""
+    values = np.log([2.0])
+    others = values + np.log1p(0.01 * np.array([[1.0], [100.0 ** (1 / block)]]))
+    low, high = _disturbed(values, others, block)
+    assert_allclose([low[0], high[0]], values[0] + np.log1p([-0.02, 0.02]), rtol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("x", [np.array([0.3]), torch.tensor([0.3], dtype=torch.float64)])
 def test_the_logistic_map_has_ln_2(x):

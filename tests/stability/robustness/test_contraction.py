@@ -182,6 +182,13 @@ def test_a_sector_of_one_slope_is_a_linear_system():
     assert certificate.slack <= 0
 
 
+@pytest.mark.parametrize("tol", [1e-3, 1e-6])
+def test_a_normal_matrix_alone_has_its_radius_as_rate_within_the_tolerance(tol):
+    """Where no nonlinearity acts, the norm of A is its radius: the search begins at its own answer."""
+    rate = contraction_certificate(control.ss(np.diag([0.5, -0.3]), [[1], [1]], [[1, 1]], 0, 1), 0, 0, tol=tol).rate
+    assert 0.5 < rate <= 0.5 * (1 + tol)
+
+
 def test_a_metric_is_checked_by_its_own_inequality(monkeypatch):
     """P with A'PA - P = -share C'C and B = 0 solves the inequality from a share of 1 on, and no P of a smaller one."""
     rng = np.random.default_rng(0)

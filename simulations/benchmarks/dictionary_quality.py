@@ -1,0 +1,172 @@
+"""Processor time until a dictionary explains a share of held-out variance, beside sae-lens on the same examples.
+
+    python simulations/benchmarks/dictionary_quality.py --gguf FILE   # layer 10 of SmolLM2, five seeds, one thread
+    python simulations/benchmarks/dictionary_quality.py --once        # made-up signals, small, ours alone, for CI
+
+Both see the same batches in the same order, scaled alike, from features drawn with the same seed number. Steps alone
+are timed, a step of each side in turn; after every fifth, what is explained is asked of examples that no step has seen.
+sae-lens takes a step as its trainer does: its TopK class with its own auxiliary loss, Adam, and gradients clipped to
+length 1. It has three rates, of which the fastest counts, seed by seed; its sparse activations have no backward pass on
+this processor. Without sae-lens installed our side is timed alone.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from machine import describe
+from paired import in_threads, parser_of, write
+
+SHARE, ASKED, SEEDS, EVERY = 0.709, 2.5, range(5), 5
+RATES = (4e-3, 2e-3, 1e-3)  # of sae-lens; ours has the rate that `ctrlattn observe` takes
+PAGES = Path(__file__).parent.parent.parent / "docs"
+
+
+def signals(small: bool, gguf: str):
+    """(examples to learn from, others): the stream before a layer on the project's own pages, or made-up causes."""
+    import torch
+
+    if small or not gguf:
+        generator = torch.Generator().manual_seed(0)
+        causes = torch.rand(600, 40, generator=generator).pow(8) @ torch.randn(40, 32, generator=generator)
+        return causes[:500], causes[500:]
+    from ctrlattn import checkpoints
+    from ctrlattn.observers import observe
+
+    network = checkpoints.load(Path(gguf).parent)
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.md")))
+    ids = torch.tensor(network.tokenizer(text).input_ids)
+    windows = ids[: len(ids) // 128 * 128].reshape(-1, 128)
+    windows = windows[torch.randperm(len(windows), generator=torch.Generator().manual_seed(0))[:97]]
+    seen = [observe(network, part, 10, ("state",))["state"].flatten(0, 1) for part in windows.split(16)]
+    examples = torch.cat(seen)
+    return examples[:11_264], examples[11_264:12_264]
+
+
+def race(arms, explained, batches, most: int) -> dict[str, tuple[float, int]]:
+    """Processor time and steps of each arm until it explains the share, a step of each in turn; infinite if never."""
+    spent, ends = dict.fromkeys(arms, 0.0), {}
+    for number in range(1, most + 1):
+        batch = batches(number - 1)
+        for name in arms.keys() - ends.keys():
+            step, rebuilt = arms[name]
+            start = time.process_time()
+            step(batch)
+            spent[name] += time.process_time() - start
+            if number % EVERY == 0 and explained(rebuilt) >= SHARE:
+                ends[name] = (spent[name], number)
+    return {name: ends.get(name, (float("inf"), most)) for name in arms}
+
+
+def ours(width: int, settings):
+    """(step, reconstruction) of our training."""
+    from ctrlattn.observers import Training
+
+    training = Training(width, settings)
+    own = training.dictionary
+
+    def rebuilt(x):
+        return own.combine(own.codes(own.response(x))) + own.bias
+
+    return training._step, rebuilt
+
+
+def theirs(width: int, settings, rate: float):
+    """(step, reconstruction) of sae-lens, as its trainer takes a step."""
+    import torch
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens.saes.sae import TrainStepInput
+
+    torch.manual_seed(settings.seed)
+    sizes = {"d_in": width, "d_sae": settings.features, "k": settings.k}
+    sae = TopKTrainingSAE(TopKTrainingSAEConfig(**sizes, normalize_activations="none"))
+    optimizer = torch.optim.Adam(sae.parameters(), lr=rate)
+    idle = torch.zeros(settings.features)
+
+    def step(x):
+        sae.train()
+        seen = sae.training_forward_pass(TrainStepInput(x, {}, idle > 1000, 0, False))
+        idle.add_(1)[seen.feature_acts.bool().any(-2)] = 0
+        seen.loss.backward()
+        torch.nn.utils.clip_grad_norm_(sae.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step, lambda x: sae.decode(sae.encode(x))
+
+
+def row(seed: int, needed: dict[str, tuple[float, int]]) -> dict[str, object]:
+    """What a seed needed; of sae-lens the arm that was first."""
+    (own, steps), *_ = needed.values()
+    facts: dict[str, object] = {"seed": seed, "ours (s)": _rounded(own), "steps": steps}
+    if len(needed) > 1:
+        name = min(list(needed)[1:], key=lambda other: needed[other])
+        seconds, others = needed[name]
+        facts |= {"sae-lens (s)": _rounded(seconds), "its steps": others, "its rate": name}
+        facts |= {"ratio": _rounded(seconds / own), "asked": ASKED}
+    return facts
+
+
+def _rounded(number: float) -> float | str:
+    return float(f"{number:.3g}") if math.isfinite(number) else "not reached"
+
+
+def worker(small: bool, gguf: str) -> list[dict[str, object]]:
+    """A row for each seed."""
+    import torch
+
+    from ctrlattn.observers import Dictionary, Settings
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    examples, others = signals(small, gguf)
+    width = examples.shape[1]
+    batch, features, k, most = (50, 64, 8, 100) if small else (512, 4608, 32, 400)
+    measured = Dictionary(width, features, k=k)
+    measured.measure(examples)
+    examples, others = measured.scaled(examples), measured.scaled(others)
+    spread = (others - others.mean(0)).square().sum()
+
+    def explained(rebuilt) -> float:
+        with torch.no_grad():
+            return 1 - float((others - rebuilt(others)).square().sum() / spread)
+
+    rows = []
+    for seed in SEEDS[: 1 if small else None]:
+        settings = Settings(features=features, k=k, blocks=1, batch=batch, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        passes = -(-most * batch // len(examples))
+        order = torch.cat([torch.randperm(len(examples), generator=generator) for _ in range(passes)])
+        arms = {"ours": ours(width, settings)}
+        if not small and importlib.util.find_spec("sae_lens"):
+            for rate in RATES:
+                arms[f"{rate:g}"] = theirs(width, settings, rate)
+        needed = race(arms, explained, lambda i, order=order: examples[order[i * batch : (i + 1) * batch]], most)
+        rows.append(row(seed, needed))
+        print(needed, file=sys.stderr, flush=True)
+    return rows
+
+
+def main() -> None:
+    """The rows from one process of one thread, and the version of sae-lens beside the machine's."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--gguf", default="", help="SmolLM2-135M, whose signals are learned")
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(worker(arguments.once, arguments.gguf)))
+        return
+    if not (arguments.once or arguments.gguf):
+        parser.error("name the file of SmolLM2 with --gguf, or ask for --once")
+    extra = [*(["--once"] if arguments.once else []), "--gguf", arguments.gguf]
+    machine = describe()
+    if importlib.util.find_spec("sae_lens"):
+        machine["sae-lens"] = version("sae-lens")
+    write(arguments.out, Path(__file__).stem, machine, in_threads(__file__, 1, *extra))
+
+
+if __name__ == "__main__":
+    main()
