@@ -59,11 +59,6 @@ BALANCED = "Balancing comes to the same scales from here, but for the factor of 
 BLOCKS = "stability/nonnormal/block_krylov.py"
 LEVELS = "stability/robustness/level_sets.py"
 EQUIVALENT = {
-    ("stability/motion/exponent_intervals.py", "ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)",
-     "_DISTURBED[2] / _DISTURBED[1]  ->  _DISTURBED[2] * _DISTURBED[1]"): "The first disturbance is one delta.",
-    ("stability/robustness/margins.py", "a, b, c = (m * (1 + eps * rng.uniform(-1, 1, m.shape)) for m in g[:3])",
-     "m * (1 + eps * rng.uniform(-1, 1, m.shape))  ->  m / (1 + eps * rng.uniform(-1, 1, m.shape))"):
-        "The random share is as often below zero as above it.",
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):
@@ -75,6 +70,11 @@ EQUIVALENT = {
     (KREISS, "best = max(best, *ends, key=lambda item: item.log_k)",
      "max(best, *ends, key=lambda item: item.log_k)  ->  min(best, *ends, key=lambda item: item.log_k)"):
         "A lower best value ends the search later: the bounds have to meet all the same.",
+    ("stability/motion/exponent_intervals.py", "ratio = (_DISTURBED[2] / _DISTURBED[1]) ** (1 / block)",
+     "_DISTURBED[2] / _DISTURBED[1]  ->  _DISTURBED[2] * _DISTURBED[1]"): "The first disturbance is one delta.",
+    ("stability/robustness/margins.py", "a, b, c = (m * (1 + eps * rng.uniform(-1, 1, m.shape)) for m in g[:3])",
+     "m * (1 + eps * rng.uniform(-1, 1, m.shape))  ->  m / (1 + eps * rng.uniform(-1, 1, m.shape))"):
+        "The random share is as often below zero as above it.",
     ("stability/modes/gain_polynomials.py",
      "moved = np.array([-values_at(term, poles) / np.where(repeated, 1.0, falls) for term in terms])", "1.0  ->  2.0"):
         "A repeated pole has no derivative: inf takes the place of what is computed there.",
