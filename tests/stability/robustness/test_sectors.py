@@ -173,6 +173,14 @@ def test_a_double_integrator_has_no_sector_and_says_so():
     assert not circle_criterion(g, 0.0, 0.1).holds
 
 
+def test_two_integrators_in_continuous_time_that_rounding_hides_are_refused():
+    """A is similar to 1/s^2; a radius below 1, which would be stable in discrete time, says nothing here."""
+    t = np.array([[1.0, 2.0], [3.0, 7.0]])
+    a = t @ np.array([[0.0, 1.0], [0.0, 0.0]]) @ np.linalg.inv(t)
+    with pytest.raises(ArithmeticError, match="cannot be decided"):
+        sector_limit((a, np.array([[0.6], [1.2]]), np.array([[1.9, -0.09]]), np.zeros((1, 1))), continuous=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("low", [0.0, 0.05])
