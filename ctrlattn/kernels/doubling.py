@@ -1,129 +1,153 @@
-"""F F* = B B* + A B B* A* + ... and E = R + A R A* + ..., for few states, by doubling: A is squared at each step.
+"""F F* = B B* + A B B* A* + ... and a bound of R + A R A* + ..., for few states, by doubling: A, A^2, A^4 ...
 
-Reference: ctrlattn.stability.robustness.gramians, in plain numpy.
+Reference: ctrlattn.stability.robustness.power_sums, in plain numpy.
 """
 
 import numba
 import numpy as np
 
+from ctrlattn.kernels.lapack import INNER, KERNEL
+
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _EPS = float(np.finfo(float).eps)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def factor(a, b, powers, known=0):
-    """(F transposed, upper triangular (n, n); number of powers): those of A transposed are left in `powers` (k, n, n).
+@numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
+def squares(a, most):
+    """(A, A^2, A^4 ..., (k, n, n); their sizes; whether the next one overflows), until they vanish.
 
-    The first `known` of them stand there already. The number is 0 where the powers grow beyond all floats, and one more
-    than there is room for where they do not vanish.
+    Sizes are roots of sums of squares. There are `most` of them at most.
     """
-    n = len(a)
-    r, below = np.zeros((n, n)), np.zeros((n, n))
+    n, count, overflow = len(a), 1, False
+    powers, sizes = np.empty((most, n, n)), np.empty(most)
+    for i in range(n):
+        for j in range(n):
+            powers[0, i, j] = a[i, j]
+    sizes[0] = _size(powers[0])
+    while count < most and sizes[count - 1] > _EPS * _EPS:
+        last, square = powers[count - 1], powers[count]
+        for i in range(n):
+            for j in range(n):
+                square[i, j] = 0.0
+            for k in range(n):
+                for j in range(n):
+                    square[i, j] += last[i, k] * last[k, j]
+        sizes[count] = _size(square)
+        if not sizes[count] < np.inf:
+            overflow = True
+            break
+        count += 1
+    return powers[:count], sizes[:count], overflow
+
+
+@numba.njit(**KERNEL, fastmath=_FAST, error_model="numpy")
+def factor(b, powers):
+    """(F, lower triangular (n, n); whether the last steps vanish), from the squares of A."""
+    n = len(b)
+    f, step = np.zeros((n, n)), np.zeros((n, n))
     for j in range(b.shape[1]):
         for i in range(n):
-            below[0, i] = b[i, j]
-        _triangular(r, below, 1)
-    rank = _rank(r)
-    if known == 0:
+            step[i, 0] = b[i, j]
+        _join(f, step, 1)
+    rank = _rank(f)
+    for power in powers:
         for i in range(n):
-            for j in range(n):
-                powers[0, i, j] = a[j, i]
-    for k in range(len(powers)):
-        power = powers[k]
-        size, step = 0.0, 0.0
-        for i in range(rank):
-            for j in range(n):
-                below[i, j] = 0.0
-                size += r[i, j] * r[i, j]
-            for m in range(i, n):
-                for j in range(n):
-                    below[i, j] += r[i, m] * power[m, j]
-            for j in range(n):
-                step += below[i, j] * below[i, j]
-        if not np.isfinite(step):
-            return r, 0
-        if np.sqrt(step) <= _EPS * _EPS * np.sqrt(size):
-            return r, k + 1
-        _triangular(r, below, rank)
-        rank = _rank(r)
-        if known <= k + 1 < len(powers):
-            _product(power, power, powers[k + 1])
-    return r, len(powers) + 1
+            for j in range(rank):
+                step[i, j] = 0.0
+            for k in range(n):
+                for j in range(rank):
+                    step[i, j] += power[i, k] * f[k, j]
+        size, change = 0.0, 0.0
+        for i in range(n):
+            for j in range(rank):
+                size += f[i, j] * f[i, j]
+                change += step[i, j] * step[i, j]
+        if np.sqrt(change) <= _EPS * _EPS * np.sqrt(size):
+            return f, True
+        _join(f, step, rank)
+        rank = _rank(f)
+    return f, False
 
 
-@numba.njit(cache=True, nogil=True)
-def _rank(r):
-    """Rows up to the last that is not zero."""
-    n = len(r)
-    for i in range(n - 1, -1, -1):
-        for j in range(i, n):
-            if r[i, j] != 0.0:
-                return i + 1
+@numba.njit(**INNER)
+def _rank(f):
+    """Columns up to the last that is not zero."""
+    n = len(f)
+    for j in range(n - 1, -1, -1):
+        for i in range(j, n):
+            if f[i, j] != 0.0:
+                return j + 1
     return 0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
-def _triangular(r, below, count):
-    """R of [R; first rows of `below`], in place, by reflections: each takes a row of R and all rows below."""
-    n = len(r)
-    w = np.empty(n)
+@numba.njit(**INNER, fastmath=_FAST, error_model="numpy")
+def _join(f, step, count):
+    """F of F F* + S S*, S the first columns of `step`, in place: a reflection for each row takes S out of it.
+
+    A reflection turns one column of F and all of S, so that what it reads of each row lies in one piece.
+    """
+    n = len(f)
     for j in range(n):
-        largest = abs(r[j, j])
+        largest = abs(f[j, j])
         for i in range(count):
-            largest = max(largest, abs(below[i, j]))
+            largest = max(largest, abs(step[j, i]))
         if largest == 0.0:
             continue
-        total = (r[j, j] / largest) ** 2
+        total = (f[j, j] / largest) ** 2
         for i in range(count):
-            total += (below[i, j] / largest) ** 2
-        length = -np.copysign(largest * np.sqrt(total), r[j, j])
-        top = r[j, j] - length
-        for m in range(j + 1, n):
-            w[m] = r[j, m]
+            total += (step[j, i] / largest) ** 2
+        length = -np.copysign(largest * np.sqrt(total), f[j, j])
+        top = f[j, j] - length
         for i in range(count):
-            v = below[i, j] / top
-            below[i, j] = v
-            for m in range(j + 1, n):
-                w[m] += v * below[i, m]
+            step[j, i] /= top
         scale = -top / length
         for m in range(j + 1, n):
-            w[m] *= scale
-            r[j, m] -= w[m]
-        for i in range(count):
-            v = below[i, j]
-            for m in range(j + 1, n):
-                below[i, m] -= v * w[m]
-        r[j, j] = length
+            along = f[m, j]
+            for i in range(count):
+                along += step[j, i] * step[m, i]
+            along *= scale
+            f[m, j] -= along
+            for i in range(count):
+                step[m, i] -= along * step[j, i]
+        f[j, j] = length
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def summed(residual, powers):
-    """R + A R A* + ... for a symmetric R, with the powers that `factor` has left."""
+@numba.njit(**KERNEL, fastmath=_FAST)
+def bounded(residual, powers, tails, enough):
+    """A bound of ||R + A R A* + ...||_F for a symmetric R: as few terms are summed as bring it to `enough`.
+
+    `tails` bounds, for each k, the sum of all ||A^(m 2^k)||^2; a sum without an end is its own bound.
+    """
     n = len(residual)
-    e, half, transposed, step = residual.copy(), np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    for power in powers:
+    e, half = residual.copy(), np.empty((n, n))
+    size = _size(e)
+    for k in range(len(powers)):
+        if size * tails[k] <= enough:
+            return size * tails[k]
+        power, change = powers[k], 0.0
         for i in range(n):
             for j in range(n):
-                transposed[j, i] = power[i, j]
-        _product(transposed, e, half)
-        _product(half, power, step)
-        size, change = 0.0, 0.0
+                half[i, j] = 0.0
+            for m in range(n):
+                for j in range(n):
+                    half[i, j] += power[i, m] * e[m, j]
         for i in range(n):
             for j in range(n):
-                e[i, j] += step[i, j]
-                size += e[i, j] * e[i, j]
-                change += step[i, j] * step[i, j]
-        if np.sqrt(change) <= _EPS * np.sqrt(size):
+                step = 0.0
+                for m in range(n):
+                    step += half[i, m] * power[j, m]
+                change += step * step
+                e[i, j] += step
+        size = _size(e)
+        if np.sqrt(change) <= _EPS * size:
             break
-    return e
+    return size
 
 
-@numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def _product(a, b, out):
-    n = len(a)
-    for i in range(n):
-        for j in range(n):
-            out[i, j] = 0.0
-        for k in range(n):
-            for j in range(n):
-                out[i, j] += a[i, k] * b[k, j]
+@numba.njit(**INNER, fastmath=_FAST)
+def _size(a):
+    total = 0.0
+    for i in range(len(a)):
+        for j in range(len(a)):
+            total += a[i, j] * a[i, j]
+    return np.sqrt(total)

@@ -76,6 +76,15 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
     return True, np.concatenate(poles)
 
 
+def clear_distance(a: np.ndarray) -> float:
+    """A distance from the next matrix with a pole on the boundary that is many roundings of A.
+
+    >>> clear_distance(np.array([[0.0]]))
+    0.0
+    """
+    return _CLEAR * len(a) * EPS * frobenius(a)
+
+
 def clearly_stable(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whether each of many small matrices has all its poles inside the circle, and where that is clear, (m,) and (m,).
 
@@ -158,7 +167,7 @@ def _stable_in_plain_numpy(a: np.ndarray, continuous: bool) -> tuple[bool, np.nd
     inside = _growth(moved, centre)
     first = int(np.argmax(inside))
     beside = boundary_point(complex(moved[first]) + centre, continuous)
-    clear = _CLEAR * len(a) * EPS * frobenius(a)
+    clear = clear_distance(a)
     if abs(float(inside[first])) > clear and _is_far_from_singular(_less(a, beside), clear):
         return bool(inside[first] < 0), moved + centre
     return _decided(a, shifted, centre), moved + centre

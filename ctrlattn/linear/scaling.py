@@ -30,7 +30,7 @@ class Scaled(NamedTuple):
     into: int
 
 
-def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -> Scaled:
+def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None, *, by_entries: bool = False) -> Scaled:
     """The system in these units.
 
     Parameters
@@ -40,6 +40,8 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -
         The size of G - D that the system is to have instead of 1; 0: sampled at the poles next to the boundary.
     poles : (n,), optional
         Eigenvalues of A, where they are known.
+    by_entries : bool
+        B and C are to have the size 1, whatever the gain: for who asks no tolerance of the gain, nothing is sampled.
 
     Returns
     -------
@@ -52,7 +54,9 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None) -
     (203, array([[0.25]]))
     """
     into, out, direct = (_exponent(m) for m in (g.b, g.c, g.d))
-    if gain > 0:
+    if by_entries:
+        dynamic = into + out
+    elif gain > 0:
         dynamic = _exponent_of(gain)
     else:
         unit = Realization(g.a, _times(g.b, -into), _times(g.c, -out), g.d, g.continuous)

@@ -20,42 +20,55 @@ def test_a_factor_solves_its_equation(n, inputs, empty):
     a, b = matrix(n), np.random.default_rng(1).standard_normal((n, inputs))
     if empty:  # no input reaches the first states at once
         b[: n - 1] = 0.0
-    powers = np.empty((80, n, n))
-    r, count = doubling.factor(a, b, powers)
-    p = solve_discrete_lyapunov(a, b @ b.T)
-    assert_allclose(r.T @ r, p, atol=1e-12 * np.abs(p).max())
-    assert np.array_equal(r, np.triu(r))
-    assert 8 <= count <= 14  # 0.9^(2^k) vanishes
+    powers, sizes, overflow = doubling.squares(a, 80)
+    assert 8 <= len(powers) <= 14  # 0.9^(2^k) vanishes
+    assert not overflow
+    assert_allclose(sizes, np.linalg.norm(powers, axis=(1, 2)), rtol=1e-14)
     for k in range(3):
-        assert_allclose(powers[k], np.linalg.matrix_power(a, 2**k).T, atol=1e-13)
-    for known in (1, count):  # powers that are there already are not computed again
-        there = np.full_like(powers, np.nan)
-        there[:known] = powers[:known]
-        again, its = doubling.factor(a, b, there, known)
-        assert_allclose(again.T @ again, p, atol=1e-12 * np.abs(p).max())
-        assert its == count
-    e = doubling.summed(b @ b.T, powers[:count])
-    assert_allclose(e, p, atol=1e-12 * np.abs(p).max())
+        assert_allclose(powers[k], np.linalg.matrix_power(a, 2**k), atol=1e-13)
+    f, ended = doubling.factor(b, powers)
+    p = solve_discrete_lyapunov(a, b @ b.T)
+    assert ended
+    assert_allclose(f @ f.T, p, atol=1e-12 * np.abs(p).max())
+    assert np.array_equal(f, np.tril(f))
+    assert not doubling.factor(b, powers[:4])[1]  # 16 terms are not all
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_a_bound_is_the_sum_or_its_first_terms_times_what_follows(n):
+    a, r = matrix(n), np.random.default_rng(2).standard_normal((n, n))
+    r = r + r.T
+    powers = doubling.squares(a, 80)[0]
+    full, two = (np.linalg.norm(x) for x in (solve_discrete_lyapunov(a, r), r + a @ r @ a.T))
+    tails = np.arange(3.0, 3.0 + len(powers))
+    assert_allclose(doubling.bounded(r, powers, tails, 0.0), full, rtol=1e-12)
+    assert_allclose(doubling.bounded(r, powers, tails, np.inf), 3 * np.linalg.norm(r), rtol=1e-12)
+    tails[0] = np.inf
+    assert_allclose(doubling.bounded(r, powers, tails, 4 * two * (1 + 1e-12)), 4 * two, rtol=1e-12)
 
 
 def test_small_values_keep_their_digits():
     """diag(P) over twenty decades: P itself would lose what is below 1e-16."""
     a, scale = np.diag(np.linspace(0.1, 0.9, 5)), 10.0 ** -np.arange(0, 20, 4)
-    r, _ = doubling.factor(a, np.diag(scale), np.empty((80, 5, 5)))
-    assert_allclose(np.abs(np.diag(r)), scale / np.sqrt(1 - np.diag(a) ** 2), rtol=1e-13)
+    f, _ = doubling.factor(np.diag(scale), doubling.squares(a, 80)[0])
+    assert_allclose(np.abs(np.diag(f)), scale / np.sqrt(1 - np.diag(a) ** 2), rtol=1e-13)
 
 
 def test_a_matrix_without_inputs_or_memory():
-    r, count = doubling.factor(matrix(3), np.zeros((3, 2)), np.empty((80, 3, 3)))
-    assert count == 1
-    assert np.all(r == 0)
-    shift = np.eye(3, k=1)
-    r, count = doubling.factor(shift, np.eye(3)[:, 2:], np.empty((80, 3, 3)))
-    assert count == 3
-    assert_allclose(r.T @ r, np.eye(3))
+    f, ended = doubling.factor(np.zeros((3, 2)), doubling.squares(matrix(3), 80)[0])
+    assert ended
+    assert np.all(f == 0)
+    powers, sizes, overflow = doubling.squares(np.eye(3, k=1), 80)
+    assert sizes.tolist() == [np.sqrt(2), 1.0, 0.0]
+    assert not overflow
+    f, ended = doubling.factor(np.eye(3)[:, 2:], powers)
+    assert ended
+    assert_allclose(f @ f.T, np.eye(3))
 
 
 def test_powers_that_grow_or_stay_are_told():
-    growing = np.diag([2.0, 0.5])
-    assert doubling.factor(growing, np.ones((2, 1)), np.empty((80, 2, 2)))[1] == 0
-    assert doubling.factor(np.eye(2), np.ones((2, 1)), np.empty((6, 2, 2)))[1] == 7
+    powers, sizes, overflow = doubling.squares(np.diag([2.0, 0.5]), 80)
+    assert overflow
+    assert_allclose(sizes, [np.hypot(2.0**k, 0.5**k) for k in 2.0 ** np.arange(len(powers))])
+    assert len(doubling.squares(np.eye(2), 6)[0]) == 6
+    assert not doubling.factor(np.ones((2, 1)), doubling.squares(np.eye(2), 6)[0])[1]

@@ -3,31 +3,31 @@
 P and Q are computed as factors, P = F F*, by doubling, F <- [F, A F], A <- A^2, with a QR after each step: no
 equation is squared, so that small Hankel singular values keep their digits. Continuous time goes through the Cayley
 transform, which leaves both gramians as they are. The residual of the equation itself, summed up
-in the same way, is the error of the factor.
+in the same way, is the error of the factor. In discrete time the squares that the sums need prove the system stable
+as well (`power_sums`), so that an easy one is asked for no eigenvalue.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import control
 import numpy as np
-from scipy.linalg.lapack import dgeqrf, zgeqrf
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError, InputTypeError, require_whole
-from ctrlattn.linear.lapack import frobenius, singular_vectors
+from ctrlattn.linear.boundary import clear_distance
+from ctrlattn.linear.lapack import frobenius, singular_values, singular_vectors
 from ctrlattn.linear.realization import Realization, realization, require_real_system, to_control
 from ctrlattn.linear.scaling import Scaled, scaled, times_power
 from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
+from ctrlattn.stability.robustness.power_sums import LOST_DIGITS, PowerSums
 
 _EPS = float(np.finfo(float).eps)
 _LARGEST = 3000
-_FEW = 32  # states up to which compiled loops are faster than calls of a library
-_DOUBLINGS = 80  # 2^80 terms: a radius of 1 - 1e-16 has long converged
 _REFINE = 1e-11  # relative error of a gramian above which it is refined
 _LOST = 1e-6  # and above which it is refused
 _CLEAR = 1e-8  # of the first Hankel value: those below may be rounding
 _NOTHING = 1e-250  # of a system whose gain is 1
-_LOST_DIGITS = "{} lost: rounding changes it by a share of {:.0e}. Give the system in triangular (modal) form"
 
 
 class Truncation(NamedTuple):
@@ -70,7 +70,7 @@ def controllability_gramian(system: Any, *, continuous: bool = False) -> np.ndar
     >>> controllability_gramian(control.ss(0.5, 1, 1, 0, 1)).round(12).tolist()  # 1/(1 - 0.25)
     [[1.333333333333]]
     """
-    unit = _scaled(system, "controllability_gramian", continuous)[0]
+    unit = _scaled(_dense(system, "controllability_gramian", continuous), "controllability_gramian")[0]
     f = unit.states[:, None] * controllability_factor(unit.system)
     return _gramian(f, unit.into, "controllability_gramian")
 
@@ -86,7 +86,7 @@ def observability_gramian(system: Any, *, continuous: bool = False) -> np.ndarra
     >>> observability_gramian(control.ss(-0.5, 1, 1, 0)).round(12).tolist()  # continuous: 1/(2 0.5)
     [[1.0]]
     """
-    unit = _scaled(system, "observability_gramian", continuous)[0]
+    unit = _scaled(_dense(system, "observability_gramian", continuous), "observability_gramian")[0]
     f = controllability_factor(adjoint(unit.system)) / unit.states[:, None]
     return _gramian(f, unit.exponent - unit.into, "observability_gramian")
 
@@ -121,9 +121,9 @@ def hankel_singular_values(system: Any, *, continuous: bool = False) -> np.ndarr
     >>> hankel_singular_values(control.tf([1], [1, 0, 0], 1)).round(12).tolist()  # two pure delays
     [1.0, 1.0]
     """
-    unit, poles = _scaled(system, "hankel_singular_values", continuous)
-    sigma = _balancing(unit.system, poles)[1]
-    return np.array([times_power(float(s), unit.exponent, "hankel_singular_values") for s in sigma])
+    g = _dense(system, "hankel_singular_values", continuous)
+    unit, sigma = _proven_values(g) or _values(g)
+    return np.array([times_power(s, unit.exponent, "hankel_singular_values") for s in sigma.tolist()])
 
 
 def balanced_truncation(system: Any, order: int | None = None, *, tol: float | None = None) -> Truncation:
@@ -168,7 +168,7 @@ def balanced_truncation(system: Any, order: int | None = None, *, tol: float | N
         raise InputTypeError(f"balanced_truncation takes a python-control system, got {type(system).__name__}")
     tol = None if tol is None else _at_least_zero(tol)
     require_real_system(realization(system, "balanced_truncation"), "balanced_truncation")
-    unit, poles = _scaled(system, "balanced_truncation", False)
+    unit, poles = _scaled(_dense(system, "balanced_truncation", False), "balanced_truncation")
     (into, out), hankel = _balancing(unit.system, poles)
     r = _order(order, None if tol is None else _in_units(tol, unit.exponent), hankel)
     scale = 1 / np.sqrt(hankel[:r])
@@ -200,7 +200,82 @@ def gramian_factors(g: Realization, poles: np.ndarray) -> tuple[np.ndarray, np.n
     return _factor(g, series)[0], _factor(adjoint(g), series.adjoint())[0]
 
 
-def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
+def proven_factors(g: Realization) -> tuple[Scaled, np.ndarray, np.ndarray] | None:
+    """(units, F, G) as `gramian_factors`, of a system in discrete time that needs neither its poles nor a refinement.
+
+    The squares of A that the sums need prove it stable, and bound their errors. None where they prove too little.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sides = _sides(g)
+        if sides is None:
+            return None
+        unit, reached, seen = sides
+        if all(side.error(side.enough) <= side.enough for side in (reached, seen)):
+            return unit, reached.f, seen.f
+    return None
+
+
+class _Side:
+    """F with P = F F* but for an error that is not known yet."""
+
+    def __init__(self, g: Realization, series: PowerSums) -> None:
+        self.g, self.series = g, series
+        self.f = series.factor(g.b)
+        self.p = self.f @ self.f.conj().T
+        self.enough = _REFINE * frobenius(self.p)
+
+    def error(self, enough: float) -> float:
+        """A bound of ||P - F F*||_F but for terms of second order, from the residual of the equation itself."""
+        a, b = self.g.a, self.g.b
+        return self.series.bounded(a @ self.p @ a.conj().T - self.p + b @ b.conj().T, enough)
+
+
+def _sides(g: Realization) -> tuple[Scaled, _Side, _Side] | None:
+    """(units, reached, seen), or None where the powers of A do not prove all poles inside.
+
+    As in `is_stable_matrix`, proved is a distance from the boundary of many roundings.
+    """
+    if g.continuous or g.marginal or not len(g.a):
+        return None
+    unit = scaled(g, by_entries=True)
+    series = PowerSums(unit.system.a, proving=True)
+    if not series.distance() > clear_distance(unit.system.a):
+        return None
+    return unit, _Side(unit.system, series), _Side(adjoint(unit.system), series.adjoint())
+
+
+def _proven_values(g: Realization) -> tuple[Scaled, np.ndarray] | None:
+    """(units, sigma), where the errors of both gramians are too small to be carried to the balanced form.
+
+    sigma_i^2 is an eigenvalue of G* P G. An error E of P moves it by ||G* E G|| <= ||E|| ||G||^2 at most (Weyl), and
+    sigma_i by at most the root of that, however small it is; so does one of Q.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sides = _sides(g)
+        if sides is None:
+            return None
+        unit, reached, seen = sides
+        product = seen.f.conj().T @ reached.f
+        if not math.isfinite(frobenius(product)):
+            return None
+        sigma = singular_values(product)
+        largest = float(sigma[0]) if len(sigma) else 0.0
+        allowed = 0.5 * (_LOST * largest) ** 2
+        for side, other in ((reached, seen), (seen, reached)):
+            weight = frobenius(other.f) ** 2  # >= ||G||^2
+            enough = min(side.enough, allowed / weight) if weight else side.enough
+            if not side.error(enough) <= enough:
+                return None
+    missing = len(g.a) - len(sigma)
+    return unit, np.pad(sigma, (0, missing)) if missing else sigma
+
+
+def _values(g: Realization) -> tuple[Scaled, np.ndarray]:
+    unit, poles = _scaled(g, "hankel_singular_values")
+    return unit, _balancing(unit.system, poles)[1]
+
+
+def _factor(g: Realization, series: PowerSums) -> tuple[np.ndarray, np.ndarray]:
     """(F, E): P = F F* + E but for terms of second order, E from the residual of the equation itself."""
     if not len(g.a):
         return np.zeros((0, 0)), np.zeros((0, 0))
@@ -216,7 +291,7 @@ def _factor(g: Realization, series: "_Series") -> tuple[np.ndarray, np.ndarray]:
             if _share(again, p) < share:
                 f, correction, share = refined, again, _share(again, p)
     if not share <= _LOST:
-        raise ArithmeticError(_LOST_DIGITS.format("a gramian is", share))
+        raise ArithmeticError(LOST_DIGITS.format("a gramian is", share))
     return f, correction
 
 
@@ -227,75 +302,7 @@ def _share(correction: np.ndarray, p: np.ndarray) -> float:
     return np.inf if error > 0 else 0.0
 
 
-class _Series:
-    """Sums over the powers of A in discrete time, A^2, A^4 ... kept for all of them.
-
-    In continuous time A is that of a discrete equation with the same gramians, and `into` (n, n) carries inputs and
-    residuals there.
-    """
-
-    def __init__(self, a: np.ndarray, into: np.ndarray | None = None, squares: list[np.ndarray] | None = None) -> None:
-        self.a, self.into = np.ascontiguousarray(a), into
-        self._squares = squares or [self.a]
-        self._few = np.zeros((0, *self.a.shape))
-
-    def adjoint(self) -> "_Series":
-        """The same for A*."""
-        into = None if self.into is None else self.into.conj().T
-        series = _Series(self.a.conj().T, into, [square.conj().T for square in self._squares])
-        series._few = np.ascontiguousarray(self._few.transpose(0, 2, 1))
-        return series
-
-    def square(self, k: int) -> np.ndarray:
-        """A^(2^k)."""
-        while len(self._squares) <= k:
-            self._squares.append(self._squares[-1] @ self._squares[-1])
-        return self._squares[k]
-
-    def factor(self, b: np.ndarray) -> np.ndarray:
-        """F with F F* = B B* + A B B* A* + ..."""
-        if self._is_small() and not np.iscomplexobj(b):
-            return self._compiled_factor(b)
-        f = _compressed(b)
-        for k in range(_DOUBLINGS):
-            step = self.square(k) @ f
-            if not np.all(np.isfinite(step)):
-                raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers grow
-            if frobenius(step) <= _EPS**2 * frobenius(f):
-                break
-            f = _compressed(np.hstack([f, step]))
-        return f
-
-    def summed(self, error: np.ndarray) -> np.ndarray:
-        """R + A R A* + ..."""
-        if len(self._few) and not np.iscomplexobj(error):
-            from ctrlattn.kernels import doubling
-
-            return doubling.summed(np.ascontiguousarray(error), self._few)
-        for k in range(_DOUBLINGS):
-            power = self.square(k)
-            step = power @ error @ power.conj().T
-            error = error + step
-            if frobenius(step) <= _EPS * frobenius(error):
-                break
-        return error
-
-    def _is_small(self) -> bool:
-        return len(self.a) <= _FEW and not np.iscomplexobj(self.a)
-
-    def _compiled_factor(self, b: np.ndarray) -> np.ndarray:
-        from ctrlattn.kernels import doubling
-
-        powers = np.empty((_DOUBLINGS, *self.a.shape))
-        powers[: len(self._few)] = self._few
-        transposed, count = doubling.factor(self.a, np.ascontiguousarray(b), powers, len(self._few))
-        if count == 0:
-            raise ArithmeticError(_LOST_DIGITS.format("a gramian is", np.inf))  # rounding lets the powers of A grow
-        self._few = powers[:count]
-        return transposed.T
-
-
-def _correction(g: Realization, series: _Series, p: np.ndarray) -> np.ndarray:
+def _correction(g: Realization, series: PowerSums, p: np.ndarray) -> np.ndarray:
     """E = R + A R A* + ... for the residual R of the equation of P, in its own time: P + E solves it."""
     half = g.a @ p
     if series.into is None:
@@ -317,10 +324,14 @@ def require_dense(g: Realization, quantity: str) -> None:
         )
 
 
-def _scaled(system: Any, quantity: str, continuous: bool) -> tuple[Scaled, np.ndarray]:
-    """A stable system in good units, and its poles there."""
+def _dense(system: Any, quantity: str, continuous: bool) -> Realization:
     g = realization(system, quantity, continuous=continuous)
     require_dense(g, quantity)
+    return g
+
+
+def _scaled(g: Realization, quantity: str) -> tuple[Scaled, np.ndarray]:
+    """A stable system in good units, and its poles there."""
     stable, poles = g.stable_poles()
     if not stable:
         raise InputError(f"{quantity} needs a stable system: a pole is on or beyond the boundary, the sum diverges")
@@ -334,11 +345,11 @@ def adjoint(g: Realization) -> Realization:
     return Realization(a, c, b, d, g.continuous)
 
 
-def _series(g: Realization, poles: np.ndarray | None = None) -> _Series:
+def _series(g: Realization, poles: np.ndarray | None = None) -> PowerSums:
     """In continuous time A_d = (t + A)(t - A)^-1, B_d = sqrt(2 t)(t - A)^-1 B, t the geometric mean of the poles'
     extremes."""
     if not g.continuous or not len(g.a):
-        return _Series(g.a)
+        return PowerSums(g.a)
     a = g.a
     sizes = np.abs(np.linalg.eigvals(a) if poles is None else poles)
     t = float(np.sqrt(sizes.min()) * np.sqrt(sizes.max()))
@@ -346,17 +357,7 @@ def _series(g: Realization, poles: np.ndarray | None = None) -> _Series:
         inverse = np.sqrt(2 * t) * np.linalg.inv(t * np.eye(len(a)) - a)
     except np.linalg.LinAlgError:  # -t would be a pole in the right half plane, but for rounding
         raise ArithmeticError(f"a gramian is lost: poles of moduli {sizes.min():.0e} to {sizes.max():.0e}") from None
-    return _Series((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse)
-
-
-def _compressed(f: np.ndarray) -> np.ndarray:
-    """As many columns as rows at most, F F* unchanged."""
-    n, columns = f.shape
-    if columns <= n:
-        return f
-    if np.iscomplexobj(f):
-        return np.triu(zgeqrf(f.conj().T)[0][:n]).conj().T
-    return np.triu(dgeqrf(f.T)[0][:n]).T
+    return PowerSums((t * np.eye(len(a)) + a) @ inverse / np.sqrt(2 * t), inverse)
 
 
 def _gramian(f: np.ndarray, exponent: int, quantity: str) -> np.ndarray:
@@ -383,7 +384,7 @@ def _balancing(g: Realization, poles: np.ndarray) -> tuple[tuple[np.ndarray, np.
         rows = side[:, clear] / sigma[clear]
         seen = np.abs(np.sum(rows.conj() * (error @ rows), axis=0))
         if np.max(seen * sigma[clear], initial=0.0) > _LOST * np.max(sigma, initial=0.0):
-            raise ArithmeticError(_LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
+            raise ArithmeticError(LOST_DIGITS.format("the Hankel values are", float(np.max(seen))))
     return (into, back), np.pad(sigma, (0, n - len(sigma)))
 
 

@@ -20,7 +20,7 @@ from ctrlattn.linear.scaling import scaled, times_power
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.linear.transfer import BoundaryTransfer, shifted
 from ctrlattn.stability.boundary_search import distinct
-from ctrlattn.stability.robustness.gramians import gramian_factors, require_dense
+from ctrlattn.stability.robustness.gramians import gramian_factors, proven_factors, require_dense
 from ctrlattn.stability.robustness.level_sets import (
     hamiltonian_crossings,
     is_well_conditioned,
@@ -90,16 +90,19 @@ def h2_norm(system: Any, *, continuous: bool = False) -> float:
     """
     g = realization(system, "h2_norm", continuous=continuous)
     require_dense(g, "h2_norm")
-    stable, poles = g.stable_poles()
-    if not stable or (g.continuous and np.any(g.d)):
-        return math.inf
-    unit = scaled(g, poles=poles)
-    return times_power(_h2(unit.system, poles / unit.rate) * math.sqrt(unit.rate), unit.exponent, "h2_norm")
+    factors = proven_factors(g)
+    if factors is None:
+        stable, poles = g.stable_poles()
+        if not stable or (g.continuous and np.any(g.d)):
+            return math.inf
+        unit = scaled(g, poles=poles)
+        factors = unit, *gramian_factors(unit.system, poles / unit.rate)
+    unit, reached, seen = factors
+    return times_power(_h2(unit.system, reached, seen) * math.sqrt(unit.rate), unit.exponent, "h2_norm")
 
 
-def _h2(g: Realization, poles: np.ndarray) -> float:
+def _h2(g: Realization, reached: np.ndarray, seen: np.ndarray) -> float:
     """From the inputs, and as a check from the outputs: tr(C P C*) = tr(B* Q B)."""
-    reached, seen = gramian_factors(g, poles)
     value, again = frobenius(g.c @ reached), frobenius(g.b.conj().T @ seen)
     noise = _ZERO * frobenius(g.c) * frobenius(reached)
     if abs(value - again) > _LOST * value + noise:

@@ -4,15 +4,15 @@ import control
 import mpmath
 import numpy as np
 import pytest
-import scipy.linalg
 from numpy.testing import assert_allclose
 
 from ctrlattn import balanced_truncation, h2_norm, hankel_singular_values, hinf_norm
 from ctrlattn.errors import InputError
-from ctrlattn.linear.realization import Realization
+from ctrlattn.linear.realization import Realization, realization
 from ctrlattn.linear.scaling import Scaled
 from ctrlattn.stability import controllability_gramian, observability_gramian
 from ctrlattn.stability.robustness import gramians
+from ctrlattn.stability.robustness.power_sums import PowerSums
 
 
 def slicot_ab09ad():
@@ -296,8 +296,8 @@ def test_a_truncation_in_small_units_is_the_truncation():
 def test_a_wrong_factor_is_mended_by_its_own_residual_or_refused(monkeypatch):
     system = slicot_ab09ad()
     expected = controllability_gramian(system)
-    factor = gramians._Series.factor
-    monkeypatch.setattr(gramians._Series, "factor", lambda series, b: 1.001 * factor(series, b))
+    factor = PowerSums.factor
+    monkeypatch.setattr(PowerSums, "factor", lambda series, b: 1.001 * factor(series, b))
     assert_allclose(controllability_gramian(system), expected, atol=1e-11 * np.linalg.norm(expected))
     monkeypatch.setattr(gramians, "_root_of", lambda p: np.zeros_like(p))
     with pytest.raises(ArithmeticError, match="a gramian is lost: rounding changes it by a share of 2e-03"):
@@ -315,10 +315,59 @@ def test_errors_of_gramians_count_where_values_are_read(monkeypatch):
     far = (np.diag([0.5, 0.4]), np.diag([1e4, 1e-4]), np.diag([1e-4, 1e4]), np.zeros((2, 2)))
     assert_allclose(hankel_singular_values(far), [1 / 0.75, 1 / 0.84])
     monkeypatch.setattr(gramians, "_factor", with_error)
+    monkeypatch.setattr(gramians, "_proven_values", lambda g: None)
     assert_allclose(hankel_singular_values(far), [1 / 0.75, 1 / 0.84])  # balanced first: such an error is small there
     monkeypatch.setattr(gramians, "scaled", lambda g, poles: Scaled(g, 0, 1.0, np.ones(2), 0))
     with pytest.raises(ArithmeticError, match="the Hankel values are lost"):
         hankel_singular_values(far)
+
+
+def test_a_wrong_factor_proves_no_value(monkeypatch):
+    """Its residual is seen: the values come from gramians that are mended."""
+    system = random_system(3, 6, 1)
+    g = realization(system, "hankel_singular_values")
+    expected, h2 = hankel_singular_values(system), h2_norm(system)
+    unit, proven = gramians._proven_values(g)
+    assert_allclose(np.ldexp(proven, unit.exponent), expected, rtol=1e-13)
+    for side in (0, 1):
+        factor, calls = PowerSums.factor, []
+
+        def one_wrong(series, b, factor=factor, calls=calls, side=side):
+            calls.append(0)
+            return (1 + 1e-7 * (len(calls) == side + 1)) * factor(series, b)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PowerSums, "factor", one_wrong)
+            assert gramians._proven_values(g) is None
+            calls.clear()
+            assert gramians.proven_factors(g) is None
+            calls.clear()
+            assert_allclose(hankel_singular_values(system), expected, rtol=1e-12)
+            calls.clear()
+            assert_allclose(h2_norm(system), h2, rtol=1e-12)
+
+
+def test_what_the_powers_do_not_prove_is_left_to_the_poles():
+    """A pole within rounding of the circle, a marginal denominator, continuous time, no states."""
+    for a in (np.diag([0.5, 1 - 1e-13]), np.diag([0.5, 1.0]), np.diag([0.5, 1.5])):
+        g = Realization(a, np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), False)
+        assert gramians.proven_factors(g) is None
+    near = Realization(np.diag([0.5, 1 - 1e-9]), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1)), False)
+    assert gramians.proven_factors(near) is not None
+    assert gramians.proven_factors(near._replace(marginal=True)) is None
+    assert gramians.proven_factors(near._replace(a=near.a - np.eye(2), continuous=True)) is None
+    with pytest.raises(InputError, match="needs a stable system"):
+        hankel_singular_values((np.diag([0.5, 1.0]), np.ones((2, 1)), np.ones((1, 2)), [[0.0]]))
+    assert h2_norm((np.diag([0.5, 1.0]), np.ones((2, 1)), np.ones((1, 2)), [[0.0]])) == np.inf
+
+
+@pytest.mark.parametrize("n", [2, 9, 40])
+def test_proven_values_are_those_of_the_balanced_form(n):
+    for seed in range(4):
+        g = realization(random_system([n, seed], n, 1), "hankel_singular_values")
+        (unit, proven), (other, values) = gramians._proven_values(g), gramians._values(g)
+        values = np.ldexp(values, other.exponent - unit.exponent)
+        assert_allclose(proven, values, rtol=1e-12, atol=1e-15 * values[0])
 
 
 def test_a_reduced_system_beyond_its_bound_is_refused(monkeypatch):
@@ -331,37 +380,6 @@ def test_a_reduced_system_beyond_its_bound_is_refused(monkeypatch):
     monkeypatch.setattr(gramians, "_balancing", too_small)
     with pytest.raises(ArithmeticError, match="balanced_truncation: the error is"):
         balanced_truncation(slicot_ab09ad(), 4)
-
-
-@pytest.mark.parametrize("n", [3, 40])
-@pytest.mark.parametrize("kind", [float, complex])
-def test_sums_over_powers_solve_their_equation(n, kind):
-    """By scipy: small and large, real and complex; a residual of either kind, before and after the powers are known."""
-    rng = np.random.default_rng(n)
-    a, error = rng.normal(size=(2, n, n)).astype(kind)
-    if kind is complex:
-        a, error = a + 1j * rng.normal(size=(n, n)), error + 1j * rng.normal(size=(n, n))
-    a *= 0.9 / np.abs(np.linalg.eigvals(a)).max()
-    series = gramians._Series(a)
-    for which in (error, error.real.copy()):
-        assert_allclose(
-            series.summed(which.copy()), scipy.linalg.solve_discrete_lyapunov(a, which), rtol=1e-8, atol=1e-9
-        )
-    b = error[:, :2]
-    for which in (b, b.real.copy()):
-        f = series.factor(which)
-        expected = scipy.linalg.solve_discrete_lyapunov(a, which @ which.conj().T)
-        assert_allclose(f @ f.conj().T, expected, rtol=1e-8, atol=1e-9)
-    for which in (error, error.real.copy()):
-        assert_allclose(
-            series.summed(which.copy()), scipy.linalg.solve_discrete_lyapunov(a, which), rtol=1e-8, atol=1e-9
-        )
-
-
-@pytest.mark.parametrize("kind", [float, complex])
-def test_powers_that_overflow_are_refused(kind):
-    with np.errstate(over="ignore", invalid="ignore"), pytest.raises(ArithmeticError, match="a gramian is"):
-        gramians._Series(np.diag([1.5, 0.5]).astype(kind)).factor(np.ones((2, 1), kind))
 
 
 def test_the_root_of_a_hermitian_matrix_squares_to_it():
