@@ -2,23 +2,25 @@
 
 Which modules add to the stream, and with which factors, is said by the code of a layer, by its settings, and by what
 it holds outside of the modules that make its contributions and norms. Where the modules are the same as those of a
-layer that was followed, and all settings but numbers, its steps are taken over. Whether they hold is decided by the
-layer's own sum, by the streams that its modules were given, and by what changes when a token does.
+layer that was followed, and all settings but numbers, its steps are taken over; a factor that is a weight of the one is
+the weight of the same name of the other. Whether they hold is decided by the layer's own sum, by the streams that its
+modules were given, and by what changes when a token does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.compose import Stage, difference, stages, within
+from ctrlattn.checkpoints.trace.compose import Stage, difference, staged, within
 from ctrlattn.checkpoints.trace.follow import Followed, stream_among
 from ctrlattn.checkpoints.trace.kinds import kinds_of
 from ctrlattn.checkpoints.trace.layers import Visit
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
-from ctrlattn.checkpoints.trace.structure import Call, Term
+from ctrlattn.checkpoints.trace.structure import Call, Step, Term
+from ctrlattn.checkpoints.trace.weighted import inside, steps_by_weights
 
 _CLOSE = 64  # roundings of a sum
 _SEEN = 1e-3  # of the stream: a smaller contribution is followed, since its factor hardly shows in the sum
@@ -111,23 +113,50 @@ def taken_over(
         The number of this layer.
     """
     ran = _ran(visits, visit, shown)
-    if visit.arguments is None or ran is None or not _said_by_names(model.get_submodule(first.path), shown):
+    if visit.arguments is None or ran is None or ran != _ran(visits, first, shown):
         return None
-    if ran != _ran(visits, first, shown):
+    if any(not term.path or len(term.atoms) > 1 for step in shown.raw for term in step.terms):
+        return None
+    modules = model.get_submodule(first.path), model.get_submodule(visit.path)
+    steps = steps_by_weights(*modules, shown.call, ran, _makers(shown))
+    if steps is None:
         return None
     inner = within(visits, visit)
-    summed = list(stages(shown.call, visit, inner))
-    error = max(stage.error for stage in summed)
-    if not error <= _CLOSE * torch.finfo(summed[0].x.dtype).eps or not all(map(_shows_factors, summed)):
-        return None
-    if not all(_reads_as_said(term, inner, summed) for term in shown.call.terms):
+    summed = _summed(steps, visit, inner, shown.call.rounding)
+    if summed is None:
         return None
     raw = [_with_values(step, inner, stage.x) for step, stage in zip(shown.raw, summed, strict=True)]
     again = _again(visit, shown.followed)
     kinds, causal = kinds_of(model, again, raw, axis)
     if tuple(kinds) != shown.call.kinds:
         return None
-    return Shown(replace(shown.call, layer=layer, error=error), causal, again, raw)
+    error = max(stage.error for stage in summed)
+    call = replace(shown.call, layer=layer, error=error, steps=tuple(stage.step for stage in summed))
+    return Shown(call, causal, again, raw)
+
+
+def _summed(
+    steps: Sequence[Sequence[Step]], visit: Visit, inner: Mapping[str, Visit], rounding: float
+) -> list[Stage] | None:
+    """The stages of the one choice of steps with which the sums hold; None where no choice does, or several do."""
+    assert visit.x is not None
+    limit = _CLOSE * max(torch.finfo(visit.x.dtype).eps, rounding)
+    held: list[list[Stage]] = [[]]
+    for i, choices in enumerate(steps):
+        longer = []
+        for before in held:
+            x = before[-1].out if before else visit.x
+            stages = [staged(step, x, visit, inner, last=i == len(steps) - 1) for step in choices]
+            longer += [[*before, stage] for stage in stages if _holds(stage, before, inner, limit)]
+        held = longer
+    return held[0] if len(held) == 1 else None
+
+
+def _holds(stage: Stage, before: Sequence[Stage], inner: Mapping[str, Visit], limit: float) -> bool:
+    """Whether a stage gives what is recorded, from contributions that show their factors and read what is said."""
+    if not stage.error <= limit or not _shows_factors(stage):
+        return False
+    return all(_reads_as_said(term, inner, [*before, stage], limit) for term in stage.step.terms)
 
 
 def _shows_factors(stage: Stage) -> bool:
@@ -136,7 +165,7 @@ def _shows_factors(stage: Stage) -> bool:
     return all(bool((part.abs().amax(-1) > _SEEN * size).any()) for part in stage.added)
 
 
-def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stage]) -> bool:
+def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stage], limit: float) -> bool:
     """Whether what makes a contribution was given the stream that the term says, through the norm that it says.
 
     Layers whose contributions stand one behind the other and those where they stand beside each other have one sum.
@@ -145,50 +174,38 @@ def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stag
         return term.kind == "constant"
     made = inner.get(term.module or term.path)
     entry = inner.get(term.norm) if term.norm else made
-    if made is None or entry is None or not _same(entry.x, summed[term.reads].x):
+    if made is None or entry is None or not _same(entry.x, summed[term.reads].x, limit):
         return False
-    outside = bool(term.norm) and not _inside(term.norm, [term.module or term.path])
-    return not outside or _same(made.x, entry.out)
+    outside = bool(term.norm) and not inside(term.norm, [term.module or term.path])
+    return not outside or _same(made.x, entry.out, limit)
 
 
-def _same(a: torch.Tensor | None, b: torch.Tensor | None) -> bool:
+def _same(a: torch.Tensor | None, b: torch.Tensor | None, limit: float) -> bool:
     """Whether two tensors are the same in any layout, up to the rounding of a sum."""
     if a is None or b is None or a.numel() != b.numel():
         return False
     a = a.reshape(b.shape)
-    return difference(a, b, b, ()) <= _CLOSE * torch.finfo(b.dtype).eps
+    return difference(a, b, b, ()) <= limit
 
 
-def _said_by_names(layer: Any, shown: Shown) -> bool:
-    """Whether each term is what one call of a module returns, times a number that no weight of this layer says."""
-    numbers = all(step.skip.form == "number" for step in shown.call.steps)
-    terms = [term for step in shown.raw for term in step.terms]
-    if not numbers or any(not t.path or len(t.atoms) > 1 or t.coefficient.form != "number" for t in terms):
-        return False
-    named = _named(shown.call)
-    return all(
-        _inside(name, named)
-        for name, module in layer.named_modules()
-        if any(t is not None for t in (*module._parameters.values(), *module._buffers.values()))
-    )
-
-
-def _named(call: Call) -> set[str]:
+def _makers(shown: Shown) -> set[str]:
     """The modules that make the contributions of a call, and its norms."""
-    of_terms = {name for term in call.terms for name in (term.path, term.module, term.norm)}
-    return {name for name in (*of_terms, *(step.norm for step in call.steps)) if name}
-
-
-def _inside(name: str, modules: Iterable[str]) -> bool:
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+    terms = [term for step in shown.raw for term in step.terms]
+    chain = {atom.path for term in terms for atom in term.reading.chain if atom.role in ("module", "norm")}
+    names = {name for term in shown.call.terms for name in (term.path, term.module, term.norm)}
+    return {name for name in (*chain, *names, *(step.norm for step in shown.call.steps)) if name}
 
 
 def _ran(visits: Sequence[Visit], layer: Visit, shown: Shown) -> list[str] | None:
-    """What ran in a layer, in order, but for what is inside a contribution; None where a contribution ran twice."""
+    """What ran in a layer, in order, but for what is inside a contribution; None where a contribution ran twice.
+
+    How often an expert runs inside of one is up to the text.
+    """
     paths = [term.path for term in shown.call.terms]
+    wholes = [name for term in shown.call.terms for name in (term.path, term.module) if name]
     start = len(layer.path) + 1
     inner = [v.path[start:] for v in visits if layer.began < v.began and v.ended < layer.ended]
-    ran = [path for path in inner if path in paths or not _inside(path, paths)]
+    ran = [path for path in inner if path in wholes or not inside(path, wholes)]
     return ran if all(ran.count(path) == 1 for path in paths) else None
 
 

@@ -54,20 +54,25 @@ def stages(call: Call, layer: Visit, inner: Mapping[str, Visit]) -> Iterator[Sta
         Path -> visit, of the modules that return contributions and of the norms behind steps.
     """
     assert layer.x is not None
-    assert layer.out is not None
     x = layer.x
     for i, step in enumerate(call.steps):
-        carried = step.skip * x
-        added = tuple(_added(term, inner, x) for term in step.terms)
-        total = sum(added, carried)
-        norm = inner.get(step.norm) if step.norm else None
-        last = i == len(call.steps) - 1
-        recorded, out = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
-        assert recorded is not None
-        assert out is not None
-        error = max(difference(total, recorded, carried, added), difference(out, layer.out, out, ()) if last else 0.0)
-        yield Stage(step, x, carried, added, out, error)
-        x = out
+        stage = staged(step, x, layer, inner, last=i == len(call.steps) - 1)
+        yield stage
+        x = stage.out
+
+
+def staged(step: Step, x: torch.Tensor, layer: Visit, inner: Mapping[str, Visit], *, last: bool) -> Stage:
+    """One step on the stream in front of it; the last one gives what the layer does."""
+    assert layer.out is not None
+    carried = step.skip * x
+    added = tuple(_added(term, inner, x) for term in step.terms)
+    total = sum(added, carried)
+    norm = inner.get(step.norm) if step.norm else None
+    recorded, out = (norm.x, norm.out) if norm is not None else (layer.out if last else total,) * 2
+    assert recorded is not None
+    assert out is not None
+    error = max(difference(total, recorded, carried, added), difference(out, layer.out, out, ()) if last else 0.0)
+    return Stage(step, x, carried, added, out, error)
 
 
 def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Tensor:

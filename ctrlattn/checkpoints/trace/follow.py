@@ -299,16 +299,24 @@ def _nameless(form: Form) -> bool:
 
 def stream_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, int]:
     """The stream among the arguments of a layer, and its place among all their tensors; (None, -1) for none."""
-    leaves = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     named = kwargs.get("hidden_states")
+    if not isinstance(named, torch.Tensor) and args and _streams(args[0]):
+        return args[0], 0  # without a walk through all that a module is given
+    leaves = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
     for i, t in enumerate(leaves):
-        if (t is named) if isinstance(named, torch.Tensor) else (t.is_floating_point() and t.ndim > 1):
+        if (t is named) if isinstance(named, torch.Tensor) else _streams(t):
             return t, i
     return None, -1
 
 
+def _streams(t: Any) -> bool:
+    return isinstance(t, torch.Tensor) and t.is_floating_point() and t.ndim > 1
+
+
 def stream_in(output: Any) -> torch.Tensor | None:
     """The first floating tensor that a module returned."""
+    if isinstance(output, torch.Tensor) and output.is_floating_point():
+        return output
     return next((t for t in tree_leaves(output) if isinstance(t, torch.Tensor) and t.is_floating_point()), None)
 
 
