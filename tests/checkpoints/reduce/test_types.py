@@ -59,17 +59,17 @@ def generated(checkpoint, ids, count, **options):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, name):
-    whole, ids = of_type(name), torch.as_tensor(text(2, 7))
+    whole, ids, some = of_type(name), torch.as_tensor(text(2, 7)), text(10)
     effort = checkpoints.Effort(probes=1, singular=1, lanczos=1, arnoldi=1, commutator=2, exponents=1, sweeps=1)
     profile = checkpoints.feedback_profile(whole, text(1)[0], effort=effort)
     assert profile.sizes["layer"] == 4
     for kind, layer in mixing(whole).items():
         assert np.isfinite(profile["feedback_gain"].sel(layer=layer, sublayer=kind)).all()
         named = {kind: [layer]}
-        smaller = checkpoints.drop(whole, **named, compensate=text(30))
-        before = logits(whole, text(30))
-        bare = (logits(checkpoints.drop(whole, **named), text(30)) - before).square().mean()
-        assert (logits(smaller, text(30)) - before).square().mean() < bare
+        smaller = checkpoints.drop(whole, **named, compensate=some)
+        before = logits(whole, some)
+        bare = (logits(checkpoints.drop(whole, **named), some) - before).square().mean()
+        assert (logits(smaller, some) - before).square().mean() < bare
         folder = checkpoints.save(smaller, tmp_path / kind)
         back = checkpoints.load(str(folder), dtype="float64")
         assert_allclose(logits(back, ids).numpy(), logits(smaller, ids).numpy(), rtol=0, atol=1e-5)
@@ -77,7 +77,7 @@ def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, nam
             (s.kind, s.layer, s.path) for s in whole.sublayers()
         ]
         for network in (smaller, back):
-            assert torch.equal(generated(network, ids, 8), generated_by_hand(network, ids, 8))
+            assert torch.equal(generated(network, ids, 3), generated_by_hand(network, ids, 3))
 
 
 @pytest.mark.slow
@@ -107,9 +107,9 @@ def test_a_block_goes_whole_and_generation_goes_on(of_type, text, name):
     smaller = checkpoints.drop(whole, blocks=[1] if name != "falcon" else [0])
     layer = 1 if name != "falcon" else 0
     assert_allclose(logits(smaller, ids).numpy(), silenced(whole, lambda s: s.layer == layer, ids).numpy(), atol=1e-9)
-    by_hand = generated_by_hand(smaller, ids, 6)
-    assert torch.equal(generated(smaller, ids, 6), by_hand)
-    assert torch.equal(generated(smaller, ids, 6, cache_implementation="static"), by_hand)
+    by_hand = generated_by_hand(smaller, ids, 3)
+    assert torch.equal(generated(smaller, ids, 3), by_hand)
+    assert torch.equal(generated(smaller, ids, 3, cache_implementation="static"), by_hand)
 
 
 @pytest.mark.slow
@@ -126,7 +126,7 @@ def test_caches_of_every_kind_count_what_is_left(of_type, text, name):
             for mask, options in ((torch.ones_like(ids), {"num_beams": 2}), (padded, {})):
                 with_cache, without = (
                     model.generate(
-                        ids, attention_mask=mask, max_new_tokens=6, do_sample=False, use_cache=use, **options
+                        ids, attention_mask=mask, max_new_tokens=3, do_sample=False, use_cache=use, **options
                     )
                     for use in (True, False)
                 )
@@ -134,11 +134,11 @@ def test_caches_of_every_kind_count_what_is_left(of_type, text, name):
             fixed = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=6,
+                max_new_tokens=3,
                 do_sample=False,
                 cache_implementation="static",
             )
-            assert torch.equal(fixed, generated_by_hand(checkpoints.load(model), ids, 6))
+            assert torch.equal(fixed, generated_by_hand(checkpoints.load(model), ids, 3))
 
 
 def test_importance_of_mixers(of_type, text):

@@ -36,10 +36,10 @@ def mismatches(controller, intervals, alpha):
 
 
 @pytest.mark.slow
-def test_printed_interval_equals_an_eigenvalue_scan_on_2000_random_gains():
+def test_printed_interval_equals_an_eigenvalue_scan_at_random_gains():
     rng = np.random.default_rng(11)
     wrong = 0
-    for p, i, d in rng.uniform([-2, -1, -1.4], [3, 5, 1.4], (2000, 3)):
+    for p, i, d in rng.uniform([-2, -1, -1.4], [3, 5, 1.4], (150, 3)):
         low, high = stability_interval(PID(p, i, d))
         intervals = [] if np.isnan(low) else [(low, high)]
         around = np.array([low, high] if intervals else [1.0 + p, p - 1.0])
@@ -54,32 +54,36 @@ def test_stable_set_equals_an_eigenvalue_scan(form):
     rng = np.random.default_rng(12)
     grid = np.linspace(-6, 8, 141)
     wrong = 0
-    for p, i, d, g in rng.uniform([-2, -1, -2, 0.02], [3, 4, 2, 1], (1500, 4)):
+    for p, i, d, g in rng.uniform([-2, -1, -2, 0.02], [3, 4, 2, 1], (80, 4)):
         controller = PID(p, i, d, form=form, ema=g)
         wrong += mismatches(controller, stability_set(controller), grid)
     assert wrong == 0
+
+
+def two_intervals(rng):
+    """A controller near one that is stable in two intervals of alpha, which one in 1,500 random ones is."""
+    return control.tf(np.array([1.5, -0.2, 0.6, -0.6]) + rng.normal(0, 0.02, 4), [1, -0.3, 0, 0], 1)
 
 
 @pytest.mark.slow
 def test_stable_set_of_random_lti_controllers_including_unions():
     rng = np.random.default_rng(13)
     grid = np.linspace(-8, 8, 321)
-    wrong, unions = 0, 0
-    for _ in range(1500):
+    controllers = [two_intervals(rng) for _ in range(20)]
+    for _ in range(100):
         order = int(rng.integers(0, 5))
-        num, den = rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order))
-        controller = LTIController(control.tf(num, den, 1))
-        intervals = stability_set(controller)
-        unions += len(intervals) > 1
-        wrong += mismatches(controller, intervals, grid)
-    assert wrong == 0
-    assert unions > 0  # the case that one interval cannot describe does occur
+        controllers.append(control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1))
+    sets = [stability_set(controller) for controller in controllers]
+    assert [len(intervals) for intervals in sets[:20]] == [2] * 20
+    assert 0 < sum(not intervals for intervals in sets) < 100
+    pairs = zip(controllers, sets, strict=True)
+    assert sum(mismatches(LTIController(controller), intervals, grid) for controller, intervals in pairs) == 0
 
 
 @pytest.mark.slow
 def test_printed_closed_form_equals_the_general_method():
     rng = np.random.default_rng(14)
-    for p, i, d in rng.uniform([-1, 0, -0.95], [2, 3, 0.95], (500, 3)):
+    for p, i, d in rng.uniform([-1, 0, -0.95], [2, 3, 0.95], (60, 3)):
         general = stability_set(PID(p, i, d))
         low, high = stability_interval(PID(p, i, d))
         if np.isnan(low):
@@ -120,16 +124,9 @@ def test_degenerate_controllers():
     assert_allclose(delay, [(-1.5, 1.5)], atol=1e-12)
 
 
-@pytest.mark.slow
 def test_union_is_refused_as_one_interval():
-    rng = np.random.default_rng(13)
-    while True:
-        order = int(rng.integers(2, 5))
-        controller = control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1)
-        if len(stability_set(controller)) > 1:
-            break
     with pytest.raises(ValueError, match="stability_set"):
-        stability_interval(controller)
+        stability_interval(two_intervals(np.random.default_rng(0)))
 
 
 @given(p=st.floats(0, 2), i=st.floats(0, 2), d=st.floats(0, 0.8), w=st.floats(0.05, 3.1))

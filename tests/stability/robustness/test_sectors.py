@@ -185,11 +185,11 @@ def test_two_integrators_in_continuous_time_that_rounding_hides_are_refused():
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("low", [0.0, 0.05])
 def test_limits_follow_the_unit_of_the_gain_and_a_dense_grid(factor, low):
-    w = np.concatenate([np.geomspace(1e-6, 1e-2, 10_001), np.linspace(1e-2, np.pi, 40_001)])
+    z = np.exp(1j * np.concatenate([np.geomspace(1e-6, 1e-2, 2_001), np.linspace(1e-2, np.pi, 8_001)]))[:, None, None]
     for seed in range(8):
         g = systems.siso("slow" if seed % 2 else "wide", 1 + seed % 5, "modal", seed)
         limit = sector_limit(systems.times(g, factor), low / factor)
-        response = np.array(g(np.exp(1j * w)))
+        response = (g.C @ np.linalg.solve(z * np.eye(len(g.A)) - g.A, g.B) + g.D)[:, 0, 0]
         closed = np.linalg.eigvals(g.A - low / (1 + low * g.D[0, 0]) * g.B @ g.C)
         if np.max(np.abs(closed)) >= 1:
             assert np.isnan(limit)
