@@ -102,6 +102,25 @@ def solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return x
 
 
+def inverted(a: np.ndarray) -> np.ndarray:
+    """A^-1 of a complex A.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        An exactly singular matrix.
+
+    Examples
+    --------
+    >>> inverted(np.array([[2.0j]])).tolist()
+    [[-0.5j]]
+    """
+    factors, pivots, info = lapack.zgetrf(a)
+    if info != 0:
+        raise np.linalg.LinAlgError("Singular matrix")
+    return lapack.zgetri(factors, pivots)[0]
+
+
 def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(A^-1 b, c A^-1) of a complex A: one factorization, solved with A and with its transpose.
 

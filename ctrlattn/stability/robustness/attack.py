@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from ctrlattn.linear.lapack import eigenvalues, solved, solved_on_both_sides
+from ctrlattn.linear.lapack import eigenvalues, inverted, solved, solved_on_both_sides
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.scaling import scaled
 from ctrlattn.stability.boundary_search import distinct
@@ -28,7 +28,7 @@ _INSIDE = 0.999  # size of the sampled attacks that must not destabilise, of the
 _EXTREME = 1e8  # a factor beyond it, or below its inverse, is looked at through S
 _ALGEBRAIC = 1e-12
 _FEW = 10  # states up to which sampled attacks cost less than a level test
-_FEWER = 2  # sampled attacks that stay where a level test has shown the whole axis
+_FEWER = 2  # sampled attacks that stay where a level test has shown the whole axis; of a real loop one more
 _LARGE = 50  # states beyond which another eigenvalue problem costs as much as the sweep
 _EFFORT = 10_000  # squared states times attacks
 
@@ -124,13 +124,16 @@ def require_sound(weighted: Realization, margin: float, attack: Attack, residual
     count = min(_EFFORT // (n**2 + 1), _SAMPLES)
     if channels == 1 and n > _FEW and _no_gain_above(weighted, (1 + _TIGHT) / (_INSIDE * margin)):
         count = _FEWER  # no frequency is left at which another one could destabilise
-    turns = np.random.default_rng(0).random((count, channels))
-    delta = _INSIDE * margin * np.exp(2j * np.pi * turns)
+    if count == _FEWER and weighted.real():  # both ends of the disk's real gains
+        delta = _INSIDE * margin * np.array([[1.0 + 0j], [1.0], [-1.0]])
+    else:
+        delta = _INSIDE * margin * np.exp(2j * np.pi * np.random.default_rng(0).random((count, channels)))
     delta[0] = _INSIDE * margin / attack.size * attack.delta
     a, b, c, d = weighted[:4]
     direct = np.eye(channels) - d * delta[:, None, :]
     back = c / direct if channels == 1 else np.linalg.solve(direct, np.broadcast_to(c, (count, *c.shape)))
-    poles = np.array([eigenvalues(closed) for closed in a + (b * delta[:, None, :]) @ back])
+    attacked = a + (b * delta[:, None, :]) @ back
+    poles = np.array([eigenvalues(closed if closed.imag.any() else closed.real) for closed in attacked])
     beyond = poles.real > 0 if weighted.continuous else np.abs(poles) > 1
     for i, j in np.argwhere(beyond):
         point = poles[i, j]
@@ -166,9 +169,25 @@ def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
     if len(a) > _LARGE and by_step <= TOLERANCE:
         return by_step
     closed = a + (b * gain) @ solved(direct, c)
+    bound = _nearest_eigenvalue(closed, point) / attack.way
+    if bound <= TOLERANCE:
+        return bound
     by_eigenvalues = float(np.abs(eigenvalues(closed) - point).min()) / attack.way
     # Where poles crowd, eigenvalues of a dense matrix lose what the transfer function still has.
     return by_eigenvalues if by_eigenvalues <= TOLERANCE else min(by_eigenvalues, by_step)
+
+
+def _nearest_eigenvalue(a: np.ndarray, point: complex) -> float:
+    """A bound of the distance of an eigenvalue from z, n/|tr (zI - A)^-1|, a tenth of the work of all eigenvalues.
+
+    The trace is the sum of all 1/(z - lambda), none of which is larger than that of the nearest lambda.
+    """
+    try:
+        inverse = inverted(point * np.eye(len(a)) - a)
+    except np.linalg.LinAlgError:  # z is an eigenvalue
+        return 0.0
+    size = abs(complex(inverse.trace()))
+    return len(a) / size if 0 < size < math.inf else math.inf
 
 
 def _between(looked_at: np.ndarray) -> np.ndarray:

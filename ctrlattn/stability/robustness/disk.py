@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from ctrlattn import showing
 from ctrlattn.arrays import require_number
 from ctrlattn.errors import InputError
-from ctrlattn.linear.balancing import scales
+from ctrlattn.linear.balancing import scales, state_scaling
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square, to_control
 from ctrlattn.linear.state_matrix import require_scale
 from ctrlattn.stability.robustness.attack import Attack, pole_miss, require_sound, strongest_attack
@@ -112,7 +112,11 @@ def _disk_margin(system: Any, skew: float, tol: float, continuous: bool) -> Disk
     stable, poles = s.stable_poles()
     if not stable:
         return DiskMargin(0.0, 0.0, skew, math.nan, 1.0, 1.0, 0.0, np.ones(channels, dtype=complex), math.nan)
-    weighted = s._replace(d=s.d + (skew - 1) / 2 * np.eye(channels))
+    scale = state_scaling(s.a, s.b, s.c)
+    weighted = Realization(
+        s.a * scale / scale[:, None], s.b / scale[:, None], s.c * scale, s.d + (skew - 1) / 2 * np.eye(channels),
+        s.continuous,
+    )  # fmt: skip
     upper, attack = _worst(weighted, poles, _coupled(loop), tol)
     if upper <= NOTHING:
         return _sized(math.inf, math.inf, skew, attack.frequency, np.full(channels, np.nan + 0j), math.nan)
@@ -244,7 +248,7 @@ def _worst(
     """(upper bound of mu, strongest attack) over all groups; where an attack beats the bound, the sweep runs again."""
     upper, strongest = 0.0, Attack(math.inf, np.zeros(len(g.d)), math.nan, math.nan)
     for states, channels in groups:
-        responses = Responses(g, poles)
+        responses = Responses(g, poles, balanced=True)
         if len(groups) > 1 or len(states) < len(g.a):
             part = Realization(
                 g.a[np.ix_(states, states)], g.b[np.ix_(states, channels)], g.c[np.ix_(channels, states)],

@@ -42,9 +42,9 @@ class ScaledPeak(NamedTuple):
 class Responses:
     """G at many frequencies, again and again, and its poles, where they are not known yet."""
 
-    def __init__(self, g: Realization, poles: np.ndarray | None = None) -> None:
+    def __init__(self, g: Realization, poles: np.ndarray | None = None, *, balanced: bool = False) -> None:
         self.g = g
-        self.transfer = BoundaryTransfer(*g[:4], g.continuous)
+        self.transfer = BoundaryTransfer(*g[:4], g.continuous, balanced)
         self.poles = eigenvalues(g.a) if poles is None else poles
 
     def __call__(self, frequencies: np.ndarray) -> np.ndarray:

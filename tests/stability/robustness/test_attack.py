@@ -11,6 +11,7 @@ from ctrlattn.stability.robustness.attack import (
     _attack_at,
     _between,
     _climbed,
+    _nearest_eigenvalue,
     _newton_distance,
     _sampled_radii,
     pole_miss,
@@ -184,6 +185,46 @@ def test_the_miss_is_the_distance_of_the_nearest_pole_over_the_way(continuous, c
         )
 
 
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_a_trace_bounds_the_way_to_the_nearest_eigenvalue(n):
+    """Exact for one state and for n alike; at most n times too long beside one that is far nearer than the others."""
+    rng = np.random.default_rng(n)
+    point = 0.6 + 0.8j
+    assert_allclose(_nearest_eigenvalue((point + 0.25) * np.eye(n), point), 0.25, rtol=1e-13)
+    for _ in range(20):
+        a = rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n))
+        assert _nearest_eigenvalue(a, point) >= np.abs(np.linalg.eigvals(a) - point).min() * (1 - 1e-9)
+    near = np.diag(np.append(point + 1e-9, np.arange(2.0, n + 1)))
+    assert_allclose(_nearest_eigenvalue(near, point), n * 1e-9, rtol=1e-6)
+    assert _nearest_eigenvalue(point * np.eye(n), point) == 0.0
+    if n == 2:  # 1/(z - lambda) of both sides cancel
+        assert _nearest_eigenvalue(np.diag([point + 1, point - 1]), point) > 1e15
+
+
+def test_a_pole_on_the_boundary_is_seen_by_a_trace_alone(monkeypatch):
+    """G = 0.5/(z - 0.5) closed by u = y has its pole at 1; the ten idle states make the bound longer."""
+    idle = np.diag(np.append(0.5, np.linspace(-0.4, 0.4, 10)))
+    g = Realization(idle, np.eye(11)[:, :1], 0.5 * np.eye(11)[:1], np.zeros((1, 1)), False)
+    attack = Attack(1.0, np.array([1.0 + 0j]), 0.0, 0.5)
+    monkeypatch.setattr(module, "_newton_distance", lambda *_: np.inf)
+    monkeypatch.setattr(module, "eigenvalues", lambda a: np.linalg.eigvals(a) if len(a) == 1 else np.full(1, np.inf))
+    assert pole_miss(g, g, attack, np.array([-1.0 + 0j])) < 1e-14
+    assert pole_miss(g, g, attack, np.array([-1.0 - 1e-7 + 0j])) == np.inf  # 11 times 5e-8 of a way of .5 is too far
+
+
+@pytest.mark.parametrize("end", [1, -1])
+def test_both_ends_of_the_real_gains_are_attacks(end, monkeypatch):
+    """No level test helps: a pole at 0.5 + 0.5 end * (-1.01) or so goes beyond -1 or 1."""
+    n = 12
+    a = np.diag(np.append(end * 0.5, np.linspace(-0.2, 0.2, n - 1)))
+    g = Realization(a, np.eye(n)[:, :1], 0.5 * np.eye(n)[:1], np.zeros((1, 1)), False)
+    monkeypatch.setattr(module, "_no_gain_above", lambda *_: True)
+    attack = Attack(1e9, np.array([1e9j]), 0.0, 1.0)  # that says nothing
+    require_sound(g, 0.99, attack, 0.0)
+    with pytest.raises(ArithmeticError, match="destabilise"):
+        require_sound(g, 1.05, attack, 0.0)
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 def test_without_a_state_or_a_frequency_the_direct_term_closes_the_loop_alone(channels):
     """The smallest eigenvalue of I - D K; 0 is an algebraic loop, whatever the poles are."""
@@ -249,11 +290,11 @@ def test_a_step_of_newton_beside_a_pole_is_as_long_as_the_way_to_it(continuous, 
     assert _newton_distance(g._replace(a=np.diag([0.5, 0.2, 0.1, 0.0])), gain, 0.5) == np.inf  # a pole of G itself
 
 
-@pytest.mark.parametrize(("n", "channels", "attacks"), [(3, 1, 16), (12, 1, 2), (12, 2, 16), (50, 2, 3), (51, 2, 0)])
+@pytest.mark.parametrize(("n", "channels", "attacks"), [(3, 1, 16), (12, 1, 3), (12, 2, 16), (50, 2, 3), (51, 2, 0)])
 def test_fewer_attacks_are_sampled_where_each_costs_more_or_a_level_test_has_shown_all(
     n, channels, attacks, monkeypatch
 ):
-    """10^4 // (n^2 + 1) of them, 16 at most; 2 after a level test of one channel; none of 51 states."""
+    """10^4 // (n^2 + 1) of them, 16 at most; 3 after a level test of one real channel; none of 51 states."""
     g = Realization(np.diag(np.linspace(-0.4, 0.4, n)), 1e-3 * np.ones((n, channels)), np.ones((channels, n)),
                     np.zeros((channels, channels)), False)  # fmt: skip
     solved = []
