@@ -63,7 +63,7 @@ NO_MIRROR = {
     "tests/checkpoints/measure/test_profile.py measures every part": (
         "checkpoints/measure/parts/exponents.py", "checkpoints/measure/parts/gain.py",
         "checkpoints/measure/parts/heads.py",
-        "checkpoints/measure/parts/measurement.py", "checkpoints/measure/parts/nonnormality.py",
+        "checkpoints/measure/parts/measurement.py",
         "checkpoints/measure/parts/sinks.py", "checkpoints/measure/parts/value_output.py",
     ),
     "tests/checkpoints/network/test_families.py has every family": (

@@ -211,11 +211,13 @@ def save(figure: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Pat
     if not isinstance(figure, Figure):
         raise InputTypeError(f"save takes a figure or axes, as the functions of plots return them, got {figure!r}")
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
-    solve_layout(figure)
-    with atomic(png) as temporary:
-        figure.savefig(temporary, metadata={"Software": None})
-    with atomic(svg) as temporary, _layout_kept(figure):
-        figure.savefig(temporary, metadata={"Date": None})
+    with _at_resolution(figure, mpl.rcParams["savefig.dpi"]):  # letters have widths of their own at each
+        solve_layout(figure)
+    with _layout_kept(figure):
+        with atomic(png) as temporary:
+            figure.savefig(temporary, metadata={"Software": None})
+        with atomic(svg) as temporary:
+            figure.savefig(temporary, metadata={"Date": None})
     return png, svg
 
 
@@ -265,8 +267,18 @@ def svg_element(text: str, prefix: str) -> str:
 
 
 @contextmanager
+def _at_resolution(figure: Figure, dpi: float) -> Iterator[None]:
+    own = figure.dpi
+    figure.dpi = dpi
+    try:
+        yield
+    finally:
+        figure.dpi = own
+
+
+@contextmanager
 def _layout_kept(figure: Figure) -> Iterator[None]:
-    """Draw with the layout of the last drawing, since solving for it again takes longer than the drawing itself."""
+    """Draw with the layout that is solved, since solving for it again takes longer than the drawing itself."""
     engine = figure.get_layout_engine()
     with mpl.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
         figure.set_layout_engine(None)  # "none" would leave a placeholder, with which everything is drawn twice

@@ -124,10 +124,11 @@ def _require_triangular(
     rng = np.random.default_rng(seed + 1)
     v = rng.standard_normal(shape) / np.sqrt(d)
     diagonal = product(v)  # with all tokens at once, as the steps were
-    for token in {n - 1, outermost.block, int(rng.integers(n))}:
-        own = np.zeros(shape)
-        own[token] = v[token]
-        whole = _times(jacobian, own)
+    tokens = sorted({n - 1, outermost.block, int(rng.integers(n))})
+    own = np.zeros((len(tokens), n, d))
+    for tangent, token in zip(own, tokens, strict=True):
+        tangent[token] = v[token]
+    for token, whole in zip(tokens, _times(jacobian, own), strict=True):
         above = float(np.abs(whole[:token]).max(initial=0.0))
         apart = float(np.linalg.norm(whole[token] - diagonal[token]))
         if max(above, apart) > _TOLERANCE * max(abs(outermost.value), float(np.linalg.norm(whole[token]))):
@@ -140,16 +141,16 @@ def _require_triangular(
 def _error_in(jacobian: LinearOperator, shape: tuple[int, int], outermost: "BlockRadius") -> float:
     """|J v - lambda v| in the rows of the token of an eigenpair."""
     i, v = outermost.block, outermost.vector
-    moved = np.zeros(shape[1], dtype=complex)
-    for part, unit in ((v.real, 1.0), (v.imag, 1j)):
-        tangent = np.zeros(shape)
-        tangent[i] = part
-        moved += unit * _times(jacobian, tangent)[i]
-    return float(np.linalg.norm(moved - outermost.value * v))
+    tangents = np.zeros((2, *shape))
+    tangents[:, i] = v.real, v.imag
+    real, imaginary = _times(jacobian, tangents)[:, i]
+    return float(np.linalg.norm(real + 1j * imaginary - outermost.value * v))
 
 
-def _times(jacobian: LinearOperator, v: np.ndarray) -> np.ndarray:
-    return np.asarray(jacobian @ v.ravel().astype(jacobian.dtype), np.float64).reshape(v.shape)
+def _times(jacobian: LinearOperator, tangents: np.ndarray) -> np.ndarray:
+    """J of each tangent, (few, n, d), all of them at once."""
+    columns = tangents.reshape(len(tangents), -1).T.astype(jacobian.dtype)
+    return np.asarray(jacobian @ columns, np.float64).T.reshape(tangents.shape)
 
 
 class _OwnTokens(TorchFunctionMode):

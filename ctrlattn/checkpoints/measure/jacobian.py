@@ -15,6 +15,10 @@ from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_fu
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
+_TOGETHER = 8  # vectors of which one pass through the recording takes the products; more at once are no faster
+
+_Products = Callable[[torch.Tensor], torch.Tensor]  # of vectors (few, *shape) with a matrix
+
 
 def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperator:
     """The Jacobian of one layer of a network with respect to the stream of all tokens.
@@ -83,27 +87,61 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
     >>> (J @ np.ones(2)).tolist(), (J.T @ np.ones(2)).tolist()
     ([2.0, 6.0], [2.0, 6.0])
     """
-    value, pull = torch.func.vjp(f, h)[:2]
+    value, pull, push = _recorded(f, h)
     if not (torch.isfinite(h).all() and torch.isfinite(value).all()):
         raise InputError("a Jacobian needs a finite stream: this layer reads or returns NaN or infinity")
-    push = torch.func.vjp(lambda w: pull(w)[0], torch.zeros_like(value))[1]
 
     # numpy has no bfloat16.
     wide = h.dtype if h.dtype == torch.float64 else torch.float32
 
-    def product(mapped: Any, like: torch.Tensor, vector: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(np.ascontiguousarray(vector)).to(like).reshape(like.shape)
-        moved = mapped(given)[0].detach()
+    def products(mapped: _Products, like: torch.Tensor, columns: np.ndarray) -> np.ndarray:
+        given = torch.as_tensor(np.ascontiguousarray(columns.T)).to(like).reshape(-1, *like.shape)
+        moved = torch.cat([mapped(vectors) for vectors in given.split(_TOGETHER)])
         if not torch.isfinite(moved).all():
             raise InputError(f"a product with the Jacobian is not finite in {like.dtype}: load the network in float64")
-        return np.asarray(moved.to("cpu", wide).numpy()).ravel()
+        return np.asarray(moved.to("cpu", wide).numpy()).reshape(len(moved), -1).T
 
     return LinearOperator(
         (value.numel(), h.numel()),
-        matvec=lambda v: product(push, h, v),
-        rmatvec=lambda w: product(pull, value, w),
+        matvec=lambda v: products(push, h, v.reshape(-1, 1))[:, 0],
+        rmatvec=lambda w: products(pull, value, w.reshape(-1, 1))[:, 0],
+        matmat=lambda V: products(push, h, V),
+        rmatmat=lambda W: products(pull, value, W),
         dtype=np.dtype(str(wide).removeprefix("torch.")),
     )
+
+
+def _recorded(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Products, _Products]:
+    """(f(h), W -> J'W, V -> J V), for vectors (few, *shape); by the graph of one evaluation and that of J'w."""
+    stream = h.detach().requires_grad_()
+    with torch.enable_grad():
+        value = f(stream.clone())  # what a layer changes in place is no leaf
+        w = torch.zeros_like(value).requires_grad_()
+        back = _pulled(value, stream, w, create_graph=True)
+    return (
+        value.detach(),
+        lambda W: _pulled_back(value, stream, W),
+        lambda V: _pulled_back(back, w, V),
+    )
+
+
+def _pulled_back(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """The pull-back of each vector, of several at once: one product of large matrices takes less than many of small."""
+    if len(vectors) == 1:
+        return _pulled(output, given, vectors[0])[None]
+    try:
+        return _pulled(output, given, vectors, is_grads_batched=True)
+    except RuntimeError:  # something in the layer takes no batch
+        return torch.stack([_pulled(output, given, vector) for vector in vectors])
+
+
+def _pulled(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
+    """The pull-back of `vectors` from `output` to `given`; zeros where nothing leads from one to the other."""
+    if not output.requires_grad:
+        batch = vectors.shape[: vectors.ndim - output.ndim]
+        return given.new_zeros(*batch, *given.shape)
+    options: dict[str, bool] = {"retain_graph": True, "allow_unused": True, "materialize_grads": True, **how}
+    return torch.autograd.grad(output, given, vectors, **options)[0]
 
 
 def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] = lambda: None) -> LinearOperator:
@@ -122,15 +160,29 @@ def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] =
     products: dict[bytes, np.ndarray] = {}
 
     def push(v: np.ndarray) -> np.ndarray:
-        if v.size != operator.shape[1] or v.dtype != operator.dtype:
-            return np.asarray(operator.matvec(v))
-        direction = v.tobytes()
-        if direction in products:
-            spared()
-            return products[direction].copy()
-        moved = np.asarray(operator.matvec(v)).ravel()
-        if len(products) < few:
-            products[direction] = moved.copy()
+        return pushed(v.reshape(-1, 1))[:, 0]
+
+    def pushed(V: np.ndarray) -> np.ndarray:
+        if V.shape[0] != operator.shape[1] or V.dtype != operator.dtype:
+            return np.asarray(operator @ V)
+        directions = [v.tobytes() for v in V.T]
+        known = [direction in products for direction in directions]
+        moved = np.empty((operator.shape[0], V.shape[1]), operator.dtype)
+        if not all(known):
+            moved[:, ~np.array(known)] = operator @ V[:, ~np.array(known)]
+        for i, direction in enumerate(directions):
+            if known[i]:
+                spared()
+                moved[:, i] = products[direction]
+            elif len(products) < few:
+                products[direction] = moved[:, i].copy()
         return moved
 
-    return LinearOperator(operator.shape, matvec=push, rmatvec=operator.rmatvec, dtype=operator.dtype)
+    return LinearOperator(
+        operator.shape,
+        matvec=push,
+        rmatvec=operator.rmatvec,
+        matmat=pushed,
+        rmatmat=operator.rmatmat,
+        dtype=operator.dtype,
+    )

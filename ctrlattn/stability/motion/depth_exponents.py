@@ -94,7 +94,7 @@ def _sweep(
     for i, layer in enumerate(layers):
         operator = layer().T if transposed else layer()
         with np.errstate(over="ignore", invalid="ignore"):
-            moved = np.array([operator @ v.astype(operator.dtype) for v in frame.T], dtype=np.float64).T
+            moved = np.asarray(operator @ frame.astype(operator.dtype), dtype=np.float64)
         if not np.all(np.isfinite(moved)):
             number = len(layers) - 1 - i if transposed else i
             raise InputError(f"the products with the Jacobian of layer {number} are not finite")

@@ -14,6 +14,9 @@ from ctrlattn.errors import InputError, require_whole
 from ctrlattn.stability.nonnormal.numerical_range import numerical_radius
 
 _LOST = 1e-12  # a new direction below this share of the first column is rounding
+_DEFINITE = 1e-7  # a square below this share of the largest is not taken from a product of the rows with themselves
+
+_DEPENDENT = 1e-4  # a direction with less of the squares is left out of a span: errors of the products grow in it
 
 
 class SingularTriplets(NamedTuple):
@@ -63,8 +66,9 @@ def random_gain(operator: LinearOperator, probes: int, *, seed: int = 0) -> np.n
     >>> random_gain(aslinearoperator(3 * np.eye(4)), 2).round(12).tolist()
     [3.0, 3.0]
     """
-    directions = _random(operator, probes, seed)
-    return np.array([np.linalg.norm(operator @ v) / np.linalg.norm(v) for v in directions], dtype=np.float64)
+    directions = _random(operator, probes, seed).T
+    moved, before = (np.linalg.norm(x.astype(np.float64), axis=0) for x in (operator @ directions, directions))
+    return np.asarray(moved / before)
 
 
 def singular_triplets(
@@ -107,26 +111,28 @@ def singular_triplets(
     """
     k = require_whole("k", k, most=min(operator.shape))
     steps = require_whole("steps", steps, least=k)
-    basis = [_random(operator, 1, seed)[0].astype(np.float64)]
-    ahead: list[np.ndarray] = []  # J v, and J'J v, of each v of the basis
-    back: list[np.ndarray] = []
-    projected = np.zeros((steps, steps))  # <v_i, J'J v_j>
-    while True:
-        ahead.append(np.asarray(operator @ basis[-1].astype(operator.dtype), dtype=np.float64))
-        back.append(np.asarray(operator.T @ ahead[-1].astype(operator.dtype), dtype=np.float64))
-        m = len(basis)
-        projected[:m, m - 1] = projected[m - 1, :m] = [v @ back[-1] for v in basis]
-        following, share = _orthogonal(back[-1], basis)
-        last = share * float(np.linalg.norm(back[-1]))
-        full = m == min(steps, operator.shape[1])
-        if full or (m >= k and (share <= _LOST or _may_be_settled(projected[:m, :m], last, k, tolerance))):
-            triplets = _triplets(basis, ahead, back, k)
-            settled = np.all(triplets.errors <= tolerance * triplets.values[0])
-            if full or settled or share <= _LOST:
+    rows, columns = operator.shape
+    most = min(steps, columns)
+    basis, back = np.empty((2, most, columns))  # v, and J'J v
+    ahead = np.empty((most, rows))  # J v
+    projected = np.zeros((most, most))  # <v_i, J'J v_j>
+    following = _random(operator, 1, seed)[0].astype(np.float64)
+    for m in range(1, most + 1):
+        basis[m - 1] = following
+        ahead[m - 1] = operator @ following.astype(operator.dtype)
+        back[m - 1] = operator.T @ ahead[m - 1].astype(operator.dtype)
+        following, share, coefficients = _orthogonal(back[m - 1], basis[:m])
+        projected[:m, m - 1] = projected[m - 1, :m] = coefficients
+        last = share * float(np.linalg.norm(back[m - 1]))
+        if m == most:
+            break
+        if m >= k and (share <= _LOST or _may_be_settled(projected[:m, :m], last, k, tolerance)):
+            triplets = _triplets(basis[:m], ahead[:m], back[:m], k)
+            if share <= _LOST or np.all(triplets.errors <= tolerance * triplets.values[0]):
                 return triplets
         if share <= _LOST:  # J'J maps the basis into itself: the steps go on from another direction
-            following, _ = _orthogonal(_random(operator, 1, seed + len(basis))[0].astype(np.float64), basis)
-        basis.append(following)
+            following = _orthogonal(_random(operator, 1, seed + m)[0].astype(np.float64), basis[:m])[0]
+    return _triplets(basis, ahead, back, k)
 
 
 def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float) -> bool:
@@ -141,25 +147,37 @@ def _may_be_settled(projected: np.ndarray, last: float, k: int, tolerance: float
     return bool(np.all(residuals <= 1.5 * tolerance * sigma[-1] * np.maximum(sigma, 1e-8 * sigma[-1])))
 
 
-def _triplets(basis: list[np.ndarray], ahead: list[np.ndarray], back: list[np.ndarray], k: int) -> SingularTriplets:
+def _triplets(basis: np.ndarray, ahead: np.ndarray, back: np.ndarray, k: int) -> SingularTriplets:
     """Singular values of J on the span of the basis."""
-    left, s, turn = np.linalg.svd(np.array(ahead).T, full_matrices=False)
-    k = min(k, len(s))
-    right = turn[:k] @ np.array(basis)
+    left, s, turn = _decomposed(ahead, min(k, len(basis)))
+    right = turn @ basis
     # J'u = J'J v / sigma
-    returned = turn[:k] @ np.array(back) / np.where(s[:k] > 0, s[:k], 1.0)[:, None]
-    errors = np.linalg.norm(returned - s[:k, None] * right, axis=1)
-    return SingularTriplets(s[:k], right, left[:, :k].T, errors, len(basis))
+    returned = turn @ back / np.where(s > 0, s, 1.0)[:, None]
+    errors = np.linalg.norm(returned - s[:, None] * right, axis=1)
+    return SingularTriplets(s, right, left, errors, len(basis))
 
 
-def _orthogonal(w: np.ndarray, basis: list[np.ndarray]) -> tuple[np.ndarray, float]:
-    """(unit vector along the part of w that is orthogonal to the basis, the share of |w| of that part)."""
+def _decomposed(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(u, sigma, y) with sigma u = y' rows, the k largest: by the small product of the rows with themselves.
+
+    That squares the condition. Where the least of them is too small for that, it is a decomposition of the rows.
+    """
+    squares, turn = np.linalg.eigh(rows @ rows.T)
+    if squares[-k] > _DEFINITE * squares[-1]:
+        sigma, turn = np.sqrt(squares[-k:][::-1]), turn[:, -k:][:, ::-1].T
+        return turn @ rows / sigma[:, None], sigma, turn
+    turn, sigma, left = np.linalg.svd(rows, full_matrices=False)
+    return left[:k], sigma[:k], turn.T[:k]
+
+
+def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+    """(unit vector along the part of w that is orthogonal to the basis, the share of |w| of that part, basis @ w)."""
     size = float(np.linalg.norm(w))
-    for _ in range(2):  # the second projection removes what rounding left
-        for v in basis:
-            w = w - (v @ w) * v
+    coefficients = basis @ w
+    w = w - coefficients @ basis
+    w = w - (basis @ w) @ basis  # the second projection removes what rounding left
     left = float(np.linalg.norm(w))
-    return (w / left if left > 0 else w), (left / size if size > 0 else 0.0)
+    return (w / left if left > 0 else w), (left / size if size > 0 else 0.0), coefficients
 
 
 def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> Eigenvalues:
@@ -198,17 +216,18 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
     """
     _require_square(operator, "eigenvalues")
     steps, n = require_whole("steps", steps), operator.shape[0]
-    basis = [_random(operator, 1, seed)[0].astype(np.float64)]
-    projected = np.zeros((steps, steps))
-    for m in range(min(steps, n)):
-        w = np.asarray(operator @ basis[-1].astype(operator.dtype), dtype=np.float64)
-        projected[: m + 1, m] = [v @ w for v in basis]
-        following, share = _orthogonal(w, basis)
+    most = min(steps, n)
+    basis = np.empty((most, n))
+    projected = np.zeros((most, most))
+    following = _random(operator, 1, seed)[0].astype(np.float64)
+    for m in range(most):
+        basis[m] = following
+        w = np.asarray(operator @ following.astype(operator.dtype), dtype=np.float64)
+        following, share, projected[: m + 1, m] = _orthogonal(w, basis[: m + 1])
         last = share * float(np.linalg.norm(w))
-        if share <= _LOST or m + 1 == min(steps, n):
+        if share <= _LOST or m + 1 == most:
             break
         projected[m + 1, m] = last
-        basis.append(following)
     size = m + 1
     last = 0.0 if size == n else last  # after n steps the remainder is rounding
     values, vectors = np.linalg.eig(projected[:size, :size])
@@ -219,6 +238,40 @@ def eigenvalues(operator: LinearOperator, *, steps: int = 16, seed: int = 0) -> 
         numerical_radius=numerical_radius(projected[:size, :size]),
         steps=size,
     )
+
+
+def inner_radius(vectors: np.ndarray, products: np.ndarray) -> float:
+    """max |x*J x| over unit vectors x of a span: a lower bound of the numerical radius w(J).
+
+    On the span of the singular vectors u and v of sigma_max it is sigma_max/2 at least: the compression of J to it has
+    the norm u'J v = sigma_max, and w >= |.|/2 for every matrix. No numerical radius is above sigma_max.
+
+    Parameters
+    ----------
+    vectors : (m, n) array
+        Any rows; what depends on the others is left out.
+    products : (m, n) array
+        J times each.
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Horn and Johnson, Topics in Matrix Analysis, 1991, section 1.5.
+
+    Examples
+    --------
+    >>> nilpotent = np.array([[0.0, 2.0], [0.0, 0.0]])
+    >>> round(inner_radius(np.eye(2), nilpotent.T), 12)
+    1.0
+    """
+    rows, moved = np.asarray(vectors, np.float64), np.asarray(products, np.float64)
+    squares, turn = np.linalg.eigh(rows @ rows.T)
+    able = squares > _DEPENDENT * squares[-1]
+    turn = (turn[:, able] / np.sqrt(squares[able])).T  # its rows combine the vectors to orthonormal ones
+    return numerical_radius(turn @ (rows @ moved.T) @ turn.T)
 
 
 def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> Departure:
@@ -260,14 +313,11 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     """
     _require_square(operator, "departure")
     probes = require_whole("probes", probes, least=2)
-    twice, back = [], []
-    for v in _random(operator, probes, seed):
-        moved = operator @ v - v
-        twice.append(float(np.sum((operator @ moved - moved) ** 2, dtype=np.float64)))
-        back.append(float(np.sum((operator.T @ moved - moved) ** 2, dtype=np.float64)))
-    if sum(back) == 0.0:
+    v = _random(operator, probes, seed).T
+    moved = operator @ v - v
+    squares, products = (_squared(again - moved) for again in (operator @ moved, operator.T @ moved))
+    if not products.any():
         return Departure(0.0, 0.0, probes)
-    squares, products = np.array(twice), np.array(back)
 
     def value(chosen: np.ndarray) -> float:
         total = float(products[chosen].sum())
@@ -276,6 +326,11 @@ def departure(operator: LinearOperator, probes: int = 4, *, seed: int = 0) -> De
     without = np.array([value(np.arange(probes) != i) for i in range(probes)])
     error = math.sqrt((probes - 1) * float(np.mean((without - without.mean()) ** 2)))
     return Departure(value(np.arange(probes) >= 0), error, probes)
+
+
+def _squared(columns: np.ndarray) -> np.ndarray:
+    """The square of the length of each column."""
+    return np.asarray(np.sum(columns**2, axis=0, dtype=np.float64))
 
 
 def _require_square(operator: LinearOperator, quantity: str) -> None:

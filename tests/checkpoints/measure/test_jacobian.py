@@ -61,6 +61,66 @@ def test_a_network_in_bfloat16_has_products_in_float32():
     assert np.linalg.norm(rounded @ np.eye(40, dtype=np.float32) - exact) < 0.1 * np.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_products_with_several_vectors_are_those_with_each(name):
+    J = checkpoints.layer_jacobian(tiny(name), 1, IDS)
+    V = np.random.default_rng(2).standard_normal((40, 11))  # more than go together
+    for operator in (J, J.T):
+        assert_allclose(operator @ V, np.stack([operator @ v for v in V.T], axis=1), rtol=1e-9, atol=1e-10)
+
+
+def test_products_with_several_vectors_go_through_chosen_experts():
+    torch.manual_seed(0)
+    config = transformers.MixtralConfig(**SIZES, num_key_value_heads=1, num_local_experts=3)
+    J = checkpoints.layer_jacobian(checkpoints.load(transformers.MixtralForCausalLM(config)), 1, IDS)
+    V = np.random.default_rng(2).standard_normal((40, 3)).astype(np.float32)
+    for operator in (J, J.T):
+        assert_allclose(operator @ V, np.stack([operator @ v for v in V.T], axis=1), rtol=0, atol=1e-5)
+
+
+class Unbatched(torch.autograd.Function):
+    """h^2, whose derivative asks for a number of what it is given: no batch of vectors can go through it."""
+
+    @staticmethod
+    def forward(context, h):
+        context.save_for_backward(h)
+        return h**2
+
+    @staticmethod
+    def backward(context, given):
+        given.detach().sum().item()
+        return 2 * given * context.saved_tensors[0]
+
+
+def test_a_layer_that_takes_no_batch_is_asked_for_one_product_after_the_other():
+    J = recorded_jacobian(Unbatched.apply, torch.tensor([[1.0, 3.0]]))
+    assert_allclose(J @ np.eye(2, dtype=np.float32), [[2.0, 0.0], [0.0, 6.0]])
+    assert_allclose(J.T @ np.array([[1.0, 2.0], [1.0, 2.0]], np.float32), [[2.0, 4.0], [6.0, 12.0]])
+
+
+def changing(h):
+    h *= 3
+    return h
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (lambda h: torch.ones(1, 3), np.zeros((3, 2))),  # nothing of h is in it
+        (lambda h: h.detach(), np.zeros((2, 2))),
+        (lambda h: h, np.eye(2)),
+        (changing, 3 * np.eye(2)),  # in place
+    ],
+)
+def test_layers_that_keep_nothing_everything_or_change_it_in_place(layer, expected):
+    h = torch.tensor([[1.0, 3.0]])
+    J = recorded_jacobian(layer, h)
+    assert h.tolist() == [[1.0, 3.0]]
+    assert_allclose(J @ np.eye(2, dtype=np.float32), expected)
+    assert_allclose(J @ np.ones(2, np.float32), expected.sum(1))
+    assert_allclose(J.T @ np.eye(len(expected), dtype=np.float32), expected.T)
+
+
 def test_a_layer_that_returns_nan_is_told():
     with pytest.raises(ValueError, match="finite"):
         recorded_jacobian(lambda h: h / 0, torch.zeros(2, 3))
@@ -119,6 +179,23 @@ def test_the_first_products_are_remembered_and_no_other(dtype, few):
     assert len(spared) == few
     assert len(asked) == 8 - few
     np.testing.assert_array_equal(J.T @ A[:, 0], A.T @ A[:, 0])
+
+
+def test_several_vectors_are_remembered_as_each_is():
+    rng = np.random.default_rng(0)
+    A, V = rng.standard_normal((5, 4)), rng.standard_normal((4, 3))
+    operator, asked = counted(A)
+    spared = []
+    J = remembering(operator, 2, lambda: spared.append(1))
+    J @ V[:, 1]
+    assert_allclose(J @ V, A @ V)  # two are new, of which one has room
+    assert (len(asked), len(spared)) == (3, 1)
+    again = J @ V[:, ::-1]
+    assert_allclose(again, A @ V[:, ::-1])
+    again[:] = np.nan
+    assert_allclose(J @ V, A @ V)
+    assert (len(asked), len(spared)) == (5, 5)
+    assert_allclose(J.T @ A, A.T @ A)
 
 
 def test_a_vector_of_another_kind_is_not_taken_for_a_remembered_one():

@@ -173,12 +173,24 @@ def test_cost_is_counted():
     assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 4.0, "vjp": 4.0}
     blocks = np.mean([causal_radius(tiny(), layer, IDS).steps + 5 for layer in range(len(tiny().layers))])
     # The recordings of layers that the gain has made serve the two parts behind it; those of the blocks are others.
-    # Its probes are those of the departure, and all steps start from the first of them.
-    spent = {"forward": 1.0, "jvp": 5.0 + blocks, "vjp": 3.0}
+    # So do its singular vectors, and its probes, which are those of the departure: all steps start from the first.
+    spent = {"forward": 1.0, "jvp": 4.0 + blocks, "vjp": 3.0}
     assert {k: cost["nonnormality"][k] for k in ("forward", "jvp", "vjp")} == spent
     assert {k: cost["exponents"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 0.0, "jvp": 4.0, "vjp": 2.0}
     for spent in cost.values():
-        assert spent["forward_passes"] == pytest.approx(spent["forward"] + 1.2 * spent["jvp"] + 1.4 * spent["vjp"])
+        assert spent["forward_passes"] == pytest.approx(spent["forward"] + spent["jvp"] + spent["vjp"])
+
+
+def test_nonnormality_alone_finds_the_singular_vectors_itself():
+    effort = checkpoints.Effort(probes=2, singular=2, lanczos=3, arnoldi=4, commutator=2, exponents=2, sweeps=2)
+    whole = checkpoints.feedback_profile(tiny(), IDS, parts=["gain", "nonnormality"], effort=effort)
+    alone = checkpoints.feedback_profile(tiny(), IDS, parts=["nonnormality"], effort=effort)
+    for variable in alone.data_vars:
+        assert_allclose(alone[variable], whole[variable], rtol=1e-5, atol=1e-6, err_msg=variable)
+    costs = [json.loads(profile.attrs["cost"])["nonnormality"] for profile in (alone, whole)]
+    # Three Lanczos steps, of which a probe of the departure is the first; two probes; one recording.
+    assert costs[0]["jvp"] - costs[1]["jvp"] == 3.0 - 1.0 + 2.0
+    assert costs[0]["vjp"] - costs[1]["vjp"] == 3.0 + 1.0
 
 
 def test_a_part_alone_is_that_of_the_whole(profiled):

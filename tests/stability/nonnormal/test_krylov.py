@@ -10,7 +10,13 @@ pytest.importorskip("transformers")
 
 from ctrlattn.stability import numerical_radius
 from ctrlattn.stability.nonnormal import krylov
-from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues, random_gain, singular_triplets
+from ctrlattn.stability.nonnormal.krylov import (
+    departure,
+    eigenvalues,
+    inner_radius,
+    random_gain,
+    singular_triplets,
+)
 
 
 def matrix(seed, rows=30, columns=30):
@@ -176,9 +182,10 @@ def test_the_standard_error_of_the_departure_is_that_of_a_jackknife():
 
 def test_what_a_basis_leaves_of_a_vector():
     basis = np.eye(4)[[0, 2]]
-    w, share = krylov._orthogonal(np.array([12.0, 3.0, 0.0, 4.0]), basis)
+    w, share, coefficients = krylov._orthogonal(np.array([12.0, 3.0, 0.0, 4.0]), basis)
     assert_allclose(w, [0.0, 0.6, 0.0, 0.8], atol=1e-15)
     assert_allclose(share, 5 / 13, rtol=1e-14)
+    assert coefficients.tolist() == [12.0, 0.0]
     assert krylov._orthogonal(np.zeros(4), basis)[1] == 0.0
     assert krylov._orthogonal(np.eye(4)[2], basis)[1] == 0.0
 
@@ -197,17 +204,29 @@ def test_residuals_of_the_small_matrix_may_be_one_and_a_half_times_the_tolerance
 
 
 def test_triplets_of_a_basis_that_is_mapped_to_nothing_have_no_error():
-    basis = list(np.eye(3)[:2])
-    nothing = [np.zeros(4)] * 2
-    triplets = krylov._triplets(basis, nothing, [np.zeros(3)] * 2, 5)
+    basis = np.eye(3)[:2]
+    triplets = krylov._triplets(basis, np.zeros((2, 4)), np.zeros((2, 3)), 5)
     assert (triplets.values.tolist(), triplets.errors.tolist(), triplets.steps) == ([0.0, 0.0], [0.0, 0.0], 2)
     # [[3, 0], [0, 4]] on e_1 and e_2: values 4 and 3, and what J' adds beside the basis is the error.
-    ahead = [np.array([3.0, 0, 0, 0]), np.array([0, 4.0, 0, 0])]
-    back = [np.array([9.0, 0, 6.0]), np.array([0, 16.0, 2.0])]
+    ahead = np.array([[3.0, 0, 0, 0], [0, 4.0, 0, 0]])
+    back = np.array([[9.0, 0, 6.0], [0, 16.0, 2.0]])
     triplets = krylov._triplets(basis, ahead, back, 2)
     assert_allclose(triplets.values, [4.0, 3.0])
     assert_allclose(triplets.errors, [2 / 4, 6 / 3])
     assert_allclose(np.abs(triplets.right), [[0, 1, 0], [1, 0, 0]], atol=1e-15)
+
+
+@pytest.mark.parametrize("least", [1e-2, 1e-6, 0.0])  # by the product of the rows with themselves, and by the rows
+def test_a_decomposition_is_that_of_the_rows_whatever_their_condition(least):
+    rng = np.random.default_rng(7)
+    u, v = np.linalg.qr(rng.standard_normal((9, 4)))[0], np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    expected = np.array([3.0, 2.0, least])
+    rows = v[:, :3] * expected @ u[:, :3].T
+    left, sigma, turn = krylov._decomposed(rows, 3)
+    assert_allclose(sigma, expected, rtol=1e-9, atol=1e-15)
+    assert_allclose(turn @ rows, sigma[:, None] * left, atol=1e-12)
+    assert_allclose(left @ left.T, np.eye(3), atol=1e-9)
+    assert_allclose(np.abs(np.sum(left[:2] * u[:, :2].T, axis=1)), 1.0)
 
 
 def test_a_random_direction_is_of_unit_length_and_of_the_dtype():
@@ -215,6 +234,30 @@ def test_a_random_direction_is_of_unit_length_and_of_the_dtype():
         v = krylov._random(aslinearoperator(np.ones((2, 7), dtype)), 5, 3)
         assert (v.shape, v.dtype) == ((5, 7), dtype)
         assert_allclose(np.linalg.norm(v, axis=1), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_numerical_radius_on_a_span(seed):
+    rng = np.random.default_rng(seed)
+    a = matrix(seed, 8, 8) @ np.diag(rng.uniform(-2, 2, 8))
+    exact, (u, s, vt) = numerical_radius(a), np.linalg.svd(a)
+    basis = rng.standard_normal((8, 8))  # not orthonormal
+    assert_allclose(inner_radius(basis, basis @ a.T), exact, rtol=1e-9)
+    q = np.linalg.qr(basis[:3].T)[0]
+    some = np.concatenate([basis[:3], basis[:1] + basis[1:2]])  # the last says nothing new
+    assert_allclose(inner_radius(some, some @ a.T), numerical_radius(q.T @ a @ q), rtol=1e-9)
+    pair = np.array([vt[0], u[:, 0]])
+    on_singular = inner_radius(pair, pair @ a.T)
+    assert s[0] / 2 * (1 - 1e-12) <= on_singular <= exact * (1 + 1e-12)
+
+
+def test_the_numerical_radius_on_a_span_in_closed_form():
+    shift = np.array([[0.0, 4.0], [0.0, 0.0]])  # w = 2
+    assert_allclose(inner_radius(np.eye(2), shift.T), 2.0)
+    assert_allclose(inner_radius(np.ones((1, 2)), np.ones((1, 2)) @ shift.T), 2.0)  # (1, 1)/sqrt(2) attains it
+    assert inner_radius(np.eye(2)[:1], shift.T[:1]) == 0.0
+    turn = np.array([[0.0, -3.0], [3.0, 0.0]])  # no real x has x'J x other than 0
+    assert_allclose(inner_radius(np.eye(2), turn.T), 3.0)
 
 
 def test_more_steps_than_the_dimension_are_those_of_the_dimension():

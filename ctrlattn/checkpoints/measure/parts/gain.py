@@ -13,22 +13,21 @@ if TYPE_CHECKING:
 
 def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
-    from ctrlattn.stability.nonnormal.krylov import random_gain, singular_triplets
+    from ctrlattn.stability.nonnormal.krylov import random_gain
 
     effort, n = measurement.effort, measurement.functions[0][1].shape[0]
-    k = min(effort.singular, measurement.functions[0][1].numel())
 
     def measure(i: int) -> Any:
         jacobian = measurement.jacobian(i)
         typical = random_gain(jacobian, effort.probes, seed=measurement.seed)
-        return typical, singular_triplets(jacobian, k, steps=max(effort.lanczos, k), seed=measurement.seed)
+        return typical, measurement.triplets(i, jacobian)
 
-    before, spared = measurement.recordings, measurement.spared
+    before, spared, made = measurement.recordings, measurement.spared, measurement.lanczos
     estimates = each_layer(measurement, "gain", measure)
     recorded = measurement.recordings - before
     typical, triplets = zip(*estimates, strict=True)
-    right, left = (np.stack([getattr(t, side)[:k] for t in triplets]).astype(np.float32) for side in ("right", "left"))
-    steps = sum(t.steps for t in triplets) / len(triplets)
+    right, left = (np.stack([getattr(t, side) for t in triplets]) for side in ("right", "left"))
+    steps = measurement.lanczos - made
     tokens = [token_energy(vectors[:, 0], n) for vectors in (right, left)]
     pair = ("layer", "layer_to")
     variables = labelled(

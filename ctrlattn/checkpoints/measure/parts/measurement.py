@@ -24,6 +24,8 @@ from ctrlattn.progress import Progress
 if TYPE_CHECKING:
     import xarray as xr
 
+    from ctrlattn.stability.nonnormal.krylov import SingularTriplets
+
 SUBLAYERS = ("attention", "mlp")
 _ROOM = 2**29  # bytes for the recordings of layers, which the next part can use
 _COPIES = 8  # of what a layer computes, in a recording: measured, 12 MB for a layer of SmolLM2-135M on 64 tokens
@@ -174,6 +176,27 @@ class Measurement:
                 return made
             self._recordings[layer] = made, size
         return self._recordings[layer][0]
+
+    def triplets(self, layer: int, jacobian: LinearOperator) -> "SingularTriplets":
+        """Leading singular values and vectors of a layer with this Jacobian, which gain and nonnormality share."""
+        from ctrlattn.stability.nonnormal.krylov import singular_triplets
+
+        if layer not in self._triplets:
+            k = min(self.effort.singular, self.functions[0][1].numel())
+            steps = max(self.effort.lanczos, k)
+            exact = singular_triplets(jacobian, k, steps=steps, seed=self.seed)
+            right, left = (vectors.astype(np.float32) for vectors in (exact.right, exact.left))
+            self._triplets[layer] = exact._replace(right=right, left=left)
+        return self._triplets[layer]
+
+    @cached_property
+    def _triplets(self) -> dict[int, "SingularTriplets"]:
+        return {}
+
+    @property
+    def lanczos(self) -> float:
+        """How many Lanczos steps were made for them so far, in passes through all layers."""
+        return sum(triplets.steps for triplets in self._triplets.values()) / len(self.functions)
 
     @cached_property
     def _recordings(self) -> dict[int, tuple[LinearOperator, float]]:

@@ -17,26 +17,31 @@ if TYPE_CHECKING:
 def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     """Spectral radius, numerical radius and departure from normality of the layers' Jacobians.
 
-    The radius of a causal layer is that of the diagonal blocks of its Jacobian. Where their check fails, and in a
-    network that is not causal, it is a Ritz value of the whole Jacobian, whose error may be large; the attribute
+    The spectral radius of a causal layer is that of the diagonal blocks of its Jacobian. Where their check fails, and
+    in a network that is not causal, it is a Ritz value of the whole Jacobian, whose error may be large; the attribute
     `comment` says in which layers.
+
+    The numerical radius is that of J on the span of its leading singular vectors, right and left, or the spectral
+    radius where that is larger.
     """
-    from ctrlattn.stability.nonnormal.krylov import departure, eigenvalues
+    from ctrlattn.stability.nonnormal.krylov import departure
 
     effort = measurement.effort
     faults: list[str] = []
 
     def measure(i: int) -> tuple["Eigenvalues", "Departure"]:
         jacobian = measurement.jacobian(i)
-        spectrum = eigenvalues(jacobian, steps=effort.arnoldi, seed=measurement.seed)
-        if measurement.checkpoint.causal:
-            spectrum, fault = _from_blocks(measurement, i, jacobian, spectrum)
-            faults.extend(fault)
-        return spectrum, departure(jacobian, effort.commutator, seed=measurement.seed)
+        departed = departure(jacobian, effort.commutator, seed=measurement.seed)
+        numerical = _on_singular_vectors(measurement, i, jacobian)
+        spectrum, fault = _spectrum(measurement, i, jacobian)
+        faults.extend(fault)
+        return spectrum._replace(numerical_radius=max(numerical, spectrum.numerical_radius)), departed
 
-    before, spared = measurement.recordings, measurement.spared
+    before, spared, made = measurement.recordings, measurement.spared, measurement.lanczos
     spectra, departures = zip(*each_layer(measurement, "nonnormality", measure), strict=True)
-    steps = sum(spectrum.steps for spectrum in spectra) / len(spectra)
+    k = min(effort.singular, measurement.functions[0][1].numel())
+    lanczos = measurement.lanczos - made
+    steps = sum(spectrum.steps for spectrum in spectra) / len(spectra) + lanczos + k
 
     def over(values: Any, *names: str) -> list[Any]:
         return [(("layer",), np.array([getattr(value, name) for value in values])) for name in names]
@@ -54,20 +59,31 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     # The layer is recorded once more for its blocks.
     recorded = measurement.recordings - before + float(measurement.checkpoint.causal)
     products = steps + 2.0 * effort.commutator - (measurement.spared - spared)
-    passes = Passes(recorded, jvp=products, vjp=effort.commutator + recorded)
+    passes = Passes(recorded, jvp=products, vjp=effort.commutator + lanczos + recorded)
     return commented(variables, faults), passes
 
 
-def _from_blocks(
-    measurement: Measurement, layer: int, jacobian: LinearOperator, spectrum: "Eigenvalues"
-) -> tuple["Eigenvalues", list[str]]:
-    """The spectrum with the radius of the diagonal blocks, or as it was, with the reason."""
-    f, h = measurement.functions[layer]
-    try:
-        exact = radius_of_blocks(measurement.checkpoint, f, h, jacobian, seed=measurement.seed)
-    except ArithmeticError as error:
-        return spectrum, [f"layer {layer}: the spectral radius is a Ritz value of the whole Jacobian, since {error}"]
-    # The checks take five products with the whole Jacobian.
-    steps = spectrum.steps + exact.steps + 5
-    numerical = max(spectrum.numerical_radius, exact.radius)
-    return spectrum._replace(radius=exact.radius, error=exact.error, numerical_radius=numerical, steps=steps), []
+def _on_singular_vectors(measurement: Measurement, layer: int, jacobian: LinearOperator) -> float:
+    """Numerical radius of J on the span of its leading singular vectors, of which J v = sigma u is known."""
+    from ctrlattn.stability.nonnormal.krylov import inner_radius
+
+    triplets = measurement.triplets(layer, jacobian)
+    of_left = (jacobian @ triplets.left.T.astype(jacobian.dtype)).T
+    vectors = np.concatenate([triplets.right, triplets.left])
+    return inner_radius(vectors, np.concatenate([triplets.values[:, None] * triplets.left, of_left]))
+
+
+def _spectrum(measurement: Measurement, layer: int, jacobian: LinearOperator) -> tuple["Eigenvalues", list[str]]:
+    """The spectral radius of the diagonal blocks, or a Ritz value of the whole Jacobian, with the reason."""
+    from ctrlattn.stability.nonnormal.krylov import Eigenvalues, eigenvalues
+
+    faults: list[str] = []
+    if measurement.checkpoint.causal:
+        f, h = measurement.functions[layer]
+        try:
+            exact = radius_of_blocks(measurement.checkpoint, f, h, jacobian, seed=measurement.seed)
+            # The checks take five products with the whole Jacobian.
+            return Eigenvalues(exact.radius, exact.error, exact.radius, exact.steps + 5), faults
+        except ArithmeticError as error:
+            faults = [f"layer {layer}: the spectral radius is a Ritz value of the whole Jacobian, since {error}"]
+    return eigenvalues(jacobian, steps=measurement.effort.arnoldi, seed=measurement.seed), faults
