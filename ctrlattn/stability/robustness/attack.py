@@ -31,6 +31,8 @@ _FEW = 10  # states up to which sampled attacks cost less than a level test
 _FEWER = 2  # sampled attacks that stay where a level test has shown the whole axis; of a real loop one more
 _LARGE = 50  # states beyond which another eigenvalue problem costs as much as the sweep
 _EFFORT = 10_000  # squared states times attacks
+_BETWEEN = 96  # seeded frequencies between those of the sweep, at most
+_SEEDED = np.random.default_rng(0).random(_BETWEEN)  # their places; a generator takes as long as all their responses
 
 
 class Attack(NamedTuple):
@@ -161,7 +163,7 @@ def _pole_miss(g: Realization, gain: np.ndarray, attack: Attack) -> float:
     """`pole_miss` of G closed by diag(gain), with positive feedback."""
     a, b, c, d = g[:4]
     direct = np.eye(len(d)) - d * gain
-    algebraic = float(np.abs(eigenvalues(direct)).min())
+    algebraic = abs(complex(direct[0, 0])) if len(d) == 1 else float(np.abs(eigenvalues(direct)).min())
     if not len(a) or not math.isfinite(attack.frequency) or algebraic <= _ALGEBRAIC:
         return algebraic
     point = _point(attack.frequency, continuous=g.continuous)
@@ -194,11 +196,9 @@ def _between(looked_at: np.ndarray) -> np.ndarray:
     """Seeded frequencies between those of the sweep, at most 96."""
     w = distinct(looked_at)
     w = w[np.isfinite(w)]
-    rng = np.random.default_rng(0)
-    if len(w) > 97:
-        w = np.sort(rng.choice(w, 97, replace=False))
-    share = rng.random(max(len(w) - 1, 0))
-    return np.append(w[:-1] + share * (w[1:] - w[:-1]), w[-1:])
+    if len(w) > _BETWEEN + 1:
+        w = np.sort(np.random.default_rng(0).choice(w, _BETWEEN + 1, replace=False))
+    return np.append(w[:-1] + _SEEDED[: max(len(w) - 1, 0)] * (w[1:] - w[:-1]), w[-1:])
 
 
 def _attack_at(responses: Responses, w: float) -> Attack:
