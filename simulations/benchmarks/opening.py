@@ -4,7 +4,8 @@
     python simulations/benchmarks/opening.py --once     # tiny, for CI
 
 The passes are those of the network as loaded, in time of its processor, which other work does not take. A trace runs
-the network once and follows layers alike once. It then calls every layer again with another stream, to see what depends
+the network once and follows layers alike once; it is also timed on networks whose layers are of several kinds, or have
+factors that are weights. It then calls every layer again with another stream, to see what depends
 on which token: the test of kinds, which is timed inside the trace. `load` is timed with a network that the table of
 families has (it runs its row's sums on eight tokens), and with one that is traced, Phi-3 of the same size. Beside it
 stand transformers' from_pretrained of the same files and one pass, which first brings the weights into memory. Each is
@@ -37,6 +38,10 @@ def worker(small: bool) -> list[dict[str, object]]:
             del model
             rows.append(loading(name, place, small))
             rows.append(tracing(name, place, 1 if small else TURNS))
+    for name, make in mixed(small).items():
+        model = make().eval()
+        model.config._experts_implementation = "eager"  # the grouped products of experts ask for aligned rows
+        rows.append(tracing(name, model, 1 if small else TURNS))
     return rows
 
 
@@ -56,7 +61,43 @@ def networks(small: bool) -> dict[str, Any]:
     }
 
 
-def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
+def mixed(small: bool) -> dict[str, Callable[[], Any]]:
+    """Networks of several kinds of layers, of 24 layers and the width of SmolLM2."""
+    import torch
+    import transformers as t
+
+    width, depth, words = (32, 12, 100) if small else (576, 24, 8192)
+    sizes = {
+        "hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": 4 if small else 8,
+        "num_key_value_heads": 2, "vocab_size": words, "intermediate_size": width * 8 // 3, "pad_token_id": 0,
+    }  # fmt: skip
+    head = width // (4 if small else 8)
+    experts = {"num_experts": 4, "num_experts_per_tok": 2}
+    torch.manual_seed(0)
+    windows = [*["sliding_attention"] * 5, "full_attention"] * (depth // 6)
+    delta = {
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": head,
+        "linear_value_head_dim": head, "moe_intermediate_size": width // 2,
+        "shared_expert_intermediate_size": width // 2, "head_dim": head,
+    }  # fmt: skip
+    own = {
+        "head_dim": head, "global_head_dim": head, "num_kv_shared_layers": depth // 3, "layer_types": windows,
+        "hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": words,
+    }  # fmt: skip
+    mamba = {"mamba_d_ssm": width, "mamba_n_heads": 8, "mamba_d_head": width // 8, "mamba_d_state": 32}
+    convolutions = {"layer_types": ["conv", "conv", "full_attention"] * (depth // 3)}
+    networks = {
+        "jamba": lambda: t.JambaForCausalLM(t.JambaConfig(**sizes, **experts)),
+        "qwen3_next": lambda: t.Qwen3NextForCausalLM(t.Qwen3NextConfig(**sizes, **experts, **delta)),
+        "doge": lambda: t.DogeForCausalLM(t.DogeConfig(**sizes)),
+        "gemma4_text": lambda: t.Gemma4ForCausalLM(t.Gemma4TextConfig(**sizes, **own)),
+        "falcon_h1": lambda: t.FalconH1ForCausalLM(t.FalconH1Config(**sizes, **mamba)),
+        "lfm2": lambda: t.Lfm2ForCausalLM(t.Lfm2Config(**sizes, **convolutions)),
+    }
+    return networks
+
+
+def tracing(name: str, source: Any, turns: int) -> dict[str, object]:
     """`trace` in forward passes of its eight tokens, without the test of kinds and with it."""
     import torch
 
@@ -65,7 +106,7 @@ def tracing(name: str, place: Path, turns: int) -> dict[str, object]:
     from ctrlattn.checkpoints.trace.eager import attention
     from ctrlattn.checkpoints.trace.inputs import short_inputs
 
-    model = checkpoints.load(place).model
+    model = checkpoints.load(source).model if isinstance(source, Path) else source
     inputs = short_inputs(model, None)[0]
     passes, traces, tests = [], [], []
     judge, within = run.kinds_of, [0.0]

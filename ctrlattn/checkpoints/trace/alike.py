@@ -7,7 +7,7 @@ the weight of the same name of the other. Whether they hold is decided by the la
 modules were given, and by what changes when a token does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from ctrlattn.checkpoints.trace.compose import Stage, difference, staged, within
 from ctrlattn.checkpoints.trace.follow import Followed, stream_among
 from ctrlattn.checkpoints.trace.kinds import kinds_of
 from ctrlattn.checkpoints.trace.layers import Visit
+from ctrlattn.checkpoints.trace.outline import Matrices, Signature, matrices_of, other_inside
 from ctrlattn.checkpoints.trace.steps import RawStep, RawTerm
 from ctrlattn.checkpoints.trace.structure import Call, Step, Term
 from ctrlattn.checkpoints.trace.weighted import inside, steps_by_weights
@@ -30,21 +31,27 @@ _PLAIN = (bool, str, bytes, type(None), type, torch.dtype, torch.device)
 _OF_EVERY_MODULE = frozenset([*vars(torch.nn.Module()), "_is_hf_initialized"])
 
 
-def first_alike(model: Any, paths: Sequence[str]) -> dict[str, str]:
-    """Path of each layer -> that of the first one of the same modules, switches and types, whatever its numbers are.
+def first_alike(
+    signatures: Mapping[str, Signature], by: Callable[[Signature], tuple[Any, ...]] = tuple
+) -> dict[str, str]:
+    """Path of each layer -> that of the first one of the same signature, or of the same `by(signature)`.
 
     Examples
     --------
     >>> layers = [torch.nn.Linear(1, 1), torch.nn.Linear(1, 2), torch.nn.Linear(1, 1, bias=False)]
-    >>> first_alike(torch.nn.ModuleList(layers), ["0", "1", "2"])
+    >>> first_alike(signatures_of(torch.nn.ModuleList(layers), ["0", "1", "2"]))
     {'0': '0', '1': '0', '2': '2'}
     """
     firsts: dict[Any, str] = {}
-    return {path: firsts.setdefault(_signature(model.get_submodule(path)), path) for path in paths}
+    return {path: firsts.setdefault(by(signature), path) for path, signature in signatures.items()}
 
 
-def _signature(layer: Any) -> tuple[Any, ...]:
-    """What the modules of a layer are, but for their weights, sizes and numbers."""
+def signatures_of(model: Any, paths: Sequence[str]) -> dict[str, Signature]:
+    """Path of each layer -> its modules, switches and types, whatever its weights, sizes and numbers are."""
+    return {path: _signature(model.get_submodule(path)) for path in paths}
+
+
+def _signature(layer: Any) -> Signature:
     return tuple(
         (
             name,
@@ -92,7 +99,14 @@ class Shown:
 
 
 def taken_over(
-    model: Any, visits: Sequence[Visit], visit: Visit, shown: Shown, first: Visit, axis: int, layer: int
+    model: Any,
+    visits: Sequence[Visit],
+    visit: Visit,
+    shown: Shown,
+    first: Visit,
+    axis: int,
+    layer: int,
+    signatures: tuple[Signature, Signature],
 ) -> Shown | None:
     """The call of a layer by the steps of one like it; None where they do not hold.
 
@@ -111,6 +125,8 @@ def taken_over(
         Of tokens.
     layer : int
         The number of this layer.
+    signatures : two sequences
+        Of the first layer and of this one.
     """
     ran = _ran(visits, visit, shown)
     if visit.arguments is None or ran is None or ran != _ran(visits, first, shown):
@@ -122,11 +138,14 @@ def taken_over(
     if steps is None:
         return None
     inner = within(visits, visit)
+    matrices = _matrices(*signatures, shown, inner)
+    if matrices is None:
+        return None
     summed = _summed(steps, visit, inner, shown.call.rounding)
     if summed is None:
         return None
     raw = [_with_values(step, inner, stage.x) for step, stage in zip(shown.raw, summed, strict=True)]
-    again = _again(visit, shown.followed)
+    again = _again(visit, matrices)
     kinds, causal = kinds_of(model, again, raw, axis)
     if tuple(kinds) != shown.call.kinds:
         return None
@@ -220,10 +239,23 @@ def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> 
     return replace(step, terms=tuple(map(own, step.terms)), x=x)
 
 
-def _again(visit: Visit, first: Followed) -> Followed:
-    """The call of a layer that was visited, with the matrices that were seen in the first one like it."""
+def _again(visit: Visit, matrices: Matrices) -> Followed:
+    """The call of a layer that was visited, with the matrices inside its modules."""
     assert visit.x is not None
     assert visit.arguments is not None
     args, kwargs = visit.arguments
     position = stream_among(args, kwargs)[1]
-    return Followed(visit.path, visit.x, args, kwargs, position, out=visit.out, matrices=first.matrices)
+    return Followed(visit.path, visit.x, args, kwargs, position, out=visit.out, matrices=matrices)
+
+
+def _matrices(first: Signature, other: Signature, shown: Shown, inner: Mapping[str, Visit]) -> Matrices | None:
+    """The matrices inside a layer that may differ in its attention from the first; None where it differs elsewhere."""
+    if first == other:
+        return shown.followed.matrices
+    others = other_inside(first, other, _makers(shown))
+    terms = [term for step in shown.raw for term in step.terms]
+    outs = [(term.atoms[0].value, inner[term.path].out) for term in terms]
+    if others is None or any(out is None or out.shape != before.shape for before, out in outs):
+        return None
+    parts = {term.path: {term.path, *(atom.path for atom in term.reading.chain)} for term in terms}
+    return matrices_of(shown.call, parts, others, inner, shown.followed.matrices)

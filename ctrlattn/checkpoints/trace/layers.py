@@ -53,7 +53,7 @@ def _version(t: torch.Tensor | None) -> int:
 def visited(
     model: Any,
     paths: Sequence[str],
-    matrices: Sequence[str] = (),
+    matrices: Collection[str] = (),
     *,
     ended: Callable[[Visit], None] | None = None,
     copies: bool = True,
@@ -72,7 +72,7 @@ def visited(
     there = dict(model.named_modules(remove_duplicate=False))
     for path in paths:
         if path in there or path not in matrices:  # what replaced attention has no module with a matrix
-            names.setdefault(model.get_submodule(path), path)
+            names.setdefault(there[path] if path in there else model.get_submodule(path), path)
 
     def seen(t: torch.Tensor | None) -> torch.Tensor | None:
         return t.clone() if copies and t is not None else t

@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from ctrlattn.checkpoints.trace.alike import Shown, first_alike, taken_over
+from ctrlattn.checkpoints.trace.alike import Shown, first_alike, signatures_of, taken_over
 from ctrlattn.checkpoints.trace.compose import held_to, within
 from ctrlattn.checkpoints.trace.eager import attention
 from ctrlattn.checkpoints.trace.follow import Followed, followed
 from ctrlattn.checkpoints.trace.inputs import short_inputs
 from ctrlattn.checkpoints.trace.kinds import kinds_of, over_tokens
 from ctrlattn.checkpoints.trace.layers import Visit, inside, layers_among, lists_of, visited
+from ctrlattn.checkpoints.trace.outline import outline_of
 from ctrlattn.checkpoints.trace.steps import Factors, RawStep, RawTerm, coefficient, same_factor, steps_of
 from ctrlattn.checkpoints.trace.structure import Call, Step, Structure, Term
 from ctrlattn.checkpoints.trace.wrapped import network_in
@@ -66,7 +67,8 @@ def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
 def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Structure:
     lists = lists_of(model)
     members = [path for paths in lists.values() for path in paths]
-    with visited(model, inside(model, lists), again=members) as visits:
+    modules = inside(model, lists)
+    with visited(model, modules, matrices={*modules}, again=members) as visits:
         first_run(model, first)
     layers = layers_among(model, visits, lists)
     paths = list(dict.fromkeys(visit.path for visit in layers))
@@ -107,8 +109,9 @@ def _followed_once(
     paths = [visit.path for visit in layers]
     if len([visit for visit in visits if visit.path in paths]) > len(set(paths)):
         return []
-    same = first_alike(model, paths)
-    if len(set(same.values())) == len(paths):
+    signatures = signatures_of(model, paths)
+    outlined, alike = (first_alike(signatures, by) for by in (outline_of, tuple))
+    if len(set(outlined.values())) == len(paths):
         return []
     _require_features_last(model, layers, second)
     _handed_on(layers)
@@ -122,15 +125,22 @@ def _followed_once(
             seen[call.path] = _held(_shown(model, call, layer, axis), visits, layers[layer])
         return [call.path for call in calls] == [*chosen]
 
-    if not follow([path for path in paths if same[path] == path]):
-        return []
-    for layer, (path, visit) in enumerate(zip(paths, layers, strict=True)):
-        if path not in seen:
-            first = same[path]
-            taken = taken_over(model, visits, visit, seen[first], layers[paths.index(first)], axis, layer)
-            seen |= {} if taken is None else {path: taken}
-    other = [path for path in paths if path not in seen]
-    return [seen[path] for path in paths] if not other or follow(other) else []
+    def take_over(firsts: dict[str, str]) -> None:
+        for layer, (path, visit) in enumerate(zip(paths, layers, strict=True)):
+            first = firsts.get(path, path)
+            if path not in seen and first in seen:
+                like, both = layers[paths.index(first)], (signatures[first], signatures[path])
+                taken = taken_over(model, visits, visit, seen[first], like, axis, layer, both)
+                seen.update({} if taken is None else {path: taken})
+
+    for kinds in (outlined, alike, {path: path for path in paths}):
+        left = [path for path in paths if path not in seen]
+        leaders: dict[str, str] = {}
+        firsts = {path: leaders.setdefault(kinds[path], path) for path in left}
+        if left and not follow([*leaders.values()]):
+            return []
+        take_over(firsts)
+    return [seen[path] for path in paths]
 
 
 def _held(shown: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:

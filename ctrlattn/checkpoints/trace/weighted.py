@@ -4,7 +4,7 @@ A number that no weight says is the same in both. Where a weight of the first la
 by itself, such as 1, both are possible, and the sum of the other layer decides.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -51,15 +51,16 @@ def steps_by_weights(
     [0.5, 0.25]
     """
     weights = dict(_outside(first, ran, makers))
-    own = dict(other.named_parameters()) | dict(other.named_buffers())
     factors = [factor for step in call.steps for factor in (step.skip, *(term.coefficient for term in step.terms))]
-    said = {name for name, w in weights.items() if any(_is(factor, w) for factor in factors)}
-    if said != weights.keys():
+    names = {factor: [name for name, w in weights.items() if _is(factor, w)] for factor in factors}
+    if {name for each in names.values() for name in each} != weights.keys():
         return None
+    own = dict(_outside(other, ran, makers)) if weights else {}
     options = []
     for step in call.steps:
         skips, *added = (
-            _choices(factor, weights, own) for factor in (step.skip, *(term.coefficient for term in step.terms))
+            _choices(factor, [own[name] for name in names[factor]])
+            for factor in (step.skip, *(term.coefficient for term in step.terms))
         )
         choices = [
             Step(skip, tuple(replace(term, coefficient=c) for term, c in zip(step.terms, cs, strict=True)), step.norm)
@@ -77,7 +78,7 @@ def inside(name: str, modules: Iterable[str]) -> bool:
     >>> inside("mlp.up", ["mlp"]), inside("mlp2", ["mlp"])
     (True, False)
     """
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+    return f"{name}.".startswith(tuple(f"{module}." for module in modules))
 
 
 def _outside(layer: Any, ran: Collection[str], makers: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -89,15 +90,12 @@ def _outside(layer: Any, ran: Collection[str], makers: Collection[str]) -> Itera
                     yield f"{name}.{key}".lstrip("."), t
 
 
-def _choices(
-    factor: Coefficient, weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]
-) -> list[Coefficient]:
-    """The values that a factor may have in the other layer, each once."""
+def _choices(factor: Coefficient, weights: Iterable[torch.Tensor]) -> list[Coefficient]:
+    """The values that a factor may have in the other layer, where these are the weights, each once."""
     choices = [factor] if factor.form == "number" else []
-    for name, w in weights.items():
-        if _is(factor, w):
-            value = _as_factor(own[name])
-            choices += [] if value is None or any(_equal(value, c) for c in choices) else [value]
+    for w in weights:
+        value = _as_factor(w)
+        choices += [] if value is None or any(_equal(value, c) for c in choices) else [value]
     return choices
 
 
