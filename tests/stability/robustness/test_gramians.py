@@ -347,6 +347,23 @@ def test_a_wrong_factor_proves_no_value(monkeypatch):
             assert_allclose(h2_norm(system), h2, rtol=1e-12)
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_a_value_is_proved_up_to_a_share_of_5e13_of_either_gramian(monkeypatch, wrong):
+    """Of one state sigma^2 = p q: an error of a share e moves it by that share, and half of (1e-6)^2 is allowed."""
+    g = Realization(np.array([[0.5]]), np.array([[3.0]]), np.array([[0.1]]), np.zeros((1, 1)), False)
+    unit, sigma = gramians._proven_values(g)
+    assert_allclose(np.ldexp(sigma, unit.exponent), 0.3 / 0.75, rtol=1e-14)
+    for share, proved in ((4.9e-13, True), (5.1e-13, False)):
+        sides = []
+
+        def error(side, enough, share=share, sides=sides):
+            sides.append(side)
+            return share * side.p[0, 0] if len(sides) == wrong + 1 else 0.0
+
+        monkeypatch.setattr(gramians._Side, "error", error)
+        assert (gramians._proven_values(g) is not None) == proved
+
+
 def test_what_the_powers_do_not_prove_is_left_to_the_poles():
     """A pole within rounding of the circle, a marginal denominator, continuous time, no states."""
     for a in (np.diag([0.5, 1 - 1e-13]), np.diag([0.5, 1.0]), np.diag([0.5, 1.5])):

@@ -119,3 +119,12 @@ def test_a_factor_of_many_columns_is_a_triangle():
             assert f.shape[1] == min(whole.shape[1], 5)
             assert_allclose(f @ f.conj().T, whole @ whole.conj().T, atol=1e-12)
         assert np.array_equal(f, np.tril(f))
+
+
+@pytest.mark.parametrize("kind", [float, complex])
+@pytest.mark.parametrize("n", [5, 40])
+def test_small_values_keep_their_digits(n, kind):
+    """diag(P) over forty decades: P itself would lose what is below 1e-16."""
+    a, scale = np.diag(np.linspace(0.1, 0.9, n)).astype(kind), np.logspace(0, -20, n)
+    f = PowerSums(a).factor(np.diag(scale).astype(kind))
+    assert_allclose(np.abs(np.diag(f)), scale / np.sqrt(1 - np.diag(a).real ** 2), rtol=1e-12)
