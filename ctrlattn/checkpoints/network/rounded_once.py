@@ -49,9 +49,11 @@ class RoundedOnce(TorchDispatchMode):
     def _refined(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
             return self._fine if value.is_floating_point else value
-        return value.to(self._fine) if self._coarse(value) else value
+        if not self._coarse(value):
+            return value
+        return value.to(self._fine.to_complex() if value.is_complex() else self._fine)
 
     def _coarse(self, value: Any) -> bool:
-        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return False
         return torch.finfo(value.dtype).eps > torch.finfo(self._fine).eps

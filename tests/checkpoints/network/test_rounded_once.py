@@ -49,3 +49,13 @@ def test_a_sum_in_a_coarser_type_that_is_asked_for_is_rounded_to_it():
         total = x.sum(1, dtype=torch.float32)
     assert total.dtype == torch.float32
     assert torch.equal(total, x.double().sum(1).float())
+
+
+def test_complex_numbers_are_rounded_once_too():
+    """As rotary positions are that are complex numbers."""
+    turns, x = torch.polar(torch.ones(27), torch.linspace(-3, 3, 27)), torch.randn(27, dtype=torch.complex64)
+    with RoundedOnce(torch.float64):
+        turned = x * turns
+        assert torch.equal(torch.view_as_real(turned)[:5], torch.view_as_real(x[:5] * turns[:5]))
+    assert turned.dtype == torch.complex64
+    assert torch.equal(turned, (x.to(torch.complex128) * turns.to(torch.complex128)).to(torch.complex64))
