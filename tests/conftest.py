@@ -65,13 +65,10 @@ def whole_words():
     return of
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made, and written as empty ones: drawing takes most of the time that a page takes.
-
-    For tests of words and numbers; what the figures show has tests of its own in tests/plots.
-    """
+def _undraw(patch):
     from matplotlib.figure import Figure
+
+    from ctrlattn.plots import style
 
     def savefig(self, path, **options):
         if hasattr(path, "write"):
@@ -79,7 +76,59 @@ def undrawn(monkeypatch):
         else:
             Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
 
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    patch.setattr(Figure, "savefig", savefig)
+    patch.setattr(style, "_SOLUTIONS", 0)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, and written as empty ones: layout and drawing take most of the time that a page takes.
+
+    For tests of words and numbers; what the figures show has tests of its own in tests/plots.
+    """
+    _undraw(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def undrawn_file():
+    """The same for all tests of a file and what its fixtures write."""
+    with pytest.MonkeyPatch.context() as patch:
+        _undraw(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def laid_out_once():
+    """Pictures keep the first layout of matplotlib; that panels come to rest has tests in tests/plots."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctrlattn.plots.style._SOLUTIONS", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_search():
+    """The search of `tune` ends early, for tests of what is done with gains; what it finds has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctrlattn.design.tuning._Problem.search.__defaults__", (None, 4))
+        yield
+
+
+@pytest.fixture(scope="module")
+def coarse_search():
+    """Pages of loops whose designed gains are of a coarse search, for tests of what else stands on them."""
+    from ctrlattn.report.pages.loops import design
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(design, "FIRST", design.FIRST[::8])
+        patch.setattr(design, "DRAWS", 10)
+        patch.setattr(design, "MODES", 4)
+        patch.setattr(design, "refine_slices", lambda first, regions, slices_of: (first, regions))
+        yield
+
+
+@pytest.fixture
+def coarse(coarse_search, undrawn):
+    """A page of loops of a coarse search and without drawings."""
 
 
 @pytest.fixture

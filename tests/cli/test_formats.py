@@ -20,6 +20,7 @@ from ctrlattn import results, tables  # noqa: E402  (after the skip)
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.nn.experiment import table  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("undrawn_file", "short_search")
 WORDS = ["a", "cat", "sat", "on", "the", "mat"]
 TEXT = " ".join(WORDS[i * i % 6] for i in range(600))
 RESULTS = Path(__file__).parents[2] / "simulations" / "results"

@@ -161,13 +161,11 @@ def test_an_analysis_scales_with_its_state(xp, scale):
     assert measured.limits.gain.value == pytest.approx(2 / (1.5 + np.tanh(0.6206252992008818) ** 2), rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("value", [-0.75, 0.0, 0.5])
+@pytest.mark.parametrize(("value", "scale"), [(-0.75, 1.0), (0.0, 1.0), (0.5, 1.0), (-0.75, 1e-6), (0.5, 1e6)])
 def test_ms_and_settling_of_a_jordan_block_are_right_or_said_to_be_open(xp, value, scale):
     q, opened = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))[0], 0
-    for size in range(1, 7):
-        block = q[:size, :size] if size < 6 else q
-        turn = np.linalg.qr(block)[0]
+    for size in (1, 2, 6):
+        turn = np.linalg.qr(q[:size, :size])[0]
         move = as_kind(xp, turn @ (value * np.eye(size) + np.eye(size, k=1)) @ turn.T)
         measured = looped.analyse(lambda h, move=move: move @ h, as_kind(xp, scale * np.ones(size)), passes=64)
         opened += np.isnan(measured.ms)
@@ -175,4 +173,4 @@ def test_ms_and_settling_of_a_jordan_block_are_right_or_said_to_be_open(xp, valu
             assert "leave open" in " ".join(measured.in_words())
         else:
             assert measured.ms == pytest.approx(2 / (1 + value), rel=0.01)
-    assert opened < 6
+    assert opened < 3

@@ -19,6 +19,7 @@ from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.observers import SignalSource, load, measures, observe, read, study  # noqa: E402
 from ctrlattn.report.pages import observer as pages  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("undrawn_file")
 SMALL = {"features": 24, "k": 3, "tokens": 600, "context": 16, "held_out": 5, "shown": 4}
 
 

@@ -60,7 +60,7 @@ ALL = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_every_picture_draws_hostile_names(name, tmp_path):
+def test_every_picture_draws_hostile_names(name, tmp_path, laid_out_once):
     png, svg = plots.save(draw(name, NASTY), tmp_path / "picture")
     assert png.read_bytes()[:4] == b"\x89PNG"
     assert plots.inline_svg(svg, "p").startswith("<svg")
@@ -68,7 +68,7 @@ def test_every_picture_draws_hostile_names(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
-def test_every_picture_is_written_the_same_twice(name, tmp_path):
+def test_every_picture_is_written_the_same_twice(name, tmp_path, laid_out_once):
     names = ["softmax", "mine"]  # a look of its own, and one that is left
     first, again = (plots.save(draw(name, names), tmp_path / stem) for stem in ("picture", "again"))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in again]

@@ -33,13 +33,16 @@ def stage(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _empty_figures(monkeypatch):
-    """Commands that a test forks write empty figures; the next test of this process draws again."""
+def _empty_figures(monkeypatch, short_search):
+    """Commands that a test forks write empty figures and search for few gains; the next test draws and searches."""
     _empty(monkeypatch)
 
 
 def _empty(patch):
     from matplotlib.figure import Figure
 
+    from ctrlattn.plots import style
+
     patch.setattr(Figure, "savefig", Figure.savefig)
+    patch.setattr(style, "_SOLUTIONS", style._SOLUTIONS)
     small_commands.prepare()

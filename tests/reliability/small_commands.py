@@ -177,7 +177,7 @@ def limit_space() -> None:
 
 
 def prepare() -> None:
-    """Import here, once, what commands import when they run, and let figures be empty: drawing takes most of the time.
+    """Import here, once, what commands import when they run, and let figures be empty: layout and drawing are dear.
 
     A picture is still written in the same way, whole or not at all.
     """
@@ -194,7 +194,9 @@ def prepare() -> None:
     import ctrlattn.report.pages.reduction
     import ctrlattn.report.pages.repeated
     import ctrlattn.signals  # noqa: F401
+    from ctrlattn.plots import style
 
+    style._SOLUTIONS = 0
     Figure.savefig = _savefig  # type: ignore[method-assign]
 
 

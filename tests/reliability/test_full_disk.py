@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import small_commands
 
 from ctrlattn.files import atomic
 
@@ -41,15 +42,19 @@ def test_weights_on_a_full_disk_are_an_error_of_the_system(disk):
 
 
 @pytest.mark.slow
-def test_a_page_on_a_full_disk_leaves_no_folder(disk):
-    told = run("report", "-p", "neutreno", "--out", disk / "report")
-    assert told.returncode == 2
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked after all imports")
+def test_a_page_on_a_full_disk_leaves_no_folder(stage, tmp_path, disk, coarse_search):
+    taken = disk / "taken"
+    taken.write_bytes(bytes(1000 * 1024))
+    arguments = small_commands.commands(stage, disk / "report")["report"]
+    told = small_commands.finish(small_commands.start(arguments, tmp_path / "said"), tmp_path / "said", 120.0)
+    assert told.code == 2
     # matplotlib tells so where its cache names fonts of an environment that is gone.
     others = ("ctrlattn [", "findfont:")
     lines = [line for line in told.stderr.splitlines() if not line.startswith(others)]
     assert len(lines) == 1
     assert "No space left on device" in lines[0]
-    assert list(disk.iterdir()) == []
+    assert list(disk.iterdir()) == [taken]
 
 
 def test_a_read_only_disk_is_one_line(disk):

@@ -35,6 +35,11 @@ class Scene:
             del self.before[name]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn(undrawn_file):
+    """Scenes are drawn where they are run as programs: what is tested here are their numbers."""
+
+
 @pytest.fixture(scope="module")
 def scene(request):
     """The scene with its stage; its neighbours are importable as they are when it runs."""

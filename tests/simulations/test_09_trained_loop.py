@@ -16,6 +16,11 @@ from ctrlattn.nn.experiment import training  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")  # torch's own, on first use
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """In this file pictures are drawn: one test reads the size of theirs."""
+
+
 @pytest.fixture(params=["softmax", "pidformer-printed", "pidformer-ema"])
 def network(request, scene):
     """(blocks after the first, v_0, states, a random push of the stream)."""

@@ -13,6 +13,11 @@ transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """In this file pictures are drawn: one test reads the size of theirs."""
+
+
 @pytest.fixture(scope="module")
 def network():
     """A decoder of four layers that reads words, and adds little to its stream."""

@@ -14,6 +14,11 @@ pytest.importorskip("tokenizers")
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """In this file pictures are drawn: one test reads the size of theirs."""
+
+
 @pytest.fixture(scope="module")
 def numbers(scene, tmp_path_factory):
     """A run at its small size."""

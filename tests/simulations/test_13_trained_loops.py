@@ -7,6 +7,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+pytestmark = pytest.mark.usefixtures("short_search")
+
 
 def claim(**changes):
     return {"arm": "recall", "score": "accuracy_8", "direction": "greater", "mean": 0.5, "low": 0.2, "high": 0.8,

@@ -21,6 +21,11 @@ from ctrlattn.observers.steering import Law, steered
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """In this file pictures are drawn: one test reads the size of theirs."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("features")

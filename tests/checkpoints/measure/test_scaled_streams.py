@@ -153,7 +153,7 @@ def test_a_batch_is_its_windows(of_type, text, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["jamba", "qwen3_next", "gpt_oss"])  # the others: reduce/test_commands.py
-def test_the_command_names_the_mixers_of_a_network(of_type, whole_words, tmp_path, name):
+def test_the_command_names_the_mixers_of_a_network(of_type, whole_words, tmp_path, undrawn, name):
     from typer.testing import CliRunner
 
     from ctrlattn.cli import app

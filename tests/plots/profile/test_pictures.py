@@ -26,7 +26,7 @@ PICTURES = (
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path):
+def test_drawn_labelled_and_the_same_twice(profile, name, tmp_path, laid_out_once):
     figures = [getattr(plots.profile, name)(profile) for _ in range(2)]
     first, second = (plots.save(figure, tmp_path / stem) for figure, stem in zip(figures, "ab", strict=True))
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]

@@ -1,4 +1,4 @@
-"""The numbers of the page equal those of the package: 1,000 random settings, in node and in a browser."""
+"""The numbers of the page equal those of the package: 250 random settings, in node and in a browser."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ from ctrlattn.stability.modes.regions import (
     region_boundary,
 )
 
-COUNT, PEAKS, CLOSE = 1000, 150, 1e-9
+COUNT, PEAKS, CLOSE = 250, 60, 1e-9
 
 
 def law_of(rng, k):

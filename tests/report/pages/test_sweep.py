@@ -13,6 +13,7 @@ from ctrlattn.sweep import Range, Sample, Spec, dumps, loads, run
 from ctrlattn.sweep.dataset import best_place
 from ctrlattn.sweep.plan import plan_of
 
+pytestmark = pytest.mark.usefixtures("undrawn_file")
 NEUTRENO = {"preset": "neutreno"}
 
 

@@ -11,13 +11,14 @@ pytest.importorskip("safetensors")
 from ctrlattn.cli import app
 from ctrlattn.report.pages.trained_loops import write_trained_loops
 
+pytestmark = pytest.mark.usefixtures("undrawn_file", "short_search")
 RUN = CliRunner()
 SMALL = ("--configs", "plain", "--configs", "recall", "--steps", "4", "--batch", "4", "--width", "4", "--size", "3",
          "--passes", "2", "--workers", "1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
+def outcome(tmp_path_factory, undrawn_file, short_search):
     out = tmp_path_factory.mktemp("loops")
     options = ("--task", "prefix-sums", "--seeds", "2", "--out", str(out), "--json")
     ran = RUN.invoke(app, ["train", "loops", *options, *SMALL])

@@ -101,7 +101,7 @@ def test_a_loop_loses_stability_where_the_interval_ends():
     def family(g):
         return layer_map(replace(loop, feedback=-g), x)[0]
 
-    branch = continue_fixed_point(family, layer_map(loop, x)[1], (0.5, 3.0))
+    branch = continue_fixed_point(family, layer_map(loop, x)[1], (1.8, 1.95))
     ((kind, gain),) = branch.bifurcations
     assert kind == "flip"
     assert_allclose(gain, (1 - low) / 0.8, atol=1e-6)

@@ -54,10 +54,10 @@ def largest_stretch(predictor, x, rng, rounds=30):
 )
 def test_no_point_of_the_ball_stretches_more(options, radius):
     rng = np.random.default_rng(1)
-    for seed in range(4):
+    for seed in range(2):
         predictor = attention(seed, **options)
         bound = attention_lipschitz(predictor, radius)
-        stretch = max(largest_stretch(predictor, in_ball(rng, radius, corners=i % 2), rng) for i in range(4))
+        stretch = max(largest_stretch(predictor, in_ball(rng, radius, corners=i), rng) for i in range(2))
         assert stretch <= bound * (1 + 1e-9)
         for _ in range(20):
             x, y = in_ball(rng, radius), in_ball(rng, radius, corners=True)

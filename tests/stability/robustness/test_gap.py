@@ -60,7 +60,7 @@ def test_what_is_nearer_than_the_margin_is_stabilised():
     plant, controller = first_order(0.8), control.tf([0.5, -0.3], [1, -1], 1)
     p, c = plant(Z), controller(Z)
     margin = np.min(np.abs(1 + p * c) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(c) ** 2)))
-    for _ in range(400):
+    for _ in range(100):
         other = control.tf(rng.normal(1, 0.4, 2), np.poly([0.8 + rng.normal(0, 0.3), rng.uniform(-0.9, 0.9)]), 1)
         stable = np.abs(control.feedback(other * controller, 1).poles()).max() < 1
         gap = nu_gap(plant, other)
@@ -71,8 +71,8 @@ def test_what_is_nearer_than_the_margin_is_stabilised():
             q = other(Z)
             robust = np.min(np.abs(1 + q * c) / np.sqrt((1 + np.abs(q) ** 2) * (1 + np.abs(c) ** 2)))
             assert robust >= np.sin(np.arcsin(margin) - np.arcsin(gap)) - 1e-4
-    assert near > 20
-    assert far > 20  # the claim was put to the test
+    assert near > 5
+    assert far > 5  # the claim was put to the test
 
 
 def test_refused():

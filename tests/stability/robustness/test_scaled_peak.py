@@ -20,7 +20,7 @@ def sensitivity(kind, channels, seed):
     return negative_feedback(realization(closed(mimo(kind, 5, channels, "dense", seed), seed), "test"), "test")
 
 
-def dense(g, count=3000):
+def dense(g, count=1000):
     unit = np.linspace(0, np.pi, count)
     return np.tan(unit / 2) * 3 if g.continuous else unit
 

@@ -13,6 +13,7 @@ pytest.importorskip("tokenizers")
 
 from ctrlattn.cli import app  # noqa: E402  (after the skip)
 
+pytestmark = pytest.mark.usefixtures("undrawn_file")
 WORDS = ["a", "cat", "sat", "on", "the", "mat"]
 TEXT = " ".join(WORDS[i * i % 6] for i in range(400))
 COMMANDS = {

@@ -17,7 +17,6 @@ from ctrlattn.report.pages.loops import (
     average_mode,
     comparison,
     configurations,
-    design,
     feedback,
     frequency,
     page,
@@ -52,7 +51,7 @@ def material():
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def report(tmp_path_factory, coarse_search, laid_out_once):
     """A page with its pictures, which take seconds to draw: the tests of it are slow ones."""
     folder = tmp_path_factory.mktemp("report")
     signals.save(folder / "toy.npz", [recording(), recording(n=4)])
@@ -66,14 +65,6 @@ def report(tmp_path_factory):
         progress=lambda step, done, total: steps.append((done, total)),
     )
     return written, steps
-
-
-@pytest.fixture
-def coarse(monkeypatch, undrawn):
-    """A page whose designed gains are of a coarse search, for tests of what else stands on it."""
-    monkeypatch.setattr(design, "FIRST", design.FIRST[::8])
-    monkeypatch.setattr(design, "DRAWS", 10)
-    monkeypatch.setattr(design, "MODES", 4)
 
 
 class Resources(HTMLParser):
@@ -252,7 +243,7 @@ def test_attention_alone_is_enough(tmp_path, coarse):
 
 
 @pytest.mark.slow
-def test_one_token_one_layer(tmp_path, undrawn):
+def test_one_token_one_layer(tmp_path, coarse):
     written = write(tmp_path, recorded=[recording(layers=1, heads=1, n=1)])
     assert "nan" not in json.dumps(written.summary["time"]["real"]["softmax"]["final"])
 
