@@ -1,9 +1,10 @@
-"""What `repeat` makes of a tiny network of every type: python simulations/repeat_census.py [--sample COUNT | TYPE ...]
+"""What `repeat` makes of a tiny network of every type: repeat_census.py [--sample COUNT | --again TYPE ... | TYPE ...]
 
 The layers 1 and 2 of each (0 of two) run three times without a controller, and twice with one and a recall. The output
 is compared with that of the network itself, in which the last layer of the span calls the layers of the span again.
 Every type runs in a process of its own. Without types it writes results/families_repeated.json, of all types or of a
-sample drawn with seed 0; with types it prints what it sees. An interrupted run goes on where it was.
+sample drawn with seed 0; with types it prints what it sees. An interrupted run goes on where it was. Types that are
+measured again, after a change of the code, stand in the results with a record of their own run.
 """
 
 import json
@@ -118,16 +119,30 @@ def main(arguments: list[str]) -> None:
     entry("causal", "llama", "LlamaForCausalLM")  # what is loaded now, every process has
     every = list(tiny_networks.cases())
     if arguments and arguments[0] != "--sample":
-        chosen = [case for case in every if case[1] in arguments]
-        print(json.dumps([families_census.measured(case, entry) for case in chosen], indent=1))
+        rows = [families_census.measured(case, entry) for case in every if case[1] in arguments]
+        print(json.dumps(rows, indent=1))
+        if arguments[0] == "--again":
+            written(again(json.loads(RESULT.read_text(encoding="utf-8")), rows, run))
         return
     shuffled = random.Random(0).sample(every, len(every))[: int(arguments[1]) if arguments else None]
     part = RESULT.with_suffix(".part.jsonl")
     rows = sorted(families_census.measured_rows(shuffled, run, part, entry), key=lambda row: (row["task"], row["type"]))
-    with atomic(RESULT) as path:
-        path.write_text(json.dumps({"run": run, "types": rows}, indent=1) + "\n", encoding="utf-8")
+    written({"run": run, "types": rows})
     part.unlink()
     print(Counter(row["outcome"] for row in rows))
+
+
+def again(old: dict[str, Any], rows: list[dict[str, Any]], run: dict[str, Any]) -> dict[str, Any]:
+    """The results with these rows in the places of earlier ones."""
+    new = {(row["task"], row["type"]): row for row in rows}
+    measured = old.get("types measured again", {}) | {row["type"]: run for row in rows}
+    types = [new.get((row["task"], row["type"]), row) for row in old["types"]]
+    return {"run": old["run"], "types measured again": measured, "types": types}
+
+
+def written(results: dict[str, Any]) -> None:
+    with atomic(RESULT) as path:
+        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,14 @@ def rows_of(census, kind):
     return [row for row in rows if row["outcome"] not in ("does not run", "not loaded")]
 
 
+def test_a_type_measured_again_has_its_own_run(census):
+    rows = [{"task": "causal", "type": kind, "outcome": "refused"} for kind in "ab"]
+    new = {"task": "causal", "type": "b", "outcome": "equal"}
+    results = census.again({"run": 1, "types": rows}, [new], 2)
+    assert results == {"run": 1, "types measured again": {"b": 2}, "types": [rows[0], new]}
+    assert census.again(results, rows[:1], 3)["types measured again"] == {"b": 2, "a": 3}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", EQUAL)
 def test_a_repeated_type_is_its_span_run_by_hand(census, kind):
