@@ -7,6 +7,7 @@ circle H stands for A - I or A + I, whichever is nearer, and z for z - 1 or z + 
 Reference in plain numpy: `numpy.linalg.solve`, point by point.
 """
 
+import math
 from typing import NamedTuple
 
 import numba
@@ -43,45 +44,64 @@ def responses(sides, w):
 
 
 @numba.njit(**KERNEL, error_model="numpy")
+def circle_grid(poles, base, offsets):
+    """(frequencies in [0, pi]: those of `base`, and about each pole at `offsets` of its distance from the circle; the
+    least of these distances; the angle there). Reference: `ctrlattn.stability.robustness.level_sets`."""
+    w, count, nearest, beside = np.empty(len(base) + len(poles) * len(offsets)), len(base), np.inf, 0.0
+    for k in range(count):
+        w[k] = base[k]
+    for i in range(len(poles)):
+        re, im = poles[i].real, poles[i].imag
+        distance, centre = abs(1 - math.hypot(re, im)), math.atan2(im, re)
+        if distance < nearest:
+            nearest, beside = distance, abs(centre)
+        for k in range(len(offsets)):
+            angle = abs(centre + offsets[k] * distance)
+            w[count] = min(angle, abs(2 * math.pi - angle))
+            count += 1
+    return w, nearest, beside
+
+
+@numba.njit(**KERNEL, error_model="numpy")
 def climbed(sides, w, climbs):
-    """(sigma_max, frequency): the highest point of an ascending grid, and from there the tops of parabolas.
+    """(sigma_max, frequency): the highest point of a grid in any order, and from there the tops of parabolas.
 
     Two inputs or outputs at most. Reference: `ctrlattn.stability.robustness.norms`.
     """
-    memory = memory_of(sides)
-    value, at = -1.0, 0
-    for k in range(len(w)):
-        gain = _largest_gain(sides, w[k], memory)
-        if gain > value:
-            value, at = gain, k
-    frequency = w[at]
-    if at == 0 or at == len(w) - 1 or not (np.isfinite(value) and np.isfinite(w[at + 1])):
-        return value, frequency
-    low, high, top = w[at - 1], w[at + 1], frequency
-    step = max(frequency - low, high - frequency)
-    points, gains = np.empty(5), np.empty(5)
-    for _ in range(climbs):
+    memory, points, gains = memory_of(sides), w, np.empty(max(len(w), 5))
+    value, frequency, low, high, top, step = -1.0, 0.0, -np.inf, np.inf, 0.0, 0.0
+    for climb in range(climbs + 1):
+        if climb == 1:
+            for i in range(len(w)):
+                if w[i] < frequency:
+                    low = max(low, w[i])
+                elif w[i] > frequency:
+                    high = min(high, w[i])
+            if not (np.isfinite(value) and np.isfinite(high - low)):
+                return value, frequency
+            points, top, step = np.empty(5), frequency, max(frequency - low, high - frequency)
         step /= NARROWER
-        best = 0
-        for i in range(5):
+        for i in range(5 * min(climb, 1)):
             points[i] = min(max(top + step * 0.5 * (i - 2), low), high)
-            gains[i] = _largest_gain(sides, points[i], memory)
+        best = 0
+        for i in range(len(points)):
+            respond(sides, points[i], memory)
+            gains[i] = _largest_gain(memory.y[0], memory.y[1])
             best = i if gains[i] > gains[best] else best
         if gains[best] > value:
             value, frequency = gains[best], points[best]
-        i = min(max(best, 1), 3)
-        bend = gains[i - 1] - 2 * gains[i] + gains[i + 1]
-        top = points[i]
-        if bend < 0:
-            top += 0.25 * (gains[i - 1] - gains[i + 1]) / bend * step
+        if climb > 0:
+            i = min(max(best, 1), 3)
+            bend = gains[i - 1] - 2 * gains[i] + gains[i + 1]
+            top = points[i]
+            if bend < 0:
+                top += 0.25 * (gains[i - 1] - gains[i + 1]) / bend * step
     return value, frequency
 
 
-@numba.njit(**INNER, error_model="numpy")
-def _largest_gain(sides, w, memory):
+@numba.njit(inline="always")
+def _largest_gain(re, im):
     """sigma_max of one response, in closed form; inf where it is not finite."""
-    respond(sides, w, memory)
-    re, im = memory.y[0], memory.y[1]
     outputs, inputs = re.shape
     unit = 0.0
     for p in range(outputs):
@@ -132,7 +152,7 @@ def _subtract(x_re, x_im, k_re, k_im, v_re, v_im, count):
 
 
 @numba.njit(**INNER)
-def _point(w, sides):
+def point(w, sides):
     """(side, real, imaginary part of the point less the one that H stands about)."""
     if sides == 1:
         return 0, 0.0, w
@@ -161,7 +181,7 @@ def _respond(its_count, its_n, its_outputs, its_inputs, its_columns, its_b, its_
     v_re_im, c_re_im = carray(v, (2, n)), carray(cv, (2, outputs))
     x_re_im = carray(x, (2, inputs, n))
     v_re, v_im, c_re, c_im, x_re, x_im = v_re_im[0], v_re_im[1], c_re_im[0], c_re_im[1], x_re_im[0], x_re_im[1]
-    side, z_re, z_im = _point(w, count)
+    side, z_re, z_im = point(w, count)
     columns, b, c = all_columns[side], all_b[side], all_c[side]
     h = columns[n - 1]
     for r in range(n):

@@ -20,15 +20,18 @@ from numba.extending import get_cython_function_address, intrinsic
 
 # Ways into a kernel cost a person time of the compiler: none has one for C, and inner functions none for Python.
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
-INNER: dict[str, Any] = {**KERNEL, "no_cpython_wrapper": True}
+INNER: dict[str, Any] = {"inline": "always"}
 BLOCK = 64  # columns that LAPACK takes at once, at most
-NO, SCALE = np.uint8(ord("N")), np.uint8(ord("S"))
+NO, SCALE, TURNED, LEFT = (np.uint8(ord(letter)) for letter in "NSTL")
 _ADDRESS, _INT = ir.IntType(8).as_pointer(), ir.IntType(32)
 _SMALL = 1e-100  # LAPACK scales matrices of such entries, and does not scale their eigenvalues back
 
 
-def called_by_address(name: str, address: int) -> Any:
-    """What compiled code calls to reach the machine code at an address, whose arguments are addresses, `info` last."""
+def called_by_address(name: str, address: int, *, informs: bool = True) -> Any:
+    """What compiled code calls to reach the machine code at an address, whose arguments are addresses, `info` last.
+
+    An array stands for its first entry, and (array, k) for its entry k in memory. BLAS has no `info`.
+    """
     symbol = f"ctrlattn_{name}"
     llvmlite.binding.add_symbol(symbol, address)
 
@@ -39,7 +42,7 @@ def called_by_address(name: str, address: int) -> Any:
         def generated(context, builder, signature, values):
             given = zip(signature.args[0].types, cgutils.unpack_tuple(builder, values[0]), strict=True)
             info = cgutils.alloca_once_value(builder, _INT(0))
-            places = [*(_place(context, builder, kind, value) for kind, value in given), info]
+            places = [_place(context, builder, kind, value) for kind, value in given] + [info] * informs
             kind = ir.FunctionType(ir.VoidType(), [_ADDRESS] * len(places))
             function = cgutils.get_or_insert_function(builder.module, kind, symbol)
             builder.call(function, [builder.bitcast(place, _ADDRESS) for place in places])
@@ -51,7 +54,10 @@ def called_by_address(name: str, address: int) -> Any:
 
 
 def _place(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Where the code finds an argument: the entries of an array, a float, an integer of 32 bits, or a letter."""
+    """Where the code finds an argument: entries of an array, a number, an integer of 32 bits, or a letter."""
+    if isinstance(kind, types.Tuple):
+        array, offset = cgutils.unpack_tuple(builder, value)
+        return builder.gep(_place(context, builder, kind.types[0], array), [offset])
     if isinstance(kind, types.Array):
         return context.make_array(kind)(context, builder, value).data
     if isinstance(kind, types.Integer) and value.type.width > _INT.width:
@@ -59,25 +65,32 @@ def _place(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     return cgutils.alloca_once_value(builder, value)
 
 
-def _routine(name: str) -> Any:
-    return called_by_address(name, get_cython_function_address("scipy.linalg.cython_lapack", name))
+def _routine(name: str, library: str = "lapack", *, informs: bool = True) -> Any:
+    return called_by_address(name, get_cython_function_address(f"scipy.linalg.cython_{library}", name), informs=informs)
 
 
+dgemm = _routine("dgemm", "blas", informs=False)
+zgemm = _routine("zgemm", "blas", informs=False)
 dgebal = _routine("dgebal")
 dgeev = _routine("dgeev")
 zgeev = _routine("zgeev")
 dggev = _routine("dggev")
+dgesv = _routine("dgesv")
 zgesv = _routine("zgesv")
+zgetrf = _routine("zgetrf")
+zgetrs = _routine("zgetrs")
 dgehrd = _routine("dgehrd")
+dormhr = _routine("dormhr")
+dgesvd = _routine("dgesvd")
+zgesvd = _routine("zgesvd")
 
 
 @numba.njit(**KERNEL)
 def is_moderate(a):
     """Whether the largest entry of a real matrix is a number in the middle of the floats, or the matrix is empty."""
-    largest = 0.0
-    for row in a:
-        for x in row:
-            if not abs(x) < 1 / _SMALL:
-                return False
-            largest = max(largest, abs(x))
-    return largest > _SMALL or a.size == 0
+    largest, finite = 0.0, True
+    for i in range(a.shape[0]):
+        for j in range(a.shape[1]):
+            finite = finite and abs(a[i, j]) < 1 / _SMALL
+            largest = max(largest, abs(a[i, j]))
+    return finite and (largest > _SMALL or a.size == 0)

@@ -16,12 +16,13 @@ UNCLEAR = -1
 
 @numba.njit(**KERNEL, error_model="numpy")
 def clear_poles(a, continuous, clear):
-    """(1: all inside, 0: one is not, UNCLEAR; real parts; imaginary parts) of a matrix (n, n) without zero blocks.
+    """(1: all inside, 0: one is not, UNCLEAR; the poles) of a matrix (n, n) without zero blocks.
 
     `clear` is the distance from the boundary, and of the matrix there from a singular one, in roundings of A.
     """
     n = len(a)
     re, im, scale, matrix, shifted = np.empty(n), np.empty(n), np.empty(n), np.empty((n, n)), np.empty((n, n))
+    poles = np.empty(n, np.complex128)
     for i in range(n):
         for j in range(n):
             matrix[j, i] = abs(a[i, j]) if i != j else 0.0
@@ -40,7 +41,7 @@ def clear_poles(a, continuous, clear):
     room = (2 + BLOCK) * n
     work = np.empty(room)
     if not is_moderate(shifted) or dgeev(NO, NO, n, matrix, n, re, im, work, 1, work, 1, work, room) != 0:
-        return UNCLEAR, re, im
+        return UNCLEAR, poles
     outermost, first = -np.inf, 0
     for i in range(n):
         growth = re[i]
@@ -48,7 +49,7 @@ def clear_poles(a, continuous, clear):
             size = np.hypot(re[i], im[i])
             growth = (2 * centre * re[i] + size * size) / (1 + np.hypot(re[i] + centre, im[i]))
         if not np.isfinite(growth):
-            return UNCLEAR, re, im
+            return UNCLEAR, poles
         if growth > outermost:
             outermost, first = growth, i
     x, y = 0.0, im[first]
@@ -56,7 +57,7 @@ def clear_poles(a, continuous, clear):
         size = np.hypot(re[first] + centre, im[first])
         x, y = (1.0, 0.0) if size == 0 else ((re[first] + centre) / size, im[first] / size)
     for i in range(n):
-        re[i] += centre
+        poles[i] = complex(re[i] + centre, im[i])
     # Far from singular, by the norm of the inverse of A less the point of the boundary.
     pivots, inverse = np.empty(n, np.int32), 0.0
     turned, columns = np.empty((n, n), np.complex128), np.zeros((n, n), np.complex128)
@@ -71,5 +72,5 @@ def clear_poles(a, continuous, clear):
             inverse += z.real * z.real + z.imag * z.imag
     distance = clear * n * _EPS * math.sqrt(total)
     if info == 0 and abs(outermost) > distance and math.sqrt(inverse) * distance < 1:
-        return int(outermost < 0), re, im
-    return UNCLEAR, re, im
+        return int(outermost < 0), poles
+    return UNCLEAR, poles

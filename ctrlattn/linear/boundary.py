@@ -58,9 +58,10 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
     >>> stable_poles(np.diag([0.5, -0.25]), continuous=False)
     (True, array([ 0.5 , -0.25]))
     """
-    blocks = diagonal_blocks(a)
-    if len(blocks) == 1 and len(a) > 1:
+    blocks = [] if a.all() else diagonal_blocks(a)  # without a zero there is one block
+    if len(a) > 1 and len(blocks) <= 1:
         return _stable_block(a, continuous)
+    blocks = blocks or diagonal_blocks(a)
     single = np.array([block[0] for block in blocks if len(block) == 1], dtype=int)
     alone = np.diagonal(a)[single]
     # First what costs nothing: one pole outside decides, however uncertain another may be.
@@ -151,9 +152,9 @@ def _stable_block(a: np.ndarray, continuous: bool) -> tuple[bool, np.ndarray]:
     if not np.iscomplexobj(a) and len(a) <= COMPILED:
         from ctrlattn.kernels import poles as kernel
 
-        stable, re, im = on_contiguous(kernel.clear_poles, (a,), continuous, _CLEAR)
+        stable, poles = on_contiguous(kernel.clear_poles, (a,), continuous, _CLEAR)
         if stable != kernel.UNCLEAR:
-            return bool(stable), re + 1j * im if im.any() else re
+            return bool(stable), poles
     return _stable_in_plain_numpy(a, continuous)
 
 

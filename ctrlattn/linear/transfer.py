@@ -83,10 +83,11 @@ class BoundaryTransfer:
         from ctrlattn.kernels.boundary import Sides
 
         n = len(self.a)
-        if self.balanced and self.d.shape == (1, 1) and 2 < n <= COMPILED and self.a.all():
+        if self.balanced and self.d.size and 2 < n <= COMPILED and self.a.all():
             from ctrlattn.kernels import units as kernel
 
-            columns, b, c = on_contiguous(kernel.single_reduced, (self.a, self.b, self.c), self.continuous)
+            reduced = kernel.single_reduced if self.d.size == 1 else kernel.several_reduced
+            columns, b, c = on_contiguous(reduced, (self.a, self.b, self.c), self.continuous)
             return Sides(columns, b, c, np.ascontiguousarray(self.d))
         centres = (0.0,) if self.continuous else (1.0, -1.0)
         outputs, inputs = self.d.shape

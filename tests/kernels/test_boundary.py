@@ -6,7 +6,9 @@ from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import boundary
 from ctrlattn.kernels.boundary import Sides
+from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
+from ctrlattn.stability.robustness.level_sets import CIRCLE, OFFSETS, pole_grid
 from ctrlattn.stability.robustness.norms import climbed
 
 
@@ -113,3 +115,30 @@ def test_a_climb_finds_a_peak_between_the_points_of_its_grid_and_stops_at_a_pole
     assert boundary.climbed(integrator.sides, np.array([0.0, 1.0]), 4) == (np.inf, 0.0)
     nothing = BoundaryTransfer(-np.eye(1), np.zeros((1, 1)), np.eye(1), np.zeros((1, 1)), True)
     assert boundary.climbed(nothing.sides, np.array([0.0, 1.0, 2.0]), 4) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_grid_about_poles_is_that_of_plain_numpy_in_any_order(seed):
+    rng = np.random.default_rng(seed)
+    inside = rng.uniform(0, 1, 6) ** 0.1 * np.exp(1j * rng.choice([0, np.pi, 1e-3, 2.0], 6))
+    poles = np.concatenate([inside, inside.conj(), [0.0]])
+    one = np.ones((1, 1))
+    plain = np.abs(pole_grid(Realization(one, one, one, one, False), poles))
+    w, nearest, beside = boundary.circle_grid(poles, CIRCLE, OFFSETS)
+    assert_allclose(np.sort(w), np.sort(plain), atol=1e-14)
+    assert_allclose(nearest, np.abs(1 - np.abs(poles)).min(), rtol=1e-12)
+    assert_allclose(beside, np.abs(np.angle(poles[np.argmin(np.abs(1 - np.abs(poles)))])), rtol=1e-12)
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("climbs", [0, 1, 4])
+def test_the_order_of_a_grid_does_not_matter(continuous, climbs):
+    g = system(6, 2, 2)
+    transfer = BoundaryTransfer(*g, continuous)
+    w = np.concatenate([np.linspace(0, 3, 25), [np.inf] if continuous else [np.pi]])
+    expected = boundary.climbed(transfer.sides, w, climbs)
+    mixed = np.random.default_rng(0).permutation(np.concatenate([w, w[3:9]]))
+    assert boundary.climbed(transfer.sides, mixed, climbs) == expected
+    if climbs == 0:
+        gains = np.linalg.norm(transfer.at(w).transpose(2, 0, 1), 2, axis=(1, 2))
+        assert_allclose(expected, (gains.max(), w[np.argmax(gains)]), rtol=1e-12)

@@ -25,7 +25,8 @@ from ctrlattn.stability.robustness.structured import largest_singular_values
 NEAR = 1e-3
 _SHARES = np.arange(24) / 23  # of the logarithmic way of the grid that depends on no pole, in each direction
 _DECADES = np.geomspace(1e-5, np.pi, 24)
-_OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
+CIRCLE = np.concatenate([[0.0, np.pi], _DECADES, np.pi - _DECADES])
+OFFSETS = np.array([-2.0, -1.0, -0.4, 0.0, 0.4, 1.0, 2.0])  # about a pole, in units of its distance from the boundary
 _LARGE = 50  # states beyond which the pencil costs twice the Hamiltonian matrix, and is left for ill-conditioned ones
 SOUND = 1e6  # condition up to which a Moebius map is taken without a look at the others
 
@@ -126,8 +127,8 @@ def pole_grid(g: Realization, poles: np.ndarray | None = None) -> np.ndarray:
         widths = np.concatenate([widths, widths])
     else:
         centres, widths = np.angle(poles), np.abs(1 - np.abs(poles))
-        base = np.concatenate([[0.0, np.pi], _DECADES, np.pi - _DECADES])
-    grid = np.concatenate([base, (centres + np.multiply.outer(_OFFSETS, widths)).ravel()])
+        base = CIRCLE
+    grid = np.concatenate([base, (centres + np.multiply.outer(OFFSETS, widths)).ravel()])
     if g.real():
         grid = np.abs(grid)
     else:

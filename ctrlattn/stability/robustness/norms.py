@@ -7,7 +7,7 @@ conditioned: the response and the level test are two ways already.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ctrlattn.linear.scaling import scaled, times_power
 from ctrlattn.linear.state_matrix import require_size
 from ctrlattn.linear.transfer import BoundaryTransfer, shifted
 from ctrlattn.stability.boundary_search import distinct
+from ctrlattn.stability.robustness.first_look import BOTH, CLIMBS, LOST, RESOLVED, PeakGain, first_look
 from ctrlattn.stability.robustness.gramians import gramian_factors, proven_factors, require_dense
 from ctrlattn.stability.robustness.level_sets import (
     hamiltonian_crossings,
@@ -35,26 +36,13 @@ __all__ = ["PeakGain", "h2_norm", "hinf_norm", "largest_gain", "level_crossings"
 _EPS = float(np.finfo(float).eps)
 _LARGEST = 1000
 _STEPS = 60
-_BOTH = 12  # states up to which both eigenvalue problems are solved, however good the condition of the first
 _CROWDED = 100  # distances from the boundary within which two resonances are one band
-_RESOLVED = 100  # last digits of |A| within which a distance from the boundary is rounding
-_LOST = 1e-6  # a peak gain that rounding changes by more is refused
 _NOISY = 4
-_CLIMBS = 4
 _NARROWER = 8.0
 _FEW_CHANNELS = 2  # inputs or outputs for which the climb is compiled
 _STENCIL = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
 _AT_A_POLE = "the response at {:.6g} (scaled) is not finite: a pole is there, within rounding"
 _ZERO = 1e-14  # of ||B|| ||C|| + ||D||: a response that is known so well is known well enough, be it 0
-
-
-class PeakGain(NamedTuple):
-    """sup_w sigma_max(G) lies in [value, upper]; value is attained at `frequency`."""
-
-    value: float
-    frequency: float  # rad per sample or per unit of time; inf where only the direct term attains it
-    upper: float
-    residual: float = 0.0  # share of the value that rounding may have changed
 
 
 def h2_norm(system: Any, *, continuous: bool = False) -> float:
@@ -105,7 +93,7 @@ def _h2(g: Realization, reached: np.ndarray, seen: np.ndarray) -> float:
     """From the inputs, and as a check from the outputs: tr(C P C*) = tr(B* Q B)."""
     value, again = frobenius(g.c @ reached), frobenius(g.b.conj().T @ seen)
     noise = _ZERO * frobenius(g.c) * frobenius(reached)
-    if abs(value - again) > _LOST * value + noise:
+    if abs(value - again) > LOST * value + noise:
         raise ArithmeticError(
             f"h2_norm: rounding takes the digits: {value:.6g} from the inputs, {again:.6g} from the outputs (scaled). "
             "Give the system in triangular (modal) form"
@@ -189,6 +177,9 @@ def level_set_peak(g: Realization, tol: float, poles: np.ndarray | None = None) 
     """`peak_gain` of a realization known to be stable, and of its poles where they are known."""
     if poles is None:
         poles = eigenvalues(g.a)
+    at_once = first_look(g, tol, poles)
+    if at_once is not None:
+        return at_once
     unit = scaled(g, poles=poles)
     peak = _closed_in(unit.system, tol, poles / unit.rate)
     value, upper = (times_power(x, unit.exponent, "hinf_norm") for x in (peak.value, peak.upper))
@@ -218,7 +209,7 @@ def _closed_in(g: Realization, tol: float, poles: np.ndarray) -> PeakGain:
             residual = _residual(g, frequency, value)
             level = value * (1 + 2 * max(tol, residual))
             # In continuous time the condition says nothing of frequencies that lie many decades apart.
-            if step == 0 and len(g.a) > _BOTH and not g.continuous and is_well_conditioned(g, level):
+            if step == 0 and len(g.a) > BOTH and not g.continuous and is_well_conditioned(g, level):
                 return PeakGain(value, frequency, level, residual)
             higher, where = _above(g, response, level, pencil_crossings)
         if higher <= level:
@@ -238,7 +229,7 @@ def _require_resolved(g: Realization, poles: np.ndarray) -> None:
     order = np.argsort(frequency)
     frequency, distance = frequency[order], distance[order]
     near = np.diff(frequency) < _CROWDED * (distance[1:] + distance[:-1])
-    thin = np.minimum(distance[1:], distance[:-1]) < _RESOLVED * _EPS * frobenius(g.a)
+    thin = np.minimum(distance[1:], distance[:-1]) < RESOLVED * _EPS * frobenius(g.a)
     inside = (frequency[1:] * frequency[:-1] > 0) & (np.abs(frequency[1:]) < (np.inf if g.continuous else np.pi))
     crowd = np.flatnonzero(near & thin & inside)  # an end of the axis is a point of the grid
     if len(crowd):
@@ -279,7 +270,7 @@ def _residual(g: Realization, frequency: float, value: float) -> float:
     again = float(largest_gains((out @ g.b + g.d)[:, :, None])[0])
     size = frobenius(g.b) * frobenius(g.c) + frobenius(g.d)
     known = max(residual * value, abs(again - value)) <= _ZERO * size  # also where the value is 0, but for rounding
-    if not known and (residual > _LOST or abs(again - value) > max(1e-8, 10 * residual) * value):
+    if not known and (residual > LOST or abs(again - value) > max(1e-8, 10 * residual) * value):
         share = max(residual, abs(again - value) / value)
         raise ArithmeticError(
             f"the peak gain is lost: at {frequency:.6g} rounding of A changes it by a share of {share:.0e}. Give the "
@@ -302,7 +293,7 @@ def highest_point(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, flo
     if response.is_real and min(response.d.shape) <= _FEW_CHANNELS:
         from ctrlattn.kernels import boundary as kernel
 
-        value, frequency = kernel.climbed(response.sides, w, _CLIMBS)
+        value, frequency = kernel.climbed(response.sides, w, CLIMBS)
         return float(value), float(frequency)
     return climbed(response, w)
 
@@ -315,7 +306,7 @@ def climbed(response: BoundaryTransfer, w: np.ndarray) -> tuple[float, float]:
     if not 0 < at < len(w) - 1 or not np.isfinite([value, w[at + 1]]).all():
         return value, frequency
     top, step = frequency, max(w[at] - w[at - 1], w[at + 1] - w[at])
-    for _ in range(_CLIMBS):
+    for _ in range(CLIMBS):
         step /= _NARROWER
         points = np.clip(top + step * _STENCIL, w[at - 1], w[at + 1])
         gains = largest_gains(response.at(points))
