@@ -2,11 +2,13 @@
 
     python simulations/benchmarks/analysis.py                    # one thread, made-up networks
     python simulations/benchmarks/analysis.py --against FOLDER   # beside another checkout of this repository, in turn
+    python simulations/benchmarks/analysis.py --network FILE --text FILE   # one of your own, as the command takes it
     python simulations/benchmarks/analysis.py --once             # small, one run each, for CI
 
 Every sample is a process of its own, as a user starts it, in processor time, which other work lengthens little. The
 weights are random, and the text is made of random words. With --against each row also has the time of the other
 checkout and the largest difference between what the two have measured, as a share of the largest number of a variable.
+Each part of the measurement has a row; what parts share is in that of the first which needs it.
 """
 
 import json
@@ -28,6 +30,7 @@ def worker(folder: str, arguments: list[str]) -> dict[str, float]:
     if folder:
         sys.path.insert(0, folder)
     from ctrlattn import checkpoints
+    from ctrlattn.checkpoints.measure import parts
     from ctrlattn.cli import app
     from ctrlattn.report.pages.checkpoint import page
 
@@ -43,6 +46,7 @@ def worker(folder: str, arguments: list[str]) -> dict[str, float]:
 
         return measured
 
+    parts.PARTS |= {name: timed(part, f"part {name}") for name, part in parts.PARTS.items()}
     checkpoints.feedback_profile = timed(checkpoints.feedback_profile, "measuring")
     page.write_analysis = timed(page.write_analysis, "drawing")
     app(arguments, standalone_mode=False)
@@ -50,7 +54,10 @@ def worker(folder: str, arguments: list[str]) -> dict[str, float]:
 
 
 def difference(ours: Path, theirs: Path) -> float:
-    """The largest difference between the numbers of two files of results, as a share of a variable's largest."""
+    """The largest difference between the numbers of two files of results, as a share of a variable's largest.
+
+    Errors are left out: a residual that is smaller by far is no other number.
+    """
     import numpy as np
 
     from ctrlattn import results
@@ -59,35 +66,48 @@ def difference(ours: Path, theirs: Path) -> float:
     shares = [0.0]
     for name in set(a.data_vars) & set(b.data_vars):
         x, y = a[name].to_numpy(), b[name].to_numpy()
-        if x.dtype.kind in "fc":
+        if x.dtype.kind in "fc" and not name.endswith("_error"):
             size = np.nanmax(np.abs(x), initial=0.0)
             shares.append(float(np.nanmax(np.abs(x - y), initial=0.0) / (size or 1.0)))
     return float(f"{max(shares):.2g}")
 
 
-def row(what: str, network: Path, tokens: int, stage: Path, against: str, samples: int) -> dict[str, object]:
-    """Medians of the command on a network; a folder of its own each time, so that nothing is resumed."""
+def rows_of(
+    what: str, network: Path, text: Path, tokens: int, stage: Path, against: str, samples: int
+) -> list[dict[str, object]]:
+    """Medians of the command on a network and of its parts; a folder of its own each time: nothing is resumed."""
     spent: dict[str, list[dict[str, float]]] = {}
     for index in range(samples):
         for folder in dict.fromkeys(["", against]):
             out = stage / f"{network.name}-{index}-{'other' if folder else 'own'}"
-            given = ["analyze", str(network), "--text", str(stage / "text.txt"), "--tokens", str(tokens)]
+            given = ["analyze", str(network), "--text", str(text), "--tokens", str(tokens)]
             sample = in_threads(__file__, 1, folder, *given, "--out", str(out))
             spent.setdefault(folder, []).append(sample)
     medians = {f"{key} (ms)": median_ms([sample[key] for sample in spent[""]]) for key in PARTS}
+    parts = [key for key in spent[""][0] if key.startswith("part ")]
+    own = {key: median_ms([sample[key] for sample in spent[""]]) for key in parts}
     if not against:
-        return {"what": what, **medians}
-    before = median_ms([sample["command"] for sample in spent[against]])
+        return [{"what": what, **medians}, *({"what": key, "measuring (ms)": own[key]} for key in parts)]
+    theirs = {key: median_ms([sample[key] for sample in spent[against]]) for key in (*parts, "command", "drawing")}
     ends = [next((stage / f"{network.name}-0-{which}").rglob("results.nc")) for which in ("own", "other")]
-    ratio = float(f"{medians['command (ms)'] / before:.3g}")
-    return {
+    whole = {
         "what": what,
         **medians,
-        "before (ms)": before,
-        "ratio": ratio,
+        **against_other(medians["command (ms)"], theirs["command"]),
         "largest difference": difference(*ends),
         "asked": ASKED,
     }
+    page_ms = medians["drawing (ms)"]
+    return [
+        whole,
+        *({"what": key, "measuring (ms)": own[key], **against_other(own[key], theirs[key])} for key in parts),
+        {"what": "the page", "drawing (ms)": page_ms, **against_other(page_ms, theirs["drawing"])},
+    ]
+
+
+def against_other(own: float, theirs: float) -> dict[str, object]:
+    """Milliseconds of the other checkout, and ours as a share of them."""
+    return {"before (ms)": theirs, "ratio": float(f"{own / theirs:.3g}") if theirs else None}
 
 
 def main() -> None:
@@ -99,6 +119,8 @@ def main() -> None:
     parser.add_argument("--against", default="", help="the root of another checkout, timed in turn with this one")
     parser.add_argument("--layers", type=int, default=30, help="of the made-up network; SmolLM2-135M has 30")
     parser.add_argument("--samples", type=int, default=1, help="runs of each checkout, of which the median counts")
+    parser.add_argument("--network", type=Path, help="a folder or file of a network in place of the made-up one")
+    parser.add_argument("--text", type=Path, help="a file of text for it")
     arguments = parser.parse_args()
     small, rows = arguments.once, []
     with TemporaryDirectory() as folder:
@@ -106,8 +128,12 @@ def main() -> None:
         random_text(stage / "text.txt", 400)
         tokens, samples = (16, 1) if small else (64, arguments.samples)
         what = "2 layers of width 32" if small else f"{arguments.layers} layers as wide as SmolLM2-135M"
-        network = source(stage / "network", small, "float32", None if small else arguments.layers)
-        rows.append(row(f"{what}, {tokens} tokens", network, tokens, stage, arguments.against, samples))
+        if arguments.network:
+            network, what = arguments.network, arguments.network.name
+        else:
+            network = source(stage / "network", small, "float32", None if small else arguments.layers)
+        text = arguments.text or stage / "text.txt"
+        rows += rows_of(f"{what}, {tokens} tokens", network, text, tokens, stage, arguments.against, samples)
     write(arguments.out, "analysis", describe(), rows)
 
 
