@@ -137,7 +137,9 @@ def _followed_once(
         left = [path for path in paths if path not in seen]
         leaders: dict[str, str] = {}
         firsts = {path: leaders.setdefault(kinds[path], path) for path in left}
-        if left and not follow([*leaders.values()]):
+        # Another pass takes as long as to follow a quarter of the layers does.
+        worth = not seen or len(left) - len(leaders) > len(paths) / 4
+        if left and not follow([*leaders.values()] if worth else left):
             return []
         take_over(firsts)
     return [seen[path] for path in paths]
