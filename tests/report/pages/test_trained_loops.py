@@ -60,9 +60,11 @@ def test_what_came_of_forecasts_and_controllers_is_on_the_page(outcome, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "size"), [("addition", 3), ("maze", 3), ("digits", 4)])
-def test_every_task_runs_to_its_page(tmp_path, task, size):
-    arms = [x for arm in ("plain", "recall-outer", "held") for x in ("--configs", arm)]
+@pytest.mark.parametrize(
+    ("task", "size", "arm"), [("addition", 3, "recall-outer"), ("maze", 3, "held"), ("digits", 4, "recall-outer")]
+)
+def test_every_task_runs_to_its_page(tmp_path, task, size, arm):
+    arms = ["--configs", "plain", "--configs", arm]
     sizes = ("--steps", "3", "--batch", "4", "--width", "4", "--size", str(size), "--passes", "2", "--workers", "1")
     ran = RUN.invoke(
         app, ["train", "loops", "--task", task, "--seeds", "2", "--out", str(tmp_path), "--json", *arms, *sizes]
@@ -72,7 +74,7 @@ def test_every_task_runs_to_its_page(tmp_path, task, size):
     assert f"Loops trained on {task}" in page
     result = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
     assert ("size_2" in result["arms"]["plain"]) == (task != "digits")
-    assert len(result["forecasts"]) == 6 * 3
+    assert len(result["forecasts"]) == 4 * 3
 
 
 @pytest.mark.slow
