@@ -235,8 +235,10 @@ def test_additions_in_place_are_followed():
 def test_the_page_of_families_is_what_its_script_writes():
     root = Path(__file__).parents[3]
     script = runpy.run_path(str(root / "simulations" / "families_page.py"))
-    results = json.loads((root / "simulations" / "results" / "families.json").read_text(encoding="utf-8"))
-    assert (root / "docs" / "families.md").read_text(encoding="utf-8") == script["page"](results)
+    files = [root / "simulations" / "results" / f"{name}.json" for name in ("families", "families_repeated")]
+    results, loops = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    assert (root / "docs" / "families.md").read_text(encoding="utf-8") == script["page"](results, loops)
+    assert not [entry["type"] for entry in loops["types"] if entry["outcome"] == "differs"]
     composite = [entry["outcome"] for entry in results["types"] if entry["task"] == "composite"]
     alone = [entry["outcome"] for entry in results["types"] if entry["task"] != "composite"]
     assert alone.count("exact") >= 245
