@@ -85,7 +85,7 @@ def found_in(out, seed, full, model, text):
     else:
         checkpoint, path = tiny_network(folder)
     stream = Stream(checkpoint, path, size["layer"], ("state",), size=size["block"], context=size["context"])
-    settings = Settings(size["features"], size["k"], blocks=size["blocks"], dead_after=8000, seed=seed)
+    settings = Settings(size["features"], size["k"], blocks=size["blocks"], dead_after=8000, seed=seed, start="unit")
     facts = {"model": Path(model or "tiny").name, "layer": size["layer"], "text": path.name}
     dictionary, _ = train(
         lambda block: stream.block(block)["state"], settings, state=folder / f"training-{seed}.safetensors", facts=facts

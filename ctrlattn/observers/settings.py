@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ctrlattn.capacity import require_memory
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ class Settings:
         A feature that is absent from so many examples in a row counts as dead and is revived.
     seed : int
         Seed of the initial directions and of the order of the examples.
+    start : "fitted" or "unit"
+        Length of the encoder's first rows: the one whose TopK codes rebuild a sample best, or 1. From "fitted" a
+        share of the variance is explained in two thirds of the steps.
 
     Raises
     ------
@@ -51,8 +54,10 @@ class Settings:
     penalty: float = 0.0
     dead_after: int = 20_000
     seed: int = 0
+    start: str = "fitted"
 
     def __post_init__(self) -> None:
+        require_known("start", self.start, ("fitted", "unit"))
         for name in ("features", "blocks", "passes", "batch", "dead_after"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -24,6 +24,7 @@ from ctrlattn.progress import Progress
 Blocks = Callable[[int], torch.Tensor]
 _AUXILIARY = 1 / 32  # weight of the auxiliary loss of dead features, as published
 _BETAS = (0.9, 0.999)
+_SAMPLE = 2048  # examples that the length of the first rows is fitted to
 
 
 class Progressed(NamedTuple):
@@ -78,7 +79,7 @@ class Training:
         if signal.ndim != 2 or len(signal) < 2 or not torch.isfinite(signal).all():
             raise InputError(f"a block is (examples, width), finite, at least 2 examples; got {tuple(signal.shape)}")
         if self.done == 0:
-            self.dictionary.measure(signal)
+            self.begin(signal)
         generator = torch.Generator().manual_seed(1_000_003 * (self.settings.seed + 1) + self.done)
         total, present, steps = 0.0, 0.0, 0
         for _ in range(self.settings.passes):
@@ -90,6 +91,23 @@ class Training:
             self._resample(signal[torch.randperm(len(signal), generator=generator)[:8192]])
         self.done += 1
         return Progressed(1 - total / steps, dead, present / steps)
+
+    def begin(self, signal: torch.Tensor) -> None:
+        """Take mean, size and, for TopK, the length of the encoder's rows from a sample (m, width).
+
+        min over c of |x - c zD|²: z is linear in the length, so that the best one is known at once. Rows of length 1
+        give codes that rebuild too much, since the k features chosen overlap.
+        """
+        own = self.dictionary
+        own.measure(signal)
+        if self.settings.k is None or self.settings.start == "unit":
+            return
+        with torch.no_grad():
+            x = own.scaled(signal[:_SAMPLE])
+            rebuilt = own.combine(own.codes(own.response(x)))
+            size = rebuilt.square().sum()
+            if size > 0:
+                own.encoder.mul_((x * rebuilt).sum() / size)
 
     def _step(self, x: torch.Tensor) -> tuple[float, float]:
         self._set_rate()

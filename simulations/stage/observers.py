@@ -71,7 +71,8 @@ def dictionaries(checkpoint, name, text, layer, size, seeds, folder, signals):
     absent = [job for job, path in jobs.items() if not path.exists()]
     trainings = {
         job: Training(
-            checkpoint.width, Settings(size.features, size.k, blocks=size.blocks, dead_after=8000, seed=job[1])
+            checkpoint.width,
+            Settings(size.features, size.k, blocks=size.blocks, dead_after=8000, seed=job[1], start="unit"),
         )
         for job in absent
     }
@@ -223,7 +224,7 @@ def recovery(losses):
 
 def _counted(stream, size):
     """Tokens and steps of one training, tokens held out."""
-    block, settings = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks)
+    block, settings = stream.count * stream.each, Settings(size.features, size.k, blocks=size.blocks, start="unit")
     held = len(stream.held_out(size.held)) * stream.each
     return {"tokens": size.blocks * block, "held_out": held,
             "steps": size.blocks * settings.passes * math.ceil(block / settings.batch)}  # fmt: skip

@@ -58,7 +58,7 @@ def parted(text, folder, size):
 def directions(checkpoint, text, layer, size, folder, facts):
     """(number of the feature, its direction) in the order in which they are drawn."""
     source = SignalSource(checkpoint, text, layer, ("state",), size=size.block, context=size.tokens)
-    settings = Settings(size.features, size.k, blocks=size.blocks, dead_after=8000, seed=0)
+    settings = Settings(size.features, size.k, blocks=size.blocks, dead_after=8000, seed=0, start="unit")
     state = folder / f"{facts['network']}.safetensors"
     dictionary, _ = train(lambda block: source.block(block)["state"], settings, state=state, facts=facts)
     held = observed(source, source.held_out(size.held), "state").flatten(0, 1)

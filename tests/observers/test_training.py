@@ -7,6 +7,7 @@ pytest.importorskip("safetensors")
 
 from torch.nn.functional import normalize  # noqa: E402  (after the skip)
 
+from ctrlattn.errors import InputError  # noqa: E402
 from ctrlattn.observers import Dictionary, Settings, Training, train  # noqa: E402
 
 WIDTH, TRUE, PRESENT = 32, 64, 3
@@ -49,12 +50,15 @@ def test_known_features_are_recovered(settings):
 
 
 @pytest.mark.slow
-def test_auxk_revives_features_that_nothing_excites():
+@pytest.mark.parametrize("start", ["fitted", "unit"])
+def test_auxk_revives_features_that_nothing_excites(start, monkeypatch):
     def dead_at_the_end(dead_after):
-        settings = Settings(TRUE, PRESENT, blocks=6, passes=2, batch=256, rate=3e-3, dead_after=dead_after)
+        settings = Settings(TRUE, PRESENT, blocks=6, passes=2, batch=256, rate=3e-3, dead_after=dead_after, start=start)
         training = Training(WIDTH, settings)
+        training.begin(examples(0))
+        monkeypatch.setattr(training, "begin", lambda signal: None)  # it has begun
         with torch.no_grad():  # half of the features begin far below the others
-            training.dictionary.threshold[: TRUE // 2] = -6.0
+            training.dictionary.threshold[: TRUE // 2] = -6.0 * training.dictionary.encoder.norm(dim=-1).mean()
         for block in range(settings.blocks):
             training.learn(examples(block))
         return float((training.idle > 3000).float().mean())
@@ -111,3 +115,36 @@ def test_a_training_ends():
     training.learn(examples(0, 64))
     with pytest.raises(ValueError, match=r"this training is over: .* 1 blocks"):
         training.learn(examples(1, 64))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_first_codes_of_topk_are_as_long_as_rebuilds_a_sample_best(scale):
+    x = scale * torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    fitted, unit, relu = (
+        Training(12, Settings(40, k, blocks=1, start=start))
+        for k, start in ((5, "fitted"), (5, "unit"), (None, "fitted"))
+    )
+    for training in (fitted, unit, relu):
+        training.begin(x)
+    own = fitted.dictionary
+    with torch.no_grad():
+        scaled = own.scaled(x)
+        rebuilt = own.combine(own.codes(own.response(scaled)))
+        assert float((scaled * rebuilt).sum() / rebuilt.square().sum()) == pytest.approx(1, abs=1e-5)
+    lengths = [training.dictionary.encoder.detach().norm(dim=-1) for training in (fitted, unit, relu)]
+    assert float(lengths[0].std()) < 1e-6
+    assert 0.3 < float(lengths[0].mean()) < 0.95  # rows of length 1 rebuild too much
+    for own_length in lengths[1:]:
+        torch.testing.assert_close(own_length, torch.ones(40))
+
+
+def test_a_start_that_rebuilds_nothing_is_left_as_it_is(monkeypatch):
+    training = Training(3, Settings(4, 2, blocks=1))
+    monkeypatch.setattr(training.dictionary, "combine", lambda codes: torch.zeros(8, 3))
+    training.begin(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(training.dictionary.encoder.detach().norm(dim=-1), torch.ones(4))
+
+
+def test_a_start_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="start"):
+        Settings(8, 2, start="short")
