@@ -10,7 +10,7 @@ from ctrlattn import InputError, checkpoints
 from ctrlattn.checkpoints.network import on_disk
 from ctrlattn.checkpoints.network.expert_stack import ExpertStack
 from ctrlattn.checkpoints.trace import follow
-from ctrlattn.checkpoints.trace.alike import first_alike
+from ctrlattn.checkpoints.trace.alike import first_alike, signatures_of
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 31}
 GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
@@ -148,7 +148,7 @@ def test_stacks_of_experts_set_no_layer_apart_and_anything_else_in_their_place_d
 
     stacks = [ExpertStack((3, 2, 2), member=lambda i: None, whole=lambda: None) for _ in range(2)]
     layers = torch.nn.ModuleList(map(layer, [*stacks, torch.ones(3, 2, 2)]))
-    assert first_alike(layers, ["0", "1", "2"]) == {"0": "0", "1": "0", "2": "2"}
+    assert first_alike(signatures_of(layers, ["0", "1", "2"])) == {"0": "0", "1": "0", "2": "2"}
 
 
 def taken(network, layer):
