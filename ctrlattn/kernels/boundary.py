@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from ctrlattn.kernels.lapack import INNER, KERNEL, called_by_address
+from ctrlattn.kernels.lapack import INLINED, INNER, KERNEL, called_by_address
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 NARROWER = 8.0  # a step of a climb than the one before
@@ -99,7 +99,7 @@ def climbed(sides, w, climbs):
     return value, frequency
 
 
-@numba.njit(inline="always")
+@numba.njit(**INLINED)
 def _largest_gain(re, im):
     """sigma_max of one response, in closed form; inf where it is not finite."""
     outputs, inputs = re.shape

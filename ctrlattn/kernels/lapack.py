@@ -20,7 +20,8 @@ from numba.extending import get_cython_function_address, intrinsic
 
 # Ways into a kernel cost a person time of the compiler: none has one for C, and inner functions none for Python.
 KERNEL: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True}
-INNER: dict[str, Any] = {"inline": "always"}
+INNER: dict[str, Any] = {**KERNEL, "no_cpython_wrapper": True}
+INLINED: dict[str, Any] = {"inline": "always"}  # pays for what one kernel alone calls, and costs where several do
 BLOCK = 64  # columns that LAPACK takes at once, at most
 NO, SCALE, TURNED, LEFT = (np.uint8(ord(letter)) for letter in "NSTL")
 _ADDRESS, _INT = ir.IntType(8).as_pointer(), ir.IntType(32)

@@ -9,7 +9,7 @@ import math
 import numba
 import numpy as np
 
-from ctrlattn.kernels.lapack import BLOCK, INNER, KERNEL, LEFT, SCALE, TURNED, dgebal, dgehrd, dormhr
+from ctrlattn.kernels.lapack import BLOCK, INLINED, KERNEL, LEFT, SCALE, TURNED, dgebal, dgehrd, dormhr
 
 _SMALLEST = -1000  # exponent of what counts as zero
 
@@ -36,7 +36,7 @@ def in_equal_units(a, b, c, rate):
     return scaled, right, out
 
 
-@numba.njit(**INNER)
+@numba.njit(**INLINED)
 def _state_scaling(a, b, c, b_unit, c_unit, scale):
     """The diagonal of D over its last entry, which is that of inputs and outputs, in `scale` (n + 1,)."""
     n = len(a)
@@ -88,7 +88,7 @@ def scaled(a, b, c, d, dynamic, continuous):
     return extreme, f, right, out, through, exponent, half, states, into
 
 
-@numba.njit(**INNER)
+@numba.njit(**INLINED)
 def _exponent_of(m):
     largest = 0.0
     for i in range(m.shape[0]):
