@@ -32,7 +32,8 @@ def gradient(sparse, rescaled):
     return round(float(sae.W_dec.grad.norm()), 5)
 
 
-seen = {(sparse, rescaled): gradient(sparse, rescaled) for sparse in (False, True) for rescaled in (True, False)}
+cases = [(sparse, rescaled) for sparse in (False, True) for rescaled in (True, False)]
+seen = {case: gradient(*case) for case in cases}
 for (sparse, rescaled), what in seen.items():
     print(f"sae-lens {version('sae-lens')}, torch {torch.__version__}: sparse {sparse}, rescaled {rescaled}: {what}")
 refused = isinstance(seen[True, True], str) and "aten::view" in seen[True, True]
