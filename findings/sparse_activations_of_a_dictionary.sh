@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Surprise: a TopK dictionary of sae-lens 6.54 has an option use_sparse_activations, which is said to save memory where k
-# is small. With all other options as they come, its first training step has no gradient on a processor with torch 2.13.
-# Seen: NotImplementedError from aten::view on SparseCPU in the backward pass. Without rescale_acts_by_decoder_norm,
-# which is on, the same step has a gradient, equal to that of the dense way.
-# What follows: sparse activations are another training, not a faster way of the same one; who compares speeds has to say
-# which. They take three quarters of the time of the dense way at width 576, 4,608 features, k = 32.
+# Surprise: a TopK dictionary of sae-lens 6.54 has an option use_sparse_activations, to save memory where k is small.
+# With all other options as they come, its first training step has no gradient on a processor with torch 2.13. Seen:
+# NotImplementedError from aten::view on SparseCPU in the backward pass. Without rescale_acts_by_decoder_norm, which is
+# on, the same step has a gradient, of the size of that of the dense way.
+# What follows: sparse activations are another training, not a faster way of the same one, and who compares speeds has
+# to say which. They take three quarters of the time of the dense way at width 576, 4,608 features, k = 32.
 # Run: bash findings/sparse_activations_of_a_dictionary.sh     (exit 0 where the surprise is there)
 set -euo pipefail
 folder=$(mktemp -d)
