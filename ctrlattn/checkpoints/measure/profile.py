@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 SCHEMA_VERSION = 1
+_MEASURED = 2  # counts changes of what a part computes: parts of another count, left by a stopped run, are made anew
 _MATRICES = {"heads", "value_output", "attention", "sinks"}  # parts that ask for attention matrices
 _WEIGHT = {"forward": 1.0, "jvp": 1.0, "vjp": 1.0}
 
@@ -217,7 +218,7 @@ def profile_identity(
 def _identity(
     checkpoint: Checkpoint, inputs: dict[str, Any], effort: Effort, seed: int, content: str | None = None
 ) -> str:
-    return digest(content or of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION)
+    return digest(content or of_network(checkpoint.model), inputs, vars(effort), seed, SCHEMA_VERSION, _MEASURED)
 
 
 if feedback_profile.__doc__:  # absent under python -OO
