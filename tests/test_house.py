@@ -138,7 +138,8 @@ def test_a_breach_is_named_with_its_file():
 
 
 def test_no_file_grows_into_two():
-    assert breaches(sources(), lambda text: beyond(code_lines(text), LONGEST_FILE)) == {}
+    long = [path for path in sources() if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE]
+    assert breaches(long, lambda text: beyond(code_lines(text), LONGEST_FILE)) == {}
 
 
 def test_a_scene_is_a_page():

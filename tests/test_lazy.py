@@ -41,6 +41,7 @@ def test_no_sub_module_hides_a_function(name):
     assert same or name == "ctrlattn.nn"  # the case exists: checkpoints.reduce, observers.study
 
 
+@pytest.mark.slow
 def test_a_sub_module_that_is_imported_first_hides_nothing():
     code = (
         "import ctrlattn.checkpoints.reduce.request, ctrlattn.checkpoints as c, sys\n"

@@ -11,6 +11,7 @@ readers = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(readers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_sheet_shows_each_line_and_all_files_but_no_answer(seed):
     lines, files = readers.drawn(seed)

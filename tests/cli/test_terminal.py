@@ -73,6 +73,7 @@ def run(program, *arguments, **options):
 COMMAND = "from ctrlattn.cli import main; main()"
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_a_stream_that_is_closed_costs_what_it_would_have_shown(tmp_path, closed):

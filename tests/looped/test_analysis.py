@@ -43,6 +43,7 @@ def test_an_orbit_has_multipliers_and_a_fixed_point_that_it_avoids(xp):
     assert measured.limits.gain.value == pytest.approx(2 / 2.2, rel=1e-6)  # g < 2/w: damping heals it
 
 
+@pytest.mark.slow
 def test_chaos_has_an_exponent():
     measured = looped.analyse(lambda h: 4.0 * h * (1 - h), np.array([0.3]), passes=2048)
     assert measured.period.period == 0
@@ -122,6 +123,7 @@ def test_an_eigenvalue_on_the_circle_is_marginal_and_not_stable(xp, j):
     assert "decides neither way" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controller", [PID(0.5), PID(0.3, 0.02)])
 def test_the_boundary_is_that_of_the_controller(xp, controller):
     # lambda = 1 + recall has a pole at 1 under any controller; -3 has one at -1 under a gain of 1/2.
@@ -161,6 +163,7 @@ def test_an_analysis_scales_with_its_state(xp, scale):
     assert measured.limits.gain.value == pytest.approx(2 / (1.5 + np.tanh(0.6206252992008818) ** 2), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("value", "scale"), [(-0.75, 1.0), (0.0, 1.0), (0.5, 1.0), (-0.75, 1e-6), (0.5, 1e6)])
 def test_ms_and_settling_of_a_jordan_block_are_right_or_said_to_be_open(xp, value, scale):
     q, opened = np.linalg.qr(np.random.default_rng(1).standard_normal((6, 6)))[0], 0

@@ -149,6 +149,7 @@ def test_what_is_not_a_number_certifies_nothing():
         looped.contraction_ball(lambda h: 0.5 * h, x, 0.5, seed=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_a_certificate_of_a_bent_map_holds_where_its_slope_is_looked_for(xp):
     rng, certified = np.random.default_rng(1), 0

@@ -127,6 +127,7 @@ def hard(rng):
     return q @ matrix @ q.T if rng.integers(2) else matrix
 
 
+@pytest.mark.slow
 def test_growth_of_hard_maps_is_known_to_what_it_says_or_open(xp):
     rng, opened, count = np.random.default_rng(0), 0, 40
     for i in range(count):

@@ -39,6 +39,7 @@ def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp
     assert largest.high[0] - largest.low[0] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 2])
 def test_the_exponents_of_chaotic_maps_are_known(xp, k):
     def henon(h):
@@ -68,6 +69,7 @@ def jordan(rng):
     return matrix, np.sort(np.log(np.abs(values)))[::-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 5))])
 def test_exponents_of_jordan_blocks_and_clusters_lie_in_their_intervals_or_are_open(xp, seed):
     rng, given, count = np.random.default_rng(seed), 0, 5

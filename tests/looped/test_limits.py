@@ -84,6 +84,7 @@ def test_a_bent_network_follows_its_spectrum_near_x():
     assert found.least_recall.inside < 1 < found.least_recall.outside
 
 
+@pytest.mark.slow
 def test_a_linear_map_never_contradicts_its_whole_spectrum():
     # Beside a limit poles may be 1e-5 from the circle, while lengths swing by more in each pass.
     rng = np.random.default_rng(5)

@@ -74,6 +74,7 @@ def test_a_slow_approach_is_said_with_its_rate(xp):
     assert shifted.rate == pytest.approx(0.99, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_slowest_approach_is_no_drift_and_a_drift_that_slows_down_is_no_approach(xp):
     rng = np.random.default_rng(0)
     for _ in range(8):

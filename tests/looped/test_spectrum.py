@@ -116,6 +116,7 @@ def test_a_tolerance_that_bounds_nothing_is_refused(options):
         looped.spectrum(lambda h: 0.5 * h, np.zeros(2), **options)
 
 
+@pytest.mark.slow
 def test_eigenvalues_of_maps_of_many_scales_lie_within_their_errors_or_are_refused():
     rng, given, count = np.random.default_rng(0), 0, 40
     for _ in range(count):

@@ -84,6 +84,7 @@ def test_limits_on_hard_maps_are_right_within_their_errors_or_open(of, seed):
     assert given >= 10  # it does not answer by refusing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [jordan, clustered])
 def test_disks_hold_the_exact_eigenvalues_and_the_verdict_does_not_contradict_them(of):
     rng, decided = np.random.default_rng(11), 0
@@ -170,6 +171,7 @@ def test_a_disk_that_holds_the_point_where_a_pole_is_1_decides_nothing_whatever_
 # --- Ms and settling ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [jordan, clustered])
 def test_settling_and_ms_of_hard_maps_lie_between_what_is_given(of):
     rng, narrow, stable = np.random.default_rng(5), 0, 0

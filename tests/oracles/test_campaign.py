@@ -90,6 +90,7 @@ def test_a_factor_of_zero_leaves_a_pole_of_several_channels_where_it_is():
     assert places == [True, False, False]
 
 
+@pytest.mark.slow
 def test_a_wrong_margin_would_be_noticed(monkeypatch):
     """The toolbox is made to lie by 1 %: every margin that is finite and not 0 is then wrong."""
     true = stability.gain_margin

@@ -15,6 +15,7 @@ SPECTRA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5])
 @pytest.mark.parametrize("name", SPECTRA)
 def test_units_are_equal_on_both_axes(name, count):

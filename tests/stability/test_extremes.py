@@ -288,6 +288,7 @@ def test_5000_states_are_refused_where_dense_algebra_would_take_hours(name, huge
         {**OF_A_MATRIX, **OF_A_SYSTEM}[name](huge[name in OF_A_SYSTEM])
 
 
+@pytest.mark.slow
 def test_5000_states_where_structure_answers(huge):
     assert_allclose(ctrlattn.linear.poles(huge[0])[:2], [-0.9, 0.9])
     response = ctrlattn.frequency_response(huge[1], [1.0, 2.0]).complex

@@ -203,6 +203,7 @@ def returned(model, ids):
         return model(torch.tensor([list(ids)]), output_attentions=True).attentions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lfm2", "lfm2_moe", "lfm3", "bailing_hybrid"])
 def test_a_tuple_that_leaves_layers_out_is_not_counted_along(tiny, kind):
     """Its second entry is the matrix of layer 3 in lfm2: counted along, it would be given to layer 1."""

@@ -18,6 +18,7 @@ HOLDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_no_tensor_changes_while_others_come_and_go(seed):
     pages, draw = own_pages.OwnPages(), torch.Generator().manual_seed(seed)

@@ -9,6 +9,7 @@ from ctrlattn.nn.experiment.arm_names import SUFFIXES, names, preset_of, require
 from ctrlattn.nn.experiment.arms import options_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [False, True])
 def test_every_arm_is_judged_as_its_network_is(text):
     said = {arm: refusal(require_arm, arm, text) for arm in names()}

@@ -109,6 +109,7 @@ def test_bad_input_is_one_line_and_leaves_no_folder(source, tmp_path, options, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "undecided"), [(2, True), (3, False)])
 def test_eigenvalues_at_the_edge_are_told_where_there_are_any(seed, undecided):
     torch.manual_seed(seed)

@@ -127,6 +127,7 @@ def test_complex_values_of_a_map_are_refused():
         difference_size(lambda x: 1j * x, np.ones(2))
 
 
+@pytest.mark.slow
 def test_numbers_of_scales_far_apart_are_known_or_refused():
     # h_i' = s_i tanh(m_i h_i/s_i) with s over twelve decades, each number anywhere from 0 to beyond its own scale.
     rng, refused, count = np.random.default_rng(0), 0, 60

@@ -78,6 +78,7 @@ def test_a_map_that_saturates_far_out_is_judged_where_it_ends_up(start):
         assert found.values[0] == pytest.approx(math.log(2 / math.cosh(rest) ** 2), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [3e2, 3e5])
 def test_differences_follow_a_state_that_comes_down_to_its_attractor(start):
     def falls(x):

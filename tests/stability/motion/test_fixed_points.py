@@ -62,6 +62,7 @@ def test_no_fixed_point_is_said():
         fixed_point(lambda x: x, np.zeros(2001))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "x", "gains", "expected"),
     [
@@ -139,6 +140,7 @@ def test_two_real_multipliers_of_product_one_are_no_rotation():
     assert not saddle.stable.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle", [0.3, 2.5])
 @pytest.mark.parametrize("beside", [0.2, -3.0])
 def test_a_pair_turns_at_the_gain_at_which_its_modulus_is_one(angle, beside):
@@ -154,6 +156,7 @@ def test_a_pair_turns_at_the_gain_at_which_its_modulus_is_one(angle, beside):
     assert_array_equal(branch.stable, (branch.gain < 1) & (abs(beside) < 1))
 
 
+@pytest.mark.slow
 def test_several_bifurcations_are_listed_in_order_each_with_its_gain():
     # Multipliers 2 g, -g and 0.5: they cross at g = 1/2 (at 1) and g = 1 (at -1).
     branch = continue_fixed_point(lambda g: lambda z: np.array([2 * g, -g, 0.5]) * z, np.zeros(3), (0.2, 1.2))
