@@ -103,7 +103,8 @@ def every_file() -> str:
         if path.parent != folder:
             folder = path.parent
             text += f"\n## {'ctrlattn' / folder}\n\n"
-        text += f"- `{path.name}`: {about.translate(LITERAL)} *{', '.join(f'`{name}`' for name in names)}*\n"
+        text += f"- `{path.name}`: {about.translate(LITERAL)}\n"
+        text += "".join(f"  - {name.translate(LITERAL)}\n" for name in names)
     return text
 
 

@@ -17,10 +17,10 @@ class Outline(NamedTuple):
 
     path: Path  # relative to the folder of the package
     about: str  # first line of its docstring
-    names: tuple[str, ...]  # constants, functions, classes with their methods, in the order of the file
+    names: tuple[str, ...]  # constants, functions, classes with their methods, each with what it is about
 
     def __str__(self) -> str:
-        return f"{self.path.as_posix()}: {self.about}  [{', '.join(self.names)}]"
+        return f"{self.path.as_posix()}: {self.about}  [{'; '.join(self.names)}]"
 
 
 def outlines(package: Path = PACKAGE) -> list[Outline]:
@@ -34,19 +34,25 @@ def outlines(package: Path = PACKAGE) -> list[Outline]:
 
 def _outline(path: Path, package: Path) -> Outline:
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    about = (ast.get_docstring(tree) or "").partition("\n")[0]
-    return Outline(path.relative_to(package), about, tuple(_names(tree)))
+    return Outline(path.relative_to(package), _about(tree), tuple(_names(tree)))
+
+
+def _about(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
+    return (ast.get_docstring(node) or "").partition("\n")[0]
+
+
+def _named(node: ast.ClassDef | ast.FunctionDef) -> str:
+    return f"{node.name}: {_about(node)}".removesuffix(": ")
 
 
 def _names(tree: ast.Module) -> Iterator[str]:
     for node in tree.body:
         match node:
-            case ast.FunctionDef(name=name):
-                yield name
-            case ast.ClassDef(name=name, body=body):
-                own = [item.name for item in body if isinstance(item, ast.FunctionDef)]
-                own = [method for method in own if not method.startswith("__")]
-                yield f"{name}({', '.join(own)})" if own else name
+            case ast.FunctionDef():
+                yield _named(node)
+            case ast.ClassDef(body=body):
+                own = [_named(item) for item in body if isinstance(item, ast.FunctionDef) and item.name[:2] != "__"]
+                yield f"{_named(node)} ({'; '.join(own)})" if own else _named(node)
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 if not name.startswith("__"):
                     yield name

@@ -31,9 +31,10 @@ def test_an_answer_is_right_where_the_line_stands_and_nowhere_else():
 
 
 def test_the_outline_names_constants_functions_and_methods(tmp_path):
-    (tmp_path / "b.py").write_text('"""One thing.\n\nMore."""\nLIMIT = 3\n\nclass Car:\n    def drive(self): ...\n')
+    source = '"""One thing.\n\nMore."""\nLIMIT = 3\n\nclass Car:\n    def drive(self):\n        "Off."\n'
+    (tmp_path / "b.py").write_text(source)
     (tmp_path / "a.py").write_text("")
     readers.sheet(0)  # which knows where the outline is
     from outline import outlines
 
-    assert [str(outline) for outline in outlines(tmp_path)] == ["b.py: One thing.  [LIMIT, Car(drive)]"]
+    assert [str(outline) for outline in outlines(tmp_path)] == ["b.py: One thing.  [LIMIT; Car (drive: Off.)]"]
