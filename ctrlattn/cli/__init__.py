@@ -26,6 +26,7 @@ from ctrlattn.cli.terminal import (
     silence,
     spoken,
     stay_stopped,
+    stop_behind,
     stop_on_signals,
     tell,
     told,
@@ -93,6 +94,8 @@ def _run(arguments: list[str]) -> None:
             raise SystemExit(CLOSED_PIPE) from None
         raise
     except Exception as error:
+        if (stop := stop_behind(error)) is not None:
+            raise stop from None
         if told(error):  # stdout is a file on a full disk
             silence(sys.stdout)
             raise SystemExit(2) from None

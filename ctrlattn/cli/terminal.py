@@ -176,6 +176,26 @@ def _is_on_its_way() -> bool:
     return error is not None
 
 
+def stop_behind(error: BaseException) -> Stopped | None:
+    """The signal that an error came from: compiled code of a library that is imported raises its own in the place.
+
+    >>> error = ImportError("initialization failed")
+    >>> error.__cause__ = Stopped(signal.SIGTERM)
+    >>> stop_behind(error) is error.__cause__, stop_behind(ImportError())
+    (True, None)
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        link = waiting.pop()
+        if isinstance(link, Stopped):
+            return link
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            waiting += [link.__context__, link.__cause__]
+    return None
+
+
 def stay_stopped() -> None:
     """Raise `Stopped` no more: it has arrived."""
     if hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread():

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ctrlattn import InputError
+from ctrlattn import InputError, cli
 from ctrlattn.cli import terminal
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and descriptors of POSIX")
@@ -217,3 +217,19 @@ def test_a_signal_before_the_command_line_is_imported_ends_it_without_a_word(tmp
         "from ctrlattn.__main__ import main; main()"
     )
     assert run(program) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_signal_that_a_library_turned_into_its_own_error_is_no_bug(monkeypatch, capsys, link):
+    """Compiled code of matplotlib raises ImportError in the place of what a signal raised while it was imported."""
+
+    def imported(**options):
+        error = RuntimeError("of another one")
+        setattr(error, link, terminal.Stopped(signal.SIGHUP))
+        raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr(cli, "app", imported)
+    with pytest.raises(terminal.Stopped) as stop:
+        cli._run(["list"])
+    assert stop.value.code == 128 + signal.SIGHUP
+    assert capsys.readouterr().err == ""
