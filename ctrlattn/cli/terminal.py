@@ -170,13 +170,10 @@ def _imported(frame: FrameType | None) -> str:
 
 def _is_on_its_way() -> bool:
     """Whether `Stopped`, or what was raised in its place, is being handled at this moment."""
-    error = sys.exc_info()[1]
-    while error is not None and not isinstance(error, Stopped):
-        error = error.__context__
-    return error is not None
+    return stop_behind(sys.exc_info()[1]) is not None
 
 
-def stop_behind(error: BaseException) -> Stopped | None:
+def stop_behind(error: BaseException | None) -> Stopped | None:
     """The signal that an error came from: compiled code of a library that is imported raises its own in the place.
 
     >>> error = ImportError("initialization failed")
@@ -184,7 +181,7 @@ def stop_behind(error: BaseException) -> Stopped | None:
     >>> stop_behind(error) is error.__cause__, stop_behind(ImportError())
     (True, None)
     """
-    waiting: list[BaseException | None] = [error]
+    waiting = [error]
     seen: set[int] = set()
     while waiting:
         link = waiting.pop()

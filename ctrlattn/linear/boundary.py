@@ -58,10 +58,10 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
     >>> stable_poles(np.diag([0.5, -0.25]), continuous=False)
     (True, array([ 0.5 , -0.25]))
     """
-    blocks = [] if a.all() else diagonal_blocks(a)  # without a zero there is one block
-    if len(a) > 1 and len(blocks) <= 1:
+    whole = len(a) > 1 and bool(a.all())  # without a zero there is one block, which need not be looked for
+    blocks = [] if whole else diagonal_blocks(a)
+    if whole or len(blocks) == 1 < len(a):
         return _stable_block(a, continuous)
-    blocks = blocks or diagonal_blocks(a)
     single = np.array([block[0] for block in blocks if len(block) == 1], dtype=int)
     alone = np.diagonal(a)[single]
     # First what costs nothing: one pole outside decides, however uncertain another may be.
