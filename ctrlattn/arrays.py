@@ -268,6 +268,32 @@ def require_positive(name: str, value: Any) -> Any:
     return number
 
 
+def require_numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a float64 array of numpy, or as a complex128 one where its type is complex.
+
+    Raises
+    ------
+    InputTypeError
+        Something that does not hold numbers, such as lists of different lengths.
+
+    Examples
+    --------
+    >>> require_numbers("modes", [1, 0.5j]).tolist()
+    [(1+0j), 0.5j]
+    >>> require_numbers("modes", [[1], [2, 3]])
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputTypeError: modes must be a number or an array of numbers, got list
+    """
+    try:
+        array = to_numpy(value)
+    except ValueError:  # lists of different lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biufc":
+        raise InputTypeError(f"{name} must be a number or an array of numbers, got {type(value).__name__}")
+    return np.asarray(array, dtype=np.complex128 if np.iscomplexobj(array) else np.float64)
+
+
 def require_real(name: str, value: Any) -> np.ndarray:
     """`value` as a float64 array of numpy, once the cast loses no imaginary part.
 
@@ -289,12 +315,7 @@ def require_real(name: str, value: Any) -> np.ndarray:
     ...
     ctrlattn.InputError: gains must be real, got complex values
     """
-    try:
-        array = to_numpy(value)
-    except ValueError:  # lists of different lengths
-        array = np.array(None)
-    if array.dtype.kind not in "biufc":
-        raise InputTypeError(f"{name} must be a number or an array of numbers, got {type(value).__name__}")
+    array = require_numbers(name, value)
     if np.iscomplexobj(array) and np.any(array.imag != 0):
         raise InputError(f"{name} must be real, got complex values")
     return np.asarray(array.real, dtype=np.float64)

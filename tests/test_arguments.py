@@ -47,6 +47,23 @@ ARRAYS = {
     "mode a": lambda x: linear.mode(LOOP, x),
     "sensitivity_peaks alpha": lambda x: frequency.sensitivity_peaks(PID(0.2), x),
     "token_frequency_response omega": lambda x: frequency.token_frequency_response(np.eye(2), x),
+    "pole_sensitivity a": lambda x: stability.pole_sensitivity(LOOP, x, AXES),
+    "gain_region spectrum": lambda x: stability.gain_region(LOOP, AXES, x, 0.5),
+    "gain_radius spectrum": lambda x: stability.gain_radius(LOOP, AXES, x, [0.1, 0.2]),
+    "tune spectrum": lambda x: design.tune(PLAIN, x, design.Spec(modulus_margin=0.5)),
+    "pseudospectrum grid": lambda x: stability.pseudospectrum(A, x),
+    "numerical_radius": stability.numerical_radius,
+    "poles": linear.poles,
+}
+THINGS = {  # each needs a thing of its own kind
+    "gain_region axes": lambda x: stability.gain_region(LOOP, x, 0.5, 0.5),
+    "pole_sensitivity gains": lambda x: stability.pole_sensitivity(LOOP, 0.5, x),
+    "continue_fixed_point gains": lambda x: stability.continue_fixed_point(lambda g: np.cos, np.zeros(1), x),
+    "describing_function phi": lambda x: stability.describing_function(x, 1.0),
+    "describing_function omega": lambda x: stability.describing_function(np.tanh, 1.0, omega=[x]),
+    "balanced_truncation tol": lambda x: stability.balanced_truncation(LAG, tol=[x, x]),
+    "linearize x": lambda x: linear.linearize(PLAIN, x),
+    "tune spec": lambda x: design.tune(PLAIN, 0.5, x),
 }
 SIGNALS = {
     "mean_cosine": frequency.mean_cosine,
@@ -97,6 +114,12 @@ def test_signals_and_matrices(name, bad):
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_controllers(name, bad):
     refused(CONTROLLERS[name], bad)
+
+
+@pytest.mark.parametrize("bad", [None, 1.5, object(), "x", {}], ids=lambda bad: type(bad).__name__)
+@pytest.mark.parametrize("name", THINGS)
+def test_things_of_another_kind(name, bad):
+    refused(THINGS[name], bad)
 
 
 def test_good_values_of_any_size_are_answered_without_a_warning():

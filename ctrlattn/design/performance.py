@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import require_real
+from ctrlattn.arrays import require_numbers, require_real
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.linear import mode
@@ -156,7 +156,7 @@ def modes_of(loop: Loop | Passes, spectrum: Any) -> np.ndarray:
     """The eigenvalues, flat and complex, checked with the loop they belong to."""
     if not isinstance(loop, Passes):
         mode(loop, 1.0)  # refuses what has no modes, and says why
-    a = np.asarray(spectrum).astype(complex).ravel()
+    a = require_numbers("a spectrum", spectrum).astype(complex).ravel()
     if not len(a) or not np.all(np.isfinite(a)):
         raise InputError("a spectrum needs at least one eigenvalue, all of them finite")
     return a

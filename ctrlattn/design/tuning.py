@@ -13,7 +13,7 @@ from ctrlattn.arrays import require_real
 from ctrlattn.controllers import PID, Form
 from ctrlattn.design.performance import MEASURES, Performance, in_words, modes_of, performance, plant
 from ctrlattn.design.specification import Design, InfeasibleError, Spec, TradeOff
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.mode_polynomial import (
     mode_polynomial,
     outermost_modes,
@@ -86,6 +86,8 @@ def tune(
         forbids every controller, it names the eigenvalue, before any search.
     InputError
         The loop is not linear and time-invariant, or the terms, the bounds or the spectrum are none.
+    InputTypeError
+        No Spec.
 
     Examples
     --------
@@ -99,6 +101,8 @@ def tune(
     12.0
     """
     modes = np.unique(modes_of(loop, spectrum))
+    if not isinstance(spec, Spec):
+        raise InputTypeError(f"tune needs a Spec, such as Spec(settling=20), got {type(spec).__name__}")
     problem = _Problem(loop, modes, spec, _terms(terms), form, ema, bounds or {})
     if isinstance(loop, Passes):
         problem, best = _least_recall(problem, loop.recall if most_recall is None else most_recall, seed)

@@ -5,7 +5,7 @@ from typing import Any
 import control
 import numpy as np
 
-from ctrlattn.arrays import Array, require_finite, require_real, to_numpy
+from ctrlattn.arrays import Array, namespace, require_finite, require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 
@@ -60,6 +60,7 @@ def linearize(
     import torch
 
     require_single_loop(loop, "linearize")
+    namespace(x)  # refuses what is no array
     if x.ndim != 2:
         raise InputError(f"linearize takes one signal (n, d), got shape {tuple(x.shape)}: linearise one at a time")
     require_finite("x", x)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import control
 import numpy as np
 
+from ctrlattn.arrays import require_numbers
 from ctrlattn.controllers import PID, Realization
 from ctrlattn.diagram import DIAGRAM
 from ctrlattn.errors import InputError, InputTypeError
@@ -130,7 +131,7 @@ def _real_matrix(a: Any) -> np.ndarray:
         raise InputTypeError(f"a must be one eigenvalue, a real or complex number, got {a!r}")
     if np.ndim(a) != 0:
         raise InputError(f"a must be one eigenvalue, got an array of shape {np.shape(a)}")
-    value = complex(a)
+    value = complex(require_numbers("the eigenvalue a", a))
     if not np.isfinite(value):
         raise InputError(f"the eigenvalue a must be finite, got {a}")
     if not np.iscomplexobj(a):

@@ -5,7 +5,7 @@ from typing import Any
 import control
 import numpy as np
 
-from ctrlattn.arrays import require_finite, to_numpy
+from ctrlattn.arrays import require_finite, require_numbers
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.loop import Loop, refuse_loop_sequence
@@ -35,12 +35,9 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
     if isinstance(given, control.StateSpace):
         continuous = is_continuous(given, quantity, continuous)
         given = given.A
-    a = to_numpy(given)
+    a = require_numbers(f"the matrix of {quantity}", given)
     if a.ndim != 2 or a.shape[0] != a.shape[1] or a.shape[0] == 0:
         raise InputError(f"{quantity} takes a square matrix (n, n) with n >= 1, got shape {a.shape}")
-    if not (np.issubdtype(a.dtype, np.number) or a.dtype == bool):
-        raise InputTypeError(f"{quantity} takes a matrix of numbers, got {a.dtype}")
-    a = a.astype(np.complex128 if np.iscomplexobj(a) else np.float64)
     require_finite(f"the matrix of {quantity}", a)
     require_scale(f"the matrix of {quantity}", a)
     return a, bool(continuous)

@@ -8,7 +8,7 @@ from typing import Any
 import control
 import numpy as np
 
-from ctrlattn.arrays import require_finite, to_numpy
+from ctrlattn.arrays import require_finite, require_numbers
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.linear.operators import pass_operator
@@ -45,12 +45,11 @@ def poles(system: Any) -> np.ndarray:
     if isinstance(system, Loop):
         raise InputTypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
     refuse_loop_sequence(system, "poles")
-    a = to_numpy(system.A if isinstance(system, control.StateSpace) else system)
+    a = require_numbers("the matrix of poles", system.A if isinstance(system, control.StateSpace) else system)
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise InputError(f"poles are of a square matrix (n, n), got shape {a.shape}")
     if a.size == 0:
         return np.empty(0, complex)
-    a = a if np.iscomplexobj(a) else a.astype(float)
     require_finite("the matrix of poles", a)
     values = np.concatenate([np.linalg.eigvals(a[np.ix_(i, i)]) if len(i) > 1 else a[i, i] for i in diagonal_blocks(a)])
     return values.astype(complex)[np.argsort(-np.abs(values), kind="stable")]

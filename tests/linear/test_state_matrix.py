@@ -61,7 +61,7 @@ def test_the_precision_is_double():
         (np.ones((2, 3)), InputError, "square matrix"),
         (np.ones(3), InputError, "square matrix"),
         (np.zeros((0, 0)), InputError, "n >= 1"),
-        (np.array([["a"]]), InputTypeError, "matrix of numbers"),
+        (np.array([["a"]]), InputTypeError, "array of numbers"),
         (np.array([[np.nan]]), InputError, "finite"),
         (np.array([[1e121]]), InputError, "rescale the states"),
         (Loop(CausalMean()), InputTypeError, "pass_operator"),

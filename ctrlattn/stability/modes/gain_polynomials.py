@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ctrlattn.arrays import require_real
+from ctrlattn.arrays import require_numbers, require_real
 from ctrlattn.controllers import PID, as_controller
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, InputTypeError, shown
 from ctrlattn.linear.boundary import EPS
 from ctrlattn.linear.modes import mode
 from ctrlattn.linear.polynomial_roots import integer_roots
@@ -37,7 +37,9 @@ class PoleSensitivity(NamedTuple):
 def gain_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
     """The modes (m,) of a spectrum, complex, of a loop that is affine in the gains `axes`; else InputError."""
     mode(require_scalar_gains(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
-    a = np.atleast_1d(np.asarray(spectrum, dtype=complex)).ravel()
+    a = np.atleast_1d(require_numbers(f"{quantity}: the spectrum", spectrum)).astype(complex).ravel()
+    if not isinstance(axes, list | tuple | np.ndarray):
+        raise InputTypeError(f"{quantity}: the gains must be a list of names or LTI systems, got {shown(axes)}")
     if not len(a) or not np.all(np.isfinite(a)):
         raise InputError(f"{quantity}: the spectrum must be finite and have at least one mode")
     for axis in axes:
@@ -93,7 +95,7 @@ def pole_sensitivity(loop: Loop, a: complex, gains: Sequence[Any]) -> PoleSensit
     >>> moved.poles.real.round(6).tolist(), moved.derivative.real.tolist()  # pole = 1 - 0.5 - 0.6
     ([-0.1], [[-1.0, 0.5]])
     """
-    if np.ndim(a) != 0:
+    if np.ndim(require_numbers("pole_sensitivity: the mode", a)) != 0:
         raise InputError(f"pole_sensitivity is of one mode, got {np.shape(a)} eigenvalues")
     alpha = real_if_real(complex(gain_modes(loop, gains, a, "pole_sensitivity")[0]))
     over, present = parts(loop, gains), _present(loop, gains)

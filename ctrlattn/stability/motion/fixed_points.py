@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctrlattn.arrays import Array, like, namespace, require_number, require_real
+from ctrlattn.arrays import Array, like, namespace, require_real
 from ctrlattn.controllers import PID, LTIController
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, shown
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 from ctrlattn.stability.motion.tangent import Jvp, Step, Tangent, as_state, dense_jacobian, length, require_callable
 
@@ -198,7 +198,10 @@ def continue_fixed_point(
     [('flip', 3.0)]
     """
     require_callable("family", family, "lambda g: layer_map(replace(loop, feedback=-g), x)[0] is one")
-    start, end = (float(require_number("gain", g)) for g in gains)
+    ends = require_real("gains", gains)
+    if ends.shape != (2,) or not np.all(np.isfinite(ends)):
+        raise InputError(f"gains must be two finite ends (start, end), got {shown(gains)}")
+    start, end = ends.tolist()
     if start == end or not step_length > 0:
         raise InputError(f"gains need two different ends and step_length > 0, got {gains} and {step_length}")
     first = fixed_point(family(start), x, tol=tol, jvp=None if jvp is None else jvp(start))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import require_number
+from ctrlattn.arrays import require_number, require_numbers
 from ctrlattn.errors import InputError
 from ctrlattn.linear.state_matrix import state_matrix
 from ctrlattn.linear.triangular import is_triangular
@@ -55,7 +55,7 @@ def pseudospectrum(A: Any, grid: Any, *, rtol: float = 1e-5) -> np.ndarray:
     [0.25, 0.5, 0.5]
     """
     a, _ = state_matrix(A, "pseudospectrum")
-    points = np.asarray(grid, dtype=complex)
+    points = require_numbers("the grid of pseudospectrum", grid).astype(complex)
     if not np.all(np.isfinite(points)):
         raise InputError("the grid of pseudospectrum must be finite complex numbers")
     if not 0 < require_number("rtol", rtol) < 1:

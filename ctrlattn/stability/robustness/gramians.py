@@ -399,10 +399,10 @@ def _order(order: int | None, tol: float | None, hankel: np.ndarray) -> int:
 
 
 def _at_least_zero(tol: Any) -> float:
-    bound = float(require_real("tol", tol))
-    if not bound >= 0:
+    bound = require_real("tol", tol)
+    if bound.ndim or not bound >= 0:
         raise InputError(f"tol must be at least 0, got {tol}")
-    return bound
+    return float(bound)
 
 
 def _in_units(tol: float, exponent: int) -> float:

@@ -18,6 +18,7 @@ from ctrlattn.arrays import require_number, require_positive, require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.realization import Realization, negative_feedback, realization, square
 from ctrlattn.stability.modes.exact_gains import characteristic_roots
+from ctrlattn.stability.motion.tangent import require_callable
 from ctrlattn.stability.robustness.level_sets import pole_grid
 from ctrlattn.stability.robustness.margins import crossings, siso_loop
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
@@ -242,6 +243,13 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
     complex or (m,) complex
         Real where phi is odd.
 
+    Raises
+    ------
+    InputError
+        Amplitudes that are not positive and finite.
+    InputTypeError
+        phi is no function, or amplitudes and omega are no numbers.
+
     References
     ----------
     Gelb and Vander Velde, Multiple-Input Describing Functions, 1968.
@@ -253,9 +261,10 @@ def describing_function(phi: Callable[[np.ndarray], np.ndarray], amplitude: Any,
     3.0
     """
     size = require_real("amplitudes", amplitude)
+    require_callable("phi", phi, "numpy.tanh is one")
     if not np.all(np.isfinite(size) & (size > 0)):
         raise InputError("amplitudes must be positive and finite")
-    if omega is not None and omega in (0.0, math.pi):
+    if omega is not None and require_number("omega", omega) in (0.0, math.pi):
         n = np.asarray(phi(size), dtype=complex) / size
     else:
         t = 2 * np.pi * (np.arange(_SAMPLES) + 0.5) / _SAMPLES
