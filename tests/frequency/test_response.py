@@ -5,6 +5,7 @@ import warnings
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, frequency_response, mode
@@ -22,9 +23,9 @@ def system(n, structure="general", dt=1, inputs=2, outputs=3, seed=0):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 60, 130])
-@pytest.mark.parametrize("structure", ["general", "upper", "lower"])
-@pytest.mark.parametrize(("dt", "shape"), [(1, (2, 3)), (0, (1, 1)), (0.1, (3, 2)), (True, (1, 3))])
+@every_case("n", [1, 2, 7, 60, 130])
+@every_case("structure", ["general", "upper", "lower"])
+@every_case("dt, shape", [(1, (2, 3)), (0, (1, 1)), (0.1, (3, 2)), (True, (1, 3))])
 def test_equal_to_python_control(n, structure, dt, shape):
     given = system(n, structure, dt, *shape)
     with warnings.catch_warnings():
@@ -53,7 +54,7 @@ def test_a_defective_matrix():
     assert_allclose(response[:, right], expected[:, right], atol=1e-8)
 
 
-@pytest.mark.parametrize("n", [1, 3, 64])
+@every_case("n", [1, 3, 64])
 def test_a_pole_on_the_grid_is_infinite(n):
     """An integrator at 0, as python-control says it: (inf, nan)."""
     chain = control.ss(np.eye(n) + np.eye(n, k=1), np.ones((n, 1)), np.ones((1, n)), 0, 1, remove_useless_states=False)
@@ -85,8 +86,8 @@ def test_other_representations_and_order_of_frequencies():
     assert_allclose(response.complex, mode(loop, 0.25)(np.exp(1j * W)))
 
 
-@pytest.mark.parametrize(
-    ("given", "omega", "error", "word"),
+@every_case(
+    "given, omega, error, word",
     [
         (Loop(CausalMean()), W, TypeError, "mode"),
         ([Loop(CausalMean())] * 3, W, ValueError, "sequence of 3"),

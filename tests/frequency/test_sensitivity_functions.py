@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -41,8 +42,8 @@ CONTROLLERS = [
 ]
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
-@pytest.mark.parametrize("a", [0.3, -0.2, 0.4 + 0.3j])
+@every_case("controller", CONTROLLERS)
+@every_case("a", [0.3, -0.2, 0.4 + 0.3j])
 def test_s_plus_t_is_one_and_both_follow_from_the_loop_transfer(controller, a):
     loop = loop_of(controller, 0.2, 0.9)
     s, t, L = sensitivity(loop, a)(Z), complementary_sensitivity(loop, a)(Z), loop_transfer(loop, a)(Z)
@@ -100,8 +101,8 @@ def test_no_controller_is_one_everywhere():
     assert_allclose(sensitivity_response(None, 0.3, [0.0, 1.0]), 1.0)
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS[1:])
-@pytest.mark.parametrize("alpha", [0.3, 0.7])
+@every_case("controller", CONTROLLERS[1:])
+@every_case("alpha", [0.3, 0.7])
 def test_ms_is_the_inverse_modulus_margin(controller, alpha):
     peaks = sensitivity_peaks(controller, alpha)
     exact = margins(loop_transfer(loop_of(controller), alpha))
@@ -142,8 +143,8 @@ def test_complex_mode_counts_negative_frequencies():
     assert_allclose(peaks.ms, np.abs(sensitivity_response(PID(0.6), 0.2 + 0.5j, w)).max(), rtol=1e-5)
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
-@pytest.mark.parametrize("a", [0.3, 0.9])
+@every_case("controller", CONTROLLERS)
+@every_case("a", [0.3, 0.9])
 def test_gang_of_four(controller, a):
     loop = loop_of(controller)
     four = gang_of_four(loop, a)
@@ -173,13 +174,13 @@ def test_the_four_are_systems_over_depth_with_the_signals_that_they_join(a):
     assert ends["CS"][1].startswith("control")
 
 
-@pytest.mark.parametrize(("alpha", "omega"), [(np.nan, 0.0), (0.5, np.nan), (np.inf, 0.0), ([0.5, np.nan], [0.0, 1.0])])
+@every_case("alpha, omega", [(np.nan, 0.0), (0.5, np.nan), (np.inf, 0.0), ([0.5, np.nan], [0.0, 1.0])])
 def test_a_response_of_what_is_not_finite_is_refused(alpha, omega):
     with pytest.raises(InputError, match="alpha and omega must be finite"):
         sensitivity_response(PID(0.6), alpha, np.atleast_1d(omega))
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@every_case("controller", CONTROLLERS)
 def test_the_response_of_many_modes_has_an_axis_of_frequencies_at_the_end(controller):
     alpha, w = np.array([[0.1, 0.4], [0.3 + 0.2j, -0.2]]), np.array([0.2, 1.0, 3.0])
     num, den = (controller or PID()).fraction()

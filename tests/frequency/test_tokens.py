@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -74,15 +75,15 @@ def test_not_finite():
             function(np.full((2, 2), np.nan))
 
 
-@pytest.mark.parametrize("quantity", [mean_cosine, participation_rank])
-@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 6, 4)])
+@every_case("quantity", [mean_cosine, participation_rank])
+@every_case("shape", [(2, 3, 4, 6), (2, 3, 6, 4)])
 def test_leading_axes_are_many_signals(quantity, shape, xp):
     x = xp.asarray(RNG.normal(size=shape))
     each = [[float(quantity(x[i, j])) for j in range(3)] for i in range(2)]
     assert_allclose(np.asarray(quantity(x)), each, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(2, 3), (3, 2), (3,), (2, 0, 0), (3, 3, 2), (3, 2, 3)])
+@every_case("shape", [(2, 3), (3, 2), (3,), (2, 0, 0), (3, 3, 2), (3, 2, 3)])
 def test_attention_is_square(shape):
     with pytest.raises(InputError, match="n, n"):
         token_frequency_response(np.ones(shape), [0.0])
@@ -101,8 +102,8 @@ def test_sums_are_in_float64_whatever_the_signal_is(name, size):
             assert_allclose(function(signal.numpy()), function(signal.double().numpy()), rtol=1e-13)
 
 
-@pytest.mark.parametrize(("n", "d"), [(2, 1), (2, 5), (3, 7), (5, 3), (9, 8)])
-@pytest.mark.parametrize("seed", range(8))
+@every_case("n, d", [(2, 1), (2, 5), (3, 7), (5, 3), (9, 8)])
+@every_case("seed", range(8))
 def test_a_mean_cosine_stays_in_its_range(xp, n, d, seed):
     # Of equal tokens it was 1 + 2e-16.
     x = np.random.default_rng(seed).standard_normal(d) * np.ones((n, 1))
@@ -130,7 +131,7 @@ def test_the_gain_at_0_is_the_root_mean_square_of_the_row_sums():
         assert_allclose(difference_gain(np.roll(np.eye(n), 1, axis=0)), 1.0)
 
 
-@pytest.mark.parametrize("n", [2, 3, 6])
+@every_case("n", [2, 3, 6])
 def test_difference_gain_is_the_frobenius_norm_between_the_projections(n):
     a = RNG.normal(size=(2, 4, n, n))
     p = np.eye(n) - np.ones((n, n)) / n

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import boundary
@@ -35,9 +36,9 @@ def one_by_one(a, b, c, d, w, continuous):
     return np.array([c @ np.linalg.solve(z * np.eye(len(a)) - a, b) + d for z in points])
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 1), (1, 3), (3, 2)])
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("n", [1, 2, 3, 8, 33])
+@every_case("inputs, outputs", [(1, 1), (2, 1), (1, 3), (3, 2)])
+@every_case("continuous", [False, True])
 def test_responses(n, inputs, outputs, continuous):
     g = system(n, inputs, outputs)
     w = np.concatenate([[0.0, np.pi, -np.pi, np.pi / 2], np.random.default_rng(1).uniform(-np.pi, np.pi, 50)])
@@ -75,8 +76,8 @@ def test_an_infinite_frequency_shows_the_direct_term_and_a_pole_no_number():
     assert boundary.responses(sides_of(*nothing, True), np.array([0.5]))[0, 0, 0] == 3.0
 
 
-@pytest.mark.parametrize("k", [10, 20, 30])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@every_case("k", [10, 20, 30])
+@every_case("sign", [1.0, -1.0])
 def test_poles_near_the_ends_of_the_circle_keep_their_digits(k, sign):
     """|h/(z - 1 + h)| at w = 2 asin(x h/2), where |z - 1 + h|^2 = h^2 + (1 - h) x^2 h^2; the same next to z = -1."""
     h, x = 2.0**-k, np.array([0.0, 0.5, 2.0])
@@ -87,9 +88,9 @@ def test_poles_near_the_ends_of_the_circle_keep_their_digits(k, sign):
     assert_allclose(np.abs(values), 1 / np.sqrt(1 + (1 - h) * x**2), rtol=rounded)
 
 
-@pytest.mark.parametrize("n", [1, 4, 9])
-@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2)])
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("n", [1, 4, 9])
+@every_case("inputs, outputs", [(1, 1), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2)])
+@every_case("continuous", [False, True])
 def test_the_climb_is_that_of_the_plain_reference_and_ends_on_a_singular_value(n, inputs, outputs, continuous):
     a, b, c, d = system(n, inputs, outputs, seed=2)
     a = a - 2 * np.eye(n) if continuous else a
@@ -117,7 +118,7 @@ def test_a_climb_finds_a_peak_between_the_points_of_its_grid_and_stops_at_a_pole
     assert boundary.climbed(nothing.sides, np.array([0.0, 1.0, 2.0]), 4) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@every_case("seed", range(12))
 def test_a_grid_about_poles_is_that_of_plain_numpy_in_any_order(seed):
     rng = np.random.default_rng(seed)
     inside = rng.uniform(0, 1, 6) ** 0.1 * np.exp(1j * rng.choice([0, np.pi, 1e-3, 2.0], 6))
@@ -130,8 +131,8 @@ def test_a_grid_about_poles_is_that_of_plain_numpy_in_any_order(seed):
     assert_allclose(beside, np.abs(np.angle(poles[np.argmin(np.abs(1 - np.abs(poles)))])), rtol=1e-12)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("climbs", [0, 1, 4])
+@every_case("continuous", [False, True])
+@every_case("climbs", [0, 1, 4])
 def test_the_order_of_a_grid_does_not_matter(continuous, climbs):
     g = system(6, 2, 2)
     transfer = BoundaryTransfer(*g, continuous)

@@ -1,7 +1,7 @@
 """The compiled search against the plain one, and the nearest point against a dense grid."""
 
 import numpy as np
-import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import curve
@@ -38,8 +38,8 @@ def plain(transfer, continuous):
     return response, functions
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(12))
+@every_case("continuous", [False, True])
 def test_the_search_is_the_plain_one(seed, continuous):
     a, b, c = system(2 + seed % 9, seed=seed)
     if continuous:
@@ -77,7 +77,7 @@ def test_a_smooth_curve_needs_no_more_than_a_halving_and_noise_ends():
     assert (w.tolist(), values.tolist(), crossed, least) == ([0.0, np.pi], [0.5, 0.5], 0, 1.5)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@every_case("seed", range(8))
 def test_the_closest_point_is_no_farther_than_any_of_a_dense_grid(seed):
     a, b, c = system(2 + seed, seed=100 + seed)
     transfer = BoundaryTransfer(a, b, c, np.zeros((1, 1)), False)

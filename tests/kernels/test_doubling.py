@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.linalg import solve_discrete_lyapunov
 
@@ -13,9 +14,9 @@ def matrix(n, seed=0):
     return 0.9 * a / np.abs(np.linalg.eigvals(a)).max()
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 20])
-@pytest.mark.parametrize("inputs", [1, 3])
-@pytest.mark.parametrize("empty", [False, True])
+@every_case("n", [1, 2, 5, 20])
+@every_case("inputs", [1, 3])
+@every_case("empty", [False, True])
 def test_a_factor_solves_its_equation(n, inputs, empty):
     a, b = matrix(n), np.random.default_rng(1).standard_normal((n, inputs))
     if empty:  # no input reaches the first states at once

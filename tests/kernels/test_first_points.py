@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import first_points as kernel
@@ -31,7 +32,7 @@ def is_near(points, w):
     return np.array([np.abs(x / w - 1).min(initial=np.inf) < 1e-12 for x in points])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_the_points_are_those_of_the_plain_grid(seed, single):
     g = single(seed)
     poles = np.append(np.linalg.eigvals(g.a), [0.0, 0.0])
@@ -43,8 +44,8 @@ def test_the_points_are_those_of_the_plain_grid(seed, single):
     assert is_near(plain, found).all()
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("share", [0.29, 0.31])
+@every_case("continuous", [False, True])
+@every_case("share", [0.29, 0.31])
 def test_a_pole_is_approached_where_it_is_nearer_to_the_boundary_than_to_its_ends(share, continuous):
     w = 1.05
     pole = w * (-share + 1j) if continuous else (1 - share * w) * np.exp(1j * w)
@@ -62,7 +63,7 @@ def test_without_poles_the_ends_are_approached(continuous):
     assert continuous or found[-1] < np.pi
 
 
-@pytest.mark.parametrize("seed", range(40))
+@every_case("seed", range(40))
 def test_the_pencils_suggest_what_plain_numpy_does(seed, single):
     g = single(seed)
     found, converged = on_contiguous(kernel.suggested, g[:4], g.continuous, _REAL_AXIS, NEAR)

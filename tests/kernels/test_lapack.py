@@ -3,6 +3,7 @@
 import numba
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import hessenberg
 
@@ -57,7 +58,7 @@ def test_a_singular_matrix_is_told():
     assert routines(np.eye(2), zero + 0j, np.ones(2) + 0j, zero.copy(), zero.copy())[-1].tolist() == [0, 0, 1, 0, 0]
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-200, 1e200, np.nan, np.inf])
+@every_case("size", [0.0, 1e-200, 1e200, np.nan, np.inf])
 def test_entries_that_lapack_would_scale_are_not_moderate(size):
     a = np.full((2, 2), size)
     assert not lapack.is_moderate(a)

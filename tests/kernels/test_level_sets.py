@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import level_sets as kernel
@@ -22,7 +23,7 @@ def require_same(found, expected):
         assert all(np.abs(others - w).min(initial=np.inf) < 1e-6 * (w + 1e-3) for w in some)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@every_case("seed", range(60))
 def test_crossings_and_condition_are_those_of_plain_numpy(seed, stable_system):
     g = stable_system(seed)
     if g.continuous:

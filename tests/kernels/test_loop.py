@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import loop
@@ -18,7 +19,7 @@ def single(stable_system):
     return draw
 
 
-@pytest.mark.parametrize("seed", range(12))
+@every_case("seed", range(12))
 def test_responses_are_those_of_numpy(seed, single):
     g = single(seed)
     w = np.array([0.0, 0.3, 1.1, 3.0, np.inf if g.continuous else np.pi])
@@ -35,7 +36,7 @@ def test_at_a_pole_the_response_is_infinite():
     assert loop.plain_values(a, one, one, zero, np.zeros(1), False).tolist() == [complex(np.inf, 0.0)]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@every_case("seed", range(12))
 def test_the_growth_is_that_of_the_eigenvalues_of_the_closed_loop(seed, single):
     g = single(seed)
     gains = np.array([0.5, 3.0, np.exp(0.4j)])

@@ -1,14 +1,14 @@
 """Poles inside the boundary where that is clear, against plain numpy; nothing is clear next to the boundary."""
 
 import numpy as np
-import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import poles
 from ctrlattn.linear import boundary
 
 
-@pytest.mark.parametrize("seed", range(12))
+@every_case("seed", range(12))
 def test_clear_poles_are_those_of_plain_numpy(seed, stable_system):
     g = stable_system(seed)
     for shift in (0.0, 3.0):
@@ -19,8 +19,8 @@ def test_clear_poles_are_those_of_plain_numpy(seed, stable_system):
         assert_allclose(np.sort_complex(found), np.sort_complex(expected), rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("distance", [0.0, 1e-15, -1e-15])
+@every_case("continuous", [False, True])
+@every_case("distance", [0.0, 1e-15, -1e-15])
 def test_poles_on_the_boundary_are_not_clear(continuous, distance):
     rotation = np.array([[0.6, 0.8], [-0.8, 0.6]])
     a = rotation - (0.6 + distance) * np.eye(2) if continuous else (1 - distance) * rotation

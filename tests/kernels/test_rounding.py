@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import rounding
 from ctrlattn.linear.transfer import shifted
 
 
-@pytest.mark.parametrize("seed", range(40))
+@every_case("seed", range(40))
 def test_the_bound_and_the_second_response_are_those_of_plain_numpy(seed, stable_system):
     g = stable_system(seed)
     for w in (0.0, 0.3, 1.6, 3.0):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import shifted
@@ -30,8 +31,8 @@ def one_by_one(matrix, shifts, right):
     )
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("dtype", [float, complex])
+@every_case("n", SIZES)
+@every_case("dtype", [float, complex])
 def test_hessenberg(n, dtype):
     a, right, shifts = case(n, dtype)
     h = np.triu(a, -1)
@@ -40,8 +41,8 @@ def test_hessenberg(n, dtype):
     assert_allclose(x.re + 1j * x.im, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("dtype", [float, complex])
+@every_case("n", SIZES)
+@every_case("dtype", [float, complex])
 def test_triangular(n, dtype):
     a, right, shifts = case(n, dtype)
     t = np.triu(a)
@@ -89,7 +90,7 @@ def test_products(dtype):
     assert_allclose(same.re + 1j * same.im, np.repeat(a[:, :, None], 4, axis=2))
 
 
-@pytest.mark.parametrize("k", [1, 2, 7, 20])
+@every_case("k", [1, 2, 7, 20])
 def test_largest_of_tridiagonal(k):
     rng = np.random.default_rng(k)
     alpha, beta = rng.uniform(0, 3, (k, 6)), rng.uniform(0, 2, (k - 1, 6))

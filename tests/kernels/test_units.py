@@ -1,7 +1,7 @@
 """Equal units and Hessenberg forms, compiled, against the plain ones, and the response of the forms."""
 
 import numpy as np
-import pytest
+from cases import every_case
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn.kernels import boundary, units
@@ -11,8 +11,8 @@ from ctrlattn.linear.lapack import on_contiguous
 from ctrlattn.linear.scaling import scaled
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(12))
+@every_case("continuous", [False, True])
 def test_the_hessenberg_form_is_the_plain_one(seed, continuous):
     rng = np.random.default_rng(seed)
     n = 3 + 4 * seed
@@ -32,7 +32,7 @@ def test_the_hessenberg_form_is_the_plain_one(seed, continuous):
     assert_allclose(values, expected, rtol=1e-8)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_equal_units_are_those_of_plain_numpy_to_the_last_digit(seed, stable_system):
     g = stable_system(seed)
     b, c = g.b[:, :1], g.c[:1] * (seed % 7 != 0)
@@ -42,8 +42,8 @@ def test_equal_units_are_those_of_plain_numpy_to_the_last_digit(seed, stable_sys
         assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("gain", [3e-4, 1.0, 1e30])
+@every_case("seed", range(40))
+@every_case("gain", [3e-4, 1.0, 1e30])
 def test_a_scaled_system_is_that_of_plain_numpy_to_the_last_digit(seed, gain, stable_system):
     g = stable_system(seed)
     g = g._replace(b=g.b * (seed % 9 != 0), c=g.c * (seed % 7 != 0), d=g.d * (seed % 5 != 0) * 1e9)
@@ -67,8 +67,8 @@ def test_exponents_whose_factors_are_no_floats_are_told():
     assert units.scaled(a, column * 1e200, column.T.copy() * 1e200, 0 * one, -600, False)[0] <= 1000
 
 
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(20))
+@every_case("continuous", [False, True])
 def test_the_hessenberg_form_of_several_channels_has_the_response_of_the_system(seed, continuous, stable_system):
     g = stable_system(seed)._replace(continuous=continuous)
     n, (outputs, inputs) = len(g.a), g.d.shape

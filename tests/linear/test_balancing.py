@@ -1,14 +1,14 @@
 """Scaling of states: the transfer function stays to the last bit, the entries come near each other."""
 
 import numpy as np
-import pytest
+from cases import every_case
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn.linear import balancing
 from ctrlattn.linear.balancing import balanced, state_scaling
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_case("seed", range(10))
 def test_powers_of_two_that_bring_a_badly_scaled_system_back(seed):
     rng = np.random.default_rng(seed)
     a, b, c = rng.normal(size=(5, 5)), rng.normal(size=(5, 2)), rng.normal(size=(3, 5))
@@ -43,7 +43,7 @@ def test_inputs_in_units_of_outputs_are_one_factor_of_all_states():
         assert np.all(np.abs(np.log2(state_scaling(a, b, c)) - np.log2(rows) / 2 - exponent / 2) <= 1)
 
 
-@pytest.mark.parametrize("missing", ["inputs", "outputs", "both"])
+@every_case("missing", ["inputs", "outputs", "both"])
 def test_what_neither_enters_nor_leaves_has_the_unit_of_its_couplings(missing):
     a = np.array([[0.1, 2.0**12], [2.0**-12, 0.2]])
     b = np.zeros((2, 3)) if missing != "outputs" else np.array([[2.0**20, 0, 0], [0, 0, 0]])
@@ -60,7 +60,7 @@ def test_several_inputs_count_by_their_length_and_one_by_its_size():
     assert_array_equal(balancing._lengths(np.full((2, 1), 1e-200)), [1e-200] * 2)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@every_case("n", [1, 2, 3, 5])
 def test_a_diagonal_neither_moves_nor_hides_what_is_balanced(n):
     rng = np.random.default_rng(n)
     core = rng.normal(size=(n, n))
@@ -71,22 +71,22 @@ def test_a_diagonal_neither_moves_nor_hides_what_is_balanced(n):
     assert_array_equal(balanced(off + diagonal), balanced(off) + diagonal)
 
 
-@pytest.mark.parametrize("into", [-900, -300, 0, 301, 900])
-@pytest.mark.parametrize("out", [-900, -300, 0, 301, 900])
+@every_case("into", [-900, -300, 0, 301, 900])
+@every_case("out", [-900, -300, 0, 301, 900])
 def test_states_of_inputs_and_outputs_of_any_size_are_in_units_between_the_two(into, out):
     a, rows = np.diag([0.5, 0.25]), np.array([1.0, 1024.0])
     scale = state_scaling(a, np.ldexp(rows, into)[:, None], np.ldexp(np.ones((1, 2)), out))
     assert np.all(np.abs(np.log2(scale) - np.log2(rows) / 2 - (into - out) / 2) <= 1)
 
 
-@pytest.mark.parametrize(("into", "out"), [(-300, -900), (-900, -300), (301, -901), (-901, 301), (0, -900), (0, 0)])
+@every_case("into, out", [(-300, -900), (-900, -300), (301, -901), (-901, 301), (0, -900), (0, 0)])
 def test_coupled_states_have_one_unit_which_one_that_no_input_reaches_has_as_well(into, out):
     b, c = np.array([[1.0], [0.0]]), np.array([[0.0, 1.0]])
     scale = state_scaling(np.array([[0.5, 1.0], [1.0, 0.25]]), np.ldexp(b, into), np.ldexp(c, out))
     assert np.all(np.abs(np.log2(scale) - (into - out) / 2) <= 1)
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
+@every_case("n", [2, 3, 5])
 def test_a_diagonal_does_not_count_between_inputs_and_outputs(n):
     rng = np.random.default_rng(n)
     units = 2.0 ** rng.integers(-20, 20, n)

@@ -5,6 +5,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 
 from ctrlattn.linear import boundary
 from ctrlattn.linear.boundary import boundary_point, clearly_stable, growth, is_marginal, is_stable_matrix
@@ -26,7 +27,7 @@ def dense(seed, *, radius=1.0):
     return t @ d @ np.linalg.inv(t), continuous
 
 
-@pytest.mark.parametrize("seed", range(120))
+@every_case("seed", range(120))
 def test_a_pole_on_the_boundary_is_not_inside_whatever_its_rounding_says(seed):
     a, continuous = dense(seed)
     assert not is_stable_matrix(a, continuous=continuous)
@@ -57,7 +58,7 @@ def test_small_poles_of_graded_matrices_are_decided(small):
     assert not is_stable_matrix(np.array([[0.0, 1.0], [1.0, -1 / small]]), continuous=True)
 
 
-@pytest.mark.parametrize("roots", [[1.0, 0.7], [-1.0, 0.3], [1.0, 0.7, 0.99, 0.98], [0.6 + 0.8j, 0.6 - 0.8j, 0.9]])
+@every_case("roots", [[1.0, 0.7], [-1.0, 0.3], [1.0, 0.7, 0.99, 0.98], [0.6 + 0.8j, 0.6 - 0.8j, 0.9]])
 def test_a_transfer_function_with_a_root_on_the_circle_is_marginal(roots):
     den = np.real(np.poly(roots))
     assert is_marginal(den, continuous=False)
@@ -79,8 +80,8 @@ def test_the_point_beside_a_pole():
     assert boundary_point(0j, False) == 1
 
 
-@pytest.mark.parametrize("kind", [0, 1j])
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("kind", [0, 1j])
+@every_case("continuous", [False, True])
 def test_pole_by_pole_the_answer_is_that_of_the_eigenvalues(continuous, kind):
     """The quotient y* S x / y* x of the second look, on non-normal matrices too, which do not need it."""
     for seed in range(40):
@@ -123,7 +124,7 @@ def test_a_matrix_next_to_an_unstable_one_is_not_clear_though_its_eigenvalues_ar
     assert clear.tolist() == [False, True, True]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_case("seed", range(10))
 def test_growth_keeps_its_digits_beside_the_boundary(seed):
     """|z| - 1 of poles given by their difference from 1 or -1, at 40 digits."""
     rng = np.random.default_rng(seed)
@@ -150,8 +151,8 @@ def test_poles_of_a_block_triangular_matrix_are_those_of_its_blocks(continuous):
     np.testing.assert_allclose(np.sort_complex(told), np.sort_complex(expected), rtol=1e-12)
 
 
-@pytest.mark.parametrize("share", [1e-3, 0.3, 0.999, 1.001, 3.0, 1e3])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("share", [1e-3, 0.3, 0.999, 1.001, 3.0, 1e3])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_far_from_singular_is_what_the_smallest_singular_value_says(scale, share):
     for n in (1, 2, 5):
         a = scale * np.random.default_rng(n).standard_normal((n, n))
@@ -159,17 +160,15 @@ def test_far_from_singular_is_what_the_smallest_singular_value_says(scale, share
         assert boundary._is_far_from_singular(a, distance) == (share < 1)
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
-@pytest.mark.parametrize(("outermost", "stable"), [(0.0, False), (-1e-300, True), (-1e-3, True), (1e-300, False)])
+@every_case("order", [[0, 1, 2], [2, 0, 1]])
+@every_case("outermost, stable", [(0.0, False), (-1e-300, True), (-1e-3, True), (1e-300, False)])
 def test_a_pole_alone_on_the_axis_is_not_inside(outermost, stable, order):
     a = np.diag([outermost, -1.0, -2.0]) + np.triu(np.full((3, 3), 1e3), 1)
     assert is_stable_matrix(a[np.ix_(order, order)], continuous=True) == stable
 
 
-@pytest.mark.parametrize(
-    ("outermost", "stable"), [(1.0, False), (1 - 2.0**-53, False), (1 - 2.0**-51, True), (1.5, False)]
-)
-@pytest.mark.parametrize("sign", [1, -1])
+@every_case("outermost, stable", [(1.0, False), (1 - 2.0**-53, False), (1 - 2.0**-51, True), (1.5, False)])
+@every_case("sign", [1, -1])
 def test_a_pole_alone_on_the_circle_is_not_inside_nor_in_its_last_digit(outermost, stable, sign):
     a = np.diag([0.5, sign * outermost]) + np.triu(np.full((2, 2), 1e3), 1)
     assert is_stable_matrix(a, continuous=False) == stable
@@ -185,8 +184,8 @@ def test_a_matrix_without_its_point():
     np.testing.assert_array_equal(a, [[1.0, 2.0], [3.0, 4.0]])
 
 
-@pytest.mark.parametrize("kind", [0, 1j])
-@pytest.mark.parametrize("seed", range(24))
+@every_case("kind", [0, 1j])
+@every_case("seed", range(24))
 def test_plain_numpy_decides_and_gives_the_poles(seed, kind):
     side = 1e-3 if seed % 5 == 0 else -1e-3
     a, continuous = dense(seed, radius=1 + side)

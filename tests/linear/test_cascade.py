@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.errors import InputError
@@ -38,7 +39,7 @@ def exact(num, den, z):
         return complex(top / bottom)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@every_case("seed", range(60))
 def test_the_response_is_that_of_the_exact_fraction(seed):
     num, den = fraction(seed)
     a, b, c, d = cascade(num, den)
@@ -78,7 +79,7 @@ def test_refused():
         cascade([1.0], [0.0])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_the_response_is_that_of_the_given_roots(seed):
     rng = np.random.default_rng(seed)
     order = int(rng.integers(1, 8))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.sparse.linalg import eigs, svds
 
@@ -121,8 +122,8 @@ def test_what_scipy_makes_of_it():
     assert_allclose(eigs(mixed, k=1, v0=np.ones(40), return_eigenvectors=False), [1.0], atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    ("f", "x", "error", "word"),
+@every_case(
+    "f, x, error, word",
     [
         (lambda x: x, [1.0], TypeError, "numpy array"),
         (lambda x: x, np.array([1, 2]), TypeError, "floating"),
@@ -155,7 +156,7 @@ def test_products_in_blocks_are_those_of_the_operator(columns):
     assert_allclose(jacobian_products(f, x)(v), jacobian_operator(f, x) @ v, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "f",
     [
         lambda x: 0 * x.detach(),  # constant
@@ -180,7 +181,7 @@ def test_only_a_graph_that_can_be_derived_twice_gives_products_at_once():
     assert _adjoint(lambda v: 0 * v.detach(), x.clone())[0] is None
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_a_derivative_that_cannot_be_derived_again_is_noticed_at_any_scale(scale):
     """The gradient of x^2 is right, and its own derivative is off by a thousandth: no product is made from that."""
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear import lapack
@@ -14,8 +15,8 @@ def matrices(dtype, n=6, seed=0):
     return tuple(m if dtype is complex else m.real for m in (a, b, c))
 
 
-@pytest.mark.parametrize("dtype", [float, complex])
-@pytest.mark.parametrize("size", [1e-300, 1e-140, 1.0, 1e150])
+@every_case("dtype", [float, complex])
+@every_case("size", [1e-300, 1e-140, 1.0, 1e150])
 def test_eigenvalues_of_entries_of_any_size(dtype, size):
     """scipy 1.17 itself gives eigenvalues of 1e138 for a matrix of 1e150."""
     a = matrices(dtype)[0]
@@ -25,8 +26,8 @@ def test_eigenvalues_of_entries_of_any_size(dtype, size):
     assert lapack.eigenvalues(np.zeros((0, 0))).shape == (0,)
 
 
-@pytest.mark.parametrize("dtype", [float, complex])
-@pytest.mark.parametrize("size", [1e-300, 1.0, 1e150])
+@every_case("dtype", [float, complex])
+@every_case("size", [1e-300, 1.0, 1e150])
 def test_singular_values_and_the_frobenius_norm(dtype, size):
     c = matrices(dtype)[2]
     s = lapack.singular_values(c * size) / size
@@ -69,8 +70,8 @@ def test_one_complex_operand_makes_a_complex_solution(complex_one):
     assert_allclose(lapack.solved(a, b), np.linalg.solve(a, b), rtol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("dtype", [float, complex])
+@every_case("seed", range(5))
+@every_case("dtype", [float, complex])
 def test_eigenvalues_stand_in_the_order_of_numpy(dtype, seed):
     a = matrices(dtype, 5, seed)[0]
     assert_allclose(lapack.eigenvalues(a), np.linalg.eigvals(a), rtol=1e-10)

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -37,7 +38,7 @@ def central_differences(loop, x, h=1e-6):
     return np.stack(columns, -1)
 
 
-@pytest.mark.parametrize("order", ["parallel", "sequential"])
+@every_case("order", ["parallel", "sequential"])
 def test_linear_loop_is_the_pass_operator_on_every_feature(order, xp):
     loop = Loop(CausalMean(), skip=0.9, feedback=-0.7, order=order)
     x = RNG.standard_normal((4, 3))
@@ -63,7 +64,7 @@ def test_one_token_with_controller_is_the_mode(form):
     assert_allclose(system(z)[0, 0], mode(loop, 0.3)(z), atol=1e-12)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "loop",
     [
         Loop(SoftmaxAttention(heads=2), normalizer=layer_norm),
@@ -78,7 +79,7 @@ def test_against_central_differences(loop):
     assert_allclose(linearize(loop, x).A, central_differences(loop, x), atol=5e-9)
 
 
-@pytest.mark.parametrize("name", presets.names())
+@every_case("name", presets.names())
 def test_every_preset_at_its_own_point_in_both_kinds(name, xp):
     x = RNG.standard_normal((3, 2))
     loop = presets.get(name)
@@ -98,7 +99,7 @@ def test_signal_names_are_kept():
     assert (system.output_labels, system.dt) == (["y[0,0]", "y[1,0]"], 1)
 
 
-@pytest.mark.parametrize(("pid", "memories"), [(PID(0.5), []), (PID(0.5, kd=0.1), ["s1"]), (PID(0.5, 0.2), ["s0"])])
+@every_case("pid, memories", [(PID(0.5), []), (PID(0.5, kd=0.1), ["s1"]), (PID(0.5, 0.2), ["s0"])])
 def test_a_memory_that_no_gain_reads_is_no_pole(pid, memories):
     system = linearize(Loop(FixedAttention(np.array([[0.4]])), skip=0.0, feedback=1.0, controller=pid), np.ones((1, 1)))
     assert system.state_labels == ["x[0,0]", *(f"{name}[0,0]" for name in memories)]

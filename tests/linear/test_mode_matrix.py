@@ -2,8 +2,8 @@
 
 import control
 import numpy as np
-import pytest
 import systems
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, LTIController, gain_intervals, stability_interval, stability_set
@@ -21,8 +21,8 @@ CONTROLLERS = {
 }
 
 
-@pytest.mark.parametrize("name", CONTROLLERS)
-@pytest.mark.parametrize("alpha", [0.3, -1.2, 0.4 + 0.5j])
+@every_case("name", CONTROLLERS)
+@every_case("alpha", [0.3, -1.2, 0.4 + 0.5j])
 def test_eigenvalues_are_the_roots_of_the_mode_polynomial(name, alpha):
     controller = CONTROLLERS[name]
     law = PID() if controller is None else LTIController(controller) if name == "state space" else controller
@@ -32,7 +32,7 @@ def test_eigenvalues_are_the_roots_of_the_mode_polynomial(name, alpha):
     assert mode_matrix(controller, np.array([[alpha, 0.0]])).shape == (1, 2, len(p) - 1, len(p) - 1)
 
 
-@pytest.mark.parametrize("kind", ["wide", "slow", "slower", "repeated", "integrator"])
+@every_case("kind", ["wide", "slow", "slower", "repeated", "integrator"])
 def test_the_controller_keeps_its_response_and_its_exact_poles(kind):
     system = systems.siso(kind, 6, "tf", seed=2)
     law = LTIController(system)
@@ -78,7 +78,7 @@ class LeakyIntegral:
         return np.array([self.gain, 0.0]), np.array([1.0, -self.forget])
 
 
-@pytest.mark.parametrize(("gain", "forget"), [(0.2, 0.8), (-0.4, 0.3), (1.5, -0.6)])
+@every_case("gain, forget", [(0.2, 0.8), (-0.4, 0.3), (1.5, -0.6)])
 def test_a_controller_of_somebody_elses_class_is_its_transfer_function(gain, forget):
     own, same = LeakyIntegral(gain, forget), LTIController(control.tf([gain, 0.0], [1.0, -forget], 1))
     assert stability_set(own) == stability_set(same)
@@ -91,8 +91,8 @@ def test_a_controller_of_somebody_elses_class_is_its_transfer_function(gain, for
     assert first == second
 
 
-@pytest.mark.parametrize("gain", [0.5, -2.0, 0.3 - 0.4j])
-@pytest.mark.parametrize("name", CONTROLLERS)
+@every_case("gain", [0.5, -2.0, 0.3 - 0.4j])
+@every_case("name", CONTROLLERS)
 def test_a_gain_multiplies_the_error(name, gain):
     """(z - alpha) den + g num, for one gain and one alpha, and for a grid of both."""
     controller = CONTROLLERS[name]

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop
@@ -107,7 +108,7 @@ def test_overshoot_along_the_change_of_a_complex_response():
 NUM, DEN = np.array([0.5, -0.3, 0.1]), np.array([2.0, -1.0, 0.3])
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.7, -1.2, 0.3 + 0.4j])
+@every_case("alpha", [0.0, 0.7, -1.2, 0.3 + 0.4j])
 def test_the_polynomial_is_the_denominator_of_the_closed_loop(alpha):
     p = mode_polynomial(NUM, DEN, alpha)
     expected = (np.polymul([1.0, -alpha], DEN) + np.append(0.0, NUM)) / DEN[0]

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -75,9 +76,9 @@ def test_complex_mode_responds_as_the_complex_number_does():
     assert_allclose(response @ [1, 1j], c / (z - np.conj(a) + c) * np.array([1, 1j]), atol=1e-12)
 
 
-@pytest.mark.parametrize("form", ["printed", "ema"])
-@pytest.mark.parametrize("a", [0.3, -0.7, 0.2 + 0.5j])
-@pytest.mark.parametrize("at", ["control", "prediction"])
+@every_case("form", ["printed", "ema"])
+@every_case("a", [0.3, -0.7, 0.2 + 0.5j])
+@every_case("at", ["control", "prediction"])
 def test_both_breakings_close_to_the_same_loop(form, a, at):
     loop = Loop(CausalMean(), skip=0.9, feedback=-0.8, controller=PID(0.7, 0.3, 0.1, form=form))
     L = loop_transfer(loop, a, at=at)
@@ -99,9 +100,9 @@ def test_feedback_of_zero_gives_no_prediction_loop():
     assert_allclose(loop_transfer(Loop(CausalMean(), feedback=0.0), 0.5, at="prediction")(0.3), 0.0)
 
 
-@pytest.mark.parametrize("function", [mode, loop_transfer])
-@pytest.mark.parametrize(
-    ("loop", "word"),
+@every_case("function", [mode, loop_transfer])
+@every_case(
+    "loop, word",
     [
         (Loop(CausalMean(), order="sequential"), "sequential"),
         (Loop(CausalMean(), normalizer=rms_norm), "normalizer"),
@@ -140,7 +141,7 @@ def test_without_a_reference_a_mode_fades_by_its_pole():
     assert_allclose(free.outputs, run.state[:, 0, 0], rtol=1e-15)
 
 
-@pytest.mark.parametrize("a", ["0.5", None, [0.5], (0.5,), {}])
+@every_case("a", ["0.5", None, [0.5], (0.5,), {}])
 def test_what_is_no_number_is_no_eigenvalue(a):
     with pytest.raises(TypeError, match=r"a must be one eigenvalue, a real or complex number, got"):
         mode(Loop(CausalMean()), a)

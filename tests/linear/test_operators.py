@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, FixedAttention, Loop, SoftmaxAttention, pass_operator, rms_norm, simulate
@@ -16,8 +17,8 @@ def automaton(g=1.0, order="sequential", **changes):
     return Loop(CausalMean(), skip=1.0, feedback=-g, order=order, **changes)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 17])
-@pytest.mark.parametrize("g", [0.0, 0.5, 1.0, -1.3])
+@every_case("n", [1, 2, 3, 17])
+@every_case("g", [0.0, 0.5, 1.0, -1.3])
 def test_a_sequential_pass_is_backward_euler_and_a_parallel_one_forward_euler(n, g):
     m = strict_mean(n)
     assert_allclose(pass_operator(automaton(g), n), np.linalg.inv(np.eye(n) + g * m), atol=1e-12)
@@ -98,8 +99,8 @@ def test_torch_loop_gives_a_numpy_operator():
     assert_allclose(pass_operator(Loop(FixedAttention(matrix)), 3), np.eye(3) - matrix.numpy())
 
 
-@pytest.mark.parametrize(
-    ("loop", "word"),
+@every_case(
+    "loop, word",
     [
         (Loop(SoftmaxAttention()), "not one linear map"),
         (Loop(FixedAttention(np.stack([np.eye(4), np.zeros((4, 4))]))), "not one linear map"),

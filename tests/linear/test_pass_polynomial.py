@@ -3,7 +3,7 @@
 import control
 import numpy as np
 import numpy.testing as npt
-import pytest
+from cases import every_case
 
 from ctrlattn import PID, LTIController, looped
 from ctrlattn.linear.mode_polynomial import roots, sensitivity_of, static_gain, step_responses
@@ -18,9 +18,9 @@ CONTROLLERS = [
 ]
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
-@pytest.mark.parametrize("eigenvalue", [0.3, -1.2, 2.5, 0.3 + 0.4j])
-@pytest.mark.parametrize("recall", [0.0, 0.8])
+@every_case("controller", CONTROLLERS)
+@every_case("eigenvalue", [0.3, -1.2, 2.5, 0.3 + 0.4j])
+@every_case("recall", [0.0, 0.8])
 def test_the_polynomial_is_the_equation_and_the_matrix_has_its_roots(controller, eigenvalue, recall):
     num, den = controller.fraction()
     z = np.array([0.3 + 0.2j, -1.1, 2.0])
@@ -32,8 +32,8 @@ def test_the_polynomial_is_the_equation_and_the_matrix_has_its_roots(controller,
     assert max(distance.min(axis=0).max(), distance.min(axis=1).max()) < 1e-6
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS[:1] + CONTROLLERS[3:])
-@pytest.mark.parametrize("recall", [0.0, 0.5])
+@every_case("controller", CONTROLLERS[:1] + CONTROLLERS[3:])
+@every_case("recall", [0.0, 0.5])
 def test_a_disturbance_decays_as_one_minus_the_step_response(controller, recall):
     # h' = h + C(z) (F(h) - h + k_r (h_0 - h)) with F(h) = lambda h + b, started off its fixed point by h_0 - h*.
     eigenvalue, b, h0 = -0.4, 2.0, 3.0

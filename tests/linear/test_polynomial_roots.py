@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_array_equal
 
 from ctrlattn.errors import InputError
@@ -41,13 +42,13 @@ def test_multiple_roots_are_exact_and_counted():
     assert sorted(accurate_roots(double_pair).tolist(), key=lambda z: z.imag) == [0.5 - 0.5j] * 2 + [0.5 + 0.5j] * 2
 
 
-@pytest.mark.parametrize("scale", [2.0**-900, 2.0**-20, 1.0, 3.0, 2.0**900])
+@every_case("scale", [2.0**-900, 2.0**-20, 1.0, 3.0, 2.0**900])
 def test_the_scale_of_the_coefficients_and_zeros_around_them_do_not_matter(scale):
     p = scale * np.array([0.0, 0.0, 1.0, -1.5, 0.5, 0.0, 0.0])
     assert sorted(accurate_roots(p).real.tolist()) == [0.0, 0.0, 0.5, 1.0]
 
 
-@pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
+@every_case("unit", [1e-6, 1e-3, 1e3, 1e6])
 def test_the_unit_of_the_variable_does_not_matter(unit):
     roots = np.sort(accurate_roots(np.poly(unit * np.array([-1.0, -1e-6, -1e3]))).real)
     assert np.abs(roots / unit / np.array([-1e3, -1.0, -1e-6]) - 1).max() < 1e-9  # what the coefficients still know

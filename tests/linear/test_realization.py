@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop
@@ -52,7 +53,7 @@ def test_the_loop_closed_is_the_sensitivity():
         square(Realization(g.a, g.b[:, :1], g.c, g.d[:, :1], False), "q")
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@every_case("channels", [1, 2, 3])
 def test_an_algebraic_loop_in_one_channel_of_several_is_refused(channels):
     d = np.diag([-1.0, 2.0, 3.0][:channels])
     g = Realization(np.zeros((0, 0)), np.zeros((0, channels)), np.zeros((channels, 0)), d, False)
@@ -61,8 +62,8 @@ def test_an_algebraic_loop_in_one_channel_of_several_is_refused(channels):
     assert_allclose(negative_feedback(g._replace(d=d + 0.5), "q").d, np.linalg.inv(np.eye(channels) + d + 0.5))
 
 
-@pytest.mark.parametrize(
-    ("a", "continuous", "stable"),
+@every_case(
+    "a, continuous, stable",
     [
         ([[0.5, 9.0], [0.0, -0.9]], False, True),
         ([[0.5, 9.0], [0.0, -1.0]], False, False),
@@ -85,8 +86,8 @@ def test_a_system_without_states_is_stable_and_its_response_is_its_direct_term()
     assert not g._replace(d=1j * g.d).real()
 
 
-@pytest.mark.parametrize(
-    ("given", "error", "word"),
+@every_case(
+    "given, error, word",
     [
         (Loop(CausalMean()), InputTypeError, "mode"),
         ([Loop(CausalMean())] * 2, InputError, "sequence of 2 different layers"),
@@ -106,7 +107,7 @@ def test_a_contradicting_flag_is_refused():
         realization(control.tf([1.0], [1.0, 0.5], 1), "q", continuous=True)
 
 
-@pytest.mark.parametrize("given", [np.ones((4, 1, 1)), [np.eye(1)] * 4, (np.eye(1),) * 3])
+@every_case("given", [np.ones((4, 1, 1)), [np.eye(1)] * 4, (np.eye(1),) * 3])
 def test_matrices_come_as_a_tuple_of_four(given):
     with pytest.raises(InputTypeError, match=rf"got {type(given).__name__}"):
         realization(given, "q")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
@@ -16,8 +17,8 @@ def system(seed, continuous):
     return Realization(a, rng.normal(size=(5, 2)), rng.normal(size=(3, 5)), rng.normal(size=(3, 2)), continuous)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("seed", range(5))
+@every_case("continuous", [False, True])
+@every_case("seed", range(5))
 def test_the_response_stays(seed, continuous):
     g = system(seed, continuous)
     t = 10.0 ** np.random.default_rng(seed).uniform(-6, 6, 5)
@@ -67,14 +68,14 @@ def test_a_pole_on_the_boundary_hides_no_other_response(continuous):
     assert_allclose(_sampled_gain(g, np.linalg.eigvals(a)), there, rtol=1e-12)
 
 
-@pytest.mark.parametrize("exponent", [-2000, -1500, -1001, -999, -1, 0, 1, 999, 1001, 1900])
+@every_case("exponent", [-2000, -1500, -1001, -999, -1, 0, 1, 999, 1001, 1900])
 def test_a_power_of_two_beyond_the_floats_is_multiplied_in_two_steps(exponent):
     m = np.ldexp(np.array([[1.0, -3.0]]), -exponent // 2)
     assert _times(m, exponent).tolist() == np.ldexp(m, exponent).tolist()
 
 
-@pytest.mark.parametrize("pole", [0.5, 0.75, -0.875, 0.9375])
-@pytest.mark.parametrize(("into", "out"), [(0, 0), (300, -100), (-99, 300), (-900, 900)])
+@every_case("pole", [0.5, 0.75, -0.875, 0.9375])
+@every_case("into, out", [(0, 0), (300, -100), (-99, 300), (-900, 900)])
 def test_one_state_is_scaled_to_a_gain_of_one(pole, into, out):
     """2^(into + out)/(z - pole) has its peak 2^(into + out)/(1 - |pole|), an exact power of two."""
     peak = -int(np.log2(1 - abs(pole)))

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_array_equal
 
 from ctrlattn import CausalMean, Loop
@@ -55,8 +56,8 @@ def test_the_precision_is_double():
     assert state_matrix(A.astype(np.complex64), "q")[0].dtype == np.complex128
 
 
-@pytest.mark.parametrize(
-    ("given", "error", "word"),
+@every_case(
+    "given, error, word",
     [
         (np.ones((2, 3)), InputError, "square matrix"),
         (np.ones(3), InputError, "square matrix"),
@@ -81,7 +82,7 @@ def test_the_largest_entry_and_order_that_are_taken():
         require_size(4, 3, "q", "Reduce it.")
 
 
-@pytest.mark.parametrize("largest", [1.1e120, -1e200, 2e300j])
+@every_case("largest", [1.1e120, -1e200, 2e300j])
 def test_one_entry_beyond_the_scale_is_refused_with_its_size(largest):
     a = np.array([[1.0, largest], [0.0, 0.5]])
     assert not within_scale(a)

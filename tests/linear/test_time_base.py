@@ -5,6 +5,7 @@ from dataclasses import replace
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -68,8 +69,8 @@ def plant(kind, dt):
     return fraction if kind == "tf" else control.ss([[-0.4]], [[1.0]], [[1.0]], [[0.0]], dt)
 
 
-@pytest.mark.parametrize("kind", ["tf", "ss"])
-@pytest.mark.parametrize("name", ANSWERS)
+@every_case("kind", ["tf", "ss"])
+@every_case("name", ANSWERS)
 def test_no_time_base_is_continuous_and_any_sampling_time_is_discrete(name, kind):
     answer = ANSWERS[name]
     continuous, discrete = answer(plant(kind, 0)), answer(plant(kind, 1))
@@ -80,8 +81,8 @@ def test_no_time_base_is_continuous_and_any_sampling_time_is_discrete(name, kind
     assert not np.array_equal(continuous, discrete)
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-@pytest.mark.parametrize("make", [lambda: control.ss([], [], [], [[0.5]]), lambda: control.tf([0.5], [1.0])])
+@every_case("name", ANSWERS)
+@every_case("make", [lambda: control.ss([], [], [], [[0.5]]), lambda: control.tf([0.5], [1.0])])
 def test_a_static_gain_needs_no_time_base(make, name):
     static = make()
     expected = ANSWERS[name](control.ss([], [], [], [[0.5]], 0))
@@ -129,7 +130,7 @@ def test_a_controller_over_depth_needs_a_time_base(kind):
         assert_allclose(as_controller(plant(kind, dt)).fraction()[1], [1.0, 0.4])
 
 
-@pytest.mark.parametrize("dt", [None, 0, True, 0.1])
+@every_case("dt", [None, 0, True, 0.1])
 def test_a_reduced_system_has_the_time_base_of_the_given_one(dt):
     assert balanced_truncation(plant("ss", dt), 1).system.dt == dt
 

@@ -3,6 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ctrlattn.errors import InputError
@@ -21,8 +22,8 @@ def exact(a, b, c, d, w, continuous):
         return complex((mpmath.matrix(c.tolist()) * x)[0]) + d[0, 0]
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("n", [2, 4, 6])
+@every_case("sign", [1.0, -1.0])
+@every_case("n", [2, 4, 6])
 def test_clusters_near_the_ends_keep_their_digits(n, sign):
     h = 2.0**-12  # 1 - h is exact
     a = sign * ((1 - h) * np.eye(n) + h * np.eye(n, k=1))
@@ -37,8 +38,8 @@ def test_clusters_near_the_ends_keep_their_digits(n, sign):
     assert_allclose(actual, sign * (h / (np.expm1(1j * nu) + h)) ** n, rtol=1e-12)
 
 
-@pytest.mark.parametrize("turn", [1.0, np.exp(0.3j)])
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("turn", [1.0, np.exp(0.3j)])
+@every_case("continuous", [False, True])
 def test_values_are_those_of_plain_solves(continuous, turn):
     rng = np.random.default_rng(0)
     a, b, c, d = (rng.normal(size=s) * turn for s in ((5, 5), (5, 2), (3, 5), (3, 2)))
@@ -122,8 +123,8 @@ def test_states_in_other_units_change_no_digit(n, complex_numbers):
             assert_allclose(values(*there), plain, rtol=1e-11, atol=1e-11 * np.abs(plain).max())
 
 
-@pytest.mark.parametrize("inputs", [1, 2])
-@pytest.mark.parametrize("form", ["full", "hessenberg", "lower", "two states"])
+@every_case("inputs", [1, 2])
+@every_case("form", ["full", "hessenberg", "lower", "two states"])
 def test_the_hessenberg_side_is_the_same_system_and_moves_nothing_that_has_its_form(form, inputs):
     rng = np.random.default_rng(inputs)
     n = 2 if form == "two states" else 6
@@ -166,9 +167,9 @@ NEARLY = {
 }
 
 
-@pytest.mark.parametrize("below", NEARLY.values(), ids=NEARLY)
-@pytest.mark.parametrize("turned", [False, True], ids=["upper", "lower"])
-@pytest.mark.parametrize("n", [4, 16])
+@every_case("below", NEARLY.values(), ids=NEARLY)
+@every_case("turned", [False, True], ids=["upper", "lower"])
+@every_case("n", [4, 16])
 def test_a_single_entry_away_from_a_simpler_form_counts(below, turned, n):
     """An entry that a form does not have is read, wherever it stands alone."""
     rng = np.random.default_rng(n)
@@ -183,8 +184,8 @@ def test_a_single_entry_away_from_a_simpler_form_counts(below, turned, n):
     assert_allclose(boundary_values(a, b, c, np.zeros((1, 1)), w, continuous=False)[0, 0], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("n", [3, 4, 16])
-@pytest.mark.parametrize("form", ["full", "bidiagonal", "lower", "upper"])
+@every_case("n", [3, 4, 16])
+@every_case("form", ["full", "bidiagonal", "lower", "upper"])
 def test_every_form_on_the_boundary_is_a_solve(n, form):
     rng = np.random.default_rng(n)
     a = rng.normal(size=(n, n)) / n
@@ -204,8 +205,8 @@ def test_what_has_hessenberg_form_is_not_scaled():
     assert_array_equal(reduced.into.re.ravel(), 1e9 * b.ravel())
 
 
-@pytest.mark.parametrize("end", [1.0, -1.0])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@every_case("end", [1.0, -1.0])
+@every_case("sign", [1.0, -1.0])
 def test_points_near_an_end_keep_their_digits_for_complex_systems_too(end, sign):
     """z - z0 and A - z0 are small and known to all digits; e^{iw} - A would keep nine fewer."""
     near = np.array([1e-7, 3e-7, 1e-6])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -76,7 +77,7 @@ def test_one_feature_stands_for_all(order):
     assert_allclose(np.sort_complex(poles(whole)), np.sort_complex(np.repeat(poles(system), 3)), atol=1e-12)
 
 
-@pytest.mark.parametrize("controller", [PID(0.8, 0.5, 0.05), PID(0.6), PID(0.8, 0.5, 0.05, form="ema")])
+@every_case("controller", [PID(0.8, 0.5, 0.05), PID(0.6), PID(0.8, 0.5, 0.05, form="ema")])
 def test_poles_with_a_controller_are_those_of_the_modes(controller):
     attention = causal(6)
     loop = Loop(FixedAttention(attention), skip=0.0, feedback=1.0, controller=controller)
@@ -98,8 +99,8 @@ def test_any_controller_and_many_tokens():
     assert max(len(part) for part in diagonal_blocks(system.A)) <= 3
 
 
-@pytest.mark.parametrize(
-    ("loop", "word"),
+@every_case(
+    "loop, word",
     [
         ([Loop(CausalMean())], "sequence"),
         (Loop(CausalMean(), normalizer=rms_norm), "nonlinear"),
@@ -139,7 +140,7 @@ def test_blocks_of_two_have_their_own_pair_and_single_ones_their_entry():
     assert poles(a).dtype == complex
 
 
-@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@every_case("n", [2, 3, 4, 5])
 def test_two_entries_on_the_two_sides_of_the_diagonal_make_a_matrix_that_is_not_triangular(n):
     for i, j in np.argwhere(~np.eye(n, dtype=bool)):
         for k, m in np.argwhere(~np.eye(n, dtype=bool)):

@@ -7,6 +7,7 @@ import numpy.testing as npt
 import pytest
 import torch
 import torch.nn.functional as F
+from cases import every_case
 
 from ctrlattn import CausalMean, FixedAttention, SoftmaxAttention
 from ctrlattn.arrays import like, move, to_numpy
@@ -58,8 +59,8 @@ def test_fixed_attention_can_be_differentiated_by_its_matrix_and_mapped_over_it(
     assert FixedAttention(a.bfloat16()).causal
 
 
-@pytest.mark.parametrize(
-    ("matrix", "message"),
+@every_case(
+    "matrix, message",
     [
         (np.ones((2, 3)), r"got ndarray of shape \(2, 3\)"),
         (np.ones(3), r"got ndarray of shape \(3,\)"),
@@ -106,10 +107,10 @@ def literal_attention(x, *, wq, wk, wv, wo, heads, causal, strict, temperature):
 MASKS = [{"causal": False, "strict": False}, {"causal": True, "strict": False}, {"causal": True, "strict": True}]
 
 
-@pytest.mark.parametrize("mask", MASKS, ids=["full", "causal", "strict"])
-@pytest.mark.parametrize("heads", [1, 2])
-@pytest.mark.parametrize("temperature", [None, 0.6])
-@pytest.mark.parametrize("projected", [(), ("wq",), ("wq", "wk", "wv", "wo")], ids=len)
+@every_case("mask", MASKS, ids=["full", "causal", "strict"])
+@every_case("heads", [1, 2])
+@every_case("temperature", [None, 0.6])
+@every_case("projected", [(), ("wq",), ("wq", "wk", "wv", "wo")])
 def test_attention_is_its_formula(xp, mask, heads, temperature, projected):
     shapes = {"wq": (D, D), "wk": (D, D), "wv": (D, 6), "wo": (6, D)}
     w = {name: draws(*shape) if name in projected else None for name, shape in shapes.items()}
@@ -150,8 +151,8 @@ def test_equal_tokens_make_strict_attention_the_causal_mean():
     npt.assert_allclose(uniform(x), CausalMean()(x), atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@every_case(
+    "options, message",
     [
         ({"heads": 0}, "heads must be a whole number of at least 1, got 0"),
         ({"heads": 1.5}, "heads must be a whole number of at least 1, got 1.5"),
@@ -169,9 +170,9 @@ def test_an_attention_that_cannot_be_is_refused_when_made(options, message):
         SoftmaxAttention(**options)
 
 
-@pytest.mark.parametrize("method", ["__call__", "last"])
-@pytest.mark.parametrize(
-    ("options", "message"),
+@every_case("method", ["__call__", "last"])
+@every_case(
+    "options, message",
     [
         ({"heads": 3}, "3 heads do not divide 4 features"),
         ({"wq": np.ones((3, D))}, "takes 3 features, the signal has 4"),
@@ -184,14 +185,14 @@ def test_projections_that_do_not_fit_say_so(method, options, message):
         getattr(SoftmaxAttention(**options), method)(draws(N, D))
 
 
-@pytest.mark.parametrize("name", ["wq", "wk", "wv", "wo"])
-@pytest.mark.parametrize("w", [torch.eye(D), np.eye(D, dtype=np.float32)], ids=["kind", "dtype"])
+@every_case("name", ["wq", "wk", "wv", "wo"])
+@every_case("w", [torch.eye(D), np.eye(D, dtype=np.float32)], ids=["kind", "dtype"])
 def test_a_projection_of_another_kind_or_dtype_is_refused(name, w):
     with pytest.raises(TypeError, match="mixed"):
         SoftmaxAttention(**{name: w})(draws(N, D))
 
 
-@pytest.mark.parametrize("heads", [None, 2])
+@every_case("heads", [None, 2])
 def test_the_last_row_on_a_prefix_is_that_of_the_whole_matrix(xp, heads):
     a = np.tril(draws(N, N) if heads is None else draws(heads, N, N))
     x = draws(2, N, D)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.testing as npt
 import pytest
+from cases import every_case
 
 from ctrlattn import BilateralFilter, SoftmaxAttention
 from ctrlattn.arrays import like, softmax, to_numpy
@@ -45,11 +46,11 @@ def literal_filter(x, positions, h, *, causal=False, radius=None, spatial=None):
 LINE, IMAGE = [(i,) for i in range(12)], [(i // 4, i % 4) for i in range(12)]
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e3])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("radius", [None, 0, 2, 2.5])
-@pytest.mark.parametrize("spatial", [None, 1.7])
-@pytest.mark.parametrize("grid", [None, (3, 4)])
+@every_case("offset", [0.0, 1e3])
+@every_case("causal", [False, True])
+@every_case("radius", [None, 0, 2, 2.5])
+@every_case("spatial", [None, 1.7])
+@every_case("grid", [None, (3, 4)])
 def test_the_filter_is_the_textbooks(xp, offset, causal, radius, spatial, grid):
     x = draws(12, 2) + offset
     expected = literal_filter(x, IMAGE if grid else LINE, 0.9, causal=causal, radius=radius, spatial=spatial)
@@ -61,7 +62,7 @@ def test_the_filter_is_the_textbooks(xp, offset, causal, radius, spatial, grid):
     npt.assert_allclose(weights.sum(-1), 1.0, rtol=1e-14)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@every_case("causal", [False, True])
 def test_a_common_offset_changes_nothing_but_is_added(xp, causal):
     # Distances as 2 x.x' - |x|^2 would lose 5 more digits here; the offset itself costs 1e6 times the machine epsilon.
     x, predictor = draws(8, 3), BilateralFilter(1.0, causal=causal)
@@ -90,8 +91,8 @@ def test_a_wide_range_kernel_is_a_gaussian_blur():
     npt.assert_allclose(BilateralFilter(1e7, spatial_bandwidth=1.5)(x), blur, atol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@every_case(
+    "options, message",
     [
         ({"bandwidth": 0.0}, "bandwidth must be positive"),
         ({"bandwidth": math.nan}, "bandwidth must be finite"),
@@ -110,7 +111,7 @@ def test_a_filter_that_cannot_be_is_refused(options, message):
         BilateralFilter(**{"bandwidth": 1.0, **options})
 
 
-@pytest.mark.parametrize(("n", "causal"), [(13, True), (13, False), (11, False)])
+@every_case("n, causal", [(13, True), (13, False), (11, False)])
 def test_an_image_of_another_size_is_refused(n, causal):
     with pytest.raises(ValueError, match=rf"grid \(3, 4\) has 12 pixels, the signal has {n} tokens"):
         BilateralFilter(1.0, causal=causal, grid=(3, 4))(draws(n, 2))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import numpy.testing as npt
-import pytest
+from cases import every_case
 
 from ctrlattn import CausalMean
 from ctrlattn.arrays import like, to_numpy
@@ -26,7 +26,7 @@ def test_causal_mean_is_the_mean_of_the_earlier_tokens(xp):
         npt.assert_allclose(y[:, i], x[:, :i].mean(1), rtol=1e-13, atol=1e-15)
 
 
-@pytest.mark.parametrize("constant", [True, False])
+@every_case("constant", [True, False])
 def test_causal_mean_of_a_long_float32_text_keeps_its_digits(xp, constant):
     # Summed in float32 one token after another, the constant .1 would be off by 1e-4 after 100,000 tokens.
     x = np.full((100_000, 2), 0.1) if constant else 1.0 + draws(100_000, 2)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import numpy.testing as npt
 import pytest
+from cases import every_case
 
 from ctrlattn import AssociativeMemory, BilateralFilter, InputError, SoftmaxAttention, read
 from ctrlattn.arrays import like, to_numpy
@@ -27,8 +28,8 @@ def literal_read(query, keys, values, temperature, sink):
     return sum(p / total * value for p, value in zip(powers, values, strict=True))
 
 
-@pytest.mark.parametrize("sink", [None, -1.0, 0.0, 2.0])
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
+@every_case("sink", [None, -1.0, 0.0, 2.0])
+@every_case("temperature", [0.3, 1.0, 5.0])
 def test_read_is_its_formula(xp, sink, temperature):
     query, keys, values = draws(3, D), draws(5, D), draws(5, 2)
     y = read(*(as_kind(xp, a) for a in (query, keys, values)), temperature=temperature, sink=sink)
@@ -36,7 +37,7 @@ def test_read_is_its_formula(xp, sink, temperature):
     npt.assert_allclose(to_numpy(y), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("sink", [None, 0.5])
+@every_case("sink", [None, 0.5])
 def test_one_query_is_a_vector_and_gives_a_vector(xp, sink):
     query, keys, values = (as_kind(xp, a) for a in (draws(D), draws(5, D), draws(5, 2)))
     y = read(query, keys, values, sink=sink)
@@ -63,7 +64,7 @@ def test_a_cold_read_finds_the_nearest_key_and_a_hot_one_the_mean():
     npt.assert_allclose(read(query, keys, values, temperature=1e12), values.mean(0), rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@every_case("seed", range(4))
 def test_read_with_keys_as_values_never_raises_the_hopfield_energy(seed):
     # Ramsauer et al., equation 2: E(q) = -T logsumexp(K q / T) + |q|^2 / 2
     keys, q, temperature = draws(6, D, seed=seed), draws(D, seed=seed), 0.5
@@ -86,8 +87,8 @@ def test_a_numpy_number_does_not_change_the_dtype(temperature):
     assert AssociativeMemory(ones, ones, temperature=temperature, sink=temperature)(ones).dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "message"),
+@every_case(
+    "arguments, options, message",
     [
         ((draws(2), draws(5, D), draws(5, 2)), {}, r"4 features has as many, got \(2,\)"),
         ((np.array(1.0), draws(5, D), draws(5, 2)), {}, r"4 features has as many, got \(\)"),
@@ -129,8 +130,8 @@ def test_a_batch_of_memories_reads_a_batch_of_signals(xp):
             npt.assert_allclose(to_numpy(last[i, j]), single.last(x[i, j]), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("keys", "values", "options", "message"),
+@every_case(
+    "keys, values, options, message",
     [
         (np.ones(3), np.ones((3, 2)), {}, r"keys must be \(..., slots, d\), got ndarray of shape \(3,\)"),
         (np.ones((3, 2)), [[1.0]], {}, "values must be .* got list"),
@@ -146,7 +147,7 @@ def test_what_is_no_memory_is_refused(keys, values, options, message):
         AssociativeMemory(keys, values, **{"temperature": 1.0, **options})
 
 
-@pytest.mark.parametrize("query", [(2, N, D), (3, 1, N, D)])
+@every_case("query", [(2, N, D), (3, 1, N, D)])
 def test_batches_that_do_not_fit_are_named(xp, query):
     keys = as_kind(xp, draws(3, 5, D))
     if query[0] == 2:

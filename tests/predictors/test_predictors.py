@@ -6,6 +6,7 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 import torch
+from cases import every_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,7 +72,7 @@ def test_a_causal_prediction_of_a_token_is_the_last_of_its_prefix(name, n, half,
         npt.assert_allclose(last[..., 0, :], y[..., i, :], rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@every_case("name", CAUSAL)
 def test_the_derivative_by_a_later_token_is_exactly_zero(name):
     x = torch.as_tensor(draws(N, D))
     predictor = move(causal_predictors(N, D)[name], x)
@@ -80,15 +81,15 @@ def test_the_derivative_by_a_later_token_is_exactly_zero(name):
     assert torch.count_nonzero(jacobian.tril()) > 0
 
 
-@pytest.mark.parametrize("name", list(other_predictors(N, D)))
+@every_case("name", list(other_predictors(N, D)))
 def test_what_reads_later_tokens_says_so(name):
     predictor, x = other_predictors(N, D)[name], draws(N, D)
     assert not predictor.causal
     assert np.abs(predictor(x)[0] - predictor(np.concatenate([x[:1], 2.0 * x[1:]]))[0]).max() > 1e-9
 
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("batch", [(), (2, 3)])
+@every_case("name", EVERY)
+@every_case("batch", [(), (2, 3)])
 def test_torch_computes_what_numpy_computes(name, batch):
     predictor, x = every_predictor(N, D)[name], draws(*batch, N, D)
     tensor = torch.as_tensor(x)
@@ -97,7 +98,7 @@ def test_torch_computes_what_numpy_computes(name, batch):
     npt.assert_allclose(y.numpy(), predictor(x), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_case("name", EVERY)
 def test_a_batch_is_a_loop_over_its_signals(xp, name):
     x = as_kind(xp, draws(2, 3, N, D))
     predictor = move(every_predictor(N, D)[name], x)
@@ -107,7 +108,7 @@ def test_a_batch_is_a_loop_over_its_signals(xp, name):
             npt.assert_allclose(to_numpy(y[i, j]), to_numpy(predictor(x[i, j])), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_case("name", EVERY)
 def test_float32_stays_float32(xp, name):
     x = as_kind(xp, draws(N, D), "float32")
     predictor = move(every_predictor(N, D)[name], x)
@@ -116,41 +117,41 @@ def test_float32_stays_float32(xp, name):
     npt.assert_allclose(to_numpy(y), every_predictor(N, D)[name](draws(N, D)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_case("name", EVERY)
 def test_the_input_is_not_overwritten(xp, name):
     x = as_kind(xp, draws(N, D))
     move(every_predictor(N, D)[name], x)(x)
     npt.assert_array_equal(to_numpy(x), draws(N, D))
 
 
-@pytest.mark.parametrize("name", EVERY)
+@every_case("name", EVERY)
 def test_derivatives_agree_with_differences(name):
     x = torch.as_tensor(draws(N, D)).requires_grad_()
     assert torch.autograd.gradcheck(move(every_predictor(N, D)[name], x), x)
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n != "memory"])
-@pytest.mark.parametrize("shape", [(0, D), (N, 0), (D,)])
+@every_case("name", [n for n in EVERY if n != "memory"])
+@every_case("shape", [(0, D), (N, 0), (D,)])
 def test_a_signal_without_tokens_or_features_is_refused(name, shape):
     predictor = every_predictor(N, D)[name]
     with pytest.raises(ValueError, match=r"a signal is \(..., tokens, features\) with at least one of each"):
         predictor(np.ones(shape))
 
 
-@pytest.mark.parametrize("name", [n for n in CAUSAL if n != "memory"])
+@every_case("name", [n for n in CAUSAL if n != "memory"])
 def test_a_prefix_without_tokens_is_refused(name):
     with pytest.raises(ValueError, match="at least one of each"):
         causal_predictors(N, D)[name].last(np.ones((0, D)))
 
 
-@pytest.mark.parametrize("name", EVERY)
-@pytest.mark.parametrize("x", [np.ones((N, D), int), [[1.0] * D] * N], ids=["integers", "list"])
+@every_case("name", EVERY)
+@every_case("x", [np.ones((N, D), int), [[1.0] * D] * N], ids=["integers", "list"])
 def test_what_is_not_a_signal_is_refused(name, x):
     with pytest.raises(TypeError, match=r"must be floating point|expected a numpy array|dtypes are mixed"):
         every_predictor(N, D)[name](x)
 
 
-@pytest.mark.parametrize("name", [n for n in EVERY if n != "mean"])  # the mean does not read the last token
+@every_case("name", [n for n in EVERY if n != "mean"])  # the mean does not read the last token
 def test_nan_is_handed_on_and_never_hidden(name):
     x = draws(N, D)
     x[-1, -1] = math.nan

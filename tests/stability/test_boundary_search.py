@@ -1,7 +1,7 @@
 """Zeros along the boundary: those of functions with known zeros, near each other, at a touch, and in noise."""
 
 import numpy as np
-import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.stability import boundary_search
@@ -19,13 +19,13 @@ def crossings_of(function, roots=(), continuous=False):
     return np.sort(zeros(response, functions, samples(response, functions, w), 0)), w
 
 
-@pytest.mark.parametrize("gap", [0.3, 1e-2, 1e-4, 1e-6])
+@every_case("gap", [0.3, 1e-2, 1e-4, 1e-6])
 def test_two_zeros_next_to_each_other_are_both_seen(gap):
     crossed, _ = crossings_of(lambda w: (w - 1.3) * (w - 1.3 - gap))
     assert_allclose(crossed, [1.3, 1.3 + gap], rtol=1e-12)
 
 
-@pytest.mark.parametrize("width", [1e-2, 1e-4, 1e-7])
+@every_case("width", [1e-2, 1e-4, 1e-7])
 def test_a_narrow_dip_is_seen_where_a_root_says_that_it_is(width):
     """1 - 2/(1 + ((w - 1)/width)^2): negative between 1 - width and 1 + width."""
     crossed, _ = crossings_of(lambda w: 1 - 2 / (1 + ((w - 1) / width) ** 2), [(1 - width) * np.exp(1j)])
@@ -112,8 +112,8 @@ def chandrupatla(function, a, b):
         t = min(max(t, least), 1 - least)
 
 
-@pytest.mark.parametrize(
-    ("function", "a", "b"),
+@every_case(
+    "function, a, b",
     [
         (lambda w: np.exp(w) - 2, 0.1, 3.0),
         (lambda w: w**3 - 0.7, 0.1, 2.9),
@@ -158,8 +158,8 @@ def test_the_start_grid_ends_and_refines_as_it_says():
         assert_allclose(fine[1], ends[0] + (ends[1] - ends[0]) / finer)
 
 
-@pytest.mark.parametrize(
-    ("angle", "distance", "sharp"),
+@every_case(
+    "angle, distance, sharp",
     [(0.5, 0.149, True), (0.5, 0.151, False), (2.8, 0.10, True), (2.8, 0.105, False), (0.0, 0.01, False)],
 )
 def test_a_root_is_sharp_within_three_tenths_of_its_angle_to_either_end(angle, distance, sharp):
@@ -201,8 +201,8 @@ def test_a_response_that_asks_for_too_many_points_is_noise(monkeypatch):
     assert 60 < len(samples(response, functions, np.linspace(0.1, 3, 50)).w) <= 120
 
 
-@pytest.mark.parametrize(
-    ("three", "hidden"),
+@every_case(
+    "three, hidden",
     [
         ((0.3, 0.5, 0.5), True),  # twice the curvature 0.2 is over the lowest of the three alone
         ((0.5, 0.5, 0.3), True),

@@ -7,6 +7,7 @@ import control
 import numpy as np
 import pytest
 import torch
+from cases import every_case
 from numpy.testing import assert_allclose
 
 import ctrlattn
@@ -68,7 +69,7 @@ def sigma_min(a, z):
     return np.linalg.svd(np.asarray(z)[:, None, None] * np.eye(len(a)) - a, compute_uv=False)[:, -1]
 
 
-@pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
+@every_case("a", EVERY.values(), ids=EVERY)
 def test_quantities_of_a_matrix(a):
     turned = [np.linalg.eigvalsh((z * a + (z * a).conj().T) / 2)[-1] for z in CIRCLE]
     assert_allclose(stability.numerical_radius(a), max(turned), rtol=1e-5, atol=1e-300)
@@ -88,7 +89,7 @@ def test_the_pseudospectral_radius_is_the_last_circle_that_meets_the_set(a):
     assert np.min(sigma_min(a, radius * (1 + 1e-6) * fine)) >= eps
 
 
-@pytest.mark.parametrize("a", STABLE.values(), ids=STABLE)
+@every_case("a", STABLE.values(), ids=STABLE)
 def test_kreiss_and_growth_of_stable_matrices(a):
     growth = stability.transient_growth(a, 30)
     powers = [np.linalg.norm(np.linalg.matrix_power(a, k), 2) for k in range(31)]
@@ -124,7 +125,7 @@ def test_norms_and_gramians_of_stable_systems(a):
     assert_allclose(stability.hankel_singular_values(system) ** 2, products, atol=1e-9 * max(products[0], 1e-200))
 
 
-@pytest.mark.parametrize("a", {**MARGINAL, "unstable": np.array([[2.0]])}.values())
+@every_case("a", {**MARGINAL, "unstable": np.array([[2.0]])}.values())
 def test_what_does_not_converge_says_so(a):
     assert stability.h2_norm(chain(a)) == np.inf
     assert stability.hinf_norm(chain(a)) == np.inf
@@ -138,7 +139,7 @@ def test_what_does_not_converge_says_so(a):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("a", EVERY.values(), ids=EVERY)
+@every_case("a", EVERY.values(), ids=EVERY)
 def test_disk_margin_against_the_grid(a):
     gain = 0.2 / (1 + np.abs(a).max())  # small enough for most to be stable
     a, b, c, d = chain(a)
@@ -168,7 +169,7 @@ def test_a_pole_on_the_circle_beside_one_outside_is_no_matter_of_rounding():
         Realization(hidden @ jordan(30, 0.9) @ hidden.T, q, q, q, False).is_stable()
 
 
-@pytest.mark.parametrize("a", [a for a in EVERY.values() if np.isrealobj(a)])
+@every_case("a", [a for a in EVERY.values() if np.isrealobj(a)])
 def test_frequency_response_is_the_solve_at_each_frequency(a):
     omega = np.append(np.linspace(-3, 3, 600), [0.0, np.pi])  # the last two are poles of the integrators
     z = np.exp(1j * np.sort(omega))
@@ -240,8 +241,8 @@ OF_A_SYSTEM = {
 }
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("quantity", [*OF_A_MATRIX.values(), *OF_A_SYSTEM.values()], ids=[*OF_A_MATRIX, *OF_A_SYSTEM])
+@every_case("value", [np.nan, np.inf])
+@every_case("quantity", [*OF_A_MATRIX.values(), *OF_A_SYSTEM.values()], ids=[*OF_A_MATRIX, *OF_A_SYSTEM])
 def test_not_finite(quantity, value):
     a = np.array([[0.5, value], [0.0, 0.5]])
     given = a if quantity in OF_A_MATRIX.values() else control.ss(*chain(a), 1, remove_useless_states=False)
@@ -249,7 +250,7 @@ def test_not_finite(quantity, value):
         quantity(given)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "quantity",
     [
         stability.h2_norm, stability.hinf_norm, peak_gain, stability.disk_margin, stability.controllability_gramian,
@@ -266,7 +267,7 @@ def test_a_flag_that_contradicts_the_system(quantity):
         quantity(discrete, continuous=True)
 
 
-@pytest.mark.parametrize("quantity", list(OF_A_MATRIX.values())[:9], ids=list(OF_A_MATRIX)[:9])
+@every_case("quantity", list(OF_A_MATRIX.values())[:9], ids=list(OF_A_MATRIX)[:9])
 def test_entries_whose_squares_overflow(quantity):
     with pytest.raises(ValueError, match="rescale the states"):
         quantity(np.array([[0.5, 1e200], [0.0, 0.5]]))
@@ -318,7 +319,7 @@ OF_A_LOOP = {
 }
 
 
-@pytest.mark.parametrize("quantity", OF_A_LOOP.values(), ids=OF_A_LOOP)
+@every_case("quantity", OF_A_LOOP.values(), ids=OF_A_LOOP)
 def test_what_a_mode_is_not(quantity):
     with pytest.raises(ValueError, match="sequence of 3"):
         quantity([PID_LOOP] * 3, 0.5)
@@ -345,8 +346,8 @@ def test_what_the_refusal_of_a_sequence_offers_is_there():
     assert_allclose(np.linalg.norm(gain @ np.eye(4), 2), np.linalg.norm(product, 2), rtol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("quantity", "word"),
+@every_case(
+    "quantity, word",
     [
         (lambda: ctrlattn.linear.poles([PID_LOOP] * 3), "sequence of 3"),
         (lambda: ctrlattn.linear.poles(PID_LOOP), "mode"),
@@ -371,8 +372,8 @@ def test_a_mode_beyond_the_riccati_solver(quantity):
         quantity(PID_LOOP, 1e200)
 
 
-@pytest.mark.parametrize(
-    ("step", "size", "expected"),
+@every_case(
+    "step, size, expected",
     [
         (lambda x: 0.5 * x, 1, [np.log(0.5)]),
         (lambda x: 0.0 * x, 2, [-np.inf, -np.inf]),

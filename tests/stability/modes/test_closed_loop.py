@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, LTIController
@@ -23,8 +24,8 @@ CONTROLLERS = [
 ]
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
-@pytest.mark.parametrize("alpha", [0.3, -1.2, 0.3 + 0.4j])
+@every_case("controller", CONTROLLERS)
+@every_case("alpha", [0.3, -1.2, 0.3 + 0.4j])
 def test_matrix_and_polynomial_have_the_same_poles(controller, alpha):
     g = mode_pencil(controller, alpha).p
     top = np.array([complex(float(x), float(y)) for x, y in zip(g.re, g.im, strict=True)])
@@ -35,7 +36,7 @@ def test_matrix_and_polynomial_have_the_same_poles(controller, alpha):
     assert_allclose(distance.min(axis=1), 0, atol=1e-7)
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+@every_case("controller", CONTROLLERS)
 def test_a_pencil_in_alpha_is_the_mode_of_each_alpha(controller):
     g, fixed = pencil_in_alpha(controller), mode_pencil(controller, 0.375).p
     p = np.array([float(x + y * 0.375) for x, y in zip(g.p.re, g.q.re, strict=True)])

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import control
 import numpy as np
-import pytest
 import systems
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID
@@ -13,8 +13,8 @@ from ctrlattn.linear.mode_matrix import exact_poles, mode_matrix
 from ctrlattn.stability.modes.critical import critical_modes
 
 
-@pytest.mark.parametrize("order", [1, 2, 4, 7])
-@pytest.mark.parametrize("kind", systems.DISCRETE)
+@every_case("order", [1, 2, 4, 7])
+@every_case("kind", systems.DISCRETE)
 def test_every_critical_mode_has_a_pole_on_the_circle(kind, order):
     for form in ("tf", "modal"):
         controller = systems.siso(kind, order, form, seed=order)
@@ -27,8 +27,8 @@ def test_every_critical_mode_has_a_pole_on_the_circle(kind, order):
             assert np.abs(np.abs(poles) - 1).min() < 1e-6 * max(1.0, abs(alpha))
 
 
-@pytest.mark.parametrize("gain", [0.3, -0.2, 2.0])
-@pytest.mark.parametrize(("order", "pole"), [(2, 0.9), (4, 0.95), (6, 0.95)])
+@every_case("gain", [0.3, -0.2, 2.0])
+@every_case("order, pole", [(2, 0.9), (4, 0.95), (6, 0.95)])
 def test_none_is_missed_between_two_neighbours(order, pole, gain):
     """The number of poles inside the circle is constant on each segment: 9 points of each agree."""
     controller = control.tf([gain * (1 - pole) ** order], np.poly([pole] * order), 1)
@@ -45,8 +45,8 @@ def test_the_ends_of_the_pid_law_and_a_pole_of_the_controller_at_an_end():
     assert np.all(np.abs(critical_modes(PID(0.5, 0.2))) < 10)
 
 
-@pytest.mark.parametrize("finer", [1, 3])
-@pytest.mark.parametrize("k", [0.3, 0.6, 1.1, 3.0, 50.0, -0.2, -0.8, -4.0])
+@every_case("finer", [1, 3])
+@every_case("k", [0.3, 0.6, 1.1, 3.0, 50.0, -0.2, -0.8, -4.0])
 def test_two_delays_in_closed_form(k, finer):
     """alpha(w) = e^{iw} + k e^{-2iw} is real at the ends, 1 + k and k - 1, and where 2 k cos w = 1: there 1/k - k."""
     expected = [1 + k, k - 1] + [1 / k - k] * (abs(k) > 0.5)

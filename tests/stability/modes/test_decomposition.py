@@ -6,6 +6,7 @@ import control
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, gain_intervals, gain_region, rms_norm, stability_set
@@ -28,8 +29,8 @@ def inside(intervals, value):
     return any(low < value < high for low, high in intervals)
 
 
-@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0])
-@pytest.mark.parametrize("kd", [0.0, 0.05, 0.3])
+@every_case("alpha", [0.2, 0.5, 1.0])
+@every_case("kd", [0.0, 0.05, 0.3])
 def test_printed_law_by_its_closed_form(alpha, kd):
     # P + I/2 + 2D - 1 < alpha < 1 + P + I D/(1 + D): linear in I at fixed P.
     loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, kd))
@@ -44,11 +45,9 @@ def test_printed_law_by_its_closed_form(alpha, kd):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
-@pytest.mark.parametrize("axes", PAIRS, ids=str)
-@pytest.mark.parametrize(
-    "spectrum", [0.5, 0.3 + 0.4j, [0.9, 0.4, 0.2 - 0.3j, 0.2 + 0.3j]], ids=["real", "complex", "4"]
-)
+@every_case("loop", [CHAIN, EMA], ids=["printed", "ema"])
+@every_case("axes", PAIRS)
+@every_case("spectrum", [0.5, 0.3 + 0.4j, [0.9, 0.4, 0.2 - 0.3j, 0.2 + 0.3j]], ids=["real", "complex", "4"])
 def test_slices_are_the_region_that_poles_say(loop, axes, spectrum):
     grid = np.linspace(-1.5, 2.5, 161) + 1e-4
     for first in (-0.21, 0.03, 0.47, 1.1):
@@ -79,8 +78,8 @@ def test_a_spectrum_is_the_intersection_of_its_modes():
     assert_allclose(together, [(max(e[0] for e in each), min(e[1] for e in each))], rtol=1e-9)
 
 
-@pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
-@pytest.mark.parametrize("axes", PAIRS, ids=str)
+@every_case("a", [0.5, 0.3 + 0.4j])
+@every_case("axes", PAIRS)
 def test_the_curve_has_its_pole_where_it_says(a, axes):
     omega = np.array([0.3, 1.0, 2.2, -0.7])
     for w, gains in zip(omega, gain_boundary(EMA, axes, a, omega), strict=True):
@@ -100,8 +99,8 @@ def test_lines_of_the_printed_law():
     assert gain_lines(CHAIN, ("kp", "ki"), 0.5 + 0.2j)[1:] == []  # a complex mode meets -1 at a point
 
 
-@pytest.mark.parametrize("form", ["printed", "ema"])
-@pytest.mark.parametrize("seed", range(5))
+@every_case("form", ["printed", "ema"])
+@every_case("seed", range(5))
 def test_lines_of_skip_and_feedback_hold_every_critical_mode(seed, form):
     """skip + a feedback = alpha(w) wherever alpha(w) = e^{iw} + C(e^{iw}) is real, not at z = 1 and -1 alone."""
     kp, ki, kd = np.random.default_rng(seed).uniform(0.05, 0.6, 3) * (1, 0.5, 0.3)
@@ -232,7 +231,7 @@ def test_a_mode_and_its_conjugate_are_one_where_several_are_asked_for():
     assert decomposition._plane_modes(CHAIN, ("kp", "ki"), a, "q").tolist() == [a]
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_a_line_of_gains_does_not_depend_on_the_size_of_its_three_terms(scale):
     """p_0 + g_1 p_1 + g_2 p_2 = 0 with p = (-2, 3, 4) e^{0.7 i}, parallel but for rounding: 0.6 g_1 + 0.8 g_2 = 0.4."""
     p = scale * np.exp(0.7j) * np.array([-2.0, 3.0, 4.0])
@@ -240,7 +239,7 @@ def test_a_line_of_gains_does_not_depend_on_the_size_of_its_three_terms(scale):
     assert decomposition._line(*(p * [1, 1, np.exp(1e-6j)])) is None
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_the_first_gain_that_a_line_knows_has_a_positive_sign(scale):
     for p, line in (
         ((2.0, -3.0, 4.0), (0.6, -0.8, 0.4)),

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.stability.modes import exact_gains
@@ -105,7 +106,7 @@ def test_products_of_nothing_and_the_signs_of_zeros():
     assert not np.signbit(gains).any()
 
 
-@pytest.mark.parametrize("angle", [0.4, 1.5, 2.9])
+@every_case("angle", [0.4, 1.5, 2.9])
 def test_polynomials_are_parallel_at_their_common_roots_and_at_the_ends_alone(angle):
     """(z - w)(z - w*) and its product with z - 1/2: z - 1/2 is real only at 1 and -1, the products vanish at w."""
     cosine = Fraction(float(np.cos(angle)))
@@ -169,7 +170,7 @@ def test_critical_gains_of_complex_pencils_in_closed_form():
     assert_allclose(gains, [-2 / 3, -8 / 15], rtol=1e-15)
 
 
-@pytest.mark.parametrize(("gain", "stable"), [(1.0, True), (-1.5, True), (2.0, False), (3.0, False)])
+@every_case("gain, stable", [(1.0, True), (-1.5, True), (2.0, False), (3.0, False)])
 def test_a_complex_pencil_is_stable_while_all_its_roots_are_inside(gain, stable):
     """z^2 (z + i g/2) and its degree, which the product with the conjugate doubles."""
     pencil = Pencil(Polynomial([1, 0, 0, 0], [0] * 4), Polynomial([0] * 4, [0, Fraction(1, 2), 0, 0]))
@@ -178,8 +179,8 @@ def test_a_complex_pencil_is_stable_while_all_its_roots_are_inside(gain, stable)
     assert not stable_at(Pencil(whole.q, whole.p), 0.0)  # of degree 2 with a root at infinity
 
 
-@pytest.mark.parametrize(
-    ("p", "roots"),
+@every_case(
+    "p, roots",
     [
         ([0, 1, 0, -4, 0, 0], [2.0, -2.0]),
         ([1, -3, 2], [1.0, 2.0]),

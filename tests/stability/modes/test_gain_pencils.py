@@ -5,6 +5,7 @@ from itertools import permutations
 import control
 import numpy as np
 import pytest
+from cases import every_case
 
 from ctrlattn import PID, CausalMean, InputError, Loop
 from ctrlattn.errors import InputTypeError
@@ -24,8 +25,8 @@ LAG = control.tf([0.5], [1, -0.4], 1)
 LOOP = Loop(CausalMean(), skip=0.4, feedback=0.7, controller=PID(0.8, 0.5, 0.05))
 
 
-@pytest.mark.parametrize("axes", list(permutations(("kp", "ki", "kd", "skip", "feedback", LAG), 2)))
-@pytest.mark.parametrize("a", [0.5, 0.2 + 0.6j])
+@every_case("axes", list(permutations(("kp", "ki", "kd", "skip", "feedback", LAG), 2)))
+@every_case("a", [0.5, 0.2 + 0.6j])
 def test_matrix_and_polynomial_have_the_same_poles(axes, a):
     over, first, second = parts(LOOP, axes), 0.375, -0.25
     g = mode_pencil(over, a, first)
@@ -65,8 +66,8 @@ def test_matrices_of_a_grid_of_gains_are_those_of_each_alone(a):
         np.testing.assert_array_equal(every[i, j], mode_matrices(over, a, grid[i, j]))
 
 
-@pytest.mark.parametrize("axes", list(permutations(("kp", "ki", "kd", "skip", "feedback", LAG), 2)))
-@pytest.mark.parametrize("a", [0.5, 0.2 + 0.6j])
+@every_case("axes", list(permutations(("kp", "ki", "kd", "skip", "feedback", LAG), 2)))
+@every_case("a", [0.5, 0.2 + 0.6j])
 def test_poles_and_polynomial_are_those_of_the_printed_law_with_these_gains(axes, a):
     """z - skip - feedback a + kp + ki z/(z - 1) + kd (z - 1)/z + g .5/(z - .4) is p over all denominators."""
     values = (0.375, -0.25)

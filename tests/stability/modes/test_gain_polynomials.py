@@ -6,6 +6,7 @@ import control
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, InputError, Loop, pole_sensitivity
@@ -19,8 +20,8 @@ CHAIN = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05
 EMA = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(0.8, 0.5, 0.05, form="ema"))
 
 
-@pytest.mark.parametrize("loop", [CHAIN, EMA], ids=["printed", "ema"])
-@pytest.mark.parametrize("a", [0.5, 0.3 + 0.4j])
+@every_case("loop", [CHAIN, EMA], ids=["printed", "ema"])
+@every_case("a", [0.5, 0.3 + 0.4j])
 def test_pole_sensitivity_against_differences(loop, a):
     gains = ("kp", "ki", "kd", "skip", "feedback")
     sensitivity = pole_sensitivity(loop, a, gains)
@@ -50,7 +51,7 @@ def test_branches_of_the_root_locus_do_not_jump():
     assert np.abs(np.diff(branches, axis=0)).max() < 0.1
 
 
-@pytest.mark.parametrize("a", [0.3 + 0.4j, 0.3 - 0.4j, 0.3, -1.2 + 0.0j])
+@every_case("a", [0.3 + 0.4j, 0.3 - 0.4j, 0.3, -1.2 + 0.0j])
 def test_the_locus_of_a_mode_under_p_is_a_straight_line(a):
     """The one pole is skip + feedback a - kp, with the imaginary part of the mode."""
     gains = np.array([0.0, 0.25, 1.0, -2.0])
@@ -80,7 +81,7 @@ def _derivatives(c, other, loop, a, pole):
     return [complex(term / mpmath.diff(p, z)) for term in terms]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@every_case("seed", range(40))
 def test_derivatives_of_slow_and_clustered_poles_have_their_digits(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 7))
@@ -108,13 +109,13 @@ def test_a_derivative_that_the_state_matrix_contradicts_is_refused(monkeypatch):
         pole_sensitivity(Loop(CausalMean(), controller=PID(0.6)), 0.5, ["kp"])
 
 
-@pytest.mark.parametrize("axis", ["k", "KP", "gain", ""])
+@every_case("axis", ["k", "KP", "gain", ""])
 def test_a_gain_that_no_law_has_is_named(axis):
     with pytest.raises(InputError, match=f"q: a gain is one of .*, got '{axis}'"):
         gain_polynomials.gain_modes(CHAIN, [axis], 0.5, "q")
 
 
-@pytest.mark.parametrize("spectrum", [[], [0.5, np.nan], np.inf])
+@every_case("spectrum", [[], [0.5, np.nan], np.inf])
 def test_a_spectrum_without_modes_or_with_modes_that_are_no_numbers_is_refused(spectrum):
     with pytest.raises(InputError, match="q: the spectrum must be finite and have at least one mode"):
         gain_polynomials.gain_modes(CHAIN, ["kp"], spectrum, "q")
@@ -148,7 +149,7 @@ def test_roots_are_polished_from_anywhere_by_third_powers_and_come_outermost_fir
     assert_allclose(gain_polynomials._poles(p, np.diag(starts)), roots[[3, 0, 1, 2]], rtol=1e-13)
 
 
-@pytest.mark.parametrize("off", [1.9e-6, -1.9e-6, 2.1e-6, -2.1e-6])
+@every_case("off", [1.9e-6, -1.9e-6, 2.1e-6, -2.1e-6])
 def test_derivatives_may_differ_from_the_traces_by_a_millionth_of_both(off):
     """pole = skip + a feedback: the trace moves by (1, a), the sum of the poles by what is told."""
     axes = ["skip", "feedback"]

@@ -6,6 +6,7 @@ import control
 import numpy as np
 import pytest
 import systems
+from cases import every_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +93,7 @@ def test_a_contradiction_is_refused():
         intervals.stable_intervals(g, unlike, "stability_set")
 
 
-@pytest.mark.parametrize("width", [0.5, 0.01, 1e-6])
+@every_case("width", [0.5, 0.01, 1e-6])
 def test_a_gap_that_is_none_is_seen_however_narrow(width):
     """Stable on (-1, 1); the claim leaves out (0.3, 0.3 + width), or adds what lies beyond 1."""
 
@@ -139,8 +140,8 @@ def test_the_radius_is_the_largest_modulus_of_each_matrix():
     assert intervals.radius(1j * every[None]).tolist() == [[2.0, 0.25]]
 
 
-@pytest.mark.parametrize(
-    ("interval", "cuts", "expected"),
+@every_case(
+    "interval, cuts, expected",
     [
         ((-1.0, 1.0), [-1.0, 1.0], [-0.8, -0.5, 0.0, 0.5, 0.8, -1.2, 1.2]),
         # The next cuts are .25 below and .1 beyond: the points outside lie a tenth of that away.
@@ -173,6 +174,6 @@ def test_eigenvalues_that_cannot_tell_contradict_nothing(monkeypatch):
     assert intervals._agrees(np.array([[0.5]]), False)
 
 
-@pytest.mark.parametrize(("states", "expected"), [(0, 4 * 2.0**-52), (1, 4 * 2.0**-52), (4, 4 * 2.0**-13), (12, 1e-2)])
+@every_case("states, expected", [(0, 4 * 2.0**-52), (1, 4 * 2.0**-52), (4, 4 * 2.0**-13), (12, 1e-2)])
 def test_a_cluster_of_poles_moves_by_a_root_of_the_last_digit(states, expected):
     assert intervals.unsure(states) == pytest.approx(expected, rel=1e-12)

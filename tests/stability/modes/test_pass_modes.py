@@ -4,6 +4,7 @@ import control
 import numpy as np
 import numpy.testing as npt
 import pytest
+from cases import every_case
 
 from ctrlattn import PID, InputError, LTIController
 from ctrlattn.stability.modes import pass_modes
@@ -31,8 +32,8 @@ def eigenvalues(seed, m=6, below=1.0):
 # --- closed forms -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recall", [0.0, 0.7])
-@pytest.mark.parametrize("gain", [1.0, 0.3])
+@every_case("recall", [0.0, 0.7])
+@every_case("gain", [1.0, 0.3])
 def test_a_gain_leaves_stable_what_lies_in_its_disk(gain, recall):
     rng = np.random.default_rng(0)
     modes = rng.normal(0, 3, 2000) + 1j * rng.normal(0, 3, 2000)
@@ -47,8 +48,8 @@ def test_the_edge_of_the_disk_is_not_stable():
     assert passes_stable(None, [1.0, -1.0, 0.0]).tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("recall", [0.0, 0.3])
-@pytest.mark.parametrize("controller", [DYNAMIC[0], DYNAMIC[1], HEAVY])  # of the other a pair crosses first
+@every_case("recall", [0.0, 0.3])
+@every_case("controller", [DYNAMIC[0], DYNAMIC[1], HEAVY])  # of the other a pair crosses first
 def test_the_edge_at_minus_one_is_decided_to_the_last_digits(controller, recall):
     num, den = controller.fraction()
     edge = 1 + recall - 2 * np.polyval(den, -1.0) / np.polyval(num, -1.0)
@@ -63,7 +64,7 @@ def test_the_boundary_of_a_gain_is_its_circle(recall):
     npt.assert_allclose(np.abs(edge - (1 + recall - 4)), 4, rtol=1e-14)
 
 
-@pytest.mark.parametrize("controller", [None, PID(0.5), *DYNAMIC])
+@every_case("controller", [None, PID(0.5), *DYNAMIC])
 def test_on_the_boundary_a_pole_is_on_the_circle(controller):
     omega = np.linspace(0.1, np.pi, 40)
     poles = pass_poles(controller, pass_boundary(controller, omega, 0.3), 0.3)
@@ -75,7 +76,7 @@ def test_at_a_pole_of_the_controller_the_boundary_touches_the_edge_and_at_a_zero
     assert np.isinf(pass_boundary(control.tf([1, 1], [1, 0], 1), np.array([np.pi]))[0])
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_the_largest_gain_of_a_static_controller(seed):
     modes, recall = eigenvalues(seed, below=1.5), 0.5
     [(low, high)] = stable_gains(PID(0.5), modes, recall)
@@ -87,7 +88,7 @@ def test_the_largest_gain_of_a_static_controller(seed):
     assert exact == pytest.approx(high, rel=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_the_recalls_of_a_static_controller(seed):
     modes, gain = eigenvalues(seed, below=2.5), 0.3
     intervals = stable_recalls(PID(gain), modes)
@@ -227,7 +228,7 @@ def test_the_limit_says_which_eigenvalue_and_which_recall():
     assert "forbids nothing" in free.in_words()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_case("seed", range(10))
 def test_above_the_recall_of_the_limit_some_gain_is_stable_and_below_none(seed):
     modes = eigenvalues(seed, below=4.0)
     limit = odd_number_limit(modes).recall
@@ -235,8 +236,8 @@ def test_above_the_recall_of_the_limit_some_gain_is_stable_and_below_none(seed):
     assert stable_gains(None, modes, limit - 1e-3) == []
 
 
-@pytest.mark.parametrize(
-    ("call", "says"),
+@every_case(
+    "call, says",
     [
         (lambda: pass_poles(None, []), "at least one eigenvalue"),
         (lambda: pass_poles(None, [np.nan]), "all of them finite"),
@@ -264,8 +265,8 @@ def test_exact_roots_decide_near_the_circle_and_eigenvalues_elsewhere(monkeypatc
         assert passes_stable(HEAVY, modes).tolist() == ([False, True] if trusted else [True, False])
 
 
-@pytest.mark.parametrize("recall", [0.0, 0.7])
-@pytest.mark.parametrize("controller", [None, *DYNAMIC])
+@every_case("recall", [0.0, 0.7])
+@every_case("controller", [None, *DYNAMIC])
 def test_poles_are_the_roots_of_the_polynomial(controller, recall):
     modes = np.array([[0.3, -1.2], [1.4 + 0.5j, 0.1 - 2j]])
     num, den = ([1.0], [1.0]) if controller is None else controller.fraction()
@@ -276,7 +277,7 @@ def test_poles_are_the_roots_of_the_polynomial(controller, recall):
     assert passes_stable(controller, modes, recall).tolist() == (np.abs(poles).max(-1) < 1).tolist()
 
 
-@pytest.mark.parametrize("controller", DYNAMIC)
+@every_case("controller", DYNAMIC)
 def test_exact_pencils_are_the_polynomial_in_the_gain_and_in_the_recall(controller):
     """p + g q by evaluation at points, real and imaginary parts apart."""
     num, den = controller.fraction()
@@ -315,8 +316,8 @@ def test_a_boundary_has_the_shape_of_its_frequencies_and_the_closed_form():
     assert at_zero.real > 0
 
 
-@pytest.mark.parametrize("static", [0.5, -0.5, 2.0])
-@pytest.mark.parametrize("side", [1, -1])
+@every_case("static", [0.5, -0.5, 2.0])
+@every_case("side", [1, -1])
 def test_a_static_gain_times_its_factor_is_one_gain(static, side):
     """0 < g C < 2 Re w/|w|^2, w = 1 + k_r - lambda; all of one sign, else none."""
     recall = 0.25
@@ -345,7 +346,7 @@ def test_recalls_of_a_static_gain_in_closed_form():
     npt.assert_allclose(stable_recalls(PID(-0.5), [3.0]), [(0.0, 2.0)], rtol=1e-12)
 
 
-@pytest.mark.parametrize("controller", DYNAMIC)
+@every_case("controller", DYNAMIC)
 def test_intervals_with_memory_end_where_a_root_is_on_the_circle(controller):
     modes, recall = [0.2, -0.6 + 0.4j, -0.6 - 0.4j], 0.1
     for intervals, radius in (

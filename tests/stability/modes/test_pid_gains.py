@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cases import every_case
 
 from ctrlattn import PID, InputError, presets, stability_interval
 from ctrlattn.linear.mode_matrix import mode_matrix
@@ -73,8 +74,8 @@ def test_a_mode_on_the_circle_is_not_outside():
     assert share.tolist() == [0.0, 0.5, 0.0]
 
 
-@pytest.mark.parametrize("form", ["printed", "ema"])
-@pytest.mark.parametrize(("integral", "derivative"), [(True, True), (True, False), (False, True), (False, False)])
+@every_case("form", ["printed", "ema"])
+@every_case("integral, derivative", [(True, True), (True, False), (False, True), (False, False)])
 def test_terms_are_the_law(form, integral, derivative):
     gains = np.array([[0.7, 0.3 * integral, -0.2 * derivative]])
     law, terms = PID(*gains[0], form=form, ema=0.4), pid_terms(form, 0.4, integral=integral, derivative=derivative)
@@ -85,7 +86,7 @@ def test_terms_are_the_law(form, integral, derivative):
     np.testing.assert_allclose(matrix, mode_matrix(law, 0.3 + 0.1j), atol=1e-15)
 
 
-@pytest.mark.parametrize("gains", [np.zeros(3), np.zeros((2, 2)), np.full((1, 3), np.nan)])
+@every_case("gains", [np.zeros(3), np.zeros((2, 2)), np.full((1, 3), np.nan)])
 def test_gains_that_are_none_are_refused(gains):
     with pytest.raises(InputError, match=r"gains are \(k, 3\)"):
         pid_intervals(gains, "printed")
@@ -102,8 +103,8 @@ def test_crossings_of_a_law_are_a_tie_only_where_every_coefficient_vanishes():
         assert pid_gains._crossings(np.array([2.0]), np.array([-1.0]), 2.0)[1].tolist() == [True]
 
 
-@pytest.mark.parametrize(("one", "other"), [(0.3, 1.5), (-0.4, 0.7), (-1.9, 2.5), (-1.2, 0.99)])
-@pytest.mark.parametrize("g", [0.3, 0.8, 1.6])
+@every_case("one, other", [(0.3, 1.5), (-0.4, 0.7), (-1.9, 2.5), (-1.2, 0.99)])
+@every_case("g", [0.3, 0.8, 1.6])
 def test_crossings_are_the_cosines_that_solve_the_equation(one, other, g):
     """(1 - D + 2 D c)(1 + q^2 - 2 q c) - I g = -4 D q (c - c_1)(c - c_2), q = 1 - g: D and I from two roots."""
     q = 1 - g
@@ -141,8 +142,8 @@ def test_intervals_of_the_ema_law_are_stable_inside_and_nowhere_else(ema):
             assert (outer < 1).tolist() == [True] * 3 + [False] * 4
 
 
-@pytest.mark.parametrize("kd", [-0.4, 0.0, 0.2])
-@pytest.mark.parametrize("g", [0.3, 0.8])
+@every_case("kd", [-0.4, 0.0, 0.2])
+@every_case("g", [0.3, 0.8])
 def test_where_a_crossing_comes_or_goes_nothing_is_decided(kd, g):
     """f(c) = (1 - D + 2 D c)(1 + q^2 - 2 q c) - I g: a root at c = 1, at c = -1, and two that meet inside."""
     q = 1 - g

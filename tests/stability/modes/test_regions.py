@@ -4,6 +4,7 @@ import control
 import numpy as np
 import pytest
 import systems
+from cases import every_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -163,9 +164,9 @@ def test_shapes_and_bad_alpha():
         stability_set(None)
 
 
-@pytest.mark.parametrize("skip", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("feedback", [-1.5, -0.3, 0.8])
-@pytest.mark.parametrize("controller", [None, PID(0.6), PID(0.3, 0.2, 0.05), PID(0.8, 0.5, 0.05, form="ema")], ids=str)
+@every_case("skip", [0.0, 0.4, 1.0])
+@every_case("feedback", [-1.5, -0.3, 0.8])
+@every_case("controller", [None, PID(0.6), PID(0.3, 0.2, 0.05), PID(0.8, 0.5, 0.05, form="ema")])
 def test_the_intervals_of_attention_are_where_the_state_matrix_is_stable(skip, feedback, controller):
     intervals = mode_intervals(Loop(CausalMean(), skip=skip, feedback=feedback, controller=controller))
     ((low, high),) = intervals

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import FixedAttention, SoftmaxAttention, presets, simulate
@@ -44,13 +45,13 @@ def test_one_token_and_consensus():
     assert_allclose(attention_spectrum(rows / rows.sum(-1, keepdims=True))[0], 1.0, atol=1e-12)
 
 
-@pytest.mark.parametrize("wrong", [np.ones((2, 3)), np.ones(4), np.full((2, 2), np.nan), np.ones((0, 0))])
+@every_case("wrong", [np.ones((2, 3)), np.ones(4), np.full((2, 2), np.nan), np.ones((0, 0))])
 def test_refused(wrong):
     with pytest.raises(ValueError, match="attention matrices"):
         attention_spectrum(wrong)
 
 
-@pytest.mark.parametrize("batch", [(), (2,), (2, 3), (1, 5, 2)])
+@every_case("batch", [(), (2,), (2, 3), (1, 5, 2)])
 def test_a_batch_of_any_shape_is_each_of_its_matrices(batch):
     matrices = np.random.default_rng(0).random((*batch, 4, 4))
     spectra = attention_spectrum(matrices)
@@ -75,7 +76,7 @@ def random_sink(seed):
     return whole[:n, :n], whole
 
 
-@pytest.mark.parametrize("seed", range(60))
+@every_case("seed", range(60))
 def test_a_null_key_is_one_more_token_with_the_eigenvalue_1(seed):
     """eig(A) and 1 are the spectrum of the row-stochastic matrix over all keys; no token reads the mode of that 1."""
     part, whole = random_sink(seed)
@@ -94,8 +95,8 @@ def test_a_null_key_is_one_more_token_with_the_eigenvalue_1(seed):
 LOOPS = ("residual", "softmax", "neutreno", "pidformer-printed", "pidformer-ema")
 
 
-@pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("name", LOOPS)
+@every_case("seed", range(20))
+@every_case("name", LOOPS)
 def test_stable_regions_count_the_modes_of_the_tokens_alone(name, seed):
     """Of n + 1 modes the null key's is one, and it has no part in what is unstable among the tokens."""
     part, whole = random_sink(seed)
@@ -105,7 +106,7 @@ def test_stable_regions_count_the_modes_of_the_tokens_alone(name, seed):
     assert_allclose((n * share + own) / (n + 1), unstable_share(loop, attention_spectrum(whole)), atol=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_a_loop_with_a_null_key_is_the_loop_with_a_token_that_stays_zero(seed):
     """The second way: no eigenvalue is computed, both loops run; a null key has no value, and its token none either."""
     part, whole = random_sink(seed)

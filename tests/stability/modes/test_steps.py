@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import every_case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,8 +86,8 @@ def test_a_step_scales_each_gain_by_its_own_power():
         with_step("pid", 1.0)
 
 
-@pytest.mark.parametrize("gains", [(0.8, 0.5, 0.05), (0.3, 2.0, 0.6), (0.0, 0.1, 0.0), (0.5, 0.0, 0.4)])
-@pytest.mark.parametrize("modes", [[0.1], [0.9, -0.5, 0.3], [-2.0]])
+@every_case("gains", [(0.8, 0.5, 0.05), (0.3, 2.0, 0.6), (0.0, 0.1, 0.0), (0.5, 0.0, 0.4)])
+@every_case("modes", [[0.1], [0.9, -0.5, 0.3], [-2.0]])
 def test_at_the_largest_step_the_cubic_has_a_root_at_minus_one(gains, modes):
     """Jury: alpha_h = P_h + I_h/2 + 2 D - 1 for the smallest mode, and every smaller step is stable."""
     pid, h = PID(*gains), largest_stable_step(PID(*gains), modes)

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.testing as npt
 import pytest
+from cases import every_case
 from scipy.optimize import brentq
 
 from ctrlattn import PID
@@ -60,8 +61,8 @@ def test_a_region_of_a_single_mode_of_p_is_its_closed_form():
     npt.assert_allclose(stable_spread(PID(1.2), (0.5, 0.5)), 1.5 / 1.2 - 1, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("pid", "region", "message"),
+@every_case(
+    "pid, region, message",
     [
         (PRINTED, (0.0, 1.0), r"0.8/0.5/0.05 \(printed\) are not stable on the region \(0.0, 1.0\).*0.15 < alpha < 1"),
         (PID(0.1, 5.0), (0.0, 1.0), "they are for no alpha"),
@@ -104,9 +105,9 @@ def zonotope(pid, region, spread, w):
     return np.concatenate([(z - alpha) + (1 + spread * corners) @ parts for alpha in region])
 
 
-@pytest.mark.parametrize("pid", [PRINTED, CODE, PID(0.3, 0.1, 0.02), PID(0.4, 0.0, 0.3)])
-@pytest.mark.parametrize("region", [(0.2, 0.9), (0.5, 0.5)])
-@pytest.mark.parametrize("spread", [0.1, 0.4])
+@every_case("pid", [PRINTED, CODE, PID(0.3, 0.1, 0.02), PID(0.4, 0.0, 0.3)])
+@every_case("region", [(0.2, 0.9), (0.5, 0.5)])
+@every_case("spread", [0.1, 0.4])
 def test_the_slack_is_the_distance_of_0_from_the_hull_of_the_corners_along_a_side(pid, region, spread):
     """Separated along the normal of a side by d - w: support functions of the corners, side by side."""
     w = np.array([0.05, 0.3, 1.0, 2.0, 3.0])

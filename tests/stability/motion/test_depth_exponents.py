@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
@@ -82,7 +83,7 @@ def test_bad_counts():
         depth_exponents(lazily([np.eye(2), np.full((2, 2), np.nan)]), k=1, sweeps=1)
 
 
-@pytest.mark.parametrize("sweeps", [1, 2, 4])
+@every_case("sweeps", [1, 2, 4])
 def test_a_sweep_costs_what_the_docstring_says(sweeps):
     counts = {"products": 0, "transposed": 0}
 
@@ -101,8 +102,8 @@ def test_a_sweep_costs_what_the_docstring_says(sweeps):
     assert counts == {"products": sweeps * 2 * 5, "transposed": (sweeps - 1) * 2 * 5}
 
 
-@pytest.mark.parametrize("layer", range(4))
-@pytest.mark.parametrize("way", ["forward", "transposed"])
+@every_case("layer", range(4))
+@every_case("way", ["forward", "transposed"])
 def test_a_layer_whose_products_are_not_finite_is_named(layer, way):
     def broken(v):
         return np.full(2, np.inf)

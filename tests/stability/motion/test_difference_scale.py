@@ -4,6 +4,7 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 import torch
+from cases import every_case
 
 from ctrlattn.errors import InputError
 from ctrlattn.stability.motion import difference_scale
@@ -54,8 +55,8 @@ SMOOTH_BESIDE = (
 )
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
-@pytest.mark.parametrize("name", MAPS)
+@every_case("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+@every_case("name", MAPS)
 def test_the_derivative_at_zero_is_known_at_every_scale(name, scale):
     f, exact = MAPS[name]
     with np.errstate(all="ignore"):
@@ -63,17 +64,17 @@ def test_the_derivative_at_zero_is_known_at_every_scale(name, scale):
     npt.assert_allclose(found, exact, atol=1e-6 * max(np.abs(exact).max(), 1e-3))
 
 
-@pytest.mark.parametrize("away", [1e-17, 1e-12, 1e-9])
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("name", SMOOTH_BESIDE)
+@every_case("away", [1e-17, 1e-12, 1e-9])
+@every_case("scale", [1e-6, 1.0, 1e6])
+@every_case("name", SMOOTH_BESIDE)
 def test_beside_zero_the_size_of_the_state_is_not_that_of_the_map(name, scale, away):
     f, exact = MAPS[name]
     found = dense_jacobian(lambda h: scale * f(h / scale), np.full(3, away * scale))[1]
     npt.assert_allclose(found, exact, atol=1e-6 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("f", [np.cbrt, lambda h: np.sqrt(np.abs(h)), lambda h: h * np.log(np.abs(h) + 1e-300)])
+@every_case("scale", [1e-6, 1.0, 1e6])
+@every_case("f", [np.cbrt, lambda h: np.sqrt(np.abs(h)), lambda h: h * np.log(np.abs(h) + 1e-300)])
 def test_a_map_without_a_derivative_is_refused(f, scale):
     with pytest.raises(ArithmeticError, match="not found by differences"):
         difference_size(lambda h: scale * f(h / scale), np.zeros(3))
@@ -84,7 +85,7 @@ def test_what_single_precision_inside_of_the_map_hides_is_refused_and_not_0():
         difference_size(lambda h: np.tanh((h + 1).astype(np.float32)).astype(float), np.zeros(3))
 
 
-@pytest.mark.parametrize("size", [1e-6, 0.3, 1e6])
+@every_case("size", [1e-6, 0.3, 1e6])
 def test_the_size_of_the_state_counts_where_quotients_confirm_it(size):
     assert difference_size(lambda h: size * np.tanh(A @ h / size), size * np.array([0.5, -1.0, 0.25])) == size
 
@@ -197,8 +198,8 @@ def test_steps_are_alike_by_their_relative_difference_or_where_nothing_is_seen_f
     assert not difference_scale._alike(np.array([[1.0], [1.03]]), single).any()
 
 
-@pytest.mark.parametrize(
-    ("size", "low", "high"),
+@every_case(
+    "size, low, high",
     [
         (0.0, -56, 15),
         (1.5, -56, 15),
@@ -224,8 +225,8 @@ def test_central_and_right_quotients_of_a_cubic_map_in_closed_form():
     npt.assert_allclose(quotients.right, right.reshape(3, 6), rtol=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("rows", "confirmed"),
+@every_case(
+    "rows, confirmed",
     [
         ([1, 1, 1, 1, 1 + 9e-7, 1], True),
         ([1, 1, 1, 1, 1, 1 + 2e-6], False),  # one beside it is off
@@ -238,8 +239,8 @@ def test_the_size_of_the_state_is_confirmed_by_two_steps_beside_its_own(rows, co
     assert quotients_of(np.array(rows)[:, None]).confirmed() == confirmed
 
 
-@pytest.mark.parametrize(
-    ("rows", "small"),
+@every_case(
+    "rows, small",
     [
         ([[3e-5], [1e-5], [2.0], [2e-5], [4e-5]], True),
         ([[3e-5], [1e-5], [2.0], [2e-5], [2e-4]], False),
@@ -298,8 +299,8 @@ def test_noise_of_a_constant_map_is_a_derivative_of_0_where_it_is_below_1e_4_and
         difference_size(noise(1e-7), x)
 
 
-@pytest.mark.parametrize(
-    ("turning", "monotone", "turns"),
+@every_case(
+    "turning, monotone, turns",
     [(5, 0, False), (6, 0, False), (7, 0, True), (20, 42, False), (24, 38, False), (25, 37, True), (0, 62, False)],
 )
 def test_rounding_turns_at_most_steps_and_at_more_than_six(turning, monotone, turns):

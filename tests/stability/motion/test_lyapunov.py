@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, FixedAttention, Loop, SoftmaxAttention, lyapunov_exponents, rms_norm
@@ -40,14 +41,16 @@ def test_a_diagonal_map_has_the_logarithms_of_its_entries(k, kind):
 def test_annihilated_directions_do_not_hide_the_others():
     # Eigenvalues 0.5, 0.25, 0, 0; the identity frame loses a direction before the last finite one is measured.
     matrix = np.array([[0.5, 0.5, 0.0, 1.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.25]])
-    exponents = lyapunov_exponents(lambda x: matrix @ x, np.zeros(4), 4000, k=4, jvp=lambda x, v: v @ matrix.T)
+    exponents = lyapunov_exponents(lambda x: matrix @ x, np.zeros(4), 2000, k=4, jvp=lambda x, v: v @ matrix.T)
     assert_allclose(exponents, [math.log(0.5), math.log(0.25), -math.inf, -math.inf], atol=2e-3)
 
 
 def test_a_defective_matrix_takes_its_time():
     matrix = np.array([[0.5, 0.0], [1.0, 0.5]])
-    exponents, running = lyapunov_exponents(lambda x: matrix @ x, np.zeros(2), 3000, k=2, history=True)
-    assert_allclose(exponents.sum(), 2 * math.log(0.5), atol=1e-9)  # the determinant, at any length
+    exponents, running = lyapunov_exponents(
+        lambda x: matrix @ x, np.zeros(2), 2000, k=2, history=True, jvp=lambda x, v: v @ matrix.T
+    )
+    assert_allclose(exponents.sum(), 2 * math.log(0.5), atol=1e-12)  # the determinant, at any length
     assert_allclose(exponents, math.log(0.5), atol=5e-3)
     assert abs(running[10, 0] - math.log(0.5)) > 0.1
 
@@ -61,10 +64,9 @@ def test_a_fixed_point_has_the_logarithms_of_its_multipliers():
     assert_allclose(exponents, math.log(0.8), atol=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jvp", [henon_jvp, None], ids=["given", "differences"])
 def test_henon(jvp):
-    steps = 20_000 if jvp else 3000
+    steps = 2000
     exponents, running = lyapunov_exponents(
         henon, np.array([0.1, 0.1]), steps, k=2, transient=500, history=True, jvp=jvp
     )
@@ -77,7 +79,6 @@ def test_henon(jvp):
     assert abs(kaplan_yorke_dimension(exponents) - 1.2583) < 0.02
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "step",
     [
@@ -88,7 +89,7 @@ def test_henon(jvp):
     ids=["logistic", "tent", "tent, branches"],
 )
 def test_logistic_and_tent_have_ln_2(step):
-    assert_allclose(lyapunov_exponents(step, np.array(0.3), 6000, k=1), math.log(2), atol=2e-3)
+    assert_allclose(lyapunov_exponents(step, np.array(0.3), 1500, k=1), math.log(2), atol=2e-3)
 
 
 def test_torch_and_differences_agree_along_a_chaotic_orbit():
@@ -99,7 +100,6 @@ def test_torch_and_differences_agree_along_a_chaotic_orbit():
     assert_allclose(lyapunov_exponents(henon, x, 40, k=2), theirs, atol=1e-8)
 
 
-@pytest.mark.slow
 def test_a_linear_loop_has_the_logarithms_of_its_poles():
     rng = np.random.default_rng(3)
     matrix = np.tril(rng.random((4, 4)))
@@ -108,9 +108,11 @@ def test_a_linear_loop_has_the_logarithms_of_its_poles():
     loop = Loop(FixedAttention(matrix), skip=0.0, feedback=1.0, controller=pid)
     step, start = layer_map(loop, np.zeros((4, 1)))
     poles = np.abs(closed_loop_poles(pid, np.diag(matrix)))
-    exponents = lyapunov_exponents(step, start, 2000, k=12, jvp=lambda z, v: np.stack([step(z_i) for z_i in v]))
+    exponents = lyapunov_exponents(
+        step, start, 200, k=12, transient=200, jvp=lambda z, v: np.stack([step(z_i) for z_i in v])
+    )
     assert_allclose(exponents.sum(), np.log(poles).sum(), atol=1e-10)
-    assert_allclose(exponents, np.sort(np.log(poles).ravel())[::-1], atol=0.02)  # complex pairs turn, 1/T
+    assert_allclose(exponents, np.sort(np.log(poles).ravel())[::-1], atol=5e-3)  # complex pairs turn, 1/T
 
 
 def test_unread_memories_are_no_exponents():
@@ -127,23 +129,22 @@ def test_unread_memories_are_no_exponents():
             assert_allclose(z[0], y, atol=1e-13)
 
 
-@pytest.mark.slow
 def test_a_normalised_attention_loop_by_jvp_and_by_full_jacobians():
-    x = torch.from_numpy(np.random.default_rng(0).standard_normal((5, 4)))
+    x = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 3)))
     step, start = layer_map(Loop(SoftmaxAttention(), feedback=-0.7, normalizer=rms_norm), x)
-    exponents = lyapunov_exponents(step, start, 30, k=20)
-    frame, z, total = np.eye(20), start, np.zeros(20)
-    for _ in range(30):
-        jacobian = torch.func.jacrev(step)(z).reshape(20, 20).numpy()
+    exponents = lyapunov_exponents(step, start, 20, k=9)
+    frame, z, total = np.eye(9), start, np.zeros(9)
+    for _ in range(20):
+        jacobian = torch.func.jacrev(step)(z).reshape(9, 9).numpy()
         frame, r = np.linalg.qr(jacobian @ frame)
         z, total = step(z), total + np.log(np.abs(np.diag(r)) + 1e-300)
-    expected = np.sort(total / 30)[::-1]
+    expected = np.sort(total / 20)[::-1]
     finite = np.isfinite(exponents)
     # The norm takes the radial direction of each token away.
-    assert finite.sum() == 15
+    assert finite.sum() == 6
     assert_allclose(exponents[:5], expected[:5], atol=1e-6)
-    few = lyapunov_exponents(step, start, 200, k=3, transient=50)
-    assert_allclose(few, lyapunov_exponents(step, start, 200, k=20, transient=50)[:3], atol=2e-2)
+    few = lyapunov_exponents(step, start, 60, k=3, transient=30)
+    assert_allclose(few, lyapunov_exponents(step, start, 60, k=9, transient=30)[:3], atol=2e-2)
 
 
 def test_a_sequence_of_maps_gives_finite_time_exponents():
@@ -268,7 +269,7 @@ def test_columns_are_measured_one_after_the_other_and_lost_ones_left_out():
         assert q.shape == (3, len(rates))
 
 
-@pytest.mark.parametrize(("k", "held"), [(3, 1), (2, 2), (1, 2), (3, 0)])
+@every_case("k, held", [(3, 1), (2, 2), (1, 2), (3, 0)])
 def test_directions_that_are_missing_are_filled_in_beside_those_that_are_held(k, held):
     frame = np.linalg.qr(np.random.default_rng(0).normal(size=(4, 2)))[0][:, :held]
     full = lyapunov.refilled(frame, k, np.random.default_rng(1))

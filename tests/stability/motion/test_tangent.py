@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.errors import InputError, InputTypeError
@@ -71,7 +72,7 @@ def test_a_step_that_returns_something_else_is_refused():
         require_callable("step", 3, "layer_map makes it")
 
 
-@pytest.mark.parametrize(("slopes", "expected"), [((0.0, 1.0), 1.0), ((1.0, 0.0), 0.0), ((-2.0, 3.0), 3.0)])
+@every_case("slopes, expected", [((0.0, 1.0), 1.0), ((1.0, 0.0), 0.0), ((-2.0, 3.0), 3.0)])
 def test_a_side_without_slope_is_a_kink_too(slopes, expected):
     left, right = slopes
 
@@ -82,7 +83,7 @@ def test_a_side_without_slope_is_a_kink_too(slopes, expected):
     assert_allclose(moved, [[expected]], atol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_differences_are_as_exact_for_states_of_any_size(scale):
     def scaled(x):
         return scale * bent(x / scale)
@@ -98,7 +99,7 @@ def test_differences_grow_with_the_state_and_are_measured_again_a_hundredth_down
         assert_allclose([tangent.size, tangent.at], size)
 
 
-@pytest.mark.parametrize("factor", [1e-4, 1.0, 1e5])
+@every_case("factor", [1e-4, 1.0, 1e5])
 def test_a_direction_of_any_length_is_stepped_along_by_the_same_way(factor):
     """f is asked at x +- h v/max|v| alone, and J v is linear in v."""
     asked, v = [], np.array([[0.5], [-2.0], [0.0], [1.0]])

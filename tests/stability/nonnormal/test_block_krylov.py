@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError
@@ -13,7 +14,7 @@ def product_of(blocks):
     return lambda v: np.einsum("nij,nj->ni", blocks, v)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@every_case("seed", range(20))
 def test_d_steps_give_every_block_whole(seed):
     rng = np.random.default_rng(seed)
     n, d = rng.integers(1, 7), rng.integers(1, 9)
@@ -78,8 +79,8 @@ def triangular(rng, m, size):
     return blocks, np.abs(diagonal).max(axis=1)
 
 
-@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 30.0, 1e4])
-@pytest.mark.parametrize("m", [1, 2, 7, 25])
+@every_case("size", [0.0, 1e-3, 1.0, 30.0, 1e4])
+@every_case("m", [1, 2, 7, 25])
 def test_no_eigenvalue_lies_beyond_the_bound(m, size):
     rng = np.random.default_rng(m)
     blocks, radii = triangular(rng, m, size)
@@ -102,7 +103,7 @@ def test_the_bound_holds_for_defective_and_nilpotent_matrices():
     assert bounds[2] == 0
 
 
-@pytest.mark.parametrize("near", [0.0, 1e-12, 1e-9, 1e-6, 1e-3, 1.0])
+@every_case("near", [0.0, 1e-12, 1e-9, 1e-6, 1e-3, 1.0])
 def test_the_bound_covers_every_matrix_within_the_backward_error(near):
     """[[c, 1], [s, c]] has the eigenvalues c +- sqrt(s), and s is as large as the backward error may be."""
     given = np.array([[[near, 1.0], [0.0, near]]])
@@ -134,8 +135,8 @@ def every_block(projected, basis, tolerance):
     return i, values[top][i], errors[i], bool(np.all(errors[rivals] <= tolerance * radii[i]))
 
 
-@pytest.mark.parametrize("size", [0.0, 0.3, 3.0, 100.0])
-@pytest.mark.parametrize("seed", range(6))
+@every_case("size", [0.0, 0.3, 3.0, 100.0])
+@every_case("seed", range(6))
 def test_leaving_blocks_out_changes_nothing(seed, size):
     """To the bit, block by block of Krylov spaces of matrices near to normal and far from it, equal ones among them."""
     rng = np.random.default_rng(seed)
@@ -181,7 +182,7 @@ def test_blocks_that_cannot_reach_the_outermost_are_left_out(monkeypatch):
     assert max(taken) == 1
 
 
-@pytest.mark.parametrize("scale", [1e-100, 1e-3, 1.0, 1e3, 1e100])
+@every_case("scale", [1e-100, 1e-3, 1.0, 1e3, 1e100])
 def test_the_bound_of_one_number_is_its_modulus_and_that_of_a_turn_is_near_1(scale):
     given = scale * np.array([[[2.0]], [[-0.5]]])
     assert_allclose(block_krylov._radius_bounds(given), scale * np.array([2.0, 0.5]), rtol=1e-11)

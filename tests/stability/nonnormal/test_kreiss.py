@@ -5,6 +5,7 @@ import math
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -40,8 +41,8 @@ def rotated(a, seed=0, dtype=float):
     return q @ a @ q.conj().T
 
 
-@pytest.mark.parametrize("a", [0.0, 0.3, 0.9, 0.999])
-@pytest.mark.parametrize("c", [0.001, 0.1, 1.0, 50.0])
+@every_case("a", [0.0, 0.3, 0.9, 0.999])
+@every_case("c", [0.001, 0.1, 1.0, 50.0])
 def test_the_exact_case_in_both_domains_triangular_and_rotated(a, c):
     matrix = np.array([[a, c], [0.0, a]])
     expected = closed_form(a, c)
@@ -95,7 +96,7 @@ def test_it_bounds_the_growth():
     assert growth.lower == kreiss_constant(matrix) > 1.4
 
 
-@pytest.mark.parametrize(
+@every_case(
     "matrix", [np.zeros((1, 1)), np.zeros((3, 3)), np.eye(1), -np.eye(2), np.eye(9, k=1), np.roll(np.eye(5), 1, 0),
                np.diag([0.99, 0.2]), np.array([[1j]])],
     ids=["0", "zeros", "integrator", "pole at -1", "delays", "permutation", "normal", "i"],
@@ -105,7 +106,7 @@ def test_contractions_have_exactly_one(matrix):
     assert numerical_radius(matrix) <= 1 + 1e-12
 
 
-@pytest.mark.parametrize(
+@every_case(
     "matrix",
     [
         np.array([[1.0, 0.0], [-1.0, 1.0]]),
@@ -176,8 +177,8 @@ def test_torch_and_integers_are_read():
     assert kreiss_constant(np.array([[0, 1], [0, 0]])) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("given", "error", "word"),
+@every_case(
+    "given, error, word",
     [
         (np.ones((2, 3)), ValueError, "square"),
         (np.empty((0, 0)), ValueError, "n >= 1"),
@@ -206,8 +207,8 @@ def test_what_double_precision_cannot_tell_is_an_error():
         kreiss_constant(0.5 * np.eye(64) + np.eye(64, k=1))
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@every_case("continuous", [False, True])
+@every_case("seed", range(3))
 def test_the_bounds_of_the_search_keep_their_promises(seed, continuous):
     """Where the resolvent proves K > 1, where no larger value can be, and the chord that lies above log M."""
     rng = np.random.default_rng(seed)
@@ -252,7 +253,7 @@ def test_the_bounds_of_the_search_keep_their_promises(seed, continuous):
     assert all(math.log(d) + log_m(d) <= upper + 1e-9 for d in inside)
 
 
-@pytest.mark.parametrize("outside", [0.5, 0.5 + 3j, 1e-3 - 2j])
+@every_case("outside", [0.5, 0.5 + 3j, 1e-3 - 2j])
 def test_one_eigenvalue_outside_among_others_is_enough(outside):
     others = np.array([-1.0, -0.3 + 1j, -2.0])
     assert kreiss_constant(np.diag([*others, outside]), continuous=True) == math.inf
@@ -261,7 +262,7 @@ def test_one_eigenvalue_outside_among_others_is_enough(outside):
     assert kreiss_constant(np.diag(np.exp(others))) == 1.0
 
 
-@pytest.mark.parametrize("c", [2.2, 3.0, 10.0, 1e4])
+@every_case("c", [2.2, 3.0, 10.0, 1e4])
 def test_beyond_the_norm_alone_the_constant_exceeds_one(c):
     """||(xI - A)v||^2 = x^2 - 2xw + ||Av||^2 with v of the abscissa w: below x^2 if x > ||A||^2/(2w)."""
     a = np.array([[-1.0, c], [0.0, -1.0]])
@@ -270,9 +271,9 @@ def test_beyond_the_norm_alone_the_constant_exceeds_one(c):
     assert kreiss._beyond_one(a, reach, True) > np.linalg.norm(a, 2) ** 2 / (2 * reach)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("c", [2.2, 10.0, 100.0])
-@pytest.mark.parametrize("k", [1.05, 2.0, 20.0])
+@every_case("continuous", [False, True])
+@every_case("c", [2.2, 10.0, 100.0])
+@every_case("k", [1.05, 2.0, 20.0])
 def test_no_place_outside_the_range_has_a_larger_value(c, k, continuous):
     """||R(x)|| <= 1/(x - w), w the numerical abscissa: x ||R(x)|| <= k if x >= k w/(k - 1). The same with r, w - 1.
 
@@ -296,8 +297,8 @@ def test_no_place_outside_the_range_has_a_larger_value(c, k, continuous):
     assert value(k * sigma) <= k * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("c", [2.2, 3.0, 10.0, 1e4])
+@every_case("continuous", [False, True])
+@every_case("c", [2.2, 3.0, 10.0, 1e4])
 def test_twice_the_place_that_the_norm_asks_for_is_beyond_it(c, continuous):
     """|z|^2 - 2 |z| w + ||A||^2 is the square of the distance from the border at one place."""
     a = np.array([[-1.0, c], [0.0, -1.0]]) if continuous else np.array([[0.0, c], [0.0, 0.0]])
@@ -320,8 +321,8 @@ def test_an_oscillator_in_any_unit_and_basis(scale):
     assert kreiss_constant(scale * np.array([[1e-3]]), continuous=True) == math.inf
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+@every_case("continuous", [False, True])
+@every_case("order", [[0, 1, 2], [2, 0, 1]])
 def test_a_block_of_two_beside_a_simple_eigenvalue_is_found(order, continuous):
     on = np.array([1j, 1j, -2j]) if continuous else np.array([1.0, 1.0, -1.0])
     a = np.diag(on).astype(complex)
@@ -347,7 +348,7 @@ def test_few_evaluations_are_enough(monkeypatch):
     assert len(places) <= 290
 
 
-@pytest.mark.parametrize(("continuous", "slope"), [(True, 0.0), (False, 0.0), (False, -0.5), (False, -0.99)])
+@every_case("continuous, slope", [(True, 0.0), (False, 0.0), (False, -0.5), (False, -0.99)])
 def test_a_flat_chord_is_highest_at_its_far_end(continuous, slope):
     """d log(r - 1)/d log r = r/(r - 1) > 1 and d log x/dx > 0: what falls more slowly rises up to the far end."""
     left, right = kreiss._Node(0.2, 0.7, 0.0, 0.0), kreiss._Node(0.6, 0.7 + 0.4 * slope, 0.0, 0.0)
@@ -355,8 +356,8 @@ def test_a_flat_chord_is_highest_at_its_far_end(continuous, slope):
     assert_allclose(kreiss._bound(left, right, continuous), (math.log(distance) + right.log_m, 0.6), rtol=1e-12)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize(("triangular", "near"), [(True, 8 * 2.0**-52), (False, 1e-7)])
+@every_case("scale", [1e-6, 1.0, 1e6])
+@every_case("triangular, near", [(True, 8 * 2.0**-52), (False, 1e-7)])
 def test_eigenvalues_are_of_one_block_where_they_differ_by_rounding_of_the_scale(scale, triangular, near):
     for share, defective in ((0.5, True), (2.0, False)):
         a = scale * np.array([[0.0, 1.0], [0.0, share * near]])

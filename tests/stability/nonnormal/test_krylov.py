@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.sparse.linalg import aslinearoperator
 
@@ -26,7 +27,7 @@ def matrix(seed, rows=30, columns=30):
     return np.eye(rows, columns) + strong + 0.05 * rng.standard_normal((rows, columns))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(30, 30), (20, 35), (35, 20)])
+@every_case("rows, columns", [(30, 30), (20, 35), (35, 20)])
 def test_singular_triplets_are_those_of_the_dense_decomposition(rows, columns):
     a = matrix(0, rows, columns)
     triplets = singular_triplets(aslinearoperator(a), 3, steps=15, tolerance=1e-10)
@@ -116,8 +117,8 @@ def test_departure_of_normal_nilpotent_and_random_matrices():
     assert_allclose(departure(aslinearoperator(ginibre), 8).value, np.sqrt(0.5), atol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("call", "word"),
+@every_case(
+    "call, word",
     [
         (lambda o: singular_triplets(o, 0), r"k must be a whole number in 1 \.\.\. 2, got 0"),
         (lambda o: singular_triplets(o, 2, steps=1), "steps must be a whole number of at least 2, got 1"),
@@ -190,8 +191,8 @@ def test_what_a_basis_leaves_of_a_vector():
     assert krylov._orthogonal(np.eye(4)[2], basis)[1] == 0.0
 
 
-@pytest.mark.parametrize("k", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(4))
+@every_case("k", [1, 2, 3])
+@every_case("seed", range(4))
 def test_residuals_of_the_small_matrix_may_be_one_and_a_half_times_the_tolerance(seed, k):
     """J'J V = V T + last q e': the residual of each value is last |y_m|/sigma, as a share of the largest value."""
     m = np.random.default_rng(seed).standard_normal((4, 4))
@@ -216,7 +217,7 @@ def test_triplets_of_a_basis_that_is_mapped_to_nothing_have_no_error():
     assert_allclose(np.abs(triplets.right), [[0, 1, 0], [1, 0, 0]], atol=1e-15)
 
 
-@pytest.mark.parametrize("least", [1e-2, 1e-6, 0.0])  # by the product of the rows with themselves, and by the rows
+@every_case("least", [1e-2, 1e-6, 0.0])  # by the product of the rows with themselves, and by the rows
 def test_a_decomposition_is_that_of_the_rows_whatever_their_condition(least):
     rng = np.random.default_rng(7)
     u, v = np.linalg.qr(rng.standard_normal((9, 4)))[0], np.linalg.qr(rng.standard_normal((4, 4)))[0]
@@ -236,7 +237,7 @@ def test_a_random_direction_is_of_unit_length_and_of_the_dtype():
         assert_allclose(np.linalg.norm(v, axis=1), 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@every_case("seed", range(5))
 def test_the_numerical_radius_on_a_span(seed):
     rng = np.random.default_rng(seed)
     a = matrix(seed, 8, 8) @ np.diag(rng.uniform(-2, 2, 8))

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, numerical_radius, pass_operator
@@ -15,7 +16,7 @@ def on_a_grid(a, angles=3600):
     return np.linalg.eigvalsh((turned + turned.conj().swapaxes(-1, -2)) / 2).max()
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 20])
+@every_case("n", [1, 2, 5, 20])
 def test_delays(n):
     """A chain of n delays has the disk of radius cos(pi/(n + 1))."""
     assert_allclose(numerical_radius(np.eye(n, k=1)), np.cos(np.pi / (n + 1)), atol=1e-12)
@@ -28,8 +29,8 @@ def test_the_automaton():
     assert_allclose(numerical_radius(pass_operator(Loop(CausalMean()), 200)), 1.5, atol=5e-5)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("dtype", [float, complex])
+@every_case("seed", range(6))
+@every_case("dtype", [float, complex])
 def test_no_angle_of_a_grid_gives_more(seed, dtype):
     rng = np.random.default_rng(seed)
     a = rng.standard_normal((6, 6)) + (1j * rng.standard_normal((6, 6)) if dtype is complex else 0)
@@ -67,7 +68,7 @@ def test_refused():
         numerical_radius(-np.broadcast_to(1.0, (2001, 2001)))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@every_case("seed", range(6))
 def test_the_range_of_two_states_is_an_ellipse(seed):
     """Foci at the eigenvalues, minor axis |c|: w = max over t of Re(m e^{it}) + sqrt((Re(h e^{it}))^2 + |c|^2/4)."""
     rng = np.random.default_rng(seed)

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize_scalar
 
@@ -57,7 +58,7 @@ def test_slicot_ab13ed():
     assert_allclose(distance, sigma_min(block, 0.0), rtol=1e-6)
 
 
-@pytest.mark.parametrize("eps", [1e-6, 1e-2, 1.0])
+@every_case("eps", [1e-6, 1e-2, 1.0])
 def test_normal_matrices_move_by_eps(eps):
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
     matrix = q @ np.diag([0.9, -0.8, 0.5, 0.1, 0.0, -0.3]) @ q.T
@@ -237,7 +238,7 @@ def test_the_angle_that_is_no_crossing_is_the_farthest_from_the_spectrum():
         assert away == angle
 
 
-@pytest.mark.parametrize("seed", range(5))
+@every_case("seed", range(5))
 def test_a_schur_form_has_the_singular_values_of_every_shift(seed):
     rng = np.random.default_rng(seed)
     full = rng.normal(size=(5, 5)) + (1j * rng.normal(size=(5, 5)) if seed % 2 else 0)

@@ -4,6 +4,7 @@ import control
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, pass_operator, pseudospectral_radius, pseudospectrum
@@ -88,7 +89,7 @@ def test_five_thousand_causal_states():
     assert_allclose(pseudospectrum(a, [3.0]), np.sqrt(least), rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["dense", "complex", "attention", "lower", "upper"])
+@every_case("name", ["dense", "complex", "attention", "lower", "upper"])
 def test_few_points_of_matrices_with_and_without_structure(name):
     """One of each kind at five points: both halves of the plane, near the spectrum and far from it."""
     rng = np.random.default_rng(3)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.stability.nonnormal import resolvent_levels
@@ -26,9 +27,9 @@ def singular_values(a, position, level, continuous):
     return np.linalg.svd(at(level, position, continuous) * np.eye(len(a)) - a, compute_uv=False)
 
 
-@pytest.mark.parametrize("kind", ["real", "complex"])
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("seed", range(5))
+@every_case("kind", ["real", "complex"])
+@every_case("continuous", [False, True])
+@every_case("seed", range(5))
 def test_crossings_are_where_a_singular_value_is_the_level(seed, kind, continuous):
     a = matrix(seed, kind) - (np.eye(5) if continuous else 0)
     level, grid = (0.1, np.linspace(-4, 4, 20001)) if continuous else (1.1, np.linspace(0, 2 * np.pi, 20001))
@@ -44,9 +45,9 @@ def test_crossings_are_where_a_singular_value_is_the_level(seed, kind, continuou
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["real", "complex"])
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("seed", range(5))
+@every_case("kind", ["real", "complex"])
+@every_case("continuous", [False, True])
+@every_case("seed", range(5))
 def test_the_least_sigma_is_that_of_a_fine_grid(seed, kind, continuous):
     a = matrix(seed, kind) - (np.eye(5) if continuous else 0)
     level, grid = (0.0, np.linspace(-3, 3, 4001)) if continuous else (1.0, np.linspace(0, 2 * np.pi, 4001))
@@ -90,8 +91,8 @@ def test_unit_eigenvalues_are_those_of_the_pencil_on_the_circle(away):
     assert_allclose(unit_eigenvalues(np.diag([-1.0, 0.5]), np.eye(2), np.pi), [np.pi], atol=1e-12)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("size", [1e-7, 1e7])
+@every_case("continuous", [False, True])
+@every_case("size", [1e-7, 1e7])
 def test_crossings_of_a_scaled_matrix_are_those_of_the_matrix(size, continuous):
     a = matrix(1, "complex") - (np.eye(5) if continuous else 0)
     level = 0.1 if continuous else 1.1
@@ -102,8 +103,8 @@ def test_crossings_of_a_scaled_matrix_are_those_of_the_matrix(size, continuous):
     assert_allclose(scaled, (size if continuous else 1.0) * expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("kind", [0, 1j])
+@every_case("continuous", [False, True])
+@every_case("kind", [0, 1j])
 def test_outward_is_as_exact_as_the_singular_value_can_be(kind, continuous):
     """sigma_min is eps to the rounding of one SVD: the eigenvalues of order 2n alone are ten times as far off."""
     for seed in range(4):
@@ -116,7 +117,7 @@ def test_outward_is_as_exact_as_the_singular_value_can_be(kind, continuous):
                 assert abs(sigma_min(a, at(reached, 0.0, continuous)) - eps) <= 1.2 * rounding
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_case("seed", range(10))
 def test_the_polish_of_a_level_is_newton_of_sigma_min(seed):
     """A normal matrix has sigma_min(x I - A) = min |x - lambda|: one step leads to the end, and no other value is."""
     rng = np.random.default_rng(seed)
@@ -142,7 +143,7 @@ def normal(seed, n=4):
     return (q * values) @ q.conj().T, values
 
 
-@pytest.mark.parametrize("seed", range(6))
+@every_case("seed", range(6))
 def test_crossings_of_a_normal_matrix_are_those_of_circles_about_its_eigenvalues(seed):
     a, values = normal(seed)
     eps = 0.31
@@ -160,8 +161,8 @@ def test_crossings_of_a_normal_matrix_are_those_of_circles_about_its_eigenvalues
         assert_allclose(crossings(a, r, eps, False, away), np.sort(np.mod(turns, 2 * np.pi)), atol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(6))
+@every_case("continuous", [False, True])
 def test_the_least_sigma_of_a_normal_matrix_is_the_distance_of_the_line(seed, continuous):
     a, values = normal(seed)
     level = -1.1 if continuous else 1.2
@@ -173,8 +174,8 @@ def test_the_least_sigma_of_a_normal_matrix_is_the_distance_of_the_line(seed, co
     assert_allclose(found, nearest.imag if continuous else nearest / abs(nearest), atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(6))
+@every_case("continuous", [False, True])
 def test_outward_of_a_normal_matrix_is_the_farthest_point_of_circles_about_its_eigenvalues(seed, continuous):
     a, values = normal(seed)
     for position in (0.0, 0.3, -1.2, 2.9):

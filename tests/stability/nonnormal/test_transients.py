@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import CausalMean, Loop, kreiss_constant, pass_operator, transient_growth
@@ -33,7 +34,7 @@ def test_continuous_time():
     assert growth.lower <= growth.peak * (1 + 1e-3) <= growth.upper
 
 
-@pytest.mark.parametrize("seed", range(3))
+@every_case("seed", range(3))
 def test_the_kreiss_matrix_theorem(seed):
     rng = np.random.default_rng(seed)
     a = np.triu(rng.standard_normal((8, 8)), 1) + np.diag(rng.uniform(-0.95, 0.95, 8))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization, negative_feedback
@@ -53,7 +54,7 @@ def test_the_attack_puts_a_pole_at_its_frequency(channels, seed):
     assert pole_miss(given, responses.g, attack, factors(attack)) < 1e-9
 
 
-@pytest.mark.parametrize("away", [0.05, 0.1, 0.2, 0.4, 0.8])
+@every_case("away", [0.05, 0.1, 0.2, 0.4, 0.8])
 def test_an_attack_contradicts_a_peak_that_is_too_low(away):
     responses = Responses(balanced(loop()))
     peak = scaled_peak(responses, 1e-6)
@@ -136,7 +137,7 @@ def test_a_climb_ends_where_no_neighbour_is_stronger():
     assert_allclose(climbed.size * peak.upper, 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("other", [-0.4, 2.1, 30.0])
+@every_case("other", [-0.4, 2.1, 30.0])
 def test_a_step_of_newton_goes_to_the_pole_of_the_channel_that_has_it(other):
     """G = diag(1/(z - 0.5), 1/(z - 0.2)) closed by diag(k): its poles are 0.5 + k_1 and 0.2 + k_2."""
     g = Realization(np.diag([0.5, 0.2]), np.eye(2), np.eye(2), np.zeros((2, 2)), False)
@@ -164,9 +165,9 @@ def closed_poles(g, gain):
     return np.linalg.eigvals(g.a + g.b @ k @ np.linalg.inv(np.eye(len(g.d)) - g.d @ k) @ g.c)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("channels", [1, 2, 3])
-@pytest.mark.parametrize("n", [1, 4])
+@every_case("continuous", [False, True])
+@every_case("channels", [1, 2, 3])
+@every_case("n", [1, 4])
 def test_the_miss_is_the_distance_of_the_nearest_pole_over_the_way(continuous, channels, n):
     g = mimo(n, channels, n, continuous)
     gain = np.array([0.6, -0.8, 0.5])[:channels] * np.exp([0.3j, 1.1j, 0.2j])[:channels]
@@ -185,7 +186,7 @@ def test_the_miss_is_the_distance_of_the_nearest_pole_over_the_way(continuous, c
         )
 
 
-@pytest.mark.parametrize("n", [1, 2, 7])
+@every_case("n", [1, 2, 7])
 def test_a_trace_bounds_the_way_to_the_nearest_eigenvalue(n):
     """Exact for one state and for n alike; at most n times too long beside one that is far nearer than the others."""
     rng = np.random.default_rng(n)
@@ -238,7 +239,7 @@ def test_without_a_state_or_a_frequency_the_direct_term_closes_the_loop_alone(ch
     assert pole_miss(loop_of_d, loop_of_d, Attack(1.0, gain, 0.3, 1.0), -gain) <= 1e-12
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@every_case("channels", [1, 2, 3])
 def test_sampled_radii_are_lower_bounds_that_come_near_the_largest(channels):
     rng = np.random.default_rng(2)
     m = rng.normal(size=(12, channels, channels)) + 1j * rng.normal(size=(12, channels, channels))
@@ -257,8 +258,8 @@ def test_a_response_of_zero_has_no_attack():
     assert _climbed(Responses(g), 0.4).size == np.inf
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("n", [3, 12, 51])
+@every_case("continuous", [False, True])
+@every_case("n", [3, 12, 51])
 def test_one_channel_of_any_size_is_sound_at_its_margin_and_not_beyond(continuous, n):
     """1/(s + 1) + 0.3, 1/(z - 0.5) + 0.3 by states that do nothing: the gain 1.3 (2.3) is reached at w = 0 alone."""
     a = np.diag(
@@ -278,8 +279,8 @@ def test_one_channel_of_any_size_is_sound_at_its_margin_and_not_beyond(continuou
         require_sound(g, 1.01 * margin, attack, 0.0)  # the attacks at sampled frequencies have to do
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("channels", [1, 2, 3])
+@every_case("continuous", [False, True])
+@every_case("channels", [1, 2, 3])
 def test_a_step_of_newton_beside_a_pole_is_as_long_as_the_way_to_it(continuous, channels):
     g = mimo(5, channels, 4, continuous)
     gain = np.array([0.6, -0.8, 0.5])[:channels] * np.exp([0.3j, 1.1j, 0.2j])[:channels]

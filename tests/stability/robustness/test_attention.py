@@ -6,6 +6,7 @@ import control
 import numpy as np
 import pytest
 import torch
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, LTIController, SoftmaxAttention, jacobian_operator, rms_norm, simulate
@@ -84,7 +85,7 @@ def test_the_constant_of_a_small_ball_fails_on_a_large_one():
     assert jacobian[0, 0] <= attention_lipschitz(predictor, radius, features=1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@every_case("seed", range(4))
 def test_two_simulations_approach_each_other_as_promised(seed):
     rng, radius = np.random.default_rng(seed), 1.0
     loop = Loop(attention(seed, size=0.6), skip=0.7, feedback=-0.4, controller=PID(0.5), reference_gain=0.5)
@@ -97,8 +98,8 @@ def test_two_simulations_approach_each_other_as_promised(seed):
     assert max(longest(state) for state in first[2:]) <= bound.reach + 1e-12
 
 
-@pytest.mark.parametrize("heads", [1, 2])
-@pytest.mark.parametrize("temperature", [None, 0.7])
+@every_case("heads", [1, 2])
+@every_case("temperature", [None, 0.7])
 def test_the_constant_is_the_sum_over_the_heads(heads, temperature):
     """sum_h |V_h| (1 + 2 R^2 |B_h|), the norms as roots of the largest eigenvalue of a Gram matrix."""
     predictor, radius, width = attention(2, heads=heads, temperature=temperature), 1.3, D // heads
@@ -137,7 +138,7 @@ def test_refused():
         attention_contraction(Loop(attention(0), controller=PID(0.5, 0.1)), 1.0)
 
 
-@pytest.mark.parametrize(("rate", "reach", "holds"), [(0.9, 1.0, True), (0.9, 1.1, False), (1.0, 0.5, False)])
+@every_case("rate, reach, holds", [(0.9, 1.0, True), (0.9, 1.1, False), (1.0, 0.5, False)])
 def test_a_ball_is_kept_where_a_layer_contracts_and_reaches_no_farther(rate, reach, holds):
     assert AttentionContraction(rate, reach).holds(1.0) == holds
 
@@ -154,7 +155,7 @@ def test_projections_that_are_not_given_are_the_identity(heads):
     assert_allclose(attention_lipschitz(SoftmaxAttention(heads=heads), 1.5, features=D), plain)
 
 
-@pytest.mark.parametrize("radius", [np.inf, np.nan, -1e-9])
+@every_case("radius", [np.inf, np.nan, -1e-9])
 def test_a_radius_is_a_length(radius):
     with pytest.raises(ValueError, match="radius must be finite"):
         attention_lipschitz(attention(0), radius)
@@ -163,8 +164,8 @@ def test_a_radius_is_a_length(radius):
     assert attention_contraction(Loop(attention(0), skip=0.25, feedback=0.0), 0.0) == (0.25, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
+@every_case(
+    "options, message",
     [
         ({"order": "sequential"}, "parallel order"),
         ({"hold_first": True}, "parallel order"),

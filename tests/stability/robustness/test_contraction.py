@@ -4,6 +4,7 @@ import control
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -27,7 +28,7 @@ def memory_loop(feedback, controller=None, seed=0, slots=6, d=3):
     return Loop(memory, skip=0.6, feedback=feedback, controller=controller)
 
 
-@pytest.mark.parametrize(("a", "b", "low", "high"), [(0.9, 0.5, 0, 1), (0.3, -1, 0, 0.6), (-0.2, 1, 0.1, 0.5)])
+@every_case("a, b, low, high", [(0.9, 0.5, 0, 1), (0.3, -1, 0, 0.6), (-0.2, 1, 0.1, 0.5)])
 def test_scalar_rate_is_the_largest_slope(a, b, low, high):
     certificate = contraction_certificate(control.ss(a, b, 1.0, 0, 1), low, high)
     assert_allclose(certificate.rate, max(abs(a - b * low), abs(a - b * high)), rtol=1e-4)
@@ -97,7 +98,7 @@ def test_a_normalised_loop_on_the_set_where_it_stays():
     assert np.all(length[1:][moving] <= certificate.rate * length[:-1][moving] * (1 + 1e-9))
 
 
-@pytest.mark.parametrize("controller", [None, PID(0.7), PID(0.4, 0.3, 0.2), PID(0.4, 0.3, 0.2, form="ema", ema=0.5)])
+@every_case("controller", [None, PID(0.7), PID(0.4, 0.3, 0.2), PID(0.4, 0.3, 0.2, form="ema", ema=0.5)])
 def test_the_form_of_a_normalised_loop_is_the_loop(controller):
     """x' = A x - B phi(C x), its phi the norm of each token, against `simulate` from the layer on at which C acts."""
     rng = np.random.default_rng(7)
@@ -161,8 +162,8 @@ def test_only_a_pencil_that_cannot_be_ordered_means_no_metric(monkeypatch):
         contraction_certificate(system, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "states"),
+@every_case(
+    "low, high, states",
     [(1.0, 0.0, 1), (np.nan, 1.0, 1), (0.0, np.nan, 1), (-np.inf, 1.0, 1), (0.0, np.inf, 1), (0.0, 1.0, 0)],
 )
 def test_a_sector_that_is_none_and_a_system_without_states_are_refused(low, high, states):
@@ -207,7 +208,7 @@ def test_a_metric_is_checked_by_its_own_inequality(monkeypatch):
         assert_allclose(metric[1], -min((share - 1) * np.linalg.eigvalsh(c.T @ c)[0], 1.0) / size, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "system",
     [
         control.ss(-1, 1, 1, 0),
@@ -230,8 +231,8 @@ def test_each_kind_of_loop_without_a_form_is_refused(options):
         sector_form(Loop(memory, normalizer=rms_norm), lowest=1.0)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-@pytest.mark.parametrize("turn", [1.0, -1.0])
+@every_case("scale", [1e-3, 1.0, 1e3])
+@every_case("turn", [1.0, -1.0])
 def test_a_rate_does_not_depend_on_the_unit_of_the_state(scale, turn):
     """x' = a x - b s c x for s in [0.2, 0.6]: the largest |a - b c s|, whatever b/c is."""
     certificate = contraction_certificate(control.ss(0.3 * turn, 0.5 * scale, 1 / scale, 0, 1), 0.2, 0.6)

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -62,8 +63,8 @@ def test_satellite_loops_look_harmless_one_at_a_time():
         assert_allclose(channel.disk.margin, 2.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("skew", [-1.0, -0.5, 0.0, 0.5, 1.0])
-@pytest.mark.parametrize("system", [control.tf([0.5], [1, -1], 1), THIRD_ORDER], ids=["dt", "ct"])
+@every_case("skew", [-1.0, -0.5, 0.0, 0.5, 1.0])
+@every_case("system", [control.tf([0.5], [1, -1], 1), THIRD_ORDER], ids=["dt", "ct"])
 def test_siso_definition(system, skew):
     disk = disk_margin(system, skew=skew)
     w = disk.frequency
@@ -151,11 +152,11 @@ def test_channels_that_do_not_feed_themselves_are_destabilised_by_nothing():
     assert_allclose(chain.margin, min(each), rtol=1e-6)
 
 
-@pytest.mark.parametrize("system", [
+@every_case("system", [
     (np.array([[0.9, 0.3], [0.4, -0.9]]), np.eye(2), np.array([[0, -0.6], [0.8, -0.3]]), np.zeros((2, 2))),
     tuple(np.array(m) for m in (SATELLITE.A, SATELLITE.B, SATELLITE.C, SATELLITE.D)),
 ])  # fmt: skip
-@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e6])
+@every_case("factor", [1e-6, 1e-3, 1e6])
 def test_units_change_nothing(system, factor):
     continuous = system[0][0, 1] == 10
     a, b, c, d = system
@@ -223,8 +224,8 @@ def test_complex_loops_have_no_loop_margins():
     assert_allclose(disk_margin(complex_mode).margin, 0.31218, atol=1e-5)
 
 
-@pytest.mark.parametrize("skew", [-1.0, 0.0, 1.0, 2.5])
-@pytest.mark.parametrize(("b", "c", "d"), [(1e60, 1e-60, 0.0), (1e-160, 1e-160, 0.0), (1.0, 1.0, 1e10)])
+@every_case("skew", [-1.0, 0.0, 1.0, 2.5])
+@every_case("b, c, d", [(1e60, 1e-60, 0.0), (1e-160, 1e-160, 0.0), (1.0, 1.0, 1e10)])
 def test_extreme_numbers_end_in_a_margin(b, c, d, skew):
     system = (np.array([[0.3]]), np.array([[b]]), np.array([[c]]), np.array([[d]]))
     disk = disk_margin(system, skew=skew)

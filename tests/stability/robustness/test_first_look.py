@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import boundary, level_sets, rounding, units
@@ -106,7 +107,7 @@ def test_step_by_step_has_the_same_peak(n, channels, monkeypatch):
 EXAMPLE = dense([0.9 + 0.2j, -0.5 + 0.1j, 0.3 + 0j], np.random.default_rng(0), (2, 2), 1.0)
 
 
-@pytest.mark.parametrize(
+@every_case(
     "other",
     [
         EXAMPLE._replace(continuous=True),

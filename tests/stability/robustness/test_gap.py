@@ -5,6 +5,7 @@ from fractions import Fraction
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.transfer import BoundaryTransfer
@@ -106,8 +107,8 @@ def test_slow_crowded_plants_against_a_dense_grid(seed):
     assert_allclose(nu_gap(*slow[::-1]), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("p", [0.0, 2.0, -0.5, 1e8])
-@pytest.mark.parametrize("q", [0.0, 0.5, -3.0])
+@every_case("p", [0.0, 2.0, -0.5, 1e8])
+@every_case("q", [0.0, 0.5, -3.0])
 def test_static_gains_are_points_of_a_sphere_and_a_pole_its_top(p, q):
     """Their chord is |p - q|/sqrt((1 + p^2)(1 + q^2)); from the top, 1/sqrt(1 + q^2)."""
 

@@ -4,6 +4,7 @@ import control
 import mpmath
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import balanced_truncation, h2_norm, hankel_singular_values, hinf_norm
@@ -65,8 +66,8 @@ def test_published_nearly_cancelled_poles():
     assert_allclose(sigma, [0.1006, 0.0001, 0.0], atol=5e-5)
 
 
-@pytest.mark.parametrize("order", [0, 1, 3, 5, 6])
-@pytest.mark.parametrize("make", [slicot_ab09ad, lambda: random_system(3, 8, 1)], ids=["ct", "dt"])
+@every_case("order", [0, 1, 3, 5, 6])
+@every_case("make", [slicot_ab09ad, lambda: random_system(3, 8, 1)], ids=["ct", "dt"])
 def test_truncation_keeps_its_bound(make, order):
     system = make()
     reduced = balanced_truncation(system, order)
@@ -131,8 +132,8 @@ def test_refused():
         balanced_truncation(np.eye(2), 1)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("seed", range(3))
+@every_case("continuous", [False, True])
+@every_case("seed", range(3))
 def test_complex_systems_have_the_values_of_their_gramians(seed, continuous):
     """Hankel values as roots of the eigenvalues of P Q, the gramians from Kronecker products."""
     rng = np.random.default_rng(seed)
@@ -207,7 +208,7 @@ def test_gramians_and_values_are_those_of_the_linear_equations(seed):
     assert_allclose(h2_norm(given[0], continuous=continuous), np.sqrt(variance), rtol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@every_case("seed", range(60))
 def test_values_know_no_units_and_stay_below_the_peak_gain(seed):
     (a, b, c, d), continuous = stable_system(seed)
     sigma = hankel_singular_values((a, b, c, d), continuous=continuous)
@@ -235,7 +236,7 @@ def test_slow_clustered_poles_of_a_transfer_function():
     assert_allclose(h2_norm(system), 5.34704e6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("chain", [1e-12, 1e-6, 1.0, 1e6])
+@every_case("chain", [1e-12, 1e-6, 1.0, 1e6])
 def test_a_chain_whose_gain_is_far_from_its_entries(chain):
     """gain/(s + 1)^5 with the gain in the couplings, at the ends, or in one unit: the values of 1/(s + 1)^5."""
     expected = hankel_singular_values(control.tf([1.0], np.poly([-1.0] * 5)))
@@ -251,8 +252,8 @@ def test_values_whose_digits_are_lost_are_refused():
         hankel_singular_values((hidden @ block @ hidden.T, hidden[:, -1:], hidden.T[:1], [[0.0]]))
 
 
-@pytest.mark.parametrize("tiny", [1e-150, 1e-300])
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("tiny", [1e-150, 1e-300])
+@every_case("continuous", [False, True])
 def test_entries_of_any_size_give_numbers_or_refusals(tiny, continuous):
     a = np.array([[-0.5, 1e100], [0.0, -0.25]])
     given = (a, np.array([[tiny], [1.0]]), np.array([[1e100, tiny]]), [[0.0]])
@@ -378,7 +379,7 @@ def test_what_the_powers_do_not_prove_is_left_to_the_poles():
     assert h2_norm((np.diag([0.5, 1.0]), np.ones((2, 1)), np.ones((1, 2)), [[0.0]])) == np.inf
 
 
-@pytest.mark.parametrize("n", [2, 9, 40])
+@every_case("n", [2, 9, 40])
 def test_proven_values_are_those_of_the_balanced_form(n):
     for seed in range(4):
         g = realization(random_system([n, seed], n, 1), "hankel_singular_values")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.realization import Realization
@@ -30,7 +31,7 @@ def gains(g, w):
     return np.linalg.norm(np.moveaxis(g.responses(w), -1, 0), 2, axis=(1, 2))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@every_case("seed", range(40))
 def test_both_ways_list_every_crossing_that_a_grid_shows(seed):
     g = system(seed)
     w = (
@@ -55,8 +56,8 @@ def test_both_ways_list_every_crossing_that_a_grid_shows(seed):
             assert_allclose(np.min(np.abs(gains(g, at) / level - 1)), 0, atol=1e-8)
 
 
-@pytest.mark.parametrize("h", [1e-2, 1e-4, 1e-6])
-@pytest.mark.parametrize("sign", [1.0, -1.0])
+@every_case("h", [1e-2, 1e-4, 1e-6])
+@every_case("sign", [1.0, -1.0])
 def test_a_cluster_near_the_ends_keeps_its_crossing(h, sign):
     """|h/(z - 1 + h)|^4 = 1/4 where |z - 1 + h|^2 = h^2 + 4 (1 - h) sin^2(w/2) is 2 h^2."""
     n = 4
@@ -68,7 +69,7 @@ def test_a_cluster_near_the_ends_keeps_its_crossing(h, sign):
     assert nearest <= 1e-6 * h + 1e-15
 
 
-@pytest.mark.parametrize("seed", range(10))
+@every_case("seed", range(10))
 def test_the_grid_is_about_each_pole_as_dense_as_the_pole_is_near(seed):
     g = system(seed)
     grid, poles = pole_grid(g), np.linalg.eigvals(g.a)
@@ -88,7 +89,7 @@ def test_the_grid_is_about_each_pole_as_dense_as_the_pole_is_near(seed):
             assert away.min() <= 1e-9 * max(1.0, abs(there))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (1, 2), (2, 3)])
+@every_case("shape", [(1, 1), (3, 1), (1, 2), (2, 3)])
 def test_the_largest_gain_is_the_largest_singular_value_and_infinite_where_there_is_no_number(shape):
     rng = np.random.default_rng(0)
     responses = rng.normal(size=(*shape, 6)) + 1j * rng.normal(size=(*shape, 6))
@@ -136,7 +137,7 @@ def test_crossings_of_many_states_are_listed_without_the_pencil(continuous, monk
         assert_allclose(np.min(np.abs(np.abs(g.responses(at)[0, 0]) / level - 1)), 0, atol=1e-8)
 
 
-@pytest.mark.parametrize("damping", [0.05, 0.3, 0.6])
+@every_case("damping", [0.05, 0.3, 0.6])
 def test_the_grid_holds_the_peak_of_every_pair_of_poles(damping):
     """1/(s^2 + 4 z s + 4) peaks at 2 sqrt(1 - 2 z^2), which is no pole's frequency."""
     a = np.array([[0.0, 1.0], [-4.0, -4 * damping]])
@@ -146,7 +147,7 @@ def test_the_grid_holds_the_peak_of_every_pair_of_poles(damping):
         assert np.abs(grid - centre - 2 * damping).min() < 1e-12
 
 
-@pytest.mark.parametrize("seed", range(6))
+@every_case("seed", range(6))
 def test_a_view_in_continuous_time_has_the_response_at_the_frequency_it_names(seed):
     """Centres z = 1, -1 and i; in continuous time the system itself and G(1/s)."""
     g = system(seed)
@@ -164,9 +165,7 @@ def test_a_view_in_continuous_time_has_the_response_at_the_frequency_it_names(se
         assert at_centre > 1e300 if centre == np.inf else abs(at_centre - centre) < 1e-12
 
 
-@pytest.mark.parametrize(
-    ("poles", "low", "high"), [([-5.0], 0.1, 50.0), ([-0.01], 1e-3, 10.0), ([-0.02, -300.0], 2e-3, 3e3)]
-)
+@every_case("poles, low, high", [([-5.0], 0.1, 50.0), ([-0.01], 1e-3, 10.0), ([-0.02, -300.0], 2e-3, 3e3)])
 def test_the_grid_reaches_ten_times_beyond_all_poles_and_the_frequency_1(poles, low, high):
     n = len(poles)
     grid = pole_grid(Realization(np.diag(poles), np.eye(n), np.eye(n), np.zeros((n, n)), True))

@@ -3,6 +3,7 @@
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels.boundary import memory_of
@@ -76,7 +77,7 @@ def test_the_pencil_has_the_crossings_as_eigenvalues():
     assert np.abs(pencil_crossings(s, 1.0) - np.sqrt(12 ** (2 / 3) - 1)).min() < 1e-9
 
 
-@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@every_case("unit", [1e-6, 1.0, 1e6])
 def test_the_unit_of_time_changes_nothing(unit):
     curve = curve_of(control.tf([4.0 * unit**3], np.poly([-unit] * 3)))  # 4/(s + 1)^3
     found = searched(curve)
@@ -86,7 +87,7 @@ def test_the_unit_of_time_changes_nothing(unit):
     assert_allclose(curve.unit * found.unit_circle, unit * np.sqrt(4 ** (2 / 3) - 1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("p", [0.9, 0.0, -0.9])
+@every_case("p", [0.9, 0.0, -0.9])
 def test_the_nearest_point_to_minus_one(p):
     """|1 + k/(z - p)|, |z - (p - k)|^2/|z - p|^2: monotone in cos w, so that the nearest point is at an end."""
     curve = curve_of(control.tf([0.3], [1, -p], 1))

@@ -10,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 import systems
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, crossings, gain_margin, loop_transfer, margins
@@ -41,7 +42,7 @@ LOOPS = {
 }
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@every_case("name", LOOPS)
 def test_gain_margin_puts_a_pole_on_the_circle(name):
     m = margins(LOOPS[name])
     if not m.stable:
@@ -73,7 +74,7 @@ def test_phase_delay_and_modulus_margin_by_their_definition(name):
         assert np.abs(1 + response * np.exp(-1j * w * m.delay_margin)).min() < 1e-4
 
 
-@pytest.mark.parametrize("p", [0.0, 0.3, 0.9, 1.0, -0.4])
+@every_case("p", [0.0, 0.3, 0.9, 1.0, -0.4])
 def test_the_crossing_at_minus_one_that_python_control_loses(p):
     L = control.tf([0.5], [1, -p], 1)
     assert_allclose(gain_margin(L), (1 + p) / 0.5, rtol=1e-12)
@@ -132,7 +133,7 @@ CONTINUOUS = {
 }
 
 
-@pytest.mark.parametrize("name", CONTINUOUS)
+@every_case("name", CONTINUOUS)
 def test_continuous_margins_by_their_definition(name):
     L = CONTINUOUS[name]
     m, all_of_them = margins(L), crossings(L)
@@ -227,8 +228,8 @@ def test_margins_are_what_they_say_for_every_kind_of_loop(kind, order, form):
     assert distance[-1] < m.modulus_margin * (1 + 1e-6) or m.modulus_frequency == 0
 
 
-@pytest.mark.parametrize("step", systems.STEPS)
-@pytest.mark.parametrize("plant", systems.PLANTS)
+@every_case("step", systems.STEPS)
+@every_case("plant", systems.PLANTS)
 def test_a_plant_sampled_ever_faster_has_the_margins_of_the_plant(plant, step):
     """The hold delays by half a step: the margins of e^{-s h/2} P are those of the sampled plant up to h^2."""
     continuous = systems.closed(control.ss(control.tf(*systems.PLANTS[plant])), seed=1)
@@ -243,7 +244,7 @@ def test_a_plant_sampled_ever_faster_has_the_margins_of_the_plant(plant, step):
     assert_allclose(m.modulus_margin, of_plant.modulus_margin, rtol=0.05 * step + 1e-6, atol=0.05 * step)
 
 
-@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3, 1e6])
+@every_case("factor", [1e-6, 1e-3, 1e3, 1e6])
 def test_units_of_states_and_of_time_change_nothing(factor):
     for order in (2, 5, 8):
         L = systems.closed(systems.siso("slow", order, "modal", seed=order), seed=order)
@@ -314,7 +315,7 @@ def test_a_crossing_that_the_matrices_do_not_confirm_is_refused(monkeypatch):
         margins(control.tf([0.5], [1, -1], 1))
 
 
-@pytest.mark.parametrize("seed", [384, 723, 866, 963, 1197])
+@every_case("seed", [384, 723, 866, 963, 1197])
 def test_the_nearest_point_of_a_loop_with_poles_on_the_circle_is_the_disk_margin(seed):
     """Where a crossing puts points of the grid side by side the dip reaches beyond them, and one side may be wider."""
     rng = np.random.default_rng(seed)
@@ -341,7 +342,7 @@ def test_margins_that_are_too_large_do_not_hold(factor):
     assert margins_module._holds(curve, replace(m, phase_margin=factor * m.phase_margin)) == (factor < 1)
 
 
-@pytest.mark.parametrize("factor", [1e-9, 1e-4, 1e9])
+@every_case("factor", [1e-9, 1e-4, 1e9])
 def test_the_unit_of_time_of_a_transfer_function_changes_frequencies_and_delays_alone(factor):
     """L(s/f): coefficients times powers of f, poles from 1e-9 to 1e10."""
     for num, den in (([25.0], [1, 10, 10, 10]), ([1.0, 0.3], [1, 2, 0, 0]), ([1.0], [1, 2, 1])):

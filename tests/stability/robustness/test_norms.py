@@ -5,6 +5,7 @@ import contextlib
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import PID, CausalMean, Loop, h2_norm, hinf_norm, loop_transfer, mode
@@ -68,7 +69,7 @@ def test_h2_norm_of_the_proportional_loop_is_its_impulse_response():
     assert_allclose(h2_norm(system), np.linalg.norm(impulse), rtol=1e-12)
 
 
-@pytest.mark.parametrize("delays", [0, 1, 5])
+@every_case("delays", [0, 1, 5])
 def test_poles_at_zero_change_no_norm(delays):
     system = control.tf([1.0], np.poly([0.8] + [0.0] * delays), 1)
     assert_allclose(hinf_norm(system), 5.0, rtol=1e-9)
@@ -161,7 +162,7 @@ def test_a_jordan_block_in_triangular_form_and_hidden_by_a_rotation():
         hinf_norm((q @ block @ q.T, q @ ends[0], ends[1] @ q.T, ends[2]))
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e6])
 def test_units_of_the_states_do_not_matter(scale):
     system = random_system(np.random.default_rng(7), 6, 2)
     t = scale ** np.linspace(0, 1, 6)
@@ -230,7 +231,7 @@ def in_other_units(system, rng, rate):
     return gain, (a[np.ix_(order, order)], b[order], c[:, order], gain * d)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@every_case("seed", range(100))
 def test_units_and_the_order_of_states_change_nothing(seed):
     system, continuous = any_system(seed)
     rng = np.random.default_rng(seed)
@@ -245,7 +246,7 @@ def test_units_and_the_order_of_states_change_nothing(seed):
         assert_allclose(np.linalg.norm(there, 2), again.value, rtol=1e-7)
 
 
-@pytest.mark.parametrize("seed", range(100))
+@every_case("seed", range(100))
 def test_no_sample_lies_above_the_upper_bound(seed):
     (a, b, c, d), continuous = any_system(seed)
     peak = peak_gain((a, b, c, d), continuous=continuous)
@@ -269,7 +270,7 @@ def test_a_peak_in_small_and_large_units():
         assert_allclose(peak.value, unit * top, rtol=3e-9)
 
 
-@pytest.mark.parametrize("roots", [[1.0, 0.7], [-1.0, 0.7], [1.0, 0.9, 0.8, -0.5], [0.6 + 0.8j, 0.6 - 0.8j, 0.5]])
+@every_case("roots", [[1.0, 0.7], [-1.0, 0.7], [1.0, 0.9, 0.8, -0.5], [0.6 + 0.8j, 0.6 - 0.8j, 0.5]])
 def test_a_pole_on_the_circle_makes_every_norm_infinite(roots):
     system = control.tf([0.1], np.real(np.poly(roots)), 1)
     assert peak_gain(system)[::2] == (np.inf, np.inf)
@@ -296,7 +297,7 @@ def test_the_residual_bounds_what_rounding_did():
         assert peak.residual < 1e7 * abs(peak.value / exact - 1)
 
 
-@pytest.mark.parametrize(("n", "coupling"), [(8, 8), (10, 4), (16, 2)])
+@every_case("n, coupling", [(8, 8), (10, 4), (16, 2)])
 def test_a_peak_whose_digits_are_lost_is_refused(n, coupling):
     with pytest.raises(ArithmeticError, match="the peak gain is lost"):
         hinf_norm(hidden_chain(n, coupling)[0])
@@ -312,7 +313,7 @@ def test_three_states_within_rounding_of_minus_1_come_back_at_once():
         assert hinf_norm(system) == h2_norm(system) == np.inf
 
 
-@pytest.mark.parametrize("seed", range(150))
+@every_case("seed", range(150))
 def test_entries_of_any_size_give_numbers_or_refusals(seed):
     """No warning, no raw error: entries from 1e-300 to 1e118, zeros, and what overflows."""
     rng = np.random.default_rng(seed)
@@ -381,7 +382,7 @@ def test_above_a_level_the_highest_crossing_or_middle_counts():
     assert norms._above(g, response, 1.0, lambda *_: np.array([2.0]))[1] == 2.0
 
 
-@pytest.mark.parametrize("damping", [0.02, 0.1, 0.4])
+@every_case("damping", [0.02, 0.1, 0.4])
 def test_the_climb_ends_at_the_top_between_two_samples(damping):
     """|1/(s^2 + 2 z s + 1)| is largest at sqrt(1 - 2 z^2), with 1/(2 z sqrt(1 - z^2))."""
     g = realization(control.tf([1], [1, 2 * damping, 1]), "test")
@@ -456,9 +457,7 @@ def test_a_cluster_of_light_resonances_alone_is_answered(continuous):
     assert peak.upper * (1 + 1e-8) >= dense.max() >= peak.value * (1 - 1e-6)
 
 
-@pytest.mark.parametrize(
-    ("apart", "distance", "refused"), [(190, 1e-12, True), (210, 1e-12, False), (190, 1e-8, False)]
-)
+@every_case("apart, distance, refused", [(190, 1e-12, True), (210, 1e-12, False), (190, 1e-8, False)])
 def test_where_a_crowd_is_too_narrow(apart, distance, refused):
     """Two resonances share a band within 100 distances of both; 100 last digits of |A| = 1e3 are 2e-11."""
     g = realization((np.diag([1e3, 0.0]), np.eye(2), np.eye(2), np.zeros((2, 2))), "peak", continuous=True)
@@ -468,8 +467,8 @@ def test_where_a_crowd_is_too_narrow(apart, distance, refused):
         norms._require_resolved(g, poles)
 
 
-@pytest.mark.parametrize("function", [hinf_norm, peak_gain])
-@pytest.mark.parametrize("tol", [0.9e-12, 1.0, 1.5, -0.5])
+@every_case("function", [hinf_norm, peak_gain])
+@every_case("tol", [0.9e-12, 1.0, 1.5, -0.5])
 def test_a_tolerance_is_a_share_below_one(function, tol):
     with pytest.raises(InputError, match="tol must lie in"):
         function(control.tf([1], [1, 0.5], 1), tol=tol)

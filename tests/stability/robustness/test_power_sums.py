@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.linalg
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.linear.lapack import frobenius
@@ -23,7 +24,7 @@ def matrix(n, kind, radius=0.9):
 KINDS = [(n, kind) for n in (3, 40) for kind in (float, complex)]  # compiled, plain
 
 
-@pytest.mark.parametrize(("n", "kind"), KINDS)
+@every_case("n, kind", KINDS)
 def test_sums_over_powers_solve_their_equation(n, kind):
     """By scipy; a residual of either kind, and both sides of A."""
     given, error = matrix(n, kind)
@@ -58,9 +59,9 @@ def test_bounds_of_one_state_are_exact(monkeypatch, squares, pole):
     assert_allclose(series.bounded(np.array([[3.0]]), np.inf), 3.0 / (1 - abs(pole) ** 2), rtol=1e-13)
 
 
-@pytest.mark.parametrize("kind", [float, complex])
-@pytest.mark.parametrize("radius", [0.3, 0.9, 0.9999])
-@pytest.mark.parametrize("n", [2, 6, 40])
+@every_case("kind", [float, complex])
+@every_case("radius", [0.3, 0.9, 0.9999])
+@every_case("n", [2, 6, 40])
 def test_bounds_are_bounds(n, radius, kind):
     """The distance against the smallest singular value along the circle, sums against the equation."""
     a, r = matrix(n, kind, radius)
@@ -98,8 +99,8 @@ def test_the_rounding_of_a_square_adds_to_what_was_away():
     assert_allclose(third, 2 * 3.0 * 32 * eps + 8 * eps * 9.0, rtol=1e-3)
 
 
-@pytest.mark.parametrize("pole", [1.0, -1.0, 1.5])
-@pytest.mark.parametrize("n", [2, 40])
+@every_case("pole", [1.0, -1.0, 1.5])
+@every_case("n", [2, 40])
 def test_nothing_is_proved_of_what_is_not_stable(n, pole):
     rotated = np.linalg.qr(np.random.default_rng(n).normal(size=(n, n)))[0]
     a = rotated @ np.diag(np.append(np.linspace(0.1, 0.8, n - 1), pole)) @ rotated.T
@@ -121,8 +122,8 @@ def test_a_factor_of_many_columns_is_a_triangle():
         assert np.array_equal(f, np.tril(f))
 
 
-@pytest.mark.parametrize("kind", [float, complex])
-@pytest.mark.parametrize("n", [5, 40])
+@every_case("kind", [float, complex])
+@every_case("n", [5, 40])
 def test_small_values_keep_their_digits(n, kind):
     """diag(P) over forty decades: P itself would lose what is below 1e-16."""
     a, scale = np.diag(np.linspace(0.1, 0.9, n)).astype(kind), np.logspace(0, -20, n)

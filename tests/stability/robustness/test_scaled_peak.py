@@ -6,6 +6,7 @@ import math
 import control
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose, assert_array_equal
 from systems import closed, mimo
 
@@ -26,9 +27,9 @@ def dense(g, count=1000):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [1, 2, 3])
-@pytest.mark.parametrize("kind", ["wide", "repeated", "slow", "continuous"])
-@pytest.mark.parametrize("seed", [0, 1])
+@every_case("channels", [1, 2, 3])
+@every_case("kind", ["wide", "repeated", "slow", "continuous"])
+@every_case("seed", [0, 1])
 def test_no_frequency_of_a_dense_grid_is_above(kind, channels, seed):
     g = sensitivity(kind, channels, seed)
     peak = scaled_peak(Responses(g), 1e-6)
@@ -38,7 +39,7 @@ def test_no_frequency_of_a_dense_grid_is_above(kind, channels, seed):
     assert_allclose(scaled_norms(g.response(peak.frequency)[None])[0], peak.value, rtol=1e-8)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@every_case("seed", range(4))
 def test_a_single_channel_has_its_hinf_norm(seed):
     g = sensitivity("wide", 1, seed)
     assert_allclose(scaled_peak(Responses(g), 1e-9).value, hinf_norm((*g[:4],), tol=1e-10), rtol=2e-9)
@@ -129,8 +130,8 @@ def test_a_scaled_system_has_the_scaled_response(seed):
     assert_allclose(np.moveaxis(module._scaled(g, log).responses(w), -1, 0), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("turn", [0.0, 0.3])
+@every_case("continuous", [False, True])
+@every_case("turn", [0.0, 0.3])
 def test_the_first_look_is_about_each_pole_and_ten_times_beyond_all(continuous, turn):
     """Poles s = -0.2 +- 3i and -4 (times e^{i turn}): each frequency, 1 and 1/5 of the damping beside it, and a net."""
     poles = np.array([-0.2 + 3j, -0.2 - 3j, -4.0]) * np.exp(1j * turn)

@@ -4,6 +4,7 @@ import control
 import numpy as np
 import pytest
 import systems
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn import (
@@ -27,7 +28,7 @@ from ctrlattn.stability.robustness import sectors
 LAG = control.tf([1], [1, -0.5], 1)
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+@every_case("temperature", [0.3, 1.0, 4.0])
 def test_slopes_of_softmax(temperature):
     low, high = softmax_sector(temperature)
     rng = np.random.default_rng(0)
@@ -204,8 +205,8 @@ def test_a_real_part_of_zero_allows_every_gain_whatever_its_unit():
     assert [sector_limit(systems.times(g, factor)) for factor in (1e-6, 1.0, 1e4)] == [np.inf] * 3
 
 
-@pytest.mark.parametrize("amplitudes", [[1.0, 2.0, 3.0], [2.0, 3.0], [1.0, 2.0], [0.5, 1.7, 1.9, 2.6]])
-@pytest.mark.parametrize(("phi", "gain"), [(lambda v: v**3, 0.25), (lambda v: v / (1 + v**2), 5.0)])
+@every_case("amplitudes", [[1.0, 2.0, 3.0], [2.0, 3.0], [1.0, 2.0], [0.5, 1.7, 1.9, 2.6]])
+@every_case("phi, gain", [(lambda v: v**3, 0.25), (lambda v: v / (1 + v**2), 5.0)])
 def test_a_cycle_whose_amplitude_was_asked_for_is_found_once(phi, gain, amplitudes):
     """x' = -k phi(x) with phi(2) = 2/k: 2, -2, 2, ... The gain phi(A)/A rises through 1/k there, or falls."""
     (cycle,) = limit_cycles(control.tf([gain], [1.0, 0.0], 1), phi, amplitudes)
@@ -217,8 +218,8 @@ def realized(system):
     return realization(system, "test")
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("continuous", [False, True])
+@every_case("seed", range(4))
+@every_case("continuous", [False, True])
 def test_the_limit_of_several_channels_is_the_smallest_eigenvalue_of_the_hermitian_part(seed, continuous):
     """G is neither symmetric nor diagonal: a dense grid, and the same limit in other units of the channels' sum."""
     rng = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 
@@ -101,7 +102,7 @@ def test_aligned_rotations_attain_a_simple_largest_singular_value():
     assert_allclose(radii(m, aligned(m, logs))[simple], values[simple], rtol=1e-9)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@every_case("channels", [1, 2, 3, 4])
 def test_radii_of_many_matrices_are_those_of_their_eigenvalues(channels):
     m = matrices(channels, 6)
     q = np.exp(1j * np.random.default_rng(1).normal(size=(5, 1, channels)))
@@ -110,7 +111,7 @@ def test_radii_of_many_matrices_are_those_of_their_eigenvalues(channels):
     assert_allclose(radii(m, q), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+@every_case("channels", [1, 2, 3, 5])
 def test_balanced_rows_and_columns_have_one_length(channels):
     size = np.abs(matrices(channels, 6)) * 10.0 ** np.random.default_rng(2).uniform(-2, 2, (6, channels, 1))
     logs = structured._balanced(size)
@@ -141,7 +142,7 @@ def test_a_step_to_the_centre_is_newton_s_and_goes_down(channels):
     assert top**2 < levels[0] < level[0]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@every_case("seed", range(6))
 def test_a_climb_ends_where_no_phase_raises_the_radius(seed):
     """At a maximum the radius falls as the square of a turn of any phase: a wrong gradient stops on a slope."""
     rng = np.random.default_rng(seed)
@@ -155,7 +156,7 @@ def test_a_climb_ends_where_no_phase_raises_the_radius(seed):
     assert np.all(beside <= radius * (1 + 1e-9))
 
 
-@pytest.mark.parametrize("shape", [(5, 3, 2), (5, 2, 3), (2, 4, 3, 2), (2, 4, 2, 3), (4, 1, 2), (3, 2, 1)])
+@every_case("shape", [(5, 3, 2), (5, 2, 3), (2, 4, 3, 2), (2, 4, 2, 3), (4, 1, 2), (3, 2, 1)])
 def test_the_largest_singular_value_of_stacks_that_are_not_square(shape):
     rng = np.random.default_rng(shape)
     m = rng.normal(size=shape) + 1j * rng.normal(size=shape)
