@@ -68,7 +68,7 @@ def whole_words():
 def _undraw(patch):
     from matplotlib.figure import Figure
 
-    from ctrlattn.plots import style
+    from ctrlattn.plots import layout
 
     def savefig(self, path, **options):
         if hasattr(path, "write"):
@@ -77,7 +77,7 @@ def _undraw(patch):
             Path(path).write_bytes(PNG if Path(path).suffix == ".png" else SVG.encode())
 
     patch.setattr(Figure, "savefig", savefig)
-    patch.setattr(style, "_SOLUTIONS", 0)
+    patch.setattr(layout, "_SOLUTIONS", 0)
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def undrawn_file():
 def laid_out_once():
     """Pictures keep the first layout of matplotlib; that panels come to rest has tests in tests/plots."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctrlattn.plots.style._SOLUTIONS", 0)
+        patch.setattr("ctrlattn.plots.layout._SOLUTIONS", 0)
         yield
 
 

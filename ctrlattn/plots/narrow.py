@@ -4,13 +4,15 @@ import io
 from textwrap import fill
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 
-from ctrlattn.plots.style import solve_layout, svg_element, themed
+from ctrlattn.plots.layout import measured_once, solve_layout
+from ctrlattn.plots.style import svg_element, themed
 
 _WIDTH = 3.6  # inches; at 390 px a letter of 9.5 points is then 13 px high
 _LETTER = 0.078  # inches, the mean width of a letter of a title
@@ -33,13 +35,14 @@ def narrow_svg(figure: Figure, prefix: str) -> str:
     rearrange(figure)
     _settle(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    with measured_once(figure):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     return svg_element(buffer.getvalue(), prefix)
 
 
 def _settle(figure: Figure) -> None:
     """Solve the layout and keep six digits: the last ones differ from run to run, and with them names of clips."""
-    solve_layout(figure)
+    solve_layout(figure, mpl.rcParams["savefig.dpi"])
     figure.set_layout_engine(None)
     for ax in figure.axes:
         ax.set_position(tuple(round(value, 6) for value in ax.get_position(original=True).bounds))

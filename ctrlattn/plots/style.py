@@ -17,10 +17,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctrlattn.errors import InputTypeError
 from ctrlattn.files import atomic
+from ctrlattn.plots.layout import measured_once, solve_layout
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +42,6 @@ _KNOWN: dict[str, tuple[str, str, Any]] = {
 _MARKERS = ("o", "v", "P", "X", "<", ">", "*", "h", "d", "p")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 1.5)), (0, (1, 1.2)), (0, (4, 1.2, 1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
 GREY = "#6b7280"
-_SOLUTIONS, _AT_REST = 6, 1e-4  # of a layout at most; what a panel still moves by, as a share of the figure
 _RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -99,7 +100,9 @@ def figure(width: float = 7.2, height: float = 3.4) -> Figure:
     >>> figure().get_size_inches().tolist()
     [7.2, 3.4]
     """
-    return NotebookFigure(figsize=(width, height), layout="constrained")
+    fig = NotebookFigure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(fig)  # it keeps its renderer, where a bare canvas would make one for each solution of the layout
+    return fig
 
 
 def panels_of(count: int, most: int, height: float, margin: float) -> tuple[Figure, np.ndarray]:
@@ -211,31 +214,13 @@ def save(figure: Figure | Axes, path: str | os.PathLike[str]) -> tuple[Path, Pat
     if not isinstance(figure, Figure):
         raise InputTypeError(f"save takes a figure or axes, as the functions of plots return them, got {figure!r}")
     png, svg = Path(f"{path}.png"), Path(f"{path}.svg")
-    with _at_resolution(figure, mpl.rcParams["savefig.dpi"]):  # letters have widths of their own at each
-        solve_layout(figure)
-    with _layout_kept(figure):
+    solve_layout(figure, mpl.rcParams["savefig.dpi"])
+    with _layout_kept(figure), measured_once(figure):
         with atomic(png) as temporary:
             figure.savefig(temporary, metadata={"Software": None})
         with atomic(svg) as temporary:
             figure.savefig(temporary, metadata={"Date": None})
     return png, svg
-
-
-def solve_layout(figure: Figure) -> None:
-    """Solve the layout until no panel moves: a smaller panel has other ticks, whose labels may ask for more room.
-
-    One solution, as `savefig` makes it, left the label of an axis outside of the picture.
-
-    >>> solve_layout(figure())
-    """
-    engine = figure.get_layout_engine()
-    if engine is None or not figure.axes:
-        return
-    for _ in range(_SOLUTIONS):
-        before = [ax.get_position().bounds for ax in figure.axes]
-        engine.execute(figure)
-        if np.allclose(before, [ax.get_position().bounds for ax in figure.axes], rtol=0, atol=_AT_REST):
-            return
 
 
 @themed
@@ -264,16 +249,6 @@ def svg_element(text: str, prefix: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: f"{match[1]}{prefix}-", text)
     return re.sub(r"\b(fill|stroke): (#([0-9a-f]{6}))\b", r"\1: var(--m-\3, \2)", text)
-
-
-@contextmanager
-def _at_resolution(figure: Figure, dpi: float) -> Iterator[None]:
-    own = figure.dpi
-    figure.dpi = dpi
-    try:
-        yield
-    finally:
-        figure.dpi = own
 
 
 @contextmanager

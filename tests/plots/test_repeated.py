@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ctrlattn import plots
+from ctrlattn.plots.layout import solve_layout
 from ctrlattn.plots.narrow import narrow_svg
-from ctrlattn.plots.style import solve_layout
 from ctrlattn.stability import pass_poles
 
 SPECTRA = {
@@ -24,7 +24,7 @@ def test_units_are_equal_on_both_axes(name, count):
     radius = np.abs(pass_poles(None, re[None, :] + 1j * im[:, None], 0.0)).max(-1)
     laws = [f"law {i}" for i in range(count)]
     fig = plots.repeated.modes_over_regions(modes, dict.fromkeys(laws, (re, im, radius)), dict.fromkeys(laws, 1.0))
-    for arranged in (lambda: solve_layout(fig), lambda: narrow_svg(fig, "telephone")):
+    for arranged in (lambda: solve_layout(fig, 160), lambda: narrow_svg(fig, "telephone")):
         arranged()
         for ax in fig.axes[:count]:
             ax.apply_aspect()

@@ -41,8 +41,8 @@ def _empty_figures(monkeypatch, short_search):
 def _empty(patch):
     from matplotlib.figure import Figure
 
-    from ctrlattn.plots import style
+    from ctrlattn.plots import layout
 
     patch.setattr(Figure, "savefig", Figure.savefig)
-    patch.setattr(style, "_SOLUTIONS", style._SOLUTIONS)
+    patch.setattr(layout, "_SOLUTIONS", layout._SOLUTIONS)
     small_commands.prepare()

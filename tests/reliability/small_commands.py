@@ -194,9 +194,9 @@ def prepare() -> None:
     import ctrlattn.report.pages.reduction
     import ctrlattn.report.pages.repeated
     import ctrlattn.signals  # noqa: F401
-    from ctrlattn.plots import style
+    from ctrlattn.plots import layout
 
-    style._SOLUTIONS = 0
+    layout._SOLUTIONS = 0
     Figure.savefig = _savefig  # type: ignore[method-assign]
 
 
