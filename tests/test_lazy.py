@@ -13,7 +13,7 @@ from ctrlattn.lazy import on_first_use
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-ROOMS = ("ctrlattn.checkpoints", "ctrlattn.observers", "ctrlattn.nn")
+ROOMS = ("ctrlattn.checkpoints", "ctrlattn.frequency", "ctrlattn.nn", "ctrlattn.observers")
 
 
 def typed(room):
@@ -38,7 +38,7 @@ def test_no_sub_module_hides_a_function(name):
     same = [public for public in room.__all__ if f"{name}.{public}" in sys.modules]
     for public in room.__all__:
         assert not isinstance(getattr(room, public), ModuleType)
-    assert same or name == "ctrlattn.nn"  # the case exists: checkpoints.reduce, observers.study
+    assert same or name in ("ctrlattn.frequency", "ctrlattn.nn")  # the case exists: checkpoints.reduce, observers.study
 
 
 @pytest.mark.slow
