@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import small_commands
 import xarray as xr
 from numpy.testing import assert_allclose
 from typer.testing import CliRunner
@@ -215,23 +216,17 @@ def test_unwritable_directory(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 def test_an_interrupt_leaves_no_half_written_page(tmp_path):
-    # A process that a shell started in the background ignores interrupts, and so would its children.
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "report", "--out", str(tmp_path / "r")],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    with process:
-        for line in process.stderr:  # the first step has begun
-            if " 0/" in line:
-                break
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert process.returncode == 130
-    assert "Traceback" not in rest
+    said = tmp_path / "said"
+    process = small_commands.start(["report", "--out", str(tmp_path / "r")], said)
+    end = time.monotonic() + 60
+    while " 0/" not in (tmp_path / "said.err").read_text():  # the first step has not begun
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.kill(process, signal.SIGINT)
+    ended = small_commands.finish(process, said, 60.0)
+    assert ended.code == 130
+    assert "Traceback" not in ended.stderr
     assert not (tmp_path / "r" / "report.html").exists()
     assert not list((tmp_path / "r").rglob(".*"))
 
@@ -338,15 +333,23 @@ def test_a_closed_pipe_is_quiet():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_a_full_disk_behind_stdout_is_one_line():
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path):
     # It used to be told as a bug of ours.
-    for arguments in (["list"], ["simulate", "neutreno"], ["--help"]):
+    line = "ctrlattn: [Errno 28] No space left on device\n"
+    for arguments in (["list"], ["--help"]):
         with open("/dev/full", "w") as full:
             told = subprocess.run(
                 [sys.executable, "-c", "from ctrlattn.cli import main; main()", *arguments],
                 stdout=full, stderr=subprocess.PIPE, text=True, check=False,
             )  # fmt: skip
-        assert (told.returncode, told.stderr) == (2, "ctrlattn: [Errno 28] No space left on device\n"), arguments
+        assert (told.returncode, told.stderr) == (2, line), arguments
+
+    def write_there():
+        sys.stdout = os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+
+    said = tmp_path / "said"
+    ended = small_commands.finish(small_commands.start(["simulate", "neutreno"], said, write_there), said, 60.0)
+    assert (ended.code, ended.stderr) == (2, line)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="devices of POSIX")

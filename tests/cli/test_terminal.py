@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import small_commands
 
 from ctrlattn import InputError, cli
 from ctrlattn.cli import terminal
@@ -73,23 +74,39 @@ def run(program, *arguments, **options):
 COMMAND = "from ctrlattn.cli import main; main()"
 
 
-@pytest.mark.slow
+SAVED = ["simulate", "neutreno", "--layers", "1", "--out"]
+
+
+def is_hdf(path):
+    with path.open("rb") as opened:
+        return opened.read(4) == b"\x89HDF"
+
+
 @posix
-@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,)])
 def test_a_stream_that_is_closed_costs_what_it_would_have_shown(tmp_path, closed):
     # Without stdout it was a bug; without stderr a refusal ended with 1, and the first step of progress ended the work.
     def close():
         for number in closed:
             os.close(number)
+            setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as Python does where it starts without one
 
+    path, said = tmp_path / "a.nc", tmp_path / "said"
+    for arguments, expected, lines in (([*SAVED, str(path)], 0, 0), (["simulate", "nosuch"], 2, 2 not in closed)):
+        ended = small_commands.finish(small_commands.start(arguments, said, close), said, 120.0)
+        assert (ended.code, len(ended.stderr.splitlines())) == (expected, lines)
+    assert is_hdf(path)
+
+
+@pytest.mark.slow
+@posix
+def test_a_process_that_begins_and_ends_without_streams_does_its_work(tmp_path):
     path = tmp_path / "a.nc"
-    code, _, err = run(COMMAND, "simulate", "neutreno", "--layers", "1", "--out", path, preexec_fn=close)
-    assert (code, err) == (0, "")
-    with path.open("rb") as opened:
-        assert opened.read(4) == b"\x89HDF"
-    code, _, err = run(COMMAND, "simulate", "nosuch", preexec_fn=close)
-    assert code == 2
-    assert len(err.splitlines()) == (0 if 2 in closed else 1)
+    assert run(COMMAND, *SAVED, path, preexec_fn=lambda: os.closerange(0, 3)) == (0, "", "")
+    assert is_hdf(path)
+    for closed, lines in ((1, 1), (2, 0)):
+        code, _, err = run(COMMAND, "simulate", "nosuch", preexec_fn=lambda number=closed: os.close(number))
+        assert (code, len(err.splitlines())) == (2, lines)
 
 
 @posix

@@ -21,6 +21,7 @@ from small_commands import commands, finish, start
 
 PATIENCE = 300.0  # seconds for an undisturbed run
 SHARES = {"simulate": 12, "report": 8, "analyze": 20, "drop": 24, "observe": 24, "train": 12}  # of 100 kills
+Commands = Callable[[Path, Path], dict[str, list[str]]]
 _EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "tempfile.mkstemp"}
 
 
@@ -46,14 +47,14 @@ def files_of(out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
-def undisturbed(name: str, stage: Path, work: Path) -> Undisturbed:
+def undisturbed(name: str, stage: Path, work: Path, made: Commands = commands) -> Undisturbed:
     """The files of two runs, each in a folder of its own, and the time and events of the second."""
     files, seconds = [], 0.0
     for i in range(2):
         out = work / f"{name}-undisturbed-{i}" / "out"
         out.mkdir(parents=True)
         counter = out.parent / "events"
-        ended = _run(commands(stage, out)[name], out.parent / "said", before=lambda c=counter, o=out: _count(o, c))
+        ended = _run(made(stage, out)[name], out.parent / "said", before=lambda c=counter, o=out: _count(o, c))
         if ended.code:
             raise RuntimeError(f"{name}: {ended.code}: {ended.stderr}")
         files.append(files_of(out))
@@ -61,12 +62,12 @@ def undisturbed(name: str, stage: Path, work: Path) -> Undisturbed:
     return Undisturbed(*files, seconds, len(counter.read_bytes()))
 
 
-def kill(name: str, stage: Path, work: Path, alone: Undisturbed, seed: int) -> Kill:
+def kill(name: str, stage: Path, work: Path, alone: Undisturbed, seed: int, made: Commands = commands) -> Kill:
     """Kill one run, look at what it left, run it again, and compare."""
     draw = random.Random(f"{name} {seed}")
     out = work / f"{name}-{seed}" / "out"
     out.mkdir(parents=True)
-    said, arguments = out.parent / "said", commands(stage, out)[name]
+    said, arguments = out.parent / "said", made(stage, out)[name]
     if seed % 2:
         event = draw.randrange(1, alone.events + 1)
         moment = f"file event {event} of {alone.events}"

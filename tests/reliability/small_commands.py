@@ -105,6 +105,15 @@ def commands(stage: Path, out: Path) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+def sample(stage: Path, out: Path) -> dict[str, list[str]]:
+    """The same on less, for tests: three parts of `analyze`, small spans of `loop`, and images in place of digits."""
+    made = commands(stage, out)
+    made["analyze"] += ["--parts", "feedback", "--parts", "heads", "--parts", "sinks"]
+    made["loop"] += ["--window", "6", "--tokens", "120"]
+    made["train"] = [*train_on_images(stage), "--seeds", "2", "--workers", "1", "--out", str(out)]
+    return made
+
+
 def start(work: list[str] | Callable[[], None], said: Path, before: Callable[[], None] = lambda: None) -> int:
     """Run `ctrlattn` with these arguments, or a function as if it were a command, in a process of its own; its number.
 

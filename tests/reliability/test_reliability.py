@@ -21,9 +21,9 @@ pytestmark = [
 
 @pytest.mark.parametrize("name", ["simulate", "analyze", "drop", "observe", "train"])
 def test_a_killed_command_is_made_good_by_the_next(stage, tmp_path, name):
-    alone = kills.undisturbed(name, stage, tmp_path)
+    alone = kills.undisturbed(name, stage, tmp_path, small_commands.sample)
     for seed in (2, 3):  # at a moment, and at an event
-        assert kills.kill(name, stage, tmp_path, alone, seed).faults == ()
+        assert kills.kill(name, stage, tmp_path, alone, seed, small_commands.sample).faults == ()
 
 
 @pytest.mark.parametrize("kind", mutants.KINDS)
@@ -37,7 +37,7 @@ def test_a_mutated_file_is_a_result_or_one_line(stage, tmp_path, kind):
 @pytest.mark.parametrize("name", ["analyze", "drop", "observe", "train", "loop"])
 def test_a_full_disk_ends_a_command_in_one_line_and_the_next_one_makes_it_good(stage, tmp_path, disk, name):
     out, taken = disk / "out", disk / "taken"
-    arguments = small_commands.commands(stage, out)[name]
+    arguments = small_commands.sample(stage, out)[name]
     for left in (4, 12):  # so many KB: another file is the first without room
         shutil.rmtree(out, ignore_errors=True)
         taken.write_bytes(bytes((1024 - left) * 1024))
@@ -57,7 +57,7 @@ def test_a_full_disk_ends_a_command_in_one_line_and_the_next_one_makes_it_good(s
 @pytest.mark.parametrize("name", ["report", "analyze", "drop", "observe", "train"])
 def test_a_signal_ends_a_command_in_one_line(stage, tmp_path, name, number):
     said, out = tmp_path / "said", tmp_path / "out"
-    process = small_commands.start(small_commands.commands(stage, out)[name], said)
+    process = small_commands.start(small_commands.sample(stage, out)[name], said)
     wait_for(lambda: list(out.glob(".ctrlattn.lock")))
     time.sleep(random.Random(name).uniform(0, 0.3))
     os.kill(process, number)
@@ -79,7 +79,7 @@ def wait_for(fact, seconds=60):
 
 def test_a_second_command_for_the_same_output_says_so_at_once(stage, tmp_path):
     out = tmp_path / "out"
-    arguments = small_commands.commands(stage, out)["drop"]
+    arguments = small_commands.sample(stage, out)["drop"]
     first = small_commands.start(arguments, tmp_path / "first")
     wait_for(lambda: list(out.glob(".ctrlattn.lock")))
     second = small_commands.finish(small_commands.start(arguments, tmp_path / "second"), tmp_path / "second", 60.0)

@@ -9,8 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import numpy.testing as npt
 import pytest
+import small_commands
 from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
@@ -20,7 +22,7 @@ from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.identity import digest  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
 from ctrlattn.nn.experiment.comparison import compare  # noqa: E402
-from ctrlattn.nn.experiment.data import load  # noqa: E402
+from ctrlattn.nn.experiment.image_folders import folder  # noqa: E402
 from ctrlattn.nn.experiment.plan import plan_of  # noqa: E402
 from ctrlattn.nn.experiment.training import train  # noqa: E402
 from ctrlattn.provenance import versions  # noqa: E402
@@ -30,12 +32,36 @@ SMALL = {"epochs": 2, "depth": 2, "dim": 8, "heads": 2, "batch": 16}
 PLAN = Path(__file__).parents[3] / "simulations" / "configs" / "train_digits.toml"
 
 
+@pytest.fixture
+def pictures(tmp_path):
+    """A directory of 20 images of two kinds: processes read it in less time than the digits of scikit-learn."""
+    image, rng = pytest.importorskip("PIL.Image"), np.random.default_rng(0)
+    for kind in ("a", "b"):
+        (tmp_path / "images" / kind).mkdir(parents=True)
+        for k in range(10):
+            pixels = rng.integers(256, size=(8, 8, 3), dtype=np.uint8)
+            image.fromarray(pixels).save(tmp_path / "images" / kind / f"{k}.png")
+    return tmp_path / "images"
+
+
+SIZES = {"epochs": 1, "depth": 1, "dim": 6, "batch": 16, "patch": 2, "image": 4}  # of the commands on `pictures`
+
+
+def command_on(images, out, **options):
+    """The arguments of `train` on a directory of images, with two workers."""
+    sizes = {**SIZES, **options}
+    sizes["width"] = sizes.pop("dim")
+    given = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+    run = ["--configs", "softmax", "--workers", "2", "--device", "cpu", "--out", str(out)]
+    return ["train", "--data", str(images), *given, *run]
+
+
 @pytest.mark.slow
-def test_processes_find_what_one_process_finds(tmp_path):
-    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
+def test_processes_find_what_one_process_finds(tmp_path, pictures):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    plan = plan_of("digits", arms=("softmax", "neutreno"), seeds=(0,), settings={**SMALL, "epochs": 1, "batch": 64})
+    plan = plan_of(str(pictures), arms=("softmax", "neutreno"), seeds=(0,), settings={**SMALL, "epochs": 1, "patch": 2,
+        "image": 4})  # fmt: skip
     seen = []
     try:
         alone = compare(plan, tmp_path / "alone")
@@ -53,43 +79,36 @@ def test_processes_find_what_one_process_finds(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="process groups are those of POSIX")
-def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tmp_path):
+def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tmp_path, pictures, monkeypatch):
     # Workers used to go on with what was queued, and then to wait for ever.
-    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
-    sizes = ["--epochs", "1", "--depth", "1", "--width", "6", "--batch", "256", "--seeds", "40"]
-    command = [sys.executable, "-c", "from ctrlattn.cli import main; main()", "train", "digits", "--configs", "softmax"]
-    started = subprocess.Popen(
-        [*command, *sizes, "--out", str(tmp_path)], start_new_session=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    until(lambda: started.poll() is None and list(tmp_path.glob("runs/*.json")))
-    started.kill()
-    started.wait()
-    until(lambda: not group_lives(started.pid))
-    texts = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.glob("runs/*.json")}
-    assert 0 < len(texts) < 40
-    settings = {"epochs": 1, "depth": 1, "dim": 6, "batch": 256}
-    plan = plan_of("digits", arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=settings)
-    compare(plan, tmp_path)
-    assert all((tmp_path / "runs" / name).read_text(encoding="utf-8") == text for name, text in texts.items())
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out, said = tmp_path / "out", tmp_path / "said"
+    started = small_commands.start(command_on(pictures, out, seeds=400), said)
+    until(lambda: list(out.glob("runs/*.json")))
+    os.kill(started, signal.SIGKILL)
+    assert small_commands.finish(started, said, 60.0).code == -signal.SIGKILL
+    until(lambda: not group_lives(started))
+    texts = {path.name: path.read_text(encoding="utf-8") for path in out.glob("runs/*.json")}
+    assert 0 < len(texts) < 400
+    plan = plan_of(str(pictures), arms=("softmax",), seeds=tuple(range(len(texts) + 1)), settings=SIZES)
+    compare(plan, out)
+    assert all((out / "runs" / name).read_text(encoding="utf-8") == text for name, text in texts.items())
     run = json.loads(min(texts.values()))
-    fresh = train(plan.settings_of("softmax", run["settings"]["seed"]), load("digits"))
+    fresh = train(plan.settings_of("softmax", run["settings"]["seed"]), folder(pictures, 4))
     npt.assert_allclose(run["losses"], fresh["losses"], rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor times are read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, number):
+def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, number):
     """They ended after 6 to 11 seconds on a busy machine. Their work counts, which other processes do not change."""
-    pytest.importorskip("sklearn", reason="the digits ship in scikit-learn")
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
     )
-    command = [sys.executable, "-c", code, "train", "digits", "--configs", "softmax", "--epochs", "500"]
     started = subprocess.Popen(
-        [*command, "--out", str(tmp_path)], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-c", code, *command_on(pictures, tmp_path / "out", epochs=100_000)], start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     until(lambda: len(processes_of(started.pid)) >= 4)  # the command, what watches its resources, and two workers
     before = sum(processes_of(started.pid).values())
@@ -143,7 +162,7 @@ def test_several_workers_have_one_kind_of_device(tmp_path, small_data, monkeypat
 
 
 @pytest.mark.slow
-def test_the_command_compares(tmp_path, small_data):
+def test_the_command_compares(tmp_path, small_data, undrawn):
     arguments = ["train", "digits", "--configs", "softmax", "--configs", "pidformer-ema", "--seeds", "2"]
     sizes = ["--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1", "--out", str(tmp_path / "out")]
     found = CliRunner().invoke(app, [*arguments, *sizes, "--json"])
@@ -157,7 +176,7 @@ def test_the_command_compares(tmp_path, small_data):
 
 
 @pytest.mark.slow
-def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data):
+def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data, undrawn):
     sizes = ["--seeds", "1", "--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1"]
     gains = ["train", "digits", "--configs", "softmax", "--pid", "0.4", "0.1", "0", "--form", "ema", *sizes]
     assert CliRunner().invoke(app, [*gains, "--out", str(tmp_path / "out")]).exit_code == 0

@@ -20,9 +20,11 @@ SMALL = {"steps": 6, "batch": 4, "dim": 4, "hidden": 4, "size": 3, "passes": 2, 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Searches for gains and basins are tested where they stand."""
+    """Searches for gains, points of rest and basins are tested where they stand."""
     monkeypatch.setattr(loop_comparison, "tuned_law", lambda said, passes: {"gain": 0.5, "recall": 0.5, "poles": 0.9})
     monkeypatch.setattr(loop_comparison, "motion", lambda network, settings: {"exponent": -1.0, "basin": None})
+    monkeypatch.setattr(loop_forecast, "PROBLEMS", 1)
+    monkeypatch.setattr("ctrlattn.looped.rest._WARM", 3)
 
 
 def plan(**changes):
@@ -171,6 +173,7 @@ def test_a_spectrum_that_cannot_be_measured_is_a_row_without_forecast(tmp_path, 
     monkeypatch.setattr("ctrlattn.nn.experiment.loop_forecast.spectrum", lost)
     monkeypatch.setattr("ctrlattn.nn.experiment.loop_training.spectrum", lost)
     monkeypatch.setattr(loop_comparison, "tuned_law", loop_forecast.tuned_law)
+    monkeypatch.setattr(loop_forecast, "PROBLEMS", 3)
     result = compare_loops(plan(arms=("plain", "held")), tmp_path)
     for row in result["forecasts"]:
         assert row["collapse"] == dict.fromkeys(RULES)
