@@ -74,7 +74,6 @@ class Disagreement(NamedTuple):
     truth: float
     ours: float
     peer: Any
-    evidence: str
 
 
 def read(name: str) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def disagreements(peer: str, answers: dict[str, Any]) -> Iterator[Disagreement]:
             if _agrees(key, given, row["truth"], float(row["spread"][key])):
                 continue
             loop = system_of(row)
-            yield Disagreement(name, key, truth, float(ask(loop)), given, evidence(key, loop, truth, given))
+            yield Disagreement(name, key, truth, float(ask(loop)), given)
 
 
 def _agrees(key: str, given: float, truth: dict[str, Any], spread: float) -> bool:
@@ -235,7 +234,7 @@ def _section(title: str, group: list[Disagreement]) -> str:
     lines += ["| system | value | ctrlattn | peer | right | how one sees it |", "|---|---|---|---|---|---|"]
     for row in group[:SHOWN]:
         right = "ctrlattn" if row.ours == row.truth or abs(row.ours / row.truth - 1) <= CLOSE else "neither"
-        seen = row.evidence.replace("|", "\\|")
+        seen = evidence(row.key, system_of(table.load()[row.name]), row.truth, row.peer).replace("|", "\\|")
         cells = [row.name, WORDS[row.key], f"{row.ours:.6g}", f"{row.peer:.6g}", right, seen]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -41,10 +41,9 @@ def peer_margins(loop):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 150, 50))
-def test_python_control_agrees_or_the_oracle_says_that_it_is_wrong(first):
+def test_python_control_agrees_or_the_oracle_says_that_it_is_wrong():
     wrong, compared = [], 0
-    for seed in range(first, first + 50):
+    for seed in range(0, 150, 3):  # 3 has no factor of the 4 forms and the 14 kinds: all are among these
         loop = drawn(seed)
         try:
             ours = stability.margins(loop)

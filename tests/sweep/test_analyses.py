@@ -65,9 +65,9 @@ def test_an_unstable_loop_has_no_end_and_an_infinite_peak():
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize("name", ["interval", "settling", "peak_sensitivity", "unstable_share"])
 def test_many_gains_at_once_are_each_cell_by_itself(form, name):
-    """2,000 random cells over both laws and all four analyses, cells with terms that are 0 among them."""
+    """480 random cells over both laws and all four analyses, cells with terms that are 0 among them."""
     rng = np.random.default_rng(11)
-    gains = rng.uniform([-0.5, -0.1, -1.1], [2, 2, 1.1], (250, 3))
+    gains = rng.uniform([-0.5, -0.1, -1.1], [2, 2, 1.1], (60, 3))
     gains[::5, 1], gains[::9, 2], gains[3::40] = 0, 0, 0
     options = chosen({name: {"modes": [0.1, 0.5, 0.9]} if "modes" in ANALYSES[name].options else {}})[name]
     base = {"preset": f"pidformer-{form}"}
