@@ -14,6 +14,7 @@ from ctrlattn import PID, checkpoints, results  # noqa: E402  (after the skip)
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.report.pages import repeated  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("short_search")
 WORDS = ["a", "cat", "sat", "on", "the", "mat", "and", "saw", "that", "dog", "run", "to", "me"]
 TEXT = " ".join(WORDS[i * i % 13] for i in range(40))
 
