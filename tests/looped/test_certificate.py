@@ -153,7 +153,7 @@ def test_what_is_not_a_number_certifies_nothing():
 @pytest.mark.filterwarnings("error")
 def test_a_certificate_of_a_bent_map_holds_where_its_slope_is_looked_for(xp):
     rng, certified = np.random.default_rng(1), 0
-    for _ in range(40):
+    for _ in range(20):
         shape = [(3,), (2, 2), (1, 2, 3)][rng.integers(3)]
         n, size, gain, recall = int(np.prod(shape)), 10.0 ** rng.uniform(-6, 6), rng.uniform(0.1, 1), rng.choice([0, 1])
         w = rng.uniform(0.1, 1.5) * rng.standard_normal((n, n)) / np.sqrt(n)
@@ -171,10 +171,10 @@ def test_a_certificate_of_a_bent_map_holds_where_its_slope_is_looked_for(xp):
             continue
         certified += 1
         metric = np.eye(n) if ball.metric is None else ball.metric
-        for _ in range(30):
+        for _ in range(20):
             v = np.linalg.solve(metric, rng.standard_normal(n))
             at = ball.radius * rng.uniform(0, 1) / np.linalg.norm(metric @ v) * v
             slope = (1 - np.tanh(w @ at / size) ** 2)[:, None] * w
             whole = np.eye(n) + gain * (slope - (1 + recall) * np.eye(n))
             assert np.linalg.norm(metric @ whole @ np.linalg.inv(metric), 2) <= ball.rate
-    assert certified > 5
+    assert certified > 3

@@ -29,7 +29,11 @@ W = np.random.default_rng(0).standard_normal((3, 3)) / 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("controller", [None, PID(0.4), PID(0.3, 0.1)])
+@pytest.mark.parametrize(
+    ("xp", "controller"),
+    [("numpy", None), ("numpy", PID(0.3, 0.1)), ("torch", PID(0.4))],
+    indirect=["xp"],
+)
 def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp, controller):
     f, h = bent(xp, W), as_kind(xp, np.random.default_rng(1).standard_normal((1, 3)))
     point = looped.fixed_point(f, h)
@@ -40,7 +44,7 @@ def test_at_a_fixed_point_the_largest_exponent_is_the_log_of_the_largest_pole(xp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [1, 2])
+@pytest.mark.parametrize(("xp", "k"), [("numpy", 2), ("torch", 1)], indirect=["xp"])
 def test_the_exponents_of_chaotic_maps_are_known(xp, k):
     def henon(h):
         return xp.stack([1 - 1.4 * h[0] ** 2 + h[1], 0.3 * h[0]])
@@ -70,7 +74,7 @@ def jordan(rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 5))])
+@pytest.mark.parametrize(("xp", "seed"), [*(("numpy", s) for s in range(4)), ("torch", 4)], indirect=["xp"])
 def test_exponents_of_jordan_blocks_and_clusters_lie_in_their_intervals_or_are_open(xp, seed):
     rng, given, count = np.random.default_rng(seed), 0, 5
     for _ in range(count):

@@ -59,8 +59,7 @@ CONTROLLERS = (None, PID(0.4), PID(0.3, 0.05), PID(0.5, 0.0, 0.2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("of", [jordan, clustered])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("of", "seed"), [(jordan, 0), (clustered, 1)])
 def test_limits_on_hard_maps_are_right_within_their_errors_or_open(of, seed):
     rng, given = np.random.default_rng(seed), 0
     for count in range(16):
@@ -88,7 +87,7 @@ def test_limits_on_hard_maps_are_right_within_their_errors_or_open(of, seed):
 @pytest.mark.parametrize("of", [jordan, clustered])
 def test_disks_hold_the_exact_eigenvalues_and_the_verdict_does_not_contradict_them(of):
     rng, decided = np.random.default_rng(11), 0
-    for _ in range(60):
+    for _ in range(40):
         matrix, values = of(rng)
         f, x = as_map(rng, matrix)
         found = looped.spectrum(f, x)
@@ -98,7 +97,7 @@ def test_disks_hold_the_exact_eigenvalues_and_the_verdict_does_not_contradict_th
         decided += not outcome.undecided.any()
         assert not (outcome.stable.all() and np.abs(values).max() >= 1)
         assert not (outcome.unstable.any() and np.abs(values).max() <= 1)
-    assert decided >= 8
+    assert decided >= 6
 
 
 def test_errors_are_those_of_the_smallest_perturbation_that_moves_an_eigenvalue():
