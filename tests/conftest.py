@@ -3,6 +3,7 @@
 import gc
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,28 @@ def undrawn_file():
     with pytest.MonkeyPatch.context() as patch:
         _undraw(patch)
         yield
+
+
+@pytest.fixture(scope="session")
+def vectors_alone():
+    """vectors_alone(): a block in which PNG files are written as empty ones; what is compared there is the SVG."""
+    from matplotlib.figure import Figure
+
+    draw = Figure.savefig
+
+    def savefig(self, path, **options):
+        if str(path).endswith(".png"):
+            Path(path).write_bytes(PNG)
+        else:
+            draw(self, path, **options)
+
+    @contextmanager
+    def block():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Figure, "savefig", savefig)
+            yield
+
+    return block
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,8 @@ def test_bad_input_says_what_would_be_right():
 @pytest.mark.parametrize(
     ("xp", "j"),
     [
-        ("numpy", np.eye(2)), ("torch", -np.eye(2)), ("numpy", np.diag([1.0, 0.3])), ("numpy", [[0.0, 1.0], [-1.0, 0.0]]),
+        ("numpy", np.eye(2)), ("torch", -np.eye(2)), ("numpy", np.diag([1.0, 0.3])),
+        ("numpy", [[0.0, 1.0], [-1.0, 0.0]]),
         ("torch", [[0.0, 1.0], [-1.0, 0.0]]), ("numpy", [[1.0, 1.0], [0.0, 1.0]]),
     ],
     indirect=["xp"],

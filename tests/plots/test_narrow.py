@@ -43,6 +43,11 @@ def test_nothing_is_lost_and_nothing_leaves_the_width(figure):
     assert max(beside) <= 2
 
 
+def test_a_figure_is_the_same_markup_twice():
+    one, two = (plots.narrow_svg(next(figures()), "same") for _ in range(2))
+    assert one == two
+
+
 def test_the_markup_is_narrow_and_its_ids_have_the_prefix():
     svg = plots.narrow_svg(plots.figure_of(plots.diversity(np.arange(3), {"a": np.ones(3)}, ylabel="y")), "here")
     assert svg.startswith("<svg")

@@ -36,7 +36,7 @@ def profile():
 
 
 @pytest.mark.slow
-def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path):
+def test_every_part_has_its_section_numbers_and_pictures(profile, tmp_path, undrawn):
     written = write_analysis(tmp_path, profile)
     page = written.path.read_text(encoding="utf-8")
     assert re.findall(r'<section id="([^"]+)"', page) == ["material", *KEYS]

@@ -16,7 +16,8 @@ def scaled(pid, g):
 
 @pytest.mark.parametrize("form", ["printed", "ema"])
 @pytest.mark.parametrize(
-    ("seed", "spread", "kind"), [(1, 0.0, "all"), (2, 0.3, "all"), (3, 0.3, "some"), (4, 0.3, "some"), (11, 0.3, "none")]
+    ("seed", "spread", "kind"),
+    [(1, 0.0, "all"), (2, 0.3, "all"), (3, 0.3, "some"), (4, 0.3, "some"), (11, 0.3, "none")],
 )
 def test_both_ends_of_the_interval_are_where_stability_ends(seed, spread, kind, form):
     """The small factors too are stable ("all"), or not ("some": the low end lies above 0), or none is."""
