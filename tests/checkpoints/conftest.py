@@ -1,5 +1,8 @@
 """Tiny random networks of four families, and a text for them; as fixtures, since tests import no tests."""
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -78,8 +81,9 @@ TYPES = {
 }  # fmt: skip
 
 
-def _of_type(name):
-    """A tiny random checkpoint of a model type, in float64; it is traced."""
+@cache
+def _traced(name):
+    """A tiny random checkpoint of a model type, in float64; it is traced once, and nobody gets it but in copies."""
     prefix, sizes = TYPES[name]
     config = getattr(transformers, prefix + ("TextConfig" if name.endswith("_text") else "Config"))(**sizes)
     config._experts_implementation = "eager"  # the grouped products of experts know no doubles
@@ -88,23 +92,23 @@ def _of_type(name):
     return checkpoints.load(model)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def of_type():
-    """of_type(model type) -> Checkpoint of a network without a row in the table of families."""
-    return _of_type
+    """of_type(model type) -> Checkpoint, to do anything with, of a network without a row in the table of families."""
+    return lambda name: deepcopy(_traced(name))
 
 
 def _text(windows=6, length=12, seed=0):
     return np.random.default_rng(seed).integers(50, size=(windows, length))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def network():
     """network(name, double=True) -> Checkpoint."""
     return _network
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def text():
     """text(windows, length, seed) -> ids."""
     return _text

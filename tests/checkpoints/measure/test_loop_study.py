@@ -17,7 +17,7 @@ def reach(*eigenvalues, recall=0.0, rest=0.0):
 
 @pytest.mark.slow
 def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monkeypatch, short_search):
-    whole, ids = network(), text(3, 5)
+    whole, ids = network(), text(3, 3)
     said = []
     options = {"layers": (1, 3), "passes": 2, "controller": PID(0.25), "scan": True, "runs": tmp_path / "runs"}
     study = loop_study(whole, ids, **options, progress=lambda step, done, total: said.append(step))
@@ -37,7 +37,7 @@ def test_losses_are_those_of_the_repeated_network(network, text, tmp_path, monke
     assert any("layers 1 to 2: " in step for step in said[:first_loss])  # the forecast comes before
     assert [r.layers for r in study.scan] == [(1, 3)]
     monkeypatch.setattr(module, "evaluate", lambda *_: pytest.fail("measured again"))
-    again = loop_study(whole, ids, **options)
+    again = loop_study(whole, ids, **{**options, "scan": False})
     assert {n: {k: e.loss for k, e in each.items()} for n, each in again.losses.items()} == {
         n: {k: e.loss for k, e in each.items()} for n, each in study.losses.items()
     }
@@ -91,7 +91,7 @@ def test_the_forecast_names_what_forbids_a_fixed_point(one, words, least):
 @pytest.mark.slow
 def test_a_law_that_runs_away_is_told_and_not_measured_further(network, text, short_search):
     whole = network(double=False)
-    study = loop_study(whole, text(2, 5), layers=(1, 3), passes=4, controller=PID(0.5), recall=3e38)
+    study = loop_study(whole, text(2, 2), layers=(1, 3), passes=4, controller=PID(0.5), recall=3e38)
     assert "not finite after pass" in study.diverged["asked"]
     assert set(study.losses["asked"]) <= {1}
     assert set(study.losses["naive"]) == {1, 2, 3, 4}

@@ -1,6 +1,7 @@
 """Networks that learn a null key: tap, profile and report name its mass; what is no attention is left out."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +24,32 @@ ROOT = Path(__file__).parent.parent.parent.parent
 IDS = [7, 8, 9, 10, 11, 12]
 
 
-@pytest.fixture
-def tiny(monkeypatch):
+@pytest.fixture(scope="module")
+def tiny():
     """Tiny networks of every type, as the census has them."""
-    monkeypatch.syspath_prepend(str(ROOT / "simulations"))
-    from stage import tiny_networks
-
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "simulations"))
+        from stage import tiny_networks
     cases = {kind: (task, kind, name) for task, kind, name in reversed(list(tiny_networks.cases()))}
     return lambda kind: tiny_networks.network(*cases[kind])
 
 
+@pytest.fixture(scope="module")
+def loaded(tiny):
+    """loaded(type) -> Checkpoint, made once: it is only read."""
+    return cache(lambda kind: checkpoints.load(tiny(kind)))
+
+
+@pytest.fixture(scope="module")
+def tapped(loaded):
+    """tapped(type) -> what `tap` records of IDS, once."""
+    return cache(lambda kind: checkpoints.tap(loaded(kind), IDS))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
-def test_the_mass_of_a_null_key_is_named(tiny, kind):
-    network = checkpoints.load(tiny(kind))
-    text = checkpoints.tap(network, IDS)
+def test_the_mass_of_a_null_key_is_named(tapped, kind):
+    text = tapped(kind)
     assert text.attrs["sinks"] == 1
     matrices = text["attention"].to_numpy()
     matrices = matrices[~np.isnan(matrices).all(axis=(1, 2, 3))]
@@ -52,11 +64,10 @@ def test_the_mass_of_a_null_key_is_named(tiny, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt_oss", "flint", "mimo_v2_flash", "hy_v4", "deepseek_v4"])
-def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(tiny, kind):
+def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(loaded, tapped, kind):
     """Also where a factor of the stream depends on the text, so that only the recorded pass has the matrices."""
-    network = checkpoints.load(tiny(kind))
-    profile = checkpoints.feedback_profile(network, IDS, parts=["attention"])
-    matrices = checkpoints.tap(network, IDS)["attention"].to_numpy()
+    profile = checkpoints.feedback_profile(loaded(kind), IDS, parts=["attention"])
+    matrices = tapped(kind)["attention"].to_numpy()
     there = ~np.isnan(matrices).all(axis=(1, 2, 3))
     eigenvalues = profile["attention_eigenvalue"].to_numpy()
     assert np.isnan(eigenvalues[~there]).all()
@@ -67,11 +78,10 @@ def test_spectra_and_unstable_shares_of_matrices_with_a_null_key(tiny, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hy_v4", "deepseek_v4"])
-def test_sinks_of_a_token_with_several_streams(tiny, kind):
+def test_sinks_of_a_token_with_several_streams(loaded, tapped, kind):
     """Four streams mixed by the text: a token's norm is that of all four, and its largest feature says in which."""
-    network = checkpoints.load(tiny(kind))
-    profile = checkpoints.feedback_profile(network, IDS, parts=["diversity", "sinks"])
-    text = checkpoints.tap(network, IDS)
+    profile = checkpoints.feedback_profile(loaded(kind), IDS, parts=["diversity", "sinks"])
+    text = tapped(kind)
     state = text["state"].transpose("depth", "token", "lane", "feature").to_numpy()
     size = np.sqrt(np.sum(state**2, axis=(2, 3)))
     np.testing.assert_array_equal(profile["massive_token"], size.argmax(-1))
@@ -95,15 +105,15 @@ def test_sinks_of_a_token_with_several_streams(tiny, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hy_v4", "deepseek_v4", "gemma3n_text"])
-def test_the_whole_profile_of_a_token_with_several_streams(tiny, kind):
+def test_the_whole_profile_of_a_token_with_several_streams(loaded, tapped, kind):
     """Jacobians used to end in an error of torch, and `feedback`, which is not there, refused all other parts."""
-    network = checkpoints.load(tiny(kind))
+    network = loaded(kind)
     effort = Effort(probes=1, singular=1, lanczos=2, arnoldi=2, commutator=2, exponents=1, sweeps=1)
-    profile = checkpoints.feedback_profile(network, IDS[:3], effort=effort)
+    profile = checkpoints.feedback_profile(network, IDS[:2], effort=effort)
     assert "feedback_gain" not in profile
     assert {"null_share", "random_gain", "spectral_radius", "exponent"} <= set(profile)
     f, h = checkpoints.layer_function(network, 1, IDS)
-    stream = checkpoints.tap(network, IDS)["state"].transpose("depth", "token", "lane", "feature").to_numpy()
+    stream = tapped(kind)["state"].transpose("depth", "token", "lane", "feature").to_numpy()
     np.testing.assert_allclose(h, stream[1], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(f(h).detach(), stream[2], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(f(torch.stack([2 * h, h]))[1].detach(), f(h).detach(), rtol=1e-6, atol=1e-6)
@@ -131,17 +141,17 @@ def test_what_cannot_be_followed_is_refused_by_its_reason(tiny, kind, word):
         checkpoints.load(tiny(kind))
 
 
-def test_the_profile_and_the_page_say_it(tiny):
-    network = checkpoints.load(tiny("gpt_oss"))
-    profile = checkpoints.feedback_profile(network, IDS, parts=["attention", "sinks"])
-    mass = signals.sink_mass(checkpoints.tap(network, IDS)["attention"].to_numpy()).mean(-1)
+def test_the_profile_and_the_page_say_it(loaded, tapped):
+    profile = checkpoints.feedback_profile(loaded("gpt_oss"), IDS, parts=["attention", "sinks"])
+    each = signals.sink_mass(tapped("gpt_oss")["attention"].to_numpy())
+    mass = each.mean(-1)
     np.testing.assert_allclose(profile["null_share"], mass, rtol=1e-5)
     assert np.isfinite(profile["unstable_share"]).all()
     words = " ".join(sections(profile)[0].sentences)
     assert f"A null key takes {percent(float(mass.mean()))} of all attention" in words
     np.testing.assert_allclose(
         profile["token_response"].to_numpy()[..., 0],
-        np.sqrt(np.mean((1 - signals.sink_mass(checkpoints.tap(network, IDS)["attention"].to_numpy())) ** 2, -1)),
+        np.sqrt(np.mean((1 - each) ** 2, -1)),
         rtol=1e-5,
     )
 
@@ -187,9 +197,8 @@ def test_what_is_returned_in_its_place_is_left_out(change, word):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["minimax", "lfm2", "lfm2_moe", "lfm3", "rwkv", "bailing_hybrid"])
-def test_a_layer_without_attention_has_no_matrix(tiny, kind):
-    network = checkpoints.load(tiny(kind))
-    text = checkpoints.tap(network, IDS)
+def test_a_layer_without_attention_has_no_matrix(loaded, tapped, kind):
+    network, text = loaded(kind), tapped(kind)
     mixers = [i for i, call in enumerate(network.structure.calls) if "attention" not in call.kinds]
     assert mixers
     assert text.attrs["no_matrix"]
@@ -205,13 +214,12 @@ def returned(model, ids):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lfm2", "lfm2_moe", "lfm3", "bailing_hybrid"])
-def test_a_tuple_that_leaves_layers_out_is_not_counted_along(tiny, kind):
+def test_a_tuple_that_leaves_layers_out_is_not_counted_along(loaded, tapped, kind):
     """Its second entry is the matrix of layer 3 in lfm2: counted along, it would be given to layer 1."""
-    model = tiny(kind)
-    network = checkpoints.load(model)
-    theirs = returned(model, IDS)
+    network = loaded(kind)
+    theirs = returned(network.model, IDS)
     profile = checkpoints.feedback_profile(network, IDS, parts=["attention", "sinks"])
-    matrices = checkpoints.tap(network, IDS)["attention"].to_numpy()
+    matrices = tapped(kind)["attention"].to_numpy()
     attending = [i for i, call in enumerate(network.structure.calls) if "attention" in call.kinds]
     assert len(theirs) == len(attending) < len(network.layers)
     for layer, matrix in zip(attending, theirs, strict=True):

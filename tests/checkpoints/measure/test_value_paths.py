@@ -93,14 +93,14 @@ def test_gains_with_memory_without_a_row(of_type, text, tmp_path, name):
     before = logits(whole.model, torch.as_tensor(text(20)))
     errors = []
     for memory in (False, True):
-        how = checkpoints.Calibration(text(100), 0.01, memory=memory)
+        how = checkpoints.Calibration(text(50), 0.01, memory=memory)
         smaller = checkpoints.drop(whole, attention=[layer], compensate=how)
         errors.append(float((logits(smaller.model, torch.as_tensor(text(20))) - before).square().mean()))
     assert errors[1] < 0.9 * errors[0]
     back = checkpoints.load(checkpoints.save(smaller, tmp_path / "small"), dtype="float64")
     assert_allclose(logits(back.model, ids), logits(smaller.model, ids), rtol=0, atol=1e-5)
     for network in (smaller, back):
-        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False}
         cached = network.model.generate(ids, **options)
         assert torch.equal(cached, network.model.generate(ids, use_cache=False, **options))
 
@@ -166,7 +166,7 @@ def test_a_controller_enters_at_the_values(of_type, text, name):
         assert_array_equal(logits(model, ids), before)
     with wrap(model, PID(0.6), reference_gain=0.4):
         ours = logits(model, ids)
-        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
+        options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 3, "do_sample": False}
         cached = model.generate(ids, **options)
         assert torch.equal(cached, model.generate(ids, use_cache=False, **options))
     with proportional(network, name, 0.6, 0.4):

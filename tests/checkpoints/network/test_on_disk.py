@@ -37,7 +37,7 @@ def pair(request, tmp_path_factory):
 
 @pytest.mark.slow
 def test_profiles_are_equal(pair):
-    effort = checkpoints.Effort(arnoldi=8, sweeps=2)
+    effort = checkpoints.Effort(probes=2, singular=1, lanczos=2, arnoldi=4, commutator=2, exponents=2, sweeps=1)
     lazy, whole = (checkpoints.feedback_profile(network, IDS, effort=effort) for network in pair)
     assert set(lazy.data_vars) == set(whole.data_vars)
     for name in ("feedback_gain", "predicted_share", "head_gain", "value_eigenvalue", "sigma", "exponent"):

@@ -19,11 +19,11 @@ HOLDERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_tensor_changes_while_others_come_and_go(seed):
     pages, draw = own_pages.OwnPages(), torch.Generator().manual_seed(seed)
     alive = []
-    for number in range(60):
+    for number in range(40):
         t = pages.room(SHAPES[int(torch.randint(len(SHAPES), (), generator=draw))])
         alive.append((t.fill_(number), number))
         if int(torch.randint(2, (), generator=draw)):

@@ -9,8 +9,7 @@ from ctrlattn.checkpoints.network.reloaded import SHARE, bytes_of, reloaded
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gains", [None, "static", "memory"])
-@pytest.mark.parametrize("double", [False, True])
+@pytest.mark.parametrize(("gains", "double"), [(None, True), ("static", False), ("memory", True)])
 def test_what_was_written_gives_the_same_logits(network, text, causal, gains, double, tmp_path):
     if causal == "gemma3" and gains == "memory":
         pytest.skip("a norm stands behind its attention")

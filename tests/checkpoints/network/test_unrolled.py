@@ -1,5 +1,7 @@
 """Traced types repeat too: one pass is the source, K passes are the span run by hand, and a cache changes no token."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -65,43 +67,60 @@ def by_hand(checkpoint, ids, a, b, passes, controller=None, recall=0.0):
     return run_with(checkpoint, ids, a, b, leaving=h)[2]
 
 
+@pytest.fixture(scope="module")
+def looped(of_type):
+    """looped(type) -> (the network, three passes of its span by the law), made once and only read."""
+
+    @cache
+    def of(name):
+        whole = of_type(name)
+        return whole, repeat(whole, layers=SPANS[name], passes=3, **LAW)
+
+    return of
+
+
 @pytest.mark.parametrize("name", TYPES)
-def test_a_span_of_a_traced_network_is_repeated_exactly(of_type, text, name):
-    whole, ids, (a, b) = of_type(name), text(2), SPANS[name]
+def test_a_span_of_a_traced_network_is_repeated_exactly(looped, text, name):
+    (whole, controlled), ids, (a, b) = looped(name), text(1, 8), SPANS[name]
     before = logits(whole, ids)
-    assert torch.equal(logits(repeat(whole, layers=(a, b), passes=1), ids), before)
     thrice = repeat(whole, layers=(a, b), passes=3)
     assert torch.equal(logits(thrice, ids), by_hand(whole, ids, a, b, 3))
     assert not torch.equal(logits(thrice, ids), before)
-    controlled = repeat(whole, layers=(a, b), passes=3, **LAW)
     torch.testing.assert_close(logits(controlled, ids), by_hand(whole, ids, a, b, 3, **LAW), rtol=1e-9, atol=1e-9)
     assert torch.equal(logits(whole, ids), before)  # the source is untouched
     assert {id(p) for p in thrice.model.parameters()} == {id(p) for p in whole.model.parameters()}
     assert len(thrice.layers) == len(thrice.structure.calls) == 4 + 2 * (b - a)
 
 
+@pytest.mark.parametrize("name", ["olmo2", "falcon", "jamba"])
+def test_one_pass_of_a_traced_network_is_the_source(looped, text, name):
+    whole = looped(name)[0]
+    once = repeat(whole, layers=SPANS[name], passes=1)
+    assert torch.equal(logits(once, text(2)), logits(whole, text(2)))
+
+
 @pytest.mark.parametrize("name", TYPES)
-def test_generation_of_a_traced_repeated_network_is_the_same_with_a_cache(of_type, text, name):
-    looped = repeat(of_type(name), layers=SPANS[name], passes=3, **LAW)
+def test_generation_of_a_traced_repeated_network_is_the_same_with_a_cache(looped, text, name):
+    """What is written is longer than the window of six tokens."""
+    controlled = looped(name)[1]
     ids = torch.as_tensor(text(2, 5))
-    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 8, "do_sample": False}
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False}
     by_steps = ids
-    for _ in range(8):
-        by_steps = torch.cat([by_steps, logits(looped, by_steps)[:, -1:].argmax(-1)], 1)
-    assert torch.equal(looped.model.generate(ids, **options), by_steps)
+    for _ in range(4):
+        by_steps = torch.cat([by_steps, logits(controlled, by_steps)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(controlled.model.generate(ids, **options), by_steps)
 
 
 @pytest.mark.parametrize("name", ["olmo2", pytest.param("jamba", marks=slow), pytest.param("gpt_oss", marks=slow)])
-def test_a_traced_repeated_network_is_saved_once_and_comes_back(of_type, text, tmp_path, name):
-    whole = of_type(name)
-    looped = repeat(whole, layers=SPANS[name], passes=3, **LAW)
-    save(looped, tmp_path / "looped")
+def test_a_traced_repeated_network_is_saved_once_and_comes_back(looped, text, tmp_path, name):
+    whole, longer = looped(name)
+    save(longer, tmp_path / "looped")
     save(whole, tmp_path / "whole")
     sizes = [next((tmp_path / d).glob("*.safetensors")).stat().st_size for d in ("looped", "whole")]
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
     again = load(tmp_path / "looped", dtype="float64")
-    assert torch.equal(logits(again, text(2)), logits(looped, text(2)))
-    assert again.structure.layers == looped.structure.layers
+    assert torch.equal(logits(again, text(2)), logits(longer, text(2)))
+    assert again.structure.layers == longer.structure.layers
 
 
 def test_what_was_dropped_before_is_repeated_as_it_is(of_type, text):

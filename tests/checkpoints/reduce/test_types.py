@@ -61,7 +61,7 @@ def generated(checkpoint, ids, count, **options):
 def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, name):
     whole, ids, some = of_type(name), torch.as_tensor(text(2, 7)), text(10)
     effort = checkpoints.Effort(probes=1, singular=1, lanczos=1, arnoldi=1, commutator=2, exponents=1, sweeps=1)
-    profile = checkpoints.feedback_profile(whole, text(1)[0], effort=effort)
+    profile = checkpoints.feedback_profile(whole, text(1, 4)[0], effort=effort)
     assert profile.sizes["layer"] == 4
     for kind, layer in mixing(whole).items():
         assert np.isfinite(profile["feedback_gain"].sel(layer=layer, sublayer=kind)).all()
@@ -76,8 +76,7 @@ def test_measure_drop_with_gains_save_load_generate(of_type, text, tmp_path, nam
         assert [(s.kind, s.layer, s.path) for s in back.sublayers()] == [
             (s.kind, s.layer, s.path) for s in whole.sublayers()
         ]
-        for network in (smaller, back):
-            assert torch.equal(generated(network, ids, 3), generated_by_hand(network, ids, 3))
+        assert torch.equal(generated(back, ids, 3), generated_by_hand(back, ids, 3))
 
 
 @pytest.mark.slow
