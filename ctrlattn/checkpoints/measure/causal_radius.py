@@ -7,6 +7,7 @@ stay what they are: only the derivative loses what flows between tokens.
 Whether that holds in a layer, whatever it is made of, is seen in the Jacobian of the layer itself.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,14 +17,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from ctrlattn.checkpoints.measure.jacobian import recorded_jacobian
-from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_functions
+from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, RecalledLayer, layer_functions
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.checkpoints.network.watch import attention
 from ctrlattn.errors import InputError
 
 if TYPE_CHECKING:
-    from ctrlattn.stability.nonnormal.block_krylov import BlockRadius
+    from ctrlattn.stability.nonnormal.block_krylov import BlockRadius, Product
 
+_ALIKE = 1e-5  # of a product with few tokens from that with all, as a share: rounding of float32 is a tenth of it
 _SETTLED = 1e-6  # residual at which the steps end, as a share of the radius
 # Of what is checked, as a share of the radius. transformers computes norms and eager softmax in float32 in any network.
 _TOLERANCE = 3e-4
@@ -36,6 +38,7 @@ class CausalRadius(NamedTuple):
     error: float  # |J v - lambda v| in the rows of the token, with J of the whole layer
     token: int  # the token whose own block has that eigenvalue
     steps: int  # products with the diagonal blocks
+    checks: int  # products with the whole Jacobian
 
 
 def causal_radius(checkpoint: Checkpoint, layer: int, ids: Any, *, seed: int = 0) -> CausalRadius:
@@ -98,37 +101,97 @@ def radius_of_blocks(
     from ctrlattn.stability.nonnormal.block_krylov import block_radius
 
     n, d = len(h), h[0].numel()  # several streams of a token are one block
-    with attention(checkpoint.model, "sdpa"), _OwnTokens():
-        blocks = recorded_jacobian(f, h)
-
-    def product(v: np.ndarray) -> np.ndarray:
-        return np.asarray(blocks @ v.ravel().astype(blocks.dtype), np.float64).reshape(n, d)
-
-    outermost = block_radius(product, (n, d), tolerance=_SETTLED, seed=seed)
-    _require_triangular(product, jacobian, (n, d), outermost, seed)
-    error = _error_in(jacobian, (n, d), outermost)
+    with attention(checkpoint.model, "sdpa"):
+        blocks = _Blocks(f, h)
+        outermost = block_radius(blocks.product, (n, d), tolerance=_SETTLED, seed=seed, narrowed=blocks.of_tokens)
+    error, checks = _checked(outermost, blocks.product, jacobian, (n, d), seed)
     radius = abs(outermost.value)
     if not outermost.settled or error > _TOLERANCE * radius:
         raise ArithmeticError(
             f"the eigenvalue {outermost.value:.6g} of the block of token {outermost.block} is not settled after "
             f"{outermost.steps} Arnoldi steps: the residual in the whole Jacobian is {error:.2g}"
         )
-    return CausalRadius(radius, error, outermost.block, outermost.steps)
+    return CausalRadius(radius, error, outermost.block, outermost.steps, checks)
 
 
-def _require_triangular(
-    product: Any, jacobian: LinearOperator, shape: tuple[int, int], outermost: "BlockRadius", seed: int
-) -> None:
-    """Raise ArithmeticError unless the whole Jacobian has these blocks on its diagonal, and nothing above them."""
+class _Blocks:
+    """Products with the diagonal blocks of a layer: of all tokens, or of few of them alone."""
+
+    def __init__(self, f: LayerFunction, h: torch.Tensor) -> None:
+        self._f, self._h, self._own = f, h, _OwnTokens()
+        self._of_all = _recorded(f, h, self._own)
+        self._last = (np.zeros((len(h), 1)),) * 2
+        self._few: tuple[np.ndarray, Product] | None = None
+
+    def product(self, v: np.ndarray) -> np.ndarray:
+        """(D_1 v_1, ..., D_n v_n), (n, d) -> (n, d)."""
+        self._last = v, self._of_all(v)
+        return self._last[1]
+
+    def of_tokens(self, tokens: np.ndarray) -> "Product":
+        """Products with the blocks of these tokens alone; later of fewer still, by zeros in the place of the others."""
+        from ctrlattn.stability.nonnormal.block_krylov import among
+
+        if self._few is None:
+            self._few = tokens, self._alone(tokens) or among(self._of_all, tokens, len(self._h))
+        recorded, product = self._few
+        return among(product, np.searchsorted(recorded, tokens), len(recorded))
+
+    def _alone(self, tokens: np.ndarray) -> "Product | None":
+        """By a pass of the layer over these tokens; None where it does not give the last product with all again."""
+        if not isinstance(self._f, RecalledLayer):
+            return None
+        chosen = torch.as_tensor(tokens, device=self._h.device)
+        v, wanted = (whole[tokens] for whole in self._last)
+        try:
+            alone = self._f.of_tokens(chosen, len(self._h))
+            product = _recorded(alone, self._h[chosen], _OwnTokens(chosen, self._own.seen))
+            apart = np.linalg.norm(product(v) - wanted, axis=1)
+        except Exception:  # a layer may raise anything on other tokens than it was called with
+            return None
+        return product if np.all(apart <= _ALIKE * np.linalg.norm(wanted, axis=1)) else None
+
+
+def _recorded(f: LayerFunction, h: torch.Tensor, own: "_OwnTokens") -> "Product":
+    """(tokens, d) -> (tokens, d), by the recorded pass of a layer over some tokens."""
+    with own:
+        blocks = recorded_jacobian(f, h)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        return np.asarray(blocks @ v.ravel().astype(blocks.dtype), np.float64).reshape(v.shape)
+
+    return product
+
+
+def _checked(
+    outermost: "BlockRadius", product: "Product", jacobian: LinearOperator, shape: tuple[int, int], seed: int
+) -> tuple[float, int]:
+    """(|J v - lambda v| in the rows of the token of an eigenpair, products it took), all of them at once.
+
+    Raises
+    ------
+    ArithmeticError
+        As `_require_triangular`.
+    """
     n, d = shape
     rng = np.random.default_rng(seed + 1)
     v = rng.standard_normal(shape) / np.sqrt(d)
-    diagonal = product(v)  # with all tokens at once, as the steps were
     tokens = sorted({n - 1, outermost.block, int(rng.integers(n))})
-    own = np.zeros((len(tokens), n, d))
-    for tangent, token in zip(own, tokens, strict=True):
-        tangent[token] = v[token]
-    for token, whole in zip(tokens, _times(jacobian, own), strict=True):
+    pair = [part for part in (outermost.vector.real, outermost.vector.imag) if part.any()]
+    moved = _times(jacobian, _tangents([*tokens, *[outermost.block] * len(pair)], [*v[tokens], *pair], shape))
+    _require_triangular(tokens, moved[: len(tokens)], product(v), outermost)
+    return _error_of(outermost, moved[len(tokens) :]), len(moved)
+
+
+def _require_triangular(
+    tokens: Sequence[int], moved: np.ndarray, diagonal: np.ndarray, outermost: "BlockRadius"
+) -> None:
+    """Raise ArithmeticError unless the whole Jacobian has these blocks on its diagonal, and nothing above them.
+
+    `moved` is what it makes of a vector at each of the tokens, `diagonal` what the blocks make of all those vectors
+    with all tokens at once, as the first steps were.
+    """
+    for token, whole in zip(tokens, moved, strict=True):
         above = float(np.abs(whole[:token]).max(initial=0.0))
         apart = float(np.linalg.norm(whole[token] - diagonal[token]))
         if max(above, apart) > _TOLERANCE * max(abs(outermost.value), float(np.linalg.norm(whole[token]))):
@@ -138,13 +201,22 @@ def _require_triangular(
             )
 
 
-def _error_in(jacobian: LinearOperator, shape: tuple[int, int], outermost: "BlockRadius") -> float:
-    """|J v - lambda v| in the rows of the token of an eigenpair."""
-    i, v = outermost.block, outermost.vector
-    tangents = np.zeros((2, *shape))
-    tangents[:, i] = v.real, v.imag
-    real, imaginary = _times(jacobian, tangents)[:, i]
-    return float(np.linalg.norm(real + 1j * imaginary - outermost.value * v))
+def _error_of(outermost: "BlockRadius", moved: np.ndarray) -> float:
+    """|J v - lambda v| in the rows of the token of an eigenpair, whose parts that are not zero have been moved."""
+    own = iter(moved[:, outermost.block])
+    real, imaginary = (next(own) if part.any() else part for part in (outermost.vector.real, outermost.vector.imag))
+    return float(np.linalg.norm(real + 1j * imaginary - outermost.value * outermost.vector))
+
+
+def _tangents(tokens: Sequence[int], vectors: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """One tangent for each vector, (few, n, d): it is the vector at its token, and zero at all others.
+
+    >>> _tangents([1], [np.array([2.0, 3.0])], (2, 2)).tolist()
+    [[[0.0, 0.0], [2.0, 3.0]]]
+    """
+    tangents = np.zeros((len(tokens), *shape))
+    tangents[np.arange(len(tokens)), tokens] = vectors
+    return tangents
 
 
 def _times(jacobian: LinearOperator, tangents: np.ndarray) -> np.ndarray:
@@ -154,38 +226,52 @@ def _times(jacobian: LinearOperator, tangents: np.ndarray) -> np.ndarray:
 
 
 class _OwnTokens(TorchFunctionMode):
-    """Inside it, the derivative of attention reaches no token but the one that attends."""
+    """Inside it, the derivative of attention reaches no token but the one that attends.
+
+    With `tokens` it is that of a pass over these tokens alone, which attend to keys and values that a pass over all of
+    them has `seen`.
+    """
+
+    def __init__(
+        self, tokens: torch.Tensor | None = None, seen: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()
+    ) -> None:
+        super().__init__()
+        self._tokens, self._before = tokens, iter(seen)
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is scaled_dot_product_attention:
-            return _own_tokens(*args, **(kwargs or {}))
+            return self._attention(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
 
-
-def _own_tokens(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    attn_mask: torch.Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """softmax(q k')v whose derivative in row i reaches q_i, k_i and v_i alone; the arguments are those of torch."""
-    groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
-    k, v = k.repeat_interleave(groups, -3), v.repeat_interleave(groups, -3)
-    if q.shape[-2] != k.shape[-2]:
-        raise ArithmeticError(f"{q.shape[-2]} queries read {k.shape[-2]} keys: there is no own token of each")
-    c = q.shape[-1] ** -0.5 if scale is None else scale
-    others, values = k.detach(), v.detach()
-    scores = c * (q @ others.mT) + torch.diag_embed(c * (q.detach() * (k - others)).sum(-1))
-    if is_causal:
-        n = q.shape[-2]
-        attn_mask = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()
-    if attn_mask is not None:
-        is_bool = attn_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attn_mask, -torch.inf) if is_bool else scores + attn_mask
-    a = scores.softmax(-1)
-    own = torch.diagonal(a.detach(), dim1=-2, dim2=-1)
-    return a @ values + own[..., None] * (v - values)
+    def _attention(
+        self,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        """softmax(q k')v whose derivative in row i reaches q_i, k_i and v_i alone; the arguments are those of torch."""
+        if q.shape[-2] != k.shape[-2]:
+            raise ArithmeticError(f"{q.shape[-2]} queries read {k.shape[-2]} keys: there is no own token of each")
+        self.seen.append((k.detach(), v.detach()))
+        others, values = self.seen[-1] if self._tokens is None else next(self._before)
+        groups = q.shape[-3] // k.shape[-3] if enable_gqa else 1
+        k, v, others, values = (t.repeat_interleave(groups, -3) for t in (k, v, others, values))
+        n = others.shape[-2]
+        rows = slice(None) if self._tokens is None else self._tokens
+        own = torch.eye(n, dtype=q.dtype, device=q.device)[rows]
+        c = q.shape[-1] ** -0.5 if scale is None else scale
+        # What is added is zero: it brings the derivative alone.
+        scores = c * (q @ others.mT) + (c * (q.detach() * (k - k.detach())).sum(-1))[..., None] * own
+        if is_causal:
+            attn_mask = torch.ones(n, n, dtype=torch.bool, device=q.device).tril()[rows]
+        if attn_mask is not None:
+            is_bool = attn_mask.dtype == torch.bool
+            scores = scores.masked_fill(~attn_mask, -torch.inf) if is_bool else scores + attn_mask
+        a = scores.softmax(-1)
+        return a @ values + (a.detach() * own).sum(-1)[..., None] * (v - v.detach())

@@ -15,6 +15,7 @@ from ctrlattn.checkpoints.measure.layer_functions import LayerFunction, layer_fu
 from ctrlattn.checkpoints.network.checkpoint import Checkpoint
 from ctrlattn.errors import InputError
 
+_HEAD = 16  # numbers of a vector by which it is looked up before all are compared
 _TOGETHER = 8  # vectors of which one pass through the recording takes the products; more at once are no faster
 
 _Products = Callable[[torch.Tensor], torch.Tensor]  # of vectors (few, *shape) with a matrix
@@ -96,8 +97,10 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
 
     def products(mapped: _Products, like: torch.Tensor, columns: np.ndarray) -> np.ndarray:
         given = torch.as_tensor(np.ascontiguousarray(columns.T)).to(like).reshape(-1, *like.shape)
-        moved = torch.cat([mapped(vectors) for vectors in given.split(_TOGETHER)])
-        if not torch.isfinite(moved).all():
+        parts = [mapped(vectors) for vectors in given.split(_TOGETHER)]
+        moved = torch.cat(parts) if len(parts) > 1 else parts[0]
+        # A sum is finite only where each number is; that of large numbers may overflow.
+        if not moved.sum().isfinite() and not torch.isfinite(moved).all():
             raise InputError(f"a product with the Jacobian is not finite in {like.dtype}: load the network in float64")
         return np.asarray(moved.to("cpu", wide).numpy()).reshape(len(moved), -1).T
 
@@ -157,26 +160,27 @@ def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] =
     >>> (J @ np.ones(2)).tolist(), (J @ np.ones(2)).tolist(), len(again)
     ([1.0, 2.0], [1.0, 2.0], 1)
     """
-    products: dict[bytes, np.ndarray] = {}
+    products: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def known(v: np.ndarray) -> np.ndarray | None:
+        before, moved = products.get(v[:_HEAD].tobytes(), (None, None))
+        return moved if before is not None and np.array_equal(before, v) else None
 
     def push(v: np.ndarray) -> np.ndarray:
         return pushed(v.reshape(-1, 1))[:, 0]
 
     def pushed(V: np.ndarray) -> np.ndarray:
-        if V.shape[0] != operator.shape[1] or V.dtype != operator.dtype:
+        if V.shape[0] != operator.shape[1] or V.dtype != operator.dtype or not V.size:
             return np.asarray(operator @ V)
-        directions = [v.tobytes() for v in V.T]
-        known = [direction in products for direction in directions]
-        moved = np.empty((operator.shape[0], V.shape[1]), operator.dtype)
-        if not all(known):
-            moved[:, ~np.array(known)] = operator @ V[:, ~np.array(known)]
-        for i, direction in enumerate(directions):
-            if known[i]:
-                spared()
-                moved[:, i] = products[direction]
-            elif len(products) < few:
-                products[direction] = moved[:, i].copy()
-        return moved
+        moved = [known(v) for v in V.T]
+        new = [i for i, product in enumerate(moved) if product is None]
+        for i, product in zip(new, np.asarray(operator @ V[:, new]).T if new else (), strict=True):
+            moved[i] = product
+            if len(products) < few:
+                products.setdefault(V[:_HEAD, i].tobytes(), (V[:, i].copy(), product.copy()))
+        for _ in range(len(moved) - len(new)):
+            spared()
+        return np.array(moved).T
 
     return LinearOperator(
         operator.shape,

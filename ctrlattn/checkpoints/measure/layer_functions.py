@@ -1,6 +1,7 @@
 """f_l(h): each layer of a network as a function of the stream alone, with all other arguments from a recorded pass."""
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -104,16 +105,57 @@ def _recalled(
     traced = isinstance(checkpoint.family, Traced)
     streams = checkpoint.structure.streams if traced else 1
     first_lane = streams > 1 and stream.shape[0] == streams  # (streams, b, n, d), and not (b, n, streams, d)
-
-    def batch(h: torch.Tensor) -> torch.Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            out = first(run(**{name: h.movedim(-2, 0) if first_lane else h}, **arguments))
-        return out.movedim(0, -2) if first_lane else out
-
-    def layer(h: torch.Tensor) -> torch.Tensor:
-        if h.ndim < stream.ndim:
-            return batch(h[None])[0]
-        # What the pass of one text has recorded may choose by its tokens: deepseek_v4 finds its experts so.
-        return torch.cat([batch(x[None]) for x in h]) if traced else batch(h)
-
+    layer = RecalledLayer(run, name, arguments, stream.ndim, one_by_one=traced, first_lane=first_lane)
     return layer, (stream.movedim(0, -2) if first_lane else stream)[0].detach()
+
+
+class RecalledLayer:
+    """A layer as a function of its stream, with all else that it was called with."""
+
+    def __init__(
+        self,
+        run: Callable[..., Any],
+        name: str,
+        arguments: dict[str, Any],
+        dimensions: int,
+        *,
+        one_by_one: bool,
+        first_lane: bool,
+    ) -> None:
+        self._run, self._name, self._arguments, self._dimensions = run, name, arguments, dimensions
+        self._one_by_one, self._first_lane = one_by_one, first_lane
+
+    def __call__(self, h: torch.Tensor) -> torch.Tensor:
+        """The stream after the layer, (..., n, d)."""
+        if h.ndim < self._dimensions:
+            return self._batch(h[None])[0]
+        # What the pass of one text has recorded may choose by its tokens: deepseek_v4 finds its experts so.
+        return torch.cat([self._batch(x[None]) for x in h]) if self._one_by_one else self._batch(h)
+
+    def _batch(self, h: torch.Tensor) -> torch.Tensor:
+        given = {self._name: h.movedim(-2, 0) if self._first_lane else h, **self._arguments}
+        with sdpa_kernel(SDPBackend.MATH):
+            out = first(self._run(**given))
+        return out.movedim(0, -2) if self._first_lane else out
+
+    def of_tokens(self, tokens: torch.Tensor, n: int) -> "RecalledLayer":
+        """The same layer on some of n tokens: what it was called with has lost the others, as far as shapes tell.
+
+        Its attention still has the others in the columns of a mask. Whoever calls it checks what it gives.
+        """
+        alone = copy(self)
+        alone._arguments = tree_map(lambda value: _of_tokens(value, tokens, n), self._arguments)
+        return alone
+
+
+def _of_tokens(value: Any, tokens: torch.Tensor, n: int) -> Any:
+    """Rows of a tensor that has a dimension of n: of a mask (batch, heads, queries, keys) those of queries.
+
+    >>> _of_tokens(torch.arange(6).reshape(1, 3, 2), torch.tensor([2, 0]), 3).tolist()
+    [[[4, 5], [0, 1]]]
+    """
+    if not isinstance(value, torch.Tensor):
+        return value
+    possible = (2,) if value.ndim == 4 else range(value.ndim)
+    place = next((i for i in possible if value.shape[i] == n), None)
+    return value if place is None else value.index_select(place, tokens.to(value.device))

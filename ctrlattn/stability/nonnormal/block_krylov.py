@@ -15,8 +15,12 @@ from ctrlattn.errors import require_whole
 _LOST = 1e-12  # a new direction below this share of its product is rounding
 _EVERY = 5  # steps between two looks at whether all has settled, which take eigenvalues
 _POWER = 64  # of the matrix whose norm bounds a radius: a norm is then at most m^(1/128) times too large in its root
+_MARGIN = 4.0  # residuals within which an eigenvalue may lie, for a block to be left behind
 _UP = 1 + 1e-12  # covers the rounding of logarithm and exponential
 _BACKWARD = 10.0  # times m rounding units: the backward error of computed eigenvalues, as a share of the norm
+
+
+Product = Callable[[np.ndarray], np.ndarray]  # (n, d) -> (n, d): row i is D_i times row i of the argument
 
 
 class BlockRadius(NamedTuple):
@@ -31,14 +35,18 @@ class BlockRadius(NamedTuple):
 
 
 def block_radius(
-    product: Callable[[np.ndarray], np.ndarray],
+    product: Product,
     shape: tuple[int, int],
     *,
     steps: int = 80,
     tolerance: float = 1e-6,
     seed: int = 0,
+    narrowed: Callable[[np.ndarray], Product] | None = None,
 ) -> BlockRadius:
     """The largest spectral radius among diagonal blocks, all blocks at once.
+
+    As soon as half of the blocks are left behind, they take no further steps: another block is ahead by four times
+    the residuals of both. An eigenvalue would have to be that ill-conditioned to catch up.
 
     Parameters
     ----------
@@ -52,6 +60,8 @@ def block_radius(
         blocks whose Ritz value with its residual reaches as far.
     seed : int
         Seed of the random vectors from which the steps start.
+    narrowed : callable (numbers of blocks) -> callable (their number, d) -> (their number, d), optional
+        Gives the product with these blocks alone, where it costs less than that with all of them.
 
     Returns
     -------
@@ -76,21 +86,70 @@ def block_radius(
     """
     n, d = shape
     most = min(require_whole("steps", steps), d)
+    left, of_left = np.arange(n), product
     v = np.random.default_rng(seed).standard_normal((n, d))
     basis = np.empty((n, most, d))  # block by block, so that one product of matrices projects on all directions of one
     basis[:, 0] = v / np.linalg.norm(v, axis=1, keepdims=True)
     projected = np.zeros((n, most + 1, most))
     for m in range(1, most + 1):
-        w = np.asarray(product(basis[:, m - 1]), np.float64)
+        w = np.asarray(of_left(basis[:, m - 1]), np.float64)
         following, projected[:, : m + 1, m - 1] = _orthogonal(w, basis[:, :m])
         if m == most:
             break
-        if m % _EVERY == 0 and _may_be_settled(projected, m, d, tolerance):
-            outermost = _outermost(projected, basis[:, :m], tolerance)
-            if outermost.settled:
-                return outermost
+        if m % _EVERY == 0:
+            if _may_be_settled(projected, m, d, tolerance):
+                outermost = _outermost(projected, basis[:, :m], tolerance)
+                if outermost.settled:
+                    return outermost._replace(block=int(left[outermost.block]))
+            able = _in_play(projected, m, d)
+            if 2 * len(able) <= len(left):
+                left, projected, following = left[able], projected[able], following[able]
+                basis = _chosen(basis, able, m)
+                of_left = narrowed(left) if narrowed else among(product, left, n)
         basis[:, m] = following
-    return _outermost(projected, basis, tolerance)
+    outermost = _outermost(projected, basis, tolerance)
+    return outermost._replace(block=int(left[outermost.block]))
+
+
+def among(product: Product, blocks: np.ndarray, n: int) -> Product:
+    """The product with some of n blocks, by that with all of them: the others take zeros.
+
+    Examples
+    --------
+    >>> among(lambda v: np.diag([1.0, 2.0, 3.0]) @ v, np.array([2, 0]), 3)(np.ones((2, 1))).tolist()
+    [[3.0], [1.0]]
+    """
+
+    def of_blocks(v: np.ndarray) -> np.ndarray:
+        whole = np.zeros((n, v.shape[1]))
+        whole[blocks] = v
+        return product(whole)[blocks]
+
+    return of_blocks
+
+
+def _in_play(projected: np.ndarray, m: int, d: int) -> np.ndarray:
+    """Numbers of the blocks whose Ritz value with four residuals reaches one that is left without four of its own.
+
+    The outermost Ritz value itself may be far from settled, and fall below one that has settled.
+    """
+    bounds = _radius_bounds(projected[:, :m, :m])
+    able = _at_least(bounds + _MARGIN * _last(projected, m, d), _span(projected[[bounds.argmax()]], m, d)[0].max())
+    low, high = _span(projected[able], m, d)
+    return able[_at_least(high, low.max())]
+
+
+def _span(projected: np.ndarray, m: int, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The modulus of the outermost Ritz value of each block, less and more by four residuals."""
+    values, _, errors = _ritz(projected, m, d)
+    return np.abs(values) - _MARGIN * errors, np.abs(values) + _MARGIN * errors
+
+
+def _chosen(basis: np.ndarray, blocks: np.ndarray, m: int) -> np.ndarray:
+    """The m directions of these blocks, with room for as many as before."""
+    chosen = np.empty((len(blocks), *basis.shape[1:]))
+    chosen[:, :m] = basis[blocks, :m]
+    return chosen
 
 
 def _orthogonal(w: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

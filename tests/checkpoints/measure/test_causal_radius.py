@@ -7,9 +7,11 @@ import transformers
 from numpy.testing import assert_allclose
 
 from ctrlattn import InputError, checkpoints
-from ctrlattn.checkpoints.measure.causal_radius import causal_radius, radius_of_blocks
+from ctrlattn.checkpoints.measure import layer_functions
+from ctrlattn.checkpoints.measure.causal_radius import _Blocks, causal_radius, radius_of_blocks
 from ctrlattn.checkpoints.measure.jacobian import layer_jacobian, recorded_jacobian
 from ctrlattn.checkpoints.measure.layer_functions import layer_function
+from ctrlattn.checkpoints.network.watch import attention
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 31}
 GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 2}
@@ -107,3 +109,79 @@ def test_in_single_precision_the_profile_has_the_same_number():
         # Two Arnoldi steps with the whole Jacobian could not give that.
         assert_allclose(profile["spectral_radius"][layer], radius, rtol=1e-4)
         assert profile["numerical_radius"][layer] >= profile["spectral_radius"][layer] * (1 - 1e-6)
+
+
+def blocks_of(name, ids, kind="eager"):
+    """Products with the blocks of a layer, after one with all tokens: (blocks, (v, D v))."""
+    torch.manual_seed(0)
+    network = checkpoints.load(sharp(MODELS[name]()), attention=kind)
+    f, h = layer_function(network, 1, ids)
+    with attention(network.model, "sdpa"):
+        blocks = _Blocks(f, h)
+    v = np.random.default_rng(1).standard_normal((len(ids), 16))
+    return network, blocks, (v, blocks.product(v))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("ids", [IDS, IDS[:4]], ids=len)  # four tokens: as many as heads, and as numbers of a head
+@pytest.mark.parametrize("kind", ["eager", "sdpa"])  # with a mask among the arguments, and without
+def test_a_pass_over_few_tokens_has_their_blocks(name, ids, kind):
+    tokens = np.array([1, 3])
+    network, blocks, (v, whole) = blocks_of(name, ids, kind)
+    with attention(network.model, "sdpa"):
+        few = blocks._alone(tokens)
+        # transformers computes rotations and norms in float32.
+        assert_allclose(few(v[tokens]), whole[tokens], rtol=0, atol=1e-6 * np.abs(whole).max())
+        assert_allclose(blocks.of_tokens(tokens)(v[tokens]), whole[tokens], rtol=0, atol=1e-6 * np.abs(whole).max())
+        fewer = blocks.of_tokens(np.array([3]))(v[[3]])
+    assert_allclose(fewer, whole[[3]], rtol=0, atol=1e-6 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("fault", ["other tokens", "a refusal"])
+def test_products_that_are_not_those_with_all_tokens_are_made_with_all(fault, monkeypatch):
+    """The layer is given the rotations of the tokens before, or those of all tokens."""
+    network, blocks, (v, whole) = blocks_of("llama", IDS)
+    shift = {"other tokens": lambda value, tokens, n: plain(value, tokens - 1, n), "a refusal": lambda value, *_: value}
+    plain = layer_functions._of_tokens
+    monkeypatch.setattr(layer_functions, "_of_tokens", shift[fault])
+    tokens = np.array([1, 4, 6])
+    with attention(network.model, "sdpa"):
+        assert blocks._alone(tokens) is None
+        assert_allclose(blocks.of_tokens(tokens)(v[tokens]), whole[tokens], rtol=1e-12)
+
+
+def test_the_radius_is_that_of_steps_with_all_tokens(monkeypatch):
+    network = checkpoints.load(sharp(MODELS["llama"]()))
+    asked, plain = [], _Blocks.of_tokens
+    monkeypatch.setattr(_Blocks, "of_tokens", lambda self, tokens: asked.append(len(tokens)) or plain(self, tokens))
+    few = [causal_radius(network, layer, IDS) for layer in range(2)]
+    assert asked
+    assert max(asked) <= len(IDS) / 2
+    monkeypatch.setattr(_Blocks, "_alone", lambda self, tokens: None)
+    for layer, radius in enumerate(few):
+        every = causal_radius(network, layer, IDS)
+        assert_allclose(radius.radius, every.radius, rtol=1e-6)
+        assert (radius.token, radius.steps, radius.checks) == (every.token, every.steps, every.checks)
+
+
+def drawn_token(n, d):
+    """The token that is drawn after the vectors of the check."""
+    rng = np.random.default_rng(1)
+    rng.standard_normal((n, d))
+    return int(rng.integers(n))
+
+
+def test_a_real_eigenvalue_takes_one_product_to_check_and_a_pair_two():
+    def layer(h):  # the blocks turn by a quarter at the last token, and stretch at all others
+        turn = torch.tensor([[0.0, -3.0], [3.0, 0.0]], dtype=h.dtype)
+        return torch.cat([2 * h[..., :-1, :], h[..., -1:, :] @ turn.T], dim=-2)
+
+    network = checkpoints.load(MODELS["gpt2"]())
+    h = torch.ones(4, 2, dtype=torch.float64)
+    found = radius_of_blocks(network, layer, h, recorded_jacobian(layer, h))
+    assert_allclose((found.radius, found.error), (3.0, 0.0), atol=1e-12)
+    tokens = len({3, drawn_token(4, 2)})
+    assert found.checks == tokens + 2
+    half = radius_of_blocks(network, lambda h: 0.5 * h, h, recorded_jacobian(lambda h: 0.5 * h, h))
+    assert_allclose((half.radius, half.error), (0.5, 0.0), atol=1e-12)
+    assert half.checks == len({3, half.token, drawn_token(4, 2)}) + 1

@@ -208,6 +208,26 @@ def test_a_vector_of_another_kind_is_not_taken_for_a_remembered_one():
     assert len(asked) == 3
 
 
+def test_vectors_that_begin_alike_are_told_apart():
+    A = np.random.default_rng(0).standard_normal((40, 40))
+    first, second = np.ones(40), np.ones(40)
+    second[-1] = 2.0
+    operator, asked = counted(A)
+    J = remembering(operator, 4)
+    for vector in (first, second, first):
+        assert_allclose(J @ vector, A @ vector)
+    assert len(asked) == 2
+
+
+def test_numbers_whose_sum_overflows_are_no_fault():
+    """Each is finite in float32, and all of them together are not; opposite infinities are two faults."""
+    J = recorded_jacobian(lambda h: h * torch.full((4,), 3e38), torch.ones(4))
+    assert_allclose(J @ np.ones(4, np.float32), 3e38, rtol=1e-6)
+    assert_allclose(J @ np.eye(4, dtype=np.float32), 3e38 * np.eye(4), rtol=1e-6)
+    with pytest.raises(InputError, match="not finite"):
+        J @ np.array([3, -3, 1, 1], np.float32)
+
+
 def half(name, dtype, size):
     """(a network in half precision, the same weights in float64), with an embedding of this size."""
     import copy

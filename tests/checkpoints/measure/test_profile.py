@@ -172,7 +172,8 @@ def test_cost_is_counted():
     assert cost["feedback"] == {"forward": 1.0, "jvp": 0.0, "vjp": 0.0, "forward_passes": 1.0}
     assert cost["heads"]["forward_passes"] == cost["sinks"]["forward_passes"] == 0.0
     assert {k: cost["gain"][k] for k in ("forward", "jvp", "vjp")} == {"forward": 2.0, "jvp": 4.0, "vjp": 4.0}
-    blocks = np.mean([causal_radius(tiny(), layer, IDS).steps + 5 for layer in range(len(tiny().layers))])
+    radii = [causal_radius(tiny(), layer, IDS) for layer in range(len(tiny().layers))]
+    blocks = np.mean([radius.steps + radius.checks for radius in radii])
     # The recordings of layers that the gain has made serve the two parts behind it; those of the blocks are others.
     # So do its singular vectors, and its probes, which are those of the departure: all steps start from the first.
     spent = {"forward": 1.0, "jvp": 4.0 + blocks, "vjp": 3.0}

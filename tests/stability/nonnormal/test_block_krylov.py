@@ -194,3 +194,59 @@ def test_steps_that_the_dimension_allows_are_all_made_where_nothing_settles():
     blocks = np.random.default_rng(0).standard_normal((2, 23, 23))
     for steps in (1, 4, 5, 12, 23, 40):
         assert block_radius(product_of(blocks), (2, 23), steps=steps, tolerance=1e-14).steps == min(steps, 23)
+
+
+def test_blocks_that_are_left_behind_take_no_more_steps():
+    """One block settles late, and others are far below it; the product is asked for those that are left alone."""
+    rng = np.random.default_rng(0)
+    blocks = rng.standard_normal((12, 60, 60)) / 60
+    blocks[7] += np.diag(np.linspace(2, 3, 60))
+    blocks[2] += np.diag(np.linspace(1, 2.9, 60))
+    asked = []
+
+    def narrowed(left):
+        asked.append(left.tolist())
+        return product_of(blocks[left])
+
+    for few in (narrowed, None):
+        outermost = block_radius(product_of(blocks), (12, 60), narrowed=few)
+        assert outermost.block == 7
+        assert outermost.settled
+        assert_allclose(abs(outermost.value), np.abs(np.linalg.eigvals(blocks[7])).max(), rtol=1e-6)
+    assert asked[0] == [2, 7]
+    assert asked[-1] == [7]
+
+
+def test_an_unsettled_block_that_is_outermost_for_a_while_leaves_the_true_one_in_play():
+    """Ritz values 1.0 that is settled, and 1.05 +- .2: the second may yet fall below the first; a third cannot rise."""
+    projected = np.zeros((3, 3, 2))
+    projected[:, 0, 0] = 1.0, 1.05, 0.3
+    projected[:, 2, 1] = 0.0, 0.2, 0.05
+    projected[1, 1] = [0.3, 0.5]
+    projected[1, 0, 1] = 0.3
+    values, _, errors = block_krylov._ritz(projected, 2, 9)
+    assert np.abs(values)[1] > 1.0 + 4 * errors[0]
+    assert_allclose(block_krylov._in_play(projected, 2, 9), [0, 1])
+    projected[0, 0, 0] = 2.0
+    assert_allclose(block_krylov._in_play(projected, 2, 9), [0])
+
+
+def test_four_residuals_are_allowed_for():
+    projected = np.zeros((2, 3, 2))
+    projected[0, 0, 0], projected[1, 0, 0] = 2.0, 1.0
+    projected[1, 1, 0], projected[1, 2, 1] = 1e-9, 1.0
+    # The outermost pair of the second block is (1, ~[1, 1e-9]); its residual is 1e-9 of what the steps leave.
+    for residual, able in ((0.24, [0]), (0.26, [0, 1])):
+        projected[1, 2, 1] = residual * 1e9
+        assert_allclose(block_krylov._in_play(projected, 2, 9), able, err_msg=str(residual))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_left_behind_are_not_those_of_the_largest_radius(seed):
+    """Blocks of one size near each other and far from normal: the answer is that of all eigenvalues."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.standard_normal((16, 40, 40)) / np.sqrt(40) + np.triu(rng.standard_normal((16, 40, 40)), 1) / 8
+    radii = np.abs(np.linalg.eigvals(blocks)).max(axis=1)
+    outermost = block_radius(product_of(blocks), (16, 40), steps=40, seed=seed)
+    assert outermost.block == radii.argmax()
+    assert_allclose(abs(outermost.value), radii.max(), rtol=1e-5)

@@ -82,8 +82,7 @@ def _spectrum(measurement: Measurement, layer: int, jacobian: LinearOperator) ->
         f, h = measurement.functions[layer]
         try:
             exact = radius_of_blocks(measurement.checkpoint, f, h, jacobian, seed=measurement.seed)
-            # The checks take five products with the whole Jacobian.
-            return Eigenvalues(exact.radius, exact.error, exact.radius, exact.steps + 5), faults
+            return Eigenvalues(exact.radius, exact.error, exact.radius, exact.steps + exact.checks), faults
         except ArithmeticError as error:
             faults = [f"layer {layer}: the spectral radius is a Ritz value of the whole Jacobian, since {error}"]
     return eigenvalues(jacobian, steps=measurement.effort.arnoldi, seed=measurement.seed), faults
