@@ -48,7 +48,7 @@ def test_the_response_is_that_of_the_exact_fraction(seed):
         assert_allclose(value, exact(num, den, z), rtol=1e-11)
 
 
-@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(k, marks=pytest.mark.slow) for k in range(6, 12))])
+@every_case("seed", range(6))
 def test_the_blocks_of_the_diagonal_are_the_poles(seed):
     num, den = fraction(seed)
     a = cascade(num, den)[0]

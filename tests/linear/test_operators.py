@@ -58,10 +58,9 @@ def numerical_radius(a, angles=720):
     return np.abs(np.linalg.eigvalsh(hermitian)).max()
 
 
-@pytest.mark.slow
 def test_numerical_radius_for_long_signals():
-    assert_allclose(numerical_radius(pass_operator(automaton(), 250), 90), 1.5591, atol=3e-3)
-    assert_allclose(numerical_radius(pass_operator(automaton(order="parallel"), 250), 90), 1.5, atol=3e-3)
+    assert_allclose(numerical_radius(pass_operator(automaton(), 250), 12), 1.5591, atol=3e-3)
+    assert_allclose(numerical_radius(pass_operator(automaton(order="parallel"), 250), 12), 1.5, atol=3e-3)
 
 
 def test_one_parallel_pass_decorrelates_the_tokens_after_the_first():

@@ -108,17 +108,18 @@ def test_flags_decide_without_a_time_base_and_contradict_with_one():
         is_continuous(plant("ss", 0), "q", False)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dt", [None, 0, True])
-@pytest.mark.parametrize(
-    "make", [lambda dt: control.ss([], [], [], [[0.5]], dt), lambda dt: control.tf([0.5], [1], dt)]
-)
-def test_a_static_gain_is_one_of_discrete_time_too(make, dt):
-    assert_allclose(as_controller(make(dt)).realization()[3], [[0.5]])
-    unit = control.tf([1.0], [1.0], 1)
-    assert_allclose(nu_gap(make(dt), unit), 0.5 / np.sqrt((1 + 0.5**2) * 2))
+@every_case("dt", [None, 0, True])
+@every_case("kind", ["ss", "tf"])
+def test_a_static_gain_is_one_of_discrete_time_too(kind, dt):
+    gain = control.ss([], [], [], [[0.5]], dt) if kind == "ss" else control.tf([0.5], [1], dt)
+    assert_allclose(as_controller(gain).realization()[3], [[0.5]])
+    assert_allclose(nu_gap(gain, control.tf([1.0], [1.0], 1)), 0.5 / np.sqrt((1 + 0.5**2) * 2))
+
+
+def test_a_static_gain_beside_an_integrator_over_depth():
     # (1, 0) at the pole z = 1 of the integrator, (P, 1)/|(P, 1)| of the gain: their angle there
-    assert_allclose(nu_gap(make(dt), control.tf([1.0], [1.0, -1.0], 1)), 1 / np.sqrt(1 + 0.5**2))
+    gain = control.ss([], [], [], [[0.5]])
+    assert_allclose(nu_gap(gain, control.tf([1.0], [1.0, -1.0], 1)), 1 / np.sqrt(1 + 0.5**2))
 
 
 @pytest.mark.parametrize("kind", ["tf", "ss"])

@@ -49,8 +49,8 @@ def test_printed_law_by_its_closed_form(alpha, kd):
 @every_case("axes", PAIRS)
 @every_case("spectrum", [0.5, 0.3 + 0.4j, [0.9, 0.4, 0.2 - 0.3j, 0.2 + 0.3j]], ids=["real", "complex", "4"])
 def test_slices_are_the_region_that_poles_say(loop, axes, spectrum):
-    grid = np.linspace(-1.5, 2.5, 161) + 1e-4
-    for first in (-0.21, 0.03, 0.47, 1.1):
+    grid = np.linspace(-1.5, 2.5, 81) + 1e-4
+    for first in (-0.21, 0.47):
         slices = gain_intervals(loop, axes, spectrum, first)
         radius = gain_radius(loop, axes, spectrum, np.stack([np.full(len(grid), first), grid], axis=-1))
         clear = np.abs(radius - 1) > 1e-6
@@ -177,9 +177,11 @@ def test_any_lti_controller_and_any_two_systems():
 def test_random_controllers_and_unions_agree_with_the_set_of_stable_alpha():
     # The second gain is alpha itself: another algorithm (Chebyshev series, real modes only) gives the same intervals.
     rng, unions = np.random.default_rng(19), 0
-    for _ in range(100):
+    controllers = [control.tf([1.5, -0.2, 0.6, -0.6], [1, -0.3, 0, 0], 1)]  # two intervals
+    for _ in range(50):
         order = int(rng.integers(2, 5))
-        controller = control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1)
+        controllers.append(control.tf(rng.normal(size=order + 1), np.poly(rng.uniform(-1.1, 1.1, order)), 1))
+    for controller in controllers:
         expected = stability_set(controller)
         loop = Loop(CausalMean(), skip=0.0, feedback=1.0, controller=controller)
         intervals = gain_intervals(loop, ("skip", "feedback"), 1.0, 0.0)

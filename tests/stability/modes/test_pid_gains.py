@@ -22,10 +22,9 @@ def cells(count, seed):
     return gains
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("form", "ema"), [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
+@every_case("form, ema", [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
 def test_intervals_are_those_of_one_controller_at_a_time(form, ema):
-    gains = cells(110, 0)
+    gains = cells(57, 0)
     low, high, sure = pid_intervals(gains, form, ema)
     assert sure.mean() > 0.97
     for g, ends in zip(gains[sure], np.stack([low, high], 1)[sure], strict=True):
@@ -55,14 +54,13 @@ def test_several_intervals_are_left_to_one_controller():
     assert several or not len(unsure)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("form", ["printed", "ema"])
-@pytest.mark.parametrize("real", [True, False])
+@every_case("form", ["printed", "ema"])
+@every_case("real", [True, False])
 def test_shares_are_those_of_one_controller_at_a_time(form, real):
     rng = np.random.default_rng(5)
     modes = np.concatenate([rng.uniform(-1, 1, 40) + 0.5j * rng.uniform(-1, 1, 40), [1.0, 1.0, 0.0]])
     modes = modes.real if real else modes
-    loop, gains = presets.get(f"pidformer-{form}"), cells(110, 2)
+    loop, gains = presets.get(f"pidformer-{form}"), cells(57, 2)
     expected = [float(unstable_share(replace(loop, controller=PID(*g, form=form)), modes)) for g in gains]
     np.testing.assert_array_equal(pid_unstable_share(loop, modes, gains, form), expected)
 

@@ -1,5 +1,6 @@
 """Fixed points and bifurcations where they are known in closed form."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -20,6 +21,10 @@ def logistic(r):
 
 def henon(a):
     return lambda z: np.array([1 - a * z[0] ** 2 + z[1], 0.3 * z[0]])
+
+
+def henon_jvp(a):
+    return lambda z, v: np.stack([-2 * a * z[0] * v[:, 0] + v[:, 1], 0.3 * v[:, 0]], -1)
 
 
 def test_henon_fixed_point_and_its_multipliers():
@@ -76,7 +81,8 @@ def test_no_fixed_point_is_said():
     ids=["flip", "transcritical", "henon flip", "henon fold", "rotation"],
 )
 def test_bifurcations_where_they_are_known(family, x, gains, expected):
-    bifurcations = continue_fixed_point(family, np.array(x), gains, max_points=20).bifurcations
+    jvp = henon_jvp if family is henon else None
+    bifurcations = continue_fixed_point(family, np.array(x), gains, max_points=20, jvp=jvp).bifurcations
     first = bifurcations[: len(expected)]
     assert [kind for kind, _ in first] == [kind for kind, _ in expected]
     assert_allclose([gain for _, gain in first], [gain for _, gain in expected], atol=1e-7)
@@ -99,10 +105,15 @@ def test_a_loop_loses_stability_where_the_interval_ends():
     loop = Loop(FixedAttention(np.array([[0.8]])), skip=1.0, controller=pid)
     x = np.ones((1, 1))
 
+    @functools.cache
     def family(g):
         return layer_map(replace(loop, feedback=-g), x)[0]
 
-    branch = continue_fixed_point(family, layer_map(loop, x)[1], (1.86, 1.89))
+    def jvp(g):
+        step = family(g)  # affine in the state
+        return lambda z, v: np.stack([step(z + direction) - step(z) for direction in v])
+
+    branch = continue_fixed_point(family, layer_map(loop, x)[1], (1.86, 1.89), jvp=jvp)
     ((kind, gain),) = branch.bifurcations
     assert kind == "flip"
     assert_allclose(gain, (1 - low) / 0.8, atol=1e-6)

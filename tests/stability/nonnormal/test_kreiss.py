@@ -71,9 +71,7 @@ def test_the_largest_of_several_peaks_is_found():
     assert_allclose(kreiss_constant(rotated(both, dtype=complex)), expected, rtol=1e-7)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("continuous", [False, True])
-@pytest.mark.parametrize("dtype", [float, complex])
+@every_case("continuous, dtype", [(False, float), (True, complex)])
 def test_two_definitions_agree(continuous, dtype):
     """sup over z of distance times resolvent = sup over eps of (rho_eps - 1)/eps."""
     rng = np.random.default_rng(3)
@@ -83,7 +81,7 @@ def test_two_definitions_agree(continuous, dtype):
         matrix = matrix - 1.2 * np.eye(8)
     outermost, border = (pseudospectral_abscissa, 0.0) if continuous else (pseudospectral_radius, 1.0)
     constant = kreiss_constant(matrix, continuous=continuous)
-    ratios = [(outermost(matrix, eps) - border) / eps for eps in np.geomspace(1e-5, 10, 80)]
+    ratios = [(outermost(matrix, eps) - border) / eps for eps in np.geomspace(1e-5, 10, 60)]
     assert max(ratios) <= constant * (1 + 1e-9)
     assert_allclose(max(ratios), constant, rtol=5e-3)
     assert constant > 1.5

@@ -50,10 +50,11 @@ def test_crossings_are_where_a_singular_value_is_the_level(seed, kind, continuou
 @every_case("seed", range(5))
 def test_the_least_sigma_is_that_of_a_fine_grid(seed, kind, continuous):
     a = matrix(seed, kind) - (np.eye(5) if continuous else 0)
-    level, grid = (0.0, np.linspace(-3, 3, 4001)) if continuous else (1.0, np.linspace(0, 2 * np.pi, 4001))
+    level, grid = (0.0, np.linspace(-3, 3, 2001)) if continuous else (1.0, np.linspace(0, 2 * np.pi, 2001))
     sigma, position = least_sigma(a, level, continuous, [0.0])
     assert_allclose(sigma_min(a, at(level, position, continuous)), sigma, rtol=1e-12)
-    least = min(sigma_min(a, at(level, p, continuous)) for p in grid)
+    points = np.array([at(level, p, continuous) for p in grid])
+    least = np.linalg.svd(points[:, None, None] * np.eye(5) - a, compute_uv=False)[:, -1].min()
     assert sigma <= least + 1e-14
     assert_allclose(sigma, least, rtol=1e-4)
 

@@ -48,11 +48,13 @@ def largest_stretch(predictor, x, rng, rounds=30):
     return best
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("radius", [0.1, 1.0, 3.0])
-@pytest.mark.parametrize(
-    "options", [{}, {"causal": False}, {"heads": 2}, {"strict": True}, {"temperature": 0.5}], ids=str
-)
+@every_case(
+    "options, radius",
+    [
+        ({}, 0.1), ({}, 1.0), ({}, 3.0), ({"causal": False}, 3.0), ({"heads": 2}, 1.0), ({"strict": True}, 3.0),
+        ({"temperature": 0.5}, 1.0),
+    ],
+)  # fmt: skip
 def test_no_point_of_the_ball_stretches_more(options, radius):
     rng = np.random.default_rng(1)
     for seed in range(2):

@@ -62,13 +62,10 @@ def highest(g, poles):
     return max(gains.max(), sampled(g, best + width * np.linspace(-0.2, 0.2, 401)).max())
 
 
-@pytest.mark.parametrize(
-    ("start", "count"), [(0, 100), *(pytest.param(k, 100, marks=pytest.mark.slow) for k in range(100, 700, 100))]
-)
-def test_hard_systems_have_the_peak_of_plain_solves_or_none(start, count):
+def test_hard_systems_have_the_peak_of_plain_solves_or_none():
     """No point is above the upper bound, and the value is attained."""
-    answered = 0
-    for seed in range(start, start + count):
+    answered, count = 0, 150
+    for seed in range(count):
         g = hard(seed)
         stable, poles = False, np.zeros(0)
         with contextlib.suppress(ArithmeticError):  # rounding decides

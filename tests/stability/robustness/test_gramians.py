@@ -194,7 +194,7 @@ def by_kronecker(a, b, continuous):
         return np.array([complex(v) for v in x]).reshape(n, n)
 
 
-@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(k, marks=pytest.mark.slow) for k in range(8, 16))])
+@every_case("seed", range(8))
 def test_gramians_and_values_are_those_of_the_linear_equations(seed):
     (a, b, c, d), continuous = stable_system(seed)
     p, q = by_kronecker(a, b, continuous), by_kronecker(a.conj().T, c.conj().T, continuous)

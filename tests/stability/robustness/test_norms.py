@@ -28,8 +28,8 @@ SAMPLED = control.sample_system(control.tf([1], [1, 1]), 0.1)
 
 
 def grid_peak(system, points=20_001):
-    w = np.linspace(0, np.pi, points)
-    return max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * v))), 2) for v in w)
+    values = system(np.exp(1j * np.linspace(0, np.pi, points))).reshape(system.noutputs, system.ninputs, points)
+    return np.linalg.norm(values, 2, axis=(0, 1)).max()
 
 
 def random_system(rng, n, m, radius=0.95):
@@ -80,17 +80,16 @@ def test_a_pure_delay_has_norm_one():
     assert_allclose(hinf_norm(control.tf([1], [1, 0, 0, 0], 1)), 1.0, rtol=1e-9)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("n", [1, 2, 7, 20])
-@pytest.mark.parametrize("m", [1, 3])
+@every_case("n", [1, 2, 7, 20])
+@every_case("m", [1, 3])
 def test_the_peak_is_that_of_a_grid_and_never_below_it(n, m):
     system = random_system(np.random.default_rng(10 * n + m), n, m)
     peak = peak_gain(system)
-    on_grid = grid_peak(system, 2001)
+    on_grid = grid_peak(system, 301)
     assert on_grid <= peak.upper
     # Each one is the value at a frequency, so that a fine grid about it cannot be beaten either.
     assert_allclose(np.linalg.norm(np.atleast_2d(system(np.exp(1j * peak.frequency))), 2), peak.value, rtol=1e-10)
-    near = peak.frequency + np.linspace(-1e-3, 1e-3, 401)
+    near = peak.frequency + np.linspace(-1e-3, 1e-3, 61)
     assert max(np.linalg.norm(np.atleast_2d(system(np.exp(1j * w))), 2) for w in near) <= peak.upper
 
 
