@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cases import every_case
 from numpy.testing import assert_allclose
 
 from ctrlattn.kernels import Scaling, sweep
@@ -46,9 +47,9 @@ SCALINGS = {
 }
 
 
-@pytest.mark.parametrize("start", [0, 5])
-@pytest.mark.parametrize("hold_first", [False, True])
-@pytest.mark.parametrize("name", SCALINGS)
+@every_case("start", [0, 5])
+@every_case("hold_first", [False, True])
+@every_case("name", SCALINGS)
 def test_the_sweep_is_the_literal_loop(name, hold_first, start):
     x, before = draws(2, N, D), draws(2, PASSES, D, seed=1) if start else np.zeros((2, PASSES, D))
     options = {"skip": SKIP, "feedback": FEEDBACK, "scaling": SCALINGS[name], "start": start, "hold_first": hold_first}
@@ -64,7 +65,7 @@ def test_the_sweep_is_the_literal_loop(name, hold_first, start):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SCALINGS)
+@pytest.mark.parametrize("name", ["none", "weight"])  # each one is compiled; with and without a norm go different ways
 def test_a_control_is_added_in_its_pass(name):
     x, control = draws(1, N, D), draws(1, N, D, seed=2)
     states, predictions = sweep(
@@ -75,7 +76,7 @@ def test_a_control_is_added_in_its_pass(name):
     assert_allclose(predictions[:, 0], expected[1], rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@every_case("n", [1, 2, 3])
 def test_pairs_of_tokens_and_the_last_one_alone(n):
     x = draws(1, n, D).astype(np.float32)
     states, _ = sweep(x, np.zeros((1, PASSES, D)), skip=SKIP, feedback=FEEDBACK, scaling=None)

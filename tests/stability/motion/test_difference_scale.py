@@ -55,7 +55,7 @@ SMOOTH_BESIDE = (
 )
 
 
-@every_case("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+@every_case("scale", [1e-6, 1.0, 1e3])
 @every_case("name", MAPS)
 def test_the_derivative_at_zero_is_known_at_every_scale(name, scale):
     f, exact = MAPS[name]
@@ -64,8 +64,7 @@ def test_the_derivative_at_zero_is_known_at_every_scale(name, scale):
     npt.assert_allclose(found, exact, atol=1e-6 * max(np.abs(exact).max(), 1e-3))
 
 
-@every_case("away", [1e-17, 1e-12, 1e-9])
-@every_case("scale", [1e-6, 1.0, 1e6])
+@every_case("scale, away", [(1e-6, 1e-12), (1.0, 1e-17), (1.0, 1e-9), (1e6, 1e-12)])
 @every_case("name", SMOOTH_BESIDE)
 def test_beside_zero_the_size_of_the_state_is_not_that_of_the_map(name, scale, away):
     f, exact = MAPS[name]
@@ -128,10 +127,9 @@ def test_complex_values_of_a_map_are_refused():
         difference_size(lambda x: 1j * x, np.ones(2))
 
 
-@pytest.mark.slow
 def test_numbers_of_scales_far_apart_are_known_or_refused():
     # h_i' = s_i tanh(m_i h_i/s_i) with s over twelve decades, each number anywhere from 0 to beyond its own scale.
-    rng, refused, count = np.random.default_rng(0), 0, 60
+    rng, refused, count = np.random.default_rng(0), 0, 30
     for _ in range(count):
         n = int(rng.integers(2, 5))
         s, m = 10.0 ** rng.uniform(-6, 6, n), rng.uniform(-2, 2, n)

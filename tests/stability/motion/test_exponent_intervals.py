@@ -42,7 +42,7 @@ def test_disturbed_frames_are_continued_to_no_disturbance_by_the_law_of_a_jordan
 
 @pytest.mark.parametrize("x", [np.array([0.3]), torch.tensor([0.3], dtype=torch.float64)])
 def test_the_logistic_map_has_ln_2(x):
-    found = exponent_intervals(logistic, x, 200 if isinstance(x, np.ndarray) else 80)
+    found = exponent_intervals(logistic, x, 150 if isinstance(x, np.ndarray) else 60)
     assert holds(found, math.log(2))
     assert abs(found.values[0] - math.log(2)) < 0.05
 
