@@ -321,6 +321,23 @@ def require_real(name: str, value: Any) -> np.ndarray:
     return np.asarray(array.real, dtype=np.float64)
 
 
+def require_attention(matrices: Any) -> np.ndarray:
+    """Attention matrices (..., n, n) in float64, real and finite.
+
+    >>> require_attention([[1, 0], [0.5, 0.5]]).shape
+    (2, 2)
+    >>> require_attention([1.0])
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: attention matrices are (..., n, n), got shape (1,)
+    """
+    a = require_real("the attention matrices", matrices)
+    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
+        raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
+    require_finite("the attention matrices", a)
+    return a
+
+
 def require_batches(**signals: Array | None) -> None:
     """Raise InputError unless the dimensions before the last two broadcast against each other; None is left out.
 

@@ -322,7 +322,15 @@ def _matrices(system: Any) -> Realization:
 
 def _companion(num: Any, den: Any) -> Realization:
     """The controller form of num/den; scipy's drops coefficients below 1e-14, whatever the unit of the gain."""
-    num, den = _given_fraction(num, den)
+    return controller_form(*_given_fraction(num, den))
+
+
+def controller_form(num: np.ndarray, den: np.ndarray) -> Realization:
+    """The matrices of num/den with the companion matrix of den as A; both of one length, den monic, real or complex.
+
+    >>> controller_form(np.array([0.2, 0.0]), np.array([1.0, -0.8]))[2].round(12).tolist()  # .2 z/(z - .8)
+    [[0.16]]
+    """
     order = len(den) - 1
     a = np.vstack([-den[None, 1:], np.eye(order)[:-1]]) if order else np.zeros((0, 0))
     return a, np.eye(order, 1), (num[1:] - num[0] * den[1:])[None], num[:1, None]

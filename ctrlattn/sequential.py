@@ -30,7 +30,7 @@ _WORTH_COMPILING = 2**18
 _BATCH_WORTH_COMPILING = 2**24
 
 
-class Passes(NamedTuple):
+class PassStates(NamedTuple):
     """States from x on, (passes + 1, ..., n, d), and predictions, (passes, ..., n, d); or the last state and None."""
 
     states: Array
@@ -65,7 +65,7 @@ def run_passes(
     *,
     control: Array | None = None,
     record: bool = False,
-) -> Passes:
+) -> PassStates:
     """All passes of a running mean in sequential order, compiled where that is possible and worth it.
 
     Parameters
@@ -108,7 +108,7 @@ def wavefront(
     hold_first: bool = False,
     control: Array | None = None,
     record: bool = False,
-) -> Passes:
+) -> PassStates:
     """All passes of a running mean by fronts of independent (pass, token) pairs; parameters as for `run_passes`.
 
     Examples
@@ -141,9 +141,9 @@ def wavefront(
         elif t >= passes - 1:
             done.append(handed[..., -1:, :])
     if not record:
-        return Passes(xp.concatenate(done, -2), None)
+        return PassStates(xp.concatenate(done, -2), None)
     states = _by_pass(fronts, n, passes)
-    return Passes(xp.concatenate([x[None], states], 0), _by_pass(predicted, n, passes))
+    return PassStates(xp.concatenate([x[None], states], 0), _by_pass(predicted, n, passes))
 
 
 def _tokens(x: Array) -> Sequence[Array]:
@@ -197,7 +197,7 @@ def scaling_of(terms: Terms, x: Array) -> "Scaling | None":
     return Scaling(power, floor, None if weight is None else to_numpy(weight), terms.normalize_input)
 
 
-def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record: bool) -> Passes:
+def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record: bool) -> PassStates:
     from ctrlattn.kernels import sweep
 
     flat, u = _batch(x), None if control is None else _batch(control)
@@ -205,8 +205,8 @@ def _compiled(terms: Terms, x: Array, passes: int, control: Array | None, record
         flat, np.zeros((len(flat), passes, x.shape[-1])), control=u, **sweep_options(terms, x), record=record
     )
     if predictions is None:
-        return Passes(_unbatch(states, x)[0], None)
-    return Passes(_unbatch(states, x), _unbatch(predictions, x))
+        return PassStates(_unbatch(states, x)[0], None)
+    return PassStates(_unbatch(states, x), _unbatch(predictions, x))
 
 
 def sweep_options(terms: Terms, x: Array) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from stage.gallery_table import table
 from stage.page_file import marked, plain
 from stage.statistics import recomputed, stored_intervals
 
@@ -33,16 +34,6 @@ intervals would have shown; "known to ±x" is half of a 95 % interval. The page 
 from the results of `python simulations/NN_name.py --full --out DIR`. A table has at most twelve rows; everything that a
 scene printed is in the file named below it.
 """
-ROWS = 12
-# Which lines of a long verdict stand in the table; the first ones, unless said otherwise here.
-CHOSEN = {
-    "innovation": r"attention adds|of those|, centred",
-    "prediction_error": r"^(holds|does NOT hold): (plain|RMS):|^plain: largest",
-    "pronoun": r"КАШУ: d = (128|512)|signs . . .: ",
-    "drop": r"\b(8|15): \+",
-    "operator": r"agrees: (sequential pass|parallel pass|all|\|\|L|exponent|i\^a|Kreiss|numerical)",
-}
-NETWORKS = {"feedback_sign", "innovation"}  # a line of these is about the network before its first colon
 KEPT = ("run", "options", "verdict", "table", "layers")
 WHOLE = {"feedback_sign"}  # kept whole in results/NAME.json, where intervals and values stand alone
 MARK = "do not edit: written by simulations/gallery.py from a full run of the scene"
@@ -67,27 +58,6 @@ def _scene(path: Path) -> Scene:
     equation, *paragraphs = re.split(r"\n\s*\n", text)
     said = [paragraph for paragraph in paragraphs if not paragraph.startswith("    ")]  # commands, told in another form
     return Scene(path.stem[:2], path.stem[3:], equation, said)
-
-
-def table(scene_name: str, numbers: dict) -> str:
-    """At most twelve rows of what a scene printed, as a Markdown table; its own table where it made one."""
-    if "table" in numbers:
-        head, rows = numbers["table"]
-    else:
-        pattern = CHOSEN.get(scene_name, "")
-        part = (lambda line: line.split(": ", 1)) if scene_name in NETWORKS else _row
-        head, rows = ("what", "result"), [part(line) for line in numbers["verdict"] if re.search(pattern, line)]
-    lines = (head, ["---"] * len(head), *rows[:ROWS])
-    return "".join("| " + " | ".join(plain(str(cell).replace("|", "\\|")) for cell in line) + " |\n" for line in lines)
-
-
-def _row(line: str) -> tuple[str, str]:
-    """Parted at the last colon that is followed by a number; a line without one is a finding of its own."""
-    parts = re.match(r"(.*?):? *(?<![\d.])([-+]?\d.*)$", line) if not line.startswith(("holds", "does NOT")) else None
-    if parts is None:
-        verdict, _, claim = line.partition(": ")
-        return (claim, verdict) if claim else (line, "")
-    return parts[1].strip() or line, parts[2]
 
 
 def page() -> str:

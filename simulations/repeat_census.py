@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import families_census
+from stage.page_file import write_json
 
-from ctrlattn.files import atomic
 from ctrlattn.provenance import provenance
 
 RESULT = Path(__file__).parent / "results" / "families_repeated.json"
@@ -122,12 +122,12 @@ def main(arguments: list[str]) -> None:
         rows = [families_census.measured(case, entry) for case in every if case[1] in arguments]
         print(json.dumps(rows, indent=1))
         if arguments[0] == "--again":
-            written(again(json.loads(RESULT.read_text(encoding="utf-8")), rows, run))
+            write_json(RESULT, again(json.loads(RESULT.read_text(encoding="utf-8")), rows, run))
         return
     shuffled = random.Random(0).sample(every, len(every))[: int(arguments[1]) if arguments else None]
     part = RESULT.with_suffix(".part.jsonl")
     rows = sorted(families_census.measured_rows(shuffled, run, part, entry), key=lambda row: (row["task"], row["type"]))
-    written({"run": run, "types": rows})
+    write_json(RESULT, {"run": run, "types": rows})
     part.unlink()
     print(Counter(row["outcome"] for row in rows))
 
@@ -138,11 +138,6 @@ def again(old: dict[str, Any], rows: list[dict[str, Any]], run: dict[str, Any]) 
     measured = old.get("types measured again", {}) | {row["type"]: run for row in rows}
     types = [new.get((row["task"], row["type"]), row) for row in old["types"]]
     return {"run": old["run"], "types measured again": measured, "types": types}
-
-
-def written(results: dict[str, Any]) -> None:
-    with atomic(RESULT) as path:
-        path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

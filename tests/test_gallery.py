@@ -15,6 +15,7 @@ TOLD = ("Question:", "How it is judged.", "\nPlan:", "\nControl:", "\nPower:", "
 """What a scene says of itself, in this order."""
 PAGES = {"dropping": "## Increase of the loss", "training": "## Outcome", "looped_findings": "## Is there a loop"}
 """Pages of results beside the gallery, and where their results begin."""
+ROWS = 12
 SOURCES = json.loads((Path(__file__).parent / "power_sources.json").read_text(encoding="utf-8"))
 """Where the figures come from that scenes and the page on loops print with plan, control and power."""
 DECIMAL = re.compile(r"(?<![\w.])(?:\d*\.\d+(?:e-?\d+)?|\d+e-\d+)")
@@ -39,7 +40,7 @@ def test_every_scene_has_its_picture_its_table_and_its_limits(gallery):
         (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]*)\)", entry)
         assert (gallery.PAGE.parent / picture).read_bytes()[:4] == b"\x89PNG", scene.name
         rows = re.findall(r"^\|.*\|$", entry, re.MULTILINE)
-        assert 3 <= len(rows) <= gallery.ROWS + 2, scene.name
+        assert 3 <= len(rows) <= ROWS + 2, scene.name
         assert "hat it does not show" in entry, scene.name
         (file,) = re.findall(r"\]\(\.\./(simulations/results/gallery/\w+\.json)\)", entry)
         assert json.loads((ROOT / file).read_text(encoding="utf-8"))["generated"] == gallery.MARK
@@ -140,7 +141,38 @@ def test_a_table_is_the_scenes_own_or_its_first_lines(gallery):
     assert gallery.table("x", {"verdict": lines}).splitlines()[2:] == [
         "| x is 1 | holds |", "| y | does NOT hold |", "| gain of a | +0.5 [+0.1, +0.9] |", "| words alone |  |",
     ]  # fmt: skip
-    assert len(gallery.table("x", {"verdict": [f"line: {k}" for k in range(99)]}).splitlines()) == gallery.ROWS + 2
+    assert len(gallery.table("x", {"verdict": [f"line: {k}" for k in range(99)]}).splitlines()) == ROWS + 2
+
+
+def test_a_line_is_cut_where_the_claim_ends(gallery):
+    lines = [
+        "agrees: all eigenvalues 1: upper triangle: stated 0, found 0 0",
+        "agrees: Kreiss ratio: stated 3, found 3.01",
+    ]
+    assert gallery.table("operator", {"verdict": lines}).splitlines() == [
+        "| what | stated | found |", "| --- | --- | --- |",
+        "| all eigenvalues 1: upper triangle | 0 | 0 0 |", "| Kreiss ratio | 3 | 3.01 |",
+    ]  # fmt: skip
+    lines = [
+        "in nats:",
+        "MLP, by cosine     15: +9.026 ± 0.302; plays +9.081 ± 0.959",
+        "MLP, by cosine 12: +1 ± 1; plays +1 ± 1",
+    ]
+    assert gallery.table("drop", {"verdict": lines}).splitlines()[2:] == [
+        "| MLP, by cosine | 15 | +9.026 ± 0.302 | +9.081 ± 0.959 |",
+    ]
+    assert gallery.table("x", {"verdict": ["in nats:", "a,   b: 1, 2: 3"]}).splitlines()[2:] == ["| a, b | 1, 2: 3 |"]
+
+
+def test_no_row_ends_inside_a_formula(gallery):
+    cells = re.findall(r"(?<=\| ).*?(?= \|)", gallery.PAGE.read_text(encoding="utf-8"))
+    assert [cell for cell in cells if cell.endswith((" =", ",", "("))] == []
+    rows = [
+        line.strip("| ").split(" | ")
+        for line in gallery.PAGE.read_text(encoding="utf-8").splitlines()
+        if line[:1] == "|"
+    ]
+    assert [row for row in rows if row[:1] == row[1:2] and row[0] != "---"] == []
 
 
 def test_only_what_was_run_is_kept(gallery, tmp_path, monkeypatch):

@@ -35,8 +35,6 @@ def compare(
         asked = tables.require_formats(formats or ())
         if asked and out is None:
             raise InputError("--format writes beside the netCDF file: give --out as well")
-        if out is not None and not out.parent.is_dir():
-            raise InputError(f"{out}: the directory {out.parent} does not exist")
         if out is not None:
             if any(given.exists() and out.exists() and out.samefile(given) for given in (a, b)):
                 raise InputError(f"{out}: --out is one of the two results that are compared: give another")

@@ -30,11 +30,8 @@ def explore(
     It is one HTML file that a browser opens from the disk; it asks no network for anything.
     """
     with one_line_errors():
-        from ctrlattn.errors import InputError
         from ctrlattn.files import claim
 
-        if not out.parent.is_dir():
-            raise InputError(f"{out}: the directory {out.parent} does not exist")
         claim(out, file=b"<!doctype html")
         asked = network_options(device, dtype)
         require_one_recording(signals, checkpoint, text, asked)

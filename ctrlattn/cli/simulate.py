@@ -49,8 +49,6 @@ def simulate(
         features, seed = given(features, plan.features), given(seed, plan.seed)
         if tables.require_formats(formats or ()) and out is None:
             raise InputError("--format writes beside the netCDF file: give --out as well")
-        if out is not None and not out.parent.is_dir():
-            raise InputError(f"{out}: the directory {out.parent} does not exist")
         _require_room(loop, layers, tokens, features)
         if out is not None:
             claim(out, file=SIGNATURE)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from ctrlattn.controllers import controller_form
 from ctrlattn.design import Design
 from ctrlattn.errors import InputError, InputTypeError, require_known, shown
 from ctrlattn.linear import loop_transfer, mode
@@ -224,10 +225,7 @@ def _of_fraction(num: Any, den: Any) -> tuple[np.ndarray, ...]:
             f"a transfer function has at most as many zeros as poles, got {len(num)} over {len(den)} terms"
         )
     num = np.concatenate([np.zeros(len(den) - len(num)), num]) / den[0]
-    den, order = den / den[0], len(den) - 1
-    a = np.vstack([-den[None, 1:], np.eye(order)[:-1]]) if order else np.zeros((0, 0))
-    b = np.eye(order, 1)
-    return a, b, (num[1:] - num[0] * den[1:])[None, :], num[:1, None]
+    return controller_form(num, den / den[0])
 
 
 def _polynomials(given: Any) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import Array, namespace, require_finite, require_real, require_tokens, wide
+from ctrlattn.arrays import Array, namespace, require_attention, require_real, require_tokens, wide
 from ctrlattn.errors import InputError
 
 
@@ -38,7 +38,7 @@ def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
     >>> token_frequency_response(np.full((4, 4), 0.25), np.array([0.0, np.pi])).round(12).tolist()
     [1.0, 0.0]
     """
-    a = _matrices(matrices)
+    a = require_attention(matrices)
     n = a.shape[-1]
     waves = np.exp(1j * np.outer(np.arange(n), _frequencies(omega)))
     return np.linalg.norm(a @ waves, axis=-2) / np.sqrt(n)
@@ -66,7 +66,7 @@ def difference_gain(matrices: Array) -> np.ndarray:
     >>> difference_gain(np.eye(3)).item(), difference_gain(np.full((3, 3), 1 / 3)).round(12).item()
     (1.0, 0.0)
     """
-    a = _matrices(matrices)
+    a = require_attention(matrices)
     n = a.shape[-1]
     if n == 1:
         return np.full(a.shape[:-2], np.nan)
@@ -132,15 +132,6 @@ def participation_rank(x: Array) -> Array:
     square = xp.sum(x * x, (-2, -1))
     zero = fourth == 0
     return xp.where(zero, xp.zeros_like(fourth), square * square / xp.where(zero, xp.ones_like(fourth), fourth))
-
-
-def _matrices(value: Any) -> np.ndarray:
-    """Attention matrices (..., n, n) in float64."""
-    a = require_real("the attention matrices", value)
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
-        raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
-    require_finite("the attention matrices", a)
-    return a
 
 
 def _frequencies(value: Any) -> np.ndarray:

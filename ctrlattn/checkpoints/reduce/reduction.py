@@ -15,7 +15,7 @@ from ctrlattn.checkpoints.network.text import frame_of, windows
 from ctrlattn.checkpoints.reduce.choose import Choice, choose
 from ctrlattn.checkpoints.reduce.compensate import Calibration
 from ctrlattn.checkpoints.reduce.drop import drop
-from ctrlattn.checkpoints.reduce.request import FITTED, PARTS, WHOLE, Request, require_number, require_windows
+from ctrlattn.checkpoints.reduce.request import FITTED, PARTS, WHOLE, Request, require_layers_left, require_windows
 from ctrlattn.errors import InputError
 from ctrlattn.progress import Progress, silent
 
@@ -214,7 +214,7 @@ def least_important(
         values = scores[name].to_numpy()
         there = np.flatnonzero(np.isfinite(values))  # a layer may have none of this kind
         order = there[np.argsort(values[there], kind="stable")]
-        require_number(part, number, len(order))
+        require_layers_left(part, number, len(order))
         gone[part] = tuple(sorted(int(i) for i in order[:number]))
     return gone
 

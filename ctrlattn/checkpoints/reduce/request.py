@@ -54,7 +54,7 @@ class Request:
         if self.memory and not self.compensate:
             raise InputError("a memory needs gains: leave it out where sublayers are dropped bare")
         for part, number in wanted.items():
-            require_number(part, number, of)
+            require_layers_left(part, number, of)
         for layer in sorted({layer for some in (self.layers or {}).values() for layer in some}):
             layer_index(layer, of)
         return wanted
@@ -74,7 +74,7 @@ class Request:
         return wanted
 
 
-def require_number(part: str, number: int, layers: int) -> None:
+def require_layers_left(part: str, number: int, layers: int) -> None:
     """Raise InputError where a network has fewer layers, or where no attention would be left."""
     if number > layers:
         raise InputError(f"there are {layers} layers: {number} of {part} cannot be dropped")

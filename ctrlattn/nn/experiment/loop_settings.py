@@ -6,7 +6,7 @@ from ctrlattn.capacity import require_memory
 from ctrlattn.errors import InputError, require_whole
 from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_tasks import task_of
-from ctrlattn.nn.experiment.settings import require_number
+from ctrlattn.nn.experiment.settings import require_positive_setting
 from ctrlattn.nn.modules.sizes import MOST_LAYERS
 
 _AGAIN = 1_000_003  # what the A/A arm adds to its seed
@@ -104,9 +104,9 @@ def require_loop_settings(settings: LoopSettings) -> None:
     require_whole("passes", settings.trained_passes, least=2)
     task.require(require_whole("size", settings.trained_size))
     for name in ("rate", "most_radius"):
-        require_number(name, getattr(settings, name))
+        require_positive_setting(name, getattr(settings, name))
     for name in ("decay", "penalty"):
-        require_number(name, getattr(settings, name), least=0.0)
+        require_positive_setting(name, getattr(settings, name), least=0.0)
     if settings.penalty_form not in ("radius", "norm"):
         raise InputError(f'penalty_form must be "radius" or "norm", got {settings.penalty_form!r}')
     places = settings.trained_size**task.axes

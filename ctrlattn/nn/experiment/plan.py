@@ -16,7 +16,7 @@ from ctrlattn.nn.experiment.settings import (
     require_data,
     require_fit,
     require_keys,
-    require_number,
+    require_positive_setting,
     require_settings,
     settings_of,
 )
@@ -105,11 +105,11 @@ def plan_of(data: str, **changes: Any) -> Plan:
         raise InputError(f"all arms are compared with {plan.against!r}, which is not among {', '.join(plan.arms)}")
     if plan.correction != "holm":
         raise InputError(f'correction must be "holm", got {plan.correction!r}')
-    require_number("alpha", plan.alpha)
+    require_positive_setting("alpha", plan.alpha)
     require_settings(plan.settings)
     require_keys("rates", plan.rates, plan.arms)
     for arm, rate in plan.rates.items():
-        require_number(f"rates: {arm}", rate)
+        require_positive_setting(f"rates: {arm}", rate)
     for test in plan.tests:
         if test.arm not in plan.arms or test.direction not in ("less", "greater", "two-sided"):
             raise InputError(

@@ -102,7 +102,7 @@ def require_settings(settings: Any) -> None:
     for name, value in settings.items():
         kind = type(defaults[name])
         if kind is float:
-            require_number(f"settings: {name}", value, least=0.0 if name == "drop_path" else None)
+            require_positive_setting(f"settings: {name}", value, least=0.0 if name == "drop_path" else None)
         elif kind is int:
             require_whole(f"settings: {name}", value)
         elif type(value) is not kind:
@@ -110,7 +110,7 @@ def require_settings(settings: Any) -> None:
             raise InputError(f"settings: {name} must be {words[kind]}, got {value!r}")
 
 
-def require_number(name: str, value: Any, *, least: float | None = None) -> None:
+def require_positive_setting(name: str, value: Any, *, least: float | None = None) -> None:
     """Raise InputError unless the value is a positive finite number, or `least`."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not (0 < value < math.inf or value == least):

@@ -9,7 +9,8 @@ import torch
 from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.attention import Past
 from ctrlattn.nn.modules.blocks import Block
-from ctrlattn.nn.modules.network import Network, require_sizes, stack
+from ctrlattn.nn.modules.network import Network, stack
+from ctrlattn.nn.modules.sizes import require_sizes
 
 
 class ControlledLM(Network):

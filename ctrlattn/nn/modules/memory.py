@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from ctrlattn.arrays import causal_bias, require_positive, softmax
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError
 from ctrlattn.loop import Loop
 from ctrlattn.memory import read_layer
+from ctrlattn.nn.modules.sizes import require_sizes
 from ctrlattn.normalizers import unit_norm
 from ctrlattn.predictors import AssociativeMemory
 
@@ -71,7 +72,7 @@ class ReadLayer(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _require_sizes(dim=dim, slots=slots)
+        require_sizes(dim=dim, slots=slots)
         gains = torch.as_tensor(sign, dtype=torch.float32)
         if gains.shape not in ((), (3,)) or not bool(torch.isfinite(gains).all()):
             raise InputError(f"sign must be finite, one number or three, usually -1 or +1, got {sign}")
@@ -162,7 +163,7 @@ class ReadTransformer(torch.nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _require_sizes(vocabulary=vocabulary, dim=dim, layers=layers, context=context)
+        require_sizes(vocabulary=vocabulary, dim=dim, layers=layers, context=context)
         rng = np.random.default_rng(seed)
         self.tokens, self.positions = _points(rng, vocabulary, dim), _points(rng, context, dim)
         self.log_temperature = _logarithm("temperature", temperature)
@@ -235,8 +236,3 @@ def _points(rng: np.random.Generator, n: int, dim: int) -> torch.nn.Parameter:
 def _logarithm(name: str, value: float) -> torch.nn.Parameter:
     """The logarithm of a temperature as the learned parameter, so that the temperature stays positive."""
     return torch.nn.Parameter(torch.tensor(math.log(require_positive(name, value))))
-
-
-def _require_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        require_whole(name, size)

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import torch
 
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError
 from ctrlattn.nn.modules.blocks import Block
+from ctrlattn.nn.modules.sizes import require_sizes
 from ctrlattn.tracking import require_one_memory
 
 
@@ -92,12 +93,6 @@ def stack(
     )
     _require_one_memory(blocks)
     return blocks
-
-
-def require_sizes(**sizes: int) -> None:
-    """Raise InputError for the first size that is not a whole number of at least 1."""
-    for name, size in sizes.items():
-        require_whole(name, size)
 
 
 def _identity(tensor: torch.Tensor) -> tuple[int, tuple[int, ...]]:

@@ -10,6 +10,18 @@ NormPlace = Literal["none", "inner", "outer", "both"]
 MOST_LAYERS, MOST_AXES = 3, 2  # of a pass
 
 
+def require_sizes(**sizes: int) -> None:
+    """Raise InputError for the first size that is not a whole number of at least 1.
+
+    >>> require_sizes(dim=8, depth=0)
+    Traceback (most recent call last):
+    ...
+    ctrlattn.InputError: depth must be a whole number of at least 1, got 0
+    """
+    for name, size in sizes.items():
+        require_whole(name, size)
+
+
 def require_heads(dim: int, heads: int, kv_heads: int | None = None) -> None:
     """Raise InputError unless the features divide into heads, and the heads into those of keys and values.
 
@@ -19,8 +31,7 @@ def require_heads(dim: int, heads: int, kv_heads: int | None = None) -> None:
     ctrlattn.InputError: dim must be a multiple of heads: 32 features, 3 heads
     """
     kv_heads = heads if kv_heads is None else kv_heads
-    for name, size in (("dim", dim), ("heads", heads), ("kv_heads", kv_heads)):
-        require_whole(name, size)
+    require_sizes(dim=dim, heads=heads, kv_heads=kv_heads)
     if dim % heads:
         raise InputError(f"dim must be a multiple of heads: {dim} features, {heads} heads")
     if heads % kv_heads:

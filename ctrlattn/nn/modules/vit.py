@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from ctrlattn.errors import InputError
-from ctrlattn.nn.modules.network import Network, require_sizes, stack
-from ctrlattn.nn.modules.sizes import require_patches
+from ctrlattn.nn.modules.network import Network, stack
+from ctrlattn.nn.modules.sizes import require_patches, require_sizes
 
 
 class PatchEmbedding(torch.nn.Module):

@@ -139,10 +139,10 @@ def gain_boundary(loop: Loop, axes: Sequence[Any], a: complex, omega: Any) -> np
     alpha, over = _one_mode(loop, axes, a, "gain_boundary"), parts(loop, axes)
     fixed, terms = mode_polynomials(over, alpha)
     p0, p1, p2 = _values((fixed, *terms), z)
-    cross = _cross(p1, p2)
+    cross = cross_product(p1, p2)
     dependent = np.abs(cross) <= _DEPENDENT * np.abs(p1) * np.abs(p2)  # as where a system has a zero
     safe = np.where(dependent, 1.0, cross)
-    gains = np.stack([-_cross(p0, p2) / safe, -_cross(p1, p0) / safe], axis=1) + 0.0
+    gains = np.stack([-cross_product(p0, p2) / safe, -cross_product(p1, p0) / safe], axis=1) + 0.0
     _require_pole(over, alpha, gains[~dependent], z[~dependent], "gain_boundary")
     return np.where(dependent[:, None], np.nan, gains)
 
@@ -199,7 +199,7 @@ def _line(p0: complex, p1: complex, p2: complex) -> tuple[float, float, float] |
     """The gains with p_0 + g_1 p_1 + g_2 p_2 = 0 where the three are parallel."""
     size = math.hypot(abs(p1), abs(p2))
     scale = _ONE_LINE * (abs(p0) + size)
-    if size <= scale or max(abs(_cross(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
+    if size <= scale or max(abs(cross_product(p, q)) for p, q in ((p0, p1), (p0, p2), (p1, p2))) > scale * size:
         return None
     direction = (p1 if abs(p1) >= abs(p2) else p2).conjugate()
     c1, c2, c0 = ((direction * p).real for p in (p1, p2, -p0))
@@ -298,6 +298,6 @@ def _require_pole(over: Parts, a: complex, gains: np.ndarray, z: np.ndarray, qua
         )
 
 
-def _cross(p: Any, q: Any) -> Any:
+def cross_product(p: Any, q: Any) -> Any:
     """Im(conj(p) q): twice the area between the two, 0 where they are parallel."""
     return p.real * q.imag - p.imag * q.real

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ctrlattn.arrays import Array, require_finite, require_real
-from ctrlattn.errors import InputError
+from ctrlattn.arrays import Array, require_attention
 
 
 def attention_spectrum(matrices: Array) -> np.ndarray:
@@ -37,10 +36,7 @@ def attention_spectrum(matrices: Array) -> np.ndarray:
     >>> attention_spectrum(np.array([[1.0, 0.0], [0.7, 0.3]])).tolist()
     [(1+0j), (0.3+0j)]
     """
-    a = require_real("the attention matrices", matrices)
-    if a.ndim < 2 or a.shape[-1] != a.shape[-2] or a.shape[-1] == 0:
-        raise InputError(f"attention matrices are (..., n, n), got shape {a.shape}")
-    require_finite("the attention matrices", a)
+    a = require_attention(matrices)
     flat = a.reshape(-1, *a.shape[-2:])
     causal = np.all(np.triu(flat, 1) == 0, axis=(-2, -1))
     spectra = np.diagonal(flat, axis1=-2, axis2=-1).astype(complex)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError
+from ctrlattn.stability.modes.decomposition import cross_product
 from ctrlattn.stability.modes.intervals import Interval
 from ctrlattn.stability.modes.regions import spectral_radius, stability_set
 
@@ -136,8 +137,8 @@ def _slack(pid: PID, region: Interval, spread: float, w: np.ndarray) -> np.ndarr
     middle = z - (region[0] + region[1]) / 2 + sum(parts)
     sides = np.stack([np.full_like(z, (region[1] - region[0]) / 2), *(spread * part for part in parts)])
     directions = np.concatenate([sides, np.full_like(z, 1j)[None]])
-    distance = np.abs(_cross(directions, middle))
-    width = np.abs(_cross(directions[:, None], sides[None])).sum(1)
+    distance = np.abs(cross_product(directions, middle))
+    width = np.abs(cross_product(directions[:, None], sides[None])).sum(1)
     apart = distance - width * (1 + 1e-12)
     return np.max(apart / np.maximum(np.abs(directions), 1e-300), axis=0)
 
@@ -146,8 +147,3 @@ def _response(pid: PID, name: str, z: np.ndarray) -> np.ndarray:
     """The part of C(z) that belongs to one gain."""
     num, den = PID(**{name: getattr(pid, name)}, form=pid.form, ema=pid.ema).fraction()
     return np.polyval(num, z) / np.polyval(den, z)
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Re a Im b - Im a Re b: the cross product of two vectors of the plane."""
-    return a.real * b.imag - a.imag * b.real

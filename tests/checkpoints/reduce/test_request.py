@@ -2,7 +2,7 @@
 
 import pytest
 
-from ctrlattn.checkpoints.reduce.request import Request, require_number, require_texts, require_windows
+from ctrlattn.checkpoints.reduce.request import Request, require_layers_left, require_texts, require_windows
 from ctrlattn.errors import InputError
 
 
@@ -10,7 +10,7 @@ def test_numbers_of_what_is_asked_for():
     assert Request({"attention": 2, "mlp": 0}).wanted(of=3) == {"attention": 2}
     assert Request(layers={"mlp": (0, 2, 2)}, by="importance").wanted(of=3) == {"mlp": 2}
     assert Request({"mlp": 3}, by="importance").wanted(of=3) == {"mlp": 3}
-    require_number("attention", 2, 3)
+    require_layers_left("attention", 2, 3)
 
 
 @pytest.mark.parametrize(

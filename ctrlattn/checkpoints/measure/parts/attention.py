@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn import presets
 from ctrlattn.checkpoints.measure.parts.measurement import (
     Measurement,
-    Passes,
+    PassCount,
     commented,
     each_layer,
     labelled,
@@ -23,7 +23,7 @@ LOOPS = ("residual", "comparator", "softmax", "neutreno", "pidformer-printed", "
 _WAVES = 33  # frequencies from 0 to pi
 
 
-def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def attention(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Spectra of the attention matrices, the presets' stability intervals, and the matrices as filters over tokens.
 
     A layer without an attention matrix has nan: there is nothing to take a spectrum of.
@@ -63,7 +63,7 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         preset=("preset", np.array(LOOPS), "loop of ctrlattn.presets"),
         end=("end", np.array(["low", "high"]), "end of the interval"),
     )
-    return commented(variables, without_matrix(matrices)), Passes()
+    return commented(variables, without_matrix(matrices)), PassCount()
 
 
 def _or_zero(modes: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, rounding_of
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, labelled, rounding_of
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
 from ctrlattn.signals import cosine, varied
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def diversity(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def diversity(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Mean cosine, participation rank and RMS of the tokens at every depth."""
     from ctrlattn.frequency import mean_cosine, participation_rank
 
@@ -38,4 +38,4 @@ def diversity(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
             "median cosine between the streams before and after",
         ),
     )
-    return variables, Passes()
+    return variables, PassCount()

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.directions import token_energy
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, labelled
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def exponents(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
     from ctrlattn.stability.motion.depth_exponents import depth_exponents
 
@@ -45,4 +45,4 @@ def exponents(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         exponent_token=(("exponent_index",), tokens.argmax(-1), "token with most of the direction", "token"),
         exponent_token_share=(("exponent_index",), tokens.max(-1), "its share of the squared length of that direction"),
     )
-    return variables, Passes(forward=recorded, jvp=k * effort.sweeps, vjp=k * (effort.sweeps - 1.0) + recorded)
+    return variables, PassCount(forward=recorded, jvp=k * effort.sweeps, vjp=k * (effort.sweeps - 1.0) + recorded)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, labelled, rounding_of
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, labelled, rounding_of
 from ctrlattn.checkpoints.measure.sinks import ordinary_tokens
 from ctrlattn.signals import feedback_gain, predictor_fit, size_ratio
 
@@ -15,7 +15,7 @@ _STILL = "fewer than two tokens are ordinary, or its state or what it adds is th
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
     ordinary = ordinary_tokens(measurement.state)
     layers = range(len(measurement.checkpoint.layers))
@@ -52,7 +52,7 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     sentences = [f"the {measurement.slots[slot]} of layer {layer} has no fit: {_STILL}" for layer, slot in still]
     for name in ("predictor_gain", "predicted_share") if sentences else ():
         variables[name].attrs["comment"] = ". ".join(sentences)
-    return variables, Passes()
+    return variables, PassCount()
 
 
 def _of(

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap, token_energy
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, each_layer, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, each_layer, labelled
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
     from ctrlattn.stability.nonnormal.krylov import random_gain
 
@@ -60,4 +60,4 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         ),
     )
     products = effort.probes + steps - (measurement.spared - spared)
-    return variables, Passes(forward=recorded, jvp=products, vjp=steps + recorded)
+    return variables, PassCount(forward=recorded, jvp=products, vjp=steps + recorded)

@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn.checkpoints.measure.heads import SOURCES, HeadFeedback, head_feedback
 from ctrlattn.checkpoints.measure.parts.measurement import (
     Measurement,
-    Passes,
+    PassCount,
     attending,
     commented,
     each_layer,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def heads(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """The feedback gain of every head, split by source token.
 
     It is nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds: the
@@ -62,4 +62,4 @@ def heads(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         head_ratio=(("layer", "head"), np.median(size, axis=-1), "median of |F_head|/|x| over the tokens"),
         source=("source", np.array(SOURCES), "token that the contribution comes from"),
     )
-    return commented(variables, faults), Passes()
+    return commented(variables, faults), PassCount()

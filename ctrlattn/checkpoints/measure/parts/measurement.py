@@ -64,7 +64,7 @@ class Effort:
                 raise InputError(f"Effort.{name} must be at least {least.get(name, 1)}, got {value}")
 
 
-class Passes(NamedTuple):
+class PassCount(NamedTuple):
     """Cost of a part, in passes through all layers.
 
     Attributes
@@ -245,7 +245,7 @@ class Measurement:
         return x[layer].to_numpy().astype(np.float64), F[layer].to_numpy().astype(np.float64)
 
 
-Part = Callable[[Measurement], tuple["xr.Dataset", Passes]]
+Part = Callable[[Measurement], tuple["xr.Dataset", PassCount]]
 
 
 def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.Dataset":

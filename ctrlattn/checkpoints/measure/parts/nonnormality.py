@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from ctrlattn.checkpoints.measure.causal_radius import radius_of_blocks
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, Passes, commented, each_layer, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, commented, each_layer, labelled
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ctrlattn.stability.nonnormal.krylov import Departure, Eigenvalues
 
 
-def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Spectral radius, numerical radius and departure from normality of the layers' Jacobians.
 
     The spectral radius of a causal layer is that of the diagonal blocks of its Jacobian. Where their check fails, and
@@ -59,7 +59,7 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
     # The layer is recorded once more for its blocks.
     recorded = measurement.recordings - before + float(measurement.checkpoint.causal)
     products = steps + 2.0 * effort.commutator - (measurement.spared - spared)
-    passes = Passes(recorded, jvp=products, vjp=effort.commutator + lanczos + recorded)
+    passes = PassCount(recorded, jvp=products, vjp=effort.commutator + lanczos + recorded)
     return commented(variables, faults), passes
 
 

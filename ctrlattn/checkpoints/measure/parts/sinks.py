@@ -6,7 +6,7 @@ import numpy as np
 
 from ctrlattn.checkpoints.measure.parts.measurement import (
     Measurement,
-    Passes,
+    PassCount,
     commented,
     labelled,
     require_matrices,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def sinks(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Massive activations at every depth and attention sinks of every head, with the tokens that carry them.
 
     A layer without an attention matrix has no sink: nan. `null_share` is what no token draws: the sink is then a null
@@ -45,4 +45,4 @@ def sinks(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         null_share=(("layer", "head"), null, "mean mass of a row that no token draws, but a null key"),
         **(lanes if measurement.lanes > 1 else {}),
     )
-    return commented(variables, without_matrix(matrices)), Passes()
+    return commented(variables, without_matrix(matrices)), PassCount()

@@ -7,7 +7,7 @@ import numpy as np
 from ctrlattn.checkpoints.measure.heads import head_contributions
 from ctrlattn.checkpoints.measure.parts.measurement import (
     Measurement,
-    Passes,
+    PassCount,
     attending,
     commented,
     labelled,
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def value_output(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
+def value_output(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
     """Eigenvalues, sign and norm of W_O W_V of every head.
 
     They are nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds:
@@ -48,4 +48,4 @@ def value_output(measurement: Measurement) -> tuple["xr.Dataset", Passes]:
         value_positive=(where, positive, "sum of Re / sum of modulus of the eigenvalues of W_O W_V"),
         value_norm=(where, norm, "largest singular value of W_O W_V"),
     )
-    return commented(variables, faults), Passes()
+    return commented(variables, faults), PassCount()
