@@ -21,6 +21,7 @@ from ctrlattn.checkpoints.network.expert_stack import ExpertStack, stacks_of
 from ctrlattn.checkpoints.network.foreign import foreign
 from ctrlattn.checkpoints.network.gguf import GGUFStore
 from ctrlattn.checkpoints.network.headers import safetensors_header, shards
+from ctrlattn.checkpoints.network.made_buffers import fill_buffers, stored_buffers
 from ctrlattn.checkpoints.network.own_pages import OwnPages
 from ctrlattn.checkpoints.network.proved import proved
 from ctrlattn.checkpoints.network.save import is_changed
@@ -31,6 +32,7 @@ _WHOLE = "load it as a whole, with checkpoints.load"
 _FILL = "_ctrlattn_fill"
 _INDEX = "model.safetensors.index.json"
 _AT_ONCE = 1 << 26  # numbers that are read of a file before it is opened again
+_MIXTRAL = {"block_sparse_moe": "mlp", "w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
 _EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)")
 
 
@@ -86,7 +88,7 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
     with foreign(description.source):
         model = _empty(description, attention)
     store = _store(description, model)
-    missing = sorted({name for name, _ in model.named_parameters()} - store.names())
+    missing = sorted((dict(model.named_parameters()).keys() | stored_buffers(model).keys()) - store.names())
     if missing:
         raise InputError(
             f"{description.source}: {len(missing)} weights of the network are not in the file as it has them, the "
@@ -96,7 +98,11 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
     layers = _layers(description, model) if row is None else row.layers_of(model)
     _attach(model, layers, store, _Unchanged(files_read(description)))
     family = row or Traced(description.model_type, proved(model.eval()))
-    return Checkpoint(model.eval(), tokenizer or description.loaded_tokenizer, family, description.name)
+    network = Checkpoint(model.eval(), tokenizer or description.loaded_tokenizer, family, description.name)
+    for sublayer in network.sublayers():
+        if sublayer.after is not None:
+            getattr(layers[sublayer.layer], _FILL).keep(sublayer.after)
+    return network
 
 
 def files_read(description: Description) -> tuple[Path, ...]:
@@ -142,13 +148,10 @@ def _empty(description: Any, attention: str) -> Any:
         raise InputError(f"{description.source}: its configuration cannot be read alone: {_WHOLE}")
     with torch.device("meta"):
         model = transformers.AutoModel.from_config(config, attn_implementation=attention, dtype=torch.float32)
-    for module in model.modules():
-        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-            if "RotaryEmbedding" not in type(module).__name__:
-                raise InputError(f"{description.source}: {type(module).__name__} has numbers of its own: {_WHOLE}")
-            module.to_empty(device="cpu", recurse=False)
-            with torch.no_grad():
-                model._init_weights(module)
+    try:
+        fill_buffers(model)
+    except InputError as error:
+        raise InputError(f"{description.source}: {error}: {_WHOLE}") from error
     return model.requires_grad_(False)
 
 
@@ -157,7 +160,8 @@ def _store(description: Description, model: Any) -> _Store:
     if description.gguf is not None:
         made: Any = description.gguf_configuration
         return GGUFStore(folder / description.gguf, model, torch.float32, made)
-    return _Safetensors(folder, {name: tuple(weight.shape) for name, weight in model.named_parameters()})
+    shapes = {name: weight.shape for name, weight in model.named_parameters()} | stored_buffers(model)
+    return _Safetensors(folder, {name: tuple(shape) for name, shape in shapes.items()})
 
 
 def _shards(folder: Path) -> list[str]:
@@ -184,7 +188,8 @@ class _Safetensors:
         for path in (folder / file for file in _shards(folder)):
             for stored, shape in safetensors_header(path).items():
                 # A file may have been written with the name of the base model in front, or without it.
-                there[stored] = there[stored.partition(".")[2]] = (path, stored, shape)
+                name = _in_network(stored)
+                there[name] = there[name.partition(".")[2]] = (path, stored, shape)
         self.pieces: dict[str, list[_Piece]] = {}
         for name, shape in shapes.items():
             for parts in (((name, shape, ()),), tuple(_experts(name, shape))):
@@ -234,6 +239,17 @@ class _Safetensors:
             return torch.cat([part[i : i + 1] for i in rows]).float()
 
 
+def _in_network(stored: str) -> str:
+    """The name in the network of a weight of a file; Mixtral's files have other words.
+
+    >>> _in_network("model.layers.0.block_sparse_moe.experts.1.w3.weight")
+    'model.layers.0.mlp.experts.1.up_proj.weight'
+    """
+    if ".block_sparse_moe." not in stored:
+        return stored
+    return ".".join(_MIXTRAL.get(word, word) for word in stored.split("."))
+
+
 def _experts(name: str, shape: tuple[int, ...]) -> Iterable[tuple[str, tuple[int, ...], tuple[int | slice, ...]]]:
     """(name in the file, its shape, its part of the stack) of experts that a file has one by one.
 
@@ -268,6 +284,24 @@ class _Rows(torch.nn.Module):
         return self.store.rows(self.name, different.tolist())[places]
 
 
+def _read_rows_when_called(module: torch.nn.Embedding, store: _Store, name: str) -> None:
+    """Let an embedding that scales its rows have those of a text alone, numbered anew, while it is called."""
+    empty = torch.nn.Parameter(torch.zeros(0), requires_grad=False)
+
+    def fill(_: Any, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        different, places = given[0].unique(return_inverse=True)
+        _set(module, "weight", store.rows(name, different.tolist()))
+        return (places,)
+
+    def leave(*_: Any) -> None:
+        _set(module, "weight", empty)
+
+    leave()
+    module.padding_idx = None  # it would count among the numbers of the text; it matters to gradients alone
+    module.register_forward_pre_hook(fill)
+    module.register_forward_hook(leave, always_call=True)
+
+
 class _Unchanged:
     """Raises InputError when it is called and a file is another than before: a pass would mix two networks."""
 
@@ -298,11 +332,20 @@ def _attach(model: Any, layers: list[Any], store: _Store, unchanged: _Unchanged)
         _fill_when_called(layer, names, store, unchanged)
     outside = {name for name, _ in model.named_parameters()} - inside
     for name, module in list(model.named_modules()):
-        if type(module) is torch.nn.Embedding and f"{name}.weight" not in inside:
+        if f"{name}.weight" in inside:
+            continue
+        if type(module) is torch.nn.Embedding:
             model.set_submodule(name, _Rows(store, f"{name}.weight", module))
-            outside.discard(f"{name}.weight")
+        elif isinstance(module, torch.nn.Embedding) and type(module).__name__.endswith("ScaledWordEmbedding"):
+            _read_rows_when_called(module, store, f"{name}.weight")
+        else:
+            continue
+        outside.discard(f"{name}.weight")
     for name, weight in store.read(outside).items():
         _set(model, name, weight)
+    for name, buffer in store.read(set(stored_buffers(model))).items():  # a few numbers each, which stay
+        path, _, last = name.rpartition(".")
+        model.get_submodule(path)._buffers[last] = buffer
 
 
 def _read_experts_alone(
@@ -336,6 +379,14 @@ class _Filling:
     def leave(self) -> None:
         for name, weight in self.empty.items():
             _set(self.layer, name, weight)
+
+    def keep(self, module: Any) -> None:
+        """Leave a module its weights: a norm behind a sum is asked once more when the call of its layer has ended."""
+        prefix = next(name for name, each in self.layer.named_modules() if each is module)
+        for name in [name for name in self.names if name.rpartition(".")[0] == prefix]:
+            stored = self.names.pop(name)
+            _set(self.layer, name, self.store.read({stored})[stored])
+            del self.empty[name]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

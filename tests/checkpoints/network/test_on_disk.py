@@ -129,6 +129,49 @@ def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
     assert all(weight.is_meta for layer in lazy.layers for weight in layer.parameters())
 
 
+OWN_NUMBERS = {  # buffers that no file holds, weights without a layer, norms behind a sum, other names in the file
+    "gemma3_text": {"head_dim": 4},
+    "gemma4_text": {"head_dim": 4, "hidden_size_per_layer_input": 4, "vocab_size_per_layer_input": 31},
+    "bert": {},
+    "falcon_h1": {
+        "mamba_d_ssm": 32,
+        "mamba_n_heads": 4,
+        "mamba_d_head": 8,
+        "ssm_multipliers": [2.0, 0.5, 0.7, 3.0, 1.5],
+    },
+    "doge": {},
+    "mixtral": {"num_local_experts": 4},
+}
+
+
+@pytest.mark.parametrize("name", OWN_NUMBERS)
+def test_numbers_that_no_layer_has_as_weights_are_those_of_the_loaded_network(tmp_path, name):
+    config = transformers.AutoConfig.for_model(name, **GROUPED, **OWN_NUMBERS[name], pad_token_id=3)
+    torch.manual_seed(0)
+    model = (transformers.AutoModel if name == "bert" else transformers.AutoModelForCausalLM).from_config(config)
+    with torch.no_grad():
+        for weight in (*model.parameters(), *(b for key, b in model.named_buffers() if "layer_scalar" in key)):
+            weight.add_(0.1 * torch.randn(weight.shape))  # also norms, which begin at 1
+    model.save_pretrained(tmp_path)
+    state = torch.random.get_rng_state()
+    lazy = checkpoints.on_disk(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    whole = checkpoints.load(tmp_path)
+    for _ in range(2):  # what a pass leaves behind changes no later one
+        a, b = (checkpoints.feedback_profile(network, IDS, parts=["feedback", "sinks"]) for network in (lazy, whole))
+        for variable in b.data_vars:
+            assert_allclose(a[variable], b[variable], rtol=2e-6, atol=1e-9, err_msg=variable)
+    words = max(w.numel() for key, w in lazy.model.named_parameters() if "embed" in key and "norm" not in key.lower())
+    assert words < 31 * 16  # no embedding of all words
+
+
+def test_numbers_that_transformers_would_not_make_are_refused(tmp_path, monkeypatch):
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)).save_pretrained(tmp_path)
+    monkeypatch.setattr(transformers.LlamaModel, "_init_weights", lambda *_: None)
+    with pytest.raises(InputError, match=r"the numbers rotary_emb\.\w*inv_freq are neither a weight nor made of the"):
+        checkpoints.on_disk(tmp_path)
+
+
 @pytest.mark.parametrize("name", EXPERTS)
 def test_layers_alike_are_followed_once_on_disk_as_well(tmp_path, name, monkeypatch):
     """What is followed stays in memory until the trace has ended, and would grow with the layers."""

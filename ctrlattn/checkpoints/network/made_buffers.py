@@ -1,0 +1,59 @@
+"""Numbers that a network makes of its configuration, on a network without memory: buffers that no file holds.
+
+transformers builds every network without memory, and lets `_init_weights` fill such buffers behind. Here the same rule
+fills them, twice: from zeros, and from ones. What it leaves as it was differs, and is refused.
+"""
+
+from typing import Any
+
+import torch
+
+from ctrlattn.errors import InputError
+
+
+def stored_buffers(model: Any) -> dict[str, torch.Size]:
+    """name -> shape of the buffers that belong into the file of a network, as its weights do.
+
+    >>> stored_buffers(torch.nn.BatchNorm1d(2, affine=False))["running_mean"]
+    torch.Size([2])
+    """
+    stored = model.state_dict()
+    return {name: buffer.shape for name, buffer in model.named_buffers() if name in stored}
+
+
+def fill_buffers(model: Any) -> None:
+    """Give the buffers that no file holds their numbers; those on torch's device "meta", in place.
+
+    Raises
+    ------
+    InputError
+        The rule of transformers does not fill one, or one that a file holds is not of float32.
+    """
+    made, wrong = [], []
+    for path, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_meta and name in module._non_persistent_buffers_set:
+                made.append((path, name, buffer))
+            elif buffer is not None and buffer.dtype != torch.float32:
+                wrong.append(f"{path}.{name}")
+    from_zeros, from_ones = (_filled(model, made, start) for start in (0, 1))
+    pairs = zip(made, from_zeros, from_ones, strict=True)
+    wrong += [f"{path}.{name}" for (path, name, _), a, b in pairs if not torch.equal(a, b)]
+    if wrong:
+        raise InputError(f"the numbers {wrong[0]} are neither a weight nor made of the configuration")
+
+
+def _filled(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
+    """These buffers after the rule, where each number was `start` before it.
+
+    The rule of a module may be that of one that it is in, which is asked behind it.
+    """
+    asked: dict[str, None] = {}
+    for path, name, buffer in made:
+        model.get_submodule(path)._buffers[name] = torch.full_like(buffer, start, device="cpu")
+        parts = path.split(".")
+        asked |= dict.fromkeys(".".join(parts[:end]) for end in range(len(parts), -1, -1))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # some rules draw numbers for weights, which are not used
+        for path in sorted(asked, key=lambda path: -path.count(".") - bool(path)):
+            model._init_weights(model.get_submodule(path))
+    return [model.get_submodule(path)._buffers[name] for path, name, _ in made]
