@@ -555,7 +555,17 @@ def hankel(system: Any) -> np.ndarray:
 
 
 def roots(p: Polynomial) -> list[Any]:
-    """All complex roots by mpmath's own iteration, which since 1.4 asks for the order of the coefficients."""
+    """All complex roots by mpmath's own iteration, which since 1.4 asks for the order of the coefficients.
+
+    It starts from numpy's roots, moved apart where they are equal: half of the steps.
+    """
+    if len(p) < 2:
+        return []
     ascending = "asc" in inspect.signature(mp.polyroots).parameters
-    order = {"asc": True} if ascending else {}
-    return mp.polyroots(p if ascending else p[::-1], maxsteps=3000, extraprec=600, **order) if len(p) > 1 else []
+    options: dict[str, Any] = {"asc": True} if ascending else {}
+    largest, k = max(abs(c) for c in p), np.arange(1, len(p))
+    near = np.roots([complex(c / largest) for c in p[::-1]])
+    if len(near) == len(k) and np.all(np.isfinite(near)):
+        apart = near * (1 + 1e-9 * np.exp(0.9j * k)) + 1e-14 * k
+        options["roots_init"] = [mp.mpmathify(complex(z)) for z in apart]
+    return mp.polyroots(p if ascending else p[::-1], maxsteps=3000, extraprec=600, **options)

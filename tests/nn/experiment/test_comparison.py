@@ -101,24 +101,25 @@ def test_workers_end_with_a_command_that_is_killed_and_a_rerun_finds_the_same(tm
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processor times are read from /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, number):
+def test_a_stopped_command_and_its_workers_do_no_more_work(tmp_path, pictures, monkeypatch, number):
     """They ended after 6 to 11 seconds on a busy machine. Their work counts, which other processes do not change."""
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from ctrlattn.cli import main; main()"
-    )
-    started = subprocess.Popen(
-        [sys.executable, "-c", code, *command_on(pictures, tmp_path / "out", epochs=100_000)], start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    until(lambda: len(processes_of(started.pid)) >= 4)  # the command, what watches its resources, and two workers
-    before = sum(processes_of(started.pid).values())
-    os.kill(started.pid, number)
-    _, _, used = os.wait4(started.pid, 0)
-    started.returncode = 128 + number  # it has been waited for
-    until(lambda: not group_lives(started.pid))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments, said = command_on(pictures, tmp_path / "out", epochs=100_000), tmp_path / "said"
+    if number == signal.SIGTERM:  # one of the two is a command from its start to its end
+        command = [sys.executable, "-c", "from ctrlattn.cli import main; main()", *arguments]
+        with open(f"{said}.err", "wb") as told:
+            popen = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=told)
+        started, popen.returncode = popen.pid, 128 + number  # it is waited for here
+    else:
+        started = small_commands.start(arguments, said)
+    until(lambda: sum(b"spawn_main" in words for words, _ in processes_of(started)) == 2)  # two workers
+    before = sum(seconds for _, seconds in processes_of(started))
+    os.kill(started, number)
+    _, status, used = os.wait4(started, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + number
+    until(lambda: not group_lives(started))
     assert used.ru_utime + used.ru_stime - before < 3
-    with started.stderr as told:
-        last = told.read().splitlines()[-1]
+    last = Path(f"{said}.err").read_text().splitlines()[-1]
     assert last == f"ctrlattn: {STOPS[number]}: nothing half-written is left under a final name"
     assert [path.name for path in tmp_path.rglob(".*")] == []
 
@@ -127,14 +128,15 @@ STOPS = {signal.SIGINT: "interrupted (SIGINT)", signal.SIGTERM: "terminated (SIG
 
 
 def processes_of(group):
-    """Process -> seconds of processor time, its own and of those it has waited for."""
-    seconds = {}
+    """Command and seconds of processor time, its own and of those it has waited for, of each process."""
+    found = []
     for place in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = place.read_text().rpartition(")")[2].split()
             if int(fields[2]) == group and fields[0] != "Z":
-                seconds[place.parent.name] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return seconds
+                seconds = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+                found.append((place.with_name("cmdline").read_bytes(), seconds))
+    return found
 
 
 def until(fact, seconds=120):
