@@ -404,9 +404,15 @@ def test_public_names_resolve_and_are_documented(name):
 
 def asserting(path: Path) -> set[str]:
     """Functions of a file that assert, raise, or call one that does."""
-    functions = {node.name: list(ast.walk(node)) for node in nodes(path) if isinstance(node, ast.FunctionDef)}
-    calls = {name: {called(n) for n in inside if isinstance(n, ast.Call)} for name, inside in functions.items()}
-    found = {name for name, inside in functions.items() if any(isinstance(n, ast.Assert) for n in inside)}
+    calls: dict[str, set[str]] = {}
+    found: set[str] = set()
+    for function in (node for node in nodes(path) if isinstance(node, ast.FunctionDef)):
+        names = calls[function.name] = set()
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call):
+                names.add(called(node))
+            elif isinstance(node, ast.Assert):
+                found.add(function.name)
     found |= {name for name, names in calls.items() if any(_asserts(called_name) for called_name in names)}
     while more := {name for name, names in calls.items() if names & found} - found:
         found |= more

@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit codes, one line for a mistake, JSON, and files that are whole or absent."""
 
+import importlib
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -149,7 +151,10 @@ def test_list():
 
 
 @pytest.mark.slow
-def test_report_writes_what_it_says(tmp_path, program, coarse):
+def test_report_writes_what_it_says(tmp_path, program, monkeypatch, undrawn):
+    page = importlib.import_module("ctrlattn.report.pages.loops.page")
+    few = {name: page.PAGE.sections[name] for name in ("automaton", "spectra")}  # each section has tests of its own
+    monkeypatch.setattr(page, "PAGE", replace(page.PAGE, sections=few, front=None))
     result = program("report", "--out", tmp_path / "r", "--preset", "neutreno", "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["loops"].keys() == {"neutreno"}

@@ -76,7 +76,7 @@ numbers = st.floats(width=64) | st.sampled_from([np.inf, -np.inf, np.nan, -0.0, 
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     parts=st.lists(st.tuples(numbers, numbers), max_size=4),
     texts=st.lists(names, min_size=1, max_size=3),
@@ -175,7 +175,7 @@ def test_a_file_of_another_schema_is_refused_whoever_wrote_it(attrs, engine, dat
         assert netcdf.load(path).sizes.get("time", 0) == len(data)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(attrs=statements, complex_=st.booleans())
 def test_what_save_wrote_is_read_whatever_it_states(attrs, complex_, tmp_path_factory):
     path = tmp_path_factory.mktemp("ours") / "a.nc"

@@ -109,7 +109,6 @@ def test_gradients_and_transforms_take_the_wavefront():
     assert seen == [False] * 3
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("norm", [None, rms_norm, layer_norm], ids=["plain", "rms", "layer"])
 @pytest.mark.parametrize("pre", [False, True])
 def test_gradients_pass_gradcheck(norm, pre):
@@ -117,7 +116,7 @@ def test_gradients_pass_gradcheck(norm, pre):
     if pre and norm is None:
         pytest.skip("nothing to normalise")
     loop = Loop(CausalMean(), normalizer=norm, normalize_input=pre, order="sequential", hold_first=True)
-    x = torch.randn(2, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.randn(2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: simulate(loop, t, 3, record="last").state, x)
     assert torch.autograd.gradcheck(lambda t: simulate(loop, t, 2)[:3], x)
 

@@ -251,7 +251,9 @@ class Chain(torch.nn.Module):
 @pytest.mark.parametrize("controller", [PRINTED, CODE, LearnedPID(CODE), Actuator(PRINTED, gain=0.5, limit=0.3)])
 def test_one_graph_holds_the_chain(controller):
     network, x = Chain(chain(controller, 3)), tokens(1, 3, 12)  # the derivative of the code looks two layers back
-    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    # Learned gains go through the tracer of gradients too, which knows no more of a graph than its operations.
+    backend = "aot_eager" if isinstance(controller, LearnedPID) else "eager"
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
     npt.assert_allclose(compiled(x).detach(), network(x).detach(), rtol=0, atol=1e-12)
 
 
