@@ -21,6 +21,7 @@ def clustered(seed: int) -> np.ndarray:
     return 10.0 ** rng.uniform(-6, 6) * np.poly(10.0 ** rng.uniform(-3, 3) * np.append(both, rng.normal())).real
 
 
+@pytest.mark.slow
 @every_case("seed", range(8))
 def test_every_root_is_that_of_a_computation_in_200_digits(seed):
     p = clustered(seed)

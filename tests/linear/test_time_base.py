@@ -108,6 +108,7 @@ def test_flags_decide_without_a_time_base_and_contradict_with_one():
         is_continuous(plant("ss", 0), "q", False)
 
 
+@pytest.mark.slow
 @every_case("dt", [None, 0, True])
 @every_case("kind", ["ss", "tf"])
 def test_a_static_gain_is_one_of_discrete_time_too(kind, dt):

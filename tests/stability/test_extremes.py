@@ -138,7 +138,6 @@ def test_what_does_not_converge_says_so(a):
             quantity(chain(a))
 
 
-@pytest.mark.slow
 @every_case("a", EVERY.values(), ids=EVERY)
 def test_disk_margin_against_the_grid(a):
     gain = 0.2 / (1 + np.abs(a).max())  # small enough for most to be stable
@@ -180,7 +179,6 @@ def test_frequency_response_is_the_solve_at_each_frequency(a):
     assert np.all(np.isinf(actual[~regular].real))
 
 
-@pytest.mark.slow
 def test_lost_digits_of_a_frequency_response_are_told():
     n = 60
     q = np.linalg.qr(np.random.default_rng(0).standard_normal((n, n)))[0]
@@ -328,7 +326,6 @@ def test_what_a_mode_is_not(quantity):
             quantity(PID_LOOP, a)
 
 
-@pytest.mark.slow
 def test_what_the_refusal_of_a_sequence_offers_is_there():
     """Response, growth and gain of layers that differ: here linear ones, whose product says all three."""
     rng = np.random.default_rng(0)

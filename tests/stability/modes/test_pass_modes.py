@@ -162,7 +162,6 @@ def largest_real_root(num, den, eigenvalue, recall):
     return np.max(real, initial=-np.inf), np.abs(roots).max()
 
 
-@pytest.mark.slow
 def test_no_controller_with_a_positive_numerator_at_1_stabilises_a_real_eigenvalue_beyond_the_edge():
     rng = np.random.default_rng(0)
     for trial in range(800):
@@ -183,7 +182,6 @@ def test_a_stable_controller_has_the_sign_of_its_static_gain_in_its_numerator():
             assert np.sign(num.sum()) == np.sign(num.sum() / den.sum())
 
 
-@pytest.mark.slow
 def test_no_controller_whatever_holds_real_eigenvalues_on_both_sides_of_the_edge():
     rng = np.random.default_rng(2)
     for _ in range(800):

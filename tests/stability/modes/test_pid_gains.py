@@ -22,6 +22,7 @@ def cells(count, seed):
     return gains
 
 
+@pytest.mark.slow
 @every_case("form, ema", [("printed", 0.3), ("ema", 0.3), ("ema", 1.0), ("ema", 0.04)])
 def test_intervals_are_those_of_one_controller_at_a_time(form, ema):
     gains = cells(57, 0)
@@ -54,6 +55,7 @@ def test_several_intervals_are_left_to_one_controller():
     assert several or not len(unsure)
 
 
+@pytest.mark.slow
 @every_case("form", ["printed", "ema"])
 @every_case("real", [True, False])
 def test_shares_are_those_of_one_controller_at_a_time(form, real):

@@ -17,6 +17,7 @@ def logistic(r):
     return lambda x: r * x * (1 - x)
 
 
+@pytest.mark.slow
 def test_logistic_diagram_against_closed_forms():
     gains = [2.8, 3.2, 3.5, 3.83, 4.0, 4.5]
     diagram = bifurcation_diagram(

@@ -40,6 +40,7 @@ def test_disturbed_frames_are_continued_to_no_disturbance_by_the_law_of_a_jordan
     assert_allclose([low[0], high[0]], values[0] + np.log1p([-0.02, 0.02]), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [np.array([0.3]), torch.tensor([0.3], dtype=torch.float64)])
 def test_the_logistic_map_has_ln_2(x):
     found = exponent_intervals(logistic, x, 150 if isinstance(x, np.ndarray) else 60)

@@ -68,6 +68,7 @@ def test_no_fixed_point_is_said():
         fixed_point(lambda x: x, np.zeros(2001))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "x", "gains", "expected"),
     [
@@ -97,7 +98,6 @@ def test_a_branch_goes_round_its_fold():
     assert not branch.stable[-1]
 
 
-@pytest.mark.slow
 def test_a_loop_loses_stability_where_the_interval_ends():
     # Negative feedback g on a mode a: alpha = 1 - g a; the printed law bears alpha > P + I/2 + 2D - 1.
     pid = PID(0.3, 0.2, 0.05)
@@ -168,6 +168,7 @@ def test_a_pair_turns_at_the_gain_at_which_its_modulus_is_one(angle, beside):
     assert_array_equal(branch.stable, (branch.gain < 1) & (abs(beside) < 1))
 
 
+@pytest.mark.slow
 def test_several_bifurcations_are_listed_in_order_each_with_its_gain():
     # Multipliers 1.2 g, -g and 0.5: they cross at g = 5/6 (at 1) and g = 1 (at -1).
     def family(g):

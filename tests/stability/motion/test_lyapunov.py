@@ -129,6 +129,7 @@ def test_unread_memories_are_no_exponents():
             assert_allclose(z[0], y, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_a_normalised_attention_loop_by_jvp_and_by_full_jacobians():
     x = torch.from_numpy(np.random.default_rng(0).standard_normal((3, 3)))
     step, start = layer_map(Loop(SoftmaxAttention(), feedback=-0.7, normalizer=rms_norm), x)

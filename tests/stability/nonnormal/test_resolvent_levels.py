@@ -44,7 +44,6 @@ def test_crossings_are_where_a_singular_value_is_the_level(seed, kind, continuou
     assert len(inside) == changes  # every change of sign on the grid has its crossing, and no other is there
 
 
-@pytest.mark.slow
 @every_case("kind", ["real", "complex"])
 @every_case("continuous", [False, True])
 @every_case("seed", range(5))

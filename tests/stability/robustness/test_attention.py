@@ -48,6 +48,7 @@ def largest_stretch(predictor, x, rng, rounds=30):
     return best
 
 
+@pytest.mark.slow
 @every_case(
     "options, radius",
     [

@@ -24,6 +24,7 @@ def chordal(plant, other):
     return np.max(np.abs(p - q) / np.sqrt((1 + np.abs(p) ** 2) * (1 + np.abs(q) ** 2)))
 
 
+@pytest.mark.slow
 @every_case("alpha, beta", [(-0.8, 0.3), (0.0, 0.7), (0.4, 0.3), (0.99, 0.7), (1.0, -1.0)])
 def test_two_modes_against_a_grid(alpha, beta):
     plant, other = first_order(alpha), first_order(beta)
@@ -81,6 +82,7 @@ def test_refused():
         nu_gap(first_order(0.5), 3.0)
 
 
+@pytest.mark.slow
 @every_case("seed", range(6))
 def test_slow_crowded_plants_against_a_dense_grid(seed):
     """A plant that is sampled fast and a neighbour of another gain: polynomials in cos w said 0.002 for 0.99."""

@@ -121,7 +121,6 @@ def test_all_pass_is_flat():
     assert_allclose(hinf_norm(zero_pole), 1.0, rtol=1e-9)
 
 
-@pytest.mark.slow
 def test_complex_mode_equals_its_real_form():
     a = 0.4 + 0.3j
     loop = Loop(CausalMean(), controller=PID(0.5, 0.2, 0.05))
@@ -145,7 +144,6 @@ def test_unstable_marginal_static_and_zero():
     assert (hinf_norm(zero), h2_norm(zero)) == (0.0, 0.0)
 
 
-@pytest.mark.slow
 def test_a_transfer_matrix_needs_no_slycot():
     system = control.tf([[[1.0], [0.0]], [[0.5], [2.0]]], [[[1, -0.5], [1.0]], [[1, 0.2], [1.0]]], 1)
     assert_allclose(hinf_norm(system), grid_peak(system), rtol=1e-6)
