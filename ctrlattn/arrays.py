@@ -141,21 +141,21 @@ def to_numpy(x: Any) -> np.ndarray:
     return (x.float() if str(x.dtype) == "torch.bfloat16" else x).numpy()  # numpy has no bfloat16
 
 
-def move(thing: Any, template: Array) -> Any:
-    """`thing` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template.
+def move(holder: Any, template: Array) -> Any:
+    """`holder` with every array inside it (dataclass fields, partial arguments, sequences) made `like` template.
 
     What a torch module or a closure holds stays: move a module by its own `to` first.
     """
-    if is_array(thing):
-        return like(thing, template)
-    if is_dataclass(thing) and not isinstance(thing, type):
-        return replace(thing, **{f.name: move(getattr(thing, f.name), template) for f in fields(thing) if f.init})
-    if isinstance(thing, partial):
-        moved = {name: move(value, template) for name, value in thing.keywords.items()}
-        return partial(thing.func, *move(thing.args, template), **moved)
-    if type(thing) in (list, tuple):
-        return type(thing)(move(item, template) for item in thing)
-    return thing
+    if is_array(holder):
+        return like(holder, template)
+    if is_dataclass(holder) and not isinstance(holder, type):
+        return replace(holder, **{f.name: move(getattr(holder, f.name), template) for f in fields(holder) if f.init})
+    if isinstance(holder, partial):
+        moved = {name: move(value, template) for name, value in holder.keywords.items()}
+        return partial(holder.func, *move(holder.args, template), **moved)
+    if type(holder) in (list, tuple):
+        return type(holder)(move(item, template) for item in holder)
+    return holder
 
 
 def require_finite(name: str, x: Array) -> None:

@@ -44,8 +44,8 @@ def _line(fault: Any) -> str:
         wrong, expected = fault["ctx"]["tag"], fault["ctx"]["expected_tags"]
         return f"{name}.kind: unknown kind {wrong!r}: {did_you_mean(wrong, _words(expected))}"
     message = str(fault["msg"]).removeprefix("Value error, ")
-    got = "" if fault["type"] == "missing" or isinstance(value, dict | BaseModel) else f", got {shown(value)}"
-    return f"{name}: {message}{got}"
+    value_shown = "" if fault["type"] == "missing" or isinstance(value, dict | BaseModel) else f", got {shown(value)}"
+    return f"{name}: {message}{value_shown}"
 
 
 def _keys(loc: list[str]) -> Collection[str]:

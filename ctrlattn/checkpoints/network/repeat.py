@@ -289,7 +289,7 @@ def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
     """Further modules of these layers, around the same weights and the same configuration."""
     configs = [module.config for module in model.modules() if hasattr(module, "config")]
     same = [*model.parameters(), *model.buffers(), *configs, model.config.get_text_config()]
-    again: list[Any] = copy.deepcopy(layers, {id(thing): thing for thing in same})
+    again: list[Any] = copy.deepcopy(layers, {id(part): part for part in same})
     return again
 
 

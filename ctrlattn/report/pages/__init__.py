@@ -1,1 +1,1 @@
-"""The four pages of the command line: loops, checkpoint, reduction and observer."""
+"""The pages of the command line, a file or folder for each: what it shows of its material, in which order."""
