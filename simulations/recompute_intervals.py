@@ -11,6 +11,7 @@ import argparse
 import math
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +82,13 @@ def rounds(text, value):
     return math.isfinite(value) and abs(float(text) - value) <= 0.5000001 * 10.0**-digits
 
 
-def judged(path):
-    """One line about a file, and what is wrong with it."""
+def judged(path, of):
+    """One line about a file, and what is wrong with it; of(path) is what is `stored` in a file."""
     numbers = read_json(path)
     name = path.relative_to(RESULTS).as_posix()
-    again, wrong, absent = stored(numbers)
+    again, wrong, absent = of(path)
     if name in ELSEWHERE:
-        again = again + [ends for other in RESULTS.glob(ELSEWHERE[name]) for ends in stored(read_json(other))[0]]
+        again = again + [ends for other in RESULTS.glob(ELSEWHERE[name]) for ends in of(other)[0]]
     if name in FACTORS:
         again = [*again, *(np.power(10.0, ends) for ends in again)]
     count, strange = printed(numbers, again) if isinstance(numbers, dict) else (0, [])
@@ -103,9 +104,9 @@ def judged(path):
 
 def main(check=False):
     """Print every file that has intervals; returns the faults."""
-    faults = []
+    faults, of = [], cache(lambda path: stored(read_json(path)))  # a file that another prints is computed once
     for path in sorted(RESULTS.rglob("*.json")):
-        line, own = judged(path)
+        line, own = judged(path, of)
         faults += own
         if not check and not line.endswith(": 0 recomputed, 0 without values; printed 0, 0 of them recomputed"):
             print(line)

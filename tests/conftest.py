@@ -137,6 +137,14 @@ def short_search():
 
 
 @pytest.fixture(scope="module")
+def one_problem():
+    """Spectra of trained loops are measured at one problem of three: what they forecast has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ctrlattn.nn.experiment.loop_forecast.PROBLEMS", 1)
+        yield
+
+
+@pytest.fixture(scope="module")
 def coarse_search():
     """Pages of loops whose designed gains are of a coarse search, for tests of what else stands on them."""
     from ctrlattn.report.pages.loops import design

@@ -7,6 +7,7 @@ returns carries what it was computed from, so that `recompute_intervals.py` can 
 import math
 
 import numpy as np
+from scipy.special import ndtri
 from scipy.stats import binomtest, rankdata
 from scipy.stats import t as student
 
@@ -17,6 +18,8 @@ __all__ = [
     "clustered", "half_width", "interval", "max_t", "recomputed", "spearman", "standard_error", "stored_intervals",
     "wilson",
 ]  # fmt: skip
+
+_AT_ONCE = 250  # draws of a bootstrap: few enough for their rows to stay in the cache
 
 
 def half_width(values, comparisons=1):
@@ -71,16 +74,22 @@ def clustered(values, documents):
 def wilson(hits, n):
     """Share of hits with Wilson's 95 % interval, and the counts.
 
+    (2 n p + z^2 -+ z sqrt(4 n p (1 - p) + z^2)) / (2 (n + z^2)), as `scipy.stats.binomtest` has it beside an exact p
+    that costs a hundred times as much (Newcombe, Statistics in Medicine 17, 1998, method 3).
+
     >>> wilson(1, 2)["share"]
     0.5
     """
-    ends = binomtest(int(hits), int(n)).proportion_ci(method="wilson")
+    hits, n = int(hits), int(n)
+    p, z = hits / n, float(ndtri(0.975))
+    whole = 2 * (n + z**2)
+    center, half = (2 * n * p + z**2) / whole, z / whole * math.sqrt(4 * n * p * (1 - p) + z**2)
     return {
-        "share": int(hits) / int(n),
-        "low": float(ends.low),
-        "high": float(ends.high),
-        "hits": int(hits),
-        "n": int(n),
+        "share": p,
+        "low": 0.0 if hits == 0 else center - half,
+        "high": 1.0 if hits == n else center + half,
+        "hits": hits,
+        "n": n,
     }
 
 
@@ -97,10 +106,11 @@ def max_t(values, draws=4000, seed=0):
     """
     values, rng = np.asarray(values, dtype=float), np.random.default_rng(seed)
     mean, error = values.mean(0), standard_errors(values)
-    largest = []
-    for _ in range(draws):
-        again = values[rng.integers(len(values), size=len(values))]
-        largest.append(np.max(np.abs(again.mean(0) - mean) / standard_errors(again)))
+    largest = np.empty(0)
+    for done in range(0, draws, _AT_ONCE):
+        again = values[rng.integers(len(values), size=(min(_AT_ONCE, draws - done), len(values)))]
+        off = np.abs(again.mean(1) - mean) / standard_errors(again, axis=1)
+        largest = np.append(largest, off.reshape(len(off), -1).max(1))
     half = np.quantile(largest, 0.95) * error
     ends = {"mean": mean, "low": mean - half, "high": mean + half}
     return {
@@ -129,9 +139,9 @@ def spearman(signal, cost, draws):
     return {**ends, "signal": signal.tolist(), "cost": cost.tolist(), "draws": draws}
 
 
-def standard_errors(values):
+def standard_errors(values, axis=0):
     """s/sqrt(n) of each column."""
-    return values.std(0, ddof=1) / math.sqrt(len(values))
+    return values.std(axis, ddof=1) / math.sqrt(values.shape[axis])
 
 
 def recomputed(stored):

@@ -108,7 +108,7 @@ def test_the_projection_is_the_networks_own(scene):
 def test_the_scene_writes_its_figure_and_keeps_to_the_bound(scene, monkeypatch, tmp_path):
     if scene.absent():
         pytest.skip(f"not installed: {', '.join(scene.absent())}")
-    monkeypatch.setattr(scene, "SMALL", scene.Size(6, 2, 2, [3, 6], [0.1, 1.0], 4, [scene.LAYER]))
+    monkeypatch.setattr(scene, "SMALL", scene.Size(4, 1, 2, [3, 6], [0.1, 1.0], 3, [scene.LAYER]))
     numbers = scene.main(tmp_path, seed=1)
     names = ["query_memory.json", "query_memory.png", "query_memory_runs"]
     assert sorted(p.name for p in tmp_path.iterdir()) == names

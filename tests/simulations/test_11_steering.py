@@ -20,7 +20,7 @@ def _undrawn():
 
 
 @pytest.fixture(scope="module")
-def numbers(scene, tmp_path_factory):
+def numbers(scene, tmp_path_factory, short_search):
     """A run at its small size."""
     return scene.main(tmp_path_factory.mktemp("steering"))
 

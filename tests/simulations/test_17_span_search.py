@@ -87,18 +87,25 @@ def test_what_selection_wins_by_chance_is_the_least_of_means_of_random_signs(sce
     assert scene.by_chance(many, 0)["mean"] < -0.3
 
 
-def test_the_small_search_is_kept_and_not_measured_again(scene, tmp_path, monkeypatch):
-    numbers = scene.main(tmp_path)
-    written = json.loads((tmp_path / "span_search.json").read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def searched(scene, tmp_path_factory, short_search):
+    """A search at its small size, made once: its folder and its numbers."""
+    folder = tmp_path_factory.mktemp("search")
+    return folder, scene.main(folder)
+
+
+def test_the_small_search_is_kept_and_not_measured_again(scene, searched, monkeypatch):
+    folder, numbers = searched
+    written = json.loads((folder / "span_search.json").read_text(encoding="utf-8"))
     assert written["verdict"] == numbers["verdict"]
     assert written["verdict"][0].split(":")[0] in ("holds", "does NOT hold")
-    assert (tmp_path / "span_search.png").exists()
+    assert (folder / "span_search.png").exists()
     assert set(numbers["laws"]) == {"loop", "scaled alike", "best single", "random span"}
     rows = numbers["after"]["comparisons"]
     assert {f"{name} - network" for name in numbers["after"]["laws"]} < rows.keys()
     assert {"shuffled: loop - network", "second text: loop - scaled alike"} <= rows.keys()
     monkeypatch.setattr(scene, "Streams", lambda *_: pytest.fail("measured again"))
-    assert scene.main(tmp_path)["verdict"] == numbers["verdict"]
+    assert scene.main(folder)["verdict"] == numbers["verdict"]
 
 
 def test_what_follows_the_choice_judges_its_laws_on_their_own_documents(scene):
@@ -180,13 +187,13 @@ def test_the_verdict_follows_the_numbers(scene):
     assert [line.split(":")[0] for line in scene.verdict(result)[:2]] == ["does NOT hold", "holds"]
 
 
-def test_a_search_on_shuffled_text_is_laid_beside_the_one_in_order(scene, tmp_path):
-    scene.main(tmp_path)
+def test_a_search_on_shuffled_text_is_laid_beside_the_one_in_order(scene, searched, tmp_path):
+    in_order = searched[0] / "span_search.json"
     with pytest.raises(ValueError, match="no results of a scene"):
         scene.main(tmp_path, plan="span_search_shuffled", in_order=tmp_path / "none.json")
-    numbers = scene.main(tmp_path, plan="span_search_shuffled", in_order=tmp_path / "span_search.json")
+    numbers = scene.main(tmp_path, plan="span_search_shuffled", in_order=in_order)
     rows = numbers["beside"]["comparisons"]
-    ordered = json.loads((tmp_path / "span_search.json").read_text(encoding="utf-8"))
+    ordered = json.loads(in_order.read_text(encoding="utf-8"))
     for name in ("loop", "best single"):
         both = np.add(rows[f"{name}: in order - shuffled"]["values"], rows[f"{name}: shuffled"]["values"])
         np.testing.assert_allclose(both, ordered["held out"][name], atol=1e-12)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def numbers(scene, folder):
+def numbers(scene, folder, short_search):
     """A run at its small size."""
     return scene.main(folder)
 

@@ -18,14 +18,6 @@ SMALL = ("--configs", "plain", "--configs", "recall", "--steps", "3", "--batch",
 
 
 @pytest.fixture(scope="module")
-def one_problem():
-    """Spectra are measured at one problem of three: what they forecast has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ctrlattn.nn.experiment.loop_forecast.PROBLEMS", 1)
-        yield
-
-
-@pytest.fixture(scope="module")
 def outcome(tmp_path_factory, undrawn_file, short_search, one_problem):
     out = tmp_path_factory.mktemp("loops")
     options = ("--task", "prefix-sums", "--seeds", "2", "--out", str(out), "--json")
