@@ -5,6 +5,7 @@ sums of a product by its size. A router that scores tokens in float32, in a netw
 last digit when there are other tokens beside it. Rounded once, a token has the same digits in every company.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,8 +44,7 @@ class RoundedOnce(TorchDispatchMode):
 
     def _rounds(self, func: Any, given: Any, out: Any) -> bool:
         """Whether an operation reads and gives a coarser type. A view rounds nothing; what is written into stays."""
-        shares = func._schema.is_mutable or any(value.alias_info is not None for value in func._schema.returns)
-        return not shares and all(any(map(self._coarse, tree_leaves(values))) for values in (given, out))
+        return not _shares(func) and all(any(map(self._coarse, tree_leaves(values))) for values in (out, given))
 
     def _refined(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
@@ -56,4 +56,15 @@ class RoundedOnce(TorchDispatchMode):
     def _coarse(self, value: Any) -> bool:
         if not isinstance(value, torch.Tensor) or not (value.is_floating_point() or value.is_complex()):
             return False
-        return torch.finfo(value.dtype).eps > torch.finfo(self._fine).eps
+        return _eps(value.dtype) > _eps(self._fine)
+
+
+@cache
+def _shares(func: Any) -> bool:
+    """Whether an operation writes into what it is given, or gives a view of it."""
+    return func._schema.is_mutable or any(value.alias_info is not None for value in func._schema.returns)
+
+
+@cache
+def _eps(dtype: torch.dtype) -> float:
+    return torch.finfo(dtype).eps
