@@ -48,3 +48,13 @@ def on_first_use(
 def hide_sub_modules(room: str) -> None:
     """Let the functions of a room keep their names where a sub-module has the same one."""
     sys.modules[room].__class__ = _Room
+
+
+def loaded(library: str, *names: str) -> tuple[type[Any], ...]:
+    """Classes of a library for `isinstance`, none while it is not loaded: nobody has an object of it before.
+
+    >>> isinstance([1.0], loaded("control", "StateSpace"))
+    False
+    """
+    module = sys.modules.get(library)
+    return tuple(getattr(module, name) for name in names if hasattr(module, name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctrlattn import __version__, config
+from ctrlattn import __version__
 from ctrlattn.arrays import to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, Trajectory
@@ -98,6 +98,8 @@ def to_xarray(
             text=("token", np.array(tokens, dtype=str), {"long_name": "text of the token"})
         )
     if loop is not None:
+        from ctrlattn import config
+
         labelled.attrs["configuration"] = config.dumps(loop)
     if seed is not None:
         labelled.attrs["seed"] = seed

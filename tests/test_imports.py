@@ -37,6 +37,12 @@ def test_help_loads_no_numerical_library():
     assert loaded & {"torch", "matplotlib", "transformers", "control", "xarray", "scipy", "numba"} == set()
 
 
+def test_the_page_of_a_checkpoint_and_the_matrices_of_a_loop_load_no_python_control():
+    rooms = "import ctrlattn.report.pages.checkpoint.page, ctrlattn.stability, ctrlattn.linear, ctrlattn.frequency"
+    asked = "ctrlattn.linear.poles([[0.5]]), ctrlattn.stability.numerical_radius([[0.5]])"
+    assert "control" not in loaded_by(f"{rooms}; {asked}")
+
+
 def test_unknown_names_are_attribute_errors():
     import ctrlattn
 

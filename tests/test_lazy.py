@@ -9,11 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from ctrlattn.lazy import on_first_use
+from ctrlattn.lazy import loaded, on_first_use
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
-ROOMS = ("ctrlattn.checkpoints", "ctrlattn.frequency", "ctrlattn.nn", "ctrlattn.observers")
+ROOMS = ("ctrlattn.checkpoints", "ctrlattn.frequency", "ctrlattn.nn", "ctrlattn.observers", "ctrlattn.report")
 
 
 def typed(room):
@@ -38,7 +38,8 @@ def test_no_sub_module_hides_a_function(name):
     same = [public for public in room.__all__ if f"{name}.{public}" in sys.modules]
     for public in room.__all__:
         assert not isinstance(getattr(room, public), ModuleType)
-    assert same or name in ("ctrlattn.frequency", "ctrlattn.nn")  # the case exists: checkpoints.reduce, observers.study
+    # The case exists: checkpoints.reduce, observers.study.
+    assert same or name in ("ctrlattn.frequency", "ctrlattn.nn", "ctrlattn.report")
 
 
 @pytest.mark.slow
@@ -62,3 +63,10 @@ def test_the_names_of_several_modules():
     names, get, listed = on_first_use("ctrlattn", {"errors": "InputError did_you_mean", "progress": "silent"})
     assert names == listed() == ["InputError", "did_you_mean", "silent"]
     assert get("silent").__module__ == "ctrlattn.progress"
+
+
+def test_a_class_is_that_of_the_library_and_none_before():
+    import control
+
+    assert loaded("control", "StateSpace", "TransferFunction") == (control.StateSpace, control.TransferFunction)
+    assert loaded("control", "no_such_class") == loaded("no_such_library", "StateSpace") == ()

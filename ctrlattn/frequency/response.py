@@ -1,9 +1,8 @@
 """The frequency response of python-control systems, z = e^{iw dt} or s = iw, with a warning where digits are lost."""
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_real
@@ -13,10 +12,13 @@ from ctrlattn.linear.transfer import transfer_values
 from ctrlattn.linear.triangular import is_triangular
 from ctrlattn.loop import refuse_loop_sequence
 
+if TYPE_CHECKING:
+    import control
+
 _LOST = 1e-6  # relative accuracy below which the caller is told
 
 
-def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) -> control.FrequencyResponseData:
+def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) -> "control.FrequencyResponseData":
     """The frequency response of a linear system, equal to python-control's and faster for many states.
 
     Parameters
@@ -52,10 +54,13 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
 
     Examples
     --------
+    >>> import control
     >>> response = frequency_response(control.ss([[0.5]], [[1]], [[1]], 0, 1), [0.0, np.pi])  # 1/(z - 0.5)
     >>> response.magnitude.round(6).tolist()
     [2.0, 0.666667]
     """
+    import control
+
     refuse_loop_sequence(system, "frequency_response")
     w = np.sort(np.atleast_1d(require_real("omega", omega)))
     if w.ndim != 1 or not np.all(np.isfinite(w)):
@@ -77,7 +82,7 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
     )  # fmt: skip
 
 
-def _warn_of_lost_digits(system: control.StateSpace, omega: np.ndarray, values: np.ndarray) -> None:
+def _warn_of_lost_digits(system: "control.StateSpace", omega: np.ndarray, values: np.ndarray) -> None:
     """||G - D|| <= ||C|| ||(zI - A)^-1|| ||B||, and a relative error eps ||A|| ||(zI - A)^-1|| cannot be avoided."""
     size = np.linalg.norm(system.B) * np.linalg.norm(system.C)
     if not values.size or size == 0 or is_triangular(system.A):

@@ -6,9 +6,8 @@ frequency is pi rad/layer, a sign change from layer to layer.
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_real
@@ -21,6 +20,9 @@ from ctrlattn.linear.realization import Realization
 from ctrlattn.loop import Loop
 from ctrlattn.stability import is_stable
 from ctrlattn.stability.robustness.norms import largest_gain, level_crossings, level_set_peak
+
+if TYPE_CHECKING:
+    import control
 
 _BANDWIDTH = 1 / math.sqrt(2)  # -3 dB
 
@@ -35,7 +37,7 @@ class Peaks(NamedTuple):
     bandwidth: float  # rad/layer up to which |S| < -3 dB; 0 when |S| starts above, pi when it never gets there
 
 
-def complementary_sensitivity(loop: Loop, a: complex) -> control.StateSpace:
+def complementary_sensitivity(loop: Loop, a: complex) -> "control.StateSpace":
     """T(z), from beta r to the state, of mode a: the closed loop itself.
     {diagram}
         Parameters
@@ -63,7 +65,7 @@ def complementary_sensitivity(loop: Loop, a: complex) -> control.StateSpace:
     return mode(loop, a)
 
 
-def sensitivity(loop: Loop, a: complex) -> control.StateSpace:
+def sensitivity(loop: Loop, a: complex) -> "control.StateSpace":
     """S(z) = 1 - T(z), from beta r to the error, of mode a.
     {diagram}
         With the printed PID law S = z (z - 1)(z - alpha) / p(z), p the characteristic polynomial of `mode`.
@@ -94,6 +96,8 @@ def sensitivity(loop: Loop, a: complex) -> control.StateSpace:
         >>> round(float(S.dcgain()), 12)  # 1 - P/(1 - alpha + P), alpha = 0.5
         0.454545454545
     """
+    import control
+
     t = mode(loop, a)
     outputs = [label.replace("state", "error") for label in t.output_labels]
     return control.ss(
@@ -109,7 +113,7 @@ def sensitivity(loop: Loop, a: complex) -> control.StateSpace:
     )
 
 
-def gang_of_four(loop: Loop, a: complex) -> dict[str, control.StateSpace]:
+def gang_of_four(loop: Loop, a: complex) -> "dict[str, control.StateSpace]":
     """S, T, PS = P S and CS = C S of mode a, with the plant P = 1/(z - alpha).
     {diagram}
         S: reference to error; T: reference to state; PS: disturbance on the state to state; CS: reference to control.
@@ -139,12 +143,14 @@ def gang_of_four(loop: Loop, a: complex) -> dict[str, control.StateSpace]:
         >>> sorted(four), round(float(four["PS"].dcgain()), 12)  # 1/(1 - alpha + P)
         (['CS', 'PS', 'S', 'T'], 0.909090909091)
     """
+    import control
+
     t = mode(loop, a)
     width = t.noutputs
     c_c, d_c = (np.kron(m, np.eye(width)) for m in (loop.controller or PID()).realization()[2:])
     disturbed = np.eye(t.nstates, width)
 
-    def system(b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str) -> control.StateSpace:
+    def system(b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str) -> "control.StateSpace":
         names = [
             [label.replace(old, new) for label in labels]
             for labels, old, new in ((t.input_labels, "reference", source), (t.output_labels, "state", target))

@@ -1,18 +1,20 @@
 """d(x', s') = A d(x, s) + B d(r, w): the Jacobian of one layer of any loop, by autodiff in float64."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import Array, namespace, require_finite, require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, LoopState, require_single_loop
 
+if TYPE_CHECKING:
+    import control
+
 
 def linearize(
     loop: Loop, x: Array, *, reference: Array | None = None, memory: tuple[Array, ...] | None = None
-) -> control.StateSpace:
+) -> "control.StateSpace":
     """Linearise one layer of the loop, its controller acting, at the state x.
 
     With s the controller's memory and w a disturbance added to the state:
@@ -76,6 +78,8 @@ def linearize(
     matrix = np.block([[blocks[i, j] for j in (*read, -2, -1)] for i in read])
     a, b = matrix[:, : order * size], matrix[:, order * size :]
     c = np.eye(size, order * size)
+    import control
+
     return control.ss(
         a,
         b,

@@ -4,9 +4,8 @@ Valid where the same attention matrix acts in every layer (frozen or weight-tied
 a norm; identity values, or a times the eigenvalue of the value-output map.
 """
 
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_numbers
@@ -15,10 +14,13 @@ from ctrlattn.diagram import DIAGRAM
 from ctrlattn.errors import InputError, InputTypeError
 from ctrlattn.loop import Loop, require_scalar_gains
 
+if TYPE_CHECKING:
+    import control
+
 Breaking = Literal["control", "prediction"]
 
 
-def mode(loop: Loop, a: complex) -> control.StateSpace:
+def mode(loop: Loop, a: complex) -> "control.StateSpace":
     """The closed loop of one attention mode, from beta r to the state.
     {diagram}
         x_{k+1} = alpha x_k + u_k,  u = C(z)(beta r - x),  alpha = skip + feedback a.
@@ -61,7 +63,7 @@ def mode(loop: Loop, a: complex) -> control.StateSpace:
     return _named(matrix, into, out, np.zeros_like(eye), "reference", "state")
 
 
-def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> control.StateSpace:
+def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.StateSpace":
     """The loop transfer L(z) of one mode; the closed loop is 1 + L(z) = 0.
 
     at="control": the loop is broken at the controller, L = C(z)/(z - alpha); it is zero without a controller.
@@ -143,10 +145,14 @@ def _realization(loop: Loop) -> Realization:
     return (loop.controller or PID()).realization()
 
 
-def _named(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str) -> control.StateSpace:
+def _named(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str
+) -> "control.StateSpace":
     """python-control object with named signals; re and im parts for a complex mode."""
     parts = [""] if len(d) == 1 else [" (re)", " (im)"]
     names = [f"{'x' if i == 0 else f's{i - 1}'}{part}" for i in range(len(a) // len(d)) for part in parts]
+    import control
+
     return control.ss(
         a,
         b,

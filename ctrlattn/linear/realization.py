@@ -4,13 +4,13 @@ A complex mode has no python-control object: its matrices are given as a tuple (
 says otherwise.
 """
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_real, to_numpy
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.lazy import loaded
 from ctrlattn.linear.boundary import is_marginal, stable_poles
 from ctrlattn.linear.cascade import cascade
 from ctrlattn.linear.lapack import singular_values, solved
@@ -18,6 +18,9 @@ from ctrlattn.linear.state_matrix import require_scale, within_scale
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.linear.transfer import boundary_values
 from ctrlattn.loop import Loop, refuse_loop_sequence
+
+if TYPE_CHECKING:
+    import control
 
 _SINGULAR = 1e14  # condition of I + D from which the loop is an algebraic one
 
@@ -82,15 +85,16 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
 
     Examples
     --------
+    >>> import control
     >>> realization(control.tf([1], [1, 0.5], 1), "poles").a.tolist()
     [[-0.5]]
     """
     if isinstance(system, Loop):
         raise InputTypeError(f"{quantity} takes a linear system: pass mode(loop, a) or loop_transfer(loop, a)")
     refuse_loop_sequence(system, quantity)
-    if isinstance(system, control.TransferFunction):
+    if isinstance(system, loaded("control", "TransferFunction")):
         matrices = _blocks_of(system)
-    elif isinstance(system, control.StateSpace):
+    elif isinstance(system, loaded("control", "StateSpace")):
         matrices = (system.A, system.B, system.C, system.D)
     elif isinstance(system, tuple) and len(system) == 4:
         return _checked([_matrix(m) for m in system], quantity, continuous)
@@ -100,7 +104,7 @@ def realization(system: Any, quantity: str, *, continuous: bool = False) -> Real
         )
     domain = is_continuous(system, quantity, True if continuous else None)
     g = _checked(list(matrices), quantity, domain)
-    if not isinstance(system, control.TransferFunction):
+    if not isinstance(system, loaded("control", "TransferFunction")):
         return g
     return g._replace(marginal=any(is_marginal(p, continuous=domain) for row in system.den for p in row))
 
@@ -136,10 +140,12 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
     return Realization(g.a - b @ g.c, b, -c, inverse, g.continuous)
 
 
-def to_control(g: Realization, dt: Any) -> control.StateSpace:
+def to_control(g: Realization, dt: Any) -> "control.StateSpace":
     """A python-control object of real matrices; python-control has none of complex ones."""
     for name, matrix in zip("ABCD", g[:4], strict=True):
         require_real(f"{name} of a python-control system", matrix)
+    import control
+
     return control.ss(*g[:4], dt, remove_useless_states=False)
 
 
@@ -168,7 +174,7 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
     return Realization(a, b, c, d, continuous)
 
 
-def _blocks_of(system: control.TransferFunction) -> tuple[np.ndarray, ...]:
+def _blocks_of(system: "control.TransferFunction") -> tuple[np.ndarray, ...]:
     """One cascade for each entry that is not static; python-control needs slycot for several of them."""
     outputs, inputs = system.noutputs, system.ninputs
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray, int, int]] = []

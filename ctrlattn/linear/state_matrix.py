@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_finite, require_numbers
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.lazy import loaded
 from ctrlattn.linear.time_base import is_continuous
 from ctrlattn.loop import Loop, refuse_loop_sequence
 
@@ -32,7 +32,7 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
     False
     """
     _refuse(given, quantity)
-    if isinstance(given, control.StateSpace):
+    if isinstance(given, loaded("control", "StateSpace")):
         continuous = is_continuous(given, quantity, continuous)
         given = given.A
     a = require_numbers(f"the matrix of {quantity}", given)
@@ -53,7 +53,7 @@ def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
 
 def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
     """A of a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
-    if isinstance(given, control.StateSpace) and not is_continuous(given, quantity):
+    if isinstance(given, loaded("control", "StateSpace")) and not is_continuous(given, quantity):
         raise InputError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
     return state_matrix(given, quantity, True)[0]
 
@@ -90,7 +90,7 @@ def _refuse(given: Any, quantity: str) -> None:
         raise InputTypeError(
             f"{quantity} takes a matrix or a StateSpace: pass pass_operator(loop, n) or linearize(loop, x)"
         )
-    if isinstance(given, control.TransferFunction):
+    if isinstance(given, loaded("control", "TransferFunction")):
         raise InputTypeError(
             f"{quantity} depends on the choice of the state: give a StateSpace, not a TransferFunction"
         )

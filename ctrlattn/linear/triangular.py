@@ -3,16 +3,19 @@
 A causal network is block triangular over its tokens, and on clustered eigenvalues `eigvals` is off by (1e-16)^(1/n).
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_finite, require_numbers
 from ctrlattn.controllers import PID
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.lazy import loaded
 from ctrlattn.linear.operators import pass_operator
 from ctrlattn.loop import Loop, refuse_loop_sequence, require_scalar_gains
+
+if TYPE_CHECKING:
+    import control
 
 
 def poles(system: Any) -> np.ndarray:
@@ -45,7 +48,9 @@ def poles(system: Any) -> np.ndarray:
     if isinstance(system, Loop):
         raise InputTypeError("poles takes a matrix or a StateSpace: pass mode(loop, a) or token_system(loop, n)")
     refuse_loop_sequence(system, "poles")
-    a = require_numbers("the matrix of poles", system.A if isinstance(system, control.StateSpace) else system)
+    a = require_numbers(
+        "the matrix of poles", system.A if isinstance(system, loaded("control", "StateSpace")) else system
+    )
     if a.ndim != 2 or a.shape[0] != a.shape[1]:
         raise InputError(f"poles are of a square matrix (n, n), got shape {a.shape}")
     if a.size == 0:
@@ -85,7 +90,7 @@ def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
     return sorted(parts, key=lambda part: int(part[0]))
 
 
-def token_system(loop: Loop, n: int) -> control.StateSpace:
+def token_system(loop: Loop, n: int) -> "control.StateSpace":
     """One layer of a linear loop on n tokens of one feature: the whole loop is this system (x) identity(d).
 
     The same matrix acts on every feature, so that n tokens of d features need n (1 + memories) states and never
@@ -135,6 +140,8 @@ def token_system(loop: Loop, n: int) -> control.StateSpace:
     into = np.kron(eye, np.vstack([d_c, b_c]))
     out = np.kron(eye, np.eye(1, width))
     names = [f"{'x' if j == 0 else f's{j - 1}'}[{i}]" for i in range(n) for j in range(width)]
+    import control
+
     return control.ss(
         matrix, into, out, np.zeros((n, n)), 1, states=names, inputs=[f"r[{i}]" for i in range(n)],
         outputs=[f"y[{i}]" for i in range(n)], remove_useless_states=False,

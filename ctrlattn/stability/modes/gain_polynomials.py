@@ -9,7 +9,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ctrlattn.arrays import require_numbers, require_real
 from ctrlattn.controllers import PID, as_controller
@@ -188,6 +187,8 @@ def branches(poles: np.ndarray) -> np.ndarray:
     >>> branches(np.array([[0.1, 0.9], [0.8, 0.2]])).tolist()
     [[0.1, 0.9], [0.2, 0.8]]
     """
+    from scipy.optimize import linear_sum_assignment
+
     ordered = poles.copy()
     for previous, row in pairwise(ordered):
         row[:] = row[linear_sum_assignment(np.abs(previous[:, None] - row[None, :]))[1]]

@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from ctrlattn.linear.lapack import eigenvalues, inverted, solved, solved_on_both_sides
 from ctrlattn.linear.realization import Realization
@@ -211,6 +210,8 @@ def _attack_at(responses: Responses, w: float) -> Attack:
 
 def _climbed(responses: Responses, w: float) -> Attack:
     """The strongest attack near w, over the rotations and the frequency together."""
+    from scipy.optimize import minimize
+
     start = _attack_at(responses, w)
     if not math.isfinite(start.size) or w == 0:
         return start

@@ -6,9 +6,8 @@ the Riccati equation of that bound. The matrix inequality that proves it is then
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import control
 import numpy as np
 from scipy.linalg import LinAlgError, solve_discrete_are
 
@@ -21,6 +20,9 @@ from ctrlattn.loop import Loop, require_scalar_gains
 from ctrlattn.predictors import AssociativeMemory
 from ctrlattn.stability.robustness.norms import level_set_peak, require_pencil
 from ctrlattn.stability.robustness.sectors import normalizer_sector, softmax_sector
+
+if TYPE_CHECKING:
+    import control
 
 _FLOOR = 1e-3
 
@@ -89,7 +91,9 @@ def contraction_certificate(system: Any, low: float, high: float, *, tol: float 
     )
 
 
-def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> tuple[control.StateSpace, float, float]:
+def sector_form(
+    loop: Loop, *, tokens: int = 1, lowest: float | None = None
+) -> "tuple[control.StateSpace, float, float]":
     """A loop as x' = A x - B phi(C x) and the sector of phi: (system, low, high) for `contraction_certificate`.
 
     Two kinds of loop have one saturation. An AssociativeMemory without normalizer: phi is its softmax, x one token,
@@ -151,7 +155,9 @@ def sector_form(loop: Loop, *, tokens: int = 1, lowest: float | None = None) -> 
     return _system(matrix, into, np.hstack([h - d, c])), *normalizer_sector(lowest)
 
 
-def _system(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> control.StateSpace:
+def _system(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> "control.StateSpace":
+    import control
+
     return control.ss(a, b, c, np.zeros((len(c), b.shape[1])), 1, remove_useless_states=False)
 
 

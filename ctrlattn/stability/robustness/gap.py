@@ -9,11 +9,11 @@ import math
 from fractions import Fraction
 from typing import Any
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
+from ctrlattn.lazy import loaded
 from ctrlattn.linear.polynomial_roots import integer_roots
 from ctrlattn.linear.realization import Realization
 from ctrlattn.linear.transfer import BoundaryTransfer
@@ -115,7 +115,7 @@ def _fraction(system: Any) -> tuple[Realization, Exact, Exact]:
     loop = siso_loop(system, "nu_gap")
     if loop.continuous and len(loop.a):  # a static gain is the same in both times
         raise InputError("nu_gap compares discrete plants (dt = 1), got a continuous plant: sample it first")
-    if isinstance(system, control.TransferFunction):
+    if isinstance(system, loaded("control", "TransferFunction")):
         num, den = as_fractions(system.num[0][0]), as_fractions(system.den[0][0])
     else:
         num, den = exact_fraction(

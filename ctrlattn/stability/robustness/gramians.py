@@ -8,9 +8,8 @@ as well (`power_sums`), so that an easy one is asked for no eigenvalue.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import control
 import numpy as np
 
 from ctrlattn.arrays import require_real
@@ -21,6 +20,9 @@ from ctrlattn.linear.realization import Realization, realization, require_real_s
 from ctrlattn.linear.scaling import Scaled, scaled, times_power
 from ctrlattn.stability.robustness.level_sets import largest_gains, pole_grid
 from ctrlattn.stability.robustness.power_sums import LOST_DIGITS, PowerSums
+
+if TYPE_CHECKING:
+    import control
 
 _EPS = float(np.finfo(float).eps)
 _LARGEST = 3000
@@ -33,7 +35,7 @@ _NOTHING = 1e-250  # of a system whose gain is 1
 class Truncation(NamedTuple):
     """A balanced truncation: residual <= ||G - G_r||_inf <= error_bound, twice the sum of the values left out."""
 
-    system: control.StateSpace
+    system: "control.StateSpace"
     error_bound: float
     hankel: np.ndarray  # (n,) all Hankel singular values, descending
     residual: float  # the largest error seen at frequencies about the poles, a lower bound of ||G - G_r||_inf

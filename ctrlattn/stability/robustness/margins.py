@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import control
 import numpy as np
 
 from ctrlattn import showing
 from ctrlattn.errors import InputError, InputTypeError
+from ctrlattn.lazy import loaded
 from ctrlattn.linear.lapack import eigenvalues, on_contiguous
 from ctrlattn.linear.polynomial_roots import accurate_roots
 from ctrlattn.linear.realization import Realization, realization, require_real_system
@@ -185,7 +185,7 @@ def crossings(system: Any) -> Crossings:
 def siso_loop(system: Any, quantity: str) -> Realization:
     """The realization of a real SISO system that knows its time."""
     refuse_loop_sequence(system, quantity)
-    if not isinstance(system, control.StateSpace | control.TransferFunction):
+    if not isinstance(system, loaded("control", "StateSpace", "TransferFunction")):
         raise InputTypeError(f"{quantity} takes a StateSpace or TransferFunction, got {type(system).__name__}")
     if (system.ninputs, system.noutputs) != (1, 1):
         raise InputError(
@@ -203,7 +203,7 @@ def _closed_loop(system: Any, loop: Realization, *, decide: bool = True) -> tupl
     closed = _closed(loop, 1.0)
     if closed is None:
         return eigenvalues(loop.a), False
-    if isinstance(system, control.StateSpace):
+    if isinstance(system, loaded("control", "StateSpace")):
         stable, closed_poles = Realization(closed, *loop[1:5]).stable_poles() if decide else (False, np.zeros(0))
         return closed_poles if stable else eigenvalues(closed), stable
     poles = accurate_roots(system.num[0][0], system.den[0][0])

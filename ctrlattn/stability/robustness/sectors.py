@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 
 from ctrlattn.arrays import require_number, require_positive, require_real
 from ctrlattn.errors import InputError
@@ -304,6 +303,8 @@ def limit_cycles(system: Any, phi: Callable[[np.ndarray], np.ndarray], amplitude
     >>> round(cycles[0].amplitude, 6), round(cycles[0].frequency, 4), cycles[0].exact
     (1.915008, 3.1416, True)
     """
+    from scipy.optimize import brentq
+
     a = require_real("amplitudes", amplitudes)
     if a.ndim != 1 or len(a) < 2 or not np.all(np.diff(a) > 0) or not a[0] > 0:
         raise InputError("amplitudes must be positive and ascending, at least two")

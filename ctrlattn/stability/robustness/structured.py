@@ -7,7 +7,6 @@ both bounds agree up to three channels. The functions with a plural name treat m
 import math
 
 import numpy as np
-from scipy.optimize import minimize
 
 NOTHING = 1e-300  # a mu whose reciprocal is no float
 _SWEEPS = 8  # of balancing; what is left is the business of Newton's method
@@ -253,6 +252,8 @@ def _centred(
 
 def _climbed(m: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
     """A local maximum of rho(diag(q) M) near `start`, by its gradient."""
+
+    from scipy.optimize import minimize
 
     def downhill(angles: np.ndarray) -> tuple[float, np.ndarray]:
         turned = np.exp(1j * angles)[:, None] * m

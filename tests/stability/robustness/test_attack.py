@@ -307,7 +307,7 @@ def test_fewer_attacks_are_sampled_where_each_costs_more_or_a_level_test_has_sho
 def test_nothing_is_climbed_at_the_frequency_0(monkeypatch):
     """Steps are shares of the frequency."""
     responses = Responses(balanced(loop()))
-    monkeypatch.setattr(module, "minimize", lambda *given, **options: 1 / 0)
+    monkeypatch.setattr("scipy.optimize.minimize", lambda *given, **options: 1 / 0)
     assert _climbed(responses, 0.0).size == _attack_at(responses, 0.0).size
     with pytest.raises(ZeroDivisionError):
         _climbed(responses, 0.1)
