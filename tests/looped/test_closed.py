@@ -78,8 +78,9 @@ def test_a_large_state_is_measured_by_products_alone(controller, monkeypatch):
     n = 61
     rng = np.random.default_rng(0)
     j = torch.tensor(0.5 * rng.standard_normal((n, n)) / np.sqrt(n) + np.diag(np.full(n - 1, 0.8), 1))
-    measured = looped.growth(lambda h: h @ j.T, torch.zeros(1, n, dtype=torch.float64), 8, controller=controller)
-    matrix = looped.closed_matrix(j.numpy(), controller)
+    start, law = torch.zeros(1, n, dtype=torch.float64), {"controller": controller, "recall": 0.3}
+    measured = looped.growth(lambda h: h @ j.T, start, 8, **law)
+    matrix = looped.closed_matrix(j.numpy(), **law)
     assert measured.passes.tolist() == [0, 1, 2, 4, 8]
     expected = [np.linalg.norm(np.linalg.matrix_power(matrix, k), 2) for k in (0, 1, 2, 4, 8)]
     npt.assert_allclose(measured.norms, expected, rtol=1e-6)
