@@ -61,8 +61,8 @@ def on_disk_with_content(description: Description) -> tuple[Checkpoint, str]:
 def files_of(description: Description) -> tuple[Path, ...] | None:
     """The files that decide the network; None where others lie beside them that transformers might read as well."""
     folder = Path(description.folder)
-    if description.gguf is not None:
-        return (folder / description.gguf,)
+    if description.header is not None:
+        return description.header.paths
     if not (folder / "config.json").is_file() or (folder / "adapter_config.json").exists():
         return None
     if getattr(description.config, "transformers_weights", None) is not None:

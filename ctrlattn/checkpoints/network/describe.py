@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctrlattn.checkpoints.network.families import FAMILIES, KEY, Family, is_parallel, layer_index, sees_both_ways
 from ctrlattn.checkpoints.network.foreign import NO_NETWORK, foreign, foreign_tokenizer
-from ctrlattn.checkpoints.network.headers import GGUFHeader, gguf_header, weight_shapes
+from ctrlattn.checkpoints.network.headers import GGUF_PART, GGUFHeader, gguf_header, weight_shapes
 from ctrlattn.checkpoints.network.plain_config import PlainConfig, plain_config
 from ctrlattn.checkpoints.network.plain_tokenizer import plain_tokenizer
 from ctrlattn.errors import InputError, require_installed
@@ -44,7 +44,7 @@ class Description:
     folder : str
         The directory of the files; the hub id where they are not here yet.
     gguf : str or None
-        Name of the GGUF file in the directory.
+        Name of the GGUF file in the directory, the first where there are several of one network.
     said : what config.json says, a PlainConfig or the configuration of transformers; None of a GGUF file
     model_type : str
     family : Family or None
@@ -307,8 +307,9 @@ def _gguf_in(folder: Path, gguf_file: str | None) -> str | None:
             f"{folder}: an adapter, which is a change of another network{_base_of(folder)}: merge it with peft, "
             "model.merge_and_unload().save_pretrained(directory), and load that directory"
         )
-    if len(files) == 1:
-        return files[0]
+    parts = [GGUF_PART.fullmatch(name) for name in files]
+    if len(files) == 1 or (files and all(parts) and len({part.group(1, 3) for part in parts if part}) == 1):
+        return files[0]  # the first of several files names the others
     raise InputError(f"{folder}: neither config.json nor exactly one .gguf file there ({len(files)} found)")
 
 

@@ -119,7 +119,7 @@ def network(
     model, info = type(empty).from_pretrained(
         None,
         config=config,
-        state_dict=_weights(path, header, processor, names, options["dtype"]),
+        state_dict=_weights(header, processor, names, options["dtype"]),
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         **options,
@@ -177,7 +177,7 @@ class GGUFStore:
         family = self.header.values["general.architecture"]
         self.processor = TENSOR_PROCESSORS.get(family, TensorProcessor)(config=given)
         self.in_network = _names(empty, self.processor, family) or {}
-        self.path, self.dtype = path, dtype
+        self.dtype = dtype
         _require_shapes(path, empty, self.in_network, self.header)
 
     def names(self) -> set[str]:
@@ -187,7 +187,7 @@ class GGUFStore:
     def read(self, names: set[str]) -> dict[str, torch.Tensor]:
         """The weights of these names."""
         places = {name: place for name, place in self.header.places.items() if self.in_network.get(name) in names}
-        return _weights(self.path, self.header._replace(places=places), self.processor, self.in_network, self.dtype)
+        return _weights(self.header._replace(places=places), self.processor, self.in_network, self.dtype)
 
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:
         """Rows of a matrix, (len(rows), columns)."""
@@ -198,7 +198,6 @@ class GGUFStore:
             row = place._replace(shape=(1, *place.shape[1:]), start=place.start + i * step)
             parts.append(
                 _weights(
-                    self.path,
                     self.header._replace(places={stored: row._replace(end=row.start + step)}),
                     self.processor,
                     self.in_network,
@@ -208,21 +207,24 @@ class GGUFStore:
         return torch.cat(parts)
 
 
-def _weights(
-    path: Path, header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
+def _weights(header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """Name in the network -> weight, dequantised one after the other."""
     from gguf import dequantize
 
-    data = np.memmap(path, mode="r", dtype=np.uint8).view(np.ndarray)  # slices of a memmap cost more than theirs
+    # Slices of a memmap cost more than those of an array.
+    data = {file: np.memmap(file, mode="r", dtype=np.uint8).view(np.ndarray) for file in _files(header)}
     parsed: dict[str, Any] = {"config": processor.config, "tensors": {}}  # experts are put together there
     for name, place in header.places.items():
-        whole = dequantize(_blocks(data, place), _kind(place)).reshape(place.shape)
+        whole = dequantize(_blocks(data[place.path], place), _kind(place)).reshape(place.shape)
         made = processor.process(weights=whole, name=name, tensor_key_mapping=names, parsed_parameters=parsed)
         if made.name in names:
             parsed["tensors"][names[made.name]] = torch.from_numpy(np.copy(made.weights)).to(dtype)
     weights: dict[str, torch.Tensor] = parsed["tensors"]
     return weights
+
+
+def _files(header: GGUFHeader) -> set[Path]:
+    return {place.path for place in header.places.values()}
 
 
 def _kind(place: Place) -> Any:

@@ -11,6 +11,7 @@ allocated. A file that is cut short, or whose header says nonsense, is therefore
 import math
 import mmap
 import os
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -39,6 +40,7 @@ _NUMBERS = {
     10: ("Q", 8), 11: ("q", 8), 12: ("d", 8),
 }  # fmt: skip
 _TEXT, _ARRAY = 8, 9
+GGUF_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")  # one of several files of a network
 
 
 class ItemCount(int):
@@ -52,13 +54,15 @@ class Place(NamedTuple):
     kind: int  # ggml's number of the type
     start: int  # from the start of the file
     end: int
+    path: Path
 
 
 class GGUFHeader(NamedTuple):
-    """Values by key, where an array is the ItemCount of its items, and where each weight is."""
+    """Values by key, where an array is the ItemCount of its items; where each weight is; all files of the network."""
 
     values: dict[str, Any]
     places: dict[str, Place]
+    paths: tuple[Path, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -199,17 +203,43 @@ def _are_sizes(values: Any) -> bool:
 
 
 def gguf_header(path: Path) -> GGUFHeader:
-    """What a GGUF file says of itself; its weights are all there.
+    """What a GGUF file says of itself; its weights are all there. Of several files of a network, the first is named.
 
     Raises
     ------
     InputError
-        No GGUF file, or one whose header declares more than the file has.
+        No GGUF file, or one whose header declares more than the file has. Of a network in several files, another one
+        than the first, or one that is missing or belongs to another network.
 
     References
     ----------
     The GGUF specification of ggml, versions 2 and 3.
     """
+    first = _gguf_header(path)
+    count = first.values.get("split.count", 1)
+    if count == 1:
+        return first
+    named = GGUF_PART.fullmatch(path.name)
+    if named is None or type(count) is not int or int(named[3]) != count:
+        raise InputError(f"{path}: one of {count} files of a network, whose name is none of -00001-of-{count:05}.gguf")
+    paths = [path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf") for number in range(1, count + 1)]
+    if int(named[2]) != 1:
+        raise InputError(f"{path}: one of {count} files of a network: name the first, {paths[0].name}")
+    absent = [each.name for each in paths if not each.is_file()]
+    if absent:
+        raise InputError(f"{path}: of its {count} files {absent[0]} is not there: the download is not complete")
+    headers = [first, *map(_gguf_header, paths[1:])]
+    places = {name: place for header in headers for name, place in header.places.items()}
+    numbers = [header.values.get("split.no") for header in headers]
+    wanted = first.values.get("split.tensors.count", len(places))
+    if numbers != list(range(count)) or not len(places) == wanted == sum(len(header.places) for header in headers):
+        raise InputError(f"{path}: its {count} files are not those of one network")
+    values = {key: value for key, value in first.values.items() if not key.startswith("split.")}
+    return GGUFHeader(values, places, tuple(paths))
+
+
+def _gguf_header(path: Path) -> GGUFHeader:
+    """What one file says."""
     try:
         with path.open("rb") as file:
             return _GGUF(path, file).header()
@@ -247,7 +277,7 @@ class _GGUF:
         places = {
             name: place._replace(start=place.start + start, end=place.end + start) for name, place in behind.items()
         }
-        return GGUFHeader(pairs, places)
+        return GGUFHeader(pairs, places, (self.path,))
 
     def _require(self, count: int, what: str) -> None:
         if count > self.left:
@@ -317,4 +347,4 @@ class _GGUF:
         if kind not in GGML_QUANT_SIZES:
             raise InputError(f"{self.path}: {name!r} is of the unknown type {kind}")
         block, each = GGML_QUANT_SIZES[kind]
-        return name, Place(tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each)
+        return name, Place(tuple(reversed(shape)), kind, offset, offset + math.prod(shape) // block * each, self.path)

@@ -287,7 +287,11 @@ def _require_amount(description: Description, loader: Any, gguf: str) -> None:
     """`_require_enough` of a GGUF file that is left to transformers, which has names of its own for the weights."""
     import transformers
 
-    places = gguf_header(Path(description.folder) / gguf).places.values()
+    header = gguf_header(Path(description.folder) / gguf)
+    if len(header.paths) > 1:  # transformers would read one of them, and make the rest of random numbers
+        raise InputError(f"{description.source}: this family is read from one GGUF file alone: merge its files first, "
+                         "with llama-gguf-split --merge")  # fmt: skip
+    places = header.places.values()
     config = transformers.AutoConfig.from_pretrained(description.name, **where(gguf))
     _require_enough(description.source, _unallocated(loader, config), [place.shape for place in places])
 

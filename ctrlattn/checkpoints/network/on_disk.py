@@ -108,8 +108,8 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
 def files_read(description: Description) -> tuple[Path, ...]:
     """The files that decide a network on disk, all of which are read for it."""
     folder = Path(description.folder)
-    if description.gguf is not None:
-        return (folder / description.gguf,)
+    if description.header is not None:
+        return description.header.paths
     index = [_INDEX] if (folder / _INDEX).is_file() else []
     return tuple(folder / name for name in ("config.json", *index, *_shards(folder)))
 

@@ -22,7 +22,7 @@ COMMON = {
 TYPES = gguf.GGMLQuantizationType
 
 
-def written(folder, family, kinds=(TYPES.F32,), tied=True, said=None, words=WORDS):
+def written(folder, family, kinds=(TYPES.F32,), tied=True, said=None, words=WORDS, **split):
     """A GGUF file with random weights, in turn of these types; names and shapes are those of the family.
 
     `said` are values of the header that differ from what the weights are, `words` the length of its list of words.
@@ -35,7 +35,7 @@ def written(folder, family, kinds=(TYPES.F32,), tied=True, said=None, words=WORD
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config)
     table = gguf.get_tensor_name_map(names[family], LAYERS)
-    writer = gguf.GGUFWriter(folder / "a.gguf", family)
+    writer = gguf.GGUFWriter(folder / "a.gguf", family, **split)
     for key, value in {
         **COMMON,
         "attention.key_length": WIDTH // HEADS,
@@ -115,6 +115,66 @@ def test_every_type_that_gguf_can_write(tmp_path, kind):
     same(read[0], by_transformers(path, torch.float64))
 
 
+@pytest.fixture
+def parts(tmp_path):
+    """(the first of three files, the same network in one file)."""
+    for name in ("split", "whole"):
+        (tmp_path / name).mkdir()
+    kinds = (TYPES.F32, TYPES.Q8_0)
+    written(tmp_path / "split", "llama", kinds, split_max_tensors=8)
+    return tmp_path / "split" / "a-00001-of-00003.gguf", written(tmp_path / "whole", "llama", kinds)
+
+
+def test_a_network_in_several_files_is_that_of_one(parts):
+    first, whole = parts
+    said = reader.gguf_header(first)
+    assert [path.name for path in said.paths] == [f"a-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    assert said.values == reader.gguf_header(whole).values
+    theirs, ours = checkpoints.load(whole), checkpoints.load(first.parent)  # a directory names its first file
+    ours.model.config.name_or_path = theirs.model.config.name_or_path
+    same(ours.model, theirs.model)
+    a, b = (checkpoints.tap(network, [1, 5, 2, 5])["state"] for network in (checkpoints.on_disk(first), theirs))
+    assert np.array_equal(a, b)
+
+
+def test_files_that_are_not_those_of_one_network_are_refused(parts, monkeypatch):
+    first, _ = parts
+    second, third = (first.with_name(f"a-0000{i}-of-00003.gguf") for i in (2, 3))
+    with pytest.raises(InputError, match="one of 3 files of a network: name the first, a-00001-of-00003"):
+        checkpoints.load(second)
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_OTHERWISE", {"llama"})
+        with pytest.raises(InputError, match="read from one GGUF file alone"):
+            checkpoints.load(first)
+    content = third.read_bytes()
+    third.write_bytes(second.read_bytes())
+    with pytest.raises(InputError, match="its 3 files are not those of one network"):
+        checkpoints.load(first)
+    third.unlink()
+    with pytest.raises(InputError, match=r"a-00003-of-00003\.gguf is not there: the download is not complete"):
+        checkpoints.on_disk(first)
+    third.write_bytes(content)
+    first.rename(first.with_name("b.gguf"))
+    with pytest.raises(InputError, match="one of 3 files of a network, whose name is none of"):
+        checkpoints.load(first.with_name("b.gguf"))
+
+
+def test_every_file_decides_what_a_network_is(parts):
+    from ctrlattn.checkpoints.network.content import on_disk_with_content
+    from ctrlattn.checkpoints.network.describe import describe
+
+    first, _ = parts
+    said = describe(first)
+    network, digest = on_disk_with_content(said)
+    third = said.header.paths[2]
+    content = bytearray(third.read_bytes())
+    content[-1] ^= 1
+    third.write_bytes(content)
+    assert on_disk_with_content(describe(first))[1] != digest
+    with pytest.raises(InputError, match=r"00003-of-00003\.gguf: was changed while it was read"):
+        checkpoints.tap(network, [1, 2])
+
+
 def test_load_takes_the_short_way(tmp_path, monkeypatch):
     path = written(tmp_path, "llama")
     reads = []
@@ -182,13 +242,27 @@ def test_the_header_is_read_once_for_configuration_tokenizer_and_weights(tmp_pat
     assert reads == [path]
 
 
+@pytest.mark.parametrize("kind", sorted(gguf.quants._type_traits))
+def test_every_type_that_gguf_dequantises_is_read_in_joined_rows(tmp_path, kind):
+    """Blocks of random bytes: most types can only be read by gguf. Numbers that are none are compared as bytes."""
+    shape = (48, 512)
+    size = gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1]
+    data = np.random.default_rng(int(kind)).integers(0, 256, 48 * size, dtype=np.uint8)
+    place = reader.Place(shape, int(kind), 0, len(data), tmp_path)
+    with np.errstate(all="ignore"):
+        joined = gguf.dequantize(reader._blocks(data, place), kind).reshape(shape)
+        plain = gguf.dequantize(data.reshape(48, size), kind)
+    assert joined.dtype == plain.dtype == np.float32
+    assert np.array_equal(joined.view(np.uint32), plain.view(np.uint32))
+
+
 @pytest.mark.parametrize("kind", [TYPES.Q4_0, TYPES.Q8_0])
 @pytest.mark.parametrize("shape", [(3, 32), (48, 64), (640, 4096), (2, 5, 96), (1, 8192)])
 def test_joined_rows_give_what_single_rows_give(tmp_path, kind, shape):
     """gguf takes 16 rows at a time, whatever their length; where they are cut changes no number."""
     values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     data = gguf.quantize(values, kind).reshape(-1).view(np.uint8)
-    place = reader.Place(shape, int(kind), 0, len(data))
+    place = reader.Place(shape, int(kind), 0, len(data), tmp_path)
     blocks = reader._blocks(data, place)
     assert blocks.ndim == 2
     assert blocks.shape[1] * 16 <= max(reader._GROUP, 16 * gguf.quants.quant_shape_to_byte_shape(shape, kind)[-1])
