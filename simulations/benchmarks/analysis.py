@@ -2,6 +2,7 @@
 
     python simulations/benchmarks/analysis.py                    # one thread, made-up networks
     python simulations/benchmarks/analysis.py --against FOLDER   # beside another checkout of this repository, in turn
+    python simulations/benchmarks/analysis.py --against FOLDER --lanczos 24   # which makes as many steps for its gains
     python simulations/benchmarks/analysis.py --network FILE --text FILE   # one of your own, as the command takes it
     python simulations/benchmarks/analysis.py --once             # small, one run each, for CI
 
@@ -14,6 +15,7 @@ Each part of the measurement has a row; what parts share is in that of the first
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,15 +27,20 @@ ASKED = "< 0.5"
 PARTS = "measuring", "drawing", "command"
 
 
-def worker(folder: str, arguments: list[str]) -> dict[str, float]:
-    """Processor seconds of one command in this process, by the package in that folder ("" for the installed one)."""
+def worker(folder: str, lanczos: int, arguments: list[str]) -> dict[str, float]:
+    """Processor seconds of one command in this process, by the package in that folder ("" for the installed one).
+
+    `lanczos` is the number of steps for gains that takes the place of the package's own, where it is not 0.
+    """
     if folder:
         sys.path.insert(0, folder)
     from ctrlattn import checkpoints
-    from ctrlattn.checkpoints.measure import parts
+    from ctrlattn.checkpoints.measure import parts, profile
     from ctrlattn.cli import app
     from ctrlattn.report.pages.checkpoint import page
 
+    if lanczos:
+        profile.Effort = partial(profile.Effort, lanczos=lanczos)
     spent = {}
 
     def timed(call, key):
@@ -73,22 +80,27 @@ def difference(ours: Path, theirs: Path) -> float:
 
 
 def rows_of(
-    what: str, network: Path, text: Path, tokens: int, stage: Path, against: str, samples: int
+    what: str, network: Path, text: Path, tokens: int, stage: Path, against: str, lanczos: int, samples: int
 ) -> list[dict[str, object]]:
     """Medians of the command on a network and of its parts; a folder of its own each time: nothing is resumed."""
-    spent: dict[str, list[dict[str, float]]] = {}
+    arms = (
+        {"own": ("", 0)}
+        | ({"other": (against, 0)} if against else {})
+        | ({"even": (against, lanczos)} if lanczos else {})
+    )
+    spent: dict[str, list[dict[str, float]]] = {arm: [] for arm in arms}
     for index in range(samples):
-        for folder in dict.fromkeys(["", against]):
-            out = stage / f"{network.name}-{index}-{'other' if folder else 'own'}"
+        for arm, (folder, steps) in arms.items():
+            out = stage / f"{network.name}-{index}-{arm}"
             given = ["analyze", str(network), "--text", str(text), "--tokens", str(tokens)]
-            sample = in_threads(__file__, 1, folder, *given, "--out", str(out))
-            spent.setdefault(folder, []).append(sample)
-    medians = {f"{key} (ms)": median_ms([sample[key] for sample in spent[""]]) for key in PARTS}
-    parts = [key for key in spent[""][0] if key.startswith("part ")]
-    own = {key: median_ms([sample[key] for sample in spent[""]]) for key in parts}
+            spent[arm].append(in_threads(__file__, 1, folder, str(steps), *given, "--out", str(out)))
+    medians = {f"{key} (ms)": median_ms([sample[key] for sample in spent["own"]]) for key in PARTS}
+    parts = [key for key in spent["own"][0] if key.startswith("part ")]
+    own = {key: median_ms([sample[key] for sample in spent["own"]]) for key in parts}
     if not against:
         return [{"what": what, **medians}, *({"what": key, "measuring (ms)": own[key]} for key in parts)]
-    theirs = {key: median_ms([sample[key] for sample in spent[against]]) for key in (*parts, "command", "drawing")}
+    keys = (*parts, "command", "drawing")
+    theirs = {key: median_ms([sample[key] for sample in spent["other"]]) for key in keys}
     ends = [next((stage / f"{network.name}-0-{which}").rglob("results.nc")) for which in ("own", "other")]
     whole = {
         "what": what,
@@ -102,6 +114,17 @@ def rows_of(
         whole,
         *({"what": key, "measuring (ms)": own[key], **against_other(own[key], theirs[key])} for key in parts),
         {"what": "the page", "drawing (ms)": page_ms, **against_other(page_ms, theirs["drawing"])},
+        *(even_rows(medians["command (ms)"], own["part gain"], lanczos, spent["even"]) if lanczos else ()),
+    ]
+
+
+def even_rows(command: float, gain: float, lanczos: int, theirs: list[dict[str, float]]) -> list[dict[str, object]]:
+    """The command and its gains beside the other checkout with this number of Lanczos steps."""
+    before = {key: median_ms([sample[key] for sample in theirs]) for key in ("command", "part gain")}
+    beside = f"beside {lanczos} Lanczos steps"
+    return [
+        {"what": f"all, {beside}", "command (ms)": command, **against_other(command, before["command"])},
+        {"what": f"part gain, {beside}", "measuring (ms)": gain, **against_other(gain, before["part gain"])},
     ]
 
 
@@ -112,16 +135,19 @@ def against_other(own: float, theirs: float) -> dict[str, object]:
 
 def main() -> None:
     if "--worker" in sys.argv:
-        folder, *arguments = sys.argv[sys.argv.index("--worker") + 1 :]
-        sys.stdout.write(json.dumps(worker(folder, arguments)) + "\n")
+        folder, lanczos, *arguments = sys.argv[sys.argv.index("--worker") + 1 :]
+        sys.stdout.write(json.dumps(worker(folder, int(lanczos), arguments)) + "\n")
         return
     parser = parser_of(__doc__)
     parser.add_argument("--against", default="", help="the root of another checkout, timed in turn with this one")
+    parser.add_argument("--lanczos", type=int, default=0, help="time that checkout with so many Lanczos steps as well")
     parser.add_argument("--layers", type=int, default=30, help="of the made-up network; SmolLM2-135M has 30")
     parser.add_argument("--samples", type=int, default=1, help="runs of each checkout, of which the median counts")
     parser.add_argument("--network", type=Path, help="a folder or file of a network in place of the made-up one")
     parser.add_argument("--text", type=Path, help="a file of text for it")
     arguments = parser.parse_args()
+    if arguments.lanczos and not arguments.against:
+        parser.error("--lanczos tells another checkout its steps: it needs --against")
     small, rows = arguments.once, []
     with TemporaryDirectory() as folder:
         stage = Path(folder)
@@ -133,7 +159,8 @@ def main() -> None:
         else:
             network = source(stage / "network", small, "float32", None if small else arguments.layers)
         text = arguments.text or stage / "text.txt"
-        rows += rows_of(f"{what}, {tokens} tokens", network, text, tokens, stage, arguments.against, samples)
+        other = arguments.against, arguments.lanczos
+        rows += rows_of(f"{what}, {tokens} tokens", network, text, tokens, stage, *other, samples)
     write(arguments.out, "analysis", describe(), rows)
 
 

@@ -1,6 +1,7 @@
 """||A_l B_m'||_F^2 / k: overlaps between subspaces of directions over n tokens and d features, and token shares."""
 
 import numpy as np
+from scipy.linalg import eigh
 
 _DEFINITE = 1e-8  # a square below this share of the largest says too little of its direction
 
@@ -30,10 +31,17 @@ def feature_directions(vectors: np.ndarray, n: int) -> np.ndarray:
 def _leading(rows: np.ndarray, k: int) -> np.ndarray:
     """The k leading right singular vectors of the rows (m, d), by the smaller of the two products with themselves."""
     if k <= len(rows) < rows.shape[1]:
-        squares, combinations = np.linalg.eigh(rows @ rows.T)
-        if squares[-k] > _DEFINITE * squares[-1]:
-            return np.asarray((combinations[:, -k:] / np.sqrt(squares[-k:])).T @ rows)
-    return np.asarray(np.linalg.eigh(rows.T @ rows)[1][:, -k:].T)
+        squares, combinations = _largest(rows @ rows.T, k)
+        if squares[0] > _DEFINITE * squares[-1]:
+            return np.asarray((combinations / np.sqrt(squares)).T @ rows)
+    return np.asarray(_largest(rows.T @ rows, min(k, rows.shape[1]))[1].T)
+
+
+def _largest(symmetric: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest eigenvalues, ascending, and their vectors: alone they take a third of the time of all."""
+    last = len(symmetric) - 1
+    squares, vectors = eigh(symmetric, subset_by_index=[last + 1 - k, last], check_finite=False)
+    return squares, vectors
 
 
 def subspace_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
