@@ -269,7 +269,7 @@ def test_memory_is_that_of_one_piece_whatever_the_length_of_the_text_and_of_its_
         return high
 
     peak(2_000)
-    assert peak(60_000) < 1.3 * peak(6_000)
+    assert peak(160_000) < 1.3 * peak(16_000)
 
 
 @pytest.mark.slow
