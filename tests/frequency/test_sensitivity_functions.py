@@ -4,7 +4,7 @@ import control
 import numpy as np
 import pytest
 from cases import every_case
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -57,6 +57,7 @@ def test_s_plus_t_is_one_and_both_follow_from_the_loop_transfer(controller, a):
         assert_allclose(s * (1 + L), 1.0, atol=1e-10)
 
 
+@settings(max_examples=30)
 @given(p=gains, i=gains, d=st.floats(0.01, 0.5), position=st.floats(0.05, 0.95))
 def test_closed_form_of_s_for_the_printed_law(p, i, d, position):
     low, high = stability_interval(PID(p, i, d))
@@ -68,6 +69,7 @@ def test_closed_form_of_s_for_the_printed_law(p, i, d, position):
 
 
 @pytest.mark.slow
+@settings(max_examples=30)
 @given(p=small, i=small, d=st.floats(0, 0.5), position=st.floats(0.05, 0.95))
 def test_bode_integral(p, i, d, position):
     low, high = stability_interval(PID(p, i, d))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import every_case
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -57,6 +57,7 @@ def test_mean_cosine_exact_cases(xp):
     assert_allclose(float(mean_cosine(xp.asarray(np.array([[1.0, 2.0], [-1.0, -2.0]])))), -1.0)
 
 
+@settings(max_examples=30)
 @given(n=st.integers(1, 6), d=st.integers(1, 6), seed=st.integers(0, 999))
 def test_participation_rank_by_singular_values(n, d, seed):
     x = np.random.default_rng(seed).standard_normal((n, d))

@@ -54,7 +54,7 @@ def test_the_blocks_of_the_diagonal_are_the_poles(seed):
     a = cascade(num, den)[0]
     assert not np.any(np.tril(a, -2))
     with mpmath.workdps(200):
-        poles = mpmath.polyroots([mpmath.mpf(float(c)) for c in den], maxsteps=400, extraprec=2000)
+        poles = mpmath.polyroots([mpmath.mpf(float(c)) for c in den], maxsteps=400, extraprec=400)
         expected = np.sort([abs(complex(p)) for p in poles])
     pairs = [i for i in range(len(a) - 1) if a[i + 1, i] != 0]
     alone = [i for i in range(len(a)) if i not in pairs and i - 1 not in pairs]

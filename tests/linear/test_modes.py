@@ -4,7 +4,7 @@ import control
 import numpy as np
 import pytest
 from cases import every_case
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -17,6 +17,7 @@ def printed(p, i, d, **changes):
     return Loop(CausalMean(), skip=0.0, feedback=1.0, controller=PID(p, i, d), **changes)
 
 
+@settings(max_examples=30)
 @given(p=gains, i=gains, d=gains, a=st.floats(-2, 2))
 def test_characteristic_polynomial_of_the_printed_law(p, i, d, a):
     expected = [1.0, p + i + d - 1 - a, a - p - 2 * d, d]
@@ -56,6 +57,7 @@ def test_steady_states():
     assert_allclose(mode(printed(0.6, 0.0, 0.0), 0.3).dcgain(), 0.6 / (1 - 0.3 + 0.6), atol=1e-12)
 
 
+@settings(max_examples=30)
 @given(p=gains, i=gains, d=gains, re=st.floats(-1, 1), im=st.floats(-1, 1), form=st.sampled_from(["printed", "ema"]))
 def test_complex_mode_has_the_poles_of_alpha_and_its_conjugate(p, i, d, re, im, form):
     loop = Loop(CausalMean(), skip=0.5, feedback=-1.0, controller=PID(p, i, d, form=form))

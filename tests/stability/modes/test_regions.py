@@ -132,6 +132,7 @@ def test_union_is_refused_as_one_interval():
         stability_interval(two_intervals(np.random.default_rng(0)))
 
 
+@settings(max_examples=30)
 @given(p=st.floats(0, 2), i=st.floats(0, 2), d=st.floats(0, 0.8), w=st.floats(0.05, 3.1))
 def test_a_pole_lies_on_the_circle_along_the_boundary(p, i, d, w):
     alpha = region_boundary(PID(p, i, d), np.array([w]))

@@ -21,15 +21,19 @@ def logistic(r):
 def test_logistic_diagram_against_closed_forms():
     gains = [2.8, 3.2, 3.5, 3.83, 4.0, 4.5]
     diagram = bifurcation_diagram(
-        logistic, np.array([0.3]), gains, observe=lambda x: x[0], transient=400, keep=40, exponent_steps=160
+        logistic, np.array([0.3]), gains, observe=lambda x: x[0], transient=400, keep=40, exponent_steps=0
+    )
+    rates = bifurcation_diagram(
+        logistic, np.array([0.3]), [2.8, 3.2, 4.5], observe=lambda x: x[0], transient=400, exponent_steps=160
     )
     assert diagram.period.tolist() == [1, 2, 4, 3, 0, -1]
     assert_allclose(diagram.values[0], 1 - 1 / 2.8, atol=1e-9)
     two = (4.2 + np.array([-1, 1]) * math.sqrt(4.2 * 0.2)) / 6.4
     assert_allclose(np.unique(diagram.values[1].round(9)), two, atol=1e-8)
     product = 4 + 2 * 3.2 - 3.2**2  # multiplier of the cycle of two
-    assert_allclose(diagram.exponent[:2], [math.log(0.8), math.log(abs(product)) / 2], atol=1e-6)
-    assert np.isnan(diagram.exponent[5])
+    assert_allclose(rates.exponent[:2], [math.log(0.8), math.log(abs(product)) / 2], atol=1e-6)
+    assert np.isnan(diagram.exponent).all()  # not asked for
+    assert np.isnan(rates.exponent[2])
     assert np.isnan(diagram.values[5]).all()
     chaos = bifurcation_diagram(logistic, np.array([0.3]), [4.0], observe=lambda x: x[0], exponent_steps=1000)
     assert abs(chaos.exponent[0] - math.log(2)) < 5e-3

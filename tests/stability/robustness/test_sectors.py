@@ -183,8 +183,7 @@ def test_two_integrators_in_continuous_time_that_rounding_hides_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
-@pytest.mark.parametrize("low", [0.0, 0.05])
+@every_case("factor, low", [(1.0, 0.0), (1e-6, 0.05), (1e6, 0.05)])
 def test_limits_follow_the_unit_of_the_gain_and_a_dense_grid(factor, low):
     z = np.exp(1j * np.concatenate([np.geomspace(1e-6, 1e-2, 2_001), np.linspace(1e-2, np.pi, 8_001)]))[:, None, None]
     for seed in range(8):
