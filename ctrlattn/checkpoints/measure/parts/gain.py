@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctrlattn.checkpoints.measure.directions import feature_directions, subspace_overlap, token_energy
-from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, each_layer, labelled
+from ctrlattn.checkpoints.measure.parts.measurement import Measurement, PassCount, commented, each_layer, labelled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import xarray as xr
+
+    from ctrlattn.stability.nonnormal.krylov import SingularTriplets
+
+# Errors above which a sentence says so: as a share of the singular value, and of the largest of the layer.
+_SETTLED, _OF_LARGEST = 1e-2, 1e-4
 
 
 def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
@@ -60,4 +67,15 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
         ),
     )
     products = effort.probes + steps - (measurement.spared - spared)
-    return variables, PassCount(forward=recorded, jvp=products, vjp=steps + recorded)
+    return commented(variables, _unsettled(triplets)), PassCount(recorded, jvp=products, vjp=steps + recorded)
+
+
+def _unsettled(triplets: "Sequence[SingularTriplets]") -> list[str]:
+    """A sentence for each layer whose singular values are not settled: one of them may have been passed over."""
+    sentences = []
+    for i, t in enumerate(triplets):
+        late = t.errors > np.maximum(_SETTLED * t.values, _OF_LARGEST * t.values[0])
+        if late.any():
+            which = ", ".join(str(index) for index in np.flatnonzero(late))
+            sentences.append(f"layer {i}: after {t.steps} Lanczos steps these singular values are not settled: {which}")
+    return sentences

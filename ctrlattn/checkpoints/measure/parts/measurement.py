@@ -40,7 +40,8 @@ class Effort:
     probes : int
         Random directions for the typical gain of a layer.
     singular, lanczos : int
-        Number of leading singular vectors of a layer, and of Lanczos steps for them.
+        Number of leading singular vectors of a layer, and of Lanczos steps for them at most: the steps end where all
+        errors are below 1e-4 of the largest singular value.
     arnoldi : int
         Arnoldi steps for the spectral radius of a layer.
     commutator : int
@@ -51,7 +52,7 @@ class Effort:
 
     probes: int = 4
     singular: int = 4
-    lanczos: int = 24
+    lanczos: int = 48
     arnoldi: int = 20
     commutator: int = 4
     exponents: int = 4
