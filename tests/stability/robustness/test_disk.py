@@ -195,8 +195,10 @@ def test_both_bounds_meet_and_the_pole_is_where_they_say(system, skew):
 @settings(max_examples=20, deadline=None)
 @given(loops(order=st.integers(1, 6)))
 def test_the_modulus_margin_is_the_disk_margin_of_the_sensitivity(system):
-    disk = disk_margin(system, skew=1.0)
-    classical = margins(system)
+    try:
+        disk, classical = disk_margin(system, skew=1.0), margins(system)
+    except ArithmeticError:  # a loop beside a singular one, where rounding leaves no pole to show
+        reject()
     if classical.stable and disk.margin > 0:
         assert_allclose(disk.margin, classical.modulus_margin, rtol=2e-6)
 
