@@ -68,7 +68,9 @@ Other comparisons are possible:
   specification. PIDformer's relatives are `attnscale`, `centered`, `shaped`, `differential`, `value-residual` and
   `sinkformer` (the last not for text). A preset may end in `-learned`, `-learned-each`, `-saturated` or `-scheduled`
   ([learned and limited control](#learned-and-limited-control));
-- deep networks by `--depth 48 --norm none`, or `--norm rms --depth-scaled`.
+- deep networks by `--depth 48 --norm none`, or `--norm rms --depth-scaled`;
+- another device by `--device cuda`, and double precision by `--dtype float64`, for `train loops` as well. The initial
+  weights are then those of float32, and the runs are trained beside those of float32.
 
 A run counts as diverged if its loss is not finite (it stops there, with the last good weights), or if it ends above 1.5
 times the loss of a constant prediction. It counts as not learning if it ends above 0.9 times that loss.

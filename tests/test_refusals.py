@@ -233,6 +233,7 @@ train digits --pid 1 0 0 --form emma
 train digits --device cpux
 train digits --device cuda:x
 train digits --device meta
+train digits --dtype float16
 train --plan {sources}/plan-arm.toml
 train --plan {sources}/plan-key.toml
 train --plan {sources}/plan-rate.toml
@@ -256,6 +257,7 @@ train loops --task maze --size 4
 train loops --task digits --size 9
 train loops --task prefix-sums --first 9223372036854775807
 train loops --task prefix-sums --device cpu
+train loops --task prefix-sums --dtype half
 analyze {sources}/decoder --text abc --device cpu --parts gian
 analyze {sources}/decoder --text abc --device cpux
 drop {sources}/decoder --text {sources}/long.txt --attention 1 --device cuda:-1

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ctrlattn.cli.options import Formats, Gains, LawOfGains, pid_of
+from ctrlattn.cli.options import Formats, Gains, LawOfGains, Numbers, network_options, pid_of
 from ctrlattn.cli.terminal import AsJSON, one_line_errors, print_json, show_path, show_progress
 from ctrlattn.errors import InputError, require_installed
 
@@ -74,6 +74,7 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="Device; default: the GPU for --data where there is one, else cpu.")
     ] = None,
+    dtype: Numbers = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread, one per run; default: 2, with --data 1.")
     ] = None,
@@ -99,6 +100,7 @@ def train(
         law = pid_of(pid, form)
         if device is not None:
             devices.require_device(device)
+        network_options(None, dtype)
         if name == "loops" or task is not None:
             others = {
                 "data": data, "plan": plan, "pid": pid, "epochs": epochs, "norm": norm, "depth-scaled": depth_scaled,
@@ -107,7 +109,7 @@ def train(
             _refuse_others(name, others)
             sizes = {
                 "layers": depth, "dim": width, "rate": rate, "batch": batch, "steps": steps,
-                "passes": passes, "size": size,
+                "passes": passes, "size": size, "dtype": dtype,
             }  # fmt: skip
             loops = _loops(task, configs, seeds, first, out, sizes, workers or 2, asked)
             if as_json:
@@ -136,20 +138,21 @@ def train(
             "patch": patch,
             "limit": limit,
             "image": image,
+            "dtype": dtype,
         }
         settings = {name: value for name, value in changes.items() if value is not None}
         if plan is not None and (configs or law or seeds or first or settings):
             raise InputError("--plan fixes arms, seeds and settings beforehand: leave out the options for them")
 
         from ctrlattn.nn.experiment import plan as plans
-        from ctrlattn.nn.experiment.settings import SIZES
+        from ctrlattn.nn.experiment.settings import SIZES, without_default
 
         if plan is not None:
             chosen = plans.read_plan(plan, source)
         else:
             arms = tuple(configs or plans.ARMS)
             numbers = tuple(range(first, first + (5 if seeds is None else seeds)))
-            fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": settings}
+            fixed: dict[str, Any] = {"seeds": numbers, "against": arms[0], "settings": without_default(settings)}
             chosen = plans.plan_of(str(source), arms=arms, **fixed)
         plans.require_room(chosen)
         if device is not None:
@@ -233,9 +236,10 @@ def _loops(
 
     from ctrlattn.nn.experiment.loop_arms import DEFAULT
     from ctrlattn.nn.experiment.loop_plan import loop_plan
+    from ctrlattn.nn.experiment.settings import without_default
 
     numbers = tuple(range(first, first + (3 if seeds is None else seeds)))
-    settings = {name: value for name, value in sizes.items() if value is not None}
+    settings = without_default({name: value for name, value in sizes.items() if value is not None})
     chosen = loop_plan(task, seeds=numbers, arms=tuple(arms or DEFAULT), **settings)
     claim(out)
 

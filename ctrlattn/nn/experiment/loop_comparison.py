@@ -28,6 +28,7 @@ from ctrlattn.nn.experiment.loop_settings import LoopSettings
 from ctrlattn.nn.experiment.loop_training import build_loop, copied, fit_loop
 from ctrlattn.nn.experiment.plan import Plan
 from ctrlattn.nn.experiment.resume import stored
+from ctrlattn.nn.experiment.settings import identity_of, without_default
 from ctrlattn.nn.experiment.summary import summarise
 from ctrlattn.progress import Progress, silent
 from ctrlattn.provenance import provenance
@@ -163,7 +164,8 @@ def _plan_of(plan: Plan) -> dict[str, Any]:
     """Everything that is fixed before the first run, rules and thresholds of the forecasts included."""
     return {
         **asdict(plan),
-        "settings_in_full": asdict(settings_of(plan, plan.against, plan.seeds[0])),
+        "settings": without_default(plan.settings),
+        "settings_in_full": identity_of(settings_of(plan, plan.against, plan.seeds[0])),
         "arms_in_words": {arm: loop_arm(arm).summary for arm in plan.arms},
         "forecast": {
             "rules": RULES, "residual": MOST_RESIDUAL, "problems": PROBLEMS, "collapse": FALL, "learned": LEARNED,
@@ -231,7 +233,7 @@ def _digests(states: list[dict[str, torch.Tensor]]) -> list[str]:
 
 
 def _identity(settings: LoopSettings) -> dict[str, Any]:
-    return {**asdict(settings), "torch": str(torch.__version__)}
+    return {**identity_of(settings), "torch": str(torch.__version__)}
 
 
 def _short(settings: LoopSettings) -> str:

@@ -19,8 +19,8 @@ import torch
 from ctrlattn.design import InfeasibleError, Spec, tune
 from ctrlattn.looped import fixed_point, spectrum
 from ctrlattn.nn.experiment.loop_settings import LoopSettings
-from ctrlattn.nn.experiment.loop_tasks import Examples, task_of
-from ctrlattn.nn.experiment.loop_training import copied, sample_map, state_after
+from ctrlattn.nn.experiment.loop_tasks import Examples
+from ctrlattn.nn.experiment.loop_training import copied, examples_of, sample_map, state_after
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.passes import Passes
 from ctrlattn.progress import Progress, silent
@@ -43,7 +43,7 @@ def held_out(settings: LoopSettings, size: int | None = None, count: int = EXAMP
     torch.Size([2, 8, 2])
     """
     size = settings.trained_size if size is None else size
-    return task_of(settings.task).examples(np.random.default_rng((HELD_OUT, size)), count, size, test=True)
+    return examples_of(settings, np.random.default_rng((HELD_OUT, size)), count, size, test=True)
 
 
 def forecast(network: LoopedNetwork, settings: LoopSettings, progress: Progress = silent) -> dict[str, Any]:

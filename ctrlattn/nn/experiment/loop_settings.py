@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from ctrlattn.capacity import require_memory
-from ctrlattn.errors import InputError, require_whole
+from ctrlattn.errors import InputError, require_known, require_whole
 from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_tasks import task_of
-from ctrlattn.nn.experiment.settings import require_positive_setting
+from ctrlattn.nn.experiment.settings import DTYPES, require_positive_setting
 from ctrlattn.nn.modules.sizes import MOST_LAYERS
 
 _AGAIN = 1_000_003  # what the A/A arm adds to its seed
@@ -40,6 +40,8 @@ class LoopSettings:
     most_radius : float
     hold_every, hold_rows : int
         Steps between two choices of gain and recall, and problems at which the spectrum is measured for them.
+    dtype : "float32" or "float64"
+        Of weights, problems and states.
 
     Examples
     --------
@@ -68,6 +70,7 @@ class LoopSettings:
     most_radius: float = 0.9
     hold_every: int = 50
     hold_rows: int = 2
+    dtype: str = "float32"
 
     @property
     def trained_passes(self) -> int:
@@ -107,6 +110,7 @@ def require_loop_settings(settings: LoopSettings) -> None:
         require_positive_setting(name, getattr(settings, name))
     for name in ("decay", "penalty"):
         require_positive_setting(name, getattr(settings, name), least=0.0)
+    size = DTYPES[require_known("dtype", settings.dtype, DTYPES)]
     if settings.penalty_form not in ("radius", "norm"):
         raise InputError(f'penalty_form must be "radius" or "norm", got {settings.penalty_form!r}')
     places = settings.trained_size**task.axes
@@ -115,4 +119,4 @@ def require_loop_settings(settings: LoopSettings) -> None:
     states = settings.batch * places * settings.dim * settings.trained_passes
     problems = settings.examples * places * task.features
     sizes = f"{settings.dim} features, batches of {settings.batch} problems of size {settings.trained_size}"
-    require_memory(16 * weights + 4 * (states + problems), sizes)
+    require_memory(size * (4 * weights + states + problems), sizes)

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from ctrlattn.looped import iterate, spectrum
 from ctrlattn.nn.experiment.loop_arms import loop_arm
 from ctrlattn.nn.experiment.loop_settings import LoopSettings, require_loop_settings
-from ctrlattn.nn.experiment.loop_tasks import Task, task_of
+from ctrlattn.nn.experiment.loop_tasks import Examples, Task, task_of
 from ctrlattn.nn.experiment.training import status_of
 from ctrlattn.nn.modules.looped import LoopedNetwork
 from ctrlattn.nn.modules.pass_radius import pass_radius, squared_norm
@@ -44,10 +44,24 @@ def build_loop(settings: LoopSettings) -> LoopedNetwork:
     task, arm = task_of(settings.task), loop_arm(settings.arm)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.data_seed)
-        return LoopedNetwork(
+        network = LoopedNetwork(
             task.features, task.classes, axes=task.axes, pooled=task.pooled, norm=arm.norm, injection=arm.injection,
             **{name: getattr(settings, name) for name in ("dim", "hidden", "layers")},
         )  # fmt: skip
+    return network.double() if settings.dtype == "float64" else network
+
+
+def examples_of(
+    settings: LoopSettings, rng: np.random.Generator, count: int, size: int, *, test: bool = False
+) -> Examples:
+    """Problems of the task and their answers; the problems are in the dtype of the network.
+
+    >>> settings = LoopSettings("addition", "plain", 0, dtype="float64")
+    >>> examples_of(settings, np.random.default_rng(0), 2, 8)[0].dtype
+    torch.float64
+    """
+    inputs, answers = task_of(settings.task).examples(rng, count, size, test=test)
+    return inputs.to(getattr(torch, settings.dtype)), answers
 
 
 def fit_loop(
@@ -66,7 +80,7 @@ def fit_loop(
     task, arm, passes = task_of(settings.task), loop_arm(settings.arm), settings.trained_passes
     batches, lengths = (np.random.default_rng((settings.data_seed, k)) for k in (0, 1))
     signs = torch.Generator().manual_seed(settings.data_seed)
-    inputs, answers = task.examples(batches, settings.examples, settings.trained_size)
+    inputs, answers = examples_of(settings, batches, settings.examples, settings.trained_size)
     optimizer = torch.optim.AdamW(network.parameters(), settings.rate, weight_decay=settings.decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate_curve(k, settings.steps))
     marks = sorted({-(-settings.steps * (k + 1) // settings.marks) for k in range(settings.marks)})

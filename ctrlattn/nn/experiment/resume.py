@@ -14,7 +14,7 @@ from ctrlattn.identity import digest
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.data import Data, Part
 from ctrlattn.nn.experiment.image_folders import Images
-from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.settings import RunSettings, identity_of
 from ctrlattn.nn.experiment.training import train
 from ctrlattn.parsing import read_json
 from ctrlattn.progress import Progress, silent
@@ -102,7 +102,8 @@ def _read(file: Path, progress: Progress) -> dict[str, Any]:
 
 def _same(earlier: dict[str, Any], identity: dict[str, Any]) -> bool:
     """A setting that an earlier version did not have yet had the value that is now the default."""
-    return {**asdict(RunSettings("", 0)), **earlier.get("settings", {})} == identity
+    defaults = asdict(RunSettings("", 0))
+    return {**defaults, **earlier.get("settings", {})} == {**defaults, **identity}
 
 
 def _content(part: Part) -> str:
@@ -112,7 +113,7 @@ def _content(part: Part) -> str:
 
 def _identity(settings: RunSettings, data: Data) -> dict[str, Any]:
     """Everything that decides the numbers of a run: its settings, the data, and the file of an arm that has one."""
-    identity = {**asdict(settings), "data": data.name, "torch": str(torch.__version__)}
+    identity = {**identity_of(settings), "data": data.name, "torch": str(torch.__version__)}
     if settings.arm.endswith(".toml"):
         identity["loop"] = Path(settings.arm).read_text(encoding="utf-8")
     if isinstance(data.train.inputs, Images):

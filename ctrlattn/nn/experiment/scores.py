@@ -12,10 +12,21 @@ PGD_STRENGTHS, PGD_STEPS = (4, 8, 16), 10
 AT_ONCE = 512  # inputs per evaluation
 
 
+def placed(inputs: torch.Tensor, model: torch.nn.Module) -> torch.Tensor:
+    """Inputs on the device of the network; images also in the dtype of its weights, characters as they are.
+
+    >>> network = torch.nn.Linear(1, 1).double()
+    >>> placed(torch.zeros(1), network).dtype, placed(torch.tensor([1]), network).dtype
+    (torch.float64, torch.int64)
+    """
+    weight = next(model.parameters())
+    return inputs.to(weight.device, weight.dtype if inputs.is_floating_point() else inputs.dtype)
+
+
 def loss_of(model: torch.nn.Module, data: Data, part: Part) -> torch.Tensor:
-    """Mean cross-entropy of a part in nats, on the device of the network."""
-    place = next(model.parameters()).device
-    inputs, targets = part.inputs.to(place), part.targets.to(place)
+    """Mean cross-entropy of a part in nats, on the device of the network and in its dtype."""
+    inputs = placed(part.inputs, model)
+    targets = part.targets.to(inputs.device)
     return cross_entropy(model(data.prepare(inputs)).flatten(0, -2), targets.flatten())
 
 
@@ -33,7 +44,7 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
     """Every score on the test part: accuracies on clean and perturbed images, or loss and perplexity of text.
 
     The names are clean, noise_<deviation>, fgsm_<eps in 1/255>, pgd_<eps in 1/255>, loss and perplexity. The noise is
-    the same for every network of a seed.
+    the same for every network of a seed and a dtype.
     """
     model.eval()
     loss = mean_loss(model, data, data.test)
@@ -53,8 +64,8 @@ def score(model: Network, data: Data, seed: int = 0) -> dict[str, float]:
 
 def _right(model: Network, data: Data, part: Part, generator: torch.Generator) -> dict[str, int]:
     """Number of correctly classified images of a part, clean and under each perturbation."""
-    place = next(model.parameters()).device
-    x, y = part.inputs.to(place), part.targets.to(place)
+    x = placed(part.inputs, model)
+    y = part.targets.to(x.device)
 
     def classify(images: torch.Tensor) -> torch.Tensor:
         return model(data.prepare(images))

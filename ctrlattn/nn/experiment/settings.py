@@ -5,12 +5,12 @@ Nothing here needs torch: what cannot be trained is refused before it is importe
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ctrlattn.capacity import require_memory
-from ctrlattn.errors import InputError, did_you_mean, require_whole
+from ctrlattn.errors import InputError, did_you_mean, require_known, require_whole
 from ctrlattn.nn.modules.sizes import require_heads, require_norm, require_patches
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -26,6 +26,10 @@ DIRECTORY: dict[str, Any] = {
     "depth": 12, "dim": 192, "heads": 3, "ratio": 4, "patch": 16, "epochs": 300, "batch": 1024, "rate": 1e-3,
     "initial": "deit", "drop_path": 0.1,
 }  # fmt: skip
+
+
+# Numbers that a network has, and their bytes. In bfloat16 small steps of AdamW round to nothing.
+DTYPES = {"float32": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class RunSettings:
     drop_path: float = 0.0  # stochastic depth of the last layer
     limit: float = 1.0  # largest |u| of an arm that saturates; before training, values have deviation 1
     image: int = 224  # side in pixels to which images of a directory are scaled; other images keep their size
+    dtype: str = "float32"  # of weights, and of the images as the network sees them
 
 
 def settings_of(data: str, changes: Mapping[str, Any], arm: str = "", seed: int = 0) -> RunSettings:
@@ -62,6 +67,24 @@ def settings_of(data: str, changes: Mapping[str, Any], arm: str = "", seed: int 
     (24, 4)
     """
     return RunSettings(arm=arm, seed=seed, **{**SIZES.get(data, DIRECTORY), **changes})
+
+
+def identity_of(settings: Any) -> dict[str, Any]:
+    """The settings by name, as they tell one run from another; float32 has no name, as before there was another.
+
+    >>> [identity_of(RunSettings("softmax", 0, dtype=dtype)).get("dtype") for dtype in DTYPES]
+    [None, 'float64']
+    """
+    return without_default(asdict(settings))
+
+
+def without_default(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without a dtype of float32: runs and plans of before there was another say none.
+
+    >>> without_default({"dim": 24, "dtype": "float32"})
+    {'dim': 24}
+    """
+    return {name: value for name, value in settings.items() if (name, value) != ("dtype", "float32")}
 
 
 def require_data(data: str) -> None:
@@ -87,8 +110,9 @@ def require_fit(data: str, settings: RunSettings) -> None:
     ctrlattn.InputError: image must be a multiple of patch: 8 and 3 pixels
     """
     weights = settings.depth * (4 + 2 * settings.ratio) * settings.dim**2
-    # Weights, gradients and the two moments of AdamW, in float32.
-    require_memory(16 * weights, f"{settings.depth} layers of {settings.dim} features")
+    size = DTYPES[require_known("dtype", settings.dtype, DTYPES)]
+    # Weights, gradients and the two moments of AdamW.
+    require_memory(4 * size * weights, f"{settings.depth} layers of {settings.dim} features")
     if data != "text":
         require_patches(SHAPES[data][1] if data in SHAPES else settings.image, settings.patch)
     require_norm(settings.norm)
@@ -108,6 +132,8 @@ def require_settings(settings: Any) -> None:
         elif type(value) is not kind:
             words = {bool: "true or false", str: "a word"}
             raise InputError(f"settings: {name} must be {words[kind]}, got {value!r}")
+    if "dtype" in settings:
+        require_known("settings: dtype", settings["dtype"], DTYPES)
 
 
 def require_positive_setting(name: str, value: Any, *, least: float | None = None) -> None:

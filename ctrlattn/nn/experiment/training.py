@@ -8,15 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ctrlattn.errors import InputError
+from ctrlattn.errors import InputError, require_known
 from ctrlattn.files import atomic
 from ctrlattn.nn.experiment import data_parallel
 from ctrlattn.nn.experiment.arm_names import AGAIN, FLIPPED
 from ctrlattn.nn.experiment.arms import controller_report, options_of
 from ctrlattn.nn.experiment.data import Data
 from ctrlattn.nn.experiment.measures import over_depth
-from ctrlattn.nn.experiment.scores import loss_of, mean_loss, score
-from ctrlattn.nn.experiment.settings import RunSettings
+from ctrlattn.nn.experiment.scores import loss_of, mean_loss, placed, score
+from ctrlattn.nn.experiment.settings import DTYPES, RunSettings
 from ctrlattn.nn.modules.lm import ControlledLM
 from ctrlattn.nn.modules.network import Network
 from ctrlattn.nn.modules.vit import ControlledViT
@@ -37,6 +37,8 @@ class Fit(NamedTuple):
 def build(settings: RunSettings, data: Data) -> Network:
     """The untrained network. Arms of one seed have the same initial weights; the A/A arm has others.
 
+    In float64 the initial weights are those of float32, so that two such runs differ by rounding alone.
+
     Examples
     --------
     >>> from ctrlattn.nn.experiment.data import images
@@ -49,6 +51,7 @@ def build(settings: RunSettings, data: Data) -> Network:
         **{name: getattr(settings, name) for name in ("depth", "dim", "heads", "norm", "depth_scaled", "drop_path")},
         "hidden": settings.ratio * settings.dim,
     }
+    require_known("dtype", settings.dtype, DTYPES)
     if settings.initial not in ("fan-in", "deit"):
         raise InputError(f'initial must be "fan-in" or "deit", got {settings.initial!r}')
     with torch.random.fork_rng(devices=[]):
@@ -57,6 +60,7 @@ def build(settings: RunSettings, data: Data) -> Network:
         # 0.02 suits 192 features and more; with 48 features the layers would initially do next to nothing.
         if settings.initial == "fan-in":
             model.initialize(settings.dim**-0.5, depth_scaled=settings.depth_scaled)
+    model = model.double() if settings.dtype == "float64" else model
     return flipped(model) if settings.arm == FLIPPED else model
 
 
@@ -166,7 +170,7 @@ def train(
     (1, 'no learning')
     """
     model = build(settings, data).to(device)
-    watched = data.prepare(data.test.inputs[:WATCHED].to(device))
+    watched = data.prepare(placed(data.test.inputs[:WATCHED], model))
     before = over_depth(model, watched)
     curve = fit(model, data, settings, progress)
     if data_parallel.rank() > 0:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
-from ctrlattn import PID, config  # noqa: E402
+from ctrlattn import PID, InputError, config  # noqa: E402
 from ctrlattn.cli import app  # noqa: E402
 from ctrlattn.identity import digest  # noqa: E402
 from ctrlattn.nn.experiment import comparison  # noqa: E402
@@ -177,6 +177,25 @@ def test_the_command_compares(tmp_path, small_data, undrawn):
     assert written == {"comparison.json", "comparison.png", "comparison.svg", "runs", "table.md", "weights"}
 
 
+@pytest.mark.parametrize(("asked", "told"), [([], {}), (["float32"], {}), (["float64"], {"dtype": "float64"})])
+def test_the_numbers_of_the_command_are_a_setting_unless_they_are_the_default(tmp_path, monkeypatch, asked, told):
+    plans = []
+
+    def compared(plan, *_, **__):
+        plans.append(plan)
+
+    def stopped(plan, *_, **__):
+        plans.append(plan)
+        raise InputError("stop")
+
+    monkeypatch.setattr(comparison, "compare", compared)
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_comparison.compare_loops", stopped)
+    for what in (["digits"], ["text"], ["loops", "--task", "maze"]):
+        given = [word for each in asked for word in ("--dtype", each)]
+        CliRunner().invoke(app, ["train", *what, *given, "--out", str(tmp_path / "out")])
+    assert [plan.settings for plan in plans] == [told] * 3
+
+
 @pytest.mark.slow
 def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data, undrawn):
     sizes = ["--seeds", "1", "--epochs", "1", "--depth", "2", "--width", "6", "--workers", "1"]
@@ -213,6 +232,10 @@ def test_gains_of_the_command_are_an_arm_with_a_file(tmp_path, small_data, undra
         (["--data", "no-such-directory"], "known are digits, mnist5k, text, and a directory of images"),
         (["digits", "--data", "."], "name one thing to train on"),
         ([], "name one thing to train on"),
+        (["digits", "--dtype", "float16"], "unknown --dtype 'float16'"),
+        (["text", "--dtype", "bfloat16"], "unknown --dtype 'bfloat16'"),
+        (["loops", "--task", "maze", "--dtype", "double"], "unknown --dtype 'double'"),
+        (["digits", "--plan", str(PLAN), "--dtype", "float64"], "leave out the options for them"),
         (["digits", "--device", "abacus"], "there is no device 'abacus' here"),
         (["--plan", "nowhere.toml"], "nowhere.toml: no such file"),
         (["mnist5k", "--plan", str(PLAN)], "this is not a plan for mnist5k"),
@@ -226,6 +249,8 @@ def test_the_command_refuses_in_one_line(tmp_path, small_data, arguments, messag
     told = result.stderr.strip().splitlines()[-1]
     assert told.startswith("ctrlattn: ")
     assert message in told
+    if "--dtype" in arguments:
+        assert (len(result.stderr.splitlines()), list(tmp_path.iterdir())) == (1, [])
 
 
 def test_a_directory_without_images_is_refused_in_one_line(tmp_path):

@@ -43,6 +43,28 @@ def numbers(result):
     return {name: value for name, value in result.items() if name != "run"}
 
 
+def test_a_plan_in_float32_is_that_of_before_and_one_in_float64_is_another(tmp_path):
+    plans = [plan(seeds=(0,), arms=("plain",), **more) for more in ({}, {"dtype": "float32"}, {"dtype": "float64"})]
+    facts = [loop_comparison._plan_of(each) for each in plans]
+    assert facts[0] == facts[1] != facts[2]
+    assert "dtype" not in {**facts[0]["settings"], **facts[0]["settings_in_full"]}
+    assert facts[2]["settings_in_full"]["dtype"] == "float64"
+    each = [settings_of(one, "plain", 0) for one in plans]
+    names = [loop_comparison._short(settings) for settings in each]
+    assert names[0] == names[1] != names[2]
+    folders = [tmp_path / "runs", tmp_path / "weights"]
+    for folder in folders:
+        folder.mkdir()
+    runs = [trained(settings, *folders) for settings in each]
+    assert runs[0] == runs[1]
+    assert runs[0]["losses"] != runs[2]["losses"]
+    assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
+    assert trained(each[2], *folders) == runs[2]
+    kinds = {t.dtype for state in loop_comparison._states(folders[1] / f"prefix-sums_plain_0_{names[2]}.safetensors", 2)
+             for t in state.values()}  # fmt: skip
+    assert kinds == {torch.float64}
+
+
 @pytest.mark.slow
 def test_what_was_interrupted_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     whole = compare_loops(plan(), tmp_path / "whole")

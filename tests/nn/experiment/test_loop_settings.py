@@ -36,9 +36,18 @@ def test_what_is_accepted_runs_and_what_is_refused_has_no_problems(task):
         ("layers", 4), ("passes", 1), ("size", -1), ("rate", 0.0), ("rate", float("inf")), ("decay", -1.0),
         ("penalty", float("nan")), ("most_radius", 0.0), ("penalty_form", "x"), ("arm", "none"), ("task", "chess"),
         ("hold_every", 0), ("hold_rows", 0), ("penalty_rows", 0), ("penalty_rounds", 0), ("batch", 10**12),
+        ("dtype", "float16"), ("dtype", "bfloat16"),
         ("size", 10**12), ("hidden", 10**12), ("examples", 10**15),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(name, value):
     with pytest.raises(InputError):
         require_loop_settings(replace(SMALL, **{name: value}))
+
+
+def test_float64_takes_twice_the_memory(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ctrlattn.nn.experiment.loop_settings.require_memory", lambda size, what: asked.append(size))
+    for dtype in ("float32", "float64"):
+        require_loop_settings(replace(SMALL, dtype=dtype))
+    assert asked[1] == 2 * asked[0] > 0

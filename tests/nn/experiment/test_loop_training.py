@@ -43,6 +43,24 @@ def test_equal_seeds_give_equal_numbers_and_the_again_arm_others():
     assert fit_loop(replace(SMALL, arm="plain-again"))[0] == other
 
 
+@pytest.mark.parametrize("arm", ["plain", "penalty", "held", "parcae"])
+def test_a_run_in_float64_is_that_of_float32_but_for_rounding(arm):
+    single, double = (replace(SMALL, arm=arm, steps=4, marks=1, hold_every=2, dtype=t) for t in ("float32", "float64"))
+    start = build_loop(single).state_dict()
+    assert all(
+        torch.equal(value.double(), start[name].double()) for name, value in build_loop(double).state_dict().items()
+    )
+    (run, weights), (other, doubles) = fit_loop(single), fit_loop(double)
+    assert {value.dtype for value in doubles[0].values()} == {torch.float64}
+    assert {value.dtype for name, value in weights[0].items() if name != "gains"} == {torch.float32}
+    assert weights[0]["gains"].dtype == torch.float64
+    away = np.abs(np.subtract(run["losses"], other["losses"]))
+    assert away.max() < 1e-4
+    assert (away > 0).all()
+    assert all(float(np.float32(loss)) == loss for loss in run["losses"])
+    assert not any(float(np.float32(loss)) == loss for loss in other["losses"])
+
+
 def test_arms_of_a_seed_start_alike():
     plain = build_loop(SMALL).state_dict()
     for arm in ("outer", "recall", "parcae", "held"):

@@ -59,6 +59,22 @@ def test_a_run_of_a_version_that_knew_fewer_settings_is_not_repeated(tmp_path, s
     assert numbers(compare(plan, tmp_path)) == numbers(first)
 
 
+def test_a_run_of_another_dtype_is_another_run(tmp_path, small_data, monkeypatch):
+    plans = [
+        plan_of("digits", arms=("softmax",), seeds=(0,), settings={**SMALL, "epochs": 1, "dtype": dtype})
+        for dtype in ("float32", "float64")
+    ]
+    first, second = (compare(plan, tmp_path) for plan in plans)
+    losses = [result["curves"]["softmax"]["losses"][0] for result in (first, second)]
+    assert 0 < abs(losses[0] - losses[1]) < 1e-5
+    files = sorted((tmp_path / "runs").iterdir())
+    assert len(files) == len(list((tmp_path / "weights").iterdir())) == 2
+    told = [json.loads(file.read_text(encoding="utf-8"))["settings"].get("dtype") for file in files]
+    assert told == [None, "float64"]  # a run in float32 is stored as it was before there was another
+    monkeypatch.setattr(resume, "train", None)
+    assert [numbers(compare(plan, tmp_path)) for plan in plans] == [numbers(first), numbers(second)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arm", ["softmax", "pidformer-ema-learned", "pidformer-ema-learned-each"])
 def test_weights_come_back_as_the_network_that_was_scored(tmp_path, small_data, arm):

@@ -27,6 +27,7 @@ def test_what_is_refused_is_what_the_network_refuses(name):
         *({"patch": patch} for patch in (1, 2, 3, 4, 5, 7, 28)),
         *({"norm": norm} for norm in ("layer", "rms", "none", "leyer")),
         *({"heads": heads} for heads in (1, 2, 5)),
+        *({"dtype": dtype} for dtype in ("float64", "float16", "bfloat16")),
         {"depth": 1},
     ):
         settings = settings_of(name, {"depth": 1, **change}, "softmax")
@@ -50,6 +51,14 @@ def test_a_directory_of_images_has_the_side_that_its_settings_say(tmp_path):
 def test_what_does_not_fit_into_memory_is_refused(change):
     with pytest.raises(InputError, match="does not fit into memory"):
         require_fit("digits", settings_of("digits", change))
+
+
+def test_float64_takes_twice_the_memory(monkeypatch):
+    asked = []
+    monkeypatch.setattr("ctrlattn.nn.experiment.settings.require_memory", lambda size, what: asked.append(size))
+    for dtype in ("float32", "float64"):
+        require_fit("digits", settings_of("digits", {"dtype": dtype}))
+    assert asked == [16 * 8 * 8 * 48**2, 32 * 8 * 8 * 48**2]
 
 
 def test_data_have_a_name_or_a_directory(tmp_path):

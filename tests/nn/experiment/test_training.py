@@ -2,14 +2,18 @@
 
 import math
 
+import numpy as np
 import numpy.testing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from ctrlattn import InputError  # noqa: E402
 from ctrlattn.nn.experiment.arm_names import AGAIN, FLIPPED  # noqa: E402
-from ctrlattn.nn.experiment.scores import score  # noqa: E402
+from ctrlattn.nn.experiment.plan import ARMS  # noqa: E402
+from ctrlattn.nn.experiment.scores import loss_of, score  # noqa: E402
 from ctrlattn.nn.experiment.training import build, fit, status_of, train  # noqa: E402
+from ctrlattn.nn.modules.names import RELATIVES  # noqa: E402
 
 
 def test_a_run_learns_and_says_so(settings, corners):
@@ -71,6 +75,49 @@ def test_a_loss_that_is_not_finite_stops_there_and_keeps_the_last_good_weights(s
     assert len(curve.losses) == 2
     for name, value in model.state_dict().items():
         npt.assert_array_equal(value, weights[name], err_msg=name)
+
+
+def test_a_run_in_float64_is_that_of_float32_but_for_rounding(settings, corners, tmp_path):
+    from safetensors.torch import load_file
+
+    data, file = corners(), tmp_path / "weights.safetensors"
+    single, double = (settings("pidformer-ema-learned", epochs=1, dtype=dtype) for dtype in ("float32", "float64"))
+    for (name, a), (_, b) in zip(
+        build(single, data).state_dict().items(), build(double, data).state_dict().items(), strict=True
+    ):
+        assert (a.dtype, b.dtype) == (torch.float32, torch.float64)
+        npt.assert_array_equal(a, b, err_msg=name)
+    runs = [train(each, data, weights=file) for each in (single, double)]
+    assert {value.dtype for value in load_file(file).values()} == {torch.float64}
+    for name in ("losses", "valid"):
+        away = abs(runs[0][name][0] - runs[1][name][0])
+        assert 1e-12 < away < 1e-5, name
+    short = [float(np.float32(run["valid"][0])) == run["valid"][0] for run in runs]
+    assert short == [True, False]  # what float32 computes is one of its numbers
+    before = [run["untrained"]["token_similarity"][-1] for run in runs]
+    assert 0 < abs(before[0] - before[1]) < 1e-5
+
+
+def test_every_arm_and_every_attack_runs_in_float64(settings, corners):
+    data = corners()
+    arms = (*ARMS, "neutreno-learned-each", "neutreno-saturated", "neutreno-scheduled", *RELATIVES)
+    for arm in arms:
+        run = settings(arm, dtype="float64")
+        model = build(run, data)
+        seen = []
+        model.register_forward_hook(lambda module, given, logits: seen.append((given[0].dtype, logits.dtype)))  # noqa: B023
+        loss_of(model, data, data.valid).backward()
+        assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float64}, arm
+        if arm == "softmax":
+            score(model, data)
+            assert len(seen) > 40
+        assert set(seen) == {(torch.float64, torch.float64)}, arm
+
+
+def test_numbers_that_a_network_cannot_have_are_refused(settings, corners):
+    for dtype in ("float16", "bfloat16", "Float64", None):
+        with pytest.raises(InputError, match="unknown dtype"):
+            build(settings(dtype=dtype), corners())
 
 
 def test_a_rate_far_too_high_is_told_from_one_far_too_low(settings, corners):
