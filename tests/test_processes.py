@@ -86,6 +86,7 @@ def test_what_comes_back_comes_back_and_what_does_not_costs_its_process_alone():
     assert first._process is not worker
 
 
+@pytest.mark.slow
 def test_compiled_code_that_no_signal_reaches_is_ended_by_the_system():
     """A factorial holds the interpreter: a handler in Python would wait for it."""
     first = Rehearsal("math:factorial")

@@ -298,6 +298,7 @@ def damaged(sources):
     return sources
 
 
+@pytest.mark.slow
 def test_what_needs_no_network_module_is_told_without_torch(damaged, tmp_path):
     first, later = (told.format(sources=damaged).strip().splitlines() for told in (WITHOUT_TORCH, WITH_TOKENIZER))
     code = (

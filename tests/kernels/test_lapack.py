@@ -104,6 +104,7 @@ def more_routines(a, b, z, w):
     return info, x, y, left, turned, reduced, values, complex_values, product, complex_product
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(2, 1), (5, 3), (20, 4)])
 def test_solves_products_and_singular_values_are_those_of_numpy(n, m):
     """Each matrix stands in memory column by column, as its transpose does row by row."""

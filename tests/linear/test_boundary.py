@@ -33,6 +33,7 @@ def test_a_pole_on_the_boundary_is_not_inside_whatever_its_rounding_says(seed):
     assert not is_stable_matrix(a, continuous=continuous)
 
 
+@pytest.mark.slow
 @every_case("seed", range(40))
 def test_a_pole_that_is_clearly_inside_or_outside_is_what_exact_eigenvalues_say(seed):
     a, continuous = dense(seed, radius=1 - 1e-7 if seed % 4 else 1 + 1e-7)

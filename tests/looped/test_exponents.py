@@ -111,6 +111,7 @@ def test_a_block_beside_its_turning_growth_is_given_by_its_eigenvalue(xp):
     assert np.all(found.values < found.high)
 
 
+@pytest.mark.slow
 def test_what_annihilates_has_no_finite_exponent(xp):
     assert np.all(looped.exponents(lambda h: 0 * h, as_kind(xp, np.zeros(2)), 5, 2).values == -np.inf)
     one = looped.exponents(linear(xp, np.diag([0.5, 0.0])), as_kind(xp, np.ones(2)), 20, 2)
@@ -133,6 +134,7 @@ def test_a_run_and_eigenvalues_that_contradict_each_other_are_open():
     assert (above.low[0], above.high[0]) == pytest.approx((0.1, 0.8))
 
 
+@pytest.mark.slow
 def test_a_derivative_that_changes_is_not_taken_for_one_matrix():
     # On its orbit of period 2 the logistic map has two derivatives; ln|4 + 2 g - g^2|/2 is neither's.
     found = looped.exponents(lambda h: 3.2 * h * (1 - h), np.array([0.3]), 200)

@@ -70,6 +70,7 @@ def test_the_engine_leaves_a_solved_layout_in_its_place(draw, narrow):
     assert all(box.x0 > 0 and box.y0 > 0 and box.x1 < 1 and box.y1 < 1 for box in boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", FIGURES)
 @pytest.mark.parametrize("width", [7.2, 5.5])  # with ticks of another number
 def test_what_is_measured_once_is_what_matplotlib_measures(draw, width):

@@ -43,6 +43,7 @@ def test_nothing_is_lost_and_nothing_leaves_the_width(figure):
     assert max(beside) <= 2
 
 
+@pytest.mark.slow
 def test_a_figure_is_the_same_markup_twice():
     one, two = (plots.narrow_svg(next(figures()), "same") for _ in range(2))
     assert one == two

@@ -145,6 +145,7 @@ def test_a_preset_looks_the_same_in_every_picture():
     assert len(set(looks)) == 9
 
 
+@pytest.mark.slow
 def test_drawing_leaves_no_trace_in_matplotlib():
     before = dict(rcParams)
     draw("bode", ["a"])

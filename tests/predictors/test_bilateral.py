@@ -141,6 +141,7 @@ def test_a_filter_in_blocks_has_the_gradient_of_the_filter_at_once(monkeypatch):
     npt.assert_allclose(*gradients, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 @every_case("side, radius", [(96, 3), (64, None)])
 def test_an_image_takes_the_memory_of_its_windows(side, radius):
     """16,384 pixels with a window of 7 by 7 took more than 4.5 GB, since every pair had a weight."""

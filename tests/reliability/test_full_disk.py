@@ -57,6 +57,7 @@ def test_a_page_on_a_full_disk_leaves_no_folder(stage, tmp_path, disk, coarse_se
     assert list(disk.iterdir()) == [taken]
 
 
+@pytest.mark.slow
 def test_a_read_only_disk_is_one_line(disk):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     for arguments in (["simulate", "neutreno", "--out", disk / "a.nc"], ["report", "--out", disk / "report"]):

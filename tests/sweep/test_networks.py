@@ -32,6 +32,7 @@ def losses(source, axes=None, **options):
     )
 
 
+@pytest.mark.slow
 def test_a_cell_runs_its_network_in_the_numbers_that_are_asked_for(source, tmp_path):
     from ctrlattn import checkpoints
     from ctrlattn.sweep.cell import Cell

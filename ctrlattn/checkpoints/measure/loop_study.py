@@ -153,9 +153,9 @@ def loop_study(
     --------
     >>> import transformers
     >>> from ctrlattn import checkpoints
-    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=4, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
-    >>> study = loop_study(network, [[1, 2, 3, 4], [4, 3, 2, 1]], layers=(1, 2), passes=2)
+    >>> study = loop_study(network, [[1, 2], [2, 1]], layers=(1, 2), passes=2)
     >>> list(study.losses), study.counts
     (['naive', 'damped', 'recall', 'tuned'], (1, 2))
     """

@@ -53,9 +53,9 @@ def write_repeated(out: str | Path, study: "LoopStudy", *, formats: Sequence[str
     --------
     >>> import tempfile, transformers
     >>> from ctrlattn import checkpoints
-    >>> config = transformers.GPT2Config(n_layer=3, n_embd=8, n_head=2, vocab_size=9)
+    >>> config = transformers.GPT2Config(n_layer=3, n_embd=4, n_head=2, vocab_size=9)
     >>> network = checkpoints.load(transformers.GPT2LMHeadModel(config))
-    >>> study = checkpoints.loop_study(network, [[1, 2, 3, 4], [4, 3, 2, 1]], layers=(1, 2), passes=2)
+    >>> study = checkpoints.loop_study(network, [[1, 2], [2, 1]], layers=(1, 2), passes=2)
     >>> write_repeated(tempfile.mkdtemp(), study).path.name
     'report.html'
     """

@@ -127,6 +127,7 @@ def test_the_whole_profile_of_a_token_with_several_streams(loaded, tapped, kind)
         np.testing.assert_allclose(causal_radius(network, 1, IDS[:2]).radius, radius, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "word"),
     [

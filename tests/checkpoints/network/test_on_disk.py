@@ -119,6 +119,7 @@ def saved(folder, name):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERTS)
 def test_a_network_without_a_row_is_traced_on_disk(tmp_path, name):
     lazy, whole = checkpoints.on_disk(saved(tmp_path, name)), checkpoints.load(tmp_path)
@@ -144,6 +145,7 @@ OWN_NUMBERS = {  # buffers that no file holds, weights without a layer, norms be
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OWN_NUMBERS)
 def test_numbers_that_no_layer_has_as_weights_are_those_of_the_loaded_network(tmp_path, name):
     config = transformers.AutoConfig.for_model(name, **GROUPED, **OWN_NUMBERS[name], pad_token_id=3)

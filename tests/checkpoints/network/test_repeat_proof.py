@@ -128,6 +128,7 @@ def test_digits_of_a_coarser_type_are_no_fault(source):
     assert _error_of_a_cache(model, ids) > 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [1e-6, 1e-7])
 def test_a_fault_beside_digits_of_a_coarser_type_is_seen(source, fault):
     for layer in source.layers:

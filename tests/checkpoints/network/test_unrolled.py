@@ -79,6 +79,7 @@ def looped(of_type):
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TYPES)
 def test_a_span_of_a_traced_network_is_repeated_exactly(looped, text, name):
     (whole, controlled), ids, (a, b) = looped(name), text(1, 8), SPANS[name]

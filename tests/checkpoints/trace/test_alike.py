@@ -149,6 +149,7 @@ def test_what_sets_a_layer_apart_is_seen(monkeypatch, name):
     assert count == (1 if name in once else max(count, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mixtral", "olmo3", "gpt_oss", "qwen3_next", "jamba", "deepseek_v3"])
 def test_types_with_experts_and_mixers_are_what_following_every_layer_gives(monkeypatch, of_type, name):
     one, _, every = both(monkeypatch, of_type(name).model)

@@ -64,6 +64,7 @@ def test_a_structure_is_the_same_with_zeros(name):
             assert_same(checkpoints.trace(made(name, ending, factor, rows)), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experts", [2, 5, 6, 7])
 def test_a_text_that_meets_experts_of_zeros_alone_shows_the_factor(experts):
     whole, met = checkpoints.trace(made("qwen3_moe")), 0

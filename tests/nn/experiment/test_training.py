@@ -16,6 +16,7 @@ from ctrlattn.nn.experiment.training import build, fit, status_of, train  # noqa
 from ctrlattn.nn.modules.names import RELATIVES  # noqa: E402
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_says_so(settings, corners):
     run = train(settings(epochs=30, rate=0.01), corners())
     assert (run["status"], run["where"]) == ("learned", None)

@@ -53,6 +53,7 @@ def test_at_first_the_mean_of_the_streams_is_the_residual_network():
     assert (x[:, 0] - x[:, 1]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_reading_writing_and_mixing_have_the_gradient_of_finite_differences():
     connection, x = connections(1)[0], torch.randn(2, 4, 3, dtype=torch.float64)
     names = [name for name, _ in connection.named_parameters()]

@@ -196,6 +196,7 @@ def test_the_unstable_share_counts_poles_outside_and_none_on_the_circle():
     assert unstable_share(controlled, a) == np.mean(np.array(radius) > 1)
 
 
+@pytest.mark.slow
 @every_case(
     "kind, order", [*itertools.product(systems.DISCRETE, (1, 3, 6)), ("slow", 9), ("slower", 9), ("repeated", 9)]
 )

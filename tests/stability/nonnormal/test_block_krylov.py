@@ -135,6 +135,7 @@ def every_block(projected, basis, tolerance):
     return i, values[top][i], errors[i], bool(np.all(errors[rivals] <= tolerance * radii[i]))
 
 
+@pytest.mark.slow
 @every_case("size", [0.0, 0.3, 3.0, 100.0])
 @every_case("seed", range(6))
 def test_leaving_blocks_out_changes_nothing(seed, size):

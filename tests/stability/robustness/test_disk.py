@@ -192,6 +192,7 @@ def test_both_bounds_meet_and_the_pole_is_where_they_say(system, skew):
         assert_allclose(np.abs(delta)[np.abs(delta) > 0], disk.attained, rtol=1e-7)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(loops(order=st.integers(1, 6)))
 def test_the_modulus_margin_is_the_disk_margin_of_the_sensitivity(system):

@@ -194,6 +194,7 @@ def by_kronecker(a, b, continuous):
         return np.array([complex(v) for v in x]).reshape(n, n)
 
 
+@pytest.mark.slow
 @every_case("seed", range(8))
 def test_gramians_and_values_are_those_of_the_linear_equations(seed):
     (a, b, c, d), continuous = stable_system(seed)

@@ -203,6 +203,7 @@ KINDS = [kind for kind in systems.KINDS if kind not in systems.BEYOND]
 FORMS, ORDERS = ("tf", "modal", "dense"), (1, 2, 3, 5, 8, 12)
 
 
+@pytest.mark.slow
 @every_case(
     "kind, order, form",  # each kind at each order, in a form that differs from both neighbours
     [(kind, order, FORMS[(i + j) % 3]) for i, kind in enumerate(KINDS) for j, order in enumerate(ORDERS)],

@@ -360,6 +360,7 @@ def test_settling_error_and_ms_of_a_configuration_are_those_of_its_recursion(mat
     assert numbers["Ms"] == pytest.approx(np.max(np.abs(1 / (1 + law / (z - a)))), rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "words"),
     [
