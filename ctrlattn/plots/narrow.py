@@ -15,7 +15,7 @@ from ctrlattn.plots.layout import measured_once, solve_layout
 from ctrlattn.plots.style import svg_element, themed
 
 _WIDTH = 3.6  # inches; at 390 px a letter of 9.5 points is then 13 px high
-_LETTER = 0.078  # inches, the mean width of a letter of a title
+_LETTER = 0.081  # inches, the mean width of a letter in the widest titles
 _ROW = 1.75  # inches, the height of a panel with axes of unequal units
 _ALIGNED = 0.01  # panels whose edges differ by less of the figure are in one row
 _BETWEEN = 0.62  # inches for title and labels of a panel
@@ -57,6 +57,9 @@ def rearrange(figure: Figure) -> None:
     figure.set_size_inches(_WIDTH, sum(heights) + legend + _head(figure))
     if not rows:
         return
+    for ax in figure.axes:
+        if ax.get_subplotspec() is None:  # a colour bar is as high as its panel
+            ax.set_ylabel(_wrapped(ax.get_ylabel(), int(_ROW / _LETTER)))
     grid = figure.add_gridspec(len(rows), 2, height_ratios=heights)
     for i, row in enumerate(rows):
         for j, panels in enumerate(row):

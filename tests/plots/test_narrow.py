@@ -49,6 +49,28 @@ def test_a_figure_is_the_same_markup_twice():
     assert one == two
 
 
+@pytest.mark.parametrize(
+    ("title", "label"),
+    [
+        ("What attention adds along a token comes from", "Gain on differences (below 1: low-pass)"),
+        ("Waves along the tokens, median head", "Median gain of a head"),
+        ("Mmmm mmmm mmmm mmmm mmmm mmmm", "Mmmm mmmm mmmm mmmm"),
+    ],
+)
+def test_titles_and_labels_of_colour_bars_stay_inside(title, label):
+    figure = plots.style.figure()
+    ax = figure.subplots()
+    figure.colorbar(ax.imshow(np.eye(3), aspect="auto"), ax=ax, label=label)
+    ax.set_title(title, loc="left")
+    plots.narrow_svg(figure, "inside")
+    bar = figure.axes[1]
+    for text in (*(each for each in ax.get_children() if getattr(each, "get_text", str)() != ""), bar.yaxis.label):
+        box, frame = text.get_window_extent(), figure.bbox
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1, text.get_text()
+        assert frame.y0 <= box.y0 < box.y1 <= frame.y1, text.get_text()
+    assert bar.yaxis.label.get_text().replace("\n", " ") == label
+
+
 def test_the_markup_is_narrow_and_its_ids_have_the_prefix():
     svg = plots.narrow_svg(plots.figure_of(plots.diversity(np.arange(3), {"a": np.ones(3)}, ylabel="y")), "here")
     assert svg.startswith("<svg")
