@@ -52,15 +52,16 @@ def test_a_figure_is_the_same_markup_twice():
 @pytest.mark.parametrize(
     ("title", "label"),
     [
-        ("What attention adds along a token comes from", "Gain on differences (below 1: low-pass)"),
+        ("What attention adds along a token comes from", "Gain on differences between two tokens (below 1: low-pass)"),
         ("Waves along the tokens, median head", "Median gain of a head"),
-        ("Mmmm mmmm mmmm mmmm mmmm mmmm", "Mmmm mmmm mmmm mmmm"),
+        ("Sum of moments whose modes damp, summed", "Mean moment"),
     ],
 )
 def test_titles_and_labels_of_colour_bars_stay_inside(title, label):
     figure = plots.style.figure()
     ax = figure.subplots()
-    figure.colorbar(ax.imshow(np.eye(3), aspect="auto"), ax=ax, label=label)
+    figure.colorbar(ax.imshow(np.eye(3), aspect="auto", extent=(0, 1, -0.15, 0.1)), ax=ax, label=label)
+    ax.set_ylabel("Median gain, all heads")
     ax.set_title(title, loc="left")
     plots.narrow_svg(figure, "inside")
     bar = figure.axes[1]
