@@ -59,6 +59,9 @@ BALANCED = "Balancing comes to the same scales from here, but for the factor of 
 BLOCKS = "stability/nonnormal/block_krylov.py"
 LEVELS = "stability/robustness/level_sets.py"
 EQUIVALENT = {
+    ("stability/nonnormal/block_krylov.py", "least = _radii(projected[[bounds.argmax()], :m, :m])[0]",
+     "bounds.argmax()  ->  bounds.argmin()"):
+        "A block with a smaller radius leaves more blocks for the eigenvalues, the outermost one among them.",
     (KREISS, "return _LOWEST, max(high, 2 * here)  # here >= 0.01: no norm is below the numerical radius", "2  ->  3"):
         "Any bracket that holds the supremum leads to it; this one is wider.",
     (KREISS, "return min(max(k * border, 1e-12), here / 2), max(high, 2 * here)", "2  ->  3"):

@@ -131,3 +131,9 @@ def test_a_number_has_no_features_and_an_epsilon_is_a_number(xp, norm):
         norm(xp.ones(()))
     with pytest.raises(InputError, match="eps must be a number, got 'small'"):
         norm(xp.ones(3), eps="small")
+
+
+@pytest.mark.parametrize("norm", [unit_norm, partial(layer_norm, eps=0.0), partial(rms_norm, eps=0.0)])
+def test_a_token_whose_squares_overflow_is_normalised_as_its_small_copy_and_the_others_as_they_are(norm):
+    small = np.array([[3.0, 0.0, -4.0], [1.0, 2.0, 0.0]])
+    npt.assert_allclose(norm(small * [[2.0**700], [1.0]]), norm(small), rtol=1e-15)

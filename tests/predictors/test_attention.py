@@ -201,3 +201,10 @@ def test_the_last_row_on_a_prefix_is_that_of_the_whole_matrix(xp, heads):
     for i in range(N):
         last = to_numpy(fixed.last(as_kind(xp, x[:, : i + 1])))
         npt.assert_allclose(last, whole[:, i : i + 1], rtol=1e-12)
+
+
+@every_case("n", [2, 3, 6])
+def test_the_last_prediction_of_strict_attention_reads_every_token_before(n):
+    x = draws(n, D)
+    attention = SoftmaxAttention(strict=True, temperature=0.5)
+    npt.assert_allclose(attention.last(x), attention(x)[-1:], rtol=1e-12)
