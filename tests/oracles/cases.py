@@ -8,11 +8,14 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 
 def every_case(names: str, values: Iterable[Any], ids: Iterable[Any] | None = None) -> Callable:
     """The test for all the values, in their order; what fails says with which.
 
-    Decorators that stand above each other give all combinations. A fixture is one for all cases.
+    Decorators that stand above each other give all combinations. A fixture is one for all cases. A case that is skipped
+    fails, since those behind it would be skipped with it.
 
     >>> @every_case("a, b", [(1, 1), (4, 2), (9, 0)])
     ... def test(a, b):
@@ -22,6 +25,11 @@ def every_case(names: str, values: Iterable[Any], ids: Iterable[Any] | None = No
     ... except AssertionError as error:
     ...     print(*error.__notes__)
     with a, b = (9, 0)
+    >>> try:
+    ...     every_case("n", [1])(lambda n: pytest.skip("today"))()
+    ... except AssertionError as error:
+    ...     print(error)
+    a case among others cannot be skipped: n = 1
     """
     arguments = [name.strip() for name in names.split(",")]
     cases = list(values)
@@ -33,6 +41,8 @@ def every_case(names: str, values: Iterable[Any], ids: Iterable[Any] | None = No
             for case, name in zip(cases, told, strict=True):
                 try:
                     test(**given, **dict(zip(arguments, case if len(arguments) > 1 else [case], strict=True)))
+                except pytest.skip.Exception as error:
+                    raise AssertionError(f"a case among others cannot be skipped: {names} = {name}") from error
                 except BaseException as error:
                     error.add_note(f"with {names} = {name}")
                     raise

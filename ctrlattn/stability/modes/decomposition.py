@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlattn.arrays import require_numbers, require_real
+from ctrlattn.arrays import require_real
 from ctrlattn.errors import InputError
 from ctrlattn.linear.boundary import EPS
 from ctrlattn.loop import Loop
@@ -241,17 +241,13 @@ def gain_radius(loop: Loop, axes: Sequence[Any], spectrum: Any, gains: Any) -> n
 
 
 def _plane_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
-    if (
-        isinstance(axes, str)
-        or not isinstance(axes, list | tuple | np.ndarray)
-        or len(axes) != 2
-        or (isinstance(axes[0], str) and axes[0] == axes[1])
-    ):
+    two = isinstance(axes, list | tuple | np.ndarray) and len(axes) == 2
+    if not two or (isinstance(axes[0], str) and axes[0] == axes[1]):
         raise InputError(f"{quantity} takes two different gains, got {axes!r}")
-    modes = np.atleast_1d(require_numbers(f"{quantity}: the spectrum", spectrum)).astype(complex).ravel()
-    if np.size(spectrum) > 1:  # a mode and its conjugate have the same region
+    modes = gain_modes(loop, axes, spectrum, quantity)
+    if len(modes) > 1:  # a mode and its conjugate have the same region
         modes = np.unique(modes.real + 1j * np.abs(modes.imag))
-    return gain_modes(loop, axes, modes, quantity)
+    return modes
 
 
 def _one_mode(loop: Loop, axes: Sequence[Any], a: Any, quantity: str) -> complex:

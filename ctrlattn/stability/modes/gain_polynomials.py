@@ -36,7 +36,7 @@ class PoleSensitivity(NamedTuple):
 def gain_modes(loop: Loop, axes: Sequence[Any], spectrum: Any, quantity: str) -> np.ndarray:
     """The modes (m,) of a spectrum, complex, of a loop that is affine in the gains `axes`; else InputError."""
     mode(require_scalar_gains(loop, quantity), 0.0)  # refuses what is not linear and time-invariant
-    a = np.atleast_1d(require_numbers(f"{quantity}: the spectrum", spectrum)).astype(complex).ravel()
+    a = require_numbers(f"{quantity}: the spectrum", spectrum).astype(complex).ravel()
     if not isinstance(axes, list | tuple | np.ndarray):
         raise InputTypeError(f"{quantity}: the gains must be a list of names or LTI systems, got {shown(axes)}")
     if not len(a) or not np.all(np.isfinite(a)):
