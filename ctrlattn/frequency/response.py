@@ -19,7 +19,7 @@ _LOST = 1e-6  # relative accuracy below which the caller is told
 
 
 def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) -> "control.FrequencyResponseData":
-    """The frequency response of a linear system, equal to python-control's and faster for many states.
+    """Return the frequency response of a linear system, as python-control does, but faster for many states.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def frequency_response(system: Any, omega: Any, *, squeeze: bool | None = None) 
 
 
 def _warn_of_lost_digits(system: "control.StateSpace", omega: np.ndarray, values: np.ndarray) -> None:
-    """||G - D|| <= ||C|| ||(zI - A)^-1|| ||B||, and a relative error eps ||A|| ||(zI - A)^-1|| cannot be avoided."""
+    """Warn where rounding of A leaves too few digits: a relative error eps ||A|| ||(zI - A)^-1|| is unavoidable."""
     size = np.linalg.norm(system.B) * np.linalg.norm(system.C)
     if not values.size or size == 0 or is_triangular(system.A):
         return
@@ -100,5 +100,5 @@ def _warn_of_lost_digits(system: "control.StateSpace", omega: np.ndarray, values
 
 
 def _on_circle(angle: np.ndarray) -> np.ndarray:
-    """e^{iw}, exactly -1 at the Nyquist frequency, so that a pole at -1 is met."""
+    """Return e^{iw}, exactly -1 at the Nyquist frequency, so that a pole at -1 is met."""
     return np.where(np.abs(angle) == np.pi, -1.0, np.exp(1j * angle))

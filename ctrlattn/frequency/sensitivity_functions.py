@@ -38,7 +38,7 @@ class Peaks(NamedTuple):
 
 
 def complementary_sensitivity(loop: Loop, a: complex) -> "control.StateSpace":
-    """T(z), from beta r to the state, of mode a: the closed loop itself.
+    """Return T(z) of mode a, from beta r to the state: the closed loop itself.
     {diagram}
         Parameters
         ----------
@@ -114,7 +114,7 @@ def sensitivity(loop: Loop, a: complex) -> "control.StateSpace":
 
 
 def gang_of_four(loop: Loop, a: complex) -> "dict[str, control.StateSpace]":
-    """S, T, PS = P S and CS = C S of mode a, with the plant P = 1/(z - alpha).
+    """Return S, T, PS = P S and CS = C S of mode a, with the plant P = 1/(z - alpha).
     {diagram}
         S: reference to error; T: reference to state; PS: disturbance on the state to state; CS: reference to control.
 
@@ -181,7 +181,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
     Returns
     -------
     (..., m) complex
-        T is 1 minus it. It is the response of the settled loop: for an unstable mode there is none.
+        T is 1 minus it. S is the response of the settled loop: an unstable mode has none.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def sensitivity_response(controller: Any, alpha: Any, omega: Any) -> np.ndarray:
 
 
 def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:
-    """Ms, Mt and the bandwidth of one mode, by level sets: no grid that a narrow peak could slip through.
+    """Return Ms, Mt and the bandwidth of one mode, by level sets: a narrow peak cannot slip through, as on a grid.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def sensitivity_peaks(controller: Any, alpha: complex) -> Peaks:
 
 
 def _bandwidth(s: Realization) -> float:
-    """Where |S|, of either sign of the frequency, first exceeds -3 dB."""
+    """Return the frequency at which |S|, for either sign of it, first exceeds -3 dB."""
     edges = np.unique(np.concatenate([[0.0, math.pi], np.abs(level_crossings(s, _BANDWIDTH))]))
     for low, high in pairwise(edges):
         if max(largest_gain(s, sign * (low + high) / 2) for sign in (1, -1)) > _BANDWIDTH:

@@ -14,7 +14,7 @@ from ctrlattn.errors import InputError
 
 
 def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
-    """Gain of attention on a wave along the tokens, |A v| / |v| with v_t = e^{i w t}.
+    """Return the gain of attention on a wave along the tokens, |A v| / |v| with v_t = e^{i w t}.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def token_frequency_response(matrices: Array, omega: Array) -> np.ndarray:
 
 
 def difference_gain(matrices: Array) -> np.ndarray:
-    """Typical gain on the differences between tokens: |P A P|_F / |P|_F, P = I - 11^T/n.
+    """Return the typical gain on the differences between tokens: |P A P|_F / |P|_F, P = I - 11^T/n.
 
     The constant mode has gain 1 where rows sum to 1, so that a value below 1 is a low-pass filter along the tokens and
     a value above 1 a high-pass filter; 0 is perfect averaging. It is the root mean square gain over random
@@ -76,7 +76,7 @@ def difference_gain(matrices: Array) -> np.ndarray:
 
 
 def mean_cosine(x: Array) -> Array:
-    """Mean cosine similarity over all pairs of different tokens, (..., n, d) -> (...).
+    """Return the mean cosine similarity over all pairs of different tokens, (..., n, d) -> (...).
 
     It is 1 when all tokens point the same way (oversmoothing) and nan for a single token. A zero token has cosine 0
     with every other.
@@ -106,9 +106,9 @@ def mean_cosine(x: Array) -> Array:
 
 
 def participation_rank(x: Array) -> Array:
-    """(sum s^2)^2 / sum s^4 over the singular values of the tokens, (..., n, d) -> (...).
+    """Return (sum s^2)^2 / sum s^4 over the singular values of the tokens, (..., n, d) -> (...).
 
-    The effective number of directions that the tokens span, not centred: 1 when all are parallel, min(n, d) when
+    It is the effective number of directions that the tokens, not centred, span: 1 when all are parallel, min(n, d) when
     all directions are used alike; 0 for zero tokens.
 
     Parameters
@@ -142,7 +142,7 @@ def _frequencies(value: Any) -> np.ndarray:
 
 
 def _real_namespace(x: Array, quantity: str) -> Any:
-    """The library of a real signal; x * x is no square of a length where x is complex."""
+    """Return the library of a real signal; x * x is no square of a length where x is complex."""
     xp = namespace(x)
     if "complex" in str(x.dtype):
         raise InputError(f"{quantity}: the signal must be real, got complex values")

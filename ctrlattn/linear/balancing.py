@@ -11,7 +11,7 @@ from scipy.linalg.lapack import dgebal
 
 
 def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """The diagonal of D, powers of two, so that scaling rounds nothing.
+    """Return the diagonal of D, powers of two, so that scaling rounds nothing.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def state_scaling(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def balanced(a: np.ndarray) -> np.ndarray:
-    """D^-1 A D with rows and columns of equal size, D diagonal in powers of two.
+    """Return D^-1 A D with rows and columns of equal size, D diagonal in powers of two.
 
     >>> balanced(np.array([[0.5, 2.0**20], [2.0**-20, 0.5]])).tolist()
     [[0.5, 1.0], [1.0, 0.5]]
@@ -60,7 +60,7 @@ def _lengths(rows: np.ndarray) -> np.ndarray:
 
 
 def scales(sizes: np.ndarray) -> np.ndarray:
-    """The diagonal of D, powers of two, that makes rows and columns of D^-1 S D of equal size, for a real S (n, n).
+    """Return the diagonal of D, powers of two, that makes rows and columns of D^-1 S D of equal size, S (n, n) real.
 
     >>> scales(np.array([[0.0, 16.0], [1.0, 0.0]])).tolist()
     [4.0, 1.0]

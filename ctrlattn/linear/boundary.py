@@ -23,7 +23,7 @@ _BESIDE = 1e-6  # an uncertain pole that rounding moves by less lies on the boun
 
 
 def is_stable_matrix(a: np.ndarray, *, continuous: bool) -> bool:
-    """Whether all eigenvalues lie strictly inside; one on the boundary within rounding does not.
+    """Tell whether all eigenvalues lie strictly inside; one on the boundary within rounding does not.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def is_stable_matrix(a: np.ndarray, *, continuous: bool) -> bool:
 
 
 def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
-    """`is_stable_matrix`, and with a yes the eigenvalues that said so, (n,), block by block.
+    """Return `is_stable_matrix`, and with a yes the eigenvalues that said so, (n,), block by block.
 
     >>> stable_poles(np.diag([0.5, -0.25]), continuous=False)
     (True, array([ 0.5 , -0.25]))
@@ -78,7 +78,7 @@ def stable_poles(a: np.ndarray, *, continuous: bool) -> tuple[bool, np.ndarray]:
 
 
 def clear_distance(a: np.ndarray) -> float:
-    """A distance from the next matrix with a pole on the boundary that is many roundings of A.
+    """Return the distance from the next matrix with a pole on the boundary that counts as clear: many roundings of A.
 
     >>> clear_distance(np.array([[0.0]]))
     0.0
@@ -87,7 +87,7 @@ def clear_distance(a: np.ndarray) -> float:
 
 
 def clearly_stable(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each of many small matrices has all its poles inside the circle, and where that is clear, (m,) and (m,).
+    """Tell of each of many small matrices whether all its poles lie inside the circle, and whether that is clear.
 
     It is clear where neither the growth of the outermost pole nor the distance of z I - A from a singular matrix is
     within many roundings of 0, z the point of the circle beside this pole. `is_stable_matrix` decides the rest.
@@ -112,7 +112,7 @@ def clearly_stable(matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_marginal(denominator: Any, *, continuous: bool) -> bool:
-    """Whether a root lies on the boundary, as far as the last digits of the coefficients tell.
+    """Tell whether a root lies on the boundary, as far as the last digits of the coefficients tell.
 
     z0 on the boundary is a root of a polynomial next to p if |p(z0)| <= 4 eps sum |p_i| |z0|^i.
 
@@ -129,7 +129,7 @@ def is_marginal(denominator: Any, *, continuous: bool) -> bool:
 
 
 def growth(poles: Any, continuous: bool) -> np.ndarray:
-    """Re s, or |z| - 1.
+    """Return Re s, or |z| - 1.
 
     >>> growth(np.array([0.5, -2.0]), False).tolist()
     [-0.5, 1.0]
@@ -138,7 +138,7 @@ def growth(poles: Any, continuous: bool) -> np.ndarray:
 
 
 def boundary_point(pole: complex, continuous: bool) -> complex:
-    """The point of the boundary next to a pole.
+    """Return the point of the boundary next to a pole.
 
     >>> boundary_point(-0.5 + 0j, False), boundary_point(-0.5 + 2j, True)
     ((-1+0j), 2j)
@@ -175,7 +175,7 @@ def _stable_in_plain_numpy(a: np.ndarray, continuous: bool) -> tuple[bool, np.nd
 
 
 def _less(a: np.ndarray, z: complex) -> np.ndarray:
-    """A - z I, real for a real matrix and a point on the real axis."""
+    """Return A - z I, real for a real matrix and a point on the real axis."""
     turned = np.iscomplexobj(a) or z.imag != 0
     shifted = a.astype(complex if turned else float, order="C")
     shifted.ravel()[:: len(a) + 1] -= z if turned else z.real
@@ -183,7 +183,7 @@ def _less(a: np.ndarray, z: complex) -> np.ndarray:
 
 
 def _is_far_from_singular(a: np.ndarray, distance: float) -> bool:
-    """Whether the smallest singular value is larger, where 1/||A^-1||_F, which is never larger, does not say so yet."""
+    """Tell whether the smallest singular value is larger, where its lower bound 1/||A^-1||_F does not say so yet."""
     try:
         bound = frobenius(solved(a, np.eye(len(a))))
     except np.linalg.LinAlgError:
@@ -192,14 +192,14 @@ def _is_far_from_singular(a: np.ndarray, distance: float) -> bool:
 
 
 def _growth(moved: np.ndarray, centre: float) -> np.ndarray:
-    """Growth of centre + moved; no digits cancel where |z| is close to 1."""
+    """Return the growth of centre + moved; no digits cancel where |z| is close to 1."""
     if centre == 0.0:
         return moved.real
     return (2 * centre * moved.real + np.abs(moved) ** 2) / (1 + np.abs(centre + moved))
 
 
 def _decided(a: np.ndarray, shifted: np.ndarray, centre: float) -> bool:
-    """The answer pole by pole, each with its own uncertainty."""
+    """Decide pole by pole, each with its own uncertainty."""
     _, y, x = eig(shifted, left=True)
     aligned = np.sum(y.conj() * x, axis=0)
     tiny = np.finfo(float).tiny

@@ -29,7 +29,7 @@ class _Group(NamedTuple):
 
 
 def cascade(num: Any, den: Any) -> Matrices:
-    """(A, b, c, d) of num/den in descending powers, A upper block triangular with the poles on its diagonal.
+    """Return (A, b, c, d) of num/den in descending powers, A upper block triangular with the poles on its diagonal.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def cascade(num: Any, den: Any) -> Matrices:
 
 
 def cascade_of_roots(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-    """(A, b, c, d) of gain prod (z - zeros) / prod (z - poles), each root as it is given.
+    """Return (A, b, c, d) of gain prod (z - zeros) / prod (z - poles), each root as it is given.
 
     Roots in conjugate pairs and a real gain give real matrices of sections of order 2, all others complex ones of
     order 1. Polynomials of the roots would round them.
@@ -117,7 +117,7 @@ def cascade_of_roots(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, np.
 
 
 def _is_paired(roots: np.ndarray) -> bool:
-    """Whether each root has its conjugate beside it, to the last digit."""
+    """Tell whether each root has its conjugate beside it, to the last digit."""
     upper, lower = (
         sorted(r, key=lambda z: (z.real, z.imag)) for r in (roots[roots.imag > 0], roots.conj()[roots.imag < 0])
     )
@@ -125,20 +125,20 @@ def _is_paired(roots: np.ndarray) -> bool:
 
 
 def _silent(den: np.ndarray) -> Matrices:
-    """The zero function keeps its poles."""
+    """Return the zero function with the poles that it keeps."""
     a, b, c, _ = _series([_section(p, ()) for p, _ in _matched(accurate_roots(den), np.zeros(0, dtype=complex))])
     return a, b, np.zeros_like(c), 0.0
 
 
 def _grouped(roots: np.ndarray) -> list[_Group]:
-    """Complex pairs, then pairs of neighbours among the real roots, the one farthest out alone where they are odd."""
+    """Group complex pairs, then pairs of neighbours among the real roots; of an odd number the farthest is alone."""
     pairs = [_Group((r, r.conjugate())) for r in roots.tolist() if r.imag > 0]
     real = sorted((r for r in roots.tolist() if r.imag == 0), key=abs)
     return pairs + [_Group(tuple(real[i : i + 2])) for i in range(0, len(real), 2)]
 
 
 def _matched(poles: np.ndarray, zeros: np.ndarray) -> list[tuple[tuple[complex, ...], tuple[complex, ...]]]:
-    """(poles, zeros) of each section: zeros go to the nearest section that has room for them, pairs first."""
+    """Return (poles, zeros) of each section: a zero goes to the nearest section that has room for it, pairs first."""
     sections, placed = _grouped(poles), {}
     for group in sorted(_grouped(zeros), key=lambda z: -len(z.roots)):
         free = [i for i, p in enumerate(sections) if i not in placed and len(p.roots) >= len(group.roots)]
@@ -152,7 +152,7 @@ def _distance(poles: _Group, zeros: _Group) -> float:
 
 
 def _section(poles: tuple[complex, ...], zeros: tuple[complex, ...]) -> Matrices:
-    """prod (z - zeros) / prod (z - poles); the numerator is written around a pole, where no large terms cancel."""
+    """Return prod (z - zeros) / prod (z - poles), written around a pole, where no large terms cancel."""
     direct = 1.0 if len(zeros) == len(poles) else 0.0
     if len(poles) == 1:
         pole = poles[0].real
@@ -168,7 +168,7 @@ def _section(poles: tuple[complex, ...], zeros: tuple[complex, ...]) -> Matrices
 
 
 def _series(sections: list[Matrices]) -> Matrices:
-    """One section behind the other, the last one's states first: A is upper block triangular."""
+    """Put one section behind the other, the last one's states first: A is upper block triangular."""
     a, b, c, d = np.zeros((0, 0)), np.zeros(0), np.zeros(0), 1.0
     for a_i, b_i, c_i, d_i in sections:
         a = np.block([[a_i, np.outer(b_i, c)], [np.zeros((len(a), len(a_i))), a]])

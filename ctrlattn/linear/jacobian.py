@@ -19,7 +19,7 @@ _AGREES = 1e3  # rounding units by which two products of one Jacobian may differ
 
 
 def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
-    """The Jacobian of f at x, as products with vectors: `J @ v`, `J.T @ w`, and whatever scipy makes of these.
+    """Return the Jacobian of f at x, as products with vectors: `J @ v`, `J.T @ w`, and what scipy makes of these.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def jacobian_operator(f: Callable[[Array], Array], x: Array) -> LinearOperator:
 
 
 def jacobian_products(f: Callable[[Array], Array], x: Array) -> Callable[[np.ndarray], np.ndarray]:
-    """V -> J(x) V for blocks of directions, with everything that depends on x alone computed once.
+    """Return V -> J(x) V for blocks of directions, with all that depends on x alone computed once.
 
     J v is the derivative of J' w along w, which is linear in w: its graph is made once, for about two evaluations of
     f, and a product then costs one, or less in a block. The first product is compared with `jacobian_operator`; where
@@ -130,7 +130,7 @@ def jacobian_products(f: Callable[[Array], Array], x: Array) -> Callable[[np.nda
 
 
 def _adjoint(f: Callable[[Array], Array], point: Any) -> tuple[Any, Any]:
-    """(J' w, w) with the graph that leads from w to J' w, or (None, w) where f has no such graph."""
+    """Return (J' w, w) with the graph that leads from w to J' w, or (None, w) where f has no such graph."""
     import torch
 
     with torch.enable_grad(), _plain_attention():
@@ -147,7 +147,7 @@ def _adjoint(f: Callable[[Array], Array], point: Any) -> tuple[Any, Any]:
 
 
 def _block(adjoint: Any, w: Any, point: Any, v: np.ndarray) -> np.ndarray:
-    """J V for the columns of V at once."""
+    """Return J V for the columns of V at once."""
     import torch
 
     directions = torch.as_tensor(np.ascontiguousarray(v.T)).to(dtype=point.dtype, device=point.device)
@@ -165,7 +165,7 @@ def _column_by_column(operator: LinearOperator, v: np.ndarray) -> np.ndarray:
 
 
 def _pullback(f: Callable[[Array], Array], point: Any) -> tuple[Any, Any]:
-    """f(x), and w -> J' w, which can be called any number of times."""
+    """Return f(x), and w -> J' w, which can be called any number of times."""
     import torch
 
     try:
@@ -181,7 +181,7 @@ def _pullback(f: Callable[[Array], Array], point: Any) -> tuple[Any, Any]:
 
 
 def _push(f: Callable[[Array], Array], point: Any, v: Any, pull: Any, value: Any) -> Any:
-    """J v by forward mode; where an operation has none, J v = d(J' w)'v / dw."""
+    """Return J v by forward mode; where an operation has none, J v = d(J' w)'v / dw."""
     import torch
 
     prepare_forward()
@@ -194,7 +194,7 @@ def _push(f: Callable[[Array], Array], point: Any, v: Any, pull: Any, value: Any
 
 @cache
 def prepare_forward() -> None:
-    """The first forward derivative compiles what torch itself has deprecated, and warns; no user need hear it."""
+    """Take the first forward derivative unheard: it compiles what torch itself has deprecated, and warns of it."""
     import torch
 
     with warnings.catch_warnings():
@@ -203,7 +203,7 @@ def prepare_forward() -> None:
 
 
 def _plain_attention() -> Any:
-    """Of torch's attention on the CPU only the plain kernel has a forward mode."""
+    """Choose torch's plain attention: on the CPU only this kernel has a forward mode."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     return sdpa_kernel(SDPBackend.MATH)

@@ -18,7 +18,7 @@ COMPILED = 50  # states up to which calls of numpy cost enough for compiled code
 
 
 def eigenvalues(a: np.ndarray) -> np.ndarray:
-    """Eigenvalues of a finite square matrix, (n,) complex, or real where all are.
+    """Return eigenvalues of a finite square matrix, (n,) complex, or real where all are.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def eigenvalues(a: np.ndarray) -> np.ndarray:
 
 
 def singular_values(a: np.ndarray) -> np.ndarray:
-    """Singular values of a finite matrix, descending; none of an empty one.
+    """Return the singular values of a finite matrix, descending; an empty one has none.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def singular_values(a: np.ndarray) -> np.ndarray:
 
 
 def singular_vectors(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(U, s, V*) of a finite matrix, with as many columns of U and rows of V* as there are values.
+    """Return (U, s, V*) of a finite matrix, with as many columns of U and rows of V* as there are values.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def singular_vectors(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """x of A x = b, for b (n, k).
+    """Return x of A x = b, for b (n, k).
 
     Raises
     ------
@@ -103,7 +103,7 @@ def solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def inverted(a: np.ndarray) -> np.ndarray:
-    """A^-1 of a complex A.
+    """Return A^-1 of a complex A.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def inverted(a: np.ndarray) -> np.ndarray:
 
 
 def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(A^-1 b, c A^-1) of a complex A: one factorization, solved with A and with its transpose.
+    """Return (A^-1 b, c A^-1) of a complex A: one factorization, solved with A and with its transpose.
 
     Raises
     ------
@@ -143,9 +143,9 @@ def solved_on_both_sides(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[n
 
 
 def on_contiguous(kernel: Any, matrices: Iterable[np.ndarray], *others: Any) -> Any:
-    """What compiled code says of matrices, row by row in memory, and of what follows them.
+    """Return what compiled code says of matrices, row by row in memory, and of what follows them.
 
-    For any other order it would be compiled once more.
+    The code would be compiled once more for any other order.
 
     >>> on_contiguous(lambda a, scale: a * scale, [np.eye(2).T], 3.0).tolist()
     [[3.0, 0.0], [0.0, 3.0]]
@@ -154,7 +154,7 @@ def on_contiguous(kernel: Any, matrices: Iterable[np.ndarray], *others: Any) -> 
 
 
 def frobenius(a: np.ndarray) -> float:
-    """The root of the sum of all |a_ij|^2; `numpy.linalg.norm` takes four times as long for few entries.
+    """Return the root of the sum of all |a_ij|^2; `numpy.linalg.norm` takes four times as long for few entries.
 
     >>> frobenius(np.array([[3.0, 4.0j]]))
     5.0
@@ -173,5 +173,5 @@ def _decomposed(a: np.ndarray, vectors: int) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _is_moderate(a: np.ndarray) -> bool:
-    """Whether the largest entry is a number in the middle of the floats."""
+    """Tell whether the largest entry is a number in the middle of the floats."""
     return bool(_SMALL < np.abs(a).max() < 1 / _SMALL)

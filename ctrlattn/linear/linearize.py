@@ -94,7 +94,7 @@ def linearize(
 
 
 def _read_memories(blocks: np.ndarray, memories: int) -> list[int]:
-    """The state x, 0, and the memories that reach it: an integral that nobody reads would be a pole at 1."""
+    """Return the state x, 0, and the memories that reach it: an integral that nobody reads would be a pole at 1."""
     read, others = [0], list(range(1, memories + 1))
     while more := [j for j in others if np.any(blocks[read, j])]:
         read += more
@@ -103,14 +103,14 @@ def _read_memories(blocks: np.ndarray, memories: int) -> list[int]:
 
 
 def _double(x: Array) -> Any:
-    """A float64 torch copy on the CPU: analysis has one precision."""
+    """Return a float64 torch copy on the CPU: analysis has one precision."""
     import torch
 
     return torch.tensor(require_real("the signal", x), dtype=torch.float64)
 
 
 def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | None) -> tuple[Any, ...]:
-    """Controller memory at the operating point, () without controller."""
+    """Return the controller's memory at the operating point, () without a controller."""
     if loop.controller is None:
         return ()
     fresh = loop.controller.init(loop.tracking.error(x, start.reference))
@@ -122,7 +122,7 @@ def _acting(loop: Loop, x: Any, start: LoopState, memory: tuple[Array, ...] | No
 
 
 def _jacobian(loop: Loop, signals: tuple[Any, ...], memories: int) -> list[list[np.ndarray]]:
-    """Blocks d(x', s')_i / d(signal)_j."""
+    """Return blocks d(x', s')_i / d(signal)_j."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -17,7 +17,7 @@ from ctrlattn.linear.realization import Realization
 
 
 def given_fraction(controller: Any) -> Fraction | None:
-    """(num, den) from the user's own numbers, descending powers; None for a controller that is given as a state space.
+    """Return (num, den) of the user's own numbers, descending powers; None for a controller given as a state space.
 
     >>> given_fraction(PID(0.6))
     (array([0.6]), array([1.]))
@@ -28,7 +28,7 @@ def given_fraction(controller: Any) -> Fraction | None:
 
 
 def controller_realization(controller: Any) -> Realization:
-    """C(z) in coordinates that keep its digits: a transfer function as a cascade over its exact poles.
+    """Return C(z) in coordinates that keep its digits: a transfer function as a cascade over its exact poles.
 
     >>> controller_realization(PID(0.6)).d.tolist()
     [[0.6]]
@@ -43,7 +43,7 @@ def controller_realization(controller: Any) -> Realization:
 
 
 def mode_matrix(controller: Any, alpha: Any, gain: Any = 1.0) -> np.ndarray:
-    """[[alpha - g D, C], [-g B, A]], whose eigenvalues are the closed-loop poles of the mode alpha under g C(z).
+    """Return [[alpha - g D, C], [-g B, A]], whose eigenvalues are the closed-loop poles of the mode alpha under g C(z).
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def mode_matrix(controller: Any, alpha: Any, gain: Any = 1.0) -> np.ndarray:
 
 
 def exact_poles(controller: Any, alpha: float) -> np.ndarray | None:
-    """Roots of (z - alpha) den + num without any rounding before the last; None without a given fraction.
+    """Return roots of (z - alpha) den + num, rounded at the end alone; None without a given fraction.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ BAND = 0.02  # half-width of the settling band, as a share of the change
 
 
 def open_loop_pole(loop: Loop, a: Any) -> Any:
-    """alpha = skip + feedback a: where mode a has its pole before a controller acts; a number or an array.
+    """Return alpha = skip + feedback a: where mode a has its pole before a controller acts; a number or an array.
 
     >>> from ctrlattn import CausalMean, Loop
     >>> open_loop_pole(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.25)
@@ -28,9 +28,9 @@ def open_loop_pole(loop: Loop, a: Any) -> Any:
 
 
 def attention_eigenvalue(loop: Loop, alpha: Any) -> Any:
-    """a = (alpha - skip)/feedback: the eigenvalue of attention whose mode has this open-loop pole; a number or array.
+    """Return a = (alpha - skip)/feedback, whose mode has this open-loop pole; a number or an array.
 
-    It is the inverse of `open_loop_pole`. An InputError where feedback = 0: then every a has the pole `skip`.
+    It is the inverse of `open_loop_pole`. It raises InputError where feedback = 0: then every a has the pole `skip`.
 
     >>> from ctrlattn import CausalMean, Loop
     >>> attention_eigenvalue(Loop(CausalMean(), skip=1.0, feedback=-1.0), 0.75)
@@ -43,7 +43,7 @@ def attention_eigenvalue(loop: Loop, alpha: Any) -> Any:
 
 
 def mode_polynomial(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
-    """(z - alpha) den(z) + num(z), monic, in descending powers.
+    """Return (z - alpha) den(z) + num(z), monic, in descending powers.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def mode_polynomial(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
 
 
 def roots(p: np.ndarray) -> np.ndarray:
-    """Roots of monic polynomials, (..., n + 1) -> (..., n) complex: eigenvalues of the companion matrices.
+    """Return the roots of monic polynomials, (..., n + 1) -> (..., n) complex: eigenvalues of the companion matrices.
 
     >>> roots(np.array([1.0, 0.0, -0.25])).real.round(12).tolist()
     [0.5, -0.5]
@@ -81,7 +81,7 @@ def roots(p: np.ndarray) -> np.ndarray:
 
 
 def reflection(p: np.ndarray) -> np.ndarray:
-    """Largest |reflection coefficient| of monic polynomials, (..., n + 1) -> (...).
+    """Return the largest |reflection coefficient| of monic polynomials, (..., n + 1) -> (...).
 
     It is below 1 if and only if all roots are inside the circle (Schur, Cohn), and infinite where the recursion
     divides by 0.
@@ -101,7 +101,7 @@ def reflection(p: np.ndarray) -> np.ndarray:
 
 
 def static_gain(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
-    """T(1) = C(1)/(1 - alpha + C(1)): the share of a constant reference that the mode reaches.
+    """Return T(1) = C(1)/(1 - alpha + C(1)): the share of a constant reference that the mode reaches.
 
     Both sides are multiplied by den(1), which is 0 for an integrator. Without a controller no way leads from the
     reference to the state, and T(1) = 0. It is nan where a pole lies at z = 1.
@@ -117,7 +117,7 @@ def static_gain(num: np.ndarray, den: np.ndarray, alpha: Any) -> np.ndarray:
 
 
 def sensitivity_of(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """S(z) = (z - alpha) den/p over the common shape of num[..., 0], alpha and z.
+    """Return S(z) = (z - alpha) den/p over the common shape of num[..., 0], alpha and z.
 
     It is multiplied by den, so that a pole of the controller at z gives S = 0 and not nan.
 
@@ -129,7 +129,7 @@ def sensitivity_of(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, z: np.nd
 
 
 def step_responses(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, layers: int) -> np.ndarray:
-    """y_0 ... y_layers of T = num/p for a unit step of beta r, from rest: (layers + 1, ...).
+    """Return y_0 ... y_layers of T = num/p for a unit step of beta r, from rest: (layers + 1, ...).
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def step_responses(num: np.ndarray, den: np.ndarray, alpha: np.ndarray, layers: 
 
 
 def settling(y: np.ndarray, final: Any, *, start: Any = None, band: float = BAND) -> np.ndarray:
-    """The first k from which |y_j - final| <= band |final - start| for all j >= k within the horizon.
+    """Return the first k from which |y_j - final| <= band |final - start| for all j >= k within the horizon.
 
     A response whose last value lies outside the band has no such k: the answer is inf, which reads "not within the
     horizon". A response that never leaves its final value settles at 0.
@@ -194,7 +194,7 @@ def settling(y: np.ndarray, final: Any, *, start: Any = None, band: float = BAND
 
 
 def overshoot(y: np.ndarray, final: Any, *, start: Any = None) -> np.ndarray:
-    """How far a response goes beyond its final value, along its change and as a share of it; 0 where it never does.
+    """Return how far a response goes beyond its final value along its change, as a share of it; 0 where it never does.
 
     Parameters are those of `settling`.
 
@@ -221,7 +221,7 @@ class StepMetrics:
 
 
 def step_metrics(response: np.ndarray, target: float, *, final: float | None = None) -> StepMetrics:
-    """Figures of a response that starts at y_0 and should reach `target`.
+    """Return figures of a response that starts at y_0 and should reach `target`.
 
     Where the end is known, `final` is it, and `settling` decides. Where it is not, the last value stands for it. Every
     response lies inside the band around its own last value, so it then has settled only if it entered the band
@@ -270,7 +270,7 @@ def step_metrics(response: np.ndarray, target: float, *, final: float | None = N
 
 
 def outermost_modes(spectrum: np.ndarray, directions: int, quantiles: int) -> np.ndarray:
-    """The modes farthest out in each of some directions of the plane, and quantiles of all modes by their real part.
+    """Return the modes farthest out in some directions of the plane, and quantiles of all by their real part.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def outermost_modes(spectrum: np.ndarray, directions: int, quantiles: int) -> np
 
 
 def upper_half(modes: np.ndarray) -> np.ndarray:
-    """One of each complex pair; real modes as real numbers.
+    """Return one of each complex pair; real modes as real numbers.
 
     >>> upper_half(np.array([0.5 + 0.1j, 0.5 - 0.1j])).tolist(), upper_half(np.array([0.5 + 0j])).tolist()
     ([(0.5+0.1j)], [0.5])

@@ -21,7 +21,7 @@ Breaking = Literal["control", "prediction"]
 
 
 def mode(loop: Loop, a: complex) -> "control.StateSpace":
-    """The closed loop of one attention mode, from beta r to the state.
+    """Return the closed loop of one attention mode, from beta r to the state.
     {diagram}
         x_{k+1} = alpha x_k + u_k,  u = C(z)(beta r - x),  alpha = skip + feedback a.
 
@@ -64,7 +64,7 @@ def mode(loop: Loop, a: complex) -> "control.StateSpace":
 
 
 def loop_transfer(loop: Loop, a: complex, at: Breaking = "control") -> "control.StateSpace":
-    """The loop transfer L(z) of one mode; the closed loop is 1 + L(z) = 0.
+    """Return the loop transfer L(z) of one mode; the closed loop is 1 + L(z) = 0.
 
     at="control": the loop is broken at the controller, L = C(z)/(z - alpha); it is zero without a controller.
     at="prediction": the loop is broken at the prediction, with the controller's loop closed,
@@ -128,7 +128,7 @@ def _require_linear(loop: Loop, quantity: str) -> None:
 
 
 def _real_matrix(a: Any) -> np.ndarray:
-    """The eigenvalue as a real matrix: (1, 1), or [[re, -im], [im, re]] where it is complex."""
+    """Return the eigenvalue as a real matrix: (1, 1), or [[re, -im], [im, re]] where it is complex."""
     if isinstance(a, str | list | tuple | dict) or a is None:
         raise InputTypeError(f"a must be one eigenvalue, a real or complex number, got {a!r}")
     if np.ndim(a) != 0:
@@ -148,7 +148,7 @@ def _realization(loop: Loop) -> Realization:
 def _named(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, source: str, target: str
 ) -> "control.StateSpace":
-    """python-control object with named signals; re and im parts for a complex mode."""
+    """Return a python-control object with named signals, which are re and im parts for a complex mode."""
     parts = [""] if len(d) == 1 else [" (re)", " (im)"]
     names = [f"{'x' if i == 0 else f's{i - 1}'}{part}" for i in range(len(a) // len(d)) for part in parts]
     import control

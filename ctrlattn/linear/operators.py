@@ -12,7 +12,7 @@ _TOLERANCE = 1e-9
 
 
 def pass_operator(loop: Loop, n: int) -> np.ndarray:
-    """The matrix of one layer of a linear loop on n tokens.
+    """Return the matrix of one layer of a linear loop on n tokens.
 
     Column j is the layer's answer to the unit signal at token j, so that the same code that simulates also gives
     the operator, in either order. Superposition is verified on a random probe.

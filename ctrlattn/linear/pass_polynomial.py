@@ -16,7 +16,7 @@ ALPHA = 1.0  # where a mode has its pole before the controller acts: the state i
 
 
 def pull(eigenvalue: Any, recall: Any = 0.0) -> Any:
-    """1 + k_r - lambda: how strongly the error leads a mode back to the fixed point; a number or an array.
+    """Return 1 + k_r - lambda: how strongly the error leads a mode back to the fixed point; a number or an array.
 
     >>> pull(0.25), pull(3.0, recall=2.5)
     (0.75, 0.5)
@@ -25,7 +25,7 @@ def pull(eigenvalue: Any, recall: Any = 0.0) -> Any:
 
 
 def pass_numerator(num: np.ndarray, eigenvalue: Any, recall: Any = 0.0) -> np.ndarray:
-    """(1 + k_r - lambda) num(z), (..., m): the numerator that stands for C in every function of `mode_polynomial`.
+    """Return (1 + k_r - lambda) num(z), (..., m), which stands for C in every function of `mode_polynomial`.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def pass_numerator(num: np.ndarray, eigenvalue: Any, recall: Any = 0.0) -> np.nd
 
 
 def pass_polynomial(num: np.ndarray, den: np.ndarray, eigenvalue: Any, recall: Any = 0.0) -> np.ndarray:
-    """den (z - 1) - num (lambda - 1 - k_r), monic, descending powers: (..., order + 2).
+    """Return den (z - 1) - num (lambda - 1 - k_r), monic, descending powers: (..., order + 2).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def pass_polynomial(num: np.ndarray, den: np.ndarray, eigenvalue: Any, recall: A
 
 
 def pass_matrix(controller: Any, eigenvalue: Any, recall: Any = 0.0) -> np.ndarray:
-    """[[1 - w D, C], [-w B, A]], w = 1 + k_r - lambda: its eigenvalues are the poles, (..., order + 1, order + 1).
+    """Return [[1 - w D, C], [-w B, A]], w = 1 + k_r - lambda, of shape (..., order + 1, order + 1) with the poles.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ Fixed = tuple[int, int]  # a complex number times 2^bits
 
 
 def accurate_roots(*terms: Any) -> np.ndarray:
-    """All roots of a real polynomial, or of a sum of polynomials, repeated by their multiplicity.
+    """Return all roots of a real polynomial, or of a sum of polynomials, repeated by their multiplicity.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def accurate_roots(*terms: Any) -> np.ndarray:
 
 
 def integer_roots(p: Integers) -> np.ndarray:
-    """`accurate_roots` of a polynomial whose coefficients are integers of any size.
+    """Return `accurate_roots` of a polynomial whose coefficients are integers of any size.
 
     >>> integer_roots([1, -2 * 10**40, 10**80]).tolist()  # (z - 10^40)^2
     [(1e+40+0j), (1e+40+0j)]
@@ -78,7 +78,7 @@ def integer_roots(p: Integers) -> np.ndarray:
 
 
 def _integers(polynomials: list[np.ndarray]) -> Integers:
-    """The exact sum of the polynomials, times one power of two."""
+    """Return the exact sum of the polynomials, times one power of two."""
     ratios = [[float(c).as_integer_ratio() for c in p] for p in polynomials]
     common = lcm(*(bottom for p in ratios for _, bottom in p))
     total = [0] * max(map(len, ratios))
@@ -89,7 +89,7 @@ def _integers(polynomials: list[np.ndarray]) -> Integers:
 
 
 def _trimmed(p: Integers) -> Integers:
-    """Without leading zeros."""
+    """Return the coefficients without leading zeros."""
     first = next((k for k, c in enumerate(p) if c), len(p))
     return p[first:]
 
@@ -100,7 +100,7 @@ def _primitive(p: Integers) -> Integers:
 
 
 def _square_free(p: Integers) -> list[tuple[Integers, int]]:
-    """(factor, multiplicity), each factor with simple roots (Yun)."""
+    """Return (factor, multiplicity) pairs, each factor with simple roots (Yun)."""
     if len(p) < 2:
         return []
     if _coprime_mod_prime(p, derivative(p)):
@@ -123,7 +123,7 @@ def derivative(p: Integers) -> Integers:
 
 
 def _coprime_mod_prime(p: Integers, q: Integers) -> bool:
-    """Coprime modulo a prime implies coprime; where the prime cannot tell, the exact way decides."""
+    """Tell whether p and q are coprime modulo a prime, which implies coprime; a no leaves it to the exact way."""
     if p[0] % _PRIME == 0:
         return False
     a, b = ([c % _PRIME for c in x] for x in (p, q))
@@ -139,7 +139,7 @@ def _coprime_mod_prime(p: Integers, q: Integers) -> bool:
 
 
 def _greatest_divisor(p: Integers, q: Integers) -> Integers:
-    """Greatest common divisor by primitive remainders."""
+    """Return the greatest common divisor by primitive remainders."""
     while any(q):
         while q[0] == 0:
             q = q[1:]
@@ -152,7 +152,7 @@ def _greatest_divisor(p: Integers, q: Integers) -> Integers:
 
 
 def _quotient(p: Integers, q: Integers) -> Integers:
-    """p/q where q divides p, up to a factor."""
+    """Return p/q where q divides p, up to a factor."""
     rest, result = [Fraction(c) for c in p], []
     while len(rest) >= len(q):
         factor = rest[0] / q[0]
@@ -163,7 +163,7 @@ def _quotient(p: Integers, q: Integers) -> Integers:
 
 
 def _simple_roots(p: Integers) -> list[complex]:
-    """Roots of a square-free polynomial with p(0) != 0; computed in units of 2^shift, their geometric mean about."""
+    """Return the roots of a square-free polynomial with p(0) != 0, found in units of 2^shift, about their mean size."""
     n = len(p) - 1
     shift = round((abs(p[-1]).bit_length() - abs(p[0]).bit_length()) / n)
     lowest = min(0, -shift * n)
@@ -178,7 +178,7 @@ def _simple_roots(p: Integers) -> list[complex]:
 
 
 def _polished(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | None:
-    """Certified roots, or None where this many bits do not part them: Aberth's steps in fixed point."""
+    """Return certified roots, or None where this many bits do not part them: Aberth's steps in fixed point."""
     z = [(_fixed(r.real, bits), _fixed(r.imag, bits)) for r in guesses]
     radius = np.full(len(z), np.inf)
     for _ in range(_STEPS):
@@ -201,7 +201,7 @@ def _polished(q: Integers, guesses: np.ndarray, bits: int) -> list[complex] | No
 
 
 def _newton_step(q: Integers, z: Fixed, bits: int) -> Fixed | None:
-    """q(z)/q'(z) by Horner; None where the slope vanishes."""
+    """Return q(z)/q'(z) by Horner; None where the slope vanishes."""
     value, slope = (0, 0), (0, 0)
     for c in q:
         slope = _product(slope, z, bits)
@@ -216,7 +216,7 @@ def _newton_step(q: Integers, z: Fixed, bits: int) -> Fixed | None:
 
 
 def _in_pairs(z: list[Fixed], radius: np.ndarray, bits: int) -> list[complex] | None:
-    """The roots, each real or with its exact conjugate; None where two disks meet."""
+    """Return the roots, each real or with its exact conjugate; None where two disks meet."""
     roots: list[complex] = []
     for i, (x, y) in enumerate(z):
         for other, r in zip(z[:i], radius[:i], strict=True):

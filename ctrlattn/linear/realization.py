@@ -36,23 +36,23 @@ class Realization(NamedTuple):
     marginal: bool = False  # a pole of the transfer function lies on the boundary, as far as its coefficients tell
 
     def response(self, frequency: float) -> np.ndarray:
-        """G at z = e^{iw} or s = iw, (p, m); D at an infinite frequency, not finite at a pole."""
+        """Return G at z = e^{iw} or s = iw, (p, m); D at an infinite frequency, not finite at a pole."""
         return self.responses(np.array([frequency]))[:, :, 0]
 
     def responses(self, frequencies: np.ndarray) -> np.ndarray:
-        """G at many frequencies, (p, m, k)."""
+        """Return G at many frequencies, (p, m, k)."""
         return boundary_values(*self[:4], frequencies, continuous=self.continuous)
 
     def is_stable(self) -> bool:
-        """All poles strictly inside the unit circle (left half plane), hidden ones too: see `is_stable_matrix`.
+        """Tell whether all poles lie strictly inside the unit circle (left half plane), hidden ones too.
 
-        One that rounding may put on the boundary is not inside. Raises ArithmeticError where rounding may move a pole
-        anywhere.
+        A pole that rounding may put on the boundary is not inside. It raises ArithmeticError where rounding may move a
+        pole anywhere.
         """
         return self.stable_poles()[0]
 
     def stable_poles(self) -> tuple[bool, np.ndarray]:
-        """`is_stable`, and with a yes the poles that said so, (n,)."""
+        """Return `is_stable`, and with a yes the poles that said so, (n,)."""
         stable, poles = stable_poles(self.a, continuous=self.continuous)
         return stable and not self.marginal, poles
 
@@ -61,7 +61,7 @@ class Realization(NamedTuple):
 
 
 def realization(system: Any, quantity: str, *, continuous: bool = False) -> Realization:
-    """The matrices of a system.
+    """Return the matrices of a system.
 
     Parameters
     ----------
@@ -122,14 +122,14 @@ def require_real_system(g: Realization, quantity: str, hint: str = "") -> None:
 
 
 def square(g: Realization, quantity: str) -> Realization:
-    """The realization itself, once it has as many inputs as outputs."""
+    """Return the realization itself, once it has as many inputs as outputs."""
     if g.d.shape[0] != g.d.shape[1] or not len(g.d):
         raise InputError(f"{quantity} closes each output on its own input: got a {g.d.shape} transfer matrix")
     return g
 
 
 def negative_feedback(g: Realization, quantity: str) -> Realization:
-    """S = (I + G)^-1 of a square G, from a signal added at the input of the comparator to the error."""
+    """Return S = (I + G)^-1 of a square G, from a signal added at the input of the comparator to the error."""
     eye = np.eye(len(g.d))
     direct = eye + g.d
     sizes = singular_values(direct)
@@ -141,7 +141,7 @@ def negative_feedback(g: Realization, quantity: str) -> Realization:
 
 
 def to_control(g: Realization, dt: Any) -> "control.StateSpace":
-    """A python-control object of real matrices; python-control has none of complex ones."""
+    """Return a python-control object of real matrices; python-control has none of complex ones."""
     for name, matrix in zip("ABCD", g[:4], strict=True):
         require_real(f"{name} of a python-control system", matrix)
     import control
@@ -175,7 +175,7 @@ def _checked(matrices: list[Any], quantity: str, continuous: bool) -> Realizatio
 
 
 def _blocks_of(system: "control.TransferFunction") -> tuple[np.ndarray, ...]:
-    """One cascade for each entry that is not static; python-control needs slycot for several of them."""
+    """Return one cascade for each entry that is not static; python-control needs slycot for several of them."""
     outputs, inputs = system.noutputs, system.ninputs
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray, int, int]] = []
     d = np.zeros((outputs, inputs))

@@ -31,7 +31,7 @@ class Scaled(NamedTuple):
 
 
 def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None, *, by_entries: bool = False) -> Scaled:
-    """The system in these units.
+    """Return the system in units in which its states, its gain and its time are of size 1.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def scaled(g: Realization, gain: float = 0.0, poles: np.ndarray | None = None, *
 
 
 def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
-    """The largest response at a few poles, which is next to the peak; 1 where there is none."""
+    """Return the largest response at a few poles, which is next to the peak; 1 where there is none."""
     if not g.d.size or not len(g.a):
         return 1.0
     poles = eigenvalues(g.a) if poles is None else poles
@@ -86,7 +86,7 @@ def _sampled_gain(g: Realization, poles: np.ndarray | None) -> float:
 
 
 def _dynamic_responses(g: Realization, points: list[complex]) -> list[np.ndarray]:
-    """C (zI - A)^-1 B at each of the points."""
+    """Return C (zI - A)^-1 B at each of the points."""
     if len(g.a) < _FEW:
         eye = np.eye(len(g.a))
         try:
@@ -98,7 +98,7 @@ def _dynamic_responses(g: Realization, points: list[complex]) -> list[np.ndarray
 
 
 def times_power(value: float, exponent: int, quantity: str) -> float:
-    """value 2^exponent, or ArithmeticError where that is no float.
+    """Return value 2^exponent; raise ArithmeticError where that is no float.
 
     >>> times_power(0.75, 2, "hinf_norm")
     3.0
@@ -120,7 +120,7 @@ def _exponent_of(largest: float) -> int:
 
 
 def _times(m: np.ndarray, exponent: int) -> np.ndarray:
-    """m 2^exponent, whose factor alone may be beyond the floats."""
+    """Return m 2^exponent, whose factor alone may be beyond the floats."""
     if abs(exponent) <= -_SMALLEST:
         return m * math.ldexp(1.0, exponent) if exponent else m
     half = max(exponent, 2 * _SMALLEST) // 2

@@ -15,7 +15,7 @@ _LARGEST_ENTRY = 1e120  # its square, and products of a few of them, are still f
 
 
 def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> tuple[np.ndarray, bool]:
-    """(A, continuous) of a StateSpace or a square matrix, in float64 or complex128.
+    """Return (A, continuous) of a StateSpace or a square matrix, in float64 or complex128.
 
     The time domain is that of the system (see `time_base`); a matrix is discrete unless the flag says otherwise.
 
@@ -44,7 +44,7 @@ def state_matrix(given: Any, quantity: str, continuous: bool | None = None) -> t
 
 
 def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
-    """A of a quantity that has a meaning in discrete time alone."""
+    """Return A for a quantity that has a meaning in discrete time alone."""
     a, continuous = state_matrix(given, quantity)
     if continuous:
         raise InputError(f"{quantity} is of discrete time, the system is continuous: use {instead}")
@@ -52,7 +52,7 @@ def discrete_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
 
 
 def continuous_matrix(given: Any, quantity: str, instead: str) -> np.ndarray:
-    """A of a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
+    """Return A for a quantity that has a meaning in continuous time alone; a matrix counts as continuous."""
     if isinstance(given, loaded("control", "StateSpace")) and not is_continuous(given, quantity):
         raise InputError(f"{quantity} is of continuous time, the system has dt = {given.dt}: use {instead}")
     return state_matrix(given, quantity, True)[0]
@@ -66,7 +66,7 @@ def require_scale(name: str, matrix: np.ndarray) -> None:
 
 
 def within_scale(matrix: np.ndarray) -> bool:
-    """Whether all entries are numbers below 1e120.
+    """Tell whether all entries are numbers below 1e120.
 
     >>> within_scale(np.array([1.0])), within_scale(np.array([np.nan])), within_scale(np.array([1e200]))
     (True, False, False)

@@ -16,7 +16,7 @@ from ctrlattn.errors import InputError
 
 
 def is_continuous(system: Any, quantity: str, asked: bool | None = None) -> bool:
-    """Does the system live in continuous time?
+    """Tell whether the system lives in continuous time.
 
     Parameters
     ----------

@@ -28,9 +28,9 @@ _AT_A_POLE = complex(np.inf, np.nan)  # as python-control says it
 def boundary_values(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, frequencies: np.ndarray, *, continuous: bool
 ) -> np.ndarray:
-    """G(e^{iw}) or G(iw) at each frequency, (outputs, inputs, m); D where it is infinite, (inf, nan) at a pole.
+    """Return G(e^{iw}) or G(iw) at each frequency, (outputs, inputs, m); D where it is infinite, (inf, nan) at a pole.
 
-    pi, in double precision, stands for z = -1 exactly.
+    The frequency pi, in double precision, stands for z = -1 exactly.
 
     >>> a = np.array([[0.5]])
     >>> boundary_values(a, np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([0.0, np.pi]), continuous=False).tolist()
@@ -51,7 +51,7 @@ class BoundaryTransfer:
     balanced: bool = False  # the states are in equal units already, and need not be scaled once more
 
     def at(self, w: np.ndarray) -> np.ndarray:
-        """G, (outputs, inputs, m)."""
+        """Return G, (outputs, inputs, m)."""
         if self.is_real:
             from ctrlattn.kernels import boundary as kernel
 
@@ -116,8 +116,8 @@ Side = tuple[np.ndarray, np.ndarray, np.ndarray]
 def _hessenberg_sides(
     a: np.ndarray, b: np.ndarray, c: np.ndarray, centres: Sequence[float], balanced: bool = False
 ) -> Iterator[Side]:
-    """(H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read. One
-    input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
+    """Return (H transposed, b transposed, c) of A - z I for each centre z; what is below the subdiagonal is never read.
+    One input has one entry that is not zero, unless A already has the form: then nothing moves, so that its zeros stay
     zeros."""
     eye = np.eye(len(a))
     if not np.any(np.tril(a, -2)):
@@ -132,7 +132,7 @@ def _hessenberg_sides(
 
 
 def _single_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
-    """Reducing [[0, c], [b, A]] leaves its corner where it is. In one unit, powers of two, no part rounds another."""
+    """Reduce [[0, c], [b, A]], whose corner stays where it is. In one unit, powers of two, no part rounds another."""
     n = len(a)
     size, into, out = (math.frexp(float(np.abs(m).max()))[1] for m in (a, b, c))
     whole = np.zeros((n + 1, n + 1), order="F")
@@ -151,13 +151,13 @@ def _several_reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> Side:
 
 
 def _in_equal_units(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same system before an orthogonal reduction, which rounds small entries in the unit of the largest one."""
+    """Return the same system before an orthogonal reduction, which rounds small entries in the unit of the largest."""
     scale = state_scaling(a, b, c)
     return a * scale / scale[:, None], b / scale[:, None], c * scale
 
 
 def shifted(a: np.ndarray, frequency: float, *, continuous: bool) -> tuple[complex, np.ndarray]:
-    """(z - z0, A - z0 I), z0 the nearer one of 1 and -1; in continuous time (iw, A).
+    """Return (z - z0, A - z0 I), z0 the nearer one of 1 and -1; in continuous time (iw, A).
 
     >>> shifted(np.array([[0.75]]), 0.0, continuous=False)
     (0j, array([[-0.25]]))
@@ -174,12 +174,12 @@ def _centre(w: np.ndarray) -> np.ndarray:
 
 
 def _points(w: np.ndarray, centre: float | np.ndarray) -> np.ndarray:
-    """e^{iw} - z0."""
+    """Return e^{iw} - z0."""
     return centre * np.expm1(1j * np.where(np.asarray(centre) > 0, w, w - np.copysign(np.pi, w)))
 
 
 def transfer_values(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """C (zI - A)^-1 B + D at each of the points, (outputs, inputs, m); the matrices may be complex.
+    """Return C (zI - A)^-1 B + D at each of the points, (outputs, inputs, m); the matrices may be complex.
 
     >>> transfer_values(np.array([[0.5]]), np.eye(1), np.eye(1), np.zeros((1, 1)), np.array([1.0])).tolist()
     [[[(2+0j)]]]
@@ -200,7 +200,7 @@ class Transfer:
     d: np.ndarray
 
     def at(self, points: np.ndarray) -> np.ndarray:
-        """(outputs, inputs, m); (inf, nan) at a pole."""
+        """Return G, (outputs, inputs, m); (inf, nan) at a pole."""
         n = len(self.a)
         if len(self.c) < self.b.shape[1]:  # the transposed system has fewer right-hand sides
             return self._transposed.at(points).swapaxes(0, 1)
@@ -223,7 +223,7 @@ class Transfer:
 
 
 def _batched(a: np.ndarray, b: np.ndarray, c: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The plain reference: one solve for each point, all in one call; `a` may differ from point to point."""
+    """Solve once for each point, all in one call: the plain reference. `a` may differ from point to point."""
     stack = np.broadcast_to(a, (len(points), *a.shape[-2:]))
     try:
         solved = np.linalg.solve(points[:, None, None] * np.eye(len(b)) - stack, b.astype(complex))
@@ -257,7 +257,7 @@ def _reduced(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> _Reduced:
 
 
 def _structured(g: _Reduced, points: np.ndarray) -> np.ndarray:
-    """Back substitution for a triangular A, in either direction; Hessenberg form for the others."""
+    """Substitute back for a triangular A, in either direction; reduce any other A to Hessenberg form."""
     from ctrlattn.kernels import shifted as kernel
 
     values = np.empty((len(g.out.re), g.into.re.shape[1], len(points)), complex)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def poles(system: Any) -> np.ndarray:
-    """Poles of a state space, or eigenvalues of a matrix, from its irreducible diagonal blocks.
+    """Return poles of a state space, or eigenvalues of a matrix, from its irreducible diagonal blocks.
 
     States that feed each other in a circle make a block (a strongly connected part of the graph of A); between the
     blocks A is triangular in some order, whatever the order of the states. A zero has to be an exact zero.
@@ -61,7 +61,7 @@ def poles(system: Any) -> np.ndarray:
 
 
 def is_triangular(a: np.ndarray) -> bool:
-    """Whether a matrix is upper or lower triangular, exactly.
+    """Tell whether a matrix is upper or lower triangular, exactly.
 
     >>> is_triangular(np.tril(np.ones((3, 3)))), is_triangular(np.ones((2, 2)))
     (True, False)
@@ -72,7 +72,7 @@ def is_triangular(a: np.ndarray) -> bool:
 
 
 def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
-    """Indices of the irreducible diagonal blocks: each a strongly connected part of the graph of a.
+    """Return indices of the irreducible diagonal blocks: each a strongly connected part of the graph of a.
 
     >>> [block.tolist() for block in diagonal_blocks(np.array([[1.0, 2, 0], [3, 4, 0], [5, 6, 7]]))]
     [[0, 1], [2]]
@@ -91,7 +91,7 @@ def diagonal_blocks(a: np.ndarray) -> list[np.ndarray]:
 
 
 def token_system(loop: Loop, n: int) -> "control.StateSpace":
-    """One layer of a linear loop on n tokens of one feature: the whole loop is this system (x) identity(d).
+    """Return one layer of a linear loop on n tokens of one feature: the whole loop is this system (x) identity(d).
 
     The same matrix acts on every feature, so that n tokens of d features need n (1 + memories) states and never
     (n d)^2 numbers. States go token by token, x and its controller's memories together: for a causal predictor A is

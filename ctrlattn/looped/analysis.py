@@ -78,7 +78,7 @@ class Analysis:
         return measured_within(self.passes, self.spectrum.eigenvalues, self.spectrum.errors)
 
     def in_words(self) -> list[str]:
-        """The verdict in sentences.
+        """Return the verdict in sentences.
 
         >>> analyse(lambda h: -3.0 * h, np.ones((1, 2))).in_words()[0]
         'the loop runs away: it is no longer finite after pass 323'
@@ -209,7 +209,7 @@ def _point(step: PassMap, h: Array, recall: float) -> tuple[RestPoint | None, st
 
 
 def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> PassSpectrum:
-    """All eigenvalues of a small Jacobian, or the union of those that matter for one reason or another."""
+    """Return all eigenvalues of a small Jacobian, or the union of those that matter for one reason or another."""
     size = length(at)
     if size <= min(_SMALL, WHOLE):
         return spectrum(step, at)
@@ -231,7 +231,7 @@ def _spectrum(step: PassMap, at: Array, loop: Passes, k: int, seed: int) -> Pass
 
 
 def _moved(step: PassMap, point: RestPoint, measured: PassSpectrum) -> PassSpectrum:
-    """The spectrum with errors that count how J changes on the way to where Newton's step leads.
+    """Return the spectrum with errors that count how J changes on the way to where Newton's step leads.
 
     A fixed point of multiplicity m is m such steps away, and on the way its eigenvalue 1 + k_r seems to be decided.
     """
@@ -252,7 +252,7 @@ def _limits(step: PassMap, at: Array, measured: PassSpectrum, loop: Passes, seed
 
 
 def _multiplier(step: PassMap, h: Array, outcome: Period, loop: Passes) -> float:
-    """max |multiplier| of an orbit: the largest eigenvalue of as many passes of the whole loop as its period has."""
+    """Return max |multiplier| of an orbit: the largest eigenvalue of as many passes of the loop as its period has."""
     if outcome.period < 2 or machine_epsilon(h) > 1e-10:
         return float("nan")
     whole, z = closed_map(step, outcome.state, controller=loop.controller, recall=loop.recall, reference=h)

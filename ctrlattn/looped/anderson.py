@@ -82,7 +82,7 @@ def anderson(
 
 
 def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain: float) -> Array:
-    """h + g e - sum_j gamma_j (dh_j + g de_j), gamma the least-squares weights of the error differences."""
+    """Return h + g e - sum_j gamma_j (dh_j + g de_j), gamma the least-squares weights of the error differences."""
     new = h + gain * e
     if not errors:
         return new
@@ -103,7 +103,7 @@ def _combined(h: Array, e: Array, states: list[Array], errors: list[Array], gain
 
 
 def least_squares(matrix: np.ndarray, right: np.ndarray, rcond: float = 1e-13) -> np.ndarray | None:
-    """x of least |A x - b|; None where A is not finite, or its singular values do not converge.
+    """Return x of least |A x - b|; None where A is not finite, or its singular values do not converge.
 
     >>> least_squares(np.diag([2.0, 4.0]), np.ones(2)).tolist()
     [0.5, 0.25]

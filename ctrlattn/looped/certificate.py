@@ -45,7 +45,7 @@ def contraction_ball(
     largest: float = 1e6,
     seed: int = 0,
 ) -> Ball:
-    """A ball around x on which the loop with C = gain provably contracts to exactly one fixed point.
+    """Return a ball around x on which the loop with C = gain provably contracts to exactly one fixed point.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def contraction_ball(
 
 
 def _uncertainty(step: PassMap, x: Array, jacobian: np.ndarray, bound: float) -> float:
-    """A bound of |error of J|_2: rounding, and for a difference quotient over d the curvature on its way, L d/2."""
+    """Bound |error of J|_2: rounding, and for a difference quotient over d the curvature on its way, L d/2."""
     rounding = _ROUNDING * machine_epsilon(x)
     error = rounding * float(np.linalg.norm(jacobian))
     if not is_torch(x):
@@ -132,7 +132,7 @@ def _uncertainty(step: PassMap, x: Array, jacobian: np.ndarray, bound: float) ->
 
 
 def _metric(m: np.ndarray, off: float) -> tuple[np.ndarray | None, float, float]:
-    """(T_m, |T_m M T_m^-1|_2, how much T_m multiplies a Lipschitz constant): Euclidean where that contracts.
+    """Return (T_m, |T_m M T_m^-1|_2, how much T_m multiplies a Lipschitz constant): Euclidean where that contracts.
 
     M is known to `off`, and the norm is that of the worst such M.
     """
@@ -187,7 +187,7 @@ class _Bent(NamedTuple):
     reference: float  # |h_0|, which recall adds
 
     def allows(self, off: tuple[np.ndarray, np.ndarray], ends: tuple[np.ndarray, np.ndarray], x: np.ndarray) -> bool:
-        """Whether T at x + off leads to `ends`: |T(a) - T(b) - M (a - b)| <= g L max(|a - x|, |b - x|) |a - b|."""
+        """Tell whether T leads x + off to `ends`: |T(a) - T(b) - M (a - b)| <= g L max(|a - x|, |b - x|) |a - b|."""
         away = off[0] - off[1]
         farthest, sizes = max(map(np.linalg.norm, off)), 2 * float(np.linalg.norm(x)) + self.reference
         sizes += sum(float(np.linalg.norm(part)) for part in (*off, *ends))
@@ -198,7 +198,7 @@ class _Bent(NamedTuple):
 def _tried(
     moved: Any, x: np.ndarray, metric: np.ndarray | None, radius: float, rate: float, bent: _Bent, seed: int
 ) -> float:
-    """The largest ratio over random pairs of the ball; an ArithmeticError where it is above the rate.
+    """Return the largest ratio over random pairs of the ball; raise ArithmeticError where it is above the rate.
 
     Random pairs rarely see a single direction that grows among many. They do see that M leaves it out: near x, where
     curvature moves nothing, T(a) - T(b) is M (a - b).

@@ -38,7 +38,7 @@ class Growth(NamedTuple):
 def closed_map(
     f: Any, h: Array, *, controller: Any = None, recall: float = 0.0, reference: Array | None = None
 ) -> tuple[PassMap, Array]:
-    """The loop over passes as a map of its whole state z = (h, memories), and the state before pass 0.
+    """Return the loop over passes as a map of its whole state z = (h, memories), and the state before pass 0.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def closed_map(
 
 
 def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 0.0) -> np.ndarray:
-    """M with z' = M z for F(h) = J h: [[I + D E, C], [B E, A]], E = J - (1 + k_r) I, each letter times the identity.
+    """Return M with z' = M z for F(h) = J h: [[I + D E, C], [B E, A]], E = J - (1 + k_r) I, each letter times I.
 
     >>> closed_matrix(np.array([[-1.0]])).tolist()
     [[-1.0]]
@@ -85,12 +85,12 @@ def closed_matrix(jacobian: np.ndarray, controller: Any = None, recall: float = 
 
 
 def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall: float = 0.0) -> Growth:
-    """Norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
+    """Return norms of the powers of the loop's derivative at h: transients that eigenvalues do not show.
 
-    Of a state of at most 400 numbers (memories counted) the matrix is formed, and every k is measured. Of a larger one
-    the powers of two up to `passes` are, by iteration with M and its transpose; f then runs with torch. A matrix within
-    delta of M has powers within delta sum_j |M^j| |M^(k-1-j)| of M^k to first order. Where J is known too little to
-    give a norm to a hundredth, it is nan.
+    The matrix of a state of at most 400 numbers (memories counted) is formed, and every k is measured. For a larger
+    state the powers of two up to `passes` are measured, by iteration with M and its transpose; f then runs with torch.
+    A matrix within delta of M has powers within delta sum_j |M^j| |M^(k-1-j)| of M^k to first order. Where J is known
+    too little to give a norm to a hundredth, it is nan.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def growth(f: Any, h: Array, passes: int = 64, *, controller: Any = None, recall
 
 
 def _error_of_powers(norms: np.ndarray, off: float) -> np.ndarray:
-    """off sum_j |M^j| |M^(k-1-j)| for k = 0, 1, ..., infinite where that overflows."""
+    """Return off sum_j |M^j| |M^(k-1-j)| for k = 0, 1, ..., infinite where that overflows."""
     with np.errstate(all="ignore"):
         sums = np.append(0.0, np.convolve(norms, norms)[: len(norms) - 1])
         return np.where(np.isfinite(sums), sums * off, np.inf)
@@ -145,7 +145,7 @@ def _growth(passes: np.ndarray, norms: np.ndarray, residuals: np.ndarray) -> Gro
 
 
 def _norm_of_power(operator: LinearOperator, k: int) -> tuple[float, float]:
-    """(sigma, residual as a share of it) of the largest singular value of M^k, by Lanczos steps with M^k and M'^k."""
+    """Return (sigma, residual as a share of it) of the largest singular value of M^k, by Lanczos with M^k and M'^k."""
 
     def times(v: np.ndarray) -> np.ndarray:
         for _ in range(k):
@@ -170,7 +170,7 @@ def _norm_of_power(operator: LinearOperator, k: int) -> tuple[float, float]:
 
 
 def _closed_operator(jacobian: LinearOperator, loop: Passes) -> LinearOperator:
-    """`closed_matrix` as products with M and its transpose."""
+    """Return `closed_matrix` as products with M and its transpose."""
     a, b, c, d = loop.law.realization()
     order, size, shift = len(a), jacobian.shape[0], 1 + loop.recall
 

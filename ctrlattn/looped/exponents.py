@@ -34,9 +34,9 @@ def exponents(
     transient: int = 100,
     most: int = 4,
 ) -> Exponents:
-    """The k largest Lyapunov exponents of the loop over passes, in nats a pass: what stands for poles without rest.
+    """Return the k largest Lyapunov exponents of the loop over passes, in nats a pass: poles of a loop without rest.
 
-    At a fixed point the largest is ln max |pole|, on an orbit it is negative or 0, above 0 the loop is chaotic.
+    At a fixed point the largest is ln max |pole|. On an orbit it is negative or 0, and above 0 the loop is chaotic.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def exponents(
 
 
 def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.ndarray] | None:
-    """(moduli of the eigenvalues, their errors) where the derivative is the same all along; None where it changes."""
+    """Return (moduli of the eigenvalues, their errors) where the derivative stays the same; None where it changes."""
     last = len(visited) - 1
     points = [*(round(share * last) for share in _ASKED), last // 2 + 1]
     try:
@@ -92,7 +92,7 @@ def _one_matrix(step: PassMap, visited: list[Array]) -> tuple[np.ndarray, np.nda
 
 
 def _both(ran: Exponents, moduli: np.ndarray, errors: np.ndarray) -> Exponents:
-    """The eigenvalues' exponents, if those of the run do not contradict them."""
+    """Return the eigenvalues' exponents, if those of the run do not contradict them."""
     k = len(ran.values)
     with np.errstate(divide="ignore"):
         values, low, high = (

@@ -99,7 +99,7 @@ def iterate(
 
 
 def rests(e: Array, near: float, *states: Array) -> bool:
-    """Whether max |e| is at most this share of the largest number in the states.
+    """Tell whether max |e| is at most this share of the largest number in the states.
 
     >>> rests(np.array([1e-9]), 1e-6, np.array([1e-8]))
     False

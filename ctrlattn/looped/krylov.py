@@ -40,7 +40,7 @@ def leading_pairs(
     restarts: int = 60,
     seed: int = 0,
 ) -> RitzPairs:
-    """The k eigenpairs of largest score, once the residuals of all are at most tol |H|_2.
+    """Return the k eigenpairs of largest score, once the residuals of all are at most tol |H|_2.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class _State:
         return self.room[:, : len(self.h)]
 
     def grow(self, basis: int) -> None:
-        """Blocks of products until V has as many directions as it may."""
+        """Add blocks of products until V has as many directions as it may."""
         if basis > self.room.shape[1]:
             larger = np.zeros((len(self.room), basis), order="F")
             larger[:, : len(self.h)] = self.v
@@ -135,7 +135,7 @@ class _State:
         return w
 
     def orthogonalised(self, w: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(V'W, Q, R) with W = V (V'W) + Q R; a lost direction is replaced by a random one with R = 0."""
+        """Return (V'W, Q, R) with W = V (V'W) + Q R; a lost direction is replaced by a random one with R = 0."""
         inside = v.T @ w
         rest = w - v @ inside
         before = np.linalg.norm(rest, axis=0)
@@ -158,7 +158,7 @@ class _State:
         return inside, q, r
 
     def converged(self, k: int, score: Score, tol: float) -> tuple[np.ndarray, int]:
-        """(indices of the wanted eigenvalues of H, how many of them are not converged)."""
+        """Return (indices of the wanted eigenvalues of H, how many of them are not converged)."""
         self.values, self.small = np.linalg.eig(self.h)
         self.norm = float(np.linalg.norm(self.h, 2))
         chosen = leading(self.values, score(self.values), k)
@@ -166,7 +166,7 @@ class _State:
         return chosen, int(np.sum(residuals > tol * self.norm / 2))
 
     def pairs(self, chosen: np.ndarray) -> RitzPairs:
-        """The chosen eigenpairs; their residuals are those of products of their own."""
+        """Return the chosen eigenpairs; their residuals are those of products of their own."""
         values, y = self.values[chosen].astype(complex), self.small[:, chosen]
         vectors = (self.v @ y).astype(complex)
         vectors = vectors / np.linalg.norm(vectors, axis=0)
@@ -174,7 +174,7 @@ class _State:
         return RitzPairs(values, vectors, residuals, self.norm, self.count)
 
     def _residuals(self, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """|A v - lambda v|; of a conjugate pair one is multiplied, since A is real."""
+        """Return |A v - lambda v|; of a conjugate pair one is multiplied, since A is real."""
         first = np.flatnonzero(values.imag >= 0)
         turning = first[values.imag[first] > 0]
         moved = np.zeros_like(vectors)
@@ -188,7 +188,7 @@ class _State:
         return lengths
 
     def shrink(self, size: int, score: Score) -> None:
-        """V keeps about `size` directions: those of the eigenvalues of largest score."""
+        """Keep about `size` directions of V, those of the eigenvalues of largest score."""
         values = np.linalg.eigvals(self.h)
         chosen = leading(values, score(values), size)
         least = float(np.min(score(values[chosen])))
@@ -203,7 +203,7 @@ class _State:
 
 
 def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
-    """Indices of the k values of largest score, best first; a conjugate that is left out joins them.
+    """Return indices of the k values of largest score, best first; a conjugate that is left out joins them.
 
     >>> leading(np.array([0.1, 0.5 + 1j, 0.5 - 1j]), np.array([0.1, 0.5, 0.5]), 1).tolist()
     [1, 2]
@@ -218,7 +218,7 @@ def leading(values: np.ndarray, scores: np.ndarray, k: int) -> np.ndarray:
 
 
 def _without(column: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(what is left of the column beside the span of q, its components), by two projections."""
+    """Return (what is left of the column beside the span of q, its components), by two projections."""
     inside = q.T @ column
     rest = column - q @ inside
     again = q.T @ rest

@@ -68,7 +68,7 @@ def limits(
     passes: int = 300,
     seed: int = 0,
 ) -> Limits:
-    """Largest gain and smallest recall that leave every measured eigenvalue stable, verified by running the loop.
+    """Return the largest gain and smallest recall that keep all measured eigenvalues stable, tried by running the loop.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def limits(
 
 
 def scaled(controller: Any, factor: float) -> Any:
-    """The controller factor C(z).
+    """Return the controller factor C(z).
 
     >>> scaled(PID(0.5, 0.1), 2.0).ki
     0.2
@@ -183,7 +183,7 @@ def _recall(runner: "_Runner", loop: Passes) -> Limit:
 
 
 def _least_recall(runner: "_Runner", odd: OddNumberLimit) -> Limit:
-    """Re lambda < 1 + k_r, at a gain that is stable just above it."""
+    """Return the limit Re lambda < 1 + k_r, tried at a gain that is stable just above it."""
     near = max(_BESIDE * odd.recall, _LEAST)
     gain = stable_gains(None, runner.measured.eigenvalues, odd.recall + near)[0][1] / 2
     # At this gain the limit is another; as the gain falls it is where the largest real part lies.
@@ -216,7 +216,7 @@ class _Runner:
         least: float = -math.inf,
         error: float | None = None,
     ) -> Limit:
-        """The limit, tried at `value` + `near`, which is inside, and at `value` - `near` if that is above `least`."""
+        """Return the limit, tried inside, at `value` + `near`, and at `value` - `near` if that is above `least`."""
         error = self.error(name, value, near, law, least) if error is None else error
         inside, outside = law(value + near), law(value - near) if value - near > least else None
         beyond = inside if outside is None else outside
@@ -235,7 +235,7 @@ class _Runner:
         return Limit(value, complex(self.measured.eigenvalues[at]), shrinks, grows, error)
 
     def error(self, name: str, value: float, near: float, law: Callable[[float], Passes], least: float) -> float:
-        """The least distance from `value` beyond which all that the eigenvalues may be is stable, or some unstable."""
+        """Return the least distance from `value` beyond which all or none of what the eigenvalues may be is stable."""
         for share in _CLOSE * _LADDER:
             inside, outside = value + share * near, value - share * near
             if not self.within(law(inside)).stable.all():
@@ -259,7 +259,7 @@ class _Runner:
         return f"{float(np.max(self.measured.errors)):.2g}"
 
     def none(self, name: str, intervals: Callable[[np.ndarray], list[Any]]) -> Limit:
-        """No limit, once no eigenvalues within the errors have one."""
+        """Return no limit, once no eigenvalues within the errors have one."""
         values, errors = self.measured.eigenvalues, self.measured.errors
         # Eigenvalues of one block are measured on a ring, and are one in its middle.
         touching = np.abs(values[:, None] - values) <= errors[:, None] + errors
@@ -278,7 +278,7 @@ class _Runner:
         return _nothing()
 
     def along(self, loop: Passes, at: int) -> float:
-        """The spectral radius of what one pass does to disturbances of (h, memories) in the plane of one mode."""
+        """Return the spectral radius of what a pass does to disturbances of (h, memories) in the plane of one mode."""
         v = self.measured.vectors[:, at]
         parts = [v.real] if self.measured.eigenvalues[at].imag == 0 else [v.real, v.imag]
         plane = np.linalg.qr(np.stack(parts, axis=1))[0]
@@ -291,7 +291,7 @@ class _Runner:
         return float(np.max(np.abs(np.linalg.eigvals(matrix)))) if np.all(np.isfinite(matrix)) else math.inf
 
     def _pass(self, loop: Passes, plane: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """The coordinates in the plane of (h - x, memories) after one pass from those at `start`, one row for each."""
+        """Return plane coordinates of (h - x, memories) after one pass from those at `start`, one row for each."""
         h, *memory = (like((plane @ row).reshape(tuple(self.x.shape)), self.x) for row in start)
         h = self.x + h
         with np.errstate(all="ignore"):
@@ -300,7 +300,7 @@ class _Runner:
         return np.stack([plane.T @ require_real("d", part).ravel() for part in moved])
 
     def rate(self, loop: Passes, at: int) -> float:
-        """exp of the mean of ln |d'|/|d| over the second half of the passes, d the disturbance of (h, memories)."""
+        """Return exp of the mean of ln |d'|/|d| over the second half of passes, d the disturbance of (h, memories)."""
         along = self.measured.vectors[:, at].real
         d = along / (np.linalg.norm(along) or 1.0) + 0.1 * self._noise(len(along))
         h = self.x + like((self.size / np.linalg.norm(d) * d).reshape(tuple(self.x.shape)), self.x)

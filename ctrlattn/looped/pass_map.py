@@ -13,7 +13,7 @@ PassMap = Callable[[Array], Array]
 
 
 def as_pass_map(f: Any) -> PassMap:
-    """The map of one pass, whose result is checked against its argument at every call.
+    """Return the map of one pass, whose result is checked against its argument at every call.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def as_pass_map(f: Any) -> PassMap:
 
 
 def require_state(h: Any) -> Array:
-    """h_0 as a signal of real numbers, of any shape, finite and not empty."""
+    """Return h_0 as a signal of real numbers, of any shape, finite and not empty."""
     parts = list(h.values() if isinstance(h, dict) else h) if isinstance(h, list | tuple | dict) else []
     if any(is_array(part) for part in parts):
         raise InputTypeError(
@@ -107,7 +107,7 @@ def _checked(f: Callable[[Array], Any]) -> PassMap:
 
 
 def _mark(h: Array) -> Any:
-    """What changes where a function writes into h: the values of numpy, the count of writes of a torch tensor."""
+    """Return what changes where a function writes into h: numpy's values, or the count of writes of a torch tensor."""
     if not is_torch(h):
         return h.copy()
     try:

@@ -31,7 +31,7 @@ class Period(NamedTuple):
     state: Array  # the last finite state
 
     def in_words(self) -> str:
-        """One sentence.
+        """Say it in one sentence.
 
         >>> period(lambda h: -1.0 * h, np.ones(2)).in_words()
         'the loop settles on an orbit of period 2'
@@ -118,7 +118,7 @@ def period(
 
 
 def _verdict(at: np.ndarray, near: float, moved: float, sizes: list[float], steps: list[float], h: Array) -> Period:
-    """From the distances at a half, three quarters and the end of the passes, (3, most)."""
+    """Tell what the loop does from the distances at a half, three quarters and the end of the passes, (3, most)."""
     half, distances = len(steps) // 2, at[-1]
     passes = len(steps) - half
     still = np.flatnonzero(distances <= near)
@@ -147,7 +147,7 @@ def _verdict(at: np.ndarray, near: float, moved: float, sizes: list[float], step
 
 
 def _geometric(at: np.ndarray, passes: int, eps: float) -> np.ndarray:
-    """(most,) -ln of the rate at which a distance falls in both quarters, as beside an eigenvalue of almost 1; else 0.
+    """Return -ln of the rate at which a distance falls in both quarters, as beside an eigenvalue of almost 1; else 0.
 
     A state that drifts ever more slowly, as the root of the passes, has rates that differ.
     """
@@ -168,7 +168,7 @@ def _rate(at: np.ndarray, p: int, passes: int) -> float:
 
 
 def _distances(window: list[np.ndarray], most: int) -> np.ndarray:
-    """max over the last `most` states of |h_k - h_{k-p}|, p = 1 ... most."""
+    """Return max over the last `most` states of |h_k - h_{k-p}|, p = 1 ... most."""
     last = window[-most:]
     return np.array(
         [max(_size(x - window[len(window) - most + i - p]) for i, x in enumerate(last)) for p in range(1, most + 1)]
@@ -180,6 +180,6 @@ def _flat(h: Array) -> np.ndarray:
 
 
 def _size(flat: np.ndarray) -> float:
-    """|x| whose squares neither overflow nor vanish."""
+    """Return |x| whose squares neither overflow nor vanish."""
     largest = float(np.max(np.abs(flat)))
     return largest * float(np.linalg.norm(flat / largest)) if 1e-300 < largest < np.inf else largest

@@ -57,10 +57,10 @@ def fixed_point(
     tol: float = 1e-10,
     max_iterations: int = 40,
 ) -> RestPoint:
-    """A fixed point of h' = h + C(z) e, e = F(h) - h + recall (h_0 - h).
+    """Find a fixed point of h' = h + C(z) e, e = F(h) - h + recall (h_0 - h).
 
-    Newton-Krylov from the start; where that fails, from where Anderson's acceleration leads. The residual is
-    evaluated anew at the point that is returned.
+    Newton-Krylov steps lead from the start or, where that fails, from where Anderson's acceleration leads. The residual
+    is evaluated anew at the point that is returned.
 
     Parameters
     ----------
@@ -153,11 +153,11 @@ class _Problem:
         return float(np.max(np.abs(self.error(x))))
 
     def uncertainty(self, x: Array, e: np.ndarray) -> float:
-        """max |e| and the last digit of x: far out, F(x) - x vanishes by rounding alone."""
+        """Return max |e| plus the last digit of x: far out, F(x) - x vanishes by rounding alone."""
         return float(np.max(np.abs(e))) + _DIGIT * float(np.max(np.abs(require_real("x", x))))
 
     def newton(self, x: Array, max_iterations: int) -> _Run:
-        """Damped Newton steps until it rests or no step reduces |e|."""
+        """Take damped Newton steps until it rests or no step reduces |e|."""
         e, unknown = self.error(x), np.full(self.size, np.inf)
         for iteration in range(max_iterations + 1):
             size = self.uncertainty(x, e)
@@ -172,7 +172,7 @@ class _Problem:
         raise AssertionError("the last iteration returns")
 
     def rests(self, x: Array, size: float, direction: np.ndarray) -> bool:
-        """Whether |e| and Newton's step are small beside the state, and |e| beside where it began."""
+        """Tell whether |e| and Newton's step are small beside the state, and |e| beside where it began."""
         scale, root = max(self.scale, _largest(x)), self.tol**0.5
         fallen = size <= max(self.tol * self.scale, root * self.first)
         # Where J does not tell how far it is, the error has to be rounding: on its way out a state has such a J too.
@@ -180,7 +180,7 @@ class _Problem:
         return bool(fallen and size <= self.tol * scale and _largest(direction) <= root * scale)
 
     def direction(self, x: Array, e: np.ndarray) -> np.ndarray | None:
-        """d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J gives none."""
+        """Return d with (J - (1 + k_r) I) d = -e, to a tenth of the last residual at least; None where J gives none."""
         self.unseen = 0.0
         if not np.any(e):
             return np.zeros(self.size)
@@ -204,7 +204,7 @@ class _Problem:
         return d if np.all(np.isfinite(d)) else None
 
     def solved(self, matrix: np.ndarray, e: np.ndarray, least: float, rounding: float) -> np.ndarray | None:
-        """d of A d = -e, with singular values of at least the noise of A: on a line of fixed points A is noise alone.
+        """Return d of A d = -e, with singular values raised to the noise of A: on a line of fixed points A is noise.
 
         What is left of e there by rounding leads nowhere.
         """
@@ -222,7 +222,7 @@ class _Problem:
         return d if np.all(np.isfinite(d)) else None
 
     def damped(self, x: Array, e: np.ndarray, direction: np.ndarray) -> tuple[Array, np.ndarray, bool]:
-        """x + t d with the first t of 1, 1/2, 1/4, ... that reduces |e|, and whether there is one."""
+        """Return x + t d with the first t of 1, 1/2, 1/4, ... that reduces |e|, and whether there is one."""
         before, move = float(np.linalg.norm(e)), like(direction.reshape(tuple(x.shape)), x)
         for halving in range(_HALVINGS):
             trial = x + move * 0.5**halving
@@ -232,7 +232,7 @@ class _Problem:
         return x, e, False
 
     def warmed(self, x: Array) -> tuple[Array, int]:
-        """The state of least |e| among some passes of Anderson's acceleration, as far as they stay finite."""
+        """Return the state of least |e| among some passes of Anderson's acceleration, as far as they stay finite."""
         best, least, h = x, self.uncertainty(x, self.error(x)), x
         shift = 1 + self.loop.recall
 
@@ -267,7 +267,7 @@ def basin(
     tol: float = 1e-6,
     seed: int = 0,
 ) -> Basin:
-    """The share of random starts at given distances from which a loop returns to a fixed point.
+    """Return the share of random starts at given distances from which a loop returns to a fixed point.
 
     Parameters
     ----------
@@ -324,7 +324,7 @@ def basin(
 def _end(
     step: PassMap, loop: Passes, x: Array, reference: Array | None, off: np.ndarray, passes: int, tol: float
 ) -> bool:
-    """Whether the loop that starts at x + off comes back to x."""
+    """Tell whether the loop that starts at x + off comes back to x."""
     h = x + like(off.reshape(tuple(x.shape)), x)
     state, near, far = loop.init(h, x if reference is None else reference), tol * np.linalg.norm(off), 0.0
     for _ in range(passes):

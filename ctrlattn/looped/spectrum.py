@@ -48,7 +48,7 @@ def spectrum(
     block: int = 2,
     seed: int = 0,
 ) -> PassSpectrum:
-    """Eigenvalues of the Jacobian of one pass at h.
+    """Return eigenvalues of the Jacobian of one pass at h.
 
     Parameters
     ----------
@@ -111,14 +111,14 @@ def spectrum(
 def some(
     values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray, norm: float, whole: bool, products: int
 ) -> PassSpectrum:
-    """A part of a spectrum with the errors that its residuals leave."""
+    """Return a part of a spectrum with the errors that its residuals leave."""
     s, known = compressed(values, vectors, residuals)
     errors = eigenvalue_errors(s, values, known) if np.isfinite(known) else np.full(len(values), np.inf)
     return PassSpectrum(values, vectors, residuals, norm, whole, products, errors)
 
 
 def pass_products(f: PassMap, h: Array) -> Products:
-    """V -> J V at h, (N, b) float64: by autodiff of a torch map, by central differences of a numpy map."""
+    """Return V -> J V at h, (N, b) float64: by autodiff of a torch map, by central differences of a numpy map."""
     if is_torch(h):
         return jacobian_products(f, h)
     tangent = Tangent(h, None)
@@ -126,7 +126,7 @@ def pass_products(f: PassMap, h: Array) -> Products:
 
 
 def formed(products: Products, size: int) -> np.ndarray:
-    """J itself, (N, N).
+    """Return J itself, (N, N).
 
     Raises
     ------

@@ -48,7 +48,7 @@ class Reached(NamedTuple):
 
 
 def reached(loop: Passes, eigenvalues: np.ndarray, errors: np.ndarray) -> Reached:
-    """What a controller makes of disks of eigenvalues.
+    """Return what a controller makes of disks of eigenvalues.
 
     The largest modulus of the poles is subharmonic in lambda, so that its maximum over a disk is on the edge of it. Its
     minimum need not be: a disk that holds 1 + k_r, where a pole is 1, decides nothing, and a large one that the stable
@@ -75,7 +75,7 @@ def reached(loop: Passes, eigenvalues: np.ndarray, errors: np.ndarray) -> Reache
 
 
 def measured_within(loop: Passes, eigenvalues: np.ndarray, errors: np.ndarray) -> dict[str, tuple[float, float]]:
-    """(least, largest) that Ms and the settling passes of the worst eigenvalue may be, each within its disk.
+    """Return (least, largest) that Ms and the settling passes of the worst eigenvalue may be, each within its disk.
 
     All disks have to be stable. There |S| at a point of the circle is subharmonic in lambda, so that Ms is largest on
     the edge.
@@ -96,7 +96,7 @@ def measured_within(loop: Passes, eigenvalues: np.ndarray, errors: np.ndarray) -
 
 
 def _extent(loop: Passes) -> float:
-    """How far from 1 + k_r the boundary of the stable region goes: infinite with a zero of C on the circle."""
+    """Return how far from 1 + k_r the boundary of the stable region goes: infinite with a zero of C on the circle."""
     boundary = pass_boundary(loop.law, np.linspace(0.0, np.pi, 129), loop.recall)
     return float(np.max(np.abs(boundary - (1 + loop.recall))))
 
@@ -104,7 +104,7 @@ def _extent(loop: Passes) -> float:
 def eigenvalue_errors(
     matrix: np.ndarray, values: np.ndarray, known: float, pairs: tuple[np.ndarray, np.ndarray] | None = None
 ) -> np.ndarray:
-    """Radii of disks around eigenvalues of a matrix that hold those of every matrix within `known` of it.
+    """Return radii of disks around eigenvalues of a matrix that hold those of every matrix within `known` of it.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def eigenvalue_errors(
 def _cleared(
     matrix: np.ndarray, values: np.ndarray, every: np.ndarray, radius: np.ndarray, known: float, norm: float
 ) -> np.ndarray:
-    """The radii, doubled until sigma_min is clear of `known` on the circle."""
+    """Return the radii, doubled until sigma_min is clear of `known` on the circle."""
     radius, pending = radius.copy(), np.arange(len(values))
     while len(pending):
         fixed = np.broadcast_to(_ANGLES, (len(pending), len(_ANGLES)))
@@ -162,7 +162,7 @@ def _cleared(
 
 
 def known_to(f: Any, x: Array, jacobian: np.ndarray) -> float:
-    """A bound on |error of J|_2, estimated: rounding, and of differences what a step twice as long changes.
+    """Estimate a bound on |error of J|_2: rounding, and of differences what a step twice as long changes.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def known_to(f: Any, x: Array, jacobian: np.ndarray) -> float:
 
 
 def compressed(values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray) -> tuple[np.ndarray, float]:
-    """(S, delta): J on the span of some of its eigenvectors, and how well residuals know it there.
+    """Return (S, delta): J on the span of some of its eigenvectors, and how well residuals know it there.
 
     J V = V L + R gives J Q = Q S + R W with V = Q T, S = T L T^-1 and W = T^-1. What the directions that were not
     measured add to the sensitivity of an eigenvalue is not in it.
@@ -203,7 +203,7 @@ def compressed(values: np.ndarray, vectors: np.ndarray, residuals: np.ndarray) -
 
 
 def _conditions(every: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(eigenvalues, 1/|w'v| of each with |v| = |w| = 1), infinite where there are not enough eigenvectors."""
+    """Return (eigenvalues, 1/|w'v| of each with |v| = |w| = 1), infinite where there are not enough eigenvectors."""
     try:
         kappa = np.linalg.norm(np.linalg.inv(vectors), axis=1)
     except np.linalg.LinAlgError:
@@ -212,7 +212,7 @@ def _conditions(every: np.ndarray, vectors: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _towards(values: np.ndarray, every: np.ndarray) -> np.ndarray:
-    """Unit directions from each value to its nearest eigenvalues, on whose side a circle comes near to them."""
+    """Return unit directions from each value to its nearest eigenvalues, on whose side a circle comes near to them."""
     away = every[None, :] - values[:, None]
     nearest = np.argsort(np.abs(away), axis=1)[:, :_NEIGHBOURS]
     away = np.take_along_axis(away, nearest, axis=1)

@@ -37,7 +37,7 @@ class Way:
     solver: Callable[..., Trajectory] | None = None
 
     def run(self, h: Array, passes: int) -> Trajectory:
-        """The passes from h_0 on, as `iterate` returns them.
+        """Run the passes from h_0 on, and return what `iterate` does.
 
         >>> import numpy as np
         >>> way("damped", lambda h: 0 * h, substeps=2).run(np.ones(1), 2).state.ravel().tolist()
@@ -57,7 +57,7 @@ class _Published(NamedTuple):
 
 
 def way(name: str, *maps: Any, **options: Any) -> Way:
-    """A published way to run a looped network.
+    """Return a published way to run a looped network.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def way(name: str, *maps: Any, **options: Any) -> Way:
 
 
 def ways() -> dict[str, str]:
-    """The names that `way` knows, each with its source.
+    """Return the names that `way` knows, each with its source.
 
     >>> ways()["recall"].startswith("Bansal")
     True
@@ -138,7 +138,7 @@ def _parcae_exact(residual: Any, *, decay: Any = 0.0, step: Any = 1.0, into: Any
 
 
 def _hrm(low: Any, high: Any, *, low_steps: int = 3) -> dict[str, Any]:
-    """State (z_H, z_L), first axis; a pass is z_L <- L(z_L + z_H), low_steps times, then z_H <- H(z_H + z_L)."""
+    """Stack the state (z_H, z_L); a pass is z_L <- L(z_L + z_H), low_steps times, then z_H <- H(z_H + z_L)."""
     low, high, steps = as_pass_map(low), as_pass_map(high), require_whole("low_steps", low_steps)
 
     def cycle(z: Array) -> Array:
@@ -206,7 +206,7 @@ def _fixed(f: Any) -> Callable[[Array], PassMap]:
 
 
 def held_input(decay: Any, step: Any, into: Any, discretisation: Discretisation = "exact") -> tuple[Any, Any]:
-    """(A, B) of h' = A h + B e for the flow dh/dt = -exp(a) h + b e over a step dt, feature by feature.
+    """Return (A, B) of h' = A h + B e for the flow dh/dt = -exp(a) h + b e over a step dt, feature by feature.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def held_input(decay: Any, step: Any, into: Any, discretisation: Discretisation 
     into : number, (d,), or (d, d) acting as e @ b
         b.
     discretisation : "exact" or "euler"
-        Of B alone: (1 - A)/exp(a) b, or dt b. A is exact in both.
+        It concerns B alone: (1 - A)/exp(a) b, or dt b. A is exact in both.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def held_input(decay: Any, step: Any, into: Any, discretisation: Discretisation 
 
 
 def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> tuple[Any, Any]:
-    """(A, B) of `held_input` on arrays of xp, numpy or torch, without checks; torch differentiates them.
+    """Return (A, B) of `held_input` on arrays of xp, numpy or torch, without checks; torch differentiates them.
 
     >>> [float(x.round(6)) for x in hold(np, np.array(0.0), np.log(2), 1.0, "euler")]
     [0.5, 0.693147]
@@ -265,7 +265,7 @@ def hold(xp: Any, decay: Any, step: Any, into: Any, discretisation: Discretisati
 
 
 def _injected(residual: Any, decay: Any, step: Any, into: Any, discretisation: Discretisation) -> Any:
-    """h_0 -> (h -> A h + B h_0 + R(h, h_0))."""
+    """Return h_0 -> (h -> A h + B h_0 + R(h, h_0))."""
     if not callable(residual) or isinstance(residual, type):
         raise InputTypeError(f"parcae takes the residual R(h, e) as a function, got {type(residual).__name__}")
     carried, write = held_input(decay, step, into, discretisation)
