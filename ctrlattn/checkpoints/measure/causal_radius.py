@@ -42,7 +42,7 @@ class CausalRadius(NamedTuple):
 
 
 def causal_radius(checkpoint: Checkpoint, layer: int, ids: Any, *, seed: int = 0) -> CausalRadius:
-    """Spectral radius of the Jacobian of one causal layer, from its n diagonal blocks.
+    """Return the spectral radius of the Jacobian of one causal layer, from its n diagonal blocks.
 
     rho(J) = max_i rho(d f(h)_i / d h_i), since f(h)_i depends on h_1 ... h_i alone.
 
@@ -54,7 +54,7 @@ def causal_radius(checkpoint: Checkpoint, layer: int, ids: Any, *, seed: int = 0
     ids : (n,) token ids, str, or image
         As in `tap`.
     seed : int
-        Of the vectors from which the Arnoldi steps start.
+        Seed of the vectors from which the Arnoldi steps start.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def causal_radius(checkpoint: Checkpoint, layer: int, ids: Any, *, seed: int = 0
 def radius_of_blocks(
     checkpoint: Checkpoint, f: LayerFunction, h: torch.Tensor, jacobian: LinearOperator, *, seed: int = 0
 ) -> CausalRadius:
-    """`causal_radius` of a layer function at h, whose whole Jacobian checks it.
+    """Return the `causal_radius` of a layer function at h; the whole Jacobian of the layer checks it.
 
     Raises
     ------
@@ -124,12 +124,12 @@ class _Blocks:
         self._few: tuple[np.ndarray, Product] | None = None
 
     def product(self, v: np.ndarray) -> np.ndarray:
-        """(D_1 v_1, ..., D_n v_n), (n, d) -> (n, d)."""
+        """Return (D_1 v_1, ..., D_n v_n), (n, d) -> (n, d)."""
         self._last = v, self._of_all(v)
         return self._last[1]
 
     def of_tokens(self, tokens: np.ndarray) -> "Product":
-        """Products with the blocks of these tokens alone; later of fewer still, by zeros in the place of the others."""
+        """Return products with the blocks of these tokens; of fewer of them later, by zeros in place of the others."""
         from ctrlattn.stability.nonnormal.block_krylov import among
 
         if self._few is None:
@@ -138,7 +138,7 @@ class _Blocks:
         return among(product, np.searchsorted(recorded, tokens), len(recorded))
 
     def _alone(self, tokens: np.ndarray) -> "Product | None":
-        """By a pass of the layer over these tokens; None where it does not give the last product with all again."""
+        """Run the layer over these tokens alone; return None where that does not give the last product of all again."""
         if not isinstance(self._f, RecalledLayer):
             return None
         chosen = torch.as_tensor(tokens, device=self._h.device)
@@ -153,7 +153,7 @@ class _Blocks:
 
 
 def _recorded(f: LayerFunction, h: torch.Tensor, own: "_OwnTokens") -> "Product":
-    """(tokens, d) -> (tokens, d), by the recorded pass of a layer over some tokens."""
+    """Return the map (tokens, d) -> (tokens, d) by the recorded pass of a layer over some tokens."""
     with own:
         blocks = recorded_jacobian(f, h)
 
@@ -166,7 +166,7 @@ def _recorded(f: LayerFunction, h: torch.Tensor, own: "_OwnTokens") -> "Product"
 def _checked(
     outermost: "BlockRadius", product: "Product", jacobian: LinearOperator, shape: tuple[int, int], seed: int
 ) -> tuple[float, int]:
-    """(|J v - lambda v| in the rows of the token of an eigenpair, products it took), all of them at once.
+    """Return |J v - lambda v| in the rows of the token of an eigenpair, and the products it took, all of them at once.
 
     Raises
     ------
@@ -188,8 +188,8 @@ def _require_triangular(
 ) -> None:
     """Raise ArithmeticError unless the whole Jacobian has these blocks on its diagonal, and nothing above them.
 
-    `moved` is what it makes of a vector at each of the tokens, `diagonal` what the blocks make of all those vectors
-    with all tokens at once, as the first steps were.
+    `moved` is what the Jacobian makes of a vector at each of the tokens. `diagonal` is what the blocks make of all
+    those vectors with all tokens at once, as in the first steps.
     """
     for token, whole in zip(tokens, moved, strict=True):
         above = float(np.abs(whole[:token]).max(initial=0.0))
@@ -202,14 +202,14 @@ def _require_triangular(
 
 
 def _error_of(outermost: "BlockRadius", moved: np.ndarray) -> float:
-    """|J v - lambda v| in the rows of the token of an eigenpair, whose parts that are not zero have been moved."""
+    """Return |J v - lambda v| in the rows of the token of an eigenpair, from J of its parts that are not zero."""
     own = iter(moved[:, outermost.block])
     real, imaginary = (next(own) if part.any() else part for part in (outermost.vector.real, outermost.vector.imag))
     return float(np.linalg.norm(real + 1j * imaginary - outermost.value * outermost.vector))
 
 
 def _tangents(tokens: Sequence[int], vectors: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """One tangent for each vector, (few, n, d): it is the vector at its token, and zero at all others.
+    """Return one tangent for each vector, (few, n, d): it is the vector at its token, and zero at all others.
 
     >>> _tangents([1], [np.array([2.0, 3.0])], (2, 2)).tolist()
     [[[0.0, 0.0], [2.0, 3.0]]]
@@ -220,7 +220,7 @@ def _tangents(tokens: Sequence[int], vectors: Sequence[np.ndarray], shape: tuple
 
 
 def _times(jacobian: LinearOperator, tangents: np.ndarray) -> np.ndarray:
-    """J of each tangent, (few, n, d), all of them at once."""
+    """Return J of each tangent, (few, n, d), all of them at once."""
     columns = tangents.reshape(len(tangents), -1).T.astype(jacobian.dtype)
     return np.asarray(jacobian @ columns, np.float64).T.reshape(tangents.shape)
 
@@ -228,8 +228,8 @@ def _times(jacobian: LinearOperator, tangents: np.ndarray) -> np.ndarray:
 class _OwnTokens(TorchFunctionMode):
     """Inside it, the derivative of attention reaches no token but the one that attends.
 
-    With `tokens` it is that of a pass over these tokens alone, which attend to keys and values that a pass over all of
-    them has `seen`.
+    With `tokens` the pass runs over these tokens alone, and they attend to the keys and values that a pass over all
+    tokens has `seen`.
     """
 
     def __init__(
@@ -255,7 +255,7 @@ class _OwnTokens(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
-        """softmax(q k')v whose derivative in row i reaches q_i, k_i and v_i alone; the arguments are those of torch."""
+        """Return softmax(q k')v; its derivative in row i reaches q_i, k_i and v_i alone. The arguments are torch's."""
         if q.shape[-2] != k.shape[-2]:
             raise ArithmeticError(f"{q.shape[-2]} queries read {k.shape[-2]} keys: there is no own token of each")
         self.seen.append((k.detach(), v.detach()))

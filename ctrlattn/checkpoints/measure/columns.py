@@ -7,10 +7,10 @@ import torch
 
 
 def room(shape: Sequence[int], dtype: str) -> np.ndarray:
-    """An array of any numbers, to be written into.
+    """Return an array of arbitrary numbers, to be written into.
 
-    numpy asks the system for pages of 2 MB. Where its memory is in pieces it moves others about to make them: for the
-    signals of 256 tokens that took .1 to .3 of a forward pass. torch takes small pages, which took .07 of it.
+    numpy asks the system for pages of 2 MB. Where free memory is in pieces, the system moves other pages to make room:
+    for the signals of 256 tokens that took .1 to .3 of a forward pass. torch takes small pages, which took .07 of it.
 
     >>> room((2, 3), "float32").shape
     (2, 3)
@@ -25,7 +25,7 @@ class Column:
     Parameters
     ----------
     count : int
-        How many are expected; more of them find room as well.
+        How many tensors are expected; more of them find room as well.
 
     Examples
     --------
@@ -53,5 +53,5 @@ class Column:
         self._used += 1
 
     def array(self) -> np.ndarray:
-        """What has been put in: (number of them, ...)."""
+        """Return the tensors that `put` has copied, as (number of them, ...)."""
         return self._room[: self._used]

@@ -7,7 +7,7 @@ _DEFINITE = 1e-8  # a square below this share of the largest says too little of 
 
 
 def token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
-    """The share of each token in the square of each vector, (m, n d) -> (m, n); 0 for a zero vector.
+    """Return the share of each token in the square of each vector, (m, n d) -> (m, n); 0 for a zero vector.
 
     >>> token_energy(np.array([[1.0, 1.0, 0.0, 2.0]]), 2).round(3).tolist()
     [[0.333, 0.667]]
@@ -18,7 +18,7 @@ def token_energy(vectors: np.ndarray, n: int) -> np.ndarray:
 
 
 def feature_directions(vectors: np.ndarray, n: int) -> np.ndarray:
-    """Orthonormal feature directions that hold most of each layer's k vectors, (L, k, n d) -> (L, k, d).
+    """Return orthonormal feature directions that hold most of each layer's k vectors, (L, k, n d) -> (L, k, d).
 
     >>> feature_directions(np.array([[[0.0, 0.0, 3.0, 0.0]]]), 2).tolist()  # whatever the token
     [[[1.0, 0.0]]]
@@ -29,7 +29,7 @@ def feature_directions(vectors: np.ndarray, n: int) -> np.ndarray:
 
 
 def _leading(rows: np.ndarray, k: int) -> np.ndarray:
-    """The k leading right singular vectors of the rows (m, d), by the smaller of the two products with themselves."""
+    """Return the k leading right singular vectors of the rows (m, d), by the smaller of their two Gram matrices."""
     if k <= len(rows) < rows.shape[1]:
         squares, combinations = _largest(rows @ rows.T, k)
         if squares[0] > _DEFINITE * squares[-1]:
@@ -38,14 +38,14 @@ def _leading(rows: np.ndarray, k: int) -> np.ndarray:
 
 
 def _largest(symmetric: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest eigenvalues, ascending, and their vectors: alone they take a third of the time of all."""
+    """Return the k largest eigenvalues, ascending, and their vectors; they take a third of the time of all of them."""
     last = len(symmetric) - 1
     squares, vectors = eigh(symmetric, subset_by_index=[last + 1 - k, last], check_finite=False)
     return squares, vectors
 
 
 def subspace_overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """||A_l B_m'||_F^2 / k of the row spaces of orthonormal rows (L, k, N): (L, L).
+    """Return ||A_l B_m'||_F^2 / k of the row spaces of orthonormal rows (L, k, N): (L, L).
 
     It is 1 for the same space, and k/N on average for unrelated ones.
 

@@ -43,7 +43,7 @@ class Evaluation:
 
 
 def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
-    """Next-token loss of a network on separate windows.
+    """Return the next-token loss of a network on separate windows.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def evaluate(checkpoint: Checkpoint, ids: Any) -> Evaluation:
 
 
 def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: int = 256) -> Evaluation:
-    """Loss on a long text by a sliding window: each token is predicted once, from at least window - stride tokens.
+    """Return the loss on a long text by a sliding window: at least window - stride tokens predict each token, once.
 
     Where the tokenizer puts BOS in front of a text, it stands in front of every window and counts among its tokens. The
     first token of the text is then predicted as well.
@@ -97,7 +97,7 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
         Tokens that the network sees at once.
     stride : int
         Number of tokens by which the window moves. With a smaller stride each token sees more, and more work is needed:
-        n window/stride tokens pass through the network.
+        some n window/stride tokens pass through the network.
 
     Returns
     -------
@@ -145,9 +145,9 @@ def perplexity(checkpoint: Checkpoint, ids: Any, *, window: int = 512, stride: i
 
 
 def _losses(checkpoint: Checkpoint, windows: Any) -> np.ndarray:
-    """-log p of every token but the first of each window of one pass, (windows, length - 1).
+    """Return -log p of every token but the first of each window of one pass, (windows, length - 1).
 
-    What is computed from the logits is made for one window at a time, since each step is as large as they are.
+    The steps behind the logits take one window at a time, since the result of each is as large as the logits are.
     """
     losses = np.empty((len(windows), len(windows[0]) - 1))
     with attention(checkpoint.model, "sdpa"), torch.inference_mode():
@@ -159,7 +159,7 @@ def _losses(checkpoint: Checkpoint, windows: Any) -> np.ndarray:
 
 
 def evaluation_of(each: np.ndarray, tokens: int) -> Evaluation:
-    """The evaluation whose windows have these losses.
+    """Return the evaluation whose windows have these losses.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def evaluation_of(each: np.ndarray, tokens: int) -> Evaluation:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """s/sqrt(n), the standard error of the mean of n values; nan for a single one.
+    """Return s/sqrt(n), the standard error of the mean of n values; nan for a single one.
 
     >>> standard_error(np.array([1.0, 3.0]))
     1.0

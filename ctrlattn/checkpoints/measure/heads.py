@@ -28,14 +28,14 @@ class HeadFeedback(NamedTuple):
 
 
 def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") -> np.ndarray:
-    """What each head of a layer adds to the stream; with the output bias their sum is the recorded `attention_out`.
+    """Return what each head of a layer adds; their sum with the output bias is the recorded `attention_out`.
 
     Parameters
     ----------
     checkpoint : Checkpoint
     layer : int
     recorded : xarray.Dataset
-        Of `tap`.
+        What `tap` returns.
 
     Returns
     -------
@@ -47,7 +47,8 @@ def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset
     InputError
         A layer that is not there or has no attention, or maps that do not split into its heads.
     ArithmeticError
-        The heads do not sum to what the attention adds, with the largest error: a gate, say, or a second matrix.
+        The heads do not sum to what the attention adds, as with a gate or a second matrix; the message has the largest
+        error.
 
     Examples
     --------
@@ -66,7 +67,7 @@ def head_contributions(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset
 
 
 def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") -> HeadFeedback:
-    """Sign and gain of each head's feedback, split by the token that it comes from.
+    """Return sign and gain of each head's feedback, split by the token that it comes from.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ def head_feedback(checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset") ->
 def _parts(
     checkpoint: Checkpoint, layer: int, recorded: "xr.Dataset"
 ) -> tuple[ValueOutput, np.ndarray, np.ndarray, np.ndarray]:
-    """(maps, W_V z + b_V per head (heads, n, p), attention matrices, factor that a norm behind the sum applies)."""
+    """Return (maps, W_V z + b_V per head (heads, n, p), attention matrices, factor of a norm behind the sum)."""
     index = checkpoint.layer_index(layer)
     maps = value_output(checkpoint, index)
     sublayer = checkpoint.sublayer("attention", index)
@@ -151,7 +152,7 @@ def _signal(recorded: "xr.Dataset", name: str, layer: int) -> np.ndarray:
 
 
 def _through(norm: Any, x: np.ndarray) -> np.ndarray:
-    """The network's own norm of x, in its own dtype."""
+    """Apply the network's own norm to x, in the network's dtype."""
     parameter = next(norm.parameters(), torch.zeros(()))
     with torch.no_grad():
         normed = norm(torch.as_tensor(x).to(parameter))

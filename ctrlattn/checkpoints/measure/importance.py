@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
-    """Importance of every attention, MLP and block, all from one pass through the network without its head.
+    """Measure the importance of every attention, MLP and block, in one pass through the network without its head.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
     -------
     xarray.Dataset
         `attention`, `mlp`, `block` over `layer`: 0 where the stream keeps its direction, 1 where it turns by a right
-        angle, 2 where it is reversed; the same with `_max`: the largest of any token instead of the mean. A traced
-        network has its own kinds, such as `mixer`: nan in a layer without one, the largest of several in one layer.
-        attrs: `tokens`, how many were seen.
+        angle, 2 where it is reversed. Those with `_max` are the largest of any token instead of the mean. A traced
+        network has its own kinds, such as `mixer`: they are nan in a layer without one, and the largest of several in
+        one layer. The attribute `tokens` says how many tokens were read.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
 
 def turns_of(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """1 - cos of the angle between two streams, in [0, 2], token by token: (..., d) -> (...) in float64.
+    """Return 1 - cos of the angle between two streams, in [0, 2], token by token: (..., d) -> (...) in float64.
 
     It is |x/|x| - y/|y||^2 / 2, which cannot be negative and loses nothing where the angle is small. In bfloat16,
     1 - cos of a network whose layers turn the stream by 1e-4 came out as -6e-4.
@@ -107,7 +107,7 @@ class _Turns:
 
 
 def _kinds(there: Sequence[Sublayer]) -> list[Kind]:
-    """Kinds of sublayers in the order in which a layer has them."""
+    """Return the kinds of sublayers in the order in which a layer has them."""
     return [kind for kind in get_args(Kind) if any(sublayer.kind == kind for sublayer in there)]
 
 
@@ -128,7 +128,7 @@ def _pass(checkpoint: Checkpoint, ids: Any, turns: dict[Sublayer, _Turns], block
 
 
 def _blocks(checkpoint: Checkpoint, turns: list[_Turns]) -> list[Hook]:
-    """Hooks that compare the stream in front of a layer with the stream behind it."""
+    """Return hooks that compare the stream in front of a layer with the stream behind it."""
     streams: dict[int, torch.Tensor] = {}
 
     def reader(i: int) -> Callable[..., None]:

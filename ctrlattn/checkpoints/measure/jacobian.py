@@ -22,10 +22,10 @@ _Products = Callable[[torch.Tensor], torch.Tensor]  # of vectors (few, *shape) w
 
 
 def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperator:
-    """The Jacobian of one layer of a network with respect to the stream of all tokens.
+    """Return the Jacobian of one layer of a network with respect to the stream of all tokens.
 
-    J = d f(h)/d h, f the whole layer with its residual connections and norms, at the stream that it reads when the
-    network runs on `ids`. Nothing else is varied: masks and positions stay, and there is no cache.
+    It is J = d f(h)/d h, where f is the whole layer with its residual connections and norms and h the stream that it
+    reads when the network runs on `ids`. Nothing else is varied: masks and positions stay, and there is no cache.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperat
     Returns
     -------
     scipy.sparse.linalg.LinearOperator
-        (n d, n d), tokens one after the other; computed in float32 at least. `J @ v` and `J.T @ w` each cost
-        about one evaluation of the layer, whose recorded pass the operator keeps in memory.
+        J is (n d, n d), tokens one after the other, and is computed in float32 at least. `J @ v` and `J.T @ w` each
+        cost about one evaluation of the layer, whose recorded pass the operator keeps in memory.
 
     Raises
     ------
@@ -63,14 +63,14 @@ def layer_jacobian(checkpoint: Checkpoint, layer: int, ids: Any) -> LinearOperat
 
 
 def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
-    """The Jacobian of a layer function at h, for many products.
+    """Return the Jacobian of a layer function at h, for many products.
 
     `linear.jacobian_operator` takes any map, and pays for each J v anew; this one keeps both pull-backs.
 
     Parameters
     ----------
     f, h
-        Of `layer_function`.
+        What `layer_function` returns.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def recorded_jacobian(f: LayerFunction, h: torch.Tensor) -> LinearOperator:
 
 
 def _recorded(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Products, _Products]:
-    """(f(h), W -> J'W, V -> J V), for vectors (few, *shape); by the graph of one evaluation and that of J'w."""
+    """Return (f(h), W -> J'W, V -> J V) for vectors (few, *shape), by the graph of one evaluation and that of J'w."""
     stream = h.detach().requires_grad_()
     with torch.enable_grad():
         value = f(stream.clone())  # what a layer changes in place is no leaf
@@ -129,7 +129,7 @@ def _recorded(f: LayerFunction, h: torch.Tensor) -> tuple[torch.Tensor, _Product
 
 
 def _pulled_back(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """The pull-back of each vector, of several at once: one product of large matrices takes less than many of small."""
+    """Return the pull-back of each vector, several at once: one product of large matrices beats many of small ones."""
     if len(vectors) == 1:
         return _pulled(output, given, vectors[0])[None]
     try:
@@ -139,7 +139,7 @@ def _pulled_back(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tenso
 
 
 def _pulled(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor, **how: bool) -> torch.Tensor:
-    """The pull-back of `vectors` from `output` to `given`; zeros where nothing leads from one to the other."""
+    """Return the pull-back of `vectors` from `output` to `given`; zeros where nothing leads from one to the other."""
     if not output.requires_grad:
         batch = vectors.shape[: vectors.ndim - output.ndim]
         return given.new_zeros(*batch, *given.shape)
@@ -148,7 +148,7 @@ def _pulled(output: torch.Tensor, given: torch.Tensor, vectors: torch.Tensor, **
 
 
 def remembering(operator: LinearOperator, few: int, spared: Callable[[], None] = lambda: None) -> LinearOperator:
-    """The same operator, which keeps its first few products J v and gives them again where the same v comes back.
+    """Return the operator with a memory: it keeps its first few products J v and gives them again for the same v.
 
     Estimates of one seed start from the same random directions. `spared` is called for each product that is not made.
 

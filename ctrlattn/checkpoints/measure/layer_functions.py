@@ -18,10 +18,10 @@ LayerFunction = Callable[[torch.Tensor], torch.Tensor]
 
 
 def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerFunction, torch.Tensor]:
-    """A layer as a function of its stream, and the stream it has in the network for this text.
+    """Return a layer as a function of its stream, and the stream it has in the network for this text.
 
-    Exactly the layer that the network runs: masks, positions and rotations are those of the recorded pass. The cache
-    is always off, and attention runs through the math kernel, which forward-mode derivatives need.
+    It is exactly the layer that the network runs: masks, positions and rotations are those of the recorded pass. The
+    cache is always off, and attention runs through the math kernel, which forward-mode derivatives need.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerF
     Returns
     -------
     f : callable, (..., n, d) -> (..., n, d)
-        At most one batch dimension, in front; differentiable in both modes, and under `torch.func.vmap`.
+        It takes at most one batch dimension, in front, and is differentiable in both modes and under `torch.func.vmap`.
     h : (n, d)
         Stream that the layer reads, detached; (n, streams, d) where a network has several streams.
 
@@ -58,7 +58,7 @@ def layer_function(checkpoint: Checkpoint, layer: int, ids: Any) -> tuple[LayerF
 def layer_functions(
     checkpoint: Checkpoint, ids: Any, *, layers: tuple[int, ...] | None = None, wide: bool = False
 ) -> list[tuple[LayerFunction, torch.Tensor]]:
-    """`layer_function` of several layers (default: all) from one forward pass.
+    """Return the `layer_function` of several layers (default: all) from one forward pass.
 
     With `wide`, a layer of a network in half precision is computed in float32, from the same weights and the stream
     that it reads. Its derivatives are those of the function that the layer rounds: in bfloat16 a product with J keeps
@@ -80,12 +80,12 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 def _widened(value: Any) -> Any:
-    """Tensors of half precision, in whatever holds them, in float32; all else as it is."""
+    """Return tensors of half precision, in whatever holds them, in float32, and all else as it is."""
     return tree_map(lambda t: t.float() if isinstance(t, torch.Tensor) and t.dtype in _HALF else t, value)
 
 
 def _in_float32(module: Any) -> Callable[..., Any]:
-    """The module with its weights in float32 for the time of a call."""
+    """Return a function that calls the module with its weights in float32."""
 
     def call(**arguments: Any) -> Any:
         weights = _widened({**dict(module.named_parameters()), **dict(module.named_buffers())})
@@ -126,7 +126,7 @@ class RecalledLayer:
         self._one_by_one, self._first_lane = one_by_one, first_lane
 
     def __call__(self, h: torch.Tensor) -> torch.Tensor:
-        """The stream after the layer, (..., n, d)."""
+        """Return the stream after the layer, (..., n, d)."""
         if h.ndim < self._dimensions:
             return self._batch(h[None])[0]
         # What the pass of one text has recorded may choose by its tokens: deepseek_v4 finds its experts so.
@@ -139,9 +139,9 @@ class RecalledLayer:
         return out.movedim(0, -2) if self._first_lane else out
 
     def of_tokens(self, tokens: torch.Tensor, n: int) -> "RecalledLayer":
-        """The same layer on some of n tokens: what it was called with has lost the others, as far as shapes tell.
+        """Return the same layer on some of n tokens: its other arguments lose the rest of them, as far as shapes tell.
 
-        Its attention still has the others in the columns of a mask. Whoever calls it checks what it gives.
+        Its attention still has the other tokens in the columns of a mask. Whoever calls it checks what it gives.
         """
         alone = copy(self)
         alone._arguments = tree_map(lambda value: _of_tokens(value, tokens, n), self._arguments)
@@ -149,7 +149,7 @@ class RecalledLayer:
 
 
 def _of_tokens(value: Any, tokens: torch.Tensor, n: int) -> Any:
-    """Rows of a tensor that has a dimension of n: of a mask (batch, heads, queries, keys) those of queries.
+    """Return the rows of a tensor that has a dimension of n; in a mask (batch, heads, queries, keys) they are queries.
 
     >>> _of_tokens(torch.arange(6).reshape(1, 3, 2), torch.tensor([2, 0]), 3).tolist()
     [[[4, 5], [0, 1]]]

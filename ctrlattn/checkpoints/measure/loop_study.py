@@ -57,7 +57,7 @@ class Reach:
 
     @property
     def forbidden(self) -> np.ndarray:
-        """The real ones of them, which no stable C with C(1) > 0 holds."""
+        """The real eigenvalues of `outside`, which no stable C with C(1) > 0 holds."""
         return self.outside.real[self.outside.imag == 0]
 
     @property
@@ -138,7 +138,7 @@ def loop_study(
     runs : path, optional
         Folder where every evaluation is kept, and not measured again.
     seed : int
-        Of the search for eigenvalues.
+        Seed of the search for eigenvalues.
 
     Returns
     -------
@@ -193,7 +193,7 @@ def loop_study(
 
 
 def counts_up_to(passes: int) -> tuple[int, ...]:
-    """Numbers of passes that are measured: each of the first, then twice as many, and the last.
+    """Return the numbers of passes that are measured: each of the first, then twice as many, and the last.
 
     >>> counts_up_to(3), counts_up_to(20)
     ((1, 2, 3), (1, 2, 3, 4, 8, 16, 20))
@@ -219,7 +219,7 @@ def _scan(
 
 
 def _modes(F: Any, h: Any, **options: int) -> SpanModes:
-    """The outer eigenvalues; none where they have not converged, and then nothing is forecast."""
+    """Return the outer eigenvalues; none where they have not converged, and then nothing is forecast."""
     try:
         return span_modes(F, h, **options)
     except ArithmeticError:
@@ -227,12 +227,12 @@ def _modes(F: Any, h: Any, **options: int) -> SpanModes:
 
 
 def _recalled(reach: Reach) -> Passes:
-    """`recalled` of the measured eigenvalues, with at least the recall that is asked for."""
+    """Return the law of `recalled` for the measured eigenvalues, with at least the recall that is asked for."""
     return recalled(reach.modes, max(_RECALL * reach.least_recall, _LEAST_RECALL, reach.recall))
 
 
 def recalled(modes: SpanModes, recall: float) -> Passes:
-    """This recall with half the largest gain that is stable for the measured eigenvalues and wherever others may be.
+    """Return the law of this recall with half the largest gain that is stable for the design points of the modes.
 
     >>> law = recalled(SpanModes(np.array([3.0 + 0j]), np.zeros(1), 9, 1.0), 3.0)
     >>> law.controller.kp  # half of 2/(1 + 3 + 1)
@@ -245,7 +245,7 @@ def recalled(modes: SpanModes, recall: float) -> Passes:
 
 
 def _tuned(reach: Reach, seed: int) -> tuple[Passes | None, str]:
-    """The loop that `design.tune` finds for the measured eigenvalues, with the least recall; and what it says."""
+    """Return the loop that `design.tune` finds for the measured eigenvalues, with the least recall, and a sentence."""
     from ctrlattn.design import InfeasibleError, Spec, tune
 
     if not len(reach.modes.eigenvalues):
@@ -313,13 +313,13 @@ def _loss(
 
 
 def _static_gain(loop: Passes) -> float | None:
-    """The number that a controller without memory is; None for one with memory."""
+    """Return the number that a controller without memory is; None for one with memory."""
     a, _, _, d = loop.law.realization()
     return None if len(a) else float(d.item())
 
 
 def _remembered(runs: Path | None, name: str, work: Callable[[], Evaluation]) -> Evaluation:
-    """The evaluation that is kept under this name, or a new one that is kept from now on."""
+    """Return the evaluation that is kept under this name, or a new one that is kept from now on."""
     if runs is None:
         return work()
     path = output_directory(runs) / f"{name}.json"
@@ -334,7 +334,7 @@ def _remembered(runs: Path | None, name: str, work: Callable[[], Evaluation]) ->
 
 
 def _earlier(path: Path) -> Evaluation | None:
-    """The evaluation in a file; None where the file is damaged, which is measured again."""
+    """Read the evaluation in a file; return None where the file is damaged, and it is measured again."""
     with suppress(InputError, KeyError, TypeError, ValueError):
         rows = read_json(path)
         losses, tokens = np.asarray(rows["window_losses"], dtype=np.float64), rows["tokens"]
@@ -344,7 +344,7 @@ def _earlier(path: Path) -> Evaluation | None:
 
 
 def _motion(F: Any, h: Any, passes: int, loop: Passes) -> SpanPasses:
-    """Residual and norm as far as they are finite."""
+    """Return residual and norm as far as they are finite."""
     for count in range(passes, 0, -1):
         try:
             return span_passes(F, h, count, loop.controller, loop.recall)

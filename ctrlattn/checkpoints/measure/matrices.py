@@ -16,7 +16,7 @@ _ROW = 1e-3  # of a row that misses so much, a sink takes the rest
 
 
 def gathered(given: Sequence[torch.Tensor | None], *, causal: bool) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """The matrices of all layers, and what is to be said of them.
+    """Gather the matrices of all layers, and the attributes that say what they are.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Matrices:
         self._mass[i] = 1 - sums[0]
 
     def whole(self) -> tuple[np.ndarray | None, dict[str, Any]]:
-        """The matrices of all layers, and what is to be said of them, as `gathered` gives them."""
+        """Return the matrices of all layers and their attributes, as `gathered` does."""
         told = [f"what layer {i} returns as its matrix is none: {fault}" for i, fault in self._faults.items()]
         if self._room is None:
             shapes = sorted(self._shapes)
@@ -126,7 +126,7 @@ class Matrices:
 
 
 def fault_of(a: torch.Tensor, *, causal: bool) -> str:
-    """Why a tensor (..., n, m) is no attention matrix; "" where it is one, with or without a sink.
+    """Say why a tensor (..., n, m) is no attention matrix; "" where it is one, with or without a sink.
 
     >>> fault_of(torch.tensor([[1.0, 0.0], [0.5, 0.25]]), causal=True)
     ''
@@ -137,7 +137,7 @@ def fault_of(a: torch.Tensor, *, causal: bool) -> str:
 
 
 def _judged(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, float, float]:
-    """(`fault_of` a matrix whose rows have these sums, its least weight, its largest sum of a row)."""
+    """Return (`fault_of` a matrix whose rows have these sums, its least weight, its largest sum of a row)."""
     if a.ndim < 2 or a.shape[-1] != a.shape[-2] or not a.is_floating_point():
         return f"its shape is {tuple(a.shape)}", 0.0, 0.0
     rounding, least, largest = _rounding(a), float(a.amin()), float(sums.amax())
@@ -152,7 +152,7 @@ def _judged(a: torch.Tensor, sums: torch.Tensor, *, causal: bool) -> tuple[str, 
 
 
 def absent_matrices(layers: Sequence[int]) -> str:
-    """The sentence on layers without an attention matrix; "" for none.
+    """Return the sentence on layers without an attention matrix; "" for none.
 
     >>> absent_matrices([0, 2])
     'layers 0, 2 have no attention matrix: theirs is nan'
@@ -169,5 +169,5 @@ def _rounding(a: torch.Tensor) -> float:
 
 
 def _ahead(a: torch.Tensor) -> float:
-    """The largest weight above the diagonal; heads first, since `triu` of all would write as much as it reads."""
+    """Return the largest weight above the diagonal; heads go first, since `triu` of all writes as much as it reads."""
     return float(a.flatten(0, -3).amax(0).triu(1).amax() if a.ndim > 2 else a.triu(1).amax())

@@ -45,7 +45,7 @@ class OwnLoop(NamedTuple):
 
 
 def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal["slow", "fast"] = "slow") -> OwnLoop:
-    """The own loop of a network whose modules are called several times, proved on every one of its passes.
+    """Find the loop that a network with repeated calls of modules runs by itself, and prove it on each of its passes.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def own_loop(network: Checkpoint | torch.nn.Module, ids: Any, *, scale: Literal[
         return place.reached if h.ndim == 3 else place.reached[0]
 
     def end(h: torch.Tensor) -> torch.Tensor:
-        """What the last module of the pass gives: of the last pass no other one shows where it leads."""
+        """Return what the last module of the pass gives, since no later pass shows where the last one leads."""
         with visited(model, sorted(set(names))) as again_visits:
             F(h)
         return _given(_repeated(again_visits, set(names))[start + period - 1].out)
@@ -130,7 +130,7 @@ def _given(t: torch.Tensor | None) -> torch.Tensor:
 
 
 def _repeated(visits: Sequence[Visit], names: set[str] | None = None) -> list[Visit]:
-    """The calls of the outermost modules that are called more than once, or have these names, in order."""
+    """Return the calls of the outermost modules that are called more than once, or have these names, in order."""
     count = Counter(visit.path for visit in visits)
     again = [visit for visit in visits if (count[visit.path] > 1 if names is None else visit.path in names)]
     again = [visit for visit in again if visit.ended >= 0]
@@ -139,7 +139,7 @@ def _repeated(visits: Sequence[Visit], names: set[str] | None = None) -> list[Vi
 
 
 def _whole(names: Sequence[str]) -> tuple[int, int, int]:
-    """(start, length, number) of the shortest sequence that gives the whole when it is repeated; number 1 for none.
+    """Return (start, length, number) of the shortest sequence whose repetition gives the whole; number 1 for none.
 
     >>> _whole("ababab"), _whole("aaaa"), _whole("aabb")[2]
     ((0, 2, 3), (0, 1, 4), 1)
@@ -150,7 +150,7 @@ def _whole(names: Sequence[str]) -> tuple[int, int, int]:
 
 
 def _inner(names: Sequence[str]) -> tuple[int, int, int]:
-    """The same of the shortest sequence that is repeated inside one period, where it is repeated most.
+    """Return (start, length, number) of the shortest sequence repeated inside one period, where it is repeated most.
 
     >>> _inner("llhllh"), _inner("abababcababcabababcababc"), _inner("abab")[2]
     ((0, 1, 2), (0, 2, 3), 1)
@@ -164,7 +164,7 @@ def _inner(names: Sequence[str]) -> tuple[int, int, int]:
 
 
 def _run(names: Sequence[str], start: int, length: int) -> int:
-    """How often the sequence that begins there follows on itself."""
+    """Count how often the sequence that begins at `start` follows on itself."""
     number = 1
     while names[start + number * length : start + (number + 1) * length] == names[start : start + length]:
         number += 1
@@ -188,7 +188,7 @@ class _Reached(Exception):
 
 @contextmanager
 def _between(first: Any, place: _Place) -> Iterator[None]:
-    """The network inside the block takes h where the pass begins, and ends where the next one does."""
+    """Run the block so that its network takes h where the pass begins, and ends where the next one does."""
 
     def begin(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         place.calls += 1

@@ -77,7 +77,7 @@ def feedback_profile(
     effort : Effort, optional
         How many products the estimates of gain, non-normality and exponents may take.
     seed : int
-        Of random directions.
+        Seed of the random directions.
     identity : str, optional
         What `profile_identity` has just said of the same arguments: every weight is then hashed once, not twice.
 
@@ -120,7 +120,7 @@ def feedback_profile(
 
 
 def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = None) -> list[str]:
-    """Names of parts in the order of the table; for None all of them, or all that this checkpoint has.
+    """Return the names of parts in the order of the table; for None all of them, or all that this checkpoint has.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def wanted_parts(parts: Sequence[str] | None, checkpoint: Checkpoint | None = No
 
 
 def _missing(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Parts that a traced network does not have.
+    """Return the parts that a traced network does not have.
 
     They are those of heads whose maps are not known, of attention without a matrix, and of single contributions where
     a factor of theirs depends on the text.
@@ -157,7 +157,7 @@ def _missing(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _part(measurement: Measurement, name: str, folder: Path | None, mark: str) -> "xr.Dataset":
-    """A part from the store, or measured and stored; its attributes are what it took, and the mark of its question."""
+    """Read a part from the store, or measure and store it; its attributes have its cost and its question's mark."""
     path = None if folder is None else folder / f"{name}.nc"
     if path is not None and path.exists():
         stored = results.load(path)
@@ -208,7 +208,7 @@ def _merged(measurement: Measurement, parts: dict[str, "xr.Dataset"]) -> "xr.Dat
 def profile_identity(
     checkpoint: Checkpoint, ids: Any, *, effort: Effort | None = None, seed: int = 0, content: str | None = None
 ) -> str:
-    """Digest of whatever decides a profile: every weight, the text, effort, seed and the version of the parts.
+    """Return the digest of what decides a profile: every weight, the text, effort, seed and the parts' version.
 
     `content` is what `load_with_content` has said of the weights; without it those in memory are hashed.
     """

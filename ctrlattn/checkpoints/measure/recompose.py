@@ -17,12 +17,12 @@ Norm = Callable[[np.ndarray], np.ndarray]
 
 
 def recompose(signals: "xr.Dataset", checkpoint: Checkpoint | None = None) -> "xr.DataArray":
-    """The stream behind each layer, summed up from what `tap` has recorded of the layer.
+    """Sum up the stream behind each layer from what `tap` has recorded of the layer.
 
     Parameters
     ----------
     signals : xarray.Dataset
-        Of `tap`.
+        What `tap` returns.
     checkpoint : Checkpoint, optional
         The network, where norms stand behind the sums (attribute norm = "post").
 
@@ -70,7 +70,7 @@ def _array(signals: "xr.Dataset", name: str) -> np.ndarray:
 
 
 def _steps(signals: "xr.Dataset") -> list[tuple[int, np.ndarray]]:
-    """(call, sum of what is added) of every step."""
+    """Return (call, sum of what is added) of every step."""
     if "contribution" in signals:
         added, owner = _array(signals, "contribution"), signals["step_of"].to_numpy()
         calls = signals["call"].to_numpy().tolist()

@@ -17,7 +17,7 @@ class MassiveActivation(NamedTuple):
 
 
 def massive_activation(state: np.ndarray) -> MassiveActivation:
-    """Which token has the largest stream, in which feature, and how many times the median.
+    """Find which token has the largest stream, in which feature, and how many times the median.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def massive_activation(state: np.ndarray) -> MassiveActivation:
 
 
 def ordinary_tokens(state: np.ndarray) -> np.ndarray:
-    """Which tokens are nowhere massive: (n,) of bool for a stream (depth, n, d).
+    """Tell which tokens are nowhere massive: (n,) of bool for a stream (depth, n, d).
 
     >>> ordinary_tokens(np.array([[[1.0], [30.0], [2.0]]])).tolist()
     [True, False, True]
@@ -60,7 +60,7 @@ def ordinary_tokens(state: np.ndarray) -> np.ndarray:
 
 
 def attention_sink(attention: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The key that draws most attention in each head, and its share of all attention.
+    """Find the key that draws most attention in each head, and its share of all attention.
 
     Parameters
     ----------

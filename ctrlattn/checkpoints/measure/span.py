@@ -38,11 +38,11 @@ class SpanModes(NamedTuple):
 
     @property
     def off(self) -> np.ndarray:
-        """(m,) How far each eigenvalue may be off."""
+        """How far each eigenvalue may be off, (m,)."""
         return self.residuals if self.errors is None else self.errors
 
     def design_points(self) -> np.ndarray:
-        """The eigenvalues, and where the others may be: the circle of radius `rest`, left of the rightmost measured.
+        """Return the eigenvalues, and where others may be: the circle of radius `rest`, left of the rightmost measured.
 
         A gain that suits the measured ones alone may be far too large for those that lie about 0.
 
@@ -66,7 +66,7 @@ class SpanPasses(NamedTuple):
 
 
 def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> tuple[LayerFunction, torch.Tensor]:
-    """The layers a ... b - 1 as one function of the stream, and the stream that enters them for this text.
+    """Return the layers a ... b - 1 as one function of the stream, and the stream that enters them for this text.
 
     Parameters
     ----------
@@ -105,16 +105,16 @@ def span_function(checkpoint: Checkpoint, layers: tuple[int, int], ids: Any) -> 
 
 
 def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int = 0) -> SpanModes:
-    """The rightmost eigenvalues of F'(h), and those of largest modulus, by `looped.spectrum`.
+    """Return the rightmost eigenvalues of F'(h), and those of largest modulus, by `looped.spectrum`.
 
     Parameters
     ----------
     F, h
-        Of `span_function`.
+        What `span_function` returns.
     count : int
         How many of each; a conjugate pair counts twice.
     seed : int
-        Of the first directions.
+        Seed of the first directions.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def span_modes(F: LayerFunction, h: torch.Tensor, *, count: int = 12, seed: int 
 def span_passes(
     F: LayerFunction, h: torch.Tensor, passes: int, controller: Any = None, recall: float = 0.0
 ) -> SpanPasses:
-    """Residual and norm of the stream over passes under a controller, without the rest of the network.
+    """Return residual and norm of the stream over passes under a controller, without the rest of the network.
 
     Raises
     ------

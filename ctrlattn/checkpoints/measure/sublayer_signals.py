@@ -42,7 +42,7 @@ class SublayerSignals(NamedTuple):
 
 
 def slots_of(there: Sequence[Sublayer]) -> dict[Sublayer, str]:
-    """The slot of each sublayer: its kind, with a number from the second of a kind in a layer on."""
+    """Name the slot of each sublayer: its kind, with a number from the second of a kind in a layer on."""
     met: Counter[tuple[int, str]] = Counter()
     slots = {}
     for sublayer in there:
@@ -53,7 +53,7 @@ def slots_of(there: Sequence[Sublayer]) -> dict[Sublayer, str]:
 
 
 def in_order(slots: dict[Sublayer, str]) -> tuple[str, ...]:
-    """All slots in the order of a layer: by step, then by name."""
+    """Return all slots in the order of a layer: by step, then by name."""
     place: dict[str, int] = {}
     for sublayer, name in slots.items():
         place[name] = max(place.get(name, 0), sublayer.step)
@@ -144,10 +144,10 @@ def _matrices(slots: dict[Sublayer, str], checkpoint: Checkpoint, matrices: dict
 
 
 def _tokens(x: torch.Tensor) -> np.ndarray:
-    """(tokens, d) of one text; OPT's MLP reads all tokens of a batch in one row of them."""
+    """Return the (tokens, d) of one text; OPT's MLP reads all tokens of a batch in one row of them."""
     return _array(x if x.ndim == 2 else x[0])
 
 
 def _array(x: torch.Tensor) -> np.ndarray:
-    """A copy in float64: some networks add in place."""
+    """Copy a tensor in float64: some networks add in place."""
     return x.detach().to("cpu", torch.float64, copy=True).numpy()

@@ -64,7 +64,7 @@ class RunningMoments(NamedTuple):
 
 
 def running_moments(values: np.ndarray) -> RunningMoments:
-    """The moments of values over the last axis, in float64.
+    """Return the moments of values over the last axis, in float64.
 
     >>> running_moments(np.array([[1.0, 2.0, 3.0]])).std.round(3).tolist()
     [0.816]
@@ -77,7 +77,7 @@ def running_moments(values: np.ndarray) -> RunningMoments:
 
 
 def merge(a: RunningMoments, b: RunningMoments) -> RunningMoments:
-    """The moments of both together, without the cancellation of sum and sum of squares.
+    """Return the moments of both together, without the cancellation of sum and sum of squares.
 
     References
     ----------
@@ -162,7 +162,7 @@ def summaries(
     statistics: Mapping[str, Statistic] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> "xr.Dataset":
-    """Mean, standard deviation and extremes over all tokens of any number of texts, in constant memory.
+    """Return mean, deviation and extremes over all tokens of any number of texts, in constant memory.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def _coordinates(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _windows(checkpoint: Checkpoint, texts: Iterable[Any], window: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(number of the text, arguments of the model) for every window."""
+    """Yield (number of the text, arguments of the model) for every window."""
     if isinstance(texts, str):
         raise InputError("texts must be a collection of texts: one of them is [text]")
     window = _window(checkpoint, window)
@@ -253,7 +253,7 @@ def _ids(checkpoint: Checkpoint, text: Any) -> np.ndarray:
 
 
 def _measured(checkpoint: Checkpoint, inputs: dict[str, Any], statistics: dict[str, Statistic]) -> np.ndarray:
-    """(statistic, kind, layer, token), from one pass without the head; nan where a layer has none of the kind."""
+    """Return (statistic, kind, layer, token) of one pass without the head; nan where a layer has none of the kind."""
     slots = slots_of(checkpoint.sublayers())
     numbers: dict[tuple[str, int], torch.Tensor] = {}
 

@@ -112,13 +112,13 @@ class _Rows:
         self.certain = False
 
     def record(self, sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
-        """For `watch`."""
+        """Add the signals of one sublayer, as `watch` reports them."""
         self._watcher(sublayer, x, u, F)
         if sublayer.kind == "attention":
             self.close()
 
     def end(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """A hook behind the last layer."""
+        """Take the stream behind the last layer, as its hook."""
         self._signal["state"].append(first(output))
         self.close()
         self._put("state", first(output))
@@ -142,7 +142,7 @@ class _Rows:
             self._columns[name].put(t.reshape(t.shape[-2:]))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All layers; where both sublayers read one stream, mid is what no module reads."""
+        """Return the signals of all layers; where both sublayers read one stream, no module reads mid."""
         arrays = {name: column.array() for name, column in self._columns.items()}
         if self._parallel:
             arrays["mid"] = arrays["state"][:-1] + arrays["attention_out"]
@@ -170,7 +170,7 @@ def _controlled(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _matrix_hooks(checkpoint: Checkpoint, seen: Matrices) -> Iterator[Hook]:
-    """Hooks for what no sublayer reads or adds: the attention matrices."""
+    """Yield hooks for what no sublayer reads or adds: the attention matrices."""
 
     def matrix_at(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -183,7 +183,7 @@ def _matrix_hooks(checkpoint: Checkpoint, seen: Matrices) -> Iterator[Hook]:
 
 
 def token_names(checkpoint: Checkpoint, inputs: dict[str, Any], count: int | None = None) -> list[str]:
-    """Token strings; of an image the class tokens and "row,column" of each patch; numbers where `count` differs.
+    """Return token strings; class tokens and "row,column" of each patch of an image; numbers where `count` differs.
 
     A network may read fewer tokens than it is given, or more, and a traced one does not say what its patches are.
     """
@@ -211,7 +211,7 @@ def _patches(model: Any, size: Sequence[int]) -> list[str]:
 
 
 def attributes(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]:
-    """What a Dataset says of its network; "text" is empty where none is known."""
+    """Return what a Dataset says of its network; "text" is empty where none is known."""
     family = checkpoint.family
     tokenizer = checkpoint.tokenizer if "input_ids" in inputs else None
     text = "" if tokenizer is None else tokenizer.decode(inputs["input_ids"][0].tolist())
@@ -227,7 +227,7 @@ def attributes(checkpoint: Checkpoint, inputs: dict[str, Any]) -> dict[str, Any]
 
 
 def _parallel(checkpoint: Checkpoint) -> bool:
-    """Whether every layer adds its attention and its MLP at once."""
+    """Tell whether every layer adds its attention and its MLP at once."""
     if isinstance(checkpoint.family, Traced):
         calls = checkpoint.family.structure.calls
         return all(call.kinds == ("attention", "mlp") and len(call.steps) == 1 for call in calls)

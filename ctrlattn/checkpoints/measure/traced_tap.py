@@ -56,9 +56,9 @@ class Pass:
     ----------
     matrices : Matrices
     calls : int
-        How many have run so far.
+        How many calls have run so far.
     tokens : int
-        Of the text, once a call has run.
+        Tokens of the text, once a call has run.
     certain : bool
         Whether every number is known to be finite.
     """
@@ -131,14 +131,14 @@ class Pass:
         self._columns[name].put(_tokens(t, self._structure.width, self._structure.streams))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The signals: state, contributions, and the factors of the stream where they are not 1."""
+        """Return the signals: state, contributions, and the factors of the stream where they are not 1."""
         arrays = {name: column.array() for name, column in self._columns.items()}
         if not self._scaled:
             del arrays["carried"]
         return arrays
 
     def labels(self) -> dict[str, tuple[str, Sequence[Any]]]:
-        """Coordinates: which call a step belongs to; which step, kind and path a contribution has."""
+        """Return coordinates: the call that a step belongs to, and the step, kind and path that a contribution has."""
         layers = [self._structure.layers[call.layer] for call in self._structure.calls]
         rows = [(i, layers[call], *name) for i, (call, _, names) in enumerate(self._steps) for name in names]
         return {
@@ -251,7 +251,7 @@ def _only(matrices: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
 
 
 def _between(steps: Sequence[Recorded]) -> torch.Tensor:
-    """The stream behind the attention of a layer; where both are added at once, what it would be."""
+    """Return the stream behind the attention of a layer; where both sublayers are added at once, what it would be."""
     last = steps[-1]
     if [kind for kind, *_ in last.added] == ["mlp"]:
         return last.x
@@ -289,7 +289,7 @@ def require_sum(structure: Structure, call: Call, error: float, own: float) -> N
     Raises
     ------
     ArithmeticError
-        With the layer and the largest error.
+        The message has the layer and the largest error.
     """
     limit = limit_of(call, own)
     if not error <= limit:
@@ -300,7 +300,7 @@ def require_sum(structure: Structure, call: Call, error: float, own: float) -> N
 
 
 def _tokens(t: torch.Tensor, width: int, streams: int) -> torch.Tensor:
-    """A stream of one text as (n, d), or (streams, n, d)."""
+    """Return the stream of one text as (n, d), or (streams, n, d)."""
     if streams > 1:
         t = (
             t.squeeze(1) if t.shape[0] == streams else t.squeeze(0).movedim(-2, 0)

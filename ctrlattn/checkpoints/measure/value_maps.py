@@ -18,7 +18,7 @@ class ValueGains(NamedTuple):
 
 
 def value_gains(checkpoint: Checkpoint, layer: int) -> ValueGains:
-    """Eigenvalues, sign and norm of the value-output map of each head, with the weight of the norms folded in.
+    """Return eigenvalues, sign and norm of each head's value-output map, with the weight of the norms folded in.
 
     A token that attends to itself with weight a, at a stream of size s (what its norm measures), gets back a w / s of
     its component along an eigenvector with eigenvalue w. The d - p other eigenvalues are 0.

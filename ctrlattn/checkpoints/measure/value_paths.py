@@ -35,11 +35,11 @@ class ValuePath(NamedTuple):
     fused : "", "blocks", "interleaved" or "grouped"
         How values lie in that output, as in `Family`.
     heads : int
-        Of the queries.
+        Number of query heads.
     size : int
         Features of a head.
     axis : int
-        Of the tokens in what `value` gives: 2 where latent maps of a cache have an axis of one head in front of them.
+        Axis of the tokens in what `value` gives: 2 where latent maps of a cache have an axis of one head in front.
     plain : bool
         Whether o = A v for the matrix A that the layer shows, and v is a linear map of what the attention reads: there
         is no gate, norm or latent map between.
@@ -55,12 +55,12 @@ class ValuePath(NamedTuple):
     plain: bool
 
     def values(self, given: torch.Tensor) -> torch.Tensor:
-        """(batch, n, query heads, size) of what the module `value` gives; n may count tokens of a cache as well."""
+        """Return (batch, n, query heads, size) of what `value` gives; n may count tokens of a cache as well."""
         return values_in(given, self.axis, self.fused, self.heads, self.size)
 
 
 def values_in(given: torch.Tensor, axis: int, fused: str, heads: int, size: int) -> torch.Tensor:
-    """Values (batch, n, heads, size) in what a module gives, repeated to the query heads.
+    """Return the values (batch, n, heads, size) in what a module gives, repeated to the query heads.
 
     >>> values_in(torch.arange(4.0).reshape(1, 1, 4), 1, "", 2, 2)[0, 0].tolist()
     [[0.0, 1.0], [2.0, 3.0]]
@@ -70,12 +70,12 @@ def values_in(given: torch.Tensor, axis: int, fused: str, heads: int, size: int)
 
 
 def _features(given: torch.Tensor, axis: int) -> torch.Tensor:
-    """(batch, n, features) of (batch, n, ...), or of (batch, 1, n, features) where tokens are axis 2."""
+    """Return (batch, n, features) of (batch, n, ...), or of (batch, 1, n, features) where tokens are axis 2."""
     return given.squeeze(1) if axis == 2 else given.flatten(2)
 
 
 def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
-    """The values of every attention that has some of its own; layers that share those of another are left out.
+    """Find the values of every attention that has some of its own; layers that share those of another are left out.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def value_paths(checkpoint: Checkpoint) -> tuple[ValuePath, ...]:
 
 
 def with_value_maps(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with W_V and W_O of its traced family named, where every attention has them at the same paths.
+    """Return the checkpoint with paths of W_V and W_O in its traced family, where every attention has the same paths.
 
     Raises
     ------
@@ -150,7 +150,7 @@ class _Attention(NamedTuple):
     heads: int
 
     def run(self, hooks: Sequence[Hook] = ()) -> torch.Tensor:
-        """o, (n, heads, size), with these hooks."""
+        """Return o, (n, heads, size), with these hooks."""
         held: list[torch.Tensor] = []
 
         def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ class _Candidate(NamedTuple):
         return _features(self.given, self.axis).shape[-1]
 
     def shifted(self, shift: torch.Tensor) -> Hook:
-        """A hook that adds `shift` to the features of the first token."""
+        """Return a hook that adds `shift` to the features of the first token."""
 
         def add(module: Any, args: Any, kwargs: Any, given: torch.Tensor) -> torch.Tensor:
             features = _features(given, self.axis)
@@ -186,7 +186,7 @@ class _Candidate(NamedTuple):
 
 
 def _holder(layer: Any, sublayer: Sublayer) -> tuple[str, Any]:
-    """(path, module) of the smallest module around the values and the map that reads o."""
+    """Return (path, module) of the smallest module around the values and the map that reads o."""
     if sublayer.out is sublayer.module or not _inputs_of(sublayer.out):
         return sublayer.path, sublayer.module
     pairs = zip(sublayer.path.split("."), sublayer.out_path.split("."), strict=False)
@@ -214,7 +214,7 @@ def _path(checkpoint: Checkpoint, sublayer: Sublayer, path: str, module: Any, ca
 
 
 def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Tensor | None, torch.Tensor]:
-    """(the inner modules that give features of tokens, the attention matrix, what the module returns)."""
+    """Return (the inner modules that give features of tokens, the attention matrix, what the module returns)."""
     seen: list[_Candidate] = []
     tokens = next(iter(call.values())).shape[-2]
 
@@ -237,19 +237,19 @@ def _seen(module: Any, call: dict[str, Any]) -> tuple[list[_Candidate], torch.Te
 
 
 def _output_map(candidates: list[_Candidate], given: torch.Tensor, out: Any) -> _Candidate | None:
-    """The linear map that gives the contribution, or whose output is what the attention returns."""
+    """Return the linear map that gives the contribution, or whose output is what the attention returns."""
     linear = [inner for inner in reversed(candidates) if _inputs_of(inner.module)]
     same = [inner for inner in linear if inner.given.shape == given.shape and torch.equal(inner.given, given)]
     return next((inner for inner in linear if inner.module is out), same[0] if same else None)
 
 
 def _inputs_of(module: Any) -> int:
-    """Features that a linear map, or a Conv1D of GPT-2, reads; 0 for anything else."""
+    """Return how many features a linear map, or a Conv1D of GPT-2, reads; 0 for anything else."""
     return int(getattr(module, "in_features", 0) or getattr(module, "nx", 0))
 
 
 def _layouts(features: int, heads: int, size: int) -> Iterator[Layout]:
-    """How values of these heads may lie in so many features."""
+    """Yield how values of these heads may lie in so many features."""
     parts, rest = divmod(features, size)
     if rest == 0 and parts and heads % parts == 0:
         yield ""
@@ -263,7 +263,7 @@ def _layouts(features: int, heads: int, size: int) -> Iterator[Layout]:
 
 
 def _are_values(attn: _Attention, o: torch.Tensor, candidate: _Candidate, fused: Layout) -> bool:
-    """Whether o changes by one factor for every c, and behind the first token as well."""
+    """Tell whether o changes by one factor for every c, and behind the first token as well."""
     places = value_rows(fused, torch.arange(candidate.features), attn.heads, o.shape[-1])
     factors = []
     for seed in range(2):
@@ -278,7 +278,7 @@ def _are_values(attn: _Attention, o: torch.Tensor, candidate: _Candidate, fused:
 
 
 def _is_plain(o: torch.Tensor, v: torch.Tensor, matrix: torch.Tensor | None) -> bool:
-    """Whether o = A v."""
+    """Tell whether o = A v."""
     if matrix is None:
         return False
     expected = torch.einsum("hij,jhs->ihs", matrix[0].to(v), v)

@@ -32,7 +32,7 @@ class ValueOutput(NamedTuple):
 
 
 def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False) -> ValueOutput:
-    """The maps W_V and W_O of each head of a layer, whatever way the family stores them.
+    """Return the maps W_V and W_O of each head of a layer, whatever way the family stores them.
 
     With z_j what the attention module reads, its output is
 
@@ -94,7 +94,7 @@ def value_output(checkpoint: Checkpoint, layer: int, *, fold_norm: bool = False)
 
 
 def value_heads(checkpoint: Checkpoint, layer: int) -> tuple[int, int, int]:
-    """(query heads, value heads, features of a head) of a layer, by its own maps."""
+    """Return (query heads, value heads, features of a head) of a layer, by its own maps."""
     module, heads, family = checkpoint.layers[checkpoint.layer_index(layer)], checkpoint.heads, checkpoint.family
     head_size = getattr(checkpoint.model.config.get_text_config(), "head_dim", None) or checkpoint.width // heads
     size = affine_map(at(module, family.output), heads * head_size)[0].shape[1] // heads
@@ -103,7 +103,7 @@ def value_heads(checkpoint: Checkpoint, layer: int) -> tuple[int, int, int]:
 
 
 def has_plain_maps(checkpoint: Checkpoint, layer: int) -> bool:
-    """Whether the maps of a layer are what their weights say, and were not found by asking them."""
+    """Tell whether the maps of a layer are what their weights say, and were not found by asking them."""
     module, family = checkpoint.layers[layer], checkpoint.family
     return is_plain(at(module, family.output)) and is_plain(at(module, family.value))
 
@@ -123,7 +123,7 @@ def _require_heads(family: Any, layer: int, heads: int, inputs: int, rows: int) 
 
 
 def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
-    """The rows of v in a projection (features out, ...), as (value heads, size, ...); numpy or torch.
+    """Return the rows of v in a projection (features out, ...), as (value heads, size, ...); numpy or torch.
 
     >>> value_rows("interleaved", np.arange(12), 2, 2).tolist()  # q0 k0 v0 q1 k1 v1: v is the last of each head
     [[4, 5], [10, 11]]
@@ -141,7 +141,7 @@ def value_rows(fused: str, rows: Any, heads: int, size: int) -> Any:
 
 
 def is_plain(module: Any) -> bool:
-    """Whether a module applies what it keeps as `weight`, as it is: a Linear of torch, or GPT-2's Conv1D.
+    """Tell whether a module applies what it keeps as `weight`, as it is: a Linear of torch, or GPT-2's Conv1D.
 
     >>> is_plain(torch.nn.Linear(1, 1)), is_plain(torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(1, 1)))
     (True, False)
@@ -151,7 +151,7 @@ def is_plain(module: Any) -> bool:
 
 
 def affine_map(module: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (out, in) and bias (out,) in float64, as a module with `size` inputs applies them.
+    """Return weight (out, in) and bias (out,) in float64, as a module with `size` inputs applies them.
 
     A plain module is read; GPT-2's Conv1D stores the transpose. Any other one (an adapter, quantised or packed weights,
     a parametrisation) is asked for its values on a basis, since what it keeps as `weight` is not what it applies.
@@ -212,10 +212,10 @@ def _folded(checkpoint: Checkpoint, layer: int, maps: ValueOutput) -> ValueOutpu
 
 
 def _affine(norm: Any, checkpoint: Checkpoint) -> tuple[np.ndarray, np.ndarray]:
-    """(matrix, shift) with norm(x) = matrix @ x / size(x) + shift.
+    """Return (matrix, shift) with norm(x) = matrix @ x / size(x) + shift.
 
-    Found by asking the norm, not by its attributes: Gemma's multiplies by 1 + weight, others by weight. The probe has
-    no zero and mean zero, so that every norm of RMS or LayerNorm type only scales it.
+    The norm is asked, not its attributes: Gemma's multiplies by 1 + weight, others by weight. The probe has no zero and
+    mean zero, so that every norm of RMS or LayerNorm type only scales it.
     """
     like = next(norm.parameters(), torch.ones(1))
     probe = torch.ones(checkpoint.width, dtype=torch.float64)

@@ -25,7 +25,7 @@ class Checkpoint:
     stored: Any = None
 
     def __repr__(self) -> str:
-        """One line; `.model` shows every module of the network."""
+        """Return one line; `.model` shows every module of the network."""
         kind = type(self.model).__name__
         return f"Checkpoint({self.name!r}: {kind}, {len(self.layers)} layers, {self.width} features)"
 
@@ -69,7 +69,7 @@ class Checkpoint:
         return self.sublayers()[0].parallel
 
     def sublayers(self, kind: Kind | None = None) -> tuple[Sublayer, ...]:
-        """Sublayers in order of depth, of one kind or all; looked up anew, so that replaced modules are found.
+        """Return sublayers in order of depth, of one kind or all; they are looked up anew and may be replaced ones.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Checkpoint:
         return tuple(s for s in sublayers(self.family, self.model) if kind in (None, s.kind))
 
     def sublayer(self, kind: Kind, layer: int) -> Sublayer:
-        """The first sublayer of this kind in a layer.
+        """Return the first sublayer of this kind in a layer.
 
         Raises
         ------
@@ -96,5 +96,5 @@ class Checkpoint:
         raise InputError(f"layer {index} has no {kind}: it has {' and '.join(s.kind for s in here) or 'no sublayer'}")
 
     def layer_index(self, layer: int) -> int:
-        """`layer`, checked to be one of 0 ... layers - 1."""
+        """Return `layer` as an int, checked to be one of 0 ... layers - 1."""
         return layer_index(layer, len(self.layers))

@@ -21,7 +21,7 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"}
 
 
 def load_with_content(description: Description, **options: Any) -> tuple[Checkpoint, str]:
-    """`load` of what was described, and the digest of what was loaded.
+    """Load what was described by `load`, and return it with the digest of what was loaded.
 
     The digest is of every byte of the weights and of config.json, of the options, and of the versions of ctrlattn,
     transformers and gguf, which decide what becomes of these bytes.
@@ -43,7 +43,7 @@ def load_with_content(description: Description, **options: Any) -> tuple[Checkpo
 
 
 def on_disk_with_content(description: Description) -> tuple[Checkpoint, str]:
-    """`on_disk` of what was described, and the digest of the files that it reads, each of them from start to end.
+    """Open what was described by `on_disk`, and return it with the digest of the files, read from start to end.
 
     It is another digest than that of the network in memory: the two agree to rounding, and no result mixes them.
 
@@ -59,7 +59,7 @@ def on_disk_with_content(description: Description) -> tuple[Checkpoint, str]:
 
 
 def files_of(description: Description) -> tuple[Path, ...] | None:
-    """The files that decide the network; None where others lie beside them that transformers might read as well."""
+    """Return the files that decide the network; None beside others that transformers might read as well."""
     folder = Path(description.folder)
     if description.header is not None:
         return description.header.paths

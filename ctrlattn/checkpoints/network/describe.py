@@ -38,7 +38,7 @@ class Description:
     Attributes
     ----------
     source : str
-        As it was given.
+        The source as it was given.
     name : str
         What transformers is given: a directory or a hub id.
     folder : str
@@ -74,7 +74,7 @@ class Description:
     header: GGUFHeader | None = None
 
     def layer_index(self, layer: int) -> int:
-        """`layer`, checked to be one of 0 ... layers - 1."""
+        """Return `layer` as an int, checked to be one of 0 ... layers - 1."""
         return layer_index(layer, self.layers)
 
     @property
@@ -220,7 +220,7 @@ class Description:
 def describe(
     source: Any, *, gguf_file: str | None = None, family: Family | None = None, allow_download: bool = False
 ) -> Description:
-    """What a directory, a GGUF file or a hub id holds, by its configuration and the headers of its weights.
+    """Read what a directory, a GGUF file or a hub id holds, by its configuration and the headers of its weights.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def describe(
 
 
 def locate(source: str, gguf_file: str | None) -> tuple[str, str | None]:
-    """(directory or hub id, name of the GGUF file in it or None).
+    """Return (directory or hub id, name of the GGUF file in it or None).
 
     Raises
     ------
@@ -314,16 +314,16 @@ def _gguf_in(folder: Path, gguf_file: str | None) -> str | None:
 
 
 def _base_of(folder: Path) -> str:
-    """The network that an adapter was trained for, in brackets; nothing where its file does not say it."""
+    """Return the network that an adapter was trained for, in brackets; nothing where its file does not say it."""
     content = read_json(folder / "adapter_config.json")
     name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
     return f" ({name})" if isinstance(name, str) and name else ""
 
 
 def where(gguf: str | None = None, *, allow_download: bool = False) -> dict[str, Any]:
-    """Arguments of every call of transformers: which file, and that nothing of a checkpoint is executed.
+    """Return the arguments of every call of transformers: the file, and that nothing of a checkpoint is executed.
 
-    False, not left out: without it transformers asks on the terminal whether to run the code of a checkpoint.
+    False is given and not left out: without it transformers asks on the terminal whether to run code of a checkpoint.
 
     >>> where()
     {'local_files_only': True, 'trust_remote_code': False}
@@ -333,7 +333,7 @@ def where(gguf: str | None = None, *, allow_download: bool = False) -> dict[str,
 
 
 def _raw_config(folder: Path) -> dict[str, Any]:
-    """config.json as it stands; empty for a hub id."""
+    """Read config.json as it stands; it is empty for a hub id."""
     if not folder.is_dir():
         return {}
     raw = read_json(folder / "config.json")
@@ -366,7 +366,7 @@ def _config(folder: str, raw: dict[str, Any], allow_download: bool) -> Any:
 
 
 def _folder_of(name: str, allow_download: bool = False) -> str:
-    """The directory of a hub id in the local cache, where its configuration is; the id where it may be fetched first.
+    """Return the folder of a hub id's configuration in the local cache; the id where it may be fetched first.
 
     Raises
     ------
@@ -384,7 +384,7 @@ def _folder_of(name: str, allow_download: bool = False) -> str:
 
 
 def _architecture(config: Any) -> str:
-    """The class that the weights were saved from; "" where the configuration does not name one."""
+    """Return the class that the weights were saved from; "" where the configuration does not name one."""
     names = getattr(config, "architectures", None)
     return names[0] if isinstance(names, list | tuple) and names and isinstance(names[0], str) else ""
 
@@ -433,7 +433,7 @@ def _require_fit(description: Description) -> None:
 
 
 def _are_all(numbers: set[int], count: int) -> bool:
-    """Whether the numbers are 0 ... count - 1; a set of them is not made, since a file may say any count.
+    """Tell whether the numbers are 0 ... count - 1, without a set of them, since a file may say any count.
 
     >>> _are_all({0, 1, 2}, 3), _are_all({0, 2}, 10**18)
     (True, False)
@@ -442,7 +442,7 @@ def _are_all(numbers: set[int], count: int) -> bool:
 
 
 def _numbered(names: Any, path: str) -> set[int]:
-    """The numbers i of weights "... path.i. ...".
+    """Return the numbers i of weights "... path.i. ...".
 
     >>> sorted(_numbered(["model.layers.0.a", "model.layers.11.a", "layers_2.a"], "layers"))
     [0, 11]

@@ -62,7 +62,7 @@ class ExpertStack:
 
 
 def stacks_of(layer: Any) -> dict[str, tuple[Any, str]]:
-    """name in the layer -> (module, name in it) of each stack that transformers' loop over experts reads.
+    """Map name in the layer -> (module, name in it) for each stack that transformers' loop over experts reads.
 
     >>> stacks_of(torch.nn.Linear(2, 2))
     {}

@@ -13,7 +13,7 @@ def recall(
     past: torch.Tensor | None = None,
     seen: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Values of the last tokens, and weighted averages of all before, each at its rate of forgetting.
+    """Return values of the last tokens, and weighted averages of all before, each at its rate of forgetting.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def recall(
 
 
 def _sums(v: torch.Tensor, past: torch.Tensor, rates: tuple[float, ...]) -> torch.Tensor:
-    """sum_{s<=t} r^{t-s} v_s: (batch, heads, n, r, size) of (batch, heads, n, size) and (batch, heads, r, size)."""
+    """Return sum_{s<=t} r^{t-s} v_s: (batch, heads, n, r, size), from v (batch, heads, n, size) and the past."""
     n = v.shape[2]
     steps = torch.arange(n, device=v.device)
     lag = steps[:, None] - steps

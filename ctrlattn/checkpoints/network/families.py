@@ -82,7 +82,7 @@ class Family:
     parallel: str = ""
 
     def layers_of(self, model: Any) -> list[Any]:
-        """The layers of a model of this family, with or without a head on it."""
+        """Return the layers of a model of this family, with or without a head on it."""
         return list(at(model.base_model, self.layers))
 
 
@@ -151,7 +151,7 @@ class Sublayer:
     matrix: str = ""
 
     def added(self, F: Any) -> Any:
-        """c F: what a sublayer whose `out` gave F adds to the stream.
+        """Return c F: what a sublayer whose `out` gave F adds to the stream.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Sublayer:
         return self.coefficient * F
 
     def onto(self, x: Any, F: Any) -> Any:
-        """N(s x + c F): the stream behind the sublayer, if nothing else is added at once."""
+        """Return N(s x + c F): the stream behind the sublayer, if nothing else is added at once."""
         if self.skip.value is None:
             raise InputError(f"layer {self.layer} multiplies its stream by a factor that depends on the text")
         total = self.skip * x + self.added(F)
@@ -256,7 +256,7 @@ FAMILIES = {
 
 
 def at(module: Any, path: str) -> Any:
-    """What a path leads to; the first of "a|b" that exists.
+    """Return what a path leads to; the first of "a|b" that exists.
 
     Raises
     ------
@@ -272,7 +272,7 @@ def at(module: Any, path: str) -> Any:
 
 
 def leads(module: Any, path: str) -> bool:
-    """Whether a path leads to something other than None.
+    """Tell whether a path leads to something other than None.
 
     >>> leads(1j, "size|real"), leads(1j, "size")
     (True, False)
@@ -284,7 +284,7 @@ def leads(module: Any, path: str) -> bool:
 
 
 def _existing(module: Any, path: str) -> str:
-    """The first alternative of a path that exists."""
+    """Return the first alternative of a path that exists."""
     for alternative in path.split("|"):
         try:
             attrgetter(alternative)(module)
@@ -300,7 +300,7 @@ def _existing(module: Any, path: str) -> str:
 
 
 def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
-    """Both sublayers of every layer, in order of depth; of a `Traced` family those that its structure names.
+    """Return both sublayers of every layer, in order of depth; of a `Traced` family those of its structure.
 
     Raises
     ------
@@ -329,7 +329,7 @@ def sublayers(family: Any, model: Any) -> tuple[Sublayer, ...]:
 
 
 def is_parallel(family: Family, config: Any) -> bool:
-    """Whether attention and MLP of a layer read the same stream, by the configuration.
+    """Tell whether attention and MLP of a layer read the same stream, by the configuration.
 
     >>> is_parallel(FAMILIES["llama"], None)
     False
@@ -338,7 +338,7 @@ def is_parallel(family: Family, config: Any) -> bool:
 
 
 def layer_index(layer: int, count: int) -> int:
-    """`layer`, checked to be one of 0 ... count - 1.
+    """Return `layer` as an int, checked to be one of 0 ... count - 1.
 
     >>> layer_index(2, 3)
     2
@@ -349,7 +349,7 @@ def layer_index(layer: int, count: int) -> int:
 
 
 def sees_both_ways(config: Any, causal: bool) -> bool:
-    """Whether a token also sees those behind it, by the configuration and whether the family is causal."""
+    """Tell whether a token also sees those behind it, by the configuration and whether the family is causal."""
     text = config.get_text_config()
     both_ways = getattr(text, "use_bidirectional_attention", False)
     return not ((causal and not both_ways) or bool(getattr(text, "is_decoder", False)))
@@ -375,7 +375,7 @@ def _sublayer(layer: Any, i: int, kind: Kind, place: Place, *, parallel: bool, p
 
 
 def family_of(model_type: str) -> Family:
-    """The family of a `model_type`; an InputError says what exists and what to register.
+    """Return the family of a `model_type`; an InputError says what exists and what to register.
 
     >>> family_of("llama").norm
     'pre'

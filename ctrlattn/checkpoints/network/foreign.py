@@ -18,7 +18,7 @@ NO_NETWORK = (
 
 @contextmanager
 def foreign(source: Any) -> Iterator[None]:
-    """Whatever transformers raises inside the block is a fault of the files: one line for all.
+    """Turn whatever transformers raises inside the block into one line of InputError: it is a fault of the files.
 
     A damaged file raises what its bytes lead to (struct.error, ZeroDivisionError ...). Code of ours stays outside, so
     that a bug does not look like bad input; `open_changed` is the exception, since it builds a network as transformers
@@ -34,9 +34,9 @@ def foreign(source: Any) -> Iterator[None]:
 
 @contextmanager
 def foreign_tokenizer(source: Any, folder: Path) -> Iterator[None]:
-    """`foreign` for a tokenizer, where a SentencePiece model is named as such.
+    """Do as `foreign` for a tokenizer, and name a SentencePiece model as such.
 
-    What transformers cannot read as SentencePiece it takes for a file of tiktoken, and its error speaks of that.
+    transformers takes what it cannot read as SentencePiece for a file of tiktoken, and its error speaks of that.
     """
     try:
         with foreign(source):
@@ -55,13 +55,13 @@ def foreign_tokenizer(source: Any, folder: Path) -> Iterator[None]:
 
 
 def _is_protobuf(path: Path) -> bool:
-    """Field 1 stands first, with its length; a file of tiktoken begins with a letter or digit of base64."""
+    """Tell whether field 1 stands first, with its length; a file of tiktoken begins with a character of base64."""
     with path.open("rb") as file:
         return file.read(1) == b"\n"
 
 
 def _reads_sentencepiece() -> bool:
-    """Whether what transformers reads it with is there, in releases that fit each other."""
+    """Tell whether the libraries that transformers reads it with are there, in releases that fit each other."""
     try:
         runtime = importlib.import_module("google.protobuf.runtime_version")
     except ImportError:

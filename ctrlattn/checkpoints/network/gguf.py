@@ -33,9 +33,9 @@ class Configuration(NamedTuple):
 
 
 def configuration(path: Path, header: GGUFHeader | None = None) -> Configuration | None:
-    """The configuration of a GGUF file; `header` is what `gguf_header` has said of it, where somebody has asked.
+    """Read the configuration of a GGUF file; `header` is what `gguf_header` gave, where it is known already.
 
-    Its reader is given a small file with the same values, without the lists of words, which it would take seconds for.
+    transformers' reader gets a small file with the same values and without the lists of words, which take seconds.
     """
     import transformers
     from gguf import GGUFValueType, GGUFWriter
@@ -80,12 +80,12 @@ def configuration(path: Path, header: GGUFHeader | None = None) -> Configuration
 
 
 def _is_word_list(key: str, value: Any) -> bool:
-    """Whether a list has no influence on the configuration: words, and general words such as languages and tags."""
+    """Tell whether a list has no influence on the configuration: words, or general ones such as languages and tags."""
     return isinstance(value, ItemCount) and (key in _WORDS or key.startswith("general."))
 
 
 def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
-    """The tokenizer of a GGUF file, where transformers has no special class for the family."""
+    """Make the tokenizer of a GGUF file, where transformers has no special class for the family."""
     import transformers
 
     described = described or configuration(path)
@@ -101,7 +101,7 @@ def tokenizer(path: Path, described: Configuration | None = None) -> Any | None:
 def network(
     path: Path, cls: Any, described: Configuration | None = None, **options: Any
 ) -> tuple[Any, dict[str, Any]] | None:
-    """(the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
+    """Return (the network, what transformers says of its loading), as `cls.from_pretrained` gives them."""
     described = described or configuration(path)
     if described is None:
         return None
@@ -129,7 +129,7 @@ def network(
 
 
 def _names(model: Any, processor: Any, family: str) -> dict[str, str] | None:
-    """Name in the file -> name in the network, through one table of gguf for all modules."""
+    """Map name in the file -> name in the network, through one table of gguf for all modules."""
     import gguf
 
     known = {name: architecture for architecture, name in gguf.MODEL_ARCH_NAMES.items()}
@@ -156,9 +156,9 @@ def _names(model: Any, processor: Any, family: str) -> dict[str, str] | None:
 
 
 def _require_shapes(path: Path, model: Any, names: dict[str, str], header: GGUFHeader) -> None:
-    """Raise InputError where the header says other shapes than the configuration; before a weight is read.
+    """Raise InputError, before a weight is read, where the header says other shapes than the configuration.
 
-    What several weights of the file make together, such as experts, is left to transformers.
+    Weights that several tensors of the file make together, such as experts, are left to transformers.
     """
     own, makers = model.state_dict(), Counter(names.values())
     for name, place in header.places.items():
@@ -181,16 +181,16 @@ class GGUFStore:
         _require_shapes(path, empty, self.in_network, self.header)
 
     def names(self) -> set[str]:
-        """Names of all weights in the file, as the network has them."""
+        """Return the names of all weights in the file, as the network has them."""
         return {self.in_network[name] for name in self.header.places if name in self.in_network}
 
     def read(self, names: set[str]) -> dict[str, torch.Tensor]:
-        """The weights of these names."""
+        """Read the weights of these names."""
         places = {name: place for name, place in self.header.places.items() if self.in_network.get(name) in names}
         return _weights(self.header._replace(places=places), self.processor, self.in_network, self.dtype)
 
     def rows(self, name: str, rows: list[int]) -> torch.Tensor:
-        """Rows of a matrix, (len(rows), columns)."""
+        """Read rows of a matrix, (len(rows), columns)."""
         stored, place = next((n, p) for n, p in self.header.places.items() if self.in_network.get(n) == name)
         step = (place.end - place.start) // place.shape[0]
         parts = []
@@ -208,7 +208,7 @@ class GGUFStore:
 
 
 def _weights(header: GGUFHeader, processor: Any, names: dict[str, str], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Name in the network -> weight, dequantised one after the other."""
+    """Map name in the network -> weight, dequantised one after the other."""
     from gguf import dequantize
 
     # Slices of a memmap cost more than those of an array.
@@ -234,9 +234,10 @@ def _kind(place: Place) -> Any:
 
 
 def _blocks(data: np.ndarray, place: Place) -> np.ndarray:
-    """The bytes of a weight as gguf's dequantisation takes them, 16 rows at a time.
+    """Return the bytes of a weight as gguf's dequantisation takes them, 16 rows at a time.
 
-    It does not matter where a row ends: they are joined to long ones, since each step of it costs as much as a row.
+    It does not matter where a row ends: rows are joined to long ones, since each step of the dequantisation costs the
+    same.
     """
     from gguf import GGMLQuantizationType
     from gguf.quants import quant_shape_to_byte_shape

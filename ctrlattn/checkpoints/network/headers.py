@@ -71,7 +71,7 @@ class GGUFHeader(NamedTuple):
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
-    """name -> shape of the weights of a directory, in the files that transformers reads; None without any.
+    """Map name -> shape of a directory's weights, in the files that transformers reads; None without any.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]] | None:
 
 
 def _indexed(index: Path) -> dict[str, tuple[int, ...]]:
-    """The weights of all files that an index names."""
+    """Return the shapes of the weights in all files that an index names."""
     files = shards(index)
     shapes: dict[str, tuple[int, ...]] = {}
     for file in sorted(set(files.values())):
@@ -101,7 +101,7 @@ def _indexed(index: Path) -> dict[str, tuple[int, ...]]:
 
 
 def shards(index: Path) -> dict[str, str]:
-    """Name of a weight -> name of its file, as an index says.
+    """Map name of a weight -> name of its file, as an index says.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _header(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def pickled_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """name -> shape of every weight in a file of torch.save, whose data are not read.
+    """Map name -> shape of every weight in a file of torch.save, whose data are not read.
 
     Raises
     ------
@@ -151,12 +151,12 @@ def require_alike(source: Any, name: str, given: tuple[int, ...], wanted: tuple[
 
 
 def misfit(source: Any, name: str, given: tuple[int, ...], wanted: tuple[int, ...]) -> InputError:
-    """The error of a weight that has another shape than the network wants."""
+    """Make the error of a weight that has another shape than the network wants."""
     return InputError(f"{source}: the weight {name} is {given} in the file, its configuration wants {wanted}")
 
 
 def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
-    """name -> shape of every weight in a safetensors file, whose data are all there.
+    """Map name -> shape of every weight in a safetensors file, whose data are all there.
 
     Raises
     ------
@@ -186,7 +186,7 @@ def safetensors_header(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def _shape(path: Path, name: str, entry: Any) -> tuple[int, ...]:
-    """The shape of one entry, whose bytes are those of its shape and type."""
+    """Return the shape of one entry, whose bytes are those of its shape and type."""
     fault = InputError(f"{path}: a damaged file: the entry of the weight {name!r} in its header makes no sense")
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise fault
@@ -203,7 +203,9 @@ def _are_sizes(values: Any) -> bool:
 
 
 def gguf_header(path: Path) -> GGUFHeader:
-    """What a GGUF file says of itself; its weights are all there. Of several files of a network, the first is named.
+    """Read what a GGUF file says of itself, and check that its weights are all there.
+
+    Of several files of a network, the first is to be named.
 
     Raises
     ------
@@ -239,7 +241,7 @@ def gguf_header(path: Path) -> GGUFHeader:
 
 
 def _gguf_header(path: Path) -> GGUFHeader:
-    """What one file says."""
+    """Read what one file says."""
     try:
         with path.open("rb") as file:
             return _GGUF(path, file).header()
@@ -313,7 +315,7 @@ class _GGUF:
         return self._number(_NUMBERS[kind][0])
 
     def _items(self, what: str) -> ItemCount:
-        """The number of items of an array, which are passed over."""
+        """Pass over the items of an array, and return their number."""
         kind, count = self._number("I"), self._number("Q")
         if kind in _NUMBERS:
             self._skip(count * _NUMBERS[kind][1], what)
@@ -336,7 +338,7 @@ class _GGUF:
         self._skip(at - start, what)
 
     def _weight(self) -> tuple[str, Place]:
-        """Name of a weight, and its place behind the start of all data."""
+        """Read the name of a weight, and its place behind the start of all data."""
         from gguf.constants import GGML_QUANT_SIZES
 
         name, count = self._text("a name"), self._number("I")

@@ -28,7 +28,7 @@ Windows = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: bool = False) -> dict[str, Any]:
-    """Keyword arguments of the model for one text or image, or with `batch` for several of one size.
+    """Return keyword arguments of the model for one text or image, or with `batch` for several of one size.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def inputs_of(checkpoint: Checkpoint, ids: Any, *, batch: bool = False, cut: boo
 
 
 def _own_arguments(checkpoint: Checkpoint, ids: Any) -> bool:
-    """Whether the model's own arguments are given: more than a tokenizer or an image processor returns.
+    """Tell whether the model's own arguments are given: more than a tokenizer or an image processor returns.
 
     A network that is read by a row of the table takes nothing else that would change its pass.
     """
@@ -81,12 +81,12 @@ def _own_arguments(checkpoint: Checkpoint, ids: Any) -> bool:
 
 
 def reads_images(checkpoint: Checkpoint) -> bool:
-    """Whether the network reads pixel values and no token ids."""
+    """Tell whether the network reads pixel values and no token ids."""
     return getattr(checkpoint.model, "main_input_name", _IDS) == _PIXELS
 
 
 def passes_of(checkpoint: Checkpoint, ids: Any) -> list[dict[str, Any]]:
-    """Keyword arguments of each pass through the network over several texts or images.
+    """Return keyword arguments of each pass through the network over several texts or images.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def windows_of(checkpoint: Checkpoint, ids: Any, *, cut: bool = False) -> Window
 
 
 def windows_to_fit(checkpoint: Checkpoint, ids: Any) -> Windows:
-    """Windows of text, or images (count, channels, height, width), that gains are fitted to; a head is not needed.
+    """Return windows of text, or images (count, channels, height, width), to fit gains to; a head is not needed.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def windows_to_fit(checkpoint: Checkpoint, ids: Any) -> Windows:
 
 
 def one_text(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
-    """Token ids (n,) of a text of any length for a causal network with a head; what `windows_of` refuses is refused."""
+    """Return the token ids (n,) of a text of any length for a causal network with a head, checked by `windows_of`."""
     tokens = windows_of(checkpoint, ids, cut=True)
     if len(tokens) != 1:
         shape = tuple(tokens.shape) if isinstance(tokens, torch.Tensor) else (len(tokens), "different lengths")
@@ -168,7 +168,7 @@ def one_text(checkpoint: Checkpoint, ids: Any) -> torch.Tensor:
 
 
 def in_batches(windows: Windows, tokens: int = TOKENS) -> tuple[torch.Tensor, ...]:
-    """Windows (count, length, ...) in parts of at most `tokens` tokens, and of one window at least.
+    """Split windows (count, length, ...) into parts of at most `tokens` tokens, and of one window at least.
 
     Only consecutive windows of one length share a part. An image (count, channels, height, width) is a part of its own.
 
@@ -204,7 +204,7 @@ def _texts(checkpoint: Checkpoint, ids: Any, *, batch: bool, cut: bool) -> Windo
 
 
 def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
-    """The ids of each text, (n,), without its pads."""
+    """Return the ids of each text, (n,), without its pads."""
     given = _given(ids, _IDS) if isinstance(ids, Mapping) else ids
     rows, shape = _arrays(checkpoint, given)
     if not (batch or len(rows) == 1):
@@ -223,8 +223,8 @@ def _rows(checkpoint: Checkpoint, ids: Any, batch: bool) -> list[np.ndarray]:
 def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
     """Raise InputError where rows without a mask look padded: the pad id stands at one side of rows, and nowhere else.
 
-    One is enough where the tokenizer has a token that is for padding alone. Otherwise the id may also be that of EOS,
-    or of a word, and a text may begin or end with it: then two in a row are.
+    One pad id is enough where the tokenizer has a token that is for padding alone. Otherwise the id may also be that of
+    EOS, or of a word, and a text may begin or end with it: then two in a row are needed.
     """
     pad, least = _pad_of(checkpoint)
     if pad is None or len({len(row) for row in rows}) != 1:
@@ -242,7 +242,7 @@ def _require_mask(checkpoint: Checkpoint, rows: list[np.ndarray]) -> None:
 
 
 def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
-    """The pad id, and how many in a row are pads for certain; None where nothing says which id it is.
+    """Return the pad id, and how many in a row are pads for certain; None where nothing says which id it is.
 
     A tokenizer without a token for padding has padded nothing, whatever id a configuration names by default.
     """
@@ -256,7 +256,7 @@ def _pad_of(checkpoint: Checkpoint) -> tuple[int | None, int]:
 
 
 def _arrays(checkpoint: Checkpoint, given: Any) -> tuple[list[np.ndarray], tuple[Any, ...]]:
-    """The rows of ids or of a mask, and their shape."""
+    """Return the rows of ids or of a mask, and their shape."""
     if isinstance(given, str):
         given = token_ids(checkpoint, given)
     if isinstance(given, Sequence) and given and all(isinstance(row, str) for row in given):
@@ -283,7 +283,7 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
 
 
 def _text_in(row: np.ndarray, seen: np.ndarray, number: int) -> np.ndarray:
-    """The ids of a row that its mask says are text."""
+    """Return the ids of a row that its mask says are text."""
     places = np.flatnonzero(seen)
     if not np.isin(seen, (0, 1)).all():
         raise InputError("an attention_mask is 1 for a token and 0 for a pad")
@@ -293,7 +293,7 @@ def _text_in(row: np.ndarray, seen: np.ndarray, number: int) -> np.ndarray:
 
 
 def _given(encoding: Mapping[str, Any], name: str) -> Any:
-    """An entry of what a tokenizer or an image processor returned, where nothing else in it would change the pass."""
+    """Return an entry of what a tokenizer or an image processor gave, where no other entry would change the pass."""
     if name not in encoding:
         raise InputError(f"{name} are needed here, got {', '.join(map(str, encoding)) or 'nothing'}")
     strange = sorted(set(encoding) - {name, _MASK, _TYPES} - _SILENT)
@@ -303,7 +303,7 @@ def _given(encoding: Mapping[str, Any], name: str) -> Any:
 
 
 def _types(checkpoint: Checkpoint, ids: Any, rows: int) -> dict[str, Any]:
-    """The token types of one text, where they are not all 0, which is what the network assumes."""
+    """Return the token types of one text, where they are not all 0, which is what the network assumes."""
     types = ids.get(_TYPES) if isinstance(ids, Mapping) else None
     if types is None or not any(row.any() for row in _arrays(checkpoint, types)[0]):
         return {}
@@ -326,7 +326,7 @@ def _fit(checkpoint: Checkpoint, count: int) -> None:
 
 
 def _positions(model: Any) -> int | None:
-    """Rows of the table of positions, where they are learned; rotations and sinusoids go on without end."""
+    """Return the rows of the table of positions, where they are learned; rotations and sinusoids have no end."""
     for name, module in model.base_model.named_modules():
         if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _TABLES:
             # RoBERTa counts from behind its padding.

@@ -70,8 +70,8 @@ def load(
         Arguments of the model for tracing, or for the proof of a row, where eight tokens of its vocabulary or an image
         of its size will not do.
     device : str
-        Where it runs, such as "cuda:1", of sources on disk; it is read, and traced where it has no row, on the cpu. A
-        model object stays where it is.
+        Where a source on disk runs, such as "cuda:1"; it is read, and traced where it has no row, on the cpu. A model
+        object stays where it is.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def _from_model(
 def _known(
     model: Any, tokenizer: Any | None, family: Family | None, source: str, inputs: dict[str, Any] | None
 ) -> Checkpoint:
-    """The checkpoint, read by a row of the table or traced."""
+    """Return the checkpoint, read by a row of the table or traced."""
     name = model.config.model_type
     row = family or FAMILIES.get(name) or traced_in(getattr(model.config, KEY, None) or {})
     if row is not None:
@@ -166,13 +166,13 @@ def _require_plain(model: Any) -> None:
 
 
 def _given(checkpoint: Checkpoint, family: Family | None, inputs: dict[str, Any] | None) -> Checkpoint:
-    """The checkpoint, once it fits; a row that the user gives is proved, those of the table are by tests."""
+    """Return the checkpoint, once it fits; a row that the user gives is proved, those of the table are by tests."""
     fitting = _fitting(checkpoint)
     return fitting if family is None else require_row(fitting, inputs)
 
 
 def _fitting(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint, once its family fits and its weights are numbers."""
+    """Return the checkpoint, once its family fits and its weights are numbers."""
     if not checkpoint.sublayers():
         raise InputError("the network has no layer")
     _in_one_piece(checkpoint.model)
@@ -181,7 +181,7 @@ def _fitting(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _in_one_piece(model: Any) -> None:
-    """Let an MLP read all tokens at once: cut into chunks, it would show and replace its signals piece by piece.
+    """Let an MLP read all tokens at once: in chunks it would show and replace its signals piece by piece.
 
     What the network computes stays the same; `chunk_size_feed_forward` only spares memory.
     """
@@ -199,7 +199,7 @@ def _require_finite(model: Any) -> None:
 
 
 def _finite(weight: torch.Tensor) -> bool:
-    """Whether all numbers are finite; torch.isfinite would take 1.75 times the memory of a float32 weight meanwhile.
+    """Tell whether all numbers are finite; torch.isfinite would take 1.75 times a float32 weight's memory meanwhile.
 
     >>> [_finite(torch.tensor(values)) for values in ([], [1.0, 2.0], [1.0, math.nan], [-math.inf, 1.0])]
     [True, True, False, False]
@@ -238,7 +238,7 @@ def _from_pretrained(description: Description, allow_download: bool, dtype: torc
 
 
 def _loader(description: Description) -> Any:
-    """The class that reads the weights: with its head where it predicts the next token."""
+    """Return the class that reads the weights: with its head where it predicts the next token."""
     import transformers
 
     family = description.family
@@ -254,7 +254,7 @@ def _loader(description: Description) -> Any:
 
 
 def _unallocated(loader: Any, config: Any) -> Any:
-    """The network of a configuration, whose weights have shapes and no data."""
+    """Make the network of a configuration, whose weights have shapes and no data."""
     build = loader.from_config if hasattr(loader, "from_config") else loader
     with torch.device("meta"):
         return build(config)
@@ -284,7 +284,7 @@ def _require_enough(source: str, empty: Any, shapes: list[tuple[int, ...]]) -> N
 
 
 def _require_amount(description: Description, loader: Any, gguf: str) -> None:
-    """`_require_enough` of a GGUF file that is left to transformers, which has names of its own for the weights."""
+    """Apply `_require_enough` to a GGUF file left to transformers, which has its own names for the weights."""
     import transformers
 
     header = gguf_header(Path(description.folder) / gguf)
@@ -297,7 +297,7 @@ def _require_amount(description: Description, loader: Any, gguf: str) -> None:
 
 
 def _complete(source: str, info: dict[str, Any]) -> None:
-    """transformers gives weights that a file lacks, or has in another shape, random values and a warning."""
+    """Raise InputError for weights that a file lacks or has in another shape: transformers makes them random."""
     for name, given, wanted in sorted(info["mismatched_keys"]):
         raise misfit(source, name, tuple(given), tuple(wanted))
     # Only the pooler, which no layer reads, may be missing.

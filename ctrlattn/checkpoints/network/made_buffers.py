@@ -12,7 +12,7 @@ from ctrlattn.errors import InputError
 
 
 def stored_buffers(model: Any) -> dict[str, torch.Size]:
-    """name -> shape of the buffers that belong into the file of a network, as its weights do.
+    """Map name -> shape of the buffers that belong into the file of a network, as its weights do.
 
     >>> stored_buffers(torch.nn.BatchNorm1d(2, affine=False))["running_mean"]
     torch.Size([2])
@@ -22,7 +22,7 @@ def stored_buffers(model: Any) -> dict[str, torch.Size]:
 
 
 def fill_buffers(model: Any) -> None:
-    """Give the buffers that no file holds their numbers; those on torch's device "meta", in place.
+    """Give the buffers that no file holds their numbers, in place; they are those on torch's device "meta".
 
     Raises
     ------
@@ -44,9 +44,9 @@ def fill_buffers(model: Any) -> None:
 
 
 def _filled(model: Any, made: list[tuple[str, str, torch.Tensor]], start: int) -> list[torch.Tensor]:
-    """These buffers after the rule, where each number was `start` before it.
+    """Return these buffers after the rule, where each number was `start` before it.
 
-    The rule of a module may be that of one that it is in, which is asked behind it.
+    The rule of a module may be that of the module around it, which is therefore asked after it.
     """
     asked: dict[str, None] = {}
     for path, name, buffer in made:

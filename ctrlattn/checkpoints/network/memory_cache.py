@@ -25,7 +25,7 @@ class Past(DynamicLayer):
         return self.keys if self.tokens else None
 
     def keep(self, state: torch.Tensor, tokens: int) -> None:
-        """The state behind so many further tokens."""
+        """Store the state behind so many further tokens."""
         if not self.is_initialized:
             self.lazy_initialization(state, state)
         self.keys, self.values = state, state[:, :0]
@@ -44,7 +44,7 @@ class Past(DynamicLayer):
 
 
 def past_in(cache: Any, place: int | None) -> Past:
-    """The place of one gain in a dynamic cache, made where it is not there yet.
+    """Return the place of one gain in a dynamic cache, made where it is not there yet.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class _Store(Protocol):
 
 
 def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
-    """A checkpoint for analysis with the weights of one layer at a time in memory, float32.
+    """Open a checkpoint for analysis with the weights of one layer at a time in memory, float32.
 
     It has no head: it gives the stream, not the next token. A pass reads every weight once. What watches passes (`tap`,
     `summaries`, `importance`, `feedback_profile`) works on it, and gives the numbers of a loaded network; what changes
@@ -83,7 +83,7 @@ def on_disk(source: Any, *, tokenizer: Any | None = None, attention: str = "eage
 
 
 def opened(description: Description, tokenizer: Any | None = None, attention: str = "eager") -> Checkpoint:
-    """`on_disk` of what was described."""
+    """Apply `on_disk` to what was described."""
     _require_plain(description)
     with foreign(description.source):
         model = _empty(description, attention)
@@ -106,7 +106,7 @@ def opened(description: Description, tokenizer: Any | None = None, attention: st
 
 
 def files_read(description: Description) -> tuple[Path, ...]:
-    """The files that decide a network on disk, all of which are read for it."""
+    """Return the files that decide a network on disk, all of which are read for it."""
     folder = Path(description.folder)
     if description.header is not None:
         return description.header.paths
@@ -116,7 +116,7 @@ def files_read(description: Description) -> tuple[Path, ...]:
 
 @contextmanager
 def weights_of(layer: Any) -> Iterator[None]:
-    """Inside the block, a layer has its weights, whether they are in memory anyway or on disk."""
+    """Give a layer its weights inside the block, whether they are in memory anyway or on disk."""
     with getattr(layer, _FILL, nullcontext)():
         yield
 
@@ -129,7 +129,7 @@ def _require_plain(description: Description) -> None:
 
 
 def _layers(description: Description, model: Any) -> list[Any]:
-    """The layers of a network that no row describes: the one list of as many modules."""
+    """Return the layers of a network that no row describes: the one list of as many modules."""
     lists = [m for m in model.modules() if type(m) is torch.nn.ModuleList and len(m) == description.layers]
     if len(lists) != 1:
         raise InputError(
@@ -139,7 +139,7 @@ def _layers(description: Description, model: Any) -> list[Any]:
 
 
 def _empty(description: Any, attention: str) -> Any:
-    """The network without its head, whose parameters have no memory; what it computes from its configuration has."""
+    """Make the network without its head and without memory for its parameters; computed buffers have theirs."""
     import transformers
 
     made = description.gguf_configuration
@@ -220,7 +220,7 @@ class _Safetensors:
         return self.read({name})[name]
 
     def expert(self, name: str, i: int) -> torch.Tensor:
-        """Expert i of a stack."""
+        """Read expert i of a stack."""
         from safetensors import safe_open
 
         weight = self.pages.room(self.shapes[name][1:])
@@ -240,7 +240,7 @@ class _Safetensors:
 
 
 def _in_network(stored: str) -> str:
-    """The name in the network of a weight of a file; Mixtral's files have other words.
+    """Return the name in the network of a weight of a file; Mixtral's files have other words.
 
     >>> _in_network("model.layers.0.block_sparse_moe.experts.1.w3.weight")
     'model.layers.0.mlp.experts.1.up_proj.weight'
@@ -251,7 +251,7 @@ def _in_network(stored: str) -> str:
 
 
 def _experts(name: str, shape: tuple[int, ...]) -> Iterable[tuple[str, tuple[int, ...], tuple[int | slice, ...]]]:
-    """(name in the file, its shape, its part of the stack) of experts that a file has one by one.
+    """Yield (name in the file, its shape, its part of the stack) of experts that a file has one by one.
 
     >>> [(name, part) for name, _, part in _experts("mlp.experts.down_proj", (2, 4, 3))]
     [('mlp.experts.0.down_proj.weight', (0,)), ('mlp.experts.1.down_proj.weight', (1,))]

@@ -36,7 +36,7 @@ class OwnPages:
         self._kept: dict[int, list[tuple[mmap.mmap, weakref.ref[memoryview]]]] = {}
 
     def room(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """A tensor of this shape, whose numbers are whatever was there."""
+        """Return a tensor of this shape, whose numbers are whatever was there."""
         size = math.prod(shape) * torch.float32.itemsize
         if size < _LEAST:
             return torch.empty(shape)

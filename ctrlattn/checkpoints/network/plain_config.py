@@ -28,12 +28,12 @@ class PlainConfig:
         return self._values[name]
 
     def get_text_config(self) -> "PlainConfig":
-        """The part that reads text, as in transformers: here the whole."""
+        """Return the part that reads text, as in transformers: here the whole."""
         return self
 
 
 def plain_config(raw: Mapping[str, Any]) -> PlainConfig | None:
-    """What config.json says; None where transformers has to be asked: another family, or a value that is left out.
+    """Return what config.json says; None for another family or a value left out: transformers has to be asked.
 
     >>> said = plain_config({"model_type": "gpt2", "n_layer": 3, "vocab_size": 9})
     >>> said.num_hidden_layers, said.is_decoder

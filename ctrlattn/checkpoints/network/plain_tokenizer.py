@@ -24,7 +24,7 @@ _HUB = re.compile(r"(deepseek-ai|allenai|google|naver-clova-ix|salesforce|stepfu
 
 
 def tokenizer_class(name: str, folder: Path) -> str | None:
-    """The class of tokenizers of this directory; None where AutoTokenizer has to be asked.
+    """Return the class of tokenizers of this directory; None where AutoTokenizer has to be asked.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def tokenizer_class(name: str, folder: Path) -> str | None:
 
 
 def plain_tokenizer(name: str, folder: Path, **options: Any) -> Any | None:
-    """The tokenizer of this directory; None where AutoTokenizer has to be asked, or where it cannot be read.
+    """Make the tokenizer of this directory; None where AutoTokenizer has to be asked, or it cannot be read.
 
     A file that cannot be read is read once more by AutoTokenizer, which looks at the configuration first.
     """
@@ -66,7 +66,7 @@ def plain_tokenizer(name: str, folder: Path, **options: Any) -> Any | None:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """A JSON file of names and values; empty where it is none."""
+    """Read a JSON file of names and values; return an empty dict where it is none."""
     try:
         content = read_json(path)
     except (InputError, OSError):

@@ -26,7 +26,7 @@ Signal = dict[str, list[torch.Tensor]]
 
 
 def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
-    """The traced structure of a network, once the sum of every layer holds on its own weights.
+    """Return the traced structure of a network, once the sum of every layer holds on its own weights.
 
     Raises
     ------
@@ -45,12 +45,12 @@ def proved(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
 
 
 def limit_of(call: Call, own: float) -> float:
-    """The largest error of a call that is rounding, where a network of its own tolerance computes in a coarser type."""
+    """Return the largest error of a call that is rounding, where `own` is the tolerance of the network's type."""
     return max([own, *(limit for dtype, limit in TOLERANCE.items() if torch.finfo(dtype).eps <= call.rounding)])
 
 
 def require_row(checkpoint: Checkpoint, inputs: dict[str, Any] | None = None) -> Checkpoint:
-    """The checkpoint, once what its row names sums to its stream on its own weights.
+    """Return the checkpoint, once what its row names sums to its stream on its own weights.
 
     A row that only looks right, such as a renamed one, may fit every path of a network that scales what it adds, norms
     it, or sees both ways.
@@ -100,7 +100,7 @@ def require_sums(checkpoint: Checkpoint, errors: Iterable[float]) -> None:
     Raises
     ------
     ArithmeticError
-        With the layer and the largest error.
+        The message has the layer and the largest error.
     """
     limit = tolerance(next(checkpoint.model.parameters()).dtype)
     for layer, error in enumerate(errors):
@@ -113,7 +113,7 @@ def require_sums(checkpoint: Checkpoint, errors: Iterable[float]) -> None:
 
 
 def recorder(signal: Signal) -> Watcher:
-    """Of `watch`: it appends the stream in front of each sublayer, and what the sublayer adds, to a signal."""
+    """Return a function for `watch` that appends each sublayer's stream, and what it adds, to a signal."""
 
     def record(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
         signal[f"{sublayer.kind}_out"].append(F)
@@ -123,7 +123,7 @@ def recorder(signal: Signal) -> Watcher:
 
 
 def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, dict[Sublayer, float]]:
-    """What a row names, on one text, and how far each sublayer reads from its norm."""
+    """Record what a row names, on one text, and how far each sublayer reads from its norm."""
     signal: Signal = {name: [] for name in ("state", "mid", "attention_out", "mlp_out")}
     record, read = recorder(signal), dict[Sublayer, torch.Tensor]()
     apart: dict[Sublayer, float] = {}
@@ -156,7 +156,7 @@ def _recorded(checkpoint: Checkpoint, given: dict[str, Any]) -> tuple[Signal, di
 
 
 def _distance(sublayer: Sublayer, read: torch.Tensor | None, u: torch.Tensor) -> float:
-    """How far what a pre-norm sublayer reads is from what its norm gives, relative to its size."""
+    """Return how far what a pre-norm sublayer reads is from what its norm gives, relative to its size."""
     if read is None:
         return float("inf")
     # The last linear map of a sublayer, which some rows replace, reads other features.
@@ -192,7 +192,7 @@ class Sums:
         self.complete = not self._controlled
 
     def error(self, i: int, signal: Signal) -> float:
-        """The largest error of a sum in layer i, relative to its largest part; 0 where the stream is no number."""
+        """Return the largest error of a sum in layer i, relative to its largest part; 0 for a stream of no numbers."""
         x, mid, out = signal["state"][i], signal["mid"][i], signal["state"][i + 1]
         F, G = signal["attention_out"][i], signal["mlp_out"][i]
         sums: list[tuple[tuple[torch.Tensor, ...], torch.Tensor]] = [((x, F), mid), ((mid, G), out)]

@@ -10,14 +10,14 @@ _TEXT = "Once upon a time"
 
 
 def readme(name: str, model: Any, tokenizer: Any | None, *, own: bool) -> str:
-    """The text of README.md; its code runs in the directory that holds it.
+    """Write the text of README.md; its code runs in the directory that holds it.
 
     Parameters
     ----------
     name : str
-        Of what the network was made of.
+        Name of what the network was made of.
     model : transformers model
-        As it is saved.
+        The model as it is saved.
     tokenizer : optional
     own : bool
         Whether it has gains or repeated layers, which no class of transformers computes.
@@ -63,7 +63,7 @@ def _what(model: Any) -> str:
 
 
 def _code(first: str, load: str, prefix: str, model: Any, tokenizer: Any | None) -> str:
-    """An import and two lines, which load the network and use it."""
+    """Write an import and two lines, which load the network and use it."""
     ids = f'{prefix}tokenizer("{_TEXT}", return_tensors="pt").input_ids'
     if tokenizer is None:
         ids = "torch.tensor([[1, 2, 3]])"

@@ -83,7 +83,7 @@ def reloaded(checkpoint: Checkpoint, directory: Any, ids: Any, *, before: Checkp
 
 
 def bytes_of(checkpoint: Checkpoint) -> int:
-    """Size of a network's weights: of its files where the source is one here, otherwise in the dtype of the source.
+    """Return a network's weights in bytes: those of its files if they are here, otherwise in the source's dtype.
 
     >>> import transformers
     >>> from ctrlattn import checkpoints

@@ -34,7 +34,7 @@ _CARRIED = "_ctrlattn_loop"  # name of the attribute with which the stream carri
 def repeat(
     checkpoint: Checkpoint, *, layers: tuple[int, int], passes: int, controller: Any = None, recall: float = 0.0
 ) -> Checkpoint:
-    """A checkpoint whose span of layers runs K times as a controlled loop; the source is untouched.
+    """Return a checkpoint whose span of layers runs K times as a controlled loop; the source is untouched.
 
     All passes share the weights of the source. Each has its own place in the KV cache, so generation with a cache is
     exact. A span without a controller is stacked K times; where recall is 0 the result is that stack bit for bit.
@@ -118,7 +118,7 @@ class Law:
     loop: Passes
 
     def entry(self) -> dict[str, Any]:
-        """The law as config.json holds it.
+        """Return the law as config.json holds it.
 
         Raises
         ------
@@ -132,13 +132,13 @@ class Law:
         return {"layers": list(self.span), "passes": self.passes, "controller": said, "recall": self.loop.recall}
 
     def closing(self) -> Passes:
-        """The loop that closes the passes: C = 1 is F(h) itself, which h + (F(h) - h) is not to the last bit."""
+        """Return the loop that closes the passes: C = 1 is F(h) itself, which h + (F(h) - h) is not to the last bit."""
         a, _, _, d = self.loop.law.realization()
         return replace(self.loop, controller=None) if not len(a) and d.item() == 1 else self.loop
 
 
 def loop_in(entry: Any) -> dict[str, Any] | None:
-    """The arguments of `repeat` in what config.json says of a network; None where nothing is repeated.
+    """Return the arguments of `repeat` in what config.json says of a network; None where nothing is repeated.
 
     >>> loop_in({"attention": {}, "mlp": {}}) is None
     True
@@ -150,20 +150,20 @@ def loop_in(entry: Any) -> dict[str, Any] | None:
 
 
 def entry_of(model: Any) -> dict[str, Any] | None:
-    """What config.json says of the loop of a network, beside what was dropped from it; None where there is none."""
+    """Return what config.json says of the loop of a network, beside what was dropped; None where there is none."""
     entry = getattr(model.config, KEY, None) or {}
     return {_ENTRY: entry[_ENTRY]} if _ENTRY in entry else None
 
 
 def loop_of(model: Any) -> dict[str, Any] | None:
-    """The arguments of `repeat` that made this network; None for one in which nothing is repeated."""
+    """Return the arguments of `repeat` that made this network; None for one in which nothing is repeated."""
     return loop_in(getattr(model.config, KEY, None))
 
 
 def pass_ends(model: Any) -> list[int]:
-    """The layers behind which the law of a repeated network changes the stream; none where it is F(h) alone.
+    """Return the layers behind which the law of a repeated network changes the stream; none where it is F(h) alone.
 
-    There the next state is h + C(z) e, and not the sum of what the layer added.
+    Behind them the next state is h + C(z) e, and not the sum of what the layer added.
     """
     loop = loop_of(model)
     if loop is None or (loop.get("controller") is None and not loop.get("recall")):
@@ -179,7 +179,7 @@ def require_no_loop(checkpoint: Checkpoint) -> None:
 
 
 def unrepeated(family: Any, model: Any) -> tuple[Any, Any]:
-    """(family, network) whose layers were repeated, around the same weights; those without a loop as they are."""
+    """Return (family, network) without repetition, around the same weights; one without a loop as it is."""
     loop = loop_of(model)
     if loop is None:
         return family, model
@@ -239,7 +239,7 @@ class _Hook:
         return with_first(output, y)
 
     def _close(self, y: torch.Tensor, carried: _Carried) -> tuple[torch.Tensor, _Carried]:
-        """h_{k+1} of F(h_k) = y."""
+        """Return h_{k+1} for F(h_k) = y."""
         a, b = self.law.span
         if y.shape != carried.h.shape:
             raise InputError(
@@ -255,7 +255,7 @@ class _Hook:
 
 
 def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, recall: Any) -> Law:
-    """The law, checked against the network."""
+    """Return the law, checked against the network."""
     require_no_loop(checkpoint)
     require_list(checkpoint.family, checkpoint.model)
     span, loop = require_loop(layers, passes, controller, recall, len(checkpoint.layers))
@@ -266,9 +266,10 @@ def _law(checkpoint: Checkpoint, layers: Any, passes: Any, controller: Any, reca
 
 
 def _require_one_width(checkpoint: Checkpoint, a: int, b: int) -> None:
-    """Both ends of a span have the same width: norms inside it and behind it are as wide as the stream they read.
+    """Raise InputError where the ends of a span differ in width: a norm is as wide as the stream it reads.
 
-    The layers of a traced network hand one stream on, which has been seen.
+    Norms stand inside the span and behind it. The layers of a traced network hand one stream on, as the trace has
+    shown.
     """
     if isinstance(checkpoint.family, Traced):
         return
@@ -286,7 +287,7 @@ def _require_one_width(checkpoint: Checkpoint, a: int, b: int) -> None:
 
 
 def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
-    """Further modules of these layers, around the same weights and the same configuration."""
+    """Make further modules of these layers, around the same weights and the same configuration."""
     configs = [module.config for module in model.modules() if hasattr(module, "config")]
     same = [*model.parameters(), *model.buffers(), *configs, model.config.get_text_config()]
     again: list[Any] = copy.deepcopy(layers, {id(part): part for part in same})
@@ -294,12 +295,12 @@ def _around_the_same_weights(model: Any, layers: list[Any]) -> list[Any]:
 
 
 def _digits(law: Law) -> torch.Tensor:
-    """The law as bytes."""
+    """Return the law as bytes."""
     return torch.from_numpy(np.frombuffer(json.dumps(law.entry()).encode(), np.uint8).copy())
 
 
 def _carrier(controller: Any) -> Any:
-    """A loop with this controller: a file holds controllers as parts of a loop."""
+    """Return a loop with this controller: a file holds controllers as parts of a loop."""
     from ctrlattn.loop import Loop
     from ctrlattn.predictors import CausalMean
 
@@ -307,7 +308,7 @@ def _carrier(controller: Any) -> Any:
 
 
 def _controller_of(said: dict[str, Any] | None) -> Any:
-    """The controller that `Law.entry` has described."""
+    """Return the controller that `Law.entry` has described."""
     if said is None:
         return None
     import tomli_w

@@ -31,7 +31,7 @@ def require_repeated(
     source : Checkpoint
         The network before.
     model : transformers model
-        That in which the layers span[0] ... span[1] - 1 run `passes` times.
+        The network in which the layers span[0] ... span[1] - 1 run `passes` times.
     span, passes, loop
         The law.
     limit : float
@@ -105,7 +105,7 @@ def _require_stream_alone(
 
 
 def _read_and_other(layer: Any, before: dict[str, Any], after: dict[str, Any]) -> str:
-    """The argument beside the stream that is another tensor in a later pass, and changes what the layer gives."""
+    """Return the argument beside the stream that another pass gets another tensor for and its layer reads."""
     stream, *others = before
     for name in others:
         a, b = before[name], after.get(name)
@@ -117,7 +117,7 @@ def _read_and_other(layer: Any, before: dict[str, Any], after: dict[str, Any]) -
 
 
 def _reads(layer: Any, given: dict[str, Any], stream: str, name: str) -> bool:
-    """Whether zeros in the place of an argument change what the layer gives, or are refused by it."""
+    """Tell whether zeros in the place of an argument change what the layer gives, or are refused by it."""
     with torch.no_grad():
         own = first(layer(**{**given, stream: given[stream].clone()}))
         try:
@@ -128,7 +128,7 @@ def _reads(layer: Any, given: dict[str, Any], stream: str, name: str) -> bool:
 
 
 def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], passes: int, loop: Passes) -> Any:
-    """The output of the source in which the stream behind the span is h_K."""
+    """Return the output of the source in which the stream behind the span is h_K."""
     layers = source.layers[span[0] : span[1]]
     entered: list[torch.Tensor] = []
     closing = False
@@ -156,7 +156,7 @@ def _by_hand(source: Checkpoint, given: dict[str, Any], span: tuple[int, int], p
 
 
 def _through(layers: list[Any], calls: list[dict[str, Any]], h: torch.Tensor) -> torch.Tensor:
-    """The stream behind layers that are called as before on another stream."""
+    """Return the stream behind layers that are called as before on another stream."""
     for layer, arguments in zip(layers, calls, strict=True):
         name = next(iter(arguments))
         h = first(layer(**{**arguments, name: h}))
@@ -186,10 +186,10 @@ def _require_cache(source: Checkpoint, model: Any, given: dict[str, Any], limit:
 
 
 def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[float, float] | None:
-    """The errors of a cache where no digit depends on how many tokens come at once; None where they are not computed.
+    """Return the errors of a cache where no digit depends on how many tokens come at once; None if not computed.
 
-    What a network computes in a coarser type than its own, such as the scores of a router, has other digits in another
-    company. An error that is left when it has not is none of rounding.
+    What a network computes in a coarser type than its own, such as the scores of a router, has other digits beside
+    other tokens. An error that remains when the digits agree is no rounding.
     """
     try:
         with RoundedOnce(next(source.parameters()).dtype):
@@ -200,7 +200,7 @@ def _errors_rounded_alike(source: Any, model: Any, ids: torch.Tensor) -> tuple[f
 
 
 def _error_of_a_cache(model: Any, ids: torch.Tensor) -> float | None:
-    """How far the last token is from that of the whole text when the last two come one by one; None without a cache."""
+    """Return how far the last token, with the last two one by one, is from that of the whole text; or None."""
     from transformers import Cache
 
     whole = _output(_run(model, {"input_ids": ids, "use_cache": False}))
@@ -228,6 +228,6 @@ def _run(model: Callable[..., Any], inputs: dict[str, Any]) -> Any:
 
 
 def _output(output: Any) -> torch.Tensor:
-    """The first tensor that a model returns."""
+    """Return the first tensor that a model returns."""
     tensor: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
     return tensor

@@ -7,7 +7,7 @@ from ctrlattn.passes import Passes
 
 
 def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: int) -> tuple[tuple[int, int], Passes]:
-    """The span and the loop of arguments for `repeat`, checked for a network of `count` layers before it is read.
+    """Return the span and the loop of arguments for `repeat`, checked for `count` layers before any is read.
 
     Raises
     ------
@@ -25,7 +25,7 @@ def require_loop(layers: Any, passes: Any, controller: Any, recall: Any, count: 
 
 
 def require_span(layers: Any, count: int) -> tuple[int, int]:
-    """(a, b), the span of the layers a ... b - 1, checked for a network of `count` layers.
+    """Return (a, b), the span of the layers a ... b - 1, checked for a network of `count` layers.
 
     Raises
     ------

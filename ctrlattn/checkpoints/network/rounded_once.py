@@ -19,7 +19,7 @@ class RoundedOnce(TorchDispatchMode):
     Parameters
     ----------
     fine : torch.dtype
-        That of the network.
+        The type of the network.
 
     Examples
     --------
@@ -43,7 +43,7 @@ class RoundedOnce(TorchDispatchMode):
         return tree_map(lambda given, value: value.to(given.dtype) if self._coarse(given) else given, out, exact)
 
     def _rounds(self, func: Any, given: Any, out: Any) -> bool:
-        """Whether an operation reads and gives a coarser type. A view rounds nothing; what is written into stays."""
+        """Tell whether an operation reads and gives a coarser type; a view or what is written into is not rounded."""
         return not _shares(func) and all(any(map(self._coarse, tree_leaves(values))) for values in (out, given))
 
     def _refined(self, value: Any) -> Any:
@@ -61,7 +61,7 @@ class RoundedOnce(TorchDispatchMode):
 
 @cache
 def _shares(func: Any) -> bool:
-    """Whether an operation writes into what it is given, or gives a view of it."""
+    """Tell whether an operation writes into what it is given, or gives a view of it."""
     return func._schema.is_mutable or any(value.alias_info is not None for value in func._schema.returns)
 
 

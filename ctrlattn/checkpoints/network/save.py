@@ -73,7 +73,7 @@ def save(checkpoint: Checkpoint, directory: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def _under_way(folder: Path) -> Iterator[None]:
-    """Mark a directory while the block writes there; what a block that fails has written goes, other files stay."""
+    """Mark a directory while the block writes there; remove what a block that fails has written, and no other file."""
     mark = folder / _UNDER_WAY
     earlier = sorted(path.name for path in folder.iterdir())
     with atomic(mark) as path:
@@ -138,7 +138,7 @@ def discard_unfinished(directory: str | os.PathLike[str]) -> None:
 
 
 def is_changed(directory: str | os.PathLike[str]) -> bool:
-    """Whether a directory holds a network that `drop` or `repeat` has changed and `save` has written.
+    """Tell whether a directory holds a network that `drop` or `repeat` has changed and `save` has written.
 
     >>> is_changed("no/such/directory")
     False
@@ -154,7 +154,7 @@ def open_changed(
     dtype: torch.dtype = torch.float32,
     attention: str = "eager",
 ) -> Checkpoint:
-    """What `save` wrote of a changed network: its sublayers gone, its gains in place, its layers repeated.
+    """Open what `save` wrote of a changed network: its sublayers gone, its gains in place, its layers repeated.
 
     Parameters
     ----------
@@ -233,10 +233,10 @@ def _has_gains(structure: Structure) -> bool:
 
 
 def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
-    """Weights of the whole network that its structure says are gone; every other one must be there, and no other.
+    """Return the weights that the structure says are gone; raise InputError where any other is missing or too many.
 
-    A name that is missing for another reason used to be written as zeros: of an adapted, compiled or pruned network
-    whole layers were lost without a word.
+    Without this check a name that is missing for another reason is written as zeros: whole layers of an adapted,
+    compiled or pruned network are then lost without a word.
     """
     whole, rest = (_empty(type(model), model.config) for _ in range(2))
     apply(family, rest, structure_of(model))
@@ -259,7 +259,8 @@ def _gone(family: Any, model: Any) -> dict[str, torch.Tensor]:
 def _require_plain(model: Any, plain: dict[str, Any]) -> None:
     """Raise InputError where a module computes something else than its configuration and its weights say.
 
-    Code is not written: of a network whose activation was exchanged, or that a hook changed, another one came back.
+    Code is not written: a network whose activation was exchanged, or that a hook changed, would come back as another
+    one.
     """
     for name, module in model.named_modules():
         change = _change_in(module, plain.get(name))
@@ -272,7 +273,7 @@ def _require_plain(model: Any, plain: dict[str, Any]) -> None:
 
 
 def _change_in(module: Any, plain: Any) -> str | None:
-    """What is other in a module than in that which its configuration makes; None where nothing is."""
+    """Say what is other in a module than in that which its configuration makes; None where nothing is."""
     if type(module) is not type(plain):
         return f"a {type(module).__name__} stands for a {type(plain).__name__}"
     if "forward" in vars(module):
@@ -291,7 +292,7 @@ def _change_in(module: Any, plain: Any) -> str | None:
 
 
 def _class_of(config: Any) -> Any:
-    """The class of transformers that config.json names; the causal one of its type where it names none."""
+    """Return the class of transformers that config.json names; the causal one of its type where it names none."""
     import transformers
 
     named = getattr(transformers, str((config.architectures or [""])[0]), None)
@@ -301,13 +302,13 @@ def _class_of(config: Any) -> Any:
 
 
 def _empty(kind: Any, config: Any) -> Any:
-    """The network before anything was dropped: names and shapes of its weights, no memory."""
+    """Make the network before anything was dropped: it has names and shapes of its weights, and no memory."""
     with torch.device("meta"):
         return kind(deepcopy(config))
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
-    """Without those that are tied to another."""
+    """Return the weights without those that are tied to another."""
     tied = set(model.all_tied_weights_keys)
     return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in tied}
 
@@ -315,7 +316,7 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
 def _narrowed(
     model: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype | None
 ) -> tuple[dict[str, torch.Tensor], torch.dtype]:
-    """(weights, dtype): the weights of the whole network in this dtype where every one of them is exact in it.
+    """Return (weights, dtype): all weights of the network in this dtype, where every one of them is exact in it.
 
     A network from bfloat16 files is computed in float32, and its weights are those of bfloat16 still.
     """

@@ -25,7 +25,7 @@ class Gain(torch.nn.Module):
     width : int
         d, features of the stream.
     rank : int
-        Of G = out @ into; the whole G is stored in `out` where the two factors would be no smaller.
+        Rank of G = out @ into; the whole G is stored in `out` where the two factors would be no smaller.
     pair : int
         How many further outputs belong to the answer, each None, as in place of the attention matrix.
     """
@@ -54,7 +54,7 @@ class MemoryGain(Gain):
     heads, values, size : int
         Query heads, value heads, features of a head.
     rates : (r,)
-        Of forgetting, a token.
+        Factor of forgetting per token.
     lags : int
         Tokens before the last that are told apart.
     """
@@ -95,7 +95,7 @@ class MemoryGain(Gain):
     def terms(
         self, u: torch.Tensor, past: torch.Tensor | None = None, seen: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(a, state): (batch, n, heads, lags + 1 + r, size), and what is left of the past behind the last token."""
+        """Return (a, state): (batch, n, heads, lags + 1 + r, size), and the past's state behind the last token."""
         with torch.autocast(u.device.type, enabled=False):
             value = self.value(u.to(self.value.weight)).unflatten(-1, self.shape)
             weight = self.salience(u.to(self.salience.weight)).clamp(-_LARGEST, _LARGEST).exp()
@@ -103,7 +103,7 @@ class MemoryGain(Gain):
             return recall(value, weight, self.rates, self.lags, past, seen)
 
     def remembered(self, terms: torch.Tensor) -> torch.Tensor:
-        """sum_h W_O^h sum_k c_hk a_hk."""
+        """Return sum_h W_O^h sum_k c_hk a_hk."""
         with torch.autocast(terms.device.type, enabled=False):
             mixed = torch.einsum("bnhks,hk->bnhs", terms.to(self.mix), self.mix)
             return torch.nn.functional.linear(mixed.flatten(-2), self.output.weight)
@@ -143,7 +143,7 @@ class Beside(torch.nn.Module):
 
 
 def answer(y: torch.Tensor, more: int) -> Any:
-    """y, and `more` times None behind it.
+    """Return y, and `more` times None behind it.
 
     >>> answer(torch.ones(1), 1)
     (tensor([1.]), None)
@@ -152,7 +152,7 @@ def answer(y: torch.Tensor, more: int) -> Any:
 
 
 def _seen(mask: Any, u: torch.Tensor) -> torch.Tensor | None:
-    """(batch, n) 1 for a token and 0 for padding, from what attention was given; None where all are tokens."""
+    """Return (batch, n) 1 for a token and 0 for padding, from the mask of attention; None where all are tokens."""
     if mask is None:
         return None
     if not isinstance(mask, torch.Tensor):

@@ -22,18 +22,18 @@ _STATES = ("conv", "linear_attention")  # layer types whose place in the cache h
 
 
 def shared(model: Any) -> Any:
-    """A copy of the network's modules and configuration around the same weights."""
+    """Copy the network's modules and configuration around the same weights."""
     weights = {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
     return copy.deepcopy(model, weights)
 
 
 def structure_of(model: Any) -> Structure:
-    """What was dropped from a network; empty kinds for one that is whole."""
+    """Return what was dropped from a network; empty kinds for one that is whole."""
     return structure_from(getattr(model.config, KEY, None) or {})
 
 
 def structure_from(entry: dict[str, Any]) -> Structure:
-    """A structure from what a config holds.
+    """Make a structure from what a config holds.
 
     >>> structure_from({"attention": {"5": None}})
     {'attention': {5: None}, 'mlp': {}}
@@ -43,7 +43,7 @@ def structure_from(entry: dict[str, Any]) -> Structure:
 
 
 def traced_in(entry: dict[str, Any]) -> Traced | None:
-    """The traced structure of the whole network, where a config holds one.
+    """Return the traced structure of the whole network, where a config holds one.
 
     >>> traced_in({"attention": {}}) is None
     True
@@ -75,7 +75,7 @@ def put(family: Any, model: Any, sublayer: Sublayer, settings: Stand) -> None:
 
 
 def stand_in(sublayer: Sublayer, settings: Stand) -> torch.nn.Module:
-    """What stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
+    """Make what stands for a sublayer, by its entry in a structure; the weights of a gain are zero."""
     if isinstance(settings, dict) and "kept" in settings:
         return Beside(sublayer.module, stand_in(sublayer, settings["kept"]))
     # A row may also name the last linear map of a post-norm sublayer, which returns no matrix.
@@ -95,12 +95,12 @@ def stand_in(sublayer: Sublayer, settings: Stand) -> torch.nn.Module:
 
 
 def _with_weights(sublayer: Sublayer) -> list[Any]:
-    """Modules of a sublayer; the first weight of them tells where a gain lives, and in which precision."""
+    """Return modules of a sublayer; the first weight of them tells where a gain lives, and in which precision."""
     return [m for m in (sublayer.norm, sublayer.module, sublayer.after, sublayer.out) if m is not None]
 
 
 def place(family: Any, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -> None:
-    """Put it there."""
+    """Put a stand-in where the sublayer is."""
     layer = family.layers_of(model)[sublayer.layer]
     layer.set_submodule(sublayer.path, stand)
     if sublayer.out_path == sublayer.path:
@@ -114,7 +114,7 @@ def place(family: Any, model: Any, sublayer: Sublayer, stand: torch.nn.Module) -
 
 
 def gain_of(family: Any, model: Any, layer: int, kind: Kind) -> Gain:
-    """The gain in the place of a sublayer."""
+    """Return the gain in the place of a sublayer."""
     if isinstance(family, Traced):
         module = next(s.module for s in family.sublayers_of(model) if (s.layer, s.kind) == (layer, kind))
         return cast(Gain, module.stand if isinstance(module, Beside) else module)
@@ -142,13 +142,13 @@ def _number_caches(family: Any, model: Any, structure: Structure) -> None:
 
 
 def _cache_types(model: Any, count: int) -> list[str]:
-    """The type of each layer's place in the cache."""
+    """Return the type of each layer's place in the cache."""
     types = getattr(model.config.get_text_config(), "layer_types", None) or []
     return list(types) if len(types) == count else ["full_attention"] * count
 
 
 def _without_cache(family: Any, model: Any, structure: Structure) -> dict[int, Stand]:
-    """Layers in which nothing that mixes tokens is left, and what is in its place."""
+    """Return the layers in which nothing that mixes tokens is left, and what is in its place."""
     replaced: dict[int, Stand] = {}
     left: set[int] = set()
     for sublayer in sublayers(family, model):

@@ -31,7 +31,7 @@ class Frame(NamedTuple):
     behind: tuple[int, ...]
 
     def around(self, body: Iterable[int]) -> np.ndarray:
-        """A window of this body.
+        """Return a window of this body.
 
         >>> Frame((1,), ()).around([7, 8]).tolist()
         [1, 7, 8]
@@ -39,7 +39,7 @@ class Frame(NamedTuple):
         return np.concatenate([np.asarray(part, dtype=np.int64) for part in (self.before, body, self.behind)])
 
     def without(self, text: Any) -> Any:
-        """Token ids of a text, without those of its special tokens that stand in front of it.
+        """Return the token ids of a text, without those of its special tokens that stand in front of it.
 
         >>> Frame((1,), ()).without([1, 7, 8]), Frame((1,), ()).without([7, 8])
         ([7, 8], [7, 8])
@@ -48,7 +48,7 @@ class Frame(NamedTuple):
         return text[length:] if tuple(text[:length]) == self.before else text
 
     def body(self, window: Any) -> Any:
-        """A window, or several (windows, length), without these tokens.
+        """Return a window, or several (windows, length), without these tokens.
 
         >>> Frame((1,), (2,)).body(np.array([[1, 7, 8, 2]])).tolist()
         [[7, 8]]
@@ -56,7 +56,7 @@ class Frame(NamedTuple):
         return window[..., len(self.before) : window.shape[-1] - len(self.behind)]
 
     def room(self, length: int) -> int:
-        """Number of tokens of text in a window of this length.
+        """Return the number of tokens of text in a window of this length.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(checkpoint: "Checkpoint | Description") -> Frame:
-    """Special tokens around each window of a text, as the tokenizer puts them around a text; none without a tokenizer.
+    """Return the special tokens that the tokenizer puts around each window of a text; none without a tokenizer.
 
     Of a causal network the tokens behind a text (EOS) are left out, since a window ends in the middle of a text.
 
@@ -90,7 +90,7 @@ def frame_of(checkpoint: "Checkpoint | Description") -> Frame:
 
 
 def _whole_frame(checkpoint: "Checkpoint | Description") -> Frame:
-    """All special tokens that the tokenizer puts around a text, EOS of a causal network included."""
+    """Return all special tokens that the tokenizer puts around a text, EOS of a causal network included."""
     bare, full = token_ids(checkpoint, "a", special=False), token_ids(checkpoint, "a")
     start = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), None)
     if start is None:
@@ -104,7 +104,7 @@ def _whole_frame(checkpoint: "Checkpoint | Description") -> Frame:
 def token_ids(
     checkpoint: "Checkpoint | Description", text: str | Path, *, special: bool = True, most: int | None = None
 ) -> list[int]:
-    """Token ids of a text: the one place where the checkpoint's tokenizer is called.
+    """Return the token ids of a text: the one place where the checkpoint's tokenizer is called.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def token_ids(
 def windows(
     checkpoint: "Checkpoint | Description", text: Any, length: int, *, rest: bool = False
 ) -> Iterator[np.ndarray]:
-    """Consecutive windows of `length` token ids, special tokens included in each: the one way to cut a text.
+    """Yield consecutive windows of `length` token ids, with special tokens in each: the one way to cut a text.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def windows(
 
 
 def text_ids(checkpoint: "Checkpoint | Description", text: str | Path, most: int) -> np.ndarray:
-    """The first token ids of a text without white space at its ends, at most `most`, and no special tokens.
+    """Return the first token ids of a text without white space at its ends, at most `most`, no special tokens.
 
     They are an array (n,) of 4 bytes a token; a Python list takes nine times as much.
 
@@ -196,7 +196,7 @@ def text_ids(checkpoint: "Checkpoint | Description", text: str | Path, most: int
 
 
 def _first_ids(checkpoint: "Checkpoint | Description", pieces: Iterable[str], most: int) -> np.ndarray:
-    """The first token ids of a text; no piece is read behind that in which the last of them lies."""
+    """Return the first token ids of a text; no piece is read behind that in which the last of them lies."""
     ids = array("i")  # it grows in place
     for more in ids_of_pieces(checkpoint, pieces):
         ids.extend(more)
@@ -218,7 +218,7 @@ def require_text(path: Path) -> None:
 
 
 def ids_of_pieces(checkpoint: "Checkpoint | Description", pieces: Iterable[str]) -> Iterator[list[int]]:
-    """Token ids of a text that comes piece by piece: together they are those of the whole text.
+    """Yield the token ids of a text that comes piece by piece: together they are those of the whole text.
 
     The tokenizer reads some characters before each piece again, whose tokens are left out. The text is cut where the
     tokens before the cut stay the same whatever side of it is read, preferably in front of white space. Where there is
@@ -263,7 +263,7 @@ def _new(ids: list[int], known: list[int]) -> list[int]:
 
 
 def _cuts(text: str) -> Iterator[tuple[int, int]]:
-    """(start of the context, cut): places to try, the best first."""
+    """Yield (start of the context, cut): places to try, the best first."""
     last = len(text) - _CONTEXT  # what follows a cut is looked at as well
     near = max(0, last - 16 * _CONTEXT)
     spaces = [near + match.end() for match in re.finditer(r"\S(?=\s)", text[near : last + 1])]
@@ -281,7 +281,7 @@ def _bodies(checkpoint: "Checkpoint | Description", frame: Frame, text: Any) -> 
 
 
 def _pieces(text: str | Path) -> Iterator[str]:
-    """A text, or that of a file, in pieces of some characters."""
+    """Yield a text, or that of a file, in pieces of some characters."""
     if isinstance(text, str):
         yield from (text[start : start + _CHUNK] for start in range(0, len(text), _CHUNK))
         return
@@ -293,12 +293,12 @@ def _pieces(text: str | Path) -> Iterator[str]:
 
 
 def _inside(text: str | Path) -> Iterator[str]:
-    """Pieces of a text as it is, or of a file without the white space at its ends."""
+    """Yield pieces of a text as it is, or of a file without the white space at its ends."""
     return _pieces(text) if isinstance(text, str) else _stripped(text)
 
 
 def _stripped(text: str | Path) -> Iterator[str]:
-    """Pieces of a text without the white space at its two ends.
+    """Yield pieces of a text without the white space at its two ends.
 
     White space is kept until more of the text follows. A run of it that is longer than a piece is not kept: what the
     text ends with is looked for in all of it instead, so that a run of any length takes the same memory and time.
@@ -316,7 +316,7 @@ def _stripped(text: str | Path) -> Iterator[str]:
 
 
 def _end(text: str | Path) -> int:
-    """The number of characters of a text up to its last one that is no white space."""
+    """Return the number of characters of a text up to its last one that is no white space."""
     read = end = 0
     for piece in _pieces(text):
         body = piece.rstrip()

@@ -24,7 +24,7 @@ class Traced:
     name : str
         The `model_type`.
     structure : Structure
-        Of the whole network: a sublayer that was dropped since is still named in it.
+        Structure of the whole network: a sublayer that was dropped since is still named in it.
     answers : dict
         "layer/path" of a module -> what it returns, for the sublayers that were dropped.
     matrix, value, output, fused
@@ -50,14 +50,14 @@ class Traced:
         return self.structure.causal
 
     def layers_of(self, model: Any) -> list[Any]:
-        """The layers in order of their first call."""
+        """Return the layers in order of their first call."""
         try:
             return [model.get_submodule(path) for path in self.structure.layers]
         except AttributeError as error:
             raise InputError(f"the structure of {self.name!r} does not fit {type(model).__name__}: {error}") from None
 
     def sublayers_of(self, model: Any) -> tuple[Sublayer, ...]:
-        """The sublayers that a module returns and a module stands for, layer by layer; of a tied layer once."""
+        """Return the sublayers that a module returns and a module stands for, layer by layer; once for a tied layer."""
         layers = self.layers_of(model)
         calls = {call.layer: call for call in reversed(self.structure.calls)}
         return tuple(
@@ -65,12 +65,12 @@ class Traced:
         )
 
     def answering(self, answers: dict[Sublayer, Answer]) -> "Traced":
-        """The same, with what the modules of some sublayers return."""
+        """Return the same family, with what the modules of some sublayers return."""
         named = {f"{sublayer.layer}/{sublayer.path}": answer for sublayer, answer in answers.items()}
         return replace(self, answers={**self.answers, **named})
 
     def as_dict(self) -> dict[str, Any]:
-        """The structure as config.json holds it; `traced_from` reads it."""
+        """Return the structure as config.json holds it; `traced_from` reads it."""
         whole = asdict(replace(self, answers={}))
         whole["answers"] = {name: list(answer) for name, answer in self.answers.items()}
         for call in whole["structure"]["calls"]:
@@ -82,7 +82,7 @@ class Traced:
 
 
 def traced_from(entry: dict[str, Any]) -> Traced:
-    """What `Traced.as_dict` has written.
+    """Read what `Traced.as_dict` has written.
 
     Raises
     ------

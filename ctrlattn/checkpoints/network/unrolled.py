@@ -42,7 +42,7 @@ def put_layers(family: Family | Traced, model: Any, layers: Sequence[Any], place
 
 
 def require_list(family: Family | Traced, model: Any) -> tuple[Any, str]:
-    """(module, path from it to the list of all layers).
+    """Return (module, path from it to the list of all layers).
 
     Raises
     ------
@@ -77,7 +77,7 @@ def require_list(family: Family | Traced, model: Any) -> tuple[Any, str]:
 
 
 def unrolled(family: Family | Traced, places: Sequence[int]) -> Family | Traced:
-    """The family of a network with these layers: a row as it is, a traced structure with a call for each place.
+    """Return the family of a network with these layers: a row as it is, a traced one with a call for each place.
 
     >>> from ctrlattn.checkpoints import FAMILIES
     >>> unrolled(FAMILIES["gpt2"], [0, 0, 1]) is FAMILIES["gpt2"]
@@ -102,7 +102,7 @@ def unrolled(family: Family | Traced, places: Sequence[int]) -> Family | Traced:
 
 
 def _configurations(family: Family | Traced, model: Any) -> Iterator[Any]:
-    """Those that count the layers: of a composite network that of the part which has the list."""
+    """Yield the configurations that count the layers: in a composite network that of the part with the list."""
     text = model.config.get_text_config()
     if isinstance(family, Family):
         yield from {id(c): c for c in (text, model.base_model.config)}.values()

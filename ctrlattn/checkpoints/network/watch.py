@@ -73,7 +73,7 @@ def hooked(places: Iterable[Hook], *, until: Any = None, before: bool = False) -
 
 @contextmanager
 def up_to_head(model: Any, ready: Callable[[], bool]) -> Iterator[None]:
-    """The pass inside the block ends in front of the vocabulary's scores, once ready() says that all is recorded.
+    """End the pass inside the block in front of the vocabulary's scores, once ready() says that all is recorded.
 
     They take a fifth of a pass of a small network, and nobody reads them here.
     """
@@ -192,7 +192,7 @@ def _triple(sublayer: Sublayer, on: Watcher, whole: _Sum | None) -> list[Hook]:
 
 
 def _as_stream(signal: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A signal in the shape of the stream; some networks put the tokens of all windows into one row for their MLPs."""
+    """Return a signal in the shape of the stream; some MLPs get the tokens of all windows in one row."""
     in_a_row = signal.shape != x.shape and signal.shape == (x.shape[:-1].numel(), x.shape[-1])
     return signal.reshape(x.shape) if in_a_row else signal
 
@@ -201,7 +201,7 @@ def _as_stream(signal: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def watch_calls(
     layers: list[Any], numbers: Iterable[int], *, until: int | None = None
 ) -> Iterator[dict[int, dict[str, Any]]]:
-    """The arguments that layers are called with inside the block, by the layer's number; the stream comes first.
+    """Record the arguments that layers are called with inside the block, by layer number; the stream comes first.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def watch_calls(
 
 
 def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The stream among the arguments of a module: Llama passes it by name, BERT by position.
+    """Return the stream among the arguments of a module: Llama passes it by name, BERT by position.
 
     >>> stream_of((), {"mask": None, "x": torch.ones(1)})
     tensor([1.])
@@ -248,12 +248,12 @@ def stream_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def first(output: Any) -> Any:
-    """What a module returns, without the attention matrix or whatever else comes with it."""
+    """Return what a module gives, without the attention matrix or whatever else comes with it."""
     return output[0] if isinstance(output, tuple | list) else output
 
 
 def with_first(output: Any, y: Any) -> Any:
-    """What a module returned, with another tensor in the place of the first.
+    """Return what a module gave, with another tensor in the place of the first.
 
     >>> with_first([1, 2], 3), with_first((1, 2), 3), with_first(1, 3)
     ([3, 2], (3, 2), 3)
@@ -264,7 +264,7 @@ def with_first(output: Any, y: Any) -> Any:
 
 
 def arguments_of(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """What a module was called with, by name and without the cache, so that it can be called again.
+    """Return what a module was called with, by name and without the cache, so that it can be called again.
 
     Families pass the stream, the cache and the mask in different places.
 

@@ -135,7 +135,7 @@ def choose(
 
 
 def _one_a_layer(checkpoint: Checkpoint, kind: Kind) -> tuple[Sublayer, ...]:
-    """The sublayers of a kind, at most one in a layer, each reading a stream."""
+    """Return the sublayers of a kind, at most one in a layer, each reading a stream."""
     places = checkpoint.sublayers(kind)
     if not places:
         raise InputError(f"no layer has a sublayer of the kind {kind!r}")
@@ -149,7 +149,7 @@ def _one_a_layer(checkpoint: Checkpoint, kind: Kind) -> tuple[Sublayer, ...]:
 def compensated_drop(
     checkpoint: Checkpoint, count: int, calibration: Any, selection: Any, *, kind: Kind = "attention", seed: int = 0
 ) -> tuple[Checkpoint, Choice]:
-    """(smaller network, choice): `choose` picks `count` sublayers, and `drop` puts gains in their place.
+    """Return (smaller network, choice): `choose` picks `count` sublayers, and `drop` puts gains in their place.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def compensated_drop(
 def _gains(
     checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: Windows, calibration: Calibration
 ) -> list[_Stand]:
-    """The gain that would replace each sublayer, all others left as they are."""
+    """Fit the gain that would replace each sublayer, all others left as they are."""
     if not calibration.memory:
         return [_static(moments, calibration) for moments in _moments(checkpoint, places, windows)]
     flow, gains = Flow.start(checkpoint.family, checkpoint.model, windows, 0), list[_Stand]()
@@ -187,7 +187,7 @@ def _alone(gain: torch.nn.Module) -> _Stand:
 
 
 def _moments(checkpoint: Checkpoint, places: tuple[Sublayer, ...], windows: Windows) -> list[SecondMoments]:
-    """The second moments of every sublayer of the unchanged network, from one pass."""
+    """Return the second moments of every sublayer of the unchanged network, from one pass."""
     moments: dict[int, SecondMoments] = {}
 
     def on(sublayer: Sublayer, x: torch.Tensor, u: torch.Tensor, F: torch.Tensor) -> None:
@@ -207,7 +207,7 @@ def _expansion(
     windows: Windows,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(slope, curvature) of the loss, per predicted token."""
+    """Return (slope, curvature) of the loss, per predicted token."""
     count = len(places)
     slope, curvature = np.zeros(count), np.zeros((count, count))
     generator = torch.Generator(windows[0].device).manual_seed(seed)
@@ -246,7 +246,7 @@ def _probe(
 
 
 def _products(gradients: tuple[torch.Tensor, ...], errors: list[torch.Tensor]) -> torch.Tensor:
-    """<g, δ> of every sublayer and token, (layers, windows, tokens)."""
+    """Return <g, δ> of every sublayer and token, (layers, windows, tokens)."""
     return torch.stack([(g.double() * e.double()).sum(-1) for g, e in zip(gradients, errors, strict=True)])
 
 
@@ -255,7 +255,7 @@ def _total(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _greedy(slope: np.ndarray, curvature: np.ndarray, free: list[int], count: int) -> tuple[list[int], np.ndarray]:
-    """(order, predicted loss): each step adds the layer of least predicted increase, with pairs of earlier layers."""
+    """Return (order, predicted loss): each step adds the layer of least predicted increase, with its pairs."""
     order: list[int] = []
     predicted: list[float] = []
     while len(order) < count:

@@ -65,7 +65,7 @@ class Calibration:
 
     @staticmethod
     def of(value: Any) -> "Calibration":
-        """A Calibration stays as it is; token ids become one with default settings."""
+        """Make a Calibration of token ids, with default settings; a Calibration stays as it is."""
         return value if isinstance(value, Calibration) else Calibration(value)
 
     @property
@@ -75,7 +75,7 @@ class Calibration:
         return usual if self.penalty is None else self.penalty
 
     def rank_in(self, width: int) -> int:
-        """The rank of a gain in a network of this width."""
+        """Return the rank of a gain in a network of this width."""
         return width if self.rank is None else min(self.rank, width)
 
 
@@ -101,7 +101,7 @@ class SecondMoments:
 
     @staticmethod
     def of(u: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> "SecondMoments":
-        """The sums over inputs u, outputs y and streams x, (..., n, d) each."""
+        """Return the sums over inputs u, outputs y and streams x, (..., n, d) each."""
         # Autocast is off here: every fit rests on these sums.
         with torch.autocast(u.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
@@ -119,7 +119,7 @@ class SecondMoments:
         return self.u, self.y, self.uu, self.uy
 
     def solve(self, penalty: float, rank: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """(G, b), (d, d) and (d,): the ridge solution, of reduced rank where a rank is given.
+        """Return (G, b), (d, d) and (d,): the ridge solution, of reduced rank where a rank is given.
 
         References
         ----------
@@ -140,7 +140,7 @@ class SecondMoments:
 
 
 def settings_of(checkpoint: Checkpoint, kind: Kind, calibration: Calibration | None) -> Stand:
-    """The settings of what replaces a sublayer of this kind, as the network's structure records them."""
+    """Return the settings of what replaces a sublayer of this kind, as the network's structure records them."""
     if calibration is None:
         return None
     rank = calibration.rank_in(checkpoint.width)
@@ -173,7 +173,7 @@ def fit_gains(
 def fitted(
     checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, calibration: Calibration, settings: Stand = None
 ) -> torch.nn.Module:
-    """The gain for one sublayer of the layer that `flow` has reached; the network is left as it is.
+    """Return the gain for one sublayer of the layer that `flow` has reached; the network is left as it is.
 
     `settings` are those of its entry in the network's structure; None: those that the calibration gives.
     """

@@ -108,7 +108,7 @@ def _timed(network: Checkpoint, windows: torch.Tensor) -> tuple[float, Any]:
 
 
 def _generate(network: Checkpoint, output: Any, windows: torch.Tensor, count: int) -> float:
-    """Seconds that `count` greedy steps take after a prefill."""
+    """Return the seconds that `count` greedy steps take after a prefill."""
     name = next(name for name in _NAMES if name in inspect.signature(network.model.forward).parameters)
 
     def steps() -> None:
@@ -134,7 +134,7 @@ def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def _cache(output: Any) -> Any:
-    """The KV cache in the output of a model, under whichever name this transformers version gives it."""
+    """Return the KV cache in the output of a model, under whichever name this transformers version gives it."""
     return next(output[name] for name in _NAMES if name in output)
 
 

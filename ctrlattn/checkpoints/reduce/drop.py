@@ -25,7 +25,7 @@ def drop(
     mixer: Iterable[int] = (),
     compensate: Any = None,
 ) -> Checkpoint:
-    """A checkpoint without these sublayers. The source is untouched; both share the weights that are left.
+    """Return a checkpoint without these sublayers. The source is untouched; both share the weights that are left.
 
     A dropped attention layer has no part in the KV cache. A further drop from the result adds to the dropped layers.
     In a traced network each drop is proved: the network without the module gives the stream of the network without what
@@ -98,7 +98,7 @@ def drop(
 
 
 def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **named: Iterable[int]) -> dict[Kind, tuple[int, ...]]:
-    """{kind: layers to drop}, checked against the network."""
+    """Return {kind: layers to drop}, checked against the network."""
     require_no_loop(checkpoint)
     whole = {checkpoint.layer_index(layer) for layer in blocks}
     before, there = structure_of(checkpoint.model), {(s.kind, s.layer) for s in checkpoint.sublayers()}
@@ -116,7 +116,7 @@ def _wanted(checkpoint: Checkpoint, *, blocks: Iterable[int], **named: Iterable[
 
 
 def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
-    """Some attention is left, or some mixer where there was no attention."""
+    """Raise InputError unless some attention is left, or some mixer where there was no attention."""
     there = checkpoint.sublayers()
     kind: Kind = "attention" if any(s.kind == "attention" for s in there) else "mixer"
     count = len({s.layer for s in there if s.kind == kind})
@@ -130,7 +130,7 @@ def _require_readers(checkpoint: Checkpoint, structure: Structure) -> None:
 def _proved(
     family: Traced, checkpoint: Checkpoint, gone: dict[Kind, tuple[int, ...]]
 ) -> tuple[Traced, list[tuple[Kind, int]]]:
-    """(the family with what the dropped modules return, sublayers that stay because others need them)."""
+    """Return (the family with what the dropped modules return, sublayers that stay because others need them)."""
     model = checkpoint.model
     wanted = [s for s in checkpoint.sublayers() if s.layer in gone[s.kind]]
     family = family.answering(answers_of(family, model, wanted))

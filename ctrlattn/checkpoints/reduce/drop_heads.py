@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
-    """1 - mean over tokens of cos(x, x + W_O^h z_h) of every attention head, from one pass without the LM head.
+    """Return 1 - mean over tokens of cos(x, x + W_O^h z_h) of every attention head, by one pass without the LM head.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def head_importance(checkpoint: Checkpoint, ids: Any) -> "xr.Dataset":
 
 
 def drop_heads(checkpoint: Checkpoint, heads: Iterable[tuple[int, int]]) -> Checkpoint:
-    """A checkpoint without these (layer, head) pairs; plain transformers can read it when it is saved.
+    """Return a checkpoint without these (layer, head) pairs; plain transformers can read it when it is saved.
 
     The part of W_O that belongs to a dropped head is zero, in a copy of that matrix. All other weights are shared with
     the source. Cache and time stay the same: only dropped layers reduce them.
@@ -117,7 +117,7 @@ def _plain(checkpoint: Checkpoint) -> None:
 
 
 def _readers(checkpoint: Checkpoint, sublayers: list[Sublayer], z: dict[int, torch.Tensor]) -> list[Hook]:
-    """Hooks that record z, the input of W_O, of each layer."""
+    """Return hooks that record z, the input of W_O, of each layer."""
 
     def reader(i: int) -> Callable[..., None]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ def _scorer(
 
 
 def _rows(checkpoint: Checkpoint, sublayers: list[Sublayer]) -> dict[int, torch.Tensor]:
-    """Layer -> W_O^T (in, out), as its module applies it."""
+    """Return layer -> W_O^T (in, out), as its module applies it."""
     rows = {}
     for layer in (sublayer.layer for sublayer in sublayers):
         output = _output(checkpoint, layer)

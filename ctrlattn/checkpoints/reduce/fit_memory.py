@@ -28,7 +28,7 @@ _SILENT = 1e-30  # least attention whose logarithm is taken
 
 
 def memory_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The settings of gains with memory in a network.
+    """Return the settings of gains with memory in a network.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _write(parameter: torch.Tensor, value: Any) -> None:
 
 
 def _salience(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "Signals") -> tuple[torch.Tensor, ...]:
-    """(matrix, bias), (heads, d) and (heads,): ridge regression of the salience on u, weighted by readers."""
+    """Return (matrix, bias), (heads, d) and (heads,): ridge regression of the salience on u, weighted by readers."""
     module = at(checkpoint.layers[sublayer.layer], checkpoint.family.matrix)
     zero, count = signals[0][0].new_zeros((), dtype=torch.float64), 0.0
     uu, us = zero, zero
@@ -98,7 +98,7 @@ def _salience(checkpoint: Checkpoint, sublayer: Sublayer, flow: Flow, signals: "
 
 
 def _mix(gain: MemoryGain, signals: "Signals") -> torch.Tensor:
-    """The mix c of the memories of every head, (heads, memories)."""
+    """Return the mix c of the memories of every head, (heads, memories)."""
     heads, memories = gain.mix.shape
     output = gain.output.weight.unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, d, size)
     count = heads * memories

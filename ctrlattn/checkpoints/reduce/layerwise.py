@@ -19,9 +19,9 @@ _HELD = 2  # parts whose signals are held once they were asked for: a fit asks f
 class Flow:
     """Streams of a text in front of one layer, with every other argument of the layers.
 
-    One stream (tokens, d) is there, whatever the depth, and of a long text only its beginning is in memory (`Streams`).
-    No window is padded, so that in most networks the other arguments depend on the shape of the input alone; where they
-    depend on the text as well (embeddings of each layer, keys that layers share) they are those of each part of it.
+    One stream (tokens, d) is there, whatever the depth, and only the beginning of a long text is in memory (`Streams`).
+    No window is padded, so that in most networks the other arguments depend on the shape of the input alone. Where they
+    depend on the text as well (embeddings of each layer, keys that layers share) each part of the text has its own.
     """
 
     def __init__(self, family: Any, model: Any, streams: Streams, calls: list[list[dict[str, Any]]]):
@@ -29,7 +29,7 @@ class Flow:
 
     @classmethod
     def start(cls, family: Any, model: Any, windows: Windows, layer: int) -> "Flow":
-        """The streams of the windows in front of a layer."""
+        """Return the streams of the windows in front of a layer."""
         streams = Streams()
         calls: list[list[dict[str, Any]]] = []
         by_shape: dict[tuple[int, ...], list[dict[str, Any]]] = {}
@@ -51,13 +51,13 @@ class Flow:
         return cls(family, model, streams, calls)
 
     def after(self, layer: int) -> "Flow":
-        """The streams behind a layer, which is applied as it is now; they take the place of those in front of it."""
+        """Return the streams behind a layer, which is applied as it is now; they replace those in front of it."""
         for i in range(len(self.streams)):
             self.streams.replace(i, self._call(layer, i))
         return Flow(self.family, self.model, self.streams, self._calls)
 
     def signals(self, sublayer: Sublayer) -> "Sequence[_Triple]":
-        """(u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to.
+        """Return (u, F(u), x) of a sublayer of this layer: its input, its contribution, and the stream that it adds to.
 
         They are computed part by part when they are asked for, by the network as it is then.
         """
@@ -87,7 +87,7 @@ class Flow:
         return u, y, x
 
     def matrices(self, sublayer: Sublayer, module: Any, batches: int) -> Iterator[torch.Tensor]:
-        """Attention (windows, heads, n, n) of the layer for the first batches; values above the diagonal are void."""
+        """Yield attention (windows, heads, n, n) of the first batches in this layer; above the diagonal it is void."""
         matrices: list[torch.Tensor] = []
 
         def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -131,13 +131,13 @@ class _Signals(Sequence[_Triple]):
 
 
 def _same(calls: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
-    """Whether all tensors among the arguments of two passes are equal."""
+    """Tell whether all tensors among the arguments of two passes are equal."""
     pairs = zip(tree_leaves(calls), tree_leaves(others), strict=False)
     return all(a is b or not isinstance(a, torch.Tensor) or torch.equal(a, b) for a, b in pairs)
 
 
 def weights_of(x: torch.Tensor) -> torch.Tensor:
-    """w_t = 1 / mean square of x_t over its features, (tokens, 1): errors count relative to the stream.
+    """Return w_t = 1 / mean square of x_t over its features, (tokens, 1): errors count relative to the stream.
 
     >>> weights_of(torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist()  # a padding token may have no stream at all
     [[0.5], [0.0]]
@@ -147,7 +147,7 @@ def weights_of(x: torch.Tensor) -> torch.Tensor:
 
 
 def _arguments(family: Any, model: Any, windows: torch.Tensor, layer: int, *, every: bool) -> list[dict[str, Any]]:
-    """Arguments of the layers in a pass of these windows, by name; only up to `layer` unless every one is wanted."""
+    """Return the layers' arguments by name in a pass of these windows; only up to `layer` unless each one is wanted."""
     layers = family.layers_of(model)
     stop = len(layers) - 1 if every else layer
     with watch_calls(layers, range(stop + 1), until=stop) as calls, attention(model, "sdpa"), torch.no_grad():

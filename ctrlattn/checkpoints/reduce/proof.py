@@ -22,7 +22,7 @@ _ROUNDING = 1e4  # times the spacing of numbers at the largest value of the stre
 
 
 def answers_of(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> dict[Sublayer, Answer]:
-    """What the modules of these sublayers return, from one short pass.
+    """Return what the modules of these sublayers return, from one short pass.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def answers_of(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> dict[S
 
 
 def missed(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> set[tuple[int, str]]:
-    """(layer, path) of the sublayers whose absence would change more than what they add to the stream.
+    """Return (layer, path) of the sublayers whose absence would change more than what they add to the stream.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def missed(family: Traced, model: Any, wanted: Sequence[Sublayer]) -> set[tuple[
 
 @contextmanager
 def _silenced(wanted: Sequence[Sublayer]) -> Iterator[None]:
-    """Inside the block these sublayers run, and add nothing."""
+    """Let these sublayers run inside the block, and add nothing."""
 
     def silence(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         nothing = torch.zeros_like(first(output))
@@ -94,7 +94,7 @@ def _silenced(wanted: Sequence[Sublayer]) -> Iterator[None]:
 
 
 def _without(family: Traced, model: Any, stands: dict[tuple[int, str], Stand]) -> torch.Tensor | None:
-    """The last stream of the network with these in the place of sublayers; None where it does not run."""
+    """Return the last stream of the network with these in the place of sublayers; None where it does not run."""
     smaller = shared(model)
     for sublayer in sublayers(family, smaller):
         name = (sublayer.layer, sublayer.path)
@@ -108,7 +108,7 @@ def _without(family: Traced, model: Any, stands: dict[tuple[int, str], Stand]) -
 
 
 def _last_stream(family: Traced, model: Any) -> torch.Tensor:
-    """What the last layer hands on, of eight tokens."""
+    """Return what the last layer hands on for eight tokens."""
     streams: list[torch.Tensor] = []
 
     def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

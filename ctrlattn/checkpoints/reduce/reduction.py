@@ -66,7 +66,7 @@ class Reduction:
 
 
 def split_text(checkpoint: Checkpoint, ids: Any, *, window: int = 256, judge: Any = None) -> Split:
-    """Cut a text into windows: the first 60 % to fit, then 20 % to choose by, the last 20 % to judge.
+    """Cut a text into windows: the first 60 % are to fit, the next 20 % to choose by, the last 20 % to judge.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def reduce(
 def least_important(
     scores: "xr.Dataset", count: Mapping[str, int], *, worst: bool = False
 ) -> dict[str, tuple[int, ...]]:
-    """The layers of least mean importance for each part, or of least maximum importance where `worst`.
+    """Return the layers of least mean importance for each part, or of least maximum importance where `worst`.
 
     Raises
     ------

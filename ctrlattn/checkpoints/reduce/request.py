@@ -24,7 +24,7 @@ class Request:
     memory: bool = False
 
     def wanted(self, of: int) -> dict[str, int]:
-        """{part: number of sublayers to drop} of a network of so many layers.
+        """Return {part: number of sublayers to drop} of a network of so many layers.
 
         Raises
         ------
@@ -86,7 +86,7 @@ def require_layers_left(part: str, number: int, layers: int) -> None:
 
 
 def require_windows(tokens: int, window: int, least: int) -> int:
-    """The number of whole windows in so many tokens, if it is large enough.
+    """Return the number of whole windows in so many tokens, if it is large enough.
 
     >>> require_windows(17, 4, least=3)
     4

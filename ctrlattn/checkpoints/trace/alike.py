@@ -34,7 +34,7 @@ _OF_EVERY_MODULE = frozenset([*vars(torch.nn.Module()), "_is_hf_initialized"])
 def first_alike(
     signatures: Mapping[str, Signature], by: Callable[[Signature], tuple[Any, ...]] = tuple
 ) -> dict[str, str]:
-    """Path of each layer -> that of the first one of the same signature, or of the same `by(signature)`.
+    """Map the path of each layer to that of the first one of the same signature, or of equal `by(signature)`.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def first_alike(
 
 
 def signatures_of(model: Any, paths: Sequence[str]) -> dict[str, Signature]:
-    """Path of each layer -> its modules, switches and types, whatever its weights, sizes and numbers are."""
+    """Map the path of each layer to its modules, switches and types, whatever weights, sizes and numbers it has."""
     return {path: _signature(model.get_submodule(path)) for path in paths}
 
 
@@ -73,9 +73,9 @@ def _kind_of(t: torch.Tensor | None) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A number as one of its type, another plain value as it is, anything else as the one object that it is.
+    """Return a number as one of its type, another plain value as it is, anything else as the one object that it is.
 
-    Of what reads weights when they are asked for, `brings` says what it is but for its numbers.
+    An object that reads weights on demand has `brings`, which says what it is but for its numbers.
     """
     if isinstance(value, _NUMBERS) and not isinstance(value, bool):
         return type(value)
@@ -108,25 +108,25 @@ def taken_over(
     layer: int,
     signatures: tuple[Signature, Signature],
 ) -> Shown | None:
-    """The call of a layer by the steps of one like it; None where they do not hold.
+    """Return the call of a layer by the steps of one like it; None where they do not hold.
 
     Parameters
     ----------
     model : torch module
     visits : sequence of Visit
-        Of all modules, in one pass.
+        The visits of all modules in one pass.
     visit : Visit
-        Of the layer, with the arguments of its call.
+        The visit of the layer, with the arguments of its call.
     shown : Shown
         What the first layer like it has shown, on another text.
     first : Visit
-        Of that layer.
+        The visit of that layer.
     axis : int
-        Of tokens.
+        The axis of tokens.
     layer : int
         The number of this layer.
     signatures : two sequences
-        Of the first layer and of this one.
+        The signatures of the first layer and of this one.
     """
     ran = _ran(visits, visit, shown)
     if visit.arguments is None or ran is None or ran != _ran(visits, first, shown):
@@ -157,7 +157,7 @@ def taken_over(
 def _summed(
     steps: Sequence[Sequence[Step]], visit: Visit, inner: Mapping[str, Visit], rounding: float
 ) -> list[Stage] | None:
-    """The stages of the one choice of steps with which the sums hold; None where no choice does, or several do."""
+    """Return the stages of the one choice of steps with which the sums hold; None where no or several choices do."""
     assert visit.x is not None
     limit = _CLOSE * max(torch.finfo(visit.x.dtype).eps, rounding)
     held: list[list[Stage]] = [[]]
@@ -172,22 +172,22 @@ def _summed(
 
 
 def _holds(stage: Stage, before: Sequence[Stage], inner: Mapping[str, Visit], limit: float) -> bool:
-    """Whether a stage gives what is recorded, from contributions that show their factors and read what is said."""
+    """Tell whether a stage gives what is recorded, from contributions that show their factors and read what is said."""
     if not stage.error <= limit or not _shows_factors(stage):
         return False
     return all(_reads_as_said(term, inner, [*before, stage], limit) for term in stage.step.terms)
 
 
 def _shows_factors(stage: Stage) -> bool:
-    """Whether each contribution is large enough, at some token, for another factor to change the sum."""
+    """Tell whether each contribution is large enough, at some token, for another factor to change the sum."""
     size = stage.x.abs().amax(-1)
     return all(bool((part.abs().amax(-1) > _SEEN * size).any()) for part in stage.added)
 
 
 def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stage], limit: float) -> bool:
-    """Whether what makes a contribution was given the stream that the term says, through the norm that it says.
+    """Tell whether the module of a contribution was given the stream that the term says, through the norm it says.
 
-    Layers whose contributions stand one behind the other and those where they stand beside each other have one sum.
+    Contributions that stand one behind the other and contributions beside each other have the same sum.
     """
     if term.reads is None:
         return term.kind == "constant"
@@ -200,7 +200,7 @@ def _reads_as_said(term: Term, inner: Mapping[str, Visit], summed: Sequence[Stag
 
 
 def _same(a: torch.Tensor | None, b: torch.Tensor | None, limit: float) -> bool:
-    """Whether two tensors are the same in any layout, up to the rounding of a sum."""
+    """Tell whether two tensors are the same in any layout, up to the rounding of a sum."""
     if a is None or b is None or a.numel() != b.numel():
         return False
     a = a.reshape(b.shape)
@@ -208,7 +208,7 @@ def _same(a: torch.Tensor | None, b: torch.Tensor | None, limit: float) -> bool:
 
 
 def _makers(shown: Shown) -> set[str]:
-    """The modules that make the contributions of a call, and its norms."""
+    """Return the modules that make the contributions of a call, and its norms."""
     terms = [term for step in shown.raw for term in step.terms]
     chain = {atom.path for term in terms for atom in term.reading.chain if atom.role in ("module", "norm")}
     names = {name for term in shown.call.terms for name in (term.path, term.module, term.norm)}
@@ -216,9 +216,9 @@ def _makers(shown: Shown) -> set[str]:
 
 
 def _ran(visits: Sequence[Visit], layer: Visit, shown: Shown) -> list[str] | None:
-    """What ran in a layer, in order, but for what is inside a contribution; None where a contribution ran twice.
+    """Return what ran in a layer, in order, but for what is inside a contribution; None where one of these ran twice.
 
-    How often an expert runs inside of one is up to the text.
+    How often an expert runs inside a contribution is up to the text.
     """
     paths = [term.path for term in shown.call.terms]
     wholes = [name for term in shown.call.terms for name in (term.path, term.module) if name]
@@ -229,7 +229,7 @@ def _ran(visits: Sequence[Visit], layer: Visit, shown: Shown) -> list[str] | Non
 
 
 def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> RawStep:
-    """A step with what another layer has added."""
+    """Return a step with what another layer has added."""
 
     def own(term: RawTerm) -> RawTerm:
         out = inner[term.path].out
@@ -240,7 +240,7 @@ def _with_values(step: RawStep, inner: Mapping[str, Visit], x: torch.Tensor) -> 
 
 
 def _again(visit: Visit, matrices: Matrices) -> Followed:
-    """The call of a layer that was visited, with the matrices inside its modules."""
+    """Return the call of a layer that was visited, with the matrices inside its modules."""
     assert visit.x is not None
     assert visit.arguments is not None
     args, kwargs = visit.arguments
@@ -249,7 +249,7 @@ def _again(visit: Visit, matrices: Matrices) -> Followed:
 
 
 def _matrices(first: Signature, other: Signature, shown: Shown, inner: Mapping[str, Visit]) -> Matrices | None:
-    """The matrices inside a layer that may differ in its attention from the first; None where it differs elsewhere."""
+    """Return the matrices inside a layer that may differ from the first in its attention alone; None elsewhere."""
     if first == other:
         return shown.followed.matrices
     others = other_inside(first, other, _makers(shown))

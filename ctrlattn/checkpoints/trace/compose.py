@@ -43,15 +43,15 @@ class Stage:
 
 
 def stages(call: Call, layer: Visit, inner: Mapping[str, Visit]) -> Iterator[Stage]:
-    """The steps of a call whose factors do not depend on the text.
+    """Yield the steps of a call whose factors do not depend on the text.
 
     Parameters
     ----------
     call : Call
     layer : Visit
-        Of the layer.
+        The visit of the layer.
     inner : mapping
-        Path -> visit, of the modules that return contributions and of the norms behind steps.
+        Path -> visit, for the modules that return contributions and the norms behind steps.
     """
     assert layer.x is not None
     x = layer.x
@@ -62,7 +62,7 @@ def stages(call: Call, layer: Visit, inner: Mapping[str, Visit]) -> Iterator[Sta
 
 
 def staged(step: Step, x: torch.Tensor, layer: Visit, inner: Mapping[str, Visit], *, last: bool) -> Stage:
-    """One step on the stream in front of it; the last one gives what the layer does."""
+    """Evaluate one step on the stream in front of it; the last one gives what the layer does."""
     assert layer.out is not None
     carried = step.skip * x
     added = tuple(_added(term, inner, x) for term in step.terms)
@@ -86,7 +86,7 @@ def _added(term: Term, inner: Mapping[str, Visit], x: torch.Tensor) -> torch.Ten
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """The largest error that the sum of a layer may have in this type.
+    """Return the largest error that the sum of a layer may have in this type.
 
     >>> tolerance(torch.float32)
     0.0001
@@ -97,7 +97,7 @@ def tolerance(dtype: torch.dtype) -> float:
 def difference(
     total: torch.Tensor, recorded: torch.Tensor, carried: torch.Tensor, added: Sequence[torch.Tensor]
 ) -> float:
-    """The largest |total - recorded| of a token, relative to the largest part at this token; inf where it is no number.
+    """Return the largest |total - recorded| of a token, relative to its largest part; inf where it is no number.
 
     >>> x = torch.tensor([[1.0, 4.0]])
     >>> difference(x, x + 1, x, ())
@@ -120,12 +120,12 @@ def difference(
 
 
 def _largest(x: torch.Tensor) -> torch.Tensor:
-    """max |x| of each token, in float64."""
+    """Return max |x| of each token, in float64."""
     return x.abs().amax(-1).double()
 
 
 def within(visits: Sequence[Visit], layer: Visit) -> dict[str, Visit]:
-    """Path from the layer -> the first visit of a module during this visit of the layer."""
+    """Map each path from the layer to the first visit of its module during this visit of the layer."""
     inner: dict[str, Visit] = {}
     for visit in visits:
         if layer.began < visit.began and visit.ended < layer.ended and visit.path.startswith(layer.path + "."):
@@ -134,7 +134,7 @@ def within(visits: Sequence[Visit], layer: Visit) -> dict[str, Visit]:
 
 
 def wanted(structure: Structure) -> tuple[list[str], list[str]]:
-    """(paths of the modules whose visits `stages` needs, paths of those that return a matrix)."""
+    """Return (paths of the modules whose visits `stages` needs, paths of those that return a matrix)."""
     paths: dict[str, None] = dict.fromkeys(structure.layers)
     matrices: dict[str, None] = {}
     for call in structure.calls:
@@ -147,7 +147,7 @@ def wanted(structure: Structure) -> tuple[list[str], list[str]]:
 
 
 def held_to(call: Call, layer: Visit, inner: Mapping[str, Visit], limit: float) -> Call:
-    """The call, its factors called dependent on the text where they do not hold on another one."""
+    """Return the call, with its factors called dependent on the text where they do not hold on another one."""
     if call.by_text or not _differs(call, layer, inner, limit):
         return call
     steps = []

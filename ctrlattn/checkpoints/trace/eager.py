@@ -6,7 +6,7 @@ from typing import Any
 
 
 def supported(network: Any, kind: str) -> str:
-    """The implementation that is asked for, or "eager" where a network or its class has no other, as gpt_oss.
+    """Return the implementation that is asked for, or "eager" where a network has no other, as gpt_oss.
 
     >>> supported(type("Eager", (), {"_supports_sdpa": False}), "sdpa")
     'eager'

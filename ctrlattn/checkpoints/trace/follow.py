@@ -33,7 +33,7 @@ class Followed:
     args, kwargs
         What the layer was called with.
     position : int
-        Of x among the tensors of args and kwargs.
+        Place of x among the tensors of args and kwargs.
     matrices : dict
         Path of a module in the layer -> shapes of the attention matrices that were seen inside it.
     returned : dict
@@ -73,7 +73,7 @@ class Follower(TorchDispatchMode):
         self.where.clear()
 
     def form(self, t: Any) -> Form | None:
-        """The parts of a tensor; None where it does not depend on the stream."""
+        """Return the parts of a tensor; None where it does not depend on the stream."""
         return self._forms.get(id(t)) if isinstance(t, torch.Tensor) else None
 
     def put(self, t: torch.Tensor, form: Form) -> None:
@@ -82,7 +82,7 @@ class Follower(TorchDispatchMode):
         self._alive.append(t)
 
     def atom(self, role: Any, path: str, t: torch.Tensor, **more: Any) -> Atom:
-        """A new atom, born now."""
+        """Return a new atom, born now."""
         self.clock += 1
         return Atom(role, path, t.clone(), born=self.clock, **more)
 
@@ -139,7 +139,7 @@ class Follower(TorchDispatchMode):
         return Form.of(self.atom("operation", path, t, reads=tuple(followed)))
 
     def _changed_under(self, t: torch.Tensor, form: Form) -> None:
-        """The tensor that a changed view looks into has changed with it."""
+        """Change the form of the tensor that a changed view looks into."""
         whole = t._base
         before = self.form(whole)
         if whole is None or whole is t or before is None:
@@ -162,7 +162,7 @@ class Follower(TorchDispatchMode):
 
 
 def _operands(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Any]:
-    """What an operation of torch is given; lists of tensors are its only trees, and a general walk takes longer."""
+    """Yield what an operation of torch is given; lists are its only trees, and a general walk takes longer."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, list | tuple):
             yield from value
@@ -255,7 +255,7 @@ class _Watch:
             call.bare[path] = output.clone()
 
     def _name(self, path: str, t: torch.Tensor, born: int, inputs: list[torch.Tensor]) -> None:
-        """What a module returns is an atom, unless it only adds, scales or hands on what there was before it."""
+        """Make what a module returns an atom, unless it only adds, scales or hands on what there was before it."""
         follower = self.follower
         form = follower.form(t)
         if form is None:
@@ -284,7 +284,7 @@ class _Watch:
 
 
 def _unseen_matrix(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """The place of softmax(q k) inside fused attention, by its shape alone: it equals nothing that a module returns.
+    """Make an empty stand-in of softmax(q k) inside fused attention: it equals nothing that a module returns.
 
     >>> _unseen_matrix(torch.ones(1, 2, 5, 3), torch.ones(1, 2, 5, 3)).shape
     torch.Size([1, 2, 5, 5])
@@ -293,12 +293,12 @@ def _unseen_matrix(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 
 
 def _nameless(form: Form) -> bool:
-    """Whether it is a norm that an operation made, and no module yet."""
+    """Tell whether the form is a norm that an operation made, and no module yet."""
     return all(atom.role == "norm" and not atom.path for atom in form)
 
 
 def stream_among(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, int]:
-    """The stream among the arguments of a layer, and its place among all their tensors; (None, -1) for none."""
+    """Return the stream among the arguments of a layer, and its place among their tensors; (None, -1) for none."""
     named = kwargs.get("hidden_states")
     if not isinstance(named, torch.Tensor) and args and _streams(args[0]):
         return args[0], 0  # without a walk through all that a module is given
@@ -314,26 +314,26 @@ def _streams(t: Any) -> bool:
 
 
 def stream_in(output: Any) -> torch.Tensor | None:
-    """The first floating tensor that a module returned."""
+    """Return the first floating tensor that a module gave."""
     if isinstance(output, torch.Tensor) and output.is_floating_point():
         return output
     return next((t for t in tree_leaves(output) if isinstance(t, torch.Tensor) and t.is_floating_point()), None)
 
 
 def matrix_in(output: Any) -> torch.Tensor | None:
-    """The one tensor (batch, heads, n, n) that a module returns beside its output; None for none or several."""
+    """Return the one tensor (batch, heads, n, n) that a module gives beside its output; None for none or several."""
     beside = output[1:] if isinstance(output, tuple) else ()
     given = [t for t in beside if isinstance(t, torch.Tensor) and t.ndim == 4]
     return given[0] if len(given) == 1 else None
 
 
 def matrix_of(output: Any) -> torch.Tensor | None:
-    """The one tensor (batch, heads, n, n) that a module returns, beside its output or alone."""
+    """Return the one tensor (batch, heads, n, n) that a module gives, beside its output or alone."""
     return output if isinstance(output, torch.Tensor) and output.ndim == 4 else matrix_in(output)
 
 
 def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:
-    """Whether a returned matrix is what a softmax gave; a sink's column may be gone."""
+    """Tell whether a returned matrix is what a softmax gave; a sink's column may be gone."""
     if given.ndim != seen.ndim or given.shape[:-1] != seen.shape[:-1] or given.shape[-1] > seen.shape[-1]:
         return False
     return bool(torch.equal(given, seen[..., : given.shape[-1]].to(given.dtype)))
@@ -341,7 +341,7 @@ def same_matrix(given: torch.Tensor, seen: torch.Tensor) -> bool:
 
 @contextmanager
 def followed(model: Any, layers: Sequence[str], most: int | None = None) -> Iterator[list[Followed]]:
-    """The calls of these layers inside the block, each with the parts of what it gave.
+    """Record the calls of these layers inside the block, each with the parts of what it gave.
 
     Parameters
     ----------

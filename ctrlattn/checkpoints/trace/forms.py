@@ -30,9 +30,9 @@ class Atom:
     reads : tuple of Form
         What it was made of.
     source : (tensor, Form) or None
-        Of a norm: z and its parts.
+        For a norm, z and its parts.
     inner : Form or None
-        Of a module: what it returned, by what is inside it.
+        For a module, what it returned, by what is inside it.
     born : int
         A later atom has a larger number.
     """
@@ -79,12 +79,12 @@ class Part(NamedTuple):
         return self.value if self.probe is None else self.probe
 
     def through(self, f: Callable[[torch.Tensor], torch.Tensor]) -> "Part":
-        """The part of f(t), f linear."""
+        """Return the part of f(t), f linear."""
         return self._replace(value=f(self.value), probe=None if self.probe is None else f(self.probe))
 
 
 def joined(parts: Sequence[Part], f: Callable[[Sequence[torch.Tensor]], torch.Tensor]) -> Part:
-    """One part of several of the same atom: f, linear in all of them at once, of their values and of their probes."""
+    """Return one part for several of one atom: f, linear in all of them at once, of their values and their probes."""
     probed = any(part.probe is not None for part in parts)
     return Part(
         f([part.value for part in parts]),
@@ -107,19 +107,19 @@ class Form(dict[Atom, Part]):
 
     @classmethod
     def of(cls, atom: Atom) -> "Form":
-        """The tensor that is the atom."""
+        """Return the form of the tensor that is the atom."""
         return cls({atom: Part(atom.value, probe=atom.probe)})
 
     def through(self, f: Callable[[torch.Tensor], torch.Tensor], by_text: bool = False) -> "Form":
-        """The parts of f(t), f linear."""
+        """Return the parts of f(t), f linear."""
         return Form({a: part.through(f)._replace(by_text=part.by_text or by_text) for a, part in self.items()})
 
     def rounded(self, eps: float) -> "Form":
-        """The same after a conversion to a type that rounds by eps."""
+        """Return the form after a conversion to a type that rounds by eps."""
         return Form({atom: part._replace(rounding=max(eps, part.rounding)) for atom, part in self.items()})
 
     def plus(self, other: "Form", shape: Iterable[int]) -> "Form":
-        """The parts of a sum of this shape."""
+        """Return the parts of a sum of this shape."""
         size = tuple(shape)
         form = self.through(lambda p: p.expand(size))
         for atom, part in other.through(lambda p: p.expand(size)).items():
@@ -127,7 +127,7 @@ class Form(dict[Atom, Part]):
         return form
 
     def total(self) -> torch.Tensor:
-        """sum_k p_k, in float64."""
+        """Return sum_k p_k, in float64."""
         return torch.stack([part.value.double() for part in self.values()]).sum(0)
 
     @property
@@ -141,7 +141,7 @@ class Form(dict[Atom, Part]):
         return any(atom.carries and part.by_text for atom, part in self.items())
 
     def error(self, t: torch.Tensor) -> float:
-        """The largest |t - sum_k p_k| of a token, relative to the largest part at it; inf where it is no number."""
+        """Return the largest |t - sum_k p_k| of a token, relative to its largest part; inf where it is no number."""
         parts = torch.stack([part.value.double() for part in self.values()])
         wrong = (t.double() - parts.sum(0)).abs()
         scale = parts.abs().amax(0).maximum(t.double().abs())
@@ -152,7 +152,7 @@ class Form(dict[Atom, Part]):
 
 
 def inf_for_nan(error: float) -> float:
-    """An error that no larger one of another layer hides: max(0.0, nan) is 0.0 in Python.
+    """Return an error, inf for nan, so that no larger one of another layer hides it: max(0.0, nan) is 0.0.
 
     >>> inf_for_nan(float("nan")), inf_for_nan(0.5)
     (inf, 0.5)

@@ -45,21 +45,21 @@ class ImageNetwork(torch.nn.Module):
 
     @property
     def base_model(self) -> Any:
-        """Itself: no head of timm can be left out of a pass."""
+        """The network itself: no head of timm can be left out of a pass."""
         return self
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its weights."""
+        """The type of the weights."""
         return next(self.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Of its weights."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def forward(self, pixel_values: torch.Tensor) -> Any:
-        """What the network makes of images (batch, channels, height, width)."""
+        """Return what the network makes of images (batch, channels, height, width)."""
         return self.network(pixel_values)
 
     def set_attn_implementation(self, kind: str) -> None:
@@ -71,11 +71,11 @@ class ImageNetwork(torch.nn.Module):
                 module.fused_attn = kind == "sdpa"
 
     def get_output_embeddings(self) -> None:
-        """It predicts no token."""
+        """Return None: the network predicts no token."""
 
 
 def is_timm(model: Any) -> bool:
-    """Whether a module is a network of timm: it is defined there, or carries what timm says of its weights."""
+    """Tell whether a module is a network of timm: it is defined there, or carries what timm says of its weights."""
     return hasattr(model, "pretrained_cfg") or type(model).__module__.partition(".")[0] == "timm"
 
 
@@ -85,7 +85,7 @@ def _name(network: Any) -> str:
 
 
 def _sizes(network: Any) -> dict[str, Any]:
-    """What the configuration of a model of images says, as far as the network knows it."""
+    """Return what the configuration of a model of images says, as far as the network knows it."""
     patches = getattr(network, "patch_embed", None)
     given = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
     size = getattr(patches, "img_size", None) or (given[1:] if given else None)

@@ -10,7 +10,7 @@ TOKENS = 8
 
 
 def short_inputs(model: Any, inputs: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Keyword arguments for two passes with different inputs.
+    """Return keyword arguments for two passes with different inputs.
 
     Parameters
     ----------

@@ -33,14 +33,14 @@ _FINE, _COARSE = 1e-5, 0.03  # of a token: less is rounding, in float32 and fine
 def called_again(
     layer: Any, call: Followed, x: torch.Tensor, paths: Iterable[str], put: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """What modules of a layer return first when the layer is called again with another stream.
+    """Return what modules of a layer give first when the layer is called again with another stream.
 
     Parameters
     ----------
     layer : torch module
     call : Followed
     x : tensor
-        In the place of the stream.
+        It goes in the place of the stream.
     paths : iterable of str
         Modules of the layer.
     put : dict
@@ -74,19 +74,19 @@ def called_again(
 
 
 def with_stream(call: Followed, x: torch.Tensor) -> Any:
-    """The arguments of a call with another stream, wherever it was given: as query, key and value, say."""
+    """Return the arguments of a call with another stream, wherever it was given: as query, key and value, say."""
     leaves = [t for t in tree_leaves((call.args, call.kwargs)) if isinstance(t, torch.Tensor)]
     stream = leaves[call.position]
     return tree_map(lambda t: x.clone() if t is stream else t, (call.args, call.kwargs))
 
 
 def replaced(output: Any, t: torch.Tensor, new: torch.Tensor) -> Any:
-    """What a module returned, with another tensor in the place of t."""
+    """Return what a module gave, with another tensor in the place of t."""
     return tree_map(lambda leaf: new.clone() if leaf is t else leaf, output)
 
 
 def other_token(x: torch.Tensor, axis: int, token: int) -> torch.Tensor:
-    """x with another vector of the same size at one token.
+    """Return x with another vector of the same size at one token.
 
     >>> x = torch.ones(1, 3, 2)
     >>> (other_token(x, 1, 0) != x).any(-1).tolist()
@@ -100,7 +100,7 @@ def other_token(x: torch.Tensor, axis: int, token: int) -> torch.Tensor:
 
 
 def differs(a: torch.Tensor, b: torch.Tensor, axis: int, tokens: slice) -> bool:
-    """Whether some of these tokens are not the same up to rounding."""
+    """Tell whether some of these tokens are not the same up to rounding."""
     start, stop, _ = tokens.indices(a.shape[axis])
     if a.shape != b.shape or stop <= start:
         return False
@@ -111,7 +111,7 @@ def differs(a: torch.Tensor, b: torch.Tensor, axis: int, tokens: slice) -> bool:
 
 
 def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) -> tuple[list[TermKind], bool]:
-    """The kind of each term, and whether no token changes when the last one does.
+    """Return the kind of each term, and whether no token changes when the last one does.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def kinds_of(model: Any, call: Followed, steps: Sequence[RawStep], axis: int) ->
 def _changes(
     model: Any, call: Followed, steps: Sequence[RawStep], values: dict[str, torch.Tensor], axis: int, token: int
 ) -> dict[str, torch.Tensor]:
-    """What the contributions are when one token of every stream that they read is another one."""
+    """Return what the contributions are when one token of every stream that they read is another one."""
     put = dict(values)
     for step, after in pairwise(steps):
         if step.norm and after.x.shape == call.x.shape:
@@ -147,7 +147,7 @@ def _changes(
 
 
 def _changed(call: Followed, term: RawTerm, values: dict[str, torch.Tensor], axis: int, tokens: slice) -> bool:
-    """Whether some of these tokens of a contribution are others than they were."""
+    """Tell whether some of these tokens of a contribution are others than they were."""
     before, after = term.atoms[0].value, values[term.path]
     if before.shape != after.shape:
         return False
@@ -157,7 +157,7 @@ def _changed(call: Followed, term: RawTerm, values: dict[str, torch.Tensor], axi
 
 
 def _mixes_by_operations(term: RawTerm) -> bool:
-    """Whether some operation behind a contribution that no module returns can mix tokens."""
+    """Tell whether some operation behind a contribution that no module returns can mix tokens."""
     names = {atom.path.rpartition(".")[2] for atom in term.reading.chain if atom.role == "operation"}
     return any(name.startswith(_MIXING) for name in names)
 
@@ -180,7 +180,7 @@ def _require_apart(
 
 @contextmanager
 def substituted(layer: Any, put: dict[str, torch.Tensor]) -> Iterator[None]:
-    """Inside the block, the first call of each of these modules returns another tensor first."""
+    """Let the first call of each of these modules inside the block return another tensor first."""
 
     def hook_of(path: str) -> Any:
         left = [put[path]]
@@ -218,7 +218,7 @@ def _kind(call: Followed, term: RawTerm, axis: int, mixes: bool) -> TermKind:
 
 
 def over_rows(shapes: Sequence[tuple[int, ...]], x: Sequence[int], axis: int) -> list[tuple[int, ...]]:
-    """Without the matrices (batch, heads, m, m) that have fewer rows than there are tokens: they are over features.
+    """Leave out the matrices (batch, heads, m, m) that have fewer rows than there are tokens: they mix features.
 
     Several matrices may have a row for each token together, and a stream of several copies of a token has one for all.
 
@@ -234,7 +234,7 @@ def over_rows(shapes: Sequence[tuple[int, ...]], x: Sequence[int], axis: int) ->
 
 
 def over_tokens(model: Any, call: Followed, path: str, axis: int) -> bool:
-    """Whether a matrix that a module returns alone is over tokens: another token 0 leaves the rest in proportion.
+    """Tell whether a matrix returned alone is over tokens: another token 0 leaves the rest in proportion.
 
     A softmax of q_i k_j has the same ratios between keys 1, 2, ... in the rows of all other tokens. One over features
     has sums over all tokens in its logits.
@@ -248,5 +248,5 @@ def over_tokens(model: Any, call: Followed, path: str, axis: int) -> bool:
 
 
 def _square(shape: tuple[int, ...]) -> bool:
-    """Whether a matrix is (n, n), or has one more column for a sink."""
+    """Tell whether a matrix is (n, n), or has one more column for a sink."""
     return shape[-2] in (shape[-1], shape[-1] - 1)

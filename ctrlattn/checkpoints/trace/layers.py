@@ -39,7 +39,7 @@ class Visit:
         return self.x is not None and self.out is not None and self.x.shape == self.out.shape
 
     def hands_to(self, other: "Visit") -> bool:
-        """Whether the other reads what this one returned."""
+        """Tell whether the other reads what this one returned."""
         if self.out is None or other.x is None or self.ended > other.began:
             return False
         return self.out.shape == other.x.shape and bool(torch.equal(self.out, other.x))
@@ -59,7 +59,7 @@ def visited(
     copies: bool = True,
     again: Collection[str] = (),
 ) -> Iterator[list[Visit]]:
-    """The calls of these modules inside the block, in order of their beginning; of some with the matrix they return.
+    """Record the calls of these modules inside the block, in order of their beginning; some with the matrix they give.
 
     `ended` is called with each of them when it has ended, and may take visits that it needs no more off the list. It
     can do without copies: what a network has written into since is then no longer `intact`. The arguments of those that
@@ -107,14 +107,14 @@ def visited(
 
 
 def lists_of(model: Any) -> dict[str, list[str]]:
-    """Lists of modules in a network: path of a list -> paths of its members."""
+    """Return the lists of modules in a network: path of a list -> paths of its members."""
     kinds = (torch.nn.ModuleList, torch.nn.Sequential)
     lists = {name: module for name, module in model.named_modules() if isinstance(module, kinds) and len(module)}
     return {name: [f"{name}.{key}" if name else key for key, _ in m.named_children()] for name, m in lists.items()}
 
 
 def inside(model: Any, lists: dict[str, list[str]]) -> list[str]:
-    """Paths of all modules below the members of lists, members included."""
+    """Return the paths of all modules below the members of lists, members included."""
     members = {path for paths in lists.values() for path in paths}
     outermost = [path for path in members if not any(path.startswith(other + ".") for other in members)]
     names = [(path, name) for path in outermost for name, _ in model.get_submodule(path).named_modules()]
@@ -122,7 +122,7 @@ def inside(model: Any, lists: dict[str, list[str]]) -> list[str]:
 
 
 def layers_among(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]]) -> list[Visit]:
-    """The calls of the layers, in order of depth.
+    """Return the calls of the layers, in order of depth.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def layers_among(model: Any, visits: Sequence[Visit], lists: dict[str, list[str]
 
 
 def _calls(visits: Sequence[Visit], paths: Sequence[str]) -> list[Visit]:
-    """The calls of a list's members; none where one of them changes the shape of the stream or is inside another."""
+    """Return the calls of a list's members; none where one changes the stream's shape or is inside another."""
     members = set(paths)
     calls = [visit for visit in visits if visit.path in members and visit.ended >= 0]
     return calls if calls and all(visit.keeps_shape for visit in calls) else []
@@ -157,7 +157,7 @@ def _parameters(model: Any, calls: Sequence[Visit]) -> int:
 
 
 def _joined(chains: dict[str, list[Visit]], best: str) -> list[Visit]:
-    """A list's calls with those of other lists that hand the same stream on before, between or behind them."""
+    """Return a list's calls with those of other lists that hand the same stream on before, between or behind them."""
     calls = list(chains[best])
     others = [v for name, chain in chains.items() if name != best for v in chain]
     grown = True
@@ -177,7 +177,7 @@ def _overlap(a: Visit, b: Visit) -> bool:
 
 
 def _fills(visit: Visit, calls: Sequence[Visit]) -> bool:
-    """Whether it stands in a gap: behind one of the calls or in front of one, which are not linked yet."""
+    """Tell whether a visit stands in a gap: behind or in front of one of the calls, which are not linked yet."""
     pairs = pairwise(calls)
     return any(not a.hands_to(b) and (a.hands_to(visit) or visit.hands_to(b)) for a, b in pairs)
 

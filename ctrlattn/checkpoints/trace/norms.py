@@ -9,7 +9,7 @@ _SAME, _TURNED = 1e-2, 1e-4
 
 
 def forgets_size(module: Any, z: torch.Tensor, n: torch.Tensor) -> bool:
-    """Whether a module forgets the size of z, and treats each token alone.
+    """Tell whether a module forgets the size of z, and treats each token alone.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ _SUM = 1e-3  # of a row of weights, at most so far from 1 in the types that weig
 
 
 def outline_of(signature: Signature) -> tuple[Any, ...]:
-    """The layer itself, and the names and types of the modules that it has itself.
+    """Return the layer itself, and the names and types of the modules that it has itself.
 
     >>> outline_of([("", "Layer", 0), ("mlp", "MLP", 1), ("mlp.up", "Linear", 2)])
     (('', 'Layer', 0), (('mlp', 'MLP'),))
@@ -30,7 +30,7 @@ def outline_of(signature: Signature) -> tuple[Any, ...]:
 
 
 def other_inside(first: Signature, other: Signature, makers: Collection[str]) -> set[str] | None:
-    """Which of the modules that make contributions differ; None where the layers differ outside of these.
+    """Return the modules that make contributions and differ; None where the layers differ outside of these.
 
     >>> a = [("", "Layer"), ("attn", "Attention", "full"), ("attn.k", "Linear"), ("mlp", "MLP")]
     >>> b = [("", "Layer"), ("attn", "Attention", "window"), ("mlp", "MLP")]
@@ -57,12 +57,12 @@ def matrices_of(
     inner: Mapping[str, Visit],
     seen: Matrices,
 ) -> Matrices | None:
-    """The shapes of the matrices inside each module of a layer, where each module that differs is attention.
+    """Return the shapes of the matrices inside each module of a layer, where each one that differs is attention.
 
     Parameters
     ----------
     call : Call
-        Of the layer that was followed.
+        The call of the layer that was followed.
     parts : mapping
         Path of each term -> the modules that make it.
     others : collection of str
@@ -94,7 +94,7 @@ def matrices_of(
 
 
 def _attends(term: Term, matrix: torch.Tensor | None) -> bool:
-    """Whether a module that makes attention returned weights whose rows sum to 1."""
+    """Tell whether a module that makes attention returned weights whose rows sum to 1."""
     if term.kind != "attention" or matrix is None or not matrix.is_floating_point():
         return False
     return bool((matrix >= 0).all()) and bool(((matrix.double().sum(-1) - 1).abs() <= _SUM).all())

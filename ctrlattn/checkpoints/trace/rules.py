@@ -49,7 +49,7 @@ class Operation:
         return self.form(self.args[1])
 
     def of(self, t: Any) -> Form:
-        """The form of a tensor or a number, which may be a constant."""
+        """Return the form of a tensor or a number, which may be a constant."""
         form = self.form(t)
         if form is not None:
             return form
@@ -103,7 +103,7 @@ def _scaled(form: Form | None, factor: Any) -> Form | None:
 
 
 def _gate(t: torch.Tensor) -> bool:
-    """Whether it is one number for a token."""
+    """Tell whether a tensor is one number for a token."""
     return t.ndim > 0 and t.shape[-1] == 1
 
 
@@ -127,7 +127,7 @@ def _mixed_streams(op: Operation) -> Form | None:
 
 
 def several(form: Form) -> bool:
-    """Whether the layer hands on several streams; attention of the stream itself is no mixing of streams."""
+    """Tell whether the layer hands on several streams; attention of the stream itself is no mixing of streams."""
     return all(atom.value.ndim > 3 for atom in form if atom.carries)
 
 

@@ -24,7 +24,7 @@ _SAME = 1e-4  # of a sum in float32 and finer: a factor that depends on the text
 
 
 def trace(model: Any, inputs: dict[str, Any] | None = None) -> Structure:
-    """The layers of a residual network and what each of them adds to its stream, found by running it.
+    """Find the layers of a residual network and what each of them adds to its stream, by running it.
 
     Nothing is looked up by name: a tensor that depends on the stream of a layer carries its linear parts through
     additions, scalings, views and products with what does not depend on the stream.
@@ -87,7 +87,7 @@ def _traced(model: Any, first: dict[str, Any], second: dict[str, Any]) -> Struct
 def _all_followed(
     model: Any, second: dict[str, Any], visits: Sequence[Visit], layers: Sequence[Visit], axis: int
 ) -> list[Shown]:
-    """Every call of a layer, as a second text shows it."""
+    """Follow every call of a layer, as a second text shows it."""
     paths = list(dict.fromkeys(visit.path for visit in layers))
     with followed(model, paths) as calls:
         model(**second)
@@ -102,7 +102,7 @@ def _all_followed(
 def _followed_once(
     model: Any, second: dict[str, Any], visits: Sequence[Visit], layers: Sequence[Visit], axis: int
 ) -> list[Shown]:
-    """Every call, where the first of several layers alike is followed and the others do as it does.
+    """Return every call, where the first of several layers alike is followed and the others do as it does.
 
     The list is empty where each layer is of its own kind, or is called again.
     """
@@ -146,7 +146,7 @@ def _followed_once(
 
 
 def _held(shown: Shown, visits: Sequence[Visit], visit: Visit) -> Shown:
-    """What a second text has shown, held to the first one."""
+    """Hold what a second text has shown to the first one."""
     eps = torch.finfo(shown.followed.x.dtype).eps
     limit = _SAME * max(1.0, eps / torch.finfo(torch.float32).eps)
     return replace(shown, call=held_to(shown.call, visit, within(visits, visit), limit))
@@ -241,7 +241,7 @@ def _term(call: Followed, term: RawTerm, kind: Any, steps: Sequence[RawStep]) ->
 
 
 def _matrix_inside(call: Followed, modules: Sequence[str]) -> str:
-    """The one module inside a contribution that returns its attention matrix alone; "" for none or several."""
+    """Return the one module inside a contribution that gives its attention matrix alone; "" for none or several."""
     inner = [path for path in call.bare if any(path.startswith(module + ".") for module in modules)]
     return inner[0] if len(inner) == 1 else ""
 

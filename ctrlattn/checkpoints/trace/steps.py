@@ -67,7 +67,7 @@ class RawStep:
 
 
 def steps_of(call: Followed) -> tuple[list[RawStep], float, float]:
-    """The steps of a call, the largest error of their sums, and the coarsest rounding of a part.
+    """Return the steps of a call, the largest error of their sums, and the coarsest rounding of a part.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def steps_of(call: Followed) -> tuple[list[RawStep], float, float]:
 
 
 def _segments(call: Followed) -> Iterator[tuple[Atom, Form, torch.Tensor, str]]:
-    """From the end of a layer to its beginning: (what carries the stream, parts, their sum, the norm behind it)."""
+    """Yield, from the end of a layer on, (what carries the stream, parts, their sum, the norm behind it)."""
     t, form, norm = call.out, call.form, ""
     while True:
         if t is None or form is None:
@@ -112,7 +112,7 @@ def _names(form: Form) -> str:
 
 
 def coefficient(atom: Atom, part: Part) -> Coefficient:
-    """c of a part c a: a number, a number per feature, or what depends on the text.
+    """Return c of a part c a: a number, a number per feature, or what depends on the text.
 
     >>> import torch
     >>> atom = Atom("module", "mlp", torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -141,19 +141,19 @@ def coefficient(atom: Atom, part: Part) -> Coefficient:
 
 
 def in_one_row(a: torch.Tensor, p: torch.Tensor) -> bool:
-    """Whether one of them holds the tokens of the other in one row, as (batch * n, d) or (batch, rows * columns, d)."""
+    """Tell whether one holds the tokens of the other in one row, as (batch * n, d) or (batch, rows * columns, d)."""
     shapes = sorted((a.ndim, p.ndim))
     return shapes in ([2, 3], [3, 4]) and a.shape[-1] == p.shape[-1] and a.numel() == p.numel()
 
 
 def _constant(p: torch.Tensor) -> Coefficient:
-    """A constant is its own coefficient where it is the same for every token."""
+    """Return a constant as its own coefficient where it is the same for every token."""
     rows = p.flatten(0, -2) if p.ndim > 1 else p[None]
     return Coefficient("vector", rows[0]) if bool((rows == rows[0]).all()) else Coefficient("text", None)
 
 
 def _ratio(a: torch.Tensor, p: torch.Tensor, eps: float) -> torch.Tensor | None:
-    """p / a where that is the same in every row, up to rounding."""
+    """Return p / a where that is the same in every row, up to rounding."""
     ratio = (a * p).sum(0) / (a * a).sum(0).clamp_min(torch.finfo(torch.float64).tiny)
     rounding = (_ROUNDINGS if eps < 1e-4 else _FEW) * eps
     wrong = (p - ratio * a).abs() > rounding * (ratio * a).abs()
@@ -161,7 +161,7 @@ def _ratio(a: torch.Tensor, p: torch.Tensor, eps: float) -> torch.Tensor | None:
 
 
 def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[Atom]) -> list[RawStep]:
-    """One segment as steps: another begins where a term reads the sum so far."""
+    """Split one segment into steps: another begins where a term reads the sum so far."""
     terms = _terms(carrier, form, carriers)
     total: Factors = {carrier: coefficient(carrier, form[carrier])}
     total |= {atom: term.coefficient for term in terms for atom in term.atoms}
@@ -196,7 +196,7 @@ def _split(carrier: Atom, form: Form, t: torch.Tensor, norm: str, carriers: set[
 
 
 def _misses(step: RawStep, t: torch.Tensor) -> bool:
-    """Whether the parts of the last step do not sum to what the layer gave."""
+    """Tell whether the parts of the last step do not sum to what the layer gave."""
     given = [step.carried, *step.parts.values()]
     parts = torch.stack([part.expand(t.shape).double() for part in given])
     scale = parts.abs().amax(0).amax(-1)
@@ -206,7 +206,7 @@ def _misses(step: RawStep, t: torch.Tensor) -> bool:
 def _stage(
     done: Factors, end: Factors, skip: Coefficient, new: Sequence[RawTerm], before: RawStep, *, first: bool
 ) -> RawStep:
-    """The step from one sum to the next."""
+    """Return the step from one sum to the next."""
     x = before.x if first else sum(before.parts.values(), before.carried)
     parts = {a: end[a] * (torch.ones_like(x) if a.role == "constant" else _like(a.value, x)) for a in _atoms(new)}
     return RawStep(done, skip, tuple(_scaled(term, end) for term in new), "", parts, x, skip * x)
@@ -225,7 +225,7 @@ def _scaled(term: RawTerm, end: Factors) -> RawTerm:
 
 
 def _sums_read(carrier: Atom, terms: Sequence[RawTerm], total: Factors) -> list[Factors]:
-    """The sums with the carrier in them that terms read, the shorter first."""
+    """Return the sums with the carrier in them that terms read, the shorter first."""
     sums: list[Factors] = []
     for term in terms:
         read = term.reading.form
@@ -238,7 +238,7 @@ def _sums_read(carrier: Atom, terms: Sequence[RawTerm], total: Factors) -> list[
 
 
 def _common(a: Factors, b: Factors) -> Coefficient | None:
-    """The one factor from a to b of all atoms of a."""
+    """Return the one factor from a to b of all atoms of a."""
     if not a.keys() <= b.keys():
         return None
     factors = [_quotient(b[atom], a[atom]) for atom in a]
@@ -270,7 +270,7 @@ def same_factor(a: Coefficient, b: Coefficient) -> bool:
 
 
 def _terms(carrier: Atom, form: Form, carriers: set[Atom]) -> list[RawTerm]:
-    """The contributions of a sum in order; what one module returned in several calls is one term."""
+    """Return the contributions of a sum in order; what one module returned in several calls is one term."""
     groups: dict[Any, list[Atom]] = {}
     for atom in sorted(form, key=lambda atom: atom.born):
         if atom is not carrier:
@@ -287,7 +287,7 @@ def _terms(carrier: Atom, form: Form, carriers: set[Atom]) -> list[RawTerm]:
 
 
 def reading_of(atom: Atom) -> Reading:
-    """What of the stream an atom was made of, by the shortest way."""
+    """Return what of the stream an atom was made of, by the shortest way."""
     chain: list[Atom] = []
     raw: Reading | None = None
     todo, seen = [atom], {atom}
@@ -313,7 +313,7 @@ def reading_of(atom: Atom) -> Reading:
 
 
 def _norm_inside(atom: Atom, form: Form | None) -> Atom | None:
-    """The norm through which a module itself sends the stream."""
+    """Return the norm through which a module itself sends the stream."""
     todo, seen = [atom], {atom}
     while todo:
         at = todo.pop()

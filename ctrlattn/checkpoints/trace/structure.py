@@ -57,10 +57,10 @@ class Term:
     Attributes
     ----------
     kind : "attention", "mixer", "cross", "mlp" or "constant"
-        By behaviour. attention: another token's output changes when token 0 of what it reads does, and a matrix
-        (heads, n, n) is seen; mixer: the first alone; cross: it reads tokens of another network; mlp: each token is
-        treated alone; constant: it does not read this call's stream; one without a path and the same for every token
-        is c alone, F = 1.
+        The kind is found by behaviour. attention: another token's output changes when token 0 of what it reads does,
+        and a matrix (heads, n, n) is seen; mixer: the output changes so, and no matrix is seen; cross: it reads tokens
+        of another network; mlp: each token is treated alone; constant: it does not read this call's stream. A constant
+        without a path that is the same for every token is c alone, F = 1.
     path : str
         From the layer to the module whose first output is F; "" where no module returns it.
     module : str
@@ -120,7 +120,7 @@ class Call:
         The largest difference of a token between the sum and the stream that the layer gave, relative to the largest
         part at this token.
     rounding : float
-        Of the coarsest type that a part goes through on its way to the sum; 0 for none but the network's own.
+        Epsilon of the coarsest type that a part goes through on its way to the sum; 0 for the network's own alone.
     """
 
     layer: int
@@ -171,7 +171,7 @@ class Structure:
     causal: bool
 
     def layer_of(self, model: Any, call: Call | int) -> Any:
-        """The module that a call runs."""
+        """Return the module that a call runs."""
         index = self.calls[call].layer if isinstance(call, int) else call.layer
         return model.get_submodule(self.layers[index])
 

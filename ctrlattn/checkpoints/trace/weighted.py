@@ -20,14 +20,14 @@ MOST = 64  # choices of one step: a layer with more is followed
 def steps_by_weights(
     first: Any, other: Any, call: Call, ran: Collection[str], makers: Collection[str]
 ) -> list[list[Step]] | None:
-    """What each step of a call may be in another layer of the same code.
+    """Return what each step of a call may be in another layer of the same code.
 
     Parameters
     ----------
     first, other : torch module
         The layer that was followed, and one of the same modules and switches.
     call : Call
-        Of the first.
+        The call of the first layer.
     ran : collection of str
         Modules that ran in both, but for those inside a contribution.
     makers : collection of str
@@ -75,7 +75,7 @@ def steps_by_weights(
 
 
 def inside(name: str, modules: Iterable[str]) -> bool:
-    """Whether a module is one of these or inside one.
+    """Tell whether a module is one of these or inside one.
 
     >>> inside("mlp.up", ["mlp"]), inside("mlp2", ["mlp"])
     (True, False)
@@ -84,7 +84,7 @@ def inside(name: str, modules: Iterable[str]) -> bool:
 
 
 def _outside(layer: Any, ran: Collection[str], makers: Collection[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of a layer and of what ran in it, but for those of the contributions and norms."""
+    """Yield the weights of a layer and of what ran in it, but for those of the contributions and norms."""
     for name, module in layer.named_modules():
         if not inside(name, makers) and (not name or name in ran):
             for key, t in (*module._parameters.items(), *module._buffers.items()):
@@ -93,7 +93,7 @@ def _outside(layer: Any, ran: Collection[str], makers: Collection[str]) -> Itera
 
 
 def _choices(factor: Coefficient, weights: Iterable[torch.Tensor]) -> list[Coefficient]:
-    """The values that a factor may have in the other layer, where these are the weights, each once."""
+    """Return the values that a factor may have in the other layer, where these are the weights, each once."""
     choices = [factor] if factor.form == "number" else []
     for w in weights:
         value = _as_factor(w)
@@ -102,7 +102,7 @@ def _choices(factor: Coefficient, weights: Iterable[torch.Tensor]) -> list[Coeff
 
 
 def _as_factor(w: torch.Tensor) -> Coefficient | None:
-    """A weight as a number, or a number per feature; None for another shape."""
+    """Return a weight as a number, or a number per feature; None for another shape."""
     if w.numel() == 0 or w.numel() != w.shape[-1:].numel() or not w.is_floating_point():
         return None
     values = w.detach().double().flatten()
@@ -112,7 +112,7 @@ def _as_factor(w: torch.Tensor) -> Coefficient | None:
 
 
 def _is(factor: Coefficient, w: torch.Tensor) -> bool:
-    """Whether a factor is this weight, up to rounding."""
+    """Tell whether a factor is this weight, up to rounding."""
     value = _as_factor(w)
     return value is not None and _equal(factor, value, _CLOSE * torch.finfo(w.dtype).eps)
 

@@ -25,7 +25,7 @@ class Inside:
     ----------
     model : torch module
     tokenizer : optional
-        That of the wrapper.
+        The tokenizer of the wrapper.
     outermost : optional
         The wrapper, where it can be called with what the network inside reads.
     """
@@ -36,7 +36,7 @@ class Inside:
 
 
 def network_in(source: Any) -> Inside | None:
-    """The network inside a wrapper, or the module itself; None for what is no network, such as a path.
+    """Return the network inside a wrapper, or the module itself; None for what is no network, such as a path.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def require_same(inside: Inside, inputs: dict[str, Any] | None = None) -> None:
     Raises
     ------
     InputError
-        With the difference, relative to the largest output.
+        The message has the difference, relative to the largest output.
     """
     if inside.outermost is None:
         return
@@ -97,13 +97,13 @@ def require_same(inside: Inside, inputs: dict[str, Any] | None = None) -> None:
 
 
 def _output(output: Any) -> torch.Tensor:
-    """The first tensor that a model returns, as a tensor, a tuple or a ModelOutput."""
+    """Return the first tensor that a model gives, as a tensor, a tuple or a ModelOutput."""
     first = output if isinstance(output, torch.Tensor) else output[0]
     return first.detach().float()
 
 
 def _is_of(source: Any, library: str) -> bool:
-    """Whether some class of an object is defined in a library."""
+    """Tell whether some class of an object is defined in a library."""
     return any(each.__module__.partition(".")[0] == library for each in type(source).__mro__)
 
 

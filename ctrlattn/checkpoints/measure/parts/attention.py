@@ -24,7 +24,7 @@ _WAVES = 33  # frequencies from 0 to pi
 
 
 def attention(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Spectra of the attention matrices, the presets' stability intervals, and the matrices as filters over tokens.
+    """Measure the spectra of the attention matrices, the presets' stability intervals, and the gains on waves.
 
     A layer without an attention matrix has nan: there is nothing to take a spectrum of.
     """
@@ -67,12 +67,12 @@ def attention(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
 
 
 def _or_zero(modes: np.ndarray) -> np.ndarray:
-    """The eigenvalues, 0 in a layer without a matrix."""
+    """Return the eigenvalues; 0 in a layer without a matrix."""
     return np.where(np.isfinite(modes), modes, 0.0)
 
 
 def _interval(name: str) -> tuple[float, float]:
-    """The lowest and the highest real attention eigenvalue for which the preset's loop is stable."""
+    """Return the lowest and the highest real attention eigenvalue for which the preset's loop is stable."""
     from ctrlattn.stability.modes.regions import mode_intervals
 
     intervals = mode_intervals(presets.get(name))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def diversity(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Mean cosine, participation rank and RMS of the tokens at every depth."""
+    """Measure mean cosine, participation rank and RMS of the tokens at every depth."""
     from ctrlattn.frequency import mean_cosine, participation_rank
 
     state = measurement.state

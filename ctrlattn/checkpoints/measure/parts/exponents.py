@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def exponents(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
+    """Measure finite-time Lyapunov exponents over the whole depth, and the tokens on which their directions lie."""
     from ctrlattn.stability.motion.depth_exponents import depth_exponents
 
     effort, layers = measurement.effort, len(measurement.functions)

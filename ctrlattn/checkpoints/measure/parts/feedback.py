@@ -16,7 +16,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Sign and gain of the feedback of every sublayer, and the share of the state that its contribution predicts."""
+    """Measure sign and gain of every sublayer's feedback, and the share of the state that its contribution predicts."""
     ordinary = ordinary_tokens(measurement.state)
     layers = range(len(measurement.checkpoint.layers))
     epsilon = rounding_of(measurement.checkpoint)
@@ -58,7 +58,7 @@ def feedback(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
 def _of(
     x: np.ndarray, f: np.ndarray, ordinary: np.ndarray, epsilon: float
 ) -> tuple[bool, np.ndarray, np.ndarray, tuple[float, float]]:
-    """(whether a layer has this sublayer, its gain and its size on each token, the fit); of one layer at a time."""
+    """Return, for one layer, (whether it has this sublayer, the sublayer's gain and size on each token, the fit)."""
     there = bool(np.isfinite(f[0, 0]))
     fit = predictor_fit(x[ordinary], f[ordinary], epsilon=epsilon) if there else (np.nan, np.nan)
     return there, feedback_gain(x, f), size_ratio(x, f), fit

@@ -19,7 +19,7 @@ _SETTLED, _OF_LARGEST = 1e-2, 1e-4
 
 
 def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
+    """Measure typical and worst-case gain of every layer, and the overlaps of the leading directions of all layers."""
     from ctrlattn.stability.nonnormal.krylov import random_gain
 
     effort, n = measurement.effort, measurement.functions[0][1].shape[0]
@@ -71,7 +71,7 @@ def gain(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
 
 
 def _unsettled(triplets: "Sequence[SingularTriplets]") -> list[str]:
-    """A sentence for each layer whose singular values are not settled: one of them may have been passed over."""
+    """Write a sentence for each layer whose singular values are not settled: one of them may have been passed over."""
     sentences = []
     for i, t in enumerate(triplets):
         late = t.errors > np.maximum(_SETTLED * t.values, _OF_LARGEST * t.values[0])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def heads(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """The feedback gain of every head, split by source token.
+    """Measure the feedback gain of every head, split by source token.
 
     It is nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds: the
     attribute `comment` says which.

@@ -163,9 +163,9 @@ class Measurement:
         return self.checkpoint.structure.streams if self.is_traced else 1
 
     def jacobian(self, layer: int) -> LinearOperator:
-        """The Jacobian of one layer; a recording of it costs one evaluation of the layer and one product.
+        """Return the Jacobian of one layer; a recording of it costs one evaluation of the layer and one product.
 
-        What was recorded is kept for later visits while there is room: not where the weights are on disk, since it
+        A recording is kept for later visits while there is room. It is not kept where the weights are on disk, since it
         would hold them in memory.
         """
         if layer not in self._recordings:
@@ -179,7 +179,7 @@ class Measurement:
         return self._recordings[layer][0]
 
     def triplets(self, layer: int, jacobian: LinearOperator) -> "SingularTriplets":
-        """Leading singular values and vectors of a layer with this Jacobian, which gain and nonnormality share."""
+        """Return leading singular values and vectors of a layer's Jacobian, which gain and nonnormality share."""
         from ctrlattn.stability.nonnormal.krylov import singular_triplets
 
         if layer not in self._triplets:
@@ -196,7 +196,7 @@ class Measurement:
 
     @property
     def lanczos(self) -> float:
-        """How many Lanczos steps were made for them so far, in passes through all layers."""
+        """How many Lanczos steps were made for singular vectors so far, in passes through all layers."""
         return sum(triplets.steps for triplets in self._triplets.values()) / len(self.functions)
 
     @cached_property
@@ -223,7 +223,7 @@ class Measurement:
         return len(self._spared) / len(self.functions)
 
     def _size_of_recording(self, layer: int) -> float:
-        """Bytes, about: eight times what all linear maps of the layer give, and the attention matrices."""
+        """Estimate the bytes: eight times what all linear maps of the layer give, and the attention matrices."""
         h = self.functions[layer][1]
         weights = list(self.checkpoint.layers[layer].parameters())
         if not weights or any(weight.is_meta for weight in weights):
@@ -236,7 +236,7 @@ class Measurement:
         return float(h.element_size() * held)
 
     def sublayer(self, kind: str, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """(x, F): the stream that the sublayer in this slot of a layer adds to and what it adds, each (n, d)."""
+        """Return (x, F): the stream that the sublayer in this slot of a layer adds to and what it adds, each (n, d)."""
         if self.is_traced:
             place = self.slots.index(kind)
             return self.watched.x[layer, place], self.watched.F[layer, place]
@@ -250,7 +250,7 @@ Part = Callable[[Measurement], tuple["xr.Dataset", PassCount]]
 
 
 def labelled(measurement: Measurement, /, **variables: tuple[Any, ...]) -> "xr.Dataset":
-    """A Dataset of name=(dims, values, long name[, unit]); its tokens carry their text where a pass was recorded."""
+    """Make a Dataset of name=(dims, values, long name[, unit]); tokens carry their text where a pass was recorded."""
     import xarray as xr
 
     arrays: dict[str, tuple[Any, ...]] = {
@@ -270,14 +270,14 @@ def _is_text(values: Any) -> bool:
 
 
 def commented(variables: "xr.Dataset", sentences: Sequence[str]) -> "xr.Dataset":
-    """The same, with what is to be said of nan as the attribute `comment` of every variable."""
+    """Return the variables with what is to be said of nan as the attribute `comment` of each."""
     for variable in variables.data_vars.values() if sentences else ():
         variable.attrs["comment"] = ". ".join(sentences)
     return variables
 
 
 def without_matrix(matrices: Sequence[np.ndarray | None]) -> list[str]:
-    """What `commented` says of layers without an attention matrix, whose values are nan: one sentence, or none.
+    """Return what `commented` says of layers without an attention matrix, whose values are nan: one sentence, or none.
 
     >>> without_matrix([None, np.eye(2)])
     ['layer 0 has no attention matrix: its is nan']
@@ -287,14 +287,14 @@ def without_matrix(matrices: Sequence[np.ndarray | None]) -> list[str]:
 
 
 def rounding_of(checkpoint: Checkpoint) -> float:
-    """The epsilon of the numbers that a network computes in."""
+    """Return the epsilon of the numbers that a network computes in."""
     # Norms and softmaxes are computed in float32 even where the network is in float64.
     dtype = next(checkpoint.model.parameters()).dtype
     return max(torch.finfo(dtype).eps if dtype.is_floating_point else 0.0, torch.finfo(torch.float32).eps)
 
 
 def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any]) -> list[Any]:
-    """measure(layer) for every layer; progress is reported after each."""
+    """Return measure(layer) for every layer; progress is reported after each."""
     count, values = len(measurement.checkpoint.layers), []
     for i in range(count):
         values.append(measure(i))
@@ -303,7 +303,7 @@ def each_layer(measurement: Measurement, part: str, measure: Callable[[int], Any
 
 
 def attending(checkpoint: Checkpoint) -> list[bool]:
-    """Which layers have value and output maps; a dropped or replaced attention has none.
+    """Tell which layers have value and output maps; a dropped or replaced attention has none.
 
     Raises
     ------
@@ -318,7 +318,7 @@ def attending(checkpoint: Checkpoint) -> list[bool]:
 
 
 def require_matrices(measurement: Measurement) -> list[np.ndarray | None]:
-    """The attention matrices of the layers.
+    """Return the attention matrices of the layers.
 
     Raises
     ------

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Spectral radius, numerical radius and departure from normality of the layers' Jacobians.
+    """Measure spectral radius, numerical radius and departure from normality of the layers' Jacobians.
 
     The spectral radius of a causal layer is that of the diagonal blocks of its Jacobian. Where their check fails, and
     in a network that is not causal, it is a Ritz value of the whole Jacobian, whose error may be large; the attribute
@@ -64,7 +64,7 @@ def nonnormality(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
 
 
 def _on_singular_vectors(measurement: Measurement, layer: int, jacobian: LinearOperator) -> float:
-    """Numerical radius of J on the span of its leading singular vectors, of which J v = sigma u is known."""
+    """Return the numerical radius of J on the span of its leading singular vectors, of which J v = sigma u is known."""
     from ctrlattn.stability.nonnormal.krylov import inner_radius
 
     triplets = measurement.triplets(layer, jacobian)
@@ -74,7 +74,7 @@ def _on_singular_vectors(measurement: Measurement, layer: int, jacobian: LinearO
 
 
 def _spectrum(measurement: Measurement, layer: int, jacobian: LinearOperator) -> tuple["Eigenvalues", list[str]]:
-    """The spectral radius of the diagonal blocks, or a Ritz value of the whole Jacobian, with the reason."""
+    """Return the spectral radius of the diagonal blocks, or a Ritz value of the whole Jacobian, with the reason."""
     from ctrlattn.stability.nonnormal.krylov import Eigenvalues, eigenvalues
 
     faults: list[str] = []

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def sinks(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Massive activations at every depth and attention sinks of every head, with the tokens that carry them.
+    """Measure massive activations at every depth and attention sinks of every head, with the tokens that carry them.
 
     A layer without an attention matrix has no sink: nan. `null_share` is what no token draws: the sink is then a null
     key, which some networks learn as a parameter. Where a token has several streams, its norm is that of all of them,

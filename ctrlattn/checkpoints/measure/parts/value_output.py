@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def value_output(measurement: Measurement) -> tuple["xr.Dataset", PassCount]:
-    """Eigenvalues, sign and norm of W_O W_V of every head.
+    """Measure eigenvalues, sign and norm of W_O W_V of every head.
 
     They are nan in a layer whose attention was dropped, and in one whose heads do not sum to what its attention adds:
     there W_O W_V is not what multiplies a mode, and the attribute `comment` says so.
